@@ -1,0 +1,86 @@
+//! Examples, and the batches they're laid out in: everything the device needs, in plain vectors.
+
+/// One sequence with what is to be learned from it.
+///
+/// All vectors but the last four have one entry a token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Example {
+    /// Identifies the example within its data set; dropout derives from it.
+    pub id: u64,
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Position in the text; GLM: of generated tokens, the position of their mask.
+    pub positions: Vec<u32>,
+    /// GLM's second position: 0 in the text, 1… within a generated span.
+    pub block_positions: Vec<u32>,
+    /// Token `q` sees the keys `[0, visible[q])` of this example.
+    pub visible: Vec<u32>,
+    /// Tokens to predict over the whole vocabulary.
+    pub targets: Vec<Target>,
+    /// Tokens to predict among a few candidates (a prompt's label words).
+    pub choices: Vec<Choice>,
+    /// Sentence-pair judgement at token 0: 0 = in order, 1 = not.
+    pub pair: Option<u32>,
+    /// Class for a linear head.
+    pub class: Option<u32>,
+}
+
+/// A token to predict from the hidden state at a position.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Target {
+    /// Index of the hidden state, within the example.
+    pub at: u32,
+    /// The token to predict.
+    pub token: u32,
+}
+
+/// A choice among the candidates of a node of the label trie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Choice {
+    /// Index of the hidden state, within the example.
+    pub at: u32,
+    /// The node; its candidates are a property of the task.
+    pub node: u32,
+    /// Index of the right candidate within the node's.
+    pub gold: u32,
+}
+
+/// Examples laid out for a device: `rows * width` token places, of which the unused ones see no keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Rows; 1 on the CPU, where examples lie one after the other without padding.
+    pub rows: usize,
+    /// Token places per row.
+    pub width: usize,
+    /// Token ids; padding has 0.
+    pub tokens: Vec<u32>,
+    /// Positions.
+    pub positions: Vec<u32>,
+    /// GLM's second positions.
+    pub block_positions: Vec<u32>,
+    /// First visible key of each token, as an index into the whole batch.
+    pub visible_from: Vec<u32>,
+    /// One past the last visible key; equal to `visible_from` for padding.
+    pub visible_to: Vec<u32>,
+    /// Per-token key that dropout masks derive from.
+    pub dropout_keys: Vec<u32>,
+    /// Where each example lies: start and length.
+    pub examples: Vec<Span>,
+    /// Targets, `at` counted from the start of the batch.
+    pub targets: Vec<Target>,
+    /// Choices, `at` counted from the start of the batch.
+    pub choices: Vec<Choice>,
+    /// Sentence-pair labels, one an example, or none at all.
+    pub pairs: Vec<u32>,
+    /// Classes, one an example, or none at all.
+    pub classes: Vec<u32>,
+}
+
+/// A run of token places.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Span {
+    /// Index of the first, in the whole batch.
+    pub start: u32,
+    /// How many.
+    pub length: u32,
+}

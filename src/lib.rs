@@ -1,0 +1,17 @@
+//! Declarative language-model pipelines; `docs/architecture.md` has the map.
+
+pub mod batch;
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod executor;
+pub mod kernels;
+pub mod metrics;
+pub mod model;
+pub mod objectives;
+pub mod plan;
+pub mod recipe;
+pub mod stages;
+pub mod store;
+pub mod text;
+pub mod train;

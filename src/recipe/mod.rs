@@ -1,0 +1,3 @@
+//! From YAML text to a checked recipe.
+
+pub mod spec;

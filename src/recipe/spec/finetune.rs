@@ -1,0 +1,96 @@
+//! The `finetune` stage.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Model, Source, Train};
+
+/// Adapts a model to labelled rows.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finetune {
+    /// Start from the model of this stage; either this, or `tokens` and `model`
+    #[serde(default)]
+    #[schemars(extend("x-role" = "stage:pretrain,finetune"))]
+    pub from: Option<String>,
+    /// The tokenize stage whose tokenizer a new model uses
+    #[serde(default)]
+    #[schemars(extend("x-role" = "stage:tokenize"))]
+    pub tokens: Option<String>,
+    /// Start from a new model
+    #[serde(default)]
+    pub model: Option<Model>,
+    /// The rows to learn from
+    pub data: FinetuneData,
+    /// What to learn
+    pub task: Task,
+    /// How to train
+    pub train: Train,
+}
+
+/// Rows to learn from, and rows to watch the learning on.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinetuneData {
+    /// The training rows
+    pub train: Source,
+    /// Rows for evaluation during training, early stopping and keeping the best
+    #[serde(default)]
+    pub dev: Option<Source>,
+}
+
+/// What a finetune stage teaches.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// One label out of a closed set
+    Classification(Classification),
+}
+
+/// Classification by prompt, or by a linear head.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Classification {
+    /// The column that holds the label
+    #[serde(default = "label")]
+    pub label: String,
+    /// For each label as it stands in the data, the word that the model answers with
+    #[schemars(length(min = 2))]
+    pub words: IndexMap<String, String>,
+    /// The prompt: a minijinja template over the row's columns, with the marker `[Classification]` where the answer goes
+    #[schemars(extend("x-role" = "template"))]
+    pub template: String,
+    /// How the answer is read from the model
+    #[serde(default)]
+    pub head: Head,
+    /// What a linear head reads
+    #[serde(default)]
+    pub pooling: Pooling,
+}
+
+fn label() -> String {
+    "label".into()
+}
+
+/// How a label is read from the model.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Head {
+    /// The language model scores the label words in the place of the marker
+    #[default]
+    Prompt,
+    /// A new linear layer on the pooled hidden states; the marker may be left out
+    Linear,
+}
+
+/// What a linear head reads.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The mean over the text
+    #[default]
+    Mean,
+    /// The first token, `[CLS]`
+    First,
+}

@@ -1,0 +1,97 @@
+//! What a recipe may say: the typed form of the YAML, and the source of its JSON Schema.
+//!
+//! Every type here refuses unknown keys, and every default is visible in the schema. Beyond plain types the schema
+//! carries one annotation of ours, `x-role`, which is all that the rest of the program needs to know about a field:
+//!
+//! | role | the field holds | what follows from it |
+//! |---|---|---|
+//! | `path` | a file, or a glob of files | must exist; its bytes enter the key, its name doesn't |
+//! | `stage:KIND,…` | the name of another stage of one of these kinds | an edge of the graph; its output digest enters the key |
+//! | `template` | a minijinja template over data rows | left alone when the recipe's own expressions are filled in |
+//! | `free` | something that can't change a stage's output | not in the key |
+
+mod eval;
+mod finetune;
+mod model;
+mod objective;
+mod pretrain;
+mod source;
+mod sweep;
+mod tokenize;
+mod train;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use eval::Eval;
+pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
+pub use model::{Glm, Model};
+pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
+pub use pretrain::Pretrain;
+pub use source::{DocumentUnit, Format, Source};
+pub use sweep::Sweep;
+pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
+pub use train::{Batch, EarlyStopping, Schedule, Train};
+
+/// A pipeline: named stages, what they share, and optionally a sweep over their settings.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Seed of every random choice in the recipe; a stage may set its own
+    #[serde(default)]
+    pub seed: u64,
+    /// Where tensors live: auto, cpu, cuda, cuda:N, vulkan, wgpu or metal; `--device` overrides it
+    #[serde(default = "auto")]
+    #[schemars(extend("x-role" = "free"))]
+    pub device: String,
+    /// Values for `{{ … }}` expressions anywhere in the recipe; `--var NAME=VALUE` overrides them
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub vars: IndexMap<String, serde_json::Value>,
+    /// The stages by name; their order follows from what they refer to
+    pub stages: IndexMap<String, Stage>,
+    /// A grid of settings for `pipe sweep`
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub sweep: Option<Sweep>,
+}
+
+fn auto() -> String {
+    "auto".into()
+}
+
+/// One stage: its kind, and what that kind needs.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Train or take a tokenizer and encode corpora with it
+    Tokenize(Tokenize),
+    /// Train a language model on encoded corpora
+    Pretrain(Pretrain),
+    /// Adapt a model to labelled rows
+    Finetune(Finetune),
+    /// Measure a model on held-out data
+    Eval(Eval),
+}
+
+impl Stage {
+    /// The kind's name, as it's written in the recipe.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Tokenize(_) => "tokenize",
+            Self::Pretrain(_) => "pretrain",
+            Self::Finetune(_) => "finetune",
+            Self::Eval(_) => "eval",
+        }
+    }
+
+    /// The stage's own seed, where it sets one.
+    pub fn seed(&self) -> Option<u64> {
+        match self {
+            Self::Tokenize(_) | Self::Eval(_) => None,
+            Self::Pretrain(spec) => spec.train.seed,
+            Self::Finetune(spec) => spec.train.seed,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The model families and their sizes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A model to build from nothing, by family.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    /// GLM: pre-norm transformer with learned 2D positions, for every objective
+    Glm(Glm),
+}
+
+/// Sizes of a GLM (Du et al. 2022, <https://arxiv.org/abs/2103.10360>).
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Glm {
+    /// Width of the hidden states
+    #[schemars(range(min = 1))]
+    pub hidden: usize,
+    /// Number of transformer layers
+    #[schemars(range(min = 1))]
+    pub layers: usize,
+    /// Attention heads; must divide `hidden`
+    #[schemars(range(min = 1))]
+    pub heads: usize,
+    /// Width of the feed-forward layer; four times `hidden` by default
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub feed_forward: Option<usize>,
+    /// The longest sequence, in tokens
+    #[serde(default = "max_length")]
+    #[schemars(range(min = 8))]
+    pub max_length: usize,
+    /// Standard deviation of the initial weights
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
+}
+
+fn max_length() -> usize {
+    512
+}
+
+fn initializer_range() -> f64 {
+    0.02
+}

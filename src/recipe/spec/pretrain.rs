@@ -1,0 +1,27 @@
+//! The `pretrain` stage.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Model, Objective, Train};
+
+/// Trains a language model on the corpora that a tokenize stage encoded.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrain {
+    /// The tokenize stage whose corpora to train on
+    #[schemars(extend("x-role" = "stage:tokenize"))]
+    pub tokens: String,
+    /// Start from the model of this stage; either this or `model`
+    #[serde(default)]
+    #[schemars(extend("x-role" = "stage:pretrain,finetune"))]
+    pub from: Option<String>,
+    /// Start from a new model; either this or `from`
+    #[serde(default)]
+    pub model: Option<Model>,
+    /// The mix of objectives
+    #[schemars(length(min = 1))]
+    pub objectives: Vec<Objective>,
+    /// How to train
+    pub train: Train,
+}

@@ -1,0 +1,189 @@
+//! The `train` section of training stages.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a model is trained: length, batches, optimiser, schedule and cadence.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// Optimiser steps; either this or `epochs`
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub steps: Option<usize>,
+    /// Passes over the data; either this or `steps`
+    #[serde(default)]
+    #[schemars(range(min = 0.001))]
+    pub epochs: Option<f64>,
+    /// What one step sees
+    #[serde(default)]
+    pub batch: Batch,
+    /// Batches whose gradients are added up for one step
+    #[serde(default = "one_batch")]
+    #[schemars(range(min = 1))]
+    pub accumulate: usize,
+    /// The longest sequence, in tokens; longer texts are cut
+    #[serde(default = "max_length")]
+    #[schemars(range(min = 8))]
+    pub max_length: usize,
+    /// Put several short sequences into one row, so that padding is not computed
+    #[serde(default = "yes")]
+    pub packing: bool,
+    /// The highest learning rate
+    #[schemars(range(min = 0.0))]
+    pub lr: f64,
+    /// How the learning rate goes on after the warm-up
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Steps of linear warm-up; either this or `warmup_ratio`
+    #[serde(default)]
+    pub warmup_steps: Option<usize>,
+    /// Share of the steps that is warm-up
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub warmup_ratio: Option<f64>,
+    /// Where linear and cosine schedules end, as a share of `lr`
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_lr_ratio: f64,
+    /// Decoupled weight decay; not applied to biases and norms
+    #[serde(default = "weight_decay")]
+    #[schemars(range(min = 0.0))]
+    pub weight_decay: f64,
+    /// AdamW's decay of the first moment
+    #[serde(default = "beta1")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub beta1: f64,
+    /// AdamW's decay of the second moment
+    #[serde(default = "beta2")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub beta2: f64,
+    /// AdamW's epsilon
+    #[serde(default = "epsilon")]
+    #[schemars(range(min = 0.0))]
+    pub epsilon: f64,
+    /// The norm to which gradients are clipped; 0 turns it off
+    #[serde(default = "max_grad_norm")]
+    #[schemars(range(min = 0.0))]
+    pub max_grad_norm: f64,
+    /// Dropout in embeddings, attention and residual branches
+    #[serde(default = "dropout")]
+    #[schemars(range(min = 0.0, max = 0.99))]
+    pub dropout: f64,
+    /// Probability mass spread over the other classes
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 0.99))]
+    pub label_smoothing: f64,
+    /// Steps between evaluations on the dev rows; once an epoch by default
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub evaluate_every: Option<usize>,
+    /// Stop when the dev metric stops getting better
+    #[serde(default)]
+    pub early_stopping: Option<EarlyStopping>,
+    /// Keep the weights that did best on the dev rows by this metric (accuracy, macro_f1 or loss) instead of the last
+    #[serde(default)]
+    pub keep_best: Option<String>,
+    /// Steps between two checkpoints within the stage; none by default
+    #[serde(default)]
+    #[schemars(range(min = 1), extend("x-role" = "free"))]
+    pub checkpoint_every: Option<usize>,
+    /// Steps between two lines of the log
+    #[serde(default = "log_every")]
+    #[schemars(range(min = 1), extend("x-role" = "free"))]
+    pub log_every: usize,
+    /// The stage's own seed, instead of the recipe's
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub seed: Option<u64>,
+}
+
+/// The size of a batch.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Batch {
+    /// This many examples
+    Examples(#[schemars(range(min = 1))] usize),
+    /// As many examples of like length as fit into this many tokens
+    Tokens(#[schemars(range(min = 8))] usize),
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::Examples(32)
+    }
+}
+
+/// The learning rate after warm-up.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Falls in a straight line
+    #[default]
+    Linear,
+    /// Falls along half a cosine
+    Cosine,
+    /// Stays
+    Constant,
+}
+
+/// When to stop before the last step.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// The dev metric: accuracy, macro_f1 or loss
+    #[serde(default = "accuracy")]
+    pub metric: String,
+    /// Evaluations without a better value before training stops
+    #[serde(default = "patience")]
+    #[schemars(range(min = 1))]
+    pub patience: usize,
+}
+
+fn one_batch() -> usize {
+    1
+}
+
+fn max_length() -> usize {
+    128
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn weight_decay() -> f64 {
+    0.01
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.999
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+fn max_grad_norm() -> f64 {
+    1.0
+}
+
+fn dropout() -> f64 {
+    0.1
+}
+
+fn log_every() -> usize {
+    50
+}
+
+fn accuracy() -> String {
+    "accuracy".into()
+}
+
+fn patience() -> usize {
+    3
+}
