@@ -1,1 +1,156 @@
-//! To be written.
+//! The content-addressed store: what has been computed, under the key of what it was computed from.
+//!
+//! Layout, with `format` naming its version:
+//!
+//!     artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
+//!     tmp/             slots being written, renamed into artifacts/ when done
+//!     locks/KEY        held while KEY is being computed
+//!     digests.json     remembered digests of input files
+
+mod artifact;
+mod canonical;
+mod digest;
+mod manifest;
+mod slot;
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use fs_err as fs;
+
+pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
+pub use canonical::canonical_json;
+pub use digest::{DigestCache, digest_file};
+pub use manifest::Manifest;
+pub use slot::Slot;
+
+const FORMAT: &str = "1";
+
+/// A directory of artifacts.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// What came of asking for a key.
+pub enum Claim {
+    /// It's there.
+    Hit(Artifact),
+    /// It isn't, and the caller is the one to compute it.
+    Miss(Slot),
+}
+
+impl Store {
+    /// Opens the store at `root`; it's created when something is first written to it.
+    ///
+    /// # Errors
+    /// If a store of another format is there.
+    pub fn open(root: &Path) -> Result<Self> {
+        let marker = root.join("format");
+        match std::fs::read_to_string(&marker) {
+            Ok(found) if found.trim() == FORMAT => {}
+            Ok(found) => bail!(
+                "the store at {} has format {}, and this version of pipe reads format {FORMAT}: \
+                 name another one with --store, or remove it",
+                root.display(),
+                found.trim()
+            ),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("failed to open the store at {}", root.display())),
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The artifact with this key, if it's complete and readable.
+    ///
+    /// # Errors
+    /// If a record is there that can't be read.
+    pub fn find(&self, key: &str) -> Result<Option<Artifact>> {
+        Artifact::read(&self.artifact_dir(key))
+    }
+
+    /// All artifacts, newest first; unreadable records are left out.
+    ///
+    /// # Errors
+    /// If the directory can't be listed.
+    pub fn list(&self) -> Result<Vec<Artifact>> {
+        let dir = self.root.join("artifacts");
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            if let Ok(Some(artifact)) = Artifact::read(&entry?.path()) {
+                found.push(artifact);
+            }
+        }
+        found.sort_by(|a, b| {
+            (b.provenance.started, &b.key).partial_cmp(&(a.provenance.started, &a.key)).unwrap_or(a.key.cmp(&b.key))
+        });
+        Ok(found)
+    }
+
+    /// Asks for the artifact of `manifest`. On a miss the caller holds the key until the slot is committed or dropped;
+    /// whoever asks for the same key meanwhile waits, and `waiting` is called once before that. With `force` what is
+    /// there is computed again.
+    ///
+    /// # Errors
+    /// If the store can't be read or written.
+    pub fn claim(&self, manifest: Manifest, force: bool, waiting: &dyn Fn()) -> Result<Claim> {
+        let key = manifest.key();
+        if !force && let Some(artifact) = self.find(&key)? {
+            return Ok(Claim::Hit(artifact));
+        }
+        self.create()?;
+        let lock = self.lock(&key, waiting)?;
+        if !force && let Some(artifact) = self.find(&key)? {
+            return Ok(Claim::Hit(artifact));
+        }
+        let dir = self.root.join("tmp").join(&key);
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        Ok(Claim::Miss(Slot::new(key.clone(), manifest, dir, self.artifact_dir(&key), lock)))
+    }
+
+    fn lock(&self, key: &str, waiting: &dyn Fn()) -> Result<File> {
+        let path = self.root.join("locks").join(key);
+        let file = File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                waiting();
+                file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("failed to lock {}", path.display()));
+            }
+        }
+        Ok(file)
+    }
+
+    fn artifact_dir(&self, key: &str) -> PathBuf {
+        self.root.join("artifacts").join(key)
+    }
+
+    fn create(&self) -> Result<()> {
+        for dir in ["artifacts", "tmp", "locks"] {
+            fs::create_dir_all(self.root.join(dir))?;
+        }
+        let marker = self.root.join("format");
+        if !marker.exists() {
+            fs::write(self.root.join(".gitignore"), "*\n")?;
+            fs::write(marker, format!("{FORMAT}\n"))?;
+        }
+        Ok(())
+    }
+}
