@@ -1,1 +1,140 @@
-//! To be written.
+//! Runs a graph of stages: each as soon as what it needs is there, and only if the store doesn't have it.
+
+mod queue;
+mod run;
+
+use std::{collections::BTreeMap, path::Path, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::{
+    recipe::spec::Stage,
+    store::{Artifact, Metrics},
+};
+
+pub use run::{Options, execute};
+
+/// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
+pub trait Runner: Sync {
+    /// Computes the stage into `job.out` and gives its figures.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from being computed; the artifact isn't made then.
+    fn run(&self, job: &Job<'_>) -> Result<Metrics>;
+}
+
+/// One stage to compute.
+pub struct Job<'a> {
+    /// Its name in the recipe.
+    pub name: &'a str,
+    /// What it is to do.
+    pub stage: &'a Stage,
+    /// The seed that applies to it.
+    pub seed: u64,
+    /// The files it reads, by the field that names them.
+    pub files: &'a BTreeMap<String, Vec<PathBuf>>,
+    /// The artifacts it reads, by the field that names their stage.
+    pub inputs: BTreeMap<String, Artifact>,
+    /// Where it writes.
+    pub out: &'a Path,
+    /// Whom to tell how far it is.
+    pub reporter: &'a dyn Reporter,
+}
+
+impl Job<'_> {
+    /// Tells the reporter something about this stage.
+    pub fn tell(&self, event: Event<'_>) {
+        self.reporter.event(self.name, event);
+    }
+}
+
+/// Is told what happens, from any thread.
+pub trait Reporter: Sync {
+    /// Something happened to a stage.
+    fn event(&self, stage: &str, event: Event<'_>);
+}
+
+/// What can happen to a stage.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// It's in the store already.
+    Hit {
+        /// Its artifact.
+        artifact: &'a Artifact,
+    },
+    /// Another process is computing it.
+    Waiting,
+    /// Its computation begins.
+    Started {
+        /// Its kind.
+        kind: &'static str,
+    },
+    /// It's this far.
+    Progress {
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 if unknown.
+        total: u64,
+        /// What else there is to say: loss, tokens/s, time left.
+        note: &'a str,
+    },
+    /// Something that a person should read.
+    Note(&'a str),
+    /// It's done.
+    Finished {
+        /// Its artifact.
+        artifact: &'a Artifact,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: &'a anyhow::Error,
+    },
+    /// It can't run, since this stage before it failed.
+    NotRun {
+        /// The stage before it.
+        because: &'a str,
+    },
+}
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// It was in the store.
+    Hit,
+    /// It was computed.
+    Ran,
+    /// Its computation failed.
+    Failed,
+    /// A stage before it failed.
+    NotRun,
+}
+
+impl Ending {
+    /// The word in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Ran => "ran",
+            Self::Failed => "failed",
+            Self::NotRun => "not_run",
+        }
+    }
+}
+
+/// What became of a stage.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its kind.
+    pub kind: &'static str,
+    /// How it ended.
+    pub ending: Ending,
+    /// Its key, where it got as far.
+    pub key: Option<String>,
+    /// Time it took in this run.
+    pub seconds: f64,
+    /// Its artifact, if it has one.
+    pub artifact: Option<Artifact>,
+    /// What failed.
+    pub error: Option<String>,
+}

@@ -1,1 +1,13 @@
-//! To be written.
+//! From a checked recipe to a graph of stages with their keys: what would run, and why.
+
+mod diagram;
+mod graph;
+mod status;
+mod sweep;
+mod why;
+
+pub use diagram::mermaid;
+pub use graph::{Graph, Node, Upstream};
+pub use status::{Planned, Status, plan};
+pub use sweep::{Cell, SweepPlan};
+pub use why::{Difference, differences, nearest};

@@ -60,7 +60,11 @@ impl DigestCache {
             let entry = entry?;
             if entry.file_type().is_file() {
                 let relative = entry.path().strip_prefix(path)?.to_string_lossy().into_owned();
-                hasher.update(relative.as_bytes()).update(&[0]).update(self.file(entry.path())?.as_bytes()).update(&[0]);
+                hasher
+                    .update(relative.as_bytes())
+                    .update(&[0])
+                    .update(self.file(entry.path())?.as_bytes())
+                    .update(&[0]);
             }
         }
         Ok(hasher.finalize().to_hex().to_string())

@@ -86,6 +86,22 @@ impl Stage {
         }
     }
 
+    /// Version of the kind's code. Raise it whenever the same input would give another output, so that an older
+    /// artifact is never served for newer code.
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Eval(_) => 1,
+        }
+    }
+
+    /// Whether the stage draws random numbers, so that its seed is a part of its key.
+    pub fn is_random(&self) -> bool {
+        match self {
+            Self::Tokenize(_) | Self::Eval(_) => false,
+            Self::Pretrain(_) | Self::Finetune(_) => true,
+        }
+    }
+
     /// The stage's own seed, where it sets one.
     pub fn seed(&self) -> Option<u64> {
         match self {

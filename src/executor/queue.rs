@@ -1,0 +1,81 @@
+//! Which stages can run next, shared between the threads that run them.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use indexmap::IndexMap;
+
+use super::{Ending, Outcome};
+use crate::plan::Node;
+
+/// The stages of a run and what became of them.
+pub(super) struct Queue<'a> {
+    tasks: &'a IndexMap<String, Node>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    taken: Vec<bool>,
+    outcomes: IndexMap<String, Outcome>,
+}
+
+/// What a thread is to do next.
+pub(super) enum Next<'a> {
+    /// Compute this stage; all that it needs is there.
+    Run(&'a str, &'a Node),
+    /// This stage can't run, since the named one failed.
+    Skip(&'a str, &'a Node, String),
+}
+
+impl<'a> Queue<'a> {
+    pub(super) fn new(tasks: &'a IndexMap<String, Node>) -> Self {
+        let state = State { taken: vec![false; tasks.len()], outcomes: IndexMap::new() };
+        Self { tasks, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Takes the first stage whose needs are settled, waiting for one; `None` when all are taken.
+    pub(super) fn next(&self) -> Option<Next<'a>> {
+        let mut state = self.lock();
+        loop {
+            if state.taken.iter().all(|taken| *taken) {
+                return None;
+            }
+            let ready = self.tasks.iter().enumerate().find(|(index, (_, node))| {
+                !state.taken[*index] && node.needs.values().all(|need| state.outcomes.contains_key(need))
+            });
+            if let Some((index, (id, node))) = ready {
+                state.taken[index] = true;
+                let missing = node.needs.values().find(|need| {
+                    !state.outcomes.get(*need).is_some_and(|done| matches!(done.ending, Ending::Hit | Ending::Ran))
+                });
+                return Some(match missing {
+                    Some(need) => Next::Skip(id, node, need.clone()),
+                    None => Next::Run(id, node),
+                });
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Settles a stage.
+    pub(super) fn settle(&self, id: &str, outcome: Outcome) {
+        self.lock().outcomes.insert(id.to_owned(), outcome);
+        self.changed.notify_all();
+    }
+
+    /// What became of a stage, if it's settled.
+    pub(super) fn outcome(&self, id: &str) -> Option<Outcome> {
+        self.lock().outcomes.get(id).cloned()
+    }
+
+    /// All outcomes, in the order of the tasks.
+    pub(super) fn into_outcomes(self) -> IndexMap<String, Outcome> {
+        let mut outcomes = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).outcomes;
+        self.tasks.keys().filter_map(|id| Some((id.clone(), outcomes.swap_remove(id)?))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A stage's panic is caught where it runs, so a poisoned lock still guards sound data.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,88 @@
+//! What a run would do with each stage.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::{Graph, differences, nearest};
+use crate::store::{Artifact, DigestCache, Store};
+
+/// A stage, and what a run would do with it.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The stage's name.
+    pub name: String,
+    /// The stage's kind.
+    pub kind: &'static str,
+    /// The stages it needs.
+    pub needs: Vec<String>,
+    /// Hit or miss.
+    pub status: Status,
+}
+
+/// Hit or miss, and why.
+#[derive(Clone, Debug)]
+pub enum Status {
+    /// The artifact is in the store.
+    Hit(Box<Artifact>),
+    /// It has to be computed.
+    Miss {
+        /// Its key.
+        key: String,
+        /// What differs from the nearest stored run.
+        reason: String,
+    },
+    /// Whether it's a hit depends on what these stages give.
+    Waits(Vec<String>),
+}
+
+/// Looks up every stage of the graph. Stages named in `force` count as misses.
+///
+/// # Errors
+/// If the store or an input can't be read.
+pub fn plan(graph: &Graph, store: &Store, digests: &mut DigestCache, force: &[String]) -> Result<Vec<Planned>> {
+    let mut stored: Option<Vec<Artifact>> = None;
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    let mut planned = Vec::new();
+    for node in graph.nodes() {
+        let manifest = node.manifest(digests, &|name| known.get(name).cloned())?;
+        let status = match manifest {
+            None => {
+                let unknown = node.needs.values().filter(|name| !known.contains_key(*name));
+                Status::Waits(unknown.cloned().collect())
+            }
+            Some(manifest) => {
+                let key = manifest.key();
+                let forced = force.contains(&node.name);
+                match store.find(&key)?.filter(|_| !forced) {
+                    Some(artifact) => {
+                        known.insert(node.name.clone(), artifact.digest.clone());
+                        Status::Hit(Box::new(artifact))
+                    }
+                    None if forced => Status::Miss { key, reason: "forced".into() },
+                    None => {
+                        if stored.is_none() {
+                            stored = Some(store.list()?);
+                        }
+                        let runs = stored.as_deref().unwrap_or_default();
+                        Status::Miss { key, reason: reason(node, &manifest, runs) }
+                    }
+                }
+            }
+        };
+        let needs = node.needs.values().cloned().collect();
+        planned.push(Planned { name: node.name.clone(), kind: node.stage.kind(), needs, status });
+    }
+    Ok(planned)
+}
+
+fn reason(node: &super::Node, manifest: &crate::store::Manifest, runs: &[Artifact]) -> String {
+    let Some(run) = nearest(node, manifest, runs) else {
+        return format!("no {} stage was run before", manifest.kind);
+    };
+    let changes: Vec<_> = differences(node, manifest, run).iter().map(ToString::to_string).collect();
+    match changes.len() {
+        0..=3 => changes.join("; "),
+        more => format!("{}; and {} more differences", changes[..2].join("; "), more - 2),
+    }
+}
