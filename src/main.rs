@@ -1,3 +1,7 @@
 //! The `pipe` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pipe::cli::main()
+}

@@ -1,1 +1,67 @@
-//! To be written.
+//! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
+
+mod args;
+mod check;
+mod devices;
+mod generate;
+mod init;
+mod load;
+mod ls;
+mod plan;
+mod predict;
+mod progress;
+mod report;
+mod run;
+mod schema;
+mod show;
+mod sweep;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+
+/// Everything was done.
+const DONE: u8 = 0;
+/// A stage failed.
+const FAILED: u8 = 1;
+/// The recipe or the command line is wrong; nothing was run.
+const WRONG: u8 = 2;
+
+/// Reads the command line, does what it says and gives the exit status.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let store = &arguments.store;
+    let result = match &arguments.command {
+        Command::Run(command) => run::run(command, store),
+        Command::Sweep(command) => sweep::sweep(command, store),
+        Command::Plan(command) => plan::plan(command, store),
+        Command::Why(command) => why::why(command, store),
+        Command::Check(command) => check::check(command),
+        Command::Ls(command) => ls::ls(command, store),
+        Command::Show(command) => show::show(command, store),
+        Command::Predict(command) => predict::predict(command, store),
+        Command::Generate(command) => generate::generate(command, store),
+        Command::Init(command) => init::init(command),
+        Command::Schema => schema::schema(),
+        Command::Devices(command) => devices::devices(command),
+        Command::Completions(command) => args::completions(command),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
+        Err(error) => {
+            progress::say(&progress::error_text(&error));
+            ExitCode::from(WRONG)
+        }
+    }
+}
+
+/// Whoever read our output has had enough of it; that's no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

@@ -1,0 +1,258 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
+#[derive(Debug, Parser)]
+#[command(name = "pipe", version, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    /// Directory of the artifact store
+    #[arg(long, global = true, env = "PIPE_STORE", default_value = ".pipe", value_name = "DIR")]
+    pub store: PathBuf,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a recipe; what hasn't changed isn't computed again
+    Run(Run),
+    /// Run a recipe's sweep: every combination of its grid, sharing every stage that can be shared
+    Sweep(Sweep),
+    /// Show what a run would do, and why
+    Plan(Plan),
+    /// Show what differs between a stage and the nearest stored run, field by field
+    Why(Why),
+    /// Check a recipe without running anything
+    Check(Check),
+    /// List the artifacts in the store
+    Ls(Ls),
+    /// Show an artifact: what it was made from, its figures and its files
+    Show(Show),
+    /// Classify texts with a finetuned stage
+    Predict(Predict),
+    /// Continue a text, or fill its blanks, with a trained stage
+    Generate(Generate),
+    /// Write a commented recipe for your own data file
+    Init(Init),
+    /// Print the recipes' JSON Schema
+    Schema,
+    /// List the devices that recipes can run on
+    Devices(Devices),
+    /// Print completions for a shell
+    Completions(Completions),
+}
+
+/// A recipe, and changes to it.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Recipe {
+    /// The recipe
+    pub recipe: PathBuf,
+    /// Change a setting, such as `stages.base.train.lr=1e-4`; can be repeated
+    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = pair)]
+    pub sets: Vec<(String, String)>,
+    /// Change a variable; can be repeated
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = pair)]
+    pub vars: Vec<(String, String)>,
+}
+
+/// Where and how to run.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Running {
+    /// Where tensors live: auto, cpu, cuda, cuda:N, vulkan, wgpu or metal
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Independent stages that run at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: u16,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    #[command(flatten)]
+    pub running: Running,
+    /// Run only this stage and what it needs; can be repeated
+    #[arg(long = "stage", value_name = "NAME")]
+    pub stages: Vec<String>,
+    /// Compute this stage even if the store has it; can be repeated
+    #[arg(long, value_name = "NAME")]
+    pub force: Vec<String>,
+    /// Show what would run, and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Sweep {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    #[command(flatten)]
+    pub running: Running,
+    /// Show the cells and the distinct stages, and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// Plan only this stage and what it needs; can be repeated
+    #[arg(long = "stage", value_name = "NAME")]
+    pub stages: Vec<String>,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlanFormat,
+    /// The same as `--format json`
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum PlanFormat {
+    /// A table
+    #[default]
+    Text,
+    /// JSON
+    Json,
+    /// A Mermaid flow chart
+    Mermaid,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Why {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The stage
+    pub stage: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Check {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Ls {
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Show {
+    /// A key, or the beginning of one
+    pub key: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Predict {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The finetuned stage
+    pub stage: String,
+    /// A text to classify; can be repeated
+    #[arg(long, conflicts_with = "file")]
+    pub text: Vec<String>,
+    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet)
+    #[arg(long, required_unless_present = "text")]
+    pub file: Option<PathBuf>,
+    /// Where tensors live
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Print a JSON object a row
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Generate {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The trained stage
+    pub stage: String,
+    /// What to continue; `[MASK]`, `[sMASK]` or `[gMASK]` in it marks a blank to fill
+    #[arg(long, default_value = "")]
+    pub prompt: String,
+    /// Tokens to write at most
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
+    /// Randomness: 0 always takes the likeliest token
+    #[arg(long, default_value_t = 0.8)]
+    pub temperature: f64,
+    /// Choose among this many likeliest tokens; 0 for all
+    #[arg(long, default_value_t = 40)]
+    pub top_k: usize,
+    /// Choose among the likeliest tokens that have this much probability together
+    #[arg(long, default_value_t = 0.95)]
+    pub top_p: f64,
+    /// Seed of the choices
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Where tensors live
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Init {
+    /// The directory to write to
+    pub dir: PathBuf,
+    /// Your labelled data (.tsv, .csv, .jsonl or .parquet)
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// The column that holds the text
+    #[arg(long)]
+    pub text: Option<String>,
+    /// The column that holds the label
+    #[arg(long)]
+    pub label: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Devices {
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `pipe completions`.
+pub(super) fn completions(command: &Completions) -> Result<u8> {
+    clap_complete::generate(command.shell, &mut Arguments::command(), "pipe", &mut std::io::stdout());
+    Ok(super::DONE)
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` isn't of the form NAME=VALUE"))?;
+    Ok((name.trim().to_owned(), value.to_owned()))
+}

@@ -1,0 +1,67 @@
+//! From the command line to a checked recipe and its graph.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::args;
+use crate::{
+    data,
+    device::DeviceChoice,
+    plan::Graph,
+    recipe::{self, Checked, Overrides, Source},
+    store::Provenance,
+};
+
+/// A recipe that was found free of mistakes, and its graph.
+pub(super) struct Loaded {
+    pub checked: Checked,
+    pub graph: Graph,
+}
+
+/// Loads, checks and plans a recipe.
+///
+/// # Errors
+/// All mistakes in it, as [`recipe::Diagnostics`].
+pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
+    let source = Source::read(&arguments.recipe)?;
+    let checked = recipe::check(&source, &overrides(arguments), &data::header)?;
+    let graph = Graph::new(&checked)?;
+    Ok(Loaded { checked, graph })
+}
+
+/// The command line's changes to a recipe.
+pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
+    Overrides { vars: arguments.vars.clone(), sets: arguments.sets.clone() }
+}
+
+/// The device to run on: the command line's, or else the recipe's.
+///
+/// # Errors
+/// If it's unknown, or this build has no support for it.
+pub(super) fn device(option: Option<&str>, checked: &Checked) -> Result<DeviceChoice> {
+    let choice: DeviceChoice = option.unwrap_or(&checked.recipe.device).parse()?;
+    choice.check_support()?;
+    Ok(choice)
+}
+
+/// What is recorded with every artifact of a run.
+pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked, device: &DeviceChoice) -> Provenance {
+    let given = |flag: &str, pairs: &[(String, String)]| -> Vec<String> {
+        pairs.iter().map(|(name, value)| format!("--{flag} {name}={value}")).collect()
+    };
+    Provenance {
+        pipe: env!("CARGO_PKG_VERSION").into(),
+        recipe: checked.text.clone(),
+        overrides: [given("var", &arguments.vars), given("set", &arguments.sets)].concat(),
+        device: device.to_string(),
+        host: host(),
+        ..Provenance::default()
+    }
+}
+
+fn host() -> String {
+    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
+    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
+    name.or_else(|| std::env::var("COMPUTERNAME").ok()).unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,65 @@
+//! `pipe plan`.
+
+use anyhow::Result;
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use super::{
+    DONE,
+    args::{Plan, PlanFormat},
+    load::{self, Loaded},
+    progress,
+};
+use crate::{
+    plan::{Planned, Status, mermaid},
+    store::{DigestCache, Store},
+};
+
+pub(super) use super::args::PlanFormat as Form;
+
+/// `pipe plan RECIPE`.
+pub(super) fn plan(command: &Plan, store: &std::path::Path) -> Result<u8> {
+    let Loaded { mut graph, .. } = load::load(&command.recipe)?;
+    graph.select(&command.stages)?;
+    let store = Store::open(store)?;
+    let mut digests = DigestCache::open(store.root());
+    let planned = crate::plan::plan(&graph, &store, &mut digests, &[])?;
+    print(&planned, if command.json { PlanFormat::Json } else { command.format })
+}
+
+/// Prints a plan.
+pub(super) fn print(planned: &[Planned], form: PlanFormat) -> Result<u8> {
+    let text = match form {
+        PlanFormat::Text => table(planned),
+        PlanFormat::Json => serde_json::to_string_pretty(&json!({ "stages": stages(planned) }))?,
+        PlanFormat::Mermaid => mermaid(planned),
+    };
+    progress::put(&text)?;
+    Ok(DONE)
+}
+
+fn table(planned: &[Planned]) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(["stage", "kind", "plan", "why"]);
+    for stage in planned {
+        let (plan, why) = match &stage.status {
+            Status::Hit(artifact) => ("unchanged", artifact.key[..12].to_owned()),
+            Status::Miss { reason, .. } => ("run", reason.clone()),
+            Status::Waits(on) => ("depends", format!("on what {} gives", on.join(", "))),
+        };
+        table.add_row([&stage.name, stage.kind, plan, &why]);
+    }
+    table.to_string()
+}
+
+fn stages(planned: &[Planned]) -> Value {
+    let stage = |stage: &Planned| {
+        let (status, key, reason) = match &stage.status {
+            Status::Hit(artifact) => ("hit", Some(artifact.key.clone()), None),
+            Status::Miss { key, reason } => ("miss", Some(key.clone()), Some(reason.clone())),
+            Status::Waits(on) => ("waits", None, Some(format!("depends on what {} gives", on.join(", ")))),
+        };
+        json!({ "kind": stage.kind, "needs": stage.needs, "status": status, "key": key, "reason": reason })
+    };
+    planned.iter().map(|planned| (planned.name.clone(), stage(planned))).collect::<serde_json::Map<_, _>>().into()
+}

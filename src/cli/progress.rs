@@ -1,0 +1,160 @@
+//! Talk on stderr: progress bars on a terminal, plain lines elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::executor::{Event, Reporter};
+
+/// Writes a line to stderr; that stderr is gone is nobody's problem.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Writes to stdout.
+///
+/// # Errors
+/// If stdout is gone.
+pub(super) fn put(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Whether stderr takes colours: a terminal, and `NO_COLOR` isn't set.
+pub(super) fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// An error as a person reads it; a recipe's diagnostics carry their own form.
+pub(super) fn error_text(error: &anyhow::Error) -> String {
+    if let Some(diagnostics) = error.downcast_ref::<crate::recipe::Diagnostics>() {
+        return diagnostics.render(colour());
+    }
+    let mut text = format!("{} {error}", paint("error:", "31;1"));
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  {} {cause}", paint("caused by:", "31")));
+    }
+    text
+}
+
+/// `text` in an ANSI colour where colours are wanted.
+pub(super) fn paint(text: &str, code: &str) -> String {
+    if colour() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Seconds as a person reads them.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.0995 => format!("{:.0} ms", s * 1000.0),
+        s if s < 99.95 => format!("{s:.1} s"),
+        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
+    }
+}
+
+/// Tells of a run's stages on stderr.
+pub(super) struct Talk {
+    bars: Option<MultiProgress>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+struct Running {
+    began: Instant,
+    told: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Talk {
+    pub(super) fn new() -> Self {
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Self { bars, running: Mutex::default() }
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bars {
+            Some(bars) => {
+                let _ = bars.println(line);
+            }
+            None => say(line),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, stage: &str) {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new(0));
+            let style = ProgressStyle::with_template("{prefix:.bold} {bar:24} {pos}/{len} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_prefix(stage.to_owned());
+            bar
+        });
+        let now = Instant::now();
+        self.running().insert(stage.to_owned(), Running { began: now, told: now, bar });
+    }
+
+    fn advance(&self, stage: &str, done: u64, total: u64, note: &str) {
+        let mut running = self.running();
+        let Some(running) = running.get_mut(stage) else { return };
+        let elapsed = running.began.elapsed().as_secs_f64();
+        let left = if done > 0 && total > done {
+            format!("{} left", duration(elapsed / done as f64 * (total - done) as f64))
+        } else {
+            String::new()
+        };
+        if let Some(bar) = &running.bar {
+            bar.set_length(total);
+            bar.set_position(done);
+            bar.set_message(format!("{note}  {left}"));
+        } else if running.told.elapsed() > Duration::from_secs(2) || done == total {
+            running.told = Instant::now();
+            let of = if total > 0 { format!("/{total}") } else { String::new() };
+            say(&format!("{stage}: {done}{of}  {note}  {left}").trim_end());
+        }
+    }
+
+    fn stop(&self, stage: &str) -> Option<f64> {
+        let running = self.running().remove(stage)?;
+        if let Some(bar) = running.bar {
+            bar.finish_and_clear();
+        }
+        Some(running.began.elapsed().as_secs_f64())
+    }
+}
+
+impl Reporter for Talk {
+    fn event(&self, stage: &str, event: Event<'_>) {
+        match event {
+            Event::Hit { artifact } => {
+                self.line(&format!("{stage}: {} {}", paint("unchanged", "32"), &artifact.key[..12]));
+            }
+            Event::Waiting => self.line(&format!("{stage}: another process is computing it; waiting")),
+            Event::Started { kind } => {
+                self.start(stage);
+                self.line(&format!("{stage}: {kind}"));
+            }
+            Event::Progress { done, total, note } => self.advance(stage, done, total, note),
+            Event::Note(note) => self.line(&format!("{stage}: {note}")),
+            Event::Finished { artifact } => {
+                let seconds = self.stop(stage).unwrap_or(artifact.provenance.seconds);
+                self.line(&format!("{stage}: {} in {}", paint("done", "32"), duration(seconds)));
+            }
+            Event::Failed { error } => {
+                self.stop(stage);
+                self.line(&format!("{stage}: {}", error_text(error)));
+            }
+            Event::NotRun { because } => self.line(&format!("{stage}: not run, since `{because}` failed")),
+        }
+    }
+}

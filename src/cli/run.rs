@@ -1,0 +1,105 @@
+//! `pipe run`.
+
+use std::{sync::Mutex, time::Instant};
+
+use anyhow::{Result, bail};
+use indexmap::IndexMap;
+use serde_json::{Map, Value, json};
+
+use super::{
+    DONE, FAILED,
+    args::Run,
+    load::{self, Loaded},
+    plan,
+    progress::{self, Talk, duration},
+    report,
+};
+use crate::{
+    executor::{Ending, Options, Outcome, execute},
+    plan::Node,
+    stages::{Stages, preflight},
+    store::{DigestCache, Store},
+};
+
+/// `pipe run RECIPE`.
+pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
+    let began = Instant::now();
+    let Loaded { checked, mut graph } = load::load(&command.recipe)?;
+    let device = load::device(command.running.device.as_deref(), &checked)?;
+    for name in &command.force {
+        if graph.get(name).is_none() {
+            bail!("--force {name}: {}", graph.no_such_stage(name));
+        }
+    }
+    graph.select(&command.stages)?;
+    let store = Store::open(store)?;
+    let mut digests = DigestCache::open(store.root());
+    let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
+    if command.dry_run {
+        return plan::print(&planned, if command.json { plan::Form::Json } else { plan::Form::Text });
+    }
+    preflight(&checked, &graph, &planned)?;
+
+    let tasks: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
+    let options = Options {
+        jobs: command.running.jobs.into(),
+        force: command.force.clone(),
+        provenance: load::provenance(&command.recipe, &checked, &device),
+    };
+    let talk = Talk::new();
+    let outcomes = execute(&tasks, &store, &Mutex::new(digests), &Stages::new(device), &talk, &options);
+
+    let seconds = began.elapsed().as_secs_f64();
+    if command.json {
+        let recipe = command.recipe.recipe.to_string_lossy();
+        let stages: Map<String, Value> =
+            outcomes.iter().map(|(name, outcome)| (name.clone(), stage_json(outcome))).collect();
+        let result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages });
+        progress::put(&serde_json::to_string_pretty(&result)?)?;
+    } else {
+        progress::put(&report::outcomes(&outcomes))?;
+    }
+    progress::say(&summary(&outcomes, seconds));
+    Ok(exit_status(&outcomes))
+}
+
+/// A stage's outcome as `--json` prints it.
+pub(super) fn stage_json(outcome: &Outcome) -> Value {
+    let artifact = outcome.artifact.as_ref();
+    let mut stage = json!({
+        "kind": outcome.kind,
+        "key": outcome.key,
+        "status": outcome.ending.name(),
+        "seconds": outcome.seconds,
+        "digest": artifact.map(|artifact| &artifact.digest),
+        "path": artifact.map(|artifact| artifact.path.to_string_lossy()),
+        "metrics": artifact.map(|artifact| &artifact.metrics),
+    });
+    if let Some(error) = &outcome.error {
+        stage["error"] = Value::from(error.as_str());
+    }
+    stage
+}
+
+/// 1 if a stage failed or couldn't run.
+pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
+    let good = outcomes.values().all(|outcome| matches!(outcome.ending, Ending::Hit | Ending::Ran));
+    if good { DONE } else { FAILED }
+}
+
+/// One line on how it went.
+pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> String {
+    let count = |ending: Ending| outcomes.values().filter(|outcome| outcome.ending == ending).count();
+    let hits = count(Ending::Hit);
+    if hits == outcomes.len() {
+        return format!("nothing to do: all {hits} stages are unchanged ({})", duration(seconds));
+    }
+    let parts = [(Ending::Ran, "ran"), (Ending::Hit, "unchanged"), (Ending::Failed, "failed"), (Ending::NotRun, "not run")];
+    let parts: Vec<_> = parts
+        .into_iter()
+        .map(|(ending, word)| (count(ending), word))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    format!("{} stages: {} in {}", outcomes.len(), parts.join(", "), duration(seconds))
+}

@@ -1,0 +1,91 @@
+//! `pipe why`.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::{
+    DONE,
+    args::Why,
+    load::{self, Loaded},
+    progress,
+};
+use crate::{
+    plan::{differences, nearest},
+    store::{DigestCache, Store},
+};
+
+/// `pipe why RECIPE STAGE`.
+pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
+    let Loaded { mut graph, .. } = load::load(&command.recipe)?;
+    if graph.get(&command.stage).is_none() {
+        bail!(graph.no_such_stage(&command.stage));
+    }
+    graph.select(std::slice::from_ref(&command.stage))?;
+    let store = Store::open(store)?;
+    let mut digests = DigestCache::open(store.root());
+    let runs = store.list()?;
+
+    // Where a stage before this one has to run, its nearest stored run stands in for it, and the reader is told.
+    let mut known = std::collections::BTreeMap::new();
+    let mut assumed = Vec::new();
+    let mut last = None;
+    for node in graph.nodes() {
+        let Some(manifest) = node.manifest(&mut digests, &|name| known.get(name).cloned())? else { break };
+        let found = store.find(&manifest.key())?;
+        let hit = found.is_some();
+        let run = match &found {
+            Some(artifact) => Some(artifact),
+            None => nearest(node, &manifest, &runs),
+        };
+        if let Some(run) = run {
+            known.insert(node.name.clone(), run.digest.clone());
+        }
+        if node.name == command.stage {
+            last = Some((hit, run.cloned(), run.map(|run| differences(node, &manifest, run)).unwrap_or_default()));
+        } else if !hit {
+            assumed.push((node.name.clone(), run.map(|run| differences(node, &manifest, run)).unwrap_or_default()));
+        }
+    }
+
+    let (hit, run, changes) = last.unwrap_or_default();
+    if command.json {
+        let list = |changes: &[crate::plan::Difference]| -> serde_json::Value {
+            changes.iter().map(|change| json!({ "field": change.field, "was": change.was, "is": change.is })).collect()
+        };
+        let upstream: serde_json::Map<_, _> =
+            assumed.iter().map(|(name, changes)| (name.clone(), list(changes))).collect();
+        let value = json!({
+            "stage": command.stage,
+            "status": if hit && assumed.is_empty() { "hit" } else { "miss" },
+            "nearest": run.map(|run| run.key),
+            "differences": list(&changes),
+            "upstream": upstream,
+        });
+        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        return Ok(DONE);
+    }
+    let mut lines = Vec::new();
+    for (name, changes) in &assumed {
+        lines.push(format!("{name}, which it needs, has to run:"));
+        lines.extend(changes.iter().map(|change| format!("  {change}")));
+        if changes.is_empty() {
+            lines.push("  no run of its kind is in the store".into());
+        }
+    }
+    match run {
+        None => lines.push(format!("{}: no run of its kind is in the store", command.stage)),
+        Some(run) if hit && assumed.is_empty() => {
+            lines.push(format!("{}: unchanged, stored as {}", command.stage, &run.key[..12]));
+        }
+        Some(run) => {
+            let name = &run.provenance.stage;
+            lines.push(format!("{}: compared with the stored run {} of `{name}`:", command.stage, &run.key[..12]));
+            lines.extend(changes.iter().map(|change| format!("  {change}")));
+            if changes.is_empty() {
+                lines.push("  nothing of its own differs".into());
+            }
+        }
+    }
+    progress::put(&lines.join("\n"))?;
+    Ok(DONE)
+}
