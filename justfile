@@ -1,0 +1,29 @@
+# The commands of everyday work; `just` lists them.
+
+_default:
+    @just --list
+
+# Run a recipe
+run recipe *options:
+    cargo run --release -- run {{recipe}} {{options}}
+
+# Run a recipe's grid, sharing every stage that can be shared
+sweep recipe *options:
+    cargo run --release -- sweep {{recipe}} {{options}}
+
+# All that decides whether a change lands
+test: lint
+    cargo test --release
+
+# Formatting, and clippy with warnings as errors
+lint:
+    cargo fmt --check
+    cargo clippy --release --all-targets -- -D warnings
+
+# Write the recipes' JSON Schema anew
+schema:
+    cargo run --release -- schema > schemas/recipe.schema.json
+
+# Training throughput of the main recipe's pretraining stages
+bench recipe="recipes/chatglm_cls.yaml" *options:
+    cargo run --release -- run {{recipe}} --store .pipe/bench --force encoder --stage encoder --json {{options}}
