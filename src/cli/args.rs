@@ -224,11 +224,11 @@ pub(super) struct Init {
     pub dir: PathBuf,
     /// Your labelled data (.tsv, .csv, .jsonl or .parquet)
     #[arg(long)]
-    pub data: Option<PathBuf>,
-    /// The column that holds the text
+    pub data: PathBuf,
+    /// The column that holds the text; by default the one with the longest values
     #[arg(long)]
     pub text: Option<String>,
-    /// The column that holds the label
+    /// The column that holds the label; by default `label`, or else the one with the fewest values
     #[arg(long)]
     pub label: Option<String>,
 }
