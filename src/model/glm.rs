@@ -192,7 +192,8 @@ impl Family for Glm {
     fn check(&self, batch: &Batch) -> Result<()> {
         let GlmConfig { vocab_size, max_sequence_length, .. } = self.config;
         let largest = |values: &[u32]| values.iter().max().map_or(0, |&value| value as usize);
-        let token = largest(&batch.tokens).max(batch.targets.iter().map(|target| target.token as usize).max().unwrap_or(0));
+        let token =
+            largest(&batch.tokens).max(batch.targets.iter().map(|target| target.token as usize).max().unwrap_or(0));
         ensure!(token < vocab_size, "token {token} is outside of the model's vocabulary of {vocab_size}");
         let position = largest(&batch.positions).max(largest(&batch.block_positions));
         ensure!(

@@ -100,7 +100,14 @@ impl Network {
         parts.into_iter().reduce(|sum, part| sum + part).context("the batch has nothing to learn from")
     }
 
-    fn target_loss(&self, pass: &Pass, hidden: &Tensor<2>, batch: &Batch, counts: &Counts, smoothing: f32) -> Tensor<1> {
+    fn target_loss(
+        &self,
+        pass: &Pass,
+        hidden: &Tensor<2>,
+        batch: &Batch,
+        counts: &Counts,
+        smoothing: f32,
+    ) -> Tensor<1> {
         let places: Arc<[u32]> = batch.targets.iter().map(|target| target.at).collect();
         let tokens: Arc<[u32]> = batch.targets.iter().map(|target| target.token).collect();
         let weights: Arc<[f32]> = vec![1.0 / counts.targets as f32; tokens.len()].into();

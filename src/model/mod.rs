@@ -1,6 +1,6 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 
-mod blocks;
+pub mod blocks;
 mod candidates;
 mod family;
 mod glm;
@@ -11,6 +11,7 @@ mod network;
 mod parameters;
 mod pass;
 mod scores;
+pub(crate) mod tensors;
 mod weights;
 
 pub use candidates::Candidates;

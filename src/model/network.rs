@@ -107,7 +107,10 @@ impl Network {
         let tokens = batch.rows * batch.width;
         let per_token =
             [&batch.tokens, &batch.positions, &batch.block_positions, &batch.dropout_keys].map(|values| values.len());
-        ensure!(per_token.iter().all(|&count| count == tokens), "the batch has {per_token:?} entries for {tokens} tokens");
+        ensure!(
+            per_token.iter().all(|&count| count == tokens),
+            "the batch has {per_token:?} entries for {tokens} tokens"
+        );
         let places = batch.targets.iter().map(|target| target.at).chain(batch.choices.iter().map(|choice| choice.at));
         ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));

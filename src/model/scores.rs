@@ -36,7 +36,9 @@ impl Network {
         let hidden = self.family().hidden(&pass);
         let rows = rows(self.choice_log_softmax(&pass, &hidden, batch, candidates)?)?;
         let choices = batch.choices.iter().zip(rows);
-        Ok(choices.map(|(choice, row)| candidates.places(choice).iter().map(|&at| row[at as usize]).collect()).collect())
+        Ok(choices
+            .map(|(choice, row)| candidates.places(choice).iter().map(|&at| row[at as usize]).collect())
+            .collect())
     }
 
     /// For each example the log-probabilities of the classes of the linear head.
@@ -104,6 +106,7 @@ impl Network {
 /// The rows of a tensor, on the host.
 fn rows(tensor: Tensor<2>) -> Result<Vec<Vec<f32>>> {
     let columns = tensor.dims()[1];
-    let values: Vec<f32> = tensor.try_into_vec_as().map_err(|error| anyhow!("can't read from the device: {error:?}"))?;
+    let values: Vec<f32> =
+        tensor.try_into_vec_as().map_err(|error| anyhow!("can't read from the device: {error:?}"))?;
     Ok(values.chunks_exact(columns).map(<[f32]>::to_vec).collect())
 }
