@@ -1,5 +1,42 @@
 //! Examples, and the batches they're laid out in: everything the device needs, in plain vectors.
 
+mod layout;
+pub mod random;
+mod schedule;
+
+use anyhow::Result;
+
+pub use layout::{Layout, lay_out};
+pub use schedule::{Division, Planned, Schedule, Size, divide};
+
+/// Where a training loop gets its steps from. A step is a function of its number, so that training can begin anywhere
+/// and another thread can prepare the next step.
+pub trait Feed: Send + Sync {
+    /// Steps in all.
+    fn steps(&self) -> usize;
+
+    /// What a step sees.
+    ///
+    /// # Errors
+    ///
+    /// Where the text can't be read.
+    fn step(&self, step: usize) -> Result<Step>;
+
+    /// Steps of about one pass over the data.
+    fn epoch_steps(&self) -> usize {
+        self.steps()
+    }
+}
+
+/// What one step sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Batches whose gradients are added up; none of them is empty.
+    pub batches: Vec<Batch>,
+    /// What is learned, for the log, such as `masked_lm+sentence_order`.
+    pub objective: String,
+}
+
 /// One sequence with what is to be learned from it.
 ///
 /// All vectors but the last four have one entry a token.
@@ -23,6 +60,23 @@ pub struct Example {
     pub pair: Option<u32>,
     /// Class for a linear head.
     pub class: Option<u32>,
+}
+
+impl Example {
+    /// A sequence whose positions run through. Its first `prefix` tokens are visible to all (all of them: attention in
+    /// both directions), and beyond them each token sees those before it and itself (`prefix` = 0: causal attention).
+    pub fn sequence(id: u64, tokens: Vec<u32>, prefix: usize) -> Self {
+        let length = tokens.len() as u32;
+        let prefix = (prefix as u32).min(length);
+        Self {
+            id,
+            tokens,
+            positions: (0..length).collect(),
+            block_positions: vec![0; length as usize],
+            visible: (0..length).map(|index| prefix.max(index + 1)).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A token to predict from the hidden state at a position.

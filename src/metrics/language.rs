@@ -1,0 +1,97 @@
+//! The figures of a language model: perplexity and masked accuracy, with and without leaked documents.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// `exp` of the mean negative log-likelihood in nats; none where there are no tokens.
+pub fn perplexity(nll: f64, tokens: u64) -> Option<f64> {
+    mean(nll, tokens).map(f64::exp)
+}
+
+/// Sums over the tokens that a language model had to predict.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct LanguageTally {
+    /// Documents.
+    pub documents: u64,
+    /// Sum of `−ln p(token)` over the predicted tokens, in nats.
+    pub nll: f64,
+    /// Number of predicted tokens.
+    pub tokens: u64,
+    /// Of the masked tokens, those whose most probable candidate was right.
+    pub masked_correct: u64,
+    /// Number of masked tokens.
+    pub masked: u64,
+}
+
+impl LanguageTally {
+    /// Adds another tally to this one.
+    pub fn add(&mut self, other: &Self) {
+        self.documents += other.documents;
+        self.nll += other.nll;
+        self.tokens += other.tokens;
+        self.masked_correct += other.masked_correct;
+        self.masked += other.masked;
+    }
+
+    /// Mean `−ln p(token)` in nats; none where nothing was predicted.
+    pub fn loss(&self) -> Option<f64> {
+        mean(self.nll, self.tokens)
+    }
+
+    /// `exp(loss)`; none where nothing was predicted.
+    pub fn perplexity(&self) -> Option<f64> {
+        perplexity(self.nll, self.tokens)
+    }
+
+    /// Share of the masked tokens that were guessed right; none where nothing was masked.
+    pub fn masked_accuracy(&self) -> Option<f64> {
+        mean(self.masked_correct as f64, self.masked)
+    }
+}
+
+/// A language model's figures on held-out documents.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct LanguageReport {
+    /// Over all documents.
+    pub all: LanguageTally,
+    /// Over those that the model wasn't trained on.
+    pub without_leaks: LanguageTally,
+}
+
+impl LanguageReport {
+    /// Adds one document.
+    pub fn add(&mut self, document: &LanguageTally, leaked: bool) {
+        self.all.add(document);
+        if !leaked {
+            self.without_leaks.add(document);
+        }
+    }
+
+    /// Documents that stand in the training data too.
+    pub fn leaked_documents(&self) -> u64 {
+        self.all.documents - self.without_leaks.documents
+    }
+
+    /// The figures by name; what couldn't be measured is null.
+    pub fn metrics(&self) -> Map<String, Value> {
+        [
+            ("loss", json!(self.all.loss())),
+            ("perplexity", json!(self.all.perplexity())),
+            ("masked_accuracy", json!(self.all.masked_accuracy())),
+            ("tokens", json!(self.all.tokens)),
+            ("masked_tokens", json!(self.all.masked)),
+            ("documents", json!(self.all.documents)),
+            ("leaked_documents", json!(self.leaked_documents())),
+            ("loss_without_leaks", json!(self.without_leaks.loss())),
+            ("perplexity_without_leaks", json!(self.without_leaks.perplexity())),
+            ("masked_accuracy_without_leaks", json!(self.without_leaks.masked_accuracy())),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_string(), value))
+        .collect()
+    }
+}
+
+fn mean(sum: f64, count: u64) -> Option<f64> {
+    (count > 0).then(|| sum / count as f64)
+}

@@ -1,0 +1,189 @@
+//! The whole report on a classifier: its figures beside both baselines, with and without leaked rows.
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{Classification, Confusion, Leaks, NaiveBayes, Scored, majority};
+
+/// How many of the worst errors a report shows.
+const WORST: usize = 20;
+
+/// What `report.json` holds.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct EvalReport {
+    /// The labels; classes below are indices into this.
+    pub labels: Vec<String>,
+    /// Rows evaluated.
+    pub rows: u64,
+    /// Rows whose text the model was trained on.
+    pub leaked_rows: u64,
+    /// Rows whose text already stood in an earlier row.
+    pub duplicate_rows: u64,
+    /// Rows whose text stands in the split with another label too.
+    pub contradictory_rows: u64,
+    /// Figures over all rows.
+    pub all: Figures,
+    /// Figures over the rows that aren't leaked; none where all are.
+    pub without_leaks: Option<Figures>,
+    /// The wrong predictions with the highest loss, highest first.
+    pub worst: Vec<WorstError>,
+}
+
+/// A model and the baselines on the same rows.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Figures {
+    /// The model under evaluation.
+    pub model: Classification,
+    /// Naive Bayes on characters, trained on the same rows as the model.
+    pub naive_bayes: Baseline,
+    /// Always the most frequent training label.
+    pub majority: Baseline,
+}
+
+/// What a baseline without probabilities reaches.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Baseline {
+    /// Share of right predictions.
+    pub accuracy: f64,
+    /// Mean F1 of the classes that occur.
+    pub macro_f1: f64,
+}
+
+/// A wrong prediction.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct WorstError {
+    /// The row in its file, from 1.
+    pub row: u32,
+    /// Its text.
+    pub text: String,
+    /// Its label.
+    pub gold: String,
+    /// What the model says.
+    pub predicted: String,
+    /// How probable the model finds what it says.
+    pub probability: f64,
+    /// `−ln p(gold)`, in nats.
+    pub loss: f64,
+}
+
+impl EvalReport {
+    /// Measures the rows. The baselines learn from `training`, pairs of text and label, which are the rows that the
+    /// model was finetuned on; `leaks` comes from the same rows in the same order.
+    ///
+    /// # Errors
+    /// Where there are no rows, or one doesn't fit the labels.
+    pub fn new(labels: &[String], rows: &[Scored], training: &[(&str, usize)], leaks: &Leaks) -> Result<Self> {
+        let classes = labels.len();
+        ensure!(leaks.leaked.len() == rows.len(), "{} rows but {} leak flags", rows.len(), leaks.leaked.len());
+        for row in rows {
+            let count = row.probabilities.len();
+            ensure!(row.gold < classes, "row {}: label {} out of {classes}", row.row, row.gold);
+            ensure!(count == classes, "row {}: {count} probabilities for {classes} labels", row.row);
+        }
+        if let Some((_, label)) = training.iter().find(|(_, label)| *label >= classes) {
+            anyhow::bail!("training rows: label {label} out of {classes}");
+        }
+
+        let bayes = NaiveBayes::train(classes, training.iter().copied());
+        let most_frequent = majority(classes, training.iter().map(|&(_, label)| label));
+        let judged: Vec<Judged> = rows
+            .iter()
+            .zip(&leaks.leaked)
+            .map(|(row, &leaked)| Judged { row, bayes: bayes.predict(row.text), leaked })
+            .collect();
+        let Some(all) = Figures::measure(classes, most_frequent, judged.iter()) else {
+            anyhow::bail!("there are no rows to evaluate")
+        };
+        Ok(Self {
+            labels: labels.to_vec(),
+            rows: rows.len() as u64,
+            leaked_rows: leaks.count(),
+            duplicate_rows: leaks.duplicates,
+            contradictory_rows: leaks.contradictory,
+            all,
+            without_leaks: Figures::measure(classes, most_frequent, judged.iter().filter(|row| !row.leaked)),
+            worst: worst_errors(labels, rows),
+        })
+    }
+
+    /// The figures by name; what couldn't be measured is null.
+    pub fn metrics(&self) -> Map<String, Value> {
+        let model = &self.all.model;
+        let clean = self.without_leaks.as_ref();
+        [
+            ("accuracy", json!(model.accuracy)),
+            ("macro_f1", json!(model.macro_f1)),
+            ("log_loss", json!(model.log_loss)),
+            ("expected_calibration_error", json!(model.calibration.error)),
+            ("majority_accuracy", json!(self.all.majority.accuracy)),
+            ("naive_bayes_accuracy", json!(self.all.naive_bayes.accuracy)),
+            ("rows", json!(self.rows)),
+            ("leaked_rows", json!(self.leaked_rows)),
+            ("duplicate_rows", json!(self.duplicate_rows)),
+            ("contradictory_rows", json!(self.contradictory_rows)),
+            ("accuracy_without_leaks", json!(clean.map(|figures| figures.model.accuracy))),
+            ("macro_f1_without_leaks", json!(clean.map(|figures| figures.model.macro_f1))),
+            ("log_loss_without_leaks", json!(clean.map(|figures| figures.model.log_loss))),
+            ("expected_calibration_error_without_leaks", json!(clean.map(|figures| figures.model.calibration.error))),
+            ("majority_accuracy_without_leaks", json!(clean.map(|figures| figures.majority.accuracy))),
+            ("naive_bayes_accuracy_without_leaks", json!(clean.map(|figures| figures.naive_bayes.accuracy))),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_string(), value))
+        .collect()
+    }
+}
+
+/// A row with everything that is needed to count it.
+struct Judged<'a> {
+    row: &'a Scored<'a>,
+    bayes: usize,
+    leaked: bool,
+}
+
+impl Figures {
+    fn measure<'a>(
+        classes: usize,
+        majority: usize,
+        rows: impl Iterator<Item = &'a Judged<'a>> + Clone,
+    ) -> Option<Self> {
+        Some(Self {
+            model: Classification::measure(classes, rows.clone().map(|judged| judged.row))?,
+            naive_bayes: Baseline::measure(classes, rows.clone().map(|judged| (judged.row.gold, judged.bayes)))?,
+            majority: Baseline::measure(classes, rows.map(|judged| (judged.row.gold, majority)))?,
+        })
+    }
+}
+
+impl Baseline {
+    fn measure(classes: usize, pairs: impl Iterator<Item = (usize, usize)>) -> Option<Self> {
+        let confusion = Confusion::count(classes, pairs);
+        Some(Self { accuracy: confusion.accuracy()?, macro_f1: confusion.macro_f1()? })
+    }
+}
+
+/// Rows in the order in which people want to look at them: wrong ones first, then by falling loss, then as in the file.
+pub(super) fn worst_first(rows: &[Scored]) -> Vec<usize> {
+    let keys: Vec<(bool, f64)> = rows.iter().map(|row| (row.correct(), row.loss())).collect();
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|&a, &b| keys[a].0.cmp(&keys[b].0).then(keys[b].1.total_cmp(&keys[a].1)));
+    order
+}
+
+fn worst_errors(labels: &[String], rows: &[Scored]) -> Vec<WorstError> {
+    worst_first(rows)
+        .into_iter()
+        .map(|index| &rows[index])
+        .take_while(|row| !row.correct())
+        .take(WORST)
+        .map(|row| WorstError {
+            row: row.row,
+            text: row.text.to_string(),
+            gold: labels[row.gold].clone(),
+            predicted: labels[row.predicted()].clone(),
+            probability: row.confidence(),
+            loss: row.loss(),
+        })
+        .collect()
+}

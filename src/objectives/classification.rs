@@ -1,0 +1,180 @@
+//! Classification by prompt: rows as cloze questions, answered out of a closed set; or as plain text for a linear head.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    Specials,
+    blank_infilling::extend,
+    labels::{Labels, Node, Path},
+    masked_lm,
+    prompt::{Encoded, MARKER, Rendered, Row, Template},
+};
+use crate::{
+    batch::Example,
+    recipe::spec::{Classification, Head},
+};
+
+/// Turns text into token ids, without special tokens around it.
+pub type Encode = Box<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
+
+/// Makes examples out of rows.
+pub struct Classifier {
+    label_column: String,
+    labels: Vec<String>,
+    template: Template,
+    head: Reading,
+    max_length: usize,
+    specials: Specials,
+    encode: Encode,
+}
+
+/// How the answer is read.
+enum Reading {
+    Prompt(Labels),
+    Linear,
+}
+
+/// Tokens of a prompt before `<sop>` that aren't text: `[CLS]`, `[MASK]`, `[SEP]`.
+const PROMPT_FRAME: usize = 3;
+/// Tokens of a plain text that aren't text: `[CLS]`, `[SEP]`.
+const PLAIN_FRAME: usize = 2;
+
+impl Classifier {
+    /// Compiles the template and the label words of a task. Examples will be no longer than `max_length`.
+    ///
+    /// # Errors
+    ///
+    /// Where the template is wrong, or the words can't be told apart.
+    pub fn new(task: &Classification, max_length: usize, specials: Specials, encode: Encode) -> Result<Self> {
+        let template = Template::new(&task.template)?;
+        let head = match task.head {
+            Head::Linear => Reading::Linear,
+            Head::Prompt => {
+                ensure!(template.has_marker(), "the template lacks the marker {MARKER}, where the answer goes");
+                let word = |(label, word): (_, &String)| Ok((String::as_str(label), encode(word)?));
+                let words = task.words.iter().map(word).collect::<Result<_>>()?;
+                Reading::Prompt(Labels::new(words, specials.eop)?)
+            }
+        };
+        let labels = task.words.keys().cloned().collect();
+        Ok(Self { label_column: task.label.clone(), labels, template, head, max_length, specials, encode })
+    }
+
+    /// The labels as they stand in the data; classes and scores are in this order.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The nodes that `Choice::node` counts; none for a linear head.
+    pub fn nodes(&self) -> &[Node] {
+        match &self.head {
+            Reading::Prompt(labels) => labels.nodes(),
+            Reading::Linear => &[],
+        }
+    }
+
+    /// A row's label.
+    ///
+    /// # Errors
+    ///
+    /// Where the row lacks the column, or the label has no word.
+    pub fn label(&self, row: &Row<'_>) -> Result<usize> {
+        let column = &self.label_column;
+        let label = row(column).with_context(|| format!("the data has no column `{column}` for the label"))?;
+        self.labels
+            .iter()
+            .position(|known| *known == label)
+            .with_context(|| format!("label `{label}` has no word; there are words for {}", self.labels.join(", ")))
+    }
+
+    /// A row to learn from, with its label by index.
+    ///
+    /// For a prompt: `[CLS] before [MASK] after [SEP]`, then `<sop>` and the label's word up to its last choice as in
+    /// GLM's blank infilling, with a choice at each node of its path. For a linear head: `[CLS] text [SEP]`.
+    ///
+    /// # Errors
+    ///
+    /// Where the template can't be filled in, or its own words don't fit.
+    pub fn example(&self, row: &Row<'_>, label: usize, id: u64) -> Result<Example> {
+        let prompt = self.fit(row)?;
+        Ok(match &self.head {
+            Reading::Prompt(labels) => self.cloze(id, &prompt, &labels.path(label)),
+            Reading::Linear => Example { class: Some(label as u32), ..self.plain(id, &prompt) },
+        })
+    }
+
+    /// The sequences that tell a row's label: with a prompt, as many as it takes to visit each node once; with a linear
+    /// head one. Their choices' `gold` says nothing. All have the id given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::example`].
+    pub fn inference(&self, row: &Row<'_>, id: u64) -> Result<Vec<Example>> {
+        let prompt = self.fit(row)?;
+        Ok(match &self.head {
+            Reading::Prompt(labels) => labels.cover().iter().map(|path| self.cloze(id, &prompt, path)).collect(),
+            Reading::Linear => vec![self.plain(id, &prompt)],
+        })
+    }
+
+    /// Each label's probability, from the log-softmax of each node's candidates, by node. A linear head has one node:
+    /// its classes.
+    pub fn score(&self, log_probabilities: &[Vec<f64>]) -> Vec<f64> {
+        match &self.head {
+            Reading::Prompt(labels) => labels.score(log_probabilities),
+            Reading::Linear => log_probabilities.iter().flatten().map(|value| value.exp()).collect(),
+        }
+    }
+
+    /// What the template takes from a row, joined by a tab: by this a row is found again elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Where the row lacks a column.
+    pub fn text(&self, row: &Row<'_>) -> Result<String> {
+        Ok(self.template.values(row)?.text())
+    }
+
+    fn fit(&self, row: &Row<'_>) -> Result<Encoded> {
+        let frame = match &self.head {
+            Reading::Prompt(labels) => PROMPT_FRAME + 1 + labels.depth(),
+            Reading::Linear => PLAIN_FRAME,
+        };
+        let values = self.template.values(row)?;
+        self.template.fit(&values, self.max_length.saturating_sub(frame), &|rendered| self.encode(rendered))
+    }
+
+    fn encode(&self, rendered: &Rendered) -> Result<Encoded> {
+        let Rendered { before, after } = rendered;
+        match (&self.head, after) {
+            (Reading::Prompt(_), None) => {
+                anyhow::bail!("the filled-in template lacks the marker {MARKER}, where the answer goes")
+            }
+            (Reading::Prompt(_), Some(after)) => {
+                Ok(Encoded { before: (self.encode)(before)?, after: (self.encode)(after)? })
+            }
+            (Reading::Linear, after) => {
+                let text = format!("{before}{}", after.as_deref().unwrap_or_default());
+                Ok(Encoded { before: (self.encode)(&text)?, after: Vec::new() })
+            }
+        }
+    }
+
+    fn cloze(&self, id: u64, prompt: &Encoded, path: &Path) -> Example {
+        let Specials { cls, mask, sep, sop, .. } = self.specials;
+        let place = 1 + prompt.before.len();
+        let tokens = [&[cls], prompt.before.as_slice(), &[mask], &prompt.after, &[sep]].concat();
+        let context = tokens.len();
+        let mut example = Example::sequence(id, tokens, context);
+        extend(&mut example, place as u32, std::iter::once(sop).chain(path.tokens.iter().copied()));
+        example.choices.clone_from(&path.choices);
+        for choice in &mut example.choices {
+            choice.at += context as u32;
+        }
+        example
+    }
+
+    fn plain(&self, id: u64, prompt: &Encoded) -> Example {
+        masked_lm::plain(id, &prompt.before, &self.specials)
+    }
+}

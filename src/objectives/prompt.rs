@@ -1,0 +1,171 @@
+//! The prompt's template: rendered for a row, cut at the marker, and shortened to fit.
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use minijinja::{Environment, UndefinedBehavior};
+
+/// Where the answer goes.
+pub const MARKER: &str = "[Classification]";
+
+/// Stands for the marker while the template is rendered: a code point that is never a character, so that a row whose
+/// text happens to hold the marker's words can't be mistaken for it.
+const PLACE: char = '\u{FDD0}';
+
+/// More than any prompt needs, so that a template's endless loop ends.
+const FUEL: u64 = 1_000_000;
+
+const NAME: &str = "template";
+
+/// Looks up a row's column by its name.
+pub type Row<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+/// A compiled template.
+#[derive(Debug)]
+pub struct Template {
+    environment: Environment<'static>,
+    /// The variables that it may look up, in the order of their first mention.
+    columns: Vec<String>,
+}
+
+/// A row's values for the template's columns.
+#[derive(Clone, Debug)]
+pub struct Values(Vec<(String, String)>);
+
+/// A rendered prompt.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Rendered {
+    /// The text, or what comes before the marker.
+    pub before: String,
+    /// What comes after the marker, where there is one.
+    pub after: Option<String>,
+}
+
+impl Template {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    ///
+    /// Where its syntax is wrong, or it mentions the marker twice.
+    pub fn new(source: &str) -> Result<Self> {
+        ensure!(source.matches(MARKER).count() <= 1, "the template has the marker {MARKER} more than once");
+        let source = source.replace(MARKER, &PLACE.to_string());
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.add_template_owned(NAME, source.clone()).map_err(explain).context("the template is wrong")?;
+        let mut columns: Vec<String> =
+            environment.get_template(NAME).map_err(explain)?.undeclared_variables(false).into_iter().collect();
+        columns.sort_unstable_by_key(|column| (source.find(column.as_str()), column.clone()));
+        Ok(Self { environment, columns })
+    }
+
+    /// Whether the template's text has the marker.
+    pub fn has_marker(&self) -> bool {
+        self.environment.get_template(NAME).is_ok_and(|template| template.source().contains(PLACE))
+    }
+
+    /// What a row has in the columns that the template uses.
+    ///
+    /// # Errors
+    ///
+    /// Where it lacks one.
+    pub fn values(&self, row: &Row<'_>) -> Result<Values> {
+        let is_function = |name: &str| self.environment.globals().any(|(global, _)| global == name);
+        let mut values = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            match row(column) {
+                Some(value) => values.push((column.clone(), value.replace(PLACE, ""))),
+                None if is_function(column) => {}
+                None => bail!("the template uses the column `{column}`, which the data doesn't have"),
+            }
+        }
+        Ok(Values(values))
+    }
+
+    /// Fills in the values, each cut after this many characters.
+    ///
+    /// # Errors
+    ///
+    /// Where the template fails on them, or repeats the marker.
+    pub fn render(&self, values: &Values, most: usize) -> Result<Rendered> {
+        let context: Vec<_> = values.0.iter().map(|(column, value)| (column.as_str(), cut(value, most))).collect();
+        let template = self.environment.get_template(NAME).map_err(explain)?;
+        let text = template.render(minijinja::Value::from_iter(context)).map_err(explain);
+        let text = text.context("failed to fill in the template")?;
+        let mut parts = text.split(PLACE).map(str::to_owned);
+        let rendered = Rendered { before: parts.next().unwrap_or_default(), after: parts.next() };
+        ensure!(parts.next().is_none(), "the filled-in template has the marker {MARKER} more than once");
+        Ok(rendered)
+    }
+
+    /// Fills in the values, shortened where the encoded prompt would have more than `room` tokens: the longest first,
+    /// each from its end. The template's own words stay.
+    ///
+    /// # Errors
+    ///
+    /// Where the template's own words already need more, or as [`Self::render`] and `encode`.
+    pub fn fit(&self, values: &Values, room: usize, encode: &dyn Fn(&Rendered) -> Result<Encoded>) -> Result<Encoded> {
+        let at = |most: usize| encode(&self.render(values, most)?);
+        let mut high = values.0.iter().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
+        let whole = at(high)?;
+        if whole.length() <= room {
+            return Ok(whole);
+        }
+        let mut best = at(0)?;
+        let least = best.length();
+        ensure!(least <= room, "the template's own words take {least} tokens, but max_length leaves room for {room}");
+
+        // The number of tokens rises with the characters, nearly in a straight line: guess by that line, and halve
+        // where a few guesses don't find the end.
+        let mut low = 0;
+        let mut too_many = whole.length();
+        for attempt in 0.. {
+            if high - low <= 1 || best.length() == room {
+                break;
+            }
+            let share = if attempt < 4 {
+                (high - low) * (room - best.length()) / (too_many - best.length())
+            } else {
+                (high - low) / 2
+            };
+            let guess = (low + share).clamp(low + 1, high - 1);
+            let encoded = at(guess)?;
+            if encoded.length() <= room {
+                (low, best) = (guess, encoded);
+            } else {
+                (high, too_many) = (guess, encoded.length());
+            }
+        }
+        Ok(best)
+    }
+}
+
+impl Values {
+    /// The values joined by a tab: the row's text, as it's compared with other rows.
+    pub fn text(&self) -> String {
+        self.0.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join("\t")
+    }
+}
+
+/// A prompt's tokens.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Encoded {
+    /// Before the marker.
+    pub before: Vec<u32>,
+    /// After the marker.
+    pub after: Vec<u32>,
+}
+
+impl Encoded {
+    fn length(&self) -> usize {
+        self.before.len() + self.after.len()
+    }
+}
+
+fn cut(value: &str, most: usize) -> &str {
+    value.char_indices().nth(most).map_or(value, |(end, _)| &value[..end])
+}
+
+/// The template engine's message with its line, which it gives as a source of its own.
+fn explain(error: minijinja::Error) -> anyhow::Error {
+    anyhow!("{error}")
+}
