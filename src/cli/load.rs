@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::args;
 use crate::{
     data,
     device::DeviceChoice,
-    plan::Graph,
+    plan::{self, Graph, Status},
     recipe::{self, Checked, Overrides, Source},
-    store::Provenance,
+    store::{Artifact, DigestCache, Provenance, Store},
 };
 
 /// A recipe that was found free of mistakes, and its graph.
@@ -64,4 +64,25 @@ fn host() -> String {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
     let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
     name.or_else(|| std::env::var("COMPUTERNAME").ok()).unwrap_or_default().trim().to_owned()
+}
+
+/// The artifact of a stage that has been run as the recipe says now.
+///
+/// # Errors
+/// If it hasn't, or the recipe has no such stage.
+pub(super) fn stored(arguments: &args::Recipe, stage: &str, store: &Path) -> Result<(Checked, Artifact)> {
+    let Loaded { checked, mut graph } = load(arguments)?;
+    graph.select(&[stage.to_owned()])?;
+    let store = Store::open(store)?;
+    let mut digests = DigestCache::open(store.root());
+    let planned = plan::plan(&graph, &store, &mut digests, &[])?;
+    let artifact = planned.into_iter().find(|planned| planned.name == stage).and_then(|planned| match planned.status {
+        Status::Hit(artifact) => Some(*artifact),
+        Status::Miss { .. } | Status::Waits(_) => None,
+    });
+    let recipe = arguments.recipe.display();
+    let artifact = artifact.with_context(|| {
+        format!("`{stage}` hasn't been run as {recipe} says now; run it first: pipe run {recipe} --stage {stage}")
+    })?;
+    Ok((checked, artifact))
 }

@@ -1,1 +1,85 @@
-//! To be written.
+//! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
+
+mod check;
+mod classifier;
+mod eval;
+mod finetune;
+mod generate;
+mod language;
+mod pretrain;
+mod records;
+mod rows;
+mod task;
+mod tokenize;
+mod training;
+
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    batch::Layout,
+    device::{DeviceChoice, OpenDevice},
+    executor::{Job, Runner},
+    recipe::spec::Stage,
+    store::{Artifact, Metrics},
+};
+
+pub use check::{check_data, preflight};
+pub use classifier::{Prediction, Trained};
+pub use generate::{Sampling, Writer};
+
+/// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
+const TOKENIZER: &str = "tokenizer.json";
+
+/// Runs stages of all kinds on one device, which is opened when the first stage needs it.
+pub struct Stages {
+    choice: DeviceChoice,
+    open: Mutex<Option<OpenDevice>>,
+}
+
+impl Stages {
+    /// Stages that run on this device.
+    pub fn new(choice: DeviceChoice) -> Self {
+        Self { choice, open: Mutex::new(None) }
+    }
+
+    fn device(&self) -> Result<OpenDevice> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = &*open {
+            return Ok(device.clone());
+        }
+        let device = self.choice.open()?;
+        *open = Some(device.clone());
+        Ok(device)
+    }
+}
+
+impl Runner for Stages {
+    fn run(&self, job: &Job<'_>) -> Result<Metrics> {
+        match job.stage {
+            Stage::Tokenize(spec) => tokenize::tokenize(job, spec),
+            Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.device()?),
+            Stage::Finetune(spec) => finetune::finetune(job, spec, &self.device()?),
+            Stage::Eval(spec) => eval::eval(job, spec, &self.device()?),
+        }
+    }
+}
+
+/// The artifact that a field of the spec names.
+fn input<'a>(job: &'a Job<'_>, field: &str) -> Result<&'a Artifact> {
+    job.inputs.get(field).with_context(|| format!("`{field}` was not resolved"))
+}
+
+/// The CPU's kernels take examples without padding; other backends want rectangles.
+fn layout(device: &OpenDevice, width: usize, packing: bool) -> Layout {
+    if device.is_cpu() { Layout::Ragged } else { Layout::Rows { width, packing } }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs_err::copy(from, to)?;
+    Ok(())
+}

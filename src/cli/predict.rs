@@ -1,0 +1,94 @@
+//! `pipe predict`.
+
+use anyhow::{Context, Result, bail};
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Map, Value, json};
+
+use super::{DONE, args::Predict, load, progress};
+use crate::{
+    data,
+    recipe::spec::{Source, Stage, Task},
+    stages::{Prediction, Trained},
+};
+
+/// Rows that are classified at a time.
+const CHUNK: usize = 1024;
+
+/// `pipe predict RECIPE STAGE`.
+pub(super) fn predict(command: &Predict, store: &std::path::Path) -> Result<u8> {
+    let (checked, artifact) = load::stored(&command.recipe, &command.stage, store)?;
+    let Some(Stage::Finetune(spec)) = checked.recipe.stages.get(&command.stage) else {
+        bail!("`{}` is not a finetune stage", command.stage);
+    };
+    let Task::Classification(task) = &spec.task;
+    let device = load::device(command.device.as_deref(), &checked)?.open()?;
+    let trained = Trained::load(&artifact.path, &device)?;
+    let mut output = Output::new(command.json, trained.labels());
+
+    if let Some(file) = &command.file {
+        let source: Source = serde_json::from_value(json!({ "path": file.to_string_lossy(), "document": "line" }))?;
+        let mut rows = data::rows(&source, file)?.peekable();
+        while rows.peek().is_some() {
+            let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<_>>>()?;
+            let lookup = |row: &data::Row, column: &str| row.get(column).map(str::to_owned);
+            let lookups: Vec<_> = chunk.iter().map(|row| move |column: &str| lookup(row, column)).collect();
+            let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &crate::objectives::Row<'_>).collect();
+            let predictions = trained.predict(&lookups).with_context(|| format!("{}", file.display()))?;
+            for (row, prediction) in chunk.iter().zip(predictions) {
+                output.row(&row.number.to_string(), row.fields.join("\t"), &prediction)?;
+            }
+        }
+    } else {
+        let columns = task.columns();
+        let [column] = columns.as_slice() else {
+            bail!(
+                "the template takes {} columns ({}), so --text can't fill it; use --file",
+                columns.len(),
+                columns.join(", ")
+            );
+        };
+        let lookups: Vec<_> =
+            command.text.iter().map(|text| move |name: &str| (name == column).then(|| text.clone())).collect();
+        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &crate::objectives::Row<'_>).collect();
+        for (text, prediction) in command.text.iter().zip(trained.predict(&lookups)?) {
+            output.row("", text.clone(), &prediction)?;
+        }
+    }
+    output.finish()
+}
+
+/// Lines of JSON as they come, or one table in the end.
+struct Output<'a> {
+    labels: &'a [String],
+    table: Option<Table>,
+}
+
+impl<'a> Output<'a> {
+    fn new(json: bool, labels: &'a [String]) -> Self {
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_header(["label", "probability", "text"]);
+        Self { labels, table: (!json).then_some(table) }
+    }
+
+    fn row(&mut self, number: &str, text: String, prediction: &Prediction) -> Result<()> {
+        let highest = prediction.probabilities.iter().copied().fold(0.0, f64::max);
+        if let Some(table) = &mut self.table {
+            table.add_row([prediction.label.clone(), format!("{highest:.3}"), text]);
+            return Ok(());
+        }
+        let probabilities: Map<String, Value> =
+            self.labels.iter().cloned().zip(prediction.probabilities.iter().map(|&p| Value::from(p))).collect();
+        let mut line = json!({ "text": text, "label": prediction.label, "probabilities": probabilities });
+        if let Ok(row) = number.parse::<u64>() {
+            line["row"] = row.into();
+        }
+        progress::put(&line.to_string())
+    }
+
+    fn finish(self) -> Result<u8> {
+        if let Some(table) = self.table {
+            progress::put(&table.to_string())?;
+        }
+        Ok(DONE)
+    }
+}

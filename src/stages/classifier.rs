@@ -1,0 +1,143 @@
+//! A finetuned classifier: from its artifact, and at work.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+
+use super::{
+    TOKENIZER, layout,
+    task::{Purpose, specials},
+};
+use crate::{
+    batch::{Example, Layout, lay_out, random::Key},
+    device::OpenDevice,
+    model::{Candidates, Network},
+    objectives::{Classifier, Row},
+    recipe::spec::Classification,
+    text::Tokenizer,
+};
+
+/// Tokens that are judged at a time.
+const BATCH_TOKENS: usize = 8192;
+
+/// A task's examples, made with a tokenizer.
+pub(super) fn classifier(
+    task: &Classification,
+    max_length: usize,
+    tokenizer: &Arc<Tokenizer>,
+) -> Result<Classifier> {
+    let encoder = Arc::clone(tokenizer);
+    Classifier::new(task, max_length, specials(tokenizer), Box::new(move |text: &str| encoder.encode(text)))
+}
+
+/// How a network's states become probabilities of labels.
+pub(super) struct Judge<'a> {
+    classifier: &'a Classifier,
+    /// The candidates of the label trie's nodes; none for a linear head.
+    pub candidates: Option<Candidates>,
+    layout: Layout,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(classifier: &'a Classifier, max_length: usize, device: &OpenDevice) -> Result<Self> {
+        let nodes: Vec<Vec<u32>> = classifier.nodes().iter().map(|node| node.candidates.clone()).collect();
+        let candidates = if nodes.is_empty() { None } else { Some(Candidates::new(&nodes)?) };
+        Ok(Self { classifier, candidates, layout: layout(device, max_length, true) })
+    }
+
+    /// For each row, given as the examples that [`Classifier::inference`] made of it, the probability of each label.
+    pub(super) fn probabilities(&self, network: &Network, rows: &[&[Example]]) -> Result<Vec<Vec<f64>>> {
+        let mut nodes = vec![vec![Vec::new(); self.classifier.nodes().len().max(1)]; rows.len()];
+        // Rows of like length together, so that rectangles have little padding.
+        let mut order: Vec<(usize, &Example)> =
+            rows.iter().enumerate().flat_map(|(row, examples)| examples.iter().map(move |example| (row, example))).collect();
+        order.sort_by_key(|(_, example)| example.tokens.len());
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fit = rest.iter().take_while(|(_, example)| {
+                tokens += example.tokens.len();
+                tokens <= BATCH_TOKENS
+            });
+            let (part, others) = rest.split_at(fit.count().max(1));
+            rest = others;
+            let examples: Vec<&Example> = part.iter().map(|(_, example)| *example).collect();
+            let batch = lay_out(&examples, self.layout, Key::new(0));
+            match &self.candidates {
+                Some(candidates) => {
+                    let places = part.iter().flat_map(|(row, example)| example.choices.iter().map(|choice| (*row, choice.node)));
+                    for ((row, node), values) in places.zip(network.choice_log_probabilities(&batch, candidates)?) {
+                        nodes[row][node as usize] = values.into_iter().map(f64::from).collect();
+                    }
+                }
+                None => {
+                    for ((row, _), values) in part.iter().zip(network.class_log_probabilities(&batch)?) {
+                        nodes[*row][0] = values.into_iter().map(f64::from).collect();
+                    }
+                }
+            }
+        }
+        Ok(nodes.iter().map(|nodes| self.classifier.score(nodes)).collect())
+    }
+}
+
+/// A classifier loaded from the artifact of a finetune stage.
+pub struct Trained {
+    pub(super) classifier: Classifier,
+    pub(super) network: Network,
+    max_length: usize,
+    device: OpenDevice,
+}
+
+/// What a classifier says of a row.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The likeliest label.
+    pub label: String,
+    /// Every label with its probability, in the order of [`Trained::labels`].
+    pub probabilities: Vec<f64>,
+}
+
+impl Trained {
+    /// Loads a classifier.
+    ///
+    /// # Errors
+    /// If the artifact isn't a classifier's, or is damaged.
+    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
+        let Purpose { classification, max_length, .. } = Purpose::read(dir)?;
+        let task = classification.context("this model wasn't finetuned to classify")?;
+        let tokenizer = Arc::new(Tokenizer::load(&dir.join(TOKENIZER))?);
+        let classifier = classifier(&task, max_length, &tokenizer)?;
+        let network = Network::load(dir, &device.device)?;
+        Ok(Self { classifier, network, max_length, device: device.clone() })
+    }
+
+    /// The labels.
+    pub fn labels(&self) -> &[String] {
+        self.classifier.labels()
+    }
+
+    pub(super) fn judge(&self) -> Result<Judge<'_>> {
+        Judge::new(&self.classifier, self.max_length, &self.device)
+    }
+
+    /// Classifies rows, each given as a look-up of its columns.
+    ///
+    /// # Errors
+    /// If a row lacks a column.
+    pub fn predict(&self, rows: &[&Row<'_>]) -> Result<Vec<Prediction>> {
+        let examples: Vec<Vec<Example>> =
+            (0..).zip(rows).map(|(id, row)| self.classifier.inference(row, id)).collect::<Result<_>>()?;
+        let examples: Vec<&[Example]> = examples.iter().map(Vec::as_slice).collect();
+        let probabilities = self.judge()?.probabilities(&self.network, &examples)?;
+        Ok(probabilities
+            .into_iter()
+            .map(|probabilities| Prediction { label: self.labels()[likeliest(&probabilities)].clone(), probabilities })
+            .collect())
+    }
+}
+
+/// The index of the highest value; the first of several.
+pub(super) fn likeliest(values: &[f64]) -> usize {
+    values.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (index, &value)| if value > best.1 { (index, value) } else { best }).0
+}

@@ -1,0 +1,126 @@
+//! Measure a model on held-out data.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, ensure};
+use fs_err as fs;
+
+use super::{
+    classifier::Trained,
+    finetune::scored,
+    input, language, layout, records,
+    rows::{self, Use},
+    task::Purpose,
+};
+use crate::{
+    batch::Feed,
+    device::OpenDevice,
+    executor::{Event, Job},
+    metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
+    model::Network,
+    objectives::HeldOut,
+    recipe::spec::{Eval, Objective, Source},
+    store::{Artifact, Metrics},
+    text::Tokenizer,
+};
+
+/// The report's file.
+const REPORT: &str = "report.json";
+/// Tokens that a language model reads at a time.
+const BATCH_TOKENS: usize = 4096;
+
+/// Writes `report.json`, and `predictions.parquet` for a classifier.
+pub(super) fn eval(job: &Job<'_>, spec: &Eval, device: &OpenDevice) -> Result<Metrics> {
+    let model = input(job, "model")?;
+    match (&spec.data, job.inputs.get("tokens")) {
+        (Some(data), _) => classifier(job, data, model, device),
+        (None, Some(tokens)) => language_model(job, model, tokens, device),
+        (None, None) => anyhow::bail!("neither `data` nor `tokens` says what to measure on"),
+    }
+}
+
+fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
+    let trained = Trained::load(&model.path, device)?;
+    let files = job.files.get("data.path").map(Vec::as_slice).unwrap_or_default();
+    let rows = rows::read(data, files, &trained.classifier, Use::Judge)?;
+    job.tell(Event::Note(&format!("{} rows", rows.len())));
+    let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
+    let probabilities = trained.judge()?.probabilities(&trained.network, &examples)?;
+    let scored = scored(&rows, &probabilities);
+
+    let seen: HashSet<u64> = records::read_seen(&model.file(records::SEEN))?.into_iter().collect();
+    let leaks = Leaks::find(rows.iter().map(|row| (row.text.as_str(), row.label)), &seen);
+    let learned = records::read_rows(&model.file(records::ROWS))?;
+    let label = |label: &str| trained.labels().iter().position(|known| known == label);
+    let learned: Vec<(&str, usize)> =
+        learned.iter().filter_map(|(text, name)| Some((text.as_str(), label(name)?))).collect();
+
+    let report = EvalReport::new(trained.labels(), &scored, &learned, &leaks)?;
+    fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
+    predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored, &leaks.leaked)?;
+    Ok(report.metrics())
+}
+
+fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {
+    let purpose = Purpose::read(&model.path)?;
+    let network = Network::load(&model.path, &device.device)?;
+    let tokenizer = Tokenizer::load(&model.file(super::TOKENIZER))?;
+    ensure!(
+        fs::read(model.file(super::TOKENIZER))? == fs::read(tokens.file(super::TOKENIZER))?,
+        "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
+         `tokenizer: {{ stage: … }}` with the model's stage"
+    );
+    let documents = language::load(&tokens.path)?;
+    let seen = records::read_seen(&model.file(records::SEEN))?;
+    let measured = measured_objectives(&purpose.objectives);
+    ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
+
+    let mut report = LanguageReport::default();
+    for leaked in [false, true] {
+        let corpus = language::corpus(&documents, &tokenizer, |hash| seen.contains(&hash) == leaked);
+        let mut tally = LanguageTally { documents: corpus.text.documents() as u64, ..LanguageTally::default() };
+        if tally.documents > 0 {
+            for objective in &measured {
+                let layout = layout(device, purpose.max_length, true);
+                let feed = HeldOut::new(objective, &corpus, purpose.max_length, BATCH_TOKENS, layout)?;
+                measure(job, &network, &feed, objective, &mut tally)?;
+            }
+        }
+        report.add(&tally, leaked);
+    }
+    fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
+    Ok(report.metrics())
+}
+
+/// One objective for perplexity and one for masked accuracy, of those that the model was trained for; the last counts.
+fn measured_objectives(objectives: &[Objective]) -> Vec<Objective> {
+    let generative = objectives.iter().rev().find(|objective| objective.generative.is_some()).cloned();
+    let masked = objectives.iter().rev().find(|objective| objective.masked_lm.is_some()).cloned();
+    let masked = masked.map(|objective| Objective { next_sentence: None, sentence_order: None, ..objective });
+    generative.into_iter().chain(masked).collect()
+}
+
+fn measure(
+    job: &Job<'_>,
+    network: &Network,
+    feed: &HeldOut,
+    objective: &Objective,
+    tally: &mut LanguageTally,
+) -> Result<()> {
+    for step in 0..feed.steps() {
+        for batch in feed.step(step)?.batches {
+            for score in network.target_scores(&batch)? {
+                if objective.masked_lm.is_some() {
+                    tally.masked += 1;
+                    tally.masked_correct += u64::from(score.correct);
+                } else {
+                    tally.tokens += 1;
+                    tally.nll -= f64::from(score.log_probability);
+                }
+            }
+        }
+        let note = if objective.masked_lm.is_some() { "masked" } else { "generated" };
+        job.tell(Event::Progress { done: step as u64 + 1, total: feed.steps() as u64, note });
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Train a language model on encoded corpora.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{
+    input, language, layout, records,
+    task::Purpose,
+    training::{self, Start},
+};
+use crate::{
+    batch::Feed,
+    device::OpenDevice,
+    executor::{Event, Job},
+    objectives::Mix,
+    recipe::spec::Pretrain,
+    store::Metrics,
+};
+
+/// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
+pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> Result<Metrics> {
+    let mut start = Start::new(job, spec.model.as_ref(), device)?;
+    let documents = language::load(&input(job, "tokens")?.path)?;
+    let corpus = language::corpus(&documents, &start.tokenizer, |_| true);
+    let layout = layout(device, spec.train.max_length, spec.train.packing);
+    let mix = Mix::new(&spec.objectives, &corpus, &spec.train, job.seed, layout)?;
+    if spec.objectives.iter().any(|objective| objective.next_sentence.is_some() || objective.sentence_order.is_some()) {
+        start.network.add_pair_head(job.seed);
+    }
+    let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();
+    job.tell(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
+
+    let mut seen = language::hashes(&documents);
+    if let Some(from) = job.inputs.get("from") {
+        seen.extend(records::read_seen(&from.file(records::SEEN))?);
+    }
+    let objectives = [start.objectives(), spec.objectives.clone()].concat();
+    Purpose { objectives, classification: None, max_length: spec.train.max_length }.write(job.out)?;
+    records::write_seen(&job.out.join(records::SEEN), &seen)?;
+    start.write_tokenizer(job)?;
+    let mut metrics = training::train(job, start.network, &mix, &spec.train, None, None)?;
+    metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
+    Ok(metrics)
+}

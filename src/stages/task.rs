@@ -1,0 +1,46 @@
+//! What a model was made for: kept beside its weights, so that it can be used without its recipe.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    objectives::Specials,
+    recipe::spec::{Classification, Objective},
+    text::Tokenizer,
+};
+
+/// The file's name in the artifacts of pretrain and finetune stages.
+const TASK: &str = "task.json";
+
+/// What a model was trained for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) struct Purpose {
+    /// The objectives of its pretraining, those of the stages before it first.
+    pub objectives: Vec<Objective>,
+    /// What it was finetuned for.
+    pub classification: Option<Classification>,
+    /// The longest sequence that it was trained on.
+    pub max_length: usize,
+}
+
+impl Purpose {
+    /// Writes `task.json`.
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        Ok(fs::write(dir.join(TASK), serde_json::to_vec_pretty(self)?)?)
+    }
+
+    /// Reads what [`Self::write`] wrote.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(TASK);
+        serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("failed to read {}", path.display()))
+    }
+}
+
+/// The special tokens as objectives need them.
+pub(super) fn specials(tokenizer: &Tokenizer) -> Specials {
+    let crate::text::Special { pad, unk, cls, sep, mask, gmask, smask, sop, eop } = tokenizer.special;
+    Specials { pad, unk, cls, sep, mask, gmask, smask, sop, eop, vocab_size: tokenizer.vocab_size() }
+}

@@ -1,0 +1,125 @@
+//! What pretrain and finetune stages have in common: the model to start from, the loop, and what they write.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use fs_err as fs;
+use serde_json::json;
+
+use super::{TOKENIZER, copy, input, task::Purpose};
+use crate::{
+    batch::Feed,
+    device::OpenDevice,
+    executor::{Event, Job},
+    model::{Candidates, Network},
+    recipe::spec,
+    store::Metrics,
+    text::Tokenizer,
+    train::{self, Evaluation, Observer, Progress, Settings, Trainer},
+};
+
+/// The curve's file in the artifacts of training stages.
+const CURVE: &str = "curve.jsonl";
+
+/// A model to train, with its tokenizer.
+pub(super) struct Start {
+    pub network: Network,
+    pub tokenizer: Arc<Tokenizer>,
+    /// What it was trained for before; `None` for a new model.
+    pub before: Option<Purpose>,
+}
+
+impl Start {
+    /// Takes the model of the stage in `from`, or makes a new one for the tokenizer of the stage in `tokens`.
+    pub(super) fn new(job: &Job<'_>, model: Option<&spec::Model>, device: &OpenDevice) -> Result<Self> {
+        let from = job.inputs.get("from");
+        let tokens = job.inputs.get("tokens");
+        if let (Some(from), Some(tokens)) = (from, tokens) {
+            let [old, new] = [from, tokens].map(|artifact| fs::read(artifact.file(TOKENIZER)));
+            ensure!(
+                old? == new?,
+                "the model in `from` was trained with another tokenizer than that of `tokens`: give that tokenize \
+                 stage `tokenizer: {{ stage: … }}` with the model's stage"
+            );
+        }
+        let source = match from {
+            Some(from) => from,
+            None => input(job, "tokens")?,
+        };
+        let tokenizer = Arc::new(Tokenizer::load(&source.file(TOKENIZER))?);
+        let (network, before) = match (from, model) {
+            (Some(from), _) => (Network::load(&from.path, &device.device)?, Some(Purpose::read(&from.path)?)),
+            (None, Some(model)) => (Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?, None),
+            (None, None) => bail!("neither `from` nor `model` says what to start from"),
+        };
+        let (model, known) = (network.vocabulary(), tokenizer.vocab_size());
+        ensure!(known <= model, "the tokenizer has {known} entries, but the model has room for {model} only");
+        Ok(Self { network, tokenizer, before })
+    }
+
+    /// The objectives that the model has been trained for.
+    pub(super) fn objectives(&self) -> Vec<spec::Objective> {
+        self.before.as_ref().map(|before| before.objectives.clone()).unwrap_or_default()
+    }
+
+    /// Writes the tokenizer beside the model.
+    pub(super) fn write_tokenizer(&self, job: &Job<'_>) -> Result<()> {
+        let source = match job.inputs.get("from") {
+            Some(from) => from,
+            None => input(job, "tokens")?,
+        };
+        copy(&source.file(TOKENIZER), &job.out.join(TOKENIZER))
+    }
+}
+
+/// Trains, and writes the model and the curve.
+pub(super) fn train(
+    job: &Job<'_>,
+    network: Network,
+    feed: &dyn Feed,
+    spec: &spec::Train,
+    candidates: Option<Candidates>,
+    evaluation: Option<Evaluation<'_>>,
+) -> Result<Metrics> {
+    let mut trainer = Trainer::new(network, Settings::new(spec, feed.steps(), candidates));
+    let outcome = trainer.run(feed, evaluation, None, &mut Watcher { job })?;
+    write(job.out, &trainer)?;
+    let mut metrics = Metrics::new();
+    metrics.insert("loss".into(), json!(outcome.loss));
+    metrics.insert("steps".into(), json!(outcome.steps));
+    metrics.insert("parameters".into(), json!(outcome.parameters));
+    metrics.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    if let Some(bytes) = outcome.peak_memory_bytes {
+        metrics.insert("peak_memory_bytes".into(), json!(bytes));
+    }
+    if let Some((step, measured)) = outcome.measured {
+        metrics.insert("kept_step".into(), json!(step));
+        metrics.extend(measured.into_iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
+    }
+    Ok(metrics)
+}
+
+fn write(out: &Path, trainer: &Trainer) -> Result<()> {
+    trainer.network.save(out)?;
+    trainer.curve().write(&out.join(CURVE))
+}
+
+/// Passes the loop's progress on.
+struct Watcher<'a> {
+    job: &'a Job<'a>,
+}
+
+impl Observer for Watcher<'_> {
+    fn progressed(&mut self, progress: &Progress) {
+        let Progress { step, steps, loss, tokens_per_second, remaining, .. } = progress;
+        let left = Duration::from_secs(remaining.as_secs());
+        let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s  {left:?} left");
+        self.job.tell(Event::Progress { done: *step as u64, total: *steps as u64, note: &note });
+    }
+
+    fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {
+        let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
+        let mark = if best { " (kept)" } else { "" };
+        self.job.tell(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
+    }
+}
