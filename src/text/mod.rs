@@ -1,1 +1,10 @@
-//! To be written.
+//! Tokenizers and sentences.
+
+mod sentences;
+mod special;
+mod tokenizer;
+mod train;
+
+pub use sentences::sentences;
+pub use special::Special;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,145 @@
+//! A tokenizer with its special tokens: text to ids and back.
+
+use std::path::Path;
+
+use anyhow::{Context, Error, Result, anyhow};
+use fs_err as fs;
+use rayon::prelude::*;
+use tokenizers::{Model, ModelWrapper};
+
+use super::special::Special;
+use super::train;
+use crate::recipe::spec;
+
+/// A tokenizer that has all of [`Special`]; in Hugging Face's `tokenizer.json` format on disk.
+#[derive(Clone)]
+pub struct Tokenizer {
+    /// The special tokens' ids.
+    pub special: Special,
+    inner: tokenizers::Tokenizer,
+    /// For each id, whether text must not turn into it.
+    forbidden: Vec<bool>,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`, or the one in a directory. Special tokens that it lacks are added after its last id;
+    /// its truncation and padding are not taken over.
+    ///
+    /// # Errors
+    /// If the file can't be read, or isn't a tokenizer.
+    pub fn load(path: &Path) -> Result<Self> {
+        let path = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
+        let bytes = fs::read(&path)?;
+        let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(Error::from_boxed);
+        let inner = inner.with_context(|| format!("{}: not a tokenizer that can be read", path.display()))?;
+        Self::new(inner).with_context(|| format!("{}: can't be used", path.display()))
+    }
+
+    /// Trains a tokenizer; the same texts give the same tokenizer to the byte, in whatever order they come. The
+    /// vocabulary is smaller than asked for where the texts don't have enough to fill it.
+    ///
+    /// # Errors
+    /// If the texts give an error, hold nothing to learn from, or the specification names an existing tokenizer.
+    pub fn train(spec: &spec::Tokenizer, texts: impl Iterator<Item = Result<String>>) -> Result<Self> {
+        Self::new(train::train(spec, texts)?)
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer) -> Result<Self> {
+        inner.with_truncation(None).map_err(Error::from_boxed)?;
+        inner.with_padding(None);
+        let special = Special::find_or_add(&mut inner)?;
+        // Special tokens written in a text are text.
+        inner.set_encode_special_tokens(true);
+        let size = inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1);
+        let mut forbidden = vec![false; size];
+        for (&id, token) in &inner.get_added_tokens_decoder() {
+            if let Some(forbidden) = forbidden.get_mut(id as usize) {
+                *forbidden = token.special && id != special.unk;
+            }
+        }
+        Ok(Self { special, inner, forbidden })
+    }
+
+    /// One more than the highest id.
+    pub fn vocab_size(&self) -> usize {
+        self.forbidden.len()
+    }
+
+    /// A text's ids, without any special tokens: not around the text, and not where the text spells one.
+    ///
+    /// # Errors
+    /// If the model has neither a piece nor an unknown token for a part of the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(Error::from_boxed);
+        let encoding = encoding.with_context(|| format!("failed to tokenize {:?}", shorten(text)))?;
+        let ids = encoding.get_ids();
+        if !ids.iter().any(|&id| self.is_forbidden(id)) {
+            return Ok(ids.to_vec());
+        }
+        // A model whose pieces include a special token's name found it in the text: spell it.
+        let mut spelt = Vec::with_capacity(ids.len() + 8);
+        for (&id, token) in ids.iter().zip(encoding.get_tokens()) {
+            if !self.is_forbidden(id) {
+                spelt.push(id);
+                continue;
+            }
+            for character in token.chars() {
+                let pieces = self.inner.get_model().tokenize(character.encode_utf8(&mut [0; 4]));
+                let pieces = pieces.map_err(Error::from_boxed)?;
+                spelt.extend(
+                    pieces.iter().map(|piece| if self.is_forbidden(piece.id) { self.special.unk } else { piece.id }),
+                );
+            }
+        }
+        Ok(spelt)
+    }
+
+    /// [`encode`](Self::encode) for each text, in parallel.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
+        texts.par_iter().with_min_len(8).map(|text| self.encode(text.as_ref())).collect()
+    }
+
+    /// The text of some ids; with `skip_special`, without the special tokens' names.
+    ///
+    /// # Errors
+    /// If an id is outside the vocabulary.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size()) {
+            return Err(anyhow!("token id {id} is outside the vocabulary of {}", self.vocab_size()));
+        }
+        self.inner.decode(ids, skip_special).map_err(Error::from_boxed)
+    }
+
+    /// The vocabulary's entry with this id, as the model writes it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// What marks a piece that goes on within a word, for models that mark it (`##` in WordPiece).
+    pub fn continuing_prefix(&self) -> Option<&str> {
+        match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => Some(&model.continuing_subword_prefix),
+            _ => None,
+        }
+    }
+
+    /// Writes `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let json = self.inner.to_string(false).map_err(Error::from_boxed)?;
+        Ok(fs::write(path, json)?)
+    }
+
+    fn is_forbidden(&self, id: u32) -> bool {
+        self.forbidden.get(id as usize).copied().unwrap_or_default()
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(40).collect()
+}
