@@ -1,1 +1,17 @@
-//! To be written.
+//! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from.
+
+mod curve;
+mod evaluation;
+mod gradients;
+mod observer;
+mod optimizer;
+mod schedule;
+mod state;
+mod trainer;
+
+pub use curve::{Curve, Entry, Point};
+pub use evaluation::{Evaluation, Metrics};
+pub use observer::{Observer, Progress, Silent};
+pub use optimizer::{AdamW, AdamWSettings};
+pub use schedule::Schedule;
+pub use trainer::{Checkpoints, Outcome, Settings, Trainer};

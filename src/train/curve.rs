@@ -1,0 +1,79 @@
+//! What happened at each step: the same numbers for the same training, whatever the clock and the log say.
+
+use std::{
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::Result;
+use fs_err::File;
+use serde::{Deserialize, Serialize};
+
+use super::evaluation::Metrics;
+
+/// All entries, in the order of the steps.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Curve {
+    /// Steps, and evaluations between them.
+    pub entries: Vec<Entry>,
+}
+
+/// A line of `curve.jsonl`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// An optimiser step.
+    Train(Point),
+    /// The dev metrics after so many steps.
+    Evaluate {
+        /// Steps before it.
+        step: usize,
+        /// By name.
+        metrics: Metrics,
+    },
+}
+
+/// An optimiser step.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Point {
+    /// Counted from 1.
+    pub step: usize,
+    /// What was learned.
+    pub objective: String,
+    /// Before the step.
+    pub loss: f32,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient, before clipping.
+    pub grad_norm: f32,
+}
+
+impl Curve {
+    /// The optimiser steps.
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Train(point) => Some(point),
+            Entry::Evaluate { .. } => None,
+        })
+    }
+
+    /// The mean loss of the last 5 % of the steps, and of one at least; `None` without steps.
+    pub fn final_loss(&self) -> Option<f64> {
+        let window = self.points().count().div_ceil(20);
+        let losses = self.points().rev().take(window).map(|point| f64::from(point.loss));
+        (window > 0).then(|| losses.sum::<f64>() / window as f64)
+    }
+
+    /// Writes a JSON object a line.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for entry in &self.entries {
+            serde_json::to_writer(&mut file, entry)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(file.flush()?)
+    }
+}

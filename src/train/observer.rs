@@ -1,0 +1,42 @@
+//! Who wants to know how training goes.
+
+use std::time::Duration;
+
+use super::evaluation::Metrics;
+
+/// Told about progress; draws bars, writes logs, or does nothing.
+pub trait Observer {
+    /// Every so many steps, and after the last one.
+    fn progressed(&mut self, progress: &Progress);
+
+    /// After a measurement on the dev rows; `best` if these weights are the ones kept so far.
+    fn evaluated(&mut self, _step: usize, _metrics: &Metrics, _best: bool) {}
+}
+
+/// Where training stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// Steps done.
+    pub step: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// What the last step learned.
+    pub objective: String,
+    /// Mean of the steps since the last report.
+    pub loss: f64,
+    /// Of the last step.
+    pub lr: f64,
+    /// Of the last step.
+    pub grad_norm: f64,
+    /// Input tokens since the last report, padding not counted, over their time.
+    pub tokens_per_second: f64,
+    /// How long the rest will take at the pace so far.
+    pub remaining: Duration,
+}
+
+/// Doesn't want to know.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn progressed(&mut self, _progress: &Progress) {}
+}

@@ -1,0 +1,198 @@
+//! AdamW as PyTorch has it: decoupled weight decay, corrected bias, gradients clipped by their common norm.
+
+use anyhow::{Result, anyhow, ensure};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::gradients::Gradients;
+use crate::{
+    kernels,
+    model::{Parameter, Parameters},
+    recipe::spec,
+};
+
+/// Added to the norm before dividing by it, as `clip_grad_norm_` does.
+const NORM_EPSILON: f64 = 1e-6;
+
+/// What stays the same from step to step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWSettings {
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// Keeps the division finite.
+    pub epsilon: f64,
+    /// Share of the learning rate by which matrices shrink; vectors don't.
+    pub weight_decay: f64,
+    /// The norm to which gradients are clipped; 0 turns it off.
+    pub max_grad_norm: f64,
+}
+
+impl AdamWSettings {
+    /// As a recipe has it.
+    pub fn new(train: &spec::Train) -> Self {
+        Self {
+            beta1: train.beta1,
+            beta2: train.beta2,
+            epsilon: train.epsilon,
+            weight_decay: train.weight_decay,
+            max_grad_norm: train.max_grad_norm,
+        }
+    }
+}
+
+/// The optimiser and its moments.
+pub struct AdamW {
+    settings: AdamWSettings,
+    /// Steps so far.
+    pub(super) steps: u64,
+    pub(super) vectors: Vec<Option<Moments<1>>>,
+    pub(super) matrices: Vec<Option<Moments<2>>>,
+}
+
+/// Decaying means of a parameter's gradients and of their squares; there once it had a gradient.
+#[derive(Clone)]
+pub(super) enum Moments<const D: usize> {
+    /// On the CPU, changed in place.
+    Host { mean: Vec<f32>, square: Vec<f32> },
+    /// Elsewhere.
+    Device { mean: Tensor<D>, square: Tensor<D> },
+}
+
+impl AdamW {
+    /// Before the first step.
+    pub fn new(settings: AdamWSettings) -> Self {
+        Self { settings, steps: 0, vectors: Vec::new(), matrices: Vec::new() }
+    }
+
+    /// Changes the parameters that have gradients, and gives the norm of all gradients before clipping, one element.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn step(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Result<Tensor<1>> {
+        self.steps += 1;
+        self.vectors.resize(parameters.vectors.len(), None);
+        self.matrices.resize(parameters.matrices.len(), None);
+        if *parameters.device() == Device::flex() {
+            self.step_on_host(parameters, gradients, rate)
+        } else {
+            Ok(self.step_on_device(parameters, gradients, rate))
+        }
+    }
+
+    fn step_on_host(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Result<Tensor<1>> {
+        let vectors = host(gradients.vectors)?;
+        let matrices = host(gradients.matrices)?;
+        let mut slices = Vec::new();
+        for data in vectors.iter().chain(&matrices).flatten() {
+            slices.push(data.as_slice::<f32>().map_err(|error| anyhow!("a gradient isn't f32: {error:?}"))?);
+        }
+        let norm = kernels::global_norm(&slices);
+        let clip = self.clip(norm);
+        let rule = |weight_decay: f64| kernels::AdamW {
+            lr: rate as f32,
+            beta1: self.settings.beta1 as f32,
+            beta2: self.settings.beta2 as f32,
+            eps: self.settings.epsilon as f32,
+            weight_decay: weight_decay as f32,
+            step: self.steps,
+        };
+        let (without_decay, with_decay) = (rule(0.0), rule(self.settings.weight_decay));
+        update_on_host(&mut parameters.vectors, &vectors, &mut self.vectors, without_decay, clip)?;
+        update_on_host(&mut parameters.matrices, &matrices, &mut self.matrices, with_decay, clip)?;
+        Ok(Tensor::from_data([norm as f32], parameters.device()))
+    }
+
+    fn step_on_device(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Tensor<1> {
+        let square = |sum: Tensor<1>, part: Tensor<1>| sum + part;
+        let squares = squares(&gradients.vectors).chain(squares(&gradients.matrices)).reduce(square);
+        let norm = squares.unwrap_or_else(|| Tensor::zeros([1], parameters.device())).sqrt();
+        let clip = (self.settings.max_grad_norm > 0.0)
+            .then(|| norm.clone().add_scalar(NORM_EPSILON).recip() * self.settings.max_grad_norm)
+            .map(|clip| clip.clamp_max(1.0));
+        let rule = |weight_decay: f64| Rule { settings: self.settings, steps: self.steps, rate, weight_decay };
+        let (without_decay, with_decay) = (rule(0.0), rule(self.settings.weight_decay));
+        without_decay.update(&mut parameters.vectors, gradients.vectors, &mut self.vectors, clip.as_ref());
+        with_decay.update(&mut parameters.matrices, gradients.matrices, &mut self.matrices, clip.as_ref());
+        norm
+    }
+
+    /// What gradients of this norm are multiplied by.
+    fn clip(&self, norm: f64) -> f32 {
+        let limit = self.settings.max_grad_norm;
+        if limit > 0.0 { (limit / (norm + NORM_EPSILON)).min(1.0) as f32 } else { 1.0 }
+    }
+}
+
+/// The gradients' values; no copy where nobody else holds them.
+fn host<const D: usize>(gradients: Vec<Option<Tensor<D>>>) -> Result<Vec<Option<TensorData>>> {
+    let read = |tensor: Tensor<D>| tensor.try_into_data().map_err(|error| anyhow!("can't read a gradient: {error}"));
+    gradients.into_iter().map(|gradient| gradient.map(read).transpose()).collect()
+}
+
+fn update_on_host<const D: usize>(
+    parameters: &mut [Parameter<D>],
+    gradients: &[Option<TensorData>],
+    moments: &mut [Option<Moments<D>>],
+    rule: kernels::AdamW,
+    clip: f32,
+) -> Result<()> {
+    for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(moments) {
+        let Some(gradient) = gradient else { continue };
+        let gradient = gradient.as_slice::<f32>().map_err(|error| anyhow!("a gradient isn't f32: {error:?}"))?;
+        let zeros = || vec![0.0; gradient.len()];
+        let moments = moments.get_or_insert_with(|| Moments::Host { mean: zeros(), square: zeros() });
+        let Moments::Host { mean, square } = moments else {
+            return Err(anyhow!("{}'s moments aren't on the CPU", parameter.name));
+        };
+        ensure!(mean.len() == gradient.len(), "{}'s gradient has another shape", parameter.name);
+        let updated = kernels::with_slice_mut(parameter.take(), |values| {
+            rule.update(values, gradient, mean, square, clip);
+        });
+        parameter.set(updated.map_err(|_| anyhow!("{} isn't on the CPU", parameter.name))?);
+    }
+    Ok(())
+}
+
+fn squares<const D: usize>(gradients: &[Option<Tensor<D>>]) -> impl Iterator<Item = Tensor<1>> {
+    gradients.iter().flatten().map(|gradient| gradient.clone().square().sum())
+}
+
+/// The update composed of tensor operations.
+struct Rule {
+    settings: AdamWSettings,
+    steps: u64,
+    rate: f64,
+    weight_decay: f64,
+}
+
+impl Rule {
+    fn update<const D: usize>(
+        &self,
+        parameters: &mut [Parameter<D>],
+        gradients: Vec<Option<Tensor<D>>>,
+        moments: &mut [Option<Moments<D>>],
+        clip: Option<&Tensor<1>>,
+    ) {
+        let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
+        let correction = |beta: f64| 1.0 - beta.powf(self.steps as f64);
+        let step_size = self.rate / correction(beta1);
+        let square_scale = correction(beta2).sqrt().recip();
+        for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(moments) {
+            let Some(mut gradient) = gradient else { continue };
+            if let Some(clip) = clip {
+                gradient = gradient * clip.clone().reshape([1; D]);
+            }
+            let gained = gradient.clone() * (1.0 - beta1);
+            let gained_square = gradient.square() * (1.0 - beta2);
+            let (mean, square) = match moments.take() {
+                Some(Moments::Device { mean, square }) => (mean * beta1 + gained, square * beta2 + gained_square),
+                _ => (gained, gained_square),
+            };
+            let change = mean.clone() * step_size / (square.clone().sqrt() * square_scale + epsilon);
+            *moments = Some(Moments::Device { mean, square });
+            let value = parameter.take() * (1.0 - self.rate * self.weight_decay) - change;
+            parameter.set(value);
+        }
+    }
+}

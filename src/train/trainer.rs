@@ -1,0 +1,346 @@
+//! The loop: steps from a feed, gradients added up, AdamW, reports and measurements along the way.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use burn::tensor::Tensor;
+
+use super::{
+    curve::{Curve, Entry, Point},
+    evaluation::{Evaluation, Metrics, Record},
+    gradients::Gradients,
+    observer::{Observer, Progress},
+    optimizer::{AdamW, AdamWSettings},
+    schedule::Schedule,
+};
+use crate::{
+    batch::{Feed, Step},
+    model::{Candidates, Counts, LossSettings, Network, Parameters},
+    recipe::spec,
+};
+
+/// Steps that are prepared ahead on another thread.
+const PREPARED: usize = 2;
+
+/// Steps that don't count for throughput: they still warm caches up.
+const WARMING: usize = 5;
+
+/// What training depends on beside the network and the feed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The learning rates, and how many steps there are.
+    pub schedule: Schedule,
+    /// The optimiser's constants.
+    pub optimizer: AdamWSettings,
+    /// What is made small.
+    pub loss: LossSettings,
+    /// Steps between two reports.
+    pub log_every: usize,
+}
+
+impl Settings {
+    /// As a recipe has it, for `steps` steps; `candidates` where there are choices to learn.
+    pub fn new(train: &spec::Train, steps: usize, candidates: Option<Candidates>) -> Self {
+        Self {
+            schedule: Schedule::new(train, steps),
+            optimizer: AdamWSettings::new(train),
+            loss: LossSettings {
+                dropout: train.dropout as f32,
+                label_smoothing: train.label_smoothing as f32,
+                candidates,
+            },
+            log_every: train.log_every,
+        }
+    }
+}
+
+/// Where and how often to store a state that training can go on from.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    /// Steps between two states.
+    pub every: usize,
+    /// The directory that holds the latest.
+    pub directory: PathBuf,
+}
+
+/// What came out of training, beside the network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Mean loss of the last 5 % of the steps.
+    pub loss: f64,
+    /// Steps done.
+    pub steps: usize,
+    /// Numbers that the network holds.
+    pub parameters: usize,
+    /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
+    /// there are no more than five steps, of all.
+    pub tokens_per_second: f64,
+    /// The most memory that this process has held, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    /// The measurement whose weights the network has now: the steps before it, and the dev metrics.
+    pub measured: Option<(usize, Metrics)>,
+}
+
+/// A training in progress.
+pub struct Trainer {
+    /// What is trained.
+    pub network: Network,
+    pub(super) settings: Settings,
+    pub(super) optimizer: AdamW,
+    /// Steps done.
+    pub(super) step: usize,
+    pub(super) curve: Curve,
+    pub(super) best: Option<Best>,
+    pub(super) kept: Record,
+    pub(super) stopping: Record,
+}
+
+/// The weights to go back to.
+pub(super) struct Best {
+    pub(super) step: usize,
+    pub(super) metrics: Metrics,
+    pub(super) parameters: Parameters,
+}
+
+/// A step whose loss hasn't been read from the device yet.
+struct Pending {
+    step: usize,
+    objective: String,
+    loss: Tensor<1>,
+    lr: f64,
+    grad_norm: Tensor<1>,
+}
+
+/// Tokens and the time they took, measurements and checkpoints taken out.
+struct Meter {
+    tokens: usize,
+    started: Instant,
+    paused: Duration,
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self { tokens: 0, started: Instant::now(), paused: Duration::ZERO }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.started.elapsed().saturating_sub(self.paused).as_secs_f64()
+    }
+
+    fn rate(&self) -> f64 {
+        self.tokens as f64 / self.seconds().max(1e-9)
+    }
+}
+
+impl Trainer {
+    /// Before the first step.
+    pub fn new(network: Network, settings: Settings) -> Self {
+        let optimizer = AdamW::new(settings.optimizer);
+        Self {
+            network,
+            settings,
+            optimizer,
+            step: 0,
+            curve: Curve::default(),
+            best: None,
+            kept: Record::default(),
+            stopping: Record::default(),
+        }
+    }
+
+    /// What happened so far.
+    pub fn curve(&self) -> &Curve {
+        &self.curve
+    }
+
+    /// Trains from where it stands to the last step, or until it gets no better.
+    ///
+    /// # Errors
+    /// A loss that isn't finite, batches that don't fit the network, and the errors of feed, measurement and files.
+    pub fn run(
+        &mut self,
+        feed: &dyn Feed,
+        evaluation: Option<Evaluation>,
+        checkpoints: Option<&Checkpoints>,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
+        let (first, last) = (self.step, self.settings.schedule.steps);
+        ensure!(feed.steps() >= last, "there are {} steps to learn from, but the schedule has {last}", feed.steps());
+        let (sender, receiver) = sync_channel(PREPARED);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // Ends early when nobody listens any more.
+                (first..last).map(|step| feed.step(step)).all(|step| sender.send(step).is_ok());
+            });
+            self.follow(receiver, evaluation, checkpoints, observer)
+        })
+    }
+
+    fn follow(
+        &mut self,
+        prepared: Receiver<Result<Step>>,
+        mut evaluation: Option<Evaluation>,
+        checkpoints: Option<&Checkpoints>,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
+        let (first, steps) = (self.step, self.settings.schedule.steps);
+        let mut pending = VecDeque::new();
+        let (mut total, mut window) = (Meter::start(), Meter::start());
+        while self.step < steps {
+            if self.step - first == WARMING {
+                total = Meter::start();
+            }
+            let step = prepared.recv().context("the feed ended before the last step")?;
+            let (tokens, learned) = self.learn(&step.with_context(|| format!("step {}", self.step + 1))?)?;
+            pending.push_back(learned);
+            total.tokens += tokens;
+            window.tokens += tokens;
+            self.step += 1;
+
+            let due = |every: usize| self.step.is_multiple_of(every.max(1)) || self.step == steps;
+            let measuring = evaluation.as_ref().is_some_and(|evaluation| due(evaluation.every));
+            let storing = checkpoints.is_some_and(|checkpoints| due(checkpoints.every) && self.step < steps);
+            let reporting = due(self.settings.log_every);
+            if measuring || storing || reporting {
+                self.read(&mut pending)?;
+            }
+            if reporting {
+                self.report(first, &window, &total, observer);
+                window = Meter::start();
+            }
+            let pause = Instant::now();
+            let stop = match &mut evaluation {
+                Some(evaluation) if measuring => self.measure(evaluation, observer)?,
+                _ => false,
+            };
+            if let Some(checkpoints) = checkpoints
+                && storing
+            {
+                self.save_state(&checkpoints.directory)?;
+            }
+            total.paused += pause.elapsed();
+            window.paused += pause.elapsed();
+            if stop {
+                break;
+            }
+        }
+        self.finish(&total)
+    }
+
+    /// One optimiser step; gives the number of its tokens.
+    fn learn(&mut self, step: &Step) -> Result<(usize, Pending)> {
+        let mut counts = Counts::default();
+        step.batches.iter().for_each(|batch| counts += Counts::of(batch));
+        let mut gradients = Gradients::default();
+        let mut loss: Option<Tensor<1>> = None;
+        for batch in &step.batches {
+            let part = self.network.loss(batch, &counts, step.pair_weight, &self.settings.loss)?;
+            gradients.add(self.network.parameters(), &part);
+            let part = part.inner();
+            loss = Some(match loss {
+                Some(loss) => loss + part,
+                None => part,
+            });
+        }
+        let lr = self.settings.schedule.rate(self.step);
+        let grad_norm = self.optimizer.step(self.network.parameters_mut(), gradients, lr)?;
+        let loss = loss.with_context(|| format!("step {} has no batches", self.step + 1))?;
+        let learned = Pending { step: self.step + 1, objective: step.objective.clone(), loss, lr, grad_norm };
+        Ok((counts.tokens, learned))
+    }
+
+    /// Brings losses over from the device, and looks at them.
+    fn read(&mut self, pending: &mut VecDeque<Pending>) -> Result<()> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let numbers = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
+        let numbers: Vec<f32> = Tensor::cat(numbers, 0)
+            .try_into_vec_as()
+            .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
+        for (Pending { step, objective, lr, .. }, numbers) in pending.drain(..).zip(numbers.chunks_exact(2)) {
+            let (loss, grad_norm) = (numbers[0], numbers[1]);
+            if !loss.is_finite() || !grad_norm.is_finite() {
+                let what = if loss.is_finite() { "gradient" } else { "loss" };
+                bail!(
+                    "the {what} is not finite at step {step} ({objective}, lr {lr:.2e}): try a lower lr, a longer \
+                     warm-up or a smaller max_grad_norm"
+                );
+            }
+            self.curve.entries.push(Entry::Train(Point { step, objective, loss, lr, grad_norm }));
+        }
+        Ok(())
+    }
+
+    fn report(&self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
+        let every = self.settings.log_every.max(1);
+        let since = if self.step.is_multiple_of(every) { every } else { self.step % every };
+        let recent: Vec<f64> = self.curve.points().rev().take(since).map(|point| f64::from(point.loss)).collect();
+        let Some(last) = self.curve.points().next_back() else { return };
+        let done = self.step - first;
+        let counted = if done > WARMING { done - WARMING } else { done };
+        let left = (self.settings.schedule.steps - self.step) as f64;
+        observer.progressed(&Progress {
+            step: self.step,
+            steps: self.settings.schedule.steps,
+            objective: last.objective.clone(),
+            loss: recent.iter().sum::<f64>() / recent.len() as f64,
+            lr: last.lr,
+            grad_norm: f64::from(last.grad_norm),
+            tokens_per_second: window.rate(),
+            remaining: Duration::from_secs_f64(left * total.seconds() / counted as f64),
+        });
+    }
+
+    /// Whether to stop.
+    fn measure(&mut self, evaluation: &mut Evaluation, observer: &mut dyn Observer) -> Result<bool> {
+        let metrics = (evaluation.measure)(&self.network)?;
+        self.curve.entries.push(Entry::Evaluate { step: self.step, metrics: metrics.clone() });
+        let best = match &evaluation.keep_best {
+            Some(metric) => self.kept.note(metric, &metrics)?,
+            None => true,
+        };
+        if best {
+            self.best =
+                Some(Best { step: self.step, metrics: metrics.clone(), parameters: self.network.parameters().clone() });
+        }
+        observer.evaluated(self.step, &metrics, best);
+        match &evaluation.early_stopping {
+            Some(rule) => {
+                self.stopping.note(&rule.metric, &metrics)?;
+                Ok(self.stopping.since >= rule.patience)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn finish(&mut self, total: &Meter) -> Result<Outcome> {
+        let tokens_per_second = total.rate();
+        let measured = self.best.take().map(|best| {
+            *self.network.parameters_mut() = best.parameters;
+            (best.step, best.metrics)
+        });
+        Ok(Outcome {
+            loss: self.curve.final_loss().context("there was nothing to train")?,
+            steps: self.step,
+            parameters: self.network.parameters().count(),
+            tokens_per_second,
+            peak_memory_bytes: peak_memory(),
+            measured,
+        })
+    }
+}
+
+/// Linux counts it; other systems don't tell this way.
+fn peak_memory() -> Option<u64> {
+    let status = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
