@@ -31,14 +31,6 @@ pub(in crate::kernels) struct Attention {
     pub(in crate::kernels) dropout: Option<Dropout>,
 }
 
-/// What the backward pass goes by.
-#[derive(Clone, Debug)]
-pub(in crate::kernels) struct Saved {
-    qkv: FlexTensor,
-    /// Logarithm of the sum of the scores' exponentials: `[head, token]`.
-    log_sums: Arc<[f32]>,
-}
-
 /// One head's view of the rows `[query | key | value]`.
 #[derive(Clone, Copy)]
 struct Head<'a> {
@@ -114,40 +106,33 @@ impl Attention {
 }
 
 impl Kernel<1> for Attention {
-    type Saved = Saved;
+    type Saved = FlexTensor;
 
-    fn forward(&self, [qkv]: [FlexTensor; 1], _: [bool; 1]) -> (FlexTensor, Saved) {
+    fn forward(&self, [qkv]: [FlexTensor; 1], _: [bool; 1]) -> (FlexTensor, FlexTensor) {
         let [tokens, width] = shape(&qkv);
         let hidden = width / 3;
         let mut out = room(tokens * hidden);
         for rest in outside(self.visible.groups.iter().map(|g| g.queries.clone()), tokens) {
             out[rest.start * hidden..rest.end * hidden].fill(0.0);
         }
-        let mut log_sums = vec![0.0; self.heads * tokens];
-        let (shared_out, shared_sums) = (Shared::new(&mut out, hidden), Shared::new(&mut log_sums, tokens));
+        let shared = Shared::new(&mut out, hidden);
         self.tasks().for_each_init(Vec::new, |scores, (group, head)| {
             let head = self.head(elements(&qkv), hidden, head);
             for (queries, keys) in self.blocks(group) {
                 // SAFETY: no other task has this head of these queries, and blocks of a task come one after the other.
                 #[expect(unsafe_code)]
-                let (out, sums) = unsafe {
-                    (
-                        shared_out.tile(queries.start, queries.len(), head.head * head.size, head.size),
-                        shared_sums.tile(head.head, 1, queries.start, queries.len()),
-                    )
-                };
-                self.attend(head, queries, keys, scores, out, sums);
+                let out = unsafe { shared.tile(queries.start, queries.len(), head.head * head.size, head.size) };
+                self.attend(head, queries, keys, scores, out);
             }
         });
-        let log_sums = log_sums.into();
-        (tensor(out, [tokens, hidden]), Saved { qkv, log_sums })
+        (tensor(out, [tokens, hidden]), qkv)
     }
 
-    fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
+    fn backward(&self, qkv: FlexTensor, gradient: FlexTensor, wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
         if wanted != [true] {
             return [None];
         }
-        let [tokens, width] = shape(&saved.qkv);
+        let [tokens, width] = shape(&qkv);
         let hidden = width / 3;
         let mut slopes = room(tokens * width);
         for rest in outside(self.visible.groups.iter().map(|g| g.queries.clone()), tokens) {
@@ -157,34 +142,24 @@ impl Kernel<1> for Attention {
             rest.for_each(|token| slopes[token * width + hidden..][..2 * hidden].fill(0.0));
         }
         let shared = Shared::new(&mut slopes, width);
-        let (qkv, gradient) = (elements(&saved.qkv), elements(&gradient));
+        let (qkv, gradient) = (elements(&qkv), elements(&gradient));
         self.tasks().for_each_init(<(Vec<f32>, Vec<f32>)>::default, |scratch, (group, head)| {
             let head = self.head(qkv, hidden, head);
-            self.group_slopes(head, group, &saved.log_sums[head.head * tokens..][..tokens], gradient, scratch, shared);
+            self.group_slopes(head, group, gradient, scratch, shared);
         });
         [Some(tensor(slopes, [tokens, width]))]
     }
 }
 
 impl Attention {
-    /// Results of a block of queries, and their log-sums.
-    fn attend(
-        &self,
-        head: Head,
-        queries: Range<usize>,
-        keys: Range<usize>,
-        scores: &mut Vec<f32>,
-        mut out: MatrixMut,
-        mut sums: MatrixMut,
-    ) {
+    /// Results of a block of queries.
+    fn attend(&self, head: Head, queries: Range<usize>, keys: Range<usize>, scores: &mut Vec<f32>, mut out: MatrixMut) {
         let scores = first(scores, queries.len() * keys.len());
         score(head, &queries, &keys, scores);
         let mut scales = [0.0; BLOCK];
         for (i, query) in queries.clone().enumerate() {
             let row = &mut scores[i * keys.len()..][..keys.len()];
-            let (log_sum, scale) = softmax(row, self.columns(query, &keys), self.dropped(query, head.head));
-            scales[i] = scale * self.kept_scale();
-            sums.row(0)[i] = log_sum;
+            scales[i] = self.kept_scale() * softmax(row, self.columns(query, &keys), self.dropped(query, head.head));
         }
         let probabilities = Matrix::new(scores, queries.len(), keys.len(), keys.len());
         multiply(out.reborrow(), Store::Replace, 1.0, probabilities, head.matrix(Part::Value, &keys), By::One);
@@ -198,7 +173,6 @@ impl Attention {
         &self,
         head: Head,
         group: &Group,
-        log_sums: &[f32],
         gradient: &[f32],
         (scores, slopes): &mut (Vec<f32>, Vec<f32>),
         shared: Shared,
@@ -228,7 +202,7 @@ impl Attention {
             for (i, query) in queries.clone().enumerate() {
                 let (scores, slopes) = (&mut scores[i * m..][..m], &mut slopes[i * m..][..m]);
                 let columns = self.columns(query, &keys);
-                score_slopes(scores, slopes, columns, log_sums[query], self.dropped(query, head.head));
+                score_slopes(scores, slopes, columns, self.dropped(query, head.head));
             }
             let (kept, slopes) = (Matrix::new(scores, n, m, m), Matrix::new(slopes, n, m, m));
             let (queried, keyed) = (head.matrix(Part::Query, &queries), head.matrix(Part::Key, &keys));
@@ -248,23 +222,30 @@ fn score(head: Head, queries: &Range<usize>, keys: &Range<usize>, scores: &mut [
 }
 
 simd! {
-    /// Turns scores into probabilities times their sum, 0 where not seen or dropped; gives the log-sum and 1 / sum.
-    fn softmax(row: &mut [f32], seen: Range<usize>, dropout: Option<(u32, u32)>) -> (f32, f32) {
-        row[..seen.start].fill(0.0);
-        row[seen.end..].fill(0.0);
-        if seen.is_empty() {
-            return (0.0, 0.0);
-        }
-        let row = &mut row[seen];
-        let top = max(row);
-        let total = map_sum(row, |x| exp(x - top));
+    /// Turns scores into probabilities times their sum, 0 where not seen or dropped; gives 1 / sum.
+    fn softmax(row: &mut [f32], seen: Range<usize>, dropout: Option<(u32, u32)>) -> f32 {
+        let Some((row, scale)) = exponentials(row, seen) else { return 0.0 };
         if let Some((stream, threshold)) = dropout {
             for (i, p) in row.iter_mut().enumerate() {
                 *p = if dropped(stream, i as u32, threshold) { 0.0 } else { *p };
             }
         }
-        (top + total.ln(), 1.0 / total)
+        scale
     }
+}
+
+/// Exponentials of what is seen of a row, up to a factor, and 1 / their sum. Sets the rest to 0.
+#[inline(always)]
+fn exponentials(row: &mut [f32], seen: Range<usize>) -> Option<(&mut [f32], f32)> {
+    row[..seen.start].fill(0.0);
+    row[seen.end..].fill(0.0);
+    if seen.is_empty() {
+        return None;
+    }
+    let row = &mut row[seen];
+    let top = max(row);
+    let total = map_sum(row, |x| exp(x - top));
+    Some((row, 1.0 / total))
 }
 
 simd! {
@@ -273,16 +254,14 @@ simd! {
         scores: &mut [f32],
         slopes: &mut [f32],
         seen: Range<usize>,
-        log_sum: f32,
         dropout: Option<(u32, u32)>,
     ) {
-        for row in [&mut *scores, &mut *slopes] {
-            row[..seen.start].fill(0.0);
-            row[seen.end..].fill(0.0);
-        }
-        let (scores, slopes) = (&mut scores[seen.clone()], &mut slopes[seen]);
+        slopes[..seen.start].fill(0.0);
+        slopes[seen.end..].fill(0.0);
+        let slopes = &mut slopes[seen.clone()];
+        let Some((scores, scale)) = exponentials(scores, seen) else { return };
         for p in scores.iter_mut() {
-            *p = exp(*p - log_sum);
+            *p *= scale;
         }
         if let Some((stream, threshold)) = dropout {
             // Until the last loop dropped probabilities are kept as negative numbers.
