@@ -1,5 +1,6 @@
 //! The figures of a classifier, out of its probabilities.
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, ClassFigures, Confusion};
@@ -22,6 +23,17 @@ pub struct Scored<'a> {
 }
 
 impl Scored<'_> {
+    /// Makes sure that the row fits so many labels.
+    ///
+    /// # Errors
+    /// Where its label is none of them, or it has more or fewer probabilities.
+    pub fn check(&self, labels: usize) -> Result<()> {
+        let Self { row, gold, probabilities, .. } = self;
+        ensure!(*gold < labels, "row {row}: label {gold} out of {labels}");
+        ensure!(probabilities.len() == labels, "row {row}: {} probabilities for {labels} labels", probabilities.len());
+        Ok(())
+    }
+
     /// Probability of a label. NaN counts as 0: a model that diverged is a bad one, not a reason to stop.
     fn probability(&self, label: usize) -> f64 {
         f64::from(self.probabilities[label]).max(0.0)

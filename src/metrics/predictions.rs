@@ -26,10 +26,7 @@ const CHUNK: usize = 8192;
 /// Where the file can't be written, or a row doesn't fit the labels.
 pub fn write(path: &Path, labels: &[String], rows: &[Scored], leaked: &[bool]) -> Result<()> {
     ensure!(leaked.len() == rows.len(), "{} rows but {} leak flags", rows.len(), leaked.len());
-    for row in rows {
-        let fits = row.gold < labels.len() && row.probabilities.len() == labels.len();
-        ensure!(fits, "row {}: doesn't fit the {} labels", row.row, labels.len());
-    }
+    rows.iter().try_for_each(|row| row.check(labels.len()))?;
     let schema = schema(labels);
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
     let file = fs::File::create(path)?.into_file();

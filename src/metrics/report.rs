@@ -76,11 +76,7 @@ impl EvalReport {
     pub fn new(labels: &[String], rows: &[Scored], training: &[(&str, usize)], leaks: &Leaks) -> Result<Self> {
         let classes = labels.len();
         ensure!(leaks.leaked.len() == rows.len(), "{} rows but {} leak flags", rows.len(), leaks.leaked.len());
-        for row in rows {
-            let count = row.probabilities.len();
-            ensure!(row.gold < classes, "row {}: label {} out of {classes}", row.row, row.gold);
-            ensure!(count == classes, "row {}: {count} probabilities for {classes} labels", row.row);
-        }
+        rows.iter().try_for_each(|row| row.check(classes))?;
         if let Some((_, label)) = training.iter().find(|(_, label)| *label >= classes) {
             anyhow::bail!("training rows: label {label} out of {classes}");
         }
