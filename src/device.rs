@@ -92,7 +92,32 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
+impl OpenDevice {
+    /// Whether this is the CPU, whose kernels take batches of any shape.
+    pub fn is_cpu(&self) -> bool {
+        self.device == Device::flex()
+    }
+}
+
 impl DeviceChoice {
+    /// Tells, without opening anything, whether this build has the backend.
+    ///
+    /// # Errors
+    /// Which feature to build with.
+    pub fn check_support(self) -> Result<()> {
+        let (supported, feature) = match self {
+            Self::Auto | Self::Cpu => (true, ""),
+            Self::Cuda(_) => (cfg!(feature = "cuda"), "cuda"),
+            Self::Vulkan => (cfg!(feature = "vulkan"), "vulkan"),
+            Self::Wgpu => (cfg!(feature = "wgpu"), "wgpu"),
+            Self::Metal => (cfg!(feature = "metal"), "metal"),
+        };
+        if !supported {
+            bail!("this build has no {feature} backend; build with `cargo build --release --features {feature}`");
+        }
+        Ok(())
+    }
+
     /// Opens the device and runs one operation on it.
     ///
     /// # Errors
@@ -134,9 +159,8 @@ impl DeviceChoice {
             Self::Metal => adapter(self, DeviceType::Metal, Device::metal),
             #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
             missing => {
-                let name = missing.to_string();
-                let feature = name.split(':').next().unwrap_or_default();
-                bail!("this build has no {feature} backend; build with `cargo build --release --features {feature}`")
+                missing.check_support()?;
+                bail!("{missing} can't be opened")
             }
         }
     }

@@ -98,7 +98,8 @@ fn why_names_the_field() {
     let output = space.pipe(&["why", "recipe.yaml", "topics", "--set", "stages.topics.train.lr=2e-3"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(output.stdout.contains("train.lr: 0.001 → 0.002"), "{}", output.stdout);
-    let output = space.pipe(&["why", "recipe.yaml", "topics", "--set", "stages.tokens.tokenizer.wordpiece.vocab_size=200"]);
+    let output =
+        space.pipe(&["why", "recipe.yaml", "topics", "--set", "stages.tokens.tokenizer.wordpiece.vocab_size=200"]);
     assert!(output.stdout.contains("tokenizer.wordpiece.vocab_size: 300 → 200"), "{}", output.stdout);
     let output = space.pipe(&["why", "recipe.yaml", "topics"]);
     assert!(output.stdout.contains("unchanged"), "{}", output.stdout);

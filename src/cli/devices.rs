@@ -1,7 +1,7 @@
 //! `pipe devices`.
 
 use anyhow::Result;
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::{Table, TableStyle};
 use serde_json::{Value, json};
 
 use super::{DONE, args::Devices, progress};
@@ -13,15 +13,16 @@ pub(super) fn devices(command: &Devices) -> Result<u8> {
     if command.json {
         let list: Vec<Value> = devices
             .iter()
-            .map(|device| json!({ "device": device.name, "usable": device.usable, "note": device.note }))
+            .map(|device| json!({ "device": device.name, "usable": device.usable, "hardware": device.hardware, "note": device.note }))
             .collect();
         progress::put(&serde_json::to_string_pretty(&list)?)?;
         return Ok(DONE);
     }
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["device", "usable", ""]);
+    table.load_style(TableStyle::NOTHING).set_header(["device", "usable", ""]);
     for device in &devices {
-        table.add_row([device.name.as_str(), if device.usable { "yes" } else { "no" }, device.note.as_str()]);
+        let about: Vec<&str> = [&device.hardware, &device.note].into_iter().flatten().map(String::as_str).collect();
+        table.add_row([device.name.as_str(), if device.usable { "yes" } else { "no" }, &about.join("; ")]);
     }
     progress::put(&table.to_string())?;
     Ok(DONE)

@@ -137,9 +137,10 @@ impl Table {
 
 fn recipe_text(text: &str, label: &str, labels: &BTreeMap<String, usize>) -> String {
     let quote = |text: &str| Value::from(text).to_string();
-    let words: Vec<_> = labels.iter().map(|(label, rows)| {
-        format!("            {}: {}    # {rows} rows", quote(label), quote(label))
-    }).collect();
+    let words: Vec<_> = labels
+        .iter()
+        .map(|(label, rows)| format!("            {}: {}    # {rows} rows", quote(label), quote(label)))
+        .collect();
     let words = words.join("\n");
     // A column whose name isn't an identifier can't be written as a variable.
     let identifier = !text.starts_with(|first: char| first.is_numeric())

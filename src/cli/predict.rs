@@ -1,7 +1,7 @@
 //! `pipe predict`.
 
 use anyhow::{Context, Result, bail};
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::{Table, TableStyle};
 use serde_json::{Map, Value, json};
 
 use super::{DONE, args::Predict, load, progress};
@@ -66,12 +66,12 @@ struct Output<'a> {
 impl<'a> Output<'a> {
     fn new(json: bool, labels: &'a [String]) -> Self {
         let mut table = Table::new();
-        table.load_preset(NOTHING).set_header(["label", "probability", "text"]);
+        table.load_style(TableStyle::NOTHING).set_header(["label", "probability", "text"]);
         Self { labels, table: (!json).then_some(table) }
     }
 
     fn row(&mut self, number: &str, text: String, prediction: &Prediction) -> Result<()> {
-        let highest = prediction.probabilities.iter().copied().fold(0.0, f64::max);
+        let highest = prediction.probabilities.iter().copied().fold(0.0, f32::max);
         if let Some(table) = &mut self.table {
             table.add_row([prediction.label.clone(), format!("{highest:.3}"), text]);
             return Ok(());

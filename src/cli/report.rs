@@ -1,13 +1,13 @@
 //! Results as tables.
 
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use comfy_table::{CellAlignment, Table, TableStyle};
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::progress::duration;
 use crate::{
     executor::{Ending, Outcome},
-    metrics::report::EvalReport,
+    metrics::{EvalReport, LanguageReport, render},
     store::Metrics,
 };
 
@@ -29,7 +29,7 @@ const HEADLINES: [&str; 11] = [
 /// The stages and their main figures, and below them what evaluations found.
 pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(["stage", "kind", "", "time", "figures"]);
+    table.load_style(TableStyle::NOTHING).set_header(["stage", "kind", "", "time", "figures"]);
     for (name, outcome) in outcomes {
         let state = match outcome.ending {
             Ending::Hit => "unchanged",
@@ -51,7 +51,7 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>) -> String {
         let Some(artifact) = &outcome.artifact else { continue };
         let report = std::fs::read(artifact.file("report.json")).ok();
         if let Some(report) = report.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok()) {
-            text.push_str(&format!("\n\n{name}\n{}", report.text()));
+            text.push_str(&format!("\n\n{name}\n{}", render::metrics(&report)));
         }
     }
     text

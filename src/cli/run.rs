@@ -94,7 +94,8 @@ pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> Str
     if hits == outcomes.len() {
         return format!("nothing to do: all {hits} stages are unchanged ({})", duration(seconds));
     }
-    let parts = [(Ending::Ran, "ran"), (Ending::Hit, "unchanged"), (Ending::Failed, "failed"), (Ending::NotRun, "not run")];
+    let parts =
+        [(Ending::Ran, "ran"), (Ending::Hit, "unchanged"), (Ending::Failed, "failed"), (Ending::NotRun, "not run")];
     let parts: Vec<_> = parts
         .into_iter()
         .map(|(ending, word)| (count(ending), word))

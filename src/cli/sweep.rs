@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
 use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use comfy_table::{CellAlignment, Table, TableStyle};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
@@ -41,8 +41,10 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
         sets.extend(overrides.iter().map(|(path, value)| (path.clone(), value.to_string())));
         let cell = recipe::check(&source, &Overrides { vars: base.vars.clone(), sets }, &data::header)?;
         let graph = Graph::new(&cell)?;
-        let nodes: Vec<_> =
-            graph.nodes().filter(|node| data_checked.insert((node.name.clone(), format!("{:?}", node.files)))).collect();
+        let nodes: Vec<_> = graph
+            .nodes()
+            .filter(|node| data_checked.insert((node.name.clone(), format!("{:?}", node.files))))
+            .collect();
         check_data(&cell, &nodes)?;
         plan.add(overrides, &graph);
     }
@@ -112,11 +114,7 @@ impl CellResult<'_> {
 
 /// The cells with what became of their stages, best first. A stage that several cells share counts as computed in the
 /// first of them only.
-fn results<'a>(
-    plan: &'a SweepPlan,
-    outcomes: &IndexMap<String, Outcome>,
-    sweep: &spec::Sweep,
-) -> Vec<CellResult<'a>> {
+fn results<'a>(plan: &'a SweepPlan, outcomes: &IndexMap<String, Outcome>, sweep: &spec::Sweep) -> Vec<CellResult<'a>> {
     let mut seen = std::collections::BTreeSet::new();
     let mut results = Vec::new();
     for cell in &plan.cells {
@@ -166,7 +164,7 @@ fn computed(outcomes: &IndexMap<String, Outcome>) -> BTreeMap<&str, usize> {
 fn table(results: &[CellResult<'_>], sweep: &spec::Sweep) -> String {
     let objective = sweep.maximize.as_ref().or(sweep.minimize.as_ref());
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(TableStyle::NOTHING);
     let mut header: Vec<&str> = vec![""];
     header.extend(sweep.grid.keys().map(|path| path.strip_prefix("stages.").unwrap_or(path)));
     header.extend(objective.map(|path| path.strip_prefix("stages.").unwrap_or(path)));

@@ -13,8 +13,4 @@ pub use rows::{Row, Rows, header, rows};
 pub use shards::ShardWriter;
 pub use tokenize::tokenize;
 
-/// A text's identity where duplicates and leaks are looked for: the first 8 bytes of the BLAKE3 of the trimmed text.
-pub fn text_hash(text: &str) -> u64 {
-    let hash = blake3::hash(text.trim().as_bytes());
-    hash.as_bytes().iter().take(8).rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
-}
+pub use crate::metrics::text_hash;

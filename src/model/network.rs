@@ -47,6 +47,11 @@ impl Network {
         &*self.family
     }
 
+    /// Token ids that it has room for.
+    pub fn vocabulary(&self) -> usize {
+        self.family.vocabulary()
+    }
+
     /// All parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters

@@ -21,11 +21,7 @@ use crate::{
 const BATCH_TOKENS: usize = 8192;
 
 /// A task's examples, made with a tokenizer.
-pub(super) fn classifier(
-    task: &Classification,
-    max_length: usize,
-    tokenizer: &Arc<Tokenizer>,
-) -> Result<Classifier> {
+pub(super) fn classifier(task: &Classification, max_length: usize, tokenizer: &Arc<Tokenizer>) -> Result<Classifier> {
     let encoder = Arc::clone(tokenizer);
     Classifier::new(task, max_length, specials(tokenizer), Box::new(move |text: &str| encoder.encode(text)))
 }
@@ -46,11 +42,14 @@ impl<'a> Judge<'a> {
     }
 
     /// For each row, given as the examples that [`Classifier::inference`] made of it, the probability of each label.
-    pub(super) fn probabilities(&self, network: &Network, rows: &[&[Example]]) -> Result<Vec<Vec<f64>>> {
+    pub(super) fn probabilities(&self, network: &Network, rows: &[&[Example]]) -> Result<Vec<Vec<f32>>> {
         let mut nodes = vec![vec![Vec::new(); self.classifier.nodes().len().max(1)]; rows.len()];
         // Rows of like length together, so that rectangles have little padding.
-        let mut order: Vec<(usize, &Example)> =
-            rows.iter().enumerate().flat_map(|(row, examples)| examples.iter().map(move |example| (row, example))).collect();
+        let mut order: Vec<(usize, &Example)> = rows
+            .iter()
+            .enumerate()
+            .flat_map(|(row, examples)| examples.iter().map(move |example| (row, example)))
+            .collect();
         order.sort_by_key(|(_, example)| example.tokens.len());
         let mut rest = order.as_slice();
         while !rest.is_empty() {
@@ -65,7 +64,8 @@ impl<'a> Judge<'a> {
             let batch = lay_out(&examples, self.layout, Key::new(0));
             match &self.candidates {
                 Some(candidates) => {
-                    let places = part.iter().flat_map(|(row, example)| example.choices.iter().map(|choice| (*row, choice.node)));
+                    let places =
+                        part.iter().flat_map(|(row, example)| example.choices.iter().map(|choice| (*row, choice.node)));
                     for ((row, node), values) in places.zip(network.choice_log_probabilities(&batch, candidates)?) {
                         nodes[row][node as usize] = values.into_iter().map(f64::from).collect();
                     }
@@ -77,7 +77,8 @@ impl<'a> Judge<'a> {
                 }
             }
         }
-        Ok(nodes.iter().map(|nodes| self.classifier.score(nodes)).collect())
+        let single = |row: Vec<f64>| row.into_iter().map(|probability| probability as f32).collect();
+        Ok(nodes.iter().map(|nodes| single(self.classifier.score(nodes))).collect())
     }
 }
 
@@ -95,7 +96,7 @@ pub struct Prediction {
     /// The likeliest label.
     pub label: String,
     /// Every label with its probability, in the order of [`Trained::labels`].
-    pub probabilities: Vec<f64>,
+    pub probabilities: Vec<f32>,
 }
 
 impl Trained {
@@ -138,6 +139,10 @@ impl Trained {
 }
 
 /// The index of the highest value; the first of several.
-pub(super) fn likeliest(values: &[f64]) -> usize {
-    values.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (index, &value)| if value > best.1 { (index, value) } else { best }).0
+fn likeliest(values: &[f32]) -> usize {
+    values
+        .iter()
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), |best, (index, &value)| if value > best.1 { (index, value) } else { best })
+        .0
 }

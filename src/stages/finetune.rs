@@ -94,13 +94,8 @@ fn measure(judge: &Judge<'_>, network: &Network, dev: &[LabelledRow], classes: u
 }
 
 /// Rows with what a model makes of them.
-pub(super) fn scored<'a>(rows: &'a [LabelledRow], probabilities: &[Vec<f64>]) -> Vec<Scored<'a>> {
+pub(super) fn scored<'a>(rows: &'a [LabelledRow], probabilities: &'a [Vec<f32>]) -> Vec<Scored<'a>> {
     let rows = rows.iter().zip(probabilities);
-    rows.map(|(row, probabilities)| Scored {
-        row: row.number,
-        text: &row.text,
-        gold: row.label,
-        probabilities: probabilities.iter().map(|&probability| probability as f32).collect(),
-    })
-    .collect()
+    rows.map(|(row, probabilities)| Scored { row: row.number, text: &row.text, gold: row.label, probabilities })
+        .collect()
 }

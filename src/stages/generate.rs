@@ -49,7 +49,8 @@ impl Writer {
     /// If the artifact is damaged, or the model never learned to generate.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
         let Purpose { objectives, max_length, .. } = Purpose::read(dir)?;
-        let forms: Vec<_> = objectives.iter().filter_map(|objective| Some((Form::of(objective)?, objective.weight))).collect();
+        let forms: Vec<_> =
+            objectives.iter().filter_map(|objective| Some((Form::of(objective)?, objective.weight))).collect();
         let form = forms.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form);
         let form = form.context(
             "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",

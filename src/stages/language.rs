@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet, path::Path, sync::Arc};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::task::specials;
 use crate::{
@@ -23,15 +23,17 @@ impl Text for Documents {
     }
 
     fn document(&self, index: usize) -> Result<Document<'_>> {
-        let document = self.corpus.document(self.chosen[index]);
-        Ok(Document { tokens: document.tokens, sentence_ends: Cow::Borrowed(document.sentence_ends) })
+        let document = self.corpus.document(self.chosen[index]).context("there is no such document")?;
+        let start = document.tokens().start;
+        let sentence_ends = document.sentences().map(|sentence| (sentence.end - start) as u32).collect();
+        Ok(Document { tokens: Cow::Owned(document.ids()), sentence_ends: Cow::Owned(sentence_ends) })
     }
 }
 
 /// Loads the corpora of a tokenize stage.
 pub(super) fn load(dir: &Path) -> Result<Arc<data::Corpus>> {
     let corpus = data::Corpus::load(dir)?;
-    ensure!(corpus.documents() > 0, "the tokenize stage has no `corpus`, so there is no text");
+    ensure!(!corpus.is_empty(), "the tokenize stage has no `corpus`, so there is no text");
     Ok(Arc::new(corpus))
 }
 
@@ -41,7 +43,7 @@ pub(super) fn corpus(
     tokenizer: &Tokenizer,
     wanted: impl Fn(u64) -> bool,
 ) -> objectives::Corpus {
-    let chosen = (0..corpus.documents()).filter(|&index| wanted(corpus.hash(index))).collect();
+    let chosen = (0..corpus.len()).filter(|&index| wanted(corpus.hashes()[index])).collect();
     // A vocabulary may have gaps, which no text ever uses.
     let name = |id: usize| tokenizer.token(id as u32).unwrap_or_default();
     let vocabulary: Arc<[String]> = (0..tokenizer.vocab_size()).map(name).collect();
@@ -51,5 +53,5 @@ pub(super) fn corpus(
 
 /// Hashes of all documents.
 pub(super) fn hashes(corpus: &data::Corpus) -> BTreeSet<u64> {
-    (0..corpus.documents()).map(|index| corpus.hash(index)).collect()
+    corpus.hashes().iter().copied().collect()
 }

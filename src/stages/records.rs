@@ -68,9 +68,8 @@ fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch>>> {
-    let open = || -> Result<_> {
-        Ok(ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?.into_file())?.build()?)
-    };
+    let open =
+        || -> Result<_> { Ok(ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path)?.into_file())?.build()?) };
     let reader = open().with_context(|| format!("failed to read {}", path.display()))?;
     Ok(reader.map(|batch| Ok(batch?)))
 }

@@ -5,12 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
-use crate::{
-    batch::Example,
-    data,
-    objectives::Classifier,
-    recipe::spec::Source,
-};
+use crate::{batch::Example, data, objectives::Classifier, recipe::spec::Source};
 
 /// A row of a data file.
 pub(super) struct LabelledRow {
