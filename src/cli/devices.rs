@@ -1,7 +1,7 @@
 //! `pipe devices`.
 
 use anyhow::Result;
-use comfy_table::{Table, TableStyle};
+use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use super::{DONE, args::Devices, progress};
@@ -19,7 +19,7 @@ pub(super) fn devices(command: &Devices) -> Result<u8> {
         return Ok(DONE);
     }
     let mut table = Table::new();
-    table.load_style(TableStyle::NOTHING).set_header(["device", "usable", ""]);
+    table.load_style(NOTHING).set_header(["device", "usable", ""]);
     for device in &devices {
         let about: Vec<&str> = [&device.hardware, &device.note].into_iter().flatten().map(String::as_str).collect();
         table.add_row([device.name.as_str(), if device.usable { "yes" } else { "no" }, &about.join("; ")]);

@@ -33,7 +33,7 @@ pub(super) fn init(command: &Init) -> Result<u8> {
     for (name, rows) in ["train", "dev", "test"].into_iter().zip(&parts) {
         fs::write(command.dir.join(format!("data/{name}.jsonl")), rows.concat())?;
     }
-    fs::write(&recipe, recipe_text(&text, &label, &labels))?;
+    fs::write(&recipe, recipe_text(&variable(&text), &variable(&label), &labels))?;
     fs::write(command.dir.join("recipe.schema.json"), schema::text())?;
 
     let counts: Vec<_> = parts.iter().map(|rows| rows.len().to_string()).collect();
@@ -122,7 +122,11 @@ impl Table {
     fn split(&self) -> [Vec<String>; 3] {
         let mut parts: [Vec<String>; 3] = Default::default();
         for row in &self.rows {
-            let fields = self.columns.iter().cloned().zip(row.iter().map(|field| Value::from(field.as_str())));
+            let fields = self
+                .columns
+                .iter()
+                .map(|column| variable(column))
+                .zip(row.iter().map(|field| Value::from(field.as_str())));
             let line = canonical_json(&Value::Object(fields.collect::<Map<_, _>>()));
             let part = match blake3::hash(line.as_bytes()).as_bytes()[0] % 10 {
                 0 => 2,
@@ -135,6 +139,12 @@ impl Table {
     }
 }
 
+/// A column's name as a template can say it: whatever isn't a letter, a digit or `_` becomes `_`.
+fn variable(column: &str) -> String {
+    let plain: String = column.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect();
+    if plain.starts_with(|first: char| first.is_numeric()) { format!("_{plain}") } else { plain }
+}
+
 fn recipe_text(text: &str, label: &str, labels: &BTreeMap<String, usize>) -> String {
     let quote = |text: &str| Value::from(text).to_string();
     let words: Vec<_> = labels
@@ -142,10 +152,6 @@ fn recipe_text(text: &str, label: &str, labels: &BTreeMap<String, usize>) -> Str
         .map(|(label, rows)| format!("            {}: {}    # {rows} rows", quote(label), quote(label)))
         .collect();
     let words = words.join("\n");
-    // A column whose name isn't an identifier can't be written as a variable.
-    let identifier = !text.starts_with(|first: char| first.is_numeric())
-        && text.chars().all(|character| character.is_alphanumeric() || character == '_');
-    let variable = if identifier { text.to_owned() } else { format!("row[{}]", quote(text)) };
     format!(
         r#"# yaml-language-server: $schema=recipe.schema.json
 #
@@ -184,7 +190,7 @@ stages:
       task:
         classification:
           label: {label}
-          template: "[Classification]：{{{{ {variable} }}}}"
+          template: "[Classification]：{{{{ {text} }}}}"
           # Each label of the data, and the word that stands for it. Words that say what a label means help the model.
           words:
 {words}

@@ -9,7 +9,7 @@ use crate::{
     data,
     device::DeviceChoice,
     plan::{self, Graph, Status},
-    recipe::{self, Checked, Overrides, Source},
+    recipe::{Checked, Document, Overrides, spec::Source},
     store::{Artifact, DigestCache, Provenance, Store},
 };
 
@@ -24,10 +24,14 @@ pub(super) struct Loaded {
 /// # Errors
 /// All mistakes in it, as [`recipe::Diagnostics`].
 pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
-    let source = Source::read(&arguments.recipe)?;
-    let checked = recipe::check(&source, &overrides(arguments), &data::header)?;
+    let checked = Document::read(&arguments.recipe)?.check(&overrides(arguments), &columns)?;
     let graph = Graph::new(&checked)?;
     Ok(Loaded { checked, graph })
+}
+
+/// The columns of a data file; `None` where it can't be read, which a stage will explain better.
+pub(super) fn columns(source: &Source, file: &Path) -> Option<Vec<String>> {
+    data::header(source, file).ok()
 }
 
 /// The command line's changes to a recipe.
@@ -52,7 +56,7 @@ pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked, device: &D
     };
     Provenance {
         pipe: env!("CARGO_PKG_VERSION").into(),
-        recipe: checked.text.clone(),
+        recipe: checked.text().to_owned(),
         overrides: [given("var", &arguments.vars), given("set", &arguments.sets)].concat(),
         device: device.to_string(),
         host: host(),

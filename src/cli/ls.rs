@@ -1,7 +1,7 @@
 //! `pipe ls`.
 
 use anyhow::Result;
-use comfy_table::{CellAlignment, Table, TableStyle};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use super::{
@@ -34,7 +34,7 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
         return Ok(DONE);
     }
     let mut table = Table::new();
-    table.load_style(TableStyle::NOTHING).set_header(["key", "kind", "stage", "size", "took"]);
+    table.load_style(NOTHING).set_header(["key", "kind", "stage", "size", "took"]);
     for artifact in &artifacts {
         let provenance = &artifact.provenance;
         table.add_row([

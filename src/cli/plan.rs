@@ -1,7 +1,7 @@
 //! `pipe plan`.
 
 use anyhow::Result;
-use comfy_table::{Table, TableStyle};
+use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) fn print(planned: &[Planned], form: PlanFormat) -> Result<u8> {
 
 fn table(planned: &[Planned]) -> String {
     let mut table = Table::new();
-    table.load_style(TableStyle::NOTHING).set_header(["stage", "kind", "plan", "why"]);
+    table.load_style(NOTHING).set_header(["stage", "kind", "plan", "why"]);
     for stage in planned {
         let (plan, why) = match &stage.status {
             Status::Hit(artifact) => ("unchanged", artifact.key[..12].to_owned()),

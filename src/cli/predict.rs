@@ -1,13 +1,13 @@
 //! `pipe predict`.
 
 use anyhow::{Context, Result, bail};
-use comfy_table::{Table, TableStyle};
+use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Map, Value, json};
 
 use super::{DONE, args::Predict, load, progress};
 use crate::{
     data,
-    recipe::spec::{Source, Stage, Task},
+    recipe::spec::Source,
     stages::{Prediction, Trained},
 };
 
@@ -17,10 +17,6 @@ const CHUNK: usize = 1024;
 /// `pipe predict RECIPE STAGE`.
 pub(super) fn predict(command: &Predict, store: &std::path::Path) -> Result<u8> {
     let (checked, artifact) = load::stored(&command.recipe, &command.stage, store)?;
-    let Some(Stage::Finetune(spec)) = checked.recipe.stages.get(&command.stage) else {
-        bail!("`{}` is not a finetune stage", command.stage);
-    };
-    let Task::Classification(task) = &spec.task;
     let device = load::device(command.device.as_deref(), &checked)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
     let mut output = Output::new(command.json, trained.labels());
@@ -39,8 +35,8 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path) -> Result<u8> 
             }
         }
     } else {
-        let columns = task.columns();
-        let [column] = columns.as_slice() else {
+        let columns = trained.columns();
+        let [column] = columns else {
             bail!(
                 "the template takes {} columns ({}), so --text can't fill it; use --file",
                 columns.len(),
@@ -66,7 +62,7 @@ struct Output<'a> {
 impl<'a> Output<'a> {
     fn new(json: bool, labels: &'a [String]) -> Self {
         let mut table = Table::new();
-        table.load_style(TableStyle::NOTHING).set_header(["label", "probability", "text"]);
+        table.load_style(NOTHING).set_header(["label", "probability", "text"]);
         Self { labels, table: (!json).then_some(table) }
     }
 

@@ -1,13 +1,13 @@
 //! Results as tables.
 
-use comfy_table::{CellAlignment, Table, TableStyle};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::progress::duration;
 use crate::{
     executor::{Ending, Outcome},
-    metrics::{EvalReport, LanguageReport, render},
+    metrics::{EvalReport, render},
     store::Metrics,
 };
 
@@ -29,7 +29,7 @@ const HEADLINES: [&str; 11] = [
 /// The stages and their main figures, and below them what evaluations found.
 pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>) -> String {
     let mut table = Table::new();
-    table.load_style(TableStyle::NOTHING).set_header(["stage", "kind", "", "time", "figures"]);
+    table.load_style(NOTHING).set_header(["stage", "kind", "", "time", "figures"]);
     for (name, outcome) in outcomes {
         let state = match outcome.ending {
             Ending::Hit => "unchanged",

@@ -1,7 +1,7 @@
 //! `pipe show`.
 
 use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, Table, TableStyle};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
     DONE,
@@ -55,7 +55,7 @@ fn text(artifact: &Artifact) -> Result<String> {
     lines.extend(report::metrics(&artifact.metrics).lines().map(|line| format!("  {line}")));
     lines.push("\nfiles".into());
     let mut files = Table::new();
-    files.load_style(TableStyle::NOTHING);
+    files.load_style(NOTHING);
     for file in &artifact.files {
         files.add_row([file.path.clone(), bytes(file.bytes), file.digest[..12].to_owned()]);
     }

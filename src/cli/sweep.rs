@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
 use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, Table, TableStyle};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
@@ -14,10 +14,9 @@ use super::{
     run::{exit_status, stage_json, summary},
 };
 use crate::{
-    data,
     executor::{Ending, Options, Outcome, execute},
     plan::{Cell, Graph, SweepPlan},
-    recipe::{self, Overrides, Source, spec},
+    recipe::{Document, Overrides, spec},
     stages::{Stages, check_data},
     store::{DigestCache, Store},
 };
@@ -25,9 +24,9 @@ use crate::{
 /// `pipe sweep RECIPE`.
 pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8> {
     let began = Instant::now();
-    let source = Source::read(&command.recipe.recipe)?;
+    let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
-    let checked = recipe::check(&source, &base, &data::header)?;
+    let checked = document.check(&base, &load::columns)?;
     let device = load::device(command.running.device.as_deref(), &checked)?;
     let Some(sweep) = &checked.recipe.sweep else {
         bail!("{} has no `sweep` section", command.recipe.recipe.display());
@@ -39,7 +38,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
     for overrides in cells(sweep) {
         let mut sets = base.sets.clone();
         sets.extend(overrides.iter().map(|(path, value)| (path.clone(), value.to_string())));
-        let cell = recipe::check(&source, &Overrides { vars: base.vars.clone(), sets }, &data::header)?;
+        let cell = document.check(&Overrides { vars: base.vars.clone(), sets }, &load::columns)?;
         let graph = Graph::new(&cell)?;
         let nodes: Vec<_> = graph
             .nodes()
@@ -164,7 +163,7 @@ fn computed(outcomes: &IndexMap<String, Outcome>) -> BTreeMap<&str, usize> {
 fn table(results: &[CellResult<'_>], sweep: &spec::Sweep) -> String {
     let objective = sweep.maximize.as_ref().or(sweep.minimize.as_ref());
     let mut table = Table::new();
-    table.load_style(TableStyle::NOTHING);
+    table.load_style(NOTHING);
     let mut header: Vec<&str> = vec![""];
     header.extend(sweep.grid.keys().map(|path| path.strip_prefix("stages.").unwrap_or(path)));
     header.extend(objective.map(|path| path.strip_prefix("stages.").unwrap_or(path)));

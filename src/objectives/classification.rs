@@ -55,8 +55,8 @@ impl Classifier {
             Head::Linear => Reading::Linear,
             Head::Prompt => {
                 ensure!(template.has_marker(), "the template lacks the marker {MARKER}, where the answer goes");
-                let word = |(label, word): (&&'_ String, &&String)| Ok((label.as_str(), encode(word)?));
-                let words = words.iter().map(word).collect::<Result<_>>()?;
+                let encoded = words.iter().map(|(label, word)| Ok((label.as_str(), encode(word)?)));
+                let words = encoded.collect::<Result<_>>()?;
                 Reading::Prompt(Labels::new(words, specials.eop)?)
             }
         };
@@ -67,6 +67,11 @@ impl Classifier {
     /// The labels as they stand in the data; classes and scores are in this order.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// The columns that the template uses.
+    pub fn columns(&self) -> &[String] {
+        self.template.columns()
     }
 
     /// The nodes that `Choice::node` counts; none for a linear head.

@@ -13,7 +13,7 @@ use crate::{
     recipe::{
         Checked,
         spec::Stage,
-        walk::{canonical, described, file_fields, resolve_path, stage_fields},
+        walk::{file_fields, resolve_path, stage_fields},
     },
     store::{DigestCache, Manifest, canonical_json},
 };
@@ -104,14 +104,8 @@ impl Node {
             files.insert(field.pointer, resolve_path(&field.pattern, &checked.dir)?);
         }
         let needs = stage_fields(stage).into_iter().map(|field| (field.pointer, field.name)).collect();
-        let (mut canonical, mut described) = (canonical(stage), described(stage));
-        let prefix = format!("stages.{name}.{}.", stage.kind());
-        for (pointer, masked) in &checked.secrets {
-            if let Some(field) = pointer.strip_prefix(&prefix) {
-                replace(&mut canonical, field, masked);
-                replace(&mut described, field, masked);
-            }
-        }
+        let (canonical, described) =
+            (checked.canonical(name).unwrap_or_default(), checked.described(name).unwrap_or_default());
         let seed = stage.seed().unwrap_or(checked.recipe.seed);
         Ok(Self { name: name.to_owned(), stage: stage.clone(), seed, files, needs, canonical, described })
     }
@@ -167,11 +161,4 @@ fn digest_files(paths: &[PathBuf], digests: &mut DigestCache) -> Result<String> 
         hasher.update(one(path, digests)?.as_bytes()).update(&[0]);
     }
     Ok(format!("{} files:{}", paths.len(), hasher.finalize().to_hex()))
-}
-
-fn replace(spec: &mut Value, field: &str, text: &str) {
-    let pointer: String = field.split('.').map(|part| format!("/{part}")).collect();
-    if let Some(value) = spec.pointer_mut(&pointer) {
-        *value = Value::from(text);
-    }
 }

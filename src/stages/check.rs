@@ -28,7 +28,7 @@ pub fn preflight(checked: &Checked, graph: &Graph, planned: &[Planned]) -> Resul
 /// # Errors
 /// As [`preflight`].
 pub fn check_data(checked: &Checked, nodes: &[&Node]) -> Result<()> {
-    let mut found = Diagnostics::none(checked);
+    let mut found = Vec::new();
     for node in nodes {
         match &node.stage {
             Stage::Finetune(spec) => {
@@ -53,7 +53,7 @@ pub fn check_data(checked: &Checked, nodes: &[&Node]) -> Result<()> {
             Stage::Tokenize(_) | Stage::Pretrain(_) => {}
         }
     }
-    found.into_result().map_err(Into::into)
+    Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
 }
 
 #[expect(clippy::too_many_arguments, reason = "where a source stands takes three names")]
@@ -65,7 +65,7 @@ fn check_source(
     source: &Source,
     node: &Node,
     task: &Classification,
-    found: &mut Diagnostics,
+    found: &mut Vec<Diagnostics>,
 ) -> Result<()> {
     let pointer = format!("{field}.path");
     // For each label without a word: the place where it's seen first, and how often it's seen.
@@ -83,7 +83,7 @@ fn check_source(
     for (label, (place, rows)) in unknown {
         let message = format!("label `{label}` in the data has no word");
         let hint = format!("{place} has it first, of {rows} rows; add it to the `words` of the finetune stage");
-        found.add(checked, &format!("stages.{stage}.{kind}.{pointer}"), message, hint);
+        found.push(checked.diagnose(&format!("stages.{stage}.{kind}.{pointer}"), message, hint));
     }
     Ok(())
 }

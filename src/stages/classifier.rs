@@ -118,6 +118,11 @@ impl Trained {
         self.classifier.labels()
     }
 
+    /// The columns that the template uses.
+    pub fn columns(&self) -> &[String] {
+        self.classifier.columns()
+    }
+
     pub(super) fn judge(&self) -> Result<Judge<'_>> {
         Judge::new(&self.classifier, self.max_length, &self.device)
     }
