@@ -90,7 +90,7 @@ impl Template {
     /// Where the template fails on them, or repeats the marker.
     pub fn render(&self, values: &Values, most: usize) -> Result<Rendered> {
         let context: BTreeMap<_, _> =
-            values.0.iter().map(|(column, value)| (column.as_str(), cut(value, most))).collect();
+            values.0.iter().map(|(column, value)| (column.clone(), cut(value, most).to_owned())).collect();
         let template = self.environment.get_template(NAME).map_err(explain)?;
         let text = template.render(context).map_err(explain);
         let text = text.context("failed to fill in the template")?;
