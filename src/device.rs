@@ -1,1 +1,262 @@
-//! Which backend tensors live on.
+//! Which backend tensors live on: chosen by name at run time, opened in one `match`.
+
+use std::{
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Result, anyhow, bail};
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+use burn::tensor::DeviceType;
+use burn::tensor::{Device, Tensor};
+#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
+use burn::tensor::{DeviceKind, Devices};
+
+/// What a recipe or `--device` asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeviceChoice {
+    /// CUDA, then a real GPU through Vulkan, Metal or wgpu, then the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The NVIDIA GPU with this index.
+    Cuda(usize),
+    /// A GPU through Vulkan; a software driver where there's no other.
+    Vulkan,
+    /// A GPU through whichever graphics API wgpu settles on.
+    Wgpu,
+    /// A GPU through Metal.
+    Metal,
+}
+
+/// A backend that was opened and has answered.
+#[derive(Clone, Debug)]
+pub struct OpenDevice {
+    /// Where tensors are made.
+    pub device: Device,
+    /// The choice that led here and the hardware's name, such as `cuda:0 (NVIDIA H100)`; `cpu` for the CPU.
+    pub name: String,
+}
+
+/// A line of `pipe devices`.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// What to write after `--device`.
+    pub name: String,
+    /// The hardware's name, where it was opened.
+    pub hardware: Option<String>,
+    /// Why it can't be used, or what to know about it.
+    pub note: Option<String>,
+    /// Whether it can be used.
+    pub usable: bool,
+}
+
+/// A device of a backend, not opened yet.
+struct Found {
+    device: Device,
+    /// Whether a driver on the CPU only plays the GPU.
+    software: bool,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "cuda" => Self::Cuda(0),
+            "vulkan" => Self::Vulkan,
+            "wgpu" => Self::Wgpu,
+            "metal" => Self::Metal,
+            _ => match text.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(index)) => Self::Cuda(index),
+                _ => bail!("unknown device `{text}`; known are auto, cpu, cuda, cuda:N, vulkan, wgpu and metal"),
+            },
+        })
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+            Self::Vulkan => formatter.write_str("vulkan"),
+            Self::Wgpu => formatter.write_str("wgpu"),
+            Self::Metal => formatter.write_str("metal"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device and runs one operation on it.
+    ///
+    /// # Errors
+    /// A build without the backend, no such hardware, or a driver that fails.
+    pub fn open(self) -> Result<OpenDevice> {
+        if self == Self::Auto {
+            for choice in [Self::Cuda(0), Self::Metal, Self::Vulkan, Self::Wgpu] {
+                if let Ok(found) = choice.find()
+                    && !found.software
+                    && let Ok(open) = choice.start(found)
+                {
+                    return Ok(open);
+                }
+            }
+            return Self::Cpu.open();
+        }
+        self.start(self.find()?)
+    }
+
+    /// The one place that knows the backends.
+    fn find(self) -> Result<Found> {
+        match self {
+            Self::Auto | Self::Cpu => Ok(Found { device: Device::flex(), software: false }),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => {
+                let devices = quietly(|| Device::enumerate(DeviceType::Cuda))?;
+                let count = devices.len();
+                match devices.into_iter().nth(index) {
+                    Some(device) => Ok(Found { device, software: false }),
+                    None if count == 0 => bail!("no NVIDIA GPU found; is the driver installed?"),
+                    None => bail!("no GPU {index}; there are {count}, counted from 0"),
+                }
+            }
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => adapter(self, DeviceType::Vulkan, Device::vulkan),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => adapter(self, DeviceType::Wgpu, Device::wgpu),
+            #[cfg(feature = "metal")]
+            Self::Metal => adapter(self, DeviceType::Metal, Device::metal),
+            #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+            missing => {
+                let name = missing.to_string();
+                let feature = name.split(':').next().unwrap_or_default();
+                bail!("this build has no {feature} backend; build with `cargo build --release --features {feature}`")
+            }
+        }
+    }
+
+    fn start(self, found: Found) -> Result<OpenDevice> {
+        let hardware = quietly(|| {
+            // A device is opened by its first operation; the read-back waits until it has answered.
+            let answer = Tensor::<1>::ones([2], &found.device).sum().into_scalar::<f32>();
+            (answer == 2.0).then(|| hardware_name(&found.device))
+        })
+        .map_err(|error| anyhow!("can't open {self}: {error}"))?
+        .ok_or_else(|| anyhow!("can't use {self}: it computes wrong sums"))?;
+        let name = match hardware {
+            Some(hardware) => format!("{self} ({hardware})"),
+            None => self.to_string(),
+        };
+        Ok(OpenDevice { device: found.device, name })
+    }
+}
+
+/// Every device there could be, with what stands in the way of those that can't be used.
+pub fn devices() -> Vec<DeviceInfo> {
+    use DeviceChoice::{Cpu, Cuda, Metal, Vulkan, Wgpu};
+    let mut choices = vec![Cpu, Cuda(0)];
+    choices.extend((1..).map(Cuda).take_while(|choice| choice.find().is_ok()));
+    choices.extend([Vulkan, Wgpu, Metal]);
+    choices.into_iter().map(describe).collect()
+}
+
+fn describe(choice: DeviceChoice) -> DeviceInfo {
+    let name = choice.to_string();
+    let opened = choice.find().and_then(|found| {
+        let software = found.software;
+        choice.start(found).map(|open| (software, hardware_name(&open.device)))
+    });
+    match opened {
+        Ok((software, hardware)) => DeviceInfo {
+            name,
+            hardware,
+            note: software.then(|| "a software driver; `auto` never takes it".into()),
+            usable: true,
+        },
+        Err(error) => DeviceInfo { name, hardware: None, note: Some(error.to_string()), usable: false },
+    }
+}
+
+/// The first real GPU that a graphics API reaches, or else its software driver.
+#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
+fn adapter(choice: DeviceChoice, api: DeviceType, device: fn(DeviceKind) -> Device) -> Result<Found> {
+    let reachable: Devices = quietly(|| Device::enumerate(api))?;
+    let real = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)];
+    let kinds = real.into_iter().map(|kind| (kind, false)).chain([(DeviceKind::Cpu, true)]);
+    for (kind, software) in kinds {
+        let device = device(kind);
+        if reachable.contains(&device) {
+            return Ok(Found { device, software });
+        }
+    }
+    bail!("{choice} reaches no GPU here")
+}
+
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+fn hardware_name(device: &Device) -> Option<String> {
+    device.identity().map(|identity| identity.name)
+}
+
+#[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+fn hardware_name(_device: &Device) -> Option<String> {
+    None
+}
+
+/// Runs `task`; drivers that panic make an error, and nothing on stderr.
+fn quietly<T>(task: impl FnOnce() -> T) -> Result<T> {
+    // The hook belongs to the whole process, so that only one may be exchanged at a time.
+    static HOOK: Mutex<()> = Mutex::new(());
+    let guard = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(task));
+    panic::set_hook(hook);
+    drop(guard);
+    outcome.map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        anyhow!("{}", text.unwrap_or("the driver failed").lines().next().unwrap_or_default())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for name in ["auto", "cpu", "cuda:0", "cuda:3", "vulkan", "wgpu", "metal"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
+        for name in ["gpu", "cuda:", "cuda:-1", "CPU", ""] {
+            let error = name.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("unknown device `{name}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn cpu_opens_everywhere() {
+        assert_eq!(DeviceChoice::Cpu.open().unwrap().name, "cpu");
+    }
+
+    #[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+    #[test]
+    fn missing_backends_name_their_feature() {
+        let error = DeviceChoice::Cuda(1).open().unwrap_err().to_string();
+        assert_eq!(error, "this build has no cuda backend; build with `cargo build --release --features cuda`");
+        assert_eq!(DeviceChoice::Auto.open().unwrap().name, "cpu");
+    }
+
+    #[test]
+    fn panics_while_opening_become_errors() {
+        let error = quietly(|| panic!("no {}", "driver")).map(|()| 0).unwrap_err();
+        assert_eq!(error.to_string(), "no driver");
+    }
+}

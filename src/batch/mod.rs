@@ -35,6 +35,8 @@ pub struct Step {
     pub batches: Vec<Batch>,
     /// What is learned, for the log, such as `masked_lm+sentence_order`.
     pub objective: String,
+    /// Factor on the loss of sentence pairs.
+    pub pair_weight: f32,
 }
 
 /// One sequence with what is to be learned from it.

@@ -1,1 +1,101 @@
-//! To be written.
+//! The operations a transformer spends its time in: fused on the CPU, composed of tensor operations elsewhere.
+//!
+//! Hidden states are `[token, hidden]` in f32. Every function looks at the device of its first tensor: on burn's flex
+//! backend it runs a fused kernel with a handwritten gradient, on any other the composition in `composed`, which
+//! autodiff differentiates. Both give the same numbers up to rounding, dropout masks included.
+
+mod adamw;
+pub mod composed;
+mod dropout;
+mod embedding;
+mod slices;
+mod visible;
+
+pub use adamw::{AdamW, global_norm};
+pub use dropout::Dropout;
+pub use embedding::Ids;
+pub use slices::{with_slice, with_slice_mut};
+pub use visible::Visible;
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+
+/// Which Gaussian error linear unit: they differ by up to 5e-4.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Gelu {
+    /// `x Φ(x)` exactly (BERT).
+    Erf,
+    /// The approximation by tanh (GPT-2, ChatGLM).
+    Tanh,
+}
+
+/// Multi-head attention over the visible keys: `[T, 3 H]` to `[T, H]`.
+///
+/// A row of `qkv` is `[query | key | value]`, each all heads one after the other; scores are scaled by
+/// `1 / sqrt(H / heads)`. Dropout applies to the probabilities. A token that sees no key gets zeros.
+pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
+    composed::attention(qkv, visible, heads, dropout)
+}
+
+/// Layer normalization of each row of `x [T, H]`, with `gamma [H]` and `beta [H]`.
+pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
+    composed::layer_norm(x, gamma, beta, eps)
+}
+
+/// Gaussian error linear unit, element by element.
+pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
+    composed::gelu(x, kind)
+}
+
+/// `gelu(x + bias)` for `x [T, F]` and `bias [F]`.
+pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
+    composed::bias_gelu(x, bias, kind)
+}
+
+/// `residual + dropout(x + bias)` for `x` and `residual` `[T, H]`, `bias [H]`.
+pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, dropout: Option<&Dropout>) -> Tensor<2> {
+    composed::dropout_add(x, bias, residual, dropout)
+}
+
+/// Zeroes elements of `x [T, H]` at random and scales the others up.
+pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
+    composed::dropout(x, dropout)
+}
+
+/// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout) and `bias [O]`: `[T, O]`.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    composed::linear(x, weight, bias)
+}
+
+/// Rows of `weight [V, H]`, one an id: `[ids, H]`. The gradient is added up in the order of the ids.
+///
+/// Also takes hidden states out of a batch, with token places for ids.
+pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+    composed::embedding(weight, ids)
+}
+
+/// Sum of a row of each table: of `[V, H]` tables and as many ids for each, `[ids, H]`.
+pub fn embedding_sum<'a>(
+    first: (Tensor<2>, &Ids),
+    others: impl IntoIterator<Item = (Tensor<2>, &'a Ids)>,
+) -> Tensor<2> {
+    let sum = embedding(first.0, first.1);
+    others.into_iter().fold(sum, |sum, (table, ids)| sum + embedding(table, ids))
+}
+
+/// Weighted sum of the cross-entropies between `softmax(hidden weightᵀ + bias)` and the targets; one element.
+///
+/// `hidden [N, H]`, `weight [V, H]`, `bias [V]`, a target and a weight for each of the N rows. `smoothing` takes that
+/// share of the target's probability and spreads it evenly over all V classes. On the CPU the logits `[N, V]` never
+/// exist as a whole.
+pub fn linear_cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    targets: Arc<[u32]>,
+    weights: Arc<[f32]>,
+    smoothing: f32,
+) -> Tensor<1> {
+    composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, smoothing)
+}

@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Entry {
     /// What the recipe calls it, such as `masked_lm+sentence_order`.
     pub(super) name: String,
+    /// Factor on the loss of sentence pairs.
+    pub(super) pair_weight: f32,
     corpus: Corpus,
     windows: Vec<Window>,
     task: Task,
@@ -55,7 +57,8 @@ impl Entry {
             Task::Infilling(blanks) => cut(text, blanks.room())?,
             Task::Masked(_) | Task::Causal | Task::Prefix(_) => cut(text, room)?,
         };
-        let entry = Self { name: name(objective), corpus: corpus.clone(), windows, task };
+        let entry =
+            Self { name: name(objective), pair_weight: pair_weight(objective), corpus: corpus.clone(), windows, task };
         entry.check()?;
         Ok(entry)
     }
@@ -153,6 +156,11 @@ fn masking(spec: &spec::MaskedLm, corpus: &Corpus, words: &mut Option<Arc<Words>
         *words = Some(Arc::new(Words::new(corpus.text.as_ref(), &corpus.vocabulary)?));
     }
     Ok(Masking { spec: spec.clone(), words: words.clone().filter(|_| spec.whole_word) })
+}
+
+fn pair_weight(objective: &Objective) -> f32 {
+    let pair = objective.next_sentence.as_ref().or(objective.sentence_order.as_ref());
+    pair.map_or(1.0, |pair| pair.loss_weight as f32)
 }
 
 fn name(objective: &Objective) -> String {

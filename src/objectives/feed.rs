@@ -49,7 +49,7 @@ impl Feed for ClassificationFeed {
             lay_out(&examples, self.layout, dropout)
         };
         let batches = self.schedule.step(step).batches.iter().map(batch).collect();
-        Ok(Step { batches, objective: "classification".into() })
+        Ok(Step { batches, objective: "classification".into(), pair_weight: 1.0 })
     }
 
     fn epoch_steps(&self) -> usize {

@@ -53,6 +53,10 @@ impl Feed for HeldOut {
         let key = Key::new(0).with("held_out");
         let example = |index: usize| self.entry.example(index, key.at(index as u64), key.at(index as u64));
         let examples = batch.clone().map(example).collect::<Result<Vec<_>>>()?;
-        Ok(Step { batches: vec![lay_out(&examples, self.layout, key)], objective: self.entry.name.clone() })
+        Ok(Step {
+            batches: vec![lay_out(&examples, self.layout, key)],
+            objective: self.entry.name.clone(),
+            pair_weight: self.entry.pair_weight,
+        })
     }
 }

@@ -96,7 +96,11 @@ impl Feed for Mix {
             let examples = indices.iter().map(example).collect::<Result<Vec<_>>>()?;
             Ok(lay_out(&examples, self.layout, dropout))
         };
-        Ok(Step { batches: planned.batches.iter().map(batch).collect::<Result<_>>()?, objective: entry.name.clone() })
+        Ok(Step {
+            batches: planned.batches.iter().map(batch).collect::<Result<_>>()?,
+            objective: entry.name.clone(),
+            pair_weight: entry.pair_weight,
+        })
     }
 
     fn epoch_steps(&self) -> usize {

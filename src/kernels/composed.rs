@@ -1,0 +1,122 @@
+//! The kernels composed of tensor operations: what runs on GPUs, and what the fused ones are tested against.
+
+use burn::tensor::{Tensor, TensorData, activation};
+
+use super::{Dropout, Gelu, Ids, Visible, embedding::upload};
+
+/// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
+const HIDDEN: f32 = -1e30;
+
+/// See [`super::attention`].
+pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
+    let (rows, width) = (visible.rows, visible.width);
+    let hidden = qkv.dims()[1] / 3;
+    let size = hidden / heads;
+    // [3, rows, heads, width, size]
+    let parts = qkv.reshape([rows, width, 3, heads, size]).permute([2, 0, 3, 1, 4]);
+    let part = |i: usize| parts.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
+    let (q, k, v) = (part(0), part(1), part(2));
+    let mask = visible.hidden().expand([rows, heads, width, width]);
+    let scores = q.mul_scalar((size as f32).powf(-0.5)).matmul(k.swap_dims(2, 3));
+    let mut probabilities = activation::softmax(scores.mask_fill(mask.clone(), HIDDEN), 3).mask_fill(mask, 0.0);
+    if let Some(dropout) = dropout {
+        let device = probabilities.device();
+        let kept = attention_multipliers(visible, heads, dropout);
+        probabilities = probabilities
+            * Tensor::<1>::from_data(TensorData::new(kept, [rows * heads * width * width]), &device)
+                .reshape([rows, heads, width, width]);
+    }
+    probabilities.matmul(v).swap_dims(1, 2).reshape([rows * width, hidden])
+}
+
+/// `[rows, heads, query, key]`; a mask's element is counted from the first visible key.
+fn attention_multipliers(visible: &Visible, heads: usize, dropout: &Dropout) -> Vec<f32> {
+    let (rows, width, host) = (visible.rows, visible.width, visible.host());
+    let mut kept = vec![0.0; rows * heads * width * width];
+    for (i, line) in kept.chunks_exact_mut(width.max(1)).enumerate() {
+        let (row, head, query) = (i / width / heads, i / width % heads, i % width);
+        let token = row * width + query;
+        let start = row * width;
+        let (from, to) = (host.from[token] as usize, host.to[token] as usize);
+        if from < to {
+            dropout.fill(token, head as u32, &mut line[from - start..to - start]);
+        }
+    }
+    kept
+}
+
+/// See [`super::layer_norm`].
+pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(1);
+    centred / variance.add_scalar(eps).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+}
+
+/// See [`super::gelu`].
+pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
+    match kind {
+        Gelu::Erf => activation::gelu(x),
+        Gelu::Tanh => activation::gelu_approximate(x),
+    }
+}
+
+/// See [`super::bias_gelu`].
+pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
+    gelu(x + bias.unsqueeze(), kind)
+}
+
+/// See [`super::dropout_add`].
+pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, dropout: Option<&Dropout>) -> Tensor<2> {
+    let x = match bias {
+        Some(bias) => x + bias.unsqueeze(),
+        None => x,
+    };
+    match dropout {
+        Some(dropout) => residual + self::dropout(x, dropout),
+        None => residual + x,
+    }
+}
+
+/// See [`super::dropout`].
+pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
+    let [tokens, width] = x.dims();
+    let mut kept = vec![0.0; tokens * width];
+    kept.chunks_exact_mut(width.max(1)).enumerate().for_each(|(token, row)| dropout.fill(token, 0, row));
+    let kept = Tensor::from_data(TensorData::new(kept, [tokens, width]), &x.device());
+    x * kept
+}
+
+/// See [`super::linear`].
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let product = x.matmul(weight.transpose());
+    match bias {
+        Some(bias) => product + bias.unsqueeze(),
+        None => product,
+    }
+}
+
+/// See [`super::embedding`].
+pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+    weight.select(0, ids.tensor.clone())
+}
+
+/// See [`super::linear_cross_entropy`].
+pub fn linear_cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    targets: &[u32],
+    weights: &[f32],
+    smoothing: f32,
+) -> Tensor<1> {
+    let device = hidden.device();
+    let n = targets.len();
+    let targets = upload(targets, &device).reshape([n, 1]);
+    let weights = Tensor::<2>::from_data(TensorData::new(weights.to_vec(), [n, 1]), &device);
+    let log_p = activation::log_softmax(linear(hidden, weight, bias), 1);
+    let mut gain = log_p.clone().gather(1, targets);
+    if smoothing > 0.0 {
+        gain = gain.mul_scalar(1.0 - smoothing) + log_p.mean_dim(1).mul_scalar(smoothing);
+    }
+    (gain * weights).sum().neg()
+}

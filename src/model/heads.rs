@@ -1,0 +1,86 @@
+//! What reads a judgement from hidden states: sentence pairs from the first token, classes from a pooled text.
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::{blocks::Linear, parameters::Builder, pass::Pass};
+use crate::{
+    batch::Batch,
+    kernels::{self, Ids},
+};
+
+/// What a linear head reads.
+pub use crate::recipe::spec::Pooling;
+
+/// BERT's head for sentence pairs: a dense layer with tanh on the first token, then two logits.
+#[derive(Clone, Debug)]
+pub(super) struct PairHead {
+    pooler: Linear,
+    output: Linear,
+}
+
+impl PairHead {
+    /// `pooler.dense` and `cls.seq_relationship`.
+    pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
+        Self {
+            pooler: Linear::new(builder, "pooler.dense", [hidden, hidden], deviation),
+            output: Linear::new(builder, "cls.seq_relationship", [2, hidden], deviation),
+        }
+    }
+
+    /// Logits `[examples, 2]` from the hidden states `[T, hidden]`.
+    pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
+        let pooled = self.pooler.forward(pass, first_tokens(hidden, batch)).tanh();
+        self.output.forward(pass, pooled)
+    }
+}
+
+/// A classifier's sizes, as `config.json` keeps them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct ClassifierConfig {
+    pub(super) classes: usize,
+    pub(super) pooling: Pooling,
+}
+
+/// A linear layer on the pooled text.
+#[derive(Clone, Debug)]
+pub(super) struct Classifier {
+    pub(super) config: ClassifierConfig,
+    output: Linear,
+}
+
+impl Classifier {
+    /// `classifier [classes, hidden]`.
+    pub(super) fn new(builder: &mut Builder, config: ClassifierConfig, hidden: usize, deviation: f64) -> Self {
+        Self { config, output: Linear::new(builder, "classifier", [config.classes, hidden], deviation) }
+    }
+
+    /// Logits `[examples, classes]` from the hidden states `[T, hidden]`.
+    pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
+        let pooled = match self.config.pooling {
+            Pooling::First => first_tokens(hidden, batch),
+            Pooling::Mean => means(hidden, batch),
+        };
+        self.output.forward(pass, pooled)
+    }
+}
+
+fn first_tokens(hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
+    let starts: Arc<[u32]> = batch.examples.iter().map(|example| example.start).collect();
+    let starts = Ids::new(starts, &hidden.device().inner());
+    kernels::embedding(hidden, &starts)
+}
+
+/// The mean of each example's hidden states, as a product with `[examples, T]`.
+fn means(hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
+    let [tokens, _] = hidden.dims();
+    let mut shares = vec![0.0f32; batch.examples.len() * tokens];
+    for (example, shares) in batch.examples.iter().zip(shares.chunks_exact_mut(tokens)) {
+        let (start, length) = (example.start as usize, example.length as usize);
+        shares[start..start + length].fill(1.0 / length as f32);
+    }
+    let shares = TensorData::new(shares, [batch.examples.len(), tokens]);
+    Tensor::<2>::from_data(shares, &hidden.device().inner()).matmul(hidden)
+}

@@ -1,0 +1,169 @@
+//! A model family together with its parameters and heads.
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::{Device, Tensor};
+
+use super::{
+    candidates::Candidates,
+    family::{self, Family},
+    heads::{Classifier, ClassifierConfig, PairHead, Pooling},
+    initial::Fresh,
+    parameters::{Builder, Parameters},
+    pass::{Mode, Pass},
+};
+use crate::{
+    batch::Batch,
+    kernels::{self, Ids},
+    recipe::spec,
+};
+
+/// A model that can be trained, asked and stored.
+pub struct Network {
+    parameters: Parameters,
+    family: Box<dyn Family>,
+    pub(super) pair: Option<PairHead>,
+    pub(super) classifier: Option<Classifier>,
+}
+
+impl Network {
+    /// A new model of the sizes that a recipe gives, for a vocabulary of `vocabulary` tokens.
+    ///
+    /// # Errors
+    /// Sizes that don't go together.
+    pub fn new(spec: &spec::Model, vocabulary: usize, seed: u64, device: &Device) -> Result<Self> {
+        let mut parameters = Parameters::new(device);
+        let mut builder = Builder { parameters: &mut parameters, source: &mut Fresh { seed } };
+        let family = family::from_spec(spec, vocabulary, &mut builder)?;
+        Ok(Self::from_parts(parameters, family))
+    }
+
+    /// Without heads.
+    pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
+        Self { parameters, family, pair: None, classifier: None }
+    }
+
+    /// The backbone.
+    pub fn family(&self) -> &dyn Family {
+        &*self.family
+    }
+
+    /// All parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// All parameters, for those who change them.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Adds a head for sentence pairs, unless there is one.
+    pub fn add_pair_head(&mut self, seed: u64) {
+        if self.pair.is_none() {
+            self.pair = Some(self.make_pair_head(&mut Fresh { seed }));
+        }
+    }
+
+    /// Adds a linear head for `classes` classes.
+    ///
+    /// # Errors
+    /// A classifier with other classes or pooling that is there already.
+    pub fn add_classifier(&mut self, classes: usize, pooling: Pooling, seed: u64) -> Result<()> {
+        let config = ClassifierConfig { classes, pooling };
+        match &self.classifier {
+            Some(there) => {
+                ensure!(
+                    there.config == config,
+                    "the model already has a linear head, for {} classes and {:?} pooling",
+                    there.config.classes,
+                    there.config.pooling
+                );
+            }
+            None => self.classifier = Some(self.make_classifier(config, &mut Fresh { seed })),
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) -> PairHead {
+        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        PairHead::new(&mut Builder { parameters: &mut self.parameters, source }, hidden, deviation)
+    }
+
+    pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
+        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        Classifier::new(&mut Builder { parameters: &mut self.parameters, source }, config, hidden, deviation)
+    }
+
+    /// Hidden states `[T, hidden]` of a batch.
+    ///
+    /// # Errors
+    /// Batches that don't fit the model.
+    pub fn hidden(&self, batch: &Batch, mode: Mode) -> Result<Tensor<2>> {
+        Ok(self.family.hidden(&self.pass(batch, mode)?))
+    }
+
+    /// Checks a batch and puts it on the device.
+    pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
+        let tokens = batch.rows * batch.width;
+        let per_token =
+            [&batch.tokens, &batch.positions, &batch.block_positions, &batch.dropout_keys].map(|values| values.len());
+        ensure!(
+            per_token.iter().all(|&count| count == tokens),
+            "the batch has {per_token:?} entries for {tokens} tokens"
+        );
+        let places = batch.targets.iter().map(|target| target.at).chain(batch.choices.iter().map(|choice| choice.at));
+        ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
+        let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
+        ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
+        self.family.check(batch)?;
+        Pass::new(&self.parameters, batch, mode)
+    }
+
+    /// Logits `[N, vocabulary]` from hidden states `[N, hidden]`.
+    pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = self.family.output();
+        let hidden = self.family.before_logits(pass, hidden);
+        kernels::linear(hidden, pass.matrix(weight), bias.map(|bias| pass.vector(bias)))
+    }
+
+    /// Log-probabilities `[choices, union of the candidates]`.
+    pub(super) fn choice_log_softmax(
+        &self,
+        pass: &Pass,
+        hidden: &Tensor<2>,
+        batch: &Batch,
+        candidates: &Candidates,
+    ) -> Result<Tensor<2>> {
+        candidates.check(&batch.choices)?;
+        let (largest, vocabulary) = (candidates.largest() as usize, self.family.vocabulary());
+        ensure!(largest < vocabulary, "candidate {largest} is outside of the model's vocabulary of {vocabulary}");
+        let device = self.parameters.device();
+        let places: Vec<u32> = batch.choices.iter().map(|choice| choice.at).collect();
+        let rows = kernels::embedding(hidden.clone(), &Ids::new(places, device));
+        let rows = self.family.before_logits(pass, rows);
+        let (weight, bias) = self.family.output();
+        let ids = candidates.ids(device);
+        let bias = bias.map(|bias| pass.vector(bias).select(0, ids.tensor.clone()));
+        let logits = kernels::linear(rows, kernels::embedding(pass.matrix(weight), &ids), bias);
+        Ok(candidates.log_softmax(logits, &batch.choices))
+    }
+
+    /// Logits `[examples, 2]`.
+    pub(super) fn pair_logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Result<Tensor<2>> {
+        let head = self.pair.as_ref().context("the model has no head for sentence pairs")?;
+        let count = batch.examples.len();
+        ensure!(batch.pairs.is_empty() || batch.pairs.len() == count, "not every example has a pair label");
+        ensure!(batch.pairs.iter().all(|&pair| pair < 2), "a pair label isn't 0 or 1");
+        Ok(head.logits(pass, hidden, batch))
+    }
+
+    /// Logits `[examples, classes]`.
+    pub(super) fn class_logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Result<Tensor<2>> {
+        let head = self.classifier.as_ref().context("the model has no linear head for classes")?;
+        let (count, classes) = (batch.examples.len(), head.config.classes);
+        ensure!(batch.classes.is_empty() || batch.classes.len() == count, "not every example has a class");
+        let largest = batch.classes.iter().max().map_or(0, |&class| class as usize);
+        ensure!(largest < classes, "class {largest} is not among the {classes} of the model");
+        Ok(head.logits(pass, hidden, batch))
+    }
+}

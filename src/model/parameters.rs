@@ -1,0 +1,127 @@
+//! The weights of a network, by name: what optimisers and files go through, and blocks refer to by number.
+
+use anyhow::{Result, anyhow};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::Initial;
+
+/// A named tensor that is learned.
+#[derive(Clone, Debug)]
+pub struct Parameter<const D: usize> {
+    /// The name it has in checkpoints.
+    pub name: String,
+    /// Its value: a leaf that keeps gradients.
+    pub value: Tensor<D>,
+}
+
+/// All parameters of a network.
+///
+/// There are two ranks. Vectors are biases and the scales of norms, which are exempt from weight decay; matrices are
+/// everything else.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    device: Device,
+    /// Biases and the scales of norms.
+    pub vectors: Vec<Parameter<1>>,
+    /// Weights of linear layers, `[out, in]`, and embedding tables.
+    pub matrices: Vec<Parameter<2>>,
+}
+
+/// Names a vector of [`Parameters`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct VectorId(usize);
+
+/// Names a matrix of [`Parameters`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MatrixId(usize);
+
+/// Where the values of parameters come from: a seed, or a checkpoint.
+pub trait Source {
+    /// The values of the parameter `name`; a new one begins with `initial`.
+    ///
+    /// Always gives values of the right shape: a checkpoint that lacks the parameter notes that and reports it later,
+    /// together with all else that is wrong with it.
+    fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData;
+}
+
+/// Adds parameters to a network while its blocks are put together.
+pub struct Builder<'a> {
+    /// The parameters so far.
+    pub parameters: &'a mut Parameters,
+    /// Where values come from.
+    pub source: &'a mut dyn Source,
+}
+
+impl<const D: usize> Parameter<D> {
+    fn new(name: String, data: TensorData, device: &Device) -> Self {
+        Self { name, value: Tensor::from_data(data, device).autodiff().require_grad() }
+    }
+
+    /// Replaces the value; it becomes a leaf again.
+    pub fn set(&mut self, value: Tensor<D>) {
+        self.value = value.autodiff().require_grad();
+    }
+
+    /// Takes the value out, so that it can be changed in place; [`Self::set`] puts one back.
+    pub fn take(&mut self) -> Tensor<D> {
+        let device = self.value.device();
+        let nothing = Tensor::empty([0; D], &device);
+        std::mem::replace(&mut self.value, nothing).inner()
+    }
+
+    /// The values on the host, row by row.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn data(&self) -> Result<TensorData> {
+        let data = self.value.clone().inner().try_into_data();
+        data.map_err(|error| anyhow!("can't read {} from the device: {error}", self.name))
+    }
+}
+
+impl Parameters {
+    /// None yet; those to come will live on `device`.
+    pub fn new(device: &Device) -> Self {
+        Self { device: device.clone().without_autodiff(), vectors: Vec::new(), matrices: Vec::new() }
+    }
+
+    /// Where they live, without autodiff.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A vector.
+    pub fn vector(&self, id: VectorId) -> &Tensor<1> {
+        &self.vectors[id.0].value
+    }
+
+    /// A matrix.
+    pub fn matrix(&self, id: MatrixId) -> &Tensor<2> {
+        &self.matrices[id.0].value
+    }
+
+    /// How many numbers they hold together.
+    pub fn count(&self) -> usize {
+        let vectors = self.vectors.iter().map(|parameter| parameter.value.dims()[0]);
+        let matrices = self.matrices.iter().map(|parameter| parameter.value.dims().iter().product());
+        vectors.chain(matrices).sum()
+    }
+}
+
+impl Builder<'_> {
+    /// Adds a vector.
+    pub fn vector(&mut self, name: String, size: usize, initial: Initial) -> VectorId {
+        let data = self.source.values(&name, &[size], initial);
+        let Parameters { device, vectors, .. } = &mut *self.parameters;
+        vectors.push(Parameter::new(name, data, device));
+        VectorId(vectors.len() - 1)
+    }
+
+    /// Adds a matrix.
+    pub fn matrix(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
+        let data = self.source.values(&name, &shape, initial);
+        let Parameters { device, matrices, .. } = &mut *self.parameters;
+        matrices.push(Parameter::new(name, data, device));
+        MatrixId(matrices.len() - 1)
+    }
+}
