@@ -12,11 +12,12 @@ use super::{
     math::exp,
     matrix::{By, Matrix, MatrixMut, Shared, Store, multiply},
     rows, shape,
-    simd::{map_sum, max, simd, sum2},
 };
+
 use crate::kernels::{
     Dropout,
     dropout::dropped,
+    simd::{map_sum, max, simd, sum2},
     visible::{Group, Host},
 };
 

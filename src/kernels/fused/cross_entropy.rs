@@ -12,8 +12,8 @@ use super::{
     math::exp,
     matrix::{By, Matrix, MatrixMut, Store, multiply},
     rows, shape,
-    simd::{map_sum, max, simd, sum},
 };
+use crate::kernels::simd::{map_sum, max, simd, sum};
 
 /// Logits that exist at a time.
 const CHUNK: usize = 1 << 21;

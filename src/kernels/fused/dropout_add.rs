@@ -6,9 +6,9 @@ use super::{
     Kernel,
     buffer::{owned, vector},
     elements, rows, shape,
-    simd::simd,
 };
-use crate::kernels::{Dropout, dropout::multiplier};
+
+use crate::kernels::{Dropout, dropout::multiplier, simd::simd};
 
 /// See [`crate::kernels::dropout_add`] and [`crate::kernels::dropout`]; inputs are x, residual, bias.
 #[derive(Clone, Debug)]

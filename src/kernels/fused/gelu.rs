@@ -8,9 +8,9 @@ use super::{
     elements,
     math::{gelu_erf, gelu_tanh},
     rows, shape,
-    simd::simd,
 };
-use crate::kernels::Gelu;
+
+use crate::kernels::{Gelu, simd::simd};
 
 /// See [`crate::kernels::gelu`] and [`crate::kernels::bias_gelu`].
 #[derive(Clone, Debug)]

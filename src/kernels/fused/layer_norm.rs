@@ -6,8 +6,8 @@ use super::{
     Kernel,
     buffer::{room, tensor, vector},
     elements, rows, shape,
-    simd::{simd, sum, sum2},
 };
+use crate::kernels::simd::{simd, sum, sum2};
 
 /// See [`crate::kernels::layer_norm`].
 #[derive(Clone, Debug)]
