@@ -15,6 +15,7 @@ pub fn with_slice<const D: usize, R>(tensor: &Tensor<D>, f: impl FnOnce(&[f32]) 
 ///
 /// The tensor must be without autodiff (`inner()`). It's changed in place unless someone else holds it too, in which
 /// case they keep the old elements.
+#[expect(clippy::result_large_err, reason = "a tensor either way")]
 pub fn with_slice_mut<const D: usize>(tensor: Tensor<D>, f: impl FnOnce(&mut [f32])) -> Result<Tensor<D>, Tensor<D>> {
     let device = tensor.device();
     if !on_flex(&device) || device.is_autodiff() || tensor.dtype() != DType::F32 {

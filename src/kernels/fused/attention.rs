@@ -292,7 +292,7 @@ fn first(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
 fn outside(ranges: impl Iterator<Item = Range<usize>>, end: usize) -> Vec<Range<usize>> {
     let mut at = 0;
     let mut gaps = Vec::new();
-    for range in ranges.chain([end..end]) {
+    for range in ranges.chain(std::iter::once(end..end)) {
         gaps.push(at..range.start);
         at = range.end;
     }
