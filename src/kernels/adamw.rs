@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::simd::simd;
+
 /// Elements that one task works on; a constant, so that sums don't depend on the number of threads.
 const BLOCK: usize = 1 << 14;
 
@@ -30,32 +32,89 @@ impl AdamW {
     pub fn update(&self, parameters: &mut [f32], gradients: &[f32], mean: &mut [f32], square: &mut [f32], clip: f32) {
         let n = parameters.len();
         assert!(gradients.len() == n && mean.len() == n && square.len() == n, "AdamW's slices differ in length");
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
-        let step_size = (f64::from(self.lr) / correction(self.beta1)) as f32;
-        let square_scale = (1.0 / correction(self.beta2).sqrt()) as f32;
-        let keep = 1.0 - self.lr * self.weight_decay;
-        let (beta1, beta2, eps) = (self.beta1, self.beta2, self.eps);
-        (
+        let slices = (
             parameters.par_chunks_mut(BLOCK),
             gradients.par_chunks(BLOCK),
             mean.par_chunks_mut(BLOCK),
             square.par_chunks_mut(BLOCK),
-        )
-            .into_par_iter()
-            .for_each(|(p, g, m, v)| {
-                for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-                    let g = g * clip;
-                    *m = beta1 * *m + (1.0 - beta1) * g;
-                    *v = beta2 * *v + (1.0 - beta2) * g * g;
-                    *p = *p * keep - step_size * *m / (v.sqrt() * square_scale + eps);
-                }
-            });
+        );
+        slices.into_par_iter().for_each(|(p, g, m, v)| update_block(self, p, g, m, v, clip));
+    }
+}
+
+simd! {
+    fn update_block(adam: &AdamW, parameters: &mut [f32], gradients: &[f32], mean: &mut [f32], square: &mut [f32], clip: f32) {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(adam.step as f64);
+        let step_size = (f64::from(adam.lr) / correction(adam.beta1)) as f32;
+        let square_scale = (1.0 / correction(adam.beta2).sqrt()) as f32;
+        let keep = 1.0 - adam.lr * adam.weight_decay;
+        let (beta1, beta2, eps) = (adam.beta1, adam.beta2, adam.eps);
+        for (((p, g), m), v) in parameters.iter_mut().zip(gradients).zip(mean).zip(square) {
+            let g = g * clip;
+            *m = beta1 * *m + (1.0 - beta1) * g;
+            *v = beta2 * *v + (1.0 - beta2) * g * g;
+            *p = *p * keep - step_size * *m / (v.sqrt() * square_scale + eps);
+        }
     }
 }
 
 /// Euclidean norm of all gradients as one vector.
 pub fn global_norm(gradients: &[&[f32]]) -> f64 {
     let blocks: Vec<&[f32]> = gradients.iter().flat_map(|g| g.chunks(BLOCK)).collect();
-    let sums: Vec<f64> = blocks.into_par_iter().map(|b| b.iter().map(|&x| f64::from(x) * f64::from(x)).sum()).collect();
+    let sums: Vec<f64> = blocks.into_par_iter().map(sum_of_squares).collect();
     sums.iter().sum::<f64>().sqrt()
+}
+
+simd! {
+    fn sum_of_squares(block: &[f32]) -> f64 {
+        let (chunks, rest) = block.as_chunks::<16>();
+        let mut lanes = [0.0f64; 16];
+        for chunk in chunks {
+            for i in 0..16 {
+                lanes[i] += f64::from(chunk[i]) * f64::from(chunk[i]);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_steps_are_those_of_the_formula_at_any_number_of_threads() {
+        let n = 3 * BLOCK + 5;
+        let gradient = |step: u64, i: usize| ((i as u64 * 37 + step * 11) % 101) as f32 / 50.0 - 1.0;
+        let run = || {
+            let mut p: Vec<f32> = (0..n).map(|i| gradient(0, i)).collect();
+            let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
+            for step in 1..=2 {
+                let g: Vec<f32> = (0..n).map(|i| gradient(step, i)).collect();
+                let adam = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.2, step };
+                adam.update(&mut p, &g, &mut m, &mut v, 0.5);
+            }
+            p
+        };
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(run);
+        assert_eq!(one, run());
+        for (i, found) in one.iter().enumerate() {
+            let (mut p, mut m, mut v) = (f64::from(gradient(0, i)), 0.0, 0.0);
+            for step in 1..=2 {
+                let g = 0.5 * f64::from(gradient(step, i));
+                m = 0.9 * m + 0.1 * g;
+                v = 0.99 * v + 0.01 * g * g;
+                let (mean, square) = (m / (1.0 - 0.9f64.powi(step as i32)), v / (1.0 - 0.99f64.powi(step as i32)));
+                p -= 0.1 * (mean / (square.sqrt() + 1e-6) + 0.2 * p);
+            }
+            assert!((f64::from(*found) - p).abs() < 2e-6, "{i}: {found}, not {p}");
+        }
+    }
+
+    #[test]
+    fn norm_is_that_of_one_vector() {
+        let (a, b) = (vec![3.0; 40_000], vec![-4.0; 40_000]);
+        assert!((global_norm(&[&a, &b]) - 1000.0).abs() < 1e-9);
+        assert_eq!(global_norm(&[]), 0.0);
+    }
 }

@@ -9,6 +9,7 @@ pub mod composed;
 mod dropout;
 mod embedding;
 mod fused;
+mod simd;
 mod slices;
 mod visible;
 

@@ -12,11 +12,12 @@ use super::{
     math::exp,
     matrix::{By, Matrix, MatrixMut, Shared, Store, multiply},
     rows, shape,
-    simd::{map_sum, max, simd, sum2},
 };
+
 use crate::kernels::{
     Dropout,
     dropout::dropped,
+    simd::{map_sum, max, simd, sum2},
     visible::{Group, Host},
 };
 
@@ -291,7 +292,7 @@ fn first(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
 fn outside(ranges: impl Iterator<Item = Range<usize>>, end: usize) -> Vec<Range<usize>> {
     let mut at = 0;
     let mut gaps = Vec::new();
-    for range in ranges.chain([end..end]) {
+    for range in ranges.chain(std::iter::once(end..end)) {
         gaps.push(at..range.start);
         at = range.end;
     }

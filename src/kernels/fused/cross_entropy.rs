@@ -7,13 +7,13 @@ use rayon::prelude::*;
 
 use super::{
     Kernel,
-    buffer::{room, tensor},
+    buffer::{room, tensor, vector},
     elements,
     math::exp,
     matrix::{By, Matrix, MatrixMut, Store, multiply},
     rows, shape,
-    simd::{map_sum, max, simd, sum},
 };
+use crate::kernels::simd::{map_sum, max, simd, sum};
 
 /// Logits that exist at a time.
 const CHUNK: usize = 1 << 21;
@@ -80,9 +80,9 @@ impl LinearCrossEntropy {
         let gradients = [
             d_hidden.map(|d| tensor(d, [n, width])),
             d_weight.map(|d| tensor(d, [classes, width])),
-            d_bias.map(|d| tensor(d, [classes])),
+            d_bias.map(vector),
         ];
-        (tensor(vec![loss as f32], [1]), gradients)
+        (vector(vec![loss as f32]), gradients)
     }
 
     /// Sum of the losses of consecutive rows; replaces their logits by the loss's gradients if asked to.

@@ -4,11 +4,11 @@ use burn::backend::flex::FlexTensor;
 
 use super::{
     Kernel,
-    buffer::{owned, tensor},
+    buffer::{owned, vector},
     elements, rows, shape,
-    simd::simd,
 };
-use crate::kernels::{Dropout, dropout::multiplier};
+
+use crate::kernels::{Dropout, dropout::multiplier, simd::simd};
 
 /// See [`crate::kernels::dropout_add`] and [`crate::kernels::dropout`]; inputs are x, residual, bias.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl DropoutAdd {
             (None, false) => (gradient, None),
             (None, true) => {
                 let sums = rows::column_sums(elements(&gradient), width);
-                (gradient, Some(tensor(sums, [width])))
+                (gradient, Some(vector(sums)))
             }
             (Some(_), _) => {
                 let mut slopes = owned(gradient);
@@ -52,7 +52,7 @@ impl DropoutAdd {
                         rows::add(sums, row);
                     }
                 });
-                (slopes, bias.then(|| tensor(sums, [width])))
+                (slopes, bias.then(|| vector(sums)))
             }
         }
     }

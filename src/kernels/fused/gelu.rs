@@ -4,13 +4,13 @@ use burn::backend::flex::FlexTensor;
 
 use super::{
     Kernel,
-    buffer::{owned, room, tensor},
+    buffer::{owned, room, tensor, vector},
     elements,
     math::{gelu_erf, gelu_tanh},
     rows, shape,
-    simd::simd,
 };
-use crate::kernels::Gelu;
+
+use crate::kernels::{Gelu, simd::simd};
 
 /// See [`crate::kernels::gelu`] and [`crate::kernels::bias_gelu`].
 #[derive(Clone, Debug)]
@@ -115,7 +115,6 @@ impl Kernel<2> for GeluKernel {
 
     fn backward(&self, [x, bias]: Self::Saved, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
         let (slopes, sums) = self.slopes(&x, Some(&bias), gradient);
-        let width = sums.len();
-        [Some(slopes), Some(tensor(sums, [width]))]
+        [Some(slopes), Some(vector(sums))]
     }
 }

@@ -4,10 +4,10 @@ use burn::backend::flex::FlexTensor;
 
 use super::{
     Kernel,
-    buffer::{room, tensor},
+    buffer::{room, tensor, vector},
     elements, rows, shape,
-    simd::{simd, sum, sum2},
 };
+use crate::kernels::simd::{simd, sum, sum2};
 
 /// See [`crate::kernels::layer_norm`].
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Kernel<3> for LayerNorm {
             slopes(&all[span.clone()], &gradient[span], scale, self.eps, part, d_gamma, d_beta);
         });
         let d_beta = sums.split_off(width);
-        [Some(tensor(out, [tokens, width])), Some(tensor(sums, [width])), Some(tensor(d_beta, [width]))]
+        [Some(tensor(out, [tokens, width])), Some(vector(sums)), Some(vector(d_beta))]
     }
 }
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     Kernel,
-    buffer::{room, tensor},
+    buffer::{room, tensor, vector},
     elements,
     matrix::{By, Matrix, MatrixMut, Store, multiply},
     rows, shape,
@@ -78,6 +78,6 @@ impl Kernel<3> for Linear {
         let [a, b, bias] = wanted;
         let [d_x, d_weight] = slopes(saved, &gradient, [a, b]);
         let [_, width] = shape(&gradient);
-        [d_x, d_weight, bias.then(|| tensor(rows::column_sums(elements(&gradient), width), [width]))]
+        [d_x, d_weight, bias.then(|| vector(rows::column_sums(elements(&gradient), width)))]
     }
 }

@@ -11,7 +11,6 @@ mod linear;
 mod math;
 mod matrix;
 mod rows;
-mod simd;
 
 pub(super) use attention::Attention;
 pub(super) use cross_entropy::LinearCrossEntropy;

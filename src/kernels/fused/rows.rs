@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::simd;
+use crate::kernels::simd::simd;
 
 /// Rows of a part.
 pub(super) const PART: usize = 32;

@@ -30,7 +30,7 @@ macro_rules! simd {
                 fn v3($($arg: $type),*) $(-> $out)? {
                     body($($arg),*)
                 }
-                match $crate::kernels::fused::simd::level() {
+                match $crate::kernels::simd::level() {
                     // SAFETY: `level` has found these features.
                     #[expect(unsafe_code)]
                     4 => return unsafe { v4($($arg),*) },
@@ -44,12 +44,12 @@ macro_rules! simd {
         }
     };
 }
-pub(in crate::kernels) use simd;
+pub(super) use simd;
 
 /// Microarchitecture level of this processor as far as the kernels use it.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-pub(in crate::kernels) fn level() -> u8 {
+pub(super) fn level() -> u8 {
     let v3 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2");
     let v4 = is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
