@@ -52,6 +52,10 @@ pub struct AdamW {
 
 /// Decaying means of a parameter's gradients and of their squares; there once it had a gradient.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a few hundred of them, and each stands for thousands of numbers"
+)]
 pub(super) enum Moments<const D: usize> {
     /// On the CPU, changed in place.
     Host { mean: Vec<f32>, square: Vec<f32> },
