@@ -46,7 +46,13 @@ impl Dropout {
 /// What element `index` of a row is multiplied by.
 #[inline(always)]
 pub(super) fn multiplier(stream: u32, index: u32, threshold: u32, scale: f32) -> f32 {
-    if mix(stream.wrapping_add(index.wrapping_mul(WEYL))) >= threshold { scale } else { 0.0 }
+    if dropped(stream, index, threshold) { 0.0 } else { scale }
+}
+
+/// Whether element `index` of a row is dropped.
+#[inline(always)]
+pub(super) fn dropped(stream: u32, index: u32, threshold: u32) -> bool {
+    mix(stream.wrapping_add(index.wrapping_mul(WEYL))) < threshold
 }
 
 /// A bijection of 32 bits with little bias between input and output bits (constants of C. Wellons' hash prospector).

@@ -8,6 +8,7 @@ mod adamw;
 pub mod composed;
 mod dropout;
 mod embedding;
+mod fused;
 mod slices;
 mod visible;
 
@@ -35,44 +36,76 @@ pub enum Gelu {
 /// A row of `qkv` is `[query | key | value]`, each all heads one after the other; scores are scaled by
 /// `1 / sqrt(H / heads)`. Dropout applies to the probabilities. A token that sees no key gets zeros.
 pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
-    composed::attention(qkv, visible, heads, dropout)
+    if !fused::applies(&qkv) {
+        return composed::attention(qkv, visible, heads, dropout);
+    }
+    let kernel = fused::Attention { visible: visible.host().clone(), heads, dropout: dropout.cloned() };
+    fused::unary(kernel, qkv)
 }
 
 /// Layer normalization of each row of `x [T, H]`, with `gamma [H]` and `beta [H]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
-    composed::layer_norm(x, gamma, beta, eps)
+    if !fused::applies(&x) {
+        return composed::layer_norm(x, gamma, beta, eps);
+    }
+    fused::ternary(fused::LayerNorm { eps }, x, gamma, beta)
 }
 
 /// Gaussian error linear unit, element by element.
 pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
-    composed::gelu(x, kind)
+    if !fused::applies(&x) {
+        return composed::gelu(x, kind);
+    }
+    fused::unary(fused::GeluKernel(kind), x)
 }
 
 /// `gelu(x + bias)` for `x [T, F]` and `bias [F]`.
 pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
-    composed::bias_gelu(x, bias, kind)
+    if !fused::applies(&x) {
+        return composed::bias_gelu(x, bias, kind);
+    }
+    fused::binary(fused::GeluKernel(kind), x, bias)
 }
 
 /// `residual + dropout(x + bias)` for `x` and `residual` `[T, H]`, `bias [H]`.
 pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, dropout: Option<&Dropout>) -> Tensor<2> {
-    composed::dropout_add(x, bias, residual, dropout)
+    if !fused::applies(&x) {
+        return composed::dropout_add(x, bias, residual, dropout);
+    }
+    let kernel = fused::DropoutAdd(dropout.cloned());
+    match bias {
+        Some(bias) => fused::ternary(kernel, x, residual, bias),
+        None => fused::binary(kernel, x, residual),
+    }
 }
 
 /// Zeroes elements of `x [T, H]` at random and scales the others up.
 pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
-    composed::dropout(x, dropout)
+    if !fused::applies(&x) {
+        return composed::dropout(x, dropout);
+    }
+    fused::unary(fused::DropoutAdd(Some(dropout.clone())), x)
 }
 
 /// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout) and `bias [O]`: `[T, O]`.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    composed::linear(x, weight, bias)
+    if !fused::applies(&x) {
+        return composed::linear(x, weight, bias);
+    }
+    match bias {
+        Some(bias) => fused::ternary(fused::Linear, x, weight, bias),
+        None => fused::binary(fused::Linear, x, weight),
+    }
 }
 
 /// Rows of `weight [V, H]`, one an id: `[ids, H]`. The gradient is added up in the order of the ids.
 ///
 /// Also takes hidden states out of a batch, with token places for ids.
 pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
-    composed::embedding(weight, ids)
+    if !fused::applies(&weight) {
+        return composed::embedding(weight, ids);
+    }
+    fused::unary(fused::Embedding(ids.host.clone()), weight)
 }
 
 /// Sum of a row of each table: of `[V, H]` tables and as many ids for each, `[ids, H]`.
@@ -81,7 +114,10 @@ pub fn embedding_sum<'a>(
     others: impl IntoIterator<Item = (Tensor<2>, &'a Ids)>,
 ) -> Tensor<2> {
     let sum = embedding(first.0, first.1);
-    others.into_iter().fold(sum, |sum, (table, ids)| sum + embedding(table, ids))
+    others.into_iter().fold(sum, |sum, (table, ids)| match fused::applies(&sum) {
+        true => fused::binary(fused::AddEmbedding(ids.host.clone()), sum, table),
+        false => sum + embedding(table, ids),
+    })
 }
 
 /// Weighted sum of the cross-entropies between `softmax(hidden weightᵀ + bias)` and the targets; one element.
@@ -97,5 +133,12 @@ pub fn linear_cross_entropy(
     weights: Arc<[f32]>,
     smoothing: f32,
 ) -> Tensor<1> {
-    composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, smoothing)
+    if !fused::applies(&hidden) {
+        return composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, smoothing);
+    }
+    let kernel = fused::LinearCrossEntropy { targets, weights, smoothing };
+    match bias {
+        Some(bias) => fused::ternary(kernel, hidden, weight, bias),
+        None => fused::binary(kernel, hidden, weight),
+    }
 }

@@ -1,0 +1,305 @@
+//! The fused kernels give what the composed ones do, at any number of threads.
+
+mod kernels_common;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use kernels_common::{assert_near, intervals, noise, random, values};
+use pipe::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
+
+/// An operation's inputs: matrices, then vectors.
+type Inputs = (Vec<Tensor<2>>, Vec<Tensor<1>>);
+
+/// Result and gradients of an operation, for a random gradient of the result.
+fn run(operation: &dyn Fn(&Inputs) -> Tensor<2>, inputs: &Inputs) -> Vec<Vec<f32>> {
+    let tracked = (
+        inputs.0.iter().map(|x| x.clone().autodiff().require_grad()).collect::<Vec<_>>(),
+        inputs.1.iter().map(|x| x.clone().autodiff().require_grad()).collect::<Vec<_>>(),
+    );
+    let out = operation(&tracked);
+    let weights = random(99, out.dims(), 1.0, &out.device());
+    let gradients = (out.clone() * weights).sum().backward();
+    let mut all = vec![values(out.inner())];
+    all.extend(tracked.0.iter().map(|x| values(x.grad(&gradients).expect("a gradient"))));
+    all.extend(tracked.1.iter().map(|x| values(x.grad(&gradients).expect("a gradient"))));
+    all
+}
+
+fn in_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(f)
+}
+
+/// Checks results, gradients, and that neither autodiff nor threads change a bit of the fused ones.
+#[track_caller]
+fn assert_same(
+    what: &str,
+    inputs: &Inputs,
+    fused: impl Fn(&Inputs) -> Tensor<2> + Sync,
+    composed: impl Fn(&Inputs) -> Tensor<2>,
+    tolerance: f32,
+) {
+    let found = run(&fused, inputs);
+    for (i, (found, expected)) in found.iter().zip(run(&composed, inputs)).enumerate() {
+        assert_near(&format!("{what}, {i}"), found, &expected, tolerance);
+    }
+    assert_eq!(values(fused(inputs)), found[0], "{what} without autodiff");
+    for threads in [1, 2, 3] {
+        assert!(in_threads(threads, || run(&fused, inputs)) == found, "{what} at {threads} threads");
+    }
+}
+
+fn inputs(matrices: &[([usize; 2], f32)], vectors: &[usize]) -> Inputs {
+    let device = Device::flex();
+    let matrices = matrices.iter().zip(1..).map(|((shape, scale), seed)| random(seed, *shape, *scale, &device));
+    let vectors = vectors.iter().zip(50..).map(|(n, seed)| random(seed, [*n], 1.0, &device));
+    (matrices.collect(), vectors.collect())
+}
+
+fn dropout(tokens: usize, p: f32) -> Dropout {
+    Dropout { p, keys: (0..tokens as u32).map(|i| i.wrapping_mul(0x0101_6b2d)).collect(), site: 7 }
+}
+
+const SHAPES: [[usize; 2]; 7] = [[1, 1], [1, 16], [3, 5], [33, 128], [32, 17], [65, 100], [130, 256]];
+
+#[test]
+fn layer_norm() {
+    for [t, h] in SHAPES {
+        let inputs = inputs(&[([t, h], 3.0)], &[h, h]);
+        assert_same(
+            &format!("layer norm {t} {h}"),
+            &inputs,
+            |(m, v)| kernels::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5),
+            |(m, v)| composed::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5),
+            if h == 1 { 1e-3 } else { 2e-5 },
+        );
+    }
+}
+
+#[test]
+fn layer_norm_of_large_and_shifted_rows() {
+    let mut inputs = inputs(&[([9, 64], 1e4)], &[64, 64]);
+    inputs.0[0] = inputs.0[0].clone() + 1e4;
+    assert_same(
+        "layer norm",
+        &inputs,
+        |(m, v)| kernels::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-12),
+        |(m, v)| composed::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-12),
+        1e-4,
+    );
+}
+
+#[test]
+fn gelu() {
+    for kind in [Gelu::Erf, Gelu::Tanh] {
+        for [t, h] in SHAPES {
+            for scale in [1.0, 30.0] {
+                let inputs = inputs(&[([t, h], scale)], &[h]);
+                let bare = (inputs.0.clone(), vec![]);
+                assert_same(
+                    "gelu",
+                    &bare,
+                    |(m, _)| kernels::gelu(m[0].clone(), kind),
+                    |(m, _)| composed::gelu(m[0].clone(), kind),
+                    2e-6,
+                );
+                assert_same(
+                    "bias gelu",
+                    &inputs,
+                    |(m, v)| kernels::bias_gelu(m[0].clone(), v[0].clone(), kind),
+                    |(m, v)| composed::bias_gelu(m[0].clone(), v[0].clone(), kind),
+                    1e-5,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn dropout_and_residual() {
+    for [t, h] in SHAPES {
+        let inputs = inputs(&[([t, h], 1.0), ([t, h], 1.0)], &[h]);
+        let bare = (inputs.0.clone(), vec![]);
+        let single = (vec![inputs.0[0].clone()], vec![]);
+        for drop in [None, Some(dropout(t, 0.3))] {
+            let drop = drop.as_ref();
+            assert_same(
+                "dropout add with a bias",
+                &inputs,
+                |(m, v)| kernels::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), drop),
+                |(m, v)| composed::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), drop),
+                1e-5,
+            );
+            assert_same(
+                "dropout add",
+                &bare,
+                |(m, _)| kernels::dropout_add(m[0].clone(), None, m[1].clone(), drop),
+                |(m, _)| composed::dropout_add(m[0].clone(), None, m[1].clone(), drop),
+                1e-6,
+            );
+        }
+        let drop = dropout(t, 0.5);
+        assert_same(
+            "dropout",
+            &single,
+            |(m, _)| kernels::dropout(m[0].clone(), &drop),
+            |(m, _)| composed::dropout(m[0].clone(), &drop),
+            1e-6,
+        );
+    }
+}
+
+#[test]
+fn linear() {
+    for (t, i, o) in [(1, 1, 1), (1, 16, 8), (7, 5, 3), (64, 128, 384), (130, 33, 65), (2, 256, 1000)] {
+        let inputs = inputs(&[([t, i], 1.0), ([o, i], 1.0)], &[o]);
+        let bare = (inputs.0.clone(), vec![]);
+        assert_same(
+            "linear with a bias",
+            &inputs,
+            |(m, v)| kernels::linear(m[0].clone(), m[1].clone(), Some(v[0].clone())),
+            |(m, v)| composed::linear(m[0].clone(), m[1].clone(), Some(v[0].clone())),
+            1e-5,
+        );
+        assert_same(
+            "linear",
+            &bare,
+            |(m, _)| kernels::linear(m[0].clone(), m[1].clone(), None),
+            |(m, _)| composed::linear(m[0].clone(), m[1].clone(), None),
+            1e-5,
+        );
+    }
+}
+
+#[test]
+fn linear_on_a_transposed_view_of_the_weight() {
+    let inputs = inputs(&[([9, 5], 1.0), ([5, 6], 1.0)], &[]);
+    assert_same(
+        "linear",
+        &inputs,
+        |(m, _)| kernels::linear(m[0].clone(), m[1].clone().transpose(), None),
+        |(m, _)| composed::linear(m[0].clone(), m[1].clone().transpose(), None),
+        1e-6,
+    );
+}
+
+#[test]
+fn embedding() {
+    let device = Device::flex();
+    for (ids, v, h) in
+        [(vec![0], 1, 1), (vec![4, 0, 4, 4, 2], 5, 7), ((0..200).map(|i| i * i % 1031).collect(), 1031, 48)]
+    {
+        let second = Ids::new(ids.iter().map(|i| i % 3).collect::<Vec<u32>>(), &device);
+        let ids = Ids::new(ids, &device);
+        let inputs = inputs(&[([v, h], 1.0), ([3, h], 1.0)], &[]);
+        let single = (vec![inputs.0[0].clone()], vec![]);
+        assert_same(
+            "embedding",
+            &single,
+            |(m, _)| kernels::embedding(m[0].clone(), &ids),
+            |(m, _)| composed::embedding(m[0].clone(), &ids),
+            1e-6,
+        );
+        assert_same(
+            "sum of embeddings",
+            &inputs,
+            |(m, _)| kernels::embedding_sum((m[0].clone(), &ids), [(m[1].clone(), &second)]),
+            |(m, _)| composed::embedding(m[0].clone(), &ids) + composed::embedding(m[1].clone(), &second),
+            1e-5,
+        );
+    }
+}
+
+#[test]
+fn linear_cross_entropy() {
+    for (n, h, v, scale) in
+        [(1, 1, 2, 1.0), (3, 8, 17, 1.0), (70, 16, 33_000, 1.0), (300, 24, 999, 1.0), (5, 9, 30, 300.0)]
+    {
+        let inputs = inputs(&[([n, h], scale), ([v, h], 1.0)], &[v]);
+        let bare = (inputs.0.clone(), vec![]);
+        let targets: Arc<[u32]> = (0..n as u32).map(|i| i * 7919 % v as u32).collect();
+        let weights: Arc<[f32]> =
+            noise(5, n).into_iter().enumerate().map(|(i, w)| if i == 2 { 0.0 } else { w.abs() }).collect();
+        for smoothing in [0.0, 0.1] {
+            let both = [
+                kernels::linear_cross_entropy as fn(_, _, _, _, _, _) -> _,
+                |h, w, b, t: Arc<[u32]>, r: Arc<[f32]>, s| composed::linear_cross_entropy(h, w, b, &t, &r, s),
+            ];
+            let call = |i: usize, (m, v): &Inputs| {
+                let bias = v.first().cloned();
+                both[i](m[0].clone(), m[1].clone(), bias, targets.clone(), weights.clone(), smoothing).reshape([1, 1])
+            };
+            assert_same("with a bias", &inputs, |x| call(0, x), |x| call(1, x), 2e-5);
+            assert_same("without", &bare, |x| call(0, x), |x| call(1, x), 2e-5);
+        }
+    }
+}
+
+#[test]
+fn cross_entropy_of_no_rows_is_zero_and_so_is_its_gradient() {
+    let inputs = inputs(&[([0, 8], 1.0), ([5, 8], 1.0)], &[]);
+    let found = run(
+        &|(m, _)| {
+            let nothing = (Arc::from([]), Arc::from([]));
+            kernels::linear_cross_entropy(m[0].clone(), m[1].clone(), None, nothing.0, nothing.1, 0.0).reshape([1, 1])
+        },
+        &inputs,
+    );
+    assert_eq!(found, [vec![0.0], vec![], vec![0.0; 40]]);
+}
+
+/// Checks attention on one ragged row.
+#[track_caller]
+fn assert_attention(
+    what: &str,
+    (from, to): (Vec<u32>, Vec<u32>),
+    rows: usize,
+    hidden: usize,
+    heads: usize,
+    scale: f32,
+) {
+    let tokens = from.len();
+    let visible = Visible::new(&from, &to, rows, tokens / rows, &Device::flex()).expect("intervals");
+    let inputs = inputs(&[([tokens, 3 * hidden], scale)], &[]);
+    for drop in [None, Some(dropout(tokens, 0.25))] {
+        assert_same(
+            what,
+            &inputs,
+            |(m, _)| kernels::attention(m[0].clone(), &visible, heads, drop.as_ref()),
+            |(m, _)| composed::attention(m[0].clone(), &visible, heads, drop.as_ref()),
+            1e-5 * scale.max(1.0),
+        );
+    }
+}
+
+#[test]
+fn attention_within_examples() {
+    let full = |n: usize| vec![n; n];
+    let causal = |n: usize| (1..=n).collect::<Vec<_>>();
+    let prefix = |n: usize, p: usize| (1..=n).map(|i| i.max(p)).collect::<Vec<_>>();
+    assert_attention("one token", intervals(&[full(1)], 0), 1, 1, 1, 1.0);
+    assert_attention("padding only", intervals(&[], 3), 1, 4, 2, 1.0);
+    assert_attention("full", intervals(&[full(5), full(1), full(70)], 4), 1, 32, 2, 1.0);
+    assert_attention("causal", intervals(&[causal(150), causal(3)], 0), 1, 12, 3, 2.0);
+    assert_attention("mixed", intervals(&[prefix(40, 17), full(64), causal(65)], 1), 1, 128, 2, 3.0);
+    assert_attention("large", intervals(&[full(20), causal(30)], 0), 1, 16, 1, 20.0);
+}
+
+#[test]
+fn attention_in_rows_of_equal_width() {
+    let (mut from, mut to) = intervals(&[vec![6; 6]], 4);
+    let second = intervals(&[vec![3; 3], (1..=5).collect()], 2);
+    from.extend(second.0.iter().map(|x| x + 10));
+    to.extend(second.1.iter().map(|x| x + 10));
+    assert_attention("two rows", (from, to), 2, 16, 2, 1.0);
+}
+
+#[test]
+fn attention_to_intervals_of_any_kind() {
+    // Sliding windows, queries without keys between others, keys before and behind their queries.
+    let windows: (Vec<u32>, Vec<u32>) = (0..100u32).map(|q| (q.saturating_sub(9), (q + 3).min(100))).unzip();
+    assert_attention("windows", windows, 1, 16, 2, 1.0);
+    assert_attention("holes", (vec![0, 1, 0, 3, 3], vec![2, 1, 2, 3, 5]), 1, 8, 2, 1.0);
+    assert_attention("elsewhere", (vec![3, 3, 4, 0, 0, 1], vec![5, 6, 6, 1, 2, 3]), 1, 8, 2, 1.0);
+    assert_attention("later", (vec![1, 2, 3, 3], vec![2, 3, 4, 3]), 1, 8, 2, 1.0);
+}
