@@ -2,7 +2,8 @@
 //!
 //! A [`Key`] is a hash of a path such as seed → purpose → epoch → example. Whoever knows the path can draw the numbers
 //! again, in any order and on any thread; there's no state that has to be replayed. Where one place needs a sequence
-//! of unknown length, it starts a [`Stream`] from its key.
+//! of unknown length, it starts a [`Stream`] from its key. A key is good for one draw, or for one stream: it gives the
+//! same numbers each time.
 //!
 //! Keys are combined with the finalizer of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number
 //! generators", variant 13 of Stafford's constants), and a stream is SplitMix64 itself.

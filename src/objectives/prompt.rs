@@ -1,5 +1,7 @@
 //! The prompt's template: rendered for a row, cut at the marker, and shortened to fit.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use minijinja::{Environment, UndefinedBehavior};
 
@@ -87,9 +89,10 @@ impl Template {
     ///
     /// Where the template fails on them, or repeats the marker.
     pub fn render(&self, values: &Values, most: usize) -> Result<Rendered> {
-        let context: Vec<_> = values.0.iter().map(|(column, value)| (column.as_str(), cut(value, most))).collect();
+        let context: BTreeMap<_, _> =
+            values.0.iter().map(|(column, value)| (column.clone(), cut(value, most).to_owned())).collect();
         let template = self.environment.get_template(NAME).map_err(explain)?;
-        let text = template.render(minijinja::Value::from_iter(context)).map_err(explain);
+        let text = template.render(context).map_err(explain);
         let text = text.context("failed to fill in the template")?;
         let mut parts = text.split(PLACE).map(str::to_owned);
         let rendered = Rendered { before: parts.next().unwrap_or_default(), after: parts.next() };

@@ -36,8 +36,14 @@ pub fn sentences(document: &Document<'_>, range: Range<usize>) -> Vec<Range<usiz
     let mut start = range.start;
     let first = document.sentence_ends.partition_point(|&sentence| sentence as usize <= start);
     let ends = document.sentence_ends[first..].iter().map(|&sentence| sentence as usize);
-    let ends = ends.take_while(|&sentence| sentence < end).chain([end]);
-    ends.filter_map(|end| (end > start).then(|| std::mem::replace(&mut start, end)..end)).collect()
+    let mut parts = Vec::new();
+    for end in ends.take_while(|&sentence| sentence < end).chain([end]) {
+        if end > start {
+            parts.push(start..end);
+            start = end;
+        }
+    }
+    parts
 }
 
 /// Cuts all documents into windows of at most `room` tokens: whole sentences are gathered until the next one doesn't

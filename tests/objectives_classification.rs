@@ -1,0 +1,266 @@
+//! Classification: the template, the label trie, truncation, and what the model sees.
+
+mod objectives_support;
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use objectives_support::{SPECIALS, spec};
+use pipe::{
+    batch::{Choice, Feed, Layout},
+    objectives::{
+        ClassificationFeed, Classifier,
+        classification::Encode,
+        generate::{Form, input},
+        labels::Labels,
+    },
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+const MASK: u32 = SPECIALS.mask;
+const CLS: u32 = SPECIALS.cls;
+const SEP: u32 = SPECIALS.sep;
+const SOP: u32 = SPECIALS.sop;
+
+/// A token a character: its code point.
+fn characters() -> Encode {
+    Box::new(|text| Ok(text.chars().map(|character| character as u32).collect()))
+}
+
+fn classifier(template: &str, max_length: usize, settings: Value) -> Result<Classifier> {
+    let mut task = json!({"template": template, "words": {"0": "坏", "1": "好"}});
+    for (name, value) in settings.as_object().into_iter().flatten() {
+        task[name] = value.clone();
+    }
+    Classifier::new(&spec(task), max_length, SPECIALS, characters())
+}
+
+fn row(columns: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+    let columns: HashMap<String, String> =
+        columns.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    move |name| columns.get(name).cloned()
+}
+
+fn ids(text: &str) -> Vec<u32> {
+    text.chars().map(|character| character as u32).collect()
+}
+
+fn message<T>(result: Result<T>) -> String {
+    format!("{:#}", result.err().expect("an error"))
+}
+
+#[test]
+fn a_prompt_is_a_blank_to_fill() {
+    let classifier = classifier("{{ text }}。很[Classification]！", 64, json!({})).unwrap();
+    let example = classifier.example(&row(&[("text", "不错")]), 1, 7).unwrap();
+    assert_eq!(example.tokens, [vec![CLS], ids("不错。很"), vec![MASK], ids("！"), vec![SEP, SOP]].concat());
+    assert_eq!(example.positions, [0, 1, 2, 3, 4, 5, 6, 7, 5]);
+    assert_eq!(example.block_positions, [0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(example.visible, [8, 8, 8, 8, 8, 8, 8, 8, 9]);
+    assert_eq!(example.choices, [Choice { at: 8, node: 0, gold: 1 }]);
+    assert_eq!((example.id, example.class, example.targets.len()), (7, None, 0));
+    assert_eq!(classifier.nodes()[0].candidates, ids("坏好"));
+}
+
+#[test]
+fn words_of_several_tokens_are_generated_up_to_their_last_choice() {
+    let words = json!({"words": {"a": "体育", "b": "体操队", "c": "财经", "d": "体操"}});
+    let classifier = classifier("[Classification]{{ text }}", 64, words).unwrap();
+    let candidates: Vec<Vec<u32>> = classifier.nodes().iter().map(|node| node.candidates.clone()).collect();
+    assert_eq!(candidates, [ids("体财"), ids("育操"), vec!['队' as u32, SPECIALS.eop]]);
+
+    let choices = |label| {
+        let example = classifier.example(&row(&[("text", "x")]), label, 0).unwrap();
+        let choices: Vec<_> = example.choices.iter().map(|choice| (choice.at - 4, choice.node, choice.gold)).collect();
+        (example.tokens[5..].to_vec(), choices)
+    };
+    assert_eq!(choices(0), (ids("体"), vec![(0, 0, 0), (1, 1, 0)]));
+    assert_eq!(choices(1), (ids("体操"), vec![(0, 0, 0), (1, 1, 1), (2, 2, 0)]));
+    assert_eq!(choices(2), (vec![], vec![(0, 0, 1)]));
+    assert_eq!(choices(3), (ids("体操"), vec![(0, 0, 0), (1, 1, 1), (2, 2, 1)]));
+
+    // One sequence visits all nodes, as they lie on one path.
+    let inference = classifier.inference(&row(&[("text", "x")]), 3).unwrap();
+    assert_eq!(inference.len(), 1);
+    let nodes: Vec<u32> = inference[0].choices.iter().map(|choice| choice.node).collect();
+    assert_eq!(nodes, [0, 1, 2]);
+
+    let half = (0.5_f64).ln();
+    let scores = classifier.score(&[vec![0.8_f64.ln(), 0.2_f64.ln()], vec![half, half], vec![half, half]]);
+    let rounded: Vec<f64> = scores.iter().map(|score| (score * 1e6).round() / 1e6).collect();
+    assert_eq!(rounded, [0.4, 0.2, 0.2, 0.2]);
+}
+
+proptest! {
+    #[test]
+    fn label_probabilities_sum_to_one(words in prop::collection::hash_set(prop::collection::vec(20_u32..24, 1..5), 2..12), seed: u64) {
+        let names: Vec<String> = (0..words.len()).map(|index| index.to_string()).collect();
+        let labels = Labels::new(names.iter().map(String::as_str).zip(words.into_iter()).collect(), SPECIALS.eop).unwrap();
+        let mut stream = pipe::batch::random::Key::new(seed).stream();
+        let log_softmax = |candidates: usize, stream: &mut pipe::batch::random::Stream| -> Vec<f64> {
+            let weights: Vec<f64> = (0..candidates).map(|_| stream.f64() + 0.01).collect();
+            let total: f64 = weights.iter().sum();
+            weights.iter().map(|weight| (weight / total).ln()).collect()
+        };
+        let nodes: Vec<Vec<f64>> = labels.nodes().iter().map(|node| log_softmax(node.candidates.len(), &mut stream)).collect();
+        let scores = labels.score(&nodes);
+        prop_assert!((scores.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+
+        let mut visited: Vec<u32> = labels.cover().iter().flat_map(|path| &path.choices).map(|choice| choice.node).collect();
+        visited.sort_unstable();
+        prop_assert_eq!(visited, (0..labels.nodes().len() as u32).collect::<Vec<_>>());
+        for path in (0..names.len()).map(|label| labels.path(label)).chain(labels.cover()) {
+            prop_assert!(path.choices.iter().all(|choice| choice.at as usize <= path.tokens.len()));
+            prop_assert!(path.tokens.len() <= labels.depth());
+        }
+    }
+
+    #[test]
+    fn long_values_are_shortened_and_the_prompt_is_kept(first in "[a-z]{0,60}", second in "[a-z]{0,60}", max_length in 24_usize..80) {
+        let classifier = classifier("问：{{ a }}答：{{ b }}？[Classification]。", max_length, json!({})).unwrap();
+        let example = classifier.example(&row(&[("a", &first), ("b", &second)]), 0, 0).unwrap();
+        let whole = first.len() + second.len() + 10;
+        prop_assert!(example.tokens.len() <= max_length);
+        // Values of equal length are shortened together, so that a token may be left over.
+        prop_assert!(example.tokens.len() + 1 >= whole.min(max_length));
+        let text: String = example.tokens.iter().filter_map(|&token| char::from_u32(token)).collect();
+        let (a, b) = text.split_once("答：").unwrap();
+        let a = a.split_once("问：").unwrap().1;
+        let b = b.split_once('？').unwrap().0;
+        prop_assert!(first.starts_with(a) && second.starts_with(b));
+        if a.len() < first.len() {
+            prop_assert!(a.len() >= b.len());
+        }
+        if b.len() < second.len() {
+            prop_assert!(b.len() >= a.len());
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_by_itself_is_an_error() {
+    let classifier = classifier("一二三四五六七八{{ text }}[Classification]", 10, json!({})).unwrap();
+    assert_eq!(
+        message(classifier.example(&row(&[("text", "x")]), 0, 0)),
+        "the template's own words take 8 tokens, but max_length leaves room for 6"
+    );
+}
+
+#[test]
+fn the_marker_in_a_row_is_text() {
+    let classifier = classifier("{{ text }}[Classification]", 64, json!({})).unwrap();
+    let example = classifier.example(&row(&[("text", "[Classification]")]), 0, 0).unwrap();
+    assert_eq!(example.tokens, [vec![CLS], ids("[Classification]"), vec![MASK, SEP, SOP]].concat());
+}
+
+#[test]
+fn templates_are_checked() {
+    let error = |template: &str| message(classifier(template, 64, json!({})));
+    assert_eq!(error("{{ text }}"), "the template lacks the marker [Classification], where the answer goes");
+    assert_eq!(
+        error("[Classification][Classification]"),
+        "the template has the marker [Classification] more than once"
+    );
+    assert!(error("{{ text [Classification]").starts_with("the template is wrong: syntax error"));
+
+    let repeated = classifier("{% for x in [1, 2] %}[Classification]{% endfor %}", 64, json!({})).unwrap();
+    assert!(message(repeated.example(&row(&[]), 0, 0)).contains("more than once"));
+    let endless = classifier(
+        "{% for x in range(99999) %}{% for y in range(99999) %}{% endfor %}{% endfor %}[Classification]",
+        64,
+        json!({}),
+    )
+    .unwrap();
+    assert!(message(endless.example(&row(&[]), 0, 0)).starts_with("failed to fill in the template"));
+}
+
+#[test]
+fn a_missing_column_is_named() {
+    let classifier = classifier("{{ title }}{{ body }}[Classification]", 64, json!({})).unwrap();
+    let missing = row(&[("title", "x")]);
+    assert_eq!(
+        message(classifier.example(&missing, 0, 0)),
+        "the template uses the column `body`, which the data doesn't have"
+    );
+    assert_eq!(message(classifier.label(&missing)), "the data has no column `label` for the label");
+}
+
+#[test]
+fn a_label_without_a_word_is_named() {
+    let classifier = classifier("[Classification]", 64, json!({"label": "y"})).unwrap();
+    assert_eq!(classifier.label(&row(&[("y", "1")])).unwrap(), 1);
+    assert_eq!(message(classifier.label(&row(&[("y", "2")]))), "label `2` has no word; there are words for 0, 1");
+}
+
+#[test]
+fn words_that_cannot_be_told_apart_are_refused() {
+    let error = |words: Value| message(classifier("[Classification]", 64, json!({"words": words})));
+    assert_eq!(
+        error(json!({"a": "好", "b": "好"})),
+        "the words of the labels `a` and `b` are the same tokens, so they can't be told apart"
+    );
+    assert_eq!(error(json!({"a": "好", "b": ""})), "the word of label `b` is empty");
+}
+
+#[test]
+fn a_linear_head_reads_the_text() {
+    let classifier = classifier("{{ a }}[Classification]|{{ b }}", 64, json!({"head": "linear"})).unwrap();
+    let pair = row(&[("a", "甲"), ("b", "乙"), ("c", "丙")]);
+    let example = classifier.example(&pair, 1, 2).unwrap();
+    assert_eq!(example.tokens, [vec![CLS], ids("甲|乙"), vec![SEP]].concat());
+    assert_eq!((example.class, example.visible), (Some(1), vec![5; 5]));
+    assert_eq!(classifier.inference(&pair, 2).unwrap()[0].class, None);
+    assert_eq!((classifier.nodes().len(), classifier.score(&[vec![0.0, f64::NEG_INFINITY]])), (0, vec![1.0, 0.0]));
+}
+
+#[test]
+fn a_rows_text_is_what_the_template_takes_from_it() {
+    let classifier = classifier("{{ b|trim }}{% if a %}{{ a }}{% endif %}[Classification]", 64, json!({})).unwrap();
+    assert_eq!(classifier.text(&row(&[("a", "甲"), ("b", " 乙"), ("c", "丙")])).unwrap(), " 乙\t甲");
+}
+
+#[test]
+fn rows_are_fed_once_an_epoch() {
+    let classifier = classifier("{{ text }}[Classification]", 64, json!({})).unwrap();
+    let examples: Vec<_> =
+        (0..10).map(|id| classifier.example(&row(&[("text", &id.to_string())]), 0, id).unwrap()).collect();
+    let train = spec(json!({"lr": 0.1, "epochs": 2, "batch": {"examples": 4}}));
+    let feed = ClassificationFeed::new(examples, &train, 1, Layout::Rows { width: 64, packing: true }).unwrap();
+    assert_eq!((feed.steps(), feed.epoch_steps()), (6, 3));
+    let rows = |steps: std::ops::Range<usize>| {
+        let batches = steps.flat_map(|step| feed.step(step).unwrap().batches);
+        let mut texts: Vec<u32> = batches
+            .flat_map(|batch| {
+                batch.examples.iter().map(|span| batch.tokens[span.start as usize + 1]).collect::<Vec<_>>()
+            })
+            .collect();
+        texts.sort_unstable();
+        texts
+    };
+    assert_eq!(rows(0..3), ids("0123456789"));
+    assert_eq!(rows(3..6), ids("0123456789"));
+    assert!(feed.step(6).is_err());
+    assert_eq!(message(ClassificationFeed::new(vec![], &train, 1, Layout::Ragged)), "there are no rows to learn from");
+}
+
+#[test]
+fn generation_goes_on_as_it_was_taught() {
+    let glm = input(Form::Infilling, &[20, 21], &[30], 64, &SPECIALS).unwrap();
+    assert_eq!(glm.tokens, [CLS, 20, 21, SPECIALS.gmask, SOP, 30]);
+    assert_eq!(glm.positions, [0, 1, 2, 3, 3, 3]);
+    assert_eq!(glm.block_positions, [0, 0, 0, 0, 1, 2]);
+    assert_eq!(glm.visible, [4, 4, 4, 4, 5, 6]);
+
+    let prefix = input(Form::Prefix, &[20, 21], &[30], 64, &SPECIALS).unwrap();
+    assert_eq!((prefix.tokens, prefix.visible), (vec![CLS, 20, 21, 30], vec![3, 3, 3, 4]));
+    let causal = input(Form::Causal, &[20, 21], &[30], 64, &SPECIALS).unwrap();
+    assert_eq!((causal.tokens, causal.visible), (vec![CLS, 20, 21, 30], vec![1, 2, 3, 4]));
+}
+
+#[test]
+fn a_prompt_that_is_too_long_loses_its_beginning() {
+    let glm = input(Form::Infilling, &[20, 21, 22], &[30, 31], 7, &SPECIALS).unwrap();
+    assert_eq!(glm.tokens, [CLS, 21, 22, SPECIALS.gmask, SOP, 30, 31]);
+    assert!(input(Form::Infilling, &[20], &[30; 5], 7, &SPECIALS).is_err());
+}
