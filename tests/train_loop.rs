@@ -6,6 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use pipe::{
     batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out, random::Key},
+    kernels::with_slice,
     model::{Candidates, Counts, LossSettings, Mode, Network, Pooling},
     recipe::spec,
     train::{Checkpoints, Curve, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer},
@@ -108,6 +109,24 @@ fn the_same_seed_gives_the_same_weights_on_one_thread_and_on_two() {
     let one = on(1);
     assert!(one == on(2), "two threads");
     assert!(one == on(1), "one thread again");
+}
+
+#[test]
+fn weights_stay_in_their_place_in_memory() {
+    let place = |network: &Network| -> Vec<Option<usize>> {
+        let parameters = &network.parameters().matrices;
+        parameters.iter().map(|parameter| with_slice(&parameter.value, |values| values.as_ptr() as usize)).collect()
+    };
+    let mut trainer = Trainer::new(network(), settings(3, json!({})));
+    let before = place(&trainer.network);
+    trainer.run(&Same::new(3, 1), None, None, &mut Silent).unwrap();
+    assert_eq!(place(&trainer.network), before);
+}
+
+#[test]
+fn networks_can_go_to_other_threads() {
+    fn can_be_sent<T: Send + Sync>(_: &T) {}
+    can_be_sent(&network());
 }
 
 #[test]
