@@ -6,6 +6,7 @@ use std::f64::consts::TAU;
 use burn::tensor::TensorData;
 
 use super::parameters::Source;
+use crate::batch::random::Key;
 
 /// How a new parameter's elements begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,37 +32,23 @@ impl Source for Fresh {
         let values = match initial {
             Initial::Zeros => vec![0.0; count],
             Initial::Ones => vec![1.0; count],
-            Initial::Normal(deviation) => normal(key(self.seed, name), count, deviation),
+            Initial::Normal(deviation) => normal(Key::new(self.seed).with("parameters").with(name), count, deviation),
         };
         TensorData::new(values, shape)
     }
 }
 
-fn key(seed: u64, name: &str) -> u64 {
-    let hash = blake3::Hasher::new().update(&seed.to_le_bytes()).update(name.as_bytes()).finalize();
-    hash.as_bytes().iter().take(8).fold(0, |key, &byte| key << 8 | u64::from(byte))
-}
-
 /// Two normal numbers from two uniform ones (Box and Muller 1958).
-fn normal(key: u64, count: usize, deviation: f64) -> Vec<f32> {
-    let uniform = |index: u64| (mix(key.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 11) as f64;
-    let unit = 1.0 / (1u64 << 53) as f64;
+fn normal(key: Key, count: usize, deviation: f64) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);
     for pair in 0..count.div_ceil(2) as u64 {
-        // Never 0, whose logarithm isn't finite.
-        let radius = (-2.0 * ((uniform(2 * pair) + 1.0) * unit).ln()).sqrt() * deviation;
-        let (sine, cosine) = (uniform(2 * pair + 1) * unit * TAU).sin_cos();
+        // The logarithm is of a number above 0 and up to 1.
+        let radius = (-2.0 * (1.0 - key.at(2 * pair).f64()).ln()).sqrt() * deviation;
+        let (sine, cosine) = (key.at(2 * pair + 1).f64() * TAU).sin_cos();
         values.extend([(radius * cosine) as f32, (radius * sine) as f32]);
     }
     values.truncate(count);
     values
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014).
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]
@@ -69,7 +56,7 @@ mod tests {
     use super::*;
 
     fn values(seed: u64, name: &str, count: usize) -> Vec<f32> {
-        Fresh { seed }.values(name, &[count], Initial::Normal(0.02)).to_vec().unwrap()
+        Fresh { seed }.values(name, &[count], Initial::Normal(0.02)).try_to_vec().unwrap()
     }
 
     #[test]

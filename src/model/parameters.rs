@@ -39,7 +39,7 @@ pub struct MatrixId(usize);
 pub trait Source {
     /// The values of the parameter `name`; a new one begins with `initial`.
     ///
-    /// Always gives values of the right shape: a checkpoint that lacks the parameter notes that and reports it later,
+    /// Always gives values: a checkpoint that lacks the parameter notes that, gives none at all, and reports it later,
     /// together with all else that is wrong with it.
     fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData;
 }

@@ -1,7 +1,7 @@
 //! What a network makes of a batch when nothing is to be learned: log-probabilities and logits on the host.
 
 use anyhow::{Context, Result, anyhow};
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{Element, Tensor, activation};
 
 use super::{
     candidates::Candidates,
@@ -31,7 +31,7 @@ impl Network {
     ///
     /// # Errors
     /// Batches that don't fit the model.
-    pub fn choice_log_probabilities(&self, batch: &Batch, candidates: &Candidates) -> Result<Vec<Vec<f32>>> {
+    pub fn choice_log_probabilities(&self, batch: &Batch, candidates: &Candidates) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
         let hidden = self.family().hidden(&pass);
         let rows = rows(self.choice_log_softmax(&pass, &hidden, batch, candidates)?)?;
@@ -45,7 +45,7 @@ impl Network {
     ///
     /// # Errors
     /// Batches that don't fit the model, or a model without a linear head.
-    pub fn class_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+    pub fn class_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
         let hidden = self.family().hidden(&pass);
         rows(activation::log_softmax(self.class_logits(&pass, hidden, batch)?, 1))
@@ -55,7 +55,7 @@ impl Network {
     ///
     /// # Errors
     /// Batches that don't fit the model, or a model without a head for pairs.
-    pub fn pair_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+    pub fn pair_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
         let hidden = self.family().hidden(&pass);
         rows(activation::log_softmax(self.pair_logits(&pass, hidden, batch)?, 1))
@@ -104,9 +104,8 @@ impl Network {
 }
 
 /// The rows of a tensor, on the host.
-fn rows(tensor: Tensor<2>) -> Result<Vec<Vec<f32>>> {
+fn rows<E: Element>(tensor: Tensor<2>) -> Result<Vec<Vec<E>>> {
     let columns = tensor.dims()[1];
-    let values: Vec<f32> =
-        tensor.try_into_vec_as().map_err(|error| anyhow!("can't read from the device: {error:?}"))?;
-    Ok(values.chunks_exact(columns).map(<[f32]>::to_vec).collect())
+    let values: Vec<E> = tensor.try_into_vec_as().map_err(|error| anyhow!("can't read from the device: {error:?}"))?;
+    Ok(values.chunks_exact(columns).map(<[E]>::to_vec).collect())
 }

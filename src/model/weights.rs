@@ -134,7 +134,8 @@ impl Source for Stored {
             Ok(values) => TensorData::new(values, shape),
             Err(error) => {
                 self.problems.push(format!("{error:#}"));
-                TensorData::zeros::<f32, _>(shape)
+                // The network won't be used, so that its shapes don't matter; those of the config may be absurd.
+                TensorData::zeros::<f32, _>(vec![0; shape.len()])
             }
         }
     }

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Result;
 use fs_err::File;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::evaluation::Metrics;
 
@@ -18,7 +19,7 @@ pub struct Curve {
     pub entries: Vec<Entry>,
 }
 
-/// A line of `curve.jsonl`.
+/// A step, or an evaluation.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
@@ -64,14 +65,20 @@ impl Curve {
         (window > 0).then(|| losses.sum::<f64>() / window as f64)
     }
 
-    /// Writes a JSON object a line.
+    /// Writes a JSON object a line: `step`, `objective`, `loss`, `lr` and `grad_norm` of a step; `step` and `dev` of an
+    /// evaluation.
     ///
     /// # Errors
     /// The file system's.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         for entry in &self.entries {
-            serde_json::to_writer(&mut file, entry)?;
+            match entry {
+                Entry::Train(point) => serde_json::to_writer(&mut file, point)?,
+                Entry::Evaluate { step, metrics } => {
+                    serde_json::to_writer(&mut file, &json!({ "step": step, "dev": metrics }))?;
+                }
+            }
             file.write_all(b"\n")?;
         }
         Ok(file.flush()?)

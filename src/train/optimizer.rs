@@ -52,6 +52,10 @@ pub struct AdamW {
 
 /// Decaying means of a parameter's gradients and of their squares; there once it had a gradient.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a few hundred of them, and each stands for thousands of numbers"
+)]
 pub(super) enum Moments<const D: usize> {
     /// On the CPU, changed in place.
     Host { mean: Vec<f32>, square: Vec<f32> },
@@ -194,5 +198,110 @@ impl Rule {
             let value = parameter.take() * (1.0 - self.rate * self.weight_decay) - change;
             parameter.set(value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Builder, Fresh, Initial};
+
+    const SETTINGS: AdamWSettings =
+        AdamWSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 };
+    const RATE: f64 = 0.05;
+
+    /// A vector `[3]` and a matrix `[2, 3]`, both of ones.
+    fn parameters() -> Parameters {
+        let mut parameters = Parameters::new(&Device::flex());
+        let mut builder = Builder { parameters: &mut parameters, source: &mut Fresh { seed: 0 } };
+        builder.vector("bias".into(), 3, Initial::Ones);
+        builder.matrix("weight".into(), [2, 3], Initial::Ones);
+        parameters
+    }
+
+    /// Below the limit of the norm at the first step, above it from then on.
+    fn gradient(step: usize, index: usize) -> f64 {
+        (0.05 + 0.3 * step as f64) * (index as f64 - 3.5)
+    }
+
+    fn gradients(step: usize) -> Gradients {
+        let device = Device::flex();
+        let values = |range: std::ops::Range<usize>| -> Vec<f32> { range.map(|i| gradient(step, i) as f32).collect() };
+        Gradients {
+            vectors: vec![Some(Tensor::from_data(&values(0..3)[..], &device))],
+            matrices: vec![Some(Tensor::from_data(TensorData::new(values(3..9), [2, 3]), &device))],
+        }
+    }
+
+    /// `torch.optim.AdamW` and `clip_grad_norm_`, written down element by element in f64.
+    fn reference(steps: usize) -> Vec<f64> {
+        let mut values = vec![1.0; 9];
+        let (mut mean, mut square) = ([0.0; 9], [0.0; 9]);
+        for step in 0..steps {
+            let norm = (0..9).map(|i| gradient(step, i).powi(2)).sum::<f64>().sqrt();
+            let clip = (1.0 / (norm + 1e-6)).min(1.0);
+            for i in 0..9 {
+                let g = gradient(step, i) * clip;
+                mean[i] = 0.9 * mean[i] + 0.1 * g;
+                square[i] = 0.99 * square[i] + 0.01 * g * g;
+                let m = mean[i] / (1.0 - 0.9f64.powi(step as i32 + 1));
+                let v = square[i] / (1.0 - 0.99f64.powi(step as i32 + 1));
+                let decay = if i < 3 { 0.0 } else { 0.1 };
+                values[i] = values[i] * (1.0 - RATE * decay) - RATE * m / (v.sqrt() + 1e-8);
+            }
+        }
+        values
+    }
+
+    fn values(parameters: &Parameters) -> Vec<f32> {
+        let vector = parameters.vectors[0].data().unwrap();
+        let matrix = parameters.matrices[0].data().unwrap();
+        [vector.as_slice::<f32>().unwrap(), matrix.as_slice::<f32>().unwrap()].concat()
+    }
+
+    fn assert_near(found: &[f32], expected: &[f64]) {
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn adamw_agrees_with_pytorch_on_the_host_and_on_devices() {
+        let (mut on_host, mut on_device) = (parameters(), parameters());
+        let (mut host, mut device) = (AdamW::new(SETTINGS), AdamW::new(SETTINGS));
+        for step in 0..5 {
+            let norm = host.step(&mut on_host, gradients(step), RATE).unwrap().into_scalar::<f32>();
+            let expected = (0..9).map(|i| gradient(step, i).powi(2)).sum::<f64>().sqrt();
+            assert!((f64::from(norm) - expected).abs() < 1e-5, "{norm} instead of {expected}");
+
+            device.steps += 1;
+            device.vectors.resize(1, None);
+            device.matrices.resize(1, None);
+            let again = device.step_on_device(&mut on_device, gradients(step), RATE).into_scalar::<f32>();
+            assert!((norm - again).abs() < 1e-5);
+        }
+        assert_near(&values(&on_host), &reference(5));
+        assert_near(&values(&on_device), &reference(5));
+    }
+
+    #[test]
+    fn parameters_without_gradients_stay() {
+        let mut parameters = parameters();
+        let mut gradients = gradients(0);
+        gradients.matrices[0] = None;
+        AdamW::new(SETTINGS).step(&mut parameters, gradients, RATE).unwrap();
+        assert!(values(&parameters)[..3].iter().all(|&value| value != 1.0));
+        assert!(values(&parameters)[3..].iter().all(|&value| value == 1.0));
+    }
+
+    #[test]
+    fn parameters_are_changed_in_place() {
+        let mut parameters = parameters();
+        let place = |parameters: &Parameters| {
+            kernels::with_slice(&parameters.matrices[0].value, |values| values.as_ptr() as usize)
+        };
+        let before = place(&parameters);
+        AdamW::new(SETTINGS).step(&mut parameters, gradients(0), RATE).unwrap();
+        assert_eq!(place(&parameters), before);
     }
 }

@@ -26,7 +26,8 @@ const NUMBERS: &str = "state.json";
 struct Numbers {
     step: usize,
     optimizer_steps: u64,
-    best: Option<(usize, Metrics)>,
+    measured: Option<(usize, Metrics)>,
+    best_is_kept: bool,
     kept: Record,
     stopping: Record,
     curve: Curve,
@@ -47,14 +48,16 @@ impl Trainer {
         let mut entries = renamed(parameters.entries(), "value");
         add_moments(&mut entries, &parameters.vectors, &self.optimizer.vectors);
         add_moments(&mut entries, &parameters.matrices, &self.optimizer.matrices);
-        if let Some(best) = &self.best {
-            entries.extend(renamed(best.parameters.entries(), "best"));
+        let best = self.best.as_ref().and_then(|best| best.parameters.as_ref());
+        if let Some(best) = best {
+            entries.extend(renamed(best.entries(), "best"));
         }
         tensors::write(&aside.join(TENSORS), entries)?;
         let numbers = Numbers {
             step: self.step,
             optimizer_steps: self.optimizer.steps,
-            best: self.best.as_ref().map(|best| (best.step, best.metrics.clone())),
+            measured: self.best.as_ref().map(|best| (best.step, best.metrics.clone())),
+            best_is_kept: best.is_some(),
             kept: self.kept.clone(),
             stopping: self.stopping.clone(),
             curve: self.curve.clone(),
@@ -89,20 +92,18 @@ impl Trainer {
         let numbers: Numbers = serde_json::from_slice(&numbers).with_context(what)?;
         let mut reader = Reader::open(&directory.join(TENSORS))?;
         let device = self.network.parameters().device().clone();
-        let best = match numbers.best {
-            Some((step, metrics)) => {
-                let mut parameters = self.network.parameters().clone();
-                read_values(&mut parameters, &mut reader, "best").with_context(what)?;
-                Some(Best { step, metrics, parameters })
-            }
-            None => None,
-        };
+        let mut best = None;
+        if numbers.best_is_kept {
+            let mut parameters = self.network.parameters().clone();
+            read_values(&mut parameters, &mut reader, "best").with_context(what)?;
+            best = Some(parameters);
+        }
         let parameters = self.network.parameters_mut();
         read_values(parameters, &mut reader, "value").with_context(what)?;
         self.optimizer.vectors = read_moments(&parameters.vectors, &mut reader, &device)?;
         self.optimizer.matrices = read_moments(&parameters.matrices, &mut reader, &device)?;
         self.optimizer.steps = numbers.optimizer_steps;
-        self.best = best;
+        self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = numbers.step;
         self.curve = numbers.curve;
         self.kept = numbers.kept;

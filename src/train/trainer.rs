@@ -101,11 +101,12 @@ pub struct Trainer {
     pub(super) stopping: Record,
 }
 
-/// The weights to go back to.
+/// The measurement that counts in the end.
 pub(super) struct Best {
     pub(super) step: usize,
     pub(super) metrics: Metrics,
-    pub(super) parameters: Parameters,
+    /// The weights to go back to, where the best are kept and not the last.
+    pub(super) parameters: Option<Parameters>,
 }
 
 /// A step whose loss hasn't been read from the device yet.
@@ -307,8 +308,8 @@ impl Trainer {
             None => true,
         };
         if best {
-            self.best =
-                Some(Best { step: self.step, metrics: metrics.clone(), parameters: self.network.parameters().clone() });
+            let parameters = evaluation.keep_best.is_some().then(|| self.network.parameters().clone());
+            self.best = Some(Best { step: self.step, metrics: metrics.clone(), parameters });
         }
         observer.evaluated(self.step, &metrics, best);
         match &evaluation.early_stopping {
@@ -323,7 +324,9 @@ impl Trainer {
     fn finish(&mut self, total: &Meter) -> Result<Outcome> {
         let tokens_per_second = total.rate();
         let measured = self.best.take().map(|best| {
-            *self.network.parameters_mut() = best.parameters;
+            if let Some(parameters) = best.parameters {
+                *self.network.parameters_mut() = parameters;
+            }
             (best.step, best.metrics)
         });
         Ok(Outcome {
