@@ -1,0 +1,95 @@
+//! Stages refer to stages: the names must be there, of the right kind, and never lead back.
+
+use super::{Check, Draft};
+use crate::recipe::node::Node;
+use crate::recipe::shape::Role;
+use crate::recipe::suggest;
+use crate::recipe::walk;
+
+/// A reference: the pointer of the field, and the index of the stage it names.
+type Edge = (String, usize);
+
+impl Check<'_> {
+    /// Checks all references, and orders the stages by them; those in cycles are left out.
+    pub(super) fn graph(&mut self) -> Vec<String> {
+        let edges: Vec<Vec<Edge>> = self.drafts.iter().map(|draft| self.references(draft)).collect();
+        self.cycles(&edges);
+        let mut order: Vec<usize> = Vec::with_capacity(edges.len());
+        // The first stage in the recipe's order whose references are all done comes next.
+        while let Some(next) = (0..edges.len())
+            .find(|stage| !order.contains(stage) && edges[*stage].iter().all(|(_, target)| order.contains(target)))
+        {
+            order.push(next);
+        }
+        order.into_iter().map(|stage| self.drafts[stage].name.clone()).collect()
+    }
+
+    fn references(&mut self, draft: &Draft) -> Vec<Edge> {
+        let mut fields = Vec::new();
+        walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |pointer, value, slot| {
+            if let (Role::Stage(kinds), Some(name)) = (&slot.role, value.as_str()) {
+                fields.push((draft.pointer(pointer), name.to_owned(), kinds.clone()));
+            }
+        });
+        let mut edges = Vec::new();
+        for (pointer, name, kinds) in fields {
+            let shown = self.shown(&pointer);
+            if let Some(index) = self.drafts.iter().position(|draft| draft.name == name) {
+                let kind = &self.drafts[index].kind;
+                if kinds.contains(kind) {
+                    edges.push((pointer, index));
+                    continue;
+                }
+                let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind));
+                let names = suggest::list(names.map(|draft| draft.name.as_str()));
+                let wanted = kinds.join(" or ");
+                let hint = if names.is_empty() {
+                    format!("the recipe has no {wanted} stage")
+                } else {
+                    format!("the {wanted} stages are {names}")
+                };
+                let message = format!("`{shown}` is {} {kind} stage, and a {wanted} stage is needed", article(kind));
+                self.report(self.value(&pointer), message, hint);
+            } else if self.tree.get("stages").is_none_or(|stages| stages.get(&name).is_none()) {
+                let stages = self.tree.get("stages").map(Node::entries).unwrap_or_default();
+                let names = stages.iter().map(|entry| entry.key.as_str()).filter(|name| *name != draft.name);
+                let hint = suggest::did_you_mean(&name, names, "the stages are");
+                self.report(self.value(&pointer), format!("there is no stage `{shown}`"), hint);
+            }
+        }
+        edges
+    }
+
+    /// Reports each cycle once, at the reference that closes it.
+    fn cycles(&mut self, edges: &[Vec<Edge>]) {
+        let mut done = vec![false; edges.len()];
+        for start in 0..edges.len() {
+            let mut path = Vec::new();
+            self.follow(start, edges, &mut path, &mut done);
+        }
+    }
+
+    fn follow(&mut self, stage: usize, edges: &[Vec<Edge>], path: &mut Vec<usize>, done: &mut [bool]) {
+        if done[stage] {
+            return;
+        }
+        path.push(stage);
+        for (pointer, target) in &edges[stage] {
+            match path.iter().position(|on_path| on_path == target) {
+                Some(first) => {
+                    let names = path[first..].iter().chain([target]).map(|stage| self.drafts[*stage].name.as_str());
+                    let circle = names.collect::<Vec<_>>().join(" -> ");
+                    let message = format!("the stages go in a circle: {circle}");
+                    self.report(self.value(pointer), message, "a stage can build on earlier results only".to_owned());
+                }
+                None => self.follow(*target, edges, path, done),
+            }
+        }
+        path.pop();
+        done[stage] = true;
+    }
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}

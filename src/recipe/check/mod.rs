@@ -1,0 +1,143 @@
+//! What types can't say: references, files, rules between fields, templates and sweeps. Everything is looked at, also
+//! beside mistakes; only a stage whose types are wrong is left out where its fields are needed.
+
+mod files;
+mod graph;
+mod names;
+mod objectives;
+mod rows;
+mod stages;
+mod sweep;
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use super::Columns;
+use super::diagnostic::Diagnostic;
+use super::node::{Node, Value};
+use super::place::{Span, Texts};
+use super::shape::{self, Slot};
+use super::spec::{Glm, Model, Stage, Sweep};
+
+/// A stage as far as it can be understood.
+pub(super) struct Draft {
+    pub(super) name: String,
+    pub(super) kind: String,
+    /// Its spec without the tag of its kind, and the slot of that.
+    spec: Json,
+    slot: &'static Slot,
+    /// None if its types are wrong.
+    pub(super) stage: Option<Stage>,
+}
+
+impl Draft {
+    /// The pointer of the stage's spec, or of something in it.
+    fn pointer(&self, field: &str) -> String {
+        let dot = if field.is_empty() { "" } else { "." };
+        format!("stages.{}.{}{dot}{field}", self.name, self.kind)
+    }
+}
+
+/// The stages of a tree whose kind is known.
+pub(super) fn drafts(tree: &Node) -> Vec<Draft> {
+    let stages = tree.get("stages").map(Node::entries).unwrap_or_default();
+    let draft = |entry: &super::node::Entry| {
+        let [tagged] = entry.node.entries() else { return None };
+        let slot = shape::stage().child(&tagged.key)?;
+        let stage = if tagged.node.any(&|node| node.value == Value::Unknown) {
+            None
+        } else {
+            serde_json::from_value(entry.node.to_json()).ok()
+        };
+        let (name, kind) = (entry.key.clone(), tagged.key.clone());
+        Some(Draft { name, kind, spec: tagged.node.to_json(), slot, stage })
+    };
+    stages.iter().filter_map(draft).collect()
+}
+
+/// All that the checks look at, and where they report.
+pub(super) struct Check<'a> {
+    pub(super) tree: &'a Node,
+    pub(super) texts: &'a Texts,
+    pub(super) drafts: &'a [Draft],
+    pub(super) dir: &'a Path,
+    pub(super) columns: &'a Columns<'a>,
+    pub(super) problems: &'a mut Vec<Diagnostic>,
+}
+
+impl<'a> Check<'a> {
+    /// Makes all checks; gives the stages in an order in which each comes after those it refers to.
+    pub(super) fn run(&mut self, sweep: Option<&Sweep>) -> Vec<String> {
+        self.names();
+        self.files();
+        let order = self.graph();
+        for draft in self.drafts {
+            match &draft.stage {
+                Some(Stage::Tokenize(spec)) => self.tokenize(draft, spec),
+                Some(Stage::Pretrain(spec)) => self.pretrain(draft, spec),
+                Some(Stage::Finetune(spec)) => self.finetune(draft, spec),
+                Some(Stage::Eval(spec)) => self.eval(draft, spec),
+                None => {}
+            }
+        }
+        self.sweep(sweep);
+        order
+    }
+
+    /// The place of a key, or of the nearest thing above it.
+    fn key(&self, pointer: &str) -> Span {
+        let (key, node) = self.nearest(pointer);
+        key.unwrap_or(node.span)
+    }
+
+    /// The place of a value, or of the nearest key above it.
+    fn value(&self, pointer: &str) -> Span {
+        self.tree.find(pointer).map_or_else(|| self.key(pointer), |(_, node)| node.span)
+    }
+
+    fn nearest(&self, pointer: &str) -> (Option<Span>, &'a Node) {
+        let mut pointer = pointer;
+        loop {
+            if let Some(found) = self.tree.find(pointer) {
+                return found;
+            }
+            match pointer.rsplit_once('.') {
+                Some((above, _)) => pointer = above,
+                None => return (None, self.tree),
+            }
+        }
+    }
+
+    /// A value as it may be shown.
+    fn shown(&self, pointer: &str) -> String {
+        self.tree.find(pointer).map(|(_, node)| node.shown()).unwrap_or_default()
+    }
+
+    fn report(&mut self, at: Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.problems.push(Diagnostic::new(message).at(at).hint(hint));
+    }
+
+    fn draft(&self, name: &str) -> Option<&'a Draft> {
+        self.drafts.iter().find(|draft| draft.name == name)
+    }
+
+    /// The sizes of the model that a stage begins with, through all its `from`.
+    fn glm(&self, draft: &Draft) -> Option<(String, Glm)> {
+        let mut draft = draft;
+        // A cycle of `from` ends after as many steps as there are stages.
+        for _ in self.drafts {
+            let (from, model) = match draft.stage.as_ref()? {
+                Stage::Pretrain(spec) => (spec.from.as_ref(), spec.model.as_ref()),
+                Stage::Finetune(spec) => (spec.from.as_ref(), spec.model.as_ref()),
+                _ => return None,
+            };
+            match (from, model) {
+                (None, Some(Model::Glm(glm))) => return Some((draft.name.clone(), glm.clone())),
+                (Some(from), None) => draft = self.draft(from)?,
+                _ => return None,
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,49 @@
+//! Names of stages, vars and devices.
+
+use super::Check;
+use crate::recipe::node::Node;
+use crate::recipe::suggest;
+
+/// Devices by name; `cuda` may be followed by a number.
+const DEVICES: [&str; 6] = ["auto", "cpu", "cuda", "vulkan", "wgpu", "metal"];
+
+impl Check<'_> {
+    pub(super) fn names(&mut self) {
+        let tree = self.tree;
+        for entry in tree.get("stages").map(Node::entries).unwrap_or_default() {
+            let fit = |character: char| character.is_alphanumeric() || character == '_' || character == '-';
+            if entry.key.is_empty() || !entry.key.chars().all(fit) {
+                self.report(
+                    entry.key_span,
+                    format!("`{}` cannot be the name of a stage", entry.key),
+                    "a name has letters, digits, `_` and `-`".to_owned(),
+                );
+            }
+        }
+        for entry in tree.get("vars").map(Node::entries).unwrap_or_default() {
+            let fit = |character: char| character.is_alphanumeric() || character == '_';
+            if !entry.key.chars().all(fit) || entry.key.starts_with(|first: char| first.is_numeric()) {
+                let name: String = entry.key.chars().map(|letter| if fit(letter) { letter } else { '_' }).collect();
+                self.report(
+                    entry.key_span,
+                    format!("`{}` cannot be used in an expression", entry.key),
+                    format!("a var's name has letters, digits and `_`, such as `{name}`"),
+                );
+            } else if entry.key == "env" {
+                self.report(entry.key_span, "`env` is the function that reads the environment", None);
+            }
+        }
+        self.device();
+    }
+
+    fn device(&mut self) {
+        let Some(node) = self.tree.get("device") else { return };
+        let Some(name) = node.as_str() else { return };
+        let cuda = name.strip_prefix("cuda:").is_some_and(|number| number.parse::<u16>().is_ok());
+        if !cuda && !DEVICES.contains(&name) {
+            let hint = suggest::did_you_mean(name, DEVICES, "the devices are");
+            let hint = if name.starts_with("cuda") { Some("the second GPU is `cuda:1`".to_owned()) } else { hint };
+            self.report(node.span, format!("there is no device `{}`", node.shown()), hint);
+        }
+    }
+}

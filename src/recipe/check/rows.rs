@@ -1,0 +1,208 @@
+//! Data rows against what is done with them: columns, labels, words and templates.
+
+use std::path::{Path, PathBuf};
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Dynamic};
+
+use super::{Check, Draft};
+use crate::recipe::expand;
+use crate::recipe::place::Span;
+use crate::recipe::spec::{Classification, Finetune, Format, Head, Source, Task};
+use crate::recipe::suggest;
+use crate::recipe::walk;
+
+/// Where the answer goes in a prompt.
+const MARKER: &str = "[Classification]";
+/// Steps that a template may take for one row.
+const FUEL: u64 = 50_000;
+
+impl Check<'_> {
+    pub(super) fn rows(&mut self, draft: &Draft, spec: &Finetune) {
+        let Task::Classification(task) = &spec.task;
+        let train = draft.pointer("data.train");
+        let columns = self.header(&train, &spec.data.train);
+        self.words(draft, task);
+        self.template(draft, task, columns.as_deref());
+        if let Some(columns) = &columns
+            && !columns.contains(&task.label)
+        {
+            let pointer = draft.pointer("task.classification.label");
+            let given = self.tree.find(&pointer).is_some();
+            let at = if given { self.value(&pointer) } else { self.value(&format!("{train}.path")) };
+            let hint = suggest::did_you_mean(&task.label, columns.iter().map(String::as_str), "its columns are");
+            let hint = if given { hint } else { hint.map(|hint| format!("name the column under `label`; {hint}")) };
+            let shown = if given { self.shown(&pointer) } else { task.label.clone() };
+            self.report(at, format!("the training rows have no column `{shown}` for the label"), hint);
+        }
+        if let Some(dev) = &spec.data.dev {
+            self.other_rows(&draft.pointer("data.dev"), dev, &draft.name, task, columns.as_deref());
+        }
+    }
+
+    pub(super) fn evaluated_rows(&mut self, draft: &Draft, source: &Source, stage: &str, finetune: &Finetune) {
+        let Task::Classification(task) = &finetune.task;
+        self.other_rows(&draft.pointer("data"), source, stage, task, None);
+    }
+
+    /// Rows beside the training rows need the columns that the task uses; what the training rows lack as well is
+    /// reported there.
+    fn other_rows(
+        &mut self,
+        pointer: &str,
+        source: &Source,
+        stage: &str,
+        task: &Classification,
+        train: Option<&[String]>,
+    ) {
+        let Some(columns) = self.header(pointer, source) else { return };
+        let mut used = variables(&task.template).unwrap_or_default();
+        used.push(task.label.clone());
+        for name in used.iter().filter(|name| !columns.contains(name)) {
+            if train.is_some_and(|train| !train.contains(name)) {
+                continue;
+            }
+            let path = format!("{pointer}.path");
+            let message = format!("`{}` has no column `{name}`, which the task of `{stage}` uses", self.shown(&path));
+            let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+            self.report(self.value(&path), message, hint);
+        }
+    }
+
+    /// Texts to encode need a format, and a column unless they're running text.
+    pub(super) fn corpus(&mut self, pointer: &str, source: &Source) {
+        let columns = self.header(pointer, source);
+        let format = source.format.or_else(|| by_extension(&source.path));
+        if source.text.is_empty() && format.is_some_and(|format| format != Format::Txt) {
+            let hint = columns
+                .as_deref()
+                .map(|columns| format!("such as `text: [{}]`", columns.first().map_or("text", String::as_str)));
+            self.report(
+                self.value(&format!("{pointer}.path")),
+                "it isn't said which column holds the text",
+                hint.or_else(|| Some("name it under `text`".to_owned())),
+            );
+        }
+        let Some(columns) = columns.filter(|_| format != Some(Format::Txt)) else { return };
+        for (index, name) in source.text.iter().enumerate().filter(|(_, name)| !columns.contains(name)) {
+            let pointer = format!("{pointer}.text.{index}");
+            let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+            self.report(self.value(&pointer), format!("the file has no column `{}`", self.shown(&pointer)), hint);
+        }
+    }
+
+    /// The columns of a source's first file, if they can be known.
+    fn header(&mut self, pointer: &str, source: &Source) -> Option<Vec<String>> {
+        if source.format.or_else(|| by_extension(&source.path)).is_none() && !Path::new(&source.path).is_dir() {
+            let path = format!("{pointer}.path");
+            self.report(
+                self.value(&path),
+                format!("the name `{}` doesn't tell the file's format", self.shown(&path)),
+                "give `format`: txt, tsv, csv, jsonl or parquet".to_owned(),
+            );
+            return None;
+        }
+        let first: PathBuf = walk::resolve_path(&source.path, self.dir).ok()?.into_iter().next()?;
+        (self.columns)(source, &first)
+    }
+
+    fn words(&mut self, draft: &Draft, task: &Classification) {
+        let pointer = draft.pointer("task.classification.words");
+        let mut seen: Vec<(&String, &String)> = Vec::new();
+        let ordered = self.tree.find(&pointer).map(|(_, node)| node.entries()).unwrap_or_default();
+        for entry in ordered {
+            let Some((label, word)) = task.words.get_key_value(&entry.key) else { continue };
+            let shown = entry.node.shown();
+            if word.trim().is_empty() {
+                self.report(entry.node.span, format!("the word for the label `{label}` is empty"), None);
+            } else if let Some((other, _)) = seen.iter().find(|(_, other)| other.trim() == word.trim()) {
+                self.report(
+                    entry.node.span,
+                    format!("the labels `{other}` and `{label}` have the same word, `{shown}`"),
+                    "give each label a word of its own, or the model's answer means both".to_owned(),
+                );
+            } else {
+                seen.push((label, word));
+            }
+        }
+    }
+
+    fn template(&mut self, draft: &Draft, task: &Classification, columns: Option<&[String]>) {
+        let pointer = draft.pointer("task.classification.template");
+        let whole = self.value(&pointer);
+        let text = task.template.as_str();
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_debug(true);
+        let place = |check: &Self, part: Option<std::ops::Range<usize>>| -> Span {
+            part.map_or(whole, |part| check.texts.within(whole, text, part))
+        };
+        let template = match environment.template_from_str(text) {
+            Ok(template) => template,
+            Err(error) => {
+                let message = format!("the template is wrong: {}", expand::reason(&error));
+                return self.report(place(self, error.range()), message, None);
+            }
+        };
+        match (text.matches(MARKER).count(), task.head) {
+            (0, Head::Prompt) => self.report(
+                whole,
+                format!("the template has no `{MARKER}`"),
+                "put it where the model is to answer".to_owned(),
+            ),
+            (2.., _) => {
+                let second = text.match_indices(MARKER).nth(1).map(|(at, _)| at..at + MARKER.len());
+                self.report(place(self, second), format!("the template has `{MARKER}` twice"), None);
+            }
+            _ => {}
+        }
+        let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
+        let mut used: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+        used.retain(|name| !globals.contains(&name.as_str()));
+        used.sort();
+        if let Some(columns) = columns {
+            for name in used.iter().filter(|name| !columns.contains(name)) {
+                let at = place(self, expand::identifier(text, name));
+                let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "the columns are");
+                self.report(at, format!("the training rows have no column `{name}`"), hint);
+            }
+        }
+        // A dry run on a made-up row finds what isn't known before: filters, functions, endless loops.
+        let names = columns.unwrap_or_default().iter().chain(&used);
+        let row: Dynamic = names.map(|name| (name.as_str(), Dynamic::from("文"))).collect();
+        if let Err(error) = template.render(row)
+            && matches!(
+                error.kind(),
+                ErrorKind::UnknownFilter
+                    | ErrorKind::UnknownFunction
+                    | ErrorKind::UnknownTest
+                    | ErrorKind::TemplateNotFound
+                    | ErrorKind::OutOfFuel
+            )
+        {
+            let message = format!("the template fails: {}", expand::reason(&error));
+            self.report(place(self, error.range()), message, None);
+        }
+    }
+}
+
+/// The names that a template takes from a row; none if it's wrong.
+fn variables(template: &str) -> Option<Vec<String>> {
+    let environment = Environment::new();
+    let template = environment.template_from_str(template).ok()?;
+    let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+    names.retain(|name| !environment.globals().any(|(global, _)| global == name));
+    names.sort();
+    Some(names)
+}
+
+fn by_extension(path: &str) -> Option<Format> {
+    match Path::new(path).extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "txt" => Some(Format::Txt),
+        "tsv" => Some(Format::Tsv),
+        "csv" => Some(Format::Csv),
+        "jsonl" => Some(Format::Jsonl),
+        "parquet" => Some(Format::Parquet),
+        _ => None,
+    }
+}

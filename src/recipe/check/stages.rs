@@ -1,0 +1,202 @@
+//! Rules between the fields of a stage, and between stages.
+
+use super::{Check, Draft};
+use crate::recipe::spec::{Eval, Finetune, Glm, Model, Pretrain, Stage, Tokenize, Tokenizer, Train};
+use crate::recipe::suggest;
+
+/// What is measured on dev rows while training.
+const DEV_METRICS: [&str; 3] = ["accuracy", "macro_f1", "loss"];
+
+impl Check<'_> {
+    pub(super) fn tokenize(&mut self, draft: &Draft, spec: &Tokenize) {
+        let trained = matches!(spec.tokenizer, Tokenizer::Bpe(_) | Tokenizer::Wordpiece(_) | Tokenizer::Unigram(_));
+        if trained && spec.corpus.is_empty() && spec.train_on.is_empty() {
+            self.report(
+                self.key(&draft.pointer("tokenizer")),
+                "there is nothing to train the tokenizer on",
+                "name texts under `corpus`, or under `train_on`".to_owned(),
+            );
+        }
+        for (list, sources) in [("corpus", &spec.corpus), ("train_on", &spec.train_on)] {
+            for (index, source) in sources.iter().enumerate() {
+                self.corpus(&draft.pointer(&format!("{list}.{index}")), source);
+            }
+        }
+    }
+
+    pub(super) fn pretrain(&mut self, draft: &Draft, spec: &Pretrain) {
+        self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        self.has_corpus(draft, &spec.tokens, "tokens");
+        self.model(draft, spec.model.as_ref());
+        self.objectives(draft, &spec.objectives);
+        self.train(draft, &spec.train, None);
+    }
+
+    pub(super) fn finetune(&mut self, draft: &Draft, spec: &Finetune) {
+        self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        match (&spec.from, &spec.tokens) {
+            (Some(_), Some(_)) => self.report(
+                self.key(&draft.pointer("tokens")),
+                "`tokens` goes with `model`; `from` brings its own tokenizer",
+                "take `tokens` out".to_owned(),
+            ),
+            (None, None) if spec.model.is_some() => self.report(
+                self.key(&draft.pointer("model")),
+                "a new model needs a tokenizer",
+                "name a tokenize stage under `tokens`".to_owned(),
+            ),
+            _ => {}
+        }
+        self.model(draft, spec.model.as_ref());
+        self.train(draft, &spec.train, Some(spec.data.dev.is_some()));
+        self.rows(draft, spec);
+    }
+
+    pub(super) fn eval(&mut self, draft: &Draft, spec: &Eval) {
+        let model = self.draft(&spec.model);
+        let (wanted, other, kind) = match model.map(|model| model.kind.as_str()) {
+            Some("finetune") => (("data", spec.data.is_some()), ("tokens", spec.tokens.is_some()), "finetuned"),
+            Some("pretrain") => (("tokens", spec.tokens.is_some()), ("data", spec.data.is_some()), "pretrained"),
+            _ => return,
+        };
+        if !wanted.1 {
+            let what = if wanted.0 == "data" { "labelled rows" } else { "the held-out corpora of a tokenize stage" };
+            self.report(
+                self.key(&draft.pointer("")),
+                format!("a {kind} model is measured on {what}"),
+                format!("name them under `{}`", wanted.0),
+            );
+        }
+        if other.1 {
+            self.report(
+                self.key(&draft.pointer(other.0)),
+                format!("`{}` is not used to measure a {kind} model", other.0),
+                "take it out".to_owned(),
+            );
+        }
+        if let Some(name) = &spec.tokens {
+            self.has_corpus(draft, name, "tokens");
+        }
+        if let (Some(source), Some(Stage::Finetune(finetune))) =
+            (&spec.data, model.and_then(|model| model.stage.as_ref()))
+        {
+            self.evaluated_rows(draft, source, &spec.model, finetune);
+        }
+    }
+
+    /// A model comes from another stage or is new: one of the two.
+    fn origin(&mut self, draft: &Draft, from: bool, model: bool) {
+        if from && model {
+            self.problems.push(
+                crate::recipe::diagnostic::Diagnostic::new("`from` and `model` are both given")
+                    .at(self.key(&draft.pointer("model")))
+                    .label("a new model")
+                    .also(self.key(&draft.pointer("from")), "one that exists")
+                    .hint("keep one of the two".to_owned()),
+            );
+        } else if !from && !model {
+            self.report(
+                self.key(&draft.pointer("")),
+                "the stage has no model",
+                "continue one with `from: STAGE`, or make a new one with `model`".to_owned(),
+            );
+        }
+    }
+
+    fn has_corpus(&mut self, draft: &Draft, tokens: &str, field: &str) {
+        if let Some(Stage::Tokenize(spec)) = self.draft(tokens).and_then(|draft| draft.stage.as_ref())
+            && spec.corpus.is_empty()
+        {
+            let pointer = draft.pointer(field);
+            let message = format!("`{}` encodes no corpus", self.shown(&pointer));
+            self.report(self.value(&pointer), message, "name texts under its `corpus`".to_owned());
+        }
+    }
+
+    fn model(&mut self, draft: &Draft, model: Option<&Model>) {
+        let Some(Model::Glm(Glm { hidden, heads, .. })) = model else { return };
+        if *heads > 0 && hidden % heads != 0 {
+            let fit = (1..=*hidden).filter(|count| hidden % count == 0).min_by_key(|count| count.abs_diff(*heads));
+            self.report(
+                self.value(&draft.pointer("model.glm.heads")),
+                format!("{heads} heads don't divide a hidden width of {hidden}"),
+                fit.map(|fit| format!("{fit} would")),
+            );
+        }
+    }
+
+    /// `dev` is none for a stage that can't have dev rows.
+    fn train(&mut self, draft: &Draft, train: &Train, dev: Option<bool>) {
+        let at = |field: &str| draft.pointer(&format!("train.{field}"));
+        match (train.steps, train.epochs) {
+            (Some(_), Some(_)) => self.both(&at("steps"), &at("epochs")),
+            (None, None) => self.report(
+                self.key(&draft.pointer("train")),
+                "`train` doesn't say how long",
+                "give `epochs` or `steps`".to_owned(),
+            ),
+            _ => {}
+        }
+        if train.warmup_steps.is_some() && train.warmup_ratio.is_some() {
+            self.both(&at("warmup_steps"), &at("warmup_ratio"));
+        }
+        if let (Some(warmup), Some(steps)) = (train.warmup_steps, train.steps)
+            && warmup > steps
+        {
+            let message = format!("the warm-up of {warmup} steps is longer than the training of {steps}");
+            self.report(self.value(&at("warmup_steps")), message, None);
+        }
+        for (field, value) in [("beta1", train.beta1), ("beta2", train.beta2)] {
+            if value >= 1.0 {
+                self.report(self.value(&at(field)), format!("`{field}` must be less than 1"), None);
+            }
+        }
+        let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
+        let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
+        for (field, metric) in early.into_iter().chain(best) {
+            if !DEV_METRICS.contains(&metric) {
+                let hint = suggest::did_you_mean(metric, DEV_METRICS, "the metrics are");
+                let message = format!("no metric `{}` is measured on dev rows", self.shown(&at(field)));
+                self.report(self.value(&at(field)), message, hint);
+            }
+        }
+        let watched = [
+            ("early_stopping", train.early_stopping.is_some()),
+            ("keep_best", train.keep_best.is_some()),
+            ("evaluate_every", train.evaluate_every.is_some()),
+        ];
+        for (field, _) in watched.into_iter().filter(|(_, given)| *given && dev != Some(true)) {
+            let hint = match dev {
+                Some(_) => "name them under `data.dev`",
+                None => "only finetune stages have them; take it out",
+            };
+            self.report(self.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
+        }
+        if let Some((owner, glm)) = self.glm(draft)
+            && train.max_length > glm.max_length
+        {
+            let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };
+            self.report(
+                self.value(&at("max_length")),
+                format!(
+                    "sequences of {} tokens are longer than {place} can take, {}",
+                    train.max_length, glm.max_length
+                ),
+                format!("set `train.max_length` to {} at most, or the model's `max_length` higher", glm.max_length),
+            );
+        }
+    }
+
+    /// Two fields of which only one may be given.
+    fn both(&mut self, one: &str, other: &str) {
+        let name = |pointer: &str| pointer.rsplit('.').next().unwrap_or_default().to_owned();
+        let message = format!("`{}` and `{}` are both given", name(one), name(other));
+        let (first, second) = (self.key(one).min(self.key(other)), self.key(one).max(self.key(other)));
+        self.problems.push(
+            crate::recipe::diagnostic::Diagnostic::new(message)
+                .at(second)
+                .also(first, "the other")
+                .hint("keep one of the two".to_owned()),
+        );
+    }
+}

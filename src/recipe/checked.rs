@@ -1,0 +1,116 @@
+//! A recipe without mistakes, with what is needed to speak about its places later.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::node::Node;
+use super::place::{Span, Texts};
+use super::secret::Secrets;
+use super::spec::Recipe;
+use super::walk;
+
+/// A recipe in which everything that can be known before it runs is right.
+#[derive(Clone)]
+pub struct Checked {
+    /// The recipe; `vars` that come from `env()` are replaced, as in [`Checked::secrets`].
+    pub recipe: Recipe,
+    /// Its file, as the user named it.
+    pub path: PathBuf,
+    /// The folder of its file; may be empty.
+    pub dir: PathBuf,
+    /// The stages' names, each after all that it refers to; otherwise in the recipe's order.
+    pub order: Vec<String>,
+    secrets: Secrets,
+    tree: Node,
+    texts: Texts,
+}
+
+impl Checked {
+    pub(super) fn new(
+        recipe: Recipe,
+        path: PathBuf,
+        dir: PathBuf,
+        order: Vec<String>,
+        secrets: Secrets,
+        tree: Node,
+        texts: Texts,
+    ) -> Self {
+        Self { recipe, path, dir, order, secrets, tree, texts }
+    }
+
+    /// The recipe's text, as it was read.
+    pub fn text(&self) -> &str {
+        self.texts.file().body()
+    }
+
+    /// By pointer (such as `stages.base.tokenize.corpus.0.path`): what stands in manifests for a value that came out
+    /// of `env()`, the expression and a hash of the value.
+    pub fn secrets(&self) -> &BTreeMap<String, String> {
+        &self.secrets.replacements
+    }
+
+    /// A text with the expression of every secret in place of its value: for messages that others made.
+    pub fn scrub(&self, text: &str) -> String {
+        self.secrets.scrub(text)
+    }
+
+    /// A stage's spec as its key sees it: [`walk::canonical`], with secrets replaced. None if there's no such stage.
+    pub fn canonical(&self, stage: &str) -> Option<Json> {
+        self.kept(stage, false)
+    }
+
+    /// A stage's spec for people: [`walk::described`], with secrets replaced. None if there's no such stage.
+    pub fn described(&self, stage: &str) -> Option<Json> {
+        self.kept(stage, true)
+    }
+
+    fn kept(&self, name: &str, defaults: bool) -> Option<Json> {
+        let stage = self.recipe.stages.get(name)?;
+        let (mut spec, slot) = walk::spec_of(stage);
+        self.secrets.redact(&mut spec, &mut format!("stages.{name}.{}", stage.kind()));
+        Some(walk::kept(spec, slot, defaults))
+    }
+
+    /// The place of a value, or of the nearest key above it. The kind of a stage may be left out of the pointer:
+    /// `stages.base.train.lr`.
+    pub fn span(&self, pointer: &str) -> Span {
+        let mut pointer = pointer;
+        loop {
+            match (self.tree.find(pointer), pointer.rsplit_once('.')) {
+                (Some((_, node)), _) if node.entries().is_empty() => return node.span,
+                (Some((key, node)), _) => return key.unwrap_or(node.span),
+                (None, Some((above, _))) => pointer = above,
+                (None, None) => return self.tree.span,
+            }
+        }
+    }
+
+    /// Line and column of [`Checked::span`], from 1.
+    pub fn place(&self, pointer: &str) -> (usize, usize) {
+        let span = self.span(pointer);
+        self.texts.of(span).place(span.start as usize)
+    }
+
+    /// A value as it stands in the recipe, with secrets as their expressions; empty if there is none.
+    pub fn shown(&self, pointer: &str) -> String {
+        self.tree.find(pointer).map(|(_, node)| node.shown()).unwrap_or_default()
+    }
+
+    /// A mistake that came to light later, such as a label in the data without a word, at its place in the recipe.
+    pub fn diagnose(&self, pointer: &str, message: impl Into<String>, hint: impl Into<Option<String>>) -> Diagnostics {
+        let mut problems = [Diagnostic::new(message).at(self.span(pointer)).hint(hint)];
+        self.secrets.scrub_all(&mut problems);
+        Diagnostics::new(self.texts.clone(), problems.into())
+    }
+}
+
+impl fmt::Debug for Checked {
+    /// Without values, for some may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checked").field("path", &self.path).field("order", &self.order).finish_non_exhaustive()
+    }
+}

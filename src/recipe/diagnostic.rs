@@ -1,0 +1,102 @@
+//! Mistakes in a recipe: what is wrong, where, and what to do about it.
+
+use std::fmt;
+
+use super::place::{Span, Text, Texts};
+use super::render;
+
+/// One mistake.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Diagnostic {
+    /// What is wrong, in lower case and without a full stop.
+    pub message: String,
+    /// Where; none if the mistake is not at a place of its own.
+    pub span: Option<Span>,
+    /// What stands under the place, beside the carets.
+    pub label: Option<String>,
+    /// Other places that have to do with it, each with its label.
+    pub others: Vec<(Span, String)>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// A mistake without a place.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    /// Sets the place.
+    #[must_use]
+    pub fn at(mut self, span: Span) -> Self {
+        self.span = Some(span);
+        self
+    }
+
+    /// Sets what stands beside the carets.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Adds another place.
+    #[must_use]
+    pub fn also(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.others.push((span, label.into()));
+        self
+    }
+
+    /// Sets what to do, where there is something to say.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+/// All mistakes of a recipe, in the order of their places.
+#[derive(Clone, Debug)]
+pub struct Diagnostics {
+    texts: Texts,
+    list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// Sorts mistakes by place; those without one come first. Equal ones are kept once.
+    pub(super) fn new(texts: Texts, mut list: Vec<Diagnostic>) -> Self {
+        list.sort_by_key(|diagnostic| diagnostic.span);
+        list.dedup();
+        Self { texts, list }
+    }
+
+    /// The one mistake that a file cannot be read at all.
+    pub(super) fn unreadable(name: &str, message: impl Into<String>, hint: Option<String>) -> Self {
+        Self::new(Texts::new(Text::file(name, "")), vec![Diagnostic::new(message).hint(hint)])
+    }
+
+    /// The mistakes.
+    pub fn list(&self) -> &[Diagnostic] {
+        &self.list
+    }
+
+    /// Line and column of a mistake's place, from 1; none for one without a place or on the command line.
+    pub fn place(&self, diagnostic: &Diagnostic) -> Option<(usize, usize)> {
+        let span = diagnostic.span?;
+        let text = self.texts.of(span);
+        text.is_file().then(|| text.place(span.start as usize))
+    }
+
+    /// The mistakes as text for a terminal, with ANSI colours if asked for, and their number on the last line.
+    pub fn render(&self, color: bool) -> String {
+        render::diagnostics(&self.texts, &self.list, color)
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Diagnostics {}

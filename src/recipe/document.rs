@@ -1,0 +1,158 @@
+//! A recipe's file as it was read: parsed once, checked as often as there are settings to try.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde_json::{Value as Json, json};
+
+use super::check::{self, Check, Draft};
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::node::{Node, Value};
+use super::place::{Span, Text, Texts};
+use super::secret::Secrets;
+use super::shape::RECIPE;
+use super::spec::{Recipe, Stage, Task};
+use super::{Checked, Columns, Overrides, expand, flags, source, suggest, typecheck};
+
+/// A recipe's text and tree.
+#[derive(Clone, Debug)]
+pub struct Document {
+    path: PathBuf,
+    texts: Texts,
+    tree: Node,
+    /// Duplicate keys and the like, which don't keep the rest from being checked.
+    problems: Vec<Diagnostic>,
+}
+
+impl Document {
+    /// Reads a recipe's file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is too large or not UTF-8, or is no YAML mapping.
+    pub fn read(path: &Path) -> Result<Self, Diagnostics> {
+        let name = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Diagnostics::unreadable(&name, format!("there is no recipe `{name}`"), near(path))
+            }
+            _ => Diagnostics::unreadable(&name, format!("the recipe `{name}` cannot be read: {error}"), None),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let row = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+            let message = format!("`{name}` is not UTF-8 in line {row}");
+            Diagnostics::unreadable(&name, message, Some("save it as UTF-8".into()))
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Takes a recipe's text; `path` is its name in messages, and the files it names are looked for in its folder.
+    ///
+    /// # Errors
+    /// If the text is too large, or is no YAML mapping.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Diagnostics> {
+        let name = path.display().to_string();
+        if text.len() > source::MAX_BYTES {
+            let message = format!("`{name}` is larger than a recipe can be, {} KiB", source::MAX_BYTES >> 10);
+            return Err(Diagnostics::unreadable(&name, message, None));
+        }
+        let texts = Texts::new(Text::file(name, text));
+        let mut problems = Vec::new();
+        let tree = source::parse(texts.file(), 0, 0, &mut problems);
+        let tree = tree.filter(|tree| match &tree.value {
+            Value::Map(_) => true,
+            Value::Null | Value::Unknown => false,
+            _ => {
+                problems.push(
+                    Diagnostic::new("a recipe is a mapping, with the key `stages`")
+                        .at(Span { end: tree.span.start, ..tree.span })
+                        .hint("`pipe init DIR` writes one to begin with".to_owned()),
+                );
+                false
+            }
+        });
+        match tree {
+            Some(tree) => Ok(Self { path: path.to_owned(), texts, tree, problems }),
+            None => {
+                if problems.is_empty() {
+                    problems.push(
+                        Diagnostic::new("the recipe is empty")
+                            .hint("`pipe init DIR` writes one to begin with".to_owned()),
+                    );
+                }
+                Err(Diagnostics::new(texts, problems))
+            }
+        }
+    }
+
+    /// Checks the recipe with what the command line changes in it.
+    ///
+    /// # Errors
+    /// All mistakes, each with its place.
+    pub fn check(&self, overrides: &Overrides, columns: &Columns<'_>) -> Result<Checked, Diagnostics> {
+        let mut problems = self.problems.clone();
+        let mut texts = self.texts.clone();
+        let mut tree = self.tree.clone();
+        let later = flags::apply(&mut tree, &mut texts, &overrides.sets, &mut problems);
+        expand::expand(&mut tree, &mut texts, &overrides.vars, &mut problems);
+        // What is still an expression failed, and was reported.
+        flags::apply(&mut tree, &mut texts, later, &mut problems);
+
+        typecheck::check(&tree, &RECIPE, None, "the recipe", &mut problems);
+        let drafts = check::drafts(&tree);
+        let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
+        let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        let order = Check { tree: &tree, texts: &texts, drafts: &drafts, dir: &dir, columns, problems: &mut problems }
+            .run(sweep.as_ref());
+
+        let secrets = Secrets::of(&tree);
+        let recipe = typed(&tree, drafts, &secrets);
+        match recipe {
+            Some(recipe) if problems.is_empty() => {
+                Ok(Checked::new(recipe, self.path.clone(), dir, order, secrets, tree, texts))
+            }
+            _ => {
+                if problems.is_empty() {
+                    problems.push(Diagnostic::new("the recipe doesn't fit its schema"));
+                }
+                secrets.scrub_all(&mut problems);
+                Err(Diagnostics::new(texts, problems))
+            }
+        }
+    }
+}
+
+/// The recipe's types out of the tree, in the tree's order; none if a part doesn't fit.
+fn typed(tree: &Node, drafts: Vec<Draft>, secrets: &Secrets) -> Option<Recipe> {
+    let mut json = tree.to_json();
+    json["stages"] = json!({});
+    if let Some(vars) = json.get_mut("vars") {
+        secrets.redact(vars, &mut "vars".to_owned());
+    }
+    let mut recipe: Recipe = serde_json::from_value(json).ok()?;
+    let stages = drafts.into_iter().map(|draft| Some((draft.name, draft.stage?)));
+    recipe.stages = stages.collect::<Option<IndexMap<String, Stage>>>()?;
+    for stage in recipe.stages.values_mut() {
+        if let Stage::Finetune(finetune) = stage {
+            // Order of keys must not change what is trained, for it's not in the key.
+            let Task::Classification(task) = &mut finetune.task;
+            task.words.sort_keys();
+        }
+    }
+    if let (Some(sweep), Some((_, grid))) = (&mut recipe.sweep, tree.find("sweep.grid")) {
+        let place = |key: &String| grid.entries().iter().position(|entry| entry.key == *key);
+        sweep.grid.sort_by_key(|key, _| place(key));
+    }
+    Some(recipe)
+}
+
+/// The name of a recipe near to one that isn't there.
+fn near(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".yaml") || name.ends_with(".yml")).collect();
+    names.sort();
+    let name = path.file_name()?.to_string_lossy();
+    let near = suggest::nearest(&name, names.iter().map(String::as_str))?;
+    Some(format!("did you mean `{}`?", path.with_file_name(near).display()))
+}

@@ -1,0 +1,329 @@
+//! Fills in the recipe's `{{ … }}` expressions over `vars`. `env("NAME")` is the only way to the environment, and what
+//! comes from there is marked, so that it's never shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Dynamic};
+
+use super::diagnostic::Diagnostic;
+use super::node::{Node, Value};
+use super::place::{Span, Text, Texts};
+use super::shape::{RECIPE, Role, Slot};
+use super::{flags, suggest};
+
+/// Steps (and 64ths of a byte made) that one expression may take.
+const FUEL: u64 = 50_000;
+
+/// Fills in all expressions of a recipe's tree, with `--var` flags in place of the vars they name.
+pub(super) fn expand(tree: &mut Node, texts: &mut Texts, vars: &[(String, String)], problems: &mut Vec<Diagnostic>) {
+    let overridden = override_vars(tree, texts, vars, problems);
+    let names = tree.get("vars").map(Node::entries).unwrap_or_default();
+    let names = names.iter().map(|entry| entry.key.clone()).collect();
+    let mut expander = Expander::new(texts, names, problems);
+    let Value::Map(entries) = &mut tree.value else { return };
+    if let Some(vars) = entries.iter_mut().find(|entry| entry.key == "vars")
+        && let Value::Map(vars) = &mut vars.node.value
+    {
+        for var in vars {
+            if !overridden.contains(&var.key) {
+                expander.tree(&mut var.node, None);
+            }
+            expander.define(&var.key, &var.node);
+        }
+    }
+    for entry in entries.iter_mut().filter(|entry| entry.key != "vars") {
+        expander.tree(&mut entry.node, RECIPE.child(&entry.key));
+    }
+}
+
+/// Whether a string has something to fill in.
+pub(super) fn is_expression(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
+fn override_vars(
+    tree: &mut Node,
+    texts: &mut Texts,
+    vars: &[(String, String)],
+    problems: &mut Vec<Diagnostic>,
+) -> BTreeSet<String> {
+    let mut overridden = BTreeSet::new();
+    for (name, value) in vars {
+        let number = texts.push(Text::flag(format!("--var {name}={value}")));
+        let (start, equals) = ("--var ".len(), "--var ".len() + name.len());
+        let known = match &mut tree.value {
+            Value::Map(entries) => entries.iter_mut().find(|entry| entry.key == "vars"),
+            _ => None,
+        };
+        let known = known.map(|entry| &mut entry.node.value);
+        let entries = if let Some(Value::Map(entries)) = known { entries.as_mut_slice() } else { &mut [] };
+        if let Some(var) = entries.iter_mut().find(|var| var.key == *name) {
+            var.node = flags::scalar(value, number, equals + 1, texts);
+            overridden.insert(name.clone());
+            continue;
+        }
+        let names = entries.iter().map(|var| var.key.as_str());
+        let hint = suggest::did_you_mean(name, names, "the vars are");
+        problems.push(
+            Diagnostic::new(format!("the recipe has no var `{name}`"))
+                .at(Span::new(number, start, equals))
+                .hint(hint.or_else(|| Some("it has no `vars` at all".to_owned()))),
+        );
+    }
+    overridden
+}
+
+/// What an expression asked of the environment.
+#[derive(Debug, Default)]
+struct Asked {
+    any: bool,
+    missing: Option<String>,
+}
+
+struct Expander<'a> {
+    texts: &'a Texts,
+    problems: &'a mut Vec<Diagnostic>,
+    environment: Environment<'static>,
+    asked: Arc<Mutex<Asked>>,
+    /// All vars, also those further down.
+    names: Vec<String>,
+    vars: BTreeMap<String, Dynamic>,
+    secret: BTreeSet<String>,
+    /// Vars that could not be worked out; what uses them is passed over.
+    unknown: BTreeSet<String>,
+}
+
+impl<'a> Expander<'a> {
+    fn new(texts: &'a Texts, names: Vec<String>, problems: &'a mut Vec<Diagnostic>) -> Self {
+        let asked = Arc::new(Mutex::new(Asked::default()));
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_fuel(Some(FUEL));
+        environment.set_debug(true);
+        let record = Arc::clone(&asked);
+        environment.add_function("env", move |name: String| -> Result<String, Error> {
+            let mut asked = record.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.any = true;
+            std::env::var(&name).map_err(|_| {
+                asked.missing = Some(name);
+                Error::new(ErrorKind::InvalidOperation, "not set")
+            })
+        });
+        let (vars, secret, unknown) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { texts, problems, environment, asked, names, vars, secret, unknown }
+    }
+
+    /// Makes a var known to what follows.
+    fn define(&mut self, name: &str, node: &Node) {
+        if node.any(&|node| node.value == Value::Unknown) {
+            self.unknown.insert(name.to_owned());
+        }
+        if node.any(&|node| node.original.is_some()) {
+            self.secret.insert(name.to_owned());
+        }
+        self.vars.insert(name.to_owned(), dynamic(node));
+    }
+
+    /// Fills in everything below a node but templates over data rows.
+    fn tree(&mut self, node: &mut Node, slot: Option<&Slot>) {
+        match &mut node.value {
+            Value::String(text) if is_expression(text) && slot.is_none_or(|slot| slot.role != Role::Template) => {
+                let text = std::mem::take(text);
+                *node = self.scalar(&text, node.span);
+            }
+            Value::Seq(items) => {
+                let slot = slot.and_then(|slot| slot.child(""));
+                items.iter_mut().for_each(|item| self.tree(item, slot));
+            }
+            Value::Map(entries) => {
+                for entry in entries {
+                    self.tree(&mut entry.node, slot.and_then(|slot| slot.child(&entry.key)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn scalar(&mut self, text: &str, span: Span) -> Node {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Asked::default();
+        let unknown = Node::new(span, Value::Unknown);
+        let (names, result) = match self.evaluate(text) {
+            Ok(found) => found,
+            Err((error, offset)) => {
+                self.failed(&error, offset, text, span, false);
+                return unknown;
+            }
+        };
+        let undefined = names.iter().filter(|name| !self.vars.contains_key(*name));
+        let undefined: Vec<Diagnostic> = undefined.map(|name| self.undefined(name, text, span)).collect();
+        if !undefined.is_empty() {
+            self.problems.extend(undefined);
+            return unknown;
+        }
+        if names.iter().any(|name| self.unknown.contains(name)) {
+            return unknown;
+        }
+        let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        let secret = asked.any || names.iter().any(|name| self.secret.contains(name));
+        if let Some(name) = asked.missing {
+            self.missing(&name, text, span);
+            return unknown;
+        }
+        match result {
+            Ok(value) if value.is_undefined() => {
+                self.problems.push(Diagnostic::new("the expression gives nothing").at(span));
+                unknown
+            }
+            Ok(value) => {
+                let mut node = concrete(&value, span);
+                if secret {
+                    mark(&mut node, &Arc::from(text));
+                }
+                node
+            }
+            Err((error, offset)) => {
+                self.failed(&error, offset, text, span, secret);
+                unknown
+            }
+        }
+    }
+
+    /// The names that a text uses, and its value: of any type if it is one expression and nothing else, or a string.
+    /// Errors come with where in the text their ranges begin to count; the outer one is of syntax.
+    #[expect(clippy::type_complexity, reason = "names and value, each with its kind of error, are used once")]
+    fn evaluate(&self, text: &str) -> Result<(Vec<String>, Result<Dynamic, (Error, usize)>), (Error, usize)> {
+        let known = |names: std::collections::HashSet<String>| {
+            let mut names: Vec<String> = names.into_iter().filter(|name| !self.is_global(name)).collect();
+            names.sort();
+            names
+        };
+        if let Some(inner) = lone(text) {
+            match self.environment.compile_expression(&text[inner.clone()]) {
+                Ok(expression) => {
+                    let names = known(expression.undeclared_variables(false));
+                    return Ok((names, expression.eval(&self.vars).map_err(|error| (error, inner.start))));
+                }
+                // Two expressions with something between them are not one.
+                Err(error) if !text[inner.clone()].contains("}}") => return Err((error, inner.start)),
+                Err(_) => {}
+            }
+        }
+        let template = self.environment.template_from_str(text).map_err(|error| (error, 0))?;
+        let names = known(template.undeclared_variables(false));
+        // The engine takes a line break at the end off, which a block scalar has for a reason.
+        let end = if text.ends_with('\n') { "\n" } else { "" };
+        Ok((names, template.render(&self.vars).map(|text| Dynamic::from(text + end)).map_err(|error| (error, 0))))
+    }
+
+    fn is_global(&self, name: &str) -> bool {
+        self.environment.globals().any(|(global, _)| global == name)
+    }
+
+    fn undefined(&self, name: &str, text: &str, span: Span) -> Diagnostic {
+        let hint = if self.names.iter().any(|known| known == name) {
+            Some("it's set further down; a var may use those above it".to_owned())
+        } else {
+            suggest::did_you_mean(name, self.names.iter().map(String::as_str), "the vars are")
+                .or_else(|| Some("set it under `vars`".to_owned()))
+        };
+        let place = identifier(text, name).map_or(span, |part| self.texts.within(span, text, part));
+        Diagnostic::new(format!("there is no var `{name}`")).at(place).hint(hint)
+    }
+
+    fn missing(&mut self, name: &str, text: &str, span: Span) {
+        // A name that doesn't stand in the recipe was itself computed, maybe from a secret.
+        let (message, place) = match text.find(name) {
+            Some(at) if !name.is_empty() => (
+                format!("the environment variable `{name}` is not set, or is not UTF-8"),
+                self.texts.within(span, text, at..at + name.len()),
+            ),
+            _ => ("an environment variable is not set".to_owned(), span),
+        };
+        let hint = (!name.is_empty() && text.contains(name)).then(|| format!("run `export {name}=…` first"));
+        self.problems.push(Diagnostic::new(message).at(place).hint(hint));
+    }
+
+    /// An expression that is wrong or fails. Where secrets are at play, the engine's words might hold them.
+    fn failed(&mut self, error: &Error, offset: usize, text: &str, span: Span, secret: bool) {
+        let part = error.range().map(|range| range.start + offset..range.end + offset);
+        let place = part.map_or(span, |part| self.texts.within(span, text, part));
+        let problem = match error.kind() {
+            ErrorKind::OutOfFuel => Diagnostic::new("the expression takes too long")
+                .hint(format!("an expression may take {FUEL} steps; compute large things outside of the recipe")),
+            _ if secret => Diagnostic::new("the expression fails")
+                .hint("the reason is not shown, for it might hold the value of `env()`".to_owned()),
+            kind => Diagnostic::new(format!("the expression fails: {}", reason(error)))
+                .hint((kind == ErrorKind::SyntaxError).then(|| "an expression is `{{ name }}`".to_owned())),
+        };
+        self.problems.push(problem.at(place));
+    }
+}
+
+/// The engine's reason, without the name of a template.
+pub(super) fn reason(error: &Error) -> String {
+    match (error.kind(), error.detail()) {
+        (ErrorKind::SyntaxError | ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    }
+}
+
+/// Where a name stands as a word of its own.
+pub(super) fn identifier(text: &str, name: &str) -> Option<Range<usize>> {
+    let part_of_word = |character: char| character.is_alphanumeric() || character == '_';
+    text.match_indices(name)
+        .find(|(at, _)| {
+            let before = text[..*at].chars().next_back();
+            let after = text[at + name.len()..].chars().next();
+            let quoted = before.is_some_and(|quote| quote == '"' || quote == '\'');
+            !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word) && before != Some('.') && !quoted
+        })
+        .map(|(at, _)| at..at + name.len())
+}
+
+/// The inside of a text that is one `{{ … }}`.
+fn lone(text: &str) -> Option<Range<usize>> {
+    let trimmed = text.trim();
+    let inner = trimmed.strip_prefix("{{")?.strip_suffix("}}")?;
+    let inner = inner.strip_prefix('-').unwrap_or(inner);
+    let inner = inner.strip_suffix('-').unwrap_or(inner);
+    let start = inner.as_ptr() as usize - text.as_ptr() as usize;
+    Some(start..start + inner.len())
+}
+
+fn mark(node: &mut Node, original: &Arc<str>) {
+    node.original = Some(Arc::clone(original));
+    match &mut node.value {
+        Value::Seq(items) => items.iter_mut().for_each(|item| mark(item, original)),
+        Value::Map(entries) => entries.iter_mut().for_each(|entry| mark(&mut entry.node, original)),
+        _ => {}
+    }
+}
+
+fn dynamic(node: &Node) -> Dynamic {
+    match &node.value {
+        Value::Null | Value::Unknown => Dynamic::from(()),
+        Value::Bool(value) => Dynamic::from(*value),
+        Value::Int(value) => i64::try_from(*value).map_or_else(|_| Dynamic::from(*value), Dynamic::from),
+        Value::Float(value) => Dynamic::from(*value),
+        Value::String(text) => Dynamic::from(text.as_str()),
+        Value::Seq(items) => items.iter().map(dynamic).collect(),
+        Value::Map(entries) => entries.iter().map(|entry| (entry.key.as_str(), dynamic(&entry.node))).collect(),
+    }
+}
+
+fn concrete(value: &Dynamic, span: Span) -> Node {
+    if value.kind() == ValueKind::Number
+        && !value.is_integer()
+        && let Ok(float) = f64::try_from(value.clone())
+    {
+        return Node::new(span, Value::Float(float));
+    }
+    match serde_json::to_value(value) {
+        Ok(json) => Node::from_json(json, span),
+        Err(_) => Node::new(span, Value::String(value.to_string())),
+    }
+}

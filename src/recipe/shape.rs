@@ -1,0 +1,263 @@
+//! The recipe's schema in the form that the program walks: what each field may hold, its role and its default.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde_json::Value as Json;
+
+/// A place in the schema that holds a value.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) shape: Shape,
+    pub(super) role: Role,
+    pub(super) default: Option<Json>,
+    /// Whether `null` is allowed, and means that the field isn't set.
+    pub(super) nullable: bool,
+    pub(super) required: bool,
+}
+
+/// What a value looks like.
+#[derive(Debug)]
+pub(super) enum Shape {
+    /// Anything
+    Any,
+    Bool,
+    Integer(Bounds),
+    Number(Bounds),
+    /// Text; `max` characters at most
+    Text {
+        max: Option<u64>,
+    },
+    List {
+        item: Box<Slot>,
+        min: usize,
+    },
+    /// Free keys
+    Map {
+        value: Box<Slot>,
+        min: usize,
+    },
+    /// Given keys
+    Record(BTreeMap<String, Slot>),
+    /// One of several variants: a bare word, or a key with a value
+    Choice(Vec<(String, Option<Slot>)>),
+}
+
+/// The range of a number; the ends belong to it.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+}
+
+/// What a field is for, from `x-role`.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Role {
+    #[default]
+    Plain,
+    /// A file or a glob
+    Path,
+    /// The name of a stage of one of these kinds
+    Stage(Vec<String>),
+    /// A template over data rows
+    Template,
+    /// Can't change a stage's output
+    Free,
+}
+
+/// The whole recipe.
+pub(super) static RECIPE: LazyLock<Slot> = LazyLock::new(|| {
+    let schema = super::schema::internal();
+    slot(&schema, &schema["$defs"])
+});
+
+/// One stage, with the tag of its kind.
+pub(super) fn stage() -> &'static Slot {
+    match &RECIPE.shape {
+        Shape::Record(fields) => match fields.get("stages").map(|slot| &slot.shape) {
+            Some(Shape::Map { value, .. }) => value,
+            _ => &RECIPE,
+        },
+        _ => &RECIPE,
+    }
+}
+
+impl Slot {
+    /// The slot of a key, of an index, or of a variant.
+    pub(super) fn child(&self, key: &str) -> Option<&Self> {
+        match &self.shape {
+            Shape::Record(fields) => fields.get(key),
+            Shape::Map { value, .. } => Some(value),
+            Shape::List { item, .. } => Some(item),
+            Shape::Choice(variants) => {
+                variants.iter().find(|(name, _)| name == key).and_then(|(_, payload)| payload.as_ref())
+            }
+            _ => None,
+        }
+    }
+
+    /// What a value should be, in words.
+    pub(super) fn wanted(&self) -> String {
+        match &self.shape {
+            Shape::Any => "a value".into(),
+            Shape::Bool => "`true` or `false`".into(),
+            Shape::Integer(_) => "a whole number".into(),
+            Shape::Number(_) => "a number".into(),
+            Shape::Text { max: Some(1) } => "one character".into(),
+            Shape::Text { .. } => "text".into(),
+            Shape::List { .. } => "a list".into(),
+            Shape::Map { .. } | Shape::Record(_) => "a mapping".into(),
+            Shape::Choice(variants) if variants.iter().all(|(_, payload)| payload.is_none()) => {
+                format!("one of {}", super::suggest::list(variants.iter().map(|(name, _)| name.as_str())))
+            }
+            Shape::Choice(variants) => {
+                format!(
+                    "a mapping with one of {}",
+                    super::suggest::list(variants.iter().map(|(name, _)| name.as_str()))
+                )
+            }
+        }
+    }
+}
+
+/// Reads a subschema of the kind that schemars makes of serde's types. The recipe's types are not recursive, so
+/// references are simply followed.
+fn slot(schema: &Json, definitions: &Json) -> Slot {
+    let mut slot = match reference(schema) {
+        Some(name) => self::slot(&definitions[name], definitions),
+        None => Slot {
+            shape: shape(schema, definitions),
+            role: Role::default(),
+            default: None,
+            nullable: false,
+            required: false,
+        },
+    };
+    if let Some(value) = option(schema) {
+        slot = self::slot(value, definitions);
+        slot.nullable = true;
+    }
+    slot.nullable |= types(schema).any(|name| name == "null");
+    if let Some(default) = schema.get("default") {
+        slot.default = Some(default.clone());
+    }
+    if let Some(role) = schema.get("x-role").and_then(Json::as_str) {
+        slot.role = self::role(role);
+    }
+    slot
+}
+
+fn reference(schema: &Json) -> Option<&str> {
+    schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/")
+}
+
+/// The other half of "this or null".
+fn option(schema: &Json) -> Option<&Json> {
+    let halves = schema.get("anyOf")?.as_array()?;
+    halves.iter().find(|half| half.get("type").and_then(Json::as_str) != Some("null"))
+}
+
+fn types(schema: &Json) -> impl Iterator<Item = &str> {
+    let (one, many) = match schema.get("type") {
+        Some(Json::Array(many)) => (None, many.as_slice()),
+        Some(one) => (one.as_str(), [].as_slice()),
+        None => (None, [].as_slice()),
+    };
+    one.into_iter().chain(many.iter().filter_map(Json::as_str))
+}
+
+fn shape(schema: &Json, definitions: &Json) -> Shape {
+    if let Some(variants) = schema.get("oneOf").and_then(Json::as_array) {
+        return Shape::Choice(variants.iter().flat_map(|variant| self::variants(variant, definitions)).collect());
+    }
+    if schema.get("enum").is_some() {
+        return Shape::Choice(variants(schema, definitions));
+    }
+    let count = |key| schema.get(key).and_then(Json::as_u64);
+    let least = |key| count(key).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    let limit = |key| schema.get(key).and_then(Json::as_f64);
+    let bounds = || Bounds { min: limit("minimum"), max: limit("maximum") };
+    match types(schema).find(|name| *name != "null") {
+        Some("boolean") => Shape::Bool,
+        Some("integer") => Shape::Integer(bounds()),
+        Some("number") => Shape::Number(bounds()),
+        Some("string") => Shape::Text { max: count("maxLength") },
+        Some("array") => Shape::List { item: Box::new(slot(&schema["items"], definitions)), min: least("minItems") },
+        Some("object") => match &schema["additionalProperties"] {
+            Json::Bool(false) => Shape::Record(record(schema, definitions)),
+            value => Shape::Map { value: Box::new(slot(value, definitions)), min: least("minProperties") },
+        },
+        _ => Shape::Any,
+    }
+}
+
+fn record(schema: &Json, definitions: &Json) -> BTreeMap<String, Slot> {
+    let required = schema.get("required").and_then(Json::as_array).map_or([].as_slice(), Vec::as_slice);
+    let properties = schema.get("properties").and_then(Json::as_object);
+    let field = |(name, field): (&String, &Json)| {
+        let mut slot = slot(field, definitions);
+        slot.required = required.iter().any(|required| required == name);
+        (name.clone(), slot)
+    };
+    properties.into_iter().flatten().map(field).collect()
+}
+
+/// The variants of one branch of an enum: constants, or a key with its value.
+fn variants(branch: &Json, definitions: &Json) -> Vec<(String, Option<Slot>)> {
+    let words = branch.get("enum").and_then(Json::as_array).map_or([].as_slice(), Vec::as_slice);
+    let unit = words.iter().chain(branch.get("const")).filter_map(Json::as_str).map(|word| (word.to_owned(), None));
+    let keyed = branch.get("properties").and_then(Json::as_object).into_iter().flatten();
+    unit.chain(keyed.map(|(name, payload)| (name.clone(), Some(slot(payload, definitions))))).collect()
+}
+
+fn role(text: &str) -> Role {
+    match text.split_once(':') {
+        Some(("stage", kinds)) => Role::Stage(kinds.split(',').map(str::to_owned).collect()),
+        _ => match text {
+            "path" => Role::Path,
+            "template" => Role::Template,
+            "free" => Role::Free,
+            _ => Role::Plain,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anywhere(slot: &Slot, pointer: &str, out: &mut Vec<String>) {
+        match &slot.shape {
+            Shape::Any => out.push(pointer.to_owned()),
+            Shape::List { item, .. } => anywhere(item, &format!("{pointer}.*"), out),
+            Shape::Map { value, .. } => anywhere(value, &format!("{pointer}.*"), out),
+            Shape::Record(fields) => {
+                fields.iter().for_each(|(name, field)| anywhere(field, &format!("{pointer}.{name}"), out));
+            }
+            Shape::Choice(variants) => variants
+                .iter()
+                .filter_map(|(name, payload)| Some((name, payload.as_ref()?)))
+                .for_each(|(name, payload)| anywhere(payload, &format!("{pointer}.{name}"), out)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_but_vars_and_grid_values_has_a_type() {
+        let mut found = Vec::new();
+        anywhere(&RECIPE, "", &mut found);
+        assert_eq!(found, [".sweep.grid.*.*", ".vars.*"]);
+    }
+
+    #[test]
+    fn roles_reach_fields_options_and_variants() {
+        let field = |path: &[&str]| path.iter().try_fold(stage(), |slot, key| slot.child(key));
+        let role = |path: &[&str]| field(path).map(|slot| &slot.role);
+        assert_eq!(role(&["tokenize", "corpus", "0", "path"]), Some(&Role::Path));
+        assert_eq!(role(&["tokenize", "tokenizer", "file"]), Some(&Role::Path));
+        assert_eq!(role(&["pretrain", "tokens"]), Some(&Role::Stage(vec!["tokenize".into()])));
+        assert_eq!(role(&["finetune", "task", "classification", "template"]), Some(&Role::Template));
+        assert_eq!(role(&["finetune", "train", "log_every"]), Some(&Role::Free));
+        assert!(field(&["finetune", "train", "steps"]).is_some_and(|slot| slot.nullable && !slot.required));
+    }
+}

@@ -1,0 +1,266 @@
+//! Holds the tree against the schema and collects every mistake: keys, types, ranges, variants.
+
+use std::collections::BTreeMap;
+
+use super::diagnostic::Diagnostic;
+use super::node::{Entry, Node, Value};
+use super::place::Span;
+use super::shape::{Bounds, Role, Shape, Slot};
+use super::suggest;
+
+/// All mistakes in the value of a slot. `key` is the place of its key, where it has one, and `name` what to call it.
+pub(super) fn check(node: &Node, slot: &Slot, key: Option<Span>, name: &str, problems: &mut Vec<Diagnostic>) {
+    Checker { problems }.value(node, slot, key, name);
+}
+
+struct Checker<'a> {
+    problems: &'a mut Vec<Diagnostic>,
+}
+
+impl Checker<'_> {
+    fn report(&mut self, problem: Diagnostic) {
+        self.problems.push(problem);
+    }
+
+    fn value(&mut self, node: &Node, slot: &Slot, key: Option<Span>, name: &str) {
+        match (&node.value, &slot.shape) {
+            (Value::Unknown, _) | (_, Shape::Any) => {}
+            (Value::Null, shape) if slot.nullable => self.null(node, shape, key, name),
+            (Value::Null, _) => self.report(
+                Diagnostic::new(format!("`{name}` is empty; it takes {}", slot.wanted()))
+                    .at(key.unwrap_or(node.span))
+                    .hint(defaults(slot).map(|braces| format!("write `{name}: {braces}` for its defaults"))),
+            ),
+            (Value::Bool(_), Shape::Bool) => {}
+            (Value::Int(value), Shape::Integer(bounds) | Shape::Number(bounds)) => {
+                self.range(node, *value as f64, bounds, name);
+                if matches!(slot.shape, Shape::Integer(_)) && u64::try_from(*value).is_err() && *value > 0 {
+                    self.report(Diagnostic::new(format!("`{name}` is larger than {}", u64::MAX)).at(node.span));
+                }
+            }
+            (Value::Float(value), Shape::Number(_) | Shape::Integer(_)) if !value.is_finite() => {
+                self.report(Diagnostic::new(format!("`{name}` takes a finite number")).at(node.span));
+            }
+            (Value::Float(value), Shape::Number(bounds)) => self.range(node, *value, bounds, name),
+            (Value::Float(value), Shape::Integer(bounds)) if value.fract() == 0.0 && value.abs() < 9e15 => {
+                self.range(node, *value, bounds, name);
+            }
+            (Value::String(text), Shape::Text { max }) => {
+                let length = text.chars().count();
+                if max.is_some_and(|max| length as u64 != max) {
+                    self.report(
+                        Diagnostic::new(format!("`{name}` takes one character, and this has {length}"))
+                            .at(node.span)
+                            .hint((text == "\\t").then(|| "write \"\\t\" in double quotes for a tab".to_owned())),
+                    );
+                }
+            }
+            (Value::Seq(items), Shape::List { item, min }) => {
+                self.at_least(node, items.len(), *min, key, name);
+                for node in items {
+                    self.value(node, item, None, name);
+                }
+            }
+            (Value::Map(entries), Shape::Map { value, min }) => {
+                self.at_least(node, entries.len(), *min, key, name);
+                for entry in entries {
+                    self.value(&entry.node, value, Some(entry.key_span), &entry.key);
+                }
+            }
+            (Value::Map(entries), Shape::Record(fields)) => self.record(node, entries, fields, key, name),
+            (Value::Map(entries), Shape::Choice(variants)) => self.variant(node, entries, variants, key, name),
+            (Value::String(word), Shape::Choice(variants)) => self.word(node, word, variants, slot, name),
+            _ => self.mismatch(node, slot, name),
+        }
+    }
+
+    /// `masked_lm:` with nothing behind it looks as if it were there, and is not.
+    fn null(&mut self, node: &Node, shape: &Shape, key: Option<Span>, name: &str) {
+        let left_empty = node.span.start == node.span.end;
+        if left_empty && matches!(shape, Shape::Record(_) | Shape::Choice(_)) {
+            let braces = braces(shape).map(|braces| format!("write `{name}: {braces}` for its defaults, or "));
+            self.report(
+                Diagnostic::new(format!("`{name}` is left empty, which turns it off"))
+                    .at(key.unwrap_or(node.span))
+                    .hint(format!("{}take the key out", braces.unwrap_or_default())),
+            );
+        }
+    }
+
+    fn range(&mut self, node: &Node, value: f64, bounds: &Bounds, name: &str) {
+        let wrong = match (bounds.min, bounds.max) {
+            (Some(min), _) if value < min => format!("at least {min}"),
+            (_, Some(max)) if value > max => format!("at most {max}"),
+            _ => return,
+        };
+        self.report(Diagnostic::new(format!("`{name}` must be {wrong}, and is {}", node.shown())).at(node.span));
+    }
+
+    fn at_least(&mut self, node: &Node, found: usize, min: usize, key: Option<Span>, name: &str) {
+        if found < min {
+            let plural = if min == 1 { "entry" } else { "entries" };
+            self.report(
+                Diagnostic::new(format!("`{name}` needs at least {min} {plural}, and has {found}"))
+                    .at(key.unwrap_or(node.span)),
+            );
+        }
+    }
+
+    fn record(
+        &mut self,
+        node: &Node,
+        entries: &[Entry],
+        fields: &BTreeMap<String, Slot>,
+        key: Option<Span>,
+        name: &str,
+    ) {
+        for entry in entries {
+            match fields.get(&entry.key) {
+                Some(slot) => self.value(&entry.node, slot, Some(entry.key_span), &entry.key),
+                None => self.unknown_key(entry, entries, fields, name),
+            }
+        }
+        for (field, slot) in fields.iter().filter(|(_, slot)| slot.required) {
+            if entries.iter().all(|entry| entry.key != *field) {
+                self.report(
+                    Diagnostic::new(format!("`{name}` lacks the key `{field}`"))
+                        .at(key.unwrap_or(node.span))
+                        .hint(format!("it takes {}", slot.wanted())),
+                );
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, entry: &Entry, entries: &[Entry], fields: &BTreeMap<String, Slot>, name: &str) {
+        // A name that's given already is hardly the one that was meant.
+        let free = fields.keys().map(String::as_str).filter(|field| entries.iter().all(|entry| entry.key != *field));
+        let hint = match suggest::nearest(&entry.key, free) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if fields.is_empty() => "it takes no keys".into(),
+            None => format!("the keys are {}", suggest::list(fields.keys().map(String::as_str))),
+        };
+        self.report(Diagnostic::new(format!("unknown key `{}` in `{name}`", entry.key)).at(entry.key_span).hint(hint));
+    }
+
+    fn variant(
+        &mut self,
+        node: &Node,
+        entries: &[Entry],
+        variants: &[(String, Option<Slot>)],
+        key: Option<Span>,
+        name: &str,
+    ) {
+        let names = || variants.iter().map(|(name, _)| name.as_str());
+        match entries {
+            [] => self.report(
+                Diagnostic::new(format!("`{name}` is empty"))
+                    .at(key.unwrap_or(node.span))
+                    .hint(format!("it takes one of {}", suggest::list(names()))),
+            ),
+            [entry] => match variants.iter().find(|(variant, _)| *variant == entry.key) {
+                Some((_, Some(slot))) => self.value(&entry.node, slot, Some(entry.key_span), &entry.key),
+                Some((word, None)) => self.report(
+                    Diagnostic::new(format!("`{word}` takes no value"))
+                        .at(entry.key_span)
+                        .hint(format!("write `{name}: {word}`")),
+                ),
+                None => self.report(unknown(&entry.key, names(), name).at(entry.key_span)),
+            },
+            [first, .., last] => {
+                let given = suggest::list(entries.iter().map(|entry| entry.key.as_str()));
+                self.report(
+                    Diagnostic::new(format!("`{name}` takes one of its kinds, and this has {given}"))
+                        .at(last.key_span)
+                        .also(first.key_span, "one")
+                        .label("and another")
+                        .hint(format!("keep one of {}", suggest::list(names()))),
+                );
+                for entry in entries {
+                    match variants.iter().find(|(variant, _)| *variant == entry.key) {
+                        Some((_, Some(slot))) => self.value(&entry.node, slot, Some(entry.key_span), &entry.key),
+                        Some(_) => {}
+                        None => self.report(unknown(&entry.key, names(), name).at(entry.key_span)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn word(&mut self, node: &Node, word: &str, variants: &[(String, Option<Slot>)], slot: &Slot, name: &str) {
+        match variants.iter().find(|(variant, _)| variant == word) {
+            Some((_, None)) => {}
+            Some((_, Some(payload))) => self.report(
+                Diagnostic::new(format!("`{word}` takes {}", payload.wanted()))
+                    .at(node.span)
+                    .hint(format!("write `{name}: {{{word}: {}}}`", braces(&payload.shape).unwrap_or("…"))),
+            ),
+            None if node.original.is_some() => self.mismatch(node, slot, name),
+            None => self.report(unknown(word, variants.iter().map(|(name, _)| name.as_str()), name).at(node.span)),
+        }
+    }
+
+    fn mismatch(&mut self, node: &Node, slot: &Slot, name: &str) {
+        let hint = match (&node.value, &slot.shape) {
+            (Value::String(text), Shape::Integer(_) | Shape::Number(_) | Shape::Bool) => {
+                let plain = matches!(
+                    (super::scalar::resolve(text), &slot.shape),
+                    (Value::Int(_) | Value::Float(_), Shape::Integer(_) | Shape::Number(_))
+                        | (Value::Bool(_), Shape::Bool)
+                );
+                match text.to_lowercase().as_str() {
+                    _ if plain && node.original.is_none() => Some(format!("take the quotes off: {text}")),
+                    _ if plain => Some("add a filter: `int`, `float` or `bool`".to_owned()),
+                    "yes" | "on" if slot.shape.is_bool() => Some("write `true`".to_owned()),
+                    "no" | "off" if slot.shape.is_bool() => Some("write `false`".to_owned()),
+                    _ => None,
+                }
+            }
+            (Value::Int(_) | Value::Float(_) | Value::Bool(_), Shape::Text { .. }) => {
+                Some(format!("put it into quotes: \"{}\"", node.shown()))
+            }
+            (Value::String(_), Shape::Record(fields))
+                if fields.get("path").is_some_and(|path| path.role == Role::Path) =>
+            {
+                Some(format!("write `{name}: {{path: {}}}`", node.shown()))
+            }
+            (Value::Map(_), Shape::List { .. }) => Some("begin each entry with `- `".to_owned()),
+            (_, Shape::List { item, .. }) if !matches!(item.shape, Shape::Record(_)) => {
+                Some(format!("put it into brackets: [{}]", node.shown()))
+            }
+            _ => None,
+        };
+        let found = match &node.value {
+            Value::Null | Value::Unknown => "nothing".to_owned(),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) => format!("`{}`", node.shown()),
+            Value::String(_) => format!("the text `{}`", node.shown()),
+            Value::Seq(_) => "a list".to_owned(),
+            Value::Map(_) => "a mapping".to_owned(),
+        };
+        self.report(
+            Diagnostic::new(format!("`{name}` takes {}, and this is {found}", slot.wanted())).at(node.span).hint(hint),
+        );
+    }
+}
+
+impl Shape {
+    fn is_bool(&self) -> bool {
+        matches!(self, Self::Bool)
+    }
+}
+
+fn unknown<'a>(word: &str, variants: impl Iterator<Item = &'a str> + Clone, name: &str) -> Diagnostic {
+    let hint = suggest::did_you_mean(word, variants, "it takes one of");
+    Diagnostic::new(format!("`{name}` has no kind `{word}`")).hint(hint)
+}
+
+/// What to write for a mapping with its defaults, if all its fields have some.
+fn braces(shape: &Shape) -> Option<&'static str> {
+    match shape {
+        Shape::Record(fields) if fields.values().all(|field| !field.required) => Some("{}"),
+        _ => None,
+    }
+}
+
+fn defaults(slot: &Slot) -> Option<&'static str> {
+    braces(&slot.shape)
+}

@@ -1,0 +1,206 @@
+//! Walks a stage's values together with the schema: which fields name files or stages, and what enters the key.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use globset::GlobBuilder;
+use serde_json::{Map, Value as Json};
+
+use super::shape::{self, Role, Shape, Slot};
+use super::spec::Stage;
+
+/// A field that names files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileField {
+    /// Where it is in the stage's spec, such as `corpus.0.path`.
+    pub pointer: String,
+    /// The path or glob, as the recipe gives it; see [`resolve_path`].
+    pub pattern: String,
+}
+
+/// A field that refers to another stage.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StageField {
+    /// Where it is in the stage's spec, such as `from`.
+    pub pointer: String,
+    /// The stage it names.
+    pub name: String,
+    /// The kinds of stage that it may name.
+    pub kinds: Vec<String>,
+}
+
+/// The files that a stage reads.
+pub fn file_fields(stage: &Stage) -> Vec<FileField> {
+    let mut fields = Vec::new();
+    visit_stage(stage, &mut |pointer, value, slot| {
+        if let (Role::Path, Some(pattern)) = (&slot.role, value.as_str()) {
+            fields.push(FileField { pointer: pointer.into(), pattern: pattern.into() });
+        }
+    });
+    fields
+}
+
+/// The stages that a stage builds on.
+pub fn stage_fields(stage: &Stage) -> Vec<StageField> {
+    let mut fields = Vec::new();
+    visit_stage(stage, &mut |pointer, value, slot| {
+        if let (Role::Stage(kinds), Some(name)) = (&slot.role, value.as_str()) {
+            fields.push(StageField { pointer: pointer.into(), name: name.into(), kinds: kinds.clone() });
+        }
+    });
+    fields
+}
+
+/// The part of a spec that its output depends on, for hashing: without files' and stages' names (their content counts),
+/// without what can't change the output, and without what equals its default.
+pub fn canonical(stage: &Stage) -> Json {
+    let (spec, slot) = spec_of(stage);
+    kept(spec, slot, false)
+}
+
+/// As [`canonical`], but with defaults: what `pipe why` compares field by field.
+pub fn described(stage: &Stage) -> Json {
+    let (spec, slot) = spec_of(stage);
+    kept(spec, slot, true)
+}
+
+/// The spec inside a stage, and its slot.
+pub(super) fn spec_of(stage: &Stage) -> (Json, &'static Slot) {
+    let slot = shape::stage().child(stage.kind()).unwrap_or_else(|| shape::stage());
+    // Plain data with text keys always serializes.
+    let spec = match serde_json::to_value(stage) {
+        Ok(Json::Object(mut map)) => map.remove(stage.kind()).unwrap_or(Json::Null),
+        _ => Json::Null,
+    };
+    (spec, slot)
+}
+
+fn visit_stage(stage: &Stage, found: &mut dyn FnMut(&str, &Json, &Slot)) {
+    let (spec, slot) = spec_of(stage);
+    visit(&spec, slot, &mut String::new(), found);
+}
+
+/// Calls `found` with the pointer, the value and the slot of everything below a value, itself first. What the schema
+/// doesn't know is passed over.
+pub(super) fn visit(value: &Json, slot: &Slot, pointer: &mut String, found: &mut dyn FnMut(&str, &Json, &Slot)) {
+    found(pointer, value, slot);
+    let mut below = |key: &str, value: &Json| {
+        if let Some(slot) = slot.child(key) {
+            let length = pointer.len();
+            push(pointer, key);
+            visit(value, slot, pointer, found);
+            pointer.truncate(length);
+        }
+    };
+    match value {
+        Json::Object(map) => map.iter().for_each(|(key, value)| below(key, value)),
+        Json::Array(items) => items.iter().enumerate().for_each(|(index, value)| below(&index.to_string(), value)),
+        _ => {}
+    }
+}
+
+/// Goes one key down.
+pub(super) fn push(pointer: &mut String, key: &str) {
+    if !pointer.is_empty() {
+        pointer.push('.');
+    }
+    pointer.push_str(key);
+}
+
+/// A spec without names of files and stages, free fields and, if asked for, defaults.
+pub(super) fn kept(value: Json, slot: &Slot, defaults: bool) -> Json {
+    let named = |role: &Role| matches!(role, Role::Path | Role::Stage(_) | Role::Free);
+    match (value, &slot.shape) {
+        // A variant whose payload is a name: the tag remains.
+        (Json::Object(map), Shape::Choice(_)) => {
+            let mut left = Map::new();
+            for (tag, payload) in map {
+                match slot.child(&tag) {
+                    Some(slot) if named(&slot.role) => return Json::String(tag),
+                    Some(slot) => left.insert(tag, kept(payload, slot, defaults)),
+                    None => left.insert(tag, payload),
+                };
+            }
+            Json::Object(left)
+        }
+        (Json::Object(map), _) => map
+            .into_iter()
+            .filter_map(|(key, value)| match slot.child(&key) {
+                Some(field) if named(&field.role) => None,
+                Some(field) if !defaults && field.default.as_ref() == Some(&value) => None,
+                Some(field) => Some((key, kept(value, field, defaults))),
+                None => Some((key, value)),
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+        (Json::Array(items), Shape::List { item, .. }) => {
+            items.into_iter().map(|value| kept(value, item, defaults)).collect()
+        }
+        (value, _) => value,
+    }
+}
+
+/// The files that a `path` field stands for, in the order of their names: a file, the files in a directory, or those
+/// that match a glob. Relative paths are looked for in the recipe's folder, then in the working directory.
+///
+/// # Errors
+/// If there's no such file, or the glob or a directory cannot be read.
+pub fn resolve_path(pattern: &str, recipe_dir: &Path) -> Result<Vec<PathBuf>> {
+    for base in [recipe_dir, Path::new("")] {
+        let path = base.join(pattern);
+        let found = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => in_directory(&path, &mut |_| true)?,
+            Ok(_) => return Ok(vec![path]),
+            Err(_) if is_glob(pattern) => matches(&path)?,
+            Err(_) => continue,
+        };
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    if is_glob(pattern) { bail!("no file matches `{pattern}`") } else { bail!("no file `{pattern}`") }
+}
+
+/// Whether a path has characters of a glob.
+pub(super) fn is_glob(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '[', '{'])
+}
+
+/// The files of one directory, sorted; hidden ones are left out.
+fn in_directory(path: &Path, wanted: &mut dyn FnMut(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs_err::read_dir(path)? {
+        let entry = entry?;
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        let path = entry.path();
+        if !hidden && wanted(&path) && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The files that match a glob. Only directories below its fixed beginning are read, and only as deep as it goes.
+fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let base: PathBuf = pattern.iter().take_while(|part| !is_glob(&part.to_string_lossy())).collect();
+    let rest: PathBuf = pattern.iter().skip(base.iter().count()).collect();
+    let rest = rest.to_string_lossy();
+    let glob = GlobBuilder::new(&rest).literal_separator(true).build();
+    let glob = glob.with_context(|| format!("the glob `{rest}` is wrong"))?.compile_matcher();
+    let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
+    if !base.is_dir() {
+        return Ok(Vec::new());
+    }
+    let depth = if rest.contains("**") { usize::MAX } else { rest.split('/').count() };
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(&base).follow_links(true).max_depth(depth).sort_by_file_name() {
+        let entry = entry?;
+        let within = entry.path().strip_prefix(&base).unwrap_or(entry.path());
+        if entry.file_type().is_file() && glob.is_match(within) {
+            files.push(if base == Path::new(".") { within.to_path_buf() } else { entry.path().to_path_buf() });
+        }
+    }
+    files.sort();
+    Ok(files)
+}
