@@ -8,10 +8,7 @@ use super::place::Span;
 use super::shape::{Bounds, Role, Shape, Slot};
 use super::suggest;
 
-/// What the top of the tree is called.
-pub(super) const ROOT: &str = "the recipe";
-
-/// All mistakes in the value of a slot. `key` is the place of its key, where it has one, and `name` its name.
+/// All mistakes in the value of a slot. `key` is the place of its key, where it has one, and `name` what to call it.
 pub(super) fn check(node: &Node, slot: &Slot, key: Option<Span>, name: &str, problems: &mut Vec<Diagnostic>) {
     Checker { problems }.value(node, slot, key, name);
 }
@@ -67,12 +64,7 @@ impl Checker<'_> {
             (Value::Map(entries), Shape::Map { value, min }) => {
                 self.at_least(node, entries.len(), *min, key, name);
                 for entry in entries {
-                    // A label on its own would look like a key.
-                    let name = match &value.shape {
-                        Shape::Choice(_) => entry.key.clone(),
-                        _ => format!("{name}.{}", entry.key),
-                    };
-                    self.value(&entry.node, value, Some(entry.key_span), &name);
+                    self.value(&entry.node, value, Some(entry.key_span), &entry.key);
                 }
             }
             (Value::Map(entries), Shape::Record(fields)) => self.record(node, entries, fields, key, name),

@@ -56,7 +56,7 @@ pub struct Classification {
     #[serde(default = "label")]
     pub label: String,
     /// For each label as it stands in the data, the word that the model answers with
-    #[schemars(length(min = 2))]
+    #[schemars(extend("minProperties" = 2))]
     pub words: IndexMap<String, String>,
     /// The prompt: a minijinja template over the row's columns, with the marker `[Classification]` where the answer goes
     #[schemars(extend("x-role" = "template"))]

@@ -50,6 +50,7 @@ pub struct Recipe {
     #[schemars(extend("x-role" = "free"))]
     pub vars: IndexMap<String, serde_json::Value>,
     /// The stages by name; their order follows from what they refer to
+    #[schemars(extend("minProperties" = 1))]
     pub stages: IndexMap<String, Stage>,
     /// A grid of settings for `pipe sweep`
     #[serde(default)]
