@@ -33,6 +33,7 @@ pub use classification::Classifier;
 pub use feed::ClassificationFeed;
 pub use held_out::HeldOut;
 pub use mix::Mix;
+pub use prompt::Row;
 
 /// Encoded documents.
 pub trait Text: Send + Sync {
