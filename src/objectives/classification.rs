@@ -1,5 +1,7 @@
 //! Classification by prompt: rows as cloze questions, answered out of a closed set; or as plain text for a linear head.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 
 use super::{
@@ -47,22 +49,29 @@ impl Classifier {
     /// Where the template is wrong, or the words can't be told apart.
     pub fn new(task: &Classification, max_length: usize, specials: Specials, encode: Encode) -> Result<Self> {
         let template = Template::new(&task.template)?;
+        // In the order of their names, so that the order in which a recipe lists them changes nothing.
+        let words: BTreeMap<&String, &String> = task.words.iter().collect();
         let head = match task.head {
             Head::Linear => Reading::Linear,
             Head::Prompt => {
                 ensure!(template.has_marker(), "the template lacks the marker {MARKER}, where the answer goes");
-                let word = |(label, word): (_, &String)| Ok((String::as_str(label), encode(word)?));
-                let words = task.words.iter().map(word).collect::<Result<_>>()?;
+                let encoded = words.iter().map(|(label, word)| Ok((label.as_str(), encode(word)?)));
+                let words = encoded.collect::<Result<_>>()?;
                 Reading::Prompt(Labels::new(words, specials.eop)?)
             }
         };
-        let labels = task.words.keys().cloned().collect();
+        let labels = words.into_keys().cloned().collect();
         Ok(Self { label_column: task.label.clone(), labels, template, head, max_length, specials, encode })
     }
 
     /// The labels as they stand in the data; classes and scores are in this order.
     pub fn labels(&self) -> &[String] {
         &self.labels
+    }
+
+    /// The columns that the template uses.
+    pub fn columns(&self) -> &[String] {
+        self.template.columns()
     }
 
     /// The nodes that `Choice::node` counts; none for a linear head.

@@ -65,6 +65,11 @@ impl Template {
         self.environment.get_template(NAME).is_ok_and(|template| template.source().contains(PLACE))
     }
 
+    /// The columns that it may look up, in the order of their first mention.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
     /// What a row has in the columns that the template uses.
     ///
     /// # Errors
