@@ -82,11 +82,11 @@ fn ragged_batches_have_no_padding() {
 }
 
 #[test]
-fn packing_puts_examples_into_the_first_row_with_room() {
-    let batch = lay_out(&examples(&[5, 4, 3, 2]), Layout::Rows { width: 8, packing: true }, Key::new(0));
+fn packing_puts_the_longest_first_into_the_first_row_with_room() {
+    let batch = lay_out(&examples(&[2, 4, 3, 5]), Layout::Rows { width: 8, packing: true }, Key::new(0));
     assert_eq!((batch.rows, batch.width), (2, 8));
     let starts: Vec<u32> = batch.examples.iter().map(|example| example.start).collect();
-    assert_eq!(starts, [0, 8, 5, 12]);
+    assert_eq!(starts, [12, 8, 5, 0]);
     assert_eq!(batch.tokens[14..], [0, 0]);
     assert_eq!(batch.visible_from[14..], batch.visible_to[14..]);
 }

@@ -166,6 +166,9 @@ fn templates_are_checked() {
 
     let repeated = classifier("{% for x in [1, 2] %}[Classification]{% endfor %}", 64, json!({})).unwrap();
     assert!(message(repeated.example(&row(&[]), 0, 0)).contains("more than once"));
+    let functions =
+        classifier("{% for x in range(2) %}{{ b }}{{ a }}{% endfor %}[Classification]", 64, json!({})).unwrap();
+    assert_eq!(functions.columns(), ["b", "a"]);
     let endless = classifier(
         "{% for x in range(99999) %}{% for y in range(99999) %}{% endfor %}{% endfor %}[Classification]",
         64,

@@ -72,9 +72,8 @@ fn expected(example: &Example, boundary: u32, masked: &[usize], dblock: u32) -> 
     let mut targets = example.tokens.clone();
     let mut loss_mask = vec![0; targets.len()];
     // Without an `<eop>`, what isn't learned in part B still has its successor as its target.
-    for index in boundary as usize..targets.len().saturating_sub(1) {
-        targets[index] = example.tokens[index + 1];
-    }
+    let generated = boundary as usize..example.tokens.len() - 1;
+    targets[generated.clone()].copy_from_slice(&example.tokens[generated.start + 1..=generated.end]);
     for target in &example.targets {
         targets[target.at as usize] = target.token;
         loss_mask[target.at as usize] = 1;

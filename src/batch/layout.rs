@@ -1,6 +1,6 @@
 //! From examples to a batch: where each token lies, and which keys it sees there.
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, cmp::Reverse};
 
 use super::{Batch, Choice, Example, Span, Target, random::Key};
 
@@ -13,7 +13,7 @@ pub enum Layout {
     Rows {
         /// Token places a row; grows to the longest example where that is longer.
         width: usize,
-        /// Put several examples into a row, first fit. Without it each example has a row to itself, and rows are no
+        /// Put several examples into a row. Without it each example has a row to itself, and rows are no
         /// wider than the longest example needs.
         packing: bool,
     },
@@ -92,16 +92,19 @@ fn place(lengths: &[usize], layout: Layout) -> Places {
     }
 }
 
-/// Each example goes into the first row that has room for it.
+/// Each example goes into the first row that has room for it, the longest examples first (which leaves fewer gaps).
 fn first_fit(lengths: &[usize], width: usize) -> Places {
+    let mut longest_first: Vec<usize> = (0..lengths.len()).collect();
+    longest_first.sort_by_key(|&index| Reverse(lengths[index]));
     let mut used: Vec<usize> = Vec::new();
-    let mut starts = Vec::with_capacity(lengths.len());
-    for &length in lengths {
+    let mut starts = vec![0; lengths.len()];
+    for index in longest_first {
+        let length = lengths[index];
         let row = used.iter().position(|taken| taken + length <= width).unwrap_or(used.len());
         if row == used.len() {
             used.push(0);
         }
-        starts.push(row * width + used[row]);
+        starts[index] = row * width + used[row];
         used[row] += length;
     }
     Places { rows: used.len(), width, starts }

@@ -3,6 +3,8 @@
 //! A label's probability is the product, over the nodes of its path that branch, of a softmax among that node's
 //! candidates alone. Over all labels it sums to one, and nothing is asked where there's no choice.
 
+use std::cmp::Reverse;
+
 use anyhow::{Result, bail, ensure};
 use indexmap::IndexMap;
 
@@ -103,7 +105,7 @@ impl Labels {
         let mut visited = vec![false; self.nodes.len()];
         let mut paths = Vec::new();
         let mut deepest_first: Vec<&Vec<u32>> = self.prefixes.iter().collect();
-        deepest_first.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+        deepest_first.sort_by_key(|prefix| Reverse(prefix.len()));
         for tokens in deepest_first {
             let mut choices = Vec::new();
             for (node, prefix) in self.prefixes.iter().enumerate() {

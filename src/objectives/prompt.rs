@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use minijinja::{Environment, UndefinedBehavior};
 
 /// Where the answer goes.
@@ -24,7 +24,7 @@ pub type Row<'a> = dyn Fn(&str) -> Option<String> + 'a;
 #[derive(Debug)]
 pub struct Template {
     environment: Environment<'static>,
-    /// The variables that it may look up, in the order of their first mention.
+    /// The columns that it may look up, in the order of their first mention.
     columns: Vec<String>,
 }
 
@@ -54,9 +54,10 @@ impl Template {
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
         environment.add_template_owned(NAME, source.clone()).map_err(explain).context("the template is wrong")?;
-        let mut columns: Vec<String> =
-            environment.get_template(NAME).map_err(explain)?.undeclared_variables(false).into_iter().collect();
-        columns.sort_unstable_by_key(|column| (source.find(column.as_str()), column.clone()));
+        let used = environment.get_template(NAME).map_err(explain)?.undeclared_variables(false);
+        let is_function = |name: &str| environment.globals().any(|(global, _)| global == name);
+        let mut columns: Vec<String> = used.into_iter().filter(|name| !is_function(name)).collect();
+        columns.sort_by_cached_key(|column| (mention(&source, column), column.clone()));
         Ok(Self { environment, columns })
     }
 
@@ -76,16 +77,11 @@ impl Template {
     ///
     /// Where it lacks one.
     pub fn values(&self, row: &Row<'_>) -> Result<Values> {
-        let is_function = |name: &str| self.environment.globals().any(|(global, _)| global == name);
-        let mut values = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            match row(column) {
-                Some(value) => values.push((column.clone(), value.replace(PLACE, ""))),
-                None if is_function(column) => {}
-                None => bail!("the template uses the column `{column}`, which the data doesn't have"),
-            }
-        }
-        Ok(Values(values))
+        let value = |column: &String| {
+            let missing = || format!("the template uses the column `{column}`, which the data doesn't have");
+            Ok((column.clone(), row(column).with_context(missing)?.replace(PLACE, "")))
+        };
+        self.columns.iter().map(value).collect::<Result<_>>().map(Values)
     }
 
     /// Fills in the values, each cut after this many characters.
@@ -167,6 +163,16 @@ impl Encoded {
     fn length(&self) -> usize {
         self.before.len() + self.after.len()
     }
+}
+
+/// Where a template first has a name as a whole word.
+fn mention(source: &str, name: &str) -> Option<usize> {
+    let in_word = |next: Option<char>| next.is_some_and(|next| next.is_alphanumeric() || next == '_');
+    let whole = |&at: &usize| {
+        let (before, after) = (&source[..at], &source[at + name.len()..]);
+        !in_word(before.chars().next_back()) && !in_word(after.chars().next())
+    };
+    source.match_indices(name).map(|(at, _)| at).find(whole)
 }
 
 fn cut(value: &str, most: usize) -> &str {
