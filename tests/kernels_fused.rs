@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use kernels_common::{assert_near, intervals, noise, random, values};
 use pipe::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
+use proptest::prelude::*;
 
 /// An operation's inputs: matrices, then vectors.
 type Inputs = (Vec<Tensor<2>>, Vec<Tensor<1>>);
@@ -302,4 +303,42 @@ fn attention_to_intervals_of_any_kind() {
     assert_attention("holes", (vec![0, 1, 0, 3, 3], vec![2, 1, 2, 3, 5]), 1, 8, 2, 1.0);
     assert_attention("elsewhere", (vec![3, 3, 4, 0, 0, 1], vec![5, 6, 6, 1, 2, 3]), 1, 8, 2, 1.0);
     assert_attention("later", (vec![1, 2, 3, 3], vec![2, 3, 4, 3]), 1, 8, 2, 1.0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attention_in_random_batches(
+        examples in prop::collection::vec(prop::collection::vec(0usize..=100, 1..100), 1..5),
+        padding in 0usize..4,
+        heads in 1usize..4,
+        size in 1usize..40,
+    ) {
+        let inside = |example: Vec<usize>| {
+            let length = example.len();
+            example.into_iter().map(|seen| seen * length / 100).collect()
+        };
+        let examples: Vec<Vec<usize>> = examples.into_iter().map(inside).collect();
+        assert_attention("random batch", intervals(&examples, padding), 1, heads * size, heads, 1.0);
+    }
+
+    #[test]
+    fn rows_of_random_shapes(tokens in 1usize..200, width in 2usize..300) {
+        let inputs = inputs(&[([tokens, width], 2.0), ([tokens, width], 1.0)], &[width, width]);
+        let drop = dropout(tokens, 0.1);
+        assert_same(
+            "normalized sum",
+            &inputs,
+            |(m, v)| {
+                let sum = kernels::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), Some(&drop));
+                kernels::layer_norm(kernels::gelu(sum, Gelu::Tanh), v[1].clone(), v[0].clone(), 1e-2)
+            },
+            |(m, v)| {
+                let sum = composed::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), Some(&drop));
+                composed::layer_norm(composed::gelu(sum, Gelu::Tanh), v[1].clone(), v[0].clone(), 1e-2)
+            },
+            5e-5,
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! How long each kernel takes beside its composition: `cargo test --release --test kernels_speed -- --ignored --nocapture`.
 
+#[expect(dead_code, reason = "comparisons are for the other tests")]
 mod kernels_common;
 
 use std::{sync::Arc, time::Instant};
