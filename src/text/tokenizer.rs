@@ -78,12 +78,12 @@ impl Tokenizer {
         }
         // A model whose pieces include a special token's name found it in the text: spell it.
         let mut spelt = Vec::with_capacity(ids.len() + 8);
-        for (&id, token) in ids.iter().zip(encoding.get_tokens()) {
+        for &id in ids {
             if !self.is_forbidden(id) {
                 spelt.push(id);
                 continue;
             }
-            for character in token.chars() {
+            for character in self.token(id).unwrap_or_default().chars() {
                 let pieces = self.inner.get_model().tokenize(character.encode_utf8(&mut [0; 4]));
                 let pieces = pieces.map_err(Error::from_boxed)?;
                 spelt.extend(
