@@ -1,0 +1,105 @@
+//! Real data sets, as their authors published them; skipped where they aren't at hand.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pipe::data::{documents, header, rows};
+use pipe::recipe::spec::{self, Source};
+use pipe::text::Tokenizer;
+use serde_json::{Value, json};
+
+/// A file of the data sets: in `shared/data` beside the repository, or in that of `PIPE_SHARED`.
+fn data(path: &str) -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("PIPE_SHARED").map(PathBuf::from);
+    let found = [Some(beside), shared]
+        .into_iter()
+        .flatten()
+        .map(|shared| shared.join("data").join(path))
+        .find(|path| path.exists());
+    if found.is_none() {
+        eprintln!("SKIPPED: no {path}; set PIPE_SHARED");
+    }
+    found
+}
+
+fn source(fields: Value) -> Source {
+    let mut source = json!({"path": "unused"});
+    source.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(source).unwrap()
+}
+
+fn labels(source: &Source, file: &Path) -> Vec<String> {
+    rows(source, file).unwrap().map(|row| row.unwrap().get("label").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn chnsenticorp_has_stray_quotes_and_all_its_rows() {
+    let Some(file) = data("chnsenticorp/train.tsv") else { return };
+    let source = source(json!({}));
+    assert_eq!(header(&source, &file).unwrap(), ["label", "text_a"]);
+    let labels = labels(&source, &file);
+    assert_eq!((labels.len(), labels.iter().filter(|label| *label == "1").count()), (9600, 4799));
+    assert!(rows(&source, &file).unwrap().any(|row| row.unwrap().get("text_a").unwrap().starts_with('"')));
+    assert_eq!(documents(&source, &file).unwrap().count(), 9600);
+}
+
+#[test]
+fn thucnews_has_no_header() {
+    let Some(file) = data("thucnews_titles/train.txt") else { return };
+    let source = source(json!({"format": "tsv", "columns": ["title", "label"]}));
+    let labels = labels(&source, &file);
+    assert_eq!(labels.len(), 41_557);
+    assert!(labels.iter().all(|label| label.parse::<u32>().is_ok_and(|label| label < 10)));
+}
+
+#[test]
+fn sst2_is_parted_at_the_first_space() {
+    let Some(file) = data("sst2/stsa.binary.train") else { return };
+    let source = source(json!({"format": "tsv", "columns": ["label", "text"], "delimiter": " "}));
+    let row = rows(&source, &file).unwrap().next().unwrap().unwrap();
+    assert_eq!(row.get("label"), Some("1"));
+    assert!(row.get("text").unwrap().starts_with("a stirring , funny and finally"));
+    assert_eq!(labels(&source, &file).len(), 6920);
+}
+
+#[test]
+fn trec_is_latin_1_and_the_row_is_named() {
+    let Some(file) = data("trec/TREC.train.all") else { return };
+    let source = source(json!({"format": "tsv", "columns": ["label", "text"], "delimiter": " "}));
+    let error = rows(&source, &file).unwrap().find_map(Result::err).unwrap().to_string();
+    assert!(error.ends_with("TREC.train.all: row 66: not valid UTF-8 (byte 0xF0 at column 53)"), "{error}");
+}
+
+#[test]
+fn poems_and_articles_are_paragraphs_of_sentences() {
+    let Some(file) = data("song_ci/song_ci.txt") else { return };
+    let poems: Vec<_> = documents(&source(json!({})), &file).unwrap().map(Result::unwrap).collect();
+    assert_eq!(poems.len(), 21_053);
+    assert_eq!(poems[0].sentences[..3], ["导引　和岘", "气和玉烛，睿化著鸿明。", "缇管一阳生。"]);
+    let Some(file) = data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt") else { return };
+    assert_eq!(documents(&source(json!({})), &file).unwrap().count(), 2500);
+}
+
+#[test]
+fn tokenizers_of_two_megabytes_are_trained_and_used_in_seconds() {
+    let Some(file) = data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt") else { return };
+    let source = source(json!({}));
+    let sentences: Vec<String> =
+        documents(&source, &file).unwrap().flat_map(|document| document.unwrap().sentences).collect();
+    let characters: usize = sentences.iter().map(|sentence| sentence.chars().count()).sum();
+    for (kind, most) in [("bpe", 0.75), ("wordpiece", 1.0), ("unigram", 0.75)] {
+        let spec: spec::Tokenizer = serde_json::from_value(json!({kind: {"vocab_size": 8000}})).unwrap();
+        let start = Instant::now();
+        let tokenizer = Tokenizer::train(&spec, sentences.iter().cloned().map(Ok)).unwrap();
+        let trained = start.elapsed();
+        let encoded = tokenizer.encode_batch(&sentences).unwrap();
+        eprintln!("{kind}: trained in {trained:.1?}, encoded in {:.1?}", start.elapsed() - trained);
+        // Generous: other tests run at the same time.
+        assert!(start.elapsed() < Duration::from_secs(60));
+        let tokens = encoded.iter().map(Vec::len).sum::<usize>() as f64;
+        assert!(tokens / (characters as f64) < most, "{kind}: {tokens} tokens for {characters} characters");
+        let unknown = encoded.iter().flatten().filter(|&&id| id == tokenizer.special.unk).count() as f64;
+        assert!(unknown / tokens < 0.002, "{kind}: {unknown} unknown of {tokens}");
+    }
+}
