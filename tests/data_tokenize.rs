@@ -90,8 +90,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let poem =
-            "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n\n";
+        let poem = "春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n\n床前明月光，疑是地上霜。举头望明月，低头思故乡。\n\n";
         std::fs::write(folder.path().join("a.txt"), poem.repeat(8)).unwrap();
         std::fs::write(folder.path().join("b.txt"), "白日依山尽\u{1}\n\n\u{1}\n").unwrap();
         std::fs::write(folder.path().join("c.tsv"), "label\ttext\n1\t黄河入海流！\n").unwrap();
