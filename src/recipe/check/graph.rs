@@ -40,11 +40,12 @@ impl Check<'_> {
                     edges.push((pointer, index));
                     continue;
                 }
-                let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind));
+                let own = &draft.name;
+                let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind) && draft.name != *own);
                 let names = suggest::list(names.map(|draft| draft.name.as_str()));
                 let wanted = kinds.join(" or ");
                 let hint = if names.is_empty() {
-                    format!("the recipe has no {wanted} stage")
+                    format!("the recipe has no other {wanted} stage")
                 } else {
                     format!("the {wanted} stages are {names}")
                 };

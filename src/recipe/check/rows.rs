@@ -41,7 +41,10 @@ impl Check<'_> {
 
     pub(super) fn evaluated_rows(&mut self, draft: &Draft, source: &Source, stage: &str, finetune: &Finetune) {
         let Task::Classification(task) = &finetune.task;
-        self.other_rows(&draft.pointer("data"), source, stage, task, None);
+        // Columns that the training rows lack as well are reported there.
+        let train = walk::resolve_path(&finetune.data.train.path, self.dir).ok();
+        let train = train.and_then(|files| (self.columns)(&finetune.data.train, files.first()?));
+        self.other_rows(&draft.pointer("data"), source, stage, task, train.as_deref());
     }
 
     /// Rows beside the training rows need the columns that the task uses; what the training rows lack as well is
@@ -169,7 +172,7 @@ impl Check<'_> {
         }
         // A dry run on a made-up row finds what isn't known before: filters, functions, endless loops.
         let names = columns.unwrap_or_default().iter().chain(&used);
-        let row: Dynamic = names.map(|name| (name.as_str(), Dynamic::from("文"))).collect();
+        let row = Dynamic::from_pairs(names.map(|name| (name.as_str(), Dynamic::from("文"))));
         if let Err(error) = template.render(row)
             && matches!(
                 error.kind(),
