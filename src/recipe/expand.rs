@@ -1,7 +1,7 @@
 //! Fills in the recipe's `{{ … }}` expressions over `vars`. `env("NAME")` is the only way to the environment, and what
 //! comes from there is marked, so that it's never shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -91,6 +91,18 @@ struct Asked {
     missing: Option<String>,
 }
 
+/// An expression's value, and the vars that it uses.
+struct Evaluated {
+    names: Vec<String>,
+    result: Result<Dynamic, Failure>,
+}
+
+/// The engine's error; the ranges in it count from `offset` in the text.
+struct Failure {
+    error: Error,
+    offset: usize,
+}
+
 struct Expander<'a> {
     texts: &'a Texts,
     problems: &'a mut Vec<Diagnostic>,
@@ -166,10 +178,10 @@ impl<'a> Expander<'a> {
     fn scalar(&mut self, text: &str, span: Span) -> Node {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Asked::default();
         let unknown = Node::new(span, Value::Unknown);
-        let (names, result) = match self.evaluate(text) {
+        let Evaluated { names, result } = match self.evaluate(text) {
             Ok(found) => found,
-            Err((error, offset)) => {
-                self.failed(&error, offset, text, span, false);
+            Err(failure) => {
+                self.failed(&failure, text, span, false);
                 return unknown;
             }
         };
@@ -201,38 +213,43 @@ impl<'a> Expander<'a> {
                 }
                 node
             }
-            Err((error, offset)) => {
-                self.failed(&error, offset, text, span, secret);
+            Err(failure) => {
+                self.failed(&failure, text, span, secret);
                 unknown
             }
         }
     }
 
-    /// The names that a text uses, and its value: of any type if it is one expression and nothing else, or a string.
-    /// Errors come with where in the text their ranges begin to count; the outer one is of syntax.
-    #[expect(clippy::type_complexity, reason = "names and value, each with its kind of error, are used once")]
-    fn evaluate(&self, text: &str) -> Result<(Vec<String>, Result<Dynamic, (Error, usize)>), (Error, usize)> {
-        let known = |names: std::collections::HashSet<String>| {
-            let mut names: Vec<String> = names.into_iter().filter(|name| !self.is_global(name)).collect();
-            names.sort();
-            names
-        };
+    /// Works out a text: to a value of any type if it is one expression and nothing else, or to a string.
+    ///
+    /// # Errors
+    /// If the text is no template.
+    fn evaluate(&self, text: &str) -> Result<Evaluated, Failure> {
         if let Some(inner) = lone(text) {
+            let fail = |error| Failure { error, offset: inner.start };
             match self.environment.compile_expression(&text[inner.clone()]) {
                 Ok(expression) => {
-                    let names = known(expression.undeclared_variables(false));
-                    return Ok((names, expression.eval(&self.vars).map_err(|error| (error, inner.start))));
+                    let names = self.vars_among(expression.undeclared_variables(false));
+                    return Ok(Evaluated { names, result: expression.eval(&self.vars).map_err(fail) });
                 }
                 // Two expressions with something between them are not one.
-                Err(error) if !text[inner.clone()].contains("}}") => return Err((error, inner.start)),
+                Err(error) if !text[inner.clone()].contains("}}") => return Err(fail(error)),
                 Err(_) => {}
             }
         }
-        let template = self.environment.template_from_str(text).map_err(|error| (error, 0))?;
-        let names = known(template.undeclared_variables(false));
+        let fail = |error| Failure { error, offset: 0 };
+        let template = self.environment.template_from_str(text).map_err(fail)?;
+        let names = self.vars_among(template.undeclared_variables(false));
         // The engine takes a line break at the end off, which a block scalar has for a reason.
         let end = if text.ends_with('\n') { "\n" } else { "" };
-        Ok((names, template.render(&self.vars).map(|text| Dynamic::from(text + end)).map_err(|error| (error, 0))))
+        Ok(Evaluated { names, result: template.render(&self.vars).map(|text| Dynamic::from(text + end)).map_err(fail) })
+    }
+
+    /// Names that are not functions of the engine, sorted.
+    fn vars_among(&self, names: HashSet<String>) -> Vec<String> {
+        let mut names: Vec<String> = names.into_iter().filter(|name| !self.is_global(name)).collect();
+        names.sort();
+        names
     }
 
     fn is_global(&self, name: &str) -> bool {
@@ -265,7 +282,8 @@ impl<'a> Expander<'a> {
     }
 
     /// An expression that is wrong or fails. Where secrets are at play, the engine's words might hold them.
-    fn failed(&mut self, error: &Error, offset: usize, text: &str, span: Span, secret: bool) {
+    fn failed(&mut self, failure: &Failure, text: &str, span: Span, secret: bool) {
+        let Failure { error, offset } = failure;
         let part = error.range().map(|range| range.start + offset..range.end + offset);
         let place = part.map_or(span, |part| self.texts.within(span, text, part));
         let problem = match error.kind() {

@@ -121,7 +121,7 @@ impl<'a> Builder<'a> {
         let node = match event {
             Event::Scalar(text, style, _, tag) => {
                 let value = match style {
-                    ScalarStyle::Plain if !tag.is_some_and(|tag| tag.core_suffix() == Some("str")) => {
+                    ScalarStyle::Plain if tag.is_none_or(|tag| tag.core_suffix() != Some("str")) => {
                         scalar::resolve(&text)
                     }
                     _ => Value::String(text.into_owned()),
