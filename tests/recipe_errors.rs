@@ -73,6 +73,7 @@ fn said(text: &str, sets: &[(&str, &str)], vars: &[(&str, &str)]) -> String {
     fs_err::write(&path, text).expect("a recipe");
     let own = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     let overrides = Overrides { vars: own(vars), sets: own(sets) };
+    fs_err::write(root.join("data.bin"), "").expect("a file without a format");
     match load(&path, &overrides, &columns) {
         Ok(checked) => format!("fine; the order is {}", checked.order.join(", ")),
         Err(problems) => problems.to_string().replace(&format!("{}/", root.display()), ""),
@@ -135,6 +136,7 @@ snapshots! {
     template_with_a_missing_column => broken(&[("{{ text }} 这是", "标题：{{ txt }}，{{ summary }} 这是")]);
     label_column_missing => broken(&[("        classification:", "        classification:\n          label: lable")]);
     columns_missing_in_dev_and_test => broken(&[("{{ data }}/dev.tsv", "{{ data }}/pairs.tsv"), ("{{ data }}/test.tsv", "{{ data }}/pairs.tsv")]);
+    template_in_several_lines => broken(&[("template: \"{{ text }} 这是[Classification]新闻。\"", "template: |\n            标题：{{ text }}\n            摘要：{{ abstract }}，{{ abstract }}\n            这是[Classification]新闻。")]);
     template_that_does_not_parse => broken(&[("{{ text }} 这是", "{% if text %}{{ text }} 这是")]);
     template_with_an_unknown_filter => broken(&[("{{ text }} 这是", "{{ text | shorten(20) }} 这是")]);
     template_without_a_marker => broken(&[("[Classification]", "")]);
@@ -185,6 +187,9 @@ snapshots! {
     two_documents => said(&format!("{GOOD}---\nseed: 1\n"), &[], &[]);
     no_stages => said("seed: 1\nstages: {}\n", &[], &[]);
     names_that_cannot_be_used => broken(&[("  data: data", "  data: data\n  my-var: 1"), ("  test:", "  test.1:")]);
+    mistake_behind_an_alias => broken(&[("        train: {path: \"{{ data }}/train.tsv\"}", "        train: &rows {path: \"{{ data }}/train.csv\", limits: 3}"), ("        dev: {path: \"{{ data }}/dev.tsv\"}", "        dev: *rows")]);
+    long_line => broken(&[("layers: 2", &format!("layers: 2, feed_forward: {}, max: 3{}", " ".repeat(90), " ".repeat(90)))]);
+    data_without_a_known_format => broken(&[("train: {path: \"{{ data }}/train.tsv\"}", "train: {path: data.bin}"), ("corpus.txt", "train.tsv")]);
     unknown_alias_and_tag => broken(&[("seed: 7", "seed: *number"), ("layers: 2", "layers: !int 2")]);
     yaml_bomb => said(&bomb(), &[], &[]);
     nested_too_deep => said(&format!("vars: {}{}\n", "[".repeat(500), "]".repeat(500)), &[], &[]);

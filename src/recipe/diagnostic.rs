@@ -56,7 +56,7 @@ impl Diagnostic {
 }
 
 /// All mistakes of a recipe, in the order of their places.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Diagnostics {
     texts: Texts,
     list: Vec<Diagnostic>,
@@ -103,6 +103,13 @@ impl Diagnostics {
 }
 
 impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    /// As it's shown, so that tests that fail can be read.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::check::{self, Check, Draft};
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -94,18 +94,18 @@ impl Document {
         let mut texts = self.texts.clone();
         let mut tree = self.tree.clone();
         let later = flags::apply(&mut tree, &mut texts, &overrides.sets, &mut problems);
-        expand::expand(&mut tree, &mut texts, &overrides.vars, &mut problems);
+        let read = expand::expand(&mut tree, &mut texts, &overrides.vars, &mut problems);
         // What is still an expression failed, and was reported.
         flags::apply(&mut tree, &mut texts, later, &mut problems);
 
-        typecheck::check(&tree, &RECIPE, None, "the recipe", &mut problems);
+        typecheck::check(&tree, &RECIPE, typecheck::ROOT, &mut problems);
         let drafts = check::drafts(&tree);
         let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let order = Check { tree: &tree, texts: &texts, drafts: &drafts, dir: &dir, columns, problems: &mut problems }
             .run(sweep.as_ref());
 
-        let secrets = Secrets::of(&tree);
+        let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);
         match recipe {
             Some(recipe) if problems.is_empty() => {

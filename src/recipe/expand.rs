@@ -1,7 +1,7 @@
 //! Fills in the recipe's `{{ … }}` expressions over `vars`. `env("NAME")` is the only way to the environment, and what
 //! comes from there is marked, so that it's never shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,19 +17,25 @@ use super::{flags, suggest};
 /// Steps (and 64ths of a byte made) that one expression may take.
 const FUEL: u64 = 50_000;
 
-/// Fills in all expressions of a recipe's tree, with `--var` flags in place of the vars they name.
-pub(super) fn expand(tree: &mut Node, texts: &mut Texts, vars: &[(String, String)], problems: &mut Vec<Diagnostic>) {
+/// Fills in all expressions of a recipe's tree, with `--var` flags in place of the vars they name. Gives the values
+/// that were read from the environment, each with the call that read it.
+pub(super) fn expand(
+    tree: &mut Node,
+    texts: &mut Texts,
+    vars: &[(String, String)],
+    problems: &mut Vec<Diagnostic>,
+) -> Vec<(String, String)> {
     let overridden = override_vars(tree, texts, vars, problems);
     let names = tree.get("vars").map(Node::entries).unwrap_or_default();
     let names = names.iter().map(|entry| entry.key.clone()).collect();
     let mut expander = Expander::new(texts, names, problems);
-    let Value::Map(entries) = &mut tree.value else { return };
+    let Value::Map(entries) = &mut tree.value else { return Vec::new() };
     if let Some(vars) = entries.iter_mut().find(|entry| entry.key == "vars")
         && let Value::Map(vars) = &mut vars.node.value
     {
         for var in vars {
             if !overridden.contains(&var.key) {
-                expander.tree(&mut var.node, None);
+                expander.tree(&mut var.node, RECIPE.child("vars").and_then(|vars| vars.child(&var.key)));
             }
             expander.define(&var.key, &var.node);
         }
@@ -37,6 +43,7 @@ pub(super) fn expand(tree: &mut Node, texts: &mut Texts, vars: &[(String, String
     for entry in entries.iter_mut().filter(|entry| entry.key != "vars") {
         expander.tree(&mut entry.node, RECIPE.child(&entry.key));
     }
+    expander.read
 }
 
 /// Whether a string has something to fill in.
@@ -79,8 +86,21 @@ fn override_vars(
 /// What an expression asked of the environment.
 #[derive(Debug, Default)]
 struct Asked {
-    any: bool,
+    /// Value and call.
+    read: Vec<(String, String)>,
     missing: Option<String>,
+}
+
+/// An expression's value, and the vars that it uses.
+struct Evaluated {
+    names: Vec<String>,
+    result: Result<Dynamic, Failure>,
+}
+
+/// The engine's error; the ranges in it count from `offset` in the text.
+struct Failure {
+    error: Error,
+    offset: usize,
 }
 
 struct Expander<'a> {
@@ -88,6 +108,7 @@ struct Expander<'a> {
     problems: &'a mut Vec<Diagnostic>,
     environment: Environment<'static>,
     asked: Arc<Mutex<Asked>>,
+    read: Vec<(String, String)>,
     /// All vars, also those further down.
     names: Vec<String>,
     vars: BTreeMap<String, Dynamic>,
@@ -106,14 +127,19 @@ impl<'a> Expander<'a> {
         let record = Arc::clone(&asked);
         environment.add_function("env", move |name: String| -> Result<String, Error> {
             let mut asked = record.lock().unwrap_or_else(PoisonError::into_inner);
-            asked.any = true;
-            std::env::var(&name).map_err(|_| {
-                asked.missing = Some(name);
-                Error::new(ErrorKind::InvalidOperation, "not set")
-            })
+            match std::env::var(&name) {
+                Ok(value) => {
+                    asked.read.push((value.clone(), format!("env({name:?})")));
+                    Ok(value)
+                }
+                Err(_) => {
+                    asked.missing = Some(name);
+                    Err(Error::new(ErrorKind::InvalidOperation, "not set"))
+                }
+            }
         });
         let (vars, secret, unknown) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { texts, problems, environment, asked, names, vars, secret, unknown }
+        Self { texts, problems, environment, asked, read: Vec::new(), names, vars, secret, unknown }
     }
 
     /// Makes a var known to what follows.
@@ -127,20 +153,22 @@ impl<'a> Expander<'a> {
         self.vars.insert(name.to_owned(), dynamic(node));
     }
 
-    /// Fills in everything below a node but templates over data rows.
+    /// Fills in everything below a node but templates over data rows. What the schema doesn't know is left alone: it
+    /// will be reported, and might be a template under a misspelt key.
     fn tree(&mut self, node: &mut Node, slot: Option<&Slot>) {
+        let Some(slot) = slot else { return };
         match &mut node.value {
-            Value::String(text) if is_expression(text) && slot.is_none_or(|slot| slot.role != Role::Template) => {
+            Value::String(text) if is_expression(text) && slot.role != Role::Template => {
                 let text = std::mem::take(text);
                 *node = self.scalar(&text, node.span);
             }
             Value::Seq(items) => {
-                let slot = slot.and_then(|slot| slot.child(""));
+                let slot = slot.child("");
                 items.iter_mut().for_each(|item| self.tree(item, slot));
             }
             Value::Map(entries) => {
                 for entry in entries {
-                    self.tree(&mut entry.node, slot.and_then(|slot| slot.child(&entry.key)));
+                    self.tree(&mut entry.node, slot.child(&entry.key));
                 }
             }
             _ => {}
@@ -150,10 +178,10 @@ impl<'a> Expander<'a> {
     fn scalar(&mut self, text: &str, span: Span) -> Node {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Asked::default();
         let unknown = Node::new(span, Value::Unknown);
-        let (names, result) = match self.evaluate(text) {
+        let Evaluated { names, result } = match self.evaluate(text) {
             Ok(found) => found,
-            Err((error, offset)) => {
-                self.failed(&error, offset, text, span, false);
+            Err(failure) => {
+                self.failed(&failure, text, span, false);
                 return unknown;
             }
         };
@@ -167,7 +195,8 @@ impl<'a> Expander<'a> {
             return unknown;
         }
         let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
-        let secret = asked.any || names.iter().any(|name| self.secret.contains(name));
+        let secret = !asked.read.is_empty() || names.iter().any(|name| self.secret.contains(name));
+        self.read.extend(asked.read);
         if let Some(name) = asked.missing {
             self.missing(&name, text, span);
             return unknown;
@@ -184,38 +213,43 @@ impl<'a> Expander<'a> {
                 }
                 node
             }
-            Err((error, offset)) => {
-                self.failed(&error, offset, text, span, secret);
+            Err(failure) => {
+                self.failed(&failure, text, span, secret);
                 unknown
             }
         }
     }
 
-    /// The names that a text uses, and its value: of any type if it is one expression and nothing else, or a string.
-    /// Errors come with where in the text their ranges begin to count; the outer one is of syntax.
-    #[expect(clippy::type_complexity, reason = "names and value, each with its kind of error, are used once")]
-    fn evaluate(&self, text: &str) -> Result<(Vec<String>, Result<Dynamic, (Error, usize)>), (Error, usize)> {
-        let known = |names: std::collections::HashSet<String>| {
-            let mut names: Vec<String> = names.into_iter().filter(|name| !self.is_global(name)).collect();
-            names.sort();
-            names
-        };
+    /// Works out a text: to a value of any type if it is one expression and nothing else, or to a string.
+    ///
+    /// # Errors
+    /// If the text is no template.
+    fn evaluate(&self, text: &str) -> Result<Evaluated, Failure> {
         if let Some(inner) = lone(text) {
+            let fail = |error| Failure { error, offset: inner.start };
             match self.environment.compile_expression(&text[inner.clone()]) {
                 Ok(expression) => {
-                    let names = known(expression.undeclared_variables(false));
-                    return Ok((names, expression.eval(&self.vars).map_err(|error| (error, inner.start))));
+                    let names = self.vars_among(expression.undeclared_variables(false));
+                    return Ok(Evaluated { names, result: expression.eval(&self.vars).map_err(fail) });
                 }
                 // Two expressions with something between them are not one.
-                Err(error) if !text[inner.clone()].contains("}}") => return Err((error, inner.start)),
+                Err(error) if !text[inner.clone()].contains("}}") => return Err(fail(error)),
                 Err(_) => {}
             }
         }
-        let template = self.environment.template_from_str(text).map_err(|error| (error, 0))?;
-        let names = known(template.undeclared_variables(false));
+        let fail = |error| Failure { error, offset: 0 };
+        let template = self.environment.template_from_str(text).map_err(fail)?;
+        let names = self.vars_among(template.undeclared_variables(false));
         // The engine takes a line break at the end off, which a block scalar has for a reason.
         let end = if text.ends_with('\n') { "\n" } else { "" };
-        Ok((names, template.render(&self.vars).map(|text| Dynamic::from(text + end)).map_err(|error| (error, 0))))
+        Ok(Evaluated { names, result: template.render(&self.vars).map(|text| Dynamic::from(text + end)).map_err(fail) })
+    }
+
+    /// Names that are not functions of the engine, sorted.
+    fn vars_among(&self, names: HashSet<String>) -> Vec<String> {
+        let mut names: Vec<String> = names.into_iter().filter(|name| !self.is_global(name)).collect();
+        names.sort();
+        names
     }
 
     fn is_global(&self, name: &str) -> bool {
@@ -226,7 +260,8 @@ impl<'a> Expander<'a> {
         let hint = if self.names.iter().any(|known| known == name) {
             Some("it's set further down; a var may use those above it".to_owned())
         } else {
-            suggest::did_you_mean(name, self.names.iter().map(String::as_str), "the vars are")
+            let above = self.names.iter().map(String::as_str).filter(|name| self.vars.contains_key(*name));
+            suggest::did_you_mean(name, above.collect::<Vec<_>>(), "the vars are")
                 .or_else(|| Some("set it under `vars`".to_owned()))
         };
         let place = identifier(text, name).map_or(span, |part| self.texts.within(span, text, part));
@@ -247,7 +282,8 @@ impl<'a> Expander<'a> {
     }
 
     /// An expression that is wrong or fails. Where secrets are at play, the engine's words might hold them.
-    fn failed(&mut self, error: &Error, offset: usize, text: &str, span: Span, secret: bool) {
+    fn failed(&mut self, failure: &Failure, text: &str, span: Span, secret: bool) {
+        let Failure { error, offset } = failure;
         let part = error.range().map(|range| range.start + offset..range.end + offset);
         let place = part.map_or(span, |part| self.texts.within(span, text, part));
         let problem = match error.kind() {
@@ -311,7 +347,9 @@ fn dynamic(node: &Node) -> Dynamic {
         Value::Float(value) => Dynamic::from(*value),
         Value::String(text) => Dynamic::from(text.as_str()),
         Value::Seq(items) => items.iter().map(dynamic).collect(),
-        Value::Map(entries) => entries.iter().map(|entry| (entry.key.as_str(), dynamic(&entry.node))).collect(),
+        Value::Map(entries) => {
+            Dynamic::from_pairs(entries.iter().map(|entry| (entry.key.as_str(), dynamic(&entry.node))))
+        }
     }
 }
 

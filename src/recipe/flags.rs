@@ -7,7 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::node::{Entry, Node, Value};
 use super::place::{Span, Text, Texts};
 use super::shape::{RECIPE, Shape, Slot};
-use super::{expand, source, suggest};
+use super::{expand, source, suggest, typecheck};
 
 /// Where a dotted path leads.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ fn parse(value: &str, number: u32, offset: usize, texts: &Texts, problems: &mut 
 /// Finds what a dotted path such as `stages.base.train.lr` means. The key of a variant that the recipe has, such as a
 /// stage's kind, may be left out; entries of lists go by number.
 pub(super) fn resolve(tree: &Node, path: &str) -> Result<Target, Miss> {
-    let mut finder = Finder { node: Some(tree), slot: &RECIPE, steps: Vec::new(), name: "the recipe".into(), depth: 0 };
+    let mut finder =
+        Finder { node: Some(tree), slot: &RECIPE, steps: Vec::new(), name: typecheck::ROOT.into(), depth: 0 };
     let mut start = 0;
     while start <= path.len() {
         let end = path[start..].find('.').map_or(path.len(), |at| start + at);
@@ -148,7 +149,7 @@ impl Finder<'_> {
                 Some(slot) => self.go(Step::Key(word.to_owned()), slot),
                 None => {
                     let hint = suggest::did_you_mean(word, fields.keys().map(String::as_str), "the keys are");
-                    return wrong(format!("`{name}` has no key `{word}`"), hint);
+                    return wrong(format!("{} has no key `{word}`", typecheck::called(&name)), hint);
                 }
             },
             Shape::Choice(variants) => {

@@ -96,8 +96,11 @@ impl Drawn {
         let start = (span.start as usize).clamp(range.start, range.end);
         let end = (span.end as usize).clamp(start, range.end);
         let body = text.body();
+        // Not what is behind the last word, but a tab by itself.
+        let words = body[start..end].trim_end();
+        let end = if words.is_empty() { end } else { start + words.len() };
         let (before, marked, after) = (&body[range.start..start], &body[start..end], &body[end..range.end]);
-        let (mut before, marked, mut after) = (draw(before), draw(marked.trim_end()), draw(after));
+        let (mut before, marked, mut after) = (draw(before), draw(marked), draw(after));
         if width(&before) + width(&marked) + width(&after) > WIDTH {
             before = cut(&before, BEFORE, true);
             after = cut(&after, WIDTH.saturating_sub(BEFORE + width(&marked)), false);

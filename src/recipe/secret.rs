@@ -23,9 +23,11 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Finds the marked nodes of a tree.
-    pub(super) fn of(tree: &Node) -> Self {
-        let mut secrets = Self::default();
+    /// Finds the marked nodes of a tree. `read` are the values that came from the environment, which may be parts of
+    /// those.
+    pub(super) fn of(tree: &Node, read: Vec<(String, String)>) -> Self {
+        let read = read.into_iter().filter(|(value, _)| value.len() >= MIN_LENGTH).collect();
+        let mut secrets = Self { values: read, ..Self::default() };
         secrets.collect(tree, &mut String::new(), false);
         secrets.values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
         secrets.values.dedup();
@@ -42,9 +44,9 @@ impl Secrets {
                 let hash = blake3::Hash::from_bytes(blake3::derive_key(CONTEXT, value.as_bytes()));
                 self.replacements.insert(pointer.clone(), format!("env:{original}#{hash}"));
             }
-            if value.len() >= MIN_LENGTH {
-                self.values.push((value, original.to_string()));
-            }
+            let keys = node.entries().iter().map(|entry| entry.key.clone());
+            let long = keys.chain([value]).filter(|value| value.len() >= MIN_LENGTH);
+            self.values.extend(long.map(|value| (value, original.to_string())));
         }
         let replaced = replaced || node.original.is_some();
         let mut below = |key: &str, node: &Node| {

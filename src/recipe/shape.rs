@@ -14,6 +14,8 @@ pub(super) struct Slot {
     /// Whether `null` is allowed, and means that the field isn't set.
     pub(super) nullable: bool,
     pub(super) required: bool,
+    /// What the field is, up to the first semicolon or full stop.
+    pub(super) about: String,
 }
 
 /// What a value looks like.
@@ -92,6 +94,7 @@ impl Slot {
             Shape::Choice(variants) => {
                 variants.iter().find(|(name, _)| name == key).and_then(|(_, payload)| payload.as_ref())
             }
+            Shape::Any => Some(self),
             _ => None,
         }
     }
@@ -131,6 +134,7 @@ fn slot(schema: &Json, definitions: &Json) -> Slot {
             default: None,
             nullable: false,
             required: false,
+            about: String::new(),
         },
     };
     if let Some(value) = option(schema) {
@@ -141,10 +145,20 @@ fn slot(schema: &Json, definitions: &Json) -> Slot {
     if let Some(default) = schema.get("default") {
         slot.default = Some(default.clone());
     }
+    if let Some(text) = schema.get("description").and_then(Json::as_str) {
+        slot.about = about(text);
+    }
     if let Some(role) = schema.get("x-role").and_then(Json::as_str) {
         slot.role = self::role(role);
     }
     slot
+}
+
+/// The first statement of a description, as it's said in the middle of a sentence.
+fn about(text: &str) -> String {
+    let first = text.split(['.', ';', '(', '\n']).next().unwrap_or_default().trim();
+    let mut characters = first.chars();
+    characters.next().map(|initial| initial.to_lowercase().chain(characters).collect()).unwrap_or_default()
 }
 
 fn reference(schema: &Json) -> Option<&str> {

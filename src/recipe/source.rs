@@ -121,7 +121,9 @@ impl<'a> Builder<'a> {
         let node = match event {
             Event::Scalar(text, style, _, tag) => {
                 let value = match style {
-                    ScalarStyle::Plain if tag.is_none() => scalar::resolve(&text),
+                    ScalarStyle::Plain if tag.is_none_or(|tag| tag.core_suffix() != Some("str")) => {
+                        scalar::resolve(&text)
+                    }
                     _ => Value::String(text.into_owned()),
                 };
                 Node::new(span, value)
@@ -185,6 +187,7 @@ impl<'a> Builder<'a> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut places: HashMap<String, Span> = HashMap::new();
         let mut merged: Vec<Entry> = Vec::new();
+        let mut broken = false;
         loop {
             let (event, key_span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
@@ -196,12 +199,16 @@ impl<'a> Builder<'a> {
                         entries.push(entry);
                     }
                 }
-                return Ok(Node::new(start.to(end), Value::Map(entries)));
+                let value = if broken { Value::Unknown } else { Value::Map(entries) };
+                return Ok(Node::new(start.to(end), value));
             }
             let key = self.key(event, key_span)?;
             let (event, span) = self.next()?;
             let node = self.node(event, span)?;
-            let Some(key) = key else { continue };
+            let Some(key) = key else {
+                broken = true;
+                continue;
+            };
             if key == "<<" {
                 self.merge(node, &mut merged);
                 continue;
@@ -284,6 +291,13 @@ impl<'a> Builder<'a> {
             ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => (
                 "the indentation fits no key above".to_owned(),
                 Some("give keys that belong together the same indentation".to_owned()),
+            ),
+            ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => (
+                "text stands right behind a quote that closes".to_owned(),
+                Some(
+                    "a quote further up may not be closed, or one inside of the text must be doubled or escaped"
+                        .to_owned(),
+                ),
             ),
             ErrorKind::UnclosedQuotedScalar => ("a quote is not closed".to_owned(), None),
             ErrorKind::UnclosedFlowCollection { open } => (format!("`{open}` is not closed"), None),

@@ -8,9 +8,17 @@ use super::place::Span;
 use super::shape::{Bounds, Role, Shape, Slot};
 use super::suggest;
 
-/// All mistakes in the value of a slot. `key` is the place of its key, where it has one, and `name` what to call it.
-pub(super) fn check(node: &Node, slot: &Slot, key: Option<Span>, name: &str, problems: &mut Vec<Diagnostic>) {
-    Checker { problems }.value(node, slot, key, name);
+/// What the top of the tree is called.
+pub(super) const ROOT: &str = "the recipe";
+
+/// All mistakes in the value of a slot with this name.
+pub(super) fn check(node: &Node, slot: &Slot, name: &str, problems: &mut Vec<Diagnostic>) {
+    Checker { problems }.value(node, slot, Span { end: node.span.start, ..node.span }, name);
+}
+
+/// A name as it stands in a message.
+pub(super) fn called(name: &str) -> String {
+    if name == ROOT { name.to_owned() } else { format!("`{name}`") }
 }
 
 struct Checker<'a> {
@@ -22,13 +30,14 @@ impl Checker<'_> {
         self.problems.push(problem);
     }
 
-    fn value(&mut self, node: &Node, slot: &Slot, key: Option<Span>, name: &str) {
+    /// `at` is the place of the value's key, where it has one.
+    fn value(&mut self, node: &Node, slot: &Slot, at: Span, name: &str) {
         match (&node.value, &slot.shape) {
             (Value::Unknown, _) | (_, Shape::Any) => {}
-            (Value::Null, shape) if slot.nullable => self.null(node, shape, key, name),
+            (Value::Null, shape) if slot.nullable => self.null(node, shape, at, name),
             (Value::Null, _) => self.report(
                 Diagnostic::new(format!("`{name}` is empty; it takes {}", slot.wanted()))
-                    .at(key.unwrap_or(node.span))
+                    .at(at)
                     .hint(defaults(slot).map(|braces| format!("write `{name}: {braces}` for its defaults"))),
             ),
             (Value::Bool(_), Shape::Bool) => {}
@@ -56,32 +65,37 @@ impl Checker<'_> {
                 }
             }
             (Value::Seq(items), Shape::List { item, min }) => {
-                self.at_least(node, items.len(), *min, key, name);
+                self.at_least(items.len(), *min, at, name);
                 for node in items {
-                    self.value(node, item, None, name);
+                    self.value(node, item, node.span, name);
                 }
             }
             (Value::Map(entries), Shape::Map { value, min }) => {
-                self.at_least(node, entries.len(), *min, key, name);
+                self.at_least(entries.len(), *min, at, name);
                 for entry in entries {
-                    self.value(&entry.node, value, Some(entry.key_span), &entry.key);
+                    // A label on its own would look like a key.
+                    let name = match &value.shape {
+                        Shape::Choice(_) => entry.key.clone(),
+                        _ => format!("{name}.{}", entry.key),
+                    };
+                    self.value(&entry.node, value, entry.key_span, &name);
                 }
             }
-            (Value::Map(entries), Shape::Record(fields)) => self.record(node, entries, fields, key, name),
-            (Value::Map(entries), Shape::Choice(variants)) => self.variant(node, entries, variants, key, name),
+            (Value::Map(entries), Shape::Record(fields)) => self.record(entries, fields, at, name),
+            (Value::Map(entries), Shape::Choice(variants)) => self.variant(entries, variants, at, name),
             (Value::String(word), Shape::Choice(variants)) => self.word(node, word, variants, slot, name),
             _ => self.mismatch(node, slot, name),
         }
     }
 
     /// `masked_lm:` with nothing behind it looks as if it were there, and is not.
-    fn null(&mut self, node: &Node, shape: &Shape, key: Option<Span>, name: &str) {
+    fn null(&mut self, node: &Node, shape: &Shape, at: Span, name: &str) {
         let left_empty = node.span.start == node.span.end;
         if left_empty && matches!(shape, Shape::Record(_) | Shape::Choice(_)) {
             let braces = braces(shape).map(|braces| format!("write `{name}: {braces}` for its defaults, or "));
             self.report(
                 Diagnostic::new(format!("`{name}` is left empty, which turns it off"))
-                    .at(key.unwrap_or(node.span))
+                    .at(at)
                     .hint(format!("{}take the key out", braces.unwrap_or_default())),
             );
         }
@@ -96,92 +110,73 @@ impl Checker<'_> {
         self.report(Diagnostic::new(format!("`{name}` must be {wrong}, and is {}", node.shown())).at(node.span));
     }
 
-    fn at_least(&mut self, node: &Node, found: usize, min: usize, key: Option<Span>, name: &str) {
+    fn at_least(&mut self, found: usize, min: usize, at: Span, name: &str) {
         if found < min {
             let plural = if min == 1 { "entry" } else { "entries" };
-            self.report(
-                Diagnostic::new(format!("`{name}` needs at least {min} {plural}, and has {found}"))
-                    .at(key.unwrap_or(node.span)),
-            );
+            self.report(Diagnostic::new(format!("`{name}` needs at least {min} {plural}, and has {found}")).at(at));
         }
     }
 
-    fn record(
-        &mut self,
-        node: &Node,
-        entries: &[Entry],
-        fields: &BTreeMap<String, Slot>,
-        key: Option<Span>,
-        name: &str,
-    ) {
+    fn record(&mut self, entries: &[Entry], fields: &BTreeMap<String, Slot>, at: Span, name: &str) {
+        let given = |field: &str| entries.iter().any(|entry| entry.key == field);
+        let mut meant = Vec::new();
         for entry in entries {
-            match fields.get(&entry.key) {
-                Some(slot) => self.value(&entry.node, slot, Some(entry.key_span), &entry.key),
-                None => self.unknown_key(entry, entries, fields, name),
+            if let Some(slot) = fields.get(&entry.key) {
+                self.value(&entry.node, slot, entry.key_span, &entry.key);
+                continue;
             }
+            // A name that's given already is hardly the one that was meant.
+            let near = suggest::nearest(&entry.key, fields.keys().map(String::as_str).filter(|field| !given(field)));
+            meant.extend(near);
+            let hint = match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if fields.is_empty() => "it takes no keys".into(),
+                None => format!("the keys are {}", suggest::list(fields.keys().map(String::as_str))),
+            };
+            let message = format!("{} has no key `{}`", called(name), entry.key);
+            self.report(Diagnostic::new(message).at(entry.key_span).hint(hint));
         }
         for (field, slot) in fields.iter().filter(|(_, slot)| slot.required) {
-            if entries.iter().all(|entry| entry.key != *field) {
-                self.report(
-                    Diagnostic::new(format!("`{name}` lacks the key `{field}`"))
-                        .at(key.unwrap_or(node.span))
-                        .hint(format!("it takes {}", slot.wanted())),
-                );
+            if !given(field) && !meant.contains(&field.as_str()) {
+                let hint = match slot.about.as_str() {
+                    "" => format!("it takes {}", slot.wanted()),
+                    about => format!("`{field}`: {about}"),
+                };
+                self.report(Diagnostic::new(format!("{} lacks the key `{field}`", called(name))).at(at).hint(hint));
             }
         }
     }
 
-    fn unknown_key(&mut self, entry: &Entry, entries: &[Entry], fields: &BTreeMap<String, Slot>, name: &str) {
-        // A name that's given already is hardly the one that was meant.
-        let free = fields.keys().map(String::as_str).filter(|field| entries.iter().all(|entry| entry.key != *field));
-        let hint = match suggest::nearest(&entry.key, free) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if fields.is_empty() => "it takes no keys".into(),
-            None => format!("the keys are {}", suggest::list(fields.keys().map(String::as_str))),
-        };
-        self.report(Diagnostic::new(format!("unknown key `{}` in `{name}`", entry.key)).at(entry.key_span).hint(hint));
-    }
-
-    fn variant(
-        &mut self,
-        node: &Node,
-        entries: &[Entry],
-        variants: &[(String, Option<Slot>)],
-        key: Option<Span>,
-        name: &str,
-    ) {
+    fn variant(&mut self, entries: &[Entry], variants: &[(String, Option<Slot>)], at: Span, name: &str) {
         let names = || variants.iter().map(|(name, _)| name.as_str());
         match entries {
             [] => self.report(
-                Diagnostic::new(format!("`{name}` is empty"))
-                    .at(key.unwrap_or(node.span))
+                Diagnostic::new(format!("{} is empty", called(name)))
+                    .at(at)
                     .hint(format!("it takes one of {}", suggest::list(names()))),
             ),
-            [entry] => match variants.iter().find(|(variant, _)| *variant == entry.key) {
-                Some((_, Some(slot))) => self.value(&entry.node, slot, Some(entry.key_span), &entry.key),
+            [_] => {}
+            [first, .., last] => self.report(
+                Diagnostic::new(format!(
+                    "{} takes one key, and this has {}",
+                    called(name),
+                    suggest::list(entries.iter().map(|entry| entry.key.as_str()))
+                ))
+                .at(last.key_span)
+                .also(first.key_span, "one")
+                .label("and another")
+                .hint(format!("keep one of {}", suggest::list(names()))),
+            ),
+        }
+        for entry in entries {
+            match variants.iter().find(|(variant, _)| *variant == entry.key) {
+                Some((_, Some(slot))) => self.value(&entry.node, slot, entry.key_span, &entry.key),
                 Some((word, None)) => self.report(
                     Diagnostic::new(format!("`{word}` takes no value"))
                         .at(entry.key_span)
                         .hint(format!("write `{name}: {word}`")),
                 ),
                 None => self.report(unknown(&entry.key, names(), name).at(entry.key_span)),
-            },
-            [first, .., last] => {
-                let given = suggest::list(entries.iter().map(|entry| entry.key.as_str()));
-                self.report(
-                    Diagnostic::new(format!("`{name}` takes one of its kinds, and this has {given}"))
-                        .at(last.key_span)
-                        .also(first.key_span, "one")
-                        .label("and another")
-                        .hint(format!("keep one of {}", suggest::list(names()))),
-                );
-                for entry in entries {
-                    match variants.iter().find(|(variant, _)| *variant == entry.key) {
-                        Some((_, Some(slot))) => self.value(&entry.node, slot, Some(entry.key_span), &entry.key),
-                        Some(_) => {}
-                        None => self.report(unknown(&entry.key, names(), name).at(entry.key_span)),
-                    }
-                }
             }
         }
     }

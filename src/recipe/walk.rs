@@ -1,5 +1,6 @@
 //! Walks a stage's values together with the schema: which fields name files or stages, and what enters the key.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -149,7 +150,7 @@ pub fn resolve_path(pattern: &str, recipe_dir: &Path) -> Result<Vec<PathBuf>> {
     for base in [recipe_dir, Path::new("")] {
         let path = base.join(pattern);
         let found = match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => in_directory(&path, &mut |_| true)?,
+            Ok(metadata) if metadata.is_dir() => in_directory(&path)?,
             Ok(_) => return Ok(vec![path]),
             Err(_) if is_glob(pattern) => matches(&path)?,
             Err(_) => continue,
@@ -167,13 +168,12 @@ pub(super) fn is_glob(pattern: &str) -> bool {
 }
 
 /// The files of one directory, sorted; hidden ones are left out.
-fn in_directory(path: &Path, wanted: &mut dyn FnMut(&Path) -> bool) -> Result<Vec<PathBuf>> {
+fn in_directory(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs_err::read_dir(path)? {
         let entry = entry?;
-        let hidden = entry.file_name().to_string_lossy().starts_with('.');
         let path = entry.path();
-        if !hidden && wanted(&path) && path.is_file() {
+        if !is_hidden(&entry.file_name()) && path.is_file() {
             files.push(path);
         }
     }
@@ -181,7 +181,11 @@ fn in_directory(path: &Path, wanted: &mut dyn FnMut(&Path) -> bool) -> Result<Ve
     Ok(files)
 }
 
-/// The files that match a glob. Only directories below its fixed beginning are read, and only as deep as it goes.
+fn is_hidden(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with('.')
+}
+
+/// The files that match a glob; hidden ones only if it says so. Only directories below its fixed beginning are read, and only as deep as it goes.
 fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
     let base: PathBuf = pattern.iter().take_while(|part| !is_glob(&part.to_string_lossy())).collect();
     let rest: PathBuf = pattern.iter().skip(base.iter().count()).collect();
@@ -193,8 +197,11 @@ fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let depth = if rest.contains("**") { usize::MAX } else { rest.split('/').count() };
+    let hidden = rest.split('/').any(|part| part.starts_with('.'));
+    let walk = walkdir::WalkDir::new(&base).follow_links(true).max_depth(depth).sort_by_file_name();
+    let seen = walk.into_iter().filter_entry(|entry| hidden || entry.depth() == 0 || !is_hidden(entry.file_name()));
     let mut files = Vec::new();
-    for entry in walkdir::WalkDir::new(&base).follow_links(true).max_depth(depth).sort_by_file_name() {
+    for entry in seen {
         let entry = entry?;
         let within = entry.path().strip_prefix(&base).unwrap_or(entry.path());
         if entry.file_type().is_file() && glob.is_match(within) {

@@ -15,10 +15,12 @@ impl Check<'_> {
         let edges: Vec<Vec<Edge>> = self.drafts.iter().map(|draft| self.references(draft)).collect();
         self.cycles(&edges);
         let mut order: Vec<usize> = Vec::with_capacity(edges.len());
+        let mut done = vec![false; edges.len()];
         // The first stage in the recipe's order whose references are all done comes next.
-        while let Some(next) = (0..edges.len())
-            .find(|stage| !order.contains(stage) && edges[*stage].iter().all(|(_, target)| order.contains(target)))
+        while let Some(next) =
+            (0..edges.len()).find(|stage| !done[*stage] && edges[*stage].iter().all(|(_, target)| done[*target]))
         {
+            done[next] = true;
             order.push(next);
         }
         order.into_iter().map(|stage| self.drafts[stage].name.clone()).collect()
@@ -40,11 +42,12 @@ impl Check<'_> {
                     edges.push((pointer, index));
                     continue;
                 }
-                let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind));
+                let own = &draft.name;
+                let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind) && draft.name != *own);
                 let names = suggest::list(names.map(|draft| draft.name.as_str()));
                 let wanted = kinds.join(" or ");
                 let hint = if names.is_empty() {
-                    format!("the recipe has no {wanted} stage")
+                    format!("the recipe has no other {wanted} stage")
                 } else {
                     format!("the {wanted} stages are {names}")
                 };

@@ -20,6 +20,9 @@ use super::place::{Span, Texts};
 use super::shape::{self, Slot};
 use super::spec::{Glm, Model, Stage, Sweep};
 
+/// The most stages that a recipe may have: references are followed one by one.
+const MAX_STAGES: usize = 1_000;
+
 /// A stage as far as it can be understood.
 pub(super) struct Draft {
     pub(super) name: String,
@@ -53,7 +56,7 @@ pub(super) fn drafts(tree: &Node) -> Vec<Draft> {
         let (name, kind) = (entry.key.clone(), tagged.key.clone());
         Some(Draft { name, kind, spec: tagged.node.to_json(), slot, stage })
     };
-    stages.iter().filter_map(draft).collect()
+    stages.iter().take(MAX_STAGES).filter_map(draft).collect()
 }
 
 /// All that the checks look at, and where they report.
@@ -69,6 +72,10 @@ pub(super) struct Check<'a> {
 impl<'a> Check<'a> {
     /// Makes all checks; gives the stages in an order in which each comes after those it refers to.
     pub(super) fn run(&mut self, sweep: Option<&Sweep>) -> Vec<String> {
+        let stages = self.tree.get("stages").map(Node::entries).unwrap_or_default();
+        if let Some(first) = stages.get(MAX_STAGES) {
+            self.report(first.key_span, format!("more than {MAX_STAGES} stages"), None);
+        }
         self.names();
         self.files();
         let order = self.graph();

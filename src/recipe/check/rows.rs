@@ -41,7 +41,10 @@ impl Check<'_> {
 
     pub(super) fn evaluated_rows(&mut self, draft: &Draft, source: &Source, stage: &str, finetune: &Finetune) {
         let Task::Classification(task) = &finetune.task;
-        self.other_rows(&draft.pointer("data"), source, stage, task, None);
+        // Columns that the training rows lack as well are reported there.
+        let train = self.first(&finetune.data.train);
+        let train = train.and_then(|file| (self.columns)(&finetune.data.train, &file));
+        self.other_rows(&draft.pointer("data"), source, stage, task, train.as_deref());
     }
 
     /// Rows beside the training rows need the columns that the task uses; what the training rows lack as well is
@@ -71,7 +74,7 @@ impl Check<'_> {
     /// Texts to encode need a format, and a column unless they're running text.
     pub(super) fn corpus(&mut self, pointer: &str, source: &Source) {
         let columns = self.header(pointer, source);
-        let format = source.format.or_else(|| by_extension(&source.path));
+        let format = self.format(source);
         if source.text.is_empty() && format.is_some_and(|format| format != Format::Txt) {
             let hint = columns
                 .as_deref()
@@ -92,7 +95,8 @@ impl Check<'_> {
 
     /// The columns of a source's first file, if they can be known.
     fn header(&mut self, pointer: &str, source: &Source) -> Option<Vec<String>> {
-        if source.format.or_else(|| by_extension(&source.path)).is_none() && !Path::new(&source.path).is_dir() {
+        let first = self.first(source)?;
+        if self.format(source).is_none() {
             let path = format!("{pointer}.path");
             self.report(
                 self.value(&path),
@@ -101,8 +105,17 @@ impl Check<'_> {
             );
             return None;
         }
-        let first: PathBuf = walk::resolve_path(&source.path, self.dir).ok()?.into_iter().next()?;
         (self.columns)(source, &first)
+    }
+
+    fn first(&self, source: &Source) -> Option<PathBuf> {
+        walk::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
+    }
+
+    /// The format that is given, or that the extension tells.
+    fn format(&self, source: &Source) -> Option<Format> {
+        let by_name = || by_extension(Path::new(&source.path)).or_else(|| by_extension(&self.first(source)?));
+        source.format.or_else(by_name)
     }
 
     fn words(&mut self, draft: &Draft, task: &Classification) {
@@ -169,7 +182,7 @@ impl Check<'_> {
         }
         // A dry run on a made-up row finds what isn't known before: filters, functions, endless loops.
         let names = columns.unwrap_or_default().iter().chain(&used);
-        let row: Dynamic = names.map(|name| (name.as_str(), Dynamic::from("文"))).collect();
+        let row = Dynamic::from_pairs(names.map(|name| (name.as_str(), Dynamic::from("文"))));
         if let Err(error) = template.render(row)
             && matches!(
                 error.kind(),
@@ -196,8 +209,8 @@ fn variables(template: &str) -> Option<Vec<String>> {
     Some(names)
 }
 
-fn by_extension(path: &str) -> Option<Format> {
-    match Path::new(path).extension()?.to_str()?.to_ascii_lowercase().as_str() {
+fn by_extension(path: &Path) -> Option<Format> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "txt" => Some(Format::Txt),
         "tsv" => Some(Format::Tsv),
         "csv" => Some(Format::Csv),

@@ -1,6 +1,7 @@
 //! Rules between the fields of a stage, and between stages.
 
 use super::{Check, Draft};
+use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::spec::{Eval, Finetune, Glm, Model, Pretrain, Stage, Tokenize, Tokenizer, Train};
 use crate::recipe::suggest;
 
@@ -88,7 +89,7 @@ impl Check<'_> {
     fn origin(&mut self, draft: &Draft, from: bool, model: bool) {
         if from && model {
             self.problems.push(
-                crate::recipe::diagnostic::Diagnostic::new("`from` and `model` are both given")
+                Diagnostic::new("`from` and `model` are both given")
                     .at(self.key(&draft.pointer("model")))
                     .label("a new model")
                     .also(self.key(&draft.pointer("from")), "one that exists")
@@ -192,11 +193,7 @@ impl Check<'_> {
         let name = |pointer: &str| pointer.rsplit('.').next().unwrap_or_default().to_owned();
         let message = format!("`{}` and `{}` are both given", name(one), name(other));
         let (first, second) = (self.key(one).min(self.key(other)), self.key(one).max(self.key(other)));
-        self.problems.push(
-            crate::recipe::diagnostic::Diagnostic::new(message)
-                .at(second)
-                .also(first, "the other")
-                .hint("keep one of the two".to_owned()),
-        );
+        self.problems
+            .push(Diagnostic::new(message).at(second).also(first, "the other").hint("keep one of the two".to_owned()));
     }
 }

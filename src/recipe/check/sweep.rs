@@ -19,7 +19,7 @@ impl Check<'_> {
                 Ok(target) => {
                     let name = entry.key.rsplit('.').next().unwrap_or_default();
                     for value in values {
-                        typecheck::check(value, target.slot, None, name, self.problems);
+                        typecheck::check(value, target.slot, name, self.problems);
                     }
                 }
                 // What an expression gives is known when it has been filled in; what is broken was reported.

@@ -66,6 +66,7 @@ fn auto() -> String {
 #[expect(clippy::large_enum_variant, reason = "a recipe has a handful of them")]
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a recipe has a handful of stages")]
 pub enum Stage {
     /// Train or take a tokenizer and encode corpora with it
     Tokenize(Tokenize),

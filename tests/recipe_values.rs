@@ -1,0 +1,396 @@
+//! What becomes of a recipe's values: expressions, overrides, secrets, and the part of a stage that makes its key.
+
+use std::path::Path;
+use std::time::Instant;
+
+use pipe::recipe::spec::{Batch, Model, Source, Stage, Task};
+use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
+use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
+use serde_json::{Value, json};
+
+const RECIPE: &str = "\
+vars:
+  width: 64
+  rate: 1e-3
+  double: \"{{ width * 2 }}\"
+  text: [title, body]
+  objectives: [{masked_lm: {}}]
+stages:
+  tokens:
+    tokenize:
+      tokenizer: {bpe: {vocab_size: 900}}
+      corpus:
+        - {path: Cargo.toml, format: txt}
+        - {path: \"Cargo.{{ 'lo' ~ 'ck' }}\", format: txt, document: line}
+  base:
+    pretrain:
+      tokens: tokens
+      model: {glm: {hidden: \"{{ double }}\", layers: 2, heads: 4}}
+      objectives: \"{{ objectives }}\"
+      train: {steps: 1e2, lr: \"{{ rate / 2 }}\", batch: {tokens: 512}, warmup_steps: null, log_every: 7}
+  topic:
+    finetune:
+      from: base
+      data: {train: {path: Cargo.toml, format: tsv}}
+      task:
+        classification:
+          words: {b: two, a: one, 10: ten}
+          template: \"{{ text }} [Classification]\"
+      train: {epochs: 1, lr: 5e-4}
+sweep:
+  grid:
+    stages.topic.train.lr: [1e-4, 3e-4]
+    stages.base.train.seed: [1, 2]
+";
+
+fn unknown(_: &Source, _: &Path) -> Option<Vec<String>> {
+    None
+}
+
+fn document(text: &str) -> Document {
+    Document::parse(Path::new("recipe.yaml"), text).expect("YAML")
+}
+
+fn check(text: &str, vars: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<Checked, Diagnostics> {
+    let own = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    document(text).check(&Overrides { vars: own(vars), sets: own(sets) }, &unknown)
+}
+
+fn good(text: &str, vars: &[(&str, &str)], sets: &[(&str, &str)]) -> Checked {
+    check(text, vars, sets).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn at(checked: &Checked, pointer: &str) -> Value {
+    let recipe = serde_json::to_value(&checked.recipe).expect("a recipe is JSON");
+    recipe.pointer(&format!("/{}", pointer.replace('.', "/"))).cloned().unwrap_or_default()
+}
+
+#[test]
+fn a_lone_expression_keeps_its_type_and_others_make_text() {
+    let checked = good(RECIPE, &[], &[]);
+    assert_eq!(at(&checked, "stages.base.pretrain.model.glm.hidden"), json!(128));
+    assert_eq!(at(&checked, "stages.base.pretrain.train.lr"), json!(0.0005));
+    assert_eq!(at(&checked, "stages.base.pretrain.objectives.0.masked_lm.mask"), json!(0.8));
+    assert_eq!(at(&checked, "stages.tokens.tokenize.corpus.1.path"), json!("Cargo.lock"));
+    assert_eq!(at(&checked, "stages.base.pretrain.train.steps"), json!(100));
+}
+
+#[test]
+fn templates_over_rows_are_left_alone() {
+    let checked = good(RECIPE, &[], &[]);
+    assert_eq!(
+        at(&checked, "stages.topic.finetune.task.classification.template"),
+        json!("{{ text }} [Classification]")
+    );
+}
+
+#[test]
+fn var_flags_are_scalars_and_reach_the_vars_that_use_them() {
+    let checked = good(RECIPE, &[("width", "32"), ("rate", "0.5")], &[]);
+    assert_eq!(at(&checked, "stages.base.pretrain.model.glm.hidden"), json!(64));
+    assert_eq!(at(&checked, "stages.base.pretrain.train.lr"), json!(0.25));
+}
+
+#[test]
+fn set_reaches_through_kinds_lists_expressions_and_keys_that_are_not_there() {
+    let checked = good(
+        RECIPE,
+        &[],
+        &[
+            ("stages.base.train.lr", "2e-3"),
+            ("stages.base.pretrain.train.dropout", "0.3"),
+            ("stages.base.model.layers", "3"),
+            ("stages.base.objectives.0.masked_lm.mask", "0.7"),
+            ("stages.base.train.batch.examples", "16"),
+            ("stages.tokens.corpus.0.document", "file"),
+            ("stages.topic.train.early_stopping", "null"),
+            ("stages.topic.task.words.a", "eins"),
+            ("vars.double", "24"),
+            ("seed", "9"),
+        ],
+    );
+    let Stage::Pretrain(base) = &checked.recipe.stages["base"] else { panic!("base is a pretrain stage") };
+    let Some(Model::Glm(glm)) = &base.model else { panic!("base has a model") };
+    assert_eq!((base.train.lr, base.train.dropout, glm.layers, glm.hidden), (2e-3, 0.3, 3, 24));
+    assert_eq!(base.train.batch, Batch::Examples(16));
+    assert_eq!(base.objectives[0].masked_lm.as_ref().map(|masked| masked.mask), Some(0.7));
+    assert_eq!(at(&checked, "stages.tokens.tokenize.corpus.0.document"), json!("file"));
+    assert_eq!(at(&checked, "stages.topic.finetune.task.classification.words.a"), json!("eins"));
+    assert_eq!(checked.recipe.seed, 9);
+}
+
+#[test]
+fn stages_and_grid_keep_their_order_and_words_are_sorted() {
+    let checked = good(RECIPE, &[], &[]);
+    assert_eq!(checked.recipe.stages.keys().collect::<Vec<_>>(), ["tokens", "base", "topic"]);
+    let sweep = checked.recipe.sweep.as_ref().expect("a sweep");
+    assert_eq!(sweep.grid.keys().collect::<Vec<_>>(), ["stages.topic.train.lr", "stages.base.train.seed"]);
+    let Stage::Finetune(topic) = &checked.recipe.stages["topic"] else { panic!("topic is a finetune stage") };
+    let Task::Classification(task) = &topic.task;
+    assert_eq!(task.words.keys().collect::<Vec<_>>(), ["10", "a", "b"]);
+}
+
+#[test]
+fn order_follows_references_and_otherwise_the_recipe() {
+    let text = "\
+stages:
+  late: {pretrain: {tokens: tokens, from: early, objectives: [{masked_lm: {}}], train: {steps: 1, lr: 1}}}
+  other: {tokenize: {tokenizer: {file: Cargo.toml}}}
+  early: {pretrain: {tokens: tokens, model: {glm: {hidden: 4, layers: 1, heads: 1}}, \
+objectives: [{masked_lm: {}}], train: {steps: 1, lr: 1}}}
+  tokens: {tokenize: {tokenizer: {bpe: {vocab_size: 300}}, corpus: [{path: Cargo.toml, format: txt}]}}
+";
+    assert_eq!(good(text, &[], &[]).order, ["other", "tokens", "early", "late"]);
+}
+
+#[test]
+fn canonical_has_no_names_of_files_and_stages_no_free_fields_and_no_defaults() {
+    let checked = good(RECIPE, &[], &[]);
+    assert_eq!(
+        checked.canonical("tokens"),
+        Some(json!({
+            "tokenizer": {"bpe": {"vocab_size": 900}},
+            "corpus": [{"format": "txt"}, {"format": "txt", "document": "line"}],
+        }))
+    );
+    assert_eq!(
+        checked.canonical("base"),
+        Some(json!({
+            "model": {"glm": {"hidden": 128, "layers": 2, "heads": 4}},
+            "objectives": [{"masked_lm": {}}],
+            "train": {"steps": 100, "lr": 0.0005, "batch": {"tokens": 512}},
+        }))
+    );
+    assert_eq!(checked.canonical("nothing"), None);
+}
+
+#[test]
+fn described_has_the_defaults() {
+    let described = good(RECIPE, &[], &[]).described("base").expect("a stage");
+    assert_eq!(described["train"]["dropout"], json!(0.1));
+    assert_eq!(described["objectives"][0]["masked_lm"]["probability"], json!(0.15));
+    assert_eq!(described["train"].get("log_every"), None);
+    assert_eq!(described.get("tokens"), None);
+}
+
+#[test]
+fn defaults_written_out_change_nothing() {
+    let plain = good(RECIPE, &[], &[]);
+    let written = good(
+        RECIPE,
+        &[],
+        &[
+            ("stages.base.train.dropout", "0.1"),
+            ("stages.base.train.schedule", "linear"),
+            ("stages.base.train.beta2", "0.999"),
+            ("stages.base.train.max_length", "128"),
+            ("stages.base.train.log_every", "1"),
+            ("stages.base.objectives.0.masked_lm.whole_word", "false"),
+        ],
+    );
+    assert_eq!(plain.canonical("base"), written.canonical("base"));
+}
+
+#[test]
+fn fields_with_files_and_stages_are_found_with_their_pointers() {
+    let checked = good(RECIPE, &[], &[]);
+    let files = |name: &str| -> Vec<(String, String)> {
+        file_fields(&checked.recipe.stages[name]).into_iter().map(|field| (field.pointer, field.pattern)).collect()
+    };
+    assert_eq!(
+        files("tokens"),
+        [("corpus.0.path".into(), "Cargo.toml".into()), ("corpus.1.path".into(), "Cargo.lock".into())]
+    );
+    assert_eq!(files("topic"), [("data.train.path".into(), "Cargo.toml".into())]);
+    let stages = stage_fields(&checked.recipe.stages["topic"]);
+    assert_eq!(stages.len(), 1);
+    assert_eq!((stages[0].pointer.as_str(), stages[0].name.as_str()), ("from", "base"));
+    assert_eq!(stages[0].kinds, ["pretrain", "finetune"]);
+}
+
+#[test]
+fn paths_are_files_directories_or_globs_in_the_order_of_their_names() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = folder.path();
+    fs_err::create_dir_all(root.join("data/deep")).expect("folders");
+    for name in ["b.txt", "a.txt", "c.tsv", ".hidden.txt", "deep/d.txt"] {
+        fs_err::write(root.join("data").join(name), "").expect("a file");
+    }
+    let found = |pattern: &str| -> Vec<String> {
+        let files = resolve_path(pattern, root).expect("files");
+        files.iter().map(|file| file.strip_prefix(root).unwrap_or(file).display().to_string()).collect()
+    };
+    assert_eq!(found("data/b.txt"), ["data/b.txt"]);
+    assert_eq!(found("data/*.txt"), ["data/a.txt", "data/b.txt"]);
+    assert_eq!(found("data"), ["data/a.txt", "data/b.txt", "data/c.tsv"]);
+    assert_eq!(found("data/**/d.*"), ["data/deep/d.txt"]);
+    assert_eq!(found("data/{a,c}.*"), ["data/a.txt", "data/c.tsv"]);
+    // Not in the recipe's folder, but in the working directory, that of the tests.
+    assert_eq!(found("Cargo.toml"), ["Cargo.toml"]);
+    assert!(
+        resolve_path("data/*.parquet", root)
+            .is_err_and(|error| error.to_string() == "no file matches `data/*.parquet`")
+    );
+}
+
+/// `cargo test` sets this one to a path that's long enough to be recognised.
+const SECRET: &str = "CARGO_MANIFEST_DIR";
+
+fn secret() -> String {
+    std::env::var(SECRET).expect("cargo sets it")
+}
+
+#[test]
+fn a_value_from_the_environment_is_used_but_never_shown_or_hashed_in_the_clear() {
+    let text = RECIPE.replace("width: 64", "width: 64\n  home: '{{ env(\"CARGO_MANIFEST_DIR\") }}'");
+    let text = text.replace("path: Cargo.toml, format: txt", "path: '{{ home }}/Cargo.toml', format: txt");
+    let text = text.replace("b: two", "b: 'word {{ env(\"CARGO_MANIFEST_DIR\") }}'");
+    let checked = good(&text, &[], &[]);
+    let files = file_fields(&checked.recipe.stages["tokens"]);
+    assert_eq!(files[0].pattern, format!("{}/Cargo.toml", secret()));
+
+    let described = checked.described("topic").expect("a stage");
+    let word = described["task"]["classification"]["words"]["b"].as_str().expect("a word");
+    let hash = word.strip_prefix("env:word {{ env(\"CARGO_MANIFEST_DIR\") }}#").expect("the expression");
+    assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(checked.canonical("topic").expect("a stage")["task"]["classification"]["words"]["b"], json!(word));
+    assert_eq!(
+        checked.secrets().keys().collect::<Vec<_>>(),
+        ["stages.tokens.tokenize.corpus.0.path", "stages.topic.finetune.task.classification.words.b", "vars.home"]
+    );
+
+    let shown = [
+        serde_json::to_string(&checked.recipe.vars).expect("vars are JSON"),
+        format!("{checked:?}"),
+        checked.scrub(&format!("cannot read {}/Cargo.toml", secret())),
+        checked.shown("stages.tokens.corpus.0.path"),
+        checked.diagnose("stages.topic", format!("found {}", secret()), None).to_string(),
+        described.to_string(),
+    ];
+    for text in shown {
+        assert!(!text.contains(&secret()), "{text}");
+    }
+}
+
+#[test]
+fn mistakes_around_a_secret_do_not_show_it() {
+    let env = "env(\"CARGO_MANIFEST_DIR\")";
+    let cases = [
+        ("steps: 1e2", format!("steps: '{{{{ {env} }}}}'")),
+        ("steps: 1e2", format!("steps: '{{{{ {env} | int }}}}'")),
+        ("from: base", format!("from: '{{{{ {env} }}}}'")),
+        ("path: Cargo.toml, format: txt", format!("path: '{{{{ {env} }}}}/nowhere.txt', format: txt")),
+        ("log_every: 7", format!("keep_best: '{{{{ {env} }}}}'")),
+        ("batch: {tokens: 512}", format!("batch: '{{{{ {{{env}: 1}} }}}}'")),
+        ("vars:", format!("device: '{{{{ {env} }}}}'\nvars:")),
+        ("b: two, a: one", format!("b: '{{{{ {env} }}}}', a: '{{{{ {env} }}}}'")),
+        ("\"{{ text }} [Classification]\"", "x".into()),
+        ("grid:", format!("maximize: 'stages.{{{{ {env} }}}}.metrics.loss'\n  grid:")),
+    ];
+    for (from, to) in cases {
+        let text = RECIPE.replacen(from, &to, 1);
+        assert_ne!(text, RECIPE, "{from}");
+        let problems = check(&text, &[], &[]).expect_err("a mistake");
+        let said = format!("{problems} {problems:?} {}", problems.render(true));
+        assert!(!said.contains(&secret()), "{said}");
+    }
+}
+
+#[test]
+fn findings_in_the_data_are_told_at_their_place_in_the_recipe() {
+    let checked = good(RECIPE, &[], &[]);
+    let problem = checked.diagnose(
+        "stages.topic.task.classification.words",
+        "the label `c` in line 3 of `train.tsv` has no word",
+        "add `c: …`".to_owned(),
+    );
+    insta::assert_snapshot!(problem, @r"
+    error: the label `c` in line 3 of `train.tsv` has no word
+      --> recipe.yaml:26:11
+       |
+    26 |           words: {b: two, a: one, 10: ten}
+       |           ^^^^^
+       = hint: add `c: …`
+
+    1 error in recipe.yaml
+    ");
+    assert_eq!(checked.place("stages.topic.train.lr"), (28, 30));
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_fine() {
+    let text = format!("\u{feff}{}", RECIPE.replace('\n', "\r\n"));
+    let checked = good(&text, &[], &[]);
+    assert_eq!(checked.place("stages.topic.train.lr"), (28, 30));
+    let problems = check(&text.replace("vars:", "varz:"), &[], &[]).expect_err("a mistake");
+    assert_eq!(problems.place(&problems.list()[0]), Some((1, 1)));
+}
+
+#[test]
+fn merge_keys_fill_in_what_is_not_given() {
+    let text = RECIPE
+        .replace("train: {epochs: 1, lr: 5e-4}", "train: {<<: *train, lr: 5e-4}")
+        .replace("train: {steps: 1e2, lr", "train: &train {steps: 1e2, lr");
+    let checked = good(&text, &[], &[]);
+    assert_eq!(at(&checked, "stages.topic.finetune.train.lr"), json!(5e-4));
+    assert_eq!(at(&checked, "stages.topic.finetune.train.steps"), json!(100));
+}
+
+#[test]
+fn colours_are_only_in_what_is_rendered_for_a_terminal() {
+    let problems = check("stages: {}", &[], &[]).expect_err("a mistake");
+    assert!(!problems.to_string().contains('\u{1b}'));
+    assert!(problems.render(true).contains("\u{1b}[1;31merror\u{1b}[0m"));
+}
+
+#[test]
+fn a_recipe_of_ten_stages_is_checked_within_five_milliseconds() {
+    let mut text = RECIPE.to_owned();
+    let sweep = text.split_off(text.find("sweep:").expect("a sweep"));
+    let finetune = text[text.find("  topic:").expect("a stage")..].to_owned();
+    for number in 0..8 {
+        text += &finetune.replace("topic", &format!("topic{number}"));
+    }
+    text += &sweep;
+    let document = document(&text);
+    // The schema is made once a process.
+    document.check(&Overrides::default(), &unknown).expect("a good recipe");
+    let best = (0..5)
+        .map(|_| {
+            let start = Instant::now();
+            let document = self::document(&text);
+            document.check(&Overrides::default(), &unknown).expect("a good recipe");
+            start.elapsed()
+        })
+        .min();
+    assert!(best.is_some_and(|best| best.as_micros() < 5_000), "{best:?}");
+    let start = Instant::now();
+    for cell in 0..100 {
+        let sets = vec![("stages.topic.train.lr".into(), format!("{cell}e-5"))];
+        document.check(&Overrides { sets, ..Overrides::default() }, &unknown).expect("a good recipe");
+    }
+    let cells = start.elapsed();
+    eprintln!("reading and checking {best:?}, a cell of a sweep {:?}", cells / 100);
+    assert!(cells.as_millis() < 500, "{cells:?}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    /// Whatever is cut out of a recipe or put into it: mistakes are reported, and nothing panics.
+    #[test]
+    fn no_text_makes_the_checker_panic(
+        at in 0..RECIPE.len(),
+        cut in 0..40_usize,
+        junk in "[ \\t\\n\\-:{}\\[\\]\"'&*!|>%@`#,?a0.词\u{feff}]{0,12}",
+    ) {
+        let end = (at + cut).min(RECIPE.len());
+        let text = format!("{}{junk}{}", &RECIPE[..at], &RECIPE[end..]);
+        if let Ok(document) = Document::parse(Path::new("recipe.yaml"), &text) {
+            match document.check(&Overrides::default(), &unknown) {
+                Ok(checked) => assert_eq!(checked.order.len(), checked.recipe.stages.len()),
+                Err(problems) => assert!(!problems.to_string().is_empty() && !problems.list().is_empty()),
+            }
+        }
+    }
+}

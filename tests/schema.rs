@@ -1,0 +1,122 @@
+//! The published JSON Schema: up to date, fitting the recipes that come with the project, and strict.
+
+use std::path::{Path, PathBuf};
+
+use pipe::recipe::schema;
+use serde_json::{Value, json};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn recipes() -> Vec<PathBuf> {
+    let mut files = pipe::recipe::walk::resolve_path("recipes/*.yaml", &root()).unwrap_or_default();
+    files.sort();
+    files
+}
+
+fn validator() -> jsonschema::Validator {
+    jsonschema::validator_for(&schema::published()).expect("a valid schema")
+}
+
+fn recipe() -> Value {
+    json!({
+        "vars": {"size": 64},
+        "stages": {
+            "tokens": {"tokenize": {"tokenizer": {"unigram": {"vocab_size": 800}}, "corpus": [{"path": "a.txt"}]}},
+            "base": {"pretrain": {
+                "tokens": "tokens",
+                "model": {"glm": {"hidden": "{{ size }}", "layers": 2, "heads": 4}},
+                "objectives": [{"masked_lm": {}}],
+                "train": {"steps": 10, "lr": 1e-3, "schedule": "cosine"},
+            }},
+        },
+    })
+}
+
+#[test]
+fn the_schema_in_the_repository_is_up_to_date() {
+    let path = root().join("schemas/recipe.schema.json");
+    let text = schema::text();
+    if std::env::var_os("PIPE_GENERATE").is_some() {
+        fs_err::create_dir_all(root().join("schemas")).expect("a folder for the schema");
+        fs_err::write(&path, &text).expect("the schema");
+    }
+    let stored = fs_err::read_to_string(&path).unwrap_or_default();
+    assert!(stored == text, "schemas/recipe.schema.json is stale; run the tests with PIPE_GENERATE=1");
+}
+
+#[test]
+fn recipes_name_the_schema_in_their_first_line() {
+    for path in recipes() {
+        let text = fs_err::read_to_string(&path).expect("a recipe");
+        let first = text.lines().next().unwrap_or_default();
+        assert_eq!(first, "# yaml-language-server: $schema=../schemas/recipe.schema.json", "{}", path.display());
+    }
+}
+
+#[test]
+fn recipes_fit_the_schema() {
+    let validator = validator();
+    for path in recipes() {
+        let text = fs_err::read_to_string(&path).expect("a recipe");
+        let value: Value = serde_yaml::from_str(&text).expect("YAML");
+        let mistakes: Vec<String> =
+            validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(mistakes.is_empty(), "{}: {mistakes:#?}", path.display());
+    }
+}
+
+#[test]
+fn a_recipe_with_expressions_is_accepted() {
+    let mut recipe = recipe();
+    assert!(validator().is_valid(&recipe));
+    recipe["stages"]["base"]["pretrain"]["objectives"] = json!("{{ mix }}");
+    recipe["stages"]["base"]["pretrain"]["train"]["packing"] = json!("{{ packing }}");
+    recipe["stages"]["base"]["pretrain"]["train"]["schedule"] = json!("{{ schedule }}");
+    assert!(validator().is_valid(&recipe));
+}
+
+#[test]
+fn mistakes_are_rejected_where_they_are() {
+    let cases = [
+        ("/stages/base/pretrain/train/lr", json!("fast")),
+        ("/stages/base/pretrain/train/steps", json!(0)),
+        ("/stages/base/pretrain/train/schedule", json!("square")),
+        ("/stages/base/pretrain/model/glm/heads", json!("{{ x")),
+        ("/stages/base/pretrain/objectives", json!([])),
+        ("/stages/tokens/tokenize/corpus/0", json!({"path": "a.txt", "colour": "red"})),
+        ("/stages/tokens", json!({"tokenise": {}})),
+        ("/stages", json!({})),
+    ];
+    for (pointer, wrong) in cases {
+        let mut recipe = recipe();
+        *recipe.pointer_mut(pointer).expect("a place in the recipe") = wrong;
+        assert!(!validator().is_valid(&recipe), "{pointer}");
+    }
+}
+
+#[test]
+fn recipes_pass_the_checker() {
+    // Recipes on data of their own say so by a var; those on data beside the project are checked where it is there.
+    let shared = std::env::var_os("PIPE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    for path in recipes() {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs_err::read_to_string(&path).expect("a recipe");
+        let outside = text.contains("shared/data");
+        if outside && !shared.is_dir() {
+            eprintln!("skipped {name}: its data is not here");
+            continue;
+        }
+        let document = pipe::recipe::Document::parse(&path, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let data = text.lines().find_map(|line| line.trim().strip_prefix("data: ")?.split_once("shared/data/"));
+        let vars = match data {
+            Some((_, set)) => vec![("data".to_owned(), shared.join("data").join(set.trim()).display().to_string())],
+            None => Vec::new(),
+        };
+        let overrides = pipe::recipe::Overrides { vars, sets: Vec::new() };
+        if let Err(problems) = document.check(&overrides, &|_: &_, _: &Path| None) {
+            panic!("{problems}");
+        }
+    }
+}
