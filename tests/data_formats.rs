@@ -227,3 +227,17 @@ fn rows_end_after_a_mistake() {
     let read: Vec<bool> = rows(&source(json!({})), &file).unwrap().map(|row| row.is_ok()).collect();
     assert_eq!(read, [true, false]);
 }
+
+#[test]
+fn columns_beside_a_header_replace_its_names() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("a.tsv");
+    std::fs::write(&path, "label\ttext\n1\t好 的\n").expect("a file");
+    let renamed = source(serde_json::json!({ "path": "a.tsv", "columns": ["label", "text_a"], "header": true }));
+    let rows: Vec<_> = pipe::data::rows(&renamed, &path).expect("rows").map(|row| row.expect("a row")).collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].number, rows[0].get("text_a")), (2, Some("好 的")));
+    let nameless = source(serde_json::json!({ "path": "a.tsv", "header": false }));
+    let error = pipe::data::rows(&nameless, &path).err().expect("an error").to_string();
+    assert!(error.contains("columns need names"), "{error}");
+}

@@ -21,10 +21,16 @@ pub(super) fn open(source: &Source, format: Format, file: &Path) -> Result<Rows>
     };
     let columns = match &source.columns {
         Some(columns) => {
+            if source.header == Some(true) {
+                records.next().transpose()?;
+            }
             if !records.quoting {
                 records.splits = columns.len();
             }
             columns.clone()
+        }
+        None if source.header == Some(false) => {
+            bail!("{}: without a header line the columns need names\nhint: give them as `columns: […]`", file.display())
         }
         None => match records.next() {
             Some(header) => header?.1,

@@ -107,6 +107,7 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
     if !matches!(format, Format::Tsv | Format::Csv) {
         let set = [
             ("columns", source.columns.is_some()),
+            ("header", source.header.is_some()),
             ("delimiter", source.delimiter.is_some()),
             ("quoting", source.quoting.is_some()),
         ];

@@ -14,9 +14,13 @@ pub struct Source {
     /// The files' format; by default their extension tells (.txt, .tsv, .csv, .jsonl, .parquet)
     #[serde(default)]
     pub format: Option<Format>,
-    /// Names for the columns of a .tsv or .csv without a header line; the last takes the rest of the line
+    /// Names for the columns of a .tsv or .csv without a header line, or (with `header: true`) other names than the
+    /// header's; the last takes the rest of the line
     #[serde(default)]
     pub columns: Option<Vec<String>>,
+    /// Whether the first line of a .tsv or .csv is a header; by default yes, and no where `columns` are given
+    #[serde(default)]
+    pub header: Option<bool>,
     /// The character between two fields; a tab in .tsv and a comma in .csv by default
     #[serde(default)]
     pub delimiter: Option<char>,
