@@ -75,7 +75,7 @@ fn changed_learning_rate_runs_what_depends_on_it() {
 fn changed_byte_of_a_data_file_runs_what_reads_it() {
     let space = tiny();
     let _ = space.statuses(&["recipe.yaml"]);
-    space.write("test.tsv", space.read("test.tsv").replace('汤', "酱"));
+    space.write("test.tsv", space.read("test.tsv").replace('蛋', "月"));
     assert_eq!(space.statuses(&["recipe.yaml"]), "base=hit test=ran tokens=hit topics=hit");
     space.write("train.tsv", space.read("train.tsv").replace('快', "慢"));
     assert_eq!(space.statuses(&["recipe.yaml"]), "base=hit test=ran tokens=hit topics=ran");

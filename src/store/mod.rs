@@ -2,10 +2,12 @@
 //!
 //! Layout, with `format` naming its version:
 //!
-//!     artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
-//!     tmp/             slots being written, renamed into artifacts/ when done
-//!     locks/KEY        held while KEY is being computed
-//!     digests.json     remembered digests of input files
+//! ```text
+//! artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
+//! tmp/             slots being written, renamed into artifacts/ when done
+//! locks/KEY        held while KEY is being computed
+//! digests.json     remembered digests of input files
+//! ```
 
 mod artifact;
 mod canonical;

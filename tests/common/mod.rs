@@ -124,8 +124,14 @@ stages:
 /// A space with the tiny recipe and its data.
 pub fn tiny() -> Space {
     let space = Space::new();
-    let sport = ["球队昨晚赢了比赛", "他在场上跑得很快", "教练换上了新的前锋", "观众为进球欢呼", "决赛明天下午开始"];
-    let food = ["这碗面的汤很鲜", "妈妈炒的菜最香", "蛋糕刚刚出炉", "他喜欢吃辣的火锅", "早餐只有豆浆油条"];
+    let sport = [
+        "球队昨晚赢了比赛",
+        "他在场上跑得很快",
+        "教练换上了新的前锋",
+        "观众为进球欢呼",
+        "决赛明天下午开始，体育台直播",
+    ];
+    let food = ["这碗面的汤很鲜", "妈妈炒的菜最香", "蛋糕刚刚出炉", "他喜欢吃辣的火锅", "早餐只有豆浆油条，不算美食"];
     let mut corpus = String::new();
     for _ in 0..4 {
         for texts in [sport, food] {
