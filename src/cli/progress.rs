@@ -120,7 +120,7 @@ impl Talk {
         } else if running.told.elapsed() > Duration::from_secs(2) || done == total {
             running.told = Instant::now();
             let of = if total > 0 { format!("/{total}") } else { String::new() };
-            say(&format!("{stage}: {done}{of}  {note}  {left}").trim_end());
+            say(format!("{stage}: {done}{of}  {note}  {left}").trim_end());
         }
     }
 

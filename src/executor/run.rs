@@ -111,7 +111,7 @@ impl Worker<'_> {
         let slot = match self.store.claim(manifest, force, &|| self.reporter.event(id, Event::Waiting))? {
             Claim::Hit(artifact) => {
                 self.reporter.event(id, Event::Hit { artifact: &artifact });
-                return Ok((Ending::Hit, artifact));
+                return Ok((Ending::Hit, *artifact));
             }
             Claim::Miss(slot) => slot,
         };

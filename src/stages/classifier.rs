@@ -67,12 +67,12 @@ impl<'a> Judge<'a> {
                     let places =
                         part.iter().flat_map(|(row, example)| example.choices.iter().map(|choice| (*row, choice.node)));
                     for ((row, node), values) in places.zip(network.choice_log_probabilities(&batch, candidates)?) {
-                        nodes[row][node as usize] = values.into_iter().map(f64::from).collect();
+                        nodes[row][node as usize] = values;
                     }
                 }
                 None => {
                     for ((row, _), values) in part.iter().zip(network.class_log_probabilities(&batch)?) {
-                        nodes[*row][0] = values.into_iter().map(f64::from).collect();
+                        nodes[*row][0] = values;
                     }
                 }
             }

@@ -40,7 +40,7 @@ pub struct Store {
 /// What came of asking for a key.
 pub enum Claim {
     /// It's there.
-    Hit(Artifact),
+    Hit(Box<Artifact>),
     /// It isn't, and the caller is the one to compute it.
     Miss(Slot),
 }
@@ -109,12 +109,12 @@ impl Store {
     pub fn claim(&self, manifest: Manifest, force: bool, waiting: &dyn Fn()) -> Result<Claim> {
         let key = manifest.key();
         if !force && let Some(artifact) = self.find(&key)? {
-            return Ok(Claim::Hit(artifact));
+            return Ok(Claim::Hit(Box::new(artifact)));
         }
         self.create()?;
         let lock = self.lock(&key, waiting)?;
         if !force && let Some(artifact) = self.find(&key)? {
-            return Ok(Claim::Hit(artifact));
+            return Ok(Claim::Hit(Box::new(artifact)));
         }
         let dir = self.root.join("tmp").join(&key);
         if dir.exists() {

@@ -1,6 +1,6 @@
 //! A directory of its own for each test, and the `pipe` command run in it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::{
     path::{Path, PathBuf},

@@ -63,7 +63,6 @@ fn auto() -> String {
 }
 
 /// One stage: its kind, and what that kind needs.
-#[expect(clippy::large_enum_variant, reason = "a recipe has a handful of them")]
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "a recipe has a handful of stages")]
