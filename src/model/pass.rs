@@ -35,6 +35,8 @@ pub struct Pass<'a> {
     pub positions: Ids,
     /// GLM's second positions.
     pub block_positions: Ids,
+    /// BERT's token types.
+    pub segments: Ids,
     /// Which keys each token sees.
     pub visible: Visible,
 }
@@ -55,6 +57,10 @@ impl<'a> Pass<'a> {
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
             block_positions: ids(&batch.block_positions),
+            segments: match batch.segments.is_empty() {
+                true => ids(&vec![0; batch.tokens.len()]),
+                false => ids(&batch.segments),
+            },
             visible: Visible::new(&batch.visible_from, &batch.visible_to, batch.rows, batch.width, device)?,
         })
     }
