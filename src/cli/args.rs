@@ -248,7 +248,9 @@ pub(super) struct Completions {
 
 /// `pipe completions`.
 pub(super) fn completions(command: &Completions) -> Result<u8> {
-    clap_complete::generate(command.shell, &mut Arguments::command(), "pipe", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(command.shell, &mut Arguments::command(), "pipe", &mut script);
+    super::progress::put(&String::from_utf8_lossy(&script))?;
     Ok(super::DONE)
 }
 

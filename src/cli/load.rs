@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::args;
+use super::{args, progress};
 use crate::{
     data,
     device::DeviceChoice,
     plan::{self, Graph, Status},
-    recipe::{Checked, Document, Overrides, spec::Source},
+    recipe::{Checked, Document, Overrides, spec::Source, suggest},
+    stages::check_secrets,
     store::{Artifact, DigestCache, Provenance, Store},
 };
 
@@ -24,9 +25,20 @@ pub(super) struct Loaded {
 /// # Errors
 /// All mistakes in it, as [`recipe::Diagnostics`].
 pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
-    let checked = Document::read(&arguments.recipe)?.check(&overrides(arguments), &columns)?;
+    let checked = check(&Document::read(&arguments.recipe)?, &overrides(arguments))?;
     let graph = Graph::new(&checked)?;
     Ok(Loaded { checked, graph })
+}
+
+/// Checks a recipe; from then on its secrets aren't said.
+///
+/// # Errors
+/// All mistakes in it.
+pub(super) fn check(document: &Document, overrides: &Overrides) -> Result<Checked> {
+    let checked = document.check(overrides, &columns)?;
+    progress::hush(&checked);
+    check_secrets(&checked)?;
+    Ok(checked)
 }
 
 /// The columns of a data file; `None` where it can't be read, which a stage will explain better.
@@ -51,16 +63,31 @@ pub(super) fn device(option: Option<&str>, checked: &Checked) -> Result<DeviceCh
 
 /// What is recorded with every artifact of a run.
 pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked, device: &DeviceChoice) -> Provenance {
-    let given = |flag: &str, pairs: &[(String, String)]| -> Vec<String> {
-        pairs.iter().map(|(name, value)| format!("--{flag} {name}={value}")).collect()
-    };
     Provenance {
         pipe: env!("CARGO_PKG_VERSION").into(),
         recipe: checked.text().to_owned(),
-        overrides: [given("var", &arguments.vars), given("set", &arguments.sets)].concat(),
+        overrides: given(arguments),
         device: device.to_string(),
         host: host(),
         ..Provenance::default()
+    }
+}
+
+/// The command line's changes to a recipe, as they were given.
+fn given(arguments: &args::Recipe) -> Vec<String> {
+    let flags = |flag: &str, pairs: &[(String, String)]| -> Vec<String> {
+        pairs.iter().map(|(name, value)| format!("--{flag} {name}={value}")).collect()
+    };
+    [flags("var", &arguments.vars), flags("set", &arguments.sets)].concat()
+}
+
+/// A flag as a shell takes it.
+fn quoted(flag: &str) -> String {
+    match flag.split_once(' ') {
+        Some((name, value)) if !value.chars().all(|c| c.is_alphanumeric() || "._=/+:,-".contains(c)) => {
+            format!("{name} '{}'", value.replace('\'', r"'\''"))
+        }
+        _ => flag.to_owned(),
     }
 }
 
@@ -70,13 +97,24 @@ fn host() -> String {
     name.or_else(|| std::env::var("COMPUTERNAME").ok()).unwrap_or_default().trim().to_owned()
 }
 
-/// The artifact of a stage that has been run as the recipe says now.
+/// The artifact of a stage of one of these kinds that has been run as the recipe says now.
 ///
 /// # Errors
 /// If it hasn't, or the recipe has no such stage.
-pub(super) fn stored(arguments: &args::Recipe, stage: &str, store: &Path) -> Result<(Checked, Artifact)> {
+pub(super) fn stored(
+    arguments: &args::Recipe,
+    stage: &str,
+    kinds: &[&str],
+    store: &Path,
+) -> Result<(Checked, Artifact)> {
     let Loaded { checked, mut graph } = load(arguments)?;
     graph.select(&[stage.to_owned()])?;
+    if let Some(kind) = graph.get(stage).map(|node| node.stage.kind()).filter(|kind| !kinds.contains(kind)) {
+        let fitting = checked.recipe.stages.iter().filter(|(_, stage)| kinds.contains(&stage.kind()));
+        let fitting = suggest::list(fitting.map(|(name, _)| name.as_str()));
+        let hint = if fitting.is_empty() { "the recipe has none".to_owned() } else { format!("there is {fitting}") };
+        bail!("`{stage}` is of kind {kind}, and a {} stage is needed\nhint: {hint}", kinds.join(" or "));
+    }
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = plan::plan(&graph, &store, &mut digests, &[])?;
@@ -84,9 +122,10 @@ pub(super) fn stored(arguments: &args::Recipe, stage: &str, store: &Path) -> Res
         Status::Hit(artifact) => Some(*artifact),
         Status::Miss { .. } | Status::Waits(_) => None,
     });
-    let recipe = arguments.recipe.display();
     let artifact = artifact.with_context(|| {
-        format!("`{stage}` hasn't been run as {recipe} says now; run it first: pipe run {recipe} --stage {stage}")
+        let recipe = arguments.recipe.display();
+        let flags: String = given(arguments).iter().map(|flag| format!(" {}", quoted(flag))).collect();
+        format!("`{stage}` hasn't been run as {recipe} says now\nhint: pipe run {recipe} --stage {stage}{flags}")
     })?;
     Ok((checked, artifact))
 }

@@ -50,7 +50,7 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
     }
     progress::put(&table.to_string())?;
     let total = artifacts.iter().map(crate::store::Artifact::bytes).sum();
-    progress::say(&format!("{} artifacts, {}", artifacts.len(), bytes(total)));
+    progress::say(&format!("{}, {}", progress::count(artifacts.len(), "artifact"), bytes(total)));
     Ok(DONE)
 }
 

@@ -32,6 +32,7 @@ const WRONG: u8 = 2;
 
 /// Reads the command line, does what it says and gives the exit status.
 pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| progress::say(&format!("internal error: {panic}"))));
     let arguments = Arguments::parse();
     let store = &arguments.store;
     let result = match &arguments.command {

@@ -1,5 +1,7 @@
 //! `pipe predict`.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Map, Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{DONE, args::Predict, load, progress};
 use crate::{
     data,
+    objectives::Row,
     recipe::spec::Source,
     stages::{Prediction, Trained},
 };
@@ -16,41 +19,54 @@ const CHUNK: usize = 1024;
 
 /// `pipe predict RECIPE STAGE`.
 pub(super) fn predict(command: &Predict, store: &std::path::Path) -> Result<u8> {
-    let (checked, artifact) = load::stored(&command.recipe, &command.stage, store)?;
+    let (checked, artifact) = load::stored(&command.recipe, &command.stage, &["finetune"], store)?;
     let device = load::device(command.device.as_deref(), &checked)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
     let mut output = Output::new(command.json, trained.labels());
 
     if let Some(file) = &command.file {
-        let source: Source = serde_json::from_value(json!({ "path": file.to_string_lossy(), "document": "line" }))?;
-        let mut rows = data::rows(&source, file)?.peekable();
-        while rows.peek().is_some() {
-            let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<_>>>()?;
-            let lookup = |row: &data::Row, column: &str| row.get(column).map(str::to_owned);
-            let lookups: Vec<_> = chunk.iter().map(|row| move |column: &str| lookup(row, column)).collect();
-            let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &crate::objectives::Row<'_>).collect();
-            let predictions = trained.predict(&lookups).with_context(|| format!("{}", file.display()))?;
-            for (row, prediction) in chunk.iter().zip(predictions) {
-                output.row(&row.number.to_string(), row.fields.join("\t"), &prediction)?;
-            }
-        }
+        predict_file(file, &trained, &mut output)?;
     } else {
-        let columns = trained.columns();
-        let [column] = columns else {
+        let [column] = trained.columns() else {
             bail!(
                 "the template takes {} columns ({}), so --text can't fill it; use --file",
-                columns.len(),
-                columns.join(", ")
+                trained.columns().len(),
+                trained.columns().join(", ")
             );
         };
         let lookups: Vec<_> =
             command.text.iter().map(|text| move |name: &str| (name == column).then(|| text.clone())).collect();
-        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &crate::objectives::Row<'_>).collect();
+        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &Row<'_>).collect();
         for (text, prediction) in command.text.iter().zip(trained.predict(&lookups)?) {
-            output.row("", text.clone(), &prediction)?;
+            output.row(None, text.clone(), &prediction)?;
         }
     }
     output.finish()
+}
+
+fn predict_file(file: &Path, trained: &Trained, output: &mut Output<'_>) -> Result<()> {
+    let source: Source = serde_json::from_value(json!({ "path": file.to_string_lossy(), "document": "line" }))?;
+    let mut rows = data::rows(&source, file)?;
+    let (has, needs) = (rows.columns().to_vec(), trained.columns());
+    // The lines of a .txt, and any other only column, fill an only column whatever it's called.
+    let only = has.len() == 1 && needs.len() == 1;
+    if let Some(missing) = needs.iter().find(|column| !only && !has.contains(column)) {
+        bail!("{}: the template uses the column `{missing}`; the file has {}", file.display(), has.join(", "));
+    }
+    let value = |row: &data::Row, column: &str| row.get(if only { &has[0] } else { column }).map(str::to_owned);
+    loop {
+        let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<_>>>()?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let lookups: Vec<_> = chunk.iter().map(|row| move |column: &str| value(row, column)).collect();
+        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &Row<'_>).collect();
+        let predictions = trained.predict(&lookups).with_context(|| format!("{}", file.display()))?;
+        for (row, prediction) in chunk.iter().zip(predictions) {
+            let text: Vec<_> = needs.iter().filter_map(|column| value(row, column)).collect();
+            output.row(Some(row.number), text.join("\t"), &prediction)?;
+        }
+    }
 }
 
 /// Lines of JSON as they come, or one table in the end.
@@ -66,7 +82,7 @@ impl<'a> Output<'a> {
         Self { labels, table: (!json).then_some(table) }
     }
 
-    fn row(&mut self, number: &str, text: String, prediction: &Prediction) -> Result<()> {
+    fn row(&mut self, number: Option<usize>, text: String, prediction: &Prediction) -> Result<()> {
         let highest = prediction.probabilities.iter().copied().fold(0.0, f32::max);
         if let Some(table) = &mut self.table {
             table.add_row([prediction.label.clone(), format!("{highest:.3}"), text]);
@@ -75,7 +91,7 @@ impl<'a> Output<'a> {
         let probabilities: Map<String, Value> =
             self.labels.iter().cloned().zip(prediction.probabilities.iter().map(|&p| Value::from(p))).collect();
         let mut line = json!({ "text": text, "label": prediction.label, "probabilities": probabilities });
-        if let Ok(row) = number.parse::<u64>() {
+        if let Some(row) = number {
             line["row"] = row.into();
         }
         progress::put(&line.to_string())

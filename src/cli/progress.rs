@@ -3,17 +3,36 @@
 use std::{
     collections::BTreeMap,
     io::{IsTerminal, Write},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::executor::{Event, Reporter};
+use crate::{
+    executor::{Event, Reporter},
+    recipe::{Checked, Diagnostics},
+};
+
+/// Pace of plain progress lines.
+const PLAIN_EVERY: Duration = Duration::from_secs(2);
+
+/// The recipe whose secrets must not be said.
+static RECIPE: OnceLock<Checked> = OnceLock::new();
+
+/// From now on, secrets of this recipe are left out of all that's said.
+pub(super) fn hush(checked: &Checked) {
+    let _ = RECIPE.set(checked.clone());
+}
+
+/// A message without secrets.
+pub(super) fn hushed(message: &str) -> String {
+    RECIPE.get().map_or_else(|| message.to_owned(), |recipe| recipe.scrub(message))
+}
 
 /// Writes a line to stderr; that stderr is gone is nobody's problem.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", hushed(line));
 }
 
 /// Writes to stdout.
@@ -37,7 +56,7 @@ pub(super) fn colour() -> bool {
 
 /// An error as a person reads it; a recipe's diagnostics carry their own form.
 pub(super) fn error_text(error: &anyhow::Error) -> String {
-    if let Some(diagnostics) = error.downcast_ref::<crate::recipe::Diagnostics>() {
+    if let Some(diagnostics) = error.downcast_ref::<Diagnostics>() {
         return diagnostics.render(colour());
     }
     let mut text = format!("{} {error}", paint("error:", "31;1"));
@@ -50,6 +69,11 @@ pub(super) fn error_text(error: &anyhow::Error) -> String {
 /// `text` in an ANSI colour where colours are wanted.
 pub(super) fn paint(text: &str, code: &str) -> String {
     if colour() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// A number of things, such as `1 stage` and `2 stages`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Seconds as a person reads them.
@@ -82,7 +106,7 @@ impl Talk {
     fn line(&self, line: &str) {
         match &self.bars {
             Some(bars) => {
-                let _ = bars.println(line);
+                let _ = bars.println(hushed(line));
             }
             None => say(line),
         }
@@ -94,33 +118,30 @@ impl Talk {
 
     fn start(&self, stage: &str) {
         let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::new(0));
-            let style = ProgressStyle::with_template("{prefix:.bold} {bar:24} {pos}/{len} {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_prefix(stage.to_owned());
+            let bar = bars.add(ProgressBar::no_length().with_prefix(stage.to_owned()));
+            bar.set_style(style(COUNT));
             bar
         });
         let now = Instant::now();
         self.running().insert(stage.to_owned(), Running { began: now, told: now, bar });
     }
 
-    fn advance(&self, stage: &str, done: u64, total: u64, note: &str) {
+    fn advance(&self, stage: &str, done: u64, total: u64, note: &str, remaining: Option<Duration>) {
         let mut running = self.running();
         let Some(running) = running.get_mut(stage) else { return };
-        let elapsed = running.began.elapsed().as_secs_f64();
-        let left = if done > 0 && total > done {
-            format!("{} left", duration(elapsed / done as f64 * (total - done) as f64))
-        } else {
-            String::new()
-        };
+        let remaining = remaining.filter(|_| done < total);
+        let left = remaining.map_or_else(String::new, |time| format!("  {} left", duration(time.as_secs_f64())));
         if let Some(bar) = &running.bar {
-            bar.set_length(total);
+            if total > 0 && bar.length() != Some(total) {
+                bar.set_length(total);
+                bar.set_style(style(SHARE));
+            }
             bar.set_position(done);
-            bar.set_message(format!("{note}  {left}"));
-        } else if running.told.elapsed() > Duration::from_secs(2) || done == total {
+            bar.set_message(format!("{note}{left}"));
+        } else if running.told.elapsed() > PLAIN_EVERY || done == total {
             running.told = Instant::now();
             let of = if total > 0 { format!("/{total}") } else { String::new() };
-            say(format!("{stage}: {done}{of}  {note}  {left}").trim_end());
+            say(&format!("{stage}: {done}{of} {note}{left}"));
         }
     }
 
@@ -133,18 +154,26 @@ impl Talk {
     }
 }
 
+/// Bar of a stage whose end isn't known, and of one whose end is.
+const COUNT: &str = "{prefix:.bold} {pos} {msg}";
+const SHARE: &str = "{prefix:.bold} {bar:24} {pos}/{len} {msg}";
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 impl Reporter for Talk {
     fn event(&self, stage: &str, event: Event<'_>) {
         match event {
             Event::Hit { artifact } => {
                 self.line(&format!("{stage}: {} {}", paint("unchanged", "32"), &artifact.key[..12]));
             }
-            Event::Waiting => self.line(&format!("{stage}: another process is computing it; waiting")),
+            Event::Waiting => self.line(&format!("{stage}: being computed elsewhere; waiting")),
             Event::Started { kind } => {
                 self.start(stage);
                 self.line(&format!("{stage}: {kind}"));
             }
-            Event::Progress { done, total, note } => self.advance(stage, done, total, note),
+            Event::Progress { done, total, note, remaining } => self.advance(stage, done, total, note, remaining),
             Event::Note(note) => self.line(&format!("{stage}: {note}")),
             Event::Finished { artifact } => {
                 let seconds = self.stop(stage).unwrap_or(artifact.provenance.seconds);

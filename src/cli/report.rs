@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::progress::duration;
+use super::progress::{duration, hushed};
 use crate::{
     executor::{Ending, Outcome},
     metrics::{EvalReport, render},
@@ -39,7 +39,7 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>) -> String {
         };
         let figures = match &outcome.artifact {
             Some(artifact) => headline(&artifact.metrics),
-            None => outcome.error.clone().unwrap_or_default(),
+            None => outcome.error.as_deref().map(hushed).unwrap_or_default(),
         };
         table.add_row([name.as_str(), outcome.kind, state, &duration(outcome.seconds), &figures]);
     }

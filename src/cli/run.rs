@@ -11,7 +11,7 @@ use super::{
     args::Run,
     load::{self, Loaded},
     plan,
-    progress::{self, Talk, duration},
+    progress::{self, Talk, count, duration},
     report,
 };
 use crate::{
@@ -73,10 +73,10 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
         "seconds": outcome.seconds,
         "digest": artifact.map(|artifact| &artifact.digest),
         "path": artifact.map(|artifact| artifact.path.to_string_lossy()),
-        "metrics": artifact.map(|artifact| &artifact.metrics),
+        "metrics": artifact.map(|artifact| artifact.metrics.clone()).unwrap_or_default(),
     });
     if let Some(error) = &outcome.error {
-        stage["error"] = Value::from(error.as_str());
+        stage["error"] = progress::hushed(error).into();
     }
     stage
 }
@@ -89,18 +89,19 @@ pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
 
 /// One line on how it went.
 pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> String {
-    let count = |ending: Ending| outcomes.values().filter(|outcome| outcome.ending == ending).count();
-    let hits = count(Ending::Hit);
+    let number = |ending: Ending| outcomes.values().filter(|outcome| outcome.ending == ending).count();
+    let hits = number(Ending::Hit);
     if hits == outcomes.len() {
-        return format!("nothing to do: all {hits} stages are unchanged ({})", duration(seconds));
+        let all = if hits == 1 { "the stage is".to_owned() } else { format!("all {hits} stages are") };
+        return format!("nothing to do: {all} unchanged ({})", duration(seconds));
     }
     let parts =
         [(Ending::Ran, "ran"), (Ending::Hit, "unchanged"), (Ending::Failed, "failed"), (Ending::NotRun, "not run")];
     let parts: Vec<_> = parts
         .into_iter()
-        .map(|(ending, word)| (count(ending), word))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"))
+        .map(|(ending, word)| (number(ending), word))
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, word)| format!("{number} {word}"))
         .collect();
-    format!("{} stages: {} in {}", outcomes.len(), parts.join(", "), duration(seconds))
+    format!("{}: {} in {}", count(outcomes.len(), "stage"), parts.join(", "), duration(seconds))
 }

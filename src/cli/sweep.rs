@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     DONE, args, load,
-    progress::{self, Talk},
+    progress::{self, Talk, count},
     report::figure,
     run::{exit_status, stage_json, summary},
 };
@@ -17,7 +17,7 @@ use crate::{
     executor::{Ending, Options, Outcome, execute},
     plan::{Cell, Graph, SweepPlan},
     recipe::{Document, Overrides, spec},
-    stages::{Stages, check_data},
+    stages::{DataCheck, Stages},
     store::{DigestCache, Store},
 };
 
@@ -26,7 +26,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
     let began = Instant::now();
     let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
-    let checked = document.check(&base, &load::columns)?;
+    let checked = load::check(&document, &base)?;
     let device = load::device(command.running.device.as_deref(), &checked)?;
     let Some(sweep) = &checked.recipe.sweep else {
         bail!("{} has no `sweep` section", command.recipe.recipe.display());
@@ -34,17 +34,16 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
 
     // Everything is planned before anything runs, so a mistake in the last cell is found now.
     let mut plan = SweepPlan::default();
-    let mut data_checked = std::collections::BTreeSet::new();
+    let mut data = DataCheck::default();
     for overrides in cells(sweep) {
         let mut sets = base.sets.clone();
         sets.extend(overrides.iter().map(|(path, value)| (path.clone(), value.to_string())));
-        let cell = document.check(&Overrides { vars: base.vars.clone(), sets }, &load::columns)?;
+        let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets }).inspect_err(|_| {
+            let (line, _) = checked.place("sweep.grid");
+            progress::say(&format!("in the cell {} of {}:{line}:", settings(&overrides), checked.path.display()));
+        })?;
         let graph = Graph::new(&cell)?;
-        let nodes: Vec<_> = graph
-            .nodes()
-            .filter(|node| data_checked.insert((node.name.clone(), format!("{:?}", node.files))))
-            .collect();
-        check_data(&cell, &nodes)?;
+        data.check(&cell, graph.nodes())?;
         plan.add(overrides, &graph);
     }
     if command.dry_run {
@@ -69,7 +68,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
     } else {
         progress::put(&table(&results, sweep))?;
     }
-    progress::say(&format!("{} cells; {}", plan.cells.len(), summary(&outcomes, seconds)));
+    progress::say(&format!("{}; {}", count(plan.cells.len(), "cell"), summary(&outcomes, seconds)));
     Ok(exit_status(&outcomes))
 }
 
@@ -185,6 +184,11 @@ fn table(results: &[CellResult<'_>], sweep: &spec::Sweep) -> String {
     table.to_string()
 }
 
+fn settings(overrides: &IndexMap<String, Value>) -> String {
+    let settings: Vec<_> = overrides.iter().map(|(path, value)| format!("{path}={}", plain(value))).collect();
+    settings.join("  ")
+}
+
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -200,10 +204,9 @@ fn dry_run(plan: &SweepPlan, json: bool) -> Result<u8> {
         return Ok(DONE);
     }
     for cell in &plan.cells {
-        let settings: Vec<_> = cell.overrides.iter().map(|(path, value)| format!("{path}={}", plain(value))).collect();
-        progress::put(&settings.join("  "))?;
+        progress::put(&settings(&cell.overrides))?;
     }
     let counts: Vec<_> = distinct.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    progress::say(&format!("{} cells; distinct stages: {}", plan.cells.len(), counts.join(", ")));
+    progress::say(&format!("{}; distinct stages: {}", count(plan.cells.len(), "cell"), counts.join(", ")));
     Ok(DONE)
 }

@@ -31,7 +31,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
     let mut last = None;
     for node in graph.nodes() {
         let Some(manifest) = node.manifest(&mut digests, &|name| known.get(name).cloned())? else { break };
-        let found = store.find(&manifest.key())?;
+        let found = store.find(&manifest.key()).ok().flatten();
         let hit = found.is_some();
         let run = match &found {
             Some(artifact) => Some(artifact),

@@ -3,7 +3,11 @@
 mod queue;
 mod run;
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 
@@ -62,7 +66,7 @@ pub enum Event<'a> {
         /// Its artifact.
         artifact: &'a Artifact,
     },
-    /// Another process is computing it.
+    /// Another process, or another stage of the same key, is computing it.
     Waiting,
     /// Its computation begins.
     Started {
@@ -75,8 +79,10 @@ pub enum Event<'a> {
         done: u64,
         /// Units in all; 0 if unknown.
         total: u64,
-        /// What else there is to say: loss, tokens/s, time left.
+        /// What else there is to say: loss, tokens/s.
         note: &'a str,
+        /// How long the rest will take, where that can be told.
+        remaining: Option<Duration>,
     },
     /// Something that a person should read.
     Note(&'a str),

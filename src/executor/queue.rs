@@ -19,11 +19,22 @@ struct State {
     outcomes: IndexMap<String, Outcome>,
 }
 
+impl State {
+    /// The stage whose failure keeps this one from running.
+    fn culprit<'t>(&self, tasks: &'t IndexMap<String, Node>, node: &'t Node) -> Option<&'t str> {
+        node.needs.values().find_map(|need| match self.outcomes.get(need)?.ending {
+            Ending::Hit | Ending::Ran => None,
+            Ending::Failed => Some(need.as_str()),
+            Ending::NotRun => self.culprit(tasks, tasks.get(need)?),
+        })
+    }
+}
+
 /// What a thread is to do next.
 pub(super) enum Next<'a> {
     /// Compute this stage; all that it needs is there.
     Run(&'a str, &'a Node),
-    /// This stage can't run, since the named one failed.
+    /// This stage can't run, since the named one, which it needs directly or through others, failed.
     Skip(&'a str, &'a Node, String),
 }
 
@@ -45,11 +56,8 @@ impl<'a> Queue<'a> {
             });
             if let Some((index, (id, node))) = ready {
                 state.taken[index] = true;
-                let missing = node.needs.values().find(|need| {
-                    !state.outcomes.get(*need).is_some_and(|done| matches!(done.ending, Ending::Hit | Ending::Ran))
-                });
-                return Some(match missing {
-                    Some(need) => Next::Skip(id, node, need.clone()),
+                return Some(match state.culprit(self.tasks, node) {
+                    Some(culprit) => Next::Skip(id, node, culprit.to_owned()),
                     None => Next::Run(id, node),
                 });
             }

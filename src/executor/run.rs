@@ -115,6 +115,9 @@ impl Worker<'_> {
             }
             Claim::Miss(slot) => slot,
         };
+        if let Some(damage) = slot.damage() {
+            self.reporter.event(id, Event::Note(&format!("what the store has is damaged: {damage:#}; computed again")));
+        }
         self.reporter.event(id, Event::Started { kind: node.stage.kind() });
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let began = Instant::now();

@@ -13,6 +13,7 @@ use crate::{
     recipe::{
         Checked,
         spec::Stage,
+        suggest,
         walk::{file_fields, resolve_path, stage_fields},
     },
     store::{DigestCache, Manifest, canonical_json},
@@ -92,8 +93,8 @@ impl Graph {
 
     /// The message for a name that isn't a stage's.
     pub fn no_such_stage(&self, name: &str) -> String {
-        let names: Vec<_> = self.nodes.keys().map(|known| format!("`{known}`")).collect();
-        format!("there is no stage `{name}`; the recipe has {}", names.join(", "))
+        let hint = suggest::did_you_mean(name, self.nodes.keys().map(String::as_str), "the stages are");
+        format!("there is no stage `{name}`\nhint: {}", hint.unwrap_or_default())
     }
 }
 

@@ -53,14 +53,14 @@ pub fn plan(graph: &Graph, store: &Store, digests: &mut DigestCache, force: &[St
             }
             Some(manifest) => {
                 let key = manifest.key();
-                let forced = force.contains(&node.name);
-                match store.find(&key)?.filter(|_| !forced) {
-                    Some(artifact) => {
+                match store.find(&key) {
+                    _ if force.contains(&node.name) => Status::Miss { key, reason: "forced".into() },
+                    Ok(Some(artifact)) => {
                         known.insert(node.name.clone(), artifact.digest.clone());
                         Status::Hit(Box::new(artifact))
                     }
-                    None if forced => Status::Miss { key, reason: "forced".into() },
-                    None => {
+                    Err(damage) => Status::Miss { key, reason: format!("what the store has is damaged: {damage:#}") },
+                    Ok(None) => {
                         if stored.is_none() {
                             stored = Some(store.list()?);
                         }

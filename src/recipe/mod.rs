@@ -18,7 +18,7 @@ mod secret;
 mod shape;
 mod source;
 pub mod spec;
-mod suggest;
+pub(crate) mod suggest;
 mod typecheck;
 pub mod walk;
 

@@ -120,7 +120,7 @@ fn measure(
             }
         }
         let note = if objective.masked_lm.is_some() { "masked" } else { "generated" };
-        job.tell(Event::Progress { done: step as u64 + 1, total: feed.steps() as u64, note });
+        job.tell(Event::Progress { done: step as u64 + 1, total: feed.steps() as u64, note, remaining: None });
     }
     Ok(())
 }

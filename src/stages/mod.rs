@@ -28,7 +28,7 @@ use crate::{
     store::{Artifact, Metrics},
 };
 
-pub use check::{check_data, preflight};
+pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use generate::{Sampling, Writer};
 

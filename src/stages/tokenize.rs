@@ -18,7 +18,7 @@ pub(super) fn tokenize(job: &Job<'_>, spec: &Tokenize) -> Result<Metrics> {
         Tokenizer::Stage(_) => Some(super::input(job, "tokenizer.stage")?.file(TOKENIZER)),
         Tokenizer::Bpe(_) | Tokenizer::Wordpiece(_) | Tokenizer::Unigram(_) => None,
     };
-    let mut progress = |done: u64| job.tell(Event::Progress { done, total: 0, note: "documents" });
+    let mut progress = |done: u64| job.tell(Event::Progress { done, total: 0, note: "documents", remaining: None });
     let metrics = data::tokenize(spec, &files, existing.as_deref(), job.out, &mut progress)?;
     Ok(metrics.into_iter().collect())
 }

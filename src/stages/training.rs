@@ -1,6 +1,6 @@
 //! What pretrain and finetune stages have in common: the model to start from, the loop, and what they write.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
 use fs_err as fs;
@@ -112,9 +112,9 @@ struct Watcher<'a> {
 impl Observer for Watcher<'_> {
     fn progressed(&mut self, progress: &Progress) {
         let Progress { step, steps, loss, tokens_per_second, remaining, .. } = progress;
-        let left = Duration::from_secs(remaining.as_secs());
-        let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s  {left:?} left");
-        self.job.tell(Event::Progress { done: *step as u64, total: *steps as u64, note: &note });
+        let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
+        let (done, total) = (*step as u64, *steps as u64);
+        self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
     }
 
     fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -70,6 +70,9 @@ pub struct Provenance {
 
 impl Artifact {
     /// Reads the record in `dir`; `None` if there is none.
+    ///
+    /// # Errors
+    /// If the record can't be read, or isn't of this directory, or if a file that it lists is missing or cut short.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(RECORD);
         let text = match std::fs::read_to_string(&path) {
@@ -80,6 +83,12 @@ impl Artifact {
         let mut artifact: Self =
             serde_json::from_str(&text).with_context(|| format!("failed to read the record {}", path.display()))?;
         artifact.path = dir.to_owned();
+        ensure!(dir.ends_with(&artifact.key), "{} is the record of another key", path.display());
+        for file in &artifact.files {
+            let path = artifact.file(&file.path);
+            let bytes = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
+            ensure!(bytes == Some(file.bytes), "{} is missing or not as it was written", path.display());
+        }
         Ok(Some(artifact))
     }
 

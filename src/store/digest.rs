@@ -23,11 +23,15 @@ pub fn digest_file(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Remembers digests by path, size, time stamp and inode, so that unchanged files needn't be read again.
+/// Context of the hashes that stand for paths.
+const CONTEXT: &str = "pipe 2026-11 path of a file whose digest is remembered";
+
+/// Remembers digests by path, size, time stamp and inode, so that unchanged files needn't be read again. Paths may come
+/// out of a recipe's `env()`, so hashes stand for them.
 #[derive(Debug, Default)]
 pub struct DigestCache {
     path: Option<PathBuf>,
-    known: BTreeMap<PathBuf, Known>,
+    known: BTreeMap<String, Known>,
     changed: bool,
 }
 
@@ -72,8 +76,9 @@ impl DigestCache {
 
     fn file(&mut self, path: &Path) -> Result<String> {
         let path = &fs::canonicalize(path)?;
+        let id = id(path);
         let before = stamp(path)?;
-        if let Some(known) = self.known.get(path)
+        if let Some(known) = self.known.get(&id)
             && (known.bytes, known.modified, known.inode) == (before.bytes, before.modified, before.inode)
         {
             return Ok(known.digest.clone());
@@ -82,10 +87,10 @@ impl DigestCache {
         let digest = digest_file(path)?;
         let after = stamp(path)?;
         if after == before && after.modified + SETTLED < began {
-            self.known.insert(path.clone(), Known { digest: digest.clone(), ..after });
+            self.known.insert(id, Known { digest: digest.clone(), ..after });
             self.changed = true;
         } else {
-            self.changed |= self.known.remove(path).is_some();
+            self.changed |= self.known.remove(&id).is_some();
         }
         Ok(digest)
     }
@@ -106,6 +111,10 @@ impl DigestCache {
             self.changed = false;
         }
     }
+}
+
+fn id(path: &Path) -> String {
+    blake3::Hash::from_bytes(blake3::derive_key(CONTEXT, path.as_os_str().as_encoded_bytes())).to_hex().to_string()
 }
 
 fn stamp(path: &Path) -> Result<Known> {
@@ -142,7 +151,7 @@ mod tests {
         cache.digest(&new).unwrap();
         cache.save();
         let known: Vec<_> = DigestCache::open(dir.path()).known.into_keys().collect();
-        assert_eq!(known, [fs::canonicalize(&old).unwrap()]);
+        assert_eq!(known, [id(&fs::canonicalize(&old).unwrap())]);
     }
 
     #[test]

@@ -71,15 +71,15 @@ impl Store {
         &self.root
     }
 
-    /// The artifact with this key, if it's complete and readable.
+    /// The artifact with this key, if there is one.
     ///
     /// # Errors
-    /// If a record is there that can't be read.
+    /// If it's damaged: [`Store::claim`] counts that as a miss.
     pub fn find(&self, key: &str) -> Result<Option<Artifact>> {
         Artifact::read(&self.artifact_dir(key))
     }
 
-    /// All artifacts, newest first; unreadable records are left out.
+    /// All artifacts, newest first; damaged ones are left out.
     ///
     /// # Errors
     /// If the directory can't be listed.
@@ -102,26 +102,29 @@ impl Store {
 
     /// Asks for the artifact of `manifest`. On a miss the caller holds the key until the slot is committed or dropped;
     /// whoever asks for the same key meanwhile waits, and `waiting` is called once before that. With `force` what is
-    /// there is computed again.
+    /// there is computed again, as is what's damaged.
     ///
     /// # Errors
-    /// If the store can't be read or written.
+    /// If the store can't be written.
     pub fn claim(&self, manifest: Manifest, force: bool, waiting: &dyn Fn()) -> Result<Claim> {
         let key = manifest.key();
-        if !force && let Some(artifact) = self.find(&key)? {
+        let stored = || if force { Ok(None) } else { self.find(&key) };
+        if let Ok(Some(artifact)) = stored() {
             return Ok(Claim::Hit(Box::new(artifact)));
         }
         self.create()?;
         let lock = self.lock(&key, waiting)?;
-        if !force && let Some(artifact) = self.find(&key)? {
-            return Ok(Claim::Hit(Box::new(artifact)));
-        }
+        let damage = match stored() {
+            Ok(Some(artifact)) => return Ok(Claim::Hit(Box::new(artifact))),
+            Ok(None) => None,
+            Err(damage) => Some(damage),
+        };
         let dir = self.root.join("tmp").join(&key);
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
-        Ok(Claim::Miss(Slot::new(key.clone(), manifest, dir, self.artifact_dir(&key), lock)))
+        Ok(Claim::Miss(Slot::new(manifest, dir, self.artifact_dir(&key), damage, lock)))
     }
 
     fn lock(&self, key: &str, waiting: &dyn Fn()) -> Result<File> {

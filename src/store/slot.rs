@@ -21,13 +21,20 @@ pub struct Slot {
     manifest: Manifest,
     dir: PathBuf,
     target: PathBuf,
+    damage: Option<anyhow::Error>,
     committed: bool,
     _lock: File,
 }
 
 impl Slot {
-    pub(super) fn new(key: String, manifest: Manifest, dir: PathBuf, target: PathBuf, lock: File) -> Self {
-        Self { key, manifest, dir, target, committed: false, _lock: lock }
+    pub(super) fn new(
+        manifest: Manifest,
+        dir: PathBuf,
+        target: PathBuf,
+        damage: Option<anyhow::Error>,
+        lock: File,
+    ) -> Self {
+        Self { key: manifest.key(), manifest, dir, target, damage, committed: false, _lock: lock }
     }
 
     /// The claimed key.
@@ -40,8 +47,13 @@ impl Slot {
         &self.dir
     }
 
+    /// What is wrong with the artifact that this one is to replace, if it's damaged.
+    pub fn damage(&self) -> Option<&anyhow::Error> {
+        self.damage.as_ref()
+    }
+
     /// Makes the slot an artifact: digests and syncs the files, writes the record, and renames the directory to where
-    /// readers look. An older artifact of the same key (after `--force`) is replaced.
+    /// readers look. What lies there already (after `--force`, or damaged) is replaced.
     ///
     /// # Errors
     /// If a file can't be read, synced or renamed; nothing is visible then.
@@ -63,6 +75,9 @@ impl Slot {
         let parent = self.target.parent().context("an artifact's directory has a parent")?;
         if self.target.exists() {
             let old = self.dir.with_extension("old");
+            if old.exists() {
+                fs::remove_dir_all(&old)?;
+            }
             fs::rename(&self.target, &old)?;
             fs::rename(&self.dir, &self.target)?;
             fs::remove_dir_all(&old)?;
@@ -78,7 +93,9 @@ impl Slot {
         let mut files = Vec::new();
         for entry in walkdir::WalkDir::new(&self.dir).sort_by_file_name() {
             let entry = entry?;
-            if entry.file_type().is_file() {
+            if entry.file_type().is_dir() {
+                sync_dir(entry.path())?;
+            } else if entry.file_type().is_file() {
                 let relative = entry.path().strip_prefix(&self.dir)?;
                 let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
                 let bytes = entry.metadata()?.len();

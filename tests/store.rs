@@ -1,0 +1,194 @@
+//! The store: what is visible when, what makes a key, and what happens to damaged artifacts.
+
+mod common;
+
+use std::{cell::Cell, collections::BTreeMap, path::Path};
+
+use common::Space;
+use pipe::store::{Artifact, Claim, DigestCache, Manifest, Metrics, Provenance, Slot, Store};
+use serde_json::json;
+
+fn manifest(size: u64) -> Manifest {
+    Manifest {
+        format: Manifest::FORMAT,
+        kind: "tokenize".into(),
+        version: 1,
+        spec: json!({ "tokenizer": { "bpe": { "vocab_size": size } } }),
+        inputs: BTreeMap::from([("corpus.0.path".into(), "txt:00ff".into())]),
+        seed: None,
+    }
+}
+
+fn miss(store: &Store, manifest: Manifest, force: bool) -> Slot {
+    match store.claim(manifest, force, &|| panic!("nobody else has it")).unwrap() {
+        Claim::Miss(slot) => slot,
+        Claim::Hit(artifact) => panic!("{} is there", artifact.key),
+    }
+}
+
+fn fill(slot: Slot, content: &str) -> Artifact {
+    std::fs::create_dir(slot.dir().join("part")).unwrap();
+    std::fs::write(slot.dir().join("part/file"), content).unwrap();
+    slot.commit(Metrics::new(), Provenance { host: content.into(), ..Provenance::default() }).unwrap()
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn key_of_a_manifest_never_changes() {
+    // Whoever changes this throws away everything that users have stored.
+    assert_eq!(manifest(1000).key(), "3eb36bb95bed6e715b59e4f64f163f73b982da3da68fe6c80fa6291e3b60ffa2");
+    let other = Manifest { seed: Some(7), ..manifest(1000) };
+    assert_eq!(other.key(), "OTHER");
+}
+
+#[test]
+fn every_part_of_a_manifest_is_in_its_key() {
+    let others = [
+        Manifest { format: 2, ..manifest(1000) },
+        Manifest { kind: "pretrain".into(), ..manifest(1000) },
+        Manifest { version: 2, ..manifest(1000) },
+        manifest(1001),
+        Manifest { inputs: BTreeMap::new(), ..manifest(1000) },
+        Manifest { seed: Some(0), ..manifest(1000) },
+    ];
+    let keys: std::collections::BTreeSet<_> = others.iter().map(Manifest::key).chain([manifest(1000).key()]).collect();
+    assert_eq!(keys.len(), others.len() + 1);
+}
+
+#[test]
+fn dropped_slot_leaves_nothing() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap();
+    let slot = miss(&store, manifest(1), false);
+    std::fs::write(slot.dir().join("file"), "half").unwrap();
+    drop(slot);
+    assert!(names(&space.path().join("tmp")).is_empty() && names(&space.path().join("artifacts")).is_empty());
+    drop(miss(&store, manifest(1), false));
+}
+
+#[test]
+fn nothing_is_visible_before_the_commit_and_all_after_it() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap();
+    let slot = miss(&store, manifest(1), false);
+    std::fs::write(slot.dir().join("file"), "half").unwrap();
+    assert!(store.find(slot.key()).unwrap().is_none() && store.list().unwrap().is_empty());
+    std::fs::remove_file(slot.dir().join("file")).unwrap();
+    let made = fill(slot, "whole");
+    let found = store.find(&made.key).unwrap().unwrap();
+    assert_eq!((&found.digest, &found.files), (&made.digest, &made.files));
+    assert_eq!(found.files[0].path, "part/file");
+    assert_eq!(std::fs::read_to_string(found.file("part/file")).unwrap(), "whole");
+    assert_eq!((store.list().unwrap().len(), names(&space.path().join("tmp"))), (1, Vec::new()));
+    assert!(matches!(store.claim(manifest(1), false, &|| {}).unwrap(), Claim::Hit(_)));
+}
+
+#[test]
+fn digest_tells_of_the_output_and_nothing_else() {
+    let digest = |size: u64, content: &str| {
+        let space = Space::new();
+        fill(miss(&Store::open(space.path()).unwrap(), manifest(size), false), content).digest
+    };
+    assert_eq!(digest(1, "same"), digest(2, "same"));
+    assert_ne!(digest(1, "same"), digest(1, "other"));
+}
+
+#[test]
+fn forced_claim_replaces_what_is_there() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap();
+    let key = fill(miss(&store, manifest(1), false), "first").key;
+    // As a run leaves it that was killed while it replaced an artifact.
+    std::fs::create_dir(space.path().join(format!("tmp/{key}.old"))).unwrap();
+    space.write(&format!("tmp/{key}.old/file"), "older").write(&format!("tmp/{key}/file"), "half");
+    let slot = miss(&store, manifest(1), true);
+    assert_eq!(store.find(&key).unwrap().unwrap().provenance.host, "first");
+    fill(slot, "second");
+    assert_eq!(store.find(&key).unwrap().unwrap().provenance.host, "second");
+    assert!(names(&space.path().join("tmp")).is_empty());
+}
+
+#[test]
+fn damaged_artifact_is_a_miss_that_says_so() {
+    let damages: [(&str, &dyn Fn(&Artifact)); 4] = [
+        ("failed to read the record", &|artifact| {
+            std::fs::write(artifact.file("artifact.json"), r#"{"key": "ab"#).unwrap();
+        }),
+        ("part/file is missing", &|artifact| std::fs::remove_file(artifact.file("part/file")).unwrap()),
+        ("part/file is missing or not as it was written", &|artifact| {
+            std::fs::write(artifact.file("part/file"), "who").unwrap();
+        }),
+        ("the record of another key", &|artifact| {
+            let record = std::fs::read_to_string(artifact.file("artifact.json")).unwrap();
+            std::fs::write(artifact.file("artifact.json"), record.replace(&artifact.key, "ab")).unwrap();
+        }),
+    ];
+    for (message, damage) in damages {
+        let space = Space::new();
+        let store = Store::open(space.path()).unwrap();
+        let artifact = fill(miss(&store, manifest(1), false), "whole");
+        damage(&artifact);
+        assert!(store.list().unwrap().is_empty());
+        let slot = miss(&store, manifest(1), false);
+        let found = format!("{:#}", slot.damage().unwrap());
+        assert!(found.contains(message), "{found}");
+        fill(slot, "again");
+        assert_eq!(store.find(&artifact.key).unwrap().unwrap().provenance.host, "again");
+    }
+}
+
+#[test]
+fn store_of_another_format_is_refused() {
+    let space = Space::new();
+    space.write("format", "99\n");
+    let error = Store::open(space.path()).unwrap_err().to_string();
+    assert!(error.contains("has format 99, and this version of pipe reads format 1"), "{error}");
+    assert!(error.contains("--store"), "{error}");
+}
+
+#[test]
+fn whoever_wants_the_same_key_waits_and_gets_it() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap();
+    let slot = miss(&store, manifest(1), false);
+    let (waits, waiting) = std::sync::mpsc::channel();
+    let other = std::thread::spawn({
+        let store = store.clone();
+        move || {
+            let told = Cell::new(0);
+            let claim = store.claim(manifest(1), false, &|| {
+                told.set(told.get() + 1);
+                waits.send(()).unwrap();
+            });
+            match claim.unwrap() {
+                Claim::Hit(artifact) => (told.get(), artifact.provenance.host),
+                Claim::Miss(_) => panic!("it was committed"),
+            }
+        }
+    });
+    waiting.recv().unwrap();
+    fill(slot, "first");
+    assert_eq!(other.join().unwrap(), (1, "first".to_owned()));
+}
+
+#[test]
+fn remembered_digests_do_not_tell_paths() {
+    let space = Space::new();
+    space.write("secret-place/data", "text");
+    let path = space.path().join("secret-place/data");
+    let hour = std::time::Duration::from_secs(3600);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - hour).unwrap();
+    let mut digests = DigestCache::open(space.path());
+    let digest = digests.digest(&path).unwrap();
+    digests.save();
+    let kept = space.read("digests.json");
+    assert!(kept.contains(&digest) && !kept.contains("secret-place"), "{kept}");
+    assert_eq!(DigestCache::open(space.path()).digest(&path).unwrap(), digest);
+    space.write("digests.json", "not json");
+    assert_eq!(DigestCache::open(space.path()).digest(&path).unwrap(), digest);
+}
