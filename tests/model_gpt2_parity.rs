@@ -58,6 +58,18 @@ fn gpt2_parity_of_logits_and_loss() {
     assert!((loss - expected.floats("loss")[0]).abs() < 1e-5, "{loss}");
 }
 
+/// Rows for a linear head come with attention in both directions.
+#[test]
+fn gpt2_parity_whatever_a_batch_lets_its_tokens_see() {
+    let Some(directory) = fixture("gpt2") else { return };
+    let network = Network::load(&directory, &Device::flex()).unwrap();
+    let expected = Tensors::expected(&directory);
+    let [rows, width] = expected.shape("input_ids")[..] else { panic!("rows of tokens") };
+    let mut batch = batch(expected.integers("input_ids"), width, &vec![0; rows]);
+    batch.visible_to = (0..rows * width).map(|place| ((place / width + 1) * width) as u32).collect();
+    check_logits(&network, &batch, &expected.floats("logits"));
+}
+
 #[test]
 fn gpt2_parity_with_padding_on_the_left() {
     let Some(directory) = fixture("gpt2") else { return };

@@ -47,6 +47,9 @@ fn objectives_that_a_family_cannot_learn_are_refused_with_their_place() {
     assert!(told.contains("a gpt2 model cannot learn `masked_lm`"), "{told}");
     assert!(told.contains("a gpt2 model cannot learn `prefix_lm`"), "{told}");
 
+    let told = refused("gpt2", "[{ generative: { causal_lm: {} } }]", &format!("{LINEAR}\n          pooling: first"));
+    assert!(told.contains("the first token of the gpt2 model of `base` sees nothing of the text"), "{told}");
+
     let told = refused("bert", "[{ masked_lm: {} }]", "");
     assert!(told.contains("the bert model of `base` cannot classify by prompt"), "{told}");
     assert!(told.contains("set `head: linear`, or take a `glm`"), "{told}");

@@ -38,6 +38,11 @@ pub trait Family: Send + Sync {
     /// `config.json` as Hugging Face has it, but for the name of the class.
     fn config(&self) -> Value;
 
+    /// Whether no token may see those after it, whatever the batch says.
+    fn is_causal(&self) -> bool {
+        false
+    }
+
     /// Refuses batches that the tables are too small for.
     ///
     /// # Errors

@@ -203,6 +203,10 @@ impl Family for Gpt2 {
         described(json!(self.config), defaults)
     }
 
+    fn is_causal(&self) -> bool {
+        true
+    }
+
     fn check(&self, batch: &Batch) -> Result<()> {
         check_tokens(batch, self.config.vocab_size)?;
         check_positions(batch.positions.iter(), self.max_length(), self.max_length())

@@ -1,5 +1,7 @@
 //! A model family together with its parameters and heads.
 
+use std::borrow::Cow;
+
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 
@@ -135,7 +137,11 @@ impl Network {
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
         ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
         self.family.check(batch)?;
-        Pass::new(&self.parameters, batch, mode)
+        let visible_to = match self.family.is_causal() {
+            true => batch.visible_to.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
+            false => Cow::Borrowed(&batch.visible_to[..]),
+        };
+        Pass::new(&self.parameters, batch, &visible_to, mode)
     }
 
     /// Logits `[N, vocabulary]` from hidden states `[N, hidden]`.

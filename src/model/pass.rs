@@ -42,11 +42,11 @@ pub struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Uploads a batch.
+    /// Uploads a batch, in which each token sees its keys up to `visible_to`.
     ///
     /// # Errors
     /// Visible keys outside of their row.
-    pub fn new(parameters: &'a Parameters, batch: &Batch, mode: Mode) -> Result<Self> {
+    pub fn new(parameters: &'a Parameters, batch: &Batch, visible_to: &[u32], mode: Mode) -> Result<Self> {
         let device = parameters.device();
         let ids = |values: &[u32]| Ids::new(values, device);
         Ok(Self {
@@ -61,7 +61,7 @@ impl<'a> Pass<'a> {
                 true => ids(&vec![0; batch.tokens.len()]),
                 false => ids(&batch.segments),
             },
-            visible: Visible::new(&batch.visible_from, &batch.visible_to, batch.rows, batch.width, device)?,
+            visible: Visible::new(&batch.visible_from, visible_to, batch.rows, batch.width, device)?,
         })
     }
 

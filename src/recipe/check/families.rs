@@ -1,7 +1,7 @@
 //! What each family of models can learn: an objective that it can't is refused before anything runs.
 
 use super::{Check, Draft};
-use crate::recipe::spec::{Generative, Head, Model, Objective, Task};
+use crate::recipe::spec::{Generative, Head, Model, Objective, Pooling, Task};
 
 /// What a family learns, for hints.
 fn learned(model: &Model) -> &'static str {
@@ -49,7 +49,7 @@ impl Check<'_> {
         }
     }
 
-    /// Label words are generated, which takes a GLM.
+    /// Label words are generated, which takes a GLM; and what a linear head reads has to have seen the text.
     pub(super) fn readable(&mut self, draft: &Draft, task: &Task) {
         let Task::Classification(task) = task;
         let Some((owner, model)) = self.origin_of(draft) else { return };
@@ -58,6 +58,13 @@ impl Check<'_> {
                 self.key(&draft.pointer("task.classification.head")),
                 format!("{} cannot classify by prompt", which(draft, &owner, &model)),
                 "set `head: linear`, or take a `glm`".to_owned(),
+            );
+        }
+        if task.head == Head::Linear && task.pooling == Pooling::First && matches!(model, Model::Gpt2(_)) {
+            self.report(
+                self.value(&draft.pointer("task.classification.pooling")),
+                format!("the first token of {} sees nothing of the text", which(draft, &owner, &model)),
+                "set `pooling: mean`".to_owned(),
             );
         }
     }
