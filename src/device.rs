@@ -166,6 +166,10 @@ impl DeviceChoice {
     }
 
     fn start(self, found: Found) -> Result<OpenDevice> {
+        #[cfg(any(feature = "vulkan", feature = "wgpu"))]
+        if found.software {
+            stop_fusing();
+        }
         let hardware = quietly(|| {
             // A device is opened by its first operation; the read-back waits until it has answered.
             let answer = Tensor::<1>::ones([2], &found.device).sum().into_scalar::<f32>();
@@ -192,19 +196,19 @@ pub fn devices() -> Vec<DeviceInfo> {
 
 fn describe(choice: DeviceChoice) -> DeviceInfo {
     let name = choice.to_string();
-    let opened = choice.find().and_then(|found| {
-        let software = found.software;
-        choice.start(found).map(|open| (software, hardware_name(&open.device)))
-    });
-    match opened {
-        Ok((software, hardware)) => DeviceInfo {
-            name,
-            hardware,
-            note: software.then(|| "a software driver; `auto` never takes it".into()),
-            usable: true,
-        },
+    match choice.find().and_then(|found| examine(choice, found)) {
+        Ok((hardware, note)) => DeviceInfo { name, hardware, note, usable: true },
         Err(error) => DeviceInfo { name, hardware: None, note: Some(error.to_string()), usable: false },
     }
+}
+
+/// The hardware's name, and what to know about it.
+fn examine(choice: DeviceChoice, found: Found) -> Result<(Option<String>, Option<String>)> {
+    if found.software {
+        // Some crash the process (Mesa 22.3's llvmpipe), so that none is run just for a list.
+        return Ok((None, Some("a software driver, not tried; `auto` never takes it".into())));
+    }
+    Ok((hardware_name(&choice.start(found)?.device), None))
 }
 
 /// The first real GPU that a graphics API reaches, or else its software driver.
@@ -220,6 +224,20 @@ fn adapter(choice: DeviceChoice, api: DeviceType, device: fn(DeviceKind) -> Devi
         }
     }
     bail!("{choice} reaches no GPU here")
+}
+
+/// Runs every tensor operation by itself from now on, in the whole process.
+///
+/// On SwiftShader burn 0.22's fused operations give wrong gradients, of a linear layer below a softmax for one.
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+fn stop_fusing() {
+    use burn_std::config::{BurnConfig, RuntimeConfig};
+
+    let settings = serde_json::json!({ "fusion": { "beam_search": { "max_explorations": 0 } } });
+    if let Ok(config) = serde_json::from_value::<BurnConfig>(settings) {
+        // Does nothing the second time.
+        BurnConfig::try_set(config);
+    }
 }
 
 #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]

@@ -1,11 +1,36 @@
 //! The kernels composed of tensor operations: what runs on GPUs, and what the fused ones are tested against.
 
-use burn::tensor::{Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use super::{Dropout, Gelu, Ids, Visible, embedding::upload};
 
 /// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
 const HIDDEN: f32 = -1e30;
+
+/// See [`super::product`].
+pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    if !has_wrong_products(&a.device()) {
+        return a.matmul(b);
+    }
+    let (a_shape, b_shape) = (a.dims(), b.dims());
+    let [m, k, n] = [a_shape[D - 2], a_shape[D - 1], b_shape[D - 1]];
+    let stack: usize = a_shape[..D - 2].iter().product();
+    let mut shape = a_shape;
+    shape[D - 1] = n;
+    (a.reshape([stack, m, k, 1]) * b.reshape([stack, 1, k, n])).sum_dim(2).reshape(shape)
+}
+
+/// Whether cubecl 0.11's staged matrix products can't be trusted here: with SwiftShader they give zeros and partial
+/// sums. Software drivers are for tests, so it's enough that products come out right.
+fn has_wrong_products(device: &Device) -> bool {
+    let software: &[Device] = &[
+        #[cfg(feature = "vulkan")]
+        Device::vulkan(burn::tensor::DeviceKind::Cpu),
+        #[cfg(feature = "wgpu")]
+        Device::wgpu(burn::tensor::DeviceKind::Cpu),
+    ];
+    software.contains(device)
+}
 
 /// See [`super::attention`].
 pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
@@ -17,7 +42,7 @@ pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Optio
     let part = |i: usize| parts.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
     let (q, k, v) = (part(0), part(1), part(2));
     let mask = visible.hidden().expand([rows, heads, width, width]);
-    let scores = q.mul_scalar((size as f32).powf(-0.5)).matmul(k.swap_dims(2, 3));
+    let scores = product(q.mul_scalar((size as f32).powf(-0.5)), k.swap_dims(2, 3));
     let mut probabilities = activation::softmax(scores.mask_fill(mask.clone(), HIDDEN), 3).mask_fill(mask, 0.0);
     if let Some(dropout) = dropout {
         let device = probabilities.device();
@@ -26,7 +51,7 @@ pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Optio
             * Tensor::<1>::from_data(TensorData::new(kept, [rows * heads * width * width]), &device)
                 .reshape([rows, heads, width, width]);
     }
-    probabilities.matmul(v).swap_dims(1, 2).reshape([rows * width, hidden])
+    product(probabilities, v).swap_dims(1, 2).reshape([rows * width, hidden])
 }
 
 /// `[rows, heads, query, key]`; a mask's element is counted from the first visible key.
@@ -55,7 +80,8 @@ pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> 
 /// See [`super::gelu`].
 pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
     match kind {
-        Gelu::Erf => activation::gelu(x),
+        // Not `activation::gelu`, whose gradient is that of the approximation on some backends.
+        Gelu::Erf => x.clone() * x.mul_scalar(std::f32::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5),
         Gelu::Tanh => activation::gelu_approximate(x),
     }
 }
@@ -88,10 +114,10 @@ pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
 
 /// See [`super::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let product = x.matmul(weight.transpose());
+    let y = product(x, weight.transpose());
     match bias {
-        Some(bias) => product + bias.unsqueeze(),
-        None => product,
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
     }
 }
 

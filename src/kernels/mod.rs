@@ -32,6 +32,13 @@ pub enum Gelu {
     Tanh,
 }
 
+/// Product of two matrices, or of stacks of equally many.
+///
+/// What [`Tensor::matmul`] gives, and on devices where that is wrong what it should.
+pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    composed::product(a, b)
+}
+
 /// Multi-head attention over the visible keys: `[T, 3 H]` to `[T, H]`.
 ///
 /// A row of `qkv` is `[query | key | value]`, each all heads one after the other; scores are scaled by

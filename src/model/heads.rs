@@ -97,5 +97,5 @@ fn means(hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
         shares[start..start + length].fill(1.0 / length as f32);
     }
     let shares = TensorData::new(shares, [batch.examples.len(), tokens]);
-    Tensor::<2>::from_data(shares, &hidden.device().inner()).matmul(hidden)
+    kernels::product(Tensor::from_data(shares, &hidden.device().inner()), hidden)
 }
