@@ -1,13 +1,11 @@
 //! The models give the reference implementations' numbers.
-//!
-//! The fixtures lie in `../shared/parity`, or where `PIPE_PARITY` says; without them the tests say so and pass.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+mod parity;
+
+use std::path::Path;
 
 use burn::tensor::Device;
+use parity::{Tensors, fixture, furthest};
 use pipe::{
     batch::{Batch, Span, Target},
     model::{Counts, LossSettings, Mode, Network},
@@ -15,44 +13,11 @@ use pipe::{
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-fn fixture(name: &str) -> Option<PathBuf> {
-    let root = match env::var_os("PIPE_PARITY") {
-        Some(root) => PathBuf::from(root),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/parity"),
-    };
-    let directory = root.join(name);
-    if !directory.is_dir() {
-        eprintln!("skipped: no fixtures at {}", directory.display());
-        return None;
-    }
-    Some(directory)
-}
-
-/// The reference's inputs and outputs.
-struct Expected(Vec<u8>);
-
-impl Expected {
-    fn read(directory: &Path) -> Self {
-        Self(std::fs::read(directory.join("expected.safetensors")).unwrap())
-    }
-
-    fn floats(&self, name: &str) -> Vec<f32> {
-        let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data())
-    }
-
-    fn integers(&self, name: &str) -> Vec<u32> {
-        let tensors = SafeTensors::deserialize(&self.0).unwrap();
-        let values: Vec<i64> = bytemuck::pod_collect_to_vec(tensors.tensor(name).unwrap().data());
-        values.into_iter().map(|value| value as u32).collect()
-    }
-}
-
 const ROWS: usize = 3;
 const WIDTH: usize = 53;
 
 /// The reference's batch, padding and what it sees included.
-fn glm_batch(expected: &Expected) -> Batch {
+fn glm_batch(expected: &Tensors) -> Batch {
     let positions = expected.integers("position_ids");
     let row_of = |which: usize| positions.chunks(WIDTH).skip(which).step_by(2).flatten().copied().collect();
     let boundaries = expected.integers("attention_boundary");
@@ -79,16 +44,11 @@ fn glm_batch(expected: &Expected) -> Batch {
     }
 }
 
-fn furthest(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
-}
-
 #[test]
 fn glm_parity_of_hidden_states_logits_and_loss() {
     let Some(directory) = fixture("glm_original") else { return };
     let network = Network::load(&directory, &Device::flex()).unwrap();
-    let expected = Expected::read(&directory);
+    let expected = Tensors::expected(&directory);
     let batch = glm_batch(&expected);
 
     let hidden: Vec<f32> = network.hidden(&batch, Mode::Evaluate).unwrap().try_into_vec_as().unwrap();
@@ -112,7 +72,7 @@ fn glm_parity_of_hidden_states_logits_and_loss() {
 fn glm_parity_without_padding() {
     let Some(directory) = fixture("glm_original") else { return };
     let network = Network::load(&directory, &Device::flex()).unwrap();
-    let expected = Expected::read(&directory);
+    let expected = Tensors::expected(&directory);
     let padded = glm_batch(&expected);
     let lengths = expected.integers("loss_mask");
     let lengths: Vec<usize> =

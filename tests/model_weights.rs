@@ -10,7 +10,11 @@ use pipe::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 fn network(seed: u64) -> Network {
-    let model = serde_json::json!({ "glm": { "hidden": 16, "layers": 2, "heads": 2, "max_length": 32 } });
+    network_of("glm", seed)
+}
+
+fn network_of(family: &str, seed: u64) -> Network {
+    let model = serde_json::json!({ family: { "hidden": 16, "layers": 2, "heads": 2, "max_length": 32 } });
     let model: spec::Model = serde_json::from_value(model).unwrap();
     Network::new(&model, 24, seed, &Device::flex()).unwrap()
 }
@@ -34,6 +38,38 @@ fn stored_networks_come_back_to_the_byte_with_their_heads() {
     loaded.add_classifier(5, Pooling::First, 9).unwrap();
     let error = loaded.add_classifier(4, Pooling::First, 9).unwrap_err().to_string();
     assert_eq!(error, "the model already has a linear head, for 5 classes and First pooling");
+}
+
+#[test]
+fn bert_and_gpt2_come_back_to_the_byte() {
+    for (family, architecture) in [("bert", "BertForPreTraining"), ("gpt2", "GPT2LMHeadModel")] {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut network = network_of(family, 1);
+        if family == "bert" {
+            network.add_pair_head(2);
+        }
+        network.add_classifier(3, Pooling::Mean, 3).unwrap();
+        network.save(first.path()).unwrap();
+        Network::load(first.path(), &Device::flex()).unwrap().save(second.path()).unwrap();
+        assert_eq!(bytes(first.path()), bytes(second.path()));
+        assert!(bytes(first.path()).1.contains(architecture));
+    }
+}
+
+#[test]
+fn settings_that_would_change_the_numbers_are_refused() {
+    for (family, setting, told) in [
+        ("bert", r#""is_decoder": true"#, "is_decoder true isn't supported"),
+        ("bert", r#""tie_word_embeddings": false"#, "tie_word_embeddings false isn't supported"),
+        ("gpt2", r#""scale_attn_weights": false"#, "scale_attn_weights false isn't supported"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        network_of(family, 1).save(directory.path()).unwrap();
+        let config = bytes(directory.path()).1.replacen('{', &format!("{{ {setting},"), 1);
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
+        assert!(error.ends_with(told), "{error}");
+    }
 }
 
 #[test]
@@ -128,5 +164,8 @@ fn other_families_are_refused_by_name() {
     network(1).save(directory.path()).unwrap();
     std::fs::write(directory.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
-    assert!(error.ends_with("model_type llama isn't supported; glm with block_position_encoding is"), "{error}");
+    assert!(
+        error.ends_with("model_type llama isn't supported; bert, gpt2 and glm with block_position_encoding are"),
+        "{error}"
+    );
 }

@@ -42,6 +42,7 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
         visible_from: (0..size as u32).collect(),
         visible_to: (0..size as u32).collect(),
         dropout_keys: vec![0; size],
+        segments: if examples.iter().all(|example| example.segments.is_empty()) { Vec::new() } else { vec![0; size] },
         ..Batch::default()
     };
 
@@ -50,6 +51,9 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
         batch.tokens[start..start + length].copy_from_slice(&example.tokens);
         batch.positions[start..start + length].copy_from_slice(&example.positions);
         batch.block_positions[start..start + length].copy_from_slice(&example.block_positions);
+        if !example.segments.is_empty() {
+            batch.segments[start..start + length].copy_from_slice(&example.segments);
+        }
         batch.visible_from[start..start + length].fill(offset);
         let key = dropout.at(example.id);
         for (index, &visible) in example.visible.iter().enumerate() {

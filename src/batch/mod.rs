@@ -41,7 +41,7 @@ pub struct Step {
 
 /// One sequence with what is to be learned from it.
 ///
-/// All vectors but the last four have one entry a token.
+/// All vectors but `targets` and `choices` have one entry a token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Example {
     /// Identifies the example within its data set; dropout derives from it.
@@ -52,6 +52,8 @@ pub struct Example {
     pub positions: Vec<u32>,
     /// GLM's second position: 0 in the text, 1… within a generated span.
     pub block_positions: Vec<u32>,
+    /// BERT's token types: 0 in segment A, 1 in segment B. Empty where all are 0.
+    pub segments: Vec<u32>,
     /// Token `q` sees the keys `[0, visible[q])` of this example.
     pub visible: Vec<u32>,
     /// Tokens to predict over the whole vocabulary.
@@ -114,6 +116,8 @@ pub struct Batch {
     pub positions: Vec<u32>,
     /// GLM's second positions.
     pub block_positions: Vec<u32>,
+    /// BERT's token types; empty where all are 0.
+    pub segments: Vec<u32>,
     /// First visible key of each token, as an index into the whole batch.
     pub visible_from: Vec<u32>,
     /// One past the last visible key; equal to `visible_from` for padding.

@@ -41,6 +41,8 @@ pub struct Job<'a> {
     pub inputs: BTreeMap<String, Artifact>,
     /// Where it writes.
     pub out: &'a Path,
+    /// A directory of its own, which it may make, for what it takes to go on after a crash; it outlives a failure.
+    pub state: &'a Path,
     /// Whom to tell how far it is.
     pub reporter: &'a dyn Reporter,
 }

@@ -129,6 +129,7 @@ impl Worker<'_> {
             files: &node.files,
             inputs,
             out: slot.dir(),
+            state: &slot.state(),
             reporter: self.reporter,
         })?;
         let provenance = Provenance {

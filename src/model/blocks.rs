@@ -31,7 +31,7 @@ impl Linear {
     }
 
     /// `gelu(forward(x))`, with bias and activation in one go.
-    fn gelu(&self, pass: &Pass, x: Tensor<2>, kind: Gelu) -> Tensor<2> {
+    pub fn gelu(&self, pass: &Pass, x: Tensor<2>, kind: Gelu) -> Tensor<2> {
         kernels::bias_gelu(kernels::linear(x, pass.matrix(self.weight), None), pass.vector(self.bias), kind)
     }
 
@@ -75,13 +75,9 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// `NAME.query_key_value [3 hidden, hidden]`, rows `[queries | keys | values]`, and `NAME.dense [hidden, hidden]`.
-    pub fn new(builder: &mut Builder, name: &str, hidden: usize, heads: usize, [first, last]: [f64; 2]) -> Self {
-        Self {
-            query_key_value: Linear::new(builder, &format!("{name}.query_key_value"), [3 * hidden, hidden], first),
-            dense: Linear::new(builder, &format!("{name}.dense"), [hidden, hidden], last),
-            heads,
-        }
+    /// From the two layers: `[3 hidden, hidden]` with the rows `[queries | keys | values]`, and `[hidden, hidden]`.
+    pub fn new(query_key_value: Linear, dense: Linear, heads: usize) -> Self {
+        Self { query_key_value, dense, heads }
     }
 
     /// `residual + dropout(attention(x))`, all `[T, hidden]`.

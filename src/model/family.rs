@@ -1,15 +1,19 @@
 //! What a model family has to offer; everything else (heads, losses, scores, files) is shared.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Tensor;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::{
-    glm::{Glm, GlmConfig},
+    bert::{self, Bert, BertConfig},
+    glm::{self, Glm, GlmConfig},
+    gpt2::{self, Gpt2, Gpt2Config},
+    on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
 };
-use crate::{batch::Batch, recipe::spec};
+use crate::{batch::Batch, kernels::Gelu, recipe::spec};
 
 /// A transformer from token ids to hidden states, and its language model head.
 pub trait Family: Send + Sync {
@@ -25,8 +29,19 @@ pub trait Family: Send + Sync {
     /// Standard deviation of new weights.
     fn initializer_range(&self) -> f64;
 
-    /// `config.json` as Hugging Face has it.
+    /// How its parameters lie in checkpoints.
+    fn on_disk(&self) -> &'static OnDisk;
+
+    /// The name of Hugging Face's class, for a model that judges sentence `pairs` or doesn't.
+    fn architecture(&self, pairs: bool) -> &'static str;
+
+    /// `config.json` as Hugging Face has it, but for the name of the class.
     fn config(&self) -> Value;
+
+    /// Whether no token may see those after it, whatever the batch says.
+    fn is_causal(&self) -> bool {
+        false
+    }
 
     /// Refuses batches that the tables are too small for.
     ///
@@ -51,24 +66,123 @@ pub trait Family: Send + Sync {
 /// # Errors
 /// Sizes that don't go together.
 pub(super) fn from_spec(spec: &spec::Model, vocabulary: usize, builder: &mut Builder) -> Result<Box<dyn Family>> {
-    match spec {
-        spec::Model::Glm(glm) => Ok(Box::new(Glm::new(GlmConfig::new(glm, vocabulary), builder)?)),
+    Ok(match spec {
+        spec::Model::Glm(sizes) => Box::new(Glm::new(GlmConfig::new(sizes, vocabulary), builder)?),
+        spec::Model::Bert(sizes) => Box::new(Bert::new(BertConfig::new(sizes, vocabulary), builder)?),
+        spec::Model::Gpt2(sizes) => Box::new(Gpt2::new(Gpt2Config::new(sizes, vocabulary), builder)?),
+    })
+}
+
+/// The families that checkpoints may be of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Glm,
+    Bert,
+    Gpt2,
+}
+
+impl Kind {
+    /// The family of a `config.json`.
+    ///
+    /// # Errors
+    /// Families that aren't known.
+    pub(super) fn of(config: &Value) -> Result<Self> {
+        match config.get("model_type").and_then(Value::as_str).context("no model_type")? {
+            // Hugging Face's own GLM has the same name and other keys.
+            "glm" if config.get("block_position_encoding").is_some() => Ok(Self::Glm),
+            "bert" => Ok(Self::Bert),
+            "gpt2" => Ok(Self::Gpt2),
+            other => bail!("model_type {other} isn't supported; bert, gpt2 and glm with block_position_encoding are"),
+        }
+    }
+
+    /// How checkpoints of the family look.
+    pub(super) fn on_disk(self) -> &'static OnDisk {
+        match self {
+            Self::Glm => &glm::ON_DISK,
+            Self::Bert => &bert::ON_DISK,
+            Self::Gpt2 => &gpt2::ON_DISK,
+        }
+    }
+
+    /// Makes the parameters of the model that a `config.json` describes.
+    ///
+    /// # Errors
+    /// Settings that aren't supported.
+    pub(super) fn build(self, config: &Value, builder: &mut Builder) -> Result<Box<dyn Family>> {
+        fn read<C: DeserializeOwned>(config: &Value) -> Result<C> {
+            Ok(serde_json::from_value(config.clone())?)
+        }
+        Ok(match self {
+            Self::Glm => Box::new(Glm::new(read(config)?, builder)?),
+            Self::Bert => Box::new(Bert::new(read(config)?, builder)?),
+            Self::Gpt2 => Box::new(Gpt2::new(read(config)?, builder)?),
+        })
     }
 }
 
-/// Makes the parameters of the model that a `config.json` describes, and names the prefixes that tensors of its
-/// checkpoints may have.
+/// # Errors
+/// Heads that don't divide the hidden size.
+pub(super) fn check_heads(hidden: usize, heads: usize) -> Result<()> {
+    ensure!(heads > 0 && hidden.is_multiple_of(heads), "{heads} heads don't divide a hidden size of {hidden}");
+    Ok(())
+}
+
+/// # Errors
+/// Tokens and targets outside of the vocabulary.
+pub(super) fn check_tokens(batch: &Batch, vocabulary: usize) -> Result<()> {
+    let targets = batch.targets.iter().map(|target| target.token);
+    let token = batch.tokens.iter().copied().chain(targets).max().unwrap_or(0);
+    ensure!((token as usize) < vocabulary, "token {token} is outside of the model's vocabulary of {vocabulary}");
+    Ok(())
+}
+
+/// # Errors
+/// Positions past the `rows` that their table has.
+pub(super) fn check_positions<'a>(
+    positions: impl Iterator<Item = &'a u32>,
+    max_length: usize,
+    rows: usize,
+) -> Result<()> {
+    let position = positions.max().copied().unwrap_or(0);
+    ensure!((position as usize) < rows, "position {position} is past the model's max_length of {max_length}");
+    Ok(())
+}
+
+/// The settings of a `config.json` that change what a model computes, and that only one value of is known.
 ///
 /// # Errors
-/// Families that aren't known, settings that aren't supported.
-pub(super) fn from_config(config: &Value, builder: &mut Builder) -> Result<Box<dyn Family>> {
-    let model_type = config.get("model_type").and_then(Value::as_str).context("no model_type")?;
-    match model_type {
-        // Hugging Face's own GLM has the same name and other keys.
-        "glm" if config.get("block_position_encoding").is_some() => {
-            let config = serde_json::from_value(config.clone())?;
-            Ok(Box::new(Glm::new(config, builder)?))
+/// Another value.
+pub(super) fn check_settings(config: &Map<String, Value>, known: &[(&str, Value)]) -> Result<()> {
+    for (key, known) in known {
+        let value = config.get(*key).unwrap_or(known);
+        ensure!(value == known || value.is_null(), "{key} {value} isn't supported");
+    }
+    Ok(())
+}
+
+/// The activation that Hugging Face calls so.
+///
+/// # Errors
+/// Another than GELU.
+pub(super) fn gelu(name: &str) -> Result<Gelu> {
+    match name {
+        "gelu" => Ok(Gelu::Erf),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Gelu::Tanh),
+        other => bail!("the activation {other} isn't supported; gelu, gelu_new and gelu_pytorch_tanh are"),
+    }
+}
+
+/// `config.json` out of the `settings` that matter: `defaults` go where nothing stands.
+pub(super) fn described(settings: Value, defaults: Value) -> Value {
+    match (settings, defaults) {
+        (Value::Object(settings), Value::Object(mut all)) => {
+            all.extend(settings);
+            // Whatever was read, f32 is written.
+            all.remove("torch_dtype");
+            all.insert("dtype".into(), "float32".into());
+            Value::Object(all)
         }
-        other => bail!("model_type {other} isn't supported; glm with block_position_encoding is"),
+        (settings, _) => settings,
     }
 }

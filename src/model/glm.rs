@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::{
     blocks::{FeedForward, Linear, Norm, SelfAttention},
-    family::Family,
+    family::{Family, check_heads, check_positions, check_tokens},
     initial::Initial,
+    on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
 };
@@ -18,6 +19,9 @@ use crate::{
     kernels::{self, Gelu},
     recipe::spec,
 };
+
+/// Hugging Face's classes with a head put `glm.` before the names.
+pub(super) static ON_DISK: OnDisk = OnDisk { prefix: "glm.", prefixed: false, ..OnDisk::PLAIN };
 
 /// The training code's; no config names it.
 const EPSILON: f32 = 1e-5;
@@ -59,7 +63,7 @@ fn attention_scale() -> f64 {
 
 impl GlmConfig {
     /// The sizes that a recipe asks for.
-    pub fn new(spec: &spec::Glm, vocabulary: usize) -> Self {
+    pub fn new(spec: &spec::Sizes, vocabulary: usize) -> Self {
         Self {
             vocab_size: vocabulary,
             hidden_size: spec.hidden,
@@ -74,12 +78,7 @@ impl GlmConfig {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(
-            self.num_attention_heads > 0 && self.hidden_size.is_multiple_of(self.num_attention_heads),
-            "{} heads don't divide a hidden size of {}",
-            self.num_attention_heads,
-            self.hidden_size
-        );
+        check_heads(self.hidden_size, self.num_attention_heads)?;
         ensure!(self.attention_scale == 1.0, "attention_scale {} isn't supported", self.attention_scale);
         ensure!(!self.relative_encoding, "relative_encoding isn't supported");
         Ok(())
@@ -137,11 +136,9 @@ impl Layer {
         Self {
             attention_norm: Norm::new(builder, &name("input_layernorm"), hidden, EPSILON),
             attention: SelfAttention::new(
-                builder,
-                &name("attention"),
-                hidden,
+                Linear::new(builder, &name("attention.query_key_value"), [3 * hidden, hidden], first),
+                Linear::new(builder, &name("attention.dense"), [hidden, hidden], last),
                 config.num_attention_heads,
-                [first, last],
             ),
             feed_forward_norm: Norm::new(builder, &name("post_attention_layernorm"), hidden, EPSILON),
             feed_forward: FeedForward::new(
@@ -175,9 +172,16 @@ impl Family for Glm {
         self.config.initializer_range
     }
 
+    fn on_disk(&self) -> &'static OnDisk {
+        &ON_DISK
+    }
+
+    fn architecture(&self, _pairs: bool) -> &'static str {
+        "GLMModel"
+    }
+
     fn config(&self) -> Value {
         let mut config = json!(self.config);
-        config["architectures"] = json!(["GLMModel"]);
         config["model_type"] = json!("glm");
         config["block_position_encoding"] = json!(true);
         config["output_predict"] = json!(true);
@@ -190,17 +194,9 @@ impl Family for Glm {
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
-        let GlmConfig { vocab_size, max_sequence_length, .. } = self.config;
-        let largest = |values: &[u32]| values.iter().max().map_or(0, |&value| value as usize);
-        let token =
-            largest(&batch.tokens).max(batch.targets.iter().map(|target| target.token as usize).max().unwrap_or(0));
-        ensure!(token < vocab_size, "token {token} is outside of the model's vocabulary of {vocab_size}");
-        let position = largest(&batch.positions).max(largest(&batch.block_positions));
-        ensure!(
-            position <= max_sequence_length,
-            "position {position} is past the model's max_length of {max_sequence_length}"
-        );
-        Ok(())
+        check_tokens(batch, self.config.vocab_size)?;
+        // The tables have one row more than the longest sequence has tokens.
+        check_positions(batch.positions.iter().chain(&batch.block_positions), self.max_length(), self.max_length() + 1)
     }
 
     fn hidden(&self, pass: &Pass) -> Tensor<2> {

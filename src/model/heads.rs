@@ -14,26 +14,41 @@ use crate::{
 /// What a linear head reads.
 pub use crate::recipe::spec::Pooling;
 
-/// BERT's head for sentence pairs: a dense layer with tanh on the first token, then two logits.
+/// BERT's summary of a text: a dense layer with tanh on the first token.
 #[derive(Clone, Debug)]
-pub(super) struct PairHead {
-    pooler: Linear,
-    output: Linear,
-}
+pub(super) struct Pooler(Linear);
 
-impl PairHead {
-    /// `pooler.dense` and `cls.seq_relationship`.
+impl Pooler {
+    /// The weight's name, by which a checkpoint tells whether it has one.
+    pub(super) const WEIGHT: &str = "pooler.dense.weight";
+
+    /// `pooler.dense`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
-        Self {
-            pooler: Linear::new(builder, "pooler.dense", [hidden, hidden], deviation),
-            output: Linear::new(builder, "cls.seq_relationship", [2, hidden], deviation),
-        }
+        Self(Linear::new(builder, "pooler.dense", [hidden, hidden], deviation))
     }
 
-    /// Logits `[examples, 2]` from the hidden states `[T, hidden]`.
-    pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
-        let pooled = self.pooler.forward(pass, first_tokens(hidden, batch)).tanh();
-        self.output.forward(pass, pooled)
+    /// `[examples, hidden]` from the hidden states `[T, hidden]`.
+    pub(super) fn forward(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
+        self.0.forward(pass, first_tokens(hidden, batch)).tanh()
+    }
+}
+
+/// BERT's head for sentence pairs: two logits from the pooled text.
+#[derive(Clone, Debug)]
+pub(super) struct PairHead(Linear);
+
+impl PairHead {
+    /// The weight's name, by which a checkpoint tells whether it has one.
+    pub(super) const WEIGHT: &str = "cls.seq_relationship.weight";
+
+    /// `cls.seq_relationship`.
+    pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
+        Self(Linear::new(builder, "cls.seq_relationship", [2, hidden], deviation))
+    }
+
+    /// Logits `[examples, 2]` from what the pooler gives.
+    pub(super) fn logits(&self, pass: &Pass, pooled: Tensor<2>) -> Tensor<2> {
+        self.0.forward(pass, pooled)
     }
 }
 

@@ -1,26 +1,32 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 
+mod bert;
 pub mod blocks;
 mod candidates;
 mod family;
 mod glm;
+mod gpt2;
 mod heads;
 mod initial;
 mod loss;
 mod network;
+mod on_disk;
 mod parameters;
 mod pass;
 mod scores;
 pub(crate) mod tensors;
 mod weights;
 
+pub use bert::{Bert, BertConfig};
 pub use candidates::Candidates;
 pub use family::Family;
 pub use glm::{Glm, GlmConfig};
+pub use gpt2::{Gpt2, Gpt2Config};
 pub use heads::Pooling;
 pub use initial::{Fresh, Initial};
 pub use loss::{Counts, LossSettings};
 pub use network::Network;
+pub use on_disk::OnDisk;
 pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId};
 pub use pass::{Mode, Pass};
 pub use scores::TargetScore;

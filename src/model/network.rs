@@ -1,12 +1,14 @@
 //! A model family together with its parameters and heads.
 
+use std::borrow::Cow;
+
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 
 use super::{
     candidates::Candidates,
     family::{self, Family},
-    heads::{Classifier, ClassifierConfig, PairHead, Pooling},
+    heads::{Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
     initial::Fresh,
     parameters::{Builder, Parameters},
     pass::{Mode, Pass},
@@ -21,6 +23,7 @@ use crate::{
 pub struct Network {
     parameters: Parameters,
     family: Box<dyn Family>,
+    pub(super) pooler: Option<Pooler>,
     pub(super) pair: Option<PairHead>,
     pub(super) classifier: Option<Classifier>,
 }
@@ -39,7 +42,7 @@ impl Network {
 
     /// Without heads.
     pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
-        Self { parameters, family, pair: None, classifier: None }
+        Self { parameters, family, pooler: None, pair: None, classifier: None }
     }
 
     /// The backbone.
@@ -65,7 +68,11 @@ impl Network {
     /// Adds a head for sentence pairs, unless there is one.
     pub fn add_pair_head(&mut self, seed: u64) {
         if self.pair.is_none() {
-            self.pair = Some(self.make_pair_head(&mut Fresh { seed }));
+            let mut source = Fresh { seed };
+            if self.pooler.is_none() {
+                self.make_pooler(&mut source);
+            }
+            self.make_pair_head(&mut source);
         }
     }
 
@@ -89,9 +96,16 @@ impl Network {
         Ok(())
     }
 
-    pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) -> PairHead {
+    pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
         let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
-        PairHead::new(&mut Builder { parameters: &mut self.parameters, source }, hidden, deviation)
+        let builder = &mut Builder { parameters: &mut self.parameters, source };
+        self.pooler = Some(Pooler::new(builder, hidden, deviation));
+    }
+
+    pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
+        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let builder = &mut Builder { parameters: &mut self.parameters, source };
+        self.pair = Some(PairHead::new(builder, hidden, deviation));
     }
 
     pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
@@ -116,12 +130,18 @@ impl Network {
             per_token.iter().all(|&count| count == tokens),
             "the batch has {per_token:?} entries for {tokens} tokens"
         );
+        let segments = batch.segments.len();
+        ensure!(segments == 0 || segments == tokens, "the batch has {segments} segments for {tokens} tokens");
         let places = batch.targets.iter().map(|target| target.at).chain(batch.choices.iter().map(|choice| choice.at));
         ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
         ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
         self.family.check(batch)?;
-        Pass::new(&self.parameters, batch, mode)
+        let visible_to = match self.family.is_causal() {
+            true => batch.visible_to.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
+            false => Cow::Borrowed(&batch.visible_to[..]),
+        };
+        Pass::new(&self.parameters, batch, &visible_to, mode)
     }
 
     /// Logits `[N, vocabulary]` from hidden states `[N, hidden]`.
@@ -155,11 +175,12 @@ impl Network {
 
     /// Logits `[examples, 2]`.
     pub(super) fn pair_logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Result<Tensor<2>> {
-        let head = self.pair.as_ref().context("the model has no head for sentence pairs")?;
+        let head = self.pooler.as_ref().zip(self.pair.as_ref());
+        let (pooler, head) = head.context("the model has no head for sentence pairs")?;
         let count = batch.examples.len();
         ensure!(batch.pairs.is_empty() || batch.pairs.len() == count, "not every example has a pair label");
         ensure!(batch.pairs.iter().all(|&pair| pair < 2), "a pair label isn't 0 or 1");
-        Ok(head.logits(pass, hidden, batch))
+        Ok(head.logits(pass, pooler.forward(pass, hidden, batch)))
     }
 
     /// Logits `[examples, classes]`.

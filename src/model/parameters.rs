@@ -42,6 +42,11 @@ pub trait Source {
     /// Always gives values: a checkpoint that lacks the parameter notes that, gives none at all, and reports it later,
     /// together with all else that is wrong with it.
     fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData;
+
+    /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
+    fn has(&self, _name: &str) -> bool {
+        true
+    }
 }
 
 /// Adds parameters to a network while its blocks are put together.

@@ -35,16 +35,18 @@ pub struct Pass<'a> {
     pub positions: Ids,
     /// GLM's second positions.
     pub block_positions: Ids,
+    /// BERT's token types.
+    pub segments: Ids,
     /// Which keys each token sees.
     pub visible: Visible,
 }
 
 impl<'a> Pass<'a> {
-    /// Uploads a batch.
+    /// Uploads a batch, in which each token sees its keys up to `visible_to`.
     ///
     /// # Errors
     /// Visible keys outside of their row.
-    pub fn new(parameters: &'a Parameters, batch: &Batch, mode: Mode) -> Result<Self> {
+    pub fn new(parameters: &'a Parameters, batch: &Batch, visible_to: &[u32], mode: Mode) -> Result<Self> {
         let device = parameters.device();
         let ids = |values: &[u32]| Ids::new(values, device);
         Ok(Self {
@@ -55,7 +57,11 @@ impl<'a> Pass<'a> {
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
             block_positions: ids(&batch.block_positions),
-            visible: Visible::new(&batch.visible_from, &batch.visible_to, batch.rows, batch.width, device)?,
+            segments: match batch.segments.is_empty() {
+                true => ids(&vec![0; batch.tokens.len()]),
+                false => ids(&batch.segments),
+            },
+            visible: Visible::new(&batch.visible_from, visible_to, batch.rows, batch.width, device)?,
         })
     }
 

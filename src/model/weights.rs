@@ -9,19 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    family,
-    heads::ClassifierConfig,
+    family::Kind,
+    heads::{ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
+    on_disk::OnDisk,
     parameters::{Builder, Parameters, Source},
     tensors::{self, Entry, Reader},
 };
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
-
-/// What Hugging Face's classes with a head put before the backbone's names.
-const PREFIXES: [&str; 1] = ["glm."];
 
 /// Under the key `pipe` of `config.json`: which heads the model has.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -39,6 +37,7 @@ impl Network {
     /// The file system's and the device's.
     pub fn save(&self, directory: &Path) -> Result<()> {
         let mut config = self.family().config();
+        config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
         let heads = Heads { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
         if heads.pair || heads.classifier.is_some() {
             config["pipe"] = json!(heads);
@@ -46,7 +45,7 @@ impl Network {
         let mut text = serde_json::to_string_pretty(&config)?;
         text.push('\n');
         fs::write(directory.join(CONFIG), text)?;
-        tensors::write(&directory.join(WEIGHTS), self.parameters().entries())
+        tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters()))
     }
 
     /// Reads what [`Self::save`] or Hugging Face wrote.
@@ -63,13 +62,19 @@ impl Network {
         };
         let (config, heads) = read().with_context(|| format!("can't read {}", path.display()))?;
 
-        let mut stored = Stored::open(&directory.join(WEIGHTS))?;
+        let described = || format!("{}", path.display());
+        let kind = Kind::of(&config).with_context(described)?;
+        let mut stored = Stored::open(&directory.join(WEIGHTS), kind.on_disk())?;
         let mut parameters = Parameters::new(device);
         let mut builder = Builder { parameters: &mut parameters, source: &mut stored };
-        let family = family::from_config(&config, &mut builder).with_context(|| format!("{}", path.display()))?;
+        let family = kind.build(&config, &mut builder).with_context(described)?;
         let mut network = Self::from_parts(parameters, family);
-        if heads.pair {
-            network.pair = Some(network.make_pair_head(&mut stored));
+        // Hugging Face doesn't say which heads there are.
+        if heads.pair || stored.has(Pooler::WEIGHT) {
+            network.make_pooler(&mut stored);
+        }
+        if heads.pair || stored.has(PairHead::WEIGHT) {
+            network.make_pair_head(&mut stored);
         }
         if let Some(config) = heads.classifier {
             network.classifier = Some(network.make_classifier(config, &mut stored));
@@ -80,7 +85,7 @@ impl Network {
 }
 
 impl Parameters {
-    /// All of them, for writing.
+    /// All of them under their own names, for writing.
     pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
         let vectors = self.vectors.iter().map(|parameter| Entry {
             name: parameter.name.clone(),
@@ -99,23 +104,28 @@ impl Parameters {
 /// A checkpoint, and what was found to be wrong with it so far.
 struct Stored {
     reader: Reader,
+    on_disk: &'static OnDisk,
     unused: BTreeSet<String>,
     problems: Vec<String>,
 }
 
 impl Stored {
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, on_disk: &'static OnDisk) -> Result<Self> {
         let reader = Reader::open(path)?;
-        Ok(Self { unused: reader.names().map(str::to_owned).collect(), reader, problems: Vec::new() })
+        let unused = reader.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
+        Ok(Self { unused, reader, on_disk, problems: Vec::new() })
     }
 
-    fn try_values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let prefixed = PREFIXES.iter().map(|prefix| format!("{prefix}{name}"));
-        let stored = std::iter::once(name.to_owned()).chain(prefixed).find(|name| self.reader.shape(name).is_some());
-        let Some(stored) = stored else { bail!("{name} is missing") };
+    /// The name that a tensor has in this file.
+    fn find(&self, name: &str) -> Option<String> {
+        self.on_disk.spellings(name).into_iter().find(|name| self.reader.shape(name).is_some())
+    }
+
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let Some(stored) = self.find(name) else { bail!("{} is missing", self.on_disk.written(name)) };
         self.unused.remove(&stored);
         match self.reader.shape(&stored) {
-            Some(other) if other != shape => bail!("{name} has the shape {other:?} instead of {shape:?}"),
+            Some(other) if other != shape => bail!("{stored} has the shape {other:?} instead of {shape:?}"),
             _ => self.reader.read(&stored),
         }
     }
@@ -130,7 +140,7 @@ impl Stored {
 
 impl Source for Stored {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
-        match self.try_values(name, shape) {
+        match self.on_disk.join(name, shape, |part, shape| self.read(part, shape)) {
             Ok(values) => TensorData::new(values, shape),
             Err(error) => {
                 self.problems.push(format!("{error:#}"));
@@ -138,5 +148,9 @@ impl Source for Stored {
                 TensorData::zeros::<f32, _>(vec![0; shape.len()])
             }
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
     }
 }

@@ -26,10 +26,13 @@ pub enum Judgement {
 }
 
 /// `[CLS] A [SEP] B [SEP]`, positions running through, attention in both directions; `pair` is 0 where B follows A.
+/// The segment is 0 up to the first `[SEP]`, and 1 from then on.
 pub fn lay_out(id: u64, a: &[u32], b: &[u32], pair: u32, specials: &Specials) -> Example {
     let tokens = [&[specials.cls], a, &[specials.sep], b, &[specials.sep]].concat();
     let length = tokens.len();
-    Example { pair: Some(pair), ..Example::sequence(id, tokens, length) }
+    let second = a.len() + 2;
+    let segments = (0..length).map(|at| u32::from(at >= second)).collect();
+    Example { pair: Some(pair), segments, ..Example::sequence(id, tokens, length) }
 }
 
 /// Makes a pair out of a window of at most `room` tokens, as [`super::windows::cut_for_pairs`] gives them.

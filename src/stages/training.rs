@@ -15,7 +15,7 @@ use crate::{
     recipe::spec,
     store::Metrics,
     text::Tokenizer,
-    train::{self, Evaluation, Observer, Progress, Settings, Trainer},
+    train::{self, Checkpoints, Evaluation, Observer, Progress, Settings, Trainer},
 };
 
 /// The curve's file in the artifacts of training stages.
@@ -82,7 +82,11 @@ pub(super) fn train(
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Metrics> {
     let mut trainer = Trainer::new(network, Settings::new(spec, feed.steps(), candidates));
-    let outcome = trainer.run(feed, evaluation, None, &mut Watcher { job })?;
+    let checkpoints = spec.checkpoint_every.map(|every| Checkpoints { every, directory: job.state.to_owned() });
+    if checkpoints.is_some() && trainer.load_state(job.state)? {
+        job.tell(Event::Note("goes on from the last checkpoint"));
+    }
+    let outcome = trainer.run(feed, evaluation, checkpoints.as_ref(), &mut Watcher { job })?;
     write(job.out, &trainer)?;
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));

@@ -120,8 +120,9 @@ impl Store {
             Err(damage) => Some(damage),
         };
         let dir = self.root.join("tmp").join(&key);
-        if dir.exists() {
-            fs::remove_dir_all(&dir)?;
+        slot::remove_dir(&dir)?;
+        if force {
+            slot::remove_dir(&slot::state_dir(&dir))?;
         }
         fs::create_dir_all(&dir)?;
         Ok(Claim::Miss(Slot::new(manifest, dir, self.artifact_dir(&key), damage, lock)))

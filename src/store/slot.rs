@@ -47,6 +47,12 @@ impl Slot {
         &self.dir
     }
 
+    /// Where the stage keeps what it takes to go on after a crash. Unlike the slot it outlives a failure; it's removed
+    /// with [`Self::commit`], and by a claim with `force`.
+    pub fn state(&self) -> PathBuf {
+        state_dir(&self.dir)
+    }
+
     /// What is wrong with the artifact that this one is to replace, if it's damaged.
     pub fn damage(&self) -> Option<&anyhow::Error> {
         self.damage.as_ref()
@@ -75,9 +81,7 @@ impl Slot {
         let parent = self.target.parent().context("an artifact's directory has a parent")?;
         if self.target.exists() {
             let old = self.dir.with_extension("old");
-            if old.exists() {
-                fs::remove_dir_all(&old)?;
-            }
+            remove_dir(&old)?;
             fs::rename(&self.target, &old)?;
             fs::rename(&self.dir, &self.target)?;
             fs::remove_dir_all(&old)?;
@@ -86,6 +90,7 @@ impl Slot {
         }
         sync_dir(parent)?;
         self.committed = true;
+        remove_dir(&self.state())?;
         Ok(artifact)
     }
 
@@ -115,6 +120,19 @@ impl Drop for Slot {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+/// Beside the slot in `tmp/`.
+pub(super) fn state_dir(slot: &Path) -> PathBuf {
+    slot.with_extension("state")
+}
+
+/// Removes a directory, if it's there.
+pub(super) fn remove_dir(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    Ok(())
 }
 
 /// BLAKE3 over the files' paths and digests, each ended by a byte that can't stand in it.

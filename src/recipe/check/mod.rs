@@ -1,6 +1,7 @@
 //! What types can't say: references, files, rules between fields, templates and sweeps. Everything is looked at, also
 //! beside mistakes; only a stage whose types are wrong is left out where its fields are needed.
 
+mod families;
 mod files;
 mod graph;
 mod names;
@@ -18,7 +19,7 @@ use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
 use super::place::{Span, Texts};
 use super::shape::{self, Slot};
-use super::spec::{Glm, Model, Stage, Sweep};
+use super::spec::{Model, Stage, Sweep};
 
 /// The most stages that a recipe may have: references are followed one by one.
 const MAX_STAGES: usize = 1_000;
@@ -129,8 +130,8 @@ impl<'a> Check<'a> {
         self.drafts.iter().find(|draft| draft.name == name)
     }
 
-    /// The sizes of the model that a stage begins with, through all its `from`.
-    fn glm(&self, draft: &Draft) -> Option<(String, Glm)> {
+    /// The model that a stage begins with, through all its `from`, and the stage that makes it.
+    fn origin_of(&self, draft: &Draft) -> Option<(String, Model)> {
         let mut draft = draft;
         // A cycle of `from` ends after as many steps as there are stages.
         for _ in self.drafts {
@@ -140,7 +141,7 @@ impl<'a> Check<'a> {
                 _ => return None,
             };
             match (from, model) {
-                (None, Some(Model::Glm(glm))) => return Some((draft.name.clone(), glm.clone())),
+                (None, Some(model)) => return Some((draft.name.clone(), model.clone())),
                 (Some(from), None) => draft = self.draft(from)?,
                 _ => return None,
             }

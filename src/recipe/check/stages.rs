@@ -2,7 +2,7 @@
 
 use super::{Check, Draft};
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::spec::{Eval, Finetune, Glm, Model, Pretrain, Stage, Tokenize, Tokenizer, Train};
+use crate::recipe::spec::{Eval, Finetune, Model, Pretrain, Sizes, Stage, Tokenize, Tokenizer, Train};
 use crate::recipe::suggest;
 
 /// What is measured on dev rows while training.
@@ -30,6 +30,7 @@ impl Check<'_> {
         self.has_corpus(draft, &spec.tokens, "tokens");
         self.model(draft, spec.model.as_ref());
         self.objectives(draft, &spec.objectives);
+        self.learnable(draft, &spec.objectives);
         self.train(draft, &spec.train, None);
     }
 
@@ -51,6 +52,7 @@ impl Check<'_> {
         self.model(draft, spec.model.as_ref());
         self.train(draft, &spec.train, Some(spec.data.dev.is_some()));
         self.rows(draft, spec);
+        self.readable(draft, &spec.task);
     }
 
     pub(super) fn eval(&mut self, draft: &Draft, spec: &Eval) {
@@ -115,11 +117,12 @@ impl Check<'_> {
     }
 
     fn model(&mut self, draft: &Draft, model: Option<&Model>) {
-        let Some(Model::Glm(Glm { hidden, heads, .. })) = model else { return };
+        let Some(model) = model else { return };
+        let Sizes { hidden, heads, .. } = model.sizes();
         if *heads > 0 && hidden % heads != 0 {
             let fit = (1..=*hidden).filter(|count| hidden % count == 0).min_by_key(|count| count.abs_diff(*heads));
             self.report(
-                self.value(&draft.pointer("model.glm.heads")),
+                self.value(&draft.pointer(&format!("model.{}.heads", model.family()))),
                 format!("{heads} heads don't divide a hidden width of {hidden}"),
                 fit.map(|fit| format!("{fit} would")),
             );
@@ -173,17 +176,15 @@ impl Check<'_> {
             };
             self.report(self.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
         }
-        if let Some((owner, glm)) = self.glm(draft)
-            && train.max_length > glm.max_length
+        if let Some((owner, model)) = self.origin_of(draft)
+            && train.max_length > model.sizes().max_length
         {
+            let longest = model.sizes().max_length;
             let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };
             self.report(
                 self.value(&at("max_length")),
-                format!(
-                    "sequences of {} tokens are longer than {place} can take, {}",
-                    train.max_length, glm.max_length
-                ),
-                format!("set `train.max_length` to {} at most, or the model's `max_length` higher", glm.max_length),
+                format!("sequences of {} tokens are longer than {place} can take, {longest}", train.max_length),
+                format!("set `train.max_length` to {longest} at most, or the model's `max_length` higher"),
             );
         }
     }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use eval::Eval;
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
-pub use model::{Glm, Model};
+pub use model::{Model, Sizes};
 pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};

@@ -8,13 +8,35 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Model {
     /// GLM: pre-norm transformer with learned 2D positions, for every objective
-    Glm(Glm),
+    Glm(Sizes),
+    /// BERT: post-norm transformer that sees both directions, for `masked_lm` and sentence pairs
+    Bert(Sizes),
+    /// GPT-2: pre-norm transformer that sees what came before, for `causal_lm`
+    Gpt2(Sizes),
 }
 
-/// Sizes of a GLM (Du et al. 2022, <https://arxiv.org/abs/2103.10360>).
+impl Model {
+    /// The name of the family, as recipes have it.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Glm(_) => "glm",
+            Self::Bert(_) => "bert",
+            Self::Gpt2(_) => "gpt2",
+        }
+    }
+
+    /// How large the model is.
+    pub fn sizes(&self) -> &Sizes {
+        match self {
+            Self::Glm(sizes) | Self::Bert(sizes) | Self::Gpt2(sizes) => sizes,
+        }
+    }
+}
+
+/// The sizes of a transformer.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Glm {
+pub struct Sizes {
     /// Width of the hidden states
     #[schemars(range(min = 1))]
     pub hidden: usize,

@@ -84,7 +84,7 @@ pub struct Train {
     /// Keep the weights that did best on the dev rows by this metric (accuracy, macro_f1 or loss) instead of the last
     #[serde(default)]
     pub keep_best: Option<String>,
-    /// Steps between two checkpoints within the stage; none by default
+    /// Steps between two checkpoints, from which a run that was killed goes on; none by default
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-role" = "free"))]
     pub checkpoint_every: Option<usize>,

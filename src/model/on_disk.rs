@@ -1,0 +1,137 @@
+//! How a family's parameters lie in checkpoints: the names, splits and transpositions of Hugging Face's classes, as one
+//! table a family that is followed in both directions.
+
+use anyhow::{Result, anyhow};
+
+use super::{
+    parameters::{Parameter, Parameters},
+    tensors::Entry,
+};
+
+/// What heads are called; they stand beside the backbone and never under its prefix.
+const HEADS: [&str; 2] = ["cls.", "classifier."];
+
+/// Where a checkpoint differs from the parameters. Names are compared by their endings.
+#[derive(Debug)]
+pub struct OnDisk {
+    /// What classes with a head put before the backbone's names; read with and without it.
+    pub prefix: &'static str,
+    /// Whether it's written.
+    pub prefixed: bool,
+    /// A layer whose rows lie in several tensors there, and what stands for its name in theirs.
+    pub stacked: &'static [(&'static str, &'static [&'static str])],
+    /// Weights that lie there as `[input, output]`.
+    pub transposed: &'static [&'static str],
+    /// Names, and what older files call them.
+    pub formerly: &'static [(&'static str, &'static str)],
+    /// Tensors that hold nothing of their own: tied weights and constants.
+    pub ignored: &'static [&'static str],
+}
+
+impl OnDisk {
+    /// As the parameters are.
+    pub const PLAIN: Self =
+        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], formerly: &[], ignored: &[] };
+
+    /// The tensors that the rows of a parameter lie in, in their order.
+    pub(super) fn parts(&self, name: &str) -> Vec<String> {
+        match self.stacked.iter().find(|(whole, _)| name.contains(whole)) {
+            Some((whole, parts)) => parts.iter().map(|part| name.replace(whole, part)).collect(),
+            None => vec![name.to_owned()],
+        }
+    }
+
+    /// The name that a tensor is written under.
+    pub(super) fn written(&self, name: &str) -> String {
+        let head = HEADS.iter().any(|head| name.starts_with(head));
+        if self.prefixed && !head { format!("{}{name}", self.prefix) } else { name.to_owned() }
+    }
+
+    /// All names that a tensor may have in a file, the usual ones first.
+    pub(super) fn spellings(&self, name: &str) -> Vec<String> {
+        let older = self.formerly.iter().filter_map(|(now, then)| Some(format!("{}{then}", name.strip_suffix(now)?)));
+        let names = std::iter::once(name.to_owned()).chain(older);
+        names.flat_map(|name| [format!("{}{name}", self.prefix), name]).collect()
+    }
+
+    /// Whether a parameter lies there the other way around.
+    pub(super) fn is_transposed(&self, name: &str) -> bool {
+        ends(name, self.transposed)
+    }
+
+    /// Whether a tensor may be there without being a parameter.
+    pub(super) fn is_ignored(&self, name: &str) -> bool {
+        ends(name, self.ignored)
+    }
+
+    /// All parameters, for writing.
+    pub(super) fn entries<'a>(&self, parameters: &'a Parameters) -> Vec<Entry<'a>> {
+        let vectors = parameters.vectors.iter().flat_map(|parameter| self.split(parameter));
+        let matrices = parameters.matrices.iter().flat_map(|parameter| self.split(parameter));
+        vectors.chain(matrices).collect()
+    }
+
+    fn split<'a, const D: usize>(&self, parameter: &'a Parameter<D>) -> Vec<Entry<'a>> {
+        let names = self.parts(&parameter.name);
+        let mut shape = parameter.value.dims().to_vec();
+        let rows = shape[0] / names.len();
+        let whole = rows == shape[0];
+        shape[0] = rows;
+        let transposed = self.is_transposed(&parameter.name);
+        if transposed {
+            shape.reverse();
+        }
+        let entry = |(index, name): (usize, String)| Entry {
+            name: self.written(&name),
+            shape: shape.clone(),
+            values: Box::new(move || {
+                if whole && !transposed {
+                    return parameter.data();
+                }
+                let part = parameter.value.clone().inner().narrow(0, index * rows, rows);
+                let part = if transposed { part.transpose() } else { part };
+                part.try_into_data().map_err(|error| anyhow!("can't read {name} from the device: {error}"))
+            }),
+        };
+        names.into_iter().enumerate().map(entry).collect()
+    }
+
+    /// Puts a parameter together from what a checkpoint has: `read` gives a tensor's values by its name and shape.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(super) fn join(
+        &self,
+        name: &str,
+        shape: &[usize],
+        mut read: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<Vec<f32>> {
+        let parts = self.parts(name);
+        let mut shape = shape.to_vec();
+        shape[0] /= parts.len();
+        let transposed = self.is_transposed(name);
+        if transposed {
+            shape.reverse();
+        }
+        let mut values = Vec::new();
+        for part in &parts {
+            let found = read(part, &shape)?;
+            match values.is_empty() {
+                true => values = found,
+                false => values.extend(found),
+            }
+        }
+        match shape[..] {
+            [rows, columns] if transposed => Ok((0..columns)
+                .flat_map(|column| (0..rows).map(move |row| row * columns + column))
+                .map(|at| values[at])
+                .collect()),
+            _ => Ok(values),
+        }
+    }
+}
+
+/// Whether a name, or what follows a dot in it, is one of these.
+fn ends(name: &str, endings: &[&str]) -> bool {
+    endings.iter().any(|ending| name.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}

@@ -1,0 +1,56 @@
+//! Recipes with each family: what it can learn runs through, and what it can't is refused before anything runs.
+
+mod common;
+
+use common::{Space, TINY, tiny};
+
+const GLM: &str = "model: { glm: {";
+const MIX: &str = "[{ masked_lm: {} }, { generative: { blank_infilling: {} } }]";
+
+/// The tiny recipe with another family, objectives and a linear head.
+fn space(family: &str, objectives: &str, head: &str) -> Space {
+    let space = tiny();
+    let text = TINY.replace(GLM, &format!("model: {{ {family}: {{")).replace(MIX, objectives);
+    let text = text.replace("words: { 甲: 体育, 乙: 美食 }", &format!("words: {{ 甲: 体育, 乙: 美食 }}{head}"));
+    space.write("recipe.yaml", text);
+    space
+}
+
+const LINEAR: &str = "\n          head: linear";
+
+#[test]
+fn bert_learns_masked_tokens_pairs_and_linear_heads() {
+    let space = space("bert", "[{ masked_lm: {}, next_sentence: {} }]", LINEAR);
+    assert_eq!(space.statuses(&["recipe.yaml"]), "base=ran test=ran tokens=ran topics=ran");
+    assert_eq!(space.statuses(&["recipe.yaml"]), "base=hit test=hit tokens=hit topics=hit");
+}
+
+#[test]
+fn gpt2_learns_causal_lm_and_linear_heads() {
+    let space = space("gpt2", "[{ generative: { causal_lm: {} } }]", LINEAR);
+    assert_eq!(space.statuses(&["recipe.yaml"]), "base=ran test=ran tokens=ran topics=ran");
+}
+
+#[test]
+fn objectives_that_a_family_cannot_learn_are_refused_with_their_place() {
+    let refused = |family: &str, objectives: &str, head: &str| {
+        let output = space(family, objectives, head).pipe(&["check", "recipe.yaml"]);
+        assert_ne!(output.status, 0);
+        output.stderr + &output.stdout
+    };
+    let told = refused("bert", MIX, LINEAR);
+    assert!(told.contains("a bert model cannot learn `blank_infilling`"), "{told}");
+    assert!(told.contains("bert learns `masked_lm`, `next_sentence` and `sentence_order`"), "{told}");
+    assert!(told.contains("recipe.yaml:12:"), "{told}");
+
+    let told = refused("gpt2", "[{ masked_lm: {} }, { generative: { prefix_lm: {} } }]", LINEAR);
+    assert!(told.contains("a gpt2 model cannot learn `masked_lm`"), "{told}");
+    assert!(told.contains("a gpt2 model cannot learn `prefix_lm`"), "{told}");
+
+    let told = refused("gpt2", "[{ generative: { causal_lm: {} } }]", &format!("{LINEAR}\n          pooling: first"));
+    assert!(told.contains("the first token of the gpt2 model of `base` sees nothing of the text"), "{told}");
+
+    let told = refused("bert", "[{ masked_lm: {} }]", "");
+    assert!(told.contains("the bert model of `base` cannot classify by prompt"), "{told}");
+    assert!(told.contains("set `head: linear`, or take a `glm`"), "{told}");
+}
