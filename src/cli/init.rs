@@ -168,8 +168,9 @@ impl Table {
 /// A column's name as a template can say it, unlike those that are taken: whatever isn't a letter, a digit or `_`
 /// becomes `_`.
 fn variable(column: &str, taken: &[String]) -> String {
-    let mut name: String = column.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect();
-    if name.is_empty() || name.starts_with(|first: char| first.is_numeric()) {
+    let mut name: String =
+        column.chars().map(|c| if c.is_alphabetic() || c.is_ascii_digit() || c == '_' { c } else { '_' }).collect();
+    if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
         name.insert(0, '_');
     }
     while taken.contains(&name) || RESERVED.contains(&name.as_str()) {

@@ -14,7 +14,7 @@ use crate::{
 /// The figures worth a place in the table of stages, by what a stage has.
 const HEADLINES: [&str; 11] = [
     "loss",
-    "best_metric",
+    "dev_accuracy",
     "accuracy",
     "macro_f1",
     "perplexity",
