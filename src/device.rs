@@ -14,6 +14,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 #[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
 use burn::tensor::{DeviceKind, Devices};
 
+use crate::kernels;
+
 /// What a recipe or `--device` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DeviceChoice {
@@ -193,7 +195,8 @@ fn multiplies(device: &Device) -> bool {
         let number = |row: usize, column: usize| ((row * 7 + column * 3) % 5) as f32 - 2.0;
         let matrix: Vec<f32> = (0..size * size).map(|place| number(place / size, place % size)).collect();
         let tensor = Tensor::<2>::from_data(TensorData::new(matrix, [size, size]), device);
-        let product: Vec<f32> = tensor.clone().matmul(tensor.transpose()).into_data().iter::<f32>().collect();
+        let product: Vec<f32> =
+            kernels::product(tensor.clone(), tensor.transpose()).into_data().iter::<f32>().collect();
         (0..size * size).all(|place| {
             let (row, column) = (place / size, place % size);
             product[place] == (0..size).map(|at| number(row, at) * number(column, at)).sum::<f32>()
