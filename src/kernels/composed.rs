@@ -1,11 +1,14 @@
 //! The kernels composed of tensor operations: what runs on GPUs, and what the fused ones are tested against.
 
+mod attention;
+mod rotary;
+
+pub use attention::{attention, grouped_attention};
+pub use rotary::rotary;
+
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::{Dropout, Gelu, Ids, Visible, embedding::upload};
-
-/// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
-const HIDDEN: f32 = -1e30;
+use super::{Dropout, Gelu, Ids, embedding::upload};
 
 /// See [`super::product`].
 pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
@@ -32,49 +35,17 @@ fn has_wrong_products(device: &Device) -> bool {
     software.contains(device)
 }
 
-/// See [`super::attention`].
-pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
-    let (rows, width) = (visible.rows, visible.width);
-    let hidden = qkv.dims()[1] / 3;
-    let size = hidden / heads;
-    // [3, rows, heads, width, size]
-    let parts = qkv.reshape([rows, width, 3, heads, size]).permute([2, 0, 3, 1, 4]);
-    let part = |i: usize| parts.clone().narrow(0, i, 1).squeeze_dim::<4>(0);
-    let (q, k, v) = (part(0), part(1), part(2));
-    let mask = visible.hidden().expand([rows, heads, width, width]);
-    let scores = product(q.mul_scalar((size as f32).powf(-0.5)), k.swap_dims(2, 3));
-    let mut probabilities = activation::softmax(scores.mask_fill(mask.clone(), HIDDEN), 3).mask_fill(mask, 0.0);
-    if let Some(dropout) = dropout {
-        let device = probabilities.device();
-        let kept = attention_multipliers(visible, heads, dropout);
-        probabilities = probabilities
-            * Tensor::<1>::from_data(TensorData::new(kept, [rows * heads * width * width]), &device)
-                .reshape([rows, heads, width, width]);
-    }
-    product(probabilities, v).swap_dims(1, 2).reshape([rows * width, hidden])
-}
-
-/// `[rows, heads, query, key]`; a mask's element is counted from the first visible key.
-fn attention_multipliers(visible: &Visible, heads: usize, dropout: &Dropout) -> Vec<f32> {
-    let (rows, width, host) = (visible.rows, visible.width, visible.host());
-    let mut kept = vec![0.0; rows * heads * width * width];
-    for (i, line) in kept.chunks_exact_mut(width.max(1)).enumerate() {
-        let (row, head, query) = (i / width / heads, i / width % heads, i % width);
-        let token = row * width + query;
-        let start = row * width;
-        let (from, to) = (host.from[token] as usize, host.to[token] as usize);
-        if from < to {
-            dropout.fill(token, head as u32, &mut line[from - start..to - start]);
-        }
-    }
-    kept
-}
-
 /// See [`super::layer_norm`].
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
     let centred = x.clone() - x.mean_dim(1);
     let variance = (centred.clone() * centred.clone()).mean_dim(1);
     centred / variance.add_scalar(eps).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+}
+
+/// See [`super::rms_norm`].
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
+    let square = (x.clone() * x.clone()).mean_dim(1);
+    x / square.add_scalar(eps).sqrt() * gamma.unsqueeze()
 }
 
 /// See [`super::gelu`].
@@ -89,6 +60,12 @@ pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
 /// See [`super::bias_gelu`].
 pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
     gelu(x + bias.unsqueeze(), kind)
+}
+
+/// See [`super::swiglu`].
+pub fn swiglu(x: Tensor<2>) -> Tensor<2> {
+    let inner = x.dims()[1] / 2;
+    activation::silu(x.clone().narrow(1, 0, inner)) * x.narrow(1, inner, inner)
 }
 
 /// See [`super::dropout_add`].

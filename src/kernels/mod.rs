@@ -9,6 +9,7 @@ pub mod composed;
 mod dropout;
 mod embedding;
 mod fused;
+mod rotary;
 mod simd;
 mod slices;
 mod visible;
@@ -16,6 +17,7 @@ mod visible;
 pub use adamw::{AdamW, global_norm};
 pub use dropout::Dropout;
 pub use embedding::Ids;
+pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut};
 pub use visible::Visible;
 
@@ -30,6 +32,15 @@ pub enum Gelu {
     Erf,
     /// The approximation by tanh (GPT-2, ChatGLM).
     Tanh,
+}
+
+/// Keys and values of attention, `[keys, groups * size]` each.
+#[derive(Clone, Debug)]
+pub struct KeyValue {
+    /// What queries are compared with.
+    pub key: Tensor<2>,
+    /// What is taken from there.
+    pub value: Tensor<2>,
 }
 
 /// Product of two matrices, or of stacks of equally many.
@@ -49,6 +60,41 @@ pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Optio
     }
     let kernel = fused::Attention { visible: visible.host().clone(), heads, dropout: dropout.cloned() };
     fused::unary(kernel, qkv)
+}
+
+/// Multi-head attention of queries `[Tq, heads * size]` to keys and values `[Tk, groups * size]`: `[Tq, heads * size]`.
+///
+/// Each of the `groups` of keys and values serves `heads / groups` consecutive heads (Ainslie et al. 2023,
+/// <https://arxiv.org/abs/2305.13245>). Scores are scaled by `1 / sqrt(size)`, and dropout applies to the
+/// probabilities. The `prefix` `[P, groups * size]` stands before the keys of every query that sees any (P-tuning v2,
+/// Liu et al. 2021, <https://arxiv.org/abs/2110.07602>); a query that sees none gets zeros.
+pub fn grouped_attention(
+    query: Tensor<2>,
+    keys: KeyValue,
+    prefix: Option<KeyValue>,
+    visible: &Visible,
+    heads: usize,
+    groups: usize,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
+    composed::grouped_attention(query, keys, prefix, visible, heads, groups, dropout)
+}
+
+/// Turns pairs of numbers of each head of `x [T, heads * size]` by their token's angles.
+pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
+    composed::rotary(x, heads, rotary)
+}
+
+/// Root mean square normalization of each row of `x [T, H]`, with `gamma [H]` (Zhang & Sennrich 2019,
+/// <https://arxiv.org/abs/1910.07467>): `x / sqrt(mean(x²) + eps) * gamma`.
+pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
+    composed::rms_norm(x, gamma, eps)
+}
+
+/// Gated unit (Shazeer 2020, <https://arxiv.org/abs/2002.05202>): `silu(first half) * second half` of each row,
+/// `[T, 2 F]` to `[T, F]`.
+pub fn swiglu(x: Tensor<2>) -> Tensor<2> {
+    composed::swiglu(x)
 }
 
 /// Layer normalization of each row of `x [T, H]`, with `gamma [H]` and `beta [H]`.

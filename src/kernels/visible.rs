@@ -10,10 +10,11 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::embedding::upload;
 
-/// For each of `rows * width` token places the interval of keys it sees.
+/// For each of `rows * width` queries the interval of keys it sees.
 ///
-/// Token `q` sees the keys `[from[q], to[q])`, counted over the whole batch and lying in its own row; none if they are
-/// equal.
+/// Query `q` sees the keys `[from[q], to[q])`, counted over the whole batch of `rows * keys` and lying in its own row;
+/// none if they are equal. In self-attention queries and keys are the same tokens; beside a cache of keys there are
+/// more keys than queries, and a decoder's keys into its source are other tokens altogether.
 #[derive(Clone, Debug)]
 pub struct Visible {
     /// First visible key.
@@ -22,8 +23,10 @@ pub struct Visible {
     pub to: Tensor<1, Int>,
     /// Rows of the batch.
     pub rows: usize,
-    /// Token places per row.
+    /// Queries per row.
     pub width: usize,
+    /// Keys per row.
+    pub keys: usize,
     host: Arc<Host>,
     hidden: Arc<OnceLock<Tensor<4, Bool>>>,
 }
@@ -44,8 +47,19 @@ pub(super) struct Group {
 }
 
 impl Visible {
-    /// Checks the intervals and puts them on the device.
+    /// Checks the intervals of tokens among themselves, and puts them on the device.
+    ///
+    /// # Errors
+    /// Other than `rows * width` intervals; one outside of its row.
     pub fn new(from: &[u32], to: &[u32], rows: usize, width: usize, device: &Device) -> Result<Self> {
+        Self::among(from, to, rows, [width, width], device)
+    }
+
+    /// The same for `queries` in a row among `keys` others.
+    ///
+    /// # Errors
+    /// Other than `rows * queries` intervals; one outside of its row.
+    pub fn among(from: &[u32], to: &[u32], rows: usize, [width, keys]: [usize; 2], device: &Device) -> Result<Self> {
         let tokens = rows * width;
         ensure!(
             from.len() == tokens && to.len() == tokens,
@@ -54,8 +68,8 @@ impl Visible {
             to.len()
         );
         for (q, (&from, &to)) in from.iter().zip(to).enumerate() {
-            let row = q / width * width;
-            let inside = from as usize >= row && to as usize <= row + width;
+            let row = q / width * keys;
+            let inside = from as usize >= row && to as usize <= row + keys;
             ensure!(from == to || (from < to && inside), "token {q} cannot see keys {from} to {to}: not in its row");
         }
         Ok(Self {
@@ -63,6 +77,7 @@ impl Visible {
             to: upload(to, device),
             rows,
             width,
+            keys,
             host: Arc::new(Host { from: from.to_vec(), to: to.to_vec(), groups: groups(from, to) }),
             hidden: Arc::default(),
         })
@@ -75,14 +90,19 @@ impl Visible {
     /// `[rows, 1, query, key]`: true where the query doesn't see the key. Made once a batch.
     pub(super) fn hidden(&self) -> Tensor<4, Bool> {
         let make = || {
-            let (rows, width) = (self.rows, self.width);
-            let device = self.from.device();
-            let keys = Tensor::<1, Int>::arange(0..(rows * width) as i64, &device).reshape([rows, 1, 1, width]);
-            let keys = keys.expand([rows, 1, width, width]);
-            let column = |x: &Tensor<1, Int>| x.clone().reshape([rows, 1, width, 1]).expand([rows, 1, width, width]);
-            keys.clone().lower(column(&self.from)).bool_or(keys.greater_equal(column(&self.to)))
+            let (rows, keys) = (self.rows, self.keys);
+            let shape = [rows, 1, self.width, keys];
+            let key = Tensor::<1, Int>::arange(0..(rows * keys) as i64, &self.from.device());
+            let key = key.reshape([rows, 1, 1, keys]).expand(shape);
+            let column = |x: &Tensor<1, Int>| x.clone().reshape([rows, 1, self.width, 1]).expand(shape);
+            key.clone().lower(column(&self.from)).bool_or(key.greater_equal(column(&self.to)))
         };
         self.hidden.get_or_init(make).clone()
+    }
+
+    /// `[rows, 1, query, 1]`: true where the query sees no key at all.
+    pub(super) fn blind(&self) -> Tensor<4, Bool> {
+        self.from.clone().greater_equal(self.to.clone()).reshape([self.rows, 1, self.width, 1])
     }
 }
 

@@ -1,6 +1,9 @@
 //! The fused kernels against naive loops in f64, and their gradients against finite differences of those.
 
+mod grouped_attention;
+#[path = "../kernels_common/mod.rs"]
 mod kernels_common;
+mod rotary;
 
 use std::sync::Arc;
 
@@ -146,6 +149,37 @@ fn layer_norm_is_standard_score_scaled_and_shifted() {
         |x| kernels::layer_norm(x[0].clone(), x[1].clone().flatten(0, 1), x[2].clone().flatten(0, 1), eps as f32),
         reference,
     );
+}
+
+#[test]
+fn rms_norm_is_the_row_over_its_root_mean_square() {
+    let (tokens, width, eps) = (3, 19, 1e-3);
+    let reference = |x: &[Vec<f64>]| {
+        let rows = x[0].chunks_exact(width).flat_map(|row| {
+            let scale = (row.iter().map(|x| x * x).sum::<f64>() / width as f64 + eps).sqrt();
+            row.iter().zip(&x[1]).map(move |(v, g)| v / scale * g)
+        });
+        rows.collect()
+    };
+    assert_right(
+        "rms norm",
+        &[input(1, tokens, width, 2.0), input(2, 1, width, 1.0)],
+        |x| kernels::rms_norm(x[0].clone(), x[1].clone().flatten(0, 1), eps as f32),
+        reference,
+    );
+}
+
+#[test]
+fn swiglu_is_the_second_half_gated_by_the_first() {
+    let (tokens, width) = (4, 21);
+    let reference = |x: &[Vec<f64>]| {
+        let rows = x[0].chunks_exact(2 * width).flat_map(|row| {
+            let (gate, rest) = row.split_at(width);
+            gate.iter().zip(rest).map(|(g, x)| g / (1.0 + (-g).exp()) * x)
+        });
+        rows.collect()
+    };
+    assert_right("swiglu", &[input(1, tokens, 2 * width, 3.0)], |x| kernels::swiglu(x[0].clone()), reference);
 }
 
 #[test]
