@@ -19,13 +19,12 @@ fn tokenizer(roles: bool) -> Tokenizer {
     trained.unwrap().save(&path).unwrap();
     if roles {
         let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        let mut next = Tokenizer::load(&path).unwrap().vocab_size();
-        for name in ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"] {
+        let first = Tokenizer::load(&path).unwrap().vocab_size();
+        for (id, name) in (first..).zip(["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"]) {
             json["added_tokens"].as_array_mut().unwrap().push(json!({
-                "id": next, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+                "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
                 "normalized": false, "special": true,
             }));
-            next += 1;
         }
         std::fs::write(&path, json.to_string()).unwrap();
     }
