@@ -2,7 +2,7 @@
 
 use super::{Check, Draft};
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::spec::{Eval, Finetune, Model, Pretrain, Sizes, Stage, Tokenize, Tokenizer, Train};
+use crate::recipe::spec::{Eval, Finetune, Model, Precision, Pretrain, Sizes, Stage, Tokenize, Tokenizer, Train};
 use crate::recipe::suggest;
 
 /// What is measured on dev rows while training.
@@ -149,6 +149,10 @@ impl Check<'_> {
         {
             let message = format!("the warm-up of {warmup} steps is longer than the training of {steps}");
             self.report(self.value(&at("warmup_steps")), message, None);
+        }
+        if train.precision != Precision::F32 {
+            let message = format!("the precision `{}` can't be computed with yet", self.shown(&at("precision")));
+            self.report(self.value(&at("precision")), message, "every device computes with f32".to_owned());
         }
         for (field, value) in [("beta1", train.beta1), ("beta2", train.beta2)] {
             if value >= 1.0 {
