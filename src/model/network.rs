@@ -35,8 +35,8 @@ impl Network {
     /// Sizes that don't go together.
     pub fn new(spec: &spec::Model, vocabulary: usize, seed: u64, device: &Device) -> Result<Self> {
         let mut parameters = Parameters::new(device);
-        let mut builder = Builder { parameters: &mut parameters, source: &mut Fresh { seed } };
-        let family = family::from_spec(spec, vocabulary, &mut builder)?;
+        let mut source = Fresh { seed };
+        let family = family::from_spec(spec, vocabulary, &mut Builder::new(&mut parameters, &mut source))?;
         Ok(Self::from_parts(parameters, family))
     }
 
@@ -98,19 +98,19 @@ impl Network {
 
     pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
         let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
-        let builder = &mut Builder { parameters: &mut self.parameters, source };
+        let builder = &mut Builder::new(&mut self.parameters, source);
         self.pooler = Some(Pooler::new(builder, hidden, deviation));
     }
 
     pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
         let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
-        let builder = &mut Builder { parameters: &mut self.parameters, source };
+        let builder = &mut Builder::new(&mut self.parameters, source);
         self.pair = Some(PairHead::new(builder, hidden, deviation));
     }
 
     pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
         let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
-        Classifier::new(&mut Builder { parameters: &mut self.parameters, source }, config, hidden, deviation)
+        Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, deviation)
     }
 
     /// Hidden states `[T, hidden]` of a batch.
