@@ -5,6 +5,7 @@
 //! autodiff differentiates. Both give the same numbers up to rounding, dropout masks included.
 
 mod adamw;
+mod compact;
 pub mod composed;
 mod dropout;
 mod embedding;
@@ -15,6 +16,7 @@ mod slices;
 mod visible;
 
 pub use adamw::{AdamW, global_norm};
+pub use compact::{Compact, Weight};
 pub use dropout::Dropout;
 pub use embedding::Ids;
 pub use rotary::{Pairs, Rotary, Rotation};
@@ -142,13 +144,19 @@ pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
 }
 
 /// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout) and `bias [O]`: `[T, O]`.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+///
+/// A compact weight is expanded for this call alone, and for its backward pass once more; other backends than the CPU's
+/// keep it expanded until then.
+pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let weight = weight.into();
     if !fused::applies(&x) {
         return composed::linear(x, weight, bias);
     }
-    match bias {
-        Some(bias) => fused::ternary(fused::Linear, x, weight, bias),
-        None => fused::binary(fused::Linear, x, weight),
+    match (weight, bias) {
+        (Weight::Full(weight), Some(bias)) => fused::ternary(fused::Linear, x, weight, bias),
+        (Weight::Full(weight), None) => fused::binary(fused::Linear, x, weight),
+        (Weight::Compact(weight), Some(bias)) => fused::binary(fused::CompactLinear(weight), x, bias),
+        (Weight::Compact(weight), None) => fused::unary(fused::CompactLinear(weight), x),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod attention;
 mod buffer;
+mod compact;
 mod cross_entropy;
 mod dropout_add;
 mod embedding;
@@ -18,7 +19,7 @@ pub(super) use dropout_add::DropoutAdd;
 pub(super) use embedding::{AddEmbedding, Embedding};
 pub(super) use gelu::GeluKernel;
 pub(super) use layer_norm::LayerNorm;
-pub(super) use linear::Linear;
+pub(super) use linear::{CompactLinear, Linear};
 
 use std::{fmt::Debug, marker::PhantomData};
 
