@@ -10,7 +10,10 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matrix;
+mod rms_norm;
+mod rotary;
 mod rows;
+mod swiglu;
 
 pub(super) use attention::Attention;
 pub(super) use cross_entropy::LinearCrossEntropy;
@@ -19,6 +22,9 @@ pub(super) use embedding::{AddEmbedding, Embedding};
 pub(super) use gelu::GeluKernel;
 pub(super) use layer_norm::LayerNorm;
 pub(super) use linear::Linear;
+pub(super) use rms_norm::RmsNorm;
+pub(super) use rotary::RotaryKernel;
+pub(super) use swiglu::SwiGlu;
 
 use std::{fmt::Debug, marker::PhantomData};
 
