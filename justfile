@@ -24,6 +24,7 @@ lint:
 schema:
     cargo run --release -- schema > schemas/recipe.schema.json
 
-# Training throughput of the main recipe's pretraining stages
-bench recipe="recipes/chatglm_cls.yaml" *options:
-    cargo run --release -- run {{recipe}} --store .pipe/bench --force encoder --stage encoder --json {{options}}
+# Training and tokenization beside the peers' (PEERS_PYTHON: a Python that has their packages), on an idle machine
+bench *options:
+    cargo build --release
+    cargo run --release --example bench -- {{options}}

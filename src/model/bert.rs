@@ -156,7 +156,7 @@ impl Bert {
         let segments = table("token_type", config.type_vocab_size);
         let norm = Norm::new(builder, "embeddings.LayerNorm", hidden, config.layer_norm_eps as f32);
         let layers = (0..config.num_hidden_layers).map(|index| Layer::new(&config, gelu, index, builder)).collect();
-        let head = builder.source.has("cls.predictions.bias").then(|| Head::new(&config, gelu, builder));
+        let head = builder.has("cls.predictions.bias").then(|| Head::new(&config, gelu, builder));
         Ok(Self { config, words, positions, segments, norm, layers, head })
     }
 }
@@ -205,6 +205,10 @@ impl Head {
 }
 
 impl Family for Bert {
+    fn name(&self) -> &'static str {
+        "bert"
+    }
+
     fn hidden_size(&self) -> usize {
         self.config.hidden_size
     }

@@ -19,6 +19,8 @@ pub struct Linear {
 impl Linear {
     /// `NAME.weight [output, input]` and `NAME.bias [output]`.
     pub fn new(builder: &mut Builder, name: &str, [output, input]: [usize; 2], deviation: f64) -> Self {
+        builder.multiplies([output, input]);
+        builder.keeps(input);
         Self {
             weight: builder.matrix(format!("{name}.weight"), [output, input], Initial::Normal(deviation)),
             bias: builder.vector(format!("{name}.bias"), output, Initial::Zeros),
@@ -53,6 +55,7 @@ pub struct Norm {
 impl Norm {
     /// `NAME.weight` and `NAME.bias`, both `[size]`.
     pub fn new(builder: &mut Builder, name: &str, size: usize, epsilon: f32) -> Self {
+        builder.keeps(size);
         Self {
             weight: builder.vector(format!("{name}.weight"), size, Initial::Ones),
             bias: builder.vector(format!("{name}.bias"), size, Initial::Zeros),
@@ -83,7 +86,7 @@ impl SelfAttention {
     /// `residual + dropout(attention(x))`, all `[T, hidden]`.
     pub fn add_to(&self, pass: &Pass, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         let projected = self.query_key_value.forward(pass, x);
-        let context = kernels::attention(projected, &pass.visible, self.heads, pass.dropout().as_ref());
+        let context = pass.self_attention(projected, self.heads);
         self.dense.add_to(pass, context, residual)
     }
 }

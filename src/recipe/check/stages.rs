@@ -2,7 +2,7 @@
 
 use super::{Check, Draft};
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::spec::{Eval, Finetune, Model, Pretrain, Sizes, Stage, Tokenize, Tokenizer, Train};
+use crate::recipe::spec::{Eval, Finetune, Model, Precision, Pretrain, Sizes, Stage, Task, Tokenize, Tokenizer, Train};
 use crate::recipe::suggest;
 
 /// What is measured on dev rows while training.
@@ -52,7 +52,8 @@ impl Check<'_> {
         self.model(draft, spec.model.as_ref());
         self.train(draft, &spec.train, Some(spec.data.dev.is_some()));
         self.rows(draft, spec);
-        self.readable(draft, &spec.task);
+        let Task::Classification(task) = &spec.task;
+        self.readable(draft, task);
     }
 
     pub(super) fn eval(&mut self, draft: &Draft, spec: &Eval) {
@@ -149,6 +150,10 @@ impl Check<'_> {
         {
             let message = format!("the warm-up of {warmup} steps is longer than the training of {steps}");
             self.report(self.value(&at("warmup_steps")), message, None);
+        }
+        if train.precision != Precision::F32 {
+            let message = format!("the precision `{}` can't be computed with yet", self.shown(&at("precision")));
+            self.report(self.value(&at("precision")), message, "every device computes with f32".to_owned());
         }
         for (field, value) in [("beta1", train.beta1), ("beta2", train.beta2)] {
             if value >= 1.0 {

@@ -12,6 +12,7 @@
 
 mod eval;
 mod finetune;
+mod instruction;
 mod model;
 mod objective;
 mod pretrain;
@@ -26,13 +27,14 @@ use serde::{Deserialize, Serialize};
 
 pub use eval::Eval;
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
+pub use instruction::{ChatFormat, Instruction, TooLong};
 pub use model::{Model, Sizes};
 pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::Sweep;
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, Schedule, Train};
+pub use train::{Batch, EarlyStopping, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

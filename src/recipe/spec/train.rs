@@ -29,6 +29,9 @@ pub struct Train {
     /// Put several short sequences into one row, so that padding is not computed
     #[serde(default = "yes")]
     pub packing: bool,
+    /// The numbers that training computes with
+    #[serde(default)]
+    pub precision: Precision,
     /// The highest learning rate
     #[schemars(range(min = 0.0))]
     pub lr: f64,
@@ -112,6 +115,21 @@ impl Default for Batch {
     fn default() -> Self {
         Self::Examples(32)
     }
+}
+
+/// The numbers of weights, activations and gradients.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits everywhere
+    #[default]
+    F32,
+    /// 16 bits with the exponents of f32
+    Bf16,
+    /// 16 bits with small exponents
+    F16,
+    /// 16 bits in products, 32 in weights and the optimiser
+    Mixed,
 }
 
 /// The learning rate after warm-up.
