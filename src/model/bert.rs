@@ -205,6 +205,10 @@ impl Head {
 }
 
 impl Family for Bert {
+    fn name(&self) -> &'static str {
+        "bert"
+    }
+
     fn hidden_size(&self) -> usize {
         self.config.hidden_size
     }

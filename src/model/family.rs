@@ -17,6 +17,9 @@ use crate::{batch::Batch, kernels::Gelu, recipe::spec};
 
 /// A transformer from token ids to hidden states, and its language model head.
 pub trait Family: Send + Sync {
+    /// The family's name, as recipes have it.
+    fn name(&self) -> &'static str;
+
     /// Width of the hidden states.
     fn hidden_size(&self) -> usize;
 

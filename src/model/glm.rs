@@ -156,6 +156,10 @@ impl Layer {
 }
 
 impl Family for Glm {
+    fn name(&self) -> &'static str {
+        "glm"
+    }
+
     fn hidden_size(&self) -> usize {
         self.config.hidden_size
     }

@@ -166,6 +166,10 @@ impl Layer {
 }
 
 impl Family for Gpt2 {
+    fn name(&self) -> &'static str {
+        "gpt2"
+    }
+
     fn hidden_size(&self) -> usize {
         self.config.n_embd
     }
