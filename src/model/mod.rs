@@ -3,6 +3,7 @@
 mod bert;
 pub mod blocks;
 mod candidates;
+mod copy;
 mod family;
 mod glm;
 mod gpt2;
@@ -21,6 +22,7 @@ mod weights;
 
 pub use bert::{Bert, BertConfig};
 pub use candidates::Candidates;
+pub use copy::copy;
 pub use family::Family;
 pub use glm::{Glm, GlmConfig};
 pub use gpt2::{Gpt2, Gpt2Config};
@@ -34,3 +36,4 @@ pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId}
 pub use pass::{Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
+pub use weights::Outlook;
