@@ -2,6 +2,7 @@
 
 mod bert;
 pub mod blocks;
+mod cache;
 mod candidates;
 mod copy;
 mod family;
@@ -21,6 +22,7 @@ pub(crate) mod tensors;
 mod weights;
 
 pub use bert::{Bert, BertConfig};
+pub use cache::Cache;
 pub use candidates::Candidates;
 pub use copy::copy;
 pub use family::Family;
