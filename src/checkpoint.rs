@@ -68,6 +68,15 @@ pub fn weights(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     Ok(files)
 }
 
+/// The files of the weights and the index of these files.
+///
+/// # Errors
+/// As [`weights`].
+pub fn weight_files(directory: &Path) -> Result<Vec<String>> {
+    let index = directory.join(INDEX).is_file().then(|| INDEX.to_owned());
+    Ok(weights(directory)?.into_keys().chain(index).collect())
+}
+
 /// What to say of a directory that has no weights which can be read.
 fn without_weights(directory: &Path) -> String {
     let pickles = pickles(directory);

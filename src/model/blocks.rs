@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::{
     initial::Initial,
-    parameters::{Builder, MatrixId, VectorId},
+    parameters::{Builder, VectorId, WeightId},
     pass::Pass,
 };
 use crate::kernels::{self, Gelu};
@@ -12,35 +12,44 @@ use crate::kernels::{self, Gelu};
 /// `x weightᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: MatrixId,
+    weight: WeightId,
     bias: VectorId,
 }
 
 impl Linear {
     /// `NAME.weight [output, input]` and `NAME.bias [output]`.
     pub fn new(builder: &mut Builder, name: &str, [output, input]: [usize; 2], deviation: f64) -> Self {
-        builder.multiplies([output, input]);
         builder.keeps(input);
         Self {
-            weight: builder.matrix(format!("{name}.weight"), [output, input], Initial::Normal(deviation)),
+            weight: builder.weight(format!("{name}.weight"), [output, input], Initial::Normal(deviation)),
             bias: builder.vector(format!("{name}.bias"), output, Initial::Zeros),
         }
     }
 
     /// `[N, input]` to `[N, output]`.
     pub fn forward(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(x, pass.matrix(self.weight), Some(pass.vector(self.bias)))
+        self.product(pass, x, Some(pass.vector(self.bias)))
     }
 
     /// `gelu(forward(x))`, with bias and activation in one go.
     pub fn gelu(&self, pass: &Pass, x: Tensor<2>, kind: Gelu) -> Tensor<2> {
-        kernels::bias_gelu(kernels::linear(x, pass.matrix(self.weight), None), pass.vector(self.bias), kind)
+        kernels::bias_gelu(self.product(pass, x, None), pass.vector(self.bias), kind)
     }
 
     /// `residual + dropout(forward(x))`, with bias, dropout and addition in one go.
     fn add_to(&self, pass: &Pass, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        let product = kernels::linear(x, pass.matrix(self.weight), None);
+        let product = self.product(pass, x, None);
         kernels::dropout_add(product, Some(pass.vector(self.bias)), residual, pass.dropout().as_ref())
+    }
+}
+
+impl Linear {
+    /// `x weightᵀ + bias`, and what an adapter adds to it.
+    fn product(&self, pass: &Pass, x: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+        match pass.lora(self.weight) {
+            Some(lora) => lora.add_to(pass, x.clone(), kernels::linear(x, pass.weight(self.weight), bias)),
+            None => kernels::linear(x, pass.weight(self.weight), bias),
+        }
     }
 }
 

@@ -52,6 +52,11 @@ impl PairHead {
     }
 }
 
+/// Whether a parameter is one of these heads, and not of the family.
+pub(super) fn is_head(name: &str) -> bool {
+    ["pooler.", "cls.seq_relationship.", "classifier."].iter().any(|head| name.starts_with(head))
+}
+
 /// A classifier's sizes, as `config.json` keeps them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct ClassifierConfig {

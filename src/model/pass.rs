@@ -6,12 +6,13 @@ use anyhow::Result;
 use burn::tensor::Tensor;
 
 use super::{
+    adapters::Lora,
     cache::Past,
-    parameters::{MatrixId, Parameters, VectorId},
+    parameters::{MatrixId, Parameters, VectorId, WeightId},
 };
 use crate::{
-    batch::Batch,
-    kernels::{self, Dropout, Ids, KeyValue, Visible},
+    batch::{Batch, random::Key},
+    kernels::{self, Dropout, Ids, KeyValue, Visible, Weight},
 };
 
 /// Whether a pass is to be learned from.
@@ -97,16 +98,41 @@ impl<'a> Pass<'a> {
         if self.mode == Mode::Evaluate { value.inner() } else { value }
     }
 
+    /// The weight of a linear layer.
+    pub fn weight(&self, id: WeightId) -> Weight {
+        match self.parameters.weight(id) {
+            Weight::Full(value) if self.mode == Mode::Evaluate => Weight::Full(value.inner()),
+            weight => weight,
+        }
+    }
+
+    /// What is added to a linear layer, where something is.
+    pub(super) fn lora(&self, id: WeightId) -> Option<&Lora> {
+        self.parameters.lora(id)
+    }
+
     /// The dropout of the next place in the network; places count up in the order of the calls.
     pub fn dropout(&self) -> Option<Dropout> {
+        match self.mode {
+            Mode::Train { dropout } => self.dropout_of(dropout, self.dropout_keys.len()),
+            Mode::Evaluate => None,
+        }
+    }
+
+    /// The same with a probability of its own, for the batch's first `rows` tokens.
+    pub(super) fn dropout_of(&self, p: f32, rows: usize) -> Option<Dropout> {
         let site = self.dropout_sites.get();
         self.dropout_sites.set(site + 1);
-        match self.mode {
-            Mode::Train { dropout } if dropout > 0.0 => {
-                Some(Dropout { p: dropout, keys: Arc::clone(&self.dropout_keys), site })
-            }
-            _ => None,
-        }
+        let drops = self.mode != Mode::Evaluate && p > 0.0 && rows <= self.dropout_keys.len();
+        drops.then(|| Dropout { p, keys: Arc::clone(&self.dropout_keys), site })
+    }
+
+    /// The same for the rows of a prefix, which belong to no token: they are dropped alike for the whole batch.
+    pub(super) fn prefix_dropout(&self, p: f32, rows: usize) -> Option<Dropout> {
+        let first = u64::from(*self.dropout_keys.first()?);
+        let key = Key::new(first).with("prefix");
+        let keys = (0..rows as u64).map(|row| key.at(row).u64() as u32).collect();
+        self.dropout_of(p, 0).map(|dropout| Dropout { keys, ..dropout })
     }
 
     /// Attention of the batch's tokens to all that they see: `[T, heads * size]` for queries of that shape and

@@ -10,15 +10,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
+    adapters::{self, Checkpoint},
     family::Kind,
-    heads::{ClassifierConfig, PairHead, Pooler},
+    heads::{self, ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, Parameter, Parameters, Source},
-    tensors::{self, Entry, Weights},
+    parameters::{Builder, Keep, Parameter, Parameters, Source},
+    tensors::{self, Entry},
 };
-use crate::checkpoint::{CONFIG, WEIGHTS};
+use crate::{
+    checkpoint::{self, CONFIG, WEIGHTS},
+    recipe::spec::BaseDtype,
+};
 
 /// Under the key `pipe` of `config.json`: which heads the model has.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -32,9 +36,35 @@ struct Heads {
 impl Network {
     /// Writes `config.json` and `model.safetensors` into `directory`; the same model gives the same bytes.
     ///
+    /// An adapter and the heads beside it go to the folder `adapter`, in PEFT's layout.
+    ///
     /// # Errors
     /// The file system's and the device's.
     pub fn save(&self, directory: &Path) -> Result<()> {
+        self.save_config(directory)?;
+        let adapted = self.is_adapted();
+        let wanted = |name: &str| !(adapted && (heads::is_head(name) || adapters::owns(name)));
+        tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters(), wanted))?;
+        self.save_adapter(directory)
+    }
+
+    /// As [`Self::save`], for a network whose backbone is that of the checkpoint `base` in every bit: its files aren't
+    /// written again but linked, or copied where the file system has no links.
+    ///
+    /// # Errors
+    /// The file system's and the device's.
+    pub fn save_beside(&self, base: &Path, directory: &Path) -> Result<()> {
+        self.save_config(directory)?;
+        for file in checkpoint::weight_files(base)? {
+            let (from, to) = (base.join(&file), directory.join(&file));
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to)?;
+            }
+        }
+        self.save_adapter(directory)
+    }
+
+    fn save_config(&self, directory: &Path) -> Result<()> {
         let mut config = self.family().config();
         config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
         let heads = Heads { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
@@ -43,8 +73,7 @@ impl Network {
         }
         let mut text = serde_json::to_string_pretty(&config)?;
         text.push('\n');
-        fs::write(directory.join(CONFIG), text)?;
-        tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters()))
+        Ok(fs::write(directory.join(CONFIG), text)?)
     }
 
     /// Reads what [`Self::save`] or Hugging Face wrote, a tensor at a time.
@@ -53,21 +82,39 @@ impl Network {
     /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
     /// unexpected or of another shape among the tensors, all at once.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
-        Self::read(directory, device, true)
+        Self::read(directory, device, &Reading { values: true, merged: false, keep: Keep::Learned })
+    }
+
+    /// As [`Self::load`], with LoRA added to the weights that it changes.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; a prefix, which can't be merged.
+    pub fn load_merged(directory: &Path, device: &Device) -> Result<Self> {
+        Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Learned })
+    }
+
+    /// As [`Self::load_merged`]; all but the heads is frozen, and the weights of linear layers are kept in this type.
+    ///
+    /// # Errors
+    /// As [`Self::load_merged`].
+    pub fn load_frozen(directory: &Path, dtype: BaseDtype, device: &Device) -> Result<Self> {
+        Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Frozen(dtype) })
     }
 
     /// What [`Self::load`] would give, but without any values: only headers are read.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn check(directory: &Path) -> Result<Outlook> {
-        let network = Self::read(directory, &Device::flex(), false)?;
+    pub fn inspect(directory: &Path) -> Result<Outlook> {
+        let reading = Reading { values: false, merged: false, keep: Keep::Learned };
+        let network = Self::read(directory, &Device::flex(), &reading)?;
         let family = network.family();
         Ok(Outlook { family: family.name(), vocabulary: family.vocabulary(), max_length: family.max_length() })
     }
 
-    fn read(directory: &Path, device: &Device, values: bool) -> Result<Self> {
-        let path = directory.join(CONFIG);
+    fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<Self> {
+        let checkpoint = Checkpoint::open(directory, reading.merged)?;
+        let path = checkpoint.base().join(CONFIG);
         let read = || -> Result<(Value, Heads)> {
             ensure!(path.exists(), "there is no such file, and nothing else says what the model is");
             let config: Value = serde_json::from_slice(&fs::read(&path)?)?;
@@ -78,11 +125,13 @@ impl Network {
 
         let described = || format!("{}", path.display());
         let kind = Kind::of(&config).with_context(described)?;
-        let mut stored = Stored::open(directory, kind.on_disk(), values)?;
+        let mut stored = Stored::new(&checkpoint, kind.on_disk(), reading.values);
         let mut parameters = Parameters::new(device);
+        parameters.keep(reading.keep);
         let mut builder = Builder::new(&mut parameters, &mut stored);
         let family = kind.build(&config, &mut builder).with_context(described)?;
         let mut network = Self::from_parts(parameters, family);
+        network.parameters_mut().keep(Keep::Learned);
         // Hugging Face doesn't say which heads there are.
         if heads.pair || stored.has(Pooler::WEIGHT) {
             network.make_pooler(&mut stored);
@@ -94,8 +143,21 @@ impl Network {
             network.classifier = Some(network.make_classifier(config, &mut stored));
         }
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
+        if let Some(adapter) = checkpoint.adapter().filter(|_| reading.values) {
+            network.adapt_as(adapter)?;
+        }
         Ok(network)
     }
+}
+
+/// What is to become of a checkpoint.
+struct Reading {
+    /// Whether values are read, or only headers.
+    values: bool,
+    /// Whether LoRA is added to the weights, and not kept beside them.
+    merged: bool,
+    /// What becomes of the backbone.
+    keep: Keep,
 }
 
 /// What a checkpoint holds.
@@ -110,18 +172,20 @@ pub struct Outlook {
 }
 
 impl Parameters {
-    /// All of them under their own names, for writing.
+    /// All that are learned under their own names, for writing.
     pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
         fn entry<const D: usize>(parameter: &Parameter<D>) -> Entry<'_> {
             Entry::single(parameter.name.clone(), parameter.value.dims().to_vec(), || parameter.data())
         }
-        self.vectors.iter().map(entry).chain(self.matrices.iter().map(entry)).collect()
+        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned()).map(entry);
+        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned()).map(entry);
+        vectors.chain(matrices).collect()
     }
 }
 
 /// A checkpoint, and what was found to be wrong with it so far.
-struct Stored {
-    weights: Weights,
+struct Stored<'a> {
+    checkpoint: &'a Checkpoint,
     on_disk: &'static OnDisk,
     /// Whether values are read, or only headers.
     values: bool,
@@ -129,31 +193,30 @@ struct Stored {
     problems: Vec<String>,
 }
 
-impl Stored {
-    fn open(directory: &Path, on_disk: &'static OnDisk, values: bool) -> Result<Self> {
-        let weights = Weights::open(directory)?;
-        let unused = weights.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Ok(Self { unused, weights, on_disk, values, problems: Vec::new() })
+impl<'a> Stored<'a> {
+    fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
+        let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
+        Self { unused, checkpoint, on_disk, values, problems: Vec::new() }
     }
 
     /// The name that a tensor has in this checkpoint.
     fn find(&self, name: &str) -> Option<String> {
-        self.on_disk.spellings(name).into_iter().find(|name| self.weights.info(name).is_some())
+        self.on_disk.spellings(name).into_iter().find(|name| self.checkpoint.info(name).is_some())
     }
 
     /// The values of a tensor; none where only headers are read.
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let Some(stored) = self.find(name) else { bail!("{} is missing", self.on_disk.written(name)) };
         self.unused.remove(&stored);
-        match self.weights.info(&stored) {
+        match self.checkpoint.info(&stored) {
             Some(TensorInfo { shape: other, .. }) if other != shape => {
                 bail!("{stored} has the shape {other:?} instead of {shape:?}")
             }
-            Some(TensorInfo { dtype, .. }) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+            Some(TensorInfo { dtype, .. }) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I8) => {
                 bail!("{stored} has the type {dtype}, and only F32, F16 and BF16 can be read")
             }
             _ if !self.values => Ok(Vec::new()),
-            _ => self.weights.read(&stored),
+            _ => self.checkpoint.read(&stored),
         }
     }
 
@@ -165,7 +228,7 @@ impl Stored {
     }
 }
 
-impl Source for Stored {
+impl Source for Stored<'_> {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
         let (parts, part_shape) = self.on_disk.places(name, shape);
         let (mut values, mut sound) = (Vec::new(), self.values);
