@@ -19,7 +19,7 @@ mod weights;
 
 pub use bert::{Bert, BertConfig};
 pub use candidates::Candidates;
-pub use family::Family;
+pub use family::{Family, Sizes};
 pub use glm::{Glm, GlmConfig};
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use heads::Pooling;
@@ -28,5 +28,5 @@ pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId};
-pub use pass::{Mode, Pass};
+pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
