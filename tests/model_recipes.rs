@@ -32,6 +32,22 @@ fn gpt2_learns_causal_lm_and_linear_heads() {
 }
 
 #[test]
+fn every_family_classifies_by_prompt() {
+    let bert = space("bert", "[{ masked_lm: {} }]", "");
+    assert_eq!(bert.statuses(&["recipe.yaml"]), "base=ran test=ran tokens=ran topics=ran");
+
+    let gpt2 = space("gpt2", "[{ generative: { causal_lm: {} } }]", "");
+    gpt2.write("recipe.yaml", gpt2.read("recipe.yaml").replace("[Classification]。", "：[Classification]"));
+    assert_eq!(gpt2.statuses(&["recipe.yaml"]), "base=ran test=ran tokens=ran topics=ran");
+    for space in [bert, gpt2] {
+        let output = space.pipe(&["predict", "recipe.yaml", "topics", "--text", "球队赢了比赛", "--json"]);
+        let line: serde_json::Value = serde_json::from_str(&output.stdout).expect("a line of JSON");
+        let sum: f64 = line["probabilities"].as_object().expect("labels").values().filter_map(|p| p.as_f64()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{line}");
+    }
+}
+
+#[test]
 fn objectives_that_a_family_cannot_learn_are_refused_with_their_place() {
     let refused = |family: &str, objectives: &str, head: &str| {
         let output = space(family, objectives, head).pipe(&["check", "recipe.yaml"]);
@@ -50,7 +66,8 @@ fn objectives_that_a_family_cannot_learn_are_refused_with_their_place() {
     let told = refused("gpt2", "[{ generative: { causal_lm: {} } }]", &format!("{LINEAR}\n          pooling: first"));
     assert!(told.contains("the first token of the gpt2 model of `base` sees nothing of the text"), "{told}");
 
-    let told = refused("bert", "[{ masked_lm: {} }]", "");
-    assert!(told.contains("the bert model of `base` cannot classify by prompt"), "{told}");
-    assert!(told.contains("set `head: linear`, or take a `glm`"), "{told}");
+    let told = refused("gpt2", "[{ generative: { causal_lm: {} } }]", "");
+    let message = "the gpt2 model of `base` answers before it has read what stands after `[Classification]`";
+    assert!(told.contains(message), "{told}");
+    assert!(told.contains("put the marker at the end of the template"), "{told}");
 }

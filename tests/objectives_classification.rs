@@ -8,12 +8,7 @@ use anyhow::Result;
 use objectives_support::{SPECIALS, spec};
 use pipe::{
     batch::{Choice, Feed, Layout},
-    objectives::{
-        ClassificationFeed, Classifier,
-        classification::Encode,
-        generate::{Form, input},
-        labels::Labels,
-    },
+    objectives::{ClassificationFeed, Classifier, Form, classification::Encode, generate::input, labels::Labels},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -29,11 +24,15 @@ fn characters() -> Encode {
 }
 
 fn classifier(template: &str, max_length: usize, settings: Value) -> Result<Classifier> {
+    classifier_of(Form::Infilling, template, max_length, settings)
+}
+
+fn classifier_of(form: Form, template: &str, max_length: usize, settings: Value) -> Result<Classifier> {
     let mut task = json!({"template": template, "words": {"0": "坏", "1": "好"}});
     for (name, value) in settings.as_object().into_iter().flatten() {
         task[name] = value.clone();
     }
-    Classifier::new(&spec(task), max_length, SPECIALS, characters())
+    Classifier::new(&spec(task), form, max_length, SPECIALS, characters())
 }
 
 fn row(columns: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
@@ -90,6 +89,81 @@ fn words_of_several_tokens_are_generated_up_to_their_last_choice() {
     let scores = classifier.score(&[vec![0.8_f64.ln(), 0.2_f64.ln()], vec![half, half], vec![half, half]]);
     let rounded: Vec<f64> = scores.iter().map(|score| (score * 1e6).round() / 1e6).collect();
     assert_eq!(rounded, [0.4, 0.2, 0.2, 0.2]);
+}
+
+#[test]
+fn bert_fills_as_many_masks_as_the_longest_word_has_tokens() {
+    let words = json!({"words": {"a": "体育", "b": "体操队", "c": "财经", "d": "体操"}});
+    let classifier = classifier_of(Form::Cloze, "{{ text }}[Classification]。", 64, words).unwrap();
+    let row = row(&[("text", "x")]);
+    let expected = [vec![CLS], ids("x"), vec![MASK; 3], ids("。"), vec![SEP]].concat();
+    let choices = |label| {
+        let example = classifier.example(&row, label, 0).unwrap();
+        assert_eq!((&example.tokens, &example.visible), (&expected, &vec![7; 7]));
+        assert_eq!(example.block_positions, [0; 7]);
+        example.choices.iter().map(|choice| (choice.at, choice.node, choice.gold)).collect::<Vec<_>>()
+    };
+    assert_eq!(choices(0), [(2, 0, 0), (3, 1, 0)]);
+    assert_eq!(choices(1), [(2, 0, 0), (3, 1, 1), (4, 2, 0)]);
+    assert_eq!(choices(2), [(2, 0, 1)]);
+    assert_eq!(choices(3), [(2, 0, 0), (3, 1, 1), (4, 2, 1)]);
+    // What ends the word that another one begins with is [SEP].
+    assert_eq!(classifier.nodes()[2].candidates, ['队' as u32, SEP]);
+
+    let [inference] = &classifier.inference(&row, 5).unwrap()[..] else { panic!("one sequence") };
+    assert_eq!((&inference.tokens, inference.id), (&expected, 5));
+    assert_eq!(
+        inference.choices.iter().map(|choice| (choice.at, choice.node)).collect::<Vec<_>>(),
+        [(2, 0), (3, 1), (4, 2)]
+    );
+}
+
+#[test]
+fn one_sequence_asks_bert_for_all_labels() {
+    let words = json!({"words": {"a": "体育", "b": "财经", "c": "财富", "d": "体操"}});
+    let glm = classifier_of(Form::Infilling, "[Classification]", 64, words.clone()).unwrap();
+    let bert = classifier_of(Form::Cloze, "[Classification]", 64, words).unwrap();
+    assert_eq!(glm.inference(&row(&[]), 0).unwrap().len(), 2);
+    assert_eq!(bert.inference(&row(&[]), 0).unwrap().len(), 1);
+}
+
+#[test]
+fn families_have_the_answer_in_their_own_place() {
+    let words = json!({"words": {"a": "体育", "b": "体操"}});
+    let example = |form, template| {
+        let classifier = classifier_of(form, template, 64, words.clone()).unwrap();
+        classifier.example(&row(&[("text", "x")]), 1, 0).unwrap()
+    };
+    const GMASK: u32 = SPECIALS.gmask;
+    let [text, answer] = ["x", "体"].map(ids);
+
+    let gpt2 = example(Form::Causal, "{{ text }}[Classification]\n");
+    assert_eq!(gpt2.tokens, [vec![CLS], text.clone(), answer.clone()].concat());
+    assert_eq!((gpt2.visible, gpt2.positions), (vec![1, 2, 3], vec![0, 1, 2]));
+    assert_eq!(gpt2.choices, [Choice { at: 2, node: 0, gold: 1 }]);
+
+    let chatglm2 = example(Form::Chatglm2, "{{ text }}[Classification]");
+    assert_eq!(chatglm2.tokens, [vec![GMASK, SOP], text.clone(), answer.clone()].concat());
+    assert_eq!((chatglm2.visible, chatglm2.positions), (vec![1, 2, 3, 4], vec![0, 1, 2, 3]));
+    assert_eq!(chatglm2.choices, [Choice { at: 3, node: 0, gold: 1 }]);
+
+    let chatglm = example(Form::Chatglm, "{{ text }}[Classification]");
+    assert_eq!(chatglm.tokens, [text.clone(), vec![GMASK, SOP], answer.clone()].concat());
+    assert_eq!((chatglm.visible, chatglm.positions), (vec![2, 2, 3, 4], vec![0, 1, 1, 1]));
+    assert_eq!(chatglm.block_positions, [0, 0, 1, 2]);
+    assert_eq!(chatglm.choices, [Choice { at: 3, node: 0, gold: 1 }]);
+
+    let within = example(Form::Chatglm, "[Classification]{{ text }}");
+    assert_eq!(within.tokens, [vec![MASK], text, vec![SOP], answer].concat());
+    assert_eq!((within.positions, within.block_positions), (vec![0, 1, 0, 0], vec![0, 0, 1, 2]));
+}
+
+#[test]
+fn nothing_stands_after_an_answer_that_comes_last() {
+    let classifier = classifier_of(Form::Causal, "[Classification]{{ text }}", 64, json!({})).unwrap();
+    assert!(classifier.example(&row(&[("text", " ")]), 0, 0).is_ok());
+    let told = message(classifier.example(&row(&[("text", "好")]), 0, 0));
+    assert!(told.contains("put the marker at the end"), "{told}");
 }
 
 proptest! {

@@ -171,7 +171,7 @@ impl Bert {
         let embedding_norm = Some(Norm::new(builder, "embeddings.LayerNorm", hidden, layer.norm));
         let layers = Backbone::layers(builder, &layer, config.num_hidden_layers);
         let backbone = Backbone { words, tables: vec![positions, segments], embedding_norm, layers, norm: None };
-        let has_head = builder.source.has("cls.predictions.bias");
+        let has_head = builder.has("cls.predictions.bias");
         let head = has_head.then(|| Head::new(&config, builder)).transpose()?;
         Ok(Self { config, backbone, head })
     }
@@ -192,6 +192,10 @@ impl Head {
 }
 
 impl Family for Bert {
+    fn name(&self) -> &'static str {
+        "bert"
+    }
+
     fn sizes(&self) -> Sizes {
         Sizes {
             hidden: self.config.hidden_size,

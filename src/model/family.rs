@@ -32,6 +32,9 @@ pub struct Sizes {
 
 /// A transformer from token ids to hidden states, and its language model head.
 pub trait Family: Send + Sync {
+    /// The family's name, as recipes have it.
+    fn name(&self) -> &'static str;
+
     /// How large it is.
     fn sizes(&self) -> Sizes;
 

@@ -139,6 +139,10 @@ impl Glm {
 }
 
 impl Family for Glm {
+    fn name(&self) -> &'static str {
+        "glm"
+    }
+
     fn sizes(&self) -> Sizes {
         Sizes {
             hidden: self.config.hidden_size,

@@ -145,6 +145,10 @@ impl Gpt2 {
 }
 
 impl Family for Gpt2 {
+    fn name(&self) -> &'static str {
+        "gpt2"
+    }
+
     fn sizes(&self) -> Sizes {
         Sizes {
             hidden: self.config.n_embd,

@@ -2,6 +2,7 @@
 
 mod bert;
 pub mod blocks;
+mod cache;
 mod candidates;
 mod family;
 mod glm;
@@ -11,13 +12,16 @@ mod initial;
 mod loss;
 mod network;
 mod on_disk;
+mod outline;
 mod parameters;
 mod pass;
 mod scores;
+mod shapes;
 pub(crate) mod tensors;
 mod weights;
 
 pub use bert::{Bert, BertConfig};
+pub use cache::Cache;
 pub use candidates::Candidates;
 pub use family::{Family, Sizes};
 pub use glm::{Glm, GlmConfig};
@@ -27,6 +31,8 @@ pub use initial::{Fresh, Initial};
 pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
+pub use outline::Outline;
 pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId};
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
+pub use shapes::{Shape, Shapes};

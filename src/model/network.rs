@@ -35,8 +35,8 @@ impl Network {
     /// Sizes that don't go together.
     pub fn new(spec: &spec::Model, vocabulary: usize, seed: u64, device: &Device) -> Result<Self> {
         let mut parameters = Parameters::new(device);
-        let mut builder = Builder { parameters: &mut parameters, source: &mut Fresh { seed } };
-        let family = family::from_spec(spec, vocabulary, &mut builder)?;
+        let mut source = Fresh { seed };
+        let family = family::from_spec(spec, vocabulary, &mut Builder::new(&mut parameters, &mut source))?;
         Ok(Self::from_parts(parameters, family))
     }
 
@@ -98,19 +98,19 @@ impl Network {
 
     pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
         let Sizes { hidden, initializer_range, .. } = self.family.sizes();
-        let builder = &mut Builder { parameters: &mut self.parameters, source };
+        let builder = &mut Builder::new(&mut self.parameters, source);
         self.pooler = Some(Pooler::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
         let Sizes { hidden, initializer_range, .. } = self.family.sizes();
-        let builder = &mut Builder { parameters: &mut self.parameters, source };
+        let builder = &mut Builder::new(&mut self.parameters, source);
         self.pair = Some(PairHead::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
         let Sizes { hidden, initializer_range, .. } = self.family.sizes();
-        Classifier::new(&mut Builder { parameters: &mut self.parameters, source }, config, hidden, initializer_range)
+        Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, initializer_range)
     }
 
     /// Hidden states `[T, hidden]` of a batch.
@@ -121,8 +121,8 @@ impl Network {
         Ok(self.family.hidden(&self.pass(batch, mode)?))
     }
 
-    /// Checks a batch and puts it on the device.
-    pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
+    /// Refuses batches that don't fit the model, or are at odds with themselves.
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         let tokens = batch.rows * batch.width;
         let per_token =
             [&batch.tokens, &batch.positions, &batch.block_positions, &batch.dropout_keys].map(|values| values.len());
@@ -136,7 +136,12 @@ impl Network {
         ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
         ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
-        self.family.check(batch)?;
+        self.family.check(batch)
+    }
+
+    /// Checks a batch and puts it on the device.
+    pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
+        self.check(batch)?;
         let visible_to = match self.family.is_causal() {
             true => batch.visible_to.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
             false => Cow::Borrowed(&batch.visible_to[..]),

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::Initial;
+use super::{Initial, Shapes};
 
 /// A named tensor that is learned.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ pub struct Parameters {
 
 /// Names a vector of [`Parameters`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct VectorId(usize);
+pub struct VectorId(pub(super) usize);
 
 /// Names a matrix of [`Parameters`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct MatrixId(usize);
+pub struct MatrixId(pub(super) usize);
 
 /// Where the values of parameters come from: a seed, or a checkpoint.
 pub trait Source {
@@ -49,12 +49,12 @@ pub trait Source {
     }
 }
 
-/// Adds parameters to a network while its blocks are put together.
-pub struct Builder<'a> {
-    /// The parameters so far.
-    pub parameters: &'a mut Parameters,
-    /// Where values come from.
-    pub source: &'a mut dyn Source,
+/// Adds parameters to a network while its blocks are put together, or only notes what they would be.
+pub struct Builder<'a>(Target<'a>);
+
+enum Target<'a> {
+    Values { parameters: &'a mut Parameters, source: &'a mut dyn Source },
+    Shapes(&'a mut Shapes),
 }
 
 impl<const D: usize> Parameter<D> {
@@ -113,20 +113,62 @@ impl Parameters {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// Adds to `parameters` what `source` gives.
+    pub fn new(parameters: &'a mut Parameters, source: &'a mut dyn Source) -> Self {
+        Self(Target::Values { parameters, source })
+    }
+
+    /// Notes names and shapes only: no value is made, no device is needed.
+    pub fn outline(shapes: &'a mut Shapes) -> Self {
+        Self(Target::Shapes(shapes))
+    }
+
+    /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.0 {
+            Target::Values { source, .. } => source.has(name),
+            Target::Shapes(_) => true,
+        }
+    }
+
     /// Adds a vector.
     pub fn vector(&mut self, name: String, size: usize, initial: Initial) -> VectorId {
-        let data = self.source.values(&name, &[size], initial);
-        let Parameters { device, vectors, .. } = &mut *self.parameters;
-        vectors.push(Parameter::new(name, data, device));
-        VectorId(vectors.len() - 1)
+        VectorId(match &mut self.0 {
+            Target::Values { parameters, source } => {
+                let data = source.values(&name, &[size], initial);
+                let Parameters { device, vectors, .. } = &mut **parameters;
+                vectors.push(Parameter::new(name, data, device));
+                vectors.len() - 1
+            }
+            Target::Shapes(shapes) => shapes.add_vector(name, size),
+        })
     }
 
     /// Adds a matrix.
     pub fn matrix(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
-        let data = self.source.values(&name, &shape, initial);
-        let Parameters { device, matrices, .. } = &mut *self.parameters;
-        matrices.push(Parameter::new(name, data, device));
-        MatrixId(matrices.len() - 1)
+        MatrixId(match &mut self.0 {
+            Target::Values { parameters, source } => {
+                let data = source.values(&name, &shape, initial);
+                let Parameters { device, matrices, .. } = &mut **parameters;
+                matrices.push(Parameter::new(name, data, device));
+                matrices.len() - 1
+            }
+            Target::Shapes(shapes) => shapes.add_matrix(name, shape),
+        })
+    }
+
+    /// Notes that each token is multiplied with a matrix of this shape.
+    pub fn multiplies(&mut self, shape: [usize; 2]) {
+        if let Target::Shapes(shapes) = &mut self.0 {
+            shapes.multiplied += shape.map(|size| size as u64).iter().product::<u64>();
+        }
+    }
+
+    /// Notes that of each token so many numbers are kept from the forward pass for the backward pass.
+    pub fn keeps(&mut self, width: usize) {
+        if let Target::Shapes(shapes) = &mut self.0 {
+            shapes.kept += width as u64;
+        }
     }
 }

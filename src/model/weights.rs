@@ -66,7 +66,7 @@ impl Network {
         let kind = Kind::of(&config).with_context(described)?;
         let mut stored = Stored::open(&directory.join(WEIGHTS), kind.on_disk())?;
         let mut parameters = Parameters::new(device);
-        let mut builder = Builder { parameters: &mut parameters, source: &mut stored };
+        let mut builder = Builder::new(&mut parameters, &mut stored);
         let family = kind.build(&config, &mut builder).with_context(described)?;
         let mut network = Self::from_parts(parameters, family);
         // Hugging Face doesn't say which heads there are.

@@ -226,7 +226,7 @@ fn generate(example: &mut Example, mask: u32, span: &[u32], end: Option<u32>, sp
 
 /// Appends a block's inputs, `<sop>` among them: each at the mask's position, with block positions from 1 on, and
 /// visible to what comes after.
-pub(super) fn extend(example: &mut Example, mask: u32, inputs: impl IntoIterator<Item = u32>) {
+fn extend(example: &mut Example, mask: u32, inputs: impl IntoIterator<Item = u32>) {
     for (block_position, token) in (1..).zip(inputs) {
         example.tokens.push(token);
         example.positions.push(mask);

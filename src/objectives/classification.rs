@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Specials,
-    blank_infilling::extend,
+    form::{Form, feed},
     labels::{Labels, Node, Path},
-    masked_lm,
     prompt::{Encoded, MARKER, Rendered, Row, Template},
 };
 use crate::{
@@ -25,6 +24,7 @@ pub struct Classifier {
     labels: Vec<String>,
     template: Template,
     head: Reading,
+    form: Form,
     max_length: usize,
     specials: Specials,
     encode: Encode,
@@ -36,18 +36,20 @@ enum Reading {
     Linear,
 }
 
-/// Tokens of a prompt before `<sop>` that aren't text: `[CLS]`, `[MASK]`, `[SEP]`.
-const PROMPT_FRAME: usize = 3;
-/// Tokens of a plain text that aren't text: `[CLS]`, `[SEP]`.
-const PLAIN_FRAME: usize = 2;
-
 impl Classifier {
-    /// Compiles the template and the label words of a task. Examples will be no longer than `max_length`.
+    /// Compiles the template and the label words of a task, for models that answer in this form. Examples will be no
+    /// longer than `max_length`.
     ///
     /// # Errors
     ///
     /// Where the template is wrong, or the words can't be told apart.
-    pub fn new(task: &Classification, max_length: usize, specials: Specials, encode: Encode) -> Result<Self> {
+    pub fn new(
+        task: &Classification,
+        form: Form,
+        max_length: usize,
+        specials: Specials,
+        encode: Encode,
+    ) -> Result<Self> {
         let template = Template::new(&task.template)?;
         // In the order of their names, so that the order in which a recipe lists them changes nothing.
         let words: BTreeMap<&String, &String> = task.words.iter().collect();
@@ -57,11 +59,11 @@ impl Classifier {
                 ensure!(template.has_marker(), "the template lacks the marker {MARKER}, where the answer goes");
                 let encoded = words.iter().map(|(label, word)| Ok((label.as_str(), encode(word)?)));
                 let words = encoded.collect::<Result<_>>()?;
-                Reading::Prompt(Labels::new(words, specials.eop)?)
+                Reading::Prompt(Labels::new(words, form.end(&specials))?)
             }
         };
         let labels = words.into_keys().cloned().collect();
-        Ok(Self { label_column: task.label.clone(), labels, template, head, max_length, specials, encode })
+        Ok(Self { label_column: task.label.clone(), labels, template, head, form, max_length, specials, encode })
     }
 
     /// The labels as they stand in the data; classes and scores are in this order.
@@ -98,8 +100,8 @@ impl Classifier {
 
     /// A row to learn from, with its label by index.
     ///
-    /// For a prompt: `[CLS] before [MASK] after [SEP]`, then `<sop>` and the label's word up to its last choice as in
-    /// GLM's blank infilling, with a choice at each node of its path. For a linear head: `[CLS] text [SEP]`.
+    /// For a prompt: the sequence of the family's [form](Form), with the label's word up to its last choice where
+    /// tokens are fed, and a choice at each node of its path. For a linear head: the text.
     ///
     /// # Errors
     ///
@@ -107,13 +109,13 @@ impl Classifier {
     pub fn example(&self, row: &Row<'_>, label: usize, id: u64) -> Result<Example> {
         let prompt = self.fit(row)?;
         Ok(match &self.head {
-            Reading::Prompt(labels) => self.cloze(id, &prompt, &labels.path(label)),
-            Reading::Linear => Example { class: Some(label as u32), ..self.plain(id, &prompt) },
+            Reading::Prompt(labels) => self.answered(id, &prompt, labels, &labels.path(label)),
+            Reading::Linear => Example { class: Some(label as u32), ..self.plain(id, &prompt.before) },
         })
     }
 
-    /// The sequences that tell a row's label: with a prompt, as many as it takes to visit each node once; with a linear
-    /// head one. Their choices' `gold` says nothing. All have the id given.
+    /// The sequences that tell a row's label: with a prompt, as many as it takes to visit each node once (one, where all
+    /// of an answer's tokens are read at once); with a linear head one. Their choices' `gold` says nothing. All have the id given.
     ///
     /// # Errors
     ///
@@ -121,8 +123,11 @@ impl Classifier {
     pub fn inference(&self, row: &Row<'_>, id: u64) -> Result<Vec<Example>> {
         let prompt = self.fit(row)?;
         Ok(match &self.head {
-            Reading::Prompt(labels) => labels.cover().iter().map(|path| self.cloze(id, &prompt, path)).collect(),
-            Reading::Linear => vec![self.plain(id, &prompt)],
+            Reading::Prompt(labels) => {
+                let paths = if self.form.feeds() { labels.cover() } else { vec![labels.glance()] };
+                paths.iter().map(|path| self.answered(id, &prompt, labels, path)).collect()
+            }
+            Reading::Linear => vec![self.plain(id, &prompt.before)],
         })
     }
 
@@ -146,8 +151,11 @@ impl Classifier {
 
     fn fit(&self, row: &Row<'_>) -> Result<Encoded> {
         let frame = match &self.head {
-            Reading::Prompt(labels) => PROMPT_FRAME + 1 + labels.depth(),
-            Reading::Linear => PLAIN_FRAME,
+            Reading::Prompt(labels) => {
+                let fed = if self.form.feeds() { labels.depth() } else { 0 };
+                self.form.word(0, &[], &[], labels.longest(), &self.specials).example.tokens.len() + fed
+            }
+            Reading::Linear => self.plain(0, &[]).tokens.len(),
         };
         let values = self.template.values(row)?;
         self.template.fit(&values, self.max_length.saturating_sub(frame), &|rendered| self.encode(rendered))
@@ -159,6 +167,15 @@ impl Classifier {
             (Reading::Prompt(_), None) => {
                 anyhow::bail!("the filled-in template lacks the marker {MARKER}, where the answer goes")
             }
+            (Reading::Prompt(_), Some(after)) if self.form.answers_last() => {
+                ensure!(
+                    after.trim().is_empty(),
+                    "the filled-in template goes on after {MARKER} with `{}`, which a model that reads from left to \
+                     right hasn't seen when it answers\nhint: put the marker at the end",
+                    after.trim()
+                );
+                Ok(Encoded { before: (self.encode)(before)?, after: Vec::new() })
+            }
             (Reading::Prompt(_), Some(after)) => {
                 Ok(Encoded { before: (self.encode)(before)?, after: (self.encode)(after)? })
             }
@@ -169,21 +186,22 @@ impl Classifier {
         }
     }
 
-    fn cloze(&self, id: u64, prompt: &Encoded, path: &Path) -> Example {
-        let Specials { cls, mask, sep, sop, .. } = self.specials;
-        let place = 1 + prompt.before.len();
-        let tokens = [&[cls], prompt.before.as_slice(), &[mask], &prompt.after, &[sep]].concat();
-        let context = tokens.len();
-        let mut example = Example::sequence(id, tokens, context);
-        extend(&mut example, place as u32, std::iter::once(sop).chain(path.tokens.iter().copied()));
+    /// A prompt with its answer along a path.
+    fn answered(&self, id: u64, prompt: &Encoded, labels: &Labels, path: &Path) -> Example {
+        let Encoded { before, after } = prompt;
+        let asked = self.form.word(id, before, after, labels.longest(), &self.specials);
+        let mut example = asked.example;
+        if self.form.feeds() {
+            feed(&mut example, &path.tokens);
+        }
         example.choices.clone_from(&path.choices);
         for choice in &mut example.choices {
-            choice.at += context as u32;
+            choice.at += asked.at;
         }
         example
     }
 
-    fn plain(&self, id: u64, prompt: &Encoded) -> Example {
-        masked_lm::plain(id, &prompt.before, &self.specials)
+    fn plain(&self, id: u64, text: &[u32]) -> Example {
+        self.form.plain(id, text, &self.specials)
     }
 }

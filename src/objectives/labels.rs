@@ -1,7 +1,9 @@
 //! Label words as a trie, so that an answer outside the set can't happen.
 //!
 //! A label's probability is the product, over the nodes of its path that branch, of a softmax among that node's
-//! candidates alone. Over all labels it sums to one, and nothing is asked where there's no choice.
+//! candidates alone. Over all labels it sums to one, whatever the words' lengths, and nothing is asked where there's no
+//! choice. Where a word's tokens are generated, a node is asked after the tokens that lead to it; where they're filled
+//! into masks, a node is read from the mask at its depth.
 
 use std::cmp::Reverse;
 
@@ -21,6 +23,7 @@ pub struct Node {
 #[derive(Clone, Debug)]
 pub struct Labels {
     words: Vec<Vec<u32>>,
+    longest: usize,
     nodes: Vec<Node>,
     /// The tokens that lead to each node.
     prefixes: Vec<Vec<u32>>,
@@ -28,23 +31,23 @@ pub struct Labels {
     paths: Vec<Vec<Choice>>,
 }
 
-/// Tokens to feed after `<sop>`, and the choices on the way.
+/// Tokens to feed, and the choices on the way.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Path {
     /// The tokens, up to the last choice.
     pub tokens: Vec<u32>,
-    /// The choices; `at` counts from `<sop>`.
+    /// The choices; `at` counts from the state that predicts the word's first token.
     pub choices: Vec<Choice>,
 }
 
 impl Labels {
     /// Builds the trie out of each label's name and the tokens of its word. A word that another one begins with is
-    /// ended by `eop`.
+    /// ended by `end`.
     ///
     /// # Errors
     ///
     /// Where a word has no tokens, or two words have the same.
-    pub fn new(labels: Vec<(&str, Vec<u32>)>, eop: u32) -> Result<Self> {
+    pub fn new(labels: Vec<(&str, Vec<u32>)>, end: u32) -> Result<Self> {
         for (index, (label, word)) in labels.iter().enumerate() {
             ensure!(!word.is_empty(), "the word of label `{label}` is empty");
             if let Some((other, _)) = labels[..index].iter().find(|(_, other)| other == word) {
@@ -55,8 +58,10 @@ impl Labels {
         }
         let begins_another =
             |word: &[u32]| labels.iter().any(|(_, other)| other.len() > word.len() && other.starts_with(word));
-        let end = |word: &Vec<u32>| if begins_another(word) { [word, [eop].as_slice()].concat() } else { word.clone() };
-        let words: Vec<Vec<u32>> = labels.iter().map(|(_, word)| end(word)).collect();
+        let whole =
+            |word: &Vec<u32>| if begins_another(word) { [word, [end].as_slice()].concat() } else { word.clone() };
+        let words: Vec<Vec<u32>> = labels.iter().map(|(_, word)| whole(word)).collect();
+        let longest = labels.iter().map(|(_, word)| word.len()).max().unwrap_or(0);
 
         let mut children: IndexMap<&[u32], Vec<u32>> = IndexMap::new();
         for word in &words {
@@ -80,7 +85,7 @@ impl Labels {
         let paths = words.iter().map(path).collect();
         let prefixes = children.keys().map(|prefix| prefix.to_vec()).collect();
         let nodes = children.into_values().map(|candidates| Node { candidates }).collect();
-        Ok(Self { words, nodes, prefixes, paths })
+        Ok(Self { words, longest, nodes, prefixes, paths })
     }
 
     /// The nodes that branch; `Choice::node` is an index into them.
@@ -88,7 +93,12 @@ impl Labels {
         &self.nodes
     }
 
-    /// Tokens after `<sop>` that the longest path feeds.
+    /// Tokens of the longest word; no node lies as deep as that.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Tokens that the longest path feeds.
     pub fn depth(&self) -> usize {
         self.prefixes.iter().map(Vec::len).max().unwrap_or(0)
     }
@@ -119,6 +129,12 @@ impl Labels {
             }
         }
         paths
+    }
+
+    /// All nodes at once, each at its depth, for answers whose tokens aren't fed. The choices' `gold` says nothing.
+    pub fn glance(&self) -> Path {
+        let choice = |(node, prefix): (u32, &Vec<u32>)| Choice { at: prefix.len() as u32, node, gold: 0 };
+        Path { tokens: Vec::new(), choices: (0..).zip(&self.prefixes).map(choice).collect() }
     }
 
     /// Each label's probability, from the log-softmax of each node's candidates.

@@ -9,6 +9,7 @@ pub mod causal_lm;
 pub mod classification;
 mod entry;
 pub mod feed;
+pub mod form;
 pub mod generate;
 pub mod held_out;
 pub mod labels;
@@ -31,6 +32,7 @@ use crate::{
 
 pub use classification::Classifier;
 pub use feed::ClassificationFeed;
+pub use form::Form;
 pub use held_out::HeldOut;
 pub use mix::Mix;
 pub use prompt::Row;

@@ -8,6 +8,7 @@ mod checked;
 pub mod diagnostic;
 mod document;
 mod expand;
+pub mod families;
 mod flags;
 mod node;
 pub mod place;

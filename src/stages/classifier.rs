@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{
     TOKENIZER, layout,
-    task::{Purpose, specials},
+    task::{Purpose, abilities, specials},
 };
 use crate::{
     batch::{Example, Layout, lay_out, random::Key},
@@ -20,10 +20,16 @@ use crate::{
 /// Tokens that are judged at a time.
 const BATCH_TOKENS: usize = 8192;
 
-/// A task's examples, made with a tokenizer.
-pub(super) fn classifier(task: &Classification, max_length: usize, tokenizer: &Arc<Tokenizer>) -> Result<Classifier> {
+/// A task's examples for a model, made with its tokenizer.
+pub(super) fn classifier(
+    task: &Classification,
+    network: &Network,
+    max_length: usize,
+    tokenizer: &Arc<Tokenizer>,
+) -> Result<Classifier> {
     let encoder = Arc::clone(tokenizer);
-    Classifier::new(task, max_length, specials(tokenizer), Box::new(move |text: &str| encoder.encode(text)))
+    let form = abilities(network)?.form;
+    Classifier::new(task, form, max_length, specials(tokenizer), Box::new(move |text: &str| encoder.encode(text)))
 }
 
 /// How a network's states become probabilities of labels.
@@ -108,8 +114,8 @@ impl Trained {
         let Purpose { classification, max_length, .. } = Purpose::read(dir)?;
         let task = classification.context("this model wasn't finetuned to classify")?;
         let tokenizer = Arc::new(Tokenizer::load(&dir.join(TOKENIZER))?);
-        let classifier = classifier(&task, max_length, &tokenizer)?;
         let network = Network::load(dir, &device.device)?;
+        let classifier = classifier(&task, &network, max_length, &tokenizer)?;
         Ok(Self { classifier, network, max_length, device: device.clone() })
     }
 

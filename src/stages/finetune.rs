@@ -28,7 +28,7 @@ use crate::{
 pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Metrics> {
     let Task::Classification(task) = &spec.task;
     let mut start = Start::new(job, spec.model.as_ref(), device)?;
-    let classifier = classifier(task, spec.train.max_length, &start.tokenizer)?;
+    let classifier = classifier(task, &start.network, spec.train.max_length, &start.tokenizer)?;
     let files = |field: &str| job.files.get(field).map(Vec::as_slice).unwrap_or_default();
     let learned = rows::read(&spec.data.train, files("data.train.path"), &classifier, Use::Learn)?;
     let dev = match &spec.data.dev {

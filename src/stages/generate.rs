@@ -12,10 +12,7 @@ use crate::{
     batch::{lay_out, random::Key},
     device::OpenDevice,
     model::Network,
-    objectives::{
-        Specials,
-        generate::{Form, input},
-    },
+    objectives::{Form, Specials, generate::input},
     text::Tokenizer,
 };
 

@@ -7,8 +7,12 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    model::Network,
     objectives::Specials,
-    recipe::spec::{Classification, Objective},
+    recipe::{
+        families::Family,
+        spec::{Classification, Objective},
+    },
     text::Tokenizer,
 };
 
@@ -37,6 +41,12 @@ impl Purpose {
         let path = dir.join(TASK);
         serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("failed to read {}", path.display()))
     }
+}
+
+/// What a model can do by its family.
+pub(super) fn abilities(network: &Network) -> Result<&'static Family> {
+    let name = network.family().name();
+    Family::named(name).with_context(|| format!("what {name} models can do isn't known"))
 }
 
 /// The special tokens as objectives need them.

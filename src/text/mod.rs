@@ -1,5 +1,6 @@
 //! Tokenizers and sentences.
 
+pub mod chat;
 mod sentences;
 mod special;
 mod tokenizer;

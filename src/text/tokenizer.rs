@@ -118,6 +118,11 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The id of the vocabulary's entry with this name.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     /// What marks a piece that goes on within a word, for models that mark it (`##` in WordPiece).
     pub fn continuing_prefix(&self) -> Option<&str> {
         match self.inner.get_model() {

@@ -213,7 +213,8 @@ mod tests {
     /// A vector `[3]` and a matrix `[2, 3]`, both of ones.
     fn parameters() -> Parameters {
         let mut parameters = Parameters::new(&Device::flex());
-        let mut builder = Builder { parameters: &mut parameters, source: &mut Fresh { seed: 0 } };
+        let mut source = Fresh { seed: 0 };
+        let mut builder = Builder::new(&mut parameters, &mut source);
         builder.vector("bias".into(), 3, Initial::Ones);
         builder.matrix("weight".into(), [2, 3], Initial::Ones);
         parameters

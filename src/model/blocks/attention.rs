@@ -91,12 +91,11 @@ impl SelfAttention {
 
     /// Queries `[T, heads * size]`, keys and values `[T, groups * size]`, turned.
     fn projected(&self, pass: &Pass, x: Tensor<2>) -> (Tensor<2>, KeyValue) {
-        let AttentionDesign { heads, groups, size, .. } = self.design;
+        let AttentionDesign { heads, groups, .. } = self.design;
         let [query, key, value] = match &self.projections[..] {
             [all] => self.parts(all.forward(pass, x)),
             layers => [0, 1, 2].map(|part| layers[part].forward(pass, x.clone())),
         };
-        debug_assert_eq!([query.dims()[1], key.dims()[1]], [heads * size, groups * size]);
         let turned = |x, heads| {
             let turns = self.design.turns.iter();
             turns.fold(x, |x, turn| kernels::rotary(x, heads, &pass.rotary(turn.rotation, turn.along)))
@@ -132,11 +131,10 @@ impl Branch for SelfAttention {
     fn inner(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
         let AttentionDesign { heads, groups, .. } = self.design;
         if self.is_classic() {
-            let all = self.projections[0].forward(pass, x);
-            return kernels::attention(all, &pass.visible, heads, pass.dropout().as_ref());
+            return pass.self_attention(self.projections[0].forward(pass, x), heads);
         }
         let (query, keys) = self.projected(pass, x);
-        kernels::grouped_attention(query, keys, None, &pass.visible, heads, groups, pass.dropout().as_ref())
+        pass.attention(query, keys, heads, groups)
     }
 
     fn last(&self) -> &Linear {

@@ -32,6 +32,7 @@ pub struct Norm {
 impl Norm {
     /// `NAME.weight [size]`, and for layer norm `NAME.bias [size]`.
     pub fn new(builder: &mut Builder, name: &str, size: usize, kind: NormKind) -> Self {
+        builder.keeps(size);
         let weight = builder.vector(format!("{name}.weight"), size, Initial::Ones);
         let bias = match kind {
             NormKind::Layer(_) => Some(builder.vector(format!("{name}.bias"), size, Initial::Zeros)),

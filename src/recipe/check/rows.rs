@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Dynamic};
 
+use super::families::which;
 use super::{Check, Draft};
 use crate::recipe::expand;
 use crate::recipe::place::Span;
@@ -183,19 +184,40 @@ impl Check<'_> {
         // A dry run on a made-up row finds what isn't known before: filters, functions, endless loops.
         let names = columns.unwrap_or_default().iter().chain(&used);
         let row = Dynamic::from_pairs(names.map(|name| (name.as_str(), Dynamic::from("文"))));
-        if let Err(error) = template.render(row)
-            && matches!(
-                error.kind(),
-                ErrorKind::UnknownFilter
-                    | ErrorKind::UnknownFunction
-                    | ErrorKind::UnknownTest
-                    | ErrorKind::TemplateNotFound
-                    | ErrorKind::OutOfFuel
-            )
-        {
-            let message = format!("the template fails: {}", expand::reason(&error));
-            self.report(place(self, error.range()), message, None);
+        match template.render(row) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::UnknownFilter
+                        | ErrorKind::UnknownFunction
+                        | ErrorKind::UnknownTest
+                        | ErrorKind::TemplateNotFound
+                        | ErrorKind::OutOfFuel
+                ) =>
+            {
+                let message = format!("the template fails: {}", expand::reason(&error));
+                self.report(place(self, error.range()), message, None);
+            }
+            Ok(rendered) if task.head == Head::Prompt => self.answered_last(draft, text, &rendered),
+            _ => {}
         }
+    }
+
+    /// What stands behind the marker is never seen by a model that reads from left to right.
+    fn answered_last(&mut self, draft: &Draft, template: &str, rendered: &str) {
+        let behind = rendered.split_once(MARKER).is_some_and(|(_, behind)| !behind.trim().is_empty());
+        let Some((owner, family)) = self.family_of(draft).filter(|(_, family)| behind && family.form.answers_last())
+        else {
+            return;
+        };
+        let whole = self.value(&draft.pointer("task.classification.template"));
+        let part = template.find(MARKER).map(|at| at + MARKER.len()..template.len());
+        let at = part.map_or(whole, |part| self.texts.within(whole, template, part));
+        self.report(
+            at,
+            format!("{} answers before it has read what stands after `{MARKER}`", which(draft, &owner, family)),
+            "put the marker at the end of the template".to_owned(),
+        );
     }
 }
 

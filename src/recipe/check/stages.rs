@@ -2,7 +2,7 @@
 
 use super::{Check, Draft};
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::spec::{Eval, Finetune, Model, Precision, Pretrain, Sizes, Stage, Tokenize, Tokenizer, Train};
+use crate::recipe::spec::{Eval, Finetune, Model, Precision, Pretrain, Sizes, Stage, Task, Tokenize, Tokenizer, Train};
 use crate::recipe::suggest;
 
 /// What is measured on dev rows while training.
@@ -52,7 +52,8 @@ impl Check<'_> {
         self.model(draft, spec.model.as_ref());
         self.train(draft, &spec.train, Some(spec.data.dev.is_some()));
         self.rows(draft, spec);
-        self.readable(draft, &spec.task);
+        let Task::Classification(task) = &spec.task;
+        self.readable(draft, task);
     }
 
     pub(super) fn eval(&mut self, draft: &Draft, spec: &Eval) {

@@ -12,6 +12,7 @@
 
 mod eval;
 mod finetune;
+mod instruction;
 mod model;
 mod objective;
 mod pretrain;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use eval::Eval;
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
+pub use instruction::{ChatFormat, Instruction, TooLong};
 pub use model::{Model, Sizes};
 pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
 pub use pretrain::Pretrain;

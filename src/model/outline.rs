@@ -1,0 +1,66 @@
+//! A network without values: what it would hold and do, out of a recipe or of a checkpoint's `config.json` alone.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{
+    family::{self, Family, Kind, Sizes},
+    heads::{Classifier, ClassifierConfig, PairHead, Pooler},
+    parameters::Builder,
+    shapes::Shapes,
+};
+use crate::recipe::spec;
+
+/// A family with its heads, as shapes.
+pub struct Outline {
+    family: Box<dyn Family>,
+    /// All shapes, those of the heads included.
+    pub shapes: Shapes,
+}
+
+impl Outline {
+    /// Of a new model of the sizes that a recipe gives, for a vocabulary of `vocabulary` tokens.
+    ///
+    /// # Errors
+    /// Sizes that don't go together.
+    pub fn new(spec: &spec::Model, vocabulary: usize) -> Result<Self> {
+        let mut shapes = Shapes::default();
+        let family = family::from_spec(spec, vocabulary, &mut Builder::outline(&mut shapes))?;
+        Ok(Self { family, shapes })
+    }
+
+    /// Of the model that a `config.json` describes, with every part that such a checkpoint may have.
+    ///
+    /// # Errors
+    /// Families and settings that aren't supported.
+    pub fn of_config(config: &Value) -> Result<Self> {
+        let mut shapes = Shapes::default();
+        let family = Kind::of(config)?.build(config, &mut Builder::outline(&mut shapes))?;
+        Ok(Self { family, shapes })
+    }
+
+    /// The backbone.
+    pub fn family(&self) -> &dyn Family {
+        &*self.family
+    }
+
+    /// Adds a head for sentence pairs.
+    pub fn add_pair_head(&mut self) {
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let builder = &mut Builder::outline(&mut self.shapes);
+        Pooler::new(builder, hidden, initializer_range);
+        PairHead::new(builder, hidden, initializer_range);
+    }
+
+    /// Adds a linear head.
+    pub fn add_classifier(&mut self, classes: usize, pooling: spec::Pooling) {
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let config = ClassifierConfig { classes, pooling };
+        Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, initializer_range);
+    }
+
+    /// The shape of the matrix that gives logits: `[vocabulary, hidden]`.
+    pub fn output(&self) -> [usize; 2] {
+        self.shapes.matrix(self.family.output().0)
+    }
+}

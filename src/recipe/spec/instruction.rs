@@ -1,0 +1,68 @@
+//! Instruction data: questions with the answers to learn.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Answering instructions; the loss is on the response only, its end included.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instruction {
+    /// The column that holds the instruction
+    #[serde(default = "prompt")]
+    pub prompt: String,
+    /// The column that holds the response
+    #[serde(default = "response")]
+    pub response: String,
+    /// The column that holds what was said before: a list of `[question, answer]` pairs, or of
+    /// `{role, content}` messages
+    #[serde(default)]
+    pub history: Option<String>,
+    /// A column that holds whole conversations instead of those three: a list of `{role, content}` messages, of which
+    /// the last is the response
+    #[serde(default)]
+    pub messages: Option<String>,
+    /// How a conversation is written; by default as the model's family does
+    #[serde(default)]
+    pub format: Option<ChatFormat>,
+    /// What to do with rows whose response doesn't fit into `train.max_length`. Of prompts that don't fit the oldest
+    /// turns are left out, and then the end of the question.
+    #[serde(default)]
+    pub too_long: TooLong,
+}
+
+/// How a conversation is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatFormat {
+    /// The prompt as it is, with no room for a history
+    Plain,
+    /// ChatGLM's: the question alone, or after a history `[Round 0]`, `问：`, `答：`
+    Chatglm,
+    /// ChatGLM2's: `[Round 1]`, `问：` and `答：` with empty lines between
+    Chatglm2,
+    /// ChatGLM3's: `<|user|>` and `<|assistant|>` as tokens before a line break and the text
+    Chatglm3,
+    /// GLM-4's: written as ChatGLM3's, with the tokens of its own tokenizer
+    Glm4,
+}
+
+/// What becomes of a row whose response is too long.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TooLong {
+    /// The stage stops and names the row
+    #[default]
+    Refuse,
+    /// The row isn't used
+    Skip,
+    /// The response is cut, and ended there
+    Cut,
+}
+
+fn prompt() -> String {
+    "prompt".into()
+}
+
+fn response() -> String {
+    "response".into()
+}
