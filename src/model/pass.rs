@@ -1,6 +1,9 @@
 //! A batch on its way through a network: its integers on the device, and the rules for this pass.
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use burn::tensor::Tensor;
@@ -12,7 +15,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, random::Key},
-    kernels::{self, Dropout, Ids, KeyValue, Visible, Weight},
+    kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible, Weight},
 };
 
 /// Whether a pass is to be learned from.
@@ -27,12 +30,26 @@ pub enum Mode {
     Evaluate,
 }
 
+/// One of the numbers that each token has beside its id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Along {
+    /// Its position.
+    Positions,
+    /// GLM's second position.
+    BlockPositions,
+    /// BERT's token type.
+    Segments,
+}
+
 /// What blocks need beside their input.
 pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
     dropout_keys: Arc<[u32]>,
     dropout_sites: Cell<u32>,
+    attentions: Cell<usize>,
+    /// Each is made once, for the first layer that asks.
+    rotaries: RefCell<Vec<(Rotation, Along, Rotary)>>,
     past: Option<Past<'a>>,
     /// Token ids.
     pub tokens: Ids,
@@ -74,6 +91,8 @@ impl<'a> Pass<'a> {
             mode,
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
             dropout_sites: Cell::new(0),
+            attentions: Cell::new(0),
+            rotaries: RefCell::default(),
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
             block_positions: ids(&batch.block_positions),
@@ -111,6 +130,28 @@ impl<'a> Pass<'a> {
         self.parameters.lora(id)
     }
 
+    /// What tables are looked up by.
+    pub fn ids(&self, along: Along) -> &Ids {
+        match along {
+            Along::Positions => &self.positions,
+            Along::BlockPositions => &self.block_positions,
+            Along::Segments => &self.segments,
+        }
+    }
+
+    /// What heads are turned by.
+    pub fn rotary(&self, rotation: Rotation, along: Along) -> Rotary {
+        let mut made = self.rotaries.borrow_mut();
+        match made.iter().find(|made| (made.0, made.1) == (rotation, along)) {
+            Some((.., rotary)) => rotary.clone(),
+            None => {
+                let rotary = rotation.at(&self.ids(along).host);
+                made.push((rotation, along, rotary.clone()));
+                rotary
+            }
+        }
+    }
+
     /// The dropout of the next place in the network; places count up in the order of the calls.
     pub fn dropout(&self) -> Option<Dropout> {
         match self.mode {
@@ -135,6 +176,14 @@ impl<'a> Pass<'a> {
         self.dropout_of(p, 0).map(|dropout| Dropout { keys, ..dropout })
     }
 
+    /// What every token sees beside the keys of its batch, for the next attention.
+    fn prefix(&self) -> Option<KeyValue> {
+        let prefix = self.parameters.adapters.prefix.as_ref()?;
+        let attention = self.attentions.get();
+        self.attentions.set(attention + 1);
+        Some(prefix.of(self, attention))
+    }
+
     /// Attention of the batch's tokens to all that they see: `[T, heads * size]` for queries of that shape and
     /// `[T, groups * size]` keys and values. To be called once an attention, in the same order in every pass.
     pub fn attention(&self, query: Tensor<2>, keys: KeyValue, heads: usize, groups: usize) -> Tensor<2> {
@@ -142,12 +191,13 @@ impl<'a> Pass<'a> {
             Some(past) => past.extend(keys),
             None => keys,
         };
-        kernels::grouped_attention(query, keys, None, &self.visible, heads, groups, self.dropout().as_ref())
+        let prefix = self.prefix();
+        kernels::grouped_attention(query, keys, prefix, &self.visible, heads, groups, self.dropout().as_ref())
     }
 
     /// The same for rows `[query | key | value]` of one projection: `[T, 3 H]` to `[T, H]`.
     pub fn self_attention(&self, qkv: Tensor<2>, heads: usize) -> Tensor<2> {
-        if self.past.is_none() {
+        if self.past.is_none() && self.parameters.adapters.prefix.is_none() {
             return kernels::attention(qkv, &self.visible, heads, self.dropout().as_ref());
         }
         let hidden = qkv.dims()[1] / 3;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     adapters::{self, Checkpoint},
-    family::Kind,
+    family::{Kind, Sizes},
     heads::{self, ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
@@ -109,7 +109,8 @@ impl Network {
         let reading = Reading { values: false, merged: false, keep: Keep::Learned };
         let network = Self::read(directory, &Device::flex(), &reading)?;
         let family = network.family();
-        Ok(Outlook { family: family.name(), vocabulary: family.vocabulary(), max_length: family.max_length() })
+        let Sizes { vocabulary, max_length, .. } = family.sizes();
+        Ok(Outlook { family: family.name(), vocabulary, max_length })
     }
 
     fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<Self> {

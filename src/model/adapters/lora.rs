@@ -19,7 +19,7 @@ use crate::{
 
 /// The change of a linear layer.
 #[derive(Clone, Debug)]
-pub struct Lora {
+pub(in crate::model) struct Lora {
     /// Of the layers that checkpoints have in its place, mostly one.
     parts: Vec<Part>,
     scale: f32,
@@ -36,7 +36,7 @@ struct Part {
 
 impl Lora {
     /// `y + scale * B(A dropout(x))` for `x [N, in]` and `y [N, out]`.
-    pub fn add_to(&self, pass: &Pass, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+    pub(in crate::model) fn add_to(&self, pass: &Pass, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         let tokens = x.dims()[0];
         let x = match pass.dropout_of(self.dropout, tokens) {
             Some(dropout) => kernels::dropout(x, &dropout),

@@ -40,7 +40,7 @@ impl Network {
     /// Targets that no linear layer's name ends with, and what could be meant; families without a place for a prefix.
     pub fn adapt(&mut self, adapter: &spec::Adapter, seed: u64) -> Result<()> {
         let on_disk = self.family().on_disk();
-        let deviation = self.family().initializer_range();
+        let deviation = self.family().sizes().initializer_range;
         let parameters = self.parameters_mut();
         let mut source = Fresh { seed };
         match adapter {

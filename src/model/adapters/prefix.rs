@@ -18,7 +18,7 @@ pub(super) const NAME: &str = "transformer.prefix_encoder.embedding.weight";
 
 /// A table of keys and values, `[tokens, keys and values of the first layer | of the second | …]`.
 #[derive(Clone, Debug)]
-pub struct Prefix {
+pub(in crate::model) struct Prefix {
     table: MatrixId,
     tokens: usize,
     /// Width of the keys in each layer.
@@ -28,7 +28,7 @@ pub struct Prefix {
 
 impl Prefix {
     /// Keys and values `[tokens, width]` of the attention with this number.
-    pub fn of(&self, pass: &Pass, attention: usize) -> KeyValue {
+    pub(in crate::model) fn of(&self, pass: &Pass, attention: usize) -> KeyValue {
         let width = self.widths[attention];
         let start: usize = self.widths[..attention].iter().map(|width| 2 * width).sum();
         let rows = pass.matrix(self.table).narrow(1, start, 2 * width);
@@ -37,11 +37,6 @@ impl Prefix {
             None => rows,
         };
         KeyValue { key: rows.clone().narrow(1, 0, width), value: rows.narrow(1, width, width) }
-    }
-
-    /// What each token sees beside the keys of its batch.
-    pub fn tokens(&self) -> usize {
-        self.tokens
     }
 }
 

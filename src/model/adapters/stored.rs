@@ -65,7 +65,7 @@ impl Checkpoint {
 
     /// The names of all tensors of the model.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        let scales = |name: &&str| !name.strip_suffix(SCALE).is_some_and(|name| self.weights.info(name).is_some());
+        let scales = |name: &&str| name.strip_suffix(SCALE).is_none_or(|name| self.weights.info(name).is_none());
         let own = self.weights.names().filter(|name| !self.whole.contains_key(*name)).filter(scales);
         own.chain(self.whole.keys().map(String::as_str))
     }
