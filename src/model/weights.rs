@@ -53,20 +53,22 @@ impl Network {
     /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
     /// unexpected or of another shape among the tensors, all at once.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
-        Self::read(directory, device, true)
+        Ok(Self::read(directory, device, true)?.0)
     }
 
     /// What [`Self::load`] would give, but without any values: only headers are read.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn check(directory: &Path) -> Result<Outlook> {
-        let network = Self::read(directory, &Device::flex(), false)?;
+    pub fn inspect(directory: &Path) -> Result<Outlook> {
+        let (network, parameters) = Self::read(directory, &Device::flex(), false)?;
         let family = network.family();
-        Ok(Outlook { family: family.name(), vocabulary: family.vocabulary(), max_length: family.max_length() })
+        let (vocabulary, max_length) = (family.vocabulary(), family.max_length());
+        Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
     }
 
-    fn read(directory: &Path, device: &Device, values: bool) -> Result<Self> {
+    /// The network, and how many numbers its parameters have.
+    fn read(directory: &Path, device: &Device, values: bool) -> Result<(Self, u64)> {
         let path = directory.join(CONFIG);
         let read = || -> Result<(Value, Heads)> {
             ensure!(path.exists(), "there is no such file, and nothing else says what the model is");
@@ -93,8 +95,9 @@ impl Network {
         if let Some(config) = heads.classifier {
             network.classifier = Some(network.make_classifier(config, &mut stored));
         }
+        let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
-        Ok(network)
+        Ok((network, parameters))
     }
 }
 
@@ -107,6 +110,8 @@ pub struct Outlook {
     pub vocabulary: usize,
     /// The longest sequence.
     pub max_length: usize,
+    /// How many numbers the parameters have.
+    pub parameters: u64,
 }
 
 impl Parameters {
@@ -127,13 +132,15 @@ struct Stored {
     values: bool,
     unused: BTreeSet<String>,
     problems: Vec<String>,
+    /// How many numbers were asked for.
+    parameters: u64,
 }
 
 impl Stored {
     fn open(directory: &Path, on_disk: &'static OnDisk, values: bool) -> Result<Self> {
         let weights = Weights::open(directory)?;
         let unused = weights.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Ok(Self { unused, weights, on_disk, values, problems: Vec::new() })
+        Ok(Self { unused, weights, on_disk, values, problems: Vec::new(), parameters: 0 })
     }
 
     /// The name that a tensor has in this checkpoint.
@@ -168,6 +175,7 @@ impl Stored {
 impl Source for Stored {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
         let (parts, part_shape) = self.on_disk.places(name, shape);
+        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
         let (mut values, mut sound) = (Vec::new(), self.values);
         for part in parts {
             match self.read(&part, &part_shape) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{
-    TOKENIZER, layout,
+    layout,
     task::{Purpose, specials},
 };
 use crate::{
@@ -52,7 +52,7 @@ impl Writer {
         let form = form.context(
             "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
         )?;
-        let tokenizer = Tokenizer::load(&dir.join(TOKENIZER))?;
+        let tokenizer = Tokenizer::load(dir)?;
         let network = Network::load(dir, &device.device)?;
         Ok(Self { specials: specials(&tokenizer), network, tokenizer, form, max_length, device: device.clone() })
     }

@@ -17,6 +17,7 @@ pub struct Tokenizer {
     /// The special tokens' ids.
     pub special: Special,
     inner: tokenizers::Tokenizer,
+    own: usize,
     /// For each id, whether text must not turn into it.
     forbidden: Vec<bool>,
 }
@@ -47,17 +48,28 @@ impl Tokenizer {
     fn new(mut inner: tokenizers::Tokenizer) -> Result<Self> {
         inner.with_truncation(None).map_err(Error::from_boxed)?;
         inner.with_padding(None);
+        let own = size(&inner);
         let special = Special::find_or_add(&mut inner)?;
         // Special tokens written in a text are text.
         inner.set_encode_special_tokens(true);
-        let size = inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1);
-        let mut forbidden = vec![false; size];
+        let mut forbidden = vec![false; size(&inner)];
         for (&id, token) in &inner.get_added_tokens_decoder() {
             if let Some(forbidden) = forbidden.get_mut(id as usize) {
                 *forbidden = token.special && id != special.unk;
             }
         }
-        Ok(Self { special, inner, forbidden })
+        Ok(Self { special, inner, own, forbidden })
+    }
+
+    /// Whether another one gives the same ids and has the same special tokens.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let written = |tokenizer: &Self| tokenizer.inner.to_string(false).ok();
+        self.special == other.special && written(self) == written(other)
+    }
+
+    /// One more than the highest id that its files give; special tokens that they lack come after.
+    pub fn own_size(&self) -> usize {
+        self.own
     }
 
     /// One more than the highest id.
@@ -143,6 +155,11 @@ impl Tokenizer {
     fn is_forbidden(&self, id: u32) -> bool {
         self.forbidden.get(id as usize).copied().unwrap_or_default()
     }
+}
+
+/// One more than the highest id.
+fn size(tokenizer: &tokenizers::Tokenizer) -> usize {
+    tokenizer.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1)
 }
 
 fn shorten(text: &str) -> String {
