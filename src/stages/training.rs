@@ -55,7 +55,7 @@ impl Start {
             (None, Some(model)) => (Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?, None),
             (None, None) => bail!("neither `from` nor `model` says what to start from"),
         };
-        let (model, known) = (network.vocabulary(), tokenizer.own_size());
+        let (model, known) = (network.vocabulary(), tokenizer.vocab_size());
         ensure!(known <= model, "the tokenizer has {known} entries, but the model has room for {model} only");
         Ok(Self { network, tokenizer, before })
     }

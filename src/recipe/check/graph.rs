@@ -45,7 +45,10 @@ impl Check<'_> {
                 let own = &draft.name;
                 let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind) && draft.name != *own);
                 let names = suggest::list(names.map(|draft| draft.name.as_str()));
-                let wanted = kinds.join(" or ");
+                let wanted = match kinds.split_last() {
+                    Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+                    _ => kinds.concat(),
+                };
                 let hint = if names.is_empty() {
                     format!("the recipe has no other {wanted} stage")
                 } else {
