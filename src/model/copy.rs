@@ -46,7 +46,6 @@ fn entry<'a>(weights: &'a Weights, name: &'a str, wanted: Wanted) -> Option<Entr
         Wanted::Bf16 if float => Dtype::BF16,
         _ => stored,
     };
-    let dims = shape.clone();
     Some(Entry::new(name.to_owned(), dtype, shape, move || {
         let bytes = match dtype {
             same if same == stored => weights.bytes(name)?,

@@ -82,7 +82,7 @@ impl Network {
     /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
     /// unexpected or of another shape among the tensors, all at once.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
-        Self::read(directory, device, &Reading { values: true, merged: false, keep: Keep::Learned })
+        Ok(Self::read(directory, device, &Reading { values: true, merged: false, keep: Keep::Learned })?.0)
     }
 
     /// As [`Self::load`], with LoRA added to the weights that it changes.
@@ -90,7 +90,7 @@ impl Network {
     /// # Errors
     /// As [`Self::load`]; a prefix, which can't be merged.
     pub fn load_merged(directory: &Path, device: &Device) -> Result<Self> {
-        Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Learned })
+        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Learned })?.0)
     }
 
     /// As [`Self::load_merged`]; all but the heads is frozen, and the weights of linear layers are kept in this type.
@@ -98,7 +98,7 @@ impl Network {
     /// # Errors
     /// As [`Self::load_merged`].
     pub fn load_frozen(directory: &Path, dtype: BaseDtype, device: &Device) -> Result<Self> {
-        Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Frozen(dtype) })
+        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Frozen(dtype) })?.0)
     }
 
     /// What [`Self::load`] would give, but without any values: only headers are read.
@@ -107,13 +107,14 @@ impl Network {
     /// As [`Self::load`].
     pub fn inspect(directory: &Path) -> Result<Outlook> {
         let reading = Reading { values: false, merged: false, keep: Keep::Learned };
-        let network = Self::read(directory, &Device::flex(), &reading)?;
+        let (network, parameters) = Self::read(directory, &Device::flex(), &reading)?;
         let family = network.family();
         let Sizes { vocabulary, max_length, .. } = family.sizes();
-        Ok(Outlook { family: family.name(), vocabulary, max_length })
+        Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
     }
 
-    fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<Self> {
+    /// The network, and how many numbers its parameters have.
+    fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<(Self, u64)> {
         let checkpoint = Checkpoint::open(directory, reading.merged)?;
         let path = checkpoint.base().join(CONFIG);
         let read = || -> Result<(Value, Heads)> {
@@ -143,11 +144,12 @@ impl Network {
         if let Some(config) = heads.classifier {
             network.classifier = Some(network.make_classifier(config, &mut stored));
         }
+        let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
         if let Some(adapter) = checkpoint.adapter().filter(|_| reading.values) {
             network.adapt_as(adapter)?;
         }
-        Ok(network)
+        Ok((network, parameters))
     }
 }
 
@@ -170,6 +172,8 @@ pub struct Outlook {
     pub vocabulary: usize,
     /// The longest sequence.
     pub max_length: usize,
+    /// How many numbers the parameters have.
+    pub parameters: u64,
 }
 
 impl Parameters {
@@ -192,12 +196,14 @@ struct Stored<'a> {
     values: bool,
     unused: BTreeSet<String>,
     problems: Vec<String>,
+    /// How many numbers were asked for.
+    parameters: u64,
 }
 
 impl<'a> Stored<'a> {
     fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
         let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Self { unused, checkpoint, on_disk, values, problems: Vec::new() }
+        Self { unused, checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
     }
 
     /// The name that a tensor has in this checkpoint.
@@ -232,6 +238,7 @@ impl<'a> Stored<'a> {
 impl Source for Stored<'_> {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
         let (parts, part_shape) = self.on_disk.places(name, shape);
+        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
         let (mut values, mut sound) = (Vec::new(), self.values);
         for part in parts {
             match self.read(&part, &part_shape) {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err::File;
 use half::{bf16, f16};
 use safetensors::{Dtype, tensor::TensorInfo};
@@ -31,8 +31,9 @@ impl Reader {
         let mut file = File::open(path)?;
         let mut open = || -> Result<(u64, Header)> {
             let size = file.metadata()?.len();
+            ensure!(size >= 8, "it has {size} bytes only");
             let mut start = [0; 8];
-            file.read_exact(&mut start).with_context(|| format!("it has {size} bytes only"))?;
+            file.read_exact(&mut start)?;
             let length = header::length(start, size)?;
             let mut json = vec![0; length as usize];
             file.read_exact(&mut json)?;
