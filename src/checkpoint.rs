@@ -131,7 +131,10 @@ pub fn companions(directory: &Path) -> Vec<PathBuf> {
 /// All files that make the model, as far as they're there: what its identity is made of.
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let mut files = companions(directory);
-    files.extend(present(directory, &[INDEX, "adapter_config.json", "adapter_model.safetensors"]));
+    files.extend(present(directory, &[INDEX]));
+    for place in [directory.to_owned(), directory.join("adapter")] {
+        files.extend(present(&place, &["adapter_config.json", "adapter_model.safetensors"]));
+    }
     let weights = weights(directory).unwrap_or_default();
     files.extend(weights.into_keys().map(|name| directory.join(name)).filter(|path| path.exists()));
     files

@@ -226,6 +226,14 @@ impl Parameters {
         Ok(sums.iter().all(|sum| sum.is_finite()))
     }
 
+    /// How many numbers are learned.
+    pub fn learned(&self) -> usize {
+        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned());
+        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned());
+        let matrices = matrices.map(|parameter| parameter.value.dims().iter().product::<usize>());
+        vectors.map(|parameter| parameter.value.dims()[0]).chain(matrices).sum()
+    }
+
     /// How many numbers they hold together.
     pub fn count(&self) -> usize {
         let vectors = self.vectors.iter().map(|parameter| parameter.value.dims()[0]);

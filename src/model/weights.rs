@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    adapters::{self, Checkpoint},
+    adapters::{self, Checkpoint, Peft},
     family::{Kind, Sizes},
     heads::{self, ClassifierConfig, PairHead, Pooler},
     initial::Initial,
@@ -48,12 +48,15 @@ impl Network {
         self.save_adapter(directory)
     }
 
-    /// As [`Self::save`], for a network whose backbone is that of the checkpoint `base` in every bit: its files aren't
-    /// written again but linked, or copied where the file system has no links.
+    /// As [`Self::save`], for a network that was [frozen](Self::load_frozen) out of the directory `base`: where its
+    /// backbone is what lies there, these files are linked, or copied where the file system has no links.
     ///
     /// # Errors
     /// The file system's and the device's.
     pub fn save_beside(&self, base: &Path, directory: &Path) -> Result<()> {
+        if !self.parameters().compact.is_empty() || Peft::open(base)?.is_some() {
+            return self.save(directory);
+        }
         self.save_config(directory)?;
         for file in checkpoint::weight_files(base)? {
             let (from, to) = (base.join(&file), directory.join(&file));
@@ -116,6 +119,11 @@ impl Network {
     /// The network, and how many numbers its parameters have.
     fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<(Self, u64)> {
         let checkpoint = Checkpoint::open(directory, reading.merged)?;
+        ensure!(
+            !reading.merged || checkpoint.prefix().is_none(),
+            "the model in {} has a prefix (P-tuning), which is no part of any weight and can't be merged",
+            directory.display()
+        );
         let path = checkpoint.base().join(CONFIG);
         let read = || -> Result<(Value, Heads)> {
             ensure!(path.exists(), "there is no such file, and nothing else says what the model is");

@@ -29,7 +29,7 @@ use crate::{
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve, its rows and what it has seen.
 pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Metrics> {
     let Task::Classification(task) = &spec.task;
-    let mut start = Start::new(job, spec.model.as_ref(), device)?;
+    let mut start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
     let classifier = classifier(task, &start.network, spec.train.max_length, &start.tokenizer)?;
     let files = |field: &str| job.files.get(field).map(Vec::as_slice).unwrap_or_default();
     let learned = rows::read(&spec.data.train, files("data.train.path"), &classifier, Use::Learn)?;

@@ -114,9 +114,17 @@ impl Peft {
         base.is_dir().then_some(base)
     }
 
-    /// Where it lies.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Copies its files to where they are found beside the model in a directory.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn copy(&self, to: &Path) -> Result<()> {
+        let to = to.join(FOLDER);
+        fs::create_dir_all(&to)?;
+        for file in [CONFIG, WEIGHTS] {
+            fs::copy(self.directory.join(file), to.join(file))?;
+        }
+        Ok(())
     }
 
     /// Tensors that stand for some of the model's own, by their names there: heads that were trained with it.

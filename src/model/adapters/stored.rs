@@ -29,7 +29,7 @@ impl Checkpoint {
     /// Opens a checkpoint; with LoRA `merged`, its tensors are read with the changes.
     ///
     /// # Errors
-    /// Files that are missing or broken; an adapter that doesn't say where its model is, or can't be merged.
+    /// Files that are missing or broken; an adapter that doesn't say where its model is.
     pub(crate) fn open(directory: &Path, merged: bool) -> Result<Self> {
         let adapter = Peft::open(directory)?;
         let base = match &adapter {
@@ -42,12 +42,6 @@ impl Checkpoint {
             })?,
             _ => directory.to_owned(),
         };
-        if let Some(Peft { .. }) = adapter.as_ref().filter(|adapter| merged && prefixed(adapter)) {
-            bail!(
-                "the model in {} has a prefix (P-tuning), which is no part of any weight and can't be merged",
-                directory.display()
-            );
-        }
         let whole = adapter.iter().flat_map(|adapter| adapter.whole());
         let whole = whole.map(|(name, key)| (name.to_owned(), key.to_owned())).collect();
         Ok(Self { weights: Weights::open(&base)?, base, adapter, whole, merged })
@@ -56,6 +50,11 @@ impl Checkpoint {
     /// Where `config.json` is.
     pub(crate) fn base(&self) -> &Path {
         &self.base
+    }
+
+    /// The adapter, where it is one that no weight can take in.
+    pub(crate) fn prefix(&self) -> Option<&Peft> {
+        self.adapter.as_ref().filter(|adapter| matches!(adapter.settings(), Adapter::PTuning(_)))
     }
 
     /// The adapter that is left to be added to the model.
@@ -129,8 +128,4 @@ impl Checkpoint {
         let scale = |at: usize| scales[if across == 1 { at / columns } else { at % columns }];
         Ok(codes.iter().enumerate().map(|(at, &code)| f32::from(code.cast_signed()) * scale(at)).collect())
     }
-}
-
-fn prefixed(adapter: &Peft) -> bool {
-    matches!(adapter.settings(), Adapter::PTuning(_))
 }
