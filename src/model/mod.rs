@@ -25,7 +25,6 @@ pub use bert::{Bert, BertConfig};
 pub use cache::Cache;
 pub use candidates::Candidates;
 pub use copy::copy;
-pub use family::Family;
 pub use family::{Family, Sizes};
 pub use glm::{Glm, GlmConfig};
 pub use gpt2::{Gpt2, Gpt2Config};

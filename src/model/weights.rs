@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    family::Kind,
+    family::{Kind, Sizes},
     heads::{ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
@@ -63,7 +63,7 @@ impl Network {
     pub fn inspect(directory: &Path) -> Result<Outlook> {
         let (network, parameters) = Self::read(directory, &Device::flex(), false)?;
         let family = network.family();
-        let (vocabulary, max_length) = (family.vocabulary(), family.max_length());
+        let Sizes { vocabulary, max_length, .. } = family.sizes();
         Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
     }
 
