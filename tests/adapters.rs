@@ -94,7 +94,8 @@ fn a_new_lora_changes_nothing_and_only_its_factors_have_gradients() {
         assert_eq!(with.len(), 4, "A and B in two layers of {family}");
         assert!(with.iter().all(|matrix| matrix.name.starts_with("base_model.model.") && matrix.is_learned()));
         assert!(frozen.parameters().vectors.iter().all(|vector| vector.value.grad(&found).is_none()));
-        assert_eq!(frozen.parameters().learned(), with.iter().map(|m| m.value.dims().iter().product::<usize>()).sum());
+        let count: usize = with.iter().map(|matrix| matrix.value.dims().iter().product::<usize>()).sum();
+        assert_eq!(frozen.parameters().learned(), count);
     }
 }
 

@@ -294,7 +294,7 @@ impl<'a> Builder<'a> {
                 id
             }
             Target::Shapes(shapes) => {
-                shapes.multiplied += shape.map(|size| size as u64).iter().product::<u64>();
+                shapes.multiply(shape);
                 WeightId::Full(MatrixId(shapes.add_matrix(name, shape)))
             }
         }
@@ -302,12 +302,13 @@ impl<'a> Builder<'a> {
 
     /// Notes a self-attention with `groups` heads of keys, together `width` wide; in the order in which they'll run.
     pub fn attends(&mut self, groups: usize, width: usize) {
-        if let Target::Values { parameters, .. } = &mut self.0 {
-            parameters.attentions.push(Attended { groups, width });
+        match &mut self.0 {
+            Target::Values { parameters, .. } => parameters.attentions.push(Attended { groups, width }),
+            Target::Shapes(shapes) => shapes.keys.push(width),
         }
     }
 
-    /// Notes that of each token so many numbers are kept from the forward pass for the backward pass.
+    /// Notes that beside the inputs of linear layers so many numbers of each token are kept from the forward pass for the backward pass.
     pub fn keeps(&mut self, width: usize) {
         if let Target::Shapes(shapes) = &mut self.0 {
             shapes.kept += width as u64;
