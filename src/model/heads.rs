@@ -54,7 +54,17 @@ impl PairHead {
 
 /// Whether a parameter is one of these heads, and not of the family.
 pub(super) fn is_head(name: &str) -> bool {
-    ["pooler.", "cls.seq_relationship.", "classifier."].iter().any(|head| name.starts_with(head))
+    judges_pairs(name) || judges_classes(name)
+}
+
+/// Whether a parameter takes part in the judgement of sentence pairs.
+pub(super) fn judges_pairs(name: &str) -> bool {
+    name.starts_with("pooler.") || name.starts_with("cls.seq_relationship.")
+}
+
+/// Whether a parameter is of the linear head.
+pub(super) fn judges_classes(name: &str) -> bool {
+    name.starts_with("classifier.")
 }
 
 /// A classifier's sizes, as `config.json` keeps them.

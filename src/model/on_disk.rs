@@ -83,11 +83,16 @@ impl OnDisk {
         ends(name, self.ignored)
     }
 
-    /// All parameters whose names are `wanted`, for writing.
-    pub(super) fn entries<'a>(&self, parameters: &'a Parameters, wanted: impl Fn(&str) -> bool) -> Vec<Entry<'a>> {
-        let vectors = parameters.vectors.iter().filter(|parameter| wanted(&parameter.name));
+    /// All parameters for writing, but for those that lie elsewhere, by their names and whether they are learned.
+    pub(super) fn entries<'a>(
+        &self,
+        parameters: &'a Parameters,
+        elsewhere: impl Fn(&str, bool) -> bool,
+    ) -> Vec<Entry<'a>> {
+        let vectors = parameters.vectors.iter().filter(|parameter| !elsewhere(&parameter.name, parameter.is_learned()));
         let vectors = vectors.flat_map(|parameter| self.split(parameter));
-        let matrices = parameters.matrices.iter().filter(|parameter| wanted(&parameter.name));
+        let matrices =
+            parameters.matrices.iter().filter(|parameter| !elsewhere(&parameter.name, parameter.is_learned()));
         let matrices = matrices.flat_map(|parameter| self.split(parameter));
         let compact = parameters.compact.iter().flat_map(|frozen| self.compact(frozen));
         vectors.chain(matrices).chain(compact).collect()

@@ -226,6 +226,18 @@ impl Parameters {
         Ok(sums.iter().all(|sum| sum.is_finite()))
     }
 
+    /// Learns those that were frozen among the `wanted`.
+    pub(super) fn learn(&mut self, wanted: impl Fn(&str) -> bool) {
+        fn learn<const D: usize>(parameter: &mut Parameter<D>) {
+            if !parameter.is_learned() {
+                let value = parameter.take();
+                parameter.set(value);
+            }
+        }
+        self.vectors.iter_mut().filter(|parameter| wanted(&parameter.name)).for_each(learn);
+        self.matrices.iter_mut().filter(|parameter| wanted(&parameter.name)).for_each(learn);
+    }
+
     /// How many numbers are learned.
     pub fn learned(&self) -> usize {
         let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned());

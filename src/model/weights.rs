@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     adapters::{self, Checkpoint, Peft},
     family::{Kind, Sizes},
-    heads::{self, ClassifierConfig, PairHead, Pooler},
+    heads::{ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
     on_disk::OnDisk,
@@ -36,15 +36,15 @@ struct Heads {
 impl Network {
     /// Writes `config.json` and `model.safetensors` into `directory`; the same model gives the same bytes.
     ///
-    /// An adapter and the heads beside it go to the folder `adapter`, in PEFT's layout.
+    /// An adapter and the heads that are learned with it go to the folder `adapter`, in PEFT's layout.
     ///
     /// # Errors
     /// The file system's and the device's.
     pub fn save(&self, directory: &Path) -> Result<()> {
         self.save_config(directory)?;
         let adapted = self.is_adapted();
-        let wanted = |name: &str| !(adapted && (heads::is_head(name) || adapters::owns(name)));
-        tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters(), wanted))?;
+        let beside = |name: &str, learned: bool| adapted && adapters::owns(name, learned);
+        tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters(), beside))?;
         self.save_adapter(directory)
     }
 
@@ -96,7 +96,8 @@ impl Network {
         Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Learned })?.0)
     }
 
-    /// As [`Self::load_merged`]; all but the heads is frozen, and the weights of linear layers are kept in this type.
+    /// As [`Self::load_merged`], but frozen, the weights of linear layers in this type. What is added from then on is
+    /// learned, and so are heads that are asked for again.
     ///
     /// # Errors
     /// As [`Self::load_merged`].
@@ -137,11 +138,18 @@ impl Network {
         let kind = Kind::of(&config).with_context(described)?;
         let mut stored = Stored::new(&checkpoint, kind.on_disk(), reading.values);
         let mut parameters = Parameters::new(device);
-        parameters.keep(reading.keep);
+        // What has an adapter was frozen when that was trained, and is good for nothing else without merging.
+        parameters.keep(match checkpoint.adapter() {
+            Some(_) => Keep::Frozen(checkpoint.dtype()),
+            None => reading.keep,
+        });
         let mut builder = Builder::new(&mut parameters, &mut stored);
         let family = kind.build(&config, &mut builder).with_context(described)?;
         let mut network = Self::from_parts(parameters, family);
-        network.parameters_mut().keep(Keep::Learned);
+        network.parameters_mut().keep(match reading.keep {
+            Keep::Learned => Keep::Learned,
+            Keep::Frozen(_) => Keep::Frozen(BaseDtype::F32),
+        });
         // Hugging Face doesn't say which heads there are.
         if heads.pair || stored.has(Pooler::WEIGHT) {
             network.make_pooler(&mut stored);
@@ -154,6 +162,7 @@ impl Network {
         }
         let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
+        network.parameters_mut().keep(Keep::Learned);
         if let Some(adapter) = checkpoint.adapter().filter(|_| reading.values) {
             network.adapt_as(adapter)?;
         }

@@ -9,6 +9,7 @@ use super::peft;
 use crate::{
     kernels,
     model::{
+        heads,
         initial::Initial,
         on_disk::OnDisk,
         parameters::{Builder, MatrixId, Parameters, Source, WeightId},
@@ -94,9 +95,10 @@ pub(super) fn ends(module: &str, target: &str) -> bool {
 }
 
 /// # Errors
-/// Targets that meet no frozen linear layer.
+/// Targets that meet no linear layer of the backbone.
 pub(super) fn check(parameters: &Parameters, on_disk: &OnDisk, targets: &[String]) -> Result<()> {
-    let modules: Vec<String> = frozen(parameters).flat_map(|id| on_disk.modules(parameters.described(id).0)).collect();
+    let modules: Vec<String> =
+        backbone(parameters).flat_map(|id| on_disk.modules(parameters.described(id).0)).collect();
     let unmet = targets.iter().find(|target| !modules.iter().any(|module| ends(module, target)));
     let Some(target) = unmet else { return Ok(()) };
     // Without the numbers of layers there are but a few names.
@@ -109,10 +111,7 @@ pub(super) fn check(parameters: &Parameters, on_disk: &OnDisk, targets: &[String
     bail!("no linear layer of the model is called `{target}`; there are {}", names.join(", "));
 }
 
-/// The linear layers that an adapter may change: heads are learned themselves.
-pub(super) fn frozen(parameters: &Parameters) -> impl Iterator<Item = WeightId> {
-    parameters.layers.iter().copied().filter(|id| match *id {
-        WeightId::Full(id) => !parameters.matrix(id).is_require_grad(),
-        WeightId::Compact(_) => true,
-    })
+/// The linear layers that an adapter may change: heads are learned themselves, or not at all.
+pub(super) fn backbone(parameters: &Parameters) -> impl Iterator<Item = WeightId> {
+    parameters.layers.iter().copied().filter(|&id| !heads::is_head(parameters.described(id).0))
 }

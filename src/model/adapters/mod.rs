@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::Result;
 
 use super::{
+    heads,
     initial::Fresh,
     network::Network,
     parameters::{Parameters, WeightId},
@@ -47,7 +48,7 @@ impl Network {
             spec::Adapter::Lora(lora) => {
                 lora::check(parameters, on_disk, &lora.targets)?;
                 let targeted = |module: &str| lora.targets.iter().any(|target| lora::ends(module, target));
-                let layers = lora::frozen(parameters).collect();
+                let layers = lora::backbone(parameters).collect();
                 lora::attach(parameters, layers, on_disk, lora, &targeted, &mut source);
             }
             spec::Adapter::PTuning(tuning) => prefix::attach(parameters, tuning, deviation, &mut source)?,
@@ -92,9 +93,9 @@ impl Network {
     }
 }
 
-/// Whether a parameter belongs to an adapter rather than to the model.
-pub(super) fn owns(name: &str) -> bool {
-    name.starts_with(peft::PREFIX) || name == prefix::NAME
+/// Whether a parameter is stored with an adapter rather than with the model: its own, and heads that are learned.
+pub(super) fn owns(name: &str, learned: bool) -> bool {
+    name.starts_with(peft::PREFIX) || name == prefix::NAME || (learned && heads::is_head(name))
 }
 
 impl Parameters {

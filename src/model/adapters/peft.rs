@@ -17,7 +17,6 @@ use serde_json::{Map, Value, json};
 use super::{owns, prefix};
 use crate::{
     model::{
-        heads,
         initial::Initial,
         network::Network,
         parameters::{Parameter, Source},
@@ -292,25 +291,21 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
     fs::create_dir_all(&directory)?;
     let on_disk = network.family().on_disk();
     let parameters = network.parameters();
-    let head = heads::is_head;
     let key = |name: &str| match name {
         prefix::NAME => PROMPT.to_owned(),
-        name if owns(name) => name.to_owned(),
+        name if name.starts_with(PREFIX) => name.to_owned(),
         name => format!("{PREFIX}{}", on_disk.written(name)),
     };
     let mut entries = Vec::new();
-    for parameter in parameters.vectors.iter().filter(|parameter| head(&parameter.name)) {
+    let mut heads = BTreeSet::new();
+    for parameter in parameters.vectors.iter().filter(|parameter| owns(&parameter.name, parameter.is_learned())) {
+        // Adapters have no vectors themselves.
+        heads.insert(on_disk.written(parameter.name.trim_end_matches(".bias")));
         entries.push(entry(key(&parameter.name), parameter));
     }
-    for parameter in parameters.matrices.iter().filter(|parameter| owns(&parameter.name) || head(&parameter.name)) {
+    for parameter in parameters.matrices.iter().filter(|parameter| owns(&parameter.name, parameter.is_learned())) {
         entries.push(entry(key(&parameter.name), parameter));
     }
-    let heads: BTreeSet<String> = parameters
-        .vectors
-        .iter()
-        .filter(|parameter| head(&parameter.name))
-        .map(|parameter| on_disk.written(parameter.name.trim_end_matches(".bias")))
-        .collect();
     tensors::write(&directory.join(WEIGHTS), entries)?;
     let mut config = match settings {
         Adapter::Lora(lora) => json!({

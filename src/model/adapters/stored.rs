@@ -10,7 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, tensor::TensorInfo};
 
 use super::Peft;
-use crate::{checkpoint::CONFIG, model::tensors::Weights, recipe::spec::Adapter};
+use crate::{
+    checkpoint::CONFIG,
+    model::tensors::Weights,
+    recipe::spec::{Adapter, BaseDtype},
+};
 
 /// What follows the name of a tensor of bytes in that of its scales.
 pub(crate) const SCALE: &str = "_scale";
@@ -50,6 +54,16 @@ impl Checkpoint {
     /// Where `config.json` is.
     pub(crate) fn base(&self) -> &Path {
         &self.base
+    }
+
+    /// The type that frozen weights can stay in as they are.
+    pub(crate) fn dtype(&self) -> BaseDtype {
+        let has = |dtype| self.names().any(|name| self.info(name).is_some_and(|info| info.dtype == dtype));
+        match (has(Dtype::I8), has(Dtype::BF16)) {
+            (true, _) => BaseDtype::Int8,
+            (false, true) => BaseDtype::Bf16,
+            (false, false) => BaseDtype::F32,
+        }
     }
 
     /// The adapter, where it is one that no weight can take in.
