@@ -89,8 +89,8 @@ fn checkpoint_writes_what_its_stage_writes() {
         let output = space.pipe(&[&["generate"], model, &options[..]].concat());
         lines(&output).remove(0)["text"].clone()
     };
-    let artifact = space.json(&["show", "base"]);
-    let path = artifact["path"].as_str().expect("a path").to_owned();
+    let run = space.json(&["run", "recipe.yaml", "--stage", "base"]);
+    let path = run["stages"]["base"]["path"].as_str().expect("a path").to_owned();
     assert_eq!(text(&["--checkpoint", &path]), text(&["recipe.yaml", "base"]));
     let output = space.pipe(&[&["generate", "recipe.yaml", "base", "--checkpoint", &path], &options[..]].concat());
     assert_eq!(output.status, 2);

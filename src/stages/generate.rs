@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     conversation::Conversation,
-    task::{Purpose, abilities, specials},
+    task::{Purpose, abilities},
 };
 use crate::{
     batch::Example,
@@ -14,12 +14,12 @@ use crate::{
     generation::{Configured, End, Sampling, Settings, TextStream, Vocabulary, extend},
     model::{Cache, Network},
     objectives::{
-        Form, Specials,
+        Asked, Form, Specials,
         form::begin,
         generate::{blanks, continuation},
     },
     recipe::spec::ChatFormat,
-    text::Tokenizer,
+    text::{ABSENT, Tokenizer},
 };
 
 /// Shows text as it's written, and is called after every token, with nothing where a character isn't whole yet.
@@ -69,20 +69,21 @@ impl Writer {
     /// If files are missing or damaged, or the model never learned to generate.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
         let purpose = if Purpose::is_in(dir) { Some(Purpose::read(dir)?) } else { None };
-        let trained = purpose.as_ref().map(trained_form).transpose()?;
+        let trained = purpose.as_ref().map(trained_form).transpose()?.flatten();
         let tokenizer = Tokenizer::load(dir)?;
         let network = Network::load(dir, &device.device)?;
         let abilities = abilities(&network)?;
         let form = trained.unwrap_or(abilities.form);
         ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", abilities.name);
-        let specials = specials(&tokenizer);
+        let specials = tokenizer.special;
+        specials.require("generating text", form.needs(Asked::Text))?;
         let configured = Configured::read(dir)?;
         let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
         // What a model of our own was never taught to write; other people's may put their tokens to any use.
-        let forbidden = if purpose.is_some() { specials.ids().to_vec() } else { Vec::new() };
+        let forbidden = if purpose.is_some() { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
-            max_length: purpose.map_or(network.family().max_length(), |purpose| purpose.max_length),
+            max_length: purpose.map_or(network.family().sizes().max_length, |purpose| purpose.max_length),
             sampling: configured.sampling.unwrap_or_default(),
             chat: abilities.chat,
             network,
@@ -222,7 +223,9 @@ impl Writer {
 
     /// A prompt's text and blanks; a `[gMASK]` at its end is where a continuation stands anyway.
     fn parts<'t>(&self, prompt: &'t str) -> Vec<Part<'t>> {
-        let masks = [("[MASK]", self.specials.mask), ("[sMASK]", self.specials.smask), (GMASK, self.specials.gmask)];
+        let Specials { mask, smask, gmask, .. } = self.specials;
+        let mut masks = vec![("[MASK]", mask), ("[sMASK]", smask), (GMASK, gmask)];
+        masks.retain(|&(_, id)| id != ABSENT);
         let mut parts = Vec::new();
         let mut rest = prompt;
         let next = |rest: &str| masks.iter().filter_map(|&(name, id)| Some((rest.find(name)?, name, id))).min();
@@ -247,11 +250,16 @@ enum Part<'t> {
     Blank(u32),
 }
 
-/// The form in which a model of our own learned to generate.
-fn trained_form(purpose: &Purpose) -> Result<Form> {
+/// The form in which a model of our own learned to generate; none if it came as a checkpoint and was pretrained by
+/// others.
+fn trained_form(purpose: &Purpose) -> Result<Option<Form>> {
+    if purpose.objectives.is_empty() {
+        return Ok(None);
+    }
     let forms = purpose.objectives.iter().filter_map(|objective| Some((Form::of(objective)?, objective.weight)));
     let form = forms.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form);
-    form.context(
+    let form = form.context(
         "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
-    )
+    )?;
+    Ok(Some(form))
 }
