@@ -38,6 +38,8 @@ pub(super) enum Command {
     Generate(Generate),
     /// Talk with a trained model: questions on stdin, a line each
     Chat(Chat),
+    /// Copy a stage's model out of the store, in Hugging Face's layout
+    Export(Export),
     /// Write a commented recipe for your own data file
     Init(Init),
     /// Print the recipes' JSON Schema
@@ -278,6 +280,16 @@ pub(super) struct Chat {
     /// Print a JSON object an answer
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Export {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The stage
+    pub stage: String,
+    /// The directory to write to
+    pub dir: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -4,6 +4,7 @@ mod args;
 mod chat;
 mod check;
 mod devices;
+mod export;
 mod generate;
 mod init;
 mod interrupt;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Predict(command) => predict::predict(command, store),
         Command::Generate(command) => generate::generate(command, store),
         Command::Chat(command) => chat::chat(command, store),
+        Command::Export(command) => export::export(command, store),
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),

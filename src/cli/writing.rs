@@ -32,7 +32,7 @@ pub(super) fn writer(model: &Trained, store: &Path) -> Result<Writer> {
     }
     let (recipe, stage) = recipe.clone().zip(stage.as_ref()).context("neither a stage nor a checkpoint was named")?;
     let recipe = Recipe { recipe, changes: changes.clone() };
-    let (checked, artifact) = load::stored(&recipe, stage, &["pretrain", "finetune"], store)?;
+    let (checked, artifact) = load::stored(&recipe, stage, &["pretrain", "finetune", "import"], store)?;
     Writer::load(&artifact.path, &load::device(device.as_deref(), &checked)?.open()?)
 }
 

@@ -69,11 +69,14 @@ impl Writer {
     /// If files are missing or damaged, or the model never learned to generate.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
         let purpose = if Purpose::is_in(dir) { Some(Purpose::read(dir)?) } else { None };
-        let trained = purpose.as_ref().map(trained_form).transpose()?.flatten();
-        let tokenizer = Tokenizer::load(dir)?;
         let network = Network::load(dir, &device.device)?;
+        let tokenizer = Tokenizer::load(dir)?;
         let abilities = abilities(&network)?;
-        let form = trained.unwrap_or(abilities.form);
+        let form = match (abilities.form, &purpose) {
+            // Theirs is a rule of the family; others are asked as they were taught.
+            (form @ (Form::Chatglm | Form::Chatglm2), _) | (form, None) => form,
+            (_, Some(purpose)) => trained_form(purpose)?,
+        };
         ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", abilities.name);
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(Asked::Text))?;
@@ -250,16 +253,11 @@ enum Part<'t> {
     Blank(u32),
 }
 
-/// The form in which a model of our own learned to generate; none if it came as a checkpoint and was pretrained by
-/// others.
-fn trained_form(purpose: &Purpose) -> Result<Option<Form>> {
-    if purpose.objectives.is_empty() {
-        return Ok(None);
-    }
+/// The form in which a model of our own learned to generate.
+fn trained_form(purpose: &Purpose) -> Result<Form> {
     let forms = purpose.objectives.iter().filter_map(|objective| Some((Form::of(objective)?, objective.weight)));
     let form = forms.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form);
-    let form = form.context(
+    form.context(
         "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
-    )?;
-    Ok(Some(form))
+    )
 }
