@@ -6,6 +6,7 @@ pub mod cli;
 pub mod data;
 pub mod device;
 pub mod executor;
+pub mod generation;
 pub mod kernels;
 pub mod metrics;
 pub mod model;
