@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{owns, prefix};
 use crate::{
+    checkpoint::{ADAPTER as CONFIG, ADAPTER_WEIGHTS as WEIGHTS},
     model::{
         initial::Initial,
         network::Network,
@@ -30,8 +31,6 @@ pub(super) const PREFIX: &str = "base_model.model.";
 /// The directory of the adapter, beside the weights that it belongs to.
 pub(super) const FOLDER: &str = "adapter";
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
 const PROMPT: &str = "prompt_embeddings";
 
 /// Settings that change what is computed, and aren't known here; nothing may stand there.
@@ -65,7 +64,6 @@ struct Config {
     #[serde(default)]
     fan_in_fan_out: bool,
     num_virtual_tokens: Option<usize>,
-    base_model_name_or_path: Option<String>,
     #[serde(flatten)]
     other: Map<String, Value>,
 }
@@ -105,12 +103,6 @@ impl Peft {
     /// As a recipe would have it.
     pub(crate) fn settings(&self) -> &Adapter {
         &self.settings
-    }
-
-    /// The directory of the model that it belongs to, as far as it says: one beside or above it.
-    pub(crate) fn base(&self) -> Option<PathBuf> {
-        let base = self.directory.join(self.config.base_model_name_or_path.as_ref()?);
-        base.is_dir().then_some(base)
     }
 
     /// Copies its files to where they are found beside the model in a directory.

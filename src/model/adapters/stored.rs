@@ -11,7 +11,7 @@ use safetensors::{Dtype, tensor::TensorInfo};
 
 use super::Peft;
 use crate::{
-    checkpoint::CONFIG,
+    checkpoint::{self, CONFIG},
     model::tensors::Weights,
     recipe::spec::{Adapter, BaseDtype},
 };
@@ -36,16 +36,13 @@ impl Checkpoint {
     /// Files that are missing or broken; an adapter that doesn't say where its model is.
     pub(crate) fn open(directory: &Path, merged: bool) -> Result<Self> {
         let adapter = Peft::open(directory)?;
-        let base = match &adapter {
-            Some(adapter) if !directory.join(CONFIG).is_file() => adapter.base().with_context(|| {
-                format!(
-                    "{} is an adapter, and its base_model_name_or_path names no directory here: put the model's files \
-                     into one and write its path there",
-                    directory.display()
-                )
-            })?,
-            _ => directory.to_owned(),
-        };
+        let base = checkpoint::base(directory);
+        ensure!(
+            adapter.is_none() || base.join(CONFIG).is_file(),
+            "{} is an adapter, and its base_model_name_or_path names no directory with a model: write the path of one \
+             there, or put the model's files beside it",
+            directory.display()
+        );
         let whole = adapter.iter().flat_map(|adapter| adapter.whole());
         let whole = whole.map(|(name, key)| (name.to_owned(), key.to_owned())).collect();
         Ok(Self { weights: Weights::open(&base)?, base, adapter, whole, merged })
