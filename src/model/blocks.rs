@@ -38,7 +38,7 @@ impl Linear {
     }
 
     /// `residual + dropout(forward(x))`, with bias, dropout and addition in one go.
-    fn add_to(&self, pass: &Pass, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+    pub fn add_to(&self, pass: &Pass, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         let product = kernels::linear(x, pass.matrix(self.weight), None);
         kernels::dropout_add(product, Some(pass.vector(self.bias)), residual, pass.dropout().as_ref())
     }

@@ -18,6 +18,7 @@ mod pass;
 mod scores;
 mod shapes;
 pub(crate) mod tensors;
+mod transformer;
 mod weights;
 
 pub use bert::{Bert, BertConfig};
@@ -36,3 +37,4 @@ pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId}
 pub use pass::{Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
+pub use transformer::{Transformer, TransformerConfig};

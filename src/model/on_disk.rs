@@ -22,6 +22,8 @@ pub struct OnDisk {
     pub stacked: &'static [(&'static str, &'static [&'static str])],
     /// Weights that lie there as `[input, output]`.
     pub transposed: &'static [&'static str],
+    /// Vectors that lie there as a matrix of one row.
+    pub rows: &'static [&'static str],
     /// Names, and what older files call them.
     pub formerly: &'static [(&'static str, &'static str)],
     /// Tensors that hold nothing of their own: tied weights and constants.
@@ -31,7 +33,7 @@ pub struct OnDisk {
 impl OnDisk {
     /// As the parameters are.
     pub const PLAIN: Self =
-        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], formerly: &[], ignored: &[] };
+        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], rows: &[], formerly: &[], ignored: &[] };
 
     /// The tensors that the rows of a parameter lie in, in their order.
     pub(super) fn parts(&self, name: &str) -> Vec<String> {
@@ -81,6 +83,9 @@ impl OnDisk {
         if transposed {
             shape.reverse();
         }
+        if ends(&parameter.name, self.rows) {
+            shape.insert(0, 1);
+        }
         let entry = |(index, name): (usize, String)| Entry {
             name: self.written(&name),
             shape: shape.clone(),
@@ -112,6 +117,9 @@ impl OnDisk {
         let transposed = self.is_transposed(name);
         if transposed {
             shape.reverse();
+        }
+        if ends(name, self.rows) {
+            shape.insert(0, 1);
         }
         let mut values = Vec::new();
         for part in &parts {
