@@ -105,6 +105,19 @@ impl Parameters {
         &self.matrices[id.0].value
     }
 
+    /// Whether all numbers are: no NaN, no infinity.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn are_finite(&self) -> Result<bool> {
+        // A sum of magnitudes is finite only if each of them is; one a parameter, so that a device is asked once.
+        let vectors = self.vectors.iter().map(|parameter| parameter.value.clone().inner().abs().sum());
+        let matrices = self.matrices.iter().map(|parameter| parameter.value.clone().inner().abs().sum());
+        let sums = Tensor::cat(vectors.chain(matrices).collect(), 0);
+        let sums: Vec<f32> = sums.try_into_vec_as().map_err(|error| anyhow!("can't read weights: {error:?}"))?;
+        Ok(sums.iter().all(|sum| sum.is_finite()))
+    }
+
     /// How many numbers they hold together.
     pub fn count(&self) -> usize {
         let vectors = self.vectors.iter().map(|parameter| parameter.value.dims()[0]);
@@ -161,11 +174,18 @@ impl<'a> Builder<'a> {
     /// Notes that each token is multiplied with a matrix of this shape.
     pub fn multiplies(&mut self, shape: [usize; 2]) {
         if let Target::Shapes(shapes) = &mut self.0 {
-            shapes.multiplied += shape.map(|size| size as u64).iter().product::<u64>();
+            shapes.multiply(shape);
         }
     }
 
-    /// Notes that of each token so many numbers are kept from the forward pass for the backward pass.
+    /// Notes a self-attention with `groups` heads of keys, together `width` wide; in the order in which they'll run.
+    pub fn attends(&mut self, _groups: usize, width: usize) {
+        if let Target::Shapes(shapes) = &mut self.0 {
+            shapes.keys.push(width);
+        }
+    }
+
+    /// Notes that beside the inputs of linear layers so many numbers of each token are kept from the forward pass for the backward pass.
     pub fn keeps(&mut self, width: usize) {
         if let Target::Shapes(shapes) = &mut self.0 {
             shapes.kept += width as u64;

@@ -3,7 +3,6 @@
 //!
 //! An example is divided where its prefix ends, as [`sides`] tells.
 
-mod layers;
 mod sides;
 
 use std::sync::OnceLock;
@@ -13,18 +12,22 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use self::{
-    layers::{Activation, DecoderLayer, EncoderLayer},
-    sides::Sides,
-};
+use self::sides::Sides;
 use super::{
-    family::{Family, check_heads, check_positions, check_settings, check_tokens, described},
+    blocks::{
+        Activation, Arrangement, AttentionDesign, DecoderLayer, Layer, LayerDesign, LayerNames, Memory, NormKind,
+        Projection, ReadingNames,
+    },
+    family::{Family, Sizes, check_heads, check_settings, described},
     initial::Initial,
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
 };
-use crate::{batch::Batch, kernels, recipe::spec};
+use crate::{
+    kernels::{self, Gelu},
+    recipe::spec,
+};
 
 /// Marian's own classes keep one table of embeddings, and positions that are computed.
 pub(super) static ON_DISK: OnDisk = OnDisk {
@@ -35,7 +38,41 @@ pub(super) static ON_DISK: OnDisk = OnDisk {
 };
 
 /// What Hugging Face's layer norms add to variances; no config names it.
-const EPSILON: f32 = 1e-5;
+const EPSILON: f64 = 1e-5;
+
+/// Behind the numbers of the encoder's layers.
+static ENCODER: LayerNames = LayerNames {
+    layers: "model.encoder.layers",
+    attention_norm: "self_attn_layer_norm",
+    dense: "self_attn.out_proj",
+    feed_forward_norm: "final_layer_norm",
+    up: "fc1",
+    down: "fc2",
+};
+
+/// The same for the decoder's.
+static DECODER: LayerNames = LayerNames { layers: "model.decoder.layers", ..ENCODER };
+
+/// What the decoder has beside that.
+static READING: ReadingNames = ReadingNames {
+    projections: ["encoder_attn.q_proj", "encoder_attn.k_proj", "encoder_attn.v_proj"],
+    dense: "encoder_attn.out_proj",
+    norm: "encoder_attn_layer_norm",
+};
+
+/// What stands between the feed-forward layers, by Hugging Face's names.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationFunction {
+    /// The paper's.
+    Relu,
+    /// That of most of Marian's models.
+    #[serde(alias = "silu")]
+    Swish,
+    /// Hugging Face's default.
+    #[default]
+    Gelu,
+}
 
 /// The keys of `config.json` that matter, under Marian's names.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -60,7 +97,7 @@ pub struct TransformerConfig {
     pub decoder_ffn_dim: usize,
     /// What stands between the feed-forward layers.
     #[serde(default)]
-    pub activation_function: Activation,
+    pub activation_function: ActivationFunction,
     /// Whether embeddings are multiplied by the square root of their width.
     #[serde(default)]
     pub scale_embedding: bool,
@@ -92,7 +129,7 @@ impl TransformerConfig {
             decoder_layers: spec.layers,
             decoder_attention_heads: spec.heads,
             decoder_ffn_dim: inner,
-            activation_function: Activation::Relu,
+            activation_function: ActivationFunction::Relu,
             scale_embedding: true,
             // [PAD] is the first token of trained tokenizers, and begins Marian's targets.
             decoder_start_token_id: 0,
@@ -115,6 +152,27 @@ impl TransformerConfig {
         ];
         check_settings(&self.other, &known)
     }
+
+    /// The layers of one side.
+    fn layer(&self, names: &'static LayerNames, heads: usize, inner: usize) -> LayerDesign {
+        let projection = Projection::Stacked("self_attn.query_key_value");
+        LayerDesign {
+            names,
+            hidden: self.d_model,
+            attention: AttentionDesign::classic(self.d_model, heads, projection),
+            feed_forward: inner,
+            activation: match self.activation_function {
+                ActivationFunction::Relu => Activation::Relu,
+                ActivationFunction::Swish => Activation::Silu,
+                ActivationFunction::Gelu => Activation::Gelu(Gelu::Erf),
+            },
+            bias: true,
+            norm: NormKind::Layer(EPSILON),
+            arrangement: Arrangement::Post,
+            deviation: self.init_std,
+            last_deviation: self.init_std,
+        }
+    }
 }
 
 /// Encoder, decoder, and the embeddings they share.
@@ -123,7 +181,7 @@ pub struct Transformer {
     config: TransformerConfig,
     words: MatrixId,
     bias: VectorId,
-    encoder: Vec<EncoderLayer>,
+    encoder: Vec<Layer>,
     decoder: Vec<DecoderLayer>,
     positions: OnceLock<Tensor<2>>,
 }
@@ -137,8 +195,11 @@ impl Transformer {
         config.check()?;
         let shape = [config.vocab_size, config.d_model];
         let words = builder.matrix("model.shared.weight".into(), shape, Initial::Normal(config.init_std));
-        let encoder = (0..config.encoder_layers).map(|index| EncoderLayer::new(&config, index, builder)).collect();
-        let decoder = (0..config.decoder_layers).map(|index| DecoderLayer::new(&config, index, builder)).collect();
+        let layer = config.layer(&ENCODER, config.encoder_attention_heads, config.encoder_ffn_dim);
+        let encoder = (0..config.encoder_layers).map(|index| Layer::new(builder, &layer, index)).collect();
+        let layer = config.layer(&DECODER, config.decoder_attention_heads, config.decoder_ffn_dim);
+        let decoder = (0..config.decoder_layers).map(|index| DecoderLayer::new(builder, &layer, &READING, index));
+        let decoder = decoder.collect();
         let bias = builder.vector("final_logits_bias".into(), config.vocab_size, Initial::Zeros);
         Ok(Self { config, words, bias, encoder, decoder, positions: OnceLock::new() })
     }
@@ -176,20 +237,14 @@ impl Family for Transformer {
         "transformer"
     }
 
-    fn hidden_size(&self) -> usize {
-        self.config.d_model
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.config.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.config.init_std
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.config.d_model,
+            layers: self.config.encoder_layers + self.config.decoder_layers,
+            vocabulary: self.config.vocab_size,
+            max_length: self.config.max_position_embeddings,
+            initializer_range: self.config.init_std,
+        }
     }
 
     fn on_disk(&self) -> &'static OnDisk {
@@ -218,21 +273,15 @@ impl Family for Transformer {
         false
     }
 
-    fn check(&self, batch: &Batch) -> Result<()> {
-        check_tokens(batch, self.config.vocab_size)?;
-        check_positions(batch.positions.iter(), self.max_length(), self.max_length())
-    }
-
     /// The decoder's, and for all but the last token of a source the encoder's.
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let sides = Sides::new(pass, self.config.decoder_start_token_id);
         let source = pass.over(&sides.source);
-        let memory = self.encoder.iter().fold(self.embed(&source), |x, layer| layer.forward(&source, x));
+        let states = self.encoder.iter().fold(self.embed(&source), |x, layer| layer.forward(&source, x));
+        let memory = Memory { states, reads: sides.reads(pass.device()) };
         let target = pass.over(&sides.target);
-        let reads = sides.reads(pass.device());
-        let written = |x, layer: &DecoderLayer| layer.forward(&target, x, &memory, &reads);
-        let written = self.decoder.iter().fold(self.embed(&target), written);
-        kernels::embedding(Tensor::cat(vec![memory, written], 0), &sides.places(pass.device()))
+        let written = self.decoder.iter().fold(self.embed(&target), |x, layer| layer.forward(&target, x, &memory));
+        kernels::embedding(Tensor::cat(vec![memory.states, written], 0), &sides.places(pass.device()))
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
