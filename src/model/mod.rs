@@ -4,6 +4,7 @@ mod bert;
 pub mod blocks;
 mod cache;
 mod candidates;
+mod copy;
 mod family;
 mod glm;
 mod gpt2;
@@ -24,6 +25,7 @@ mod weights;
 pub use bert::{Bert, BertConfig};
 pub use cache::Cache;
 pub use candidates::Candidates;
+pub use copy::copy;
 pub use family::{Family, Sizes};
 pub use glm::{Glm, GlmConfig};
 pub use gpt2::{Gpt2, Gpt2Config};
@@ -37,4 +39,8 @@ pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId}
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
+<<<<<<< HEAD
 pub use transformer::{Transformer, TransformerConfig};
+=======
+pub use weights::Outlook;
+>>>>>>> main
