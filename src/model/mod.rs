@@ -39,8 +39,5 @@ pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId}
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
-<<<<<<< HEAD
 pub use transformer::{Transformer, TransformerConfig};
-=======
 pub use weights::Outlook;
->>>>>>> main
