@@ -52,7 +52,6 @@ impl DecoderLayer {
         let LayerDesign { hidden, bias, deviation, last_deviation, .. } = *design;
         let halves = Layer::new(builder, design, index);
         let name = |part: &str| format!("{}.{index}.{part}", design.names.layers);
-        builder.attends(design.attention.heads, hidden);
         builder.keeps(3 * hidden);
         let mut linear = |part: &str, deviation| Linear::new(builder, &name(part), [hidden, hidden], bias, deviation);
         let [query, key, value] = names.projections.map(|part| linear(part, deviation));
