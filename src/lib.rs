@@ -4,6 +4,7 @@ pub mod batch;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod estimate;
 pub mod executor;
 pub mod kernels;
 pub mod metrics;

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod devices;
+mod estimates;
 mod generate;
 mod init;
 mod load;

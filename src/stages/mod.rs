@@ -29,6 +29,7 @@ use crate::{
 };
 
 pub use check::{DataCheck, check_secrets, preflight};
+pub(crate) use classifier::JUDGED_TOKENS;
 pub use classifier::{Prediction, Trained};
 pub use generate::{Sampling, Writer};
 
