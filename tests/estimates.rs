@@ -69,7 +69,7 @@ fn plans_tell_parameters_memory_and_arithmetic_of_training_stages() {
     assert!(estimate(&space, "test").is_null());
 
     let text = space.pipe(&["plan", "recipe.yaml"]).stdout;
-    assert!(text.contains("base: about 12,000 parameters; weights "), "{text}");
+    assert!(text.contains("base: about 10,192 parameters; weights "), "{text}");
     let _ = space.statuses(&["recipe.yaml", "--stage", "tokens"]);
     assert_eq!(estimate(&space, "base")["approximate"], false);
 }
