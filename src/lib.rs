@@ -7,6 +7,7 @@ pub mod data;
 pub mod device;
 pub mod estimate;
 pub mod executor;
+pub mod generation;
 pub mod kernels;
 pub mod metrics;
 pub mod model;
