@@ -36,7 +36,7 @@ impl OnDisk {
         Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], rows: &[], formerly: &[], ignored: &[] };
 
     /// The tensors that the rows of a parameter lie in, in their order.
-    fn parts(&self, name: &str) -> Vec<String> {
+    pub(super) fn parts(&self, name: &str) -> Vec<String> {
         match self.stacked.iter().find(|(whole, _)| name.contains(whole)) {
             Some((whole, parts)) => parts.iter().map(|part| name.replace(whole, part)).collect(),
             None => vec![name.to_owned()],
