@@ -167,7 +167,8 @@ fn other_families_are_refused_by_name() {
     std::fs::write(directory.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
     assert!(
-        error.ends_with("model_type llama isn't supported; bert, gpt2, marian and glm with block_position_encoding are"),
+        error
+            .ends_with("model_type llama isn't supported; bert, gpt2, marian and glm with block_position_encoding are"),
         "{error}"
     );
 }
