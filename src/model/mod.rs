@@ -20,6 +20,7 @@ mod pass;
 mod scores;
 mod shapes;
 pub(crate) mod tensors;
+mod transformer;
 mod weights;
 
 pub use bert::{Bert, BertConfig};
@@ -39,4 +40,5 @@ pub use parameters::{Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Sou
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
+pub use transformer::{Transformer, TransformerConfig};
 pub use weights::Outlook;
