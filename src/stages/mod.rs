@@ -1,10 +1,12 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
+mod batches;
 mod check;
 mod classifier;
 mod eval;
 mod finetune;
 mod generate;
+mod instruction;
 mod language;
 mod pretrain;
 mod records;

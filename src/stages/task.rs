@@ -11,7 +11,7 @@ use crate::{
     objectives::Specials,
     recipe::{
         families::Family,
-        spec::{Classification, Objective},
+        spec::{Classification, Instruction, Objective},
     },
     text::Tokenizer,
 };
@@ -24,8 +24,11 @@ const TASK: &str = "task.json";
 pub(super) struct Purpose {
     /// The objectives of its pretraining, those of the stages before it first.
     pub objectives: Vec<Objective>,
-    /// What it was finetuned for.
+    /// The labels that it was finetuned to tell.
     pub classification: Option<Classification>,
+    /// The instructions that it was finetuned on, with the chat format that was used.
+    #[serde(default)]
+    pub instruction: Option<Instruction>,
     /// The longest sequence that it was trained on.
     pub max_length: usize,
 }

@@ -4,9 +4,9 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Source, Train};
+use super::{Instruction, Model, Source, Train};
 
-/// Adapts a model to labelled rows.
+/// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
@@ -46,6 +46,8 @@ pub struct FinetuneData {
 pub enum Task {
     /// One label out of a closed set
     Classification(Classification),
+    /// Answers to instructions
+    Instruction(Instruction),
 }
 
 /// Classification by prompt, or by a linear head.

@@ -94,7 +94,9 @@ impl Stage {
     /// artifact is never served for newer code.
     pub fn version(&self) -> u32 {
         match self {
-            Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Eval(_) => 1,
+            Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) => 1,
+            // 2 adds token accuracy.
+            Self::Eval(_) => 2,
         }
     }
 
