@@ -62,12 +62,11 @@ pub(super) fn device(option: Option<&str>, checked: &Checked) -> Result<DeviceCh
 }
 
 /// What is recorded with every artifact of a run.
-pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked, device: &DeviceChoice) -> Provenance {
+pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked) -> Provenance {
     Provenance {
         pipe: env!("CARGO_PKG_VERSION").into(),
         recipe: checked.text().to_owned(),
         overrides: given(arguments),
-        device: device.to_string(),
         host: host(),
         ..Provenance::default()
     }

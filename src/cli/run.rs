@@ -17,6 +17,7 @@ use super::{
 use crate::{
     executor::{Ending, Options, Outcome, execute},
     plan::Node,
+    recipe::suggest,
     stages::{Stages, preflight},
     store::{DigestCache, Store},
 };
@@ -32,6 +33,14 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
         }
     }
     graph.select(&command.stages)?;
+    if let Some(name) = command.force.iter().find(|name| graph.get(name).is_none()) {
+        let chosen: Vec<_> = command.stages.iter().map(|stage| format!("--stage {stage}")).collect();
+        let needed = suggest::list(graph.nodes().map(|node| node.name.as_str()));
+        bail!(
+            "--force {name}: `{name}` isn't part of what {} runs, which is {needed}\nhint: add `--stage {name}`",
+            chosen.join(" ")
+        );
+    }
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
@@ -44,7 +53,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     let options = Options {
         jobs: command.running.jobs.into(),
         force: command.force.clone(),
-        provenance: load::provenance(&command.recipe, &checked, &device),
+        provenance: load::provenance(&command.recipe, &checked),
     };
     let talk = Talk::new();
     let outcomes = execute(&tasks, &store, &Mutex::new(digests), &Stages::new(device), &talk, &options);

@@ -86,7 +86,7 @@ impl SelfAttention {
     /// `residual + dropout(attention(x))`, all `[T, hidden]`.
     pub fn add_to(&self, pass: &Pass, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
         let projected = self.query_key_value.forward(pass, x);
-        let context = kernels::attention(projected, &pass.visible, self.heads, pass.dropout().as_ref());
+        let context = pass.self_attention(projected, self.heads);
         self.dense.add_to(pass, context, residual)
     }
 }

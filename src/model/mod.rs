@@ -2,6 +2,7 @@
 
 mod bert;
 pub mod blocks;
+mod cache;
 mod candidates;
 mod family;
 mod glm;
@@ -20,6 +21,7 @@ pub(crate) mod tensors;
 mod weights;
 
 pub use bert::{Bert, BertConfig};
+pub use cache::Cache;
 pub use candidates::Candidates;
 pub use family::Family;
 pub use glm::{Glm, GlmConfig};

@@ -121,8 +121,8 @@ impl Network {
         Ok(self.family.hidden(&self.pass(batch, mode)?))
     }
 
-    /// Checks a batch and puts it on the device.
-    pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
+    /// Refuses batches that don't fit the model, or are at odds with themselves.
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
         let tokens = batch.rows * batch.width;
         let per_token =
             [&batch.tokens, &batch.positions, &batch.block_positions, &batch.dropout_keys].map(|values| values.len());
@@ -136,7 +136,12 @@ impl Network {
         ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
         ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
-        self.family.check(batch)?;
+        self.family.check(batch)
+    }
+
+    /// Checks a batch and puts it on the device.
+    pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
+        self.check(batch)?;
         let visible_to = match self.family.is_causal() {
             true => batch.visible_to.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
             false => Cow::Borrowed(&batch.visible_to[..]),

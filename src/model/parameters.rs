@@ -105,6 +105,19 @@ impl Parameters {
         &self.matrices[id.0].value
     }
 
+    /// Whether all numbers are: no NaN, no infinity.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn are_finite(&self) -> Result<bool> {
+        // A sum of magnitudes is finite only if each of them is; one a parameter, so that a device is asked once.
+        let vectors = self.vectors.iter().map(|parameter| parameter.value.clone().inner().abs().sum());
+        let matrices = self.matrices.iter().map(|parameter| parameter.value.clone().inner().abs().sum());
+        let sums = Tensor::cat(vectors.chain(matrices).collect(), 0);
+        let sums: Vec<f32> = sums.try_into_vec_as().map_err(|error| anyhow!("can't read weights: {error:?}"))?;
+        Ok(sums.iter().all(|sum| sum.is_finite()))
+    }
+
     /// How many numbers they hold together.
     pub fn count(&self) -> usize {
         let vectors = self.vectors.iter().map(|parameter| parameter.value.dims()[0]);

@@ -5,10 +5,13 @@ use std::{cell::Cell, sync::Arc};
 use anyhow::Result;
 use burn::tensor::Tensor;
 
-use super::parameters::{MatrixId, Parameters, VectorId};
+use super::{
+    cache::Past,
+    parameters::{MatrixId, Parameters, VectorId},
+};
 use crate::{
     batch::Batch,
-    kernels::{Dropout, Ids, Visible},
+    kernels::{self, Dropout, Ids, KeyValue, Visible},
 };
 
 /// Whether a pass is to be learned from.
@@ -29,6 +32,7 @@ pub struct Pass<'a> {
     mode: Mode,
     dropout_keys: Arc<[u32]>,
     dropout_sites: Cell<u32>,
+    past: Option<Past<'a>>,
     /// Token ids.
     pub tokens: Ids,
     /// Positions.
@@ -47,8 +51,23 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Visible keys outside of their row.
     pub fn new(parameters: &'a Parameters, batch: &Batch, visible_to: &[u32], mode: Mode) -> Result<Self> {
+        Self::after(parameters, batch, visible_to, mode, None)
+    }
+
+    /// Uploads a batch whose tokens also see those of the `past`; their visible keys are counted from its first.
+    ///
+    /// # Errors
+    /// Visible keys outside of their row.
+    pub(super) fn after(
+        parameters: &'a Parameters,
+        batch: &Batch,
+        visible_to: &[u32],
+        mode: Mode,
+        past: Option<Past<'a>>,
+    ) -> Result<Self> {
         let device = parameters.device();
         let ids = |values: &[u32]| Ids::new(values, device);
+        let keys = past.as_ref().map_or(batch.width, Past::capacity);
         Ok(Self {
             parameters,
             mode,
@@ -61,7 +80,8 @@ impl<'a> Pass<'a> {
                 true => ids(&vec![0; batch.tokens.len()]),
                 false => ids(&batch.segments),
             },
-            visible: Visible::new(&batch.visible_from, visible_to, batch.rows, batch.width, device)?,
+            visible: Visible::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
+            past,
         })
     }
 
@@ -87,5 +107,25 @@ impl<'a> Pass<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Attention of the batch's tokens to all that they see: `[T, heads * size]` for queries of that shape and
+    /// `[T, groups * size]` keys and values. To be called once an attention, in the same order in every pass.
+    pub fn attention(&self, query: Tensor<2>, keys: KeyValue, heads: usize, groups: usize) -> Tensor<2> {
+        let keys = match &self.past {
+            Some(past) => past.extend(keys),
+            None => keys,
+        };
+        kernels::grouped_attention(query, keys, None, &self.visible, heads, groups, self.dropout().as_ref())
+    }
+
+    /// The same for rows `[query | key | value]` of one projection: `[T, 3 H]` to `[T, H]`.
+    pub fn self_attention(&self, qkv: Tensor<2>, heads: usize) -> Tensor<2> {
+        if self.past.is_none() {
+            return kernels::attention(qkv, &self.visible, heads, self.dropout().as_ref());
+        }
+        let hidden = qkv.dims()[1] / 3;
+        let part = |i: usize| qkv.clone().narrow(1, i * hidden, hidden);
+        self.attention(part(0), KeyValue { key: part(1), value: part(2) }, heads, heads)
     }
 }

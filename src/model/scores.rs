@@ -71,7 +71,7 @@ impl Network {
         let mut scores = Vec::with_capacity(batch.targets.len());
         for targets in batch.targets.chunks(ROWS) {
             let places = targets.iter().map(|target| target.at).collect();
-            for (target, row) in targets.iter().zip(rows(self.logits_of(&pass, &hidden, places))?) {
+            for (target, row) in targets.iter().zip(self.logits_rows(&pass, &hidden, places)?) {
                 let logit = *row.get(target.token as usize).context("a target is outside of the vocabulary")?;
                 let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let sum: f64 = row.iter().map(|&other| f64::from(other - largest).exp()).sum();
@@ -93,13 +93,14 @@ impl Network {
         }
         let pass = self.pass(batch, Mode::Evaluate)?;
         let hidden = self.family().hidden(&pass);
-        let chunks = at.chunks(ROWS).map(|places| rows(self.logits_of(&pass, &hidden, places.to_vec())));
+        let chunks = at.chunks(ROWS).map(|places| self.logits_rows(&pass, &hidden, places.to_vec()));
         Ok(chunks.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    fn logits_of(&self, pass: &Pass, hidden: &Tensor<2>, places: Vec<u32>) -> Tensor<2> {
+    /// Logits over the vocabulary at the token places, on the host.
+    pub(super) fn logits_rows(&self, pass: &Pass, hidden: &Tensor<2>, places: Vec<u32>) -> Result<Vec<Vec<f32>>> {
         let places = Ids::new(places, self.parameters().device());
-        self.logits(pass, kernels::embedding(hidden.clone(), &places))
+        rows(self.logits(pass, kernels::embedding(hidden.clone(), &places)))
     }
 }
 

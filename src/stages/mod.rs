@@ -49,7 +49,7 @@ impl Stages {
         Self { choice, open: Mutex::new(None) }
     }
 
-    fn device(&self) -> Result<OpenDevice> {
+    fn open(&self) -> Result<OpenDevice> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = &*open {
             return Ok(device.clone());
@@ -64,9 +64,17 @@ impl Runner for Stages {
     fn run(&self, job: &Job<'_>) -> Result<Metrics> {
         match job.stage {
             Stage::Tokenize(spec) => tokenize::tokenize(job, spec),
-            Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.device()?),
-            Stage::Finetune(spec) => finetune::finetune(job, spec, &self.device()?),
-            Stage::Eval(spec) => eval::eval(job, spec, &self.device()?),
+            Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
+            Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
+            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?),
+        }
+    }
+
+    fn device(&self, stage: &Stage) -> String {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match (stage, &*open) {
+            (Stage::Tokenize(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
+            (_, Some(device)) => device.name.clone(),
         }
     }
 }

@@ -105,6 +105,7 @@ impl Trainer {
         self.optimizer.steps = numbers.optimizer_steps;
         self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = numbers.step;
+        self.stored = Some((numbers.step, directory.to_owned()));
         self.curve = numbers.curve;
         self.kept = numbers.kept;
         self.stopping = numbers.stopping;

@@ -102,6 +102,8 @@ pub struct Trainer {
     pub(super) best: Option<Best>,
     pub(super) kept: Record,
     pub(super) stopping: Record,
+    /// The last state that was stored: its step, and where.
+    pub(super) stored: Option<(usize, PathBuf)>,
 }
 
 /// The measurement that counts in the end.
@@ -155,6 +157,7 @@ impl Trainer {
             best: None,
             kept: Record::default(),
             stopping: Record::default(),
+            stored: None,
         }
     }
 
@@ -226,7 +229,7 @@ impl Trainer {
             if let Some(checkpoints) = checkpoints
                 && storing
             {
-                self.save_state(&checkpoints.directory)?;
+                self.checkpoint(checkpoints)?;
             }
             total.paused += pause.elapsed();
             window.paused += pause.elapsed();
@@ -276,13 +279,32 @@ impl Trainer {
             let (loss, grad_norm) = (numbers[0], numbers[1]);
             if !loss.is_finite() || !grad_norm.is_finite() {
                 let what = if loss.is_finite() { "gradient" } else { "loss" };
-                bail!(
-                    "the {what} is not finite at step {step} ({objective}, lr {lr:.2e}): try a lower lr, a longer \
-                     warm-up or a smaller max_grad_norm"
-                );
+                bail!(self.diverged(&format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})")));
             }
             self.curve.entries.push(Entry::Train(Point { step, objective, loss, lr, grad_norm }));
         }
+        Ok(())
+    }
+
+    /// What to know and to try when numbers have left their range.
+    fn diverged(&self, what: &str) -> String {
+        let kept = match &self.stored {
+            Some((step, place)) => {
+                format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
+            }
+            None => "no checkpoint was stored before; checkpoint_every stores them".to_owned(),
+        };
+        format!("{what}; {kept}\nhint: try a lower lr, a longer warm-up or a smaller max_grad_norm")
+    }
+
+    /// Stores a state, unless training could not go on from it.
+    fn checkpoint(&mut self, checkpoints: &Checkpoints) -> Result<()> {
+        // The loss tells of the weights before the step; those after it may be beyond all numbers already.
+        if !self.network.parameters().are_finite()? {
+            bail!(self.diverged(&format!("the weights are not finite after step {}", self.step)));
+        }
+        self.save_state(&checkpoints.directory)?;
+        self.stored = Some((self.step, checkpoints.directory.clone()));
         Ok(())
     }
 
