@@ -247,10 +247,10 @@ impl Trainer {
         let mut gradients = Gradients::default();
         let mut loss: Option<Tensor<1>> = None;
         for batch in &step.batches {
-            let loss = |counts| self.network.loss(batch, counts, step.pair_weight, &self.settings.loss);
+            let part_of = |counts| self.network.loss(batch, counts, step.pair_weight, &self.settings.loss);
             let part = match self.settings.normalization {
-                LossNormalization::Token => loss(&counts)?,
-                LossNormalization::Batch => loss(&Counts::of(batch))? / step.batches.len() as f32,
+                LossNormalization::Token => part_of(&counts)?,
+                LossNormalization::Batch => part_of(&Counts::of(batch))? / step.batches.len() as f32,
             };
             gradients.add(self.network.parameters(), &part);
             let part = part.inner();
