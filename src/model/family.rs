@@ -15,22 +15,28 @@ use super::{
 };
 use crate::{batch::Batch, kernels::Gelu, recipe::spec};
 
+/// What the rest of a network has to know of a family's size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizes {
+    /// Width of the hidden states.
+    pub hidden: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// The longest sequence.
+    pub max_length: usize,
+    /// Standard deviation of new weights.
+    pub initializer_range: f64,
+}
+
 /// A transformer from token ids to hidden states, and its language model head.
 pub trait Family: Send + Sync {
     /// The family's name, as recipes have it.
     fn name(&self) -> &'static str;
 
-    /// Width of the hidden states.
-    fn hidden_size(&self) -> usize;
-
-    /// Entries of the vocabulary.
-    fn vocabulary(&self) -> usize;
-
-    /// The longest sequence.
-    fn max_length(&self) -> usize;
-
-    /// Standard deviation of new weights.
-    fn initializer_range(&self) -> f64;
+    /// How large it is.
+    fn sizes(&self) -> Sizes;
 
     /// How its parameters lie in checkpoints.
     fn on_disk(&self) -> &'static OnDisk;
@@ -50,7 +56,11 @@ pub trait Family: Send + Sync {
     ///
     /// # Errors
     /// A token outside of the vocabulary, or a position past the last one.
-    fn check(&self, batch: &Batch) -> Result<()>;
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let Sizes { vocabulary, max_length, .. } = self.sizes();
+        check_tokens(batch, vocabulary)?;
+        check_positions(batch.positions.iter(), max_length, max_length)
+    }
 
     /// Hidden states `[T, hidden]` of a batch, after the last norm.
     fn hidden(&self, pass: &Pass) -> Tensor<2>;

@@ -24,7 +24,7 @@ impl Pooler {
 
     /// `pooler.dense`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
-        Self(Linear::new(builder, "pooler.dense", [hidden, hidden], deviation))
+        Self(Linear::new(builder, "pooler.dense", [hidden, hidden], true, deviation))
     }
 
     /// `[examples, hidden]` from the hidden states `[T, hidden]`.
@@ -43,7 +43,7 @@ impl PairHead {
 
     /// `cls.seq_relationship`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
-        Self(Linear::new(builder, "cls.seq_relationship", [2, hidden], deviation))
+        Self(Linear::new(builder, "cls.seq_relationship", [2, hidden], true, deviation))
     }
 
     /// Logits `[examples, 2]` from what the pooler gives.
@@ -69,7 +69,7 @@ pub(super) struct Classifier {
 impl Classifier {
     /// `classifier [classes, hidden]`.
     pub(super) fn new(builder: &mut Builder, config: ClassifierConfig, hidden: usize, deviation: f64) -> Self {
-        Self { config, output: Linear::new(builder, "classifier", [config.classes, hidden], deviation) }
+        Self { config, output: Linear::new(builder, "classifier", [config.classes, hidden], true, deviation) }
     }
 
     /// Logits `[examples, classes]` from the hidden states `[T, hidden]`.

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::{
     candidates::Candidates,
-    family::{self, Family},
+    family::{self, Family, Sizes},
     heads::{Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
     initial::Fresh,
     parameters::{Builder, Parameters},
@@ -52,7 +52,7 @@ impl Network {
 
     /// Token ids that it has room for.
     pub fn vocabulary(&self) -> usize {
-        self.family.vocabulary()
+        self.family.sizes().vocabulary
     }
 
     /// All parameters.
@@ -97,20 +97,20 @@ impl Network {
     }
 
     pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
-        self.pooler = Some(Pooler::new(builder, hidden, deviation));
+        self.pooler = Some(Pooler::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
-        self.pair = Some(PairHead::new(builder, hidden, deviation));
+        self.pair = Some(PairHead::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
-        Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, deviation)
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, initializer_range)
     }
 
     /// Hidden states `[T, hidden]` of a batch.
@@ -165,7 +165,7 @@ impl Network {
         candidates: &Candidates,
     ) -> Result<Tensor<2>> {
         candidates.check(&batch.choices)?;
-        let (largest, vocabulary) = (candidates.largest() as usize, self.family.vocabulary());
+        let (largest, vocabulary) = (candidates.largest() as usize, self.family.sizes().vocabulary);
         ensure!(largest < vocabulary, "candidate {largest} is outside of the model's vocabulary of {vocabulary}");
         let device = self.parameters.device();
         let places: Vec<u32> = batch.choices.iter().map(|choice| choice.at).collect();

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    family::{self, Family, Kind},
+    family::{self, Family, Kind, Sizes},
     heads::{Classifier, ClassifierConfig, PairHead, Pooler},
     parameters::Builder,
     shapes::Shapes,
@@ -46,17 +46,17 @@ impl Outline {
 
     /// Adds a head for sentence pairs.
     pub fn add_pair_head(&mut self) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let builder = &mut Builder::outline(&mut self.shapes);
-        Pooler::new(builder, hidden, deviation);
-        PairHead::new(builder, hidden, deviation);
+        Pooler::new(builder, hidden, initializer_range);
+        PairHead::new(builder, hidden, initializer_range);
     }
 
     /// Adds a linear head.
     pub fn add_classifier(&mut self, classes: usize, pooling: spec::Pooling) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let config = ClassifierConfig { classes, pooling };
-        Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, deviation);
+        Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, initializer_range);
     }
 
     /// The shape of the matrix that gives logits: `[vocabulary, hidden]`.

@@ -1,6 +1,9 @@
 //! A batch on its way through a network: its integers on the device, and the rules for this pass.
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use burn::tensor::Tensor;
@@ -11,7 +14,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    kernels::{self, Dropout, Ids, KeyValue, Visible},
+    kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible},
 };
 
 /// Whether a pass is to be learned from.
@@ -26,12 +29,25 @@ pub enum Mode {
     Evaluate,
 }
 
+/// One of the numbers that each token has beside its id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Along {
+    /// Its position.
+    Positions,
+    /// GLM's second position.
+    BlockPositions,
+    /// BERT's token type.
+    Segments,
+}
+
 /// What blocks need beside their input.
 pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
     dropout_keys: Arc<[u32]>,
     dropout_sites: Cell<u32>,
+    /// Each is made once, for the first layer that asks.
+    rotaries: RefCell<Vec<(Rotation, Along, Rotary)>>,
     past: Option<Past<'a>>,
     /// Token ids.
     pub tokens: Ids,
@@ -73,6 +89,7 @@ impl<'a> Pass<'a> {
             mode,
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
             dropout_sites: Cell::new(0),
+            rotaries: RefCell::default(),
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
             block_positions: ids(&batch.block_positions),
@@ -95,6 +112,28 @@ impl<'a> Pass<'a> {
     pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
         let value = self.parameters.matrix(id).clone();
         if self.mode == Mode::Evaluate { value.inner() } else { value }
+    }
+
+    /// What tables are looked up by.
+    pub fn ids(&self, along: Along) -> &Ids {
+        match along {
+            Along::Positions => &self.positions,
+            Along::BlockPositions => &self.block_positions,
+            Along::Segments => &self.segments,
+        }
+    }
+
+    /// What heads are turned by.
+    pub fn rotary(&self, rotation: Rotation, along: Along) -> Rotary {
+        let mut made = self.rotaries.borrow_mut();
+        match made.iter().find(|made| (made.0, made.1) == (rotation, along)) {
+            Some((.., rotary)) => rotary.clone(),
+            None => {
+                let rotary = rotation.at(&self.ids(along).host);
+                made.push((rotation, along, rotary.clone()));
+                rotary
+            }
+        }
     }
 
     /// The dropout of the next place in the network; places count up in the order of the calls.

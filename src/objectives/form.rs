@@ -1,9 +1,20 @@
 //! A prompt as the sequence that a family's models know, and the answer after it or within it.
 
 use super::Specials;
-use crate::batch::Example;
+use crate::{batch::Example, text::Special};
 
 pub use crate::recipe::families::Form;
+
+/// What a sequence is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// [`Form::word`]
+    Word,
+    /// [`Form::text`]
+    Text,
+    /// [`Form::plain`]
+    Nothing,
+}
 
 /// A prompt's sequence.
 #[derive(Clone, Debug)]
@@ -28,6 +39,20 @@ impl Form {
     /// once.
     pub fn feeds(self) -> bool {
         self != Self::Cloze
+    }
+
+    /// The special tokens that its sequences take.
+    pub fn needs(self, asked: Asked) -> &'static [Special] {
+        use Special::{Cls, Eop, Gmask, Mask, Sep, Sop};
+        match (self, asked) {
+            (Self::Cloze, Asked::Word) => &[Cls, Mask, Sep],
+            (Self::Infilling, Asked::Word) => &[Cls, Mask, Sep, Sop, Eop],
+            (Self::Infilling, Asked::Text) => &[Cls, Gmask, Sop, Eop],
+            (Self::Chatglm, Asked::Word) => &[Mask, Gmask, Sop, Eop],
+            (Self::Chatglm | Self::Chatglm2, _) => &[Gmask, Sop, Sep, Eop],
+            (Self::Causal | Self::Prefix, Asked::Word | Asked::Text) => &[Cls, Eop],
+            (Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling, _) => &[Cls, Sep],
+        }
     }
 
     /// A prompt that asks for a word of at most `width` tokens between `before` and `after`. What stands `after` is

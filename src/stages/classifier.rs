@@ -8,7 +8,7 @@ use super::{
     TOKENIZER,
     batches::in_batches,
     layout,
-    task::{Purpose, abilities, specials},
+    task::{Purpose, abilities},
 };
 use crate::{
     batch::{Example, Layout},
@@ -28,7 +28,7 @@ pub(super) fn classifier(
 ) -> Result<Classifier> {
     let encoder = Arc::clone(tokenizer);
     let form = abilities(network)?.form;
-    Classifier::new(task, form, max_length, specials(tokenizer), Box::new(move |text: &str| encoder.encode(text)))
+    Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
 }
 
 /// How a network's states become probabilities of labels.

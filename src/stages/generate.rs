@@ -4,15 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{
-    TOKENIZER, layout,
-    task::{Purpose, specials},
-};
+use super::{TOKENIZER, layout, task::Purpose};
 use crate::{
     batch::{lay_out, random::Key},
     device::OpenDevice,
     model::Network,
-    objectives::{Form, Specials, generate::input},
+    objectives::{Asked, Form, Specials, generate::input},
     text::Tokenizer,
 };
 
@@ -53,8 +50,9 @@ impl Writer {
             "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
         )?;
         let tokenizer = Tokenizer::load(&dir.join(TOKENIZER))?;
+        tokenizer.special.require("generating text", form.needs(Asked::Text))?;
         let network = Network::load(dir, &device.device)?;
-        Ok(Self { specials: specials(&tokenizer), network, tokenizer, form, max_length, device: device.clone() })
+        Ok(Self { specials: tokenizer.special, network, tokenizer, form, max_length, device: device.clone() })
     }
 
     /// Continues the prompt, at most by `most` tokens; `write` is given what is new after each token.

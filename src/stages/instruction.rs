@@ -8,7 +8,7 @@ use super::{
     batches::in_batches,
     finetune::{Lessons, teach},
     input, layout, rows,
-    task::{Purpose, abilities, specials},
+    task::{Purpose, abilities},
     training::Start,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     executor::{Event, Job},
     metrics::{LanguageReport, LanguageTally, text_hash},
     model::Network,
-    objectives::{Conversation, Instructor},
+    objectives::{Asked, Conversation, Instructor},
     recipe::spec::{Finetune, Instruction, Source},
     store::Metrics,
     text::{Tokenizer, chat::Chat},
@@ -99,7 +99,9 @@ fn instructor<'a>(
         }
     };
     task.format = Some(chat.format());
-    Ok(Instructor { chat, form: family.form, max_length, too_long: task.too_long, specials: specials(tokenizer) })
+    tokenizer.special.require("instruction", family.form.needs(Asked::Text))?;
+    let specials = tokenizer.special;
+    Ok(Instructor { chat, form: family.form, max_length, too_long: task.too_long, specials })
 }
 
 /// Teaches a model to answer.

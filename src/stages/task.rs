@@ -8,12 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::Network,
-    objectives::Specials,
     recipe::{
         families::Family,
         spec::{Classification, Instruction, Objective},
     },
-    text::Tokenizer,
 };
 
 /// The file's name in the artifacts of pretrain and finetune stages.
@@ -50,10 +48,4 @@ impl Purpose {
 pub(super) fn abilities(network: &Network) -> Result<&'static Family> {
     let name = network.family().name();
     Family::named(name).with_context(|| format!("what {name} models can do isn't known"))
-}
-
-/// The special tokens as objectives need them.
-pub(super) fn specials(tokenizer: &Tokenizer) -> Specials {
-    let crate::text::Special { pad, unk, cls, sep, mask, gmask, smask, sop, eop } = tokenizer.special;
-    Specials { pad, unk, cls, sep, mask, gmask, smask, sop, eop, vocab_size: tokenizer.vocab_size() }
 }

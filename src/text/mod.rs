@@ -7,5 +7,5 @@ mod tokenizer;
 mod train;
 
 pub use sentences::sentences;
-pub use special::Special;
+pub use special::{ABSENT, Special, Specials};
 pub use tokenizer::Tokenizer;

@@ -7,23 +7,22 @@ use fs_err as fs;
 use rayon::prelude::*;
 use tokenizers::{Model, ModelWrapper};
 
-use super::special::Special;
+use super::special::{ABSENT, Special, Specials};
 use super::train;
 use crate::recipe::spec;
 
-/// A tokenizer that has all of [`Special`]; in Hugging Face's `tokenizer.json` format on disk.
+/// A tokenizer with its [`Specials`]; in Hugging Face's `tokenizer.json` format on disk.
 #[derive(Clone)]
 pub struct Tokenizer {
     /// The special tokens' ids.
-    pub special: Special,
+    pub special: Specials,
     inner: tokenizers::Tokenizer,
     /// For each id, whether text must not turn into it.
     forbidden: Vec<bool>,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, or the one in a directory. Special tokens that it lacks are added after its last id;
-    /// its truncation and padding are not taken over.
+    /// Reads a `tokenizer.json`, or the one in a directory; its truncation and padding are not taken over.
     ///
     /// # Errors
     /// If the file can't be read, or isn't a tokenizer.
@@ -32,7 +31,7 @@ impl Tokenizer {
         let bytes = fs::read(&path)?;
         let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(Error::from_boxed);
         let inner = inner.with_context(|| format!("{}: not a tokenizer that can be read", path.display()))?;
-        Self::new(inner).with_context(|| format!("{}: can't be used", path.display()))
+        Self::new(inner, &[]).with_context(|| format!("{}: can't be used", path.display()))
     }
 
     /// Trains a tokenizer; the same texts give the same tokenizer to the byte, in whatever order they come. The
@@ -41,17 +40,16 @@ impl Tokenizer {
     /// # Errors
     /// If the texts give an error, hold nothing to learn from, or the specification names an existing tokenizer.
     pub fn train(spec: &spec::Tokenizer, texts: impl Iterator<Item = Result<String>>) -> Result<Self> {
-        Self::new(train::train(spec, texts)?)
+        Self::new(train::train(spec, texts)?, &[])
     }
 
-    fn new(mut inner: tokenizers::Tokenizer) -> Result<Self> {
+    fn new(mut inner: tokenizers::Tokenizer, named: &[(Special, String)]) -> Result<Self> {
         inner.with_truncation(None).map_err(Error::from_boxed)?;
         inner.with_padding(None);
-        let special = Special::find_or_add(&mut inner)?;
+        let special = Specials::find(&mut inner, named)?;
         // Special tokens written in a text are text.
         inner.set_encode_special_tokens(true);
-        let size = inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1);
-        let mut forbidden = vec![false; size];
+        let mut forbidden = vec![false; special.vocab_size];
         for (&id, token) in &inner.get_added_tokens_decoder() {
             if let Some(forbidden) = forbidden.get_mut(id as usize) {
                 *forbidden = token.special && id != special.unk;
@@ -86,9 +84,8 @@ impl Tokenizer {
             for character in self.token(id).unwrap_or_default().chars() {
                 let pieces = self.inner.get_model().tokenize(character.encode_utf8(&mut [0; 4]));
                 let pieces = pieces.map_err(Error::from_boxed)?;
-                spelt.extend(
-                    pieces.iter().map(|piece| if self.is_forbidden(piece.id) { self.special.unk } else { piece.id }),
-                );
+                let known = |id: u32| if self.is_forbidden(id) { self.special.unk } else { id };
+                spelt.extend(pieces.iter().map(|piece| known(piece.id)).filter(|&id| id != ABSENT));
             }
         }
         Ok(spelt)
