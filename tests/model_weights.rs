@@ -108,7 +108,7 @@ fn everything_wrong_with_a_checkpoint_is_said_at_once() {
 
     let error = Network::load(directory.path(), &Device::flex()).err().unwrap();
     let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    assert!(causes[0].ends_with("model.safetensors doesn't fit config.json"), "{}", causes[0]);
+    assert!(causes[0].ends_with("don't fit its config.json"), "{}", causes[0]);
     assert_eq!(
         causes[1],
         "word_embeddings.weight has the shape [3, 5] instead of [24, 16]\n\
@@ -126,7 +126,7 @@ fn files_that_are_cut_off_are_refused() {
     for length in [0, 4, 100, weights.len() - 1] {
         std::fs::write(directory.path().join("model.safetensors"), &weights[..length]).unwrap();
         let error = Network::load(directory.path(), &Device::flex()).err().unwrap();
-        assert!(error.to_string().ends_with("is not a complete safetensors file"), "{error}");
+        assert!(error.to_string().contains("is not a complete safetensors file"), "{error}");
     }
 }
 

@@ -123,7 +123,7 @@ fn used<'a>(checked: &'a Checked, node: &'a Node) -> Vec<Used<'a>> {
             (Some(Stage::Finetune(finetune)), Some(data)) => vec![rows("data", data, &finetune.task)],
             _ => Vec::new(),
         },
-        _ => Vec::new(),
+        Stage::Tokenize(_) | Stage::Pretrain(_) | Stage::Import(_) | Stage::Export(_) => Vec::new(),
     }
 }
 

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::{
     classifier::{Judge, classifier},
-    instruction, layout, records,
+    instruction, layout,
+    origin::Origin,
+    records,
     rows::{self, LabelledRow, Use},
     task::Purpose,
     training::{self, Start},
@@ -102,8 +104,8 @@ pub(super) fn teach(
     device: &OpenDevice,
 ) -> Result<Metrics> {
     let mut seen = lessons.seen;
-    if let Some(from) = job.inputs.get("from") {
-        seen.extend(records::read_seen(&from.file(records::SEEN))?);
+    if let Some(from) = Origin::of(job, "from") {
+        seen.extend(records::read_seen(&from.model)?);
     }
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     lessons.purpose.write(job.out)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::{
     batches::in_batches,
     finetune::{Lessons, teach},
-    input, layout, rows,
+    input, layout, records, rows,
     task::{Purpose, abilities},
     training::Start,
 };
@@ -148,14 +148,14 @@ pub(super) fn finetune(
 pub(super) fn eval(job: &Job<'_>, data: &Source, purpose: &Purpose, device: &OpenDevice) -> Result<LanguageReport> {
     let model = input(job, "model")?;
     let network = Network::load(&model.path, &device.device)?;
-    let tokenizer = Tokenizer::load(&model.file(super::TOKENIZER))?;
+    let tokenizer = Tokenizer::load(&model.path)?;
     let mut task = purpose.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let instructor = instructor(&mut task, &network, purpose.max_length, &tokenizer)?;
     let files = job.files.get("data.path").map(Vec::as_slice).unwrap_or_default();
     let rows = Instructed::read(data, files, &task, &instructor)?;
     job.tell(Event::Note(&rows.note("rows")));
 
-    let seen = super::records::read_seen(&model.file(super::records::SEEN))?;
+    let seen = records::read_seen(&model.path)?;
     let tallies = rows.measure(&network, layout(device, purpose.max_length, true))?;
     let mut report = LanguageReport::default();
     for (text, tally) in rows.texts.iter().zip(&tallies) {
