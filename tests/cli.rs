@@ -406,7 +406,7 @@ fn secrets_cannot_stand_where_they_would_be_stored() {
     space.write("recipe.yaml", format!("{recipe}{grid}"));
     for command in ["run", "sweep", "check"] {
         let mut command = space.command(&[command, "recipe.yaml"]);
-        command.env("WORD", "体育").env("SEED", "77123");
+        command.env("WORD", "体育").env("SEED", "77124");
         let output = finish(command);
         assert_eq!(output.status, 2);
         for reason in [
@@ -420,7 +420,7 @@ fn secrets_cannot_stand_where_they_would_be_stored() {
         ] {
             assert!(output.stderr.contains(reason), "{}", output.stderr);
         }
-        assert!(!output.stderr.contains("77123") && !output.stderr.contains("体育"), "{}", output.stderr);
+        assert!(!output.stderr.contains("77124") && !output.stderr.contains("体育"), "{}", output.stderr);
     }
 }
 

@@ -151,7 +151,7 @@ stages:
       model: MODEL
       data: { train: { path: train.jsonl }, dev: { path: dev.jsonl } }
       task: TASK
-      train: { epochs: 30, batch: { examples: 4 }, max_length: 64, lr: 5.0e-3, dropout: 0.0, keep_best: loss }
+      train: { epochs: 100, batch: { examples: 4 }, max_length: 64, lr: 5.0e-3, dropout: 0.0, keep_best: loss }
   test:
     eval: { model: chat, data: { path: dev.jsonl } }
 "#;
