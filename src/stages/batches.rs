@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::batch::{Batch, Example, Layout, lay_out, random::Key};
 
 /// Tokens that are judged at a time.
-const BATCH_TOKENS: usize = 8192;
+pub(crate) const JUDGED_TOKENS: usize = 8192;
 
 /// Lays out examples, each with something to know it by, and hands the batches to `judge` with what lies in them: those
 /// of like length together, so that rectangles have little padding.
@@ -23,7 +23,7 @@ pub(super) fn in_batches<T>(
         let mut tokens = 0;
         let fit = rest.iter().take_while(|(_, example)| {
             tokens += example.tokens.len();
-            tokens <= BATCH_TOKENS
+            tokens <= JUDGED_TOKENS
         });
         let (part, others) = rest.split_at(fit.count().max(1));
         rest = others;

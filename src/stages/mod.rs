@@ -3,6 +3,7 @@
 mod batches;
 mod check;
 mod classifier;
+mod conversation;
 mod eval;
 mod export;
 mod finetune;
@@ -30,9 +31,11 @@ use crate::{
     store::{Artifact, Metrics},
 };
 
+pub(crate) use batches::JUDGED_TOKENS;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
-pub use generate::{Sampling, Writer};
+pub use conversation::Conversation;
+pub use generate::{Show, Writer, Written};
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";
