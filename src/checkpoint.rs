@@ -27,7 +27,7 @@ pub const ADAPTER: &str = "adapter_config.json";
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Files that belong to a tokenizer.
-const TOKENIZER: [&str; 12] = [
+const TOKENIZER: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -37,6 +37,7 @@ const TOKENIZER: [&str; 12] = [
     "vocab.json",
     "merges.txt",
     "ice_text.model",
+    "cog-pretrain.model",
     "tokenizer.model",
     "sentencepiece.model",
     "spiece.model",
