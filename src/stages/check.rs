@@ -1,10 +1,11 @@
-//! What can be found wrong with a recipe beyond its own text: labels in the data that have no word, and secrets that
-//! would be recorded. All before anything runs.
+//! What can be found wrong with a recipe beyond its own text: labels in the data that have no word, checkpoints that
+//! can't be read, and secrets that would be recorded. All before anything runs.
 
 use std::collections::{BTreeMap, HashSet};
 
 use anyhow::Result;
 
+use super::checkpoints;
 use crate::{
     data,
     plan::{Graph, Node, Planned, Status},
@@ -23,7 +24,7 @@ pub fn preflight(checked: &Checked, graph: &Graph, planned: &[Planned]) -> Resul
     DataCheck::default().check(checked, missing.filter_map(|stage| graph.get(&stage.name)))
 }
 
-/// Checks labelled rows; the same rows for the same labels once only, in however many stages and cells they are.
+/// Checks checkpoints and labelled rows; the same rows for the same labels once only, in however many stages and cells they are.
 #[derive(Default)]
 pub struct DataCheck {
     done: HashSet<String>,
@@ -40,13 +41,14 @@ struct Labelled<'a> {
 }
 
 impl DataCheck {
-    /// Checks the rows that these stages read.
+    /// Checks the rows and the checkpoints that these stages read.
     ///
     /// # Errors
     /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
     pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
         let mut found = Vec::new();
         for node in nodes {
+            found.extend(checkpoints::check(checked, node));
             for rows in labelled(checked, node) {
                 self.rows(checked, node, &rows, &mut found)?;
             }

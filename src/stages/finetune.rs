@@ -37,8 +37,9 @@ pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> R
         Some(dev) => rows::read(dev, files("data.dev.path"), &classifier, Use::Judge)?,
         None => Vec::new(),
     };
-    if task.head == Head::Linear {
-        start.network.add_classifier(classifier.labels().len(), task.pooling, job.seed)?;
+    match task.head {
+        Head::Linear => start.network.add_classifier(classifier.labels().len(), task.pooling, job.seed)?,
+        Head::Prompt => start.network.add_language_head(job.seed)?,
     }
     record(job, &learned, classifier.labels())?;
     let purpose = Purpose {

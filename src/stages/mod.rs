@@ -1,6 +1,7 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
 mod check;
+mod checkpoints;
 mod classifier;
 mod eval;
 mod export;
