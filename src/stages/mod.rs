@@ -3,6 +3,7 @@
 mod check;
 mod checkpoints;
 mod classifier;
+mod conversation;
 mod eval;
 mod export;
 mod finetune;
@@ -30,8 +31,10 @@ use crate::{
 };
 
 pub use check::{DataCheck, check_secrets, preflight};
+pub(crate) use classifier::JUDGED_TOKENS;
 pub use classifier::{Prediction, Trained};
-pub use generate::{Sampling, Writer};
+pub use conversation::Conversation;
+pub use generate::{Show, Writer, Written};
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";
