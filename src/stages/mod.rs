@@ -1,5 +1,6 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
+mod batches;
 mod check;
 mod checkpoints;
 mod classifier;
@@ -9,6 +10,7 @@ mod export;
 mod finetune;
 mod generate;
 mod import;
+mod instruction;
 mod language;
 mod origin;
 mod pretrain;
@@ -30,8 +32,8 @@ use crate::{
     store::{Artifact, Metrics},
 };
 
+pub(crate) use batches::JUDGED_TOKENS;
 pub use check::{DataCheck, check_secrets, preflight};
-pub(crate) use classifier::JUDGED_TOKENS;
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
 pub use generate::{Show, Writer, Written};
