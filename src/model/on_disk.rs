@@ -88,16 +88,11 @@ impl OnDisk {
         ends(name, self.ignored)
     }
 
-    /// All parameters for writing, but for those that lie elsewhere, by their names and whether they are learned.
-    pub(super) fn entries<'a>(
-        &self,
-        parameters: &'a Parameters,
-        elsewhere: impl Fn(&str, bool) -> bool,
-    ) -> Vec<Entry<'a>> {
-        let vectors = parameters.vectors.iter().filter(|parameter| !elsewhere(&parameter.name, parameter.is_learned()));
+    /// All parameters for writing; without those that are `learned`, if they are to lie elsewhere.
+    pub(super) fn entries<'a>(&self, parameters: &'a Parameters, learned: bool) -> Vec<Entry<'a>> {
+        let vectors = parameters.vectors.iter().filter(|parameter| learned || !parameter.is_learned());
         let vectors = vectors.flat_map(|parameter| self.split(parameter));
-        let matrices =
-            parameters.matrices.iter().filter(|parameter| !elsewhere(&parameter.name, parameter.is_learned()));
+        let matrices = parameters.matrices.iter().filter(|parameter| learned || !parameter.is_learned());
         let matrices = matrices.flat_map(|parameter| self.split(parameter));
         let compact = parameters.compact.iter().flat_map(|frozen| self.compact(frozen));
         vectors.chain(matrices).chain(compact).collect()

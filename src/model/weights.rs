@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    adapters::{self, Checkpoint, Peft},
+    adapters::{Checkpoint, Peft},
     family::{Kind, Sizes},
     heads::{ClassifierConfig, PairHead, Pooler},
     initial::Initial,
@@ -36,15 +36,15 @@ struct Heads {
 impl Network {
     /// Writes `config.json` and `model.safetensors` into `directory`; the same model gives the same bytes.
     ///
-    /// An adapter and the heads that are learned with it go to the folder `adapter`, in PEFT's layout.
+    /// An adapter and whatever else is learned with it go to the folder `adapter`, in PEFT's layout.
     ///
     /// # Errors
     /// The file system's and the device's.
     pub fn save(&self, directory: &Path) -> Result<()> {
         self.save_config(directory)?;
         let adapted = self.is_adapted();
-        let beside = |name: &str, learned: bool| adapted && adapters::owns(name, learned);
-        tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters(), beside))?;
+        let entries = self.family().on_disk().entries(self.parameters(), !adapted);
+        tensors::write(&directory.join(WEIGHTS), entries)?;
         self.save_adapter(directory)
     }
 

@@ -10,7 +10,6 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::Result;
 
 use super::{
-    heads,
     initial::Fresh,
     network::Network,
     parameters::{Parameters, WeightId},
@@ -76,7 +75,7 @@ impl Network {
         source.finish()
     }
 
-    /// Writes the adapter and all heads in PEFT's layout, beside a base that lies in the directory above.
+    /// Writes all that is learned in PEFT's layout, beside a base that lies in the directory above.
     ///
     /// # Errors
     /// The file system's and the device's.
@@ -91,11 +90,6 @@ impl Network {
     pub fn is_adapted(&self) -> bool {
         self.parameters().adapters.settings.is_some()
     }
-}
-
-/// Whether a parameter is stored with an adapter rather than with the model: its own, and heads that are learned.
-pub(super) fn owns(name: &str, learned: bool) -> bool {
-    name.starts_with(peft::PREFIX) || name == prefix::NAME || (learned && heads::is_head(name))
 }
 
 impl Parameters {

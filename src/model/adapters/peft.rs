@@ -14,7 +14,7 @@ use fs_err as fs;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{owns, prefix};
+use super::prefix;
 use crate::{
     checkpoint::{ADAPTER as CONFIG, ADAPTER_WEIGHTS as WEIGHTS},
     model::{
@@ -274,7 +274,7 @@ impl Source for Stored<'_> {
     }
 }
 
-/// Writes the adapter of a network, and its heads, into the folder `adapter` of a directory.
+/// Writes all that a network learns, its adapter and heads, into the folder `adapter` of a directory.
 ///
 /// # Errors
 /// The file system's and the device's.
@@ -290,12 +290,13 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
     };
     let mut entries = Vec::new();
     let mut heads = BTreeSet::new();
-    for parameter in parameters.vectors.iter().filter(|parameter| owns(&parameter.name, parameter.is_learned())) {
+    for parameter in parameters.vectors.iter().filter(|parameter| parameter.is_learned()) {
         // Adapters have no vectors themselves.
-        heads.insert(on_disk.written(parameter.name.trim_end_matches(".bias")));
+        let module = parameter.name.trim_end_matches(".bias").trim_end_matches(".weight");
+        heads.insert(on_disk.written(module));
         entries.push(entry(key(&parameter.name), parameter));
     }
-    for parameter in parameters.matrices.iter().filter(|parameter| owns(&parameter.name, parameter.is_learned())) {
+    for parameter in parameters.matrices.iter().filter(|parameter| parameter.is_learned()) {
         entries.push(entry(key(&parameter.name), parameter));
     }
     tensors::write(&directory.join(WEIGHTS), entries)?;
