@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod estimate;
 pub mod executor;
 pub mod generation;
 pub mod kernels;

@@ -41,8 +41,10 @@ fn stored_networks_come_back_to_the_byte_with_their_heads() {
 }
 
 #[test]
-fn bert_and_gpt2_come_back_to_the_byte() {
-    for (family, architecture) in [("bert", "BertForPreTraining"), ("gpt2", "GPT2LMHeadModel")] {
+fn other_families_come_back_to_the_byte() {
+    for (family, architecture) in
+        [("bert", "BertForPreTraining"), ("gpt2", "GPT2LMHeadModel"), ("transformer", "MarianMTModel")]
+    {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut network = network_of(family, 1);
         if family == "bert" {
@@ -165,7 +167,8 @@ fn other_families_are_refused_by_name() {
     std::fs::write(directory.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
     assert!(
-        error.ends_with("model_type llama isn't supported; bert, gpt2 and glm with block_position_encoding are"),
+        error
+            .ends_with("model_type llama isn't supported; bert, gpt2, marian and glm with block_position_encoding are"),
         "{error}"
     );
 }

@@ -79,6 +79,9 @@ pub(super) struct Running {
     /// Independent stages that run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
+    /// Run even what seems too large for the device's memory
+    #[arg(long)]
+    pub ignore_memory: bool,
 }
 
 #[derive(Args, Debug)]
@@ -122,6 +125,9 @@ pub(super) struct Plan {
     /// Plan only this stage and what it needs; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
+    /// The device whose memory training is compared with
+    #[arg(long)]
+    pub device: Option<String>,
     /// The form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,

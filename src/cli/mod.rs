@@ -4,6 +4,7 @@ mod args;
 mod chat;
 mod check;
 mod devices;
+mod estimates;
 mod export;
 mod generate;
 mod init;

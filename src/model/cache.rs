@@ -131,7 +131,7 @@ impl Network {
             example.visible = (1..=length as u32).collect();
         }
         // The last token is always read: its hidden state is what is asked for.
-        let known = cache.shared(&example).min(length - 1);
+        let known = if self.family().is_incremental() { cache.shared(&example).min(length - 1) } else { 0 };
         if cache.capacity < length {
             cache.capacity = (2 * cache.capacity).max(length).max(LEAST);
         }

@@ -12,6 +12,7 @@ use super::{
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
+    transformer::{self, Transformer, TransformerConfig},
 };
 use crate::{batch::Batch, kernels::Gelu, recipe::spec};
 
@@ -52,6 +53,11 @@ pub trait Family: Send + Sync {
         false
     }
 
+    /// Whether a token's keys and values stay the same as its sequence grows, so that they can be kept.
+    fn is_incremental(&self) -> bool {
+        true
+    }
+
     /// Refuses batches that the tables are too small for.
     ///
     /// # Errors
@@ -83,6 +89,9 @@ pub(super) fn from_spec(spec: &spec::Model, vocabulary: usize, builder: &mut Bui
         spec::Model::Glm(sizes) => Box::new(Glm::new(GlmConfig::new(sizes, vocabulary), builder)?),
         spec::Model::Bert(sizes) => Box::new(Bert::new(BertConfig::new(sizes, vocabulary), builder)?),
         spec::Model::Gpt2(sizes) => Box::new(Gpt2::new(Gpt2Config::new(sizes, vocabulary), builder)?),
+        spec::Model::Transformer(sizes) => {
+            Box::new(Transformer::new(TransformerConfig::new(sizes, vocabulary), builder)?)
+        }
     })
 }
 
@@ -92,6 +101,7 @@ pub(super) enum Kind {
     Glm,
     Bert,
     Gpt2,
+    Transformer,
 }
 
 impl Kind {
@@ -105,7 +115,10 @@ impl Kind {
             "glm" if config.get("block_position_encoding").is_some() => Ok(Self::Glm),
             "bert" => Ok(Self::Bert),
             "gpt2" => Ok(Self::Gpt2),
-            other => bail!("model_type {other} isn't supported; bert, gpt2 and glm with block_position_encoding are"),
+            "marian" => Ok(Self::Transformer),
+            other => {
+                bail!("model_type {other} isn't supported; bert, gpt2, marian and glm with block_position_encoding are")
+            }
         }
     }
 
@@ -115,6 +128,7 @@ impl Kind {
             Self::Glm => &glm::ON_DISK,
             Self::Bert => &bert::ON_DISK,
             Self::Gpt2 => &gpt2::ON_DISK,
+            Self::Transformer => &transformer::ON_DISK,
         }
     }
 
@@ -130,6 +144,7 @@ impl Kind {
             Self::Glm => Box::new(Glm::new(read(config)?, builder)?),
             Self::Bert => Box::new(Bert::new(read(config)?, builder)?),
             Self::Gpt2 => Box::new(Gpt2::new(read(config)?, builder)?),
+            Self::Transformer => Box::new(Transformer::new(read(config)?, builder)?),
         })
     }
 }

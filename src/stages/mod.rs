@@ -30,6 +30,7 @@ use crate::{
 };
 
 pub use check::{DataCheck, check_secrets, preflight};
+pub(crate) use classifier::JUDGED_TOKENS;
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
 pub use generate::{Show, Writer, Written};
