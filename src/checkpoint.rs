@@ -21,7 +21,7 @@ pub const INDEX: &str = "model.safetensors.index.json";
 const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 
 /// Files that belong to a tokenizer.
-const TOKENIZER: [&str; 12] = [
+const TOKENIZER: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -31,6 +31,7 @@ const TOKENIZER: [&str; 12] = [
     "vocab.json",
     "merges.txt",
     "ice_text.model",
+    "cog-pretrain.model",
     "tokenizer.model",
     "sentencepiece.model",
     "spiece.model",

@@ -37,7 +37,7 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> R
         seen.extend(records::read_seen(&from.model)?);
     }
     let objectives = [start.objectives(), spec.objectives.clone()].concat();
-    Purpose { objectives, classification: None, max_length: spec.train.max_length }.write(job.out)?;
+    Purpose { objectives, ..start.purpose(spec.train.max_length) }.write(job.out)?;
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     start.write_tokenizer(job)?;
     let mut metrics = training::train(job, start.network, &mix, &spec.train, None, None)?;

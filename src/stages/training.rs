@@ -65,6 +65,12 @@ impl Start {
         self.before.as_ref().map(|before| before.objectives.clone()).unwrap_or_default()
     }
 
+    /// What the model is good for by what it was trained for before; not for what it was finetuned to, which a stage
+    /// after that may undo.
+    pub(super) fn purpose(&self, max_length: usize) -> Purpose {
+        Purpose { objectives: self.objectives(), classification: None, instruction: None, max_length }
+    }
+
     /// Writes the tokenizer beside the model.
     pub(super) fn write_tokenizer(&self, job: &Job<'_>) -> Result<()> {
         match Origin::of(job, "from").filter(Origin::has_tokenizer) {

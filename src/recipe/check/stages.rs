@@ -7,9 +7,6 @@ use crate::recipe::spec::{
 };
 use crate::recipe::suggest;
 
-/// What is measured on dev rows while training.
-const DEV_METRICS: [&str; 3] = ["accuracy", "macro_f1", "loss"];
-
 impl Check<'_> {
     pub(super) fn tokenize(&mut self, draft: &Draft, spec: &Tokenize) {
         let trained = matches!(spec.tokenizer, Tokenizer::Bpe(_) | Tokenizer::Wordpiece(_) | Tokenizer::Unigram(_));
@@ -33,7 +30,7 @@ impl Check<'_> {
         self.model(draft, spec.model.as_ref());
         self.objectives(draft, &spec.objectives);
         self.learnable(draft, &spec.objectives);
-        self.train(draft, &spec.train, None);
+        self.train(draft, &spec.train, &[], None);
     }
 
     pub(super) fn finetune(&mut self, draft: &Draft, spec: &Finetune) {
@@ -55,10 +52,16 @@ impl Check<'_> {
             _ => {}
         }
         self.model(draft, spec.model.as_ref());
-        self.train(draft, &spec.train, Some(spec.data.dev.is_some()));
+        let metrics = match &spec.task {
+            Task::Classification(_) => &["accuracy", "macro_f1", "loss"],
+            Task::Instruction(_) => &["loss", "perplexity", "accuracy"],
+        };
+        self.train(draft, &spec.train, metrics, Some(spec.data.dev.is_some()));
         self.rows(draft, spec);
-        let Task::Classification(task) = &spec.task;
-        self.readable(draft, task);
+        match &spec.task {
+            Task::Classification(task) => self.readable(draft, task),
+            Task::Instruction(task) => self.instructable(draft, task),
+        }
     }
 
     pub(super) fn eval(&mut self, draft: &Draft, spec: &Eval) {
@@ -70,7 +73,11 @@ impl Check<'_> {
             _ => return,
         };
         if !wanted.1 {
-            let what = if wanted.0 == "data" { "labelled rows" } else { "the held-out corpora of a tokenize stage" };
+            let what = if wanted.0 == "data" {
+                "rows like those it learned from"
+            } else {
+                "the held-out corpora of a tokenize stage"
+            };
             self.report(
                 self.key(&draft.pointer("")),
                 format!("a {kind} model is measured on {what}"),
@@ -148,8 +155,8 @@ impl Check<'_> {
         }
     }
 
-    /// `dev` is none for a stage that can't have dev rows.
-    fn train(&mut self, draft: &Draft, train: &Train, dev: Option<bool>) {
+    /// `metrics` are measured on dev rows; `dev` is none for a stage that can't have any.
+    fn train(&mut self, draft: &Draft, train: &Train, metrics: &[&str], dev: Option<bool>) {
         let at = |field: &str| draft.pointer(&format!("train.{field}"));
         match (train.steps, train.epochs) {
             (Some(_), Some(_)) => self.both(&at("steps"), &at("epochs")),
@@ -181,8 +188,8 @@ impl Check<'_> {
         let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
         let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
         for (field, metric) in early.into_iter().chain(best) {
-            if !DEV_METRICS.contains(&metric) {
-                let hint = suggest::did_you_mean(metric, DEV_METRICS, "the metrics are");
+            if dev.is_some() && !metrics.contains(&metric) {
+                let hint = suggest::did_you_mean(metric, metrics.iter().copied(), "the metrics are");
                 let message = format!("no metric `{}` is measured on dev rows", self.shown(&at(field)));
                 self.report(self.value(&at(field)), message, hint);
             }
@@ -213,7 +220,7 @@ impl Check<'_> {
     }
 
     /// Two fields of which only one may be given.
-    fn both(&mut self, one: &str, other: &str) {
+    pub(super) fn both(&mut self, one: &str, other: &str) {
         let name = |pointer: &str| pointer.rsplit('.').next().unwrap_or_default().to_owned();
         let message = format!("`{}` and `{}` are both given", name(one), name(other));
         let (first, second) = (self.key(one).min(self.key(other)), self.key(one).max(self.key(other)));

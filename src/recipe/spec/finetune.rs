@@ -4,9 +4,9 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Origin, Source, Train};
+use super::{Instruction, Model, Origin, Source, Train};
 
-/// Adapts a model to labelled rows.
+/// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
@@ -45,6 +45,8 @@ pub struct FinetuneData {
 pub enum Task {
     /// One label out of a closed set
     Classification(Classification),
+    /// Answers to instructions
+    Instruction(Instruction),
 }
 
 /// Classification by prompt, or by a linear head.

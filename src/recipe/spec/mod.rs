@@ -42,7 +42,7 @@ pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::Sweep;
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, Precision, Schedule, Train};
+pub use train::{Batch, EarlyStopping, LossNormalization, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -108,12 +108,9 @@ impl Stage {
     /// artifact is never served for newer code.
     pub fn version(&self) -> u32 {
         match self {
-            Self::Tokenize(_)
-            | Self::Pretrain(_)
-            | Self::Finetune(_)
-            | Self::Eval(_)
-            | Self::Import(_)
-            | Self::Export(_) => 1,
+            Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Import(_) | Self::Export(_) => 1,
+            // 2 adds token accuracy.
+            Self::Eval(_) => 2,
         }
     }
 
