@@ -65,6 +65,14 @@ impl Network {
         &mut self.parameters
     }
 
+    /// Adds what it takes to guess tokens, where the checkpoint is of a bare backbone.
+    ///
+    /// # Errors
+    /// Settings that aren't supported.
+    pub fn add_language_head(&mut self, seed: u64) -> Result<()> {
+        self.family.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
+    }
+
     /// Adds a head for sentence pairs, unless there is one.
     pub fn add_pair_head(&mut self, seed: u64) {
         if self.pair.is_none() {

@@ -53,8 +53,9 @@ fn classify(
         Some(dev) => rows::labelled(dev, files("data.dev.path"), &classifier, Use::Judge)?,
         None => Vec::new(),
     };
-    if task.head == Head::Linear {
-        start.network.add_classifier(labels.len(), task.pooling, job.seed)?;
+    match task.head {
+        Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
+        Head::Prompt => start.network.add_language_head(job.seed)?,
     }
     // For the baselines.
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();

@@ -26,6 +26,7 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> R
     let corpus = language::corpus(&documents, &start.tokenizer, |_| true);
     let layout = layout(device, spec.train.max_length, spec.train.packing);
     let mix = Mix::new(&spec.objectives, &corpus, &spec.train, job.seed, layout)?;
+    start.network.add_language_head(job.seed)?;
     if spec.objectives.iter().any(|objective| objective.next_sentence.is_some() || objective.sentence_order.is_some()) {
         start.network.add_pair_head(job.seed);
     }

@@ -57,7 +57,11 @@ impl Check<'_> {
                 format!("`{shown}` has no {CONFIG}"),
                 "name a directory with a model in Hugging Face's layout".to_owned(),
             ),
-            Some(_) => {}
+            Some(place) => {
+                if let Err(error) = super::outline(&place) {
+                    self.report(at, format!("the model in `{shown}` can't be made: {error:#}"), None);
+                }
+            }
         }
     }
 

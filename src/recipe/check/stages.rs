@@ -1,6 +1,6 @@
 //! Rules between the fields of a stage, and between stages.
 
-use super::{Check, Draft};
+use super::{Check, Draft, Known};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::spec::{
     Eval, Export, Finetune, Model, Origin, Precision, Pretrain, Sizes, Stage, Task, Tokenize, Tokenizer, Train,
@@ -206,10 +206,9 @@ impl Check<'_> {
             };
             self.report(self.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
         }
-        if let Some((owner, model)) = self.origin_of(draft)
-            && train.max_length > model.sizes().max_length
+        if let Some((owner, Known { max_length: longest, .. })) = self.origin_of(draft)
+            && train.max_length > longest
         {
-            let longest = model.sizes().max_length;
             let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };
             self.report(
                 self.value(&at("max_length")),
