@@ -204,6 +204,15 @@ impl<'a> Pass<'a> {
         Some(prefix.of(self, attention))
     }
 
+    /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a
+    /// sequence grows they're made once.
+    pub(super) fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        match &self.past {
+            Some(past) => past.keep(tokens, make),
+            None => make(),
+        }
+    }
+
     /// Attention of the batch's tokens to all that they see: `[T, heads * size]` for queries of that shape and
     /// `[T, groups * size]` keys and values. To be called once an attention, in the same order in every pass.
     pub fn attention(&self, query: Tensor<2>, keys: KeyValue, heads: usize, groups: usize) -> Tensor<2> {
