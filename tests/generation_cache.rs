@@ -23,7 +23,7 @@ fn networks() -> Vec<(&'static str, Network)> {
         let spec: spec::Model = serde_json::from_value(json!({ family: sizes })).unwrap();
         (family, Network::new(&spec, VOCABULARY as usize, 5, &Device::flex()).unwrap())
     };
-    ["glm", "gpt2"].map(make).into()
+    ["glm", "gpt2", "transformer"].map(make).into()
 }
 
 /// Logits after the last token, with nothing remembered.
@@ -168,7 +168,7 @@ fn parity_of_greedy_generation_with_a_cache() {
 fn table_of_speeds() {
     const TOKENS: usize = 200;
     eprintln!("{:>6} {:>6} {:>8} {:>8} {:>6}", "family", "hidden", "cached", "whole", "ratio");
-    for family in ["glm", "gpt2"] {
+    for family in ["glm", "gpt2", "transformer"] {
         for (hidden, layers) in [(128, 4), (256, 6)] {
             let sizes = json!({ "hidden": hidden, "layers": layers, "heads": hidden / 64, "max_length": 512 });
             let spec: spec::Model = serde_json::from_value(json!({ family: sizes })).unwrap();
