@@ -1,10 +1,13 @@
 //! Declarative language-model pipelines; `docs/architecture.md` has the map.
 
 pub mod batch;
+pub mod checkpoint;
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod estimate;
 pub mod executor;
+pub mod generation;
 pub mod kernels;
 pub mod metrics;
 pub mod model;

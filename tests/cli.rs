@@ -77,6 +77,63 @@ fn run_prints_one_object_with_what_scripts_rely_on() {
 }
 
 #[test]
+fn forcing_a_stage_that_is_not_to_run_is_an_error() {
+    let output = tiny().pipe(&["run", "recipe.yaml", "--stage", "base", "--force", "topics"]);
+    assert_eq!(output.status, 2);
+    let expected = "--force topics: `topics` isn't part of what --stage base runs, which is `tokens`, `base`\n\
+                    hint: add `--stage topics`";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+}
+
+#[test]
+fn artifacts_name_the_device_they_were_computed_on() {
+    let space = tiny();
+    let result = space.json(&["run", "recipe.yaml", "--stage", "base"]);
+    let device = |stage: &str| {
+        let path = result["stages"][stage]["path"].as_str().expect("a path");
+        let record: Value = serde_json::from_str(&space.read(&format!("{path}/artifact.json"))).expect("a record");
+        record["provenance"]["device"].as_str().expect("a device").to_owned()
+    };
+    assert_eq!(device("tokens"), "cpu");
+    // The recipe says `auto`, which opens the CPU where the build has no other backend.
+    let others = cfg!(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"));
+    assert!(device("base") == "cpu" || others && device("base") != "auto", "{}", device("base"));
+}
+
+#[test]
+fn a_run_leaves_no_locks() {
+    let space = tokens();
+    assert_eq!(space.statuses(&["recipe.yaml"]), "tokens=ran");
+    let locks = std::fs::read_dir(space.path().join(".pipe/locks")).expect("a folder").count();
+    assert_eq!(locks, 0);
+}
+
+#[test]
+fn numbers_out_of_range_stop_a_stage_and_name_the_checkpoint() {
+    let space = tiny();
+    let recipe = TINY.replace("max_length: 48, lr: 1.0e-3 }\n  topics", "max_length: 48, lr: 1.0e30 }\n  topics");
+    space.write("recipe.yaml", &recipe);
+    let run = |extra: &[&str]| space.pipe(&[&["run", "recipe.yaml", "--stage", "base"], extra].concat());
+    let output = run(&[]);
+    assert_eq!(output.status, 1);
+    assert!(output.stderr.contains(" is not finite at step 2 ("), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("no checkpoint was stored before; checkpoint_every stores them"),
+        "{}",
+        output.stderr
+    );
+    assert!(output.stderr.contains("try a lower lr"), "{}", output.stderr);
+
+    let output = run(&["--set", "stages.base.train.checkpoint_every=1"]);
+    assert_eq!(output.status, 1);
+    let (_, place) = output.stderr.split_once("the last good checkpoint, after step 1, is kept in ").expect("a place");
+    let place = space.path().join(place.lines().next().expect("a path"));
+    assert!(place.join("state.safetensors").is_file(), "{place:?}");
+    let artifacts = std::fs::read_dir(space.path().join(".pipe/artifacts")).expect("a folder").count();
+    assert_eq!(artifacts, 1, "that of the tokenize stage only");
+}
+
+#[test]
 fn failed_stage_gives_1_and_what_depends_on_it_is_not_run() {
     let space = tiny();
     let mut corpus = space.read("corpus.txt").into_bytes();
@@ -340,18 +397,30 @@ fn secrets_cannot_stand_where_they_would_be_stored() {
     let space = tiny();
     let recipe =
         TINY.replace("甲: 体育", "甲: \"{{ env('WORD') }}\"").replace("seed: 3", "seed: \"{{ env('SEED') | int }}\"");
+    let number = "\"{{ env('SEED') | int }}\"";
+    let recipe = recipe.replace("hidden: 16", &format!("hidden: {number}"));
+    let recipe = recipe.replace("vocab_size: 300", &format!("vocab_size: {number}"));
+    let recipe = recipe.replace("steps: 8", &format!("steps: {number}"));
+    let recipe = recipe.replace("masked_lm: {}", &format!("weight: {number}, masked_lm: {{}}"));
     let grid = "sweep: { grid: { stages.topics.train.lr: [\"{{ env('SEED') | int }}\"] } }\n";
     space.write("recipe.yaml", format!("{recipe}{grid}"));
     for command in ["run", "sweep", "check"] {
         let mut command = space.command(&[command, "recipe.yaml"]);
-        command.env("WORD", "体育").env("SEED", "77123");
+        command.env("WORD", "体育").env("SEED", "77124");
         let output = finish(command);
         assert_eq!(output.status, 2);
-        for reason in ["a task is stored with its model", "seeds are recorded", "a sweep's settings stand in its table"]
-        {
+        for reason in [
+            "a task is stored with its model",
+            "seeds are recorded",
+            "a sweep's settings stand in its table",
+            "a model's sizes stand in its config.json",
+            "a tokenizer shows its settings",
+            "how a model was trained shows in its curve",
+            "objectives are stored with their model",
+        ] {
             assert!(output.stderr.contains(reason), "{}", output.stderr);
         }
-        assert!(!output.stderr.contains("77123") && !output.stderr.contains("体育"), "{}", output.stderr);
+        assert!(!output.stderr.contains("77124") && !output.stderr.contains("体育"), "{}", output.stderr);
     }
 }
 

@@ -21,7 +21,7 @@ fn manifest(size: u64) -> Manifest {
 
 fn miss(store: &Store, manifest: Manifest, force: bool) -> Slot {
     match store.claim(manifest, force, &|| panic!("nobody else has it")).unwrap() {
-        Claim::Miss(slot) => slot,
+        Claim::Miss(slot) => *slot,
         Claim::Hit(artifact) => panic!("{} is there", artifact.key),
     }
 }

@@ -103,10 +103,24 @@ fn bad_value_is_found_before_anything_runs() {
     assert_eq!(output.status, 2);
     let cell = format!("in the cell stages.base.model.glm.heads=3 of recipe.yaml:{}:", TINY.lines().count() + 2);
     assert!(output.stderr.contains(&cell), "{}", output.stderr);
+    assert!(output.stderr.contains("1 cell of the sweep can't run, so nothing was run"), "{}", output.stderr);
     assert!(!space.path().join(".pipe").exists());
     // No sweep at all.
     let output = tiny().pipe(&["sweep", "recipe.yaml"]);
     assert!(output.status == 2 && output.stderr.contains("has no `sweep` section"), "{}", output.stderr);
+}
+
+#[test]
+fn all_bad_cells_are_reported_and_equal_mistakes_once() {
+    let grid = "{ stages.base.model.glm.heads: [3, 2, 5], stages.base.train.steps: [1, 2] }";
+    let output = sweeping(&format!("\nsweep: {{ grid: {grid} }}\n")).pipe(&["sweep", "recipe.yaml"]);
+    assert_eq!(output.status, 2);
+    for heads in [3, 5] {
+        let cell = |steps| format!("stages.base.model.glm.heads={heads}  stages.base.train.steps={steps}");
+        let cells = format!("in the cells {} and {} of recipe.yaml:", cell(1), cell(2));
+        assert!(output.stderr.contains(&cells), "{}", output.stderr);
+    }
+    assert!(output.stderr.contains("4 cells of the sweep can't run, so nothing was run"), "{}", output.stderr);
 }
 
 #[test]

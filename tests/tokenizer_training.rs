@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use pipe::recipe::spec::{self, Bpe, Unigram, WordPiece};
-use pipe::text::{Special, Tokenizer, sentences};
+use pipe::text::{ABSENT, Special, Specials, Tokenizer, sentences};
 
 const TEXT: &str = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少！床前明月光，疑是地上霜。举头望明月，低头思故乡。白日依山尽，\
     黄河入海流。欲穷千里目，更上一层楼。The quick brown fox jumps over the lazy dog. 2023年10月，体育新闻：北京队赢了！";
@@ -52,13 +52,15 @@ fn pieces(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
     tokenizer.encode(text).unwrap().into_iter().map(|id| tokenizer.token(id).unwrap()).collect()
 }
 
-const FIRST_NINE: Special = Special { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4, gmask: 5, smask: 6, sop: 7, eop: 8 };
+fn first_nine(vocab_size: usize) -> Specials {
+    Specials { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4, gmask: 5, smask: 6, sop: 7, eop: 8, vocab_size }
+}
 
 #[test]
 fn special_tokens_have_the_first_ids_and_the_order_of_texts_does_not_matter() {
     for spec in kinds() {
         let tokenizer = train(&spec);
-        assert_eq!(tokenizer.special, FIRST_NINE);
+        assert_eq!(tokenizer.special, first_nine(tokenizer.vocab_size()));
         let backward = Tokenizer::train(&spec, texts().into_iter().rev().map(Ok)).unwrap();
         assert_eq!(json(&tokenizer), json(&backward), "{spec:?}");
     }
@@ -198,14 +200,26 @@ fn special_tokens_are_not_found_by_a_model_that_has_them_as_pieces() {
 }
 
 #[test]
-fn loaded_tokenizers_keep_the_special_tokens_they_have_and_get_the_others_at_the_end() {
+fn loaded_tokenizers_keep_the_special_tokens_they_have_and_get_no_others() {
     let tokenizer = load(&sentencepiece("")).unwrap();
-    let expected = Special { pad: 9, unk: 0, cls: 10, sep: 1, mask: 11, gmask: 12, smask: 13, sop: 8, eop: 14 };
-    assert_eq!(tokenizer.special, expected);
-    assert_eq!(tokenizer.vocab_size(), 15);
-    assert_eq!(tokenizer.token(9).as_deref(), Some("[PAD]"));
+    let absent = Specials {
+        pad: ABSENT,
+        unk: 0,
+        cls: 1,
+        sep: 1,
+        mask: ABSENT,
+        gmask: ABSENT,
+        smask: ABSENT,
+        sop: 8,
+        eop: 1,
+        vocab_size: 9,
+    };
+    assert_eq!(tokenizer.special, absent);
+    assert_eq!(tokenizer.vocab_size(), 9);
+    let error = tokenizer.special.require("blank_infilling", &[Special::Smask, Special::Sop]).unwrap_err().to_string();
+    assert!(error.starts_with("blank_infilling needs [sMASK], which this tokenizer lacks"), "{error}");
     let again = load(&json(&tokenizer)).unwrap();
-    assert_eq!((again.special, again.vocab_size()), (expected, 15));
+    assert_eq!(again.special, absent);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::recipe::spec::Format;
+
 /// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
 #[derive(Debug, Parser)]
 #[command(name = "pipe", version, arg_required_else_help = true)]
@@ -34,8 +36,12 @@ pub(super) enum Command {
     Show(Show),
     /// Classify texts with a finetuned stage
     Predict(Predict),
-    /// Continue a text, or fill its blanks, with a trained stage
+    /// Continue a text, or fill its blanks, with a trained model
     Generate(Generate),
+    /// Talk with a trained model: questions on stdin, a line each
+    Chat(Chat),
+    /// Copy a stage's model out of the store, in Hugging Face's layout
+    Export(Export),
     /// Write a commented recipe for your own data file
     Init(Init),
     /// Print the recipes' JSON Schema
@@ -51,6 +57,13 @@ pub(super) enum Command {
 pub(super) struct Recipe {
     /// The recipe
     pub recipe: PathBuf,
+    #[command(flatten)]
+    pub changes: Changes,
+}
+
+/// Changes to a recipe.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Changes {
     /// Change a setting, such as `stages.base.train.lr=1e-4`; can be repeated
     #[arg(long = "set", value_name = "PATH=VALUE", value_parser = pair)]
     pub sets: Vec<(String, String)>,
@@ -68,6 +81,9 @@ pub(super) struct Running {
     /// Independent stages that run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
+    /// Run even what seems too large for the device's memory
+    #[arg(long)]
+    pub ignore_memory: bool,
 }
 
 #[derive(Args, Debug)]
@@ -111,6 +127,9 @@ pub(super) struct Plan {
     /// Plan only this stage and what it needs; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
+    /// The device whose memory training is compared with
+    #[arg(long)]
+    pub device: Option<String>,
     /// The form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,
@@ -175,9 +194,19 @@ pub(super) struct Predict {
     /// A text to classify; can be repeated
     #[arg(long, conflicts_with = "file")]
     pub text: Vec<String>,
-    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet)
+    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet); read as the stage's training rows where its
+    /// name ends as theirs does, unless the options below say how
     #[arg(long, required_unless_present = "text")]
     pub file: Option<PathBuf>,
+    /// The file's format: txt, tsv, csv, jsonl or parquet; by default its name tells
+    #[arg(long, requires = "file", value_parser = format)]
+    pub format: Option<Format>,
+    /// Names for the columns of a .tsv or .csv without a header line, with commas between
+    #[arg(long, requires = "file", value_delimiter = ',', value_name = "NAMES")]
+    pub columns: Option<Vec<String>>,
+    /// The character between two fields
+    #[arg(long, requires = "file", value_name = "CHARACTER")]
+    pub delimiter: Option<char>,
     /// Where tensors live
     #[arg(long)]
     pub device: Option<String>,
@@ -186,36 +215,99 @@ pub(super) struct Predict {
     pub json: bool,
 }
 
+/// A trained model: a stage of a recipe, or a checkpoint.
 #[derive(Args, Debug)]
-pub(super) struct Generate {
-    #[command(flatten)]
-    pub recipe: Recipe,
+pub(super) struct Trained {
+    /// The recipe
+    #[arg(required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    pub recipe: Option<PathBuf>,
     /// The trained stage
-    pub stage: String,
-    /// What to continue; `[MASK]`, `[sMASK]` or `[gMASK]` in it marks a blank to fill
-    #[arg(long, default_value = "")]
-    pub prompt: String,
-    /// Tokens to write at most
-    #[arg(long, default_value_t = 128)]
-    pub max_tokens: usize,
-    /// Randomness: 0 always takes the likeliest token
-    #[arg(long, default_value_t = 0.8)]
-    pub temperature: f64,
-    /// Choose among this many likeliest tokens; 0 for all
-    #[arg(long, default_value_t = 40)]
-    pub top_k: usize,
-    /// Choose among the likeliest tokens that have this much probability together
-    #[arg(long, default_value_t = 0.95)]
-    pub top_p: f64,
-    /// Seed of the choices
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    #[arg(required_unless_present = "checkpoint")]
+    pub stage: Option<String>,
+    /// A directory with a model in Hugging Face's layout, in place of a recipe's stage
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
     /// Where tensors live
     #[arg(long)]
     pub device: Option<String>,
-    /// Print as JSON
+}
+
+/// How text is written. What isn't given is as the checkpoint's `generation_config.json` has it, where there is one.
+#[derive(Args, Debug)]
+pub(super) struct Writing {
+    /// Tokens to write at least
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub min_tokens: usize,
+    /// Randomness: 0 always takes the likeliest token [default: 0.8]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Choose among this many likeliest tokens; 0 for all [default: 40]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Choose among the likeliest tokens that have this much probability together [default: 0.95]
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Make tokens that were there already less likely; 1 changes nothing [default: 1]
+    #[arg(long, value_name = "PENALTY")]
+    pub repetition_penalty: Option<f64>,
+    /// End before this text; can be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Seed of the choices
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Generate {
+    #[command(flatten)]
+    pub model: Trained,
+    /// What to continue; `[MASK]`, `[sMASK]` or `[gMASK]` in it marks a blank to fill
+    #[arg(long, default_value = "", conflicts_with = "file")]
+    pub prompt: String,
+    /// A file with a prompt a line
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Tokens to write at most, for each blank where there are any
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub max_tokens: usize,
+    #[command(flatten)]
+    pub writing: Writing,
+    /// Print a JSON object a prompt
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Chat {
+    #[command(flatten)]
+    pub model: Trained,
+    /// What holds for the whole conversation, where the chat format has a place for it
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// How the conversation is written: plain, chatglm, chatglm2, chatglm3 or glm4 [default: as the model's family does]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Tokens of an answer at most
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub max_tokens: usize,
+    #[command(flatten)]
+    pub writing: Writing,
+    /// Print a JSON object an answer
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Export {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The stage
+    pub stage: String,
+    /// The directory to write to
+    pub dir: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -252,6 +344,10 @@ pub(super) fn completions(command: &Completions) -> Result<u8> {
     clap_complete::generate(command.shell, &mut Arguments::command(), "pipe", &mut script);
     super::progress::put(&String::from_utf8_lossy(&script))?;
     Ok(super::DONE)
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    serde_json::from_value(text.into()).map_err(|_| "known are txt, tsv, csv, jsonl and parquet".to_owned())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

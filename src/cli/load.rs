@@ -48,7 +48,7 @@ pub(super) fn columns(source: &Source, file: &Path) -> Option<Vec<String>> {
 
 /// The command line's changes to a recipe.
 pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
-    Overrides { vars: arguments.vars.clone(), sets: arguments.sets.clone() }
+    Overrides { vars: arguments.changes.vars.clone(), sets: arguments.changes.sets.clone() }
 }
 
 /// The device to run on: the command line's, or else the recipe's.
@@ -62,12 +62,11 @@ pub(super) fn device(option: Option<&str>, checked: &Checked) -> Result<DeviceCh
 }
 
 /// What is recorded with every artifact of a run.
-pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked, device: &DeviceChoice) -> Provenance {
+pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked) -> Provenance {
     Provenance {
         pipe: env!("CARGO_PKG_VERSION").into(),
         recipe: checked.text().to_owned(),
         overrides: given(arguments),
-        device: device.to_string(),
         host: host(),
         ..Provenance::default()
     }
@@ -78,7 +77,7 @@ fn given(arguments: &args::Recipe) -> Vec<String> {
     let flags = |flag: &str, pairs: &[(String, String)]| -> Vec<String> {
         pairs.iter().map(|(name, value)| format!("--{flag} {name}={value}")).collect()
     };
-    [flags("var", &arguments.vars), flags("set", &arguments.sets)].concat()
+    [flags("var", &arguments.changes.vars), flags("set", &arguments.changes.sets)].concat()
 }
 
 /// A flag as a shell takes it.

@@ -9,14 +9,17 @@ use serde_json::{Map, Value, json};
 use super::{
     DONE, FAILED,
     args::Run,
+    estimates::Estimates,
     load::{self, Loaded},
     plan,
     progress::{self, Talk, count, duration},
     report,
 };
 use crate::{
+    estimate,
     executor::{Ending, Options, Outcome, execute},
     plan::Node,
+    recipe::suggest,
     stages::{Stages, preflight},
     store::{DigestCache, Store},
 };
@@ -32,19 +35,31 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
         }
     }
     graph.select(&command.stages)?;
+    if let Some(name) = command.force.iter().find(|name| graph.get(name).is_none()) {
+        let chosen: Vec<_> = command.stages.iter().map(|stage| format!("--stage {stage}")).collect();
+        let needed = suggest::list(graph.nodes().map(|node| node.name.as_str()));
+        bail!(
+            "--force {name}: `{name}` isn't part of what {} runs, which is {needed}\nhint: add `--stage {name}`",
+            chosen.join(" ")
+        );
+    }
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
     if command.dry_run {
-        return plan::print(&planned, if command.json { plan::Form::Json } else { plan::Form::Text });
+        let estimates = Estimates::new(&graph, &planned, device);
+        return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
     }
     preflight(&checked, &graph, &planned)?;
+    if !command.running.ignore_memory {
+        estimate::check(&checked, &graph, &planned, device)?;
+    }
 
     let tasks: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
     let options = Options {
         jobs: command.running.jobs.into(),
         force: command.force.clone(),
-        provenance: load::provenance(&command.recipe, &checked, &device),
+        provenance: load::provenance(&command.recipe, &checked),
     };
     let talk = Talk::new();
     let outcomes = execute(&tasks, &store, &Mutex::new(digests), &Stages::new(device), &talk, &options);

@@ -14,6 +14,7 @@ use super::{
     run::{exit_status, stage_json, summary},
 };
 use crate::{
+    estimate,
     executor::{Ending, Options, Outcome, execute},
     plan::{Cell, Graph, SweepPlan},
     recipe::{Document, Overrides, spec},
@@ -35,16 +36,34 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
     // Everything is planned before anything runs, so a mistake in the last cell is found now.
     let mut plan = SweepPlan::default();
     let mut data = DataCheck::default();
+    // Mistakes as they're shown, with the cells that have them.
+    let mut mistakes: IndexMap<String, Vec<String>> = IndexMap::new();
     for overrides in cells(sweep) {
         let mut sets = base.sets.clone();
         sets.extend(overrides.iter().map(|(path, value)| (path.clone(), value.to_string())));
-        let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets }).inspect_err(|_| {
-            let (line, _) = checked.place("sweep.grid");
-            progress::say(&format!("in the cell {} of {}:{line}:", settings(&overrides), checked.path.display()));
-        })?;
-        let graph = Graph::new(&cell)?;
-        data.check(&cell, graph.nodes())?;
-        plan.add(overrides, &graph);
+        let graph = || -> Result<Graph> {
+            let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets })?;
+            let graph = Graph::new(&cell)?;
+            data.check(&cell, graph.nodes())?;
+            if !command.running.ignore_memory {
+                estimate::check(&cell, &graph, &[], device)?;
+            }
+            Ok(graph)
+        };
+        match graph() {
+            Ok(graph) => plan.add(overrides, &graph),
+            Err(error) => mistakes.entry(progress::error_text(&error)).or_default().push(settings(&overrides)),
+        }
+    }
+    if !mistakes.is_empty() {
+        let (line, _) = checked.place("sweep.grid");
+        let place = format!("{}:{line}", checked.path.display());
+        for (mistake, cells) in &mistakes {
+            let which = if cells.len() == 1 { "cell" } else { "cells" };
+            progress::say(&format!("in the {which} {} of {place}:\n{mistake}", cells.join(" and ")));
+        }
+        let bad = mistakes.values().map(Vec::len).sum();
+        bail!("{} of the sweep can't run, so nothing was run", count(bad, "cell"));
     }
     if command.dry_run {
         return dry_run(&plan, command.json);
@@ -55,7 +74,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
     let options = Options {
         jobs: command.running.jobs.into(),
         force: Vec::new(),
-        provenance: load::provenance(&command.recipe, &checked, &device),
+        provenance: load::provenance(&command.recipe, &checked),
     };
     let outcomes = execute(&plan.tasks, &store, &digests, &Stages::new(device), &Talk::new(), &options);
     let seconds = began.elapsed().as_secs_f64();

@@ -25,6 +25,11 @@ pub trait Runner: Sync {
     /// # Errors
     /// Whatever keeps the stage from being computed; the artifact isn't made then.
     fn run(&self, job: &Job<'_>) -> Result<Metrics>;
+
+    /// The name of the device that the stage was computed on, asked for after it was.
+    fn device(&self, _stage: &Stage) -> String {
+        String::new()
+    }
 }
 
 /// One stage to compute.

@@ -25,7 +25,7 @@ pub struct Options {
     pub jobs: usize,
     /// Stages to compute even if the store has them.
     pub force: Vec<String>,
-    /// Recorded with every artifact that is made: recipe, overrides, device.
+    /// Recorded with every artifact that is made: recipe, overrides, host.
     pub provenance: Provenance,
 }
 
@@ -135,6 +135,7 @@ impl Worker<'_> {
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),
+            device: self.runner.device(&node.stage),
             started,
             seconds: began.elapsed().as_secs_f64(),
             ..self.options.provenance.clone()

@@ -8,7 +8,7 @@ pub use rotary::rotary;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::{Dropout, Gelu, Ids, embedding::upload};
+use super::{Dropout, Gelu, Ids, Weight, embedding::upload};
 
 /// See [`super::product`].
 pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
@@ -90,7 +90,12 @@ pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
 }
 
 /// See [`super::linear`].
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let weight = match weight.into() {
+        Weight::Full(weight) => weight,
+        Weight::Compact(weight) if x.device().is_autodiff() => weight.expand().autodiff(),
+        Weight::Compact(weight) => weight.expand(),
+    };
     let y = product(x, weight.transpose());
     match bias {
         Some(bias) => y + bias.unsqueeze(),

@@ -5,6 +5,7 @@
 //! autodiff differentiates. Both give the same numbers up to rounding, dropout masks included.
 
 mod adamw;
+mod compact;
 pub mod composed;
 mod dropout;
 mod embedding;
@@ -15,8 +16,10 @@ mod slices;
 mod visible;
 
 pub use adamw::{AdamW, global_norm};
+pub use compact::{Compact, Weight};
 pub use dropout::Dropout;
 pub use embedding::Ids;
+pub use fused::CHUNK as LOGITS;
 pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut};
 pub use visible::Visible;
@@ -58,8 +61,8 @@ pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Optio
     if !fused::applies(&qkv) {
         return composed::attention(qkv, visible, heads, dropout);
     }
-    let kernel = fused::Attention { visible: visible.host().clone(), heads, dropout: dropout.cloned() };
-    fused::unary(kernel, qkv)
+    let visible = visible.host().clone();
+    fused::unary(fused::Attention { visible, heads, groups: heads, shared: 0, dropout: dropout.cloned() }, qkv)
 }
 
 /// Multi-head attention of queries `[Tq, heads * size]` to keys and values `[Tk, groups * size]`: `[Tq, heads * size]`.
@@ -77,24 +80,45 @@ pub fn grouped_attention(
     groups: usize,
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
-    composed::grouped_attention(query, keys, prefix, visible, heads, groups, dropout)
+    if !fused::applies(&query) {
+        return composed::grouped_attention(query, keys, prefix, visible, heads, groups, dropout);
+    }
+    let shared = prefix.as_ref().map_or(0, |prefix| prefix.key.dims()[0]);
+    let KeyValue { key, value } = match prefix {
+        Some(prefix) => KeyValue {
+            key: Tensor::cat(vec![prefix.key, keys.key], 0),
+            value: Tensor::cat(vec![prefix.value, keys.value], 0),
+        },
+        None => keys,
+    };
+    let visible = visible.host().clone();
+    fused::ternary(fused::Attention { visible, heads, groups, shared, dropout: dropout.cloned() }, query, key, value)
 }
 
 /// Turns pairs of numbers of each head of `x [T, heads * size]` by their token's angles.
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
-    composed::rotary(x, heads, rotary)
+    if !fused::applies(&x) {
+        return composed::rotary(x, heads, rotary);
+    }
+    fused::unary(fused::RotaryKernel { heads, rotary: rotary.clone() }, x)
 }
 
 /// Root mean square normalization of each row of `x [T, H]`, with `gamma [H]` (Zhang & Sennrich 2019,
 /// <https://arxiv.org/abs/1910.07467>): `x / sqrt(mean(x²) + eps) * gamma`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
-    composed::rms_norm(x, gamma, eps)
+    if !fused::applies(&x) {
+        return composed::rms_norm(x, gamma, eps);
+    }
+    fused::binary(fused::RmsNorm { eps }, x, gamma)
 }
 
 /// Gated unit (Shazeer 2020, <https://arxiv.org/abs/2002.05202>): `silu(first half) * second half` of each row,
 /// `[T, 2 F]` to `[T, F]`.
 pub fn swiglu(x: Tensor<2>) -> Tensor<2> {
-    composed::swiglu(x)
+    if !fused::applies(&x) {
+        return composed::swiglu(x);
+    }
+    fused::unary(fused::SwiGlu, x)
 }
 
 /// Layer normalization of each row of `x [T, H]`, with `gamma [H]` and `beta [H]`.
@@ -142,13 +166,19 @@ pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
 }
 
 /// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout) and `bias [O]`: `[T, O]`.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+///
+/// A compact weight is expanded for this call alone, and for its backward pass once more; other backends than the CPU's
+/// keep it expanded until then.
+pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let weight = weight.into();
     if !fused::applies(&x) {
         return composed::linear(x, weight, bias);
     }
-    match bias {
-        Some(bias) => fused::ternary(fused::Linear, x, weight, bias),
-        None => fused::binary(fused::Linear, x, weight),
+    match (weight, bias) {
+        (Weight::Full(weight), Some(bias)) => fused::ternary(fused::Linear, x, weight, bias),
+        (Weight::Full(weight), None) => fused::binary(fused::Linear, x, weight),
+        (Weight::Compact(weight), Some(bias)) => fused::binary(fused::CompactLinear(weight), x, bias),
+        (Weight::Compact(weight), None) => fused::unary(fused::CompactLinear(weight), x),
     }
 }
 

@@ -36,12 +36,12 @@ pub struct Visible {
 pub(super) struct Host {
     pub(super) from: Vec<u32>,
     pub(super) to: Vec<u32>,
-    pub(super) groups: Vec<Group>,
+    pub(super) examples: Vec<Example>,
 }
 
-/// Consecutive queries and all the keys that they see; no key belongs to two groups.
+/// Consecutive queries and all the keys that they see; no key belongs to two of these.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Group {
+pub(super) struct Example {
     pub(super) queries: Range<usize>,
     pub(super) keys: Range<usize>,
 }
@@ -78,9 +78,14 @@ impl Visible {
             rows,
             width,
             keys,
-            host: Arc::new(Host { from: from.to_vec(), to: to.to_vec(), groups: groups(from, to) }),
+            host: Arc::new(Host { from: from.to_vec(), to: to.to_vec(), examples: examples(from, to) }),
             hidden: Arc::default(),
         })
+    }
+
+    /// The keys that a query sees.
+    pub fn seen(&self, query: usize) -> Range<usize> {
+        self.host.from[query] as usize..self.host.to[query] as usize
     }
 
     pub(super) fn host(&self) -> &Arc<Host> {
@@ -106,18 +111,18 @@ impl Visible {
     }
 }
 
-/// Splits the queries where the keys allow it: an example, as a rule, is a group.
-fn groups(from: &[u32], to: &[u32]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+/// Splits the queries where the keys allow it.
+fn examples(from: &[u32], to: &[u32]) -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
     for (q, (&from, &to)) in from.iter().zip(to).enumerate().filter(|(_, (from, to))| from < to) {
-        let mut group = Group { queries: q..q + 1, keys: from as usize..to as usize };
-        while let Some(last) = groups.pop_if(|last| group.keys.start < last.keys.end) {
-            group.queries.start = last.queries.start;
-            group.keys = group.keys.start.min(last.keys.start)..group.keys.end.max(last.keys.end);
+        let mut example = Example { queries: q..q + 1, keys: from as usize..to as usize };
+        while let Some(last) = examples.pop_if(|last| example.keys.start < last.keys.end) {
+            example.queries.start = last.queries.start;
+            example.keys = example.keys.start.min(last.keys.start)..example.keys.end.max(last.keys.end);
         }
-        groups.push(group);
+        examples.push(example);
     }
-    groups
+    examples
 }
 
 #[cfg(test)]
@@ -125,16 +130,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn examples_become_groups_and_padding_belongs_to_none() {
-        let found = groups(&[0, 0, 0, 3, 3, 5, 6], &[1, 2, 3, 5, 5, 5, 7]);
+    fn queries_are_split_by_example_and_padding_belongs_to_none() {
+        let found = examples(&[0, 0, 0, 3, 3, 5, 6], &[1, 2, 3, 5, 5, 5, 7]);
         let expected = [(0..3, 0..3), (3..5, 3..5), (6..7, 6..7)];
-        assert_eq!(found, expected.map(|(queries, keys)| Group { queries, keys }));
+        assert_eq!(found, expected.map(|(queries, keys)| Example { queries, keys }));
     }
 
     #[test]
-    fn groups_that_share_keys_are_one() {
-        let found = groups(&[0, 2, 3, 1], &[2, 3, 4, 4]);
-        assert_eq!(found, [Group { queries: 0..4, keys: 0..4 }]);
+    fn examples_that_share_keys_are_one() {
+        let found = examples(&[0, 2, 3, 1], &[2, 3, 4, 4]);
+        assert_eq!(found, [Example { queries: 0..4, keys: 0..4 }]);
     }
 
     #[test]

@@ -7,27 +7,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    blocks::{FeedForward, Linear, Norm, SelfAttention},
-    family::{Family, check_heads, check_positions, check_settings, check_tokens, described, gelu},
+    blocks::{
+        Activation, Arrangement, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, Projection,
+    },
+    family::{Family, Sizes, check_heads, check_positions, check_settings, check_tokens, described, gelu},
     initial::Initial,
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
-    pass::Pass,
+    pass::{Along, Pass},
 };
-use crate::{
-    batch::Batch,
-    kernels::{self, Gelu},
-    recipe::spec,
-};
+use crate::{batch::Batch, kernels::Gelu, recipe::spec};
 
 /// As `BertForPreTraining` has it, and bare or old files too.
 pub(super) static ON_DISK: OnDisk = OnDisk {
     prefix: "bert.",
     prefixed: true,
     stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
-    transposed: &[],
     formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
     ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+    ..OnDisk::PLAIN
+};
+
+const NAMES: LayerNames = LayerNames {
+    layers: "encoder.layer",
+    attention_norm: "attention.output.LayerNorm",
+    dense: "attention.output.dense",
+    feed_forward_norm: "output.LayerNorm",
+    up: "intermediate.dense",
+    down: "output.dense",
 };
 
 /// The keys of `config.json` that matter, under Hugging Face's names.
@@ -106,27 +113,34 @@ impl BertConfig {
         ];
         check_settings(&self.other, &known)
     }
+
+    fn layer(&self) -> Result<LayerDesign> {
+        Ok(LayerDesign {
+            names: &NAMES,
+            hidden: self.hidden_size,
+            attention: AttentionDesign::classic(
+                self.hidden_size,
+                self.num_attention_heads,
+                Projection::Stacked("attention.self.query_key_value"),
+            ),
+            feed_forward: self.intermediate_size,
+            activation: Activation::Gelu(gelu(&self.hidden_act)?),
+            bias: true,
+            norm: NormKind::Layer(self.layer_norm_eps),
+            arrangement: Arrangement::Post,
+            deviation: self.initializer_range,
+            last_deviation: self.initializer_range,
+        })
+    }
 }
 
 /// BERT's blocks.
 #[derive(Clone, Debug)]
 pub struct Bert {
     config: BertConfig,
-    words: MatrixId,
-    positions: MatrixId,
-    segments: MatrixId,
-    norm: Norm,
-    layers: Vec<Layer>,
+    backbone: Backbone,
     /// Bare checkpoints have none.
     head: Option<Head>,
-}
-
-#[derive(Clone, Debug)]
-struct Layer {
-    attention: SelfAttention,
-    attention_norm: Norm,
-    feed_forward: FeedForward,
-    feed_forward_norm: Norm,
 }
 
 /// What stands between the hidden states and the embedding table.
@@ -145,62 +159,35 @@ impl Bert {
     /// Heads that don't divide the hidden size; settings that aren't supported.
     pub fn new(config: BertConfig, builder: &mut Builder) -> Result<Self> {
         config.check()?;
-        let gelu = gelu(&config.hidden_act)?;
+        let layer = config.layer()?;
         let hidden = config.hidden_size;
         let mut table = |name: &str, rows: usize| {
             let name = format!("embeddings.{name}_embeddings.weight");
             builder.matrix(name, [rows, hidden], Initial::Normal(config.initializer_range))
         };
         let words = table("word", config.vocab_size);
-        let positions = table("position", config.max_position_embeddings);
-        let segments = table("token_type", config.type_vocab_size);
-        let norm = Norm::new(builder, "embeddings.LayerNorm", hidden, config.layer_norm_eps as f32);
-        let layers = (0..config.num_hidden_layers).map(|index| Layer::new(&config, gelu, index, builder)).collect();
-        let head = builder.has("cls.predictions.bias").then(|| Head::new(&config, gelu, builder));
-        Ok(Self { config, words, positions, segments, norm, layers, head })
-    }
-}
-
-impl Layer {
-    fn new(config: &BertConfig, gelu: Gelu, index: usize, builder: &mut Builder) -> Self {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let (deviation, epsilon) = (config.initializer_range, config.layer_norm_eps as f32);
-        let name = |part: &str| format!("encoder.layer.{index}.{part}");
-        let mut linear = |part: &str, shape: [usize; 2]| Linear::new(builder, &name(part), shape, deviation);
-        let attention = SelfAttention::new(
-            linear("attention.self.query_key_value", [3 * hidden, hidden]),
-            linear("attention.output.dense", [hidden, hidden]),
-            config.num_attention_heads,
-        );
-        let feed_forward = FeedForward::new(
-            linear("intermediate.dense", [inner, hidden]),
-            linear("output.dense", [hidden, inner]),
-            gelu,
-        );
-        Self {
-            attention,
-            attention_norm: Norm::new(builder, &name("attention.output.LayerNorm"), hidden, epsilon),
-            feed_forward,
-            feed_forward_norm: Norm::new(builder, &name("output.LayerNorm"), hidden, epsilon),
-        }
-    }
-
-    fn forward(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        let x = self.attention_norm.forward(pass, self.attention.add_to(pass, x.clone(), x));
-        self.feed_forward_norm.forward(pass, self.feed_forward.add_to(pass, x.clone(), x))
+        let positions = (table("position", config.max_position_embeddings), Along::Positions);
+        let segments = (table("token_type", config.type_vocab_size), Along::Segments);
+        let embedding_norm = Some(Norm::new(builder, "embeddings.LayerNorm", hidden, layer.norm));
+        let layers = Backbone::layers(builder, &layer, config.num_hidden_layers);
+        let backbone = Backbone { words, tables: vec![positions, segments], embedding_norm, layers, norm: None };
+        let has_head = builder.has("cls.predictions.bias");
+        let head = has_head.then(|| Head::new(&config, builder)).transpose()?;
+        Ok(Self { config, backbone, head })
     }
 }
 
 impl Head {
-    fn new(config: &BertConfig, gelu: Gelu, builder: &mut Builder) -> Self {
-        let hidden = config.hidden_size;
+    fn new(config: &BertConfig, builder: &mut Builder) -> Result<Self> {
+        let (hidden, norm) = (config.hidden_size, NormKind::Layer(config.layer_norm_eps));
         let name = |part: &str| format!("cls.predictions.{part}");
-        Self {
-            dense: Linear::new(builder, &name("transform.dense"), [hidden, hidden], config.initializer_range),
-            gelu,
-            norm: Norm::new(builder, &name("transform.LayerNorm"), hidden, config.layer_norm_eps as f32),
+        let dense = name("transform.dense");
+        Ok(Self {
+            dense: Linear::new(builder, &dense, [hidden, hidden], true, config.initializer_range),
+            gelu: gelu(&config.hidden_act)?,
+            norm: Norm::new(builder, &name("transform.LayerNorm"), hidden, norm),
             bias: builder.vector(name("bias"), config.vocab_size, Initial::Zeros),
-        }
+        })
     }
 }
 
@@ -209,20 +196,14 @@ impl Family for Bert {
         "bert"
     }
 
-    fn hidden_size(&self) -> usize {
-        self.config.hidden_size
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.config.max_position_embeddings
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.config.initializer_range
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.config.hidden_size,
+            layers: self.config.num_hidden_layers,
+            vocabulary: self.config.vocab_size,
+            max_length: self.config.max_position_embeddings,
+            initializer_range: self.config.initializer_range,
+        }
     }
 
     fn on_disk(&self) -> &'static OnDisk {
@@ -250,7 +231,8 @@ impl Family for Bert {
 
     fn check(&self, batch: &Batch) -> Result<()> {
         check_tokens(batch, self.config.vocab_size)?;
-        check_positions(batch.positions.iter(), self.max_length(), self.max_length())?;
+        let longest = self.config.max_position_embeddings;
+        check_positions(batch.positions.iter(), longest, longest)?;
         let (segment, segments) =
             (batch.segments.iter().max().map_or(0, |&id| id as usize), self.config.type_vocab_size);
         ensure!(segment < segments, "segment {segment} is past the {segments} that the model knows");
@@ -259,15 +241,15 @@ impl Family for Bert {
         Ok(())
     }
 
-    fn hidden(&self, pass: &Pass) -> Tensor<2> {
-        let words = (pass.matrix(self.words), &pass.tokens);
-        let positions = (pass.matrix(self.positions), &pass.positions);
-        let segments = (pass.matrix(self.segments), &pass.segments);
-        let mut x = self.norm.forward(pass, kernels::embedding_sum(words, [positions, segments]));
-        if let Some(dropout) = pass.dropout() {
-            x = kernels::dropout(x, &dropout);
+    fn add_head(&mut self, builder: &mut Builder) -> Result<()> {
+        if self.head.is_none() {
+            self.head = Some(Head::new(&self.config, builder)?);
         }
-        self.layers.iter().fold(x, |x, layer| layer.forward(pass, x))
+        Ok(())
+    }
+
+    fn hidden(&self, pass: &Pass) -> Tensor<2> {
+        self.backbone.hidden(pass)
     }
 
     fn before_logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
@@ -278,6 +260,6 @@ impl Family for Bert {
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.words, self.head.as_ref().map(|head| head.bias))
+        (self.backbone.words, self.head.as_ref().map(|head| head.bias))
     }
 }

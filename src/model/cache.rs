@@ -32,6 +32,8 @@ pub struct Cache {
     layers: Vec<Option<KeyValue>>,
     /// Tokens that there's room for.
     capacity: usize,
+    /// What an encoder made of the sequence's beginning.
+    states: Option<Tensor<2>>,
 }
 
 impl Cache {
@@ -74,6 +76,9 @@ pub(super) struct Past<'a> {
     next: Cell<usize>,
     length: usize,
     capacity: usize,
+    /// Tokens at the beginning of the sequence that are as they were in the pass before.
+    unchanged: usize,
+    states: RefCell<&'a mut Option<Tensor<2>>>,
 }
 
 impl Past<'_> {
@@ -99,6 +104,13 @@ impl Past<'_> {
         all
     }
 
+    /// States `[tokens, hidden]` that so many tokens at the beginning decide alone; made anew where these have changed.
+    pub(super) fn keep(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        let mut states = self.states.borrow_mut();
+        let kept = states.take().filter(|kept| tokens <= self.unchanged && kept.dims()[0] == tokens);
+        states.insert(kept.unwrap_or_else(make)).clone()
+    }
+
     fn begin(&self, new: Tensor<2>) -> Tensor<2> {
         let empty = Tensor::zeros([self.capacity, new.dims()[1]], &new.device());
         self.put(empty, new)
@@ -107,8 +119,11 @@ impl Past<'_> {
     fn put(&self, mut old: Tensor<2>, new: Tensor<2>) -> Tensor<2> {
         let [tokens, width] = new.dims();
         if old.dims()[0] < self.capacity {
-            let kept = old.narrow(0, 0, self.length);
-            old = Tensor::zeros([self.capacity, width], &new.device()).slice_assign([0..self.length, 0..width], kept);
+            let larger = Tensor::zeros([self.capacity, width], &new.device());
+            old = match self.length {
+                0 => larger,
+                kept => larger.slice_assign([0..kept, 0..width], old.narrow(0, 0, kept)),
+            };
         }
         old.slice_assign([self.length..self.length + tokens, 0..width], new)
     }
@@ -127,8 +142,9 @@ impl Network {
         if self.family().is_causal() {
             example.visible = (1..=length as u32).collect();
         }
+        let unchanged = cache.shared(&example);
         // The last token is always read: its hidden state is what is asked for.
-        let known = cache.shared(&example).min(length - 1);
+        let known = if self.family().is_incremental() { unchanged.min(length - 1) } else { 0 };
         if cache.capacity < length {
             cache.capacity = (2 * cache.capacity).max(length).max(LEAST);
         }
@@ -140,6 +156,8 @@ impl Network {
             next: Cell::new(0),
             length: known,
             capacity: cache.capacity,
+            unchanged,
+            states: RefCell::new(&mut cache.states),
         };
         let pass = Pass::after(self.parameters(), &batch, &batch.visible_to, Mode::Evaluate, Some(past))?;
         let hidden = self.family().hidden(&pass);

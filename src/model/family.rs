@@ -12,25 +12,32 @@ use super::{
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
+    transformer::{self, Transformer, TransformerConfig},
 };
 use crate::{batch::Batch, kernels::Gelu, recipe::spec};
+
+/// What the rest of a network has to know of a family's size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizes {
+    /// Width of the hidden states.
+    pub hidden: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// The longest sequence.
+    pub max_length: usize,
+    /// Standard deviation of new weights.
+    pub initializer_range: f64,
+}
 
 /// A transformer from token ids to hidden states, and its language model head.
 pub trait Family: Send + Sync {
     /// The family's name, as recipes have it.
     fn name(&self) -> &'static str;
 
-    /// Width of the hidden states.
-    fn hidden_size(&self) -> usize;
-
-    /// Entries of the vocabulary.
-    fn vocabulary(&self) -> usize;
-
-    /// The longest sequence.
-    fn max_length(&self) -> usize;
-
-    /// Standard deviation of new weights.
-    fn initializer_range(&self) -> f64;
+    /// How large it is.
+    fn sizes(&self) -> Sizes;
 
     /// How its parameters lie in checkpoints.
     fn on_disk(&self) -> &'static OnDisk;
@@ -46,11 +53,28 @@ pub trait Family: Send + Sync {
         false
     }
 
+    /// Whether a token's keys and values stay the same as its sequence grows, so that they can be kept.
+    fn is_incremental(&self) -> bool {
+        true
+    }
+
     /// Refuses batches that the tables are too small for.
     ///
     /// # Errors
     /// A token outside of the vocabulary, or a position past the last one.
-    fn check(&self, batch: &Batch) -> Result<()>;
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let Sizes { vocabulary, max_length, .. } = self.sizes();
+        check_tokens(batch, vocabulary)?;
+        check_positions(batch.positions.iter(), max_length, max_length)
+    }
+
+    /// Adds what a checkpoint of the bare backbone lacks for guessing tokens; most families lack nothing.
+    ///
+    /// # Errors
+    /// Settings that aren't supported.
+    fn add_head(&mut self, _builder: &mut Builder) -> Result<()> {
+        Ok(())
+    }
 
     /// Hidden states `[T, hidden]` of a batch, after the last norm.
     fn hidden(&self, pass: &Pass) -> Tensor<2>;
@@ -73,6 +97,9 @@ pub(super) fn from_spec(spec: &spec::Model, vocabulary: usize, builder: &mut Bui
         spec::Model::Glm(sizes) => Box::new(Glm::new(GlmConfig::new(sizes, vocabulary), builder)?),
         spec::Model::Bert(sizes) => Box::new(Bert::new(BertConfig::new(sizes, vocabulary), builder)?),
         spec::Model::Gpt2(sizes) => Box::new(Gpt2::new(Gpt2Config::new(sizes, vocabulary), builder)?),
+        spec::Model::Transformer(sizes) => {
+            Box::new(Transformer::new(TransformerConfig::new(sizes, vocabulary), builder)?)
+        }
     })
 }
 
@@ -82,6 +109,7 @@ pub(super) enum Kind {
     Glm,
     Bert,
     Gpt2,
+    Transformer,
 }
 
 impl Kind {
@@ -95,7 +123,10 @@ impl Kind {
             "glm" if config.get("block_position_encoding").is_some() => Ok(Self::Glm),
             "bert" => Ok(Self::Bert),
             "gpt2" => Ok(Self::Gpt2),
-            other => bail!("model_type {other} isn't supported; bert, gpt2 and glm with block_position_encoding are"),
+            "marian" => Ok(Self::Transformer),
+            other => {
+                bail!("model_type {other} isn't supported; bert, gpt2, marian and glm with block_position_encoding are")
+            }
         }
     }
 
@@ -105,6 +136,7 @@ impl Kind {
             Self::Glm => &glm::ON_DISK,
             Self::Bert => &bert::ON_DISK,
             Self::Gpt2 => &gpt2::ON_DISK,
+            Self::Transformer => &transformer::ON_DISK,
         }
     }
 
@@ -120,6 +152,7 @@ impl Kind {
             Self::Glm => Box::new(Glm::new(read(config)?, builder)?),
             Self::Bert => Box::new(Bert::new(read(config)?, builder)?),
             Self::Gpt2 => Box::new(Gpt2::new(read(config)?, builder)?),
+            Self::Transformer => Box::new(Transformer::new(read(config)?, builder)?),
         })
     }
 }

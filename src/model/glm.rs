@@ -7,24 +7,29 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    blocks::{FeedForward, Linear, Norm, SelfAttention},
-    family::{Family, check_heads, check_positions, check_tokens},
+    blocks::{Activation, Arrangement, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, Projection},
+    family::{Family, Sizes, check_heads, check_positions, check_tokens},
     initial::Initial,
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
-    pass::Pass,
+    pass::{Along, Pass},
 };
-use crate::{
-    batch::Batch,
-    kernels::{self, Gelu},
-    recipe::spec,
-};
+use crate::{batch::Batch, kernels::Gelu, recipe::spec};
 
 /// Hugging Face's classes with a head put `glm.` before the names.
 pub(super) static ON_DISK: OnDisk = OnDisk { prefix: "glm.", prefixed: false, ..OnDisk::PLAIN };
 
-/// The training code's; no config names it.
-const EPSILON: f32 = 1e-5;
+const NAMES: LayerNames = LayerNames {
+    layers: "transformer.layers",
+    attention_norm: "input_layernorm",
+    dense: "attention.dense",
+    feed_forward_norm: "post_attention_layernorm",
+    up: "mlp.dense_h_to_4h",
+    down: "mlp.dense_4h_to_h",
+};
+
+/// The training code's; no config names the epsilon.
+const NORM: NormKind = NormKind::Layer(1e-5);
 
 /// The keys of `config.json` that matter, under the names that THUDM's converter writes.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -83,25 +88,32 @@ impl GlmConfig {
         ensure!(!self.relative_encoding, "relative_encoding isn't supported");
         Ok(())
     }
+
+    fn layer(&self) -> LayerDesign {
+        LayerDesign {
+            names: &NAMES,
+            hidden: self.hidden_size,
+            attention: AttentionDesign::classic(
+                self.hidden_size,
+                self.num_attention_heads,
+                Projection::Stacked("attention.query_key_value"),
+            ),
+            feed_forward: self.inner_hidden_size.unwrap_or(4 * self.hidden_size),
+            activation: Activation::Gelu(Gelu::Tanh),
+            bias: true,
+            norm: NORM,
+            arrangement: Arrangement::Pre,
+            deviation: self.initializer_range,
+            last_deviation: LayerDesign::shared(self.initializer_range, self.num_layers),
+        }
+    }
 }
 
 /// A GLM's blocks.
 #[derive(Clone, Debug)]
 pub struct Glm {
     config: GlmConfig,
-    words: MatrixId,
-    positions: MatrixId,
-    block_positions: MatrixId,
-    layers: Vec<Layer>,
-    norm: Norm,
-}
-
-#[derive(Clone, Debug)]
-struct Layer {
-    attention_norm: Norm,
-    attention: SelfAttention,
-    feed_forward_norm: Norm,
-    feed_forward: FeedForward,
+    backbone: Backbone,
 }
 
 impl Glm {
@@ -117,41 +129,12 @@ impl Glm {
         let mut table = |name: &str| {
             builder.matrix(format!("transformer.{name}.weight"), [config.max_sequence_length + 1, hidden], initial)
         };
-        let positions = table("position_embeddings");
-        let block_positions = table("block_position_embeddings");
-        let layers = (0..config.num_layers).map(|index| Layer::new(&config, index, builder)).collect();
-        let norm = Norm::new(builder, "transformer.final_layernorm", hidden, EPSILON);
-        Ok(Self { config, words, positions, block_positions, layers, norm })
-    }
-}
-
-impl Layer {
-    fn new(config: &GlmConfig, index: usize, builder: &mut Builder) -> Self {
-        let hidden = config.hidden_size;
-        let inner = config.inner_hidden_size.unwrap_or(4 * hidden);
-        let first = config.initializer_range;
-        // Each of the 2 L residual branches adds its share to the variance.
-        let last = first / (2.0 * config.num_layers as f64).sqrt();
-        let name = |part: &str| format!("transformer.layers.{index}.{part}");
-        Self {
-            attention_norm: Norm::new(builder, &name("input_layernorm"), hidden, EPSILON),
-            attention: SelfAttention::new(
-                Linear::new(builder, &name("attention.query_key_value"), [3 * hidden, hidden], first),
-                Linear::new(builder, &name("attention.dense"), [hidden, hidden], last),
-                config.num_attention_heads,
-            ),
-            feed_forward_norm: Norm::new(builder, &name("post_attention_layernorm"), hidden, EPSILON),
-            feed_forward: FeedForward::new(
-                Linear::new(builder, &name("mlp.dense_h_to_4h"), [inner, hidden], first),
-                Linear::new(builder, &name("mlp.dense_4h_to_h"), [hidden, inner], last),
-                Gelu::Tanh,
-            ),
-        }
-    }
-
-    fn forward(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        let x = self.attention.add_to(pass, self.attention_norm.forward(pass, x.clone()), x);
-        self.feed_forward.add_to(pass, self.feed_forward_norm.forward(pass, x.clone()), x)
+        let positions = (table("position_embeddings"), Along::Positions);
+        let block_positions = (table("block_position_embeddings"), Along::BlockPositions);
+        let layers = Backbone::layers(builder, &config.layer(), config.num_layers);
+        let norm = Some(Norm::new(builder, "transformer.final_layernorm", hidden, NORM));
+        let tables = vec![positions, block_positions];
+        Ok(Self { config, backbone: Backbone { words, tables, embedding_norm: None, layers, norm } })
     }
 }
 
@@ -160,20 +143,14 @@ impl Family for Glm {
         "glm"
     }
 
-    fn hidden_size(&self) -> usize {
-        self.config.hidden_size
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.config.max_sequence_length
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.config.initializer_range
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.config.hidden_size,
+            layers: self.config.num_layers,
+            vocabulary: self.config.vocab_size,
+            max_length: self.config.max_sequence_length,
+            initializer_range: self.config.initializer_range,
+        }
     }
 
     fn on_disk(&self) -> &'static OnDisk {
@@ -200,22 +177,15 @@ impl Family for Glm {
     fn check(&self, batch: &Batch) -> Result<()> {
         check_tokens(batch, self.config.vocab_size)?;
         // The tables have one row more than the longest sequence has tokens.
-        check_positions(batch.positions.iter().chain(&batch.block_positions), self.max_length(), self.max_length() + 1)
+        let longest = self.config.max_sequence_length;
+        check_positions(batch.positions.iter().chain(&batch.block_positions), longest, longest + 1)
     }
 
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
-        let words = (pass.matrix(self.words), &pass.tokens);
-        let positions = (pass.matrix(self.positions), &pass.positions);
-        let block_positions = (pass.matrix(self.block_positions), &pass.block_positions);
-        let mut x = kernels::embedding_sum(words, [positions, block_positions]);
-        if let Some(dropout) = pass.dropout() {
-            x = kernels::dropout(x, &dropout);
-        }
-        let x = self.layers.iter().fold(x, |x, layer| layer.forward(pass, x));
-        self.norm.forward(pass, x)
+        self.backbone.hidden(pass)
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.words, None)
+        (self.backbone.words, None)
     }
 }

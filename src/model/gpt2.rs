@@ -6,18 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    blocks::{FeedForward, Linear, Norm, SelfAttention},
-    family::{Family, check_heads, check_positions, check_settings, check_tokens, described, gelu},
+    blocks::{Activation, Arrangement, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, Projection},
+    family::{Family, Sizes, check_heads, check_settings, described, gelu},
     initial::Initial,
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
-    pass::Pass,
+    pass::{Along, Pass},
 };
-use crate::{
-    batch::Batch,
-    kernels::{self, Gelu},
-    recipe::spec,
-};
+use crate::recipe::spec;
 
 /// As `GPT2LMHeadModel` has it, whose linear layers are convolutions of width 1, and the bare files of old.
 pub(super) static ON_DISK: OnDisk = OnDisk {
@@ -26,6 +22,15 @@ pub(super) static ON_DISK: OnDisk = OnDisk {
     transposed: &["c_attn.weight", "c_proj.weight", "c_fc.weight"],
     ignored: &["lm_head.weight", "attn.bias", "attn.masked_bias"],
     ..OnDisk::PLAIN
+};
+
+const NAMES: LayerNames = LayerNames {
+    layers: "h",
+    attention_norm: "ln_1",
+    dense: "attn.c_proj",
+    feed_forward_norm: "ln_2",
+    up: "mlp.c_fc",
+    down: "mlp.c_proj",
 };
 
 /// The keys of `config.json` that matter, under Hugging Face's names.
@@ -97,24 +102,28 @@ impl Gpt2Config {
         ];
         check_settings(&self.other, &known)
     }
+
+    fn layer(&self) -> Result<LayerDesign> {
+        Ok(LayerDesign {
+            names: &NAMES,
+            hidden: self.n_embd,
+            attention: AttentionDesign::classic(self.n_embd, self.n_head, Projection::Stacked("attn.c_attn")),
+            feed_forward: self.n_inner.unwrap_or(4 * self.n_embd),
+            activation: Activation::Gelu(gelu(&self.activation_function)?),
+            bias: true,
+            norm: NormKind::Layer(self.layer_norm_epsilon),
+            arrangement: Arrangement::Pre,
+            deviation: self.initializer_range,
+            last_deviation: LayerDesign::shared(self.initializer_range, self.n_layer),
+        })
+    }
 }
 
 /// A GPT-2's blocks.
 #[derive(Clone, Debug)]
 pub struct Gpt2 {
     config: Gpt2Config,
-    words: MatrixId,
-    positions: MatrixId,
-    layers: Vec<Layer>,
-    norm: Norm,
-}
-
-#[derive(Clone, Debug)]
-struct Layer {
-    attention_norm: Norm,
-    attention: SelfAttention,
-    feed_forward_norm: Norm,
-    feed_forward: FeedForward,
+    backbone: Backbone,
 }
 
 impl Gpt2 {
@@ -124,44 +133,14 @@ impl Gpt2 {
     /// Heads that don't divide the hidden size; settings that aren't supported.
     pub fn new(config: Gpt2Config, builder: &mut Builder) -> Result<Self> {
         config.check()?;
-        let gelu = gelu(&config.activation_function)?;
+        let layer = config.layer()?;
         let initial = Initial::Normal(config.initializer_range);
         let words = builder.matrix("wte.weight".into(), [config.vocab_size, config.n_embd], initial);
         let positions = builder.matrix("wpe.weight".into(), [config.n_positions, config.n_embd], initial);
-        let layers = (0..config.n_layer).map(|index| Layer::new(&config, gelu, index, builder)).collect();
-        let norm = Norm::new(builder, "ln_f", config.n_embd, config.layer_norm_epsilon as f32);
-        Ok(Self { config, words, positions, layers, norm })
-    }
-}
-
-impl Layer {
-    fn new(config: &Gpt2Config, gelu: Gelu, index: usize, builder: &mut Builder) -> Self {
-        let hidden = config.n_embd;
-        let inner = config.n_inner.unwrap_or(4 * hidden);
-        let epsilon = config.layer_norm_epsilon as f32;
-        let first = config.initializer_range;
-        // Each of the 2 L residual branches adds its share to the variance.
-        let last = first / (2.0 * config.n_layer as f64).sqrt();
-        let name = |part: &str| format!("h.{index}.{part}");
-        Self {
-            attention_norm: Norm::new(builder, &name("ln_1"), hidden, epsilon),
-            attention: SelfAttention::new(
-                Linear::new(builder, &name("attn.c_attn"), [3 * hidden, hidden], first),
-                Linear::new(builder, &name("attn.c_proj"), [hidden, hidden], last),
-                config.n_head,
-            ),
-            feed_forward_norm: Norm::new(builder, &name("ln_2"), hidden, epsilon),
-            feed_forward: FeedForward::new(
-                Linear::new(builder, &name("mlp.c_fc"), [inner, hidden], first),
-                Linear::new(builder, &name("mlp.c_proj"), [hidden, inner], last),
-                gelu,
-            ),
-        }
-    }
-
-    fn forward(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        let x = self.attention.add_to(pass, self.attention_norm.forward(pass, x.clone()), x);
-        self.feed_forward.add_to(pass, self.feed_forward_norm.forward(pass, x.clone()), x)
+        let layers = Backbone::layers(builder, &layer, config.n_layer);
+        let norm = Some(Norm::new(builder, "ln_f", config.n_embd, layer.norm));
+        let tables = vec![(positions, Along::Positions)];
+        Ok(Self { config, backbone: Backbone { words, tables, embedding_norm: None, layers, norm } })
     }
 }
 
@@ -170,20 +149,14 @@ impl Family for Gpt2 {
         "gpt2"
     }
 
-    fn hidden_size(&self) -> usize {
-        self.config.n_embd
-    }
-
-    fn vocabulary(&self) -> usize {
-        self.config.vocab_size
-    }
-
-    fn max_length(&self) -> usize {
-        self.config.n_positions
-    }
-
-    fn initializer_range(&self) -> f64 {
-        self.config.initializer_range
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.config.n_embd,
+            layers: self.config.n_layer,
+            vocabulary: self.config.vocab_size,
+            max_length: self.config.n_positions,
+            initializer_range: self.config.initializer_range,
+        }
     }
 
     fn on_disk(&self) -> &'static OnDisk {
@@ -211,23 +184,11 @@ impl Family for Gpt2 {
         true
     }
 
-    fn check(&self, batch: &Batch) -> Result<()> {
-        check_tokens(batch, self.config.vocab_size)?;
-        check_positions(batch.positions.iter(), self.max_length(), self.max_length())
-    }
-
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
-        let words = (pass.matrix(self.words), &pass.tokens);
-        let positions = (pass.matrix(self.positions), &pass.positions);
-        let mut x = kernels::embedding_sum(words, [positions]);
-        if let Some(dropout) = pass.dropout() {
-            x = kernels::dropout(x, &dropout);
-        }
-        let x = self.layers.iter().fold(x, |x, layer| layer.forward(pass, x));
-        self.norm.forward(pass, x)
+        self.backbone.hidden(pass)
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.words, None)
+        (self.backbone.words, None)
     }
 }

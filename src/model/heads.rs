@@ -24,7 +24,7 @@ impl Pooler {
 
     /// `pooler.dense`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
-        Self(Linear::new(builder, "pooler.dense", [hidden, hidden], deviation))
+        Self(Linear::new(builder, "pooler.dense", [hidden, hidden], true, deviation))
     }
 
     /// `[examples, hidden]` from the hidden states `[T, hidden]`.
@@ -43,13 +43,28 @@ impl PairHead {
 
     /// `cls.seq_relationship`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
-        Self(Linear::new(builder, "cls.seq_relationship", [2, hidden], deviation))
+        Self(Linear::new(builder, "cls.seq_relationship", [2, hidden], true, deviation))
     }
 
     /// Logits `[examples, 2]` from what the pooler gives.
     pub(super) fn logits(&self, pass: &Pass, pooled: Tensor<2>) -> Tensor<2> {
         self.0.forward(pass, pooled)
     }
+}
+
+/// Whether a parameter is one of these heads, and not of the family.
+pub(super) fn is_head(name: &str) -> bool {
+    judges_pairs(name) || judges_classes(name)
+}
+
+/// Whether a parameter takes part in the judgement of sentence pairs.
+pub(super) fn judges_pairs(name: &str) -> bool {
+    name.starts_with("pooler.") || name.starts_with("cls.seq_relationship.")
+}
+
+/// Whether a parameter is of the linear head.
+pub(super) fn judges_classes(name: &str) -> bool {
+    name.starts_with("classifier.")
 }
 
 /// A classifier's sizes, as `config.json` keeps them.
@@ -69,7 +84,7 @@ pub(super) struct Classifier {
 impl Classifier {
     /// `classifier [classes, hidden]`.
     pub(super) fn new(builder: &mut Builder, config: ClassifierConfig, hidden: usize, deviation: f64) -> Self {
-        Self { config, output: Linear::new(builder, "classifier", [config.classes, hidden], deviation) }
+        Self { config, output: Linear::new(builder, "classifier", [config.classes, hidden], true, deviation) }
     }
 
     /// Logits `[examples, classes]` from the hidden states `[T, hidden]`.

@@ -1,9 +1,11 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 
+mod adapters;
 mod bert;
 pub mod blocks;
 mod cache;
 mod candidates;
+mod copy;
 mod family;
 mod glm;
 mod gpt2;
@@ -18,12 +20,14 @@ mod pass;
 mod scores;
 mod shapes;
 pub(crate) mod tensors;
+mod transformer;
 mod weights;
 
 pub use bert::{Bert, BertConfig};
 pub use cache::Cache;
 pub use candidates::Candidates;
-pub use family::Family;
+pub use copy::copy;
+pub use family::{Family, Sizes};
 pub use glm::{Glm, GlmConfig};
 pub use gpt2::{Gpt2, Gpt2Config};
 pub use heads::Pooling;
@@ -32,7 +36,9 @@ pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use outline::Outline;
-pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId};
-pub use pass::{Mode, Pass};
+pub use parameters::{Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Source, VectorId, WeightId};
+pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
+pub use transformer::{Transformer, TransformerConfig};
+pub use weights::Outlook;

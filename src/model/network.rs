@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 
 use super::{
     candidates::Candidates,
-    family::{self, Family},
-    heads::{Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
+    family::{self, Family, Sizes},
+    heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
     initial::Fresh,
     parameters::{Builder, Parameters},
     pass::{Mode, Pass},
@@ -52,7 +52,7 @@ impl Network {
 
     /// Token ids that it has room for.
     pub fn vocabulary(&self) -> usize {
-        self.family.vocabulary()
+        self.family.sizes().vocabulary
     }
 
     /// All parameters.
@@ -65,7 +65,15 @@ impl Network {
         &mut self.parameters
     }
 
-    /// Adds a head for sentence pairs, unless there is one.
+    /// Adds what it takes to guess tokens, where the checkpoint is of a bare backbone.
+    ///
+    /// # Errors
+    /// Settings that aren't supported.
+    pub fn add_language_head(&mut self, seed: u64) -> Result<()> {
+        self.family.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
+    }
+
+    /// Adds a head for sentence pairs, unless there is one; it will be learned.
     pub fn add_pair_head(&mut self, seed: u64) {
         if self.pair.is_none() {
             let mut source = Fresh { seed };
@@ -74,9 +82,10 @@ impl Network {
             }
             self.make_pair_head(&mut source);
         }
+        self.parameters.learn(heads::judges_pairs);
     }
 
-    /// Adds a linear head for `classes` classes.
+    /// Adds a linear head for `classes` classes, unless there is one; it will be learned.
     ///
     /// # Errors
     /// A classifier with other classes or pooling that is there already.
@@ -93,24 +102,25 @@ impl Network {
             }
             None => self.classifier = Some(self.make_classifier(config, &mut Fresh { seed })),
         }
+        self.parameters.learn(heads::judges_classes);
         Ok(())
     }
 
     pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
-        self.pooler = Some(Pooler::new(builder, hidden, deviation));
+        self.pooler = Some(Pooler::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
-        self.pair = Some(PairHead::new(builder, hidden, deviation));
+        self.pair = Some(PairHead::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
-        Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, deviation)
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, initializer_range)
     }
 
     /// Hidden states `[T, hidden]` of a batch.
@@ -165,7 +175,7 @@ impl Network {
         candidates: &Candidates,
     ) -> Result<Tensor<2>> {
         candidates.check(&batch.choices)?;
-        let (largest, vocabulary) = (candidates.largest() as usize, self.family.vocabulary());
+        let (largest, vocabulary) = (candidates.largest() as usize, self.family.sizes().vocabulary);
         ensure!(largest < vocabulary, "candidate {largest} is outside of the model's vocabulary of {vocabulary}");
         let device = self.parameters.device();
         let places: Vec<u32> = batch.choices.iter().map(|choice| choice.at).collect();

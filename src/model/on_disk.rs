@@ -1,10 +1,12 @@
 //! How a family's parameters lie in checkpoints: the names, splits and transpositions of Hugging Face's classes, as one
 //! table a family that is followed in both directions.
 
-use anyhow::{Result, anyhow};
+use anyhow::anyhow;
+use safetensors::Dtype;
 
 use super::{
-    parameters::{Parameter, Parameters},
+    adapters::SCALE,
+    parameters::{Frozen, Parameter, Parameters},
     tensors::Entry,
 };
 
@@ -22,6 +24,8 @@ pub struct OnDisk {
     pub stacked: &'static [(&'static str, &'static [&'static str])],
     /// Weights that lie there as `[input, output]`.
     pub transposed: &'static [&'static str],
+    /// Vectors that lie there as a matrix of one row.
+    pub rows: &'static [&'static str],
     /// Names, and what older files call them.
     pub formerly: &'static [(&'static str, &'static str)],
     /// Tensors that hold nothing of their own: tied weights and constants.
@@ -31,7 +35,7 @@ pub struct OnDisk {
 impl OnDisk {
     /// As the parameters are.
     pub const PLAIN: Self =
-        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], formerly: &[], ignored: &[] };
+        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], rows: &[], formerly: &[], ignored: &[] };
 
     /// The tensors that the rows of a parameter lie in, in their order.
     pub(super) fn parts(&self, name: &str) -> Vec<String> {
@@ -41,10 +45,30 @@ impl OnDisk {
         }
     }
 
+    /// The same with their shape, for a parameter of this `shape`.
+    pub(super) fn places(&self, name: &str, shape: &[usize]) -> (Vec<String>, Vec<usize>) {
+        let parts = self.parts(name);
+        let mut shape = shape.to_vec();
+        shape[0] /= parts.len();
+        if self.is_transposed(name) {
+            shape.reverse();
+        }
+        if ends(name, self.rows) {
+            shape.insert(0, 1);
+        }
+        (parts, shape)
+    }
+
     /// The name that a tensor is written under.
     pub(super) fn written(&self, name: &str) -> String {
         let head = HEADS.iter().any(|head| name.starts_with(head));
         if self.prefixed && !head { format!("{}{name}", self.prefix) } else { name.to_owned() }
+    }
+
+    /// The modules that the weight of a linear layer belongs to, in the order of its rows.
+    pub(super) fn modules(&self, name: &str) -> Vec<String> {
+        let parts = self.parts(name).into_iter();
+        parts.map(|part| self.written(part.strip_suffix(".weight").unwrap_or(&part))).collect()
     }
 
     /// All names that a tensor may have in a file, the usual ones first.
@@ -64,74 +88,67 @@ impl OnDisk {
         ends(name, self.ignored)
     }
 
-    /// All parameters, for writing.
-    pub(super) fn entries<'a>(&self, parameters: &'a Parameters) -> Vec<Entry<'a>> {
-        let vectors = parameters.vectors.iter().flat_map(|parameter| self.split(parameter));
-        let matrices = parameters.matrices.iter().flat_map(|parameter| self.split(parameter));
-        vectors.chain(matrices).collect()
+    /// All parameters for writing; without those that are `learned`, if they are to lie elsewhere.
+    pub(super) fn entries<'a>(&self, parameters: &'a Parameters, learned: bool) -> Vec<Entry<'a>> {
+        let vectors = parameters.vectors.iter().filter(|parameter| learned || !parameter.is_learned());
+        let vectors = vectors.flat_map(|parameter| self.split(parameter));
+        let matrices = parameters.matrices.iter().filter(|parameter| learned || !parameter.is_learned());
+        let matrices = matrices.flat_map(|parameter| self.split(parameter));
+        let compact = parameters.compact.iter().flat_map(|frozen| self.compact(frozen));
+        vectors.chain(matrices).chain(compact).collect()
     }
 
     fn split<'a, const D: usize>(&self, parameter: &'a Parameter<D>) -> Vec<Entry<'a>> {
-        let names = self.parts(&parameter.name);
-        let mut shape = parameter.value.dims().to_vec();
-        let rows = shape[0] / names.len();
-        let whole = rows == shape[0];
-        shape[0] = rows;
-        let transposed = self.is_transposed(&parameter.name);
-        if transposed {
-            shape.reverse();
-        }
-        let entry = |(index, name): (usize, String)| Entry {
-            name: self.written(&name),
-            shape: shape.clone(),
-            values: Box::new(move || {
+        let dims = parameter.value.dims();
+        let (names, shape) = self.places(&parameter.name, &dims);
+        let rows = dims[0] / names.len();
+        let (whole, transposed) = (names.len() == 1, self.is_transposed(&parameter.name));
+        let entry = |(index, name): (usize, String)| {
+            Entry::single(self.written(&name), shape.clone(), move || {
                 if whole && !transposed {
                     return parameter.data();
                 }
                 let part = parameter.value.clone().inner().narrow(0, index * rows, rows);
                 let part = if transposed { part.transpose() } else { part };
                 part.try_into_data().map_err(|error| anyhow!("can't read {name} from the device: {error}"))
-            }),
+            })
         };
         names.into_iter().enumerate().map(entry).collect()
     }
 
-    /// Puts a parameter together from what a checkpoint has: `read` gives a tensor's values by its name and shape.
-    ///
-    /// # Errors
-    /// Those of `read`.
-    pub(super) fn join(
-        &self,
-        name: &str,
-        shape: &[usize],
-        mut read: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
-    ) -> Result<Vec<f32>> {
-        let parts = self.parts(name);
-        let mut shape = shape.to_vec();
-        shape[0] /= parts.len();
-        let transposed = self.is_transposed(name);
-        if transposed {
-            shape.reverse();
-        }
-        let mut values = Vec::new();
-        for part in &parts {
-            let found = read(part, &shape)?;
-            match values.is_empty() {
-                true => values = found,
-                false => values.extend(found),
+    /// Weights in fewer bits: bfloat16, or codes with their scales beside them.
+    fn compact<'a>(&self, frozen: &'a Frozen) -> Vec<Entry<'a>> {
+        let [all, columns] = frozen.value.dims();
+        let (names, shape) = self.places(&frozen.name, &[all, columns]);
+        let (rows, turned) = (all / names.len(), self.is_transposed(&frozen.name));
+        let mut entries = Vec::new();
+        for (index, name) in names.into_iter().enumerate() {
+            let part = index * rows..(index + 1) * rows;
+            if let Some(scales) = frozen.value.scales() {
+                let (part, across) = (part.clone(), if turned { [1, rows] } else { [rows, 1] });
+                let scales = move || Ok(scales.clone().slice(part).reshape(across).try_into_data()?);
+                entries.push(Entry::single(format!("{}{SCALE}", self.written(&name)), across.to_vec(), scales));
             }
+            let dtype = if frozen.value.scales().is_some() { Dtype::I8 } else { Dtype::BF16 };
+            let values = move || Ok(frozen.value.data(part, turned)?.into_bytes());
+            entries.push(Entry::new(self.written(&name), dtype, shape.clone(), values));
         }
-        match shape[..] {
-            [rows, columns] if transposed => Ok((0..columns)
-                .flat_map(|column| (0..rows).map(move |row| row * columns + column))
-                .map(|at| values[at])
-                .collect()),
-            _ => Ok(values),
+        entries
+    }
+
+    /// A parameter's values out of those of the tensors in [`Self::places`], one after the other.
+    pub(super) fn join(&self, name: &str, shape: &[usize], values: Vec<f32>) -> Vec<f32> {
+        match *shape {
+            [rows, columns] if self.is_transposed(name) => {
+                let row = |row: usize| (0..columns).map(move |column| column * rows + row);
+                (0..rows).flat_map(row).map(|at| values[at]).collect()
+            }
+            _ => values,
         }
     }
 }
 
 /// Whether a name, or what follows a dot in it, is one of these.
-fn ends(name: &str, endings: &[&str]) -> bool {
+pub(super) fn ends(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| name.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }

@@ -4,10 +4,11 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    family::{self, Family, Kind},
+    family::{self, Family, Kind, Sizes},
     heads::{Classifier, ClassifierConfig, PairHead, Pooler},
+    on_disk::ends,
     parameters::Builder,
-    shapes::Shapes,
+    shapes::{Shape, Shapes},
 };
 use crate::recipe::spec;
 
@@ -46,17 +47,33 @@ impl Outline {
 
     /// Adds a head for sentence pairs.
     pub fn add_pair_head(&mut self) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let builder = &mut Builder::outline(&mut self.shapes);
-        Pooler::new(builder, hidden, deviation);
-        PairHead::new(builder, hidden, deviation);
+        Pooler::new(builder, hidden, initializer_range);
+        PairHead::new(builder, hidden, initializer_range);
     }
 
     /// Adds a linear head.
     pub fn add_classifier(&mut self, classes: usize, pooling: spec::Pooling) {
-        let (hidden, deviation) = (self.family.hidden_size(), self.family.initializer_range());
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
         let config = ClassifierConfig { classes, pooling };
-        Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, deviation);
+        Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, initializer_range);
+    }
+
+    /// What LoRA of rank `r` adds to the layers whose names in checkpoints are one of `targets`, or end with it after a
+    /// dot: its numbers, and the widths of what it keeps of each token.
+    pub fn low_rank(&self, r: usize, targets: &[&str]) -> [u64; 2] {
+        let on_disk = self.family.on_disk();
+        let mut sums = [0, 0];
+        for Shape { name, shape: [rows, width] } in &self.shapes.matrices {
+            let Some(module) = name.strip_suffix(".weight") else { continue };
+            let parts = on_disk.parts(module);
+            let targeted = parts.iter().filter(|part| ends(part, targets)).count();
+            let (rows, width) = (rows / parts.len(), *width);
+            sums[0] += (targeted * r * (rows + width)) as u64;
+            sums[1] += (targeted * (width + r)) as u64;
+        }
+        sums
     }
 
     /// The shape of the matrix that gives logits: `[vocabulary, hidden]`.

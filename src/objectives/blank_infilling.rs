@@ -13,6 +13,7 @@ use crate::{
         random::{Categorical, Key, Stream},
     },
     recipe::spec,
+    text::Special,
 };
 
 /// Tokens of part A that aren't text: `[CLS]` and `[SEP]`.
@@ -58,6 +59,16 @@ impl Blanks {
             text + FRAME + 2 * spans
         };
         (1..self.max_length).rev().find(|&text| needed(text) <= self.max_length).unwrap_or(1)
+    }
+
+    /// The special tokens that the examples take.
+    pub fn needs(&self) -> Vec<Special> {
+        let spec::BlankInfilling { span, sentence, document, .. } = self.spec;
+        // In sentence mode too, some texts have spans blanked.
+        let spans = span > 0.0 || sentence > 0.0;
+        let masks = [(spans, Special::Mask), (sentence > 0.0, Special::Smask), (document > 0.0, Special::Gmask)];
+        let masks = masks.into_iter().filter(|(used, _)| *used).map(|(_, mask)| mask);
+        masks.chain([Special::Cls, Special::Sep, Special::Sop, Special::Eop]).collect()
     }
 
     /// Draws the mode of a batch.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Specials,
-    form::{Form, feed},
+    form::{Asked, Form, feed},
     labels::{Labels, Node, Path},
     prompt::{Encoded, MARKER, Rendered, Row, Template},
 };
@@ -42,7 +42,8 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// Where the template is wrong, or the words can't be told apart.
+    /// Where the tokenizer lacks a special token that the form needs, the template is wrong, or the words can't be told
+    /// apart.
     pub fn new(
         task: &Classification,
         form: Form,
@@ -50,6 +51,8 @@ impl Classifier {
         specials: Specials,
         encode: Encode,
     ) -> Result<Self> {
+        let asked = if task.head == Head::Prompt { Asked::Word } else { Asked::Nothing };
+        specials.require("classification", form.needs(asked))?;
         let template = Template::new(&task.template)?;
         // In the order of their names, so that the order in which a recipe lists them changes nothing.
         let words: BTreeMap<&String, &String> = task.words.iter().collect();

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     batch::{Example, random::Key},
     recipe::spec::{self, Generative, Objective},
+    text::Special,
 };
 
 /// The windows of a corpus that an objective learns from.
@@ -52,6 +53,7 @@ impl Entry {
         let text = corpus.text.as_ref();
         let room = max_length.saturating_sub(FRAME).max(1);
         let task = task(objective, corpus, max_length, words)?;
+        corpus.specials.require(&name(objective), &needs(&task))?;
         let windows = match &task {
             Task::Pair { judgement, room, .. } => cut_for_pairs(text, *room, *judgement == Judgement::NextSentence)?,
             Task::Infilling(blanks) => cut(text, blanks.room())?,
@@ -119,6 +121,17 @@ impl Entry {
             }
             _ => bail!("{name} has nothing to learn from: the corpus has no tokens"),
         }
+    }
+}
+
+/// The special tokens that a task's examples take.
+fn needs(task: &Task) -> Vec<Special> {
+    use Special::{Cls, Eop, Mask, Sep};
+    match task {
+        Task::Masked(_) => vec![Cls, Sep, Mask],
+        Task::Pair { masking, .. } => [Cls, Sep].into_iter().chain(masking.as_ref().map(|_| Mask)).collect(),
+        Task::Causal | Task::Prefix(_) => vec![Cls, Eop],
+        Task::Infilling(blanks) => blanks.needs(),
     }
 }
 

@@ -1,9 +1,20 @@
 //! A prompt as the sequence that a family's models know, and the answer after it or within it.
 
 use super::Specials;
-use crate::batch::Example;
+use crate::{batch::Example, text::Special};
 
 pub use crate::recipe::families::Form;
+
+/// What a sequence is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// [`Form::word`]
+    Word,
+    /// [`Form::text`]
+    Text,
+    /// [`Form::plain`]
+    Nothing,
+}
 
 /// A prompt's sequence.
 #[derive(Clone, Debug)]
@@ -28,6 +39,20 @@ impl Form {
     /// once.
     pub fn feeds(self) -> bool {
         self != Self::Cloze
+    }
+
+    /// The special tokens that its sequences take.
+    pub fn needs(self, asked: Asked) -> &'static [Special] {
+        use Special::{Cls, Eop, Gmask, Mask, Sep, Sop};
+        match (self, asked) {
+            (Self::Cloze, Asked::Word) => &[Cls, Mask, Sep],
+            (Self::Infilling, Asked::Word) => &[Cls, Mask, Sep, Sop, Eop],
+            (Self::Infilling, Asked::Text) => &[Cls, Gmask, Sop, Eop],
+            (Self::Chatglm, Asked::Word) => &[Mask, Gmask, Sop, Eop],
+            (Self::Chatglm | Self::Chatglm2, _) => &[Gmask, Sop, Sep, Eop],
+            (Self::Causal | Self::Prefix, Asked::Word | Asked::Text) => &[Cls, Eop],
+            (Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling, _) => &[Cls, Sep],
+        }
     }
 
     /// A prompt that asks for a word of at most `width` tokens between `before` and `after`. What stands `after` is
@@ -85,11 +110,16 @@ impl Form {
 fn blank(id: u64, context: Vec<u32>, at: usize, specials: &Specials) -> Prompt {
     let length = context.len();
     let mut example = Example::sequence(id, context, length);
-    example.tokens.push(specials.sop);
-    example.positions.push(at as u32);
-    example.block_positions.push(1);
-    example.visible.push(length as u32 + 1);
+    begin(&mut example, at as u32, specials);
     Prompt::open(example)
+}
+
+/// Begins the answer for the blank at this place of the context: `<sop>`, behind all that is there.
+pub fn begin(example: &mut Example, at: u32, specials: &Specials) {
+    example.tokens.push(specials.sop);
+    example.positions.push(at);
+    example.block_positions.push(1);
+    example.visible.push(example.tokens.len() as u32);
 }
 
 /// Appends tokens of an answer. Within a blank the block's position counts on and the blank's own stays; elsewhere

@@ -80,11 +80,11 @@ fn choose(mut units: Vec<Range<usize>>, wanted: usize, stream: &mut Stream) -> V
     hidden
 }
 
-/// A uniformly random token that is not special (`[UNK]` where there is no other).
+/// A uniformly random token that is not special (`[MASK]` where there is no other).
 fn ordinary(specials: &Specials, stream: &mut Stream) -> u32 {
     let ids = specials.ids();
     let Some(choices) = specials.vocab_size.checked_sub(ids.len()).filter(|&choices| choices > 0) else {
-        return specials.unk;
+        return specials.mask;
     };
     // The n-th id that isn't special: each special id up to it moves it on by one.
     ids.iter().fold(stream.below(choices) as u32, |id, &special| if special <= id { id + 1 } else { id })

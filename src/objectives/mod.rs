@@ -7,11 +7,13 @@
 pub mod blank_infilling;
 pub mod causal_lm;
 pub mod classification;
+pub mod conversation;
 mod entry;
 pub mod feed;
 pub mod form;
 pub mod generate;
 pub mod held_out;
+pub mod instruction;
 pub mod labels;
 pub mod masked_lm;
 pub mod mix;
@@ -30,10 +32,13 @@ use crate::{
     recipe::spec,
 };
 
+pub use crate::text::Specials;
 pub use classification::Classifier;
-pub use feed::ClassificationFeed;
-pub use form::Form;
+pub use conversation::Conversation;
+pub use feed::RowFeed;
+pub use form::{Asked, Form};
 pub use held_out::HeldOut;
+pub use instruction::Instructor;
 pub use mix::Mix;
 pub use prompt::Row;
 
@@ -75,45 +80,6 @@ pub struct Corpus {
     pub vocabulary: Arc<[String]>,
     /// The special tokens.
     pub specials: Specials,
-}
-
-/// The ids of the special tokens, and how many ids there are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Specials {
-    /// `[PAD]`
-    pub pad: u32,
-    /// `[UNK]`
-    pub unk: u32,
-    /// `[CLS]`, which begins every sequence
-    pub cls: u32,
-    /// `[SEP]`, which ends a text or a segment
-    pub sep: u32,
-    /// `[MASK]`, in the place of a token or a short span
-    pub mask: u32,
-    /// `[gMASK]`, in the place of a long span that is to be generated
-    pub gmask: u32,
-    /// `[sMASK]`, in the place of a sentence
-    pub smask: u32,
-    /// `<sop>`, which begins a generated span
-    pub sop: u32,
-    /// `<eop>`, which ends a generated span
-    pub eop: u32,
-    /// Entries in the vocabulary, these included.
-    pub vocab_size: usize,
-}
-
-impl Specials {
-    /// The ids of the special tokens, rising.
-    pub fn ids(&self) -> [u32; 9] {
-        let mut ids = [self.pad, self.unk, self.cls, self.sep, self.mask, self.gmask, self.smask, self.sop, self.eop];
-        ids.sort_unstable();
-        ids
-    }
-
-    /// Whether the id is one of theirs.
-    pub fn contains(&self, id: u32) -> bool {
-        self.ids().contains(&id)
-    }
 }
 
 impl From<&spec::Batch> for Size {

@@ -62,6 +62,7 @@ pub const FAMILIES: &[Family] = &[
         chat: None,
     },
     Family { name: "gpt2", objectives: &["causal_lm"], form: Form::Causal, chat: Some(ChatFormat::Chatglm2) },
+    Family { name: "transformer", objectives: &["prefix_lm"], form: Form::Prefix, chat: None },
 ];
 
 impl Family {

@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::{
     classifier::Trained,
     finetune::scored,
-    input, language, layout, records,
+    input, instruction, language, layout, records,
     rows::{self, Use},
     task::Purpose,
 };
@@ -33,7 +33,14 @@ const BATCH_TOKENS: usize = 4096;
 pub(super) fn eval(job: &Job<'_>, spec: &Eval, device: &OpenDevice) -> Result<Metrics> {
     let model = input(job, "model")?;
     match (&spec.data, job.inputs.get("tokens")) {
-        (Some(data), _) => classifier(job, data, model, device),
+        (Some(data), _) => match Purpose::read(&model.path)? {
+            purpose if purpose.instruction.is_some() => {
+                let report = instruction::eval(job, data, &purpose, device)?;
+                fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
+                Ok(report.metrics())
+            }
+            _ => classifier(job, data, model, device),
+        },
         (None, Some(tokens)) => language_model(job, model, tokens, device),
         (None, None) => anyhow::bail!("neither `data` nor `tokens` says what to measure on"),
     }
@@ -42,13 +49,13 @@ pub(super) fn eval(job: &Job<'_>, spec: &Eval, device: &OpenDevice) -> Result<Me
 fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let trained = Trained::load(&model.path, device)?;
     let files = job.files.get("data.path").map(Vec::as_slice).unwrap_or_default();
-    let rows = rows::read(data, files, &trained.classifier, Use::Judge)?;
+    let rows = rows::labelled(data, files, &trained.classifier, Use::Judge)?;
     job.tell(Event::Note(&format!("{} rows", rows.len())));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
     let probabilities = trained.judge()?.probabilities(&trained.network, &examples)?;
     let scored = scored(&rows, &probabilities);
 
-    let seen: HashSet<u64> = records::read_seen(&model.file(records::SEEN))?.into_iter().collect();
+    let seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
     let leaks = Leaks::find(rows.iter().map(|row| (row.text.as_str(), row.label)), &seen);
     let learned = records::read_rows(&model.file(records::ROWS))?;
     let label = |label: &str| trained.labels().iter().position(|known| known == label);
@@ -64,14 +71,14 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
 fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let purpose = Purpose::read(&model.path)?;
     let network = Network::load(&model.path, &device.device)?;
-    let tokenizer = Tokenizer::load(&model.file(super::TOKENIZER))?;
+    let tokenizer = Tokenizer::load(&model.path)?;
     ensure!(
-        fs::read(model.file(super::TOKENIZER))? == fs::read(tokens.file(super::TOKENIZER))?,
+        tokenizer.is_same(&Tokenizer::load(&tokens.path)?),
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
          `tokenizer: {{ stage: … }}` with the model's stage"
     );
     let documents = language::load(&tokens.path)?;
-    let seen = records::read_seen(&model.file(records::SEEN))?;
+    let seen = records::read_seen(&model.path)?;
     let measured = measured_objectives(&purpose.objectives);
     ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
 
@@ -114,8 +121,7 @@ fn measure(
                     tally.masked += 1;
                     tally.masked_correct += u64::from(score.correct);
                 } else {
-                    tally.tokens += 1;
-                    tally.nll -= f64::from(score.log_probability);
+                    tally.predicted(score.log_probability, score.correct);
                 }
             }
         }

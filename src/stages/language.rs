@@ -4,7 +4,6 @@ use std::{borrow::Cow, collections::BTreeSet, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 
-use super::task::specials;
 use crate::{
     data,
     objectives::{self, Document, Text},
@@ -48,7 +47,7 @@ pub(super) fn corpus(
     let name = |id: usize| tokenizer.token(id as u32).unwrap_or_default();
     let vocabulary: Arc<[String]> = (0..tokenizer.vocab_size()).map(name).collect();
     let text = Arc::new(Documents { corpus: Arc::clone(corpus), chosen });
-    objectives::Corpus { text, vocabulary, specials: specials(tokenizer) }
+    objectives::Corpus { text, vocabulary, specials: tokenizer.special }
 }
 
 /// Hashes of all documents.

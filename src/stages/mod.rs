@@ -1,11 +1,18 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
+mod batches;
 mod check;
+mod checkpoints;
 mod classifier;
+mod conversation;
 mod eval;
+mod export;
 mod finetune;
 mod generate;
+mod import;
+mod instruction;
 mod language;
+mod origin;
 mod pretrain;
 mod records;
 mod rows;
@@ -13,10 +20,7 @@ mod task;
 mod tokenize;
 mod training;
 
-use std::{
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -28,9 +32,11 @@ use crate::{
     store::{Artifact, Metrics},
 };
 
+pub(crate) use batches::JUDGED_TOKENS;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
-pub use generate::{Sampling, Writer};
+pub use conversation::Conversation;
+pub use generate::{Show, Writer, Written};
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";
@@ -47,7 +53,7 @@ impl Stages {
         Self { choice, open: Mutex::new(None) }
     }
 
-    fn device(&self) -> Result<OpenDevice> {
+    fn open(&self) -> Result<OpenDevice> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(device) = &*open {
             return Ok(device.clone());
@@ -62,9 +68,19 @@ impl Runner for Stages {
     fn run(&self, job: &Job<'_>) -> Result<Metrics> {
         match job.stage {
             Stage::Tokenize(spec) => tokenize::tokenize(job, spec),
-            Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.device()?),
-            Stage::Finetune(spec) => finetune::finetune(job, spec, &self.device()?),
-            Stage::Eval(spec) => eval::eval(job, spec, &self.device()?),
+            Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
+            Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
+            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?),
+            Stage::Import(_) => import::import(job),
+            Stage::Export(spec) => export::export(job, spec),
+        }
+    }
+
+    fn device(&self, stage: &Stage) -> String {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match (stage, &*open) {
+            (Stage::Tokenize(_) | Stage::Import(_) | Stage::Export(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
+            (_, Some(device)) => device.name.clone(),
         }
     }
 }
@@ -77,9 +93,4 @@ fn input<'a>(job: &'a Job<'_>, field: &str) -> Result<&'a Artifact> {
 /// The CPU's kernels take examples without padding; other backends want rectangles.
 fn layout(device: &OpenDevice, width: usize, packing: bool) -> Layout {
     if device.is_cpu() { Layout::Ragged } else { Layout::Rows { width, packing } }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs_err::copy(from, to)?;
-    Ok(())
 }

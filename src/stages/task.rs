@@ -5,27 +5,32 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
-    model::Network,
-    objectives::Specials,
+    model::{Network, Outlook},
     recipe::{
         families::Family,
-        spec::{Classification, Objective},
+        spec::{Classification, Instruction, Objective},
     },
-    text::Tokenizer,
 };
 
 /// The file's name in the artifacts of pretrain and finetune stages.
 const TASK: &str = "task.json";
+
+/// The longest sequence that a checkpoint is measured with; some could take far more, at great cost.
+const LONGEST: usize = 2048;
 
 /// What a model was trained for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Purpose {
     /// The objectives of its pretraining, those of the stages before it first.
     pub objectives: Vec<Objective>,
-    /// What it was finetuned for.
+    /// The labels that it was finetuned to tell.
     pub classification: Option<Classification>,
+    /// The instructions that it was finetuned on, with the chat format that was used.
+    #[serde(default)]
+    pub instruction: Option<Instruction>,
     /// The longest sequence that it was trained on.
     pub max_length: usize,
 }
@@ -36,10 +41,34 @@ impl Purpose {
         Ok(fs::write(dir.join(TASK), serde_json::to_vec_pretty(self)?)?)
     }
 
-    /// Reads what [`Self::write`] wrote.
+    /// Whether there's a `task.json`: only models of our own have one.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(TASK).exists()
+    }
+
+    /// Reads what [`Self::write`] wrote. A checkpoint from elsewhere doesn't say what it was made for: it's taken to know
+    /// what its family learns.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(TASK);
+        if !path.exists() {
+            return Self::of_checkpoint(dir);
+        }
         serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("failed to read {}", path.display()))
+    }
+}
+
+impl Purpose {
+    fn of_checkpoint(dir: &Path) -> Result<Self> {
+        let Outlook { family, max_length, .. } = Network::inspect(dir)?;
+        let family = Family::named(family).with_context(|| format!("what {family} models can do isn't known"))?;
+        let entry = |name: &&str| match *name {
+            "next_sentence" | "sentence_order" => None,
+            "masked_lm" => Some(json!({ "masked_lm": {} })),
+            generative => Some(json!({ "generative": { generative: {} } })),
+        };
+        let objectives = family.objectives.iter().filter_map(entry).map(serde_json::from_value);
+        let objectives = objectives.collect::<Result<_, _>>()?;
+        Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }
 }
 
@@ -47,10 +76,4 @@ impl Purpose {
 pub(super) fn abilities(network: &Network) -> Result<&'static Family> {
     let name = network.family().name();
     Family::named(name).with_context(|| format!("what {name} models can do isn't known"))
-}
-
-/// The special tokens as objectives need them.
-pub(super) fn specials(tokenizer: &Tokenizer) -> Specials {
-    let crate::text::Special { pad, unk, cls, sep, mask, gmask, smask, sop, eop } = tokenizer.special;
-    Specials { pad, unk, cls, sep, mask, gmask, smask, sop, eop, vocab_size: tokenizer.vocab_size() }
 }

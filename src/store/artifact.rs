@@ -58,7 +58,7 @@ pub struct Provenance {
     pub recipe: String,
     /// `--var` and `--set` options.
     pub overrides: Vec<String>,
-    /// The device it ran on.
+    /// The device it was computed on, as it was opened: `cpu`, or such as `cuda:0 (NVIDIA H100)`.
     pub device: String,
     /// The machine it ran on.
     pub host: String,

@@ -5,20 +5,18 @@
 //! ```text
 //! artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
 //! tmp/             slots being written, renamed into artifacts/ when done
-//! locks/KEY        held while KEY is being computed
+//! locks/KEY        there and locked while KEY is being computed
 //! digests.json     remembered digests of input files
 //! ```
 
 mod artifact;
 mod canonical;
 mod digest;
+mod lock;
 mod manifest;
 mod slot;
 
-use std::{
-    fs::{File, TryLockError},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -26,6 +24,7 @@ use fs_err as fs;
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
 pub use digest::{DigestCache, digest_file};
+use lock::Lock;
 pub use manifest::Manifest;
 pub use slot::Slot;
 
@@ -42,7 +41,7 @@ pub enum Claim {
     /// It's there.
     Hit(Box<Artifact>),
     /// It isn't, and the caller is the one to compute it.
-    Miss(Slot),
+    Miss(Box<Slot>),
 }
 
 impl Store {
@@ -113,7 +112,7 @@ impl Store {
             return Ok(Claim::Hit(Box::new(artifact)));
         }
         self.create()?;
-        let lock = self.lock(&key, waiting)?;
+        let lock = Lock::take(self.root.join("locks").join(&key), waiting)?;
         let damage = match stored() {
             Ok(Some(artifact)) => return Ok(Claim::Hit(Box::new(artifact))),
             Ok(None) => None,
@@ -125,23 +124,7 @@ impl Store {
             slot::remove_dir(&slot::state_dir(&dir))?;
         }
         fs::create_dir_all(&dir)?;
-        Ok(Claim::Miss(Slot::new(manifest, dir, self.artifact_dir(&key), damage, lock)))
-    }
-
-    fn lock(&self, key: &str, waiting: &dyn Fn()) -> Result<File> {
-        let path = self.root.join("locks").join(key);
-        let file = File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                waiting();
-                file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("failed to lock {}", path.display()));
-            }
-        }
-        Ok(file)
+        Ok(Claim::Miss(Box::new(Slot::new(manifest, dir, self.artifact_dir(&key), damage, lock))))
     }
 
     fn artifact_dir(&self, key: &str) -> PathBuf {

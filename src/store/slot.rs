@@ -1,9 +1,6 @@
 //! A place to compute an artifact in, and the step that makes it one.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -12,6 +9,7 @@ use super::{
     Artifact, Manifest, Metrics, Provenance,
     artifact::{FileRecord, RECORD},
     digest::digest_file,
+    lock::Lock,
 };
 
 /// A claimed key with a directory to write to. Nothing of it is visible to others until [`Slot::commit`]; what is
@@ -23,7 +21,7 @@ pub struct Slot {
     target: PathBuf,
     damage: Option<anyhow::Error>,
     committed: bool,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Slot {
@@ -32,7 +30,7 @@ impl Slot {
         dir: PathBuf,
         target: PathBuf,
         damage: Option<anyhow::Error>,
-        lock: File,
+        lock: Lock,
     ) -> Self {
         Self { key: manifest.key(), manifest, dir, target, damage, committed: false, _lock: lock }
     }

@@ -1,11 +1,12 @@
 //! Tokenizers and sentences.
 
 pub mod chat;
+mod load;
 mod sentences;
 mod special;
 mod tokenizer;
 mod train;
 
 pub use sentences::sentences;
-pub use special::Special;
+pub use special::{ABSENT, Special, Specials};
 pub use tokenizer::Tokenizer;

@@ -1,38 +1,42 @@
 //! A tokenizer with its special tokens: text to ids and back.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use anyhow::{Context, Error, Result, anyhow};
 use fs_err as fs;
 use rayon::prelude::*;
 use tokenizers::{Model, ModelWrapper};
 
-use super::special::Special;
-use super::train;
+use super::special::{ABSENT, Special, Specials};
+use super::{load, train};
 use crate::recipe::spec;
 
-/// A tokenizer that has all of [`Special`]; in Hugging Face's `tokenizer.json` format on disk.
+/// A tokenizer with its [`Specials`]; in Hugging Face's `tokenizer.json` format on disk.
 #[derive(Clone)]
 pub struct Tokenizer {
     /// The special tokens' ids.
-    pub special: Special,
+    pub special: Specials,
     inner: tokenizers::Tokenizer,
     /// For each id, whether text must not turn into it.
     forbidden: Vec<bool>,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, or the one in a directory. Special tokens that it lacks are added after its last id;
-    /// its truncation and padding are not taken over.
+    /// Reads a tokenizer's file, or what a checkpoint's directory holds: `tokenizer.json`, BERT's `vocab.txt`, GPT-2's
+    /// `vocab.json` and `merges.txt`, a SentencePiece model, or tiktoken's ranks, with the special tokens that the files
+    /// beside it list and name. Its truncation and padding are not taken over, and its ids are kept.
     ///
     /// # Errors
-    /// If the file can't be read, or isn't a tokenizer.
+    /// If there is none, the file can't be read, or isn't a tokenizer; if config.json has other ids for the special
+    /// tokens.
     pub fn load(path: &Path) -> Result<Self> {
-        let path = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-        let bytes = fs::read(&path)?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(Error::from_boxed);
-        let inner = inner.with_context(|| format!("{}: not a tokenizer that can be read", path.display()))?;
-        Self::new(inner).with_context(|| format!("{}: can't be used", path.display()))
+        let (inner, settings) = load::load(path)?;
+        let tokenizer = Self::new(inner, &settings.named());
+        let checked = tokenizer.and_then(|tokenizer| {
+            settings.check(&tokenizer.inner, &tokenizer.special)?;
+            Ok(tokenizer)
+        });
+        checked.with_context(|| format!("{}: can't be used", path.display()))
     }
 
     /// Trains a tokenizer; the same texts give the same tokenizer to the byte, in whatever order they come. The
@@ -41,17 +45,16 @@ impl Tokenizer {
     /// # Errors
     /// If the texts give an error, hold nothing to learn from, or the specification names an existing tokenizer.
     pub fn train(spec: &spec::Tokenizer, texts: impl Iterator<Item = Result<String>>) -> Result<Self> {
-        Self::new(train::train(spec, texts)?)
+        Self::new(train::train(spec, texts)?, &[])
     }
 
-    fn new(mut inner: tokenizers::Tokenizer) -> Result<Self> {
+    fn new(mut inner: tokenizers::Tokenizer, named: &[(Special, String)]) -> Result<Self> {
         inner.with_truncation(None).map_err(Error::from_boxed)?;
         inner.with_padding(None);
-        let special = Special::find_or_add(&mut inner)?;
+        let special = Specials::find(&mut inner, named)?;
         // Special tokens written in a text are text.
         inner.set_encode_special_tokens(true);
-        let size = inner.get_vocab(true).into_values().max().map_or(0, |last| last as usize + 1);
-        let mut forbidden = vec![false; size];
+        let mut forbidden = vec![false; special.vocab_size];
         for (&id, token) in &inner.get_added_tokens_decoder() {
             if let Some(forbidden) = forbidden.get_mut(id as usize) {
                 *forbidden = token.special && id != special.unk;
@@ -60,9 +63,15 @@ impl Tokenizer {
         Ok(Self { special, inner, forbidden })
     }
 
+    /// Whether another one gives the same ids and has the same special tokens.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let written = |tokenizer: &Self| tokenizer.inner.to_string(false).ok();
+        self.special == other.special && written(self) == written(other)
+    }
+
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
-        self.forbidden.len()
+        self.special.vocab_size
     }
 
     /// A text's ids, without any special tokens: not around the text, and not where the text spells one.
@@ -86,12 +95,31 @@ impl Tokenizer {
             for character in self.token(id).unwrap_or_default().chars() {
                 let pieces = self.inner.get_model().tokenize(character.encode_utf8(&mut [0; 4]));
                 let pieces = pieces.map_err(Error::from_boxed)?;
-                spelt.extend(
-                    pieces.iter().map(|piece| if self.is_forbidden(piece.id) { self.special.unk } else { piece.id }),
-                );
+                let known = |id: u32| if self.is_forbidden(id) { self.special.unk } else { id };
+                spelt.extend(pieces.iter().map(|piece| known(piece.id)).filter(|&id| id != ABSENT));
             }
         }
         Ok(spelt)
+    }
+
+    /// The tokenizer that finds special tokens where a text spells them, as Hugging Face's classes do by default.
+    #[must_use]
+    pub fn with_special_in_text(mut self) -> Self {
+        self.inner.set_encode_special_tokens(false);
+        self.forbidden.fill(false);
+        self
+    }
+
+    /// A text's ids with where in the text each comes from, in characters; with `framed`, the tokenizer's own special
+    /// tokens stand around them, with empty places.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_offsets(&self, text: &str, framed: bool) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.inner.encode_char_offsets(text, framed).map_err(Error::from_boxed);
+        let encoding = encoding.with_context(|| format!("failed to tokenize {:?}", shorten(text)))?;
+        let places = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(places).collect())
     }
 
     /// [`encode`](Self::encode) for each text, in parallel.

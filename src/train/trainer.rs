@@ -22,7 +22,7 @@ use super::{
 use crate::{
     batch::{Feed, Step},
     model::{Candidates, Counts, LossSettings, Network, Parameters},
-    recipe::spec,
+    recipe::spec::{self, LossNormalization},
 };
 
 /// Steps that are prepared ahead on another thread.
@@ -40,6 +40,8 @@ pub struct Settings {
     pub optimizer: AdamWSettings,
     /// What is made small.
     pub loss: LossSettings,
+    /// What a step's loss is the mean of.
+    pub normalization: LossNormalization,
     /// Steps between two reports.
     pub log_every: usize,
 }
@@ -55,6 +57,7 @@ impl Settings {
                 label_smoothing: train.label_smoothing as f32,
                 candidates,
             },
+            normalization: train.loss_normalization,
             log_every: train.log_every,
         }
     }
@@ -78,6 +81,8 @@ pub struct Outcome {
     pub steps: usize,
     /// Numbers that the network holds.
     pub parameters: usize,
+    /// Those of them that are learned.
+    pub learned: usize,
     /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
     /// there are no more than five steps, of all.
     pub tokens_per_second: f64,
@@ -99,6 +104,8 @@ pub struct Trainer {
     pub(super) best: Option<Best>,
     pub(super) kept: Record,
     pub(super) stopping: Record,
+    /// The last state that was stored: its step, and where.
+    pub(super) stored: Option<(usize, PathBuf)>,
 }
 
 /// The measurement that counts in the end.
@@ -152,6 +159,7 @@ impl Trainer {
             best: None,
             kept: Record::default(),
             stopping: Record::default(),
+            stored: None,
         }
     }
 
@@ -223,7 +231,7 @@ impl Trainer {
             if let Some(checkpoints) = checkpoints
                 && storing
             {
-                self.save_state(&checkpoints.directory)?;
+                self.checkpoint(checkpoints)?;
             }
             total.paused += pause.elapsed();
             window.paused += pause.elapsed();
@@ -241,7 +249,11 @@ impl Trainer {
         let mut gradients = Gradients::default();
         let mut loss: Option<Tensor<1>> = None;
         for batch in &step.batches {
-            let part = self.network.loss(batch, &counts, step.pair_weight, &self.settings.loss)?;
+            let part_of = |counts| self.network.loss(batch, counts, step.pair_weight, &self.settings.loss);
+            let part = match self.settings.normalization {
+                LossNormalization::Token => part_of(&counts)?,
+                LossNormalization::Batch => part_of(&Counts::of(batch))? / step.batches.len() as f32,
+            };
             gradients.add(self.network.parameters(), &part);
             let part = part.inner();
             loss = Some(match loss {
@@ -269,13 +281,32 @@ impl Trainer {
             let (loss, grad_norm) = (numbers[0], numbers[1]);
             if !loss.is_finite() || !grad_norm.is_finite() {
                 let what = if loss.is_finite() { "gradient" } else { "loss" };
-                bail!(
-                    "the {what} is not finite at step {step} ({objective}, lr {lr:.2e}): try a lower lr, a longer \
-                     warm-up or a smaller max_grad_norm"
-                );
+                bail!(self.diverged(&format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})")));
             }
             self.curve.entries.push(Entry::Train(Point { step, objective, loss, lr, grad_norm }));
         }
+        Ok(())
+    }
+
+    /// What to know and to try when numbers have left their range.
+    fn diverged(&self, what: &str) -> String {
+        let kept = match &self.stored {
+            Some((step, place)) => {
+                format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
+            }
+            None => "no checkpoint was stored before; checkpoint_every stores them".to_owned(),
+        };
+        format!("{what}; {kept}\nhint: try a lower lr, a longer warm-up or a smaller max_grad_norm")
+    }
+
+    /// Stores a state, unless training could not go on from it.
+    fn checkpoint(&mut self, checkpoints: &Checkpoints) -> Result<()> {
+        // The loss tells of the weights before the step; those after it may be beyond all numbers already.
+        if !self.network.parameters().are_finite()? {
+            bail!(self.diverged(&format!("the weights are not finite after step {}", self.step)));
+        }
+        self.save_state(&checkpoints.directory)?;
+        self.stored = Some((self.step, checkpoints.directory.clone()));
         Ok(())
     }
 
@@ -333,6 +364,7 @@ impl Trainer {
             loss: self.curve.final_loss().context("there was nothing to train")?,
             steps: self.step,
             parameters: self.network.parameters().count(),
+            learned: self.network.parameters().learned(),
             tokens_per_second,
             peak_memory_bytes: peak_memory(),
             measured,

@@ -17,6 +17,10 @@ use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProper
 /// Memory kept for later, at most.
 const KEPT: usize = 1 << 30;
 
+/// One part in so many may be too much: batches differ in size from step to step, and without this each size would keep
+/// memory of its own.
+const SPARE: usize = 4;
+
 /// A cache line. Memory consists of whole ones, so that vectors never straddle two.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -34,15 +38,26 @@ struct Pool {
     lines: usize,
 }
 
+impl Pool {
+    /// The smallest that has at least `from` and at most `to` lines.
+    fn take(&mut self, from: usize, to: usize) -> Option<Vec<Line>> {
+        let (_, free) = self.free.range_mut(from..=to).find(|(_, free)| !free.is_empty())?;
+        let taken = free.pop()?;
+        self.lines -= taken.len();
+        Some(taken)
+    }
+}
+
 static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), lines: 0 });
 
 /// Room for `n` numbers, which may hold anything.
 pub(super) fn room(n: usize) -> Room {
     let lines = size_class(n.div_ceil(16));
     let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
-    let found = pool.free.get_mut(&lines).and_then(Vec::pop);
-    if found.is_some() {
-        pool.lines -= lines;
+    let found = pool.take(lines, lines + lines / SPARE);
+    if found.is_none() {
+        // What's a little too small would lie idle from now on: the larger one serves in its stead.
+        pool.take(lines - lines / SPARE, lines);
     }
     drop(pool);
     Room { lines: found.unwrap_or_else(|| vec![Line([0.0; 16]); lines]), len: n }
@@ -154,5 +169,24 @@ mod tests {
         drop(tensor(first, [123_456]));
         let again = room(123_450);
         assert_eq!((again.as_ptr(), again.len(), again[0]), (address, 123_450, 7.0));
+    }
+
+    #[test]
+    fn a_larger_room_serves_smaller_ones_and_takes_the_place_of_a_smaller_one() {
+        let address = |room: &Room| room.as_ptr();
+        let (small, large) = (room(1_000_003), room(1_200_003));
+        let places = [address(&small), address(&large)];
+        drop(small);
+        drop(large);
+        assert_eq!(address(&room(1_000_003)), places[0]);
+        assert_eq!(address(&room(1_100_003)), places[1]);
+        // Too large for both, and only the nearest goes.
+        drop(room(1_300_003));
+        let lines: Vec<usize> = [1_000_003, 1_200_003, 1_300_003].map(|n: usize| size_class(n.div_ceil(16))).into();
+        let pool = POOL.lock().unwrap();
+        let held: Vec<bool> =
+            lines.iter().map(|lines| pool.free.get(lines).is_some_and(|free| !free.is_empty())).collect();
+        assert_eq!(held.iter().filter(|held| **held).count(), 2, "{held:?}");
+        assert!(held[2]);
     }
 }

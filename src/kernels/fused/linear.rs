@@ -6,14 +6,20 @@ use rayon::prelude::*;
 use super::{
     Kernel,
     buffer::{room, tensor, vector},
+    compact::expand,
     elements,
     matrix::{By, Matrix, MatrixMut, Store, multiply},
     rows, shape,
 };
+use crate::kernels::Compact;
 
 /// See [`crate::kernels::linear`]; inputs are x, weight, bias.
 #[derive(Clone, Debug)]
 pub(in crate::kernels) struct Linear;
+
+/// The same with a weight that is never learned; inputs are x and bias.
+#[derive(Clone, Debug)]
+pub(in crate::kernels) struct CompactLinear(pub(in crate::kernels) Compact);
 
 /// The rows if the weight's gradient will be wanted, the weight if the rows' will.
 type Saved = [Option<FlexTensor>; 2];
@@ -55,6 +61,11 @@ fn slopes([x, weight]: Saved, gradient: &FlexTensor, wanted: [bool; 2]) -> [Opti
     [d_x, d_weight]
 }
 
+fn d_bias(gradient: &FlexTensor) -> FlexTensor {
+    let [_, width] = shape(gradient);
+    vector(rows::column_sums(elements(gradient), width))
+}
+
 impl Kernel<2> for Linear {
     type Saved = Saved;
 
@@ -77,7 +88,38 @@ impl Kernel<3> for Linear {
     fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let [a, b, bias] = wanted;
         let [d_x, d_weight] = slopes(saved, &gradient, [a, b]);
-        let [_, width] = shape(&gradient);
-        [d_x, d_weight, bias.then(|| vector(rows::column_sums(elements(&gradient), width)))]
+        [d_x, d_weight, bias.then(|| d_bias(&gradient))]
+    }
+}
+
+impl CompactLinear {
+    fn d_x(&self, gradient: &FlexTensor) -> FlexTensor {
+        let [tokens, _] = shape(gradient);
+        let weight = expand(&self.0);
+        product(tokens, shape(&weight)[1], matrix(gradient), matrix(&weight))
+    }
+}
+
+impl Kernel<1> for CompactLinear {
+    type Saved = ();
+
+    fn forward(&self, [x]: [FlexTensor; 1], _: [bool; 1]) -> (FlexTensor, ()) {
+        (run(&x, &expand(&self.0), None), ())
+    }
+
+    fn backward(&self, (): (), gradient: FlexTensor, wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        wanted.map(|wanted| wanted.then(|| self.d_x(&gradient)))
+    }
+}
+
+impl Kernel<2> for CompactLinear {
+    type Saved = ();
+
+    fn forward(&self, [x, bias]: [FlexTensor; 2], _: [bool; 2]) -> (FlexTensor, ()) {
+        (run(&x, &expand(&self.0), Some(&bias)), ())
+    }
+
+    fn backward(&self, (): (), gradient: FlexTensor, [x, bias]: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        [x.then(|| self.d_x(&gradient)), bias.then(|| d_bias(&gradient))]
     }
 }

@@ -2,6 +2,7 @@
 
 mod attention;
 mod buffer;
+mod compact;
 mod cross_entropy;
 mod dropout_add;
 mod embedding;
@@ -10,15 +11,22 @@ mod layer_norm;
 mod linear;
 mod math;
 mod matrix;
+mod rms_norm;
+mod rotary;
 mod rows;
+mod swiglu;
 
 pub(super) use attention::Attention;
+pub use cross_entropy::CHUNK;
 pub(super) use cross_entropy::LinearCrossEntropy;
 pub(super) use dropout_add::DropoutAdd;
 pub(super) use embedding::{AddEmbedding, Embedding};
 pub(super) use gelu::GeluKernel;
 pub(super) use layer_norm::LayerNorm;
-pub(super) use linear::Linear;
+pub(super) use linear::{CompactLinear, Linear};
+pub(super) use rms_norm::RmsNorm;
+pub(super) use rotary::RotaryKernel;
+pub(super) use swiglu::SwiGlu;
 
 use std::{fmt::Debug, marker::PhantomData};
 

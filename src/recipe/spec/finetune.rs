@@ -4,16 +4,15 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Source, Train};
+use super::{Adapter, Instruction, Model, Origin, Source, Train};
 
-/// Adapts a model to labelled rows.
+/// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
-    /// Start from the model of this stage; either this, or `tokens` and `model`
+    /// Start from the model of this stage, or from a checkpoint; either this, or `tokens` and `model`
     #[serde(default)]
-    #[schemars(extend("x-role" = "stage:pretrain,finetune"))]
-    pub from: Option<String>,
+    pub from: Option<Origin>,
     /// The tokenize stage whose tokenizer a new model uses
     #[serde(default)]
     #[schemars(extend("x-role" = "stage:tokenize"))]
@@ -21,6 +20,9 @@ pub struct Finetune {
     /// Start from a new model
     #[serde(default)]
     pub model: Option<Model>,
+    /// Train this, and leave the model of `from` as it is
+    #[serde(default)]
+    pub adapter: Option<Adapter>,
     /// The rows to learn from
     pub data: FinetuneData,
     /// What to learn
@@ -46,6 +48,8 @@ pub struct FinetuneData {
 pub enum Task {
     /// One label out of a closed set
     Classification(Classification),
+    /// Answers to instructions
+    Instruction(Instruction),
 }
 
 /// Classification by prompt, or by a linear head.

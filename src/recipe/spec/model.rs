@@ -13,6 +13,8 @@ pub enum Model {
     Bert(Sizes),
     /// GPT-2: pre-norm transformer that sees what came before, for `causal_lm`
     Gpt2(Sizes),
+    /// Transformer: an encoder of `layers` reads a prompt, a decoder of as many continues it, for `prefix_lm`
+    Transformer(Sizes),
 }
 
 impl Model {
@@ -22,13 +24,14 @@ impl Model {
             Self::Glm(_) => "glm",
             Self::Bert(_) => "bert",
             Self::Gpt2(_) => "gpt2",
+            Self::Transformer(_) => "transformer",
         }
     }
 
     /// How large the model is.
     pub fn sizes(&self) -> &Sizes {
         match self {
-            Self::Glm(sizes) | Self::Bert(sizes) | Self::Gpt2(sizes) => sizes,
+            Self::Glm(sizes) | Self::Bert(sizes) | Self::Gpt2(sizes) | Self::Transformer(sizes) => sizes,
         }
     }
 }

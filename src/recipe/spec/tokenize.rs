@@ -20,7 +20,7 @@ pub struct Tokenize {
 }
 
 /// A tokenizer to train, or one that exists. Trained ones get the special tokens `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`,
-/// `[MASK]`, `[gMASK]`, `[sMASK]`, `<sop>` and `<eop>`; one that exists gets those it lacks, after its last id.
+/// `[MASK]`, `[gMASK]`, `[sMASK]`, `<sop>` and `<eop>`; one that exists keeps its own.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tokenizer {
@@ -30,10 +30,10 @@ pub enum Tokenizer {
     Wordpiece(WordPiece),
     /// Unigram language model
     Unigram(Unigram),
-    /// An existing `tokenizer.json`
-    File(#[schemars(extend("x-role" = "path"))] String),
+    /// An existing tokenizer: its file, or the directory that it lies in
+    File(#[schemars(extend("x-role" = "tokenizer"))] String),
     /// The tokenizer of another stage
-    Stage(#[schemars(extend("x-role" = "stage:tokenize,pretrain,finetune"))] String),
+    Stage(#[schemars(extend("x-role" = "stage:tokenize,pretrain,finetune,import"))] String),
 }
 
 /// Byte-level byte-pair encoding, as GPT-2 has it.

@@ -1,12 +1,15 @@
 //! The fused kernels give what the composed ones do, at any number of threads.
 
+mod attention;
+#[path = "../kernels_common/mod.rs"]
 mod kernels_common;
+mod rotary;
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use kernels_common::{assert_near, intervals, noise, random, values};
-use pipe::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
+use kernels_common::{assert_near, noise, random, values};
+use pipe::kernels::{self, Dropout, Gelu, Ids, composed};
 use proptest::prelude::*;
 
 /// An operation's inputs: matrices, then vectors.
@@ -88,6 +91,38 @@ fn layer_norm_of_large_and_shifted_rows() {
         |(m, v)| composed::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-12),
         1e-4,
     );
+}
+
+#[test]
+fn rms_norm() {
+    for [t, h] in SHAPES {
+        // Large rows too.
+        for scale in [3.0, 1e4] {
+            let inputs = inputs(&[([t, h], scale)], &[h]);
+            assert_same(
+                &format!("rms norm {t} {h}"),
+                &inputs,
+                |(m, v)| kernels::rms_norm(m[0].clone(), v[0].clone(), 1e-5),
+                |(m, v)| composed::rms_norm(m[0].clone(), v[0].clone(), 1e-5),
+                2e-5,
+            );
+        }
+    }
+}
+
+#[test]
+fn swiglu() {
+    for [t, h] in SHAPES {
+        for scale in [1.0, 30.0] {
+            assert_same(
+                &format!("swiglu {t} {h}"),
+                &inputs(&[([t, 2 * h], scale)], &[]),
+                |(m, _)| kernels::swiglu(m[0].clone()),
+                |(m, _)| composed::swiglu(m[0].clone()),
+                2e-6,
+            );
+        }
+    }
 }
 
 #[test]
@@ -249,79 +284,8 @@ fn cross_entropy_of_no_rows_is_zero_and_so_is_its_gradient() {
     assert_eq!(found, [vec![0.0], vec![], vec![0.0; 40]]);
 }
 
-/// Checks attention on one ragged row.
-#[track_caller]
-fn assert_attention(
-    what: &str,
-    (from, to): (Vec<u32>, Vec<u32>),
-    rows: usize,
-    hidden: usize,
-    heads: usize,
-    scale: f32,
-) {
-    let tokens = from.len();
-    let visible = Visible::new(&from, &to, rows, tokens / rows, &Device::flex()).expect("intervals");
-    let inputs = inputs(&[([tokens, 3 * hidden], scale)], &[]);
-    for drop in [None, Some(dropout(tokens, 0.25))] {
-        assert_same(
-            what,
-            &inputs,
-            |(m, _)| kernels::attention(m[0].clone(), &visible, heads, drop.as_ref()),
-            |(m, _)| composed::attention(m[0].clone(), &visible, heads, drop.as_ref()),
-            1e-5 * scale.max(1.0),
-        );
-    }
-}
-
-#[test]
-fn attention_within_examples() {
-    let full = |n: usize| vec![n; n];
-    let causal = |n: usize| (1..=n).collect::<Vec<_>>();
-    let prefix = |n: usize, p: usize| (1..=n).map(|i| i.max(p)).collect::<Vec<_>>();
-    assert_attention("one token", intervals(&[full(1)], 0), 1, 1, 1, 1.0);
-    assert_attention("padding only", intervals(&[], 3), 1, 4, 2, 1.0);
-    assert_attention("full", intervals(&[full(5), full(1), full(70)], 4), 1, 32, 2, 1.0);
-    assert_attention("causal", intervals(&[causal(150), causal(3)], 0), 1, 12, 3, 2.0);
-    assert_attention("mixed", intervals(&[prefix(40, 17), full(64), causal(65)], 1), 1, 128, 2, 3.0);
-    assert_attention("large", intervals(&[full(20), causal(30)], 0), 1, 16, 1, 20.0);
-}
-
-#[test]
-fn attention_in_rows_of_equal_width() {
-    let (mut from, mut to) = intervals(&[vec![6; 6]], 4);
-    let second = intervals(&[vec![3; 3], (1..=5).collect()], 2);
-    from.extend(second.0.iter().map(|x| x + 10));
-    to.extend(second.1.iter().map(|x| x + 10));
-    assert_attention("two rows", (from, to), 2, 16, 2, 1.0);
-}
-
-#[test]
-fn attention_to_intervals_of_any_kind() {
-    // Sliding windows, queries without keys between others, keys before and behind their queries.
-    let windows: (Vec<u32>, Vec<u32>) = (0..100u32).map(|q| (q.saturating_sub(9), (q + 3).min(100))).unzip();
-    assert_attention("windows", windows, 1, 16, 2, 1.0);
-    assert_attention("holes", (vec![0, 1, 0, 3, 3], vec![2, 1, 2, 3, 5]), 1, 8, 2, 1.0);
-    assert_attention("elsewhere", (vec![3, 3, 4, 0, 0, 1], vec![5, 6, 6, 1, 2, 3]), 1, 8, 2, 1.0);
-    assert_attention("later", (vec![1, 2, 3, 3], vec![2, 3, 4, 3]), 1, 8, 2, 1.0);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn attention_in_random_batches(
-        examples in prop::collection::vec(prop::collection::vec(0usize..=100, 1..100), 1..5),
-        padding in 0usize..4,
-        heads in 1usize..4,
-        size in 1usize..40,
-    ) {
-        let inside = |example: Vec<usize>| {
-            let length = example.len();
-            example.into_iter().map(|seen| seen * length / 100).collect()
-        };
-        let examples: Vec<Vec<usize>> = examples.into_iter().map(inside).collect();
-        assert_attention("random batch", intervals(&examples, padding), 1, heads * size, heads, 1.0);
-    }
 
     #[test]
     fn rows_of_random_shapes(tokens in 1usize..200, width in 2usize..300) {
