@@ -110,7 +110,6 @@ snapshots! {
     missing_weights => "base", |model| fs_err::remove_file(model.join(WEIGHTS)).unwrap();
     missing_tokenizer => "base", |model| fs_err::remove_file(model.join("tokenizer.json")).unwrap();
     missing_config => "base", |model| fs_err::remove_file(model.join("config.json")).unwrap();
-    unknown_family => "base", |model| fs_err::write(model.join("config.json"), "{\"model_type\": \"llama\"}").unwrap();
     pickled_weights => "base", |model| {
         fs_err::rename(model.join(WEIGHTS), model.join("pytorch_model.bin")).unwrap();
         fs_err::write(model.join("training_args.bin"), "").unwrap();
@@ -128,6 +127,15 @@ snapshots! {
     sequences_longer_than_the_checkpoint_takes => "base", |model| {
         fs_err::write(model.with_file_name("recipe.yaml"), FINETUNE.replace("max_length: 48", "max_length: 65")).unwrap();
     };
+}
+
+#[test]
+fn unknown_family() {
+    let said = said("base", |model| {
+        fs_err::write(model.join("config.json"), "{\"model_type\": \"llama\"}").unwrap();
+    });
+    assert!(said.starts_with("error: the model in `model` can't be made: model_type llama isn't supported"), "{said}");
+    assert!(said.contains("--> recipe.yaml:4:27"), "{said}");
 }
 
 fn shard(model: &Path, number: usize) -> std::path::PathBuf {

@@ -21,7 +21,7 @@ use crate::{
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
 pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> Result<Metrics> {
-    let mut start = Start::new(job, spec.model.as_ref(), device)?;
+    let mut start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
     let documents = language::load(&input(job, "tokens")?.path)?;
     let corpus = language::corpus(&documents, &start.tokenizer, |_| true);
     let layout = layout(device, spec.train.max_length, spec.train.packing);

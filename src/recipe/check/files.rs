@@ -52,7 +52,7 @@ impl Check<'_> {
             Some(place) if place.is_file() => {
                 self.report(at, format!("`{shown}` is a file"), "name the directory that it lies in".to_owned());
             }
-            Some(place) if !place.join(CONFIG).is_file() => self.report(
+            Some(place) if !checkpoint::base(&place).join(CONFIG).is_file() => self.report(
                 at,
                 format!("`{shown}` has no {CONFIG}"),
                 "name a directory with a model in Hugging Face's layout".to_owned(),

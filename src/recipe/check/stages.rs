@@ -26,6 +26,7 @@ impl Check<'_> {
 
     pub(super) fn pretrain(&mut self, draft: &Draft, spec: &Pretrain) {
         self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        self.adapter(draft, spec.adapter.is_some() && spec.from.is_none());
         self.has_corpus(draft, &spec.tokens, "tokens");
         self.model(draft, spec.model.as_ref());
         self.objectives(draft, &spec.objectives);
@@ -35,6 +36,7 @@ impl Check<'_> {
 
     pub(super) fn finetune(&mut self, draft: &Draft, spec: &Finetune) {
         self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        self.adapter(draft, spec.adapter.is_some() && spec.from.is_none());
         match (&spec.from, &spec.tokens) {
             (Some(_), Some(_)) => self.report(
                 self.key(&draft.pointer("tokens")),
@@ -128,6 +130,16 @@ impl Check<'_> {
                 self.key(&draft.pointer("")),
                 "the stage has no model",
                 "continue one with `from: STAGE`, or make a new one with `model`".to_owned(),
+            );
+        }
+    }
+
+    fn adapter(&mut self, draft: &Draft, alone: bool) {
+        if alone {
+            self.report(
+                self.key(&draft.pointer("adapter")),
+                "an adapter needs a model that exists: a new one has learned nothing yet",
+                "start `from` a stage or a checkpoint, or take `adapter` out".to_owned(),
             );
         }
     }
