@@ -164,8 +164,5 @@ fn other_families_are_refused_by_name() {
     network(1).save(directory.path()).unwrap();
     std::fs::write(directory.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
-    assert!(
-        error.ends_with("model_type llama isn't supported; bert, gpt2 and glm with block_position_encoding are"),
-        "{error}"
-    );
+    assert!(error.ends_with("model_type llama isn't supported; bert, chatglm, glm, glm4 and gpt2 are"), "{error}");
 }

@@ -23,9 +23,9 @@ pub(super) static ON_DISK: OnDisk = OnDisk {
     prefix: "bert.",
     prefixed: true,
     stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
-    transposed: &[],
     formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
     ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+    ..OnDisk::PLAIN
 };
 
 const NAMES: LayerNames = LayerNames {

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// What heads are called; they stand beside the backbone and never under its prefix.
-const HEADS: [&str; 2] = ["cls.", "classifier."];
+const HEADS: [&str; 3] = ["cls.", "classifier.", "lm_head."];
 
 /// Where a checkpoint differs from the parameters. Names are compared by their endings.
 #[derive(Debug)]
@@ -26,12 +26,14 @@ pub struct OnDisk {
     pub formerly: &'static [(&'static str, &'static str)],
     /// Tensors that hold nothing of their own: tied weights and constants.
     pub ignored: &'static [&'static str],
+    /// Names under which a parameter is written once more, unless there is a parameter of that name.
+    pub copies: &'static [(&'static str, &'static str)],
 }
 
 impl OnDisk {
     /// As the parameters are.
     pub const PLAIN: Self =
-        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], formerly: &[], ignored: &[] };
+        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], formerly: &[], ignored: &[], copies: &[] };
 
     /// The tensors that the rows of a parameter lie in, in their order.
     pub(super) fn parts(&self, name: &str) -> Vec<String> {
@@ -68,7 +70,16 @@ impl OnDisk {
     pub(super) fn entries<'a>(&self, parameters: &'a Parameters) -> Vec<Entry<'a>> {
         let vectors = parameters.vectors.iter().flat_map(|parameter| self.split(parameter));
         let matrices = parameters.matrices.iter().flat_map(|parameter| self.split(parameter));
-        vectors.chain(matrices).collect()
+        vectors.chain(matrices).chain(self.copied(parameters)).collect()
+    }
+
+    fn copied<'a>(&self, parameters: &'a Parameters) -> impl Iterator<Item = Entry<'a>> {
+        let find = |name: &str| parameters.matrices.iter().find(|parameter| parameter.name == name);
+        let copies = self.copies.iter().filter(move |(copy, _)| find(copy).is_none());
+        copies.flat_map(move |(copy, original)| {
+            let entries = find(original).map(|original| self.split(original)).unwrap_or_default();
+            entries.into_iter().map(|entry| Entry { name: (*copy).to_owned(), ..entry })
+        })
     }
 
     fn split<'a, const D: usize>(&self, parameter: &'a Parameter<D>) -> Vec<Entry<'a>> {

@@ -2,7 +2,7 @@
 
 use super::{Check, Draft};
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::spec::{Eval, Finetune, Model, Precision, Pretrain, Sizes, Stage, Task, Tokenize, Tokenizer, Train};
+use crate::recipe::spec::{Eval, Finetune, Heads, Model, Precision, Pretrain, Stage, Task, Tokenize, Tokenizer, Train};
 use crate::recipe::suggest;
 
 /// What is measured on dev rows while training.
@@ -119,14 +119,30 @@ impl Check<'_> {
 
     fn model(&mut self, draft: &Draft, model: Option<&Model>) {
         let Some(model) = model else { return };
-        let Sizes { hidden, heads, .. } = model.sizes();
-        if *heads > 0 && hidden % heads != 0 {
-            let fit = (1..=*hidden).filter(|count| hidden % count == 0).min_by_key(|count| count.abs_diff(*heads));
+        let Heads { hidden, heads, groups, head_size, turned } = model.heads();
+        let at = |field: &str| draft.pointer(&format!("model.{}.{field}", model.family()));
+        if heads == 0 || groups == 0 {
+            return;
+        }
+        let size = head_size.unwrap_or(hidden / heads);
+        let divisor = |whole: usize, part: usize| {
+            (1..=whole).filter(|count| whole.is_multiple_of(*count)).min_by_key(|count| count.abs_diff(part))
+        };
+        if head_size.is_none() && hidden % heads != 0 {
+            let fit = divisor(hidden, heads).map(|fit| format!("{fit} would"));
             self.report(
-                self.value(&draft.pointer(&format!("model.{}.heads", model.family()))),
+                self.value(&at("heads")),
                 format!("{heads} heads don't divide a hidden width of {hidden}"),
-                fit.map(|fit| format!("{fit} would")),
+                fit,
             );
+        } else if turned && size % 4 != 0 {
+            let place = at(if head_size.is_some() { "head_size" } else { "heads" });
+            let message = format!("heads of {size} numbers can't be turned by their positions, half by half in pairs");
+            self.report(self.value(&place), message, "a head has to have a multiple of 4".to_owned());
+        }
+        if heads % groups != 0 {
+            let fit = divisor(heads, groups).map(|fit| format!("`groups: {fit}` would"));
+            self.report(self.value(&at("groups")), format!("{groups} groups of keys don't divide {heads} heads"), fit);
         }
     }
 
@@ -182,9 +198,9 @@ impl Check<'_> {
             self.report(self.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
         }
         if let Some((owner, model)) = self.origin_of(draft)
-            && train.max_length > model.sizes().max_length
+            && train.max_length > model.max_length()
         {
-            let longest = model.sizes().max_length;
+            let longest = model.max_length();
             let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };
             self.report(
                 self.value(&at("max_length")),

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use eval::Eval;
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
 pub use instruction::{ChatFormat, Instruction, TooLong};
-pub use model::{Model, Sizes};
+pub use model::{GroupedSizes, Heads, Model, Sizes};
 pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
