@@ -36,6 +36,8 @@ pub(super) enum Command {
     Predict(Predict),
     /// Continue a text, or fill its blanks, with a trained stage
     Generate(Generate),
+    /// Copy a stage's model out of the store, in Hugging Face's layout
+    Export(Export),
     /// Write a commented recipe for your own data file
     Init(Init),
     /// Print the recipes' JSON Schema
@@ -216,6 +218,16 @@ pub(super) struct Generate {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Export {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The stage
+    pub stage: String,
+    /// The directory to write to
+    pub dir: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -10,7 +10,8 @@ use crate::stages::{Sampling, Writer};
 
 /// `pipe generate RECIPE STAGE`: the text appears as it's written.
 pub(super) fn generate(command: &Generate, store: &std::path::Path) -> Result<u8> {
-    let (checked, artifact) = load::stored(&command.recipe, &command.stage, &["pretrain", "finetune"], store)?;
+    let (checked, artifact) =
+        load::stored(&command.recipe, &command.stage, &["pretrain", "finetune", "import"], store)?;
     let device = load::device(command.device.as_deref(), &checked)?.open()?;
     let writer = Writer::load(&artifact.path, &device)?;
     let Generate { temperature, top_k, top_p, seed, max_tokens, .. } = *command;

@@ -3,6 +3,7 @@
 mod args;
 mod check;
 mod devices;
+mod export;
 mod generate;
 mod init;
 mod load;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Show(command) => show::show(command, store),
         Command::Predict(command) => predict::predict(command, store),
         Command::Generate(command) => generate::generate(command, store),
+        Command::Export(command) => export::export(command, store),
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),

@@ -1,7 +1,7 @@
 //! How a family's parameters lie in checkpoints: the names, splits and transpositions of Hugging Face's classes, as one
 //! table a family that is followed in both directions.
 
-use anyhow::{Result, anyhow};
+use anyhow::anyhow;
 
 use super::{
     parameters::{Parameter, Parameters},
@@ -36,11 +36,22 @@ impl OnDisk {
         Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], formerly: &[], ignored: &[], copies: &[] };
 
     /// The tensors that the rows of a parameter lie in, in their order.
-    pub(super) fn parts(&self, name: &str) -> Vec<String> {
+    fn parts(&self, name: &str) -> Vec<String> {
         match self.stacked.iter().find(|(whole, _)| name.contains(whole)) {
             Some((whole, parts)) => parts.iter().map(|part| name.replace(whole, part)).collect(),
             None => vec![name.to_owned()],
         }
+    }
+
+    /// The same with their shape, for a parameter of this `shape`.
+    pub(super) fn places(&self, name: &str, shape: &[usize]) -> (Vec<String>, Vec<usize>) {
+        let parts = self.parts(name);
+        let mut shape = shape.to_vec();
+        shape[0] /= parts.len();
+        if self.is_transposed(name) {
+            shape.reverse();
+        }
+        (parts, shape)
     }
 
     /// The name that a tensor is written under.
@@ -76,68 +87,38 @@ impl OnDisk {
     fn copied<'a>(&self, parameters: &'a Parameters) -> impl Iterator<Item = Entry<'a>> {
         let find = |name: &str| parameters.matrices.iter().find(|parameter| parameter.name == name);
         let copies = self.copies.iter().filter(move |(copy, _)| find(copy).is_none());
-        copies.flat_map(move |(copy, original)| {
-            let entries = find(original).map(|original| self.split(original)).unwrap_or_default();
-            entries.into_iter().map(|entry| Entry { name: (*copy).to_owned(), ..entry })
+        copies.filter_map(move |&(copy, original)| {
+            let original = find(original)?;
+            Some(Entry::single(copy.into(), original.value.dims().to_vec(), || original.data()))
         })
     }
 
     fn split<'a, const D: usize>(&self, parameter: &'a Parameter<D>) -> Vec<Entry<'a>> {
-        let names = self.parts(&parameter.name);
-        let mut shape = parameter.value.dims().to_vec();
-        let rows = shape[0] / names.len();
-        let whole = rows == shape[0];
-        shape[0] = rows;
-        let transposed = self.is_transposed(&parameter.name);
-        if transposed {
-            shape.reverse();
-        }
-        let entry = |(index, name): (usize, String)| Entry {
-            name: self.written(&name),
-            shape: shape.clone(),
-            values: Box::new(move || {
+        let dims = parameter.value.dims();
+        let (names, shape) = self.places(&parameter.name, &dims);
+        let rows = dims[0] / names.len();
+        let (whole, transposed) = (names.len() == 1, self.is_transposed(&parameter.name));
+        let entry = |(index, name): (usize, String)| {
+            Entry::single(self.written(&name), shape.clone(), move || {
                 if whole && !transposed {
                     return parameter.data();
                 }
                 let part = parameter.value.clone().inner().narrow(0, index * rows, rows);
                 let part = if transposed { part.transpose() } else { part };
                 part.try_into_data().map_err(|error| anyhow!("can't read {name} from the device: {error}"))
-            }),
+            })
         };
         names.into_iter().enumerate().map(entry).collect()
     }
 
-    /// Puts a parameter together from what a checkpoint has: `read` gives a tensor's values by its name and shape.
-    ///
-    /// # Errors
-    /// Those of `read`.
-    pub(super) fn join(
-        &self,
-        name: &str,
-        shape: &[usize],
-        mut read: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
-    ) -> Result<Vec<f32>> {
-        let parts = self.parts(name);
-        let mut shape = shape.to_vec();
-        shape[0] /= parts.len();
-        let transposed = self.is_transposed(name);
-        if transposed {
-            shape.reverse();
-        }
-        let mut values = Vec::new();
-        for part in &parts {
-            let found = read(part, &shape)?;
-            match values.is_empty() {
-                true => values = found,
-                false => values.extend(found),
+    /// A parameter's values out of those of the tensors in [`Self::places`], one after the other.
+    pub(super) fn join(&self, name: &str, shape: &[usize], values: Vec<f32>) -> Vec<f32> {
+        match *shape {
+            [rows, columns] if self.is_transposed(name) => {
+                let row = |row: usize| (0..columns).map(move |column| column * rows + row);
+                (0..rows).flat_map(row).map(|at| values[at]).collect()
             }
-        }
-        match shape[..] {
-            [rows, columns] if transposed => Ok((0..columns)
-                .flat_map(|column| (0..rows).map(move |row| row * columns + column))
-                .map(|at| values[at])
-                .collect()),
-            _ => Ok(values),
+            _ => values,
         }
     }
 }

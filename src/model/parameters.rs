@@ -174,11 +174,18 @@ impl<'a> Builder<'a> {
     /// Notes that each token is multiplied with a matrix of this shape.
     pub fn multiplies(&mut self, shape: [usize; 2]) {
         if let Target::Shapes(shapes) = &mut self.0 {
-            shapes.multiplied += shape.map(|size| size as u64).iter().product::<u64>();
+            shapes.multiply(shape);
         }
     }
 
-    /// Notes that of each token so many numbers are kept from the forward pass for the backward pass.
+    /// Notes a self-attention with `groups` heads of keys, together `width` wide; in the order in which they'll run.
+    pub fn attends(&mut self, _groups: usize, width: usize) {
+        if let Target::Shapes(shapes) = &mut self.0 {
+            shapes.keys.push(width);
+        }
+    }
+
+    /// Notes that beside the inputs of linear layers so many numbers of each token are kept from the forward pass for the backward pass.
     pub fn keeps(&mut self, width: usize) {
         if let Target::Shapes(shapes) = &mut self.0 {
             shapes.kept += width as u64;

@@ -21,8 +21,15 @@ pub struct Shapes {
     pub matrices: Vec<Shape<2>>,
     /// Numbers in the matrices that each token is multiplied with: those of linear layers, not tables.
     pub multiplied: u64,
-    /// Numbers of each token that the forward pass keeps for the backward pass, on the CPU.
+    /// Widths of the inputs of those layers, added up: of each token they're kept from the forward pass for the backward
+    /// pass, where the layers are learned.
+    pub inputs: u64,
+    /// Numbers of each token that are kept beside them, on the CPU.
     pub kept: u64,
+    /// The widest input or result of a linear layer.
+    pub widest: usize,
+    /// Widths of the keys of all self-attentions.
+    pub keys: Vec<usize>,
 }
 
 impl<const D: usize> Shape<D> {
@@ -41,6 +48,13 @@ impl Shapes {
     /// The shape of a matrix.
     pub fn matrix(&self, id: MatrixId) -> [usize; 2] {
         self.matrices[id.0].shape
+    }
+
+    /// Notes a linear layer, `[out, in]`.
+    pub(super) fn multiply(&mut self, shape: [usize; 2]) {
+        self.multiplied += shape.map(|size| size as u64).iter().product::<u64>();
+        self.inputs += shape[1] as u64;
+        self.widest = shape.into_iter().fold(self.widest, usize::max);
     }
 
     pub(super) fn add_vector(&mut self, name: String, size: usize) -> usize {

@@ -1,25 +1,24 @@
-//! `config.json` and `model.safetensors`, in Hugging Face's layout.
+//! `config.json` and the weights, in Hugging Face's layout.
 
 use std::{collections::BTreeSet, path::Path};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
 use fs_err as fs;
+use safetensors::{Dtype, tensor::TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    family::Kind,
+    family::{Kind, Sizes},
     heads::{ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, Parameters, Source},
-    tensors::{self, Entry, Reader},
+    parameters::{Builder, Parameter, Parameters, Source},
+    tensors::{self, Entry, Weights},
 };
-
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
+use crate::checkpoint::{CONFIG, WEIGHTS};
 
 /// Under the key `pipe` of `config.json`: which heads the model has.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -48,14 +47,31 @@ impl Network {
         tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters()))
     }
 
-    /// Reads what [`Self::save`] or Hugging Face wrote.
+    /// Reads what [`Self::save`] or Hugging Face wrote, a tensor at a time.
     ///
     /// # Errors
     /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
     /// unexpected or of another shape among the tensors, all at once.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
+        Ok(Self::read(directory, device, true)?.0)
+    }
+
+    /// What [`Self::load`] would give, but without any values: only headers are read.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn inspect(directory: &Path) -> Result<Outlook> {
+        let (network, parameters) = Self::read(directory, &Device::flex(), false)?;
+        let family = network.family();
+        let Sizes { vocabulary, max_length, .. } = family.sizes();
+        Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
+    }
+
+    /// The network, and how many numbers its parameters have.
+    fn read(directory: &Path, device: &Device, values: bool) -> Result<(Self, u64)> {
         let path = directory.join(CONFIG);
         let read = || -> Result<(Value, Heads)> {
+            ensure!(path.exists(), "there is no such file, and nothing else says what the model is");
             let config: Value = serde_json::from_slice(&fs::read(&path)?)?;
             let heads = config.get("pipe").cloned().map(serde_json::from_value).transpose()?;
             Ok((config, heads.unwrap_or_default()))
@@ -64,7 +80,7 @@ impl Network {
 
         let described = || format!("{}", path.display());
         let kind = Kind::of(&config).with_context(described)?;
-        let mut stored = Stored::open(&directory.join(WEIGHTS), kind.on_disk())?;
+        let mut stored = Stored::open(directory, kind.on_disk(), values)?;
         let mut parameters = Parameters::new(device);
         let mut builder = Builder::new(&mut parameters, &mut stored);
         let family = kind.build(&config, &mut builder).with_context(described)?;
@@ -79,54 +95,72 @@ impl Network {
         if let Some(config) = heads.classifier {
             network.classifier = Some(network.make_classifier(config, &mut stored));
         }
-        stored.finish().with_context(|| format!("{} doesn't fit {CONFIG}", directory.join(WEIGHTS).display()))?;
-        Ok(network)
+        let parameters = stored.parameters;
+        stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
+        Ok((network, parameters))
     }
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook {
+    /// The family's name in recipes.
+    pub family: &'static str,
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// The longest sequence.
+    pub max_length: usize,
+    /// How many numbers the parameters have.
+    pub parameters: u64,
 }
 
 impl Parameters {
     /// All of them under their own names, for writing.
     pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
-        let vectors = self.vectors.iter().map(|parameter| Entry {
-            name: parameter.name.clone(),
-            shape: parameter.value.dims().to_vec(),
-            values: Box::new(|| parameter.data()),
-        });
-        let matrices = self.matrices.iter().map(|parameter| Entry {
-            name: parameter.name.clone(),
-            shape: parameter.value.dims().to_vec(),
-            values: Box::new(|| parameter.data()),
-        });
-        vectors.chain(matrices).collect()
+        fn entry<const D: usize>(parameter: &Parameter<D>) -> Entry<'_> {
+            Entry::single(parameter.name.clone(), parameter.value.dims().to_vec(), || parameter.data())
+        }
+        self.vectors.iter().map(entry).chain(self.matrices.iter().map(entry)).collect()
     }
 }
 
 /// A checkpoint, and what was found to be wrong with it so far.
 struct Stored {
-    reader: Reader,
+    weights: Weights,
     on_disk: &'static OnDisk,
+    /// Whether values are read, or only headers.
+    values: bool,
     unused: BTreeSet<String>,
     problems: Vec<String>,
+    /// How many numbers were asked for.
+    parameters: u64,
 }
 
 impl Stored {
-    fn open(path: &Path, on_disk: &'static OnDisk) -> Result<Self> {
-        let reader = Reader::open(path)?;
-        let unused = reader.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Ok(Self { unused, reader, on_disk, problems: Vec::new() })
+    fn open(directory: &Path, on_disk: &'static OnDisk, values: bool) -> Result<Self> {
+        let weights = Weights::open(directory)?;
+        let unused = weights.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
+        Ok(Self { unused, weights, on_disk, values, problems: Vec::new(), parameters: 0 })
     }
 
-    /// The name that a tensor has in this file.
+    /// The name that a tensor has in this checkpoint.
     fn find(&self, name: &str) -> Option<String> {
-        self.on_disk.spellings(name).into_iter().find(|name| self.reader.shape(name).is_some())
+        self.on_disk.spellings(name).into_iter().find(|name| self.weights.info(name).is_some())
     }
 
+    /// The values of a tensor; none where only headers are read.
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let Some(stored) = self.find(name) else { bail!("{} is missing", self.on_disk.written(name)) };
         self.unused.remove(&stored);
-        match self.reader.shape(&stored) {
-            Some(other) if other != shape => bail!("{stored} has the shape {other:?} instead of {shape:?}"),
-            _ => self.reader.read(&stored),
+        match self.weights.info(&stored) {
+            Some(TensorInfo { shape: other, .. }) if other != shape => {
+                bail!("{stored} has the shape {other:?} instead of {shape:?}")
+            }
+            Some(TensorInfo { dtype, .. }) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+                bail!("{stored} has the type {dtype}, and only F32, F16 and BF16 can be read")
+            }
+            _ if !self.values => Ok(Vec::new()),
+            _ => self.weights.read(&stored),
         }
     }
 
@@ -140,13 +174,23 @@ impl Stored {
 
 impl Source for Stored {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
-        match self.on_disk.join(name, shape, |part, shape| self.read(part, shape)) {
-            Ok(values) => TensorData::new(values, shape),
-            Err(error) => {
-                self.problems.push(format!("{error:#}"));
-                // The network won't be used, so that its shapes don't matter; those of the config may be absurd.
-                TensorData::zeros::<f32, _>(vec![0; shape.len()])
+        let (parts, part_shape) = self.on_disk.places(name, shape);
+        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
+        let (mut values, mut sound) = (Vec::new(), self.values);
+        for part in parts {
+            match self.read(&part, &part_shape) {
+                Ok(found) if values.is_empty() => values = found,
+                Ok(found) => values.extend(found),
+                Err(error) => {
+                    self.problems.push(format!("{error:#}"));
+                    sound = false;
+                }
             }
+        }
+        match sound {
+            true => TensorData::new(self.on_disk.join(name, shape, values), shape),
+            // The network won't be used, so that its shapes don't matter; those of the config may be absurd.
+            false => TensorData::zeros::<f32, _>(vec![0; shape.len()]),
         }
     }
 

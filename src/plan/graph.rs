@@ -10,11 +10,12 @@ use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::{
+    checkpoint,
     recipe::{
         Checked,
         spec::Stage,
         suggest,
-        walk::{file_fields, resolve_path, stage_fields},
+        walk::{FileField, FileKind, file_fields, resolve_path, resolve_place, stage_fields},
     },
     store::{DigestCache, Manifest, canonical_json},
 };
@@ -34,8 +35,10 @@ pub struct Node {
     pub stage: Stage,
     /// The seed that applies to it.
     pub seed: u64,
-    /// The files it reads, by the field that names them.
+    /// The files and directories it reads, by the field that names them.
     pub files: BTreeMap<String, Vec<PathBuf>>,
+    /// Of a directory in `files`, the files that count.
+    parts: BTreeMap<String, Vec<PathBuf>>,
     /// The stages it needs, by the field that names them.
     pub needs: BTreeMap<String, String>,
     /// The spec that enters the key.
@@ -101,14 +104,28 @@ impl Graph {
 impl Node {
     fn new(checked: &Checked, name: &str, stage: &Stage) -> Result<Self> {
         let mut files = BTreeMap::new();
-        for field in file_fields(stage) {
-            files.insert(field.pointer, resolve_path(&field.pattern, &checked.dir)?);
+        let mut parts = BTreeMap::new();
+        for FileField { pointer, pattern, kind } in file_fields(stage) {
+            let found = match kind {
+                FileKind::Files => resolve_path(&pattern, &checked.dir)?,
+                FileKind::Checkpoint | FileKind::Tokenizer => {
+                    let place = resolve_place(&pattern, &checked.dir);
+                    let place = place.with_context(|| format!("there is no `{pattern}` any more"))?;
+                    if kind == FileKind::Checkpoint {
+                        parts.insert(pointer.clone(), checkpoint::files(&place));
+                    } else if place.is_dir() {
+                        parts.insert(pointer.clone(), checkpoint::tokenizer(&place));
+                    }
+                    vec![place]
+                }
+            };
+            files.insert(pointer, found);
         }
         let needs = stage_fields(stage).into_iter().map(|field| (field.pointer, field.name)).collect();
         let (canonical, described) =
             (checked.canonical(name).unwrap_or_default(), checked.described(name).unwrap_or_default());
         let seed = stage.seed().unwrap_or(checked.recipe.seed);
-        Ok(Self { name: name.to_owned(), stage: stage.clone(), seed, files, needs, canonical, described })
+        Ok(Self { name: name.to_owned(), stage: stage.clone(), seed, files, parts, needs, canonical, described })
     }
 
     /// The manifest, or `None` while the digest of a stage that it needs isn't known.
@@ -122,7 +139,11 @@ impl Node {
             inputs.insert(field.clone(), digest);
         }
         for (field, paths) in &self.files {
-            inputs.insert(field.clone(), digest_files(paths, digests)?);
+            let digest = match self.parts.get(field) {
+                Some(parts) => format!("directory:{}", digests.named(parts)?),
+                None => digest_files(paths, digests)?,
+            };
+            inputs.insert(field.clone(), digest);
         }
         Ok(Some(Manifest {
             format: Manifest::FORMAT,

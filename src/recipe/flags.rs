@@ -144,7 +144,7 @@ impl Finder<'_> {
             _ => {}
         }
         let name = self.name.clone();
-        match &self.slot.shape {
+        match &self.slot.meant(false).shape {
             Shape::Record(fields) => match fields.get(word) {
                 Some(slot) => self.go(Step::Key(word.to_owned()), slot),
                 None => {

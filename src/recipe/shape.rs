@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
+use super::walk::FileKind;
+
 /// A place in the schema that holds a value.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -43,6 +45,11 @@ pub(super) enum Shape {
     Record(BTreeMap<String, Slot>),
     /// One of several variants: a bare word, or a key with a value
     Choice(Vec<(String, Option<Slot>)>),
+    /// A text, or a mapping instead
+    Either {
+        text: Box<Slot>,
+        mapping: Box<Slot>,
+    },
 }
 
 /// The range of a number; the ends belong to it.
@@ -59,6 +66,10 @@ pub(super) enum Role {
     Plain,
     /// A file or a glob
     Path,
+    /// A directory with a model
+    Checkpoint,
+    /// A tokenizer's file, or a directory with one
+    Tokenizer,
     /// The name of a stage of one of these kinds
     Stage(Vec<String>),
     /// A template over data rows
@@ -84,7 +95,33 @@ pub(super) fn stage() -> &'static Slot {
     }
 }
 
+impl Role {
+    /// What a field that names files names.
+    pub(super) fn file_kind(&self) -> Option<FileKind> {
+        match self {
+            Self::Path => Some(FileKind::Files),
+            Self::Checkpoint => Some(FileKind::Checkpoint),
+            Self::Tokenizer => Some(FileKind::Tokenizer),
+            _ => None,
+        }
+    }
+
+    /// Whether the field names something whose content counts, and the name doesn't.
+    pub(super) fn is_name(&self) -> bool {
+        self.file_kind().is_some() || matches!(self, Self::Stage(_))
+    }
+}
+
 impl Slot {
+    /// The slot that's meant for this value, where there is one for texts and one for mappings.
+    pub(super) fn meant(&self, is_text: bool) -> &Self {
+        match &self.shape {
+            Shape::Either { text, .. } if is_text => text,
+            Shape::Either { mapping, .. } => mapping,
+            _ => self,
+        }
+    }
+
     /// The slot of a key, of an index, or of a variant.
     pub(super) fn child(&self, key: &str) -> Option<&Self> {
         match &self.shape {
@@ -95,6 +132,7 @@ impl Slot {
                 variants.iter().find(|(name, _)| name == key).and_then(|(_, payload)| payload.as_ref())
             }
             Shape::Any => Some(self),
+            Shape::Either { mapping, .. } => mapping.child(key),
             _ => None,
         }
     }
@@ -110,6 +148,7 @@ impl Slot {
             Shape::Text { .. } => "text".into(),
             Shape::List { .. } => "a list".into(),
             Shape::Map { .. } | Shape::Record(_) => "a mapping".into(),
+            Shape::Either { text, mapping } => format!("{} or {}", text.wanted(), mapping.wanted()),
             Shape::Choice(variants) if variants.iter().all(|(_, payload)| payload.is_none()) => {
                 format!("one of {}", super::suggest::list(variants.iter().map(|(name, _)| name.as_str())))
             }
@@ -168,7 +207,8 @@ fn reference(schema: &Json) -> Option<&str> {
 /// The other half of "this or null".
 fn option(schema: &Json) -> Option<&Json> {
     let halves = schema.get("anyOf")?.as_array()?;
-    halves.iter().find(|half| half.get("type").and_then(Json::as_str) != Some("null"))
+    let is_null = |half: &&Json| half.get("type").is_some_and(|name| name == "null");
+    halves.iter().find(is_null).and_then(|_| halves.iter().find(|half| !is_null(half)))
 }
 
 fn types(schema: &Json) -> impl Iterator<Item = &str> {
@@ -183,6 +223,12 @@ fn types(schema: &Json) -> impl Iterator<Item = &str> {
 fn shape(schema: &Json, definitions: &Json) -> Shape {
     if let Some(variants) = schema.get("oneOf").and_then(Json::as_array) {
         return Shape::Choice(variants.iter().flat_map(|variant| self::variants(variant, definitions)).collect());
+    }
+    if let Some([text, mapping]) = schema.get("anyOf").and_then(Json::as_array).map(Vec::as_slice)
+        && option(schema).is_none()
+    {
+        let [text, mapping] = [text, mapping].map(|half| Box::new(slot(half, definitions)));
+        return Shape::Either { text, mapping };
     }
     if schema.get("enum").is_some() {
         return Shape::Choice(variants(schema, definitions));
@@ -229,6 +275,8 @@ fn role(text: &str) -> Role {
         Some(("stage", kinds)) => Role::Stage(kinds.split(',').map(str::to_owned).collect()),
         _ => match text {
             "path" => Role::Path,
+            "checkpoint" => Role::Checkpoint,
+            "tokenizer" => Role::Tokenizer,
             "template" => Role::Template,
             "free" => Role::Free,
             _ => Role::Plain,
@@ -268,7 +316,9 @@ mod tests {
         let field = |path: &[&str]| path.iter().try_fold(stage(), |slot, key| slot.child(key));
         let role = |path: &[&str]| field(path).map(|slot| &slot.role);
         assert_eq!(role(&["tokenize", "corpus", "0", "path"]), Some(&Role::Path));
-        assert_eq!(role(&["tokenize", "tokenizer", "file"]), Some(&Role::Path));
+        assert_eq!(role(&["tokenize", "tokenizer", "file"]), Some(&Role::Tokenizer));
+        assert_eq!(role(&["finetune", "from", "checkpoint"]), Some(&Role::Checkpoint));
+        assert!(field(&["finetune", "from"]).is_some_and(|slot| matches!(slot.meant(true).role, Role::Stage(_))));
         assert_eq!(role(&["pretrain", "tokens"]), Some(&Role::Stage(vec!["tokenize".into()])));
         assert_eq!(role(&["finetune", "task", "classification", "template"]), Some(&Role::Template));
         assert_eq!(role(&["finetune", "train", "log_every"]), Some(&Role::Free));

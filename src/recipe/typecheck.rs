@@ -34,6 +34,9 @@ impl Checker<'_> {
     fn value(&mut self, node: &Node, slot: &Slot, at: Span, name: &str) {
         match (&node.value, &slot.shape) {
             (Value::Unknown, _) | (_, Shape::Any) => {}
+            (Value::String(_) | Value::Map(_), Shape::Either { .. }) => {
+                self.value(node, slot.meant(matches!(node.value, Value::String(_))), at, name);
+            }
             (Value::Null, shape) if slot.nullable => self.null(node, shape, at, name),
             (Value::Null, _) => self.report(
                 Diagnostic::new(format!("`{name}` is empty; it takes {}", slot.wanted()))

@@ -15,8 +15,21 @@ use super::spec::Stage;
 pub struct FileField {
     /// Where it is in the stage's spec, such as `corpus.0.path`.
     pub pointer: String,
-    /// The path or glob, as the recipe gives it; see [`resolve_path`].
+    /// The path or glob, as the recipe gives it; see [`resolve_path`] and [`resolve_place`].
     pub pattern: String,
+    /// What it names.
+    pub kind: FileKind,
+}
+
+/// What a field names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileKind {
+    /// Files, by path or glob
+    Files,
+    /// A directory with a model
+    Checkpoint,
+    /// A tokenizer's file, or a directory with one
+    Tokenizer,
 }
 
 /// A field that refers to another stage.
@@ -34,8 +47,8 @@ pub struct StageField {
 pub fn file_fields(stage: &Stage) -> Vec<FileField> {
     let mut fields = Vec::new();
     visit_stage(stage, &mut |pointer, value, slot| {
-        if let (Role::Path, Some(pattern)) = (&slot.role, value.as_str()) {
-            fields.push(FileField { pointer: pointer.into(), pattern: pattern.into() });
+        if let (Some(kind), Some(pattern)) = (slot.role.file_kind(), value.as_str()) {
+            fields.push(FileField { pointer: pointer.into(), pattern: pattern.into(), kind });
         }
     });
     fields
@@ -84,6 +97,7 @@ fn visit_stage(stage: &Stage, found: &mut dyn FnMut(&str, &Json, &Slot)) {
 /// Calls `found` with the pointer, the value and the slot of everything below a value, itself first. What the schema
 /// doesn't know is passed over.
 pub(super) fn visit(value: &Json, slot: &Slot, pointer: &mut String, found: &mut dyn FnMut(&str, &Json, &Slot)) {
+    let slot = slot.meant(value.is_string());
     found(pointer, value, slot);
     let mut below = |key: &str, value: &Json| {
         if let Some(slot) = slot.child(key) {
@@ -110,7 +124,8 @@ pub(super) fn push(pointer: &mut String, key: &str) {
 
 /// A spec without names of files and stages, free fields and, if asked for, defaults.
 pub(super) fn kept(value: Json, slot: &Slot, defaults: bool) -> Json {
-    let named = |role: &Role| matches!(role, Role::Path | Role::Stage(_) | Role::Free);
+    let named = |role: &Role| role.is_name() || *role == Role::Free;
+    let slot = slot.meant(value.is_string());
     match (value, &slot.shape) {
         // A variant whose payload is a name: the tag remains.
         (Json::Object(map), Shape::Choice(_)) => {
@@ -127,7 +142,7 @@ pub(super) fn kept(value: Json, slot: &Slot, defaults: bool) -> Json {
         (Json::Object(map), _) => map
             .into_iter()
             .filter_map(|(key, value)| match slot.child(&key) {
-                Some(field) if named(&field.role) => None,
+                Some(field) if named(&field.meant(value.is_string()).role) => None,
                 Some(field) if !defaults && field.default.as_ref() == Some(&value) => None,
                 Some(field) => Some((key, kept(value, field, defaults))),
                 None => Some((key, value)),
@@ -160,6 +175,11 @@ pub fn resolve_path(pattern: &str, recipe_dir: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     if is_glob(pattern) { bail!("no file matches `{pattern}`") } else { bail!("no file `{pattern}`") }
+}
+
+/// The file or directory that a field names, looked for as by [`resolve_path`]; None if there's nothing.
+pub fn resolve_place(path: &str, recipe_dir: &Path) -> Option<PathBuf> {
+    [recipe_dir, Path::new("")].iter().map(|base| base.join(path)).find(|place| !path.is_empty() && place.exists())
 }
 
 /// Whether a path has characters of a glob.

@@ -105,7 +105,7 @@ fn labelled<'a>(checked: &'a Checked, node: &'a Node) -> Vec<Labelled<'a>> {
             }
             _ => Vec::new(),
         },
-        Stage::Tokenize(_) | Stage::Pretrain(_) => Vec::new(),
+        Stage::Tokenize(_) | Stage::Pretrain(_) | Stage::Import(_) | Stage::Export(_) => Vec::new(),
     }
 }
 

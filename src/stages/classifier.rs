@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result};
 
 use super::{
-    TOKENIZER, layout,
+    layout,
     task::{Purpose, abilities},
 };
 use crate::{
@@ -113,7 +113,7 @@ impl Trained {
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
         let Purpose { classification, max_length, .. } = Purpose::read(dir)?;
         let task = classification.context("this model wasn't finetuned to classify")?;
-        let tokenizer = Arc::new(Tokenizer::load(&dir.join(TOKENIZER))?);
+        let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let network = Network::load(dir, &device.device)?;
         let classifier = classifier(&task, &network, max_length, &tokenizer)?;
         Ok(Self { classifier, network, max_length, device: device.clone() })

@@ -48,7 +48,7 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let probabilities = trained.judge()?.probabilities(&trained.network, &examples)?;
     let scored = scored(&rows, &probabilities);
 
-    let seen: HashSet<u64> = records::read_seen(&model.file(records::SEEN))?.into_iter().collect();
+    let seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
     let leaks = Leaks::find(rows.iter().map(|row| (row.text.as_str(), row.label)), &seen);
     let learned = records::read_rows(&model.file(records::ROWS))?;
     let label = |label: &str| trained.labels().iter().position(|known| known == label);
@@ -64,14 +64,14 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
 fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let purpose = Purpose::read(&model.path)?;
     let network = Network::load(&model.path, &device.device)?;
-    let tokenizer = Tokenizer::load(&model.file(super::TOKENIZER))?;
+    let tokenizer = Tokenizer::load(&model.path)?;
     ensure!(
-        fs::read(model.file(super::TOKENIZER))? == fs::read(tokens.file(super::TOKENIZER))?,
+        tokenizer.is_same(&Tokenizer::load(&tokens.path)?),
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
          `tokenizer: {{ stage: … }}` with the model's stage"
     );
     let documents = language::load(&tokens.path)?;
-    let seen = records::read_seen(&model.file(records::SEEN))?;
+    let seen = records::read_seen(&model.path)?;
     let measured = measured_objectives(&purpose.objectives);
     ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
 

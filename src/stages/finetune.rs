@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::{
     classifier::{Judge, classifier},
-    layout, records,
+    layout,
+    origin::Origin,
+    records,
     rows::{self, LabelledRow, Use},
     task::Purpose,
     training::{self, Start},
@@ -69,8 +71,8 @@ pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> R
 
 /// Writes what the model learns from, for the baselines and for finding leaked rows.
 fn record(job: &Job<'_>, rows: &[LabelledRow], labels: &[String]) -> Result<()> {
-    let mut seen = match job.inputs.get("from") {
-        Some(from) => records::read_seen(&from.file(records::SEEN))?,
+    let mut seen = match Origin::of(job, "from") {
+        Some(from) => records::read_seen(&from.model)?,
         None => Default::default(),
     };
     seen.extend(rows.iter().map(|row| text_hash(&row.text)));

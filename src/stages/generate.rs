@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{TOKENIZER, layout, task::Purpose};
+use super::{layout, task::Purpose};
 use crate::{
     batch::{lay_out, random::Key},
     device::OpenDevice,
@@ -49,7 +49,7 @@ impl Writer {
         let form = form.context(
             "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
         )?;
-        let tokenizer = Tokenizer::load(&dir.join(TOKENIZER))?;
+        let tokenizer = Tokenizer::load(dir)?;
         tokenizer.special.require("generating text", form.needs(Asked::Text))?;
         let network = Network::load(dir, &device.device)?;
         Ok(Self { specials: tokenizer.special, network, tokenizer, form, max_length, device: device.clone() })

@@ -3,9 +3,12 @@
 mod check;
 mod classifier;
 mod eval;
+mod export;
 mod finetune;
 mod generate;
+mod import;
 mod language;
+mod origin;
 mod pretrain;
 mod records;
 mod rows;
@@ -13,10 +16,7 @@ mod task;
 mod tokenize;
 mod training;
 
-use std::{
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -65,13 +65,15 @@ impl Runner for Stages {
             Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
             Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
             Stage::Eval(spec) => eval::eval(job, spec, &self.open()?),
+            Stage::Import(_) => import::import(job),
+            Stage::Export(spec) => export::export(job, spec),
         }
     }
 
     fn device(&self, stage: &Stage) -> String {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match (stage, &*open) {
-            (Stage::Tokenize(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
+            (Stage::Tokenize(_) | Stage::Import(_) | Stage::Export(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
             (_, Some(device)) => device.name.clone(),
         }
     }
@@ -85,9 +87,4 @@ fn input<'a>(job: &'a Job<'_>, field: &str) -> Result<&'a Artifact> {
 /// The CPU's kernels take examples without padding; other backends want rectangles.
 fn layout(device: &OpenDevice, width: usize, packing: bool) -> Layout {
     if device.is_cpu() { Layout::Ragged } else { Layout::Rows { width, packing } }
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs_err::copy(from, to)?;
-    Ok(())
 }

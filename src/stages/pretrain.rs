@@ -4,7 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{
-    input, language, layout, records,
+    input, language, layout,
+    origin::Origin,
+    records,
     task::Purpose,
     training::{self, Start},
 };
@@ -31,8 +33,8 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> R
     job.tell(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
 
     let mut seen = language::hashes(&documents);
-    if let Some(from) = job.inputs.get("from") {
-        seen.extend(records::read_seen(&from.file(records::SEEN))?);
+    if let Some(from) = Origin::of(job, "from") {
+        seen.extend(records::read_seen(&from.model)?);
     }
     let objectives = [start.objectives(), spec.objectives.clone()].concat();
     Purpose { objectives, classification: None, max_length: spec.train.max_length }.write(job.out)?;

@@ -25,9 +25,13 @@ pub(super) fn write_seen(path: &Path, seen: &BTreeSet<u64>) -> Result<()> {
     write(path, vec![("hash", hashes)])
 }
 
-/// Reads what [`write_seen`] wrote.
-pub(super) fn read_seen(path: &Path) -> Result<BTreeSet<u64>> {
+/// Reads what [`write_seen`] wrote in a model's directory; of a checkpoint from elsewhere nothing is known.
+pub(super) fn read_seen(dir: &Path) -> Result<BTreeSet<u64>> {
     let mut seen = BTreeSet::new();
+    let path = &dir.join(SEEN);
+    if !path.exists() {
+        return Ok(seen);
+    }
     for batch in read(path)? {
         let batch = batch?;
         let hashes = column::<UInt64Array>(&batch, "hash", path)?;
@@ -86,13 +90,13 @@ mod tests {
     #[test]
     fn records_are_read_back_as_written() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.parquet");
+        let path = dir.path().join(SEEN);
         let seen = BTreeSet::from([3, 1, u64::MAX]);
         write_seen(&path, &seen).unwrap();
-        assert_eq!(read_seen(&path).unwrap(), seen);
+        assert_eq!(read_seen(dir.path()).unwrap(), seen);
         let rows = vec![("早上好".to_owned(), "甲".to_owned()), (String::new(), "乙".to_owned())];
         write_rows(&path, &rows).unwrap();
         assert_eq!(read_rows(&path).unwrap(), rows);
-        assert!(read_seen(&path).is_err());
+        assert!(read_seen(dir.path()).is_err());
     }
 }

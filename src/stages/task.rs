@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::{
-    model::Network,
+    model::{Network, Outlook},
     recipe::{
         families::Family,
         spec::{Classification, Objective},
@@ -16,6 +17,9 @@ use crate::{
 
 /// The file's name in the artifacts of pretrain and finetune stages.
 const TASK: &str = "task.json";
+
+/// The longest sequence that a checkpoint is measured with; some could take far more, at great cost.
+const LONGEST: usize = 2048;
 
 /// What a model was trained for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -34,10 +38,29 @@ impl Purpose {
         Ok(fs::write(dir.join(TASK), serde_json::to_vec_pretty(self)?)?)
     }
 
-    /// Reads what [`Self::write`] wrote.
+    /// Reads what [`Self::write`] wrote. A checkpoint from elsewhere doesn't say what it was made for: it's taken to know
+    /// what its family learns.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(TASK);
+        if !path.exists() {
+            return Self::of_checkpoint(dir);
+        }
         serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("failed to read {}", path.display()))
+    }
+}
+
+impl Purpose {
+    fn of_checkpoint(dir: &Path) -> Result<Self> {
+        let Outlook { family, max_length, .. } = Network::inspect(dir)?;
+        let family = Family::named(family).with_context(|| format!("what {family} models can do isn't known"))?;
+        let entry = |name: &&str| match *name {
+            "next_sentence" | "sentence_order" => None,
+            "masked_lm" => Some(json!({ "masked_lm": {} })),
+            generative => Some(json!({ "generative": { generative: {} } })),
+        };
+        let objectives = family.objectives.iter().filter_map(entry).map(serde_json::from_value);
+        let objectives = objectives.collect::<Result<_, _>>()?;
+        Ok(Self { objectives, classification: None, max_length: max_length.min(LONGEST) })
     }
 }
 

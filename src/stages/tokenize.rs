@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use super::TOKENIZER;
 use crate::{
     data,
     executor::{Event, Job},
@@ -15,7 +14,7 @@ pub(super) fn tokenize(job: &Job<'_>, spec: &Tokenize) -> Result<Metrics> {
     let files = |field: &str| job.files.get(field).cloned().unwrap_or_default();
     let existing = match &spec.tokenizer {
         Tokenizer::File(_) => files("tokenizer.file").into_iter().next(),
-        Tokenizer::Stage(_) => Some(super::input(job, "tokenizer.stage")?.file(TOKENIZER)),
+        Tokenizer::Stage(_) => Some(super::input(job, "tokenizer.stage")?.path.clone()),
         Tokenizer::Bpe(_) | Tokenizer::Wordpiece(_) | Tokenizer::Unigram(_) => None,
     };
     let mut progress = |done: u64| job.tell(Event::Progress { done, total: 0, note: "documents", remaining: None });

@@ -3,10 +3,13 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
-use fs_err as fs;
 use serde_json::json;
 
-use super::{TOKENIZER, copy, input, task::Purpose};
+use super::{
+    input,
+    origin::{Origin, copy_tokenizer},
+    task::Purpose,
+};
 use crate::{
     batch::Feed,
     device::OpenDevice,
@@ -30,25 +33,25 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Takes the model of the stage in `from`, or makes a new one for the tokenizer of the stage in `tokens`.
+    /// Takes the model in `from`, a stage's or a checkpoint, or makes a new one for the tokenizer of the stage in `tokens`.
     pub(super) fn new(job: &Job<'_>, model: Option<&spec::Model>, device: &OpenDevice) -> Result<Self> {
-        let from = job.inputs.get("from");
+        let from = Origin::of(job, "from");
         let tokens = job.inputs.get("tokens");
-        if let (Some(from), Some(tokens)) = (from, tokens) {
-            let [old, new] = [from, tokens].map(|artifact| fs::read(artifact.file(TOKENIZER)));
+        if let (Some(from), Some(tokens)) = (&from, tokens)
+            && from.has_tokenizer()
+        {
             ensure!(
-                old? == new?,
+                from.load_tokenizer()?.is_same(&Tokenizer::load(&tokens.path)?),
                 "the model in `from` was trained with another tokenizer than that of `tokens`: give that tokenize \
                  stage `tokenizer: {{ stage: … }}` with the model's stage"
             );
         }
-        let source = match from {
-            Some(from) => from,
-            None => input(job, "tokens")?,
-        };
-        let tokenizer = Arc::new(Tokenizer::load(&source.file(TOKENIZER))?);
-        let (network, before) = match (from, model) {
-            (Some(from), _) => (Network::load(&from.path, &device.device)?, Some(Purpose::read(&from.path)?)),
+        let tokenizer = Arc::new(match (&from, tokens) {
+            (Some(from), tokens) if from.has_tokenizer() || tokens.is_none() => from.load_tokenizer()?,
+            _ => Tokenizer::load(&input(job, "tokens")?.path)?,
+        });
+        let (network, before) = match (&from, model) {
+            (Some(from), _) => (Network::load(&from.model, &device.device)?, Some(Purpose::read(&from.model)?)),
             (None, Some(model)) => (Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?, None),
             (None, None) => bail!("neither `from` nor `model` says what to start from"),
         };
@@ -64,11 +67,10 @@ impl Start {
 
     /// Writes the tokenizer beside the model.
     pub(super) fn write_tokenizer(&self, job: &Job<'_>) -> Result<()> {
-        let source = match job.inputs.get("from") {
-            Some(from) => from,
-            None => input(job, "tokens")?,
-        };
-        copy(&source.file(TOKENIZER), &job.out.join(TOKENIZER))
+        match Origin::of(job, "from").filter(Origin::has_tokenizer) {
+            Some(from) => from.copy_tokenizer(job.out),
+            None => copy_tokenizer(&input(job, "tokens")?.path, job.out),
+        }
     }
 }
 

@@ -51,30 +51,26 @@ impl DigestCache {
         Self { path: Some(path), known, changed: false }
     }
 
-    /// Digest of a file, or of all files below a directory together with their relative paths.
+    /// Digest of some files of a directory: of their names and bytes, whatever their order and wherever it lies.
     ///
     /// # Errors
     /// If something can't be read.
-    pub fn digest(&mut self, path: &Path) -> Result<String> {
-        if !path.is_dir() {
-            return self.file(path);
-        }
+    pub fn named(&mut self, files: &[PathBuf]) -> Result<String> {
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut files: Vec<_> = files.iter().map(|path| (name(path), path)).collect();
+        files.sort();
         let mut hasher = blake3::Hasher::new();
-        for entry in walkdir::WalkDir::new(path).follow_links(true).sort_by_file_name() {
-            let entry = entry?;
-            if entry.file_type().is_file() {
-                let relative = entry.path().strip_prefix(path)?.to_string_lossy().into_owned();
-                hasher
-                    .update(relative.as_bytes())
-                    .update(&[0])
-                    .update(self.file(entry.path())?.as_bytes())
-                    .update(&[0]);
-            }
+        for (name, path) in files {
+            hasher.update(name.as_bytes()).update(&[0]).update(self.digest(path)?.as_bytes()).update(&[0]);
         }
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    fn file(&mut self, path: &Path) -> Result<String> {
+    /// Digest of a file.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn digest(&mut self, path: &Path) -> Result<String> {
         let path = &fs::canonicalize(path)?;
         let id = id(path);
         let before = stamp(path)?;
@@ -168,17 +164,20 @@ mod tests {
     }
 
     #[test]
-    fn directory_digest_depends_on_names_and_bytes() {
+    fn digest_of_named_files_depends_on_names_and_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("checkpoint");
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(inner.join("a"), "1").unwrap();
         let mut cache = DigestCache::default();
-        let first = cache.digest(&inner).unwrap();
+        let first = cache.named(&[inner.join("a")]).unwrap();
         std::fs::rename(inner.join("a"), inner.join("b")).unwrap();
-        let renamed = cache.digest(&inner).unwrap();
-        std::fs::write(inner.join("b"), "2").unwrap();
+        let renamed = cache.named(&[inner.join("b")]).unwrap();
+        std::fs::rename(&inner, dir.path().join("elsewhere")).unwrap();
+        let file = dir.path().join("elsewhere/b");
+        assert_eq!(renamed, cache.named(std::slice::from_ref(&file)).unwrap());
+        std::fs::write(&file, "2").unwrap();
         assert_ne!(first, renamed);
-        assert_ne!(renamed, cache.digest(&inner).unwrap());
+        assert_ne!(renamed, cache.named(&[file]).unwrap());
     }
 }

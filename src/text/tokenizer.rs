@@ -58,6 +58,12 @@ impl Tokenizer {
         Ok(Self { special, inner, forbidden })
     }
 
+    /// Whether another one gives the same ids and has the same special tokens.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let written = |tokenizer: &Self| tokenizer.inner.to_string(false).ok();
+        self.special == other.special && written(self) == written(other)
+    }
+
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
         self.forbidden.len()

@@ -90,18 +90,18 @@ impl Trainer {
         let what = || format!("can't go on from {}", directory.display());
         let numbers = fs::read(directory.join(NUMBERS))?;
         let numbers: Numbers = serde_json::from_slice(&numbers).with_context(what)?;
-        let mut reader = Reader::open(&directory.join(TENSORS))?;
+        let reader = Reader::open(&directory.join(TENSORS))?;
         let device = self.network.parameters().device().clone();
         let mut best = None;
         if numbers.best_is_kept {
             let mut parameters = self.network.parameters().clone();
-            read_values(&mut parameters, &mut reader, "best").with_context(what)?;
+            read_values(&mut parameters, &reader, "best").with_context(what)?;
             best = Some(parameters);
         }
         let parameters = self.network.parameters_mut();
-        read_values(parameters, &mut reader, "value").with_context(what)?;
-        self.optimizer.vectors = read_moments(&parameters.vectors, &mut reader, &device)?;
-        self.optimizer.matrices = read_moments(&parameters.matrices, &mut reader, &device)?;
+        read_values(parameters, &reader, "value").with_context(what)?;
+        self.optimizer.vectors = read_moments(&parameters.vectors, &reader, &device)?;
+        self.optimizer.matrices = read_moments(&parameters.matrices, &reader, &device)?;
         self.optimizer.steps = numbers.optimizer_steps;
         self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = numbers.step;
@@ -136,11 +136,7 @@ fn add_moments<'a, const D: usize>(
         for (what, values) in ["mean", "square"].into_iter().zip(moments.data()) {
             let shape = parameter.value.dims();
             let values = move || values().map(|values| TensorData::new(values, shape));
-            entries.push(Entry {
-                name: format!("{what}.{}", parameter.name),
-                shape: shape.to_vec(),
-                values: Box::new(values),
-            });
+            entries.push(Entry::single(format!("{what}.{}", parameter.name), shape.to_vec(), values));
         }
     }
 }
@@ -156,7 +152,7 @@ impl<const D: usize> Moments<D> {
     }
 }
 
-fn read_values(parameters: &mut Parameters, reader: &mut Reader, what: &str) -> Result<()> {
+fn read_values(parameters: &mut Parameters, reader: &Reader, what: &str) -> Result<()> {
     let device = parameters.device().clone();
     for parameter in &mut parameters.vectors {
         read_value(parameter, reader, what, &device)?;
@@ -169,7 +165,7 @@ fn read_values(parameters: &mut Parameters, reader: &mut Reader, what: &str) -> 
 
 fn read_value<const D: usize>(
     parameter: &mut Parameter<D>,
-    reader: &mut Reader,
+    reader: &Reader,
     what: &str,
     device: &Device,
 ) -> Result<()> {
@@ -182,7 +178,7 @@ fn read_value<const D: usize>(
 
 fn read_moments<const D: usize>(
     parameters: &[Parameter<D>],
-    reader: &mut Reader,
+    reader: &Reader,
     device: &Device,
 ) -> Result<Vec<Option<Moments<D>>>> {
     let read = |parameter: &Parameter<D>| {

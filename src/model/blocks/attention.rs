@@ -63,6 +63,8 @@ impl AttentionDesign {
         deviation: f64,
     ) -> Vec<Linear> {
         let (queries, keys) = (self.heads * self.size, self.groups * self.size);
+        builder.attends(self.groups, keys);
+        builder.keeps(queries + 2 * keys);
         let mut linear = |part, rows| Linear::new(builder, &name(part), [rows, hidden], self.bias, deviation);
         match self.projection {
             Projection::Stacked(all) | Projection::PerHead(all) => vec![linear(all, queries + 2 * keys)],

@@ -95,6 +95,7 @@ impl Layer {
 
         let residual = Residual::new(builder, design, 1, &name);
         let rows = activation.rows(design.feed_forward);
+        builder.keeps(rows);
         let up = Linear::new(builder, &name(names.up), [rows, hidden], bias, deviation);
         let down = last(builder, names.down, design.feed_forward);
         Self { attention, feed_forward: (residual, FeedForward::new(up, down, activation)) }

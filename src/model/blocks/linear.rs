@@ -22,7 +22,6 @@ impl Linear {
     /// `NAME.weight [output, input]`, and `NAME.bias [output]` where it has a `bias`.
     pub fn new(builder: &mut Builder, name: &str, [output, input]: [usize; 2], bias: bool, deviation: f64) -> Self {
         builder.multiplies([output, input]);
-        builder.keeps(input);
         Self {
             weight: builder.matrix(format!("{name}.weight"), [output, input], Initial::Normal(deviation)),
             bias: bias.then(|| builder.vector(format!("{name}.bias"), output, Initial::Zeros)),

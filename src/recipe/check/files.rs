@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::Check;
-use crate::recipe::node::Node;
-use crate::recipe::shape::Role;
+use crate::checkpoint::{self, CONFIG};
 use crate::recipe::suggest;
-use crate::recipe::walk;
+use crate::recipe::walk::{self, FileKind};
 
 /// Names in a folder that are compared with the one that isn't there.
 const MAX_NAMES: usize = 2_000;
@@ -16,38 +15,82 @@ impl Check<'_> {
         for draft in self.drafts {
             let mut paths = Vec::new();
             walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |pointer, value, slot| {
-                if let (Role::Path, Some(path)) = (&slot.role, value.as_str()) {
-                    paths.push((draft.pointer(pointer), path.to_owned()));
+                if let (Some(kind), Some(path)) = (slot.role.file_kind(), value.as_str()) {
+                    paths.push((draft.pointer(pointer), path.to_owned(), kind));
                 }
             });
-            for (pointer, path) in paths {
-                self.file(&pointer, &path);
+            for (pointer, path, kind) in paths {
+                match kind {
+                    FileKind::Files => self.file(&pointer, &path),
+                    FileKind::Checkpoint => self.checkpoint(&pointer, &path),
+                    FileKind::Tokenizer => self.tokenizer(&pointer, &path),
+                }
             }
         }
     }
 
     fn file(&mut self, pointer: &str, path: &str) {
-        let at = self.value(pointer);
-        let node = self.tree.find(pointer).map(|(_, node)| node);
-        let secret = node.is_some_and(|node| node.original.is_some());
-        let shown = node.map_or_else(|| path.to_owned(), Node::shown);
         if path.is_empty() {
-            return self.report(at, "no file is named", None);
+            return self.report(self.value(pointer), "no file is named", None);
         }
-        match walk::resolve_path(path, self.dir) {
-            Ok(files) if pointer.ends_with(".tokenizer.file") && (files.len() > 1 || walk::is_glob(path)) => {
-                self.report(at, format!("`{shown}` stands for {} files; a tokenizer is one", files.len()), None);
+        if walk::resolve_path(path, self.dir).is_err() {
+            self.missing(pointer, path, "file");
+        }
+    }
+
+    /// A model's directory. That its weights are there is seen to when they're needed: to plan, its config is enough.
+    fn checkpoint(&mut self, pointer: &str, path: &str) {
+        let (at, shown) = (self.value(pointer), self.said(pointer, path));
+        match walk::resolve_place(path, self.dir) {
+            None if path.is_empty() => self.report(at, "no directory is named", None),
+            None => self.missing(pointer, path, "directory"),
+            Some(place) if place.is_file() && checkpoint::is_pickle(&place) => self.report(
+                at,
+                format!("`{shown}` is a pickle, which can run code when it's read"),
+                "name a directory that has config.json and model.safetensors".to_owned(),
+            ),
+            Some(place) if place.is_file() => {
+                self.report(at, format!("`{shown}` is a file"), "name the directory that it lies in".to_owned());
             }
-            Ok(_) => {}
-            Err(_) if secret => self.report(at, format!("no file `{shown}`"), None),
-            Err(_) if walk::is_glob(path) => {
-                let hint = "looked in the recipe's folder and in the working directory".to_owned();
-                self.report(at, format!("no file matches `{shown}`"), hint);
-            }
-            Err(_) => {
-                let hint = self.near(path);
-                self.report(at, format!("no file `{shown}`"), hint);
-            }
+            Some(place) if !place.join(CONFIG).is_file() => self.report(
+                at,
+                format!("`{shown}` has no {CONFIG}"),
+                "name a directory with a model in Hugging Face's layout".to_owned(),
+            ),
+            Some(_) => {}
+        }
+    }
+
+    fn tokenizer(&mut self, pointer: &str, path: &str) {
+        let (at, shown) = (self.value(pointer), self.said(pointer, path));
+        match walk::resolve_place(path, self.dir) {
+            None if path.is_empty() => self.report(at, "no tokenizer is named", None),
+            None => self.missing(pointer, path, "file"),
+            Some(place) if checkpoint::tokenizer(&place).is_empty() => self.report(
+                at,
+                format!("`{shown}` has no tokenizer"),
+                "name a tokenizer's file, or a directory that has one".to_owned(),
+            ),
+            Some(_) => {}
+        }
+    }
+
+    /// A path as it may be shown.
+    fn said(&self, pointer: &str, path: &str) -> String {
+        self.tree.find(pointer).map_or_else(|| path.to_owned(), |(_, node)| node.shown())
+    }
+
+    fn missing(&mut self, pointer: &str, path: &str, what: &str) {
+        let (at, shown) = (self.value(pointer), self.said(pointer, path));
+        let secret = self.tree.find(pointer).is_some_and(|(_, node)| node.original.is_some());
+        if secret {
+            self.report(at, format!("no {what} `{shown}`"), None);
+        } else if walk::is_glob(path) {
+            let hint = "looked in the recipe's folder and in the working directory".to_owned();
+            self.report(at, format!("no {what} matches `{shown}`"), hint);
+        } else {
+            let hint = self.near(path);
+            self.report(at, format!("no {what} `{shown}`"), hint);
         }
     }
 

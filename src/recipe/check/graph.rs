@@ -45,7 +45,10 @@ impl Check<'_> {
                 let own = &draft.name;
                 let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind) && draft.name != *own);
                 let names = suggest::list(names.map(|draft| draft.name.as_str()));
-                let wanted = kinds.join(" or ");
+                let wanted = match kinds.split_last() {
+                    Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+                    _ => kinds.concat(),
+                };
                 let hint = if names.is_empty() {
                     format!("the recipe has no other {wanted} stage")
                 } else {
@@ -56,7 +59,11 @@ impl Check<'_> {
             } else if self.tree.get("stages").is_none_or(|stages| stages.get(&name).is_none()) {
                 let stages = self.tree.get("stages").map(Node::entries).unwrap_or_default();
                 let names = stages.iter().map(|entry| entry.key.as_str()).filter(|name| *name != draft.name);
-                let hint = suggest::did_you_mean(&name, names, "the stages are");
+                let directory = walk::resolve_place(&name, self.dir).is_some() && pointer.ends_with(".from");
+                let hint = match directory {
+                    true => Some(format!("a directory goes under `checkpoint`: {{ checkpoint: {shown} }}")),
+                    false => suggest::did_you_mean(&name, names, "the stages are"),
+                };
                 self.report(self.value(&pointer), format!("there is no stage `{shown}`"), hint);
             }
         }

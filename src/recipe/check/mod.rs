@@ -86,6 +86,8 @@ impl<'a> Check<'a> {
                 Some(Stage::Pretrain(spec)) => self.pretrain(draft, spec),
                 Some(Stage::Finetune(spec)) => self.finetune(draft, spec),
                 Some(Stage::Eval(spec)) => self.eval(draft, spec),
+                Some(Stage::Export(spec)) => self.export(draft, spec),
+                Some(Stage::Import(_)) => {}
                 None => {}
             }
         }
@@ -142,7 +144,7 @@ impl<'a> Check<'a> {
             };
             match (from, model) {
                 (None, Some(model)) => return Some((draft.name.clone(), model.clone())),
-                (Some(from), None) => draft = self.draft(from)?,
+                (Some(from), None) => draft = self.draft(from.stage()?)?,
                 _ => return None,
             }
         }

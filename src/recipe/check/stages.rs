@@ -2,7 +2,9 @@
 
 use super::{Check, Draft};
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::spec::{Eval, Finetune, Heads, Model, Precision, Pretrain, Stage, Task, Tokenize, Tokenizer, Train};
+use crate::recipe::spec::{
+    Eval, Export, Finetune, Heads, Model, Origin, Precision, Pretrain, Stage, Task, Tokenize, Tokenizer, Train,
+};
 use crate::recipe::suggest;
 
 /// What is measured on dev rows while training.
@@ -40,7 +42,10 @@ impl Check<'_> {
             (Some(_), Some(_)) => self.report(
                 self.key(&draft.pointer("tokens")),
                 "`tokens` goes with `model`; `from` brings its own tokenizer",
-                "take `tokens` out".to_owned(),
+                match &spec.from {
+                    Some(Origin::Checkpoint(_)) => "name another one under `from.tokenizer`".to_owned(),
+                    _ => "take `tokens` out".to_owned(),
+                },
             ),
             (None, None) if spec.model.is_some() => self.report(
                 self.key(&draft.pointer("model")),
@@ -61,6 +66,7 @@ impl Check<'_> {
         let (wanted, other, kind) = match model.map(|model| model.kind.as_str()) {
             Some("finetune") => (("data", spec.data.is_some()), ("tokens", spec.tokens.is_some()), "finetuned"),
             Some("pretrain") => (("tokens", spec.tokens.is_some()), ("data", spec.data.is_some()), "pretrained"),
+            Some("import") => (("tokens", spec.tokens.is_some()), ("data", spec.data.is_some()), "imported"),
             _ => return,
         };
         if !wanted.1 {
@@ -85,6 +91,18 @@ impl Check<'_> {
             (&spec.data, model.and_then(|model| model.stage.as_ref()))
         {
             self.evaluated_rows(draft, source, &spec.model, finetune);
+        }
+    }
+
+    pub(super) fn export(&mut self, draft: &Draft, spec: &Export) {
+        if spec.max_shard_bytes().is_none() {
+            let pointer = draft.pointer("max_shard_size");
+            let message = format!("`{}` is no size of a file", self.shown(&pointer));
+            self.report(
+                self.value(&pointer),
+                message,
+                "write a whole number with a unit, such as 500MB or 5GB".to_owned(),
+            );
         }
     }
 

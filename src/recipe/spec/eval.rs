@@ -10,7 +10,7 @@ use super::Source;
 #[serde(deny_unknown_fields)]
 pub struct Eval {
     /// The stage whose model is measured
-    #[schemars(extend("x-role" = "stage:pretrain,finetune"))]
+    #[schemars(extend("x-role" = "stage:pretrain,finetune,import"))]
     pub model: String,
     /// Labelled rows, for a finetuned classifier
     #[serde(default)]

@@ -4,16 +4,15 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Source, Train};
+use super::{Model, Origin, Source, Train};
 
 /// Adapts a model to labelled rows.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
-    /// Start from the model of this stage; either this, or `tokens` and `model`
+    /// Start from the model of this stage, or from a checkpoint; either this, or `tokens` and `model`
     #[serde(default)]
-    #[schemars(extend("x-role" = "stage:pretrain,finetune"))]
-    pub from: Option<String>,
+    pub from: Option<Origin>,
     /// The tokenize stage whose tokenizer a new model uses
     #[serde(default)]
     #[schemars(extend("x-role" = "stage:tokenize"))]

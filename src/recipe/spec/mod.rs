@@ -6,15 +6,20 @@
 //! | role | the field holds | what follows from it |
 //! |---|---|---|
 //! | `path` | a file, or a glob of files | must exist; its bytes enter the key, its name doesn't |
+//! | `checkpoint` | a directory with a model | must have a config.json; the bytes of the files that make the model enter the key |
+//! | `tokenizer` | a tokenizer's file, or a directory with one | must exist; the bytes of its files enter the key |
 //! | `stage:KIND,…` | the name of another stage of one of these kinds | an edge of the graph; its output digest enters the key |
 //! | `template` | a minijinja template over data rows | left alone when the recipe's own expressions are filled in |
 //! | `free` | something that can't change a stage's output | not in the key |
 
 mod eval;
+mod export;
 mod finetune;
+mod import;
 mod instruction;
 mod model;
 mod objective;
+mod origin;
 mod pretrain;
 mod source;
 mod sweep;
@@ -26,10 +31,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use eval::Eval;
+pub use export::{Dtype, Export};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
+pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong};
 pub use model::{GroupedSizes, Heads, Model, Sizes};
 pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
+pub use origin::{Checkpoint, Origin};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::Sweep;
@@ -77,6 +85,10 @@ pub enum Stage {
     Finetune(Finetune),
     /// Measure a model on held-out data
     Eval(Eval),
+    /// Take a checkpoint into the store
+    Import(Import),
+    /// Make a model ready for others
+    Export(Export),
 }
 
 impl Stage {
@@ -87,6 +99,8 @@ impl Stage {
             Self::Pretrain(_) => "pretrain",
             Self::Finetune(_) => "finetune",
             Self::Eval(_) => "eval",
+            Self::Import(_) => "import",
+            Self::Export(_) => "export",
         }
     }
 
@@ -94,14 +108,19 @@ impl Stage {
     /// artifact is never served for newer code.
     pub fn version(&self) -> u32 {
         match self {
-            Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Eval(_) => 1,
+            Self::Tokenize(_)
+            | Self::Pretrain(_)
+            | Self::Finetune(_)
+            | Self::Eval(_)
+            | Self::Import(_)
+            | Self::Export(_) => 1,
         }
     }
 
     /// Whether the stage draws random numbers, so that its seed is a part of its key.
     pub fn is_random(&self) -> bool {
         match self {
-            Self::Tokenize(_) | Self::Eval(_) => false,
+            Self::Tokenize(_) | Self::Eval(_) | Self::Import(_) | Self::Export(_) => false,
             Self::Pretrain(_) | Self::Finetune(_) => true,
         }
     }
@@ -109,7 +128,7 @@ impl Stage {
     /// The stage's own seed, where it sets one.
     pub fn seed(&self) -> Option<u64> {
         match self {
-            Self::Tokenize(_) | Self::Eval(_) => None,
+            Self::Tokenize(_) | Self::Eval(_) | Self::Import(_) | Self::Export(_) => None,
             Self::Pretrain(spec) => spec.train.seed,
             Self::Finetune(spec) => spec.train.seed,
         }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Objective, Train};
+use super::{Model, Objective, Origin, Train};
 
 /// Trains a language model on the corpora that a tokenize stage encoded.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -12,10 +12,9 @@ pub struct Pretrain {
     /// The tokenize stage whose corpora to train on
     #[schemars(extend("x-role" = "stage:tokenize"))]
     pub tokens: String,
-    /// Start from the model of this stage; either this or `model`
+    /// Start from the model of this stage, or from a checkpoint; either this or `model`
     #[serde(default)]
-    #[schemars(extend("x-role" = "stage:pretrain,finetune"))]
-    pub from: Option<String>,
+    pub from: Option<Origin>,
     /// Start from a new model; either this or `from`
     #[serde(default)]
     pub model: Option<Model>,

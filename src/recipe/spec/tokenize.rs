@@ -30,10 +30,10 @@ pub enum Tokenizer {
     Wordpiece(WordPiece),
     /// Unigram language model
     Unigram(Unigram),
-    /// An existing `tokenizer.json`
-    File(#[schemars(extend("x-role" = "path"))] String),
+    /// An existing tokenizer: its file, or the directory that it lies in
+    File(#[schemars(extend("x-role" = "tokenizer"))] String),
     /// The tokenizer of another stage
-    Stage(#[schemars(extend("x-role" = "stage:tokenize,pretrain,finetune"))] String),
+    Stage(#[schemars(extend("x-role" = "stage:tokenize,pretrain,finetune,import"))] String),
 }
 
 /// Byte-level byte-pair encoding, as GPT-2 has it.

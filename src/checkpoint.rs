@@ -1,0 +1,133 @@
+//! A directory with a model in Hugging Face's layout: which of its files make the model, and what to say of a directory
+//! that has none. Nothing else in such a directory is looked at, and nothing in it is ever run.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use fs_err as fs;
+use serde::Deserialize;
+
+/// What the model is: its family, its sizes, its special tokens.
+pub const CONFIG: &str = "config.json";
+/// The weights, in one file.
+pub const WEIGHTS: &str = "model.safetensors";
+/// Which of several files each weight is in.
+pub const INDEX: &str = "model.safetensors.index.json";
+
+/// How files of pickled weights end.
+const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
+
+/// Files that belong to a tokenizer.
+const TOKENIZER: [&str; 12] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "ice_text.model",
+    "tokenizer.model",
+    "sentencepiece.model",
+    "spiece.model",
+];
+
+/// Files that say how the model is used, without a part in what it is.
+const SETTINGS: [&str; 1] = ["generation_config.json"];
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The files of the weights with the tensors that the index says are in each; of a single file it says nothing.
+///
+/// # Errors
+/// A directory without weights, or with pickled ones, and an index that can't be followed.
+pub fn weights(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    if directory.join(WEIGHTS).exists() {
+        return Ok(BTreeMap::from([(WEIGHTS.to_owned(), Vec::new())]));
+    }
+    let path = directory.join(INDEX);
+    if !path.exists() {
+        bail!(without_weights(directory));
+    }
+    let broken = || format!("{} doesn't say which file each tensor is in", path.display());
+    let Index { weight_map } = serde_json::from_slice(&fs::read(&path)?).with_context(broken)?;
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (tensor, file) in weight_map {
+        let plain = Path::new(&file).file_name().is_some_and(|name| name == file.as_str());
+        ensure!(plain, "{}: {tensor} is in `{file}`, which is no file of that directory", path.display());
+        files.entry(file).or_default().push(tensor);
+    }
+    ensure!(!files.is_empty(), "{} names no tensors", path.display());
+    Ok(files)
+}
+
+/// What to say of a directory that has no weights which can be read.
+fn without_weights(directory: &Path) -> String {
+    let pickles = pickles(directory);
+    let Some(first) = pickles.first() else {
+        return format!("{} has neither {WEIGHTS} nor {INDEX}", directory.display());
+    };
+    let others = if pickles.len() > 1 { format!(" and {} more", pickles.len() - 1) } else { String::new() };
+    format!(
+        "{} has its weights in pickles ({first}{others}), which can run code when they're read, so they aren't\n\
+         hint: convert them in that directory: {}",
+        directory.display(),
+        convert(&pickles)
+    )
+}
+
+/// The names of the pickled weights in a directory, in their order.
+fn pickles(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| is_pickle(Path::new(name))).collect();
+    names.sort();
+    names
+}
+
+/// Whether a file's name is that of pickled weights. What else training leaves behind has such names, too.
+pub fn is_pickle(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let state = ["training_args", "optimizer", "scheduler", "rng_state"].iter().any(|other| name.starts_with(other));
+    path.extension().is_some_and(|extension| PICKLES.iter().any(|pickle| extension == *pickle)) && !state
+}
+
+/// A command that makes one safetensors file of pickles without running what's in them.
+fn convert(pickles: &[String]) -> String {
+    let files: Vec<String> = pickles.iter().map(|name| format!("{name:?}")).collect();
+    format!(
+        "python -c 'import torch, safetensors.torch as s; s.save_file({{k: v.clone().contiguous() for f in [{}] for k, \
+         v in torch.load(f, map_location=\"cpu\", weights_only=True).items()}}, \"{WEIGHTS}\", {{\"format\": \"pt\"}})'",
+        files.join(", ")
+    )
+}
+
+/// The files that belong to a tokenizer, of those that a directory has; a path to a file is that file.
+pub fn tokenizer(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() { present(path, &TOKENIZER) } else { vec![path.to_owned()] }
+}
+
+/// The files beside the weights that a copy of the model takes along: `config.json`, the tokenizer's, settings.
+pub fn companions(directory: &Path) -> Vec<PathBuf> {
+    [present(directory, &[CONFIG]), present(directory, &SETTINGS), present(directory, &TOKENIZER)].concat()
+}
+
+/// All files that make the model, as far as they're there: what its identity is made of.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files = companions(directory);
+    files.extend(present(directory, &[INDEX, "adapter_config.json", "adapter_model.safetensors"]));
+    let weights = weights(directory).unwrap_or_default();
+    files.extend(weights.into_keys().map(|name| directory.join(name)).filter(|path| path.exists()));
+    files
+}
+
+fn present(directory: &Path, names: &[&str]) -> Vec<PathBuf> {
+    names.iter().map(|name| directory.join(name)).filter(|path| path.is_file()).collect()
+}

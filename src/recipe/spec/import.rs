@@ -1,0 +1,17 @@
+//! The `import` stage.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Takes a checkpoint into the store: checked, and kept as it is.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Import {
+    /// The directory: config.json, weights as safetensors, and usually a tokenizer
+    #[schemars(extend("x-role" = "checkpoint"))]
+    pub path: String,
+    /// Take this tokenizer, a file or a directory, instead of the one beside the weights
+    #[serde(default)]
+    #[schemars(extend("x-role" = "tokenizer"))]
+    pub tokenizer: Option<String>,
+}

@@ -1,0 +1,37 @@
+//! Models that exist: another stage's, or a checkpoint's.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a model comes from: the name of a stage, or a checkpoint.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(untagged)]
+pub enum Origin {
+    /// The model of this stage
+    Stage(#[schemars(extend("x-role" = "stage:pretrain,finetune,import"))] String),
+    /// The model in a directory
+    Checkpoint(Checkpoint),
+}
+
+impl Origin {
+    /// The name of the stage, where it is one.
+    pub fn stage(&self) -> Option<&str> {
+        match self {
+            Self::Stage(name) => Some(name),
+            Self::Checkpoint(_) => None,
+        }
+    }
+}
+
+/// A model in Hugging Face's layout, as it lies in a directory.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The directory: config.json, weights as safetensors, and usually a tokenizer
+    #[schemars(extend("x-role" = "checkpoint"))]
+    pub checkpoint: String,
+    /// Take this tokenizer, a file or a directory, instead of the one beside the weights
+    #[serde(default)]
+    #[schemars(extend("x-role" = "tokenizer"))]
+    pub tokenizer: Option<String>,
+}

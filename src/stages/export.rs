@@ -1,0 +1,22 @@
+//! Make a model ready for others.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::origin::Origin;
+use crate::{checkpoint, executor::Job, model, recipe::spec::Export, store::Metrics};
+
+/// Writes weights, `config.json` and tokenizer; `pipe export` copies them out of the store.
+pub(super) fn export(job: &Job<'_>, spec: &Export) -> Result<Metrics> {
+    let origin = Origin::of(job, "model").context("`model` was not resolved")?;
+    let most = spec.max_shard_bytes().with_context(|| format!("{} is no size of a file", spec.max_shard_size))?;
+    let parameters = model::Network::inspect(&origin.model)?.parameters;
+    model::copy(&origin.model, job.out, spec.dtype, most)?;
+    if origin.tokenizer != origin.model {
+        origin.copy_tokenizer(job.out)?;
+    }
+    let mut metrics = Metrics::new();
+    metrics.insert("parameters".into(), json!(parameters));
+    metrics.insert("weight_files".into(), json!(checkpoint::weights(job.out)?.len()));
+    Ok(metrics)
+}
