@@ -20,6 +20,7 @@ use super::{
 use crate::{
     kernels::{Gelu, Pairs, Rotation},
     recipe::spec,
+    text::Special,
 };
 
 /// As `ChatGLMForConditionalGeneration` has it: the head is stored beside the table that it's tied to.
@@ -207,6 +208,16 @@ impl Family for Chatglm {
             "use_cache": true,
         });
         described(json!(self.config), defaults)
+    }
+
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[
+            ("bos_token_id", Special::Sop),
+            ("eos_token_id", Special::Eop),
+            ("mask_token_id", Special::Mask),
+            ("gmask_token_id", Special::Gmask),
+            ("pad_token_id", Special::Pad),
+        ]
     }
 
     fn hidden(&self, pass: &Pass) -> Tensor<2> {

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     kernels::{Pairs, Rotation},
     recipe::spec,
+    text::Special,
 };
 
 /// As `ChatGLMForConditionalGeneration` has it.
@@ -253,6 +254,10 @@ impl Family for Chatglm2 {
             "use_cache": true,
         });
         described(json!(self.config), defaults)
+    }
+
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)]
     }
 
     fn is_causal(&self) -> bool {

@@ -16,7 +16,7 @@ use super::{
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
 };
-use crate::{batch::Batch, kernels::Gelu, recipe::spec};
+use crate::{batch::Batch, kernels::Gelu, recipe::spec, text::Special};
 
 /// What the rest of a network has to know of a family's size.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +49,11 @@ pub trait Family: Send + Sync {
 
     /// `config.json` as Hugging Face has it, but for the name of the class.
     fn config(&self) -> Value;
+
+    /// The keys of `config.json` for ids of special tokens.
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[]
+    }
 
     /// Whether no token may see those after it, whatever the batch says.
     fn is_causal(&self) -> bool {

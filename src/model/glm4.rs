@@ -20,6 +20,7 @@ use super::{
 use crate::{
     kernels::{Pairs, Rotation},
     recipe::spec,
+    text::Special,
 };
 
 /// As `GlmForCausalLM` and `Glm4ForCausalLM` have it.
@@ -261,6 +262,10 @@ impl Family for Glm4 {
             "pad_token_id": null,
         });
         described(json!(self.config), defaults)
+    }
+
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)]
     }
 
     fn is_causal(&self) -> bool {

@@ -18,7 +18,10 @@ use super::{
     parameters::{Builder, Parameter, Parameters, Source},
     tensors::{self, Entry, Weights},
 };
-use crate::checkpoint::{CONFIG, WEIGHTS};
+use crate::{
+    checkpoint::{CONFIG, WEIGHTS},
+    text::ABSENT,
+};
 
 /// Under the key `pipe` of `config.json`: which heads the model has.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -37,6 +40,11 @@ impl Network {
     pub fn save(&self, directory: &Path) -> Result<()> {
         let mut config = self.family().config();
         config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
+        for (key, special) in self.family().token_keys() {
+            if let Some(id) = self.specials.map(|specials| specials.id(*special)).filter(|&id| id != ABSENT) {
+                config[*key] = json!(id);
+            }
+        }
         let heads = Heads { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
         if heads.pair || heads.classifier.is_some() {
             config["pipe"] = json!(heads);
