@@ -2,10 +2,13 @@
 
 mod parity;
 
+use std::time::Instant;
+
 use burn::tensor::Device;
 use parity::fixture;
 use pipe::{
     batch::{Example, Layout, lay_out, random::Key},
+    generation::{End, Sampling, Settings, Vocabulary, extend},
     model::{Cache, Network},
     recipe::spec,
 };
@@ -93,23 +96,97 @@ fn cache_outlives_sequences_that_do_not_fit() {
     }
 }
 
-/// The reference implementations' greedy paths, for prompts in which each token sees those before it.
+/// A reference's prompt: its positions where they're given, ChatGLM's by its rule, or else those of any text.
+fn reference_prompt(config: &Value, case: &Value) -> Example {
+    let ids = |name: &str| -> Option<Vec<u32>> { serde_json::from_value(case[name].clone()).ok() };
+    let tokens = ids("prompt_ids").unwrap();
+    let length = tokens.len();
+    let place = |name: &str| {
+        let id = config[name].as_u64()? as u32;
+        tokens.iter().position(|&token| token == id)
+    };
+    let positions = "position_ids_of_prompt_and_all_but_last_new";
+    if let Ok([positions, blocks]) = serde_json::from_value::<[Vec<u32>; 2]>(case[positions].clone()) {
+        let boundary = case["attention_boundary"].as_u64().unwrap() as usize;
+        let mut example = Example::sequence(0, tokens, boundary);
+        example.positions.copy_from_slice(&positions[..length]);
+        example.block_positions.copy_from_slice(&blocks[..length]);
+        return example;
+    }
+    if config["position_encoding_2d"] == true {
+        let context = place("bos_token_id").unwrap();
+        let mask = place("gmask_token_id").or_else(|| place("mask_token_id")).unwrap() as u32;
+        let mut example = Example::sequence(0, tokens, context);
+        example.positions[context..].fill(mask);
+        (1..).zip(&mut example.block_positions[context..]).for_each(|(block, position)| *position = block);
+        return example;
+    }
+    Example::sequence(0, tokens, 0)
+}
+
+/// The reference implementations' greedy paths, with their ends.
 #[test]
 fn parity_of_greedy_generation_with_a_cache() {
-    for family in ["gpt2"] {
+    for family in ["gpt2", "glm_original"] {
         let Some(directory) = fixture(family) else { continue };
+        let read = |name| -> Value { serde_json::from_slice(&std::fs::read(directory.join(name)).unwrap()).unwrap() };
         let network = Network::load(&directory, &Device::flex()).unwrap();
-        let cases: Value = serde_json::from_slice(&std::fs::read(directory.join("generation.json")).unwrap()).unwrap();
-        for case in cases.as_array().unwrap() {
-            let numbers = |name: &str| -> Vec<u32> { serde_json::from_value(case[name].clone()).unwrap() };
-            let mut tokens = numbers("prompt_ids");
-            let mut cache = Cache::default();
-            for expected in numbers("new_ids") {
-                let example = Example::sequence(0, tokens.clone(), 0);
-                let next = likeliest(&network.next_logits(&example, &mut cache).unwrap());
-                assert_eq!(next, expected, "{family}: after {tokens:?}");
-                tokens.push(next);
+        let config = read("config.json");
+        for case in read("generation.json").as_array().unwrap() {
+            let ids = |name: &str| -> Vec<u32> { serde_json::from_value(case[name].clone()).unwrap() };
+            let vocabulary = Vocabulary { ends: ids("eos_token_id"), forbidden: Vec::new(), size: usize::MAX };
+            let settings = Settings {
+                sampling: Sampling::GREEDY,
+                seed: 0,
+                max_tokens: case["max_new_tokens"].as_u64().unwrap() as usize,
+                min_tokens: 0,
+                stop: Vec::new(),
+            };
+            let mut example = reference_prompt(&config, case);
+            let mut written = Vec::new();
+            let end =
+                extend(&network, &mut Cache::default(), &mut example, 1024, &vocabulary, &settings, &mut |token| {
+                    written.push(token);
+                    Ok(None)
+                });
+            let expected = ids("new_ids");
+            match end.unwrap() {
+                End::Token => {
+                    let (last, before) = expected.split_last().unwrap();
+                    assert_eq!(written, before, "{family}");
+                    assert!(vocabulary.ends.contains(last), "{family}");
+                }
+                _ => assert_eq!(written, expected, "{family}"),
             }
+        }
+    }
+}
+
+/// Tokens a second with a cache and without: `cargo test --release --test generation_cache -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes half a minute"]
+fn table_of_speeds() {
+    const TOKENS: usize = 200;
+    eprintln!("{:>6} {:>6} {:>8} {:>8} {:>6}", "family", "hidden", "cached", "whole", "ratio");
+    for family in ["glm", "gpt2"] {
+        for (hidden, layers) in [(128, 4), (256, 6)] {
+            let sizes = json!({ "hidden": hidden, "layers": layers, "heads": hidden / 64, "max_length": 512 });
+            let spec: spec::Model = serde_json::from_value(json!({ family: sizes })).unwrap();
+            let network = Network::new(&spec, 8000, 5, &Device::flex()).unwrap();
+            let speed = |next: &mut dyn FnMut(&Example) -> Vec<f32>| {
+                let mut example = prompt(1, 64, 64);
+                next(&example);
+                let start = Instant::now();
+                for _ in 0..TOKENS {
+                    let token = likeliest(&next(&example));
+                    grow(&mut example, token);
+                }
+                TOKENS as f64 / start.elapsed().as_secs_f64()
+            };
+            let mut cache = Cache::default();
+            let cached = speed(&mut |example| network.next_logits(example, &mut cache).unwrap());
+            let whole = speed(&mut |example| recomputed(&network, example));
+            eprintln!("{family:>6} {hidden:>6} {cached:>8.0} {whole:>8.0} {:>6.1}", cached / whole);
         }
     }
 }

@@ -25,7 +25,7 @@ mod vulkan {
     use burn::tensor::{Device, Tensor, TensorData, activation};
     use pipe::{
         device::DeviceChoice,
-        kernels::{self, Dropout, Gelu, Ids, Visible},
+        kernels::{self, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible},
     };
     use serde_json::Value;
 
@@ -154,6 +154,19 @@ stages:
                 let visible = Visible::new(&from, &to, 1, 10, device).expect("intervals");
                 kernels::attention(x[0].clone(), &visible, 2, Some(&dropout))
             }),
+            ("grouped attention", &[[10, 24], [10, 12], [10, 12], [3, 12], [3, 12]], &|x, device| {
+                let visible = Visible::new(&from, &to, 1, 10, device).expect("intervals");
+                let pair = |i: usize| KeyValue { key: x[i].clone(), value: x[i + 1].clone() };
+                kernels::grouped_attention(x[0].clone(), pair(1), Some(pair(3)), &visible, 4, 2, Some(&dropout))
+            }),
+            ("rotary", &[[10, 24]], &|x, _| {
+                let positions: Vec<u32> = (0..10).collect();
+                let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+                let turned = kernels::rotary(x[0].clone(), 3, &turn.at(&positions));
+                kernels::rotary(turned, 3, &Rotation { layout: Pairs::Halves, offset: 4, ..turn }.at(&positions))
+            }),
+            ("rms norm", &[[6, 16], [1, 16]], &|x, _| kernels::rms_norm(x[0].clone(), flat(&x[1]), 1e-5)),
+            ("swiglu", &[[6, 32]], &|x, _| kernels::swiglu(x[0].clone())),
             ("softmax of linear", &[[6, 16], [2, 16], [1, 2]], &|x, _| {
                 activation::log_softmax(kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2]))), 1)
             }),

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use burn::tensor::{Device, Tensor};
 use kernels_common::{intervals, random};
-use pipe::kernels::{self, AdamW, Dropout, Gelu, Ids, Visible, composed};
+use pipe::kernels::{self, AdamW, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed};
 
 type Inputs = Vec<Tensor<2>>;
 type Operation<'a> = Box<dyn Fn(&Inputs) -> Tensor<2> + 'a>;
@@ -45,7 +45,10 @@ fn table() {
         let rows = Visible::new(&from, &to, t / width, width, &device).expect("intervals");
         let targets: Arc<[u32]> = (0..n as u32).collect();
         let weights: Arc<[f32]> = vec![1.0; n].into();
-        let (drop, ids, ragged, rows) = (&drop, &ids, &ragged, &rows);
+        let (pairs, positions) = (h / heads / 4, (0..t as u32).map(|i| i % width as u32).collect::<Vec<_>>());
+        let angles = Rotation { base: 1e4, pairs, layout: Pairs::Interleaved, offset: 0, half: false }.at(&positions);
+        let pair = |m: &Inputs| KeyValue { key: m[1].clone(), value: m[2].clone() };
+        let (drop, ids, ragged, rows, angles) = (&drop, &ids, &ragged, &rows, &angles);
         let (gamma, beta, wide, targets, weights) = (&gamma, &beta, &wide, &targets, &weights);
         let x = |rows: usize, columns: usize| random::<2>(9, [rows, columns], 1.0, &device);
         let operations: Vec<(&str, Inputs, Operation, Operation)> = vec![
@@ -60,6 +63,30 @@ fn table() {
                 vec![x(t, 3 * h)],
                 Box::new(move |m| kernels::attention(m[0].clone(), ragged, heads, Some(drop))),
                 Box::new(move |m| composed::attention(m[0].clone(), rows, heads, Some(drop))),
+            ),
+            (
+                "two groups of heads",
+                vec![x(t, h), x(t, h / heads * 2), x(t, h / heads * 2)],
+                Box::new(move |m| kernels::grouped_attention(m[0].clone(), pair(m), None, ragged, heads, 2, None)),
+                Box::new(move |m| composed::grouped_attention(m[0].clone(), pair(m), None, rows, heads, 2, None)),
+            ),
+            (
+                "rotary",
+                vec![x(t, h)],
+                Box::new(move |m| kernels::rotary(m[0].clone(), heads, angles)),
+                Box::new(move |m| composed::rotary(m[0].clone(), heads, angles)),
+            ),
+            (
+                "rms_norm",
+                vec![x(t, h)],
+                Box::new(move |m| kernels::rms_norm(m[0].clone(), gamma.clone(), 1e-5)),
+                Box::new(move |m| composed::rms_norm(m[0].clone(), gamma.clone(), 1e-5)),
+            ),
+            (
+                "swiglu",
+                vec![x(t, 8 * h)],
+                Box::new(move |m| kernels::swiglu(m[0].clone())),
+                Box::new(move |m| composed::swiglu(m[0].clone())),
             ),
             (
                 "layer_norm",

@@ -32,6 +32,17 @@ fn gpt2_learns_causal_lm_and_linear_heads() {
 }
 
 #[test]
+fn transformers_learn_to_continue_classify_and_write() {
+    let space = space("transformer", "[{ generative: { prefix_lm: {} } }]", "");
+    space.write("recipe.yaml", space.read("recipe.yaml").replace("[Classification]。", "：[Classification]"));
+    assert_eq!(space.statuses(&["recipe.yaml"]), "base=ran test=ran tokens=ran topics=ran");
+    let written = ["generate", "recipe.yaml", "base", "--prompt", "球队", "--temperature", "0", "--max-tokens", "8"];
+    let [first, second] = [(); 2].map(|()| space.pipe(&written));
+    assert!(first.status == 0 && first.stdout.starts_with("球队"), "{}", first.stderr);
+    assert_eq!(first.stdout, second.stdout);
+}
+
+#[test]
 fn every_family_classifies_by_prompt() {
     let bert = space("bert", "[{ masked_lm: {} }]", "");
     assert_eq!(bert.statuses(&["recipe.yaml"]), "base=ran test=ran tokens=ran topics=ran");
@@ -92,6 +103,11 @@ fn objectives_that_a_family_cannot_learn_are_refused_with_their_place() {
     let told = refused("gpt2", "[{ masked_lm: {} }, { generative: { prefix_lm: {} } }]", LINEAR);
     assert!(told.contains("a gpt2 model cannot learn `masked_lm`"), "{told}");
     assert!(told.contains("a gpt2 model cannot learn `prefix_lm`"), "{told}");
+
+    let told = refused("transformer", "[{ masked_lm: {} }, { generative: { causal_lm: {} } }]", LINEAR);
+    assert!(told.contains("a transformer model cannot learn `masked_lm`"), "{told}");
+    assert!(told.contains("a transformer model cannot learn `causal_lm`"), "{told}");
+    assert!(told.contains("transformer learns `prefix_lm`"), "{told}");
 
     let told = refused("gpt2", "[{ generative: { causal_lm: {} } }]", &format!("{LINEAR}\n          pooling: first"));
     assert!(told.contains("the first token of the gpt2 model of `base` sees nothing of the text"), "{told}");

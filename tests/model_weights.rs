@@ -51,6 +51,7 @@ fn every_family_comes_back_to_the_byte_and_gives_the_same_logits() {
         ("chatglm", "ChatGLMModel"),
         ("chatglm2", "ChatGLMModel"),
         ("glm4", "Glm4ForCausalLM"),
+        ("transformer", "MarianMTModel"),
     ] {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut network = network_of(family, 1);
@@ -260,5 +261,8 @@ fn other_families_are_refused_by_name() {
     network(1).save(directory.path()).unwrap();
     std::fs::write(directory.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
-    assert!(error.ends_with("model_type llama isn't supported; bert, chatglm, glm, glm4 and gpt2 are"), "{error}");
+    assert!(
+        error.ends_with("model_type llama isn't supported; bert, chatglm, glm, glm4, gpt2 and marian are"),
+        "{error}"
+    );
 }

@@ -8,7 +8,13 @@ use anyhow::Result;
 use objectives_support::{SPECIALS, spec};
 use pipe::{
     batch::{Choice, Feed, Layout},
-    objectives::{ClassificationFeed, Classifier, Form, classification::Encode, generate::input, labels::Labels},
+    objectives::{
+        ClassificationFeed, Classifier, Form, Specials,
+        classification::Encode,
+        form::{begin, feed},
+        generate::{blanks, continuation},
+        labels::Labels,
+    },
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -323,21 +329,42 @@ fn rows_are_fed_once_an_epoch() {
 
 #[test]
 fn generation_goes_on_as_it_was_taught() {
-    let glm = input(Form::Infilling, &[20, 21], &[30], 64, &SPECIALS).unwrap();
+    let after = |form, prompt: &[u32]| {
+        let mut example = continuation(form, prompt, 64, &SPECIALS).unwrap();
+        feed(&mut example, &[30]);
+        example
+    };
+    let glm = after(Form::Infilling, &[20, 21]);
     assert_eq!(glm.tokens, [CLS, 20, 21, SPECIALS.gmask, SOP, 30]);
     assert_eq!(glm.positions, [0, 1, 2, 3, 3, 3]);
     assert_eq!(glm.block_positions, [0, 0, 0, 0, 1, 2]);
     assert_eq!(glm.visible, [4, 4, 4, 4, 5, 6]);
 
-    let prefix = input(Form::Prefix, &[20, 21], &[30], 64, &SPECIALS).unwrap();
+    let prefix = after(Form::Prefix, &[20, 21]);
     assert_eq!((prefix.tokens, prefix.visible), (vec![CLS, 20, 21, 30], vec![3, 3, 3, 4]));
-    let causal = input(Form::Causal, &[20, 21], &[30], 64, &SPECIALS).unwrap();
+    let causal = after(Form::Causal, &[20, 21]);
     assert_eq!((causal.tokens, causal.visible), (vec![CLS, 20, 21, 30], vec![1, 2, 3, 4]));
 }
 
 #[test]
 fn a_prompt_that_is_too_long_loses_its_beginning() {
-    let glm = input(Form::Infilling, &[20, 21, 22], &[30, 31], 7, &SPECIALS).unwrap();
-    assert_eq!(glm.tokens, [CLS, 21, 22, SPECIALS.gmask, SOP, 30, 31]);
-    assert!(input(Form::Infilling, &[20], &[30; 5], 7, &SPECIALS).is_err());
+    let glm = continuation(Form::Infilling, &[20, 21, 22], 5, &SPECIALS).unwrap();
+    assert_eq!(glm.tokens, [CLS, 21, 22, SPECIALS.gmask, SOP]);
+    assert!(continuation(Form::Infilling, &[20], 2, &SPECIALS).is_err());
+}
+
+#[test]
+fn blanks_are_filled_one_after_the_other() {
+    let Specials { mask, gmask, smask, sep, .. } = SPECIALS;
+    let (mut glm, places) = blanks(Form::Infilling, &[20, mask, 21, smask, gmask], &SPECIALS);
+    assert_eq!((&glm.tokens[..], &places[..]), (&[CLS, 20, mask, 21, smask, gmask, sep][..], &[2, 4, 5][..]));
+    begin(&mut glm, places[0], &SPECIALS);
+    feed(&mut glm, &[30, 31]);
+    begin(&mut glm, places[1], &SPECIALS);
+    feed(&mut glm, &[32]);
+    assert_eq!(glm.tokens[7..], [SOP, 30, 31, SOP, 32]);
+    assert_eq!(glm.positions, [0, 1, 2, 3, 4, 5, 6, 2, 2, 2, 4, 4]);
+    assert_eq!(glm.block_positions, [0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2]);
+    assert_eq!(glm.visible, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(blanks(Form::Chatglm, &[20, gmask], &SPECIALS).0.tokens, [20, gmask]);
 }

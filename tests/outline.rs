@@ -12,7 +12,7 @@ fn spec(text: Value) -> spec::Model {
 #[test]
 fn an_outline_has_the_names_and_shapes_of_the_network() {
     let sizes = json!({ "hidden": 32, "layers": 2, "heads": 4, "max_length": 16 });
-    for family in ["glm", "bert", "gpt2", "chatglm", "chatglm2", "glm4"] {
+    for family in ["glm", "bert", "gpt2", "chatglm", "chatglm2", "glm4", "transformer"] {
         let model = spec(json!({ family: sizes }));
         let outline = Outline::new(&model, 50).unwrap();
         let network = Network::new(&model, 50, 1, &Device::flex()).unwrap();

@@ -34,8 +34,10 @@ pub(super) enum Command {
     Show(Show),
     /// Classify texts with a finetuned stage
     Predict(Predict),
-    /// Continue a text, or fill its blanks, with a trained stage
+    /// Continue a text, or fill its blanks, with a trained model
     Generate(Generate),
+    /// Talk with a trained model: questions on stdin, a line each
+    Chat(Chat),
     /// Copy a stage's model out of the store, in Hugging Face's layout
     Export(Export),
     /// Write a commented recipe for your own data file
@@ -53,6 +55,13 @@ pub(super) enum Command {
 pub(super) struct Recipe {
     /// The recipe
     pub recipe: PathBuf,
+    #[command(flatten)]
+    pub changes: Changes,
+}
+
+/// Changes to a recipe.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Changes {
     /// Change a setting, such as `stages.base.train.lr=1e-4`; can be repeated
     #[arg(long = "set", value_name = "PATH=VALUE", value_parser = pair)]
     pub sets: Vec<(String, String)>,
@@ -70,6 +79,9 @@ pub(super) struct Running {
     /// Independent stages that run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
+    /// Run even what seems too large for the device's memory
+    #[arg(long)]
+    pub ignore_memory: bool,
 }
 
 #[derive(Args, Debug)]
@@ -113,6 +125,9 @@ pub(super) struct Plan {
     /// Plan only this stage and what it needs; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
+    /// The device whose memory training is compared with
+    #[arg(long)]
+    pub device: Option<String>,
     /// The form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,
@@ -188,34 +203,87 @@ pub(super) struct Predict {
     pub json: bool,
 }
 
+/// A trained model: a stage of a recipe, or a checkpoint.
 #[derive(Args, Debug)]
-pub(super) struct Generate {
-    #[command(flatten)]
-    pub recipe: Recipe,
+pub(super) struct Trained {
+    /// The recipe
+    #[arg(required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    pub recipe: Option<PathBuf>,
     /// The trained stage
-    pub stage: String,
-    /// What to continue; `[MASK]`, `[sMASK]` or `[gMASK]` in it marks a blank to fill
-    #[arg(long, default_value = "")]
-    pub prompt: String,
-    /// Tokens to write at most
-    #[arg(long, default_value_t = 128)]
-    pub max_tokens: usize,
-    /// Randomness: 0 always takes the likeliest token
-    #[arg(long, default_value_t = 0.8)]
-    pub temperature: f64,
-    /// Choose among this many likeliest tokens; 0 for all
-    #[arg(long, default_value_t = 40)]
-    pub top_k: usize,
-    /// Choose among the likeliest tokens that have this much probability together
-    #[arg(long, default_value_t = 0.95)]
-    pub top_p: f64,
-    /// Seed of the choices
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    #[arg(required_unless_present = "checkpoint")]
+    pub stage: Option<String>,
+    /// A directory with a model in Hugging Face's layout, in place of a recipe's stage
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
     /// Where tensors live
     #[arg(long)]
     pub device: Option<String>,
-    /// Print as JSON
+}
+
+/// How text is written. What isn't given is as the checkpoint's `generation_config.json` has it, where there is one.
+#[derive(Args, Debug)]
+pub(super) struct Writing {
+    /// Tokens to write at least
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub min_tokens: usize,
+    /// Randomness: 0 always takes the likeliest token [default: 0.8]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// Choose among this many likeliest tokens; 0 for all [default: 40]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Choose among the likeliest tokens that have this much probability together [default: 0.95]
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f64>,
+    /// Make tokens that were there already less likely; 1 changes nothing [default: 1]
+    #[arg(long, value_name = "PENALTY")]
+    pub repetition_penalty: Option<f64>,
+    /// End before this text; can be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Seed of the choices
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Generate {
+    #[command(flatten)]
+    pub model: Trained,
+    /// What to continue; `[MASK]`, `[sMASK]` or `[gMASK]` in it marks a blank to fill
+    #[arg(long, default_value = "", conflicts_with = "file")]
+    pub prompt: String,
+    /// A file with a prompt a line
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Tokens to write at most, for each blank where there are any
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub max_tokens: usize,
+    #[command(flatten)]
+    pub writing: Writing,
+    /// Print a JSON object a prompt
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Chat {
+    #[command(flatten)]
+    pub model: Trained,
+    /// What holds for the whole conversation, where the chat format has a place for it
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// How the conversation is written: plain, chatglm, chatglm2, chatglm3 or glm4 [default: as the model's family does]
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Tokens of an answer at most
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub max_tokens: usize,
+    #[command(flatten)]
+    pub writing: Writing,
+    /// Print a JSON object an answer
     #[arg(long)]
     pub json: bool,
 }

@@ -1,35 +1,64 @@
 //! `pipe generate`.
 
-use std::io::Write;
+use std::time::Duration;
 
-use anyhow::Result;
-use serde_json::json;
+use anyhow::{Context, Result};
+use fs_err as fs;
+use serde_json::{Value, json};
 
-use super::{DONE, args::Generate, load, progress};
-use crate::stages::{Sampling, Writer};
+use super::{DONE, INTERRUPTED, args::Generate, interrupt, progress, writing};
+use crate::{
+    generation::End,
+    stages::{Writer, Written},
+};
 
 /// `pipe generate RECIPE STAGE`: the text appears as it's written.
 pub(super) fn generate(command: &Generate, store: &std::path::Path) -> Result<u8> {
-    let (checked, artifact) =
-        load::stored(&command.recipe, &command.stage, &["pretrain", "finetune", "import"], store)?;
-    let device = load::device(command.device.as_deref(), &checked)?.open()?;
-    let writer = Writer::load(&artifact.path, &device)?;
-    let Generate { temperature, top_k, top_p, seed, max_tokens, .. } = *command;
-    let sampling = Sampling { temperature, top_k, top_p, seed };
-    if command.json {
-        let text = writer.write(&command.prompt, max_tokens, sampling, &mut |_| {})?;
-        progress::put(&json!({ "prompt": command.prompt, "text": text }).to_string())?;
-        return Ok(DONE);
+    let prompts = match &command.file {
+        Some(file) => {
+            let bytes = fs::read(file)?;
+            let text = String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8", file.display()))?;
+            text.lines().map(str::to_owned).collect()
+        }
+        None => vec![command.prompt.clone()],
+    };
+    let writer = writing::writer(&command.model, store)?;
+    let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
+    interrupt::install()?;
+    let (mut tokens, mut took) = (0, Duration::ZERO);
+    for prompt in &prompts {
+        let (written, time) = writing::show(command.json, |show| writer.write(prompt, &settings, show))?;
+        (tokens, took) = (tokens + written.tokens, took + time);
+        if written.shortened {
+            progress::say(&format!("the beginning of a prompt was left out: {}", reads(&writer)));
+        }
+        if command.json {
+            progress::put(&object(prompt, &written, time).to_string())?;
+        }
+        if written.end == End::Interrupted {
+            return Ok(INTERRUPTED);
+        }
     }
-    let mut stdout = std::io::stdout().lock();
-    let mut failure = stdout.write_all(command.prompt.as_bytes()).err();
-    writer.write(&command.prompt, max_tokens, sampling, &mut |new| {
-        let written = stdout.write_all(new.as_bytes()).and_then(|()| stdout.flush());
-        failure = failure.take().or(written.err());
-    })?;
-    failure = failure.or(stdout.write_all(b"\n").err());
-    match failure {
-        Some(error) => Err(error.into()),
-        None => Ok(DONE),
+    writing::say_speed(tokens, took);
+    Ok(DONE)
+}
+
+fn reads(writer: &Writer) -> String {
+    format!("the model reads {} tokens, and is to have room to write", writer.max_length())
+}
+
+/// What was written, for programs.
+fn object(prompt: &str, written: &Written, took: Duration) -> Value {
+    let mut object = json!({
+        "prompt": prompt,
+        "text": written.text,
+        "prompt_tokens": written.prompt_tokens,
+        "tokens": written.tokens,
+        "end": written.end.name(),
+        "seconds": took.as_secs_f64(),
+    });
+    if !written.blanks.is_empty() {
+        object["blanks"] = json!(written.blanks);
     }
+    object
 }

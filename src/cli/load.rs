@@ -48,7 +48,7 @@ pub(super) fn columns(source: &Source, file: &Path) -> Option<Vec<String>> {
 
 /// The command line's changes to a recipe.
 pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
-    Overrides { vars: arguments.vars.clone(), sets: arguments.sets.clone() }
+    Overrides { vars: arguments.changes.vars.clone(), sets: arguments.changes.sets.clone() }
 }
 
 /// The device to run on: the command line's, or else the recipe's.
@@ -77,7 +77,7 @@ fn given(arguments: &args::Recipe) -> Vec<String> {
     let flags = |flag: &str, pairs: &[(String, String)]| -> Vec<String> {
         pairs.iter().map(|(name, value)| format!("--{flag} {name}={value}")).collect()
     };
-    [flags("var", &arguments.vars), flags("set", &arguments.sets)].concat()
+    [flags("var", &arguments.changes.vars), flags("set", &arguments.changes.sets)].concat()
 }
 
 /// A flag as a shell takes it.

@@ -1,11 +1,14 @@
 //! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
 
 mod args;
+mod chat;
 mod check;
 mod devices;
+mod estimates;
 mod export;
 mod generate;
 mod init;
+mod interrupt;
 mod load;
 mod ls;
 mod plan;
@@ -17,6 +20,7 @@ mod schema;
 mod show;
 mod sweep;
 mod why;
+mod writing;
 
 use std::process::ExitCode;
 
@@ -30,6 +34,8 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 /// The recipe or the command line is wrong; nothing was run.
 const WRONG: u8 = 2;
+/// Ended by Ctrl-C, as shells count it.
+const INTERRUPTED: u8 = 130;
 
 /// Reads the command line, does what it says and gives the exit status.
 pub fn main() -> ExitCode {
@@ -46,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Show(command) => show::show(command, store),
         Command::Predict(command) => predict::predict(command, store),
         Command::Generate(command) => generate::generate(command, store),
+        Command::Chat(command) => chat::chat(command, store),
         Command::Export(command) => export::export(command, store),
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     DONE,
     args::{Plan, PlanFormat},
+    estimates::Estimates,
     load::{self, Loaded},
     progress,
 };
@@ -19,19 +20,24 @@ pub(super) use super::args::PlanFormat as Form;
 
 /// `pipe plan RECIPE`.
 pub(super) fn plan(command: &Plan, store: &std::path::Path) -> Result<u8> {
-    let Loaded { mut graph, .. } = load::load(&command.recipe)?;
+    let Loaded { checked, mut graph } = load::load(&command.recipe)?;
+    let device = load::device(command.device.as_deref(), &checked)?;
     graph.select(&command.stages)?;
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &[])?;
-    print(&planned, if command.json { PlanFormat::Json } else { command.format })
+    let estimates = Estimates::new(&graph, &planned, device);
+    print(&planned, &estimates, if command.json { PlanFormat::Json } else { command.format })
 }
 
 /// Prints a plan.
-pub(super) fn print(planned: &[Planned], form: PlanFormat) -> Result<u8> {
+pub(super) fn print(planned: &[Planned], estimates: &Estimates, form: PlanFormat) -> Result<u8> {
     let text = match form {
-        PlanFormat::Text => table(planned),
-        PlanFormat::Json => serde_json::to_string_pretty(&json!({ "stages": stages(planned) }))?,
+        PlanFormat::Text => match estimates.table() {
+            Some(training) => format!("{}\n\n{training}", table(planned)),
+            None => table(planned),
+        },
+        PlanFormat::Json => serde_json::to_string_pretty(&json!({ "stages": stages(planned, estimates) }))?,
         PlanFormat::Mermaid => mermaid(planned),
     };
     progress::put(&text)?;
@@ -52,14 +58,21 @@ fn table(planned: &[Planned]) -> String {
     table.to_string()
 }
 
-fn stages(planned: &[Planned]) -> Value {
+fn stages(planned: &[Planned], estimates: &Estimates) -> Value {
     let stage = |stage: &Planned| {
         let (status, key, reason) = match &stage.status {
             Status::Hit(artifact) => ("hit", Some(artifact.key.clone()), None),
             Status::Miss { key, reason } => ("miss", Some(key.clone()), Some(reason.clone())),
             Status::Waits(on) => ("waits", None, Some(format!("depends on what {} gives", on.join(", ")))),
         };
-        json!({ "kind": stage.kind, "needs": stage.needs, "status": status, "key": key, "reason": reason })
+        json!({
+            "kind": stage.kind,
+            "needs": stage.needs,
+            "status": status,
+            "key": key,
+            "reason": reason,
+            "estimate": estimates.json(&stage.name),
+        })
     };
     planned.iter().map(|planned| (planned.name.clone(), stage(planned))).collect::<serde_json::Map<_, _>>().into()
 }

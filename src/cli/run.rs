@@ -9,12 +9,14 @@ use serde_json::{Map, Value, json};
 use super::{
     DONE, FAILED,
     args::Run,
+    estimates::Estimates,
     load::{self, Loaded},
     plan,
     progress::{self, Talk, count, duration},
     report,
 };
 use crate::{
+    estimate,
     executor::{Ending, Options, Outcome, execute},
     plan::Node,
     recipe::suggest,
@@ -45,9 +47,13 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
     if command.dry_run {
-        return plan::print(&planned, if command.json { plan::Form::Json } else { plan::Form::Text });
+        let estimates = Estimates::new(&graph, &planned, device);
+        return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
     }
     preflight(&checked, &graph, &planned)?;
+    if !command.running.ignore_memory {
+        estimate::check(&checked, &graph, &planned, device)?;
+    }
 
     let tasks: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
     let options = Options {

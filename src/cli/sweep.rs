@@ -14,6 +14,7 @@ use super::{
     run::{exit_status, stage_json, summary},
 };
 use crate::{
+    estimate,
     executor::{Ending, Options, Outcome, execute},
     plan::{Cell, Graph, SweepPlan},
     recipe::{Document, Overrides, spec},
@@ -44,6 +45,9 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
             let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets })?;
             let graph = Graph::new(&cell)?;
             data.check(&cell, graph.nodes())?;
+            if !command.running.ignore_memory {
+                estimate::check(&cell, &graph, &[], device)?;
+            }
             Ok(graph)
         };
         match graph() {

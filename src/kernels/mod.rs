@@ -19,6 +19,7 @@ pub use adamw::{AdamW, global_norm};
 pub use compact::{Compact, Weight};
 pub use dropout::Dropout;
 pub use embedding::Ids;
+pub use fused::CHUNK as LOGITS;
 pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut};
 pub use visible::Visible;

@@ -83,6 +83,11 @@ impl Visible {
         })
     }
 
+    /// The keys that a query sees.
+    pub fn seen(&self, query: usize) -> Range<usize> {
+        self.host.from[query] as usize..self.host.to[query] as usize
+    }
+
     pub(super) fn host(&self) -> &Arc<Host> {
         &self.host
     }

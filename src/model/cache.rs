@@ -107,8 +107,11 @@ impl Past<'_> {
     fn put(&self, mut old: Tensor<2>, new: Tensor<2>) -> Tensor<2> {
         let [tokens, width] = new.dims();
         if old.dims()[0] < self.capacity {
-            let kept = old.narrow(0, 0, self.length);
-            old = Tensor::zeros([self.capacity, width], &new.device()).slice_assign([0..self.length, 0..width], kept);
+            let larger = Tensor::zeros([self.capacity, width], &new.device());
+            old = match self.length {
+                0 => larger,
+                kept => larger.slice_assign([0..kept, 0..width], old.narrow(0, 0, kept)),
+            };
         }
         old.slice_assign([self.length..self.length + tokens, 0..width], new)
     }
@@ -128,7 +131,7 @@ impl Network {
             example.visible = (1..=length as u32).collect();
         }
         // The last token is always read: its hidden state is what is asked for.
-        let known = cache.shared(&example).min(length - 1);
+        let known = if self.family().is_incremental() { cache.shared(&example).min(length - 1) } else { 0 };
         if cache.capacity < length {
             cache.capacity = (2 * cache.capacity).max(length).max(LEAST);
         }

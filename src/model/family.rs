@@ -15,6 +15,7 @@ use super::{
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
+    transformer::{self, Transformer, TransformerConfig},
 };
 use crate::{batch::Batch, kernels::Gelu, recipe::spec, text::Special};
 
@@ -60,6 +61,11 @@ pub trait Family: Send + Sync {
         false
     }
 
+    /// Whether a token's keys and values stay the same as its sequence grows, so that they can be kept.
+    fn is_incremental(&self) -> bool {
+        true
+    }
+
     /// Refuses batches that the tables are too small for.
     ///
     /// # Errors
@@ -94,6 +100,9 @@ pub(super) fn from_spec(spec: &spec::Model, vocabulary: usize, builder: &mut Bui
         spec::Model::Chatglm(sizes) => Box::new(Chatglm::new(ChatglmConfig::new(sizes, vocabulary), builder)?),
         spec::Model::Chatglm2(sizes) => Box::new(Chatglm2::new(Chatglm2Config::new(sizes, vocabulary), builder)?),
         spec::Model::Glm4(sizes) => Box::new(Glm4::new(Glm4Config::new(sizes, vocabulary), builder)?),
+        spec::Model::Transformer(sizes) => {
+            Box::new(Transformer::new(TransformerConfig::new(sizes, vocabulary), builder)?)
+        }
     })
 }
 
@@ -106,6 +115,7 @@ pub(super) enum Kind {
     Chatglm,
     Chatglm2,
     Glm4,
+    Transformer,
 }
 
 impl Kind {
@@ -123,7 +133,8 @@ impl Kind {
             "glm" | "glm4" => Ok(Self::Glm4),
             "chatglm" if has(&["inner_hidden_size", "position_encoding_2d"]) => Ok(Self::Chatglm),
             "chatglm" => Ok(Self::Chatglm2),
-            other => bail!("model_type {other} isn't supported; bert, chatglm, glm, glm4 and gpt2 are"),
+            "marian" => Ok(Self::Transformer),
+            other => bail!("model_type {other} isn't supported; bert, chatglm, glm, glm4, gpt2 and marian are"),
         }
     }
 
@@ -136,6 +147,7 @@ impl Kind {
             Self::Chatglm => &chatglm::ON_DISK,
             Self::Chatglm2 => &chatglm2::ON_DISK,
             Self::Glm4 => &glm4::ON_DISK,
+            Self::Transformer => &transformer::ON_DISK,
         }
     }
 
@@ -154,6 +166,7 @@ impl Kind {
             Self::Chatglm => Box::new(Chatglm::new(read(config)?, builder)?),
             Self::Chatglm2 => Box::new(Chatglm2::new(read(config)?, builder)?),
             Self::Glm4 => Box::new(Glm4::new(read(config)?, builder)?),
+            Self::Transformer => Box::new(Transformer::new(read(config)?, builder)?),
         })
     }
 }

@@ -22,6 +22,7 @@ mod pass;
 mod scores;
 mod shapes;
 pub(crate) mod tensors;
+mod transformer;
 mod weights;
 
 pub use bert::{Bert, BertConfig};
@@ -44,4 +45,5 @@ pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId}
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
+pub use transformer::{Transformer, TransformerConfig};
 pub use weights::Outlook;

@@ -22,6 +22,8 @@ pub struct OnDisk {
     pub stacked: &'static [(&'static str, &'static [&'static str])],
     /// Weights that lie there as `[input, output]`.
     pub transposed: &'static [&'static str],
+    /// Vectors that lie there as a matrix of one row.
+    pub rows: &'static [&'static str],
     /// Names, and what older files call them.
     pub formerly: &'static [(&'static str, &'static str)],
     /// Tensors that hold nothing of their own: tied weights and constants.
@@ -32,11 +34,19 @@ pub struct OnDisk {
 
 impl OnDisk {
     /// As the parameters are.
-    pub const PLAIN: Self =
-        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], formerly: &[], ignored: &[], copies: &[] };
+    pub const PLAIN: Self = Self {
+        prefix: "",
+        prefixed: false,
+        stacked: &[],
+        transposed: &[],
+        rows: &[],
+        formerly: &[],
+        ignored: &[],
+        copies: &[],
+    };
 
     /// The tensors that the rows of a parameter lie in, in their order.
-    fn parts(&self, name: &str) -> Vec<String> {
+    pub(super) fn parts(&self, name: &str) -> Vec<String> {
         match self.stacked.iter().find(|(whole, _)| name.contains(whole)) {
             Some((whole, parts)) => parts.iter().map(|part| name.replace(whole, part)).collect(),
             None => vec![name.to_owned()],
@@ -50,6 +60,9 @@ impl OnDisk {
         shape[0] /= parts.len();
         if self.is_transposed(name) {
             shape.reverse();
+        }
+        if ends(name, self.rows) {
+            shape.insert(0, 1);
         }
         (parts, shape)
     }

@@ -2,11 +2,12 @@
 
 use std::{
     cell::{Cell, RefCell},
+    rc::Rc,
     sync::Arc,
 };
 
 use anyhow::Result;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::{
     cache::Past,
@@ -45,7 +46,7 @@ pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
     dropout_keys: Arc<[u32]>,
-    dropout_sites: Cell<u32>,
+    dropout_sites: Rc<Cell<u32>>,
     /// Each is made once, for the first layer that asks.
     rotaries: RefCell<Vec<(Rotation, Along, Rotary)>>,
     past: Option<Past<'a>>,
@@ -88,7 +89,7 @@ impl<'a> Pass<'a> {
             parameters,
             mode,
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
-            dropout_sites: Cell::new(0),
+            dropout_sites: Rc::default(),
             rotaries: RefCell::default(),
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
@@ -100,6 +101,24 @@ impl<'a> Pass<'a> {
             visible: Visible::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
             past,
         })
+    }
+
+    /// A pass over other tokens under the same rules, such as those of one side of an encoder–decoder. Places in the
+    /// network count on.
+    pub(super) fn over(&self, batch: &Batch) -> Self {
+        let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
+            .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
+        Self { dropout_sites: Rc::clone(&self.dropout_sites), ..pass }
+    }
+
+    /// Where it's computed.
+    pub fn device(&self) -> &Device {
+        self.parameters.device()
+    }
+
+    /// What the dropout masks of a token derive from.
+    pub(super) fn dropout_key(&self, token: usize) -> u32 {
+        self.dropout_keys[token]
     }
 
     /// The value of a vector.

@@ -110,11 +110,16 @@ impl Form {
 fn blank(id: u64, context: Vec<u32>, at: usize, specials: &Specials) -> Prompt {
     let length = context.len();
     let mut example = Example::sequence(id, context, length);
-    example.tokens.push(specials.sop);
-    example.positions.push(at as u32);
-    example.block_positions.push(1);
-    example.visible.push(length as u32 + 1);
+    begin(&mut example, at as u32, specials);
     Prompt::open(example)
+}
+
+/// Begins the answer for the blank at this place of the context: `<sop>`, behind all that is there.
+pub fn begin(example: &mut Example, at: u32, specials: &Specials) {
+    example.tokens.push(specials.sop);
+    example.positions.push(at);
+    example.block_positions.push(1);
+    example.visible.push(example.tokens.len() as u32);
 }
 
 /// Appends tokens of an answer. Within a blank the block's position counts on and the blank's own stays; elsewhere

@@ -1,11 +1,8 @@
-//! The input for generating text: a prompt, and what was generated so far.
+//! The inputs for generating text: a prompt to continue, or a text with blanks to fill.
 
 use anyhow::{Result, ensure};
 
-use super::{
-    Specials,
-    form::{Form, feed},
-};
+use super::{Specials, form::Form};
 use crate::{
     batch::Example,
     recipe::spec::{Generative, Objective},
@@ -20,19 +17,36 @@ impl Form {
             Generative::BlankInfilling(_) => Self::Infilling,
         })
     }
+
+    /// Whether blanks within a text can be filled.
+    pub fn fills(self) -> bool {
+        matches!(self, Self::Infilling | Self::Chatglm)
+    }
 }
 
-/// The sequence whose last hidden state predicts the next token; `<eop>` there ends the text. The beginning of a prompt
-/// that is too long for `max_length` is left out.
+/// The sequence whose last hidden state predicts the first token after the prompt; [`feed`](super::form::feed) adds
+/// those that follow. The beginning of a prompt that doesn't fit into `most` tokens is left out.
 ///
 /// # Errors
 ///
-/// Where what was generated already fills the sequence.
-pub fn input(form: Form, prompt: &[u32], generated: &[u32], max_length: usize, specials: &Specials) -> Result<Example> {
-    let taken = form.text(0, &[], specials).example.tokens.len() + generated.len();
-    ensure!(taken <= max_length, "the text has reached the longest sequence, {max_length} tokens");
-    let prompt = &prompt[prompt.len().saturating_sub(max_length - taken)..];
-    let mut example = form.text(0, prompt, specials).example;
-    feed(&mut example, generated);
-    Ok(example)
+/// Where not even an empty prompt fits.
+pub fn continuation(form: Form, prompt: &[u32], most: usize, specials: &Specials) -> Result<Example> {
+    let frame = form.text(0, &[], specials).example.tokens.len();
+    ensure!(frame <= most, "there is room for {most} tokens, and an empty prompt takes {frame}");
+    let prompt = &prompt[prompt.len().saturating_sub(most - frame)..];
+    Ok(form.text(0, prompt, specials).example)
+}
+
+/// The context of a text with masks in it, and where in it the masks stand. [`begin`](super::form::begin) begins the
+/// answer for a blank; each is seen by those after it.
+pub fn blanks(form: Form, text: &[u32], specials: &Specials) -> (Example, Vec<u32>) {
+    let Specials { cls, sep, mask, gmask, smask, .. } = *specials;
+    let context = match form {
+        Form::Infilling => [&[cls], text, &[sep]].concat(),
+        _ => text.to_vec(),
+    };
+    let masks = (0..).zip(&context).filter(|(_, token)| [mask, gmask, smask].contains(token));
+    let places = masks.map(|(place, _)| place).collect();
+    let length = context.len();
+    (Example::sequence(0, context, length), places)
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Tokens that are judged at a time.
-const BATCH_TOKENS: usize = 8192;
+pub(crate) const JUDGED_TOKENS: usize = 8192;
 
 /// A task's examples for a model, made with its tokenizer.
 pub(super) fn classifier(
@@ -62,7 +62,7 @@ impl<'a> Judge<'a> {
             let mut tokens = 0;
             let fit = rest.iter().take_while(|(_, example)| {
                 tokens += example.tokens.len();
-                tokens <= BATCH_TOKENS
+                tokens <= JUDGED_TOKENS
             });
             let (part, others) = rest.split_at(fit.count().max(1));
             rest = others;

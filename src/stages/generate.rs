@@ -1,153 +1,263 @@
 //! Writing text with a trained language model.
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::{layout, task::Purpose};
+use super::{
+    conversation::Conversation,
+    task::{Purpose, abilities},
+};
 use crate::{
-    batch::{lay_out, random::Key},
+    batch::Example,
     device::OpenDevice,
-    model::Network,
-    objectives::{Asked, Form, Specials, generate::input},
-    text::Tokenizer,
+    generation::{Configured, End, Sampling, Settings, TextStream, Vocabulary, extend},
+    model::{Cache, Network},
+    objectives::{
+        Asked, Form, Specials,
+        form::begin,
+        generate::{blanks, continuation},
+    },
+    recipe::spec::ChatFormat,
+    text::{ABSENT, Tokenizer},
 };
 
-/// How the next token is chosen.
-#[derive(Clone, Copy, Debug)]
-pub struct Sampling {
-    /// 0 takes the likeliest token.
-    pub temperature: f64,
-    /// Only this many likeliest tokens are chosen among; 0 for all.
-    pub top_k: usize,
-    /// Only the likeliest tokens with this much probability together are chosen among.
-    pub top_p: f64,
-    /// Seed of the choices.
-    pub seed: u64,
-}
+/// Shows text as it's written, and is called after every token, with nothing where a character isn't whole yet.
+pub type Show<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
 
 /// A language model that writes.
 pub struct Writer {
-    network: Network,
-    tokenizer: Tokenizer,
-    specials: Specials,
-    form: Form,
-    max_length: usize,
-    device: OpenDevice,
+    pub(super) network: Network,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) specials: Specials,
+    pub(super) form: Form,
+    /// How its family is spoken to.
+    pub(super) chat: Option<ChatFormat>,
+    pub(super) vocabulary: Vocabulary,
+    pub(super) max_length: usize,
+    sampling: Sampling,
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The continuation, or the whole text where blanks were filled.
+    pub text: String,
+    /// What was filled into each blank.
+    pub blanks: Vec<String>,
+    /// How many tokens were read.
+    pub prompt_tokens: usize,
+    /// How many tokens were written.
+    pub tokens: usize,
+    /// Why it ended.
+    pub end: End,
+    /// Whether a part of the prompt was left out.
+    pub shortened: bool,
+}
+
+/// An answer on its way from tokens to text.
+pub(super) struct Answer {
+    pub text: String,
+    pub tokens: usize,
+    pub end: End,
 }
 
 impl Writer {
-    /// Loads the model of a pretrain or finetune stage.
+    /// Loads the model of a stage, or a checkpoint in Hugging Face's layout.
     ///
     /// # Errors
-    /// If the artifact is damaged, or the model never learned to generate.
+    /// If files are missing or damaged, or the model never learned to generate.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
-        let Purpose { objectives, max_length, .. } = Purpose::read(dir)?;
-        let forms: Vec<_> =
-            objectives.iter().filter_map(|objective| Some((Form::of(objective)?, objective.weight))).collect();
-        let form = forms.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form);
-        let form = form.context(
-            "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
-        )?;
-        let tokenizer = Tokenizer::load(dir)?;
-        tokenizer.special.require("generating text", form.needs(Asked::Text))?;
+        let purpose = if Purpose::is_in(dir) { Some(Purpose::read(dir)?) } else { None };
         let network = Network::load(dir, &device.device)?;
-        Ok(Self { specials: tokenizer.special, network, tokenizer, form, max_length, device: device.clone() })
+        let tokenizer = Tokenizer::load(dir)?;
+        let abilities = abilities(&network)?;
+        let form = match (abilities.form, &purpose) {
+            // Theirs is a rule of the family; others are asked as they were taught.
+            (form @ (Form::Chatglm | Form::Chatglm2), _) | (form, None) => form,
+            (_, Some(purpose)) => trained_form(purpose)?,
+        };
+        ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", abilities.name);
+        let specials = tokenizer.special;
+        specials.require("generating text", form.needs(Asked::Text))?;
+        let configured = Configured::read(dir)?;
+        let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
+        // What a model of our own was never taught to write; other people's may put their tokens to any use.
+        let forbidden = if purpose.is_some() { specials.ids() } else { Vec::new() };
+        Ok(Self {
+            vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
+            max_length: purpose.map_or(network.family().sizes().max_length, |purpose| purpose.max_length),
+            sampling: configured.sampling.unwrap_or_default(),
+            chat: abilities.chat,
+            network,
+            tokenizer,
+            specials,
+            form,
+        })
     }
 
-    /// Continues the prompt, at most by `most` tokens; `write` is given what is new after each token.
+    /// How tokens are chosen where nobody says otherwise: as the checkpoint's `generation_config.json` has it.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// Tokens of the longest sequence that it reads, what it writes included.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Continues a prompt, or fills its blanks where it has any and the model can. What is shown begins with the
+    /// prompt.
     ///
     /// # Errors
-    /// If the prompt can't be encoded, or the device fails.
-    pub fn write(&self, prompt: &str, most: usize, sampling: Sampling, write: &mut dyn FnMut(&str)) -> Result<String> {
-        let prompt = self.tokenizer.encode(prompt)?;
-        let layout = layout(&self.device, self.max_length, false);
-        let key = Key::new(sampling.seed).with("generate");
-        let (mut generated, mut text) = (Vec::new(), String::new());
-        for step in 0..most {
-            let Ok(example) = input(self.form, &prompt, &generated, self.max_length, &self.specials) else { break };
-            let last = example.tokens.len() as u32 - 1;
-            let batch = lay_out(&[example], layout, key);
-            let logits = self.network.logits_at(&batch, &[last])?;
-            let mut logits = logits.into_iter().next().context("the model gave no answer")?;
-            self.forbid(&mut logits);
-            let token = choose(&logits, sampling, key.at(step as u64).f64());
-            if token == self.specials.eop || token == self.specials.sep {
-                break;
-            }
-            generated.push(token);
-            let longer = self.tokenizer.decode(&generated, true)?;
-            // A character may take several tokens; until it's whole, the decoder shows a replacement for it.
-            if let Some(new) = longer.strip_prefix(text.as_str()).filter(|new| !new.ends_with('\u{fffd}')) {
-                write(new);
-                text = longer;
-            }
+    /// If the prompt can't be encoded or doesn't fit, or the device fails.
+    pub fn write(&self, prompt: &str, settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+        let parts = self.parts(prompt);
+        if parts.iter().any(|part| matches!(part, Part::Blank(..))) {
+            return self.fill(&parts, settings, show);
         }
-        self.tokenizer.decode(&generated, true)
+        let prompt = prompt.strip_suffix(GMASK).filter(|_| self.form.fills()).unwrap_or(prompt);
+        let tokens = self.tokenizer.encode(prompt)?;
+        let mut example = continuation(self.form, &tokens, self.room(settings), &self.specials)?;
+        let prompt_tokens = example.tokens.len();
+        let shortened = self.form.text(0, &tokens, &self.specials).example.tokens.len() > prompt_tokens;
+        let mut cache = self.cache(prompt_tokens, settings);
+        let Answer { text, tokens, end } = match show(prompt) {
+            ControlFlow::Continue(()) => self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?,
+            ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: End::Interrupted },
+        };
+        Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
     }
 
-    /// Special tokens other than those that end a text aren't text; ids past the tokenizer's last stand for nothing.
-    fn forbid(&self, logits: &mut [f32]) {
-        let Specials { eop, sep, vocab_size, .. } = self.specials;
-        for id in self.specials.ids().into_iter().filter(|&id| id != eop && id != sep) {
-            logits[id as usize] = f32::NEG_INFINITY;
+    /// A conversation with the model, with no turns yet.
+    ///
+    /// # Errors
+    /// If the model can't be spoken to in this format, or in any.
+    pub fn converse(&self, format: Option<ChatFormat>, system: Option<String>) -> Result<Conversation<'_>> {
+        Conversation::new(self, format, system)
+    }
+
+    /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.
+    pub(super) fn room(&self, settings: &Settings) -> usize {
+        self.max_length - settings.max_tokens.min(self.max_length / 2)
+    }
+
+    pub(super) fn cache(&self, prompt: usize, settings: &Settings) -> Cache {
+        Cache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
+    }
+
+    /// Goes on from the end of a sequence, showing the text.
+    pub(super) fn answer(
+        &self,
+        example: &mut Example,
+        cache: &mut Cache,
+        vocabulary: &Vocabulary,
+        settings: &Settings,
+        show: &mut Show<'_>,
+    ) -> Result<Answer> {
+        let mut stream = TextStream::new(&self.tokenizer, &settings.stop);
+        let (mut text, mut tokens) = (String::new(), 0);
+        let end = extend(&self.network, cache, example, self.max_length, vocabulary, settings, &mut |token| {
+            tokens += 1;
+            let piece = stream.push(token)?;
+            text.push_str(&piece.text);
+            let shown = show(&piece.text);
+            Ok(if piece.stopped { Some(End::Stop) } else { shown.is_break().then_some(End::Interrupted) })
+        })?;
+        if end != End::Stop {
+            let rest = stream.finish()?;
+            text.push_str(&rest);
+            // There's nothing left to interrupt.
+            let _ = show(&rest);
         }
-        logits[vocab_size..].fill(f32::NEG_INFINITY);
+        Ok(Answer { text, tokens, end })
+    }
+
+    /// Fills blanks from left to right, each seen by those after it.
+    fn fill(&self, parts: &[Part<'_>], settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+        let mut tokens = Vec::new();
+        for part in parts {
+            match part {
+                Part::Text(text) => tokens.extend(self.tokenizer.encode(text)?),
+                Part::Blank(mask) => tokens.push(*mask),
+            }
+        }
+        let (mut example, places) = blanks(self.form, &tokens, &self.specials);
+        let prompt_tokens = example.tokens.len();
+        ensure!(
+            prompt_tokens < self.max_length,
+            "the prompt has {prompt_tokens} tokens, which leaves no room to fill its blanks: the model reads {} at most",
+            self.max_length
+        );
+        let mut cache = self.cache(prompt_tokens + places.len(), settings);
+        let mut places = places.into_iter();
+        let mut written = Written {
+            text: String::new(),
+            blanks: Vec::new(),
+            prompt_tokens,
+            tokens: 0,
+            end: End::Token,
+            shortened: false,
+        };
+        for part in parts {
+            match part {
+                Part::Text(text) => {
+                    written.text.push_str(text);
+                    if show(text).is_break() {
+                        return Ok(Written { end: End::Interrupted, ..written });
+                    }
+                }
+                Part::Blank(_) => {
+                    let place = places.next().context("a blank is missing among the tokens")?;
+                    begin(&mut example, place, &self.specials);
+                    let Answer { text, tokens, end } =
+                        self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?;
+                    written.text.push_str(&text);
+                    written.blanks.push(text);
+                    (written.tokens, written.end) = (written.tokens + tokens, end);
+                    if end == End::Interrupted {
+                        return Ok(written);
+                    }
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// A prompt's text and blanks; a `[gMASK]` at its end is where a continuation stands anyway.
+    fn parts<'t>(&self, prompt: &'t str) -> Vec<Part<'t>> {
+        let Specials { mask, smask, gmask, .. } = self.specials;
+        let mut masks = vec![("[MASK]", mask), ("[sMASK]", smask), (GMASK, gmask)];
+        masks.retain(|&(_, id)| id != ABSENT);
+        let mut parts = Vec::new();
+        let mut rest = prompt;
+        let next = |rest: &str| masks.iter().filter_map(|&(name, id)| Some((rest.find(name)?, name, id))).min();
+        while let Some((at, name, id)) = next(rest).filter(|_| self.form.fills() && rest != GMASK) {
+            if at > 0 {
+                parts.push(Part::Text(&rest[..at]));
+            }
+            parts.push(Part::Blank(id));
+            rest = &rest[at + name.len()..];
+        }
+        parts.push(Part::Text(rest));
+        parts
     }
 }
 
-/// The token at the point `uniform` of the distribution that is left after temperature, top-k and top-p.
-fn choose(logits: &[f32], sampling: Sampling, uniform: f64) -> u32 {
-    let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-    order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-    if sampling.temperature <= 0.0 {
-        return order[0];
-    }
-    if sampling.top_k > 0 {
-        order.truncate(sampling.top_k);
-    }
-    let top = f64::from(logits[order[0] as usize]);
-    let weight = |&id: &u32| ((f64::from(logits[id as usize]) - top) / sampling.temperature).exp();
-    let mut weights: Vec<f64> = order.iter().map(weight).collect();
-    let total: f64 = weights.iter().sum();
-    let mut sum = 0.0;
-    let kept = weights.iter().take_while(|&&weight| {
-        let before = sum;
-        sum += weight / total;
-        before < sampling.top_p
-    });
-    let kept = kept.count().max(1);
-    weights.truncate(kept);
-    let mut left = uniform * weights.iter().sum::<f64>();
-    for (id, weight) in order.iter().zip(&weights) {
-        left -= weight;
-        if left < 0.0 {
-            return *id;
-        }
-    }
-    order[kept - 1]
+const GMASK: &str = "[gMASK]";
+
+/// A part of a text with blanks.
+enum Part<'t> {
+    Text(&'t str),
+    /// By the token that stands for it.
+    Blank(u32),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SAMPLING: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 };
-
-    #[test]
-    fn choice_follows_the_distribution() {
-        let logits = [0.0, 2f32.ln(), f32::NEG_INFINITY, 1f32.ln()];
-        let chosen = [0.0, 0.49, 0.51, 0.74, 0.76, 0.999].map(|uniform| choose(&logits, SAMPLING, uniform));
-        assert_eq!(chosen, [1, 1, 0, 0, 3, 3]);
-    }
-
-    #[test]
-    fn temperature_zero_top_k_and_top_p_narrow_the_choice() {
-        let logits = [1.0, 3.0, 2.0];
-        assert_eq!(choose(&logits, Sampling { temperature: 0.0, ..SAMPLING }, 0.99), 1);
-        assert_eq!(choose(&logits, Sampling { top_k: 1, ..SAMPLING }, 0.99), 1);
-        assert_eq!(choose(&logits, Sampling { top_k: 2, ..SAMPLING }, 0.99), 2);
-        assert_eq!(choose(&logits, Sampling { top_p: 0.5, ..SAMPLING }, 0.99), 1);
-        assert_eq!(choose(&logits, SAMPLING, 0.999), 0);
-    }
+/// The form in which a model of our own learned to generate.
+fn trained_form(purpose: &Purpose) -> Result<Form> {
+    let forms = purpose.objectives.iter().filter_map(|objective| Some((Form::of(objective)?, objective.weight)));
+    let form = forms.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form);
+    form.context(
+        "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
+    )
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod classifier;
+mod conversation;
 mod eval;
 mod export;
 mod finetune;
@@ -29,8 +30,10 @@ use crate::{
 };
 
 pub use check::{DataCheck, check_secrets, preflight};
+pub(crate) use classifier::JUDGED_TOKENS;
 pub use classifier::{Prediction, Trained};
-pub use generate::{Sampling, Writer};
+pub use conversation::Conversation;
+pub use generate::{Show, Writer, Written};
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";

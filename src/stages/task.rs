@@ -38,6 +38,11 @@ impl Purpose {
         Ok(fs::write(dir.join(TASK), serde_json::to_vec_pretty(self)?)?)
     }
 
+    /// Whether there's a `task.json`: only models of our own have one.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(TASK).exists()
+    }
+
     /// Reads what [`Self::write`] wrote. A checkpoint from elsewhere doesn't say what it was made for: it's taken to know
     /// what its family learns.
     pub(super) fn read(dir: &Path) -> Result<Self> {

@@ -1,6 +1,7 @@
 //! Tokenizers and sentences.
 
 pub mod chat;
+mod load;
 mod sentences;
 mod special;
 mod tokenizer;

@@ -82,6 +82,16 @@ impl Special {
     pub fn name(self) -> &'static str {
         NAMES[self as usize]
     }
+
+    /// Whether tokenizers call it this.
+    pub(super) fn goes_by(self, name: &str) -> bool {
+        self.names().any(|own| own == name)
+    }
+
+    /// Its names, the usual one first.
+    fn names(self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name()).chain(ALIASES[self as usize].iter().copied())
+    }
 }
 
 impl Specials {
@@ -165,8 +175,7 @@ fn usual(tokenizer: &tokenizers::Tokenizer, special: Special) -> Option<String> 
     let marked = |name: &str| added.values().any(|token| token.special && token.content == name);
     let has =
         |name: &&str| marked(name) || !name.starts_with(char::is_alphabetic) && tokenizer.token_to_id(name).is_some();
-    let names = std::iter::once(special.name()).chain(ALIASES[special as usize].iter().copied());
-    names.into_iter().find(has).map(String::from)
+    special.names().find(has).map(String::from)
 }
 
 /// What a tokenizer's own post-processor puts before and after a text, unless that's one of GLM's marks of a blank.

@@ -1,6 +1,6 @@
 //! A tokenizer with its special tokens: text to ids and back.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use anyhow::{Context, Error, Result, anyhow};
 use fs_err as fs;
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use tokenizers::{Model, ModelWrapper};
 
 use super::special::{ABSENT, Special, Specials};
-use super::train;
+use super::{load, train};
 use crate::recipe::spec;
 
 /// A tokenizer with its [`Specials`]; in Hugging Face's `tokenizer.json` format on disk.
@@ -22,16 +22,21 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, or the one in a directory; its truncation and padding are not taken over.
+    /// Reads a tokenizer's file, or what a checkpoint's directory holds: `tokenizer.json`, BERT's `vocab.txt`, GPT-2's
+    /// `vocab.json` and `merges.txt`, a SentencePiece model, or tiktoken's ranks, with the special tokens that the files
+    /// beside it list and name. Its truncation and padding are not taken over, and its ids are kept.
     ///
     /// # Errors
-    /// If the file can't be read, or isn't a tokenizer.
+    /// If there is none, the file can't be read, or isn't a tokenizer; if config.json has other ids for the special
+    /// tokens.
     pub fn load(path: &Path) -> Result<Self> {
-        let path = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-        let bytes = fs::read(&path)?;
-        let inner = tokenizers::Tokenizer::from_bytes(&bytes).map_err(Error::from_boxed);
-        let inner = inner.with_context(|| format!("{}: not a tokenizer that can be read", path.display()))?;
-        Self::new(inner, &[]).with_context(|| format!("{}: can't be used", path.display()))
+        let (inner, settings) = load::load(path)?;
+        let tokenizer = Self::new(inner, &settings.named());
+        let checked = tokenizer.and_then(|tokenizer| {
+            settings.check(&tokenizer.inner, &tokenizer.special)?;
+            Ok(tokenizer)
+        });
+        checked.with_context(|| format!("{}: can't be used", path.display()))
     }
 
     /// Trains a tokenizer; the same texts give the same tokenizer to the byte, in whatever order they come. The
@@ -66,7 +71,7 @@ impl Tokenizer {
 
     /// One more than the highest id.
     pub fn vocab_size(&self) -> usize {
-        self.forbidden.len()
+        self.special.vocab_size
     }
 
     /// A text's ids, without any special tokens: not around the text, and not where the text spells one.
@@ -95,6 +100,26 @@ impl Tokenizer {
             }
         }
         Ok(spelt)
+    }
+
+    /// The tokenizer that finds special tokens where a text spells them, as Hugging Face's classes do by default.
+    #[must_use]
+    pub fn with_special_in_text(mut self) -> Self {
+        self.inner.set_encode_special_tokens(false);
+        self.forbidden.fill(false);
+        self
+    }
+
+    /// A text's ids with where in the text each comes from, in characters; with `framed`, the tokenizer's own special
+    /// tokens stand around them, with empty places.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_offsets(&self, text: &str, framed: bool) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.inner.encode_char_offsets(text, framed).map_err(Error::from_boxed);
+        let encoding = encoding.with_context(|| format!("failed to tokenize {:?}", shorten(text)))?;
+        let places = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(places).collect())
     }
 
     /// [`encode`](Self::encode) for each text, in parallel.

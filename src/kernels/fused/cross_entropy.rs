@@ -16,7 +16,7 @@ use super::{
 use crate::kernels::simd::{map_sum, max, simd, sum};
 
 /// Logits that exist at a time.
-const CHUNK: usize = 1 << 21;
+pub const CHUNK: usize = 1 << 21;
 /// Columns in which a thread sums up gradients of the bias.
 const COLUMNS: usize = 1 << 10;
 

@@ -17,6 +17,7 @@ mod rows;
 mod swiglu;
 
 pub(super) use attention::Attention;
+pub use cross_entropy::CHUNK;
 pub(super) use cross_entropy::LinearCrossEntropy;
 pub(super) use dropout_add::DropoutAdd;
 pub(super) use embedding::{AddEmbedding, Embedding};

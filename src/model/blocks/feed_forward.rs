@@ -1,6 +1,6 @@
 //! The feed-forward half of a layer.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation};
 
 use super::{Branch, Linear};
 use crate::{
@@ -13,6 +13,10 @@ use crate::{
 pub enum Activation {
     /// One of the Gaussian error linear units.
     Gelu(Gelu),
+    /// `max(x, 0)` (Vaswani et al. 2017).
+    Relu,
+    /// `x sigmoid(x)`.
+    Silu,
     /// `silu(first half) * second half` (Shazeer 2020, <https://arxiv.org/abs/2002.05202>): the first layer gives twice
     /// what the second one takes.
     SwiGlu,
@@ -22,7 +26,7 @@ impl Activation {
     /// Rows of the first layer that give `width` numbers.
     pub fn rows(self, width: usize) -> usize {
         match self {
-            Self::Gelu(_) => width,
+            Self::Gelu(_) | Self::Relu | Self::Silu => width,
             Self::SwiGlu => 2 * width,
         }
     }
@@ -47,6 +51,8 @@ impl Branch for FeedForward {
     fn inner(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
         match self.activation {
             Activation::Gelu(kind) => self.up.gelu(pass, x, kind),
+            Activation::Relu => activation::relu(self.up.forward(pass, x)),
+            Activation::Silu => activation::silu(self.up.forward(pass, x)),
             Activation::SwiGlu => kernels::swiglu(self.up.forward(pass, x)),
         }
     }

@@ -103,14 +103,23 @@ impl Layer {
 
     /// `[T, hidden]` to the same.
     pub fn forward(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        let x = self.attention.0.around(pass, x, &self.attention.1);
+        self.fed(pass, self.attended(pass, x))
+    }
+
+    /// The first half.
+    pub(super) fn attended(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
+        self.attention.0.around(pass, x, &self.attention.1)
+    }
+
+    /// The second half.
+    pub(super) fn fed(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
         self.feed_forward.0.around(pass, x, &self.feed_forward.1)
     }
 }
 
 /// How a branch is joined to the residual stream.
 #[derive(Clone, Debug)]
-enum Residual {
+pub(super) enum Residual {
     Pre(Norm),
     Post(Norm),
     Sandwich(Norm, Norm),
@@ -131,7 +140,7 @@ impl Residual {
     }
 
     /// The stream `[T, hidden]` after the branch.
-    fn around(&self, pass: &Pass, x: Tensor<2>, branch: &impl Branch) -> Tensor<2> {
+    pub(super) fn around(&self, pass: &Pass, x: Tensor<2>, branch: &impl Branch) -> Tensor<2> {
         match self {
             Self::Pre(norm) => {
                 let inner = branch.inner(pass, norm.forward(pass, x.clone()));

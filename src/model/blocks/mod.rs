@@ -5,6 +5,7 @@
 
 mod attention;
 mod backbone;
+mod decoder;
 mod feed_forward;
 mod layer;
 mod linear;
@@ -12,6 +13,7 @@ mod norm;
 
 pub use attention::{AttentionDesign, Projection, SelfAttention, Turn};
 pub use backbone::Backbone;
+pub use decoder::{DecoderLayer, Memory, ReadingNames};
 pub use feed_forward::{Activation, FeedForward};
 pub use layer::{Arrangement, Layer, LayerDesign, LayerNames};
 pub use linear::Linear;

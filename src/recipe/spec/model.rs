@@ -19,6 +19,8 @@ pub enum Model {
     Chatglm2(GroupedSizes),
     /// GLM-4 as Hugging Face has it: like `chatglm2`, with norms around each branch, for `causal_lm`
     Glm4(GroupedSizes),
+    /// Transformer: an encoder of `layers` reads a prompt, a decoder of as many continues it, for `prefix_lm`
+    Transformer(Sizes),
 }
 
 /// How wide a model's attention is.
@@ -46,13 +48,18 @@ impl Model {
             Self::Chatglm(_) => "chatglm",
             Self::Chatglm2(_) => "chatglm2",
             Self::Glm4(_) => "glm4",
+            Self::Transformer(_) => "transformer",
         }
     }
 
     /// The longest sequence, in tokens.
     pub fn max_length(&self) -> usize {
         match self {
-            Self::Glm(sizes) | Self::Bert(sizes) | Self::Gpt2(sizes) | Self::Chatglm(sizes) => sizes.max_length,
+            Self::Glm(sizes)
+            | Self::Bert(sizes)
+            | Self::Gpt2(sizes)
+            | Self::Chatglm(sizes)
+            | Self::Transformer(sizes) => sizes.max_length,
             Self::Chatglm2(sizes) | Self::Glm4(sizes) => sizes.max_length,
         }
     }
@@ -62,7 +69,8 @@ impl Model {
         match *self {
             Self::Glm(Sizes { hidden, heads, .. })
             | Self::Bert(Sizes { hidden, heads, .. })
-            | Self::Gpt2(Sizes { hidden, heads, .. }) => {
+            | Self::Gpt2(Sizes { hidden, heads, .. })
+            | Self::Transformer(Sizes { hidden, heads, .. }) => {
                 Heads { hidden, heads, groups: heads, head_size: None, turned: false }
             }
             Self::Chatglm(Sizes { hidden, heads, .. }) => {

@@ -20,7 +20,7 @@ pub struct Tokenize {
 }
 
 /// A tokenizer to train, or one that exists. Trained ones get the special tokens `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`,
-/// `[MASK]`, `[gMASK]`, `[sMASK]`, `<sop>` and `<eop>`; one that exists gets those it lacks, after its last id.
+/// `[MASK]`, `[gMASK]`, `[sMASK]`, `<sop>` and `<eop>`; one that exists keeps its own.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tokenizer {

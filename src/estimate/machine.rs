@@ -1,0 +1,58 @@
+//! How much memory a device has for us, asked without opening it.
+
+use std::process::Command;
+
+use crate::device::DeviceChoice;
+
+/// A device, as far as it's known without opening it.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// What people call it.
+    pub name: String,
+    /// Whether its kernels are those of the CPU.
+    pub is_cpu: bool,
+    /// Bytes of memory; `None` where nobody tells.
+    pub memory: Option<u64>,
+}
+
+impl Machine {
+    /// Where a run with this choice would take place.
+    pub fn new(choice: DeviceChoice) -> Self {
+        let others = [DeviceChoice::Cuda(0), DeviceChoice::Metal, DeviceChoice::Vulkan, DeviceChoice::Wgpu];
+        let only_cpu = others.iter().all(|other| other.check_support().is_err());
+        match choice {
+            DeviceChoice::Cpu => Self::cpu(),
+            DeviceChoice::Auto if only_cpu => Self::cpu(),
+            DeviceChoice::Cuda(index) => Self { name: choice.to_string(), is_cpu: false, memory: nvidia(index) },
+            _ => Self { name: choice.to_string(), is_cpu: false, memory: None },
+        }
+    }
+
+    fn cpu() -> Self {
+        let limits = [physical(), control_group()];
+        Self { name: "this machine".into(), is_cpu: true, memory: limits.into_iter().flatten().min() }
+    }
+}
+
+/// Linux tells; other systems not this way.
+fn physical() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// What a container may take, by version 2 or 1 of control groups; a word, or a huge number, where there's no limit.
+fn control_group() -> Option<u64> {
+    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
+/// What NVIDIA's tool says, in MiB.
+fn nvidia(index: usize) -> Option<u64> {
+    let mut command = Command::new("nvidia-smi");
+    command.args(["--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id"]).arg(index.to_string());
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    let mebibytes: u64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
+    Some(mebibytes << 20)
+}

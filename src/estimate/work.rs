@@ -1,0 +1,147 @@
+//! What a step of a training stage looks at: tokens, how many of them are predicted, and the data behind them.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use anyhow::Result;
+
+use crate::{
+    data,
+    objectives::prompt::Template,
+    plan::{Graph, Node},
+    recipe::spec::{Batch, Classification, Finetune, Generative, Objective, Stage, Task, Train},
+    stages::JUDGED_TOKENS,
+};
+
+/// Rows whose lengths are looked at.
+const SAMPLE: usize = 2_000;
+
+/// The largest step of a stage.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// Tokens of a batch.
+    pub(super) tokens: u64,
+    /// The longest sequence.
+    pub(super) length: u64,
+    /// Share of the tokens that are predicted over the whole vocabulary.
+    pub(super) predicted: f64,
+    /// Whether gradients of several batches are added up.
+    pub(super) accumulates: bool,
+    /// Whether the best weights are kept beside the last.
+    pub(super) keeps_best: bool,
+    /// Tokens that are looked at together while measuring.
+    pub(super) judged: u64,
+    /// Bytes of the data as it lies in memory.
+    pub(super) data: u64,
+}
+
+impl Work {
+    pub(super) fn new(graph: &Graph, node: &Node, train: &Train) -> Result<Self> {
+        let mut work = Self {
+            tokens: 0,
+            length: train.max_length as u64,
+            predicted: 0.0,
+            accumulates: train.accumulate > 1,
+            keeps_best: train.keep_best.is_some(),
+            judged: 0,
+            data: 0,
+        };
+        // Documents are cut into windows, most of them nearly as long as may be.
+        let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
+        match &node.stage {
+            Stage::Pretrain(spec) => {
+                work.predicted = spec.objectives.iter().map(predicted).fold(0.0, f64::max);
+                // A corpus of UTF-8 has a token of two or four bytes for some four bytes of text, and sentence ends.
+                work.data = node.needs.get("tokens").and_then(|name| graph.get(name)).map_or(0, size_of_files);
+            }
+            Stage::Finetune(spec) => {
+                let Task::Classification(task) = &spec.task;
+                if let Some(measured) = Lengths::measure(spec, task, node, train.max_length)? {
+                    lengths = measured;
+                }
+                // Texts, and for each of their tokens five integers.
+                work.data = 8 * size_of_files(node);
+                if spec.data.dev.is_some() {
+                    work.judged = JUDGED_TOKENS as u64;
+                }
+            }
+            _ => {}
+        }
+        let all = lengths.rows.saturating_mul(lengths.mean as u64 + 1);
+        work.tokens = match train.batch {
+            Batch::Tokens(tokens) => tokens as u64,
+            Batch::Examples(examples) => lengths.most(examples, train.max_length),
+        };
+        work.tokens = work.tokens.min(all).max(1);
+        Ok(work)
+    }
+
+    /// Tokens that are predicted over the whole vocabulary.
+    pub(super) fn targets(&self) -> u64 {
+        (self.tokens as f64 * self.predicted).ceil() as u64
+    }
+}
+
+/// The largest share of an objective's tokens that are predicted.
+fn predicted(objective: &Objective) -> f64 {
+    let masked = objective.masked_lm.as_ref().map_or(0.0, |masked| masked.probability);
+    let generated = match &objective.generative {
+        None => 0.0,
+        Some(Generative::CausalLm(_)) => 1.0,
+        Some(Generative::PrefixLm(prefix)) => 1.0 - prefix.min_prefix,
+        // Each blank is read and written, with a token to begin and one to end.
+        Some(Generative::BlankInfilling(blanks)) if blanks.document > 0.0 => 1.0,
+        Some(Generative::BlankInfilling(blanks)) => blanks.ratio * (1.0 + 1.0 / blanks.mean_span),
+    };
+    masked.max(generated).min(1.0)
+}
+
+/// How long the examples are, in tokens.
+struct Lengths {
+    mean: f64,
+    deviation: f64,
+    rows: u64,
+}
+
+impl Lengths {
+    /// By the characters of the first rows: one token for a Chinese character, and for four others.
+    fn measure(spec: &Finetune, task: &Classification, node: &Node, longest: usize) -> Result<Option<Self>> {
+        let template = Template::new(&task.template)?;
+        let columns: BTreeSet<&str> = template.columns().iter().map(String::as_str).collect();
+        let own = tokens(&task.template) + task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
+        let mut lengths = Vec::new();
+        let mut rows = 0;
+        for file in node.files.get("data.train.path").into_iter().flatten() {
+            for row in data::rows(&spec.data.train, file)? {
+                rows += 1;
+                if lengths.len() < SAMPLE {
+                    let row = row?;
+                    let texts = columns.iter().filter_map(|column| row.get(column));
+                    lengths.push((own + texts.map(tokens).sum::<f64>()).min(longest as f64));
+                }
+            }
+        }
+        if lengths.is_empty() {
+            return Ok(None);
+        }
+        let count = lengths.len() as f64;
+        let mean = lengths.iter().sum::<f64>() / count;
+        let variance = lengths.iter().map(|length| (length - mean).powi(2)).sum::<f64>() / count;
+        Ok(Some(Self { mean, deviation: variance.sqrt(), rows }))
+    }
+
+    /// Tokens of the largest of many batches of so many examples: three deviations above the mean.
+    fn most(&self, examples: usize, longest: usize) -> u64 {
+        let count = examples as f64;
+        (count * self.mean + 3.0 * count.sqrt() * self.deviation).min(count * longest as f64) as u64
+    }
+}
+
+fn tokens(text: &str) -> f64 {
+    text.chars().map(|character| if character.is_ascii() { 0.25 } else { 1.0 }).sum()
+}
+
+fn size_of_files(node: &Node) -> u64 {
+    let size = |file: &PathBuf| std::fs::metadata(file).ok().filter(|file| file.is_file()).map_or(0, |file| file.len());
+    let paths: BTreeSet<&PathBuf> = node.files.values().flatten().collect();
+    paths.into_iter().map(size).sum()
+}

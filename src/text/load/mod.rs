@@ -1,0 +1,90 @@
+//! Tokenizers as checkpoints bring them: whatever files a directory holds, converted to the library's own tokenizer, so
+//! that `tokenizer.json` is all that the rest of the program knows.
+
+mod bert;
+mod byte_level;
+mod classes;
+mod merges;
+mod protobuf;
+mod sentencepiece;
+mod settings;
+mod tiktoken;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Error, Result, bail};
+use fs_err as fs;
+use tokenizers::Tokenizer;
+
+use super::special;
+use settings::Settings;
+
+/// The name of Hugging Face's own file.
+const JSON: &str = "tokenizer.json";
+
+/// Under what names checkpoints have a SentencePiece model or tiktoken's ranks.
+const MODELS: [&str; 5] =
+    ["tokenizer.model", "ice_text.model", "cog-pretrain.model", "spiece.model", "sentencepiece.model"];
+
+/// Reads a tokenizer's file, or what a checkpoint's directory holds, with what the directory says beside it.
+pub(super) fn load(path: &Path) -> Result<(Tokenizer, Settings)> {
+    if !path.is_dir() {
+        let settings = Settings::default();
+        let tokenizer = file(path, &settings).with_context(|| unreadable(path))?;
+        return Ok((tokenizer, settings));
+    }
+    let settings = Settings::read(path)?;
+    let found = find(path)?;
+    let mut tokenizer = file(&found, &settings).with_context(|| unreadable(&found))?;
+    if !is(&found, JSON) {
+        settings.complete(&mut tokenizer).with_context(|| format!("{}: can't be used", found.display()))?;
+    }
+    Ok((tokenizer, settings))
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("{}: not a tokenizer that can be read", path.display())
+}
+
+/// The file in a directory that holds the vocabulary.
+fn find(directory: &Path) -> Result<PathBuf> {
+    let has = |name: &str| directory.join(name).is_file();
+    if has("vocab.json") && !has(JSON) && !has("merges.txt") {
+        bail!("{}: there is vocab.json, but not merges.txt, which goes with it", directory.display());
+    }
+    let usual = [JSON, "vocab.json", "vocab.txt"].into_iter().chain(MODELS);
+    usual.into_iter().find(|name| has(name)).map(|name| directory.join(name)).with_context(|| {
+        format!(
+            "{}: there is no tokenizer\nhint: one of tokenizer.json, vocab.txt, vocab.json with merges.txt, or a \
+             SentencePiece model (such as {}) is expected beside config.json",
+            directory.display(),
+            MODELS.join(", ")
+        )
+    })
+}
+
+fn file(path: &Path, settings: &Settings) -> Result<Tokenizer> {
+    let bytes = fs::read(path)?;
+    if is(path, "vocab.txt") {
+        return bert::convert(text(&bytes)?, settings);
+    }
+    if is(path, "vocab.json") {
+        let merges = fs::read(path.with_file_name("merges.txt"))?;
+        return byte_level::convert(&bytes, text(&merges)?, settings);
+    }
+    if path.extension().is_some_and(|extension| extension == "model") {
+        return match tiktoken::ranks(&bytes) {
+            Some(ranks) => tiktoken::convert(ranks?),
+            None => sentencepiece::convert(&bytes),
+        };
+    }
+    Tokenizer::from_bytes(&bytes).map_err(Error::from_boxed)
+}
+
+fn is(path: &Path, name: &str) -> bool {
+    path.file_name().is_some_and(|file| file == name)
+}
+
+fn text(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).context("not UTF-8")
+}

@@ -1,0 +1,107 @@
+//! What training will take is told before it begins, and comes out about as told.
+
+mod common;
+
+use common::{Space, TINY, tiny};
+use serde_json::Value;
+
+/// A model of some size, without special effort on either side of the training.
+fn recipe(hidden: usize, layers: usize) -> String {
+    format!(
+        r#"
+device: cpu
+stages:
+  tokens:
+    tokenize:
+      tokenizer: {{ unigram: {{ vocab_size: 2000 }} }}
+      corpus: [{{ path: corpus.txt, document: paragraph }}]
+  base:
+    pretrain:
+      tokens: tokens
+      model: {{ glm: {{ hidden: {hidden}, layers: {layers}, heads: 4 }} }}
+      objectives: [{{ masked_lm: {{}} }}]
+      train: {{ steps: 4, batch: {{ tokens: 2048 }}, lr: 1.0e-3 }}
+"#
+    )
+}
+
+fn estimate(space: &Space, stage: &str) -> Value {
+    space.json(&["plan", "recipe.yaml"])["stages"][stage]["estimate"].clone()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn peak_memory_is_within_a_fifth_of_what_was_told() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/data/corpus.txt");
+    for (hidden, layers) in [(128, 2), (256, 4)] {
+        let space = Space::new();
+        std::fs::copy(corpus, space.path().join("corpus.txt")).expect("a copied corpus");
+        space.write("recipe.yaml", recipe(hidden, layers));
+        // In a process of its own, as what it takes would count too.
+        assert_eq!(space.statuses(&["recipe.yaml", "--stage", "tokens"]), "tokens=ran");
+        let told = estimate(&space, "base");
+        let metrics = space.json(&["run", "recipe.yaml"])["stages"]["base"]["metrics"].clone();
+        assert_eq!(told["parameters"], metrics["parameters"]);
+        assert_eq!(told["approximate"], false);
+        let [told, measured] =
+            [&told["memory_bytes"], &metrics["peak_memory_bytes"]].map(|bytes| bytes.as_f64().expect("a number"));
+        assert!((told / measured - 1.0).abs() < 0.2, "{hidden}, {layers}: {told} was told, {measured} measured");
+    }
+}
+
+#[test]
+fn plans_tell_parameters_memory_and_arithmetic_of_training_stages() {
+    let space = tiny();
+    let base = estimate(&space, "base");
+    // 300 entries are asked for, and how many it will be isn't known yet. Two tables of 65 positions, a layer, a norm.
+    let layer = (3 * 16 * 16 + 3 * 16) + (16 * 16 + 16) + (64 * 16 + 64) + (16 * 64 + 16) + 4 * 16;
+    assert_eq!(base["parameters"], 300 * 16 + 2 * 65 * 16 + layer + 2 * 16);
+    assert_eq!(base["approximate"], true);
+    assert_eq!((&base["trains"], &base["trained_parameters"]), (&"all weights".into(), &base["parameters"]));
+    // Blank infilling predicts up to all tokens.
+    let multiplied = 12 * 16 * 16 + 300 * 16;
+    assert_eq!(base["flops_per_token"], 6 * multiplied + 12 * 16 * 48);
+    assert_eq!(base["memory"]["weights"], 4 * base["parameters"].as_u64().expect("a number"));
+    let parts: u64 = base["memory"].as_object().expect("parts").values().filter_map(Value::as_u64).sum();
+    assert_eq!(base["memory_bytes"], parts);
+    assert_eq!(base["fits"], if cfg!(target_os = "linux") { true.into() } else { Value::Null });
+    assert!(estimate(&space, "tokens").is_null());
+    assert!(estimate(&space, "test").is_null());
+
+    let text = space.pipe(&["plan", "recipe.yaml"]).stdout;
+    assert!(text.contains("base: about 10,192 parameters; weights "), "{text}");
+    let _ = space.statuses(&["recipe.yaml", "--stage", "tokens"]);
+    assert_eq!(estimate(&space, "base")["approximate"], false);
+}
+
+#[test]
+fn a_linear_head_and_what_was_pretrained_before_count() {
+    let space = tiny();
+    let recipe = TINY.replace("template:", "head: linear\n          template:");
+    space.write("recipe.yaml", &recipe);
+    let [base, topics] =
+        ["base", "topics"].map(|stage| estimate(&space, stage)["parameters"].as_u64().expect("a number"));
+    assert_eq!(topics, base + 2 * 16 + 2);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_cannot_fit_is_refused_before_anything_runs() {
+    let space = tiny();
+    space.write("recipe.yaml", TINY.replace("hidden: 16, layers: 1", "hidden: 65536, layers: 400"));
+    let plan = estimate(&space, "base");
+    assert_eq!(plan["fits"], false);
+    let output = space.pipe(&["run", "recipe.yaml"]);
+    assert_eq!(output.status, 2);
+    for part in [
+        "`base` needs about ",
+        " to train, and this machine has ",
+        "weights ",
+        "try a smaller `batch`",
+        "--> recipe.yaml:",
+    ] {
+        assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
+    }
+    assert!(output.stderr.contains("`topics` needs about "), "{}", output.stderr);
+    assert!(!space.path().join(".pipe").exists());
+}
