@@ -397,18 +397,30 @@ fn secrets_cannot_stand_where_they_would_be_stored() {
     let space = tiny();
     let recipe =
         TINY.replace("甲: 体育", "甲: \"{{ env('WORD') }}\"").replace("seed: 3", "seed: \"{{ env('SEED') | int }}\"");
+    let number = "\"{{ env('SEED') | int }}\"";
+    let recipe = recipe.replace("hidden: 16", &format!("hidden: {number}"));
+    let recipe = recipe.replace("vocab_size: 300", &format!("vocab_size: {number}"));
+    let recipe = recipe.replace("steps: 8", &format!("steps: {number}"));
+    let recipe = recipe.replace("masked_lm: {}", &format!("weight: {number}, masked_lm: {{}}"));
     let grid = "sweep: { grid: { stages.topics.train.lr: [\"{{ env('SEED') | int }}\"] } }\n";
     space.write("recipe.yaml", format!("{recipe}{grid}"));
     for command in ["run", "sweep", "check"] {
         let mut command = space.command(&[command, "recipe.yaml"]);
-        command.env("WORD", "体育").env("SEED", "77123");
+        command.env("WORD", "体育").env("SEED", "77124");
         let output = finish(command);
         assert_eq!(output.status, 2);
-        for reason in ["a task is stored with its model", "seeds are recorded", "a sweep's settings stand in its table"]
-        {
+        for reason in [
+            "a task is stored with its model",
+            "seeds are recorded",
+            "a sweep's settings stand in its table",
+            "a model's sizes stand in its config.json",
+            "a tokenizer shows its settings",
+            "how a model was trained shows in its curve",
+            "objectives are stored with their model",
+        ] {
             assert!(output.stderr.contains(reason), "{}", output.stderr);
         }
-        assert!(!output.stderr.contains("77123") && !output.stderr.contains("体育"), "{}", output.stderr);
+        assert!(!output.stderr.contains("77124") && !output.stderr.contains("体育"), "{}", output.stderr);
     }
 }
 

@@ -122,12 +122,14 @@ fn perplexity_is_the_exponential_of_the_mean_loss() {
 #[test]
 fn a_language_report_leaves_leaked_documents_out() {
     let mut report = LanguageReport::default();
-    let document = |nll, masked_correct| LanguageTally { documents: 1, nll, tokens: 10, masked_correct, masked: 4 };
+    let document =
+        |nll, masked_correct| LanguageTally { documents: 1, nll, tokens: 10, correct: 5, masked_correct, masked: 4 };
     report.add(&document(10.0 * 2.0_f64.ln(), 4), true);
     report.add(&document(30.0 * 2.0_f64.ln(), 1), false);
     let metrics = report.metrics();
     close(metrics["perplexity"].as_f64().unwrap(), 4.0);
     close(metrics["perplexity_without_leaks"].as_f64().unwrap(), 8.0);
+    close(metrics["token_accuracy"].as_f64().unwrap(), 0.5);
     close(metrics["masked_accuracy"].as_f64().unwrap(), 5.0 / 8.0);
     close(metrics["masked_accuracy_without_leaks"].as_f64().unwrap(), 1.0 / 4.0);
     assert_eq!(metrics["leaked_documents"], 1);

@@ -143,7 +143,8 @@ fn a_wide_confusion_matrix_becomes_a_list_of_mistakes() {
 
 #[test]
 fn a_language_report_is_readable_in_a_terminal() {
-    let document = LanguageTally { documents: 1, nll: 2_772.588_722, tokens: 2_000, masked_correct: 1, masked: 4 };
+    let document =
+        LanguageTally { documents: 1, nll: 2_772.588_722, tokens: 2_000, correct: 0, masked_correct: 1, masked: 4 };
     let mut report = LanguageReport::default();
     report.add(&document, false);
     report.add(&document, true);

@@ -9,7 +9,7 @@ use objectives_support::{SPECIALS, spec};
 use pipe::{
     batch::{Choice, Feed, Layout},
     objectives::{
-        ClassificationFeed, Classifier, Form, Specials,
+        Classifier, Form, RowFeed, Specials,
         classification::Encode,
         form::{begin, feed},
         generate::{blanks, continuation},
@@ -309,7 +309,7 @@ fn rows_are_fed_once_an_epoch() {
     let examples: Vec<_> =
         (0..10).map(|id| classifier.example(&row(&[("text", &id.to_string())]), 0, id).unwrap()).collect();
     let train = spec(json!({"lr": 0.1, "epochs": 2, "batch": {"examples": 4}}));
-    let feed = ClassificationFeed::new(examples, &train, 1, Layout::Rows { width: 64, packing: true }).unwrap();
+    let feed = RowFeed::new("classification", examples, &train, 1, Layout::Rows { width: 64, packing: true }).unwrap();
     assert_eq!((feed.steps(), feed.epoch_steps()), (6, 3));
     let rows = |steps: std::ops::Range<usize>| {
         let batches = steps.flat_map(|step| feed.step(step).unwrap().batches);
@@ -324,7 +324,10 @@ fn rows_are_fed_once_an_epoch() {
     assert_eq!(rows(0..3), ids("0123456789"));
     assert_eq!(rows(3..6), ids("0123456789"));
     assert!(feed.step(6).is_err());
-    assert_eq!(message(ClassificationFeed::new(vec![], &train, 1, Layout::Ragged)), "there are no rows to learn from");
+    assert_eq!(
+        message(RowFeed::new("classification", vec![], &train, 1, Layout::Ragged)),
+        "there are no rows to learn from"
+    );
 }
 
 #[test]

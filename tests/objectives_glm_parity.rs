@@ -1,10 +1,12 @@
 //! Blank infilling against the inputs that GLM's own training code makes from the same spans and order.
 
 mod objectives_support;
+mod parity;
 
-use std::{env, ops::Range, path::PathBuf};
+use std::ops::Range;
 
 use objectives_support::SPECIALS;
+use parity::fixture;
 use pipe::{
     batch::Example,
     objectives::{
@@ -52,15 +54,8 @@ struct Expected {
     attention_boundary: u32,
 }
 
-fn fixture() -> Option<Fixture> {
-    let shared = env::var_os("PIPE_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    let parity = env::var_os("PIPE_PARITY").map_or_else(|| shared.join("parity"), PathBuf::from);
-    let path = parity.join("glm_blank_infilling/cases.json");
-    let Ok(text) = fs_err::read_to_string(&path) else {
-        eprintln!("skipped: {} isn't there", path.display());
-        return None;
-    };
+fn cases() -> Option<Fixture> {
+    let text = fs_err::read_to_string(fixture("glm_blank_infilling")?.join("cases.json")).unwrap();
     Some(serde_json::from_str(&text).unwrap())
 }
 
@@ -87,7 +82,7 @@ fn expected(example: &Example, boundary: u32, masked: &[usize], dblock: u32) -> 
 
 #[test]
 fn parity_blank_infilling_from_spans_and_order() {
-    let Some(fixture) = fixture() else { return };
+    let Some(fixture) = cases() else { return };
     let ids = &fixture.special_ids;
     let specials = Specials { cls: ids.ENC, sop: ids.sop, eop: ids.eop, gmask: ids.gMASK, ..SPECIALS };
     for case in &fixture.cases {
@@ -99,5 +94,5 @@ fn parity_blank_infilling_from_spans_and_order() {
         let boundary = case.expected.attention_boundary;
         assert_eq!(expected(&example, boundary, &case.dblock_positions, ids.dBLOCK), case.expected, "{}", case.name);
     }
-    assert_eq!(fixture.cases.len(), 9);
+    assert!(!fixture.cases.is_empty());
 }

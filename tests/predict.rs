@@ -125,3 +125,29 @@ fn model_that_never_learned_to_generate_says_what_to_do() {
     assert_eq!(output.status, 2);
     assert!(output.stderr.contains("give its pretraining a `generative` objective"), "{}", output.stderr);
 }
+
+#[test]
+fn files_are_read_as_the_options_or_the_training_rows_say() {
+    let space = ran();
+    let expected = predictions(&space, &["--text", "球队赢了", "--text", "面很好吃"]);
+    let same = |space: &Space, arguments: &[&str]| {
+        let lines = predictions(space, arguments);
+        assert_eq!(texts(&lines), texts(&expected), "{arguments:?}");
+        for (line, expected) in lines.iter().zip(&expected) {
+            assert_eq!(line["probabilities"], expected["probabilities"], "{arguments:?}");
+        }
+    };
+    space.write("a.data", "1;球队赢了\n2;面很好吃\n");
+    same(&space, &["--file", "a.data", "--format", "csv", "--columns", "id,text", "--delimiter", ";"]);
+    let output = space.pipe(&["predict", "recipe.yaml", "topics", "--file", "a.data", "--format", "xml"]);
+    assert!(output.status == 2 && output.stderr.contains("known are txt, tsv"), "{}", output.stderr);
+
+    // Training rows without a header line.
+    let rows = space.read("train.tsv");
+    space.write("train.tsv", rows.split_once('\n').expect("a header").1);
+    let recipe = TINY.replace("path: train.tsv", "path: train.tsv, columns: [label, text]");
+    space.write("recipe.yaml", recipe);
+    assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "topics"]).status, 0);
+    space.write("b.tsv", "?\t球队赢了\n?\t面很好吃\n");
+    same(&space, &["--file", "b.tsv"]);
+}

@@ -126,7 +126,7 @@ fn stages_and_grid_keep_their_order_and_words_are_sorted() {
     let sweep = checked.recipe.sweep.as_ref().expect("a sweep");
     assert_eq!(sweep.grid.keys().collect::<Vec<_>>(), ["stages.topic.train.lr", "stages.base.train.seed"]);
     let Stage::Finetune(topic) = &checked.recipe.stages["topic"] else { panic!("topic is a finetune stage") };
-    let Task::Classification(task) = &topic.task;
+    let Task::Classification(task) = &topic.task else { panic!("labels") };
     assert_eq!(task.words.keys().collect::<Vec<_>>(), ["10", "a", "b"]);
 }
 

@@ -8,7 +8,7 @@ use std::{fs, ops::Range, path::Path};
 use pipe::text::Tokenizer;
 use serde_json::Value;
 
-/// What is loaded, and how many of the texts spell none of its special tokens.
+/// Holds a tokenizer against the cases of a folder, whose tokenizer.json says which tokens are special.
 fn check(tokenizer: &Tokenizer, folder: &Path, name: &str) {
     let read = |file: &str| -> Value { serde_json::from_slice(&fs::read(folder.join(file)).unwrap()).unwrap() };
     let (cases, json) = (read("cases.json"), read("tokenizer.json"));

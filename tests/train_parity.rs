@@ -93,6 +93,12 @@ impl Feed for Recorded {
     }
 }
 
+/// The peak of a schedule that warms up and then falls in straight lines, and the step that it stands at.
+fn peak(rates: &[f32]) -> (f32, usize) {
+    let highest = rates.iter().copied().fold(0.0, f32::max);
+    (highest, rates.iter().position(|&rate| rate == highest).unwrap_or(0))
+}
+
 /// The places of a tensor whose gradient is 0 but for rounding, which Adam blows up.
 fn noise(name: &str, values: usize) -> std::ops::Range<usize> {
     match name {
@@ -102,8 +108,8 @@ fn noise(name: &str, values: usize) -> std::ops::Range<usize> {
     }
 }
 
-/// Compares checkpoints, all but noise to within `tolerance`.
-fn check_weights(network: &Network, expected: &Tensors, tolerance: f32) {
+/// Compares checkpoints, all but noise to within `tolerance`, and that to what `lr` makes of it.
+fn check_weights(network: &Network, expected: &Tensors, lr: f32, tolerance: f32) {
     let stored = tempfile::tempdir().unwrap();
     network.save(stored.path()).unwrap();
     let found = Tensors::weights(stored.path());
@@ -112,7 +118,7 @@ fn check_weights(network: &Network, expected: &Tensors, tolerance: f32) {
         let (mut found, mut expected) = (found.floats(name), expected.floats(name));
         let noise = noise(name, found.len());
         if !noise.is_empty() {
-            assert!(furthest(&found[noise.clone()], &expected[noise.clone()]) < 20.0 * 1e-3, "{name}");
+            assert!(furthest(&found[noise.clone()], &expected[noise.clone()]) < 20.0 * lr, "{name}");
             found.drain(noise.clone());
             expected.drain(noise);
         }
@@ -123,20 +129,22 @@ fn check_weights(network: &Network, expected: &Tensors, tolerance: f32) {
     eprintln!("tensors differ by {worst:e}");
 }
 
-fn check_run(directory: &Path, feed: &Recorded, prefix: &str, last: &str) {
+fn check_run(directory: &Path, feed: &Recorded, normalization: &str, prefix: &str, last: &str) {
     let expected = Tensors::expected(directory);
     let network = Network::load(&directory.join("initial"), &Device::flex()).unwrap();
     let steps = feed.steps();
+    let rates = expected.floats("lr");
+    let (lr, warmup) = peak(&rates);
     let train = json!({
-        "steps": steps, "lr": 1e-3, "warmup_steps": 4, "schedule": "linear", "dropout": 0.0, "weight_decay": 0.01,
+        "steps": steps, "lr": lr, "warmup_steps": warmup, "schedule": "linear", "dropout": 0.0, "weight_decay": 0.01,
         "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "max_grad_norm": 1.0, "log_every": 1,
+        "loss_normalization": normalization,
     });
     let train: spec::Train = serde_json::from_value(train).unwrap();
     let mut trainer = Trainer::new(network, Settings::new(&train, steps, None));
     trainer.run(feed, None, None, &mut Silent).unwrap();
 
     let (losses, norms) = (expected.floats(&format!("{prefix}loss")), expected.floats(&format!("{prefix}grad_norm")));
-    let rates = expected.floats("lr");
     let points: Vec<_> = trainer.curve().points().collect();
     assert_eq!(points.len(), steps);
     let (mut worst_loss, mut worst_norm) = (0.0f32, 0.0f32);
@@ -148,7 +156,7 @@ fn check_run(directory: &Path, feed: &Recorded, prefix: &str, last: &str) {
         assert!((point.lr - f64::from(rates[step])).abs() < 1e-9, "step {step}: lr {}", point.lr);
     }
     eprintln!("losses differ by {worst_loss:e}, gradient norms by a share of {worst_norm:e}");
-    check_weights(&trainer.network, &Tensors::weights(&directory.join(last)), 2e-5);
+    check_weights(&trainer.network, &Tensors::weights(&directory.join(last)), lr, 2e-5);
 }
 
 /// The gradients of the first step, stored as if they were weights.
@@ -163,7 +171,7 @@ fn check_gradients(directory: &Path, batch: &Batch) {
     for parameter in &mut parameters.matrices {
         parameter.set(parameter.value.grad_remove(&mut found).unwrap());
     }
-    check_weights(&network, &Tensors::read(&directory.join("grads_step0.safetensors")), 1e-5);
+    check_weights(&network, &Tensors::read(&directory.join("grads_step0.safetensors")), 1e-3, 1e-5);
 }
 
 #[test]
@@ -171,7 +179,7 @@ fn train_bert_parity_of_losses_norms_and_weights() {
     let Some(directory) = fixture("train_bert") else { return };
     let feed = Recorded::bert(&Tensors::read(&directory.join("batches.safetensors")));
     check_gradients(&directory, &feed.batches[0]);
-    check_run(&directory, &feed, "", "final");
+    check_run(&directory, &feed, "token", "", "final");
 }
 
 /// A step's loss is the mean over all its targets, however they are divided.
@@ -179,5 +187,13 @@ fn train_bert_parity_of_losses_norms_and_weights() {
 fn train_gpt2_parity_of_losses_norms_and_weights() {
     let Some(directory) = fixture("train_gpt2") else { return };
     let feed = Recorded::gpt2(&Tensors::read(&directory.join("batches.safetensors")));
-    check_run(&directory, &feed, "token_weighted.", "final_token_weighted");
+    check_run(&directory, &feed, "token", "token_weighted.", "final_token_weighted");
+}
+
+/// A step's loss is the mean of its batches' means.
+#[test]
+fn train_gpt2_parity_of_means_of_means() {
+    let Some(directory) = fixture("train_gpt2") else { return };
+    let feed = Recorded::gpt2(&Tensors::read(&directory.join("batches.safetensors")));
+    check_run(&directory, &feed, "batch", "", "final");
 }

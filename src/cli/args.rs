@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::recipe::spec::Format;
+
 /// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
 #[derive(Debug, Parser)]
 #[command(name = "pipe", version, arg_required_else_help = true)]
@@ -192,9 +194,19 @@ pub(super) struct Predict {
     /// A text to classify; can be repeated
     #[arg(long, conflicts_with = "file")]
     pub text: Vec<String>,
-    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet)
+    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet); read as the stage's training rows where its
+    /// name ends as theirs does, unless the options below say how
     #[arg(long, required_unless_present = "text")]
     pub file: Option<PathBuf>,
+    /// The file's format: txt, tsv, csv, jsonl or parquet; by default its name tells
+    #[arg(long, requires = "file", value_parser = format)]
+    pub format: Option<Format>,
+    /// Names for the columns of a .tsv or .csv without a header line, with commas between
+    #[arg(long, requires = "file", value_delimiter = ',', value_name = "NAMES")]
+    pub columns: Option<Vec<String>>,
+    /// The character between two fields
+    #[arg(long, requires = "file", value_name = "CHARACTER")]
+    pub delimiter: Option<char>,
     /// Where tensors live
     #[arg(long)]
     pub device: Option<String>,
@@ -332,6 +344,10 @@ pub(super) fn completions(command: &Completions) -> Result<u8> {
     clap_complete::generate(command.shell, &mut Arguments::command(), "pipe", &mut script);
     super::progress::put(&String::from_utf8_lossy(&script))?;
     Ok(super::DONE)
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    serde_json::from_value(text.into()).map_err(|_| "known are txt, tsv, csv, jsonl and parquet".to_owned())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -10,7 +10,7 @@ use super::{DONE, args::Predict, load, progress};
 use crate::{
     data,
     objectives::Row,
-    recipe::spec::Source,
+    recipe::spec::{Source, Stage},
     stages::{Prediction, Trained},
 };
 
@@ -25,7 +25,8 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path) -> Result<u8> 
     let mut output = Output::new(command.json, trained.labels());
 
     if let Some(file) = &command.file {
-        predict_file(file, &trained, &mut output)?;
+        let source = source(command, file, checked.recipe.stages.get(&command.stage))?;
+        predict_file(&source, file, &trained, &mut output)?;
     } else {
         let [column] = trained.columns() else {
             bail!(
@@ -44,9 +45,25 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path) -> Result<u8> 
     output.finish()
 }
 
-fn predict_file(file: &Path, trained: &Trained, output: &mut Output<'_>) -> Result<()> {
-    let source: Source = serde_json::from_value(json!({ "path": file.to_string_lossy(), "document": "line" }))?;
-    let mut rows = data::rows(&source, file)?;
+/// How the file is to be read: as the command line says; or as the stage reads its training rows, where the names end
+/// alike.
+fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
+    let Predict { format, columns, delimiter, .. } = command;
+    let told = format.is_some() || columns.is_some() || delimiter.is_some();
+    if let Some(Stage::Finetune(finetune)) = stage
+        && !told
+        && Path::new(&finetune.data.train.path).extension() == file.extension()
+    {
+        return Ok(Source { limit: None, ..finetune.data.train.clone() });
+    }
+    let source = json!({
+        "path": file.to_string_lossy(), "format": format, "columns": columns, "delimiter": delimiter,
+    });
+    Ok(serde_json::from_value(source)?)
+}
+
+fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut Output<'_>) -> Result<()> {
+    let mut rows = data::rows(source, file)?;
     let (has, needs) = (rows.columns().to_vec(), trained.columns());
     // The lines of a .txt, and any other only column, fill an only column whatever it's called.
     let only = has.len() == 1 && needs.len() == 1;

@@ -9,7 +9,7 @@ mod tokenize;
 
 pub use corpus::{Corpus, DocumentView, Ids};
 pub use documents::{Document, Documents, documents};
-pub use rows::{Row, Rows, header, rows};
+pub use rows::{Row, Rows, header, nested_rows, rows};
 pub use shards::ShardWriter;
 pub use tokenize::tokenize;
 

@@ -100,8 +100,9 @@ fn add_heads(outline: &mut Outline, stage: &Stage) {
             }
         }
         Stage::Finetune(spec) => {
-            let Task::Classification(task) = &spec.task;
-            if task.head == Head::Linear {
+            if let Task::Classification(task) = &spec.task
+                && task.head == Head::Linear
+            {
                 outline.add_classifier(task.words.len(), task.pooling);
             }
         }

@@ -8,7 +8,7 @@ use crate::{
     data,
     objectives::prompt::Template,
     plan::{Graph, Node},
-    recipe::spec::{Batch, Classification, Finetune, Generative, Objective, Stage, Task, Train},
+    recipe::spec::{Batch, Finetune, Generative, Objective, Stage, Task, Train},
     stages::JUDGED_TOKENS,
 };
 
@@ -54,8 +54,11 @@ impl Work {
                 work.data = node.needs.get("tokens").and_then(|name| graph.get(name)).map_or(0, size_of_files);
             }
             Stage::Finetune(spec) => {
-                let Task::Classification(task) = &spec.task;
-                if let Some(measured) = Lengths::measure(spec, task, node, train.max_length)? {
+                if let Task::Instruction(_) = &spec.task {
+                    // Responses may be most of what is read.
+                    work.predicted = 1.0;
+                }
+                if let Some(measured) = Lengths::measure(spec, node, train.max_length)? {
                     lengths = measured;
                 }
                 // Texts, and for each of their tokens five integers.
@@ -95,6 +98,9 @@ fn predicted(objective: &Objective) -> f64 {
     masked.max(generated).min(1.0)
 }
 
+/// Tokens that a chat format puts around a question.
+const CHAT_FRAME: f64 = 12.0;
+
 /// How long the examples are, in tokens.
 struct Lengths {
     mean: f64,
@@ -104,14 +110,23 @@ struct Lengths {
 
 impl Lengths {
     /// By the characters of the first rows: one token for a Chinese character, and for four others.
-    fn measure(spec: &Finetune, task: &Classification, node: &Node, longest: usize) -> Result<Option<Self>> {
-        let template = Template::new(&task.template)?;
-        let columns: BTreeSet<&str> = template.columns().iter().map(String::as_str).collect();
-        let own = tokens(&task.template) + task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
+    fn measure(spec: &Finetune, node: &Node, longest: usize) -> Result<Option<Self>> {
+        let (columns, lists, own) = match &spec.task {
+            Task::Classification(task) => {
+                let columns = Template::new(&task.template)?.columns().to_vec();
+                let word = task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
+                (columns, Vec::new(), tokens(&task.template) + word)
+            }
+            Task::Instruction(task) => {
+                let columns = task.columns().into_iter().map(|(_, column)| column.to_owned()).collect();
+                (columns, task.lists(), CHAT_FRAME)
+            }
+        };
+        let columns: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
         let mut lengths = Vec::new();
         let mut rows = 0;
         for file in node.files.get("data.train.path").into_iter().flatten() {
-            for row in data::rows(&spec.data.train, file)? {
+            for row in data::nested_rows(&spec.data.train, file, &lists)? {
                 rows += 1;
                 if lengths.len() < SAMPLE {
                     let row = row?;

@@ -17,6 +17,9 @@ pub struct LanguageTally {
     pub nll: f64,
     /// Number of predicted tokens.
     pub tokens: u64,
+    /// Of the predicted tokens, those that were the most probable ones.
+    #[serde(default)]
+    pub correct: u64,
     /// Of the masked tokens, those whose most probable candidate was right.
     pub masked_correct: u64,
     /// Number of masked tokens.
@@ -29,8 +32,16 @@ impl LanguageTally {
         self.documents += other.documents;
         self.nll += other.nll;
         self.tokens += other.tokens;
+        self.correct += other.correct;
         self.masked_correct += other.masked_correct;
         self.masked += other.masked;
+    }
+
+    /// Counts a predicted token by the logarithm of its probability and whether no other was likelier.
+    pub fn predicted(&mut self, log_probability: f32, correct: bool) {
+        self.tokens += 1;
+        self.nll -= f64::from(log_probability);
+        self.correct += u64::from(correct);
     }
 
     /// Mean `−ln p(token)` in nats; none where nothing was predicted.
@@ -41,6 +52,11 @@ impl LanguageTally {
     /// `exp(loss)`; none where nothing was predicted.
     pub fn perplexity(&self) -> Option<f64> {
         perplexity(self.nll, self.tokens)
+    }
+
+    /// Share of the predicted tokens that were the most probable ones; none where nothing was predicted.
+    pub fn accuracy(&self) -> Option<f64> {
+        mean(self.correct as f64, self.tokens)
     }
 
     /// Share of the masked tokens that were guessed right; none where nothing was masked.
@@ -77,6 +93,7 @@ impl LanguageReport {
         [
             ("loss", json!(self.all.loss())),
             ("perplexity", json!(self.all.perplexity())),
+            ("token_accuracy", json!(self.all.accuracy())),
             ("masked_accuracy", json!(self.all.masked_accuracy())),
             ("tokens", json!(self.all.tokens)),
             ("masked_tokens", json!(self.all.masked)),
@@ -84,6 +101,7 @@ impl LanguageReport {
             ("leaked_documents", json!(self.leaked_documents())),
             ("loss_without_leaks", json!(self.without_leaks.loss())),
             ("perplexity_without_leaks", json!(self.without_leaks.perplexity())),
+            ("token_accuracy_without_leaks", json!(self.without_leaks.accuracy())),
             ("masked_accuracy_without_leaks", json!(self.without_leaks.masked_accuracy())),
         ]
         .into_iter()

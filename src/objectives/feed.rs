@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// Prepared examples, in an order of each epoch's own.
-pub struct ClassificationFeed {
+pub struct RowFeed {
+    objective: &'static str,
     examples: Vec<Example>,
     schedule: Schedule,
     steps: usize,
@@ -16,13 +17,19 @@ pub struct ClassificationFeed {
     key: Key,
 }
 
-impl ClassificationFeed {
-    /// Plans the steps.
+impl RowFeed {
+    /// Plans the steps. `objective` is what curves call them.
     ///
     /// # Errors
     ///
     /// Where there's nothing to learn from, or no length.
-    pub fn new(examples: Vec<Example>, train: &spec::Train, seed: u64, layout: Layout) -> Result<Self> {
+    pub fn new(
+        objective: &'static str,
+        examples: Vec<Example>,
+        train: &spec::Train,
+        seed: u64,
+        layout: Layout,
+    ) -> Result<Self> {
         ensure!(!examples.is_empty(), "there are no rows to learn from");
         let key = Key::new(seed).with("finetune");
         let lengths = examples.iter().map(|example| example.tokens.len() as u32).collect();
@@ -32,11 +39,11 @@ impl ClassificationFeed {
             (None, Some(epochs)) => schedule.steps(epochs),
             (None, None) => bail!("neither steps nor epochs say how long to train"),
         };
-        Ok(Self { examples, schedule, steps, layout, key })
+        Ok(Self { objective, examples, schedule, steps, layout, key })
     }
 }
 
-impl Feed for ClassificationFeed {
+impl Feed for RowFeed {
     fn steps(&self) -> usize {
         self.steps
     }
@@ -49,7 +56,7 @@ impl Feed for ClassificationFeed {
             lay_out(&examples, self.layout, dropout)
         };
         let batches = self.schedule.step(step).batches.iter().map(batch).collect();
-        Ok(Step { batches, objective: "classification".into(), pair_weight: 1.0 })
+        Ok(Step { batches, objective: self.objective.into(), pair_weight: 1.0 })
     }
 
     fn epoch_steps(&self) -> usize {

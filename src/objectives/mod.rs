@@ -7,11 +7,13 @@
 pub mod blank_infilling;
 pub mod causal_lm;
 pub mod classification;
+pub mod conversation;
 mod entry;
 pub mod feed;
 pub mod form;
 pub mod generate;
 pub mod held_out;
+pub mod instruction;
 pub mod labels;
 pub mod masked_lm;
 pub mod mix;
@@ -32,9 +34,11 @@ use crate::{
 
 pub use crate::text::Specials;
 pub use classification::Classifier;
-pub use feed::ClassificationFeed;
+pub use conversation::Conversation;
+pub use feed::RowFeed;
 pub use form::{Asked, Form};
 pub use held_out::HeldOut;
+pub use instruction::Instructor;
 pub use mix::Mix;
 pub use prompt::Row;
 

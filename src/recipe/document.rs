@@ -133,9 +133,10 @@ fn typed(tree: &Node, drafts: Vec<Draft>, secrets: &Secrets) -> Option<Recipe> {
     let stages = drafts.into_iter().map(|draft| Some((draft.name, draft.stage?)));
     recipe.stages = stages.collect::<Option<IndexMap<String, Stage>>>()?;
     for stage in recipe.stages.values_mut() {
-        if let Stage::Finetune(finetune) = stage {
+        if let Stage::Finetune(finetune) = stage
+            && let Task::Classification(task) = &mut finetune.task
+        {
             // Order of keys must not change what is trained, for it's not in the key.
-            let Task::Classification(task) = &mut finetune.task;
             task.words.sort_keys();
         }
     }

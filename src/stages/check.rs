@@ -1,12 +1,16 @@
-//! What can be found wrong with a recipe beyond its own text: labels in the data that have no word, and secrets that
-//! would be recorded. All before anything runs.
+//! What can be found wrong with a recipe beyond its own text: labels in the data that have no word, checkpoints that
+//! can't be read, and secrets that would be recorded. All before anything runs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 
+use super::{checkpoints, rows};
 use crate::{
-    data,
+    objectives::Conversation,
     plan::{Graph, Node, Planned, Status},
     recipe::{
         Checked, Diagnostics,
@@ -23,94 +27,109 @@ pub fn preflight(checked: &Checked, graph: &Graph, planned: &[Planned]) -> Resul
     DataCheck::default().check(checked, missing.filter_map(|stage| graph.get(&stage.name)))
 }
 
-/// Checks labelled rows; the same rows for the same labels once only, in however many stages and cells they are.
+/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
+/// stages and cells they are.
 #[derive(Default)]
 pub struct DataCheck {
     done: HashSet<String>,
 }
 
-/// Labelled rows that a stage reads.
-struct Labelled<'a> {
+/// Rows that a stage reads.
+struct Used<'a> {
     /// Dotted path of the source in the recipe.
     place: String,
     /// Field of the source's path in the stage's spec.
     field: String,
     source: &'a Source,
-    task: &'a Classification,
+    task: &'a Task,
 }
 
 impl DataCheck {
-    /// Checks the rows that these stages read.
+    /// Checks the rows and the checkpoints that these stages read.
     ///
     /// # Errors
     /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
     pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
         let mut found = Vec::new();
         for node in nodes {
-            for rows in labelled(checked, node) {
-                self.rows(checked, node, &rows, &mut found)?;
+            found.extend(checkpoints::check(checked, node));
+            for used in used(checked, node) {
+                for file in node.files.get(&used.field).into_iter().flatten() {
+                    self.file(checked, &used, file, &mut found)?;
+                }
             }
         }
         Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
     }
 
-    fn rows(
-        &mut self,
-        checked: &Checked,
-        node: &Node,
-        rows: &Labelled<'_>,
-        found: &mut Vec<Diagnostics>,
-    ) -> Result<()> {
-        let Labelled { place, field, source, task } = rows;
-        // For each label without a word: the place where it's seen first, and how often it's seen.
-        let mut unknown: BTreeMap<String, (String, usize)> = BTreeMap::new();
-        for file in node.files.get(field).into_iter().flatten() {
-            if !self.done.insert(format!("{file:?} {source:?} {} {:?}", task.label, task.words)) {
-                continue;
-            }
-            for row in data::rows(source, file)? {
-                let row = row?;
-                let Some(label) = row.get(&task.label) else { continue };
-                if !task.words.contains_key(label) {
-                    let place = || (format!("{}: row {}", file.display(), row.number), 0);
-                    unknown.entry(label.to_owned()).or_insert_with(place).1 += 1;
+    fn file(&mut self, checked: &Checked, used: &Used<'_>, file: &PathBuf, found: &mut Vec<Diagnostics>) -> Result<()> {
+        let Used { place, source, task, .. } = used;
+        let files = std::slice::from_ref(file);
+        match task {
+            Task::Classification(task) => {
+                if self.done.insert(format!("{file:?} {source:?} {} {:?}", task.label, task.words)) {
+                    found.extend(without_words(checked, place, source, files, task)?);
                 }
             }
-        }
-        for (label, (row, count)) in unknown {
-            let message = format!("label `{label}` in the data has no word");
-            let rows = if count == 1 { "the only such row".to_owned() } else { format!("the first of {count} rows") };
-            let hint = format!("{row} has it, {rows}; add it to the `words` of the finetune stage");
-            found.push(checked.diagnose(place, message, hint));
+            Task::Instruction(task) => {
+                if self.done.insert(format!("{file:?} {source:?} {:?}", task.columns())) {
+                    rows::read(source, files, &task.lists(), |_, row| {
+                        Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned)).map(drop)
+                    })?;
+                }
+            }
         }
         Ok(())
     }
 }
 
-fn labelled<'a>(checked: &'a Checked, node: &'a Node) -> Vec<Labelled<'a>> {
-    let rows = |field: &str, source: &'a Source, task: &'a Classification| {
+/// The labels that no word stands for, each with the row where it's seen first and how often it's seen.
+fn without_words(
+    checked: &Checked,
+    place: &str,
+    source: &Source,
+    files: &[PathBuf],
+    task: &Classification,
+) -> Result<Vec<Diagnostics>> {
+    let unknown = rows::read(source, files, &[], |_, row| {
+        let label = row.get(&task.label).filter(|label| !task.words.contains_key(*label));
+        Ok(label.map(|label| (label.to_owned(), row.number)))
+    })?;
+    let mut seen: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (label, row) in unknown.into_iter().flatten() {
+        seen.entry(label).or_insert((row, 0)).1 += 1;
+    }
+    let report = |(label, (row, count)): (String, (usize, usize))| {
+        let file = files.iter().map(|file| file.display().to_string()).collect::<String>();
+        let message = format!("label `{label}` in the data has no word");
+        let rows = if count == 1 { "the only such row".to_owned() } else { format!("the first of {count} rows") };
+        let hint = format!("{file}: row {row} has it, {rows}; add it to the `words` of the finetune stage");
+        checked.diagnose(place, message, hint)
+    };
+    Ok(seen.into_iter().map(report).collect())
+}
+
+/// The rows that a stage reads for a finetuned model.
+fn used<'a>(checked: &'a Checked, node: &'a Node) -> Vec<Used<'a>> {
+    let rows = |field: &str, source: &'a Source, task: &'a Task| {
         let field = format!("{field}.path");
-        Labelled { place: format!("stages.{}.{}.{field}", node.name, node.stage.kind()), field, source, task }
+        Used { place: format!("stages.{}.{}.{field}", node.name, node.stage.kind()), field, source, task }
     };
     match &node.stage {
         Stage::Finetune(spec) => {
-            let Task::Classification(task) = &spec.task;
-            let dev = spec.data.dev.as_ref().map(|dev| rows("data.dev", dev, task));
-            [rows("data.train", &spec.data.train, task)].into_iter().chain(dev).collect()
+            let dev = spec.data.dev.as_ref().map(|dev| rows("data.dev", dev, &spec.task));
+            [rows("data.train", &spec.data.train, &spec.task)].into_iter().chain(dev).collect()
         }
         Stage::Eval(spec) => match (checked.recipe.stages.get(&spec.model), &spec.data) {
-            (Some(Stage::Finetune(finetune)), Some(data)) => {
-                let Task::Classification(task) = &finetune.task;
-                vec![rows("data", data, task)]
-            }
+            (Some(Stage::Finetune(finetune)), Some(data)) => vec![rows("data", data, &finetune.task)],
             _ => Vec::new(),
         },
         Stage::Tokenize(_) | Stage::Pretrain(_) | Stage::Import(_) | Stage::Export(_) => Vec::new(),
     }
 }
 
-/// Checks that nothing is to be recorded in the clear which must not be: a model carries its task along, a sweep's table
-/// shows its values, and a seed stands in the manifest.
+/// Checks that nothing is to be recorded in the clear which must not be: a model carries its task, objectives and sizes
+/// along, its curve shows how it was trained, a sweep's table shows its values, and a seed stands in the manifest.
 ///
 /// # Errors
 /// All mistakes, as [`Diagnostics`].
@@ -121,6 +140,10 @@ pub fn check_secrets(checked: &Checked) -> Result<()> {
             Some("stages") => match (parts.nth(1), parts.next(), parts.next()) {
                 (Some("finetune"), Some("task"), _) => Some("a task is stored with its model"),
                 (_, Some("train"), Some("seed")) => Some("seeds are recorded with results"),
+                (_, Some("train"), _) => Some("how a model was trained shows in its curve and figures"),
+                (_, Some("model"), Some(_)) => Some("a model's sizes stand in its config.json"),
+                (_, Some("objectives"), _) => Some("objectives are stored with their model"),
+                (_, Some("tokenizer"), part) if part != Some("file") => Some("a tokenizer shows its settings"),
                 _ => None,
             },
             Some("seed") => Some("seeds are recorded with results"),

@@ -5,20 +5,18 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result};
 
 use super::{
+    batches::in_batches,
     layout,
     task::{Purpose, abilities},
 };
 use crate::{
-    batch::{Example, Layout, lay_out, random::Key},
+    batch::{Example, Layout},
     device::OpenDevice,
     model::{Candidates, Network},
     objectives::{Classifier, Row},
     recipe::spec::Classification,
     text::Tokenizer,
 };
-
-/// Tokens that are judged at a time.
-pub(crate) const JUDGED_TOKENS: usize = 8192;
 
 /// A task's examples for a model, made with its tokenizer.
 pub(super) fn classifier(
@@ -50,39 +48,28 @@ impl<'a> Judge<'a> {
     /// For each row, given as the examples that [`Classifier::inference`] made of it, the probability of each label.
     pub(super) fn probabilities(&self, network: &Network, rows: &[&[Example]]) -> Result<Vec<Vec<f32>>> {
         let mut nodes = vec![vec![Vec::new(); self.classifier.nodes().len().max(1)]; rows.len()];
-        // Rows of like length together, so that rectangles have little padding.
-        let mut order: Vec<(usize, &Example)> = rows
+        let examples = rows
             .iter()
             .enumerate()
             .flat_map(|(row, examples)| examples.iter().map(move |example| (row, example)))
             .collect();
-        order.sort_by_key(|(_, example)| example.tokens.len());
-        let mut rest = order.as_slice();
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fit = rest.iter().take_while(|(_, example)| {
-                tokens += example.tokens.len();
-                tokens <= JUDGED_TOKENS
-            });
-            let (part, others) = rest.split_at(fit.count().max(1));
-            rest = others;
-            let examples: Vec<&Example> = part.iter().map(|(_, example)| *example).collect();
-            let batch = lay_out(&examples, self.layout, Key::new(0));
+        in_batches(examples, self.layout, |part, batch| {
             match &self.candidates {
                 Some(candidates) => {
                     let places =
                         part.iter().flat_map(|(row, example)| example.choices.iter().map(|choice| (*row, choice.node)));
-                    for ((row, node), values) in places.zip(network.choice_log_probabilities(&batch, candidates)?) {
+                    for ((row, node), values) in places.zip(network.choice_log_probabilities(batch, candidates)?) {
                         nodes[row][node as usize] = values;
                     }
                 }
                 None => {
-                    for ((row, _), values) in part.iter().zip(network.class_log_probabilities(&batch)?) {
+                    for ((row, _), values) in part.iter().zip(network.class_log_probabilities(batch)?) {
                         nodes[*row][0] = values;
                     }
                 }
             }
-        }
+            Ok(())
+        })?;
         let single = |row: Vec<f64>| row.into_iter().map(|probability| probability as f32).collect();
         Ok(nodes.iter().map(|nodes| single(self.classifier.score(nodes))).collect())
     }

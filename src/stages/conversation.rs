@@ -23,7 +23,7 @@ pub struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(writer: &'a Writer, format: Option<ChatFormat>, system: Option<String>) -> Result<Self> {
-        let chat = match format {
+        let chat = match format.or(writer.taught) {
             Some(format) => Chat::new(format, &writer.tokenizer)?,
             None => {
                 let family = writer.chat.context("models of this family can't be spoken to")?;

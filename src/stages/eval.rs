@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::{
     classifier::Trained,
     finetune::scored,
-    input, language, layout, records,
+    input, instruction, language, layout, records,
     rows::{self, Use},
     task::Purpose,
 };
@@ -33,7 +33,14 @@ const BATCH_TOKENS: usize = 4096;
 pub(super) fn eval(job: &Job<'_>, spec: &Eval, device: &OpenDevice) -> Result<Metrics> {
     let model = input(job, "model")?;
     match (&spec.data, job.inputs.get("tokens")) {
-        (Some(data), _) => classifier(job, data, model, device),
+        (Some(data), _) => match Purpose::read(&model.path)? {
+            purpose if purpose.instruction.is_some() => {
+                let report = instruction::eval(job, data, &purpose, device)?;
+                fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
+                Ok(report.metrics())
+            }
+            _ => classifier(job, data, model, device),
+        },
         (None, Some(tokens)) => language_model(job, model, tokens, device),
         (None, None) => anyhow::bail!("neither `data` nor `tokens` says what to measure on"),
     }
@@ -42,7 +49,7 @@ pub(super) fn eval(job: &Job<'_>, spec: &Eval, device: &OpenDevice) -> Result<Me
 fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let trained = Trained::load(&model.path, device)?;
     let files = job.files.get("data.path").map(Vec::as_slice).unwrap_or_default();
-    let rows = rows::read(data, files, &trained.classifier, Use::Judge)?;
+    let rows = rows::labelled(data, files, &trained.classifier, Use::Judge)?;
     job.tell(Event::Note(&format!("{} rows", rows.len())));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
     let probabilities = trained.judge()?.probabilities(&trained.network, &examples)?;
@@ -114,8 +121,7 @@ fn measure(
                     tally.masked += 1;
                     tally.masked_correct += u64::from(score.correct);
                 } else {
-                    tally.tokens += 1;
-                    tally.nll -= f64::from(score.log_probability);
+                    tally.predicted(score.log_probability, score.correct);
                 }
             }
         }

@@ -1,13 +1,13 @@
-//! Adapt a model to labelled rows.
+//! Adapt a model to rows: labelled ones, or instructions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde_json::json;
 
 use super::{
     classifier::{Judge, classifier},
-    layout,
+    instruction, layout,
     origin::Origin,
     records,
     rows::{self, LabelledRow, Use},
@@ -15,70 +15,116 @@ use super::{
     training::{self, Start},
 };
 use crate::{
-    batch::Feed,
+    batch::{Example, Feed},
     device::OpenDevice,
     executor::{Event, Job},
     metrics::{Classification as Measured, Scored, text_hash},
-    model::Network,
-    objectives::ClassificationFeed,
-    recipe::spec::{Finetune, Head, Task},
+    model::{Candidates, Network},
+    objectives::RowFeed,
+    recipe::spec::{Classification, Finetune, Head, Task},
     store::Metrics,
     train::{self, Evaluation},
 };
 
-/// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve, its rows and what it has seen.
+/// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
+/// rows too.
 pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Metrics> {
-    let Task::Classification(task) = &spec.task;
-    let mut start = Start::new(job, spec.model.as_ref(), device)?;
-    let classifier = classifier(task, &start.network, spec.train.max_length, &start.tokenizer)?;
+    let start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
+    match &spec.task {
+        Task::Classification(task) => classify(job, spec, task, start, device),
+        Task::Instruction(task) => instruction::finetune(job, spec, task, start, device),
+    }
+}
+
+/// Teaches a model to tell labels.
+fn classify(
+    job: &Job<'_>,
+    spec: &Finetune,
+    task: &Classification,
+    mut start: Start,
+    device: &OpenDevice,
+) -> Result<Metrics> {
+    let max_length = spec.train.max_length;
+    let classifier = classifier(task, &start.network, max_length, &start.tokenizer)?;
+    let labels = classifier.labels();
     let files = |field: &str| job.files.get(field).map(Vec::as_slice).unwrap_or_default();
-    let learned = rows::read(&spec.data.train, files("data.train.path"), &classifier, Use::Learn)?;
+    let learned = rows::labelled(&spec.data.train, files("data.train.path"), &classifier, Use::Learn)?;
     let dev = match &spec.data.dev {
-        Some(dev) => rows::read(dev, files("data.dev.path"), &classifier, Use::Judge)?,
+        Some(dev) => rows::labelled(dev, files("data.dev.path"), &classifier, Use::Judge)?,
         None => Vec::new(),
     };
-    if task.head == Head::Linear {
-        start.network.add_classifier(classifier.labels().len(), task.pooling, job.seed)?;
+    match task.head {
+        Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
+        Head::Prompt => start.network.add_language_head(job.seed)?,
     }
-    record(job, &learned, classifier.labels())?;
-    let purpose = Purpose {
-        objectives: start.objectives(),
-        classification: Some(task.clone()),
-        max_length: spec.train.max_length,
+    // For the baselines.
+    let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
+    records::write_rows(&job.out.join(records::ROWS), &pairs)?;
+
+    let judge = Judge::new(&classifier, max_length, device)?;
+    let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
+    let lessons = Lessons {
+        objective: "classification",
+        purpose: Purpose { classification: Some(task.clone()), ..start.purpose(max_length) },
+        seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
+        note: format!("{} rows to learn from, {} dev rows", learned.len(), dev.len()),
+        examples: learned.into_iter().flat_map(|row| row.examples).collect(),
+        candidates: judge.candidates.clone(),
+        measure: if dev.is_empty() { None } else { Some(&mut measure) },
     };
-    purpose.write(job.out)?;
+    teach(job, spec, start, lessons, device)
+}
+
+/// Measures a network on rows that it doesn't learn from.
+type Measure<'a> = &'a mut dyn FnMut(&Network) -> Result<train::Metrics>;
+
+/// What a stage has made of its rows.
+pub(super) struct Lessons<'a> {
+    /// What curves call it.
+    pub objective: &'static str,
+    /// What the model will be good for.
+    pub purpose: Purpose,
+    /// Hashes of the rows' texts, for finding leaked ones.
+    pub seen: BTreeSet<u64>,
+    /// An example a row.
+    pub examples: Vec<Example>,
+    /// The candidates of the label trie's nodes.
+    pub candidates: Option<Candidates>,
+    /// What to tell about the rows.
+    pub note: String,
+    /// Measures a network on the dev rows, if there are any.
+    pub measure: Option<Measure<'a>>,
+}
+
+/// Trains on rows, and writes what all finetuned models have.
+pub(super) fn teach(
+    job: &Job<'_>,
+    spec: &Finetune,
+    start: Start,
+    lessons: Lessons<'_>,
+    device: &OpenDevice,
+) -> Result<Metrics> {
+    let mut seen = lessons.seen;
+    if let Some(from) = Origin::of(job, "from") {
+        seen.extend(records::read_seen(&from.model)?);
+    }
+    records::write_seen(&job.out.join(records::SEEN), &seen)?;
+    lessons.purpose.write(job.out)?;
     start.write_tokenizer(job)?;
 
-    let count = learned.len();
-    let examples = learned.into_iter().flat_map(|row| row.examples).collect();
+    let count = lessons.examples.len();
     let layout = layout(device, spec.train.max_length, spec.train.packing);
-    let feed = ClassificationFeed::new(examples, &spec.train, job.seed, layout)?;
-    job.tell(Event::Note(&format!("{} steps; {count} rows to learn from, {} dev rows", feed.steps(), dev.len())));
-
-    let judge = Judge::new(&classifier, spec.train.max_length, device)?;
-    let mut measure = |network: &Network| measure(&judge, network, &dev, classifier.labels().len());
-    let evaluation = (!dev.is_empty()).then(|| Evaluation {
+    let feed = RowFeed::new(lessons.objective, lessons.examples, &spec.train, job.seed, layout)?;
+    job.tell(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
+    let evaluation = lessons.measure.map(|measure| Evaluation {
         every: spec.train.evaluate_every.unwrap_or(feed.epoch_steps()),
-        measure: &mut measure,
+        measure,
         keep_best: spec.train.keep_best.clone(),
         early_stopping: spec.train.early_stopping.clone(),
     });
-    let candidates = judge.candidates.clone();
-    let mut metrics = training::train(job, start.network, &feed, &spec.train, candidates, evaluation)?;
+    let mut metrics = training::train(job, start.network, &feed, &spec.train, lessons.candidates, evaluation)?;
     metrics.insert("rows".into(), json!(count));
     Ok(metrics)
-}
-
-/// Writes what the model learns from, for the baselines and for finding leaked rows.
-fn record(job: &Job<'_>, rows: &[LabelledRow], labels: &[String]) -> Result<()> {
-    let mut seen = match Origin::of(job, "from") {
-        Some(from) => records::read_seen(&from.model)?,
-        None => Default::default(),
-    };
-    seen.extend(rows.iter().map(|row| text_hash(&row.text)));
-    records::write_seen(&job.out.join(records::SEEN), &seen)?;
-    let pairs: Vec<_> = rows.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
-    records::write_rows(&job.out.join(records::ROWS), &pairs)
 }
 
 /// Accuracy, macro F1 and mean loss on the dev rows.

@@ -33,6 +33,8 @@ pub struct Writer {
     pub(super) form: Form,
     /// How its family is spoken to.
     pub(super) chat: Option<ChatFormat>,
+    /// The chat format of the instructions that it was finetuned on.
+    pub(super) taught: Option<ChatFormat>,
     pub(super) vocabulary: Vocabulary,
     pub(super) max_length: usize,
     sampling: Sampling,
@@ -75,8 +77,10 @@ impl Writer {
         let form = match (abilities.form, &purpose) {
             // Theirs is a rule of the family; others are asked as they were taught.
             (form @ (Form::Chatglm | Form::Chatglm2), _) | (form, None) => form,
+            (form, Some(purpose)) if purpose.instruction.is_some() => form,
             (_, Some(purpose)) => trained_form(purpose)?,
         };
+        let taught = purpose.as_ref().and_then(|purpose| purpose.instruction.as_ref()?.format);
         ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", abilities.name);
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(Asked::Text))?;
@@ -89,6 +93,7 @@ impl Writer {
             max_length: purpose.map_or(network.family().sizes().max_length, |purpose| purpose.max_length),
             sampling: configured.sampling.unwrap_or_default(),
             chat: abilities.chat,
+            taught,
             network,
             tokenizer,
             specials,

@@ -1,6 +1,8 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
+mod batches;
 mod check;
+mod checkpoints;
 mod classifier;
 mod conversation;
 mod eval;
@@ -8,6 +10,7 @@ mod export;
 mod finetune;
 mod generate;
 mod import;
+mod instruction;
 mod language;
 mod origin;
 mod pretrain;
@@ -29,8 +32,8 @@ use crate::{
     store::{Artifact, Metrics},
 };
 
+pub(crate) use batches::JUDGED_TOKENS;
 pub use check::{DataCheck, check_secrets, preflight};
-pub(crate) use classifier::JUDGED_TOKENS;
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
 pub use generate::{Show, Writer, Written};

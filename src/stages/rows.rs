@@ -1,4 +1,4 @@
-//! Labelled rows out of a recipe's files.
+//! Rows out of a recipe's files, each made into what a stage needs.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,33 @@ use rayon::prelude::*;
 
 use crate::{batch::Example, data, objectives::Classifier, recipe::spec::Source};
 
-/// A row of a data file.
+/// Makes something of every row of a source's files, in their order, on all cores. `make` is given a number that is
+/// the row's own and the row; the columns `nested` may hold lists.
+///
+/// # Errors
+/// Files without rows; and errors of `make`, which are told with file and row.
+pub(super) fn read<T: Send>(
+    source: &Source,
+    files: &[PathBuf],
+    nested: &[&str],
+    make: impl Fn(u64, &data::Row) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let mut rows = Vec::new();
+    for file in files {
+        let reader = data::nested_rows(source, file, nested)?;
+        let columns = reader.columns().to_vec();
+        for row in reader {
+            rows.push((file, row?));
+        }
+        ensure!(!rows.is_empty(), "{} has no rows; it has the columns {}", file.display(), columns.join(", "));
+    }
+    let one = |(id, (file, row)): (usize, &(&PathBuf, data::Row))| {
+        make(id as u64, row).with_context(|| format!("{}: row {}", file.display(), row.number))
+    };
+    rows.par_iter().enumerate().map(one).collect()
+}
+
+/// A row of a data file with its label.
 pub(super) struct LabelledRow {
     /// The row within its file, from 1.
     pub number: u32,
@@ -28,33 +54,23 @@ pub(super) enum Use {
     Judge,
 }
 
-/// Reads all rows of a source. Errors name the file and the row.
-pub(super) fn read(
+/// Reads all labelled rows of a source.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn labelled(
     source: &Source,
     files: &[PathBuf],
     classifier: &Classifier,
     purpose: Use,
 ) -> Result<Vec<LabelledRow>> {
-    let mut rows = Vec::new();
-    for file in files {
-        let reader = data::rows(source, file)?;
-        let columns = reader.columns().to_vec();
-        for row in reader {
-            rows.push((file, row?));
-        }
-        ensure!(!rows.is_empty(), "{} has no rows; it has the columns {}", file.display(), columns.join(", "));
-    }
-    let one = |(id, (file, row)): (usize, &(&PathBuf, data::Row))| -> Result<LabelledRow> {
+    read(source, files, &[], |id, row| {
         let lookup = |column: &str| row.get(column).map(str::to_owned);
-        let read = || -> Result<LabelledRow> {
-            let label = classifier.label(&lookup)?;
-            let examples = match purpose {
-                Use::Learn => vec![classifier.example(&lookup, label, id as u64)?],
-                Use::Judge => classifier.inference(&lookup, id as u64)?,
-            };
-            Ok(LabelledRow { number: row.number as u32, text: classifier.text(&lookup)?, label, examples })
+        let label = classifier.label(&lookup)?;
+        let examples = match purpose {
+            Use::Learn => vec![classifier.example(&lookup, label, id)?],
+            Use::Judge => classifier.inference(&lookup, id)?,
         };
-        read().with_context(|| format!("{}: row {}", file.display(), row.number))
-    };
-    rows.par_iter().enumerate().map(one).collect()
+        Ok(LabelledRow { number: row.number as u32, text: classifier.text(&lookup)?, label, examples })
+    })
 }

@@ -11,7 +11,7 @@ use crate::{
     model::{Network, Outlook},
     recipe::{
         families::Family,
-        spec::{Classification, Objective},
+        spec::{Classification, Instruction, Objective},
     },
 };
 
@@ -26,8 +26,11 @@ const LONGEST: usize = 2048;
 pub(super) struct Purpose {
     /// The objectives of its pretraining, those of the stages before it first.
     pub objectives: Vec<Objective>,
-    /// What it was finetuned for.
+    /// The labels that it was finetuned to tell.
     pub classification: Option<Classification>,
+    /// The instructions that it was finetuned on, with the chat format that was used.
+    #[serde(default)]
+    pub instruction: Option<Instruction>,
     /// The longest sequence that it was trained on.
     pub max_length: usize,
 }
@@ -65,7 +68,7 @@ impl Purpose {
         };
         let objectives = family.objectives.iter().filter_map(entry).map(serde_json::from_value);
         let objectives = objectives.collect::<Result<_, _>>()?;
-        Ok(Self { objectives, classification: None, max_length: max_length.min(LONGEST) })
+        Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     batch::{Feed, Step},
     model::{Candidates, Counts, LossSettings, Network, Parameters},
-    recipe::spec,
+    recipe::spec::{self, LossNormalization},
 };
 
 /// Steps that are prepared ahead on another thread.
@@ -40,6 +40,8 @@ pub struct Settings {
     pub optimizer: AdamWSettings,
     /// What is made small.
     pub loss: LossSettings,
+    /// What a step's loss is the mean of.
+    pub normalization: LossNormalization,
     /// Steps between two reports.
     pub log_every: usize,
 }
@@ -55,6 +57,7 @@ impl Settings {
                 label_smoothing: train.label_smoothing as f32,
                 candidates,
             },
+            normalization: train.loss_normalization,
             log_every: train.log_every,
         }
     }
@@ -78,6 +81,8 @@ pub struct Outcome {
     pub steps: usize,
     /// Numbers that the network holds.
     pub parameters: usize,
+    /// Those of them that are learned.
+    pub learned: usize,
     /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
     /// there are no more than five steps, of all.
     pub tokens_per_second: f64,
@@ -244,7 +249,11 @@ impl Trainer {
         let mut gradients = Gradients::default();
         let mut loss: Option<Tensor<1>> = None;
         for batch in &step.batches {
-            let part = self.network.loss(batch, &counts, step.pair_weight, &self.settings.loss)?;
+            let part_of = |counts| self.network.loss(batch, counts, step.pair_weight, &self.settings.loss);
+            let part = match self.settings.normalization {
+                LossNormalization::Token => part_of(&counts)?,
+                LossNormalization::Batch => part_of(&Counts::of(batch))? / step.batches.len() as f32,
+            };
             gradients.add(self.network.parameters(), &part);
             let part = part.inner();
             loss = Some(match loss {
@@ -355,6 +364,7 @@ impl Trainer {
             loss: self.curve.final_loss().context("there was nothing to train")?,
             steps: self.step,
             parameters: self.network.parameters().count(),
+            learned: self.network.parameters().learned(),
             tokens_per_second,
             peak_memory_bytes: peak_memory(),
             measured,

@@ -12,8 +12,10 @@ use crate::data::lines::Lines;
 /// Lines whose keys make up the columns: later lines may leave keys out, and keys that only they have are not read.
 const HEAD: usize = 100;
 
-/// Missing keys and nulls are empty fields; numbers and booleans become text.
-pub(super) fn open(file: &Path) -> Result<Rows> {
+/// Missing keys and nulls are empty fields; numbers and booleans become text, and so do the lists and objects of the
+/// columns named, as JSON.
+pub(super) fn open(file: &Path, nested: &[&str]) -> Result<Rows> {
+    let nested: Vec<String> = nested.iter().map(|&column| column.to_owned()).collect();
     let name = file.display().to_string();
     let mut columns: Vec<String> = Vec::new();
     for object in objects(name.clone(), Lines::open(file)?).take(HEAD) {
@@ -25,6 +27,7 @@ pub(super) fn open(file: &Path) -> Result<Rows> {
     let rows = objects(name.clone(), Lines::open(file)?).map(move |object| {
         let (number, mut object) = object?;
         let fields = keys.iter().map(|key| match object.swap_remove(key) {
+            Some(value @ (Value::Array(_) | Value::Object(_))) if nested.contains(key) => Ok(value.to_string()),
             Some(value) => scalar(value).ok_or_else(|| {
                 anyhow!("{name}: row {number}: {key:?} holds an object or a list; a field is text or a number")
             }),

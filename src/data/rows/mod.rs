@@ -70,10 +70,18 @@ impl Iterator for Rows {
 /// If the file can't be read or its format can't be told; while iterating, if a row isn't UTF-8 or has too few or too
 /// many fields. Messages name the file and the row.
 pub fn rows(source: &Source, file: &Path) -> Result<Rows> {
+    nested_rows(source, file, &[])
+}
+
+/// As [`rows`], but that these columns may hold lists and objects where the format has them; their fields are JSON.
+///
+/// # Errors
+/// As [`rows`].
+pub fn nested_rows(source: &Source, file: &Path, nested: &[&str]) -> Result<Rows> {
     let mut rows = match format(source, file)? {
         Format::Txt => text(file)?,
         format @ (Format::Tsv | Format::Csv) => delimited::open(source, format, file)?,
-        Format::Jsonl => jsonl::open(file)?,
+        Format::Jsonl => jsonl::open(file, nested)?,
         Format::Parquet => columnar::open(file)?,
     };
     if let Some(twice) = duplicate(&rows.columns) {

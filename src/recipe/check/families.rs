@@ -1,8 +1,8 @@
 //! What a model can't do by its family ([`families`](crate::recipe::families)) is refused before anything runs.
 
 use super::{Check, Draft};
-use crate::recipe::families::Family;
-use crate::recipe::spec::{Classification, Generative, Head, Objective, Pooling};
+use crate::recipe::families::{FAMILIES, Family};
+use crate::recipe::spec::{Classification, Generative, Head, Instruction, Objective, Pooling};
 
 /// The parts of an entry, as pointers from the entry.
 fn parts(objective: &Objective) -> impl Iterator<Item = &'static str> {
@@ -51,11 +51,31 @@ impl Check<'_> {
         }
     }
 
+    /// Only models that write can answer instructions.
+    pub(super) fn instructable(&mut self, draft: &Draft, task: &Instruction) {
+        if task.messages.is_some() && task.history.is_some() {
+            self.both(&draft.pointer("task.instruction.messages"), &draft.pointer("task.instruction.history"));
+        }
+        let Some((owner, family)) = self.family_of(draft) else { return };
+        if family.chat.is_none() {
+            self.report(
+                self.key(&draft.pointer("task.instruction")),
+                format!("{} does not write, so it cannot answer", which(draft, &owner, family)),
+                format!("take one of another family: {}", writers().join(", ")),
+            );
+        }
+    }
+
     /// The family of the model that a stage begins with, and the stage that makes it.
     pub(super) fn family_of(&self, draft: &Draft) -> Option<(String, &'static Family)> {
-        let (owner, model) = self.origin_of(draft)?;
-        Some((owner, Family::named(model.family())?))
+        let (owner, known) = self.origin_of(draft)?;
+        Some((owner, known.family))
     }
+}
+
+/// The families that write.
+fn writers() -> Vec<&'static str> {
+    FAMILIES.iter().filter(|family| family.chat.is_some()).map(|family| family.name).collect()
 }
 
 /// The model, for messages.

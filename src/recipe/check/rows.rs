@@ -19,48 +19,65 @@ const FUEL: u64 = 50_000;
 
 impl Check<'_> {
     pub(super) fn rows(&mut self, draft: &Draft, spec: &Finetune) {
-        let Task::Classification(task) = &spec.task;
         let train = draft.pointer("data.train");
         let columns = self.header(&train, &spec.data.train);
-        self.words(draft, task);
-        self.template(draft, task, columns.as_deref());
-        if let Some(columns) = &columns
-            && !columns.contains(&task.label)
-        {
-            let pointer = draft.pointer("task.classification.label");
-            let given = self.tree.find(&pointer).is_some();
-            let at = if given { self.value(&pointer) } else { self.value(&format!("{train}.path")) };
-            let hint = suggest::did_you_mean(&task.label, columns.iter().map(String::as_str), "its columns are");
-            let hint = if given { hint } else { hint.map(|hint| format!("name the column under `label`; {hint}")) };
-            let shown = if given { self.shown(&pointer) } else { task.label.clone() };
-            self.report(at, format!("the training rows have no column `{shown}` for the label"), hint);
+        let named = match &spec.task {
+            Task::Classification(task) => {
+                self.words(draft, task);
+                self.template(draft, task, columns.as_deref());
+                vec![("classification.label", task.label.as_str(), "the label")]
+            }
+            Task::Instruction(task) => {
+                let column = |(field, name)| match field {
+                    "prompt" => ("instruction.prompt", name, "the instruction"),
+                    "response" => ("instruction.response", name, "the response"),
+                    "history" => ("instruction.history", name, "what was said before"),
+                    _ => ("instruction.messages", name, "the conversation"),
+                };
+                task.columns().into_iter().map(column).collect()
+            }
+        };
+        for (field, name, what) in named {
+            if columns.as_ref().is_some_and(|columns| !columns.iter().any(|column| column == name)) {
+                self.column(draft, field, name, what, &train, columns.as_deref().unwrap_or_default());
+            }
         }
         if let Some(dev) = &spec.data.dev {
-            self.other_rows(&draft.pointer("data.dev"), dev, &draft.name, task, columns.as_deref());
+            self.other_rows(&draft.pointer("data.dev"), dev, &draft.name, &spec.task, columns.as_deref());
         }
     }
 
+    /// Says that the training rows lack the column that a field of the task names.
+    fn column(&mut self, draft: &Draft, field: &str, name: &str, what: &str, train: &str, columns: &[String]) {
+        let pointer = draft.pointer(&format!("task.{field}"));
+        let given = self.tree.find(&pointer).is_some();
+        let at = if given { self.value(&pointer) } else { self.value(&format!("{train}.path")) };
+        let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+        let field = field.rsplit('.').next().unwrap_or(field);
+        let hint = if given { hint } else { hint.map(|hint| format!("name the column under `{field}`; {hint}")) };
+        let shown = if given { self.shown(&pointer) } else { name.to_owned() };
+        self.report(at, format!("the training rows have no column `{shown}` for {what}"), hint);
+    }
+
     pub(super) fn evaluated_rows(&mut self, draft: &Draft, source: &Source, stage: &str, finetune: &Finetune) {
-        let Task::Classification(task) = &finetune.task;
         // Columns that the training rows lack as well are reported there.
         let train = self.first(&finetune.data.train);
         let train = train.and_then(|file| (self.columns)(&finetune.data.train, &file));
-        self.other_rows(&draft.pointer("data"), source, stage, task, train.as_deref());
+        self.other_rows(&draft.pointer("data"), source, stage, &finetune.task, train.as_deref());
     }
 
     /// Rows beside the training rows need the columns that the task uses; what the training rows lack as well is
     /// reported there.
-    fn other_rows(
-        &mut self,
-        pointer: &str,
-        source: &Source,
-        stage: &str,
-        task: &Classification,
-        train: Option<&[String]>,
-    ) {
+    fn other_rows(&mut self, pointer: &str, source: &Source, stage: &str, task: &Task, train: Option<&[String]>) {
         let Some(columns) = self.header(pointer, source) else { return };
-        let mut used = variables(&task.template).unwrap_or_default();
-        used.push(task.label.clone());
+        let used = match task {
+            Task::Classification(task) => {
+                let mut used = variables(&task.template).unwrap_or_default();
+                used.push(task.label.clone());
+                used
+            }
+            Task::Instruction(task) => task.columns().into_iter().map(|(_, name)| name.to_owned()).collect(),
+        };
         for name in used.iter().filter(|name| !columns.contains(name)) {
             if train.is_some_and(|train| !train.contains(name)) {
                 continue;

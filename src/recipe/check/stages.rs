@@ -1,14 +1,11 @@
 //! Rules between the fields of a stage, and between stages.
 
-use super::{Check, Draft};
+use super::{Check, Draft, Known};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::spec::{
     Eval, Export, Finetune, Heads, Model, Origin, Precision, Pretrain, Stage, Task, Tokenize, Tokenizer, Train,
 };
 use crate::recipe::suggest;
-
-/// What is measured on dev rows while training.
-const DEV_METRICS: [&str; 3] = ["accuracy", "macro_f1", "loss"];
 
 impl Check<'_> {
     pub(super) fn tokenize(&mut self, draft: &Draft, spec: &Tokenize) {
@@ -29,15 +26,17 @@ impl Check<'_> {
 
     pub(super) fn pretrain(&mut self, draft: &Draft, spec: &Pretrain) {
         self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        self.adapter(draft, spec.adapter.is_some() && spec.from.is_none());
         self.has_corpus(draft, &spec.tokens, "tokens");
         self.model(draft, spec.model.as_ref());
         self.objectives(draft, &spec.objectives);
         self.learnable(draft, &spec.objectives);
-        self.train(draft, &spec.train, None);
+        self.train(draft, &spec.train, &[], None);
     }
 
     pub(super) fn finetune(&mut self, draft: &Draft, spec: &Finetune) {
         self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        self.adapter(draft, spec.adapter.is_some() && spec.from.is_none());
         match (&spec.from, &spec.tokens) {
             (Some(_), Some(_)) => self.report(
                 self.key(&draft.pointer("tokens")),
@@ -55,10 +54,16 @@ impl Check<'_> {
             _ => {}
         }
         self.model(draft, spec.model.as_ref());
-        self.train(draft, &spec.train, Some(spec.data.dev.is_some()));
+        let metrics = match &spec.task {
+            Task::Classification(_) => &["accuracy", "macro_f1", "loss"],
+            Task::Instruction(_) => &["loss", "perplexity", "accuracy"],
+        };
+        self.train(draft, &spec.train, metrics, Some(spec.data.dev.is_some()));
         self.rows(draft, spec);
-        let Task::Classification(task) = &spec.task;
-        self.readable(draft, task);
+        match &spec.task {
+            Task::Classification(task) => self.readable(draft, task),
+            Task::Instruction(task) => self.instructable(draft, task),
+        }
     }
 
     pub(super) fn eval(&mut self, draft: &Draft, spec: &Eval) {
@@ -70,7 +75,11 @@ impl Check<'_> {
             _ => return,
         };
         if !wanted.1 {
-            let what = if wanted.0 == "data" { "labelled rows" } else { "the held-out corpora of a tokenize stage" };
+            let what = if wanted.0 == "data" {
+                "rows like those it learned from"
+            } else {
+                "the held-out corpora of a tokenize stage"
+            };
             self.report(
                 self.key(&draft.pointer("")),
                 format!("a {kind} model is measured on {what}"),
@@ -125,6 +134,16 @@ impl Check<'_> {
         }
     }
 
+    fn adapter(&mut self, draft: &Draft, alone: bool) {
+        if alone {
+            self.report(
+                self.key(&draft.pointer("adapter")),
+                "an adapter needs a model that exists: a new one has learned nothing yet",
+                "start `from` a stage or a checkpoint, or take `adapter` out".to_owned(),
+            );
+        }
+    }
+
     fn has_corpus(&mut self, draft: &Draft, tokens: &str, field: &str) {
         if let Some(Stage::Tokenize(spec)) = self.draft(tokens).and_then(|draft| draft.stage.as_ref())
             && spec.corpus.is_empty()
@@ -164,8 +183,8 @@ impl Check<'_> {
         }
     }
 
-    /// `dev` is none for a stage that can't have dev rows.
-    fn train(&mut self, draft: &Draft, train: &Train, dev: Option<bool>) {
+    /// `metrics` are measured on dev rows; `dev` is none for a stage that can't have any.
+    fn train(&mut self, draft: &Draft, train: &Train, metrics: &[&str], dev: Option<bool>) {
         let at = |field: &str| draft.pointer(&format!("train.{field}"));
         match (train.steps, train.epochs) {
             (Some(_), Some(_)) => self.both(&at("steps"), &at("epochs")),
@@ -197,8 +216,8 @@ impl Check<'_> {
         let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
         let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
         for (field, metric) in early.into_iter().chain(best) {
-            if !DEV_METRICS.contains(&metric) {
-                let hint = suggest::did_you_mean(metric, DEV_METRICS, "the metrics are");
+            if dev.is_some() && !metrics.contains(&metric) {
+                let hint = suggest::did_you_mean(metric, metrics.iter().copied(), "the metrics are");
                 let message = format!("no metric `{}` is measured on dev rows", self.shown(&at(field)));
                 self.report(self.value(&at(field)), message, hint);
             }
@@ -215,10 +234,9 @@ impl Check<'_> {
             };
             self.report(self.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
         }
-        if let Some((owner, model)) = self.origin_of(draft)
-            && train.max_length > model.max_length()
+        if let Some((owner, Known { max_length: longest, .. })) = self.origin_of(draft)
+            && train.max_length > longest
         {
-            let longest = model.max_length();
             let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };
             self.report(
                 self.value(&at("max_length")),
@@ -229,7 +247,7 @@ impl Check<'_> {
     }
 
     /// Two fields of which only one may be given.
-    fn both(&mut self, one: &str, other: &str) {
+    pub(super) fn both(&mut self, one: &str, other: &str) {
         let name = |pointer: &str| pointer.rsplit('.').next().unwrap_or_default().to_owned();
         let message = format!("`{}` and `{}` are both given", name(one), name(other));
         let (first, second) = (self.key(one).min(self.key(other)), self.key(one).max(self.key(other)));

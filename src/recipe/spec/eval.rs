@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Source;
 
-/// Measures a model on held-out data: a classifier on rows, or a language model on encoded corpora.
+/// Measures a model on held-out data: a finetuned model on rows, or a language model on encoded corpora.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
     /// The stage whose model is measured
     #[schemars(extend("x-role" = "stage:pretrain,finetune,import"))]
     pub model: String,
-    /// Labelled rows, for a finetuned classifier
+    /// Rows like those that a finetuned model learned from
     #[serde(default)]
     pub data: Option<Source>,
     /// The tokenize stage with the held-out corpora, for a language model

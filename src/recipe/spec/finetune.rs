@@ -4,9 +4,9 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Origin, Source, Train};
+use super::{Adapter, Instruction, Model, Origin, Source, Train};
 
-/// Adapts a model to labelled rows.
+/// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finetune {
@@ -20,6 +20,9 @@ pub struct Finetune {
     /// Start from a new model
     #[serde(default)]
     pub model: Option<Model>,
+    /// Train this, and leave the model of `from` as it is
+    #[serde(default)]
+    pub adapter: Option<Adapter>,
     /// The rows to learn from
     pub data: FinetuneData,
     /// What to learn
@@ -45,6 +48,8 @@ pub struct FinetuneData {
 pub enum Task {
     /// One label out of a closed set
     Classification(Classification),
+    /// Answers to instructions
+    Instruction(Instruction),
 }
 
 /// Classification by prompt, or by a linear head.

@@ -24,8 +24,9 @@ pub struct Instruction {
     /// How a conversation is written; by default as the model's family does
     #[serde(default)]
     pub format: Option<ChatFormat>,
-    /// What to do with rows whose response doesn't fit into `train.max_length`. Of prompts that don't fit the oldest
-    /// turns are left out, and then the end of the question.
+    /// What to do with rows whose response is too long. Where a prompt and its response don't fit into
+    /// `train.max_length`, the prompt is shortened, down to half of it: the oldest turns are left out, then the end of
+    /// the question. A response that doesn't fit beside that is too long
     #[serde(default)]
     pub too_long: TooLong,
 }
@@ -57,6 +58,28 @@ pub enum TooLong {
     Skip,
     /// The response is cut, and ended there
     Cut,
+}
+
+impl Instruction {
+    /// The columns that hold what a row is about, each with the name of its field here.
+    pub fn columns(&self) -> Vec<(&'static str, &str)> {
+        match &self.messages {
+            Some(messages) => vec![("messages", messages)],
+            None => {
+                let history = self.history.as_deref().map(|history| ("history", history));
+                [("prompt", self.prompt.as_str()), ("response", &self.response)].into_iter().chain(history).collect()
+            }
+        }
+    }
+
+    /// The columns that hold lists.
+    pub fn lists(&self) -> Vec<&str> {
+        self.columns()
+            .into_iter()
+            .filter(|(field, _)| matches!(*field, "history" | "messages"))
+            .map(|(_, name)| name)
+            .collect()
+    }
 }
 
 fn prompt() -> String {

@@ -12,6 +12,7 @@
 //! | `template` | a minijinja template over data rows | left alone when the recipe's own expressions are filled in |
 //! | `free` | something that can't change a stage's output | not in the key |
 
+mod adapter;
 mod eval;
 mod export;
 mod finetune;
@@ -30,6 +31,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use adapter::{Adapter, BaseDtype, Lora, PTuning};
 pub use eval::Eval;
 pub use export::{Dtype, Export};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
@@ -42,7 +44,7 @@ pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::Sweep;
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, Precision, Schedule, Train};
+pub use train::{Batch, EarlyStopping, LossNormalization, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -108,12 +110,9 @@ impl Stage {
     /// artifact is never served for newer code.
     pub fn version(&self) -> u32 {
         match self {
-            Self::Tokenize(_)
-            | Self::Pretrain(_)
-            | Self::Finetune(_)
-            | Self::Eval(_)
-            | Self::Import(_)
-            | Self::Export(_) => 1,
+            Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Import(_) | Self::Export(_) => 1,
+            // 2 adds token accuracy.
+            Self::Eval(_) => 2,
         }
     }
 

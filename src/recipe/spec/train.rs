@@ -22,6 +22,9 @@ pub struct Train {
     #[serde(default = "one_batch")]
     #[schemars(range(min = 1))]
     pub accumulate: usize,
+    /// What a step's loss is the mean of, where `accumulate` adds several batches up
+    #[serde(default)]
+    pub loss_normalization: LossNormalization,
     /// The longest sequence, in tokens; longer texts are cut
     #[serde(default = "max_length")]
     #[schemars(range(min = 8))]
@@ -109,6 +112,17 @@ pub enum Batch {
     Examples(#[schemars(range(min = 1))] usize),
     /// As many examples of like length as fit into this many tokens
     Tokens(#[schemars(range(min = 8))] usize),
+}
+
+/// What a step's loss is the mean of.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossNormalization {
+    /// All tokens (or rows) of the step, as one big batch would have it
+    #[default]
+    Token,
+    /// The batches' own means, each of which weighs the same whatever it holds
+    Batch,
 }
 
 impl Default for Batch {

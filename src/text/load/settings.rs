@@ -120,8 +120,9 @@ impl Settings {
                 Some(id) => id.as_u64().into_iter().collect(),
                 None => Vec::new(),
             };
-            // A default of the model's class that its vocabulary doesn't reach means nothing.
-            for id in ids.into_iter().filter(|&id| rows.is_none_or(|rows| id < rows)) {
+            // Defaults of the model's class mean nothing: padding with 0, and ids that its vocabulary doesn't reach.
+            let meant = |id: &u64| rows.is_none_or(|rows| *id < rows) && (*id > 0 || key != "pad_token_id");
+            for id in ids.into_iter().filter(meant) {
                 let known = roles.iter().any(|&role| u64::from(specials.id(role)) == id);
                 let marked = u32::try_from(id).ok().and_then(|id| special.get(&id)).is_some_and(|token| token.special);
                 let exact = matches!(roles, [Special::Mask | Special::Gmask]);
@@ -164,7 +165,8 @@ impl Settings {
             _ => {
                 let names = [text(&self.model, "_name_or_path"), text(&self.tokenizer, "name_or_path")];
                 let third = names.iter().flatten().any(|name| name.contains("chatglm3"));
-                if third { Class::Chatglm3 } else { Class::Chatglm2 }
+                let speaks = text(&self.tokenizer, "chat_template").is_some_and(|chat| chat.contains("<|assistant|>"));
+                if third || speaks { Class::Chatglm3 } else { Class::Chatglm2 }
             }
         }
     }

@@ -1,0 +1,34 @@
+//! Examples that are only to be judged, batch by batch.
+
+use anyhow::Result;
+
+use crate::batch::{Batch, Example, Layout, lay_out, random::Key};
+
+/// Tokens that are judged at a time.
+pub(crate) const JUDGED_TOKENS: usize = 8192;
+
+/// Lays out examples, each with something to know it by, and hands the batches to `judge` with what lies in them: those
+/// of like length together, so that rectangles have little padding.
+///
+/// # Errors
+/// Those of `judge`.
+pub(super) fn in_batches<T>(
+    mut examples: Vec<(T, &Example)>,
+    layout: Layout,
+    mut judge: impl FnMut(&[(T, &Example)], &Batch) -> Result<()>,
+) -> Result<()> {
+    examples.sort_by_key(|(_, example)| example.tokens.len());
+    let mut rest = examples.as_slice();
+    while !rest.is_empty() {
+        let mut tokens = 0;
+        let fit = rest.iter().take_while(|(_, example)| {
+            tokens += example.tokens.len();
+            tokens <= JUDGED_TOKENS
+        });
+        let (part, others) = rest.split_at(fit.count().max(1));
+        rest = others;
+        let examples: Vec<&Example> = part.iter().map(|(_, example)| *example).collect();
+        judge(part, &lay_out(&examples, layout, Key::new(0)))?;
+    }
+    Ok(())
+}
