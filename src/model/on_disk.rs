@@ -149,6 +149,6 @@ impl OnDisk {
 }
 
 /// Whether a name, or what follows a dot in it, is one of these.
-fn ends(name: &str, endings: &[&str]) -> bool {
+pub(super) fn ends(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| name.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }
