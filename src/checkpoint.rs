@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// What the model is: its family, its sizes, its special tokens.
 pub const CONFIG: &str = "config.json";
@@ -19,6 +20,11 @@ pub const INDEX: &str = "model.safetensors.index.json";
 
 /// How files of pickled weights end.
 const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
+
+/// What an adapter is, and where its model lies.
+pub const ADAPTER: &str = "adapter_config.json";
+/// An adapter's numbers.
+pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Files that belong to a tokenizer.
 const TOKENIZER: [&str; 13] = [
@@ -45,6 +51,17 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// The directory of the model itself: another one for a directory that only has an adapter and says whose.
+pub fn base(directory: &Path) -> PathBuf {
+    let read = || -> Option<PathBuf> {
+        let config: Value = serde_json::from_slice(&fs::read(directory.join(ADAPTER)).ok()?).ok()?;
+        let base = directory.join(config.get("base_model_name_or_path")?.as_str()?);
+        base.is_dir().then_some(base)
+    };
+    let own = directory.join(CONFIG).is_file();
+    (if own { None } else { read() }).unwrap_or_else(|| directory.to_owned())
+}
+
 /// The files of the weights with the tensors that the index says are in each; of a single file it says nothing.
 ///
 /// # Errors
@@ -67,6 +84,15 @@ pub fn weights(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     }
     ensure!(!files.is_empty(), "{} names no tensors", path.display());
     Ok(files)
+}
+
+/// The files of the weights and the index of these files.
+///
+/// # Errors
+/// As [`weights`].
+pub fn weight_files(directory: &Path) -> Result<Vec<String>> {
+    let index = directory.join(INDEX).is_file().then(|| INDEX.to_owned());
+    Ok(weights(directory)?.into_keys().chain(index).collect())
 }
 
 /// What to say of a directory that has no weights which can be read.
@@ -122,10 +148,14 @@ pub fn companions(directory: &Path) -> Vec<PathBuf> {
 
 /// All files that make the model, as far as they're there: what its identity is made of.
 pub fn files(directory: &Path) -> Vec<PathBuf> {
-    let mut files = companions(directory);
-    files.extend(present(directory, &[INDEX, "adapter_config.json", "adapter_model.safetensors"]));
-    let weights = weights(directory).unwrap_or_default();
-    files.extend(weights.into_keys().map(|name| directory.join(name)).filter(|path| path.exists()));
+    let base = &base(directory);
+    let mut files = companions(base);
+    files.extend(present(base, &[INDEX]));
+    for place in [directory.to_owned(), directory.join("adapter")] {
+        files.extend(present(&place, &[ADAPTER, ADAPTER_WEIGHTS]));
+    }
+    let weights = weights(base).unwrap_or_default();
+    files.extend(weights.into_keys().map(|name| base.join(name)).filter(|path| path.exists()));
     files
 }
 

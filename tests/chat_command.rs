@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    io::Write,
+    io::{BufRead, BufReader, Write},
     process::{Command, Stdio},
 };
 
@@ -143,4 +143,20 @@ fn stop_strings_and_limits_end_the_text() {
         let output = space.pipe(&["generate", "recipe.yaml", "base", &format!("{flag}={value}")]);
         assert!(output.status == 2 && output.stderr.contains("isn't possible"), "{}", output.stderr);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_at_the_prompt_ends_the_conversation() {
+    let space = ran();
+    let mut command = space.command(&["chat", "recipe.yaml", "base", "--max-tokens", "2", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a chat");
+    let mut stdin = child.stdin.take().expect("stdin");
+    stdin.write_all("球队\n".as_bytes()).expect("a question");
+    let mut answer = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut answer).expect("an answer");
+    // It waits for the next question, or is about to.
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(killed.success());
+    assert_eq!(child.wait().expect("an ended chat").code(), Some(130));
 }

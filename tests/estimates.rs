@@ -85,6 +85,42 @@ fn a_linear_head_and_what_was_pretrained_before_count() {
 }
 
 #[test]
+fn a_config_alone_tells_what_a_checkpoint_will_take_in_each_form() {
+    const PARAMETERS: u64 = 124_439_808;
+    let space = tiny();
+    let config = r#"{ "model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12,
+        "n_head": 12, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5 }"#;
+    space.write("gpt2/config.json", config);
+    let (_, topics) = TINY.split_once("  topics:\n").expect("a finetune stage");
+    let recipe = |from: &str| format!("stages:\n  topics:\n{}", topics.replace("from: base", from));
+    space.write("recipe.yaml", recipe("from: { checkpoint: gpt2 }"));
+    let told = estimate(&space, "topics");
+    assert_eq!((&told["parameters"], &told["approximate"]), (&PARAMETERS.into(), &false.into()));
+    // Weights, gradients and two means in f32.
+    let parts = ["weights", "gradients", "optimizer"].map(|part| told["memory"][part].as_u64().expect("a number"));
+    assert_eq!(parts, [1, 1, 2].map(|times| 4 * times * PARAMETERS));
+    let others = told["others"].as_array().expect("other forms");
+    let other = |name: &str| others.iter().find(|other| other["trains"] == name).expect("a form");
+    let memory = |name: &str| other(name)["memory_bytes"].as_u64().expect("a number");
+    // A and B of rank 8 for each c_attn [2304, 768]; keys and values of 128 tokens in each of 12 layers.
+    assert_eq!(other("LoRA, r 8")["trained_parameters"], 8 * (2_304 + 768) * 12);
+    assert_eq!(other("P-tuning, 128 tokens")["trained_parameters"], 128 * 2 * 768 * 12);
+    for form in ["LoRA, r 8", "P-tuning, 128 tokens"] {
+        assert!(memory(form) > 4 * PARAMETERS && memory(form) < told["memory_bytes"].as_u64().expect("a number"));
+        assert!(memory(&format!("{form}, on bf16")) < memory(form));
+        assert!(memory(&format!("{form}, on int8")) < memory(&format!("{form}, on bf16")));
+    }
+
+    // As the recipe has it.
+    let adapter = "adapter: { lora: { targets: [c_attn], base_dtype: bf16 } }";
+    space.write("recipe.yaml", recipe(&format!("from: {{ checkpoint: gpt2 }}\n      {adapter}")));
+    let lora = estimate(&space, "topics");
+    for field in ["trains", "trained_parameters", "memory_bytes"] {
+        assert_eq!(lora[field], other("LoRA, r 8, on bf16")[field]);
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn what_cannot_fit_is_refused_before_anything_runs() {
     let space = tiny();

@@ -128,7 +128,7 @@ fn files_that_are_cut_off_are_refused() {
     for length in [0, 4, 100, weights.len() - 1] {
         std::fs::write(directory.path().join("model.safetensors"), &weights[..length]).unwrap();
         let error = Network::load(directory.path(), &Device::flex()).err().unwrap();
-        assert!(error.to_string().contains("is not a complete safetensors file"), "{error}");
+        assert!(error.to_string().contains("is not a sound safetensors file"), "{error}");
     }
 }
 

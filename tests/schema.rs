@@ -114,6 +114,18 @@ fn recipes_pass_the_checker() {
             }
             vars.push(("data".to_owned(), data.display().to_string()));
         }
+        // The var `checkpoint` names a model of which only the config is looked at.
+        let checkpoint = tempfile::tempdir().expect("a directory");
+        if text.lines().any(|line| line.trim().starts_with("checkpoint: ")) {
+            let config = json!({
+                "model_type": "bert", "vocab_size": 100, "hidden_size": 8, "num_hidden_layers": 1,
+                "num_attention_heads": 2, "intermediate_size": 8, "max_position_embeddings": 2048,
+            });
+            for (name, text) in [("config.json", config.to_string()), ("tokenizer.json", "{}".to_owned())] {
+                fs_err::write(checkpoint.path().join(name), text).expect("a file");
+            }
+            vars.push(("checkpoint".to_owned(), checkpoint.path().display().to_string()));
+        }
         let overrides = pipe::recipe::Overrides { vars, sets: Vec::new() };
         if let Err(problems) = document.check(&overrides, &|_: &_, _: &Path| None) {
             panic!("{problems}");

@@ -25,7 +25,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path) -> Result<u8
     let writer = writing::writer(&command.model, store)?;
     let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
     interrupt::install()?;
-    let (mut tokens, mut took) = (0, Duration::ZERO);
+    let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
     for prompt in &prompts {
         let (written, time) = writing::show(command.json, |show| writer.write(prompt, &settings, show))?;
         (tokens, took) = (tokens + written.tokens, took + time);
@@ -36,11 +36,12 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path) -> Result<u8
             progress::put(&object(prompt, &written, time).to_string())?;
         }
         if written.end == End::Interrupted {
-            return Ok(INTERRUPTED);
+            status = INTERRUPTED;
+            break;
         }
     }
     writing::say_speed(tokens, took);
-    Ok(DONE)
+    Ok(status)
 }
 
 fn reads(writer: &Writer) -> String {

@@ -3,7 +3,7 @@
 use super::memory::FLOAT;
 use crate::{
     model::{Outline, Shapes},
-    recipe::spec::Stage,
+    recipe::spec::{Adapter, BaseDtype, Stage},
 };
 
 /// The layers that LoRA changes where nobody says: attention's projections, by their names in the families' checkpoints.
@@ -14,11 +14,12 @@ const PROJECTIONS: [&str; 8] =
 #[derive(Clone, Debug)]
 pub(super) struct Learning {
     name: String,
-    adapter: Option<Adapter>,
+    adapter: Option<Small>,
 }
 
+/// An adapter's figures.
 #[derive(Clone, Debug)]
-struct Adapter {
+struct Small {
     /// Its numbers.
     trained: u64,
     /// Those of them that each token is multiplied with.
@@ -26,21 +27,25 @@ struct Adapter {
     /// Widths of what its layers keep of each token.
     inputs: u64,
     /// How the weights of frozen layers are kept.
-    base: Base,
-}
-
-/// How the weights of frozen linear layers are kept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Base {
-    F32,
-    Bf16,
-    Int8,
+    base: BaseDtype,
 }
 
 impl Learning {
     /// As the stage has it.
-    pub(super) fn of(_stage: &Stage, _outline: &Outline) -> Self {
-        Self::all()
+    pub(super) fn of(stage: &Stage, outline: &Outline) -> Self {
+        let adapter = match stage {
+            Stage::Pretrain(spec) => spec.adapter.as_ref(),
+            Stage::Finetune(spec) => spec.adapter.as_ref(),
+            _ => None,
+        };
+        match adapter {
+            None => Self::all(),
+            Some(Adapter::Lora(lora)) => {
+                let targets: Vec<&str> = lora.targets.iter().map(String::as_str).collect();
+                Self::low_rank(outline, lora.r, &targets, lora.base_dtype)
+            }
+            Some(Adapter::PTuning(tuning)) => Self::prefix(outline, tuning.tokens, tuning.base_dtype),
+        }
     }
 
     pub(super) fn all() -> Self {
@@ -48,17 +53,21 @@ impl Learning {
     }
 
     /// LoRA on attention's projections.
-    pub(super) fn lora(outline: &Outline, r: usize, base: Base) -> Self {
-        let [trained, inputs] = outline.low_rank(r, &PROJECTIONS);
-        let name = format!("LoRA, r {r}{}", base.suffix());
-        Self { name, adapter: Some(Adapter { trained, multiplied: trained, inputs, base }) }
+    pub(super) fn lora(outline: &Outline, r: usize, base: BaseDtype) -> Self {
+        Self::low_rank(outline, r, &PROJECTIONS, base)
+    }
+
+    fn low_rank(outline: &Outline, r: usize, targets: &[&str], base: BaseDtype) -> Self {
+        let [trained, inputs] = outline.low_rank(r, targets);
+        let name = format!("LoRA, r {r}{}", suffix(base));
+        Self { name, adapter: Some(Small { trained, multiplied: trained, inputs, base }) }
     }
 
     /// P-tuning v2: keys and values of so many tokens in every layer.
-    pub(super) fn prefix(outline: &Outline, tokens: usize, base: Base) -> Self {
+    pub(super) fn prefix(outline: &Outline, tokens: usize, base: BaseDtype) -> Self {
         let trained = outline.shapes.keys.iter().map(|&width| 2 * (tokens * width) as u64).sum();
-        let name = format!("P-tuning, {tokens} tokens{}", base.suffix());
-        Self { name, adapter: Some(Adapter { trained, multiplied: 0, inputs: 0, base }) }
+        let name = format!("P-tuning, {tokens} tokens{}", suffix(base));
+        Self { name, adapter: Some(Small { trained, multiplied: 0, inputs: 0, base }) }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -86,25 +95,24 @@ impl Learning {
 
     /// Bytes of all weights.
     pub(super) fn weights(&self, shapes: &Shapes) -> u64 {
-        let Some(Adapter { trained, base, .. }) = &self.adapter else { return FLOAT * shapes.count() };
-        base.bytes() * shapes.multiplied + FLOAT * (shapes.count() - shapes.multiplied + trained)
+        let Some(Small { trained, base, .. }) = &self.adapter else { return FLOAT * shapes.count() };
+        bytes(*base) * shapes.multiplied + FLOAT * (shapes.count() - shapes.multiplied + trained)
     }
 }
 
-impl Base {
-    fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => FLOAT,
-            Self::Bf16 => 2,
-            Self::Int8 => 1,
-        }
+/// Bytes of a frozen layer's number.
+fn bytes(base: BaseDtype) -> u64 {
+    match base {
+        BaseDtype::F32 => FLOAT,
+        BaseDtype::Bf16 => 2,
+        BaseDtype::Int8 => 1,
     }
+}
 
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::F32 => "",
-            Self::Bf16 => ", on bf16",
-            Self::Int8 => ", on int8",
-        }
+fn suffix(base: BaseDtype) -> &'static str {
+    match base {
+        BaseDtype::F32 => "",
+        BaseDtype::Bf16 => ", on bf16",
+        BaseDtype::Int8 => ", on int8",
     }
 }

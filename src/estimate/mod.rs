@@ -18,10 +18,10 @@ use crate::{
     plan::{Graph, Node, Planned, Status},
     recipe::{
         Checked, Diagnostics,
-        spec::{Stage, Train},
+        spec::{BaseDtype, Stage, Train},
     },
 };
-use learning::{Base, Learning};
+use learning::Learning;
 use model::Model;
 use work::Work;
 
@@ -103,7 +103,7 @@ impl<'a> Estimator<'a> {
         let work = Work::new(self.graph, node, train)?;
         let form = |learning: &Learning| Form::new(&outline, learning, &work, self.on_cpu);
         let recipe = Learning::of(&node.stage, &outline);
-        let adapters = [Base::F32, Base::Bf16, Base::Int8]
+        let adapters = [BaseDtype::F32, BaseDtype::Bf16, BaseDtype::Int8]
             .into_iter()
             .flat_map(|base| [Learning::lora(&outline, RANK, base), Learning::prefix(&outline, PREFIX, base)]);
         let others = [Learning::all()].into_iter().chain(adapters).filter(|other| other.name() != recipe.name());

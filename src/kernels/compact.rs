@@ -1,8 +1,8 @@
 //! Matrices that aren't learned, kept in fewer bits than they are computed in.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, ExecutionError, Int, Tensor, TensorData};
 use half::bf16;
 
 /// A frozen matrix `[R, C]`; it's f32 only while it's used.
@@ -78,6 +78,31 @@ impl Compact {
         match self.form() {
             Form::Bf16(_) => rows * columns * size_of::<bf16>(),
             Form::Int8 { .. } => rows * (columns + size_of::<f32>()),
+        }
+    }
+
+    /// The numbers of some rows as they are kept, bfloat16 or codes; `[rows, C]`, or `[C, rows]` if they are turned.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn data(&self, rows: Range<usize>, turned: bool) -> Result<TensorData, ExecutionError> {
+        match self.form() {
+            Form::Bf16(values) => {
+                let part = values.clone().slice(rows);
+                if turned { part.transpose() } else { part }.try_into_data()
+            }
+            Form::Int8 { codes, .. } => {
+                let part = codes.clone().slice(rows);
+                if turned { part.transpose() } else { part }.try_into_data()
+            }
+        }
+    }
+
+    /// The scales `[R, 1]` of codes; `None` where there are none.
+    pub fn scales(&self) -> Option<&Tensor<2>> {
+        match self.form() {
+            Form::Bf16(_) => None,
+            Form::Int8 { scales, .. } => Some(scales),
         }
     }
 

@@ -241,6 +241,13 @@ impl Family for Bert {
         Ok(())
     }
 
+    fn add_head(&mut self, builder: &mut Builder) -> Result<()> {
+        if self.head.is_none() {
+            self.head = Some(Head::new(&self.config, builder)?);
+        }
+        Ok(())
+    }
+
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         self.backbone.hidden(pass)
     }

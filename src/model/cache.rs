@@ -32,6 +32,8 @@ pub struct Cache {
     layers: Vec<Option<KeyValue>>,
     /// Tokens that there's room for.
     capacity: usize,
+    /// What an encoder made of the sequence's beginning.
+    states: Option<Tensor<2>>,
 }
 
 impl Cache {
@@ -74,6 +76,9 @@ pub(super) struct Past<'a> {
     next: Cell<usize>,
     length: usize,
     capacity: usize,
+    /// Tokens at the beginning of the sequence that are as they were in the pass before.
+    unchanged: usize,
+    states: RefCell<&'a mut Option<Tensor<2>>>,
 }
 
 impl Past<'_> {
@@ -97,6 +102,13 @@ impl Past<'_> {
         };
         layers[at] = Some(all.clone());
         all
+    }
+
+    /// States `[tokens, hidden]` that so many tokens at the beginning decide alone; made anew where these have changed.
+    pub(super) fn keep(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        let mut states = self.states.borrow_mut();
+        let kept = states.take().filter(|kept| tokens <= self.unchanged && kept.dims()[0] == tokens);
+        states.insert(kept.unwrap_or_else(make)).clone()
     }
 
     fn begin(&self, new: Tensor<2>) -> Tensor<2> {
@@ -130,8 +142,9 @@ impl Network {
         if self.family().is_causal() {
             example.visible = (1..=length as u32).collect();
         }
+        let unchanged = cache.shared(&example);
         // The last token is always read: its hidden state is what is asked for.
-        let known = if self.family().is_incremental() { cache.shared(&example).min(length - 1) } else { 0 };
+        let known = if self.family().is_incremental() { unchanged.min(length - 1) } else { 0 };
         if cache.capacity < length {
             cache.capacity = (2 * cache.capacity).max(length).max(LEAST);
         }
@@ -143,6 +156,8 @@ impl Network {
             next: Cell::new(0),
             length: known,
             capacity: cache.capacity,
+            unchanged,
+            states: RefCell::new(&mut cache.states),
         };
         let pass = Pass::after(self.parameters(), &batch, &batch.visible_to, Mode::Evaluate, Some(past))?;
         let hidden = self.family().hidden(&pass);

@@ -10,7 +10,10 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::tensors::{Entry, Weights, write_in_shards};
+use super::{
+    adapters::Checkpoint,
+    tensors::{Entry, write_in_shards},
+};
 use crate::{
     checkpoint::{self, CONFIG},
     recipe::spec::Dtype as Wanted,
@@ -19,13 +22,19 @@ use crate::{
 /// Copies the weights of the checkpoint `from` into the directory `to`, in shards of at most `most` bytes; floats become
 /// of the type `wanted`, or stay as they are. `config.json` and what else belongs to the model is copied along.
 ///
+/// LoRA is merged into the weights that it changes, and heads that were trained with it take their place among the
+/// others, so that nothing is left beside them. A prefix can't be merged: it stays beside the weights.
+///
 /// # Errors
 /// Weights that can't be read, and the file system's.
 pub fn copy(from: &Path, to: &Path, wanted: Wanted, most: u64) -> Result<()> {
-    let weights = Weights::open(from)?;
+    let weights = Checkpoint::open(from, true)?;
     let entries = weights.names().filter_map(|name| entry(&weights, name, wanted)).collect();
     write_in_shards(to, entries, most)?;
-    for file in checkpoint::companions(from) {
+    if let Some(prefix) = weights.prefix() {
+        prefix.copy(to)?;
+    }
+    for file in checkpoint::companions(weights.base()) {
         let target = to.join(file.file_name().unwrap_or_default());
         if file.ends_with(CONFIG) && wanted != Wanted::Stored {
             describe(&file, &target, wanted)?;
@@ -36,9 +45,11 @@ pub fn copy(from: &Path, to: &Path, wanted: Wanted, most: u64) -> Result<()> {
     Ok(())
 }
 
-fn entry<'a>(weights: &'a Weights, name: &'a str, wanted: Wanted) -> Option<Entry<'a>> {
+fn entry<'a>(weights: &'a Checkpoint, name: &'a str, wanted: Wanted) -> Option<Entry<'a>> {
     let info = weights.info(name)?;
-    let (shape, stored) = (info.shape.clone(), info.dtype);
+    // Codes of 8 bits are no type for others.
+    let stored = if info.dtype == Dtype::I8 { Dtype::F32 } else { info.dtype };
+    let (shape, made) = (info.shape.clone(), weights.is_made(name));
     let float = matches!(stored, Dtype::F32 | Dtype::F16 | Dtype::BF16);
     let dtype = match wanted {
         Wanted::F32 if float => Dtype::F32,
@@ -48,7 +59,7 @@ fn entry<'a>(weights: &'a Weights, name: &'a str, wanted: Wanted) -> Option<Entr
     };
     Some(Entry::new(name.to_owned(), dtype, shape, move || {
         let bytes = match dtype {
-            same if same == stored => weights.bytes(name)?,
+            same if same == stored && !made => weights.bytes(name)?,
             Dtype::F16 => halves(&weights.read(name)?, |value| f16::from_f32(value).to_bits()),
             Dtype::BF16 => halves(&weights.read(name)?, |value| bf16::from_f32(value).to_bits()),
             _ => weights.read(name)?.iter().flat_map(|value| value.to_le_bytes()).collect(),

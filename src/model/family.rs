@@ -68,6 +68,14 @@ pub trait Family: Send + Sync {
         check_positions(batch.positions.iter(), max_length, max_length)
     }
 
+    /// Adds what a checkpoint of the bare backbone lacks for guessing tokens; most families lack nothing.
+    ///
+    /// # Errors
+    /// Settings that aren't supported.
+    fn add_head(&mut self, _builder: &mut Builder) -> Result<()> {
+        Ok(())
+    }
+
     /// Hidden states `[T, hidden]` of a batch, after the last norm.
     fn hidden(&self, pass: &Pass) -> Tensor<2>;
 

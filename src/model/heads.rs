@@ -52,6 +52,21 @@ impl PairHead {
     }
 }
 
+/// Whether a parameter is one of these heads, and not of the family.
+pub(super) fn is_head(name: &str) -> bool {
+    judges_pairs(name) || judges_classes(name)
+}
+
+/// Whether a parameter takes part in the judgement of sentence pairs.
+pub(super) fn judges_pairs(name: &str) -> bool {
+    name.starts_with("pooler.") || name.starts_with("cls.seq_relationship.")
+}
+
+/// Whether a parameter is of the linear head.
+pub(super) fn judges_classes(name: &str) -> bool {
+    name.starts_with("classifier.")
+}
+
 /// A classifier's sizes, as `config.json` keeps them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct ClassifierConfig {

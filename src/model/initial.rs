@@ -17,6 +17,8 @@ pub enum Initial {
     Ones,
     /// Normally distributed around 0 with this standard deviation.
     Normal(f64),
+    /// Uniformly distributed between the negative of this and this.
+    Uniform(f64),
 }
 
 /// Makes every parameter anew.
@@ -29,10 +31,14 @@ pub struct Fresh {
 impl Source for Fresh {
     fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData {
         let count = shape.iter().product();
+        let key = Key::new(self.seed).with("parameters").with(name);
         let values = match initial {
             Initial::Zeros => vec![0.0; count],
             Initial::Ones => vec![1.0; count],
-            Initial::Normal(deviation) => normal(Key::new(self.seed).with("parameters").with(name), count, deviation),
+            Initial::Normal(deviation) => normal(key, count, deviation),
+            Initial::Uniform(bound) => {
+                (0..count as u64).map(|at| ((2.0 * key.at(at).f64() - 1.0) * bound) as f32).collect()
+            }
         };
         TensorData::new(values, shape)
     }

@@ -1,5 +1,6 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 
+mod adapters;
 mod bert;
 pub mod blocks;
 mod cache;
@@ -35,7 +36,7 @@ pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use outline::Outline;
-pub use parameters::{Builder, MatrixId, Parameter, Parameters, Source, VectorId};
+pub use parameters::{Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Source, VectorId, WeightId};
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};

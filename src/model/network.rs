@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::{
     candidates::Candidates,
     family::{self, Family, Sizes},
-    heads::{Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
+    heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
     initial::Fresh,
     parameters::{Builder, Parameters},
     pass::{Mode, Pass},
@@ -65,7 +65,15 @@ impl Network {
         &mut self.parameters
     }
 
-    /// Adds a head for sentence pairs, unless there is one.
+    /// Adds what it takes to guess tokens, where the checkpoint is of a bare backbone.
+    ///
+    /// # Errors
+    /// Settings that aren't supported.
+    pub fn add_language_head(&mut self, seed: u64) -> Result<()> {
+        self.family.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
+    }
+
+    /// Adds a head for sentence pairs, unless there is one; it will be learned.
     pub fn add_pair_head(&mut self, seed: u64) {
         if self.pair.is_none() {
             let mut source = Fresh { seed };
@@ -74,9 +82,10 @@ impl Network {
             }
             self.make_pair_head(&mut source);
         }
+        self.parameters.learn(heads::judges_pairs);
     }
 
-    /// Adds a linear head for `classes` classes.
+    /// Adds a linear head for `classes` classes, unless there is one; it will be learned.
     ///
     /// # Errors
     /// A classifier with other classes or pooling that is there already.
@@ -93,6 +102,7 @@ impl Network {
             }
             None => self.classifier = Some(self.make_classifier(config, &mut Fresh { seed })),
         }
+        self.parameters.learn(heads::judges_classes);
         Ok(())
     }
 

@@ -2,9 +2,11 @@
 //! table a family that is followed in both directions.
 
 use anyhow::anyhow;
+use safetensors::Dtype;
 
 use super::{
-    parameters::{Parameter, Parameters},
+    adapters::SCALE,
+    parameters::{Frozen, Parameter, Parameters},
     tensors::Entry,
 };
 
@@ -63,6 +65,12 @@ impl OnDisk {
         if self.prefixed && !head { format!("{}{name}", self.prefix) } else { name.to_owned() }
     }
 
+    /// The modules that the weight of a linear layer belongs to, in the order of its rows.
+    pub(super) fn modules(&self, name: &str) -> Vec<String> {
+        let parts = self.parts(name).into_iter();
+        parts.map(|part| self.written(part.strip_suffix(".weight").unwrap_or(&part))).collect()
+    }
+
     /// All names that a tensor may have in a file, the usual ones first.
     pub(super) fn spellings(&self, name: &str) -> Vec<String> {
         let older = self.formerly.iter().filter_map(|(now, then)| Some(format!("{}{then}", name.strip_suffix(now)?)));
@@ -80,11 +88,14 @@ impl OnDisk {
         ends(name, self.ignored)
     }
 
-    /// All parameters, for writing.
-    pub(super) fn entries<'a>(&self, parameters: &'a Parameters) -> Vec<Entry<'a>> {
-        let vectors = parameters.vectors.iter().flat_map(|parameter| self.split(parameter));
-        let matrices = parameters.matrices.iter().flat_map(|parameter| self.split(parameter));
-        vectors.chain(matrices).collect()
+    /// All parameters for writing; without those that are `learned`, if they are to lie elsewhere.
+    pub(super) fn entries<'a>(&self, parameters: &'a Parameters, learned: bool) -> Vec<Entry<'a>> {
+        let vectors = parameters.vectors.iter().filter(|parameter| learned || !parameter.is_learned());
+        let vectors = vectors.flat_map(|parameter| self.split(parameter));
+        let matrices = parameters.matrices.iter().filter(|parameter| learned || !parameter.is_learned());
+        let matrices = matrices.flat_map(|parameter| self.split(parameter));
+        let compact = parameters.compact.iter().flat_map(|frozen| self.compact(frozen));
+        vectors.chain(matrices).chain(compact).collect()
     }
 
     fn split<'a, const D: usize>(&self, parameter: &'a Parameter<D>) -> Vec<Entry<'a>> {
@@ -105,6 +116,26 @@ impl OnDisk {
         names.into_iter().enumerate().map(entry).collect()
     }
 
+    /// Weights in fewer bits: bfloat16, or codes with their scales beside them.
+    fn compact<'a>(&self, frozen: &'a Frozen) -> Vec<Entry<'a>> {
+        let [all, columns] = frozen.value.dims();
+        let (names, shape) = self.places(&frozen.name, &[all, columns]);
+        let (rows, turned) = (all / names.len(), self.is_transposed(&frozen.name));
+        let mut entries = Vec::new();
+        for (index, name) in names.into_iter().enumerate() {
+            let part = index * rows..(index + 1) * rows;
+            if let Some(scales) = frozen.value.scales() {
+                let (part, across) = (part.clone(), if turned { [1, rows] } else { [rows, 1] });
+                let scales = move || Ok(scales.clone().slice(part).reshape(across).try_into_data()?);
+                entries.push(Entry::single(format!("{}{SCALE}", self.written(&name)), across.to_vec(), scales));
+            }
+            let dtype = if frozen.value.scales().is_some() { Dtype::I8 } else { Dtype::BF16 };
+            let values = move || Ok(frozen.value.data(part, turned)?.into_bytes());
+            entries.push(Entry::new(self.written(&name), dtype, shape.clone(), values));
+        }
+        entries
+    }
+
     /// A parameter's values out of those of the tensors in [`Self::places`], one after the other.
     pub(super) fn join(&self, name: &str, shape: &[usize], values: Vec<f32>) -> Vec<f32> {
         match *shape {
@@ -118,6 +149,6 @@ impl OnDisk {
 }
 
 /// Whether a name, or what follows a dot in it, is one of these.
-fn ends(name: &str, endings: &[&str]) -> bool {
+pub(super) fn ends(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| name.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }

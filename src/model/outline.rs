@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{
     family::{self, Family, Kind, Sizes},
     heads::{Classifier, ClassifierConfig, PairHead, Pooler},
+    on_disk::ends,
     parameters::Builder,
     shapes::{Shape, Shapes},
 };
@@ -59,15 +60,15 @@ impl Outline {
         Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, initializer_range);
     }
 
-    /// What LoRA of rank `r` adds to the layers whose names in checkpoints end with one of `targets`: its numbers, and the
-    /// widths of what it keeps of each token.
+    /// What LoRA of rank `r` adds to the layers whose names in checkpoints are one of `targets`, or end with it after a
+    /// dot: its numbers, and the widths of what it keeps of each token.
     pub fn low_rank(&self, r: usize, targets: &[&str]) -> [u64; 2] {
         let on_disk = self.family.on_disk();
         let mut sums = [0, 0];
         for Shape { name, shape: [rows, width] } in &self.shapes.matrices {
             let Some(module) = name.strip_suffix(".weight") else { continue };
             let parts = on_disk.parts(module);
-            let targeted = parts.iter().filter(|part| targets.iter().any(|target| part.ends_with(target))).count();
+            let targeted = parts.iter().filter(|part| ends(part, targets)).count();
             let (rows, width) = (rows / parts.len(), *width);
             sums[0] += (targeted * r * (rows + width)) as u64;
             sums[1] += (targeted * (width + r)) as u64;

@@ -3,15 +3,46 @@
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Initial, Shapes};
+use super::{Initial, Shapes, adapters::Adapters};
+use crate::{
+    kernels::{Compact, Weight},
+    recipe::spec::BaseDtype,
+};
 
-/// A named tensor that is learned.
+/// A named tensor that is learned, or stays as it is.
 #[derive(Clone, Debug)]
 pub struct Parameter<const D: usize> {
     /// The name it has in checkpoints.
     pub name: String,
-    /// Its value: a leaf that keeps gradients.
+    /// Its value: a leaf that keeps gradients, unless it's frozen.
     pub value: Tensor<D>,
+}
+
+/// The weight of a linear layer that isn't learned, in fewer bits.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// The name it has in checkpoints.
+    pub name: String,
+    /// Its value, `[out, in]`.
+    pub value: Compact,
+}
+
+/// The keys of a self-attention.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Attended {
+    /// Heads of keys.
+    pub(super) groups: usize,
+    /// Their width together.
+    pub(super) width: usize,
+}
+
+/// What becomes of parameters that are added.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Keep {
+    /// They are learned.
+    Learned,
+    /// They stay as they are: the weights of linear layers in this type, all else in f32.
+    Frozen(BaseDtype),
 }
 
 /// All parameters of a network.
@@ -21,10 +52,19 @@ pub struct Parameter<const D: usize> {
 #[derive(Clone, Debug)]
 pub struct Parameters {
     device: Device,
+    keep: Keep,
     /// Biases and the scales of norms.
     pub vectors: Vec<Parameter<1>>,
     /// Weights of linear layers, `[out, in]`, and embedding tables.
     pub matrices: Vec<Parameter<2>>,
+    /// Weights of linear layers that are kept in fewer bits.
+    pub compact: Vec<Frozen>,
+    /// The keys of all self-attentions, in their order.
+    pub(super) attentions: Vec<Attended>,
+    /// The weights of all linear layers.
+    pub(super) layers: Vec<WeightId>,
+    /// What is learned beside them.
+    pub(super) adapters: Adapters,
 }
 
 /// Names a vector of [`Parameters`].
@@ -32,8 +72,17 @@ pub struct Parameters {
 pub struct VectorId(pub(super) usize);
 
 /// Names a matrix of [`Parameters`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct MatrixId(pub(super) usize);
+
+/// Names the weight of a linear layer.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum WeightId {
+    /// It is a matrix of [`Parameters`].
+    Full(MatrixId),
+    /// It is one of [`Parameters::compact`].
+    Compact(usize),
+}
 
 /// Where the values of parameters come from: a seed, or a checkpoint.
 pub trait Source {
@@ -58,8 +107,13 @@ enum Target<'a> {
 }
 
 impl<const D: usize> Parameter<D> {
-    fn new(name: String, data: TensorData, device: &Device) -> Self {
-        Self { name, value: Tensor::from_data(data, device).autodiff().require_grad() }
+    fn new(name: String, data: TensorData, device: &Device, learned: bool) -> Self {
+        Self { name, value: Tensor::from_data(data, device).autodiff().set_require_grad(learned) }
+    }
+
+    /// Whether it has gradients.
+    pub fn is_learned(&self) -> bool {
+        self.value.is_require_grad()
     }
 
     /// Replaces the value; it becomes a leaf again.
@@ -87,12 +141,66 @@ impl<const D: usize> Parameter<D> {
 impl Parameters {
     /// None yet; those to come will live on `device`.
     pub fn new(device: &Device) -> Self {
-        Self { device: device.clone().without_autodiff(), vectors: Vec::new(), matrices: Vec::new() }
+        Self {
+            device: device.clone().without_autodiff(),
+            keep: Keep::Learned,
+            vectors: Vec::new(),
+            matrices: Vec::new(),
+            compact: Vec::new(),
+            attentions: Vec::new(),
+            layers: Vec::new(),
+            adapters: Adapters::default(),
+        }
     }
 
     /// Where they live, without autodiff.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What becomes of parameters that are added from now on.
+    pub fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+
+    fn add_vector(&mut self, name: String, data: TensorData) -> VectorId {
+        self.vectors.push(Parameter::new(name, data, &self.device, self.keep == Keep::Learned));
+        VectorId(self.vectors.len() - 1)
+    }
+
+    fn add_matrix(&mut self, name: String, data: TensorData) -> MatrixId {
+        self.matrices.push(Parameter::new(name, data, &self.device, self.keep == Keep::Learned));
+        MatrixId(self.matrices.len() - 1)
+    }
+
+    fn add_weight(&mut self, name: String, data: TensorData) -> WeightId {
+        // Sources give f32; one that has nothing to give has an empty matrix, and its network won't be used.
+        let (&[rows, columns], Ok(values)) = (&data.shape()[..], data.as_slice::<f32>()) else {
+            return WeightId::Full(self.add_matrix(name, data));
+        };
+        let value = match self.keep {
+            Keep::Learned | Keep::Frozen(BaseDtype::F32) => return WeightId::Full(self.add_matrix(name, data)),
+            Keep::Frozen(BaseDtype::Bf16) => Compact::bf16(values, [rows, columns], &self.device),
+            Keep::Frozen(BaseDtype::Int8) => Compact::int8(values, [rows, columns], &self.device),
+        };
+        self.compact.push(Frozen { name, value });
+        WeightId::Compact(self.compact.len() - 1)
+    }
+
+    /// The weight of a linear layer.
+    pub fn weight(&self, id: WeightId) -> Weight {
+        match id {
+            WeightId::Full(id) => Weight::Full(self.matrix(id).clone()),
+            WeightId::Compact(at) => Weight::Compact(self.compact[at].value.clone()),
+        }
+    }
+
+    /// The name of the weight of a linear layer, and its shape.
+    pub fn described(&self, id: WeightId) -> (&str, [usize; 2]) {
+        match id {
+            WeightId::Full(MatrixId(at)) => (&self.matrices[at].name, self.matrices[at].value.dims()),
+            WeightId::Compact(at) => (&self.compact[at].name, self.compact[at].value.dims()),
+        }
     }
 
     /// A vector.
@@ -118,11 +226,32 @@ impl Parameters {
         Ok(sums.iter().all(|sum| sum.is_finite()))
     }
 
+    /// Learns those that were frozen among the `wanted`.
+    pub(super) fn learn(&mut self, wanted: impl Fn(&str) -> bool) {
+        fn learn<const D: usize>(parameter: &mut Parameter<D>) {
+            if !parameter.is_learned() {
+                let value = parameter.take();
+                parameter.set(value);
+            }
+        }
+        self.vectors.iter_mut().filter(|parameter| wanted(&parameter.name)).for_each(learn);
+        self.matrices.iter_mut().filter(|parameter| wanted(&parameter.name)).for_each(learn);
+    }
+
+    /// How many numbers are learned.
+    pub fn learned(&self) -> usize {
+        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned());
+        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned());
+        let matrices = matrices.map(|parameter| parameter.value.dims().iter().product::<usize>());
+        vectors.map(|parameter| parameter.value.dims()[0]).chain(matrices).sum()
+    }
+
     /// How many numbers they hold together.
     pub fn count(&self) -> usize {
         let vectors = self.vectors.iter().map(|parameter| parameter.value.dims()[0]);
         let matrices = self.matrices.iter().map(|parameter| parameter.value.dims().iter().product());
-        vectors.chain(matrices).sum()
+        let compact = self.compact.iter().map(|parameter| parameter.value.dims().iter().product());
+        vectors.chain(matrices).chain(compact).sum()
     }
 }
 
@@ -147,41 +276,47 @@ impl<'a> Builder<'a> {
 
     /// Adds a vector.
     pub fn vector(&mut self, name: String, size: usize, initial: Initial) -> VectorId {
-        VectorId(match &mut self.0 {
+        match &mut self.0 {
             Target::Values { parameters, source } => {
                 let data = source.values(&name, &[size], initial);
-                let Parameters { device, vectors, .. } = &mut **parameters;
-                vectors.push(Parameter::new(name, data, device));
-                vectors.len() - 1
+                parameters.add_vector(name, data)
             }
-            Target::Shapes(shapes) => shapes.add_vector(name, size),
-        })
+            Target::Shapes(shapes) => VectorId(shapes.add_vector(name, size)),
+        }
     }
 
     /// Adds a matrix.
     pub fn matrix(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
-        MatrixId(match &mut self.0 {
+        match &mut self.0 {
             Target::Values { parameters, source } => {
                 let data = source.values(&name, &shape, initial);
-                let Parameters { device, matrices, .. } = &mut **parameters;
-                matrices.push(Parameter::new(name, data, device));
-                matrices.len() - 1
+                parameters.add_matrix(name, data)
             }
-            Target::Shapes(shapes) => shapes.add_matrix(name, shape),
-        })
+            Target::Shapes(shapes) => MatrixId(shapes.add_matrix(name, shape)),
+        }
     }
 
-    /// Notes that each token is multiplied with a matrix of this shape.
-    pub fn multiplies(&mut self, shape: [usize; 2]) {
-        if let Target::Shapes(shapes) = &mut self.0 {
-            shapes.multiply(shape);
+    /// Adds the weight of a linear layer, `[out, in]`, which each token is multiplied with.
+    pub fn weight(&mut self, name: String, shape: [usize; 2], initial: Initial) -> WeightId {
+        match &mut self.0 {
+            Target::Values { parameters, source } => {
+                let data = source.values(&name, &shape, initial);
+                let id = parameters.add_weight(name, data);
+                parameters.layers.push(id);
+                id
+            }
+            Target::Shapes(shapes) => {
+                shapes.multiply(shape);
+                WeightId::Full(MatrixId(shapes.add_matrix(name, shape)))
+            }
         }
     }
 
     /// Notes a self-attention with `groups` heads of keys, together `width` wide; in the order in which they'll run.
-    pub fn attends(&mut self, _groups: usize, width: usize) {
-        if let Target::Shapes(shapes) = &mut self.0 {
-            shapes.keys.push(width);
+    pub fn attends(&mut self, groups: usize, width: usize) {
+        match &mut self.0 {
+            Target::Values { parameters, .. } => parameters.attentions.push(Attended { groups, width }),
+            Target::Shapes(shapes) => shapes.keys.push(width),
         }
     }
 

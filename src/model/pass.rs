@@ -10,12 +10,13 @@ use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 
 use super::{
+    adapters::Lora,
     cache::Past,
-    parameters::{MatrixId, Parameters, VectorId},
+    parameters::{MatrixId, Parameters, VectorId, WeightId},
 };
 use crate::{
-    batch::Batch,
-    kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible},
+    batch::{Batch, random::Key},
+    kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible, Weight},
 };
 
 /// Whether a pass is to be learned from.
@@ -47,6 +48,7 @@ pub struct Pass<'a> {
     mode: Mode,
     dropout_keys: Arc<[u32]>,
     dropout_sites: Rc<Cell<u32>>,
+    attentions: Rc<Cell<usize>>,
     /// Each is made once, for the first layer that asks.
     rotaries: RefCell<Vec<(Rotation, Along, Rotary)>>,
     past: Option<Past<'a>>,
@@ -90,6 +92,7 @@ impl<'a> Pass<'a> {
             mode,
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
             dropout_sites: Rc::default(),
+            attentions: Rc::default(),
             rotaries: RefCell::default(),
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
@@ -108,7 +111,8 @@ impl<'a> Pass<'a> {
     pub(super) fn over(&self, batch: &Batch) -> Self {
         let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
             .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
-        Self { dropout_sites: Rc::clone(&self.dropout_sites), ..pass }
+        let (sites, attentions) = (Rc::clone(&self.dropout_sites), Rc::clone(&self.attentions));
+        Self { dropout_sites: sites, attentions, ..pass }
     }
 
     /// Where it's computed.
@@ -131,6 +135,19 @@ impl<'a> Pass<'a> {
     pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
         let value = self.parameters.matrix(id).clone();
         if self.mode == Mode::Evaluate { value.inner() } else { value }
+    }
+
+    /// The weight of a linear layer.
+    pub fn weight(&self, id: WeightId) -> Weight {
+        match self.parameters.weight(id) {
+            Weight::Full(value) if self.mode == Mode::Evaluate => Weight::Full(value.inner()),
+            weight => weight,
+        }
+    }
+
+    /// What is added to a linear layer, where something is.
+    pub(super) fn lora(&self, id: WeightId) -> Option<&Lora> {
+        self.parameters.lora(id)
     }
 
     /// What tables are looked up by.
@@ -157,13 +174,42 @@ impl<'a> Pass<'a> {
 
     /// The dropout of the next place in the network; places count up in the order of the calls.
     pub fn dropout(&self) -> Option<Dropout> {
+        match self.mode {
+            Mode::Train { dropout } => self.dropout_of(dropout, self.dropout_keys.len()),
+            Mode::Evaluate => None,
+        }
+    }
+
+    /// The same with a probability of its own, for the batch's first `rows` tokens.
+    pub(super) fn dropout_of(&self, p: f32, rows: usize) -> Option<Dropout> {
         let site = self.dropout_sites.get();
         self.dropout_sites.set(site + 1);
-        match self.mode {
-            Mode::Train { dropout } if dropout > 0.0 => {
-                Some(Dropout { p: dropout, keys: Arc::clone(&self.dropout_keys), site })
-            }
-            _ => None,
+        let drops = self.mode != Mode::Evaluate && p > 0.0 && rows <= self.dropout_keys.len();
+        drops.then(|| Dropout { p, keys: Arc::clone(&self.dropout_keys), site })
+    }
+
+    /// The same for the rows of a prefix, which belong to no token: they are dropped alike for the whole batch.
+    pub(super) fn prefix_dropout(&self, p: f32, rows: usize) -> Option<Dropout> {
+        let first = u64::from(*self.dropout_keys.first()?);
+        let key = Key::new(first).with("prefix");
+        let keys = (0..rows as u64).map(|row| key.at(row).u64() as u32).collect();
+        self.dropout_of(p, 0).map(|dropout| Dropout { keys, ..dropout })
+    }
+
+    /// What every token sees beside the keys of its batch, for the next attention.
+    fn prefix(&self) -> Option<KeyValue> {
+        let prefix = self.parameters.adapters.prefix.as_ref()?;
+        let attention = self.attentions.get();
+        self.attentions.set(attention + 1);
+        Some(prefix.of(self, attention))
+    }
+
+    /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a
+    /// sequence grows they're made once.
+    pub(super) fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        match &self.past {
+            Some(past) => past.keep(tokens, make),
+            None => make(),
         }
     }
 
@@ -174,12 +220,13 @@ impl<'a> Pass<'a> {
             Some(past) => past.extend(keys),
             None => keys,
         };
-        kernels::grouped_attention(query, keys, None, &self.visible, heads, groups, self.dropout().as_ref())
+        let prefix = self.prefix();
+        kernels::grouped_attention(query, keys, prefix, &self.visible, heads, groups, self.dropout().as_ref())
     }
 
     /// The same for rows `[query | key | value]` of one projection: `[T, 3 H]` to `[T, H]`.
     pub fn self_attention(&self, qkv: Tensor<2>, heads: usize) -> Tensor<2> {
-        if self.past.is_none() {
+        if self.past.is_none() && self.parameters.adapters.prefix.is_none() {
             return kernels::attention(qkv, &self.visible, heads, self.dropout().as_ref());
         }
         let hidden = qkv.dims()[1] / 3;

@@ -10,15 +10,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
+    adapters::{Checkpoint, Peft},
     family::{Kind, Sizes},
     heads::{ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, Parameter, Parameters, Source},
-    tensors::{self, Entry, Weights},
+    parameters::{Builder, Keep, Parameter, Parameters, Source},
+    tensors::{self, Entry},
 };
-use crate::checkpoint::{CONFIG, WEIGHTS};
+use crate::{
+    checkpoint::{self, CONFIG, WEIGHTS},
+    recipe::spec::BaseDtype,
+};
 
 /// Under the key `pipe` of `config.json`: which heads the model has.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -32,9 +36,38 @@ struct Heads {
 impl Network {
     /// Writes `config.json` and `model.safetensors` into `directory`; the same model gives the same bytes.
     ///
+    /// An adapter and whatever else is learned with it go to the folder `adapter`, in PEFT's layout.
+    ///
     /// # Errors
     /// The file system's and the device's.
     pub fn save(&self, directory: &Path) -> Result<()> {
+        self.save_config(directory)?;
+        let adapted = self.is_adapted();
+        let entries = self.family().on_disk().entries(self.parameters(), !adapted);
+        tensors::write(&directory.join(WEIGHTS), entries)?;
+        self.save_adapter(directory)
+    }
+
+    /// As [`Self::save`], for a network that was [frozen](Self::load_frozen) out of the directory `base`: where its
+    /// backbone is what lies there, these files are linked, or copied where the file system has no links.
+    ///
+    /// # Errors
+    /// The file system's and the device's.
+    pub fn save_beside(&self, base: &Path, directory: &Path) -> Result<()> {
+        if !self.parameters().compact.is_empty() || Peft::open(base)?.is_some() {
+            return self.save(directory);
+        }
+        self.save_config(directory)?;
+        for file in checkpoint::weight_files(base)? {
+            let (from, to) = (base.join(&file), directory.join(&file));
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to)?;
+            }
+        }
+        self.save_adapter(directory)
+    }
+
+    fn save_config(&self, directory: &Path) -> Result<()> {
         let mut config = self.family().config();
         config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
         let heads = Heads { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
@@ -43,8 +76,7 @@ impl Network {
         }
         let mut text = serde_json::to_string_pretty(&config)?;
         text.push('\n');
-        fs::write(directory.join(CONFIG), text)?;
-        tensors::write(&directory.join(WEIGHTS), self.family().on_disk().entries(self.parameters()))
+        Ok(fs::write(directory.join(CONFIG), text)?)
     }
 
     /// Reads what [`Self::save`] or Hugging Face wrote, a tensor at a time.
@@ -53,7 +85,24 @@ impl Network {
     /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
     /// unexpected or of another shape among the tensors, all at once.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
-        Ok(Self::read(directory, device, true)?.0)
+        Ok(Self::read(directory, device, &Reading { values: true, merged: false, keep: Keep::Learned })?.0)
+    }
+
+    /// As [`Self::load`], with LoRA added to the weights that it changes.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; a prefix, which can't be merged.
+    pub fn load_merged(directory: &Path, device: &Device) -> Result<Self> {
+        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Learned })?.0)
+    }
+
+    /// As [`Self::load_merged`], but frozen, the weights of linear layers in this type. What is added from then on is
+    /// learned, and so are heads that are asked for again.
+    ///
+    /// # Errors
+    /// As [`Self::load_merged`].
+    pub fn load_frozen(directory: &Path, dtype: BaseDtype, device: &Device) -> Result<Self> {
+        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Frozen(dtype) })?.0)
     }
 
     /// What [`Self::load`] would give, but without any values: only headers are read.
@@ -61,15 +110,22 @@ impl Network {
     /// # Errors
     /// As [`Self::load`].
     pub fn inspect(directory: &Path) -> Result<Outlook> {
-        let (network, parameters) = Self::read(directory, &Device::flex(), false)?;
+        let reading = Reading { values: false, merged: false, keep: Keep::Learned };
+        let (network, parameters) = Self::read(directory, &Device::flex(), &reading)?;
         let family = network.family();
         let Sizes { vocabulary, max_length, .. } = family.sizes();
         Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
     }
 
     /// The network, and how many numbers its parameters have.
-    fn read(directory: &Path, device: &Device, values: bool) -> Result<(Self, u64)> {
-        let path = directory.join(CONFIG);
+    fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<(Self, u64)> {
+        let checkpoint = Checkpoint::open(directory, reading.merged)?;
+        ensure!(
+            !reading.merged || checkpoint.prefix().is_none(),
+            "the model in {} has a prefix (P-tuning), which is no part of any weight and can't be merged",
+            directory.display()
+        );
+        let path = checkpoint.base().join(CONFIG);
         let read = || -> Result<(Value, Heads)> {
             ensure!(path.exists(), "there is no such file, and nothing else says what the model is");
             let config: Value = serde_json::from_slice(&fs::read(&path)?)?;
@@ -80,11 +136,20 @@ impl Network {
 
         let described = || format!("{}", path.display());
         let kind = Kind::of(&config).with_context(described)?;
-        let mut stored = Stored::open(directory, kind.on_disk(), values)?;
+        let mut stored = Stored::new(&checkpoint, kind.on_disk(), reading.values);
         let mut parameters = Parameters::new(device);
+        // What has an adapter was frozen when that was trained, and is good for nothing else without merging.
+        parameters.keep(match checkpoint.adapter() {
+            Some(_) => Keep::Frozen(checkpoint.dtype()),
+            None => reading.keep,
+        });
         let mut builder = Builder::new(&mut parameters, &mut stored);
         let family = kind.build(&config, &mut builder).with_context(described)?;
         let mut network = Self::from_parts(parameters, family);
+        network.parameters_mut().keep(match reading.keep {
+            Keep::Learned => Keep::Learned,
+            Keep::Frozen(_) => Keep::Frozen(BaseDtype::F32),
+        });
         // Hugging Face doesn't say which heads there are.
         if heads.pair || stored.has(Pooler::WEIGHT) {
             network.make_pooler(&mut stored);
@@ -97,8 +162,22 @@ impl Network {
         }
         let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
+        network.parameters_mut().keep(Keep::Learned);
+        if let Some(adapter) = checkpoint.adapter().filter(|_| reading.values) {
+            network.adapt_as(adapter)?;
+        }
         Ok((network, parameters))
     }
+}
+
+/// What is to become of a checkpoint.
+struct Reading {
+    /// Whether values are read, or only headers.
+    values: bool,
+    /// Whether LoRA is added to the weights, and not kept beside them.
+    merged: bool,
+    /// What becomes of the backbone.
+    keep: Keep,
 }
 
 /// What a checkpoint holds.
@@ -115,18 +194,20 @@ pub struct Outlook {
 }
 
 impl Parameters {
-    /// All of them under their own names, for writing.
+    /// All that are learned under their own names, for writing.
     pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
         fn entry<const D: usize>(parameter: &Parameter<D>) -> Entry<'_> {
             Entry::single(parameter.name.clone(), parameter.value.dims().to_vec(), || parameter.data())
         }
-        self.vectors.iter().map(entry).chain(self.matrices.iter().map(entry)).collect()
+        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned()).map(entry);
+        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned()).map(entry);
+        vectors.chain(matrices).collect()
     }
 }
 
 /// A checkpoint, and what was found to be wrong with it so far.
-struct Stored {
-    weights: Weights,
+struct Stored<'a> {
+    checkpoint: &'a Checkpoint,
     on_disk: &'static OnDisk,
     /// Whether values are read, or only headers.
     values: bool,
@@ -136,31 +217,30 @@ struct Stored {
     parameters: u64,
 }
 
-impl Stored {
-    fn open(directory: &Path, on_disk: &'static OnDisk, values: bool) -> Result<Self> {
-        let weights = Weights::open(directory)?;
-        let unused = weights.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Ok(Self { unused, weights, on_disk, values, problems: Vec::new(), parameters: 0 })
+impl<'a> Stored<'a> {
+    fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
+        let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
+        Self { unused, checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
     }
 
     /// The name that a tensor has in this checkpoint.
     fn find(&self, name: &str) -> Option<String> {
-        self.on_disk.spellings(name).into_iter().find(|name| self.weights.info(name).is_some())
+        self.on_disk.spellings(name).into_iter().find(|name| self.checkpoint.info(name).is_some())
     }
 
     /// The values of a tensor; none where only headers are read.
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let Some(stored) = self.find(name) else { bail!("{} is missing", self.on_disk.written(name)) };
         self.unused.remove(&stored);
-        match self.weights.info(&stored) {
+        match self.checkpoint.info(&stored) {
             Some(TensorInfo { shape: other, .. }) if other != shape => {
                 bail!("{stored} has the shape {other:?} instead of {shape:?}")
             }
-            Some(TensorInfo { dtype, .. }) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+            Some(TensorInfo { dtype, .. }) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I8) => {
                 bail!("{stored} has the type {dtype}, and only F32, F16 and BF16 can be read")
             }
             _ if !self.values => Ok(Vec::new()),
-            _ => self.weights.read(&stored),
+            _ => self.checkpoint.read(&stored),
         }
     }
 
@@ -172,7 +252,7 @@ impl Stored {
     }
 }
 
-impl Source for Stored {
+impl Source for Stored<'_> {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
         let (parts, part_shape) = self.on_disk.places(name, shape);
         self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();

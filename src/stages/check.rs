@@ -1,5 +1,5 @@
-//! What can be found wrong with a recipe beyond its own text: labels in the data that have no word, and secrets that
-//! would be recorded. All before anything runs.
+//! What can be found wrong with a recipe beyond its own text: labels in the data that have no word, checkpoints that
+//! can't be read, and secrets that would be recorded. All before anything runs.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::rows;
+use super::{checkpoints, rows};
 use crate::{
     objectives::Conversation,
     plan::{Graph, Node, Planned, Status},
@@ -27,8 +27,8 @@ pub fn preflight(checked: &Checked, graph: &Graph, planned: &[Planned]) -> Resul
     DataCheck::default().check(checked, missing.filter_map(|stage| graph.get(&stage.name)))
 }
 
-/// Checks the rows of finetuned models; the same rows for the same task once only, in however many stages and cells they
-/// are.
+/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
+/// stages and cells they are.
 #[derive(Default)]
 pub struct DataCheck {
     done: HashSet<String>,
@@ -45,13 +45,14 @@ struct Used<'a> {
 }
 
 impl DataCheck {
-    /// Checks the rows that these stages read.
+    /// Checks the rows and the checkpoints that these stages read.
     ///
     /// # Errors
     /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
     pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
         let mut found = Vec::new();
         for node in nodes {
+            found.extend(checkpoints::check(checked, node));
             for used in used(checked, node) {
                 for file in node.files.get(&used.field).into_iter().flatten() {
                     self.file(checked, &used, file, &mut found)?;

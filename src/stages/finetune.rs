@@ -29,7 +29,7 @@ use crate::{
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
 /// rows too.
 pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Metrics> {
-    let start = Start::new(job, spec.model.as_ref(), device)?;
+    let start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
     match &spec.task {
         Task::Classification(task) => classify(job, spec, task, start, device),
         Task::Instruction(task) => instruction::finetune(job, spec, task, start, device),
@@ -53,8 +53,9 @@ fn classify(
         Some(dev) => rows::labelled(dev, files("data.dev.path"), &classifier, Use::Judge)?,
         None => Vec::new(),
     };
-    if task.head == Head::Linear {
-        start.network.add_classifier(labels.len(), task.pooling, job.seed)?;
+    match task.head {
+        Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
+        Head::Prompt => start.network.add_language_head(job.seed)?,
     }
     // For the baselines.
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();

@@ -2,6 +2,7 @@
 
 mod batches;
 mod check;
+mod checkpoints;
 mod classifier;
 mod conversation;
 mod eval;

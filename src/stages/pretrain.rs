@@ -21,11 +21,12 @@ use crate::{
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
 pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> Result<Metrics> {
-    let mut start = Start::new(job, spec.model.as_ref(), device)?;
+    let mut start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
     let documents = language::load(&input(job, "tokens")?.path)?;
     let corpus = language::corpus(&documents, &start.tokenizer, |_| true);
     let layout = layout(device, spec.train.max_length, spec.train.packing);
     let mix = Mix::new(&spec.objectives, &corpus, &spec.train, job.seed, layout)?;
+    start.network.add_language_head(job.seed)?;
     if spec.objectives.iter().any(|objective| objective.next_sentence.is_some() || objective.sentence_order.is_some()) {
         start.network.add_pair_head(job.seed);
     }

@@ -34,7 +34,13 @@ pub(super) struct Start {
 
 impl Start {
     /// Takes the model in `from`, a stage's or a checkpoint, or makes a new one for the tokenizer of the stage in `tokens`.
-    pub(super) fn new(job: &Job<'_>, model: Option<&spec::Model>, device: &OpenDevice) -> Result<Self> {
+    /// With an `adapter`, that alone will be trained.
+    pub(super) fn new(
+        job: &Job<'_>,
+        model: Option<&spec::Model>,
+        adapter: Option<&spec::Adapter>,
+        device: &OpenDevice,
+    ) -> Result<Self> {
         let from = Origin::of(job, "from");
         let tokens = job.inputs.get("tokens");
         if let (Some(from), Some(tokens)) = (&from, tokens)
@@ -51,7 +57,7 @@ impl Start {
             _ => Tokenizer::load(&input(job, "tokens")?.path)?,
         });
         let (network, before) = match (&from, model) {
-            (Some(from), _) => (Network::load(&from.model, &device.device)?, Some(Purpose::read(&from.model)?)),
+            (Some(from), _) => (existing(&from.model, adapter, job.seed, device)?, Some(Purpose::read(&from.model)?)),
             (None, Some(model)) => (Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?, None),
             (None, None) => bail!("neither `from` nor `model` says what to start from"),
         };
@@ -80,6 +86,14 @@ impl Start {
     }
 }
 
+/// The model in a directory, LoRA merged; with a new `adapter` and otherwise frozen where there is one.
+fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &OpenDevice) -> Result<Network> {
+    let Some(adapter) = adapter else { return Network::load_merged(model, &device.device) };
+    let mut network = Network::load_frozen(model, adapter.base_dtype(), &device.device)?;
+    network.adapt(adapter, seed)?;
+    Ok(network)
+}
+
 /// Trains, and writes the model and the curve.
 pub(super) fn train(
     job: &Job<'_>,
@@ -95,11 +109,18 @@ pub(super) fn train(
         job.tell(Event::Note("goes on from the last checkpoint"));
     }
     let outcome = trainer.run(feed, evaluation, checkpoints.as_ref(), &mut Watcher { job })?;
-    write(job.out, &trainer)?;
+    match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
+        Some(from) => trainer.network.save_beside(&from.path, job.out)?,
+        None => trainer.network.save(job.out)?,
+    }
+    trainer.curve().write(&job.out.join(CURVE))?;
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));
     metrics.insert("steps".into(), json!(outcome.steps));
     metrics.insert("parameters".into(), json!(outcome.parameters));
+    if outcome.learned < outcome.parameters {
+        metrics.insert("learned_parameters".into(), json!(outcome.learned));
+    }
     metrics.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
@@ -109,11 +130,6 @@ pub(super) fn train(
         metrics.extend(measured.into_iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
     }
     Ok(metrics)
-}
-
-fn write(out: &Path, trainer: &Trainer) -> Result<()> {
-    trainer.network.save(out)?;
-    trainer.curve().write(&out.join(CURVE))
 }
 
 /// Passes the loop's progress on.

@@ -154,10 +154,10 @@ impl<const D: usize> Moments<D> {
 
 fn read_values(parameters: &mut Parameters, reader: &Reader, what: &str) -> Result<()> {
     let device = parameters.device().clone();
-    for parameter in &mut parameters.vectors {
+    for parameter in parameters.vectors.iter_mut().filter(|parameter| parameter.is_learned()) {
         read_value(parameter, reader, what, &device)?;
     }
-    for parameter in &mut parameters.matrices {
+    for parameter in parameters.matrices.iter_mut().filter(|parameter| parameter.is_learned()) {
         read_value(parameter, reader, what, &device)?;
     }
     Ok(())

@@ -81,6 +81,8 @@ pub struct Outcome {
     pub steps: usize,
     /// Numbers that the network holds.
     pub parameters: usize,
+    /// Those of them that are learned.
+    pub learned: usize,
     /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
     /// there are no more than five steps, of all.
     pub tokens_per_second: f64,
@@ -362,6 +364,7 @@ impl Trainer {
             loss: self.curve.final_loss().context("there was nothing to train")?,
             steps: self.step,
             parameters: self.network.parameters().count(),
+            learned: self.network.parameters().learned(),
             tokens_per_second,
             peak_memory_bytes: peak_memory(),
             measured,

@@ -6,7 +6,7 @@ use crate::{
     kernels::{self, Gelu},
     model::{
         initial::Initial,
-        parameters::{Builder, MatrixId, VectorId},
+        parameters::{Builder, VectorId, WeightId},
         pass::Pass,
     },
 };
@@ -14,28 +14,27 @@ use crate::{
 /// `x weightᵀ + bias`, or without the bias.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: MatrixId,
+    weight: WeightId,
     bias: Option<VectorId>,
 }
 
 impl Linear {
     /// `NAME.weight [output, input]`, and `NAME.bias [output]` where it has a `bias`.
     pub fn new(builder: &mut Builder, name: &str, [output, input]: [usize; 2], bias: bool, deviation: f64) -> Self {
-        builder.multiplies([output, input]);
         Self {
-            weight: builder.matrix(format!("{name}.weight"), [output, input], Initial::Normal(deviation)),
+            weight: builder.weight(format!("{name}.weight"), [output, input], Initial::Normal(deviation)),
             bias: bias.then(|| builder.vector(format!("{name}.bias"), output, Initial::Zeros)),
         }
     }
 
     /// `[N, input]` to `[N, output]`.
     pub fn forward(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(x, pass.matrix(self.weight), self.bias(pass))
+        self.product(pass, x, self.bias(pass))
     }
 
     /// `gelu(forward(x))`, with bias and activation in one go.
     pub fn gelu(&self, pass: &Pass, x: Tensor<2>, kind: Gelu) -> Tensor<2> {
-        let product = self.product(pass, x);
+        let product = self.product(pass, x, None);
         match self.bias(pass) {
             Some(bias) => kernels::bias_gelu(product, bias, kind),
             None => kernels::gelu(product, kind),
@@ -44,12 +43,16 @@ impl Linear {
 
     /// `residual + dropout(forward(x))`, with bias, dropout and addition in one go.
     pub fn add_to(&self, pass: &Pass, x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-        kernels::dropout_add(self.product(pass, x), self.bias(pass), residual, pass.dropout().as_ref())
+        kernels::dropout_add(self.product(pass, x, None), self.bias(pass), residual, pass.dropout().as_ref())
     }
 
-    /// `x weightᵀ`.
-    fn product(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(x, pass.matrix(self.weight), None)
+    /// `x weightᵀ + bias`, and what an adapter adds to it.
+    fn product(&self, pass: &Pass, x: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+        let weight = pass.weight(self.weight);
+        match pass.lora(self.weight) {
+            Some(lora) => lora.add_to(pass, x.clone(), kernels::linear(x, weight, bias)),
+            None => kernels::linear(x, weight, bias),
+        }
     }
 
     fn bias(&self, pass: &Pass) -> Option<Tensor<1>> {

@@ -39,7 +39,7 @@ impl Reader {
             file.read_exact(&mut json)?;
             Ok((8 + length, header::parse(&json, size - 8 - length)?))
         };
-        let opened = open().with_context(|| format!("{} is not a complete safetensors file", path.display()));
+        let opened = open().with_context(|| format!("{} is not a sound safetensors file", path.display()));
         opened.map(|(start, tensors)| Self { path: path.to_owned(), file, start, tensors })
     }
 

@@ -276,8 +276,10 @@ impl Family for Transformer {
     /// The decoder's, and for all but the last token of a source the encoder's.
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let sides = Sides::new(pass, self.config.decoder_start_token_id);
-        let source = pass.over(&sides.source);
-        let states = self.encoder.iter().fold(self.embed(&source), |x, layer| layer.forward(&source, x));
+        let states = pass.once(sides.source.tokens.len(), || {
+            let source = pass.over(&sides.source);
+            self.encoder.iter().fold(self.embed(&source), |x, layer| layer.forward(&source, x))
+        });
         let memory = Memory { states, reads: sides.reads(pass.device()) };
         let target = pass.over(&sides.target);
         let written = self.decoder.iter().fold(self.embed(&target), |x, layer| layer.forward(&target, x, &memory));

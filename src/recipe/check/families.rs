@@ -68,8 +68,8 @@ impl Check<'_> {
 
     /// The family of the model that a stage begins with, and the stage that makes it.
     pub(super) fn family_of(&self, draft: &Draft) -> Option<(String, &'static Family)> {
-        let (owner, model) = self.origin_of(draft)?;
-        Some((owner, Family::named(model.family())?))
+        let (owner, known) = self.origin_of(draft)?;
+        Some((owner, known.family))
     }
 }
 

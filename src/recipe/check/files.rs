@@ -52,12 +52,16 @@ impl Check<'_> {
             Some(place) if place.is_file() => {
                 self.report(at, format!("`{shown}` is a file"), "name the directory that it lies in".to_owned());
             }
-            Some(place) if !place.join(CONFIG).is_file() => self.report(
+            Some(place) if !checkpoint::base(&place).join(CONFIG).is_file() => self.report(
                 at,
                 format!("`{shown}` has no {CONFIG}"),
                 "name a directory with a model in Hugging Face's layout".to_owned(),
             ),
-            Some(_) => {}
+            Some(place) => {
+                if let Err(error) = super::outline(&place) {
+                    self.report(at, format!("the model in `{shown}` can't be made: {error:#}"), None);
+                }
+            }
         }
     }
 

@@ -12,14 +12,19 @@ mod sweep;
 
 use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
 use super::Columns;
 use super::diagnostic::Diagnostic;
+use super::families::Family;
 use super::node::{Node, Value};
 use super::place::{Span, Texts};
 use super::shape::{self, Slot};
-use super::spec::{Model, Stage, Sweep};
+use super::spec::{Origin, Stage, Sweep};
+use super::walk;
+use crate::checkpoint::CONFIG;
+use crate::model::Outline;
 
 /// The most stages that a recipe may have: references are followed one by one.
 const MAX_STAGES: usize = 1_000;
@@ -132,22 +137,51 @@ impl<'a> Check<'a> {
         self.drafts.iter().find(|draft| draft.name == name)
     }
 
-    /// The model that a stage begins with, through all its `from`, and the stage that makes it.
-    fn origin_of(&self, draft: &Draft) -> Option<(String, Model)> {
+    /// The model that a stage begins with, through all its `from`, and the stage that makes or reads it.
+    fn origin_of(&self, draft: &Draft) -> Option<(String, Known)> {
         let mut draft = draft;
         // A cycle of `from` ends after as many steps as there are stages.
         for _ in self.drafts {
             let (from, model) = match draft.stage.as_ref()? {
                 Stage::Pretrain(spec) => (spec.from.as_ref(), spec.model.as_ref()),
                 Stage::Finetune(spec) => (spec.from.as_ref(), spec.model.as_ref()),
+                Stage::Import(spec) => return Some((draft.name.clone(), self.known(&spec.path)?)),
                 _ => return None,
             };
             match (from, model) {
-                (None, Some(model)) => return Some((draft.name.clone(), model.clone())),
-                (Some(from), None) => draft = self.draft(from.stage()?)?,
+                (None, Some(model)) => {
+                    let known = Known { family: Family::named(model.family())?, max_length: model.sizes().max_length };
+                    return Some((draft.name.clone(), known));
+                }
+                (Some(Origin::Stage(from)), None) => draft = self.draft(from)?,
+                (Some(Origin::Checkpoint(from)), None) => {
+                    return Some((draft.name.clone(), self.known(&from.checkpoint)?));
+                }
                 _ => return None,
             }
         }
         None
     }
+
+    /// What the `config.json` of a checkpoint says of its model.
+    fn known(&self, directory: &str) -> Option<Known> {
+        let outline = outline(&walk::resolve_place(directory, self.dir)?).ok()?;
+        let family = outline.family();
+        Some(Known { family: Family::named(family.name())?, max_length: family.sizes().max_length })
+    }
+}
+
+/// What is known of a model before it's there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) family: &'static Family,
+    /// The longest sequence.
+    pub(super) max_length: usize,
+}
+
+/// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
+fn outline(directory: &Path) -> Result<Outline> {
+    let path = directory.join(CONFIG);
+    let config: Json = serde_json::from_slice(&fs_err::read(&path)?).context("it isn't JSON")?;
+    Outline::of_config(&config)
 }

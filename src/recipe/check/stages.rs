@@ -1,6 +1,6 @@
 //! Rules between the fields of a stage, and between stages.
 
-use super::{Check, Draft};
+use super::{Check, Draft, Known};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::spec::{
     Eval, Export, Finetune, Model, Origin, Precision, Pretrain, Sizes, Stage, Task, Tokenize, Tokenizer, Train,
@@ -26,6 +26,7 @@ impl Check<'_> {
 
     pub(super) fn pretrain(&mut self, draft: &Draft, spec: &Pretrain) {
         self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        self.adapter(draft, spec.adapter.is_some() && spec.from.is_none());
         self.has_corpus(draft, &spec.tokens, "tokens");
         self.model(draft, spec.model.as_ref());
         self.objectives(draft, &spec.objectives);
@@ -35,6 +36,7 @@ impl Check<'_> {
 
     pub(super) fn finetune(&mut self, draft: &Draft, spec: &Finetune) {
         self.origin(draft, spec.from.is_some(), spec.model.is_some());
+        self.adapter(draft, spec.adapter.is_some() && spec.from.is_none());
         match (&spec.from, &spec.tokens) {
             (Some(_), Some(_)) => self.report(
                 self.key(&draft.pointer("tokens")),
@@ -132,6 +134,16 @@ impl Check<'_> {
         }
     }
 
+    fn adapter(&mut self, draft: &Draft, alone: bool) {
+        if alone {
+            self.report(
+                self.key(&draft.pointer("adapter")),
+                "an adapter needs a model that exists: a new one has learned nothing yet",
+                "start `from` a stage or a checkpoint, or take `adapter` out".to_owned(),
+            );
+        }
+    }
+
     fn has_corpus(&mut self, draft: &Draft, tokens: &str, field: &str) {
         if let Some(Stage::Tokenize(spec)) = self.draft(tokens).and_then(|draft| draft.stage.as_ref())
             && spec.corpus.is_empty()
@@ -206,10 +218,9 @@ impl Check<'_> {
             };
             self.report(self.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
         }
-        if let Some((owner, model)) = self.origin_of(draft)
-            && train.max_length > model.sizes().max_length
+        if let Some((owner, Known { max_length: longest, .. })) = self.origin_of(draft)
+            && train.max_length > longest
         {
-            let longest = model.sizes().max_length;
             let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };
             self.report(
                 self.value(&at("max_length")),

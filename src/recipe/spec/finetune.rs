@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Instruction, Model, Origin, Source, Train};
+use super::{Adapter, Instruction, Model, Origin, Source, Train};
 
 /// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -20,6 +20,9 @@ pub struct Finetune {
     /// Start from a new model
     #[serde(default)]
     pub model: Option<Model>,
+    /// Train this, and leave the model of `from` as it is
+    #[serde(default)]
+    pub adapter: Option<Adapter>,
     /// The rows to learn from
     pub data: FinetuneData,
     /// What to learn

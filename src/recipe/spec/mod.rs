@@ -12,6 +12,7 @@
 //! | `template` | a minijinja template over data rows | left alone when the recipe's own expressions are filled in |
 //! | `free` | something that can't change a stage's output | not in the key |
 
+mod adapter;
 mod eval;
 mod export;
 mod finetune;
@@ -30,6 +31,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use adapter::{Adapter, BaseDtype, Lora, PTuning};
 pub use eval::Eval;
 pub use export::{Dtype, Export};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, Objective, Origin, Train};
+use super::{Adapter, Model, Objective, Origin, Train};
 
 /// Trains a language model on the corpora that a tokenize stage encoded.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -18,6 +18,9 @@ pub struct Pretrain {
     /// Start from a new model; either this or `from`
     #[serde(default)]
     pub model: Option<Model>,
+    /// Train this, and leave the model of `from` as it is
+    #[serde(default)]
+    pub adapter: Option<Adapter>,
     /// The mix of objectives
     #[schemars(length(min = 1))]
     pub objectives: Vec<Objective>,
