@@ -23,7 +23,7 @@ fn networks() -> Vec<(&'static str, Network)> {
         let spec: spec::Model = serde_json::from_value(json!({ family: sizes })).unwrap();
         (family, Network::new(&spec, VOCABULARY as usize, 5, &Device::flex()).unwrap())
     };
-    ["glm", "gpt2", "transformer"].map(make).into()
+    ["glm", "gpt2", "chatglm", "chatglm2", "transformer"].map(make).into()
 }
 
 /// Logits after the last token, with nothing remembered.
@@ -132,7 +132,7 @@ fn reference_prompt(config: &Value, case: &Value) -> Example {
 /// The reference implementations' greedy paths, with their ends.
 #[test]
 fn parity_of_greedy_generation_with_a_cache() {
-    for family in ["gpt2", "glm_original"] {
+    for family in ["gpt2", "glm_original", "chatglm1", "chatglm2", "glm", "glm4"] {
         let Some(directory) = fixture(family) else { continue };
         let read = |name| -> Value { serde_json::from_slice(&std::fs::read(directory.join(name)).unwrap()).unwrap() };
         let network = Network::load(&directory, &Device::flex()).unwrap();

@@ -59,6 +59,36 @@ fn every_family_classifies_by_prompt() {
 }
 
 #[test]
+fn every_generation_of_chatglm_learns_and_classifies_by_prompt() {
+    let causal = "[{ generative: { causal_lm: {} } }]";
+    for (family, objectives) in [("chatglm", MIX), ("chatglm2", causal), ("glm4", causal)] {
+        let space = space(family, objectives, "");
+        space.write("recipe.yaml", space.read("recipe.yaml").replace("[Classification]。", "：[Classification]"));
+        assert_eq!(space.statuses(&["recipe.yaml"]), "base=ran test=ran tokens=ran topics=ran", "{family}");
+        assert_eq!(space.statuses(&["recipe.yaml"]), "base=hit test=hit tokens=hit topics=hit", "{family}");
+    }
+}
+
+#[test]
+fn heads_that_do_not_fit_are_refused_with_their_place() {
+    let told = |family: &str, sizes: &str| {
+        let space = space(family, "[{ generative: { causal_lm: {} } }]", LINEAR);
+        let text = space.read("recipe.yaml").replace("hidden: 16, layers: 1, heads: 2", sizes);
+        space.write("recipe.yaml", text);
+        let output = space.pipe(&["check", "recipe.yaml"]);
+        assert_ne!(output.status, 0);
+        output.stderr + &output.stdout
+    };
+    let text = told("chatglm2", "hidden: 24, layers: 1, heads: 6, head_size: 8, groups: 4");
+    assert!(text.contains("4 groups of keys don't divide 6 heads"), "{text}");
+    assert!(text.contains("`groups: 3` would"), "{text}");
+    let text = told("glm4", "hidden: 24, layers: 1, heads: 4");
+    assert!(text.contains("heads of 6 numbers can't be turned by their positions"), "{text}");
+    let text = told("chatglm2", "hidden: 20, layers: 1, heads: 3, groups: 3");
+    assert!(text.contains("3 heads don't divide a hidden width of 20"), "{text}");
+}
+
+#[test]
 fn objectives_that_a_family_cannot_learn_are_refused_with_their_place() {
     let refused = |family: &str, objectives: &str, head: &str| {
         let output = space(family, objectives, head).pipe(&["check", "recipe.yaml"]);

@@ -4,10 +4,13 @@ use std::{collections::HashMap, path::Path};
 
 use burn::tensor::Device;
 use pipe::{
+    batch::{Example, Layout, lay_out, random::Key},
     model::{Network, Pooling},
     recipe::spec,
+    text::Specials,
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde_json::Value;
 
 fn network(seed: u64) -> Network {
     network_of("glm", seed)
@@ -41,10 +44,15 @@ fn stored_networks_come_back_to_the_byte_with_their_heads() {
 }
 
 #[test]
-fn other_families_come_back_to_the_byte() {
-    for (family, architecture) in
-        [("bert", "BertForPreTraining"), ("gpt2", "GPT2LMHeadModel"), ("transformer", "MarianMTModel")]
-    {
+fn every_family_comes_back_to_the_byte_and_gives_the_same_logits() {
+    for (family, architecture) in [
+        ("bert", "BertForPreTraining"),
+        ("gpt2", "GPT2LMHeadModel"),
+        ("chatglm", "ChatGLMModel"),
+        ("chatglm2", "ChatGLMModel"),
+        ("glm4", "Glm4ForCausalLM"),
+        ("transformer", "MarianMTModel"),
+    ] {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut network = network_of(family, 1);
         if family == "bert" {
@@ -52,10 +60,90 @@ fn other_families_come_back_to_the_byte() {
         }
         network.add_classifier(3, Pooling::Mean, 3).unwrap();
         network.save(first.path()).unwrap();
-        Network::load(first.path(), &Device::flex()).unwrap().save(second.path()).unwrap();
+        let loaded = Network::load(first.path(), &Device::flex()).unwrap();
+        loaded.save(second.path()).unwrap();
         assert_eq!(bytes(first.path()), bytes(second.path()));
         assert!(bytes(first.path()).1.contains(architecture));
+
+        let example = Example::sequence(0, vec![3, 1, 4, 1, 5], 2);
+        let batch = lay_out(&[example], Layout::Ragged, Key::new(0));
+        assert_eq!(network.logits_at(&batch, &[4]).unwrap(), loaded.logits_at(&batch, &[4]).unwrap(), "{family}");
+        assert_eq!(loaded.family().name(), family);
     }
+}
+
+#[test]
+fn new_models_name_their_special_tokens_as_the_original_code_does() {
+    let specials =
+        Specials { pad: 0, unk: 1, cls: 2, sep: 3, mask: 4, gmask: 5, smask: 6, sop: 7, eop: 8, vocab_size: 24 };
+    let config = |family: &str| -> Value {
+        let directory = tempfile::tempdir().unwrap();
+        let mut network = network_of(family, 1);
+        network.name_tokens(specials);
+        network.save(directory.path()).unwrap();
+        // One that is read keeps what it had.
+        Network::load(directory.path(), &Device::flex()).unwrap().save(directory.path()).unwrap();
+        serde_json::from_str(&bytes(directory.path()).1).unwrap()
+    };
+    let chatglm = config("chatglm");
+    for (key, id) in [("bos", 7), ("eos", 8), ("mask", 4), ("gmask", 5), ("pad", 0)] {
+        assert_eq!(chatglm[format!("{key}_token_id")], id, "{key}");
+    }
+    assert_eq!(config("chatglm2")["eos_token_id"], 3);
+    assert_eq!(config("glm4")["eos_token_id"], 3);
+}
+
+/// GLM-4 has two layouts, that of its own code and Hugging Face's: the same weights under other names give the same.
+#[test]
+fn both_layouts_of_glm4_give_the_same_logits() {
+    let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = serde_json::json!({ "chatglm2": {
+        "hidden": 24, "layers": 2, "heads": 4, "groups": 2, "head_size": 8, "feed_forward": 20, "max_length": 32,
+        "rope_base": 5e6, "initializer_range": 0.4,
+    } });
+    let model: spec::Model = serde_json::from_value(model).unwrap();
+    let network = Network::new(&model, 24, 1, &Device::flex()).unwrap();
+    network.save(own.path()).unwrap();
+    assert!(bytes(own.path()).1.contains("\"rope_ratio\": 500.0"));
+
+    let (weights, _) = bytes(own.path());
+    let stored = SafeTensors::deserialize(&weights).unwrap();
+    let mut renamed: Vec<(String, TensorView)> = Vec::new();
+    for (name, view) in stored.iter() {
+        let name = name
+            .replace("transformer.embedding.word_embeddings", "model.embed_tokens")
+            .replace("transformer.output_layer", "lm_head")
+            .replace("transformer.encoder.final_layernorm", "model.norm")
+            .replace("transformer.encoder", "model")
+            .replace("self_attention.dense", "self_attn.o_proj")
+            .replace("dense_h_to_4h", "gate_up_proj")
+            .replace("dense_4h_to_h", "down_proj");
+        let Some((layer, part)) = name.split_once("self_attention.query_key_value") else {
+            renamed.push((name, view));
+            continue;
+        };
+        let row = view.data().len() / view.shape()[0];
+        for (projection, rows) in [("q", 0..32), ("k", 32..48), ("v", 48..64)] {
+            let shape = [&[rows.len()], &view.shape()[1..]].concat();
+            let data = &view.data()[rows.start * row..rows.end * row];
+            let view = TensorView::new(Dtype::F32, shape, data).unwrap();
+            renamed.push((format!("{layer}self_attn.{projection}_proj{part}"), view));
+        }
+    }
+    std::fs::write(other.path().join("model.safetensors"), safetensors::serialize(renamed, None).unwrap()).unwrap();
+    let config = serde_json::json!({
+        "model_type": "glm", "vocab_size": 24, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 20, "max_position_embeddings": 32,
+        "attention_bias": true, "rms_norm_eps": 1e-5, "rope_theta": 5e6, "partial_rotary_factor": 0.5,
+    });
+    std::fs::write(other.path().join("config.json"), config.to_string()).unwrap();
+
+    let loaded = Network::load(other.path(), &Device::flex()).unwrap();
+    let example = Example::sequence(0, vec![3, 1, 4, 1, 5, 9, 2, 6], 0);
+    let batch = lay_out(&[example], Layout::Ragged, Key::new(0));
+    let (own, other) = (network.logits_at(&batch, &[7]).unwrap(), loaded.logits_at(&batch, &[7]).unwrap());
+    let worst = own[0].iter().zip(&other[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-5, "{worst}");
 }
 
 #[test]
@@ -64,11 +152,18 @@ fn settings_that_would_change_the_numbers_are_refused() {
         ("bert", r#""is_decoder": true"#, "is_decoder true isn't supported"),
         ("bert", r#""tie_word_embeddings": false"#, "tie_word_embeddings false isn't supported"),
         ("gpt2", r#""scale_attn_weights": false"#, "scale_attn_weights false isn't supported"),
+        ("chatglm", r#""position_encoding_2d": false"#, "position_encoding_2d false isn't supported"),
+        ("chatglm", r#""quantization_bit": 4"#, "quantization_bit 4 isn't supported"),
+        ("chatglm2", r#""pre_seq_len": 128"#, "pre_seq_len 128 isn't supported"),
+        ("glm4", r#""rope_scaling": {"factor": 2.0}"#, r#"rope_scaling {"factor":2.0} isn't supported"#),
+        ("glm4", r#""hidden_act": "relu""#, r#"hidden_act "relu" isn't supported"#),
     ] {
         let directory = tempfile::tempdir().unwrap();
         network_of(family, 1).save(directory.path()).unwrap();
-        let config = bytes(directory.path()).1.replacen('{', &format!("{{ {setting},"), 1);
-        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let mut config: Value = serde_json::from_str(&bytes(directory.path()).1).unwrap();
+        let setting: Value = serde_json::from_str(&format!("{{ {setting} }}")).unwrap();
+        config.as_object_mut().unwrap().extend(setting.as_object().unwrap().clone());
+        std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
         let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
         assert!(error.ends_with(told), "{error}");
     }
@@ -167,8 +262,7 @@ fn other_families_are_refused_by_name() {
     std::fs::write(directory.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     let error = format!("{:#}", Network::load(directory.path(), &Device::flex()).err().unwrap());
     assert!(
-        error
-            .ends_with("model_type llama isn't supported; bert, gpt2, marian and glm with block_position_encoding are"),
+        error.ends_with("model_type llama isn't supported; bert, chatglm, glm, glm4, gpt2 and marian are"),
         "{error}"
     );
 }

@@ -12,7 +12,7 @@ fn spec(text: Value) -> spec::Model {
 #[test]
 fn an_outline_has_the_names_and_shapes_of_the_network() {
     let sizes = json!({ "hidden": 32, "layers": 2, "heads": 4, "max_length": 16 });
-    for family in ["glm", "bert", "gpt2", "transformer"] {
+    for family in ["glm", "bert", "gpt2", "chatglm", "chatglm2", "glm4", "transformer"] {
         let model = spec(json!({ family: sizes }));
         let outline = Outline::new(&model, 50).unwrap();
         let network = Network::new(&model, 50, 1, &Device::flex()).unwrap();
@@ -46,4 +46,21 @@ fn configs_of_published_models_give_their_numbers_of_parameters() {
     bert.add_pair_head();
     assert_eq!(bert.shapes.count(), 102_882_442);
     assert_eq!(Outline::of_config(&gpt2).unwrap().shapes.count(), 124_439_808);
+    let chatglm = json!({
+        "model_type": "chatglm", "vocab_size": 130_528, "hidden_size": 4096, "num_layers": 28,
+        "num_attention_heads": 32, "inner_hidden_size": 16384, "position_encoding_2d": true,
+    });
+    let chatglm2 = json!({
+        "model_type": "chatglm", "padded_vocab_size": 65024, "hidden_size": 4096, "num_layers": 28,
+        "num_attention_heads": 32, "multi_query_attention": true, "multi_query_group_num": 2, "kv_channels": 128,
+        "ffn_hidden_size": 13696, "seq_length": 32768, "add_qkv_bias": true,
+    });
+    let glm4 = json!({
+        "model_type": "glm", "vocab_size": 151_552, "hidden_size": 4096, "num_hidden_layers": 40,
+        "num_attention_heads": 32, "num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 13696,
+        "max_position_embeddings": 131_072, "attention_bias": true,
+    });
+    assert_eq!(Outline::of_config(&chatglm).unwrap().shapes.count(), 6_173_286_400);
+    assert_eq!(Outline::of_config(&chatglm2).unwrap().shapes.count(), 6_243_584_000);
+    assert_eq!(Outline::of_config(&glm4).unwrap().shapes.count(), 9_399_951_360);
 }

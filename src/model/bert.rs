@@ -16,7 +16,7 @@ use super::{
     parameters::{Builder, MatrixId, VectorId},
     pass::{Along, Pass},
 };
-use crate::{batch::Batch, kernels::Gelu, recipe::spec};
+use crate::{batch::Batch, kernels::Gelu, recipe::spec, text::Special};
 
 /// As `BertForPreTraining` has it, and bare or old files too.
 pub(super) static ON_DISK: OnDisk = OnDisk {
@@ -227,6 +227,10 @@ impl Family for Bert {
             "pad_token_id": 0,
         });
         described(json!(self.config), defaults)
+    }
+
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[("pad_token_id", Special::Pad)]
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {

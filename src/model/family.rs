@@ -7,14 +7,17 @@ use serde_json::{Map, Value};
 
 use super::{
     bert::{self, Bert, BertConfig},
+    chatglm::{self, Chatglm, ChatglmConfig},
+    chatglm2::{self, Chatglm2, Chatglm2Config},
     glm::{self, Glm, GlmConfig},
+    glm4::{self, Glm4, Glm4Config},
     gpt2::{self, Gpt2, Gpt2Config},
     on_disk::OnDisk,
     parameters::{Builder, MatrixId, VectorId},
     pass::Pass,
     transformer::{self, Transformer, TransformerConfig},
 };
-use crate::{batch::Batch, kernels::Gelu, recipe::spec};
+use crate::{batch::Batch, kernels::Gelu, recipe::spec, text::Special};
 
 /// What the rest of a network has to know of a family's size.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,6 +50,11 @@ pub trait Family: Send + Sync {
 
     /// `config.json` as Hugging Face has it, but for the name of the class.
     fn config(&self) -> Value;
+
+    /// The keys of `config.json` for ids of special tokens.
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[]
+    }
 
     /// Whether no token may see those after it, whatever the batch says.
     fn is_causal(&self) -> bool {
@@ -97,6 +105,9 @@ pub(super) fn from_spec(spec: &spec::Model, vocabulary: usize, builder: &mut Bui
         spec::Model::Glm(sizes) => Box::new(Glm::new(GlmConfig::new(sizes, vocabulary), builder)?),
         spec::Model::Bert(sizes) => Box::new(Bert::new(BertConfig::new(sizes, vocabulary), builder)?),
         spec::Model::Gpt2(sizes) => Box::new(Gpt2::new(Gpt2Config::new(sizes, vocabulary), builder)?),
+        spec::Model::Chatglm(sizes) => Box::new(Chatglm::new(ChatglmConfig::new(sizes, vocabulary), builder)?),
+        spec::Model::Chatglm2(sizes) => Box::new(Chatglm2::new(Chatglm2Config::new(sizes, vocabulary), builder)?),
+        spec::Model::Glm4(sizes) => Box::new(Glm4::new(Glm4Config::new(sizes, vocabulary), builder)?),
         spec::Model::Transformer(sizes) => {
             Box::new(Transformer::new(TransformerConfig::new(sizes, vocabulary), builder)?)
         }
@@ -109,6 +120,9 @@ pub(super) enum Kind {
     Glm,
     Bert,
     Gpt2,
+    Chatglm,
+    Chatglm2,
+    Glm4,
     Transformer,
 }
 
@@ -118,15 +132,17 @@ impl Kind {
     /// # Errors
     /// Families that aren't known.
     pub(super) fn of(config: &Value) -> Result<Self> {
+        let has = |keys: &[&str]| keys.iter().any(|&key| config.get(key).is_some());
         match config.get("model_type").and_then(Value::as_str).context("no model_type")? {
-            // Hugging Face's own GLM has the same name and other keys.
-            "glm" if config.get("block_position_encoding").is_some() => Ok(Self::Glm),
             "bert" => Ok(Self::Bert),
             "gpt2" => Ok(Self::Gpt2),
+            // The original GLM and Hugging Face's GLM-4 share a name, and so do the generations of ChatGLM.
+            "glm" if has(&["block_position_encoding", "max_sequence_length"]) => Ok(Self::Glm),
+            "glm" | "glm4" => Ok(Self::Glm4),
+            "chatglm" if has(&["inner_hidden_size", "position_encoding_2d"]) => Ok(Self::Chatglm),
+            "chatglm" => Ok(Self::Chatglm2),
             "marian" => Ok(Self::Transformer),
-            other => {
-                bail!("model_type {other} isn't supported; bert, gpt2, marian and glm with block_position_encoding are")
-            }
+            other => bail!("model_type {other} isn't supported; bert, chatglm, glm, glm4, gpt2 and marian are"),
         }
     }
 
@@ -136,6 +152,9 @@ impl Kind {
             Self::Glm => &glm::ON_DISK,
             Self::Bert => &bert::ON_DISK,
             Self::Gpt2 => &gpt2::ON_DISK,
+            Self::Chatglm => &chatglm::ON_DISK,
+            Self::Chatglm2 => &chatglm2::ON_DISK,
+            Self::Glm4 => &glm4::ON_DISK,
             Self::Transformer => &transformer::ON_DISK,
         }
     }
@@ -152,6 +171,9 @@ impl Kind {
             Self::Glm => Box::new(Glm::new(read(config)?, builder)?),
             Self::Bert => Box::new(Bert::new(read(config)?, builder)?),
             Self::Gpt2 => Box::new(Gpt2::new(read(config)?, builder)?),
+            Self::Chatglm => Box::new(Chatglm::new(read(config)?, builder)?),
+            Self::Chatglm2 => Box::new(Chatglm2::new(read(config)?, builder)?),
+            Self::Glm4 => Box::new(Glm4::new(read(config)?, builder)?),
             Self::Transformer => Box::new(Transformer::new(read(config)?, builder)?),
         })
     }
@@ -161,6 +183,14 @@ impl Kind {
 /// Heads that don't divide the hidden size.
 pub(super) fn check_heads(hidden: usize, heads: usize) -> Result<()> {
     ensure!(heads > 0 && hidden.is_multiple_of(heads), "{heads} heads don't divide a hidden size of {hidden}");
+    Ok(())
+}
+
+/// # Errors
+/// Heads of keys that don't divide those of queries.
+pub(super) fn check_groups(heads: usize, groups: usize) -> Result<()> {
+    let fits = heads > 0 && groups > 0 && heads.is_multiple_of(groups);
+    ensure!(fits, "{groups} heads of keys don't divide {heads} heads of queries");
     Ok(())
 }
 
@@ -214,9 +244,9 @@ pub(super) fn described(settings: Value, defaults: Value) -> Value {
     match (settings, defaults) {
         (Value::Object(settings), Value::Object(mut all)) => {
             all.extend(settings);
-            // Whatever was read, f32 is written.
-            all.remove("torch_dtype");
-            all.insert("dtype".into(), "float32".into());
+            // Whatever was read, f32 is written; code of before 2025 knows the type by its older name.
+            let old = all.remove("torch_dtype").is_some();
+            all.insert(if old { "torch_dtype" } else { "dtype" }.into(), "float32".into());
             Value::Object(all)
         }
         (settings, _) => settings,

@@ -13,7 +13,7 @@ use super::{
     parameters::{Builder, MatrixId, VectorId},
     pass::{Along, Pass},
 };
-use crate::recipe::spec;
+use crate::{recipe::spec, text::Special};
 
 /// As `GPT2LMHeadModel` has it, whose linear layers are convolutions of width 1, and the bare files of old.
 pub(super) static ON_DISK: OnDisk = OnDisk {
@@ -178,6 +178,10 @@ impl Family for Gpt2 {
             "eos_token_id": null,
         });
         described(json!(self.config), defaults)
+    }
+
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[("bos_token_id", Special::Cls), ("eos_token_id", Special::Eop)]
     }
 
     fn is_causal(&self) -> bool {

@@ -17,12 +17,15 @@ use crate::{
     batch::Batch,
     kernels::{self, Ids},
     recipe::spec,
+    text::Specials,
 };
 
 /// A model that can be trained, asked and stored.
 pub struct Network {
     parameters: Parameters,
     family: Box<dyn Family>,
+    /// The tokenizer's special tokens, for the config of a new model; one that was read has its own.
+    pub(super) specials: Option<Specials>,
     pub(super) pooler: Option<Pooler>,
     pub(super) pair: Option<PairHead>,
     pub(super) classifier: Option<Classifier>,
@@ -42,7 +45,12 @@ impl Network {
 
     /// Without heads.
     pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
-        Self { parameters, family, pooler: None, pair: None, classifier: None }
+        Self { parameters, family, specials: None, pooler: None, pair: None, classifier: None }
+    }
+
+    /// Notes what the special tokens' ids are, for other programs that will open the model.
+    pub fn name_tokens(&mut self, specials: Specials) {
+        self.specials = Some(specials);
     }
 
     /// The backbone.

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// What heads are called; they stand beside the backbone and never under its prefix.
-const HEADS: [&str; 2] = ["cls.", "classifier."];
+const HEADS: [&str; 3] = ["cls.", "classifier.", "lm_head."];
 
 /// Where a checkpoint differs from the parameters. Names are compared by their endings.
 #[derive(Debug)]
@@ -30,12 +30,22 @@ pub struct OnDisk {
     pub formerly: &'static [(&'static str, &'static str)],
     /// Tensors that hold nothing of their own: tied weights and constants.
     pub ignored: &'static [&'static str],
+    /// Names under which a parameter is written once more, unless there is a parameter of that name.
+    pub copies: &'static [(&'static str, &'static str)],
 }
 
 impl OnDisk {
     /// As the parameters are.
-    pub const PLAIN: Self =
-        Self { prefix: "", prefixed: false, stacked: &[], transposed: &[], rows: &[], formerly: &[], ignored: &[] };
+    pub const PLAIN: Self = Self {
+        prefix: "",
+        prefixed: false,
+        stacked: &[],
+        transposed: &[],
+        rows: &[],
+        formerly: &[],
+        ignored: &[],
+        copies: &[],
+    };
 
     /// The tensors that the rows of a parameter lie in, in their order.
     pub(super) fn parts(&self, name: &str) -> Vec<String> {
@@ -95,7 +105,16 @@ impl OnDisk {
         let matrices = parameters.matrices.iter().filter(|parameter| learned || !parameter.is_learned());
         let matrices = matrices.flat_map(|parameter| self.split(parameter));
         let compact = parameters.compact.iter().flat_map(|frozen| self.compact(frozen));
-        vectors.chain(matrices).chain(compact).collect()
+        vectors.chain(matrices).chain(compact).chain(self.copied(parameters, learned)).collect()
+    }
+
+    fn copied<'a>(&self, parameters: &'a Parameters, learned: bool) -> impl Iterator<Item = Entry<'a>> {
+        let find = |name: &str| parameters.matrices.iter().find(|parameter| parameter.name == name);
+        let copies = self.copies.iter().filter(move |(copy, _)| find(copy).is_none());
+        copies.filter_map(move |&(copy, original)| {
+            let original = find(original).filter(|original| learned || !original.is_learned())?;
+            Some(Entry::single(copy.into(), original.value.dims().to_vec(), || original.data()))
+        })
     }
 
     fn split<'a, const D: usize>(&self, parameter: &'a Parameter<D>) -> Vec<Entry<'a>> {

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     checkpoint::{self, CONFIG, WEIGHTS},
     recipe::spec::BaseDtype,
+    text::ABSENT,
 };
 
 /// Under the key `pipe` of `config.json`: which heads the model has.
@@ -70,6 +71,11 @@ impl Network {
     fn save_config(&self, directory: &Path) -> Result<()> {
         let mut config = self.family().config();
         config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
+        for (key, special) in self.family().token_keys() {
+            if let Some(id) = self.specials.map(|specials| specials.id(*special)).filter(|&id| id != ABSENT) {
+                config[*key] = json!(id);
+            }
+        }
         let heads = Heads { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
         if heads.pair || heads.classifier.is_some() {
             config["pipe"] = json!(heads);

@@ -62,6 +62,9 @@ pub const FAMILIES: &[Family] = &[
         chat: None,
     },
     Family { name: "gpt2", objectives: &["causal_lm"], form: Form::Causal, chat: Some(ChatFormat::Chatglm2) },
+    Family { name: "chatglm", objectives: OBJECTIVES, form: Form::Chatglm, chat: Some(ChatFormat::Chatglm) },
+    Family { name: "chatglm2", objectives: &["causal_lm"], form: Form::Chatglm2, chat: Some(ChatFormat::Chatglm2) },
+    Family { name: "glm4", objectives: &["causal_lm"], form: Form::Chatglm2, chat: Some(ChatFormat::Glm4) },
     Family { name: "transformer", objectives: &["prefix_lm"], form: Form::Prefix, chat: None },
 ];
 

@@ -12,14 +12,20 @@ use crate::{
     },
 };
 
-/// What is wrong with the checkpoints that a stage reads.
+/// What is wrong with the checkpoints and the tokenizers that a stage reads.
 pub(super) fn check(checked: &Checked, node: &Node) -> Vec<Diagnostics> {
     let mut found = Vec::new();
-    for FileField { pointer, .. } in file_fields(&node.stage).iter().filter(|field| field.kind == FileKind::Checkpoint)
-    {
-        let Some(directory) = node.files.get(pointer).and_then(|files| files.first()) else { continue };
+    for FileField { pointer, kind, .. } in file_fields(&node.stage) {
+        let Some(path) = node.files.get(&pointer).and_then(|files| files.first()) else { continue };
         let place = format!("stages.{}.{}.{pointer}", node.name, node.stage.kind());
-        if let Err(error) = Network::inspect(directory) {
+        let wants_tokenizer = match kind {
+            FileKind::Files => continue,
+            FileKind::Tokenizer => true,
+            FileKind::Checkpoint => needs_tokenizer(&node.stage),
+        };
+        if kind == FileKind::Checkpoint
+            && let Err(error) = Network::inspect(path)
+        {
             let text = format!("{error:#}");
             let (message, hint) = match text.split_once("\nhint: ") {
                 Some((message, hint)) => (message, Some(hint.to_owned())),
@@ -27,10 +33,9 @@ pub(super) fn check(checked: &Checked, node: &Node) -> Vec<Diagnostics> {
             };
             found.push(checked.diagnose(&place, message, hint));
         }
-        if needs_tokenizer(&node.stage) && checkpoint::tokenizer(directory).is_empty() {
-            let message = format!("{} has no tokenizer", directory.display());
-            let hint =
-                "name one beside the checkpoint, under `tokenizer`: a file, or a directory that has one".to_owned();
+        if wants_tokenizer && checkpoint::tokenizer(path).is_empty() {
+            let message = format!("{} has no tokenizer", path.display());
+            let hint = "name a tokenizer's file, or a directory that has one, under `tokenizer`".to_owned();
             found.push(checked.diagnose(&place, message, hint));
         }
     }

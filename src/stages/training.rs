@@ -58,7 +58,11 @@ impl Start {
         });
         let (network, before) = match (&from, model) {
             (Some(from), _) => (existing(&from.model, adapter, job.seed, device)?, Some(Purpose::read(&from.model)?)),
-            (None, Some(model)) => (Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?, None),
+            (None, Some(model)) => {
+                let mut network = Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?;
+                network.name_tokens(tokenizer.special);
+                (network, None)
+            }
             (None, None) => bail!("neither `from` nor `model` says what to start from"),
         };
         let (model, known) = (network.vocabulary(), tokenizer.vocab_size());

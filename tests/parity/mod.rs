@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod decoder;
+
 use std::{
     env,
     path::{Path, PathBuf},

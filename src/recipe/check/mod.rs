@@ -150,7 +150,7 @@ impl<'a> Check<'a> {
             };
             match (from, model) {
                 (None, Some(model)) => {
-                    let known = Known { family: Family::named(model.family())?, max_length: model.sizes().max_length };
+                    let known = Known { family: Family::named(model.family())?, max_length: model.max_length() };
                     return Some((draft.name.clone(), known));
                 }
                 (Some(Origin::Stage(from)), None) => draft = self.draft(from)?,

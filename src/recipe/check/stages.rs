@@ -3,7 +3,7 @@
 use super::{Check, Draft, Known};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::spec::{
-    Eval, Export, Finetune, Model, Origin, Precision, Pretrain, Sizes, Stage, Task, Tokenize, Tokenizer, Train,
+    Eval, Export, Finetune, Heads, Model, Origin, Precision, Pretrain, Stage, Task, Tokenize, Tokenizer, Train,
 };
 use crate::recipe::suggest;
 
@@ -156,14 +156,30 @@ impl Check<'_> {
 
     fn model(&mut self, draft: &Draft, model: Option<&Model>) {
         let Some(model) = model else { return };
-        let Sizes { hidden, heads, .. } = model.sizes();
-        if *heads > 0 && hidden % heads != 0 {
-            let fit = (1..=*hidden).filter(|count| hidden % count == 0).min_by_key(|count| count.abs_diff(*heads));
+        let Heads { hidden, heads, groups, head_size, turned } = model.heads();
+        let at = |field: &str| draft.pointer(&format!("model.{}.{field}", model.family()));
+        if heads == 0 || groups == 0 {
+            return;
+        }
+        let size = head_size.unwrap_or(hidden / heads);
+        let divisor = |whole: usize, part: usize| {
+            (1..=whole).filter(|count| whole.is_multiple_of(*count)).min_by_key(|count| count.abs_diff(part))
+        };
+        if head_size.is_none() && hidden % heads != 0 {
+            let fit = divisor(hidden, heads).map(|fit| format!("{fit} would"));
             self.report(
-                self.value(&draft.pointer(&format!("model.{}.heads", model.family()))),
+                self.value(&at("heads")),
                 format!("{heads} heads don't divide a hidden width of {hidden}"),
-                fit.map(|fit| format!("{fit} would")),
+                fit,
             );
+        } else if turned && size % 4 != 0 {
+            let place = at(if head_size.is_some() { "head_size" } else { "heads" });
+            let message = format!("heads of {size} numbers can't be turned by their positions, half by half in pairs");
+            self.report(self.value(&place), message, "a head has to have a multiple of 4".to_owned());
+        }
+        if heads % groups != 0 {
+            let fit = divisor(heads, groups).map(|fit| format!("`groups: {fit}` would"));
+            self.report(self.value(&at("groups")), format!("{groups} groups of keys don't divide {heads} heads"), fit);
         }
     }
 

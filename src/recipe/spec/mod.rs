@@ -37,7 +37,7 @@ pub use export::{Dtype, Export};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong};
-pub use model::{Model, Sizes};
+pub use model::{GroupedSizes, Heads, Model, Sizes};
 pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
 pub use origin::{Checkpoint, Origin};
 pub use pretrain::Pretrain;
