@@ -8,15 +8,13 @@ use fs_err as fs;
 
 use super::Estimator;
 use crate::{
+    checkpoint::{self, CONFIG},
     model::Outline,
     plan::{Node, Status},
     recipe::spec::{Finetune, Head, Pretrain, Stage, Task, Tokenizer},
     store::Artifact,
     text,
 };
-
-/// The file of a checkpoint that tells its family and sizes.
-const CONFIG: &str = "config.json";
 
 /// A model, as far as it's known.
 pub(super) struct Model {
@@ -85,7 +83,7 @@ impl Estimator<'_> {
 }
 
 fn outline(directory: &Path) -> Result<Outline> {
-    let config = directory.join(CONFIG);
+    let config = checkpoint::base(directory).join(CONFIG);
     let read = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
     read().with_context(|| format!("can't tell the size of {}", config.display()))
 }

@@ -23,7 +23,7 @@ use super::place::{Span, Texts};
 use super::shape::{self, Slot};
 use super::spec::{Origin, Stage, Sweep};
 use super::walk;
-use crate::checkpoint::CONFIG;
+use crate::checkpoint::{self, CONFIG};
 use crate::model::Outline;
 
 /// The most stages that a recipe may have: references are followed one by one.
@@ -181,7 +181,7 @@ pub(super) struct Known {
 
 /// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
 fn outline(directory: &Path) -> Result<Outline> {
-    let path = directory.join(CONFIG);
+    let path = checkpoint::base(directory).join(CONFIG);
     let config: Json = serde_json::from_slice(&fs_err::read(&path)?).context("it isn't JSON")?;
     Outline::of_config(&config)
 }
