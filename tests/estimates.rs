@@ -84,36 +84,50 @@ fn a_linear_head_and_what_was_pretrained_before_count() {
     assert_eq!(topics, base + 2 * 16 + 2);
 }
 
+/// What ChatGLM-6B's config.json says of its size; nothing else of it is here.
+const CHATGLM_6B: &str = r#"{
+  "model_type": "chatglm", "vocab_size": 130528, "hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32,
+  "inner_hidden_size": 16384, "position_encoding_2d": true, "max_sequence_length": 2048, "layernorm_epsilon": 1e-5,
+  "bos_token_id": 130004, "eos_token_id": 130005, "gmask_token_id": 130001, "mask_token_id": 130000, "pad_token_id": 3
+}"#;
+
 #[test]
 fn a_config_alone_tells_what_a_checkpoint_will_take_in_each_form() {
-    const PARAMETERS: u64 = 124_439_808;
+    const PARAMETERS: u64 = 6_173_286_400;
     let space = tiny();
-    let config = r#"{ "model_type": "gpt2", "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12,
-        "n_head": 12, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5 }"#;
-    space.write("gpt2/config.json", config);
+    space.write("chatglm/config.json", CHATGLM_6B);
     let (_, topics) = TINY.split_once("  topics:\n").expect("a finetune stage");
-    let recipe = |from: &str| format!("stages:\n  topics:\n{}", topics.replace("from: base", from));
-    space.write("recipe.yaml", recipe("from: { checkpoint: gpt2 }"));
+    let topics =
+        topics.replace("from: base", "from: { checkpoint: chatglm }").replace("max_length: 48", "max_length: 1024");
+    space.write("recipe.yaml", format!("stages:\n  topics:\n{topics}"));
     let told = estimate(&space, "topics");
     assert_eq!((&told["parameters"], &told["approximate"]), (&PARAMETERS.into(), &false.into()));
     // Weights, gradients and two means in f32.
-    let parts = ["weights", "gradients", "optimizer"].map(|part| told["memory"][part].as_u64().expect("a number"));
-    assert_eq!(parts, [1, 1, 2].map(|times| 4 * times * PARAMETERS));
+    let [weights, gradients, optimizer] =
+        ["weights", "gradients", "optimizer"].map(|part| told["memory"][part].as_u64().expect("a number"));
+    assert_eq!([weights, gradients, optimizer], [1, 1, 2].map(|times| 4 * times * PARAMETERS));
     let others = told["others"].as_array().expect("other forms");
-    let other = |name: &str| others.iter().find(|other| other["trains"] == name).expect("a form");
+    let other = |name: &str| others.iter().find(|other| other["trains"] == name).expect(name);
     let memory = |name: &str| other(name)["memory_bytes"].as_u64().expect("a number");
-    // A and B of rank 8 for each c_attn [2304, 768]; keys and values of 128 tokens in each of 12 layers.
-    assert_eq!(other("LoRA, r 8")["trained_parameters"], 8 * (2_304 + 768) * 12);
-    assert_eq!(other("P-tuning, 128 tokens")["trained_parameters"], 128 * 2 * 768 * 12);
+    // A and B of rank 8 for each query_key_value [12288, 4096]; keys and values of 128 tokens in each of 28 layers.
+    assert_eq!(other("LoRA, r 8")["trained_parameters"], 8 * (12_288 + 4_096) * 28);
+    assert_eq!(other("P-tuning, 128 tokens")["trained_parameters"], 128 * 2 * 4_096 * 28);
     for form in ["LoRA, r 8", "P-tuning, 128 tokens"] {
-        assert!(memory(form) > 4 * PARAMETERS && memory(form) < told["memory_bytes"].as_u64().expect("a number"));
+        assert!(memory(form) > 4 * PARAMETERS);
+        assert!(memory(form) < told["memory_bytes"].as_u64().expect("a number") / 3);
         assert!(memory(&format!("{form}, on bf16")) < memory(form));
         assert!(memory(&format!("{form}, on int8")) < memory(&format!("{form}, on bf16")));
     }
 
+    let text = space.pipe(&["plan", "recipe.yaml"]).stdout;
+    for part in ["6,173,286,400", "3,670,016", "29,360,128", "of memory"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
     // As the recipe has it.
-    let adapter = "adapter: { lora: { targets: [c_attn], base_dtype: bf16 } }";
-    space.write("recipe.yaml", recipe(&format!("from: {{ checkpoint: gpt2 }}\n      {adapter}")));
+    let adapter = "\n      adapter: { lora: { targets: [query_key_value], base_dtype: bf16 } }\n";
+    let lora = topics.replace("from: { checkpoint: chatglm }\n", &format!("from: {{ checkpoint: chatglm }}{adapter}"));
+    space.write("recipe.yaml", format!("stages:\n  topics:\n{lora}"));
     let lora = estimate(&space, "topics");
     for field in ["trains", "trained_parameters", "memory_bytes"] {
         assert_eq!(lora[field], other("LoRA, r 8, on bf16")[field]);

@@ -23,7 +23,7 @@ fn networks() -> Vec<(&'static str, Network)> {
         let spec: spec::Model = serde_json::from_value(json!({ family: sizes })).unwrap();
         (family, Network::new(&spec, VOCABULARY as usize, 5, &Device::flex()).unwrap())
     };
-    ["glm", "gpt2", "chatglm", "chatglm2", "transformer"].map(make).into()
+    ["glm", "gpt2", "chatglm", "chatglm2", "glm4", "transformer"].map(make).into()
 }
 
 /// Logits after the last token, with nothing remembered.

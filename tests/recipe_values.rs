@@ -205,7 +205,7 @@ fn fields_with_files_and_stages_are_found_with_their_pointers() {
     let stages = stage_fields(&checked.recipe.stages["topic"]);
     assert_eq!(stages.len(), 1);
     assert_eq!((stages[0].pointer.as_str(), stages[0].name.as_str()), ("from", "base"));
-    assert_eq!(stages[0].kinds, ["pretrain", "finetune"]);
+    assert_eq!(stages[0].kinds, ["pretrain", "finetune", "import"]);
 }
 
 #[test]

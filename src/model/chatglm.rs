@@ -186,6 +186,10 @@ impl Family for Chatglm {
         }
     }
 
+    fn is_rotary(&self) -> bool {
+        true
+    }
+
     fn on_disk(&self) -> &'static OnDisk {
         &ON_DISK
     }

@@ -224,6 +224,10 @@ impl Family for Chatglm2 {
         }
     }
 
+    fn is_rotary(&self) -> bool {
+        true
+    }
+
     fn on_disk(&self) -> &'static OnDisk {
         &ON_DISK
     }

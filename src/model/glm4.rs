@@ -241,6 +241,10 @@ impl Family for Glm4 {
         }
     }
 
+    fn is_rotary(&self) -> bool {
+        true
+    }
+
     fn on_disk(&self) -> &'static OnDisk {
         &ON_DISK
     }

@@ -33,7 +33,7 @@ pub(super) fn check(checked: &Checked, node: &Node) -> Vec<Diagnostics> {
             };
             found.push(checked.diagnose(&place, message, hint));
         }
-        if wants_tokenizer && checkpoint::tokenizer(path).is_empty() {
+        if wants_tokenizer && !node.stage.falls_back_on_bytes() && checkpoint::tokenizer(path).is_empty() {
             let message = format!("{} has no tokenizer", path.display());
             let hint = "name a tokenizer's file, or a directory that has one, under `tokenizer`".to_owned();
             found.push(checked.diagnose(&place, message, hint));

@@ -6,7 +6,11 @@ use anyhow::{Result, ensure};
 use fs_err as fs;
 
 use super::TOKENIZER;
-use crate::{checkpoint, executor::Job, text::Tokenizer};
+use crate::{
+    checkpoint::{self, CONFIG},
+    executor::Job,
+    text::Tokenizer,
+};
 
 /// A model that exists, and its tokenizer.
 pub(super) struct Origin {
@@ -14,26 +18,33 @@ pub(super) struct Origin {
     pub model: PathBuf,
     /// The tokenizer's file, or the directory that it lies in.
     pub tokenizer: PathBuf,
+    /// Whether texts are spelt in bytes, as there is no tokenizer and the recipe says so.
+    bytes: bool,
 }
 
 impl Origin {
     /// What `field` of the stage's spec names: a stage, or a checkpoint.
     pub(super) fn of(job: &Job<'_>, field: &str) -> Option<Self> {
         if let Some(artifact) = job.inputs.get(field) {
-            return Some(Self { model: artifact.path.clone(), tokenizer: artifact.path.clone() });
+            return Some(Self { model: artifact.path.clone(), tokenizer: artifact.path.clone(), bytes: false });
         }
         let place = |name: &str| job.files.get(&format!("{field}.{name}"))?.first().cloned();
         let model = place("checkpoint")?;
-        Some(Self { tokenizer: place("tokenizer").unwrap_or_else(|| model.clone()), model })
+        let tokenizer = place("tokenizer").unwrap_or_else(|| model.clone());
+        let bytes = job.stage.falls_back_on_bytes() && checkpoint::tokenizer(&tokenizer).is_empty();
+        Some(Self { model, tokenizer, bytes })
     }
 
     /// Whether it has a tokenizer.
     pub(super) fn has_tokenizer(&self) -> bool {
-        !checkpoint::tokenizer(&self.tokenizer).is_empty()
+        self.bytes || !checkpoint::tokenizer(&self.tokenizer).is_empty()
     }
 
     /// Loads its tokenizer.
     pub(super) fn load_tokenizer(&self) -> Result<Tokenizer> {
+        if self.bytes {
+            return Tokenizer::bytes(&self.model.join(CONFIG));
+        }
         ensure!(
             self.has_tokenizer(),
             "{} has no tokenizer\nhint: name one beside the checkpoint, under `tokenizer`",
@@ -44,6 +55,9 @@ impl Origin {
 
     /// Copies its tokenizer's files into a directory, as they are.
     pub(super) fn copy_tokenizer(&self, to: &Path) -> Result<()> {
+        if self.bytes {
+            return self.load_tokenizer()?.save(&to.join(TOKENIZER));
+        }
         copy_tokenizer(&self.tokenizer, to)
     }
 }

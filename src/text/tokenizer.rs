@@ -39,6 +39,14 @@ impl Tokenizer {
         checked.with_context(|| format!("{}: can't be used", path.display()))
     }
 
+    /// Spells texts in bytes, with the special tokens' ids as a `config.json` has them: for models without a tokenizer.
+    ///
+    /// # Errors
+    /// If the file can't be read, or the model's vocabulary is too small.
+    pub fn bytes(config: &Path) -> Result<Self> {
+        Self::new(load::bytes(config)?, &[])
+    }
+
     /// Trains a tokenizer; the same texts give the same tokenizer to the byte, in whatever order they come. The
     /// vocabulary is smaller than asked for where the texts don't have enough to fill it.
     ///

@@ -39,28 +39,47 @@ struct Pool {
 }
 
 impl Pool {
+    const EMPTY: Self = Self { free: BTreeMap::new(), lines: 0 };
+
+    /// At least so many lines, if there are some that aren't far too many.
+    fn take(&mut self, lines: usize) -> Option<Vec<Line>> {
+        let found = self.find(lines, lines + lines / SPARE);
+        if found.is_none() {
+            // What's a little too small would lie idle from now on: the larger one serves in its stead.
+            self.find(lines - lines / SPARE, lines);
+        }
+        found
+    }
+
     /// The smallest that has at least `from` and at most `to` lines.
-    fn take(&mut self, from: usize, to: usize) -> Option<Vec<Line>> {
+    fn find(&mut self, from: usize, to: usize) -> Option<Vec<Line>> {
         let (_, free) = self.free.range_mut(from..=to).find(|(_, free)| !free.is_empty())?;
-        let taken = free.pop()?;
-        self.lines -= taken.len();
-        Some(taken)
+        let found = free.pop()?;
+        self.lines -= found.len();
+        Some(found)
+    }
+
+    fn give_back(&mut self, lines: Vec<Line>) {
+        if (self.lines + lines.len()) * size_of::<Line>() > KEPT {
+            // Sizes that are no longer asked for must not keep those out that are.
+            *self = Self::EMPTY;
+        }
+        self.lines += lines.len();
+        self.free.entry(lines.len()).or_default().push(lines);
     }
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), lines: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool::EMPTY);
 
 /// Room for `n` numbers, which may hold anything.
 pub(super) fn room(n: usize) -> Room {
     let lines = size_class(n.div_ceil(16));
-    let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
-    let found = pool.take(lines, lines + lines / SPARE);
-    if found.is_none() {
-        // What's a little too small would lie idle from now on: the larger one serves in its stead.
-        pool.take(lines - lines / SPARE, lines);
-    }
-    drop(pool);
-    Room { lines: found.unwrap_or_else(|| vec![Line([0.0; 16]); lines]), len: n }
+    let found = POOL.lock().unwrap_or_else(|e| e.into_inner()).take(lines);
+    Room { lines: found.unwrap_or_else(|| fresh(lines)), len: n }
+}
+
+fn fresh(lines: usize) -> Vec<Line> {
+    vec![Line([0.0; 16]); lines]
 }
 
 /// The next size that has no more than three significant bits, so that batches of about the same size share memory.
@@ -71,14 +90,7 @@ fn size_class(lines: usize) -> usize {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut self.lines);
-        let mut pool = POOL.lock().unwrap_or_else(|e| e.into_inner());
-        if (pool.lines + lines.len()) * size_of::<Line>() > KEPT {
-            // Sizes that are no longer asked for must not keep those out that are.
-            *pool = Pool { free: BTreeMap::new(), lines: 0 };
-        }
-        pool.lines += lines.len();
-        pool.free.entry(lines.len()).or_default().push(lines);
+        POOL.lock().unwrap_or_else(|e| e.into_inner()).give_back(std::mem::take(&mut self.lines));
     }
 }
 
@@ -163,30 +175,27 @@ mod tests {
 
     #[test]
     fn memory_is_used_again() {
-        let mut first = room(123_456);
-        first[0] = 7.0;
+        let mut pool = Pool::EMPTY;
+        let first = fresh(4096);
         let address = first.as_ptr();
-        drop(tensor(first, [123_456]));
-        let again = room(123_450);
-        assert_eq!((again.as_ptr(), again.len(), again[0]), (address, 123_450, 7.0));
+        pool.give_back(first);
+        assert_eq!(pool.take(4090).map(|again| again.as_ptr()), Some(address));
     }
 
     #[test]
-    fn a_larger_room_serves_smaller_ones_and_takes_the_place_of_a_smaller_one() {
-        let address = |room: &Room| room.as_ptr();
-        let (small, large) = (room(1_000_003), room(1_200_003));
-        let places = [address(&small), address(&large)];
-        drop(small);
-        drop(large);
-        assert_eq!(address(&room(1_000_003)), places[0]);
-        assert_eq!(address(&room(1_100_003)), places[1]);
-        // Too large for both, and only the nearest goes.
-        drop(room(1_300_003));
-        let lines: Vec<usize> = [1_000_003, 1_200_003, 1_300_003].map(|n: usize| size_class(n.div_ceil(16))).into();
-        let pool = POOL.lock().unwrap();
-        let held: Vec<bool> =
-            lines.iter().map(|lines| pool.free.get(lines).is_some_and(|free| !free.is_empty())).collect();
-        assert_eq!(held.iter().filter(|held| **held).count(), 2, "{held:?}");
-        assert!(held[2]);
+    fn more_memory_serves_for_less_and_takes_the_place_of_a_little_less() {
+        let mut pool = Pool::EMPTY;
+        for lines in [1000, 1200] {
+            pool.give_back(fresh(lines));
+        }
+        for (asked, given) in [(1000, 1000), (1100, 1200)] {
+            let taken = pool.take(asked).expect("there is enough");
+            assert_eq!(taken.len(), given);
+            pool.give_back(taken);
+        }
+        // Too much for both: one of them goes.
+        assert!(pool.take(1300).is_none());
+        let held: Vec<usize> = pool.free.values().flatten().map(Vec::len).collect();
+        assert_eq!((held, pool.lines), (vec![1200], 1200));
     }
 }

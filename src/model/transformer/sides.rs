@@ -4,10 +4,12 @@
 //! in place of the source's last one, so that in either form the hidden state there predicts what comes after the
 //! prefix:
 //!
-//!     example   a  b  c  d  e      a, b and c see [0, 3), d sees [0, 4), e sees [0, 5)
-//!     source    a  b  c
-//!     target          >  d  e
-//!     predicts        d  e  …
+//! ```text
+//! example   a  b  c  d  e      a, b and c see [0, 3), d sees [0, 4), e sees [0, 5)
+//! source    a  b  c
+//! target          >  d  e
+//! predicts        d  e  …
+//! ```
 
 use std::ops::Range;
 

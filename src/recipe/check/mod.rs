@@ -150,7 +150,7 @@ impl<'a> Check<'a> {
             };
             match (from, model) {
                 (None, Some(model)) => {
-                    let known = Known { family: Family::named(model.family())?, max_length: model.max_length() };
+                    let known = Known { family: Family::named(model.family())?, max_length: Some(model.max_length()) };
                     return Some((draft.name.clone(), known));
                 }
                 (Some(Origin::Stage(from)), None) => draft = self.draft(from)?,
@@ -167,7 +167,8 @@ impl<'a> Check<'a> {
     fn known(&self, directory: &str) -> Option<Known> {
         let outline = outline(&walk::resolve_place(directory, self.dir)?).ok()?;
         let family = outline.family();
-        Some(Known { family: Family::named(family.name())?, max_length: family.sizes().max_length })
+        let max_length = (!family.is_rotary()).then(|| family.sizes().max_length);
+        Some(Known { family: Family::named(family.name())?, max_length })
     }
 }
 
@@ -175,8 +176,8 @@ impl<'a> Check<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     pub(super) family: &'static Family,
-    /// The longest sequence.
-    pub(super) max_length: usize,
+    /// The longest sequence; none where the model takes any.
+    pub(super) max_length: Option<usize>,
 }
 
 /// The shapes of the model in a checkpoint's directory, from its `config.json` alone.

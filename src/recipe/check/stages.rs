@@ -234,7 +234,7 @@ impl Check<'_> {
             };
             self.report(self.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
         }
-        if let Some((owner, Known { max_length: longest, .. })) = self.origin_of(draft)
+        if let Some((owner, Known { max_length: Some(longest), .. })) = self.origin_of(draft)
             && train.max_length > longest
         {
             let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };

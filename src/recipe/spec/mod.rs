@@ -39,7 +39,7 @@ pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong};
 pub use model::{GroupedSizes, Heads, Model, Sizes};
 pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, PrefixLm, SentencePair};
-pub use origin::{Checkpoint, Origin};
+pub use origin::{Checkpoint, Origin, WithoutTokenizer};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::Sweep;
@@ -122,6 +122,21 @@ impl Stage {
             Self::Tokenize(_) | Self::Eval(_) | Self::Import(_) | Self::Export(_) => false,
             Self::Pretrain(_) | Self::Finetune(_) => true,
         }
+    }
+
+    /// The model that the stage begins with, where it's one that exists.
+    pub fn from(&self) -> Option<&Origin> {
+        match self {
+            Self::Pretrain(spec) => spec.from.as_ref(),
+            Self::Finetune(spec) => spec.from.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether texts are to be spelt in bytes if the model that the stage begins with has no tokenizer.
+    pub fn falls_back_on_bytes(&self) -> bool {
+        let bytes = WithoutTokenizer::Bytes;
+        matches!(self.from(), Some(Origin::Checkpoint(from)) if from.without_tokenizer == bytes)
     }
 
     /// The stage's own seed, where it sets one.

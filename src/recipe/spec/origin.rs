@@ -34,4 +34,18 @@ pub struct Checkpoint {
     #[serde(default)]
     #[schemars(extend("x-role" = "tokenizer"))]
     pub tokenizer: Option<String>,
+    /// What to do where there is no tokenizer
+    #[serde(default)]
+    pub without_tokenizer: WithoutTokenizer,
+}
+
+/// What to do about a checkpoint that has no tokenizer.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithoutTokenizer {
+    /// Nothing runs
+    #[default]
+    Refuse,
+    /// A token is a byte of the text: for trying a recipe with a tiny checkpoint
+    Bytes,
 }

@@ -3,6 +3,7 @@
 
 mod bert;
 mod byte_level;
+mod bytes;
 mod classes;
 mod merges;
 mod protobuf;
@@ -40,6 +41,12 @@ pub(super) fn load(path: &Path) -> Result<(Tokenizer, Settings)> {
         settings.complete(&mut tokenizer).with_context(|| format!("{}: can't be used", found.display()))?;
     }
     Ok((tokenizer, settings))
+}
+
+/// Spells texts in bytes, for the model of a `config.json`.
+pub(super) fn bytes(config: &Path) -> Result<Tokenizer> {
+    let unreadable = || format!("{}: can't be read", config.display());
+    bytes::tokenizer(&serde_json::from_slice(&fs::read(config)?).with_context(unreadable)?)
 }
 
 fn unreadable(path: &Path) -> String {
