@@ -8,7 +8,7 @@ use objectives_support::{Documents, SPECIALS, TEXT, documents, seen, spec, targe
 use pipe::{
     batch::{Example, random::Key},
     objectives::{
-        Text,
+        Form, Text,
         blank_infilling::{Blanks, Mode, infill, suffix},
         causal_lm,
         masked_lm::{self, Masking},
@@ -146,18 +146,25 @@ fn whole_words_are_hidden_whole() {
 }
 
 #[test]
+fn chatglm2_learns_texts_behind_its_own_beginning() {
+    let example = causal_lm::example(4, &[20, 21], true, Form::Chatglm2, &SPECIALS);
+    assert_eq!(example.tokens, [SPECIALS.gmask, SPECIALS.sop, 20, 21]);
+    assert_eq!(targets(&example), [(1, 20), (2, 21), (3, SPECIALS.sep)]);
+}
+
+#[test]
 fn causal_lm_predicts_each_token_from_those_before() {
-    let example = causal_lm::example(4, &[20, 21], true, &SPECIALS);
+    let example = causal_lm::example(4, &[20, 21], true, Form::Causal, &SPECIALS);
     assert_eq!(example.tokens, [CLS, 20, 21]);
     assert_eq!(targets(&example), [(0, 20), (1, 21), (2, SPECIALS.eop)]);
     assert_eq!(seen(&example), [vec![CLS], vec![CLS, 20], vec![CLS, 20, 21]]);
-    assert_eq!(targets(&causal_lm::example(4, &[20, 21], false, &SPECIALS)), [(0, 20), (1, 21)]);
+    assert_eq!(targets(&causal_lm::example(4, &[20, 21], false, Form::Causal, &SPECIALS)), [(0, 20), (1, 21)]);
 }
 
 #[test]
 fn prefix_lm_sees_its_prompt_in_both_directions() {
     let spec = spec(json!({"min_prefix": 0.5, "max_prefix": 0.5}));
-    let example = prefix_lm::example(0, &[20, 21, 22, 23], true, &spec, &SPECIALS, Key::new(0));
+    let example = prefix_lm::example(0, &[20, 21, 22, 23], true, &spec, Form::Prefix, &SPECIALS, Key::new(0));
     assert_eq!(example.tokens, [CLS, 20, 21, 22, 23]);
     assert_eq!(example.visible, [3, 3, 3, 4, 5]);
     assert_eq!(targets(&example), [(2, 22), (3, 23), (4, SPECIALS.eop)]);
@@ -167,7 +174,7 @@ proptest! {
     #[test]
     fn prefix_lm_leaves_something_to_predict(length in 1_usize..50, ends: bool, seed: u64) {
         let text: Vec<u32> = (TEXT..).take(length).collect();
-        let example = prefix_lm::example(0, &text, ends, &spec(json!({"max_prefix": 1.0})), &SPECIALS, Key::new(seed));
+        let example = prefix_lm::example(0, &text, ends, &spec(json!({"max_prefix": 1.0})), Form::Prefix, &SPECIALS, Key::new(seed));
         let prompt = example.visible[0] as usize - 1;
         prop_assert_eq!(example.targets.len(), length - prompt + usize::from(ends));
         prop_assert!(prompt < length);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail, ensure};
 
 use super::{
-    Corpus, Document,
+    Corpus, Document, Form,
     blank_infilling::Blanks,
     causal_lm,
     masked_lm::{self, Masking},
@@ -39,8 +39,10 @@ enum Task {
     Infilling(Blanks),
 }
 
-/// The places that `[CLS]` and what ends the text take.
-const FRAME: usize = 2;
+/// The places that what a text begins with and what ends it take.
+fn frame(corpus: &Corpus) -> usize {
+    corpus.form.beginning(&corpus.specials).len() + 1
+}
 
 impl Entry {
     /// Cuts the corpus for an objective. `words` are counted on the first call that needs them.
@@ -51,9 +53,9 @@ impl Entry {
         words: &mut Option<Arc<Words>>,
     ) -> Result<Self> {
         let text = corpus.text.as_ref();
-        let room = max_length.saturating_sub(FRAME).max(1);
+        let room = max_length.saturating_sub(frame(corpus)).max(1);
         let task = task(objective, corpus, max_length, words)?;
-        corpus.specials.require(&name(objective), &needs(&task))?;
+        corpus.specials.require(&name(objective), &needs(&task, corpus.form))?;
         let windows = match &task {
             Task::Pair { judgement, room, .. } => cut_for_pairs(text, *room, *judgement == Judgement::NextSentence)?,
             Task::Infilling(blanks) => cut(text, blanks.room())?,
@@ -72,12 +74,14 @@ impl Entry {
 
     /// The examples' lengths in tokens, but for those that blanks add.
     pub(super) fn lengths(&self) -> Vec<u32> {
-        self.windows.iter().map(|window| (window.length() + FRAME) as u32).collect()
+        let frame = frame(&self.corpus);
+        self.windows.iter().map(|window| (window.length() + frame) as u32).collect()
     }
 
     /// Makes an example. `batch` draws what is common to a batch, `key` what is the example's own.
     pub(super) fn example(&self, index: usize, batch: Key, key: Key) -> Result<Example> {
-        let (id, window, specials) = (index as u64, self.windows[index], &self.corpus.specials);
+        let Corpus { specials, form, .. } = &self.corpus;
+        let (id, window) = (index as u64, self.windows[index]);
         let document = self.corpus.text.document(window.document as usize)?;
         let text = &document.tokens[window.range()];
         let ends = ends(&document, window);
@@ -95,8 +99,8 @@ impl Entry {
                 }
                 example
             }
-            Task::Causal => causal_lm::example(id, text, ends, specials),
-            Task::Prefix(spec) => prefix_lm::example(id, text, ends, spec, specials, key.with("prompt")),
+            Task::Causal => causal_lm::example(id, text, ends, *form, specials),
+            Task::Prefix(spec) => prefix_lm::example(id, text, ends, spec, *form, specials, key.with("prompt")),
             Task::Infilling(blanks) => {
                 let mode = blanks.mode(batch.with("mode"));
                 blanks.example(id, &document, window.range(), mode, specials, key.with("blanks"))
@@ -125,11 +129,12 @@ impl Entry {
 }
 
 /// The special tokens that a task's examples take.
-fn needs(task: &Task) -> Vec<Special> {
-    use Special::{Cls, Eop, Mask, Sep};
+fn needs(task: &Task, form: Form) -> Vec<Special> {
+    use Special::{Cls, Eop, Gmask, Mask, Sep, Sop};
     match task {
         Task::Masked(_) => vec![Cls, Sep, Mask],
         Task::Pair { masking, .. } => [Cls, Sep].into_iter().chain(masking.as_ref().map(|_| Mask)).collect(),
+        Task::Causal | Task::Prefix(_) if form == Form::Chatglm2 => vec![Gmask, Sop, Sep],
         Task::Causal | Task::Prefix(_) => vec![Cls, Eop],
         Task::Infilling(blanks) => blanks.needs(),
     }

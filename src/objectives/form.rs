@@ -97,6 +97,14 @@ impl Form {
         }
     }
 
+    /// What a text that is learned token by token begins with.
+    pub fn beginning(self, specials: &Specials) -> Vec<u32> {
+        match self {
+            Self::Chatglm2 => vec![specials.gmask, specials.sop],
+            Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling | Self::Chatglm => vec![specials.cls],
+        }
+    }
+
     /// The token that ends an answer.
     pub fn end(self, specials: &Specials) -> u32 {
         match self {

@@ -80,6 +80,8 @@ pub struct Corpus {
     pub vocabulary: Arc<[String]>,
     /// The special tokens.
     pub specials: Specials,
+    /// How texts stand in the model's sequences.
+    pub form: Form,
 }
 
 impl From<&spec::Batch> for Size {

@@ -1,16 +1,24 @@
 //! A continuation from a prompt that is seen in both directions (Raffel et al. 2020, <https://arxiv.org/abs/1910.10683>,
 //! section 3.2.1).
 
-use super::{Specials, causal_lm::continuation};
+use super::{Form, Specials, causal_lm::continuation};
 use crate::{
     batch::{Example, random::Key},
     recipe::spec,
 };
 
-/// `[CLS] prompt continuation`; the prompt's share of the text is uniform between the two bounds, and at least one
-/// token is left to predict. `ends` as in [`super::causal_lm::example`].
-pub fn example(id: u64, text: &[u32], ends: bool, spec: &spec::PrefixLm, specials: &Specials, key: Key) -> Example {
-    continuation(id, text, prompt_length(text.len(), spec, key), ends, specials)
+/// A prompt and its continuation; the prompt's share of the text is uniform between the two bounds, and at least one
+/// token is left to predict. Around them stands what [`super::causal_lm::example`] has, and `ends` means the same.
+pub fn example(
+    id: u64,
+    text: &[u32],
+    ends: bool,
+    spec: &spec::PrefixLm,
+    form: Form,
+    specials: &Specials,
+    key: Key,
+) -> Example {
+    continuation(id, text, prompt_length(text.len(), spec, key), ends, form, specials)
 }
 
 fn prompt_length(text: usize, spec: &spec::PrefixLm, key: Key) -> usize {

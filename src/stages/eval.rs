@@ -10,7 +10,7 @@ use super::{
     finetune::scored,
     input, instruction, language, layout, records,
     rows::{self, Use},
-    task::Purpose,
+    task::{Purpose, abilities},
 };
 use crate::{
     batch::Feed,
@@ -77,6 +77,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
          `tokenizer: {{ stage: … }}` with the model's stage"
     );
+    let form = abilities(&network)?.form;
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
     let measured = measured_objectives(&purpose.objectives);
@@ -84,7 +85,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
 
     let mut report = LanguageReport::default();
     for leaked in [false, true] {
-        let corpus = language::corpus(&documents, &tokenizer, |hash| seen.contains(&hash) == leaked);
+        let corpus = language::corpus(&documents, &tokenizer, form, |hash| seen.contains(&hash) == leaked);
         let mut tally = LanguageTally { documents: corpus.text.documents() as u64, ..LanguageTally::default() };
         if tally.documents > 0 {
             for objective in &measured {

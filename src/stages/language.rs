@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     data,
-    objectives::{self, Document, Text},
+    objectives::{self, Document, Form, Text},
     text::Tokenizer,
 };
 
@@ -36,10 +36,11 @@ pub(super) fn load(dir: &Path) -> Result<Arc<data::Corpus>> {
     Ok(Arc::new(corpus))
 }
 
-/// The documents that `wanted` chooses by their hashes, ready for objectives.
+/// The documents that `wanted` chooses by their hashes, ready for objectives of models with this form.
 pub(super) fn corpus(
     corpus: &Arc<data::Corpus>,
     tokenizer: &Tokenizer,
+    form: Form,
     wanted: impl Fn(u64) -> bool,
 ) -> objectives::Corpus {
     let chosen = (0..corpus.len()).filter(|&index| wanted(corpus.hashes()[index])).collect();
@@ -47,7 +48,7 @@ pub(super) fn corpus(
     let name = |id: usize| tokenizer.token(id as u32).unwrap_or_default();
     let vocabulary: Arc<[String]> = (0..tokenizer.vocab_size()).map(name).collect();
     let text = Arc::new(Documents { corpus: Arc::clone(corpus), chosen });
-    objectives::Corpus { text, vocabulary, specials: tokenizer.special }
+    objectives::Corpus { text, vocabulary, specials: tokenizer.special, form }
 }
 
 /// Hashes of all documents.

@@ -7,7 +7,7 @@ use super::{
     input, language, layout,
     origin::Origin,
     records,
-    task::Purpose,
+    task::{Purpose, abilities},
     training::{self, Start},
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> Result<Metrics> {
     let mut start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
     let documents = language::load(&input(job, "tokens")?.path)?;
-    let corpus = language::corpus(&documents, &start.tokenizer, |_| true);
+    let corpus = language::corpus(&documents, &start.tokenizer, abilities(&start.network)?.form, |_| true);
     let layout = layout(device, spec.train.max_length, spec.train.packing);
     let mix = Mix::new(&spec.objectives, &corpus, &spec.train, job.seed, layout)?;
     start.network.add_language_head(job.seed)?;

@@ -6,7 +6,7 @@ use std::{borrow::Cow, sync::Arc};
 use anyhow::{Context, Result};
 use pipe::{
     batch::Example,
-    objectives::{Corpus, Document, Specials, Text},
+    objectives::{Corpus, Document, Form, Specials, Text},
 };
 use serde::de::DeserializeOwned;
 
@@ -51,7 +51,7 @@ pub(crate) fn documents(lengths: &[&[usize]]) -> Documents {
 }
 
 pub(crate) fn corpus(documents: &Documents) -> Corpus {
-    Corpus { text: Arc::new(documents.clone()), vocabulary: Arc::new([]), specials: SPECIALS }
+    Corpus { text: Arc::new(documents.clone()), vocabulary: Arc::new([]), specials: SPECIALS, form: Form::Infilling }
 }
 
 /// A part of a recipe, with its defaults.
