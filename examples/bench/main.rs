@@ -113,7 +113,9 @@ fn main() -> Result<()> {
     }
     let store = tempfile::tempdir()?;
     for table in [pretraining::run(&args, store.path())?, tokenization::run(&args, store.path())?] {
-        println!("{table}\n");
+        if !table.is_empty() {
+            println!("{table}\n");
+        }
     }
     Ok(())
 }
