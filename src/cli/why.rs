@@ -44,10 +44,11 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
         if let Some(run) = run {
             known.insert(node.name.clone(), run.digest.clone());
         }
+        let changes = || run.map(|run| differences(&node.described, &manifest, run)).unwrap_or_default();
         if node.name == command.stage {
-            last = Some((hit, run.cloned(), run.map(|run| differences(&node.described, &manifest, run)).unwrap_or_default()));
+            last = Some((hit, run.cloned(), changes()));
         } else if !hit {
-            assumed.push((node.name.clone(), run.map(|run| differences(&node.described, &manifest, run)).unwrap_or_default()));
+            assumed.push((node.name.clone(), changes()));
         }
     }
 
