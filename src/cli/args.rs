@@ -26,7 +26,8 @@ pub(super) enum Command {
     Sweep(Sweep),
     /// Show what a run would do, and why
     Plan(Plan),
-    /// Show what differs between a stage and the nearest stored run, field by field
+    /// Show what differs between a stage and the nearest stored run, or between two stored runs (`why KEY KEY`), field by
+    /// field
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
@@ -163,7 +164,7 @@ pub(super) enum PlanFormat {
 pub(super) struct Why {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// The stage
+    /// The stage; or a key, to be compared with a key in the recipe's place
     pub stage: String,
     /// Print as JSON
     #[arg(long)]

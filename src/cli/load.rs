@@ -90,6 +90,15 @@ fn quoted(flag: &str) -> String {
     }
 }
 
+/// The artifact whose key begins with this.
+///
+/// # Errors
+/// If there is none, or more than one, or if its record is damaged.
+pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
+    let key = store.key(key)?;
+    store.record(&key)?.with_context(|| format!("{key} was removed"))
+}
+
 /// The artifact of a stage of one of these kinds (of any, if none is given) that has been run as the recipe says now.
 ///
 /// # Errors
