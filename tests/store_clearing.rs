@@ -40,11 +40,18 @@ fn gc_shows_what_goes_and_removes_it_only_when_told() {
     assert_eq!(shown["remove"][0]["bytes"], freed);
     let output = space.pipe(&gc);
     assert!(output.stdout.contains("nothing asks for it"), "{}", output.stdout);
-    assert!(output.stderr.contains("would remove 1 artifact") && output.stderr.contains("--delete"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("would remove 1 artifact") && output.stderr.contains("--delete"),
+        "{}",
+        output.stderr
+    );
     assert!(is_there(&space, &gone));
 
     let done = space.json(&[&gc[..], &["--delete"]].concat());
-    assert_eq!((keys(&done["remove"]), &done["deleted"], &done["freed_bytes"]), (vec![&*gone], &json!(true), &json!(freed)));
+    assert_eq!(
+        (keys(&done["remove"]), &done["deleted"], &done["freed_bytes"]),
+        (vec![&*gone], &json!(true), &json!(freed))
+    );
     assert!(!is_there(&space, &gone) && is_there(&space, &kept));
     assert_eq!(space.statuses(&["recipe.yaml"]), "tokens=hit");
     assert_eq!(std::fs::read_dir(space.path().join(".pipe/tmp")).expect("a folder").count(), 0);
@@ -96,7 +103,8 @@ fn pinned_artifacts_and_all_that_they_came_from_are_kept() {
 fn pin_takes_a_key_or_a_stage_that_was_run() {
     let (space, [first, _]) = two_runs();
     assert_eq!(space.json(&["pin", &first[..9]])["name"], "tokens");
-    let output = space.pipe(&["pin", "recipe.yaml", "tokens", "--set", "stages.tokens.tokenizer.wordpiece.vocab_size=50"]);
+    let output =
+        space.pipe(&["pin", "recipe.yaml", "tokens", "--set", "stages.tokens.tokenizer.wordpiece.vocab_size=50"]);
     assert_eq!((output.status, output.stderr.contains("hasn't been run as recipe.yaml says now")), (2, true));
     let output = space.pipe(&["pin", &first[..9], "--name", "../x"]);
     assert_eq!((output.status, output.stderr.contains("letters, digits")), (2, true));

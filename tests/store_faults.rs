@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{Space, tiny};
+use common::{Random, Space, tiny};
 use pipe::store::{Artifact, Claim, DigestCache, Manifest, Metrics, Provenance, Slot, Store};
 use serde_json::{Value, json};
 
@@ -162,22 +162,6 @@ fn store_without_the_permission_to_write_serves_what_it_has() {
     }
 }
 
-/// SplitMix64: the same numbers on every machine.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end as u64) as usize
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.below(256) as u8).collect()
-    }
-}
-
 /// Overwrites a file in place and gives it back its time of modification, as a failing disk would.
 fn damage(path: &Path, bytes: &[u8]) {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).expect("a time");
@@ -246,7 +230,10 @@ fn damaged_artifact_is_named_by_verify_and_computed_again_by_run() {
     assert_eq!(space.json(&["plan", "recipe.yaml", "--stage", "base"])["stages"]["base"]["status"], "miss");
 
     let after = space.json(&["run", "recipe.yaml", "--stage", "base"]);
-    assert_eq!((&after["stages"]["tokens"]["status"], &after["stages"]["base"]["status"]), (&"hit".into(), &"ran".into()));
+    assert_eq!(
+        (&after["stages"]["tokens"]["status"], &after["stages"]["base"]["status"]),
+        (&"hit".into(), &"ran".into())
+    );
     assert_eq!(after["stages"]["base"]["digest"], stage["digest"]);
     assert_eq!(space.pipe(&["verify"]).status, 0);
 }

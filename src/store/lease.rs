@@ -297,6 +297,18 @@ mod tests {
     }
 
     #[test]
+    fn held_lease_shows_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = leases(dir.path());
+        let lease = leases.take("key", vec!["00ff".into()], &|| {}).unwrap();
+        let first = leases.read("key").unwrap();
+        thread::sleep(BEAT + Duration::from_millis(500));
+        assert_ne!(leases.read("key").unwrap(), first);
+        assert!(lease.is_held().unwrap());
+        assert_eq!(leases.holder("key").unwrap().unwrap().inputs, ["00ff"]);
+    }
+
+    #[test]
     fn lease_of_a_dead_process_is_taken_over_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let leases = Leases { patience: Duration::from_secs(3600), ..leases(dir.path()) };
