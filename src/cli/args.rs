@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -26,7 +26,8 @@ pub(super) enum Command {
     Sweep(Sweep),
     /// Show what a run would do, and why
     Plan(Plan),
-    /// Show what differs between a stage and the nearest stored run, field by field
+    /// Show what differs between a stage and the nearest stored run, or between two stored runs (`why KEY KEY`), field by
+    /// field
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
@@ -34,6 +35,16 @@ pub(super) enum Command {
     Ls(Ls),
     /// Show an artifact: what it was made from, its figures and its files
     Show(Show),
+    /// Read every artifact again, and name what is damaged
+    Verify(Verify),
+    /// Show what could be removed from the store, and remove it with `--delete`
+    Gc(Gc),
+    /// Keep an artifact whatever `pipe gc` is told; without arguments, list what is kept so
+    Pin(Pin),
+    /// Let a pinned artifact go with the next `pipe gc`
+    Unpin(Unpin),
+    /// Remove artifacts from the store
+    Rm(Rm),
     /// Classify texts with a finetuned stage
     Predict(Predict),
     /// Continue a text, or fill its blanks, with a trained model
@@ -155,7 +166,7 @@ pub(super) enum PlanFormat {
 pub(super) struct Why {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// The stage
+    /// The stage; or a key, to be compared with a key in the recipe's place
     pub stage: String,
     /// Print as JSON
     #[arg(long)]
@@ -173,6 +184,9 @@ pub(super) struct Check {
 
 #[derive(Args, Debug)]
 pub(super) struct Ls {
+    /// Add up what the artifacts of each stage take
+    #[arg(long)]
+    pub by_stage: bool,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -182,6 +196,69 @@ pub(super) struct Ls {
 pub(super) struct Show {
     /// A key, or the beginning of one
     pub key: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Verify {
+    /// Beginnings of the keys of artifacts; all by default
+    #[arg(value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Gc {
+    /// Recipes whose artifacts are kept, those of their sweeps too
+    #[arg(value_name = "RECIPE")]
+    pub recipes: Vec<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
+    /// Keep what was used within this time, such as 12h or 7d
+    #[arg(long, default_value = "7d", value_parser = period, value_name = "TIME")]
+    pub grace: Duration,
+    /// Remove what goes; without this it's only shown
+    #[arg(long, visible_alias = "yes")]
+    pub delete: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Pin {
+    /// The beginning of an artifact's key; or a recipe
+    pub target: Option<String>,
+    /// The recipe's stage
+    pub stage: Option<String>,
+    #[command(flatten)]
+    pub changes: Changes,
+    /// The pin's name; by default the stage's
+    #[arg(long, value_name = "NAME", requires = "target")]
+    pub name: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Unpin {
+    /// The pin's name
+    pub name: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Rm {
+    /// Beginnings of the artifacts' keys
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -389,4 +466,22 @@ fn format(text: &str) -> Result<Format, String> {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` isn't of the form NAME=VALUE"))?;
     Ok((name.trim().to_owned(), value.to_owned()))
+}
+
+/// A number and a unit: s, m, h, d or w.
+fn period(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` isn't a time such as 90s, 30m, 12h, 7d or 4w");
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ if text == "0" => 0,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
 }

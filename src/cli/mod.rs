@@ -7,19 +7,23 @@ mod check;
 mod devices;
 mod estimates;
 mod export;
+mod gc;
 mod generate;
 mod init;
 mod interrupt;
 mod load;
 mod ls;
+mod pin;
 mod plan;
 mod predict;
 mod progress;
 mod report;
+mod rm;
 mod run;
 mod schema;
 mod show;
 mod sweep;
+mod verify;
 mod why;
 mod writing;
 
@@ -32,7 +36,7 @@ use args::{Arguments, Command};
 
 /// Everything was done.
 const DONE: u8 = 0;
-/// A stage failed.
+/// A stage failed, or an artifact is damaged.
 const FAILED: u8 = 1;
 /// The recipe or the command line is wrong; nothing was run.
 const WRONG: u8 = 2;
@@ -58,6 +62,11 @@ pub fn main() -> ExitCode {
         Command::Check(command) => check::check(command),
         Command::Ls(command) => ls::ls(command, store),
         Command::Show(command) => show::show(command, store),
+        Command::Verify(command) => verify::verify(command, store),
+        Command::Gc(command) => gc::gc(command, store),
+        Command::Pin(command) => pin::pin(command, store),
+        Command::Unpin(command) => pin::unpin(command, store),
+        Command::Rm(command) => rm::rm(command, store),
         Command::Predict(command) => predict::predict(command, store),
         Command::Generate(command) => generate::generate(command, store),
         Command::Chat(command) => chat::chat(command, store),

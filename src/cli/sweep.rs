@@ -92,7 +92,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
 }
 
 /// All combinations of the grid's values; the last path varies fastest.
-fn cells(sweep: &spec::Sweep) -> Vec<IndexMap<String, Value>> {
+pub(super) fn cells(sweep: &spec::Sweep) -> Vec<IndexMap<String, Value>> {
     let mut cells = vec![IndexMap::new()];
     for (path, values) in &sweep.grid {
         cells = cells

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     plan::Node,
-    store::{Artifact, Claim, DigestCache, Provenance, Store},
+    store::{Artifact, Claim, DigestCache, Lost, Provenance, Store},
 };
 
 /// How to run.
@@ -91,6 +91,7 @@ impl Worker<'_> {
         let outcome = match result {
             Ok((ending, artifact)) => Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None },
             Err(error) => {
+                let error = self.store.explain_full(error);
                 self.reporter.event(id, Event::Failed { error: &error });
                 let error = Some(format!("{error:#}"));
                 Outcome { kind, ending: Ending::Failed, key, seconds, artifact: None, error }
@@ -131,7 +132,14 @@ impl Worker<'_> {
             out: slot.dir(),
             state: &slot.state(),
             reporter: self.reporter,
-        })?;
+        });
+        if slot.is_lost() {
+            // Whoever took it over is computing it, or already has.
+            drop(slot);
+            self.reporter.event(id, Event::Note(&Lost.to_string()));
+            return self.compute(id, node, key);
+        }
+        let metrics = metrics?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),

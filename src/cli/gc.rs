@@ -1,0 +1,148 @@
+//! `pipe gc`.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use super::{
+    DONE,
+    args::{Gc, Recipe},
+    load,
+    ls::bytes,
+    progress::{self, count, duration},
+    sweep,
+};
+use crate::{
+    plan::{Graph, Status, plan},
+    recipe::{Document, Overrides},
+    store::{Collection, DigestCache, Judged, Remnant, Store},
+};
+
+/// `pipe gc [RECIPE…]`.
+pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
+    let store = Store::open(store)?;
+    if !store.root().is_dir() {
+        progress::say(&format!("there is no store at {}", store.root().display()));
+        return Ok(DONE);
+    }
+    let mut wanted = BTreeMap::new();
+    for recipe in &command.recipes {
+        let recipe = Recipe { recipe: recipe.clone(), changes: command.changes.clone() };
+        reach(&recipe, &store, &mut wanted)
+            .with_context(|| format!("{}: nothing was removed", recipe.recipe.display()))?;
+    }
+    let collection = store.judge(&wanted, command.grace)?;
+    if command.delete {
+        store.clear(&collection)?;
+    }
+    if command.json {
+        progress::put(&serde_json::to_string_pretty(&json(&collection, command.delete))?)?;
+    } else {
+        progress::put(&table(&collection))?;
+    }
+    let going = collection.going().count();
+    let kept = collection.artifacts.len() - going;
+    let what = format!("{} and {}", count(going, "artifact"), count(collection.remnants.len(), "remnant"));
+    let freed = bytes(collection.freed);
+    progress::say(&match command.delete {
+        true => format!("removed {what}, {freed}; kept {}", count(kept, "artifact")),
+        false => format!("would remove {what}, {freed}, and keep {}; --delete does it", count(kept, "artifact")),
+    });
+    Ok(DONE)
+}
+
+/// The stored artifacts that a recipe asks for, those of its sweep's cells too.
+fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) -> Result<()> {
+    let document = Document::read(&recipe.recipe)?;
+    let base = load::overrides(recipe);
+    let checked = load::check(&document, &base)?;
+    let mut settings = vec![base.sets.clone()];
+    for cell in checked.recipe.sweep.iter().flat_map(sweep::cells) {
+        settings.push(
+            base.sets
+                .iter()
+                .cloned()
+                .chain(cell.iter().map(|(path, value)| (path.clone(), value.to_string())))
+                .collect(),
+        );
+    }
+    let mut digests = DigestCache::open(store.root());
+    let mut waiting = std::collections::BTreeSet::new();
+    for sets in settings {
+        let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets })?;
+        for planned in plan(&Graph::new(&cell)?, store, &mut digests, &[])? {
+            match planned.status {
+                Status::Hit(artifact) => {
+                    let reason = format!("`{}` of {}", planned.name, recipe.recipe.display());
+                    wanted.entry(artifact.key).or_insert(reason);
+                }
+                Status::Miss { .. } => {}
+                Status::Waits(_) => drop(waiting.insert(planned.name)),
+            }
+        }
+    }
+    digests.save();
+    if !waiting.is_empty() {
+        let names: Vec<_> = waiting.into_iter().collect();
+        let recipe = recipe.recipe.display();
+        progress::say(&format!("{recipe}: what comes before {} isn't stored, so they keep nothing", names.join(", ")));
+    }
+    Ok(())
+}
+
+fn json(collection: &Collection, deleted: bool) -> Value {
+    let artifact = |judged: &Judged| {
+        let (kind, stage) = judged.made.clone().unzip();
+        json!({
+            "key": judged.key,
+            "kind": kind,
+            "stage": stage,
+            "bytes": judged.bytes,
+            "unused_seconds": judged.unused.as_secs(),
+            "kept": judged.kept,
+        })
+    };
+    let remnant = |remnant: &Remnant| {
+        let what = if remnant.is_state { "state" } else { "half-written" };
+        json!({ "path": remnant.path.to_string_lossy(), "bytes": remnant.bytes, "what": what })
+    };
+    let (kept, going): (Vec<_>, Vec<_>) = collection.artifacts.iter().partition(|artifact| artifact.kept.is_some());
+    json!({
+        "deleted": deleted,
+        "freed_bytes": collection.freed,
+        "remove": going.into_iter().map(artifact).collect::<Vec<_>>(),
+        "keep": kept.into_iter().map(artifact).collect::<Vec<_>>(),
+        "remnants": collection.remnants.iter().map(remnant).collect::<Vec<_>>(),
+    })
+}
+
+fn table(collection: &Collection) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["", "key", "kind", "stage", "size", "unused", "why"]);
+    for judged in &collection.artifacts {
+        let (kind, stage) = judged.made.clone().unwrap_or_else(|| ("damaged".into(), String::new()));
+        let (plan, why) = match &judged.kept {
+            Some(reason) => ("keep", reason.as_str()),
+            None => ("remove", "nothing asks for it"),
+        };
+        let key = judged.key[..judged.key.len().min(12)].to_owned();
+        let unused = duration(judged.unused.as_secs_f64());
+        table.add_row([plan.to_owned(), key, kind, stage, bytes(judged.bytes), unused, why.to_owned()]);
+    }
+    for remnant in &collection.remnants {
+        let name = remnant.path.file_name().unwrap_or_default().to_string_lossy();
+        let why = if remnant.is_state { "an old state to go on from" } else { "left by a process that has ended" };
+        let key = name.chars().take(12).collect();
+        let row =
+            ["remove".to_owned(), key, "tmp".into(), String::new(), bytes(remnant.bytes), String::new(), why.into()];
+        table.add_row(row);
+    }
+    for column in [4, 5] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
