@@ -59,6 +59,8 @@ pub(super) enum Command {
     Schema,
     /// List the devices that recipes can run on
     Devices(Devices),
+    /// Time training steps on each device
+    Bench(Bench),
     /// Print completions for a shell
     Completions(Completions),
 }
@@ -404,6 +406,40 @@ pub(super) struct Init {
 
 #[derive(Args, Debug)]
 pub(super) struct Devices {
+    /// Open this one device and tell what it can
+    #[arg(long, hide = true, value_name = "DEVICE")]
+    pub probe: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Bench {
+    /// The device; by default each that can be used, but for software drivers
+    #[arg(long)]
+    pub device: Option<String>,
+    /// The model and its texts: small, bert-base, gpt2 or tiny
+    #[arg(long, default_value = "small")]
+    pub shape: String,
+    /// The numbers to compute with: f32, bf16, f16 or mixed
+    #[arg(long, default_value = "f32")]
+    pub precision: String,
+    /// Texts of a step [default: the shape's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
+    /// Tokens of a text [default: the shape's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub length: Option<u32>,
+    /// Steps that are counted, after five that aren't
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub steps: usize,
+    /// Probability of dropping an activation
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub dropout: f64,
+    /// What of a step is computed at a time: whole, auto or a number of tokens
+    #[arg(long, default_value = "whole", value_name = "TOKENS")]
+    pub micro_batch: String,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
 
 mod args;
+mod bench;
 mod chat;
 mod check;
 mod devices;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::device;
 use args::{Arguments, Command};
 
 /// Everything was done.
@@ -43,9 +45,15 @@ const INTERRUPTED: u8 = 130;
 
 /// Reads the command line, does what it says and gives the exit status.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| progress::say(&format!("internal error: {panic}"))));
+    std::panic::set_hook(Box::new(|panic| {
+        // Training goes on with less at a time, or says it itself.
+        if !device::panic_text(panic.payload()).is_some_and(device::is_lack_of_memory) {
+            progress::say(&format!("internal error: {panic}"));
+        }
+    }));
     let arguments = Arguments::parse();
     let store = &arguments.store;
+    device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store),
         Command::Sweep(command) => sweep::sweep(command, store),
@@ -66,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),
+        Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => args::completions(command),
     };
     match result {
