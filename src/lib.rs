@@ -16,5 +16,6 @@ pub mod plan;
 pub mod recipe;
 pub mod stages;
 pub mod store;
+pub mod sweep;
 pub mod text;
 pub mod train;

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run a recipe; what hasn't changed isn't computed again
     Run(Run),
-    /// Run a recipe's sweep: every combination of its grid, sharing every stage that can be shared
+    /// Run a recipe's sweep: all its cells, sharing every stage that can be shared
     Sweep(Sweep),
     /// Show what a run would do, and why
     Plan(Plan),
@@ -112,12 +112,24 @@ pub(super) struct Sweep {
     pub recipe: Recipe,
     #[command(flatten)]
     pub running: Running,
-    /// Show the cells and the distinct stages, and run nothing
+    /// Run only the first N cells
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_cells: Option<u64>,
+    /// Run only cells for which this holds, such as `stages.cls.train.lr < 1e-3`; can be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub filter: Vec<String>,
+    /// Show the cells, the distinct stages and how long they will take, and run nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Write the cells to a CSV file
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the cells to a Parquet file
+    #[arg(long, value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -19,6 +19,7 @@ mod run;
 mod schema;
 mod show;
 mod sweep;
+mod sweep_report;
 mod why;
 mod writing;
 
