@@ -24,9 +24,14 @@ pub(super) enum Command {
     Run(Run),
     /// Run a recipe's sweep: all its cells, sharing every stage that can be shared
     Sweep(Sweep),
+    /// Put recipes, cells of sweeps or stored runs side by side: settings, figures with intervals, curves
+    Compare(Compare),
+    /// Write what is known of a recipe into one HTML file
+    Report(Report),
     /// Show what a run would do, and why
     Plan(Plan),
-    /// Show what differs between a stage and the nearest stored run, field by field
+    /// Show what differs between a stage and the nearest stored run, or between two stored runs (`why KEY KEY`), field by
+    /// field
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
@@ -133,6 +138,33 @@ pub(super) struct Sweep {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct Compare {
+    /// Recipes, cells of a sweep as RECIPE:NUMBER, or keys of stored runs; the others are compared with the first
+    #[arg(required = true, num_args = 2.., value_name = "RECIPE|RECIPE:CELL|KEY")]
+    pub sides: Vec<String>,
+    #[command(flatten)]
+    pub changes: Changes,
+    /// Times that the rows are drawn anew for an interval
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    pub resamples: u64,
+    /// Seed of these draws
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Report {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The file to write; by default the recipe's name with .html, in the working directory
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct Plan {
     #[command(flatten)]
     pub recipe: Recipe,
@@ -165,7 +197,7 @@ pub(super) enum PlanFormat {
 pub(super) struct Why {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// The stage
+    /// The stage; or a key, to be compared with a key in the recipe's place
     pub stage: String,
     /// Print as JSON
     #[arg(long)]

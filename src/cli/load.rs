@@ -96,6 +96,19 @@ fn host() -> String {
     name.or_else(|| std::env::var("COMPUTERNAME").ok()).unwrap_or_default().trim().to_owned()
 }
 
+/// The artifact whose key begins with this.
+///
+/// # Errors
+/// If there is none, or more than one.
+pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
+    let mut found: Vec<_> = store.list()?.into_iter().filter(|artifact| artifact.key.starts_with(key)).collect();
+    match (found.pop(), found.len()) {
+        (Some(artifact), 0) => Ok(artifact),
+        (None, _) => bail!("no artifact's key begins with `{key}`; `pipe ls` lists them"),
+        (_, more) => bail!("{} artifacts' keys begin with `{key}`; give more of the key", more + 1),
+    }
+}
+
 /// The artifact of a stage of one of these kinds that has been run as the recipe says now.
 ///
 /// # Errors

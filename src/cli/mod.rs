@@ -3,6 +3,8 @@
 mod args;
 mod chat;
 mod check;
+mod compare;
+mod compare_text;
 mod devices;
 mod estimates;
 mod export;
@@ -11,6 +13,7 @@ mod init;
 mod interrupt;
 mod load;
 mod ls;
+mod page;
 mod plan;
 mod predict;
 mod progress;
@@ -46,6 +49,8 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store),
         Command::Sweep(command) => sweep::sweep(command, store),
+        Command::Compare(command) => compare::compare(command, store),
+        Command::Report(command) => page::report(command, store),
         Command::Plan(command) => plan::plan(command, store),
         Command::Why(command) => why::why(command, store),
         Command::Check(command) => check::check(command),

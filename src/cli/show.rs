@@ -1,11 +1,12 @@
 //! `pipe show`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
     DONE,
     args::Show,
+    load,
     ls::bytes,
     progress::{self, duration},
     report,
@@ -14,13 +15,7 @@ use crate::store::{Artifact, Store};
 
 /// `pipe show KEY`.
 pub(super) fn show(command: &Show, store: &std::path::Path) -> Result<u8> {
-    let mut found: Vec<_> =
-        Store::open(store)?.list()?.into_iter().filter(|artifact| artifact.key.starts_with(&command.key)).collect();
-    let artifact = match (found.pop(), found.len()) {
-        (Some(artifact), 0) => artifact,
-        (None, _) => bail!("no artifact's key begins with `{}`; `pipe ls` lists them", command.key),
-        (_, more) => bail!("{} artifacts' keys begin with `{}`; give more of the key", more + 1, command.key),
-    };
+    let artifact = load::artifact(&Store::open(store)?, &command.key)?;
     if command.json {
         let mut value = serde_json::to_value(&artifact)?;
         value["path"] = artifact.path.to_string_lossy().into();
@@ -51,6 +46,8 @@ fn text(artifact: &Artifact) -> Result<String> {
     lines.extend(artifact.manifest.inputs.iter().map(|(field, digest)| format!("  {field}  {digest}")));
     lines.push("\nspec".into());
     lines.extend(serde_json::to_string_pretty(&provenance.spec)?.lines().map(|line| format!("  {line}")));
+    lines.push("\nrecipe".into());
+    lines.extend(provenance.recipe.lines().map(|line| format!("  {line}").trim_end().to_owned()));
     lines.push("\nmetrics".into());
     lines.extend(report::metrics(&artifact.metrics).lines().map(|line| format!("  {line}")));
     lines.push("\nfiles".into());

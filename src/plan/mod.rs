@@ -10,4 +10,4 @@ pub use diagram::mermaid;
 pub use graph::{Graph, Node, Upstream};
 pub use status::{Planned, Status, plan};
 pub use sweep::SweepPlan;
-pub use why::{Difference, differences, nearest};
+pub use why::{Difference, differences, differences_of_runs, nearest};

@@ -12,9 +12,11 @@ mod planner;
 mod results;
 mod search;
 mod space;
+mod stored;
 
 pub use cost::Cost;
 pub use export::{write_csv, write_parquet};
 pub use planner::{Mistakes, Planned, Planner};
 pub use results::{CellResult, Group, Results, Spread};
 pub use space::{Cell, Space};
+pub use stored::{Stored, lookup};
