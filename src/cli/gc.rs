@@ -15,12 +15,12 @@ use super::{
     load,
     ls::bytes,
     progress::{self, count, duration},
-    sweep,
 };
 use crate::{
     plan::Graph,
-    recipe::{Document, Overrides},
-    store::{Collection, DigestCache, Judged, Remnant, Store, short},
+    recipe::Document,
+    store::{Artifact, Collection, DigestCache, Judged, Remnant, Store, short},
+    sweep::{Planner, Space, Stored},
 };
 
 /// `pipe gc [RECIPE…]`.
@@ -61,26 +61,32 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
     let document = Document::read(&recipe.recipe)?;
     let base = load::overrides(recipe);
     let checked = load::check(&document, &base)?;
-    let mut settings = vec![base.sets.clone()];
-    for cell in checked.recipe.sweep.iter().flat_map(sweep::cells) {
-        let cell = cell.into_iter().map(|(path, value)| (path, value.to_string()));
-        settings.push(base.sets.iter().cloned().chain(cell).collect());
-    }
     let mut digests = DigestCache::open(store.root());
     let mut waiting = BTreeSet::new();
-    for sets in settings {
-        let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets })?;
-        let mut outputs = BTreeMap::new();
-        for node in Graph::new(&cell)?.nodes() {
-            let Some(manifest) = node.manifest(&mut digests, &|name| outputs.get(name).cloned())? else {
-                waiting.insert(node.name.clone());
-                continue;
-            };
-            // Whether its files are damaged will show when it's used.
-            let Ok(Some(artifact)) = store.record(&manifest.key()) else { continue };
-            outputs.insert(node.name.clone(), artifact.digest);
-            let reason = format!("`{}` of {}", node.name, recipe.recipe.display());
-            wanted.entry(artifact.key).or_insert(reason);
+    let mut want = |name: &str, artifact: Artifact| {
+        let reason = format!("`{name}` of {}", recipe.recipe.display());
+        wanted.entry(artifact.key).or_insert(reason);
+    };
+    let mut outputs = BTreeMap::new();
+    for node in Graph::new(&checked)?.nodes() {
+        let Some(manifest) = node.manifest(&mut digests, &|name| outputs.get(name).cloned())? else {
+            waiting.insert(node.name.clone());
+            continue;
+        };
+        // Whether its files are damaged will show when it's used.
+        let Ok(Some(artifact)) = store.record(&manifest.key()) else { continue };
+        outputs.insert(node.name.clone(), artifact.digest.clone());
+        want(&node.name, artifact);
+    }
+    if let Some(space) = Space::new(&checked)? {
+        let planner = Planner::new(&document, &base, &load::columns, None);
+        let stored = Stored::find(space, planner, &checked, store, &mut digests)?;
+        for (name, outcome) in stored.results.cells.into_iter().flat_map(|cell| cell.stages) {
+            match outcome.artifact {
+                Some(artifact) => want(&name, artifact),
+                None if outcome.key.is_none() => drop(waiting.insert(name)),
+                None => {}
+            }
         }
     }
     digests.save();

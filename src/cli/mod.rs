@@ -4,6 +4,8 @@ mod args;
 mod bench;
 mod chat;
 mod check;
+mod compare;
+mod compare_text;
 mod devices;
 mod estimates;
 mod export;
@@ -13,6 +15,7 @@ mod init;
 mod interrupt;
 mod load;
 mod ls;
+mod page;
 mod pin;
 mod plan;
 mod predict;
@@ -23,6 +26,7 @@ mod run;
 mod schema;
 mod show;
 mod sweep;
+mod sweep_report;
 mod verify;
 mod why;
 mod writing;
@@ -57,6 +61,8 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store),
         Command::Sweep(command) => sweep::sweep(command, store),
+        Command::Compare(command) => compare::compare(command, store),
+        Command::Report(command) => page::report(command, store),
         Command::Plan(command) => plan::plan(command, store),
         Command::Why(command) => why::why(command, store),
         Command::Check(command) => check::check(command),

@@ -99,8 +99,7 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
 
 /// 1 if a stage failed or couldn't run.
 pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
-    let good = outcomes.values().all(|outcome| matches!(outcome.ending, Ending::Hit | Ending::Ran));
-    if good { DONE } else { FAILED }
+    if outcomes.values().all(Outcome::is_good) { DONE } else { FAILED }
 }
 
 /// One line on how it went.

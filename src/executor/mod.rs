@@ -151,3 +151,10 @@ pub struct Outcome {
     /// What failed.
     pub error: Option<String>,
 }
+
+impl Outcome {
+    /// Whether its artifact is there.
+    pub fn is_good(&self) -> bool {
+        matches!(self.ending, Ending::Hit | Ending::Ran)
+    }
+}

@@ -39,6 +39,7 @@ pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
 pub use generate::{Show, Writer, Written};
+pub(crate) use records::write as write_columns;
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";
