@@ -8,10 +8,10 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    DONE, args, load,
+    DONE, args, interrupt, load,
     progress::{self, Talk, count},
     report::figure,
-    run::{exit_status, stage_json, summary},
+    run::{exit_status, say_how_to_go_on, stage_json, summary},
 };
 use crate::{
     estimate,
@@ -74,9 +74,13 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
     let options = Options {
         jobs: command.running.jobs.into(),
         force: Vec::new(),
+        stop: interrupt::flag(),
+        until: BTreeMap::new(),
         provenance: load::provenance(&command.recipe, &checked),
     };
-    let outcomes = execute(&plan.tasks, &store, &digests, &Stages::new(device), &Talk::new(), &options);
+    interrupt::install_for_stages()?;
+    let (stages, talk) = (Stages::new(device), Talk::new());
+    let outcomes = interrupt::during(|| execute(&plan.tasks, &store, &digests, &stages, &talk, &options));
     let seconds = began.elapsed().as_secs_f64();
 
     let results = results(&plan, &outcomes, sweep);
@@ -88,6 +92,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
         progress::put(&table(&results, sweep))?;
     }
     progress::say(&format!("{}; {}", count(plan.cells.len(), "cell"), summary(&outcomes, seconds)));
+    say_how_to_go_on(&outcomes);
     Ok(exit_status(&outcomes))
 }
 

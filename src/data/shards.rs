@@ -21,6 +21,7 @@ const ROW_GROUP: usize = 1 << 20;
 /// same documents give the same bytes. Memory is bounded by a row group, and by the longest document.
 pub struct ShardWriter {
     directory: PathBuf,
+    /// Those that were begun, earlier ones included.
     shards: usize,
     writer: Option<ArrowWriter<fs::File>>,
     in_shard: usize,
@@ -31,6 +32,11 @@ pub struct ShardWriter {
 impl ShardWriter {
     /// Prepares to write into a directory that exists; `vocab_size` decides the integers' width.
     pub fn new(directory: &Path, vocab_size: usize) -> Self {
+        Self::after(0, directory, vocab_size)
+    }
+
+    /// As [`Self::new`], to go on behind the first `shards`, which are finished.
+    pub fn after(shards: usize, directory: &Path, vocab_size: usize) -> Self {
         let narrow = vocab_size <= 1 << 16;
         let list = |item| DataType::List(Arc::new(Field::new("item", item, false)));
         let schema = Schema::new(vec![
@@ -39,7 +45,7 @@ impl ShardWriter {
             Field::new("hash", DataType::UInt64, false),
         ]);
         let rows = Rows { narrow, ..Rows::default() };
-        Self { directory: directory.into(), shards: 0, writer: None, in_shard: 0, schema: schema.into(), rows }
+        Self { directory: directory.into(), shards, writer: None, in_shard: 0, schema: schema.into(), rows }
     }
 
     /// Adds a document: the ids of each of its sentences, and the hash of its text.
@@ -60,11 +66,16 @@ impl ShardWriter {
         Ok(())
     }
 
+    /// The names of the finished shards.
+    pub fn finished(&self) -> impl ExactSizeIterator<Item = String> + use<> {
+        (0..self.shards - usize::from(self.writer.is_some())).map(name)
+    }
+
     /// Writes what is left; without any documents there is one file without rows.
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(&mut self) -> Result<()> {
         if self.shards == 0 || !self.rows.hashes.is_empty() {
             self.flush()?;
         }
@@ -88,7 +99,7 @@ impl ShardWriter {
     }
 
     fn open(&mut self) -> Result<ArrowWriter<fs::File>> {
-        let file = fs::File::create(self.directory.join(format!("tokens-{:05}.parquet", self.shards)))?;
+        let file = fs::File::create(self.directory.join(name(self.shards)))?;
         self.shards += 1;
         // The writer would otherwise put its version into the file.
         let properties = WriterProperties::builder()
@@ -105,6 +116,10 @@ impl ShardWriter {
         }
         Ok(())
     }
+}
+
+fn name(shard: usize) -> String {
+    format!("tokens-{shard:05}.parquet")
 }
 
 /// Documents that are yet to be written.
