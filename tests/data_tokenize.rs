@@ -114,78 +114,21 @@ impl Stage {
     fn run(&self, existing: Option<&Path>) -> (tempfile::TempDir, serde_json::Value) {
         let (out, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let state = State::new(state.path().join("state"), "key");
-        let metrics = self.go_on(existing, &state, out.path(), &mut Told::default()).unwrap();
-        (out, metrics)
-    }
-
-    /// `None` if it was stopped.
-    fn go_on(&self, existing: Option<&Path>, state: &State, out: &Path, told: &mut Told) -> Option<serde_json::Value> {
         let files = |pointer: &str| self.files(pointer);
-        tokenize(&self.spec, &files, existing, state, out, told).unwrap().map(|metrics| json!(metrics))
+        let metrics = tokenize(&self.spec, &files, existing, &state, out.path(), &mut Silent).unwrap();
+        (out, json!(metrics.unwrap()))
     }
 }
 
-/// Notes what it's told, and stops after so many documents.
-#[derive(Default)]
-struct Told {
-    stop: Option<u64>,
-    notes: Vec<String>,
-}
+/// Doesn't want to know, and never stops.
+struct Silent;
 
-impl Steps for Told {
-    fn encoded(&mut self, documents: u64) -> bool {
-        self.stop.is_some_and(|stop| documents >= stop)
+impl Steps for Silent {
+    fn encoded(&mut self, _documents: u64) -> bool {
+        false
     }
 
-    fn note(&mut self, note: &str) {
-        self.notes.push(note.to_owned());
-    }
-}
-
-/// 40 million characters, a token each, in two files: more than a shard, so that stopping in the second leaves one.
-#[test]
-fn stopped_tokenization_goes_on_behind_its_finished_shards() {
-    let mut stage = Stage::new();
-    let line = "春眠不觉晓处处闻啼鸟夜来风雨声花落知多少".repeat(50);
-    for (name, lines) in [("a.txt", 33_000), ("b.txt", 7_000)] {
-        std::fs::write(stage.folder.path().join(name), format!("{line}\n\n").repeat(lines)).unwrap();
-    }
-    stage.spec = serde_json::from_value(json!({
-        "tokenizer": {"wordpiece": {"vocab_size": 200}}, "train_on": [{"path": "c.tsv"}],
-        "corpus": [{"path": "*.txt"}, {"path": "c.tsv"}],
-    }))
-    .unwrap();
-    let (whole, expected) = stage.run(None);
-
-    let folder = tempfile::tempdir().unwrap();
-    let state = State::new(folder.path().join("state"), "key");
-    let out = tempfile::tempdir().unwrap();
-    let mut told = Told { stop: Some(36_000), ..Told::default() };
-    assert_eq!(stage.go_on(None, &state, out.path(), &mut told), None);
-    let kept: Vec<String> = state.files().unwrap().into_iter().map(|file| file.path).collect();
-    assert_eq!(kept, ["tokenizer.json", "tokens-00000.parquet"]);
-    let shard = state.dir().join("tokens-00000.parquet");
-    let written = std::fs::metadata(&shard).unwrap().modified().unwrap();
-
-    let mut told = Told::default();
-    assert_eq!(stage.go_on(None, &state, out.path(), &mut told), Some(expected.clone()));
-    assert_eq!(told.notes, ["goes on with the tokenizer and 1 finished shards of a stopped run"]);
-    assert_eq!(std::fs::metadata(&shard).unwrap().modified().unwrap(), written);
-    let same = |out: &Path| {
-        for name in ["tokenizer.json", "tokens-00000.parquet", "tokens-00001.parquet"] {
-            let read = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
-            assert!(read(out) == read(whole.path()), "{name} differs");
-        }
-    };
-    same(out.path());
-
-    // A shard that isn't what was written is thrown away, and so is all else.
-    let length = std::fs::metadata(&shard).unwrap().len();
-    std::fs::File::options().write(true).open(&shard).unwrap().set_len(length - 1).unwrap();
-    let (mut told, out) = (Told::default(), tempfile::tempdir().unwrap());
-    assert_eq!(stage.go_on(None, &state, out.path(), &mut told), Some(expected));
-    assert!(told.notes[0].starts_with("what was kept of a stopped run is thrown away: "), "{:?}", told.notes);
-    same(out.path());
+    fn note(&mut self, _note: &str) {}
 }
 
 #[test]

@@ -11,8 +11,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-/// Tokens after which a new file is begun.
-const SHARD: usize = 32 << 20;
+/// Tokens of a file; it ends with the row group that reaches them.
+pub(super) const SHARD: usize = 32 << 20;
 /// Tokens that are held in memory before they're written, as one row group.
 const ROW_GROUP: usize = 1 << 20;
 
@@ -24,6 +24,8 @@ pub struct ShardWriter {
     /// Those that were begun, earlier ones included.
     shards: usize,
     writer: Option<ArrowWriter<fs::File>>,
+    /// Tokens after which a new file is begun.
+    most: usize,
     in_shard: usize,
     schema: Arc<Schema>,
     rows: Rows,
@@ -32,11 +34,11 @@ pub struct ShardWriter {
 impl ShardWriter {
     /// Prepares to write into a directory that exists; `vocab_size` decides the integers' width.
     pub fn new(directory: &Path, vocab_size: usize) -> Self {
-        Self::after(0, directory, vocab_size)
+        Self::after(0, SHARD, directory, vocab_size)
     }
 
-    /// As [`Self::new`], to go on behind the first `shards`, which are finished.
-    pub fn after(shards: usize, directory: &Path, vocab_size: usize) -> Self {
+    /// As [`Self::new`], to go on behind the first `shards`, which are finished, with files of `most` tokens.
+    pub(super) fn after(shards: usize, most: usize, directory: &Path, vocab_size: usize) -> Self {
         let narrow = vocab_size <= 1 << 16;
         let list = |item| DataType::List(Arc::new(Field::new("item", item, false)));
         let schema = Schema::new(vec![
@@ -45,7 +47,7 @@ impl ShardWriter {
             Field::new("hash", DataType::UInt64, false),
         ]);
         let rows = Rows { narrow, ..Rows::default() };
-        Self { directory: directory.into(), shards, writer: None, in_shard: 0, schema: schema.into(), rows }
+        Self { directory: directory.into(), shards, writer: None, most, in_shard: 0, schema: schema.into(), rows }
     }
 
     /// Adds a document: the ids of each of its sentences, and the hash of its text.
@@ -67,7 +69,7 @@ impl ShardWriter {
     }
 
     /// The names of the finished shards.
-    pub fn finished(&self) -> impl ExactSizeIterator<Item = String> + use<> {
+    pub(super) fn finished(&self) -> impl ExactSizeIterator<Item = String> + use<> {
         (0..self.shards - usize::from(self.writer.is_some())).map(name)
     }
 
@@ -92,7 +94,7 @@ impl ShardWriter {
         writer.write(&batch).and_then(|()| writer.flush()).context("failed to write token shards")?;
         self.writer = Some(writer);
         self.in_shard += tokens;
-        if self.in_shard >= SHARD {
+        if self.in_shard >= self.most {
             self.close()?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::documents::{Document, Documents, documents};
-use super::shards::ShardWriter;
+use super::shards::{SHARD, ShardWriter};
 use crate::recipe::spec;
 use crate::store::{FileRecord, State};
 use crate::text::Tokenizer;
@@ -49,6 +49,19 @@ pub fn tokenize(
     out: &Path,
     steps: &mut dyn Steps,
 ) -> Result<Option<BTreeMap<String, Value>>> {
+    tokenize_into(SHARD, spec, files, existing, state, out, steps)
+}
+
+/// As [`tokenize`], into shards of `most` tokens.
+fn tokenize_into(
+    most: usize,
+    spec: &spec::Tokenize,
+    files: &dyn Fn(&str) -> Vec<PathBuf>,
+    existing: Option<&Path>,
+    state: &State,
+    out: &Path,
+    steps: &mut dyn Steps,
+) -> Result<Option<BTreeMap<String, Value>>> {
     let done = match state.read::<Done>() {
         Ok(done) => done.unwrap_or_default(),
         Err(error) => {
@@ -67,11 +80,11 @@ pub fn tokenize(
         tokenizer
     } else {
         let shards = kept.len() - 1;
-        steps.note(&format!("goes on with the tokenizer and {shards} finished shards of a stopped run"));
+        steps.note(&format!("goes on with what a stopped run has finished: the tokenizer and {shards} shards"));
         Tokenizer::load(&file)?
     };
 
-    let shards = ShardWriter::after(kept.len() - 1, state.dir(), tokenizer.vocab_size());
+    let shards = ShardWriter::after(kept.len() - 1, most, state.dir(), tokenizer.vocab_size());
     let mut encoder = Encoder { shards, tokenizer, done: done.clone() };
     let mut batch = Vec::new();
     let mut bytes = 0;
@@ -223,5 +236,113 @@ impl Counts {
             ("tokens_per_character", json!(share(self.tokens, self.characters))),
         ];
         metrics.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Notes what it's told, and stops after so many documents.
+    #[derive(Default)]
+    struct Told {
+        stop: Option<u64>,
+        notes: Vec<String>,
+    }
+
+    impl Steps for Told {
+        fn encoded(&mut self, documents: u64) -> bool {
+            self.stop.is_some_and(|stop| documents >= stop)
+        }
+
+        fn note(&mut self, note: &str) {
+            self.notes.push(note.to_owned());
+        }
+    }
+
+    /// 3.5 million characters, a token each, in two files and a few rows.
+    struct Stage {
+        folder: tempfile::TempDir,
+        spec: spec::Tokenize,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let document = format!("{}\n\n", "春眠不觉晓处处闻啼鸟夜来风雨声花落知多少".repeat(50));
+            std::fs::write(folder.path().join("a.txt"), document.repeat(1_500)).unwrap();
+            std::fs::write(folder.path().join("b.txt"), format!("\u{1}\n\n{document}").repeat(2_000)).unwrap();
+            std::fs::write(folder.path().join("c.tsv"), "text\n黄河入海流！\n").unwrap();
+            let spec = json!({
+                "tokenizer": {"wordpiece": {"vocab_size": 200}},
+                "train_on": [{"path": "c.tsv"}],
+                "corpus": [{"path": "*.txt"}, {"path": "c.tsv"}],
+            });
+            Self { folder, spec: serde_json::from_value(spec).unwrap() }
+        }
+
+        /// In shards of one row group; `None` if it was stopped.
+        fn run(&self, state: &State, told: &mut Told) -> (tempfile::TempDir, Option<BTreeMap<String, Value>>) {
+            let files = |pointer: &str| -> Vec<PathBuf> {
+                let names: &[&str] = if pointer == "corpus.0.path" { &["a.txt", "b.txt"] } else { &["c.tsv"] };
+                names.iter().map(|name| self.folder.path().join(name)).collect()
+            };
+            let out = tempfile::tempdir().unwrap();
+            let metrics = tokenize_into(1, &self.spec, &files, None, state, out.path(), told).unwrap();
+            (out, metrics)
+        }
+    }
+
+    fn assert_same(a: &Path, b: &Path) {
+        for name in
+            ["tokenizer.json"].into_iter().map(str::to_owned).chain((0..4).map(|n| format!("tokens-{n:05}.parquet")))
+        {
+            let read = |folder: &Path| std::fs::read(folder.join(&name)).unwrap();
+            assert!(read(a) == read(b), "{name} differs");
+        }
+    }
+
+    #[test]
+    fn stopped_tokenization_goes_on_behind_its_finished_shards() {
+        let stage = Stage::new();
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, expected) = stage.run(&State::new(folder.path().join("whole"), "key"), &mut Told::default());
+        assert_eq!(expected.as_ref().unwrap()["documents"], 3_501);
+
+        let state = State::new(folder.path().join("state"), "key");
+        let stopped = stage.run(&state, &mut Told { stop: Some(2_500), ..Told::default() });
+        assert_eq!(stopped.1, None);
+        let kept: Vec<String> = state.files().unwrap().into_iter().map(|file| file.path).collect();
+        assert_eq!(kept, ["tokenizer.json", "tokens-00000.parquet", "tokens-00001.parquet"]);
+        // As a process leaves it that is killed within the third.
+        std::fs::write(state.dir().join("tokens-00002.parquet"), "PAR1").unwrap();
+        let written = |shard: &str| std::fs::metadata(state.dir().join(shard)).unwrap().modified().unwrap();
+        let before = [written("tokens-00000.parquet"), written("tokens-00001.parquet")];
+
+        let mut told = Told::default();
+        let (out, metrics) = stage.run(&state, &mut told);
+        assert_eq!(metrics, expected);
+        assert_eq!(told.notes, ["goes on with what a stopped run has finished: the tokenizer and 2 shards"]);
+        assert_eq!([written("tokens-00000.parquet"), written("tokens-00001.parquet")], before);
+        assert_same(out.path(), whole.path());
+    }
+
+    #[test]
+    fn damaged_shards_of_a_stopped_run_are_thrown_away() {
+        let stage = Stage::new();
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, expected) = stage.run(&State::new(folder.path().join("whole"), "key"), &mut Told::default());
+        let state = State::new(folder.path().join("state"), "key");
+        stage.run(&state, &mut Told { stop: Some(2_500), ..Told::default() });
+        let shard = state.dir().join("tokens-00001.parquet");
+        let length = std::fs::metadata(&shard).unwrap().len();
+        std::fs::File::options().write(true).open(&shard).unwrap().set_len(length - 1).unwrap();
+
+        let mut told = Told::default();
+        let (out, metrics) = stage.run(&state, &mut told);
+        assert_eq!(metrics, expected);
+        assert_eq!(told.notes.len(), 1);
+        assert!(told.notes[0].starts_with("what was kept of a stopped run is thrown away: "), "{:?}", told.notes);
+        assert_same(out.path(), whole.path());
     }
 }
