@@ -167,7 +167,7 @@ fn any_record_is_read_or_refused() {
             assert_eq!((artifact.manifest.key(), artifact.files.len()), (key.clone(), 1));
             served += 1;
         }
-        assert!(store.list().is_ok() && store.verify(std::slice::from_ref(&key), &|_| {}).is_ok());
+        assert!(store.list().is_ok() && store.verify(std::slice::from_ref(&key), &|_, _| {}).is_ok());
     }
     assert_little_memory();
     std::fs::write(&path, &record).expect("a record");

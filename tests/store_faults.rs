@@ -183,7 +183,7 @@ fn a_thousand_random_flips_are_all_found_and_none_is_served() {
     // Long enough for the files to count as unchanged, and to be remembered as sound.
     std::thread::sleep(Duration::from_millis(2_100));
     let keys = Store::open(space.path()).expect("a store").keys().expect("keys");
-    let verified = Store::open(space.path()).expect("a store").verify(&keys, &|_| {}).expect("a look");
+    let verified = Store::open(space.path()).expect("a store").verify(&keys, &|_, _| {}).expect("a look");
     assert_eq!((verified.artifacts, verified.files, verified.damage.len()), (24, 72, 0));
 
     for flip in 0..1_000 {
@@ -200,7 +200,7 @@ fn a_thousand_random_flips_are_all_found_and_none_is_served() {
         let store = Store::open(space.path()).expect("a store");
         let what = format!("flip {flip}: byte {place} of {name}");
         assert!(store.find(key).is_err(), "{what} was served");
-        let damage = store.verify(std::slice::from_ref(key), &|_| {}).expect("a look").damage;
+        let damage = store.verify(std::slice::from_ref(key), &|_, _| {}).expect("a look").damage;
         assert_eq!(damage.iter().map(|damage| &damage.file).collect::<Vec<_>>(), [&path], "{what}");
         self::damage(&path, &whole);
         assert!(store.find(key).is_ok_and(|found| found.is_some()), "{what}");
@@ -248,7 +248,7 @@ fn missing_and_shortened_files_are_found() {
     std::fs::write(file(1, "file"), [7; 499]).expect("a write");
     std::fs::remove_file(file(2, "artifact.json")).expect("a removal");
     let mut problems: Vec<_> =
-        store.verify(&keys, &|_| {}).expect("a look").damage.into_iter().map(|damage| damage.problem).collect();
+        store.verify(&keys, &|_, _| {}).expect("a look").damage.into_iter().map(|damage| damage.problem).collect();
     problems.sort_by_key(|problem| problem.len());
     assert_eq!(problems[0], "it is missing");
     assert!(problems.iter().any(|problem| problem.contains("499 bytes in place of 500")), "{problems:?}");
@@ -306,7 +306,7 @@ fn store_of_the_first_format_is_read_and_then_brought_up_to_date() {
     let store = Store::open(space.path()).expect("an old store");
     assert!(matches!(store.claim(manifest(1), false, &|| {}).expect("a claim"), Claim::Hit(_)));
     assert_eq!(space.read("format"), "1\n");
-    assert!(store.verify(std::slice::from_ref(&key), &|_| {}).expect("a look").damage.is_empty());
+    assert!(store.verify(std::slice::from_ref(&key), &|_, _| {}).expect("a look").damage.is_empty());
     make(&store, 2, &[("file", b"new".to_vec())]);
     assert_eq!(space.read("format"), "2\n");
     assert!(!space.path().join("locks").exists());

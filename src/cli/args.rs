@@ -22,8 +22,12 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run a recipe; what hasn't changed isn't computed again
     Run(Run),
-    /// Run a recipe's sweep: every combination of its grid, sharing every stage that can be shared
+    /// Run a recipe's sweep: all its cells, sharing every stage that can be shared
     Sweep(Sweep),
+    /// Put recipes, cells of sweeps or stored runs side by side: settings, figures with intervals, curves
+    Compare(Compare),
+    /// Write what is known of a recipe into one HTML file
+    Report(Report),
     /// Show what a run would do, and why
     Plan(Plan),
     /// Show what differs between a stage and the nearest stored run, or between two stored runs (`why KEY KEY`), field by
@@ -59,6 +63,8 @@ pub(super) enum Command {
     Schema,
     /// List the devices that recipes can run on
     Devices(Devices),
+    /// Time training steps on each device
+    Bench(Bench),
     /// Print completions for a shell
     Completions(Completions),
 }
@@ -123,12 +129,51 @@ pub(super) struct Sweep {
     pub recipe: Recipe,
     #[command(flatten)]
     pub running: Running,
-    /// Show the cells and the distinct stages, and run nothing
+    /// Run only the first N cells
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_cells: Option<u64>,
+    /// Run only cells for which this holds, such as `stages.cls.train.lr < 1e-3`; can be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub filter: Vec<String>,
+    /// Show the cells, the distinct stages and how long they will take, and run nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Write the cells to a CSV file
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the cells to a Parquet file
+    #[arg(long, value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Compare {
+    /// Recipes, cells of a sweep as RECIPE:NUMBER, or keys of stored runs; the others are compared with the first
+    #[arg(required = true, num_args = 2.., value_name = "RECIPE|RECIPE:CELL|KEY")]
+    pub sides: Vec<String>,
+    #[command(flatten)]
+    pub changes: Changes,
+    /// Times that the rows are drawn anew for an interval
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    pub resamples: u64,
+    /// Seed of these draws
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Report {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The file to write; by default the recipe's name with .html, in the working directory
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -404,6 +449,40 @@ pub(super) struct Init {
 
 #[derive(Args, Debug)]
 pub(super) struct Devices {
+    /// Open this one device and tell what it can
+    #[arg(long, hide = true, value_name = "DEVICE")]
+    pub probe: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Bench {
+    /// The device; by default each that can be used, but for software drivers
+    #[arg(long)]
+    pub device: Option<String>,
+    /// The model and its texts: small, bert-base, gpt2 or tiny
+    #[arg(long, default_value = "small")]
+    pub shape: String,
+    /// The numbers to compute with: f32, bf16, f16 or mixed
+    #[arg(long, default_value = "f32")]
+    pub precision: String,
+    /// Texts of a step [default: the shape's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
+    /// Tokens of a text [default: the shape's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub length: Option<u32>,
+    /// Steps that are counted, after five that aren't
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub steps: usize,
+    /// Probability of dropping an activation
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub dropout: f64,
+    /// What of a step is computed at a time: whole, auto or a number of tokens
+    #[arg(long, default_value = "whole", value_name = "TOKENS")]
+    pub micro_batch: String,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,

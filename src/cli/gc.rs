@@ -1,6 +1,9 @@
 //! `pipe gc`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
@@ -12,12 +15,12 @@ use super::{
     load,
     ls::bytes,
     progress::{self, count, duration},
-    sweep,
 };
 use crate::{
-    plan::{Graph, Status, plan},
-    recipe::{Document, Overrides},
-    store::{Collection, DigestCache, Judged, Remnant, Store},
+    plan::Graph,
+    recipe::Document,
+    store::{Artifact, Collection, DigestCache, Judged, Remnant, Store, short},
+    sweep::{Planner, Space, Stored},
 };
 
 /// `pipe gc [RECIPE…]`.
@@ -58,28 +61,31 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
     let document = Document::read(&recipe.recipe)?;
     let base = load::overrides(recipe);
     let checked = load::check(&document, &base)?;
-    let mut settings = vec![base.sets.clone()];
-    for cell in checked.recipe.sweep.iter().flat_map(sweep::cells) {
-        settings.push(
-            base.sets
-                .iter()
-                .cloned()
-                .chain(cell.iter().map(|(path, value)| (path.clone(), value.to_string())))
-                .collect(),
-        );
-    }
     let mut digests = DigestCache::open(store.root());
-    let mut waiting = std::collections::BTreeSet::new();
-    for sets in settings {
-        let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets })?;
-        for planned in plan(&Graph::new(&cell)?, store, &mut digests, &[])? {
-            match planned.status {
-                Status::Hit(artifact) => {
-                    let reason = format!("`{}` of {}", planned.name, recipe.recipe.display());
-                    wanted.entry(artifact.key).or_insert(reason);
-                }
-                Status::Miss { .. } => {}
-                Status::Waits(_) => drop(waiting.insert(planned.name)),
+    let mut waiting = BTreeSet::new();
+    let mut want = |name: &str, artifact: Artifact| {
+        let reason = format!("`{name}` of {}", recipe.recipe.display());
+        wanted.entry(artifact.key).or_insert(reason);
+    };
+    let mut outputs = BTreeMap::new();
+    for node in Graph::new(&checked)?.nodes() {
+        let Some(manifest) = node.manifest(&mut digests, &|name| outputs.get(name).cloned())? else {
+            waiting.insert(node.name.clone());
+            continue;
+        };
+        // Whether its files are damaged will show when it's used.
+        let Ok(Some(artifact)) = store.record(&manifest.key()) else { continue };
+        outputs.insert(node.name.clone(), artifact.digest.clone());
+        want(&node.name, artifact);
+    }
+    if let Some(space) = Space::new(&checked)? {
+        let planner = Planner::new(&document, &base, &load::columns, None);
+        let stored = Stored::find(space, planner, &checked, store, &mut digests)?;
+        for (name, outcome) in stored.results.cells.into_iter().flat_map(|cell| cell.stages) {
+            match outcome.artifact {
+                Some(artifact) => want(&name, artifact),
+                None if outcome.key.is_none() => drop(waiting.insert(name)),
+                None => {}
             }
         }
     }
@@ -127,7 +133,7 @@ fn table(collection: &Collection) -> String {
             Some(reason) => ("keep", reason.as_str()),
             None => ("remove", "nothing asks for it"),
         };
-        let key = judged.key[..judged.key.len().min(12)].to_owned();
+        let key = short(&judged.key).to_owned();
         let unused = duration(judged.unused.as_secs_f64());
         table.add_row([plan.to_owned(), key, kind, stage, bytes(judged.bytes), unused, why.to_owned()]);
     }

@@ -1,8 +1,11 @@
 //! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
 
 mod args;
+mod bench;
 mod chat;
 mod check;
+mod compare;
+mod compare_text;
 mod devices;
 mod estimates;
 mod export;
@@ -12,6 +15,7 @@ mod init;
 mod interrupt;
 mod load;
 mod ls;
+mod page;
 mod pin;
 mod plan;
 mod predict;
@@ -22,6 +26,7 @@ mod run;
 mod schema;
 mod show;
 mod sweep;
+mod sweep_report;
 mod verify;
 mod why;
 mod writing;
@@ -30,6 +35,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::device;
 use args::{Arguments, Command};
 
 /// Everything was done.
@@ -43,12 +49,20 @@ const INTERRUPTED: u8 = 130;
 
 /// Reads the command line, does what it says and gives the exit status.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| progress::say(&format!("internal error: {panic}"))));
+    std::panic::set_hook(Box::new(|panic| {
+        // Training goes on with less at a time, or says it itself.
+        if !device::panic_text(panic.payload()).is_some_and(device::is_lack_of_memory) {
+            progress::say(&format!("internal error: {panic}"));
+        }
+    }));
     let arguments = Arguments::parse();
     let store = &arguments.store;
+    device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store),
         Command::Sweep(command) => sweep::sweep(command, store),
+        Command::Compare(command) => compare::compare(command, store),
+        Command::Report(command) => page::report(command, store),
         Command::Plan(command) => plan::plan(command, store),
         Command::Why(command) => why::why(command, store),
         Command::Check(command) => check::check(command),
@@ -66,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),
+        Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => args::completions(command),
     };
     match result {

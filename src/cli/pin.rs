@@ -11,7 +11,7 @@ use super::{
     args::{Pin, Recipe, Unpin},
     load, progress,
 };
-use crate::store::Store;
+use crate::store::{Store, short};
 
 /// `pipe pin`, `pipe pin KEY`, `pipe pin RECIPE STAGE`.
 pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
@@ -23,7 +23,7 @@ pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
                 bail!("name the stage of {prefix} that is to be kept");
             }
             let key = store.key(prefix)?;
-            let stage = store.find(&key)?.map(|artifact| artifact.provenance.stage).unwrap_or_default();
+            let stage = store.record(&key)?.map(|artifact| artifact.provenance.stage).unwrap_or_default();
             (key, stage)
         }
         (Some(recipe), Some(stage)) => {
@@ -37,7 +37,7 @@ pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
     if command.json {
         progress::put(&serde_json::to_string_pretty(&json!({ "name": name, "key": key, "stage": stage }))?)?;
     }
-    progress::say(&format!("{} of `{stage}` is pinned as {name}", &key[..key.len().min(12)]));
+    progress::say(&format!("{} of `{stage}` is pinned as {name}", short(&key)));
     Ok(DONE)
 }
 
@@ -54,7 +54,7 @@ fn list(store: &Store, json: bool) -> Result<u8> {
     table.load_style(NOTHING).set_header(["pin", "key", "stage"]);
     for pin in &pins {
         let stage = stage(&pin.key).unwrap_or_else(|| "not in the store".into());
-        table.add_row([pin.name.as_str(), &pin.key[..pin.key.len().min(12)], &stage]);
+        table.add_row([pin.name.as_str(), short(&pin.key), &stage]);
     }
     progress::put(&table.to_string())?;
     Ok(DONE)

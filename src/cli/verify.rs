@@ -9,9 +9,9 @@ use super::{
     DONE, FAILED,
     args::Verify,
     ls::bytes,
-    progress::{self, count},
+    progress::{self, Talk, count},
 };
-use crate::store::{Damage, Store};
+use crate::store::{Damage, Store, short};
 
 /// `pipe verify [KEY…]`.
 pub(super) fn verify(command: &Verify, store: &Path) -> Result<u8> {
@@ -20,7 +20,10 @@ pub(super) fn verify(command: &Verify, store: &Path) -> Result<u8> {
         [] => store.keys()?,
         prefixes => prefixes.iter().map(|prefix| store.key(prefix)).collect::<Result<_>>()?,
     };
-    let found = store.verify(&keys, &|_| {})?;
+    let talk = Talk::new();
+    talk.start("verify");
+    let found = store.verify(&keys, &|done, total| talk.advance("verify", done as u64, total as u64, "files", None))?;
+    talk.stop("verify");
     if command.json {
         let damage = |damage: &Damage| -> Value {
             json!({
@@ -37,7 +40,7 @@ pub(super) fn verify(command: &Verify, store: &Path) -> Result<u8> {
     } else {
         for damage in &found.damage {
             let stage = damage.stage.as_ref().map(|stage| format!(" of `{stage}`")).unwrap_or_default();
-            let key = &damage.key[..damage.key.len().min(12)];
+            let key = short(&damage.key);
             progress::put(&format!("{key}{stage}: {}: {}", damage.file.display(), damage.problem))?;
         }
     }

@@ -201,3 +201,10 @@ pub struct Outcome {
     /// The figures of a paused stage so far; those of a finished one are its artifact's.
     pub so_far: Metrics,
 }
+
+impl Outcome {
+    /// Whether its artifact is there.
+    pub fn is_good(&self) -> bool {
+        matches!(self.ending, Ending::Hit | Ending::Ran)
+    }
+}

@@ -10,6 +10,6 @@ mod why;
 pub use diagram::mermaid;
 pub use graph::{Graph, Node, Upstream};
 pub use status::{Planned, Status, plan};
-pub use sweep::{Cell, SweepPlan};
+pub use sweep::SweepPlan;
 pub use trunk::{continues_from, reached, trunk};
 pub use why::{Difference, differences, differences_of_runs, nearest};

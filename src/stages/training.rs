@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
+use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
@@ -12,11 +13,12 @@ use super::{
 };
 use crate::{
     batch::Feed,
-    device::OpenDevice,
+    device::{self, OpenDevice},
+    estimate,
     executor::{Event, Job, Paused},
     model::{Candidates, Network},
     plan::reached,
-    recipe::spec,
+    recipe::spec::{self, MicroBatch, Precision},
     store::Metrics,
     text::Tokenizer,
     train::{self, Cadence, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
@@ -108,21 +110,25 @@ pub(super) fn train(
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Metrics> {
-    let mut trainer = Trainer::new(network, Settings::new(spec, feed.steps(), candidates));
+    let mut settings = Settings::new(spec, feed.steps(), candidates);
+    if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
+        settings.room = estimate::room(&network, spec, &feed.step(0)?);
+    }
+    let mut trainer = Trainer::new(network, settings);
     go_on(job, &mut trainer)?;
     let every = Cadence::new(spec.checkpoint_every);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
     let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job })?;
     if outcome.paused {
         let place = format!("stopped after step {} of {}", outcome.steps, feed.steps());
-        bail!(Paused { place, metrics: metrics(&outcome) });
+        bail!(Paused { place, metrics: metrics(&outcome, &trainer.network, spec.precision) });
     }
     match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,
         None => trainer.network.save(job.out)?,
     }
     trainer.curve().write(&job.out.join(CURVE))?;
-    Ok(metrics(&outcome))
+    Ok(metrics(&outcome, &trainer.network, spec.precision))
 }
 
 /// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
@@ -147,7 +153,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     Ok(())
 }
 
-fn metrics(outcome: &Outcome) -> Metrics {
+fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metrics {
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));
     metrics.insert("steps".into(), json!(outcome.steps));
@@ -155,7 +161,7 @@ fn metrics(outcome: &Outcome) -> Metrics {
     if outcome.learned < outcome.parameters {
         metrics.insert("learned_parameters".into(), json!(outcome.learned));
     }
-    metrics.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    metrics.extend(speed(outcome, network.parameters().device(), precision));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
     }
@@ -164,6 +170,25 @@ fn metrics(outcome: &Outcome) -> Metrics {
         metrics.extend(measured.iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
     }
     metrics
+}
+
+/// How fast training was, beside the most that the device can do, and what it waited for. The share of the peak is what
+/// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
+fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
+    let peak = device::peak(device, precision);
+    let mut figures = Metrics::new();
+    figures.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
+    figures.insert("peak_flops_per_second".into(), json!(peak));
+    figures.insert("mfu".into(), json!(peak.map(|peak| outcome.flops_per_second / peak)));
+    figures.insert("data_wait_seconds".into(), json!(outcome.waited));
+    if let Some(tokens) = outcome.micro_batch {
+        figures.insert("micro_batch_tokens".into(), json!(tokens));
+    }
+    if let Some(usage) = device.memory_pool_usage() {
+        figures.insert("device_memory_bytes".into(), json!(usage.bytes_reserved));
+    }
+    figures
 }
 
 /// Passes the loop's progress on, and what is wanted of it back.
@@ -179,6 +204,10 @@ impl Observer for Watcher<'_> {
         self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
     }
 
+    fn noted(&mut self, text: &str) {
+        self.job.tell(Event::Note(text));
+    }
+
     fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {
         let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
         let mark = if best { " (kept)" } else { "" };
@@ -187,9 +216,5 @@ impl Observer for Watcher<'_> {
 
     fn pauses(&mut self, step: usize) -> bool {
         self.job.is_stopped() || self.job.until.is_some_and(|until| step >= until)
-    }
-
-    fn warned(&mut self, warning: &str) {
-        self.job.tell(Event::Note(warning));
     }
 }

@@ -12,6 +12,7 @@ use fs_err as fs;
 use super::{
     Artifact, Store,
     holder::Holder,
+    short,
     workspace::{self, Workspace, remove},
 };
 
@@ -145,7 +146,7 @@ impl Store {
     /// If it's pinned or being computed, or can't be removed.
     pub fn remove(&self, key: &str) -> Result<()> {
         if let Some(pin) = self.pins()?.into_iter().find(|pin| pin.key == key) {
-            bail!("{} is pinned as {}\nhint: pipe unpin {}", &key[..key.len().min(12)], pin.name, pin.name);
+            bail!("{} is pinned as {}\nhint: pipe unpin {}", short(key), pin.name, pin.name);
         }
         self.discard(key).map_err(|error| self.explain(error))
     }
@@ -157,7 +158,7 @@ impl Store {
         {
             let _guard = self.leases.guard()?;
             if let Some(holder) = self.leases.holder(key)?.filter(|holder| !holder.is_gone()) {
-                bail!("{} is being computed by {holder}", &key[..key.len().min(12)]);
+                bail!("{} is being computed by {holder}", short(key));
             }
             let dir = self.artifact_dir(key);
             if !dir.exists() {
@@ -204,7 +205,7 @@ fn keep_inputs(judged: &mut [Judged], artifacts: &BTreeMap<String, Artifact>) {
         for one in judged.iter_mut().filter(|one| one.kept.is_none()) {
             let reader = artifacts.get(&one.key).and_then(|artifact| needed.get(&artifact.digest));
             if let Some(reader) = reader {
-                one.kept = Some(format!("read by {}", &reader[..reader.len().min(12)]));
+                one.kept = Some(format!("read by {}", short(reader)));
                 found = true;
             }
         }

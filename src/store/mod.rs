@@ -57,6 +57,11 @@ use workspace::Workspace;
 /// How exact the time of an artifact's last use is.
 const USE: Duration = Duration::from_secs(3600);
 
+/// The beginning of a key, as it's shown to people.
+pub fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
+}
+
 /// A directory of artifacts. Copies share what they remember.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -95,12 +100,14 @@ impl Store {
         &self.root
     }
 
-    /// The artifact with this key, if there is one.
+    /// The artifact with this key, if there is one. To find it is to use it, as `pipe gc` sees it.
     ///
     /// # Errors
     /// If it's damaged: [`Store::claim`] counts that as a miss.
     pub fn find(&self, key: &str) -> Result<Option<Artifact>> {
-        Artifact::read_sound(&self.artifact_dir(key), &self.soundness)
+        let found = Artifact::read_sound(&self.artifact_dir(key), &self.soundness)?;
+        found.iter().for_each(|artifact| self.touch(artifact));
+        Ok(found)
     }
 
     /// As [`Store::find`], without looking at the files: for showing what it's of.
@@ -164,7 +171,6 @@ impl Store {
         let key = manifest.key();
         let stored = || if force { Ok(None) } else { self.find(&key) };
         if let Ok(Some(artifact)) = stored() {
-            self.touch(&artifact);
             // In a store that can't be written to, it stays.
             let _ = self.clean_up(&key);
             return Ok(Claim::Hit(Box::new(artifact)));

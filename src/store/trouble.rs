@@ -1,25 +1,40 @@
 //! What a person can do about a disk that is full or can't be written to.
 
-use std::io::ErrorKind;
+use std::{fmt, io::ErrorKind, path::PathBuf};
 
 use anyhow::Error;
 
 use super::{Lost, Store};
 
+/// The disk is full.
+#[derive(Debug)]
+struct Full {
+    root: PathBuf,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the disk of the store at {} is full: nothing that was finished is lost; make room (`pipe gc` tells what could \
+             go) and run it again",
+            self.root.display()
+        )
+    }
+}
+
 impl Store {
     /// Adds to an error of writing to the store what follows from it.
     pub(super) fn explain(&self, error: Error) -> Error {
-        if error.is::<Lost>() {
-            return error;
-        }
         let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
-        let root = self.root.display();
         match kind {
-            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => self.explain_full(error),
-            Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => error.context(format!(
-                "the store at {root} can't be written to: what it has can be used, and new results need another one (--store)"
-            )),
-            _ => error,
+            Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) if !error.is::<Lost>() => {
+                error.context(format!(
+                    "the store at {} can't be written to: what it has can be used, and new results need another one (--store)",
+                    self.root.display()
+                ))
+            }
+            _ => self.explain_full(error),
         }
     }
 
@@ -30,13 +45,9 @@ impl Store {
             matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
                 || cause.to_string().contains("No space left on device")
         };
-        if !error.chain().any(is_full) {
+        if error.is::<Full>() || !error.chain().any(is_full) {
             return error;
         }
-        let root = self.root.display();
-        error.context(format!(
-            "the disk of the store at {root} is full: nothing that was finished is lost; make room (`pipe gc` tells \
-             what could go) and run it again"
-        ))
+        error.context(Full { root: self.root.clone() })
     }
 }

@@ -1,6 +1,9 @@
 //! Reads every byte of artifacts again and compares.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -35,11 +38,12 @@ pub struct Verification {
 
 impl Store {
     /// Looks at these artifacts: at every file in full, on all cores. What's damaged is a miss from then on, even where the
-    /// file system says that the file is unchanged. `progress` is told of each file's size when it has been read.
+    /// file system says that the file is unchanged. `progress` is told how
+    /// many files have been read, and of how many.
     ///
     /// # Errors
     /// If the store can't be listed.
-    pub fn verify(&self, keys: &[String], progress: &(dyn Fn(u64) + Sync)) -> Result<Verification> {
+    pub fn verify(&self, keys: &[String], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Verification> {
         let mut verification = Verification { artifacts: keys.len(), ..Verification::default() };
         let mut sound = Vec::new();
         for key in keys {
@@ -60,9 +64,10 @@ impl Store {
             sound.iter().flat_map(|artifact| artifact.files.iter().map(move |file| (artifact, file))).collect();
         verification.files = files.len();
         verification.bytes = files.iter().map(|(_, file)| file.bytes).sum();
+        let done = AtomicUsize::new(0);
         let check = |(artifact, file): &(&Artifact, &FileRecord)| {
             let damage = self.damage(artifact, file);
-            progress(file.bytes);
+            progress(1 + done.fetch_add(1, Ordering::Relaxed), files.len());
             damage
         };
         verification.damage.extend(files.par_iter().filter_map(check).collect::<Vec<_>>());

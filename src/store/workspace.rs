@@ -78,7 +78,9 @@ impl Workspace {
         let own = Self { tmp: tmp.to_owned(), key: key.to_owned(), token: token.to_owned() };
         let left: Vec<_> = entries(tmp)?.into_iter().filter(|entry| entry.key == key).collect();
         let states = left.iter().filter(|entry| entry.is_state() && wants_state);
-        let newest = states.max_by_key(|entry| entry.modified()).map(|entry| entry.token.clone());
+        // One that's whole comes before one that was being written.
+        let newest =
+            states.max_by_key(|entry| (entry.rest == STATE, entry.modified())).map(|entry| entry.token.clone());
         for entry in left {
             if entry.is_state() && newest.as_ref() == Some(&entry.token) {
                 fs::rename(&entry.path, own.name(&format!(".{}", entry.rest)))?;

@@ -10,13 +10,17 @@ const SHARE: u32 = 20;
 /// Tokens and the time they took, measurements and checkpoints taken out.
 pub(super) struct Meter {
     pub(super) tokens: usize,
+    /// Floating-point operations.
+    pub(super) flops: f64,
+    /// Time without batches to learn from.
+    pub(super) waited: Duration,
     started: Instant,
     pub(super) paused: Duration,
 }
 
 impl Meter {
     pub(super) fn start() -> Self {
-        Self { tokens: 0, started: Instant::now(), paused: Duration::ZERO }
+        Self { tokens: 0, flops: 0.0, waited: Duration::ZERO, started: Instant::now(), paused: Duration::ZERO }
     }
 
     pub(super) fn seconds(&self) -> f64 {
@@ -24,7 +28,11 @@ impl Meter {
     }
 
     pub(super) fn rate(&self) -> f64 {
-        self.tokens as f64 / self.seconds().max(1e-9)
+        self.per_second(self.tokens as f64)
+    }
+
+    pub(super) fn per_second(&self, amount: f64) -> f64 {
+        amount / self.seconds().max(1e-9)
     }
 }
 

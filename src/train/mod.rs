@@ -1,12 +1,15 @@
 //! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from.
 
+mod arithmetic;
 mod checkpoints;
 mod clock;
 mod curve;
 mod evaluation;
 mod gradients;
+mod loss_scale;
 mod observer;
 mod optimizer;
+mod passes;
 mod schedule;
 mod state;
 mod trainer;

@@ -9,6 +9,9 @@ pub trait Observer {
     /// Every so many steps, and after the last one.
     fn progressed(&mut self, progress: &Progress);
 
+    /// Something that a person should read.
+    fn noted(&mut self, _text: &str) {}
+
     /// After a measurement on the dev rows; `best` if these weights are the ones kept so far.
     fn evaluated(&mut self, _step: usize, _metrics: &Metrics, _best: bool) {}
 
@@ -16,9 +19,6 @@ pub trait Observer {
     fn pauses(&mut self, _step: usize) -> bool {
         false
     }
-
-    /// Something that a person should know went wrong, and training goes on all the same.
-    fn warned(&mut self, _warning: &str) {}
 }
 
 /// Where training stands.

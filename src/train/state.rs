@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     curve::Curve,
     evaluation::{Metrics, Record},
+    loss_scale::LossScale,
     optimizer::Moments,
     trainer::{Best, Trainer},
 };
@@ -24,6 +25,7 @@ use crate::{
 struct Numbers {
     reached: Reached,
     optimizer_steps: u64,
+    loss_scale: Option<LossScale>,
     measured: Option<(usize, Metrics)>,
     best_is_kept: bool,
     kept: Record,
@@ -57,6 +59,7 @@ impl Trainer {
         let numbers = Numbers {
             reached: Reached { step: self.step, length },
             optimizer_steps: self.optimizer.steps,
+            loss_scale: self.passes.scale,
             measured: self.best.as_ref().map(|best| (best.step, best.metrics.clone())),
             best_is_kept: best.is_some(),
             kept: self.kept.clone(),
@@ -93,6 +96,7 @@ impl Trainer {
         self.optimizer.vectors = vectors;
         self.optimizer.matrices = matrices;
         self.optimizer.steps = numbers.optimizer_steps;
+        self.passes.scale = numbers.loss_scale;
         self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = step;
         self.stored = Some((step, state.dir().to_owned()));

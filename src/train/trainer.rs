@@ -12,19 +12,20 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::Tensor;
 
 use super::{
+    arithmetic::Arithmetic,
     checkpoints::Checkpoints,
     clock::{Meter, Timer},
     curve::{Curve, Entry, Point},
     evaluation::{Evaluation, Metrics, Record},
-    gradients::Gradients,
     observer::{Observer, Progress},
     optimizer::{AdamW, AdamWSettings},
+    passes::{Passed, Passes},
     schedule::Schedule,
 };
 use crate::{
     batch::{Feed, Step},
     model::{Candidates, Counts, LossSettings, Network, Parameters},
-    recipe::spec::{self, LossNormalization},
+    recipe::spec::{self, LossNormalization, MicroBatch, Precision},
     store::State,
 };
 
@@ -45,6 +46,12 @@ pub struct Settings {
     pub loss: LossSettings,
     /// What a step's loss is the mean of.
     pub normalization: LossNormalization,
+    /// The numbers that losses are computed with.
+    pub precision: Precision,
+    /// What of a batch is computed at a time.
+    pub micro_batch: MicroBatch,
+    /// Token places that fit into the device's memory by estimate, where the micro-batch is to follow from that.
+    pub room: Option<usize>,
     /// Steps between two reports.
     pub log_every: usize,
 }
@@ -61,6 +68,9 @@ impl Settings {
                 candidates,
             },
             normalization: train.loss_normalization,
+            precision: train.precision,
+            micro_batch: train.micro_batch,
+            room: None,
             log_every: train.log_every,
         }
     }
@@ -80,6 +90,12 @@ pub struct Outcome {
     /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
     /// there are no more than five steps, of all.
     pub tokens_per_second: f64,
+    /// Floating-point operations in the same time, as the model needs them: none for padding, none twice.
+    pub flops_per_second: f64,
+    /// Seconds of that time in which the next step's batches weren't there yet.
+    pub waited: f64,
+    /// Token places that were computed at a time at most, where that was limited.
+    pub micro_batch: Option<usize>,
     /// The most memory that this process has held, where the system tells.
     pub peak_memory_bytes: Option<u64>,
     /// The measurement whose weights the network has now: the steps before it, and the dev metrics. After a pause the
@@ -95,6 +111,7 @@ pub struct Trainer {
     pub network: Network,
     pub(super) settings: Settings,
     pub(super) optimizer: AdamW,
+    pub(super) passes: Passes,
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
@@ -124,12 +141,15 @@ struct Pending {
 
 impl Trainer {
     /// Before the first step.
-    pub fn new(network: Network, settings: Settings) -> Self {
+    pub fn new(mut network: Network, settings: Settings) -> Self {
         let optimizer = AdamW::new(settings.optimizer);
+        let passes = Passes::new(&settings);
+        network.compute_with(settings.precision);
         Self {
             network,
             settings,
             optimizer,
+            passes,
             step: 0,
             curve: Curve::default(),
             best: None,
@@ -180,6 +200,7 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
         let (first, steps) = (self.step, self.settings.schedule.steps);
+        let arithmetic = Arithmetic::of(&self.network);
         let mut pending = VecDeque::new();
         let (mut total, mut window, mut timer) = (Meter::start(), Meter::start(), Timer::start());
         let (mut stopped, mut paused) = (false, false);
@@ -187,10 +208,14 @@ impl Trainer {
             if self.step - first == WARMING {
                 total = Meter::start();
             }
+            let asked = Instant::now();
             let step = prepared.recv().context("the feed ended before the last step")?;
-            let (tokens, learned) = self.learn(&step.with_context(|| format!("step {}", self.step + 1))?)?;
+            total.waited += asked.elapsed();
+            let step = step.with_context(|| format!("step {}", self.step + 1))?;
+            let (tokens, learned) = self.learn(&step, observer)?;
             pending.push_back(learned);
             total.tokens += tokens;
+            total.flops += arithmetic.step(&step);
             window.tokens += tokens;
             self.step += 1;
 
@@ -201,7 +226,8 @@ impl Trainer {
             let storing = checkpoints.filter(|checkpoints| timer.is_due(checkpoints.every, self.step) || paused);
             let storing = storing.filter(|_| !last);
             let reporting = last || every(self.settings.log_every);
-            if last || measuring || storing.is_some() || reporting {
+            // Reading waits for the device; between these steps nothing does. Where counting begins it has to be idle.
+            if last || measuring || storing.is_some() || reporting || self.step - first == WARMING {
                 self.read(&mut pending)?;
             }
             if reporting {
@@ -218,7 +244,7 @@ impl Trainer {
                 let began = Instant::now();
                 match self.checkpoint(&checkpoints.state)? {
                     Err(error) if paused => return Err(error.context("the state to go on from can't be kept")),
-                    Err(error) => observer.warned(&format!("no checkpoint could be kept: {error:#}")),
+                    Err(error) => observer.noted(&format!("no checkpoint could be kept: {error:#}")),
                     Ok(()) => {}
                 }
                 timer.stored(began);
@@ -247,7 +273,7 @@ impl Trainer {
             && self.network.parameters().are_finite()?
             && let Err(error) = self.leave_state(state, *length)
         {
-            observer.warned(&format!("its state can't be kept for longer trainings: {error:#}"));
+            observer.noted(&format!("its state can't be kept for longer trainings: {error:#}"));
         }
         match evaluation {
             Some(mut evaluation) if !self.step.is_multiple_of(evaluation.every.max(1)) => {
@@ -258,29 +284,14 @@ impl Trainer {
     }
 
     /// One optimiser step; gives the number of its tokens.
-    fn learn(&mut self, step: &Step) -> Result<(usize, Pending)> {
-        let mut counts = Counts::default();
-        step.batches.iter().for_each(|batch| counts += Counts::of(batch));
-        let mut gradients = Gradients::default();
-        let mut loss: Option<Tensor<1>> = None;
-        for batch in &step.batches {
-            let part_of = |counts| self.network.loss(batch, counts, step.pair_weight, &self.settings.loss);
-            let part = match self.settings.normalization {
-                LossNormalization::Token => part_of(&counts)?,
-                LossNormalization::Batch => part_of(&Counts::of(batch))? / step.batches.len() as f32,
-            };
-            gradients.add(self.network.parameters(), &part);
-            let part = part.inner();
-            loss = Some(match loss {
-                Some(loss) => loss + part,
-                None => part,
-            });
-        }
+    fn learn(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<(usize, Pending)> {
+        let note = &mut |text: &str| observer.noted(text);
+        let Passed { gradients, loss } = self.passes.run(&self.network, step, &self.settings, note)?;
         let lr = self.settings.schedule.rate(self.step);
         let grad_norm = self.optimizer.step(self.network.parameters_mut(), gradients, lr)?;
-        let loss = loss.with_context(|| format!("step {} has no batches", self.step + 1))?;
+        let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
         let learned = Pending { step: self.step + 1, objective: step.objective.clone(), loss, lr, grad_norm };
-        Ok((counts.tokens, learned))
+        Ok((tokens, learned))
     }
 
     /// Brings losses over from the device, and looks at them.
@@ -371,7 +382,7 @@ impl Trainer {
     }
 
     fn finish(&mut self, total: &Meter, paused: bool) -> Result<Outcome> {
-        let tokens_per_second = total.rate();
+        let (tokens_per_second, flops_per_second) = (total.rate(), total.per_second(total.flops));
         let measured = self.best.take().map(|best| {
             if let Some(parameters) = best.parameters.filter(|_| !paused) {
                 *self.network.parameters_mut() = parameters;
@@ -384,6 +395,9 @@ impl Trainer {
             parameters: self.network.parameters().count(),
             learned: self.network.parameters().learned(),
             tokens_per_second,
+            flops_per_second,
+            waited: total.waited.as_secs_f64(),
+            micro_batch: self.passes.limit,
             peak_memory_bytes: peak_memory(),
             measured,
             paused,
