@@ -197,7 +197,7 @@ fn state_outlives_a_failure_and_goes_to_the_next_claim() {
     let space = Space::new();
     let store = Store::open(space.path()).unwrap();
     let slot = miss(&store, manifest(1), false);
-    let first = slot.state();
+    let first = slot.state().dir().to_owned();
     std::fs::create_dir(&first).unwrap();
     std::fs::write(first.join("step"), "7").unwrap();
     // As a trainer leaves it that was killed between two renames.
@@ -205,8 +205,8 @@ fn state_outlives_a_failure_and_goes_to_the_next_claim() {
     std::fs::create_dir(&aside).unwrap();
     drop(slot);
     let slot = miss(&store, manifest(1), false);
-    assert_ne!(slot.state(), first);
-    assert_eq!(std::fs::read_to_string(slot.state().join("step")).unwrap(), "7");
+    assert_ne!(slot.state().dir(), first);
+    assert_eq!(std::fs::read_to_string(slot.state().dir().join("step")).unwrap(), "7");
     assert_eq!(names(&space.path().join("tmp")).len(), 3);
     // Another key's state is left alone.
     drop(miss(&store, manifest(2), false));
@@ -214,9 +214,9 @@ fn state_outlives_a_failure_and_goes_to_the_next_claim() {
     assert_eq!(names(&space.path().join("tmp")), Vec::<String>::new());
     // A forced claim begins anew.
     let slot = miss(&store, manifest(1), true);
-    std::fs::create_dir(slot.state()).unwrap();
+    std::fs::create_dir(slot.state().dir()).unwrap();
     drop(slot);
-    assert!(!miss(&store, manifest(1), true).state().exists());
+    assert!(!miss(&store, manifest(1), true).state().dir().exists());
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn lease_that_shows_no_life_is_taken_over_with_its_state() {
     let told = Cell::new(0);
     let Claim::Miss(slot) = store.claim(manifest(1), false, &|| told.set(told.get() + 1)).unwrap() else { panic!() };
     assert_eq!(told.get(), 1);
-    assert_eq!(std::fs::read_to_string(slot.state().join("step")).unwrap(), "5");
+    assert_eq!(std::fs::read_to_string(slot.state().dir().join("step")).unwrap(), "5");
     assert!(!space.path().join(format!("tmp/{key}.{token}")).exists());
     fill(*slot, "done");
 }

@@ -83,11 +83,17 @@ fn given(arguments: &args::Recipe) -> Vec<String> {
 /// A flag as a shell takes it.
 fn quoted(flag: &str) -> String {
     match flag.split_once(' ') {
-        Some((name, value)) if !value.chars().all(|c| c.is_alphanumeric() || "._=/+:,-".contains(c)) => {
-            format!("{name} '{}'", value.replace('\'', r"'\''"))
-        }
-        _ => flag.to_owned(),
+        Some((name, value)) => format!("{name} {}", quoted_word(value)),
+        None => flag.to_owned(),
     }
+}
+
+/// A word as a shell takes it.
+pub(super) fn quoted_word(word: &str) -> String {
+    if !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "._=/+:,-".contains(c)) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The artifact whose key begins with this.

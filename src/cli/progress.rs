@@ -182,11 +182,15 @@ impl Reporter for Talk {
                 let seconds = self.stop(stage).unwrap_or(artifact.provenance.seconds);
                 self.line(&format!("{stage}: {} in {}", paint("done", "32"), duration(seconds)));
             }
+            Event::Paused { place } => {
+                self.stop(stage);
+                self.line(&format!("{stage}: {place}"));
+            }
             Event::Failed { error } => {
                 self.stop(stage);
                 self.line(&format!("{stage}: {}", error_text(error)));
             }
-            Event::NotRun { because } => self.line(&format!("{stage}: not run, since `{because}` failed")),
+            Event::NotRun { because, how } => self.line(&format!("{stage}: not run, since `{because}` {how}")),
         }
     }
 }

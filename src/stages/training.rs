@@ -1,6 +1,6 @@
 //! What pretrain and finetune stages have in common: the model to start from, the loop, and what they write.
 
-use std::{path::Path, sync::Arc};
+use std::{cmp::Reverse, path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
@@ -15,12 +15,13 @@ use crate::{
     batch::Feed,
     device::{self, OpenDevice},
     estimate,
-    executor::{Event, Job},
+    executor::{Event, Job, Paused},
     model::{Candidates, Network},
+    plan::reached,
     recipe::spec::{self, MicroBatch, Precision},
     store::Metrics,
     text::Tokenizer,
-    train::{self, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
+    train::{self, Cadence, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
 };
 
 /// The curve's file in the artifacts of training stages.
@@ -114,16 +115,45 @@ pub(super) fn train(
         settings.room = estimate::room(&network, spec, &feed.step(0)?);
     }
     let mut trainer = Trainer::new(network, settings);
-    let checkpoints = spec.checkpoint_every.map(|every| Checkpoints { every, directory: job.state.to_owned() });
-    if checkpoints.is_some() && trainer.load_state(job.state)? {
-        job.tell(Event::Note("goes on from the last checkpoint"));
+    go_on(job, &mut trainer)?;
+    let every = Cadence::new(spec.checkpoint_every);
+    let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
+    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job })?;
+    if outcome.paused {
+        let place = format!("stopped after step {} of {}", outcome.steps, feed.steps());
+        bail!(Paused { place, metrics: metrics(&outcome, &trainer.network, spec.precision) });
     }
-    let outcome = trainer.run(feed, evaluation, checkpoints.as_ref(), &mut Watcher { job })?;
     match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,
         None => trainer.network.save(job.out)?,
     }
     trainer.curve().write(&job.out.join(CURVE))?;
+    Ok(metrics(&outcome, &trainer.network, spec.precision))
+}
+
+/// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
+fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
+    let own = ("the last checkpoint", &job.state);
+    let shorter = job.trunk.as_ref().map(|trunk| ("where a shorter training ended", trunk));
+    let mut states: Vec<_> = [own].into_iter().chain(shorter).collect();
+    states.sort_by_key(|(_, state)| Reverse(reached(state).map(|reached| reached.step)));
+    for (what, state) in states {
+        match trainer.load_state(state) {
+            Ok(true) => {
+                job.tell(Event::Note(&format!("goes on from {what}, after step {}", trainer.steps_done())));
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                job.tell(Event::Note(&format!("can't go on from {what}, so that is thrown away: {error:#}")));
+                state.clear()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metrics {
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));
     metrics.insert("steps".into(), json!(outcome.steps));
@@ -131,15 +161,15 @@ pub(super) fn train(
     if outcome.learned < outcome.parameters {
         metrics.insert("learned_parameters".into(), json!(outcome.learned));
     }
-    metrics.extend(speed(&outcome, trainer.network.parameters().device(), spec.precision));
+    metrics.extend(speed(outcome, network.parameters().device(), precision));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
     }
-    if let Some((step, measured)) = outcome.measured {
+    if let Some((step, measured)) = &outcome.measured {
         metrics.insert("kept_step".into(), json!(step));
-        metrics.extend(measured.into_iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
+        metrics.extend(measured.iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
     }
-    Ok(metrics)
+    metrics
 }
 
 /// How fast training was, beside the most that the device can do, and what it waited for. The share of the peak is what
@@ -161,7 +191,7 @@ fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
     figures
 }
 
-/// Passes the loop's progress on.
+/// Passes the loop's progress on, and what is wanted of it back.
 struct Watcher<'a> {
     job: &'a Job<'a>,
 }
@@ -182,5 +212,9 @@ impl Observer for Watcher<'_> {
         let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
         let mark = if best { " (kept)" } else { "" };
         self.job.tell(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
+    }
+
+    fn pauses(&mut self, step: usize) -> bool {
+        self.job.is_stopped() || self.job.until.is_some_and(|until| step >= until)
     }
 }

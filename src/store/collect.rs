@@ -31,7 +31,7 @@ pub struct Judged {
     pub kept: Option<String>,
 }
 
-/// Something in `tmp/` that no process works on.
+/// Something in `tmp/` that no process works on, or a state in `states/`.
 #[derive(Clone, Debug)]
 pub struct Remnant {
     /// Where it lies.
@@ -47,7 +47,7 @@ pub struct Remnant {
 pub struct Collection {
     /// All artifacts, those that go first.
     pub artifacts: Vec<Judged>,
-    /// What goes from `tmp/`.
+    /// What goes from `tmp/` and `states/`.
     pub remnants: Vec<Remnant>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
@@ -96,7 +96,8 @@ impl Store {
         judged.sort_by(|a, b| (a.kept.is_some(), &a.key).cmp(&(b.kept.is_some(), &b.key)));
 
         let mut remnants = Vec::new();
-        for entry in workspace::entries(&self.root.join("tmp"))? {
+        let in_tmp = workspace::entries(&self.root.join("tmp"))?;
+        for entry in in_tmp.into_iter().chain(workspace::entries(&self.root.join("states"))?) {
             let is_recent = entry.modified().is_none_or(|time| now.duration_since(time).unwrap_or_default() < grace);
             // A state is worth keeping for a while; the rest is of no use without its process.
             if holders.contains_key(&entry.key) || entry.is_state() && is_recent {

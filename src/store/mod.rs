@@ -5,6 +5,7 @@
 //! ```text
 //! artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
 //! tmp/             slots being written, renamed into artifacts/ when done, and states to go on from
+//! states/KEY.state where finished trainings stood, for longer ones to go on from; can be removed at any time
 //! leases/KEY       there while KEY is being computed, and says by whom
 //! pins/NAME        an artifact that is to be kept
 //! digests.json     remembered digests of input files
@@ -24,6 +25,7 @@ mod pins;
 mod record;
 mod slot;
 mod soundness;
+mod state;
 mod trouble;
 mod verify;
 mod workspace;
@@ -48,6 +50,7 @@ pub use memory::digest_file;
 pub use pins::Pin;
 pub use slot::{Lost, Slot};
 use soundness::Soundness;
+pub use state::State;
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
 
@@ -168,6 +171,8 @@ impl Store {
         let key = manifest.key();
         let stored = || if force { Ok(None) } else { self.find(&key) };
         if let Ok(Some(artifact)) = stored() {
+            // In a store that can't be written to, it stays.
+            let _ = self.clean_up(&key);
             return Ok(Claim::Hit(Box::new(artifact)));
         }
         self.lease(manifest, key.clone(), force, &stored, waiting).map_err(|error| self.explain(error))
@@ -200,6 +205,27 @@ impl Store {
             // A store that can't be written to is not cleared either.
             let _ = std::fs::File::open(&artifact.path).and_then(|dir| dir.set_modified(SystemTime::now()));
         }
+    }
+
+    /// Where trainings that differ in their length only leave how far they came, under the key of what they share.
+    pub fn shared_state(&self, key: &str) -> State {
+        State::new(Workspace::shared_state(&self.root.join("states"), key), key)
+    }
+
+    /// What a computation with this key that was stopped has left, if it has.
+    pub fn state(&self, key: &str) -> Option<State> {
+        let states = workspace::entries(&self.root.join("tmp")).ok()?.into_iter().filter(|entry| entry.key == key);
+        let newest = states.filter(|entry| entry.is_state()).max_by_key(|entry| entry.modified())?;
+        Some(State::new(newest.path, key))
+    }
+
+    /// Removes what a process has left that was killed just after it had made the artifact.
+    fn clean_up(&self, key: &str) -> Result<()> {
+        if self.leases.holder(key)?.is_some_and(|holder| holder.is_gone()) {
+            let lease = self.leases.take(key, Vec::new(), &|| {})?;
+            workspace::remove(&Workspace::take_over(&self.root.join("tmp"), key, lease.token(), false)?.slot())?;
+        }
+        Ok(())
     }
 
     fn artifact_dir(&self, key: &str) -> PathBuf {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 
 use super::{
-    Artifact, Manifest, Metrics, Provenance, Store,
+    Artifact, Manifest, Metrics, Provenance, State, Store,
     artifact::{FileRecord, RECORD, output_digest},
     lease::Lease,
     workspace::{Workspace, remove},
@@ -64,8 +64,8 @@ impl Slot {
 
     /// Where the stage keeps what it takes to go on after a crash. Unlike the slot it outlives a failure; it's removed
     /// with [`Self::commit`], and by a claim with `force`. Whoever claims the key next finds it, under another name.
-    pub fn state(&self) -> PathBuf {
-        self.workspace.state()
+    pub fn state(&self) -> State {
+        State::new(self.workspace.state(), &self.key)
     }
 
     /// What is wrong with the artifact that this one is to replace, if it's damaged.
@@ -167,7 +167,7 @@ impl Drop for Slot {
     }
 }
 
-fn sync_dir(dir: &Path) -> Result<()> {
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     // Directories can't be opened for syncing everywhere; where they can, a rename survives a power cut.
     #[cfg(unix)]
     fs::File::open(dir)?.sync_all()?;

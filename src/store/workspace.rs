@@ -104,6 +104,11 @@ impl Workspace {
         self.name(&format!(".{STATE}"))
     }
 
+    /// The place of a state that isn't one lease's, in a directory of its own; named as those in `tmp/` are.
+    pub(super) fn shared_state(states: &Path, key: &str) -> PathBuf {
+        states.join(format!("{key}.{STATE}"))
+    }
+
     pub(super) fn old(&self) -> PathBuf {
         self.name(".old")
     }

@@ -1,6 +1,8 @@
 //! The factor on losses that keeps gradients within the range of f16 (Micikevicius et al. 2018,
 //! <https://arxiv.org/abs/1710.03740>, section 3.2), chosen as training goes.
 
+use serde::{Deserialize, Serialize};
+
 /// Steps without an overflow after which it doubles, as in PyTorch's `GradScaler`.
 const PATIENCE: u32 = 2000;
 /// What it begins with, as there.
@@ -9,7 +11,7 @@ const FIRST: f32 = 65_536.0;
 const LEAST: f32 = 1.0 / 65_536.0;
 
 /// A power of two, so that scaling rounds nothing.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct LossScale {
     pub(super) value: f32,
     good: u32,

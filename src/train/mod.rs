@@ -1,6 +1,8 @@
 //! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from.
 
 mod arithmetic;
+mod checkpoints;
+mod clock;
 mod curve;
 mod evaluation;
 mod gradients;
@@ -12,9 +14,10 @@ mod schedule;
 mod state;
 mod trainer;
 
+pub use checkpoints::{Cadence, Checkpoints};
 pub use curve::{Curve, Entry, Point};
 pub use evaluation::{Evaluation, Metrics};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use schedule::Schedule;
-pub use trainer::{Checkpoints, Outcome, Settings, Trainer};
+pub use trainer::{Outcome, Settings, Trainer};

@@ -18,7 +18,7 @@ pub(super) struct Passes {
     micro_batch: MicroBatch,
     /// Token places that are computed at a time at most; `None` where nothing limits them.
     pub(super) limit: Option<usize>,
-    scale: Option<LossScale>,
+    pub(super) scale: Option<LossScale>,
     /// The most token places that the device has been seen to hold.
     held: usize,
     /// Pretends that the device holds no more token places than this.

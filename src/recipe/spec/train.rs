@@ -94,7 +94,7 @@ pub struct Train {
     /// Keep the weights that did best on the dev rows by this metric (accuracy, macro_f1 or loss) instead of the last
     #[serde(default)]
     pub keep_best: Option<String>,
-    /// Steps between two checkpoints, from which a run that was killed goes on; none by default
+    /// Steps between two checkpoints, from which a run that was stopped goes on; by default one every three minutes
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-role" = "free"))]
     pub checkpoint_every: Option<usize>,
@@ -106,6 +106,50 @@ pub struct Train {
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub seed: Option<u64>,
+}
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Optimiser steps
+    Steps(usize),
+    /// Passes over the data
+    Epochs(f64),
+}
+
+impl Length {
+    /// Whether it's as much as another one or more; unknown for steps beside epochs.
+    pub fn reaches(self, other: Self) -> Option<bool> {
+        match (self, other) {
+            (Self::Steps(steps), Self::Steps(others)) => Some(steps >= others),
+            (Self::Epochs(epochs), Self::Epochs(others)) => Some(epochs >= others),
+            _ => None,
+        }
+    }
+}
+
+/// How far a training came, as its state tells.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Reached {
+    /// Steps done.
+    pub step: usize,
+    /// Of a finished training, how long it was to be.
+    pub length: Option<Length>,
+}
+
+impl Train {
+    /// How long to train, where the recipe says it.
+    pub fn length(&self) -> Option<Length> {
+        self.steps.map(Length::Steps).or(self.epochs.map(Length::Epochs))
+    }
+
+    /// Whether a longer training does, up to where this one ends, the same in every step: no step's learning rate depends
+    /// on how many there are. All else (the draws of a mix, the order of examples, dropout, when dev rows are measured)
+    /// goes by the number of the step.
+    pub fn begins_longer_ones(&self) -> bool {
+        self.schedule == Schedule::Constant && self.warmup_ratio.is_none_or(|ratio| ratio == 0.0)
+    }
 }
 
 /// The size of a batch.
