@@ -58,6 +58,17 @@ fn gc_shows_what_goes_and_removes_it_only_when_told() {
 }
 
 #[test]
+fn gc_keeps_what_the_cells_of_a_sweep_reach() {
+    let (space, [kept, gone]) = two_runs();
+    let sweep = "sweep: { grid: { stages.tokens.tokenizer.wordpiece.vocab_size: [50, 60] } }\n";
+    space.write("recipe.yaml", format!("{}{sweep}", space.read("recipe.yaml")));
+    assert_eq!(space.pipe(&["sweep", "recipe.yaml"]).status, 0);
+    let shown = space.json(&["gc", "recipe.yaml", "--grace", "0"]);
+    assert_eq!((keys(&shown["remove"]), keys(&shown["keep"]).len()), (vec![&*gone], 3));
+    assert!(keys(&shown["keep"]).contains(&&*kept));
+}
+
+#[test]
 fn gc_keeps_what_was_used_lately_and_looks_at_the_last_use() {
     let (space, [first, second]) = two_runs();
     assert_eq!(keys(&space.json(&["gc"])["remove"]), Vec::<&str>::new());

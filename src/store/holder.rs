@@ -21,7 +21,7 @@ pub(super) struct Holder {
     pub(super) pid: u32,
     /// When the process began, in ticks of its machine: process numbers are used again.
     started: u64,
-    /// The run of the machine, and the space of process numbers (a container has its own), that `pid` belongs to.
+    /// The machine, its run, and the space of process numbers (a container has its own) that `pid` belongs to.
     space: String,
     /// Digests of what the stage reads, so that they aren't cleared away under it.
     pub(super) inputs: Vec<String>,
@@ -73,9 +73,11 @@ fn token() -> String {
 
 #[cfg(target_os = "linux")]
 fn space() -> Option<String> {
+    // Where the processes of other users are hidden, that one isn't seen doesn't mean that it isn't there.
+    std::fs::read_to_string("/proc/1/stat").ok()?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let space = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(format!("{} {}", boot.trim(), space.display()))
+    Some(format!("{} {} {}", host(), boot.trim(), space.display()))
 }
 
 /// When a process began; `None` if there is none, or if it has ended and is only waited for.
