@@ -231,6 +231,27 @@ fn interrupted_run_pauses_says_how_to_go_on_and_goes_on() {
 
 #[test]
 #[cfg(unix)]
+fn interrupted_sweep_goes_on() {
+    let space = tiny();
+    let recipe = TINY.replace("steps: 8,", "steps: 1500, checkpoint_every: 10,");
+    let grid = "sweep:\n  grid: { stages.topics.train.lr: [1.0e-3, 3.0e-2] }\n";
+    space.write("recipe.yaml", format!("{recipe}{grid}"));
+    space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
+    let sweep = ["sweep", "recipe.yaml", "--jobs", "2"];
+    let child = start(&space, &sweep);
+    await_state(&space);
+    signal(&child, "INT");
+    let output = ended(child);
+    assert_eq!(output.status, 130, "{}", output.stderr);
+    assert!(output.stderr.contains("base: stopped after step "), "{}", output.stderr);
+    let output = space.pipe(&sweep);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(output.stderr.contains("base: goes on from the last checkpoint, after step "), "{}", output.stderr);
+    is_tidy(&space);
+}
+
+#[test]
+#[cfg(unix)]
 fn second_interrupt_stops_at_once() {
     let space = tiny();
     // Steps that take long enough for both signals to fall into one.
