@@ -1,6 +1,7 @@
 //! Declarative language-model pipelines; `docs/architecture.md` has the map.
 
 pub mod batch;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

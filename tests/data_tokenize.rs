@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipe::data::{Corpus, Ids, ShardWriter, documents, text_hash, tokenize};
+use pipe::data::{Corpus, Ids, ShardWriter, Steps, documents, text_hash, tokenize};
 use pipe::recipe::spec::Tokenize;
+use pipe::store::State;
 use pipe::text::Tokenizer;
 use serde_json::json;
 
@@ -111,10 +112,23 @@ impl Stage {
     }
 
     fn run(&self, existing: Option<&Path>) -> (tempfile::TempDir, serde_json::Value) {
-        let out = tempfile::tempdir().unwrap();
-        let metrics = tokenize(&self.spec, &|pointer| self.files(pointer), existing, out.path(), &mut |_| ()).unwrap();
-        (out, json!(metrics))
+        let (out, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let state = State::new(state.path().join("state"), "key");
+        let files = |pointer: &str| self.files(pointer);
+        let metrics = tokenize(&self.spec, &files, existing, &state, out.path(), &mut Silent).unwrap();
+        (out, json!(metrics.unwrap()))
     }
+}
+
+/// Doesn't want to know, and never stops.
+struct Silent;
+
+impl Steps for Silent {
+    fn encoded(&mut self, _documents: u64) -> bool {
+        false
+    }
+
+    fn note(&mut self, _note: &str) {}
 }
 
 #[test]

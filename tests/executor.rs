@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    sync::{Barrier, Mutex},
+    sync::{Barrier, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use common::Space;
 use indexmap::IndexMap;
 use pipe::{
-    executor::{Ending, Event, Job, Options, Outcome, Reporter, Runner, execute},
+    executor::{Ending, Event, Job, Options, Outcome, Paused, Reporter, Runner, execute},
     plan::{Graph, Node},
     recipe::{Document, Overrides},
     store::{DigestCache, Metrics, Store},
@@ -47,6 +47,8 @@ struct Fake<'a> {
     output: BTreeMap<&'a str, &'a str>,
     failing: Vec<&'a str>,
     panicking: Vec<&'a str>,
+    /// Paused by this stage itself, and with it the whole run.
+    stopping: Vec<&'a str>,
     /// Stages that wait for each other, so that they must run at the same time.
     meeting: Option<(Barrier, Vec<&'a str>)>,
     ran: Mutex<Vec<String>>,
@@ -63,6 +65,16 @@ impl Runner for Fake<'_> {
         std::fs::write(job.out.join("half"), "half")?;
         if self.failing.contains(&job.name) {
             bail!("it rains");
+        }
+        if let Some(step) = job.until {
+            bail!(Paused {
+                place: format!("stopped after step {step}"),
+                metrics: Metrics::from_iter([("loss".into(), 2.into())])
+            });
+        }
+        if self.stopping.contains(&job.name) {
+            job.stop.store(true, Ordering::SeqCst);
+            bail!(Paused { place: "stopped".into(), metrics: Metrics::new() });
         }
         assert!(!self.panicking.contains(&job.name), "a {} bug", job.name);
         let read: Vec<_> =
@@ -95,8 +107,9 @@ impl Reporter for Told {
             Event::Progress { .. } => "progress".into(),
             Event::Note(note) => format!("note {note}"),
             Event::Finished { .. } => "finished".into(),
+            Event::Paused { place } => format!("paused {place}"),
             Event::Failed { error } => format!("failed {error:#}"),
-            Event::NotRun { because } => format!("not run because {because}"),
+            Event::NotRun { because, .. } => format!("not run because {because}"),
         };
         self.0.lock().unwrap().push(format!("{stage}: {event}"));
     }
@@ -251,4 +264,37 @@ fn damaged_artifact_is_computed_again_with_a_note() {
     assert_eq!(endings(&outcomes), "a=hit x=hit b=ran c=hit y=hit");
     assert!(told.iter().any(|line| line.starts_with("b: note what the store has is damaged")), "{told:?}");
     assert_eq!(endings(&run(&space, &tasks, &fake, 1, &[])), "a=hit x=hit b=hit c=hit y=hit");
+}
+
+#[test]
+fn stage_that_is_paused_at_its_step_keeps_its_state_and_is_no_failure() {
+    let space = space();
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let store = Store::open(&space.path().join("store")).unwrap();
+    let options = Options { until: BTreeMap::from([("b".into(), 3)]), ..Options::default() };
+    let digests = Mutex::new(DigestCache::default());
+    let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Told::default(), &options);
+    assert_eq!(endings(&outcomes), "a=ran x=ran b=paused c=not_run y=ran");
+    let paused = &outcomes["b"];
+    assert_eq!((paused.error.as_deref(), &paused.so_far["loss"]), (Some("stopped after step 3"), &2.into()));
+    assert_eq!(outcomes["c"].error.as_deref(), Some("`b` was paused"));
+    assert_eq!(endings(&run(&space, &tasks, &Fake::default(), 1, &[])), "a=hit x=hit b=ran c=ran y=hit");
+}
+
+#[test]
+fn nothing_begins_once_the_run_is_stopped() {
+    for jobs in [1, 2] {
+        let (space, fake) = (space(), Fake { stopping: vec!["b"], ..Fake::default() });
+        let recipe = "
+stages:
+  a: { tokenize: { tokenizer: { file: a.json } } }
+  b: { tokenize: { tokenizer: { stage: a } } }
+  c: { tokenize: { tokenizer: { stage: b } } }
+";
+        let (outcomes, told) = told(&space, &tasks(&space, recipe), &fake, jobs, &[]);
+        assert_eq!(endings(&outcomes), "a=ran b=paused c=not_run");
+        assert_eq!(outcomes["c"].error.as_deref(), Some("the run was stopped before its turn"));
+        assert!(told.contains(&"b: paused stopped".to_owned()), "{told:?}");
+        assert_eq!(fake.ran(), ["a", "b"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! The training loop on a model small enough to train in a moment.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -9,7 +9,8 @@ use pipe::{
     kernels::with_slice,
     model::{Candidates, Counts, LossSettings, Mode, Network, Pooling},
     recipe::spec,
-    train::{Checkpoints, Curve, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer},
+    store::State,
+    train::{Cadence, Checkpoints, Curve, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer},
 };
 use serde_json::{Value, json};
 
@@ -286,6 +287,112 @@ fn curves_do_not_depend_on_the_log_and_hold_no_times() {
     assert_eq!((&lines[6]["step"], &lines[0]["lr"]), (&json!(7), &json!(0.0)));
 }
 
+fn checkpoints(directory: &Path, every: Cadence) -> Checkpoints {
+    Checkpoints { every, state: State::new(directory.join("state"), "key"), last: None }
+}
+
+/// Pauses after some step.
+struct Pausing(usize);
+
+impl Observer for Pausing {
+    fn progressed(&mut self, _progress: &Progress) {}
+
+    fn pauses(&mut self, step: usize) -> bool {
+        step >= self.0
+    }
+}
+
+#[test]
+fn paused_training_keeps_its_state_and_goes_on_with_its_best_weights() {
+    let settings = settings(12, json!({ "dropout": 0.1 }));
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoints = checkpoints(directory.path(), Cadence::Time(Duration::from_secs(3600)));
+    let run = |pause: usize, accuracies: &[f64], checkpoints: Option<&Checkpoints>| {
+        let mut values = accuracies.iter().copied();
+        let mut measure = |_: &Network| Ok(Metrics::from([("accuracy".to_owned(), values.next().unwrap())]));
+        let mut trainer = Trainer::new(network(), settings.clone());
+        let evaluation =
+            Evaluation { every: 3, measure: &mut measure, keep_best: Some("accuracy".into()), early_stopping: None };
+        if let Some(checkpoints) = checkpoints {
+            trainer.load_state(&checkpoints.state).unwrap();
+        }
+        let outcome = trainer.run(&Same::new(12, 1), Some(evaluation), checkpoints, &mut Pausing(pause)).unwrap();
+        (trainer, outcome)
+    };
+    let (_, first) = run(7, &[0.5, 0.8], Some(&checkpoints));
+    assert_eq!((first.paused, first.steps, first.measured.map(|(step, _)| step)), (true, 7, Some(6)));
+    let (second, outcome) = run(12, &[0.8, 0.6], Some(&checkpoints));
+    assert_eq!((outcome.paused, outcome.steps, outcome.measured.map(|(step, _)| step)), (false, 12, Some(6)));
+    let (whole, _) = run(12, &[0.5, 0.8, 0.8, 0.6], None);
+    assert_eq!(second.curve(), whole.curve());
+    assert!(weights(&second.network) == weights(&whole.network));
+}
+
+#[test]
+fn states_are_kept_by_time_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoints = checkpoints(directory.path(), Cadence::Time(Duration::ZERO));
+    Trainer::new(network(), settings(9, json!({})))
+        .run(&Same::new(9, 1), None, Some(&checkpoints), &mut Silent)
+        .unwrap();
+    let mut again = Trainer::new(network(), settings(9, json!({})));
+    assert!(again.load_state(&checkpoints.state).unwrap());
+    assert!((1..9).contains(&again.steps_done()));
+}
+
+#[test]
+fn damaged_and_foreign_states_change_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoints = checkpoints(directory.path(), Cadence::Steps(4));
+    Trainer::new(network(), settings(9, json!({})))
+        .run(&Same::new(9, 1), None, Some(&checkpoints), &mut Silent)
+        .unwrap();
+    let mut trainer = Trainer::new(network(), settings(9, json!({})));
+    let before = weights(&trainer.network);
+    assert!(trainer.load_state(&State::new(checkpoints.state.dir().to_owned(), "other")).is_err());
+    let file = checkpoints.state.dir().join("step-8.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 64;
+    std::fs::write(&file, bytes).unwrap();
+    let error = trainer.load_state(&checkpoints.state).unwrap_err().to_string();
+    assert!(error.ends_with("step-8.safetensors isn't as it was written"), "{error}");
+    assert!(trainer.steps_done() == 0 && weights(&trainer.network) == before);
+}
+
+#[test]
+fn last_good_checkpoint_outlives_a_loss_that_is_not_finite() {
+    struct Spoilt(Same);
+    impl Feed for Spoilt {
+        fn steps(&self) -> usize {
+            20
+        }
+        fn step(&self, step: usize) -> Result<Step> {
+            let mut spoilt = self.0.step(step)?;
+            if step == 10 {
+                spoilt.pair_weight = f32::NAN;
+                spoilt.batches.iter_mut().for_each(|batch| batch.pairs = vec![0; batch.examples.len()]);
+            }
+            Ok(spoilt)
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoints = checkpoints(directory.path(), Cadence::Steps(4));
+    let network = || {
+        let mut network = network();
+        network.add_pair_head(1);
+        network
+    };
+    let mut trainer = Trainer::new(network(), settings(20, json!({})));
+    let error = trainer.run(&Spoilt(Same::new(20, 1)), None, Some(&checkpoints), &mut Silent).unwrap_err().to_string();
+    assert!(error.contains("the loss is not finite at step 11 "), "{error}");
+    assert!(error.contains("the last good checkpoint, after step 8, is kept in "), "{error}");
+    let mut again = Trainer::new(network(), settings(20, json!({})));
+    assert!(again.load_state(&checkpoints.state).unwrap());
+    assert_eq!(again.steps_done(), 8);
+    assert!(again.network.parameters().are_finite().unwrap());
+}
+
 #[test]
 fn training_that_was_cut_off_goes_on_as_if_it_had_not_been() {
     let settings = settings(20, json!({ "dropout": 0.1 }));
@@ -301,13 +408,13 @@ fn training_that_was_cut_off_goes_on_as_if_it_had_not_been() {
         }
     }
     let directory = tempfile::tempdir().unwrap();
-    let checkpoints = Checkpoints { every: 4, directory: directory.path().join("state") };
+    let checkpoints = checkpoints(directory.path(), Cadence::Steps(4));
     let mut first = Trainer::new(network(), settings.clone());
-    assert!(!first.load_state(&checkpoints.directory).unwrap());
+    assert!(!first.load_state(&checkpoints.state).unwrap());
     first.run(&CutOff(Same::new(20, 1)), None, Some(&checkpoints), &mut Silent).unwrap_err();
 
     let mut second = Trainer::new(network(), settings);
-    assert!(second.load_state(&checkpoints.directory).unwrap());
+    assert!(second.load_state(&checkpoints.state).unwrap());
     second.run(&Same::new(20, 1), None, Some(&checkpoints), &mut Silent).unwrap();
     assert_eq!(second.curve(), whole.curve());
     assert!(weights(&second.network) == weights(&whole.network));

@@ -1,4 +1,5 @@
-//! Ctrl-C while text is written ends the text; at any other time, and the second time, it ends the program.
+//! Ctrl-C while text is written ends the text, and while stages are computed it pauses them, as SIGTERM does; at any other
+//! time, and the second time, it ends the program.
 
 use std::sync::{
     Arc, LazyLock,
@@ -6,7 +7,10 @@ use std::sync::{
 };
 
 use anyhow::{Context, Result};
-use signal_hook::{consts::SIGINT, flag};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
 use super::INTERRUPTED;
 
@@ -18,21 +22,39 @@ static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::
 /// # Errors
 /// If the system doesn't let us.
 pub(super) fn install() -> Result<()> {
+    listen(SIGINT)
+}
+
+/// As [`install`], for SIGTERM too: whoever shuts the machine down gives a few seconds' time.
+///
+/// # Errors
+/// If the system doesn't let us.
+pub(super) fn install_for_stages() -> Result<()> {
+    listen(SIGINT)?;
+    listen(SIGTERM)
+}
+
+fn listen(signal: i32) -> Result<()> {
     // In this order, so that only the second one ends the program.
-    let listen = flag::register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&ASKED))
-        .and_then(|_| flag::register(SIGINT, Arc::clone(&ASKED)));
+    let listen = flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&ASKED))
+        .and_then(|_| flag::register(signal, Arc::clone(&ASKED)));
     listen.map(|_| ()).context("can't listen for Ctrl-C")
 }
 
-/// Writes something that may be ended early.
-pub(super) fn during<R>(write: impl FnOnce() -> R) -> R {
+/// Is set when Ctrl-C is pressed [`during`] something.
+pub(super) fn flag() -> Arc<AtomicBool> {
+    Arc::clone(&ASKED)
+}
+
+/// Does something that may be ended early.
+pub(super) fn during<R>(work: impl FnOnce() -> R) -> R {
     ASKED.store(false, SeqCst);
-    let result = write();
+    let result = work();
     ASKED.store(true, SeqCst);
     result
 }
 
-/// Whether what is being written should end.
+/// Whether what is being done should end.
 pub(super) fn asked() -> bool {
     ASKED.load(SeqCst)
 }

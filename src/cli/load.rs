@@ -11,7 +11,7 @@ use crate::{
     plan::{self, Graph, Status},
     recipe::{Checked, Document, Overrides, spec::Source, suggest},
     stages::check_secrets,
-    store::{Artifact, DigestCache, Provenance, Store},
+    store::{Artifact, DigestCache, Provenance, Store, host},
 };
 
 /// A recipe that was found free of mistakes, and its graph.
@@ -83,33 +83,29 @@ fn given(arguments: &args::Recipe) -> Vec<String> {
 /// A flag as a shell takes it.
 fn quoted(flag: &str) -> String {
     match flag.split_once(' ') {
-        Some((name, value)) if !value.chars().all(|c| c.is_alphanumeric() || "._=/+:,-".contains(c)) => {
-            format!("{name} '{}'", value.replace('\'', r"'\''"))
-        }
-        _ => flag.to_owned(),
+        Some((name, value)) => format!("{name} {}", quoted_word(value)),
+        None => flag.to_owned(),
     }
 }
 
-fn host() -> String {
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
-    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
-    name.or_else(|| std::env::var("COMPUTERNAME").ok()).unwrap_or_default().trim().to_owned()
+/// A word as a shell takes it.
+pub(super) fn quoted_word(word: &str) -> String {
+    if !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "._=/+:,-".contains(c)) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The artifact whose key begins with this.
 ///
 /// # Errors
-/// If there is none, or more than one.
+/// If there is none, or more than one, or if its record is damaged.
 pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
-    let mut found: Vec<_> = store.list()?.into_iter().filter(|artifact| artifact.key.starts_with(key)).collect();
-    match (found.pop(), found.len()) {
-        (Some(artifact), 0) => Ok(artifact),
-        (None, _) => bail!("no artifact's key begins with `{key}`; `pipe ls` lists them"),
-        (_, more) => bail!("{} artifacts' keys begin with `{key}`; give more of the key", more + 1),
-    }
+    let key = store.key(key)?;
+    store.record(&key)?.with_context(|| format!("{key} was removed"))
 }
 
-/// The artifact of a stage of one of these kinds that has been run as the recipe says now.
+/// The artifact of a stage of one of these kinds (of any, if none is given) that has been run as the recipe says now.
 ///
 /// # Errors
 /// If it hasn't, or the recipe has no such stage.
@@ -121,7 +117,8 @@ pub(super) fn stored(
 ) -> Result<(Checked, Artifact)> {
     let Loaded { checked, mut graph } = load(arguments)?;
     graph.select(&[stage.to_owned()])?;
-    if let Some(kind) = graph.get(stage).map(|node| node.stage.kind()).filter(|kind| !kinds.contains(kind)) {
+    let kind = graph.get(stage).map(|node| node.stage.kind());
+    if let Some(kind) = kind.filter(|kind| !kinds.is_empty() && !kinds.contains(kind)) {
         let fitting = checked.recipe.stages.iter().filter(|(_, stage)| kinds.contains(&stage.kind()));
         let fitting = suggest::list(fitting.map(|(name, _)| name.as_str()));
         let hint = if fitting.is_empty() { "the recipe has none".to_owned() } else { format!("there is {fitting}") };

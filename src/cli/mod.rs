@@ -1,6 +1,7 @@
 //! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
 
 mod args;
+mod bench;
 mod chat;
 mod check;
 mod compare;
@@ -8,21 +9,25 @@ mod compare_text;
 mod devices;
 mod estimates;
 mod export;
+mod gc;
 mod generate;
 mod init;
 mod interrupt;
 mod load;
 mod ls;
 mod page;
+mod pin;
 mod plan;
 mod predict;
 mod progress;
 mod report;
+mod rm;
 mod run;
 mod schema;
 mod show;
 mod sweep;
 mod sweep_report;
+mod verify;
 mod why;
 mod writing;
 
@@ -30,11 +35,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::device;
 use args::{Arguments, Command};
 
 /// Everything was done.
 const DONE: u8 = 0;
-/// A stage failed.
+/// A stage failed, or an artifact is damaged.
 const FAILED: u8 = 1;
 /// The recipe or the command line is wrong; nothing was run.
 const WRONG: u8 = 2;
@@ -43,9 +49,15 @@ const INTERRUPTED: u8 = 130;
 
 /// Reads the command line, does what it says and gives the exit status.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| progress::say(&format!("internal error: {panic}"))));
+    std::panic::set_hook(Box::new(|panic| {
+        // Training goes on with less at a time, or says it itself.
+        if !device::panic_text(panic.payload()).is_some_and(device::is_lack_of_memory) {
+            progress::say(&format!("internal error: {panic}"));
+        }
+    }));
     let arguments = Arguments::parse();
     let store = &arguments.store;
+    device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store),
         Command::Sweep(command) => sweep::sweep(command, store),
@@ -56,6 +68,11 @@ pub fn main() -> ExitCode {
         Command::Check(command) => check::check(command),
         Command::Ls(command) => ls::ls(command, store),
         Command::Show(command) => show::show(command, store),
+        Command::Verify(command) => verify::verify(command, store),
+        Command::Gc(command) => gc::gc(command, store),
+        Command::Pin(command) => pin::pin(command, store),
+        Command::Unpin(command) => pin::unpin(command, store),
+        Command::Rm(command) => rm::rm(command, store),
         Command::Predict(command) => predict::predict(command, store),
         Command::Generate(command) => generate::generate(command, store),
         Command::Chat(command) => chat::chat(command, store),
@@ -63,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),
+        Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => args::completions(command),
     };
     match result {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     plan::{Planned, Status, mermaid},
+    stages::check_device,
     store::{DigestCache, Store},
 };
 
@@ -26,6 +27,7 @@ pub(super) fn plan(command: &Plan, store: &std::path::Path) -> Result<u8> {
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &[])?;
+    check_device(&checked, &graph, &planned, device)?;
     let estimates = Estimates::new(&graph, &planned, device);
     print(&planned, &estimates, if command.json { PlanFormat::Json } else { command.format })
 }
@@ -50,7 +52,10 @@ fn table(planned: &[Planned]) -> String {
     for stage in planned {
         let (plan, why) = match &stage.status {
             Status::Hit(artifact) => ("unchanged", artifact.key[..12].to_owned()),
-            Status::Miss { reason, .. } => ("run", reason.clone()),
+            Status::Miss { reason, from: None, .. } => ("run", reason.clone()),
+            Status::Miss { reason, from: Some(step), .. } => {
+                ("continue", format!("goes on after step {step}; {reason}"))
+            }
             Status::Waits(on) => ("depends", format!("on what {} gives", on.join(", "))),
         };
         table.add_row([&stage.name, stage.kind, plan, &why]);
@@ -60,10 +65,10 @@ fn table(planned: &[Planned]) -> String {
 
 fn stages(planned: &[Planned], estimates: &Estimates) -> Value {
     let stage = |stage: &Planned| {
-        let (status, key, reason) = match &stage.status {
-            Status::Hit(artifact) => ("hit", Some(artifact.key.clone()), None),
-            Status::Miss { key, reason } => ("miss", Some(key.clone()), Some(reason.clone())),
-            Status::Waits(on) => ("waits", None, Some(format!("depends on what {} gives", on.join(", ")))),
+        let (status, key, reason, from) = match &stage.status {
+            Status::Hit(artifact) => ("hit", Some(artifact.key.clone()), None, None),
+            Status::Miss { key, reason, from } => ("miss", Some(key.clone()), Some(reason.clone()), *from),
+            Status::Waits(on) => ("waits", None, Some(format!("depends on what {} gives", on.join(", "))), None),
         };
         json!({
             "kind": stage.kind,
@@ -71,6 +76,7 @@ fn stages(planned: &[Planned], estimates: &Estimates) -> Value {
             "status": status,
             "key": key,
             "reason": reason,
+            "continues_from": from,
             "estimate": estimates.json(&stage.name),
         })
     };

@@ -34,6 +34,7 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>) -> String {
         let state = match outcome.ending {
             Ending::Hit => "unchanged",
             Ending::Ran => "ran",
+            Ending::Paused => "paused",
             Ending::Failed => "failed",
             Ending::NotRun => "not run",
         };

@@ -1,15 +1,16 @@
 //! `pipe run`.
 
-use std::{sync::Mutex, time::Instant};
+use std::{collections::BTreeMap, sync::Mutex, time::Instant};
 
 use anyhow::{Result, bail};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    DONE, FAILED,
+    DONE, FAILED, INTERRUPTED,
     args::Run,
     estimates::Estimates,
+    interrupt,
     load::{self, Loaded},
     plan,
     progress::{self, Talk, count, duration},
@@ -20,7 +21,7 @@ use crate::{
     executor::{Ending, Options, Outcome, execute},
     plan::Node,
     recipe::suggest,
-    stages::{Stages, preflight},
+    stages::{Stages, check_device, preflight},
     store::{DigestCache, Store},
 };
 
@@ -46,6 +47,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
+    check_device(&checked, &graph, &planned, device)?;
     if command.dry_run {
         let estimates = Estimates::new(&graph, &planned, device);
         return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
@@ -59,10 +61,14 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     let options = Options {
         jobs: command.running.jobs.into(),
         force: command.force.clone(),
+        stop: interrupt::flag(),
+        until: BTreeMap::new(),
         provenance: load::provenance(&command.recipe, &checked),
     };
     let talk = Talk::new();
-    let outcomes = execute(&tasks, &store, &Mutex::new(digests), &Stages::new(device), &talk, &options);
+    interrupt::install_for_stages()?;
+    let (digests, stages) = (Mutex::new(digests), Stages::new(device));
+    let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &talk, &options));
 
     let seconds = began.elapsed().as_secs_f64();
     if command.json {
@@ -75,6 +81,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
         progress::put(&report::outcomes(&outcomes))?;
     }
     progress::say(&summary(&outcomes, seconds));
+    say_how_to_go_on(&outcomes);
     Ok(exit_status(&outcomes))
 }
 
@@ -96,9 +103,22 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
     stage
 }
 
-/// 1 if a stage failed or couldn't run.
+/// 1 if a stage failed or couldn't run; 130 if nothing failed, but stages were paused or left out by Ctrl-C.
 pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
-    if outcomes.values().all(Outcome::is_good) { DONE } else { FAILED }
+    let any = |ending: Ending| outcomes.values().any(|outcome| outcome.ending == ending);
+    match (any(Ending::Failed), any(Ending::Paused) || any(Ending::NotRun)) {
+        (true, _) => FAILED,
+        (false, true) => INTERRUPTED,
+        (false, false) => DONE,
+    }
+}
+
+/// After a run that was stopped: that nothing is lost.
+pub(super) fn say_how_to_go_on(outcomes: &IndexMap<String, Outcome>) {
+    if exit_status(outcomes) == INTERRUPTED {
+        let command: Vec<_> = std::env::args().skip(1).map(|argument| load::quoted_word(&argument)).collect();
+        progress::say(&format!("stopped; the same command goes on from here: pipe {}", command.join(" ")));
+    }
 }
 
 /// One line on how it went.
@@ -109,8 +129,13 @@ pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> Str
         let all = if hits == 1 { "the stage is".to_owned() } else { format!("all {hits} stages are") };
         return format!("nothing to do: {all} unchanged ({})", duration(seconds));
     }
-    let parts =
-        [(Ending::Ran, "ran"), (Ending::Hit, "unchanged"), (Ending::Failed, "failed"), (Ending::NotRun, "not run")];
+    let parts = [
+        (Ending::Ran, "ran"),
+        (Ending::Hit, "unchanged"),
+        (Ending::Paused, "paused"),
+        (Ending::Failed, "failed"),
+        (Ending::NotRun, "not run"),
+    ];
     let parts: Vec<_> = parts
         .into_iter()
         .map(|(ending, word)| (number(ending), word))

@@ -12,9 +12,9 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::{
-    DONE, args, load,
+    DONE, args, interrupt, load,
     progress::{self, Talk, count, duration},
-    run::{exit_status, summary},
+    run::{exit_status, say_how_to_go_on, summary},
     sweep_report,
 };
 use crate::{
@@ -59,24 +59,32 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path) -> Result<u8> {
     let options = Options {
         jobs: command.running.jobs.into(),
         force: Vec::new(),
+        stop: interrupt::flag(),
+        until: BTreeMap::new(),
         provenance: load::provenance(&command.recipe, &checked),
     };
+    interrupt::install_for_stages()?;
     let (stages, talk) = (Stages::new(device), Talk::new());
     let quiet = Quiet { talk: &talk, told: Mutex::default() };
     let mut outcomes = IndexMap::new();
-    let results = loop {
-        let tasks = unsettled(planner.tasks(), &outcomes);
-        for (id, outcome) in execute(&tasks, &store, &digests, &stages, &quiet, &options) {
-            outcomes.entry(id).or_insert(outcome);
+    let results = interrupt::during(|| -> Result<_> {
+        loop {
+            let tasks = unsettled(planner.tasks(), &outcomes);
+            for (id, outcome) in execute(&tasks, &store, &digests, &stages, &quiet, &options) {
+                outcomes.entry(id).or_insert(outcome);
+            }
+            let results = Results::new(planner.cells(), &outcomes, space.sweep());
+            if interrupt::asked() {
+                break Ok(results);
+            }
+            space.tell(&results);
+            let next = chosen.of(space.next(&checked)?, planner.cells().len())?;
+            if next.is_empty() {
+                break Ok(results);
+            }
+            planner.add(&next).map_err(|mistakes| refused(&mistakes, &next, &checked))?;
         }
-        let results = Results::new(planner.cells(), &outcomes, space.sweep());
-        space.tell(&results);
-        let next = chosen.of(space.next(&checked)?, planner.cells().len())?;
-        if next.is_empty() {
-            break results;
-        }
-        planner.add(&next).map_err(|mistakes| refused(&mistakes, &next, &checked))?;
-    };
+    })?;
     let seconds = began.elapsed().as_secs_f64();
 
     if let Some(path) = &command.csv {
@@ -97,6 +105,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path) -> Result<u8> {
         progress::say(&failures);
     }
     progress::say(&format!("{}; {}", count(planner.cells().len(), "cell"), summary(&outcomes, seconds)));
+    say_how_to_go_on(&outcomes);
     Ok(exit_status(&outcomes))
 }
 

@@ -11,6 +11,6 @@ pub use corpus::{Corpus, DocumentView, Ids};
 pub use documents::{Document, Documents, documents};
 pub use rows::{Row, Rows, header, nested_rows, rows};
 pub use shards::ShardWriter;
-pub use tokenize::tokenize;
+pub use tokenize::{Steps, tokenize};
 
 pub use crate::metrics::text_hash;

@@ -11,8 +11,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-/// Tokens after which a new file is begun.
-const SHARD: usize = 32 << 20;
+/// Tokens of a file; it ends with the row group that reaches them.
+pub(super) const SHARD: usize = 32 << 20;
 /// Tokens that are held in memory before they're written, as one row group.
 const ROW_GROUP: usize = 1 << 20;
 
@@ -21,8 +21,11 @@ const ROW_GROUP: usize = 1 << 20;
 /// same documents give the same bytes. Memory is bounded by a row group, and by the longest document.
 pub struct ShardWriter {
     directory: PathBuf,
+    /// Those that were begun, earlier ones included.
     shards: usize,
     writer: Option<ArrowWriter<fs::File>>,
+    /// Tokens after which a new file is begun.
+    most: usize,
     in_shard: usize,
     schema: Arc<Schema>,
     rows: Rows,
@@ -31,6 +34,11 @@ pub struct ShardWriter {
 impl ShardWriter {
     /// Prepares to write into a directory that exists; `vocab_size` decides the integers' width.
     pub fn new(directory: &Path, vocab_size: usize) -> Self {
+        Self::after(0, SHARD, directory, vocab_size)
+    }
+
+    /// As [`Self::new`], to go on behind the first `shards`, which are finished, with files of `most` tokens.
+    pub(super) fn after(shards: usize, most: usize, directory: &Path, vocab_size: usize) -> Self {
         let narrow = vocab_size <= 1 << 16;
         let list = |item| DataType::List(Arc::new(Field::new("item", item, false)));
         let schema = Schema::new(vec![
@@ -39,7 +47,7 @@ impl ShardWriter {
             Field::new("hash", DataType::UInt64, false),
         ]);
         let rows = Rows { narrow, ..Rows::default() };
-        Self { directory: directory.into(), shards: 0, writer: None, in_shard: 0, schema: schema.into(), rows }
+        Self { directory: directory.into(), shards, writer: None, most, in_shard: 0, schema: schema.into(), rows }
     }
 
     /// Adds a document: the ids of each of its sentences, and the hash of its text.
@@ -60,11 +68,16 @@ impl ShardWriter {
         Ok(())
     }
 
+    /// The names of the finished shards.
+    pub(super) fn finished(&self) -> impl ExactSizeIterator<Item = String> + use<> {
+        (0..self.shards - usize::from(self.writer.is_some())).map(name)
+    }
+
     /// Writes what is left; without any documents there is one file without rows.
     ///
     /// # Errors
     /// If a file can't be written.
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(&mut self) -> Result<()> {
         if self.shards == 0 || !self.rows.hashes.is_empty() {
             self.flush()?;
         }
@@ -81,14 +94,14 @@ impl ShardWriter {
         writer.write(&batch).and_then(|()| writer.flush()).context("failed to write token shards")?;
         self.writer = Some(writer);
         self.in_shard += tokens;
-        if self.in_shard >= SHARD {
+        if self.in_shard >= self.most {
             self.close()?;
         }
         Ok(())
     }
 
     fn open(&mut self) -> Result<ArrowWriter<fs::File>> {
-        let file = fs::File::create(self.directory.join(format!("tokens-{:05}.parquet", self.shards)))?;
+        let file = fs::File::create(self.directory.join(name(self.shards)))?;
         self.shards += 1;
         // The writer would otherwise put its version into the file.
         let properties = WriterProperties::builder()
@@ -105,6 +118,10 @@ impl ShardWriter {
         }
         Ok(())
     }
+}
+
+fn name(shard: usize) -> String {
+    format!("tokens-{shard:05}.parquet")
 }
 
 /// Documents that are yet to be written.

@@ -5,7 +5,9 @@ mod run;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -13,7 +15,7 @@ use anyhow::Result;
 
 use crate::{
     recipe::spec::Stage,
-    store::{Artifact, Metrics},
+    store::{Artifact, Metrics, State},
 };
 
 pub use run::{Options, execute};
@@ -46,8 +48,14 @@ pub struct Job<'a> {
     pub inputs: BTreeMap<String, Artifact>,
     /// Where it writes.
     pub out: &'a Path,
-    /// A directory of its own, which it may make, for what it takes to go on after a crash; it outlives a failure.
-    pub state: &'a Path,
+    /// For what it takes to go on after it was stopped; it outlives a failure.
+    pub state: State,
+    /// Of a training that longer ones can go on from: where those of all lengths leave how far they came.
+    pub trunk: Option<State>,
+    /// The step at which a training is to pause, where it isn't the last.
+    pub until: Option<usize>,
+    /// Whether the stage is to stop where it can go on at another time; see [`Job::is_stopped`].
+    pub stop: &'a AtomicBool,
     /// Whom to tell how far it is.
     pub reporter: &'a dyn Reporter,
 }
@@ -57,7 +65,29 @@ impl Job<'_> {
     pub fn tell(&self, event: Event<'_>) {
         self.reporter.event(self.name, event);
     }
+
+    /// Whether somebody wants the stage to stop. It keeps its state then, and its error is [`Paused`].
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
 }
+
+/// The error of a stage that didn't fail: it was stopped, and goes on from its state when it's run again.
+#[derive(Debug)]
+pub struct Paused {
+    /// How far it is, such as `stopped after step 20 of 100`.
+    pub place: String,
+    /// Its figures so far.
+    pub metrics: Metrics,
+}
+
+impl fmt::Display for Paused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)
+    }
+}
+
+impl std::error::Error for Paused {}
 
 /// Is told what happens, from any thread.
 pub trait Reporter: Sync {
@@ -98,15 +128,22 @@ pub enum Event<'a> {
         /// Its artifact.
         artifact: &'a Artifact,
     },
+    /// It was stopped, and goes on from there when it's run again.
+    Paused {
+        /// How far it is.
+        place: &'a str,
+    },
     /// It failed.
     Failed {
         /// Why.
         error: &'a anyhow::Error,
     },
-    /// It can't run, since this stage before it failed.
+    /// It can't run, since this stage before it failed or was paused.
     NotRun {
         /// The stage before it.
         because: &'a str,
+        /// What became of that: `failed` or `was paused`.
+        how: &'static str,
     },
 }
 
@@ -117,10 +154,20 @@ pub enum Ending {
     Hit,
     /// It was computed.
     Ran,
+    /// It was stopped, and goes on when it's run again.
+    Paused,
     /// Its computation failed.
     Failed,
-    /// A stage before it failed.
+    /// A stage before it failed or was paused, or the run was stopped before its turn.
     NotRun,
+}
+
+impl Outcome {
+    /// Of a stage that didn't end well, or wasn't begun.
+    fn without_artifact(kind: &'static str, ending: Ending, error: String) -> Self {
+        let so_far = Metrics::new();
+        Self { kind, ending, key: None, seconds: 0.0, artifact: None, error: Some(error), so_far }
+    }
 }
 
 impl Ending {
@@ -129,6 +176,7 @@ impl Ending {
         match self {
             Self::Hit => "hit",
             Self::Ran => "ran",
+            Self::Paused => "paused",
             Self::Failed => "failed",
             Self::NotRun => "not_run",
         }
@@ -148,8 +196,10 @@ pub struct Outcome {
     pub seconds: f64,
     /// Its artifact, if it has one.
     pub artifact: Option<Artifact>,
-    /// What failed.
+    /// What failed, or how far a paused stage is.
     pub error: Option<String>,
+    /// The figures of a paused stage so far; those of a finished one are its artifact's.
+    pub so_far: Metrics,
 }
 
 impl Outcome {

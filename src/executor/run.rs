@@ -1,8 +1,9 @@
 //! The run itself: claim, compute, commit.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,12 +11,12 @@ use anyhow::{Context, Result, anyhow};
 use indexmap::IndexMap;
 
 use super::{
-    Ending, Event, Job, Outcome, Reporter, Runner,
+    Ending, Event, Job, Outcome, Paused, Reporter, Runner,
     queue::{Next, Queue},
 };
 use crate::{
-    plan::Node,
-    store::{Artifact, Claim, DigestCache, Provenance, Store},
+    plan::{Node, trunk},
+    store::{Artifact, Claim, DigestCache, Lost, Metrics, Provenance, Store},
 };
 
 /// How to run.
@@ -25,6 +26,10 @@ pub struct Options {
     pub jobs: usize,
     /// Stages to compute even if the store has them.
     pub force: Vec<String>,
+    /// By task, the step at which its training is to pause, its state kept, for another run to go on from.
+    pub until: BTreeMap<String, usize>,
+    /// Set by whoever wants the run to stop: what is running pauses as soon as it can go on later, nothing else begins.
+    pub stop: Arc<AtomicBool>,
     /// Recorded with every artifact that is made: recipe, overrides, host.
     pub provenance: Provenance,
 }
@@ -39,7 +44,7 @@ pub fn execute(
     reporter: &dyn Reporter,
     options: &Options,
 ) -> IndexMap<String, Outcome> {
-    let queue = Queue::new(tasks);
+    let queue = Queue::new(tasks, &options.stop);
     let threads = options.jobs.clamp(1, tasks.len().max(1));
     let worker = Worker { queue: &queue, store, digests, runner, reporter, options };
     if threads == 1 {
@@ -69,11 +74,11 @@ impl Worker<'_> {
         while let Some(next) = self.queue.next() {
             match next {
                 Next::Skip(id, node, because) => {
-                    self.reporter.event(id, Event::NotRun { because: &because });
-                    let error = Some(format!("`{because}` failed"));
-                    let kind = node.stage.kind();
-                    let ending = Ending::NotRun;
-                    self.queue.settle(id, Outcome { kind, ending, key: None, seconds: 0.0, artifact: None, error });
+                    let ending = self.queue.outcome(&because).map(|outcome| outcome.ending);
+                    let how = if ending == Some(Ending::Paused) { "was paused" } else { "failed" };
+                    self.reporter.event(id, Event::NotRun { because: &because, how });
+                    let error = format!("`{because}` {how}");
+                    self.queue.settle(id, Outcome::without_artifact(node.stage.kind(), Ending::NotRun, error));
                 }
                 Next::Run(id, node) => self.settle(id, node),
             }
@@ -89,12 +94,22 @@ impl Worker<'_> {
         let kind = node.stage.kind();
         let seconds = began.elapsed().as_secs_f64();
         let outcome = match result {
-            Ok((ending, artifact)) => Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None },
-            Err(error) => {
-                self.reporter.event(id, Event::Failed { error: &error });
-                let error = Some(format!("{error:#}"));
-                Outcome { kind, ending: Ending::Failed, key, seconds, artifact: None, error }
+            Ok((ending, artifact)) => {
+                Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None, so_far: Metrics::new() }
             }
+            Err(error) => match error.downcast::<Paused>() {
+                Ok(Paused { place, metrics: so_far }) => {
+                    self.reporter.event(id, Event::Paused { place: &place });
+                    let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
+                    Outcome { key, seconds, so_far, ..outcome }
+                }
+                Err(error) => {
+                    let error = self.store.explain_full(error);
+                    self.reporter.event(id, Event::Failed { error: &error });
+                    let outcome = Outcome::without_artifact(kind, Ending::Failed, format!("{error:#}"));
+                    Outcome { key, seconds, ..outcome }
+                }
+            },
         };
         self.queue.settle(id, outcome);
     }
@@ -108,6 +123,7 @@ impl Worker<'_> {
             .context("a stage was started before those that it needs")?;
         *key = Some(manifest.key());
         let force = self.options.force.contains(&node.name);
+        let trunk = if force { None } else { trunk(&node.stage, &manifest) };
         let slot = match self.store.claim(manifest, force, &|| self.reporter.event(id, Event::Waiting))? {
             Claim::Hit(artifact) => {
                 self.reporter.event(id, Event::Hit { artifact: &artifact });
@@ -129,9 +145,19 @@ impl Worker<'_> {
             files: &node.files,
             inputs,
             out: slot.dir(),
-            state: &slot.state(),
+            state: slot.state(),
+            trunk: trunk.map(|key| self.store.shared_state(&key)),
+            until: self.options.until.get(id).copied(),
+            stop: &self.options.stop,
             reporter: self.reporter,
-        })?;
+        });
+        if slot.is_lost() {
+            // Whoever took it over is computing it, or already has.
+            drop(slot);
+            self.reporter.event(id, Event::Note(&Lost.to_string()));
+            return self.compute(id, node, key);
+        }
+        let metrics = metrics?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),

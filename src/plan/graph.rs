@@ -9,11 +9,12 @@ use anyhow::{Context, Result, bail};
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use super::trunk::without_length;
 use crate::{
     checkpoint,
     recipe::{
         Checked,
-        spec::Stage,
+        spec::{Length, Stage},
         suggest,
         walk::{FileField, FileKind, file_fields, resolve_path, resolve_place, stage_fields},
     },
@@ -157,6 +158,18 @@ impl Node {
 
     /// Equal for nodes that certainly are the same computation, whatever stages before them give.
     pub fn signature(&self, rename: &dyn Fn(&str) -> String) -> String {
+        self.signature_of(&self.canonical, rename)
+    }
+
+    /// Of a training that longer ones can go on from, what is equal for all those that differ in their length only; and
+    /// its length.
+    pub fn trunk_signature(&self) -> Option<(String, Length)> {
+        let length = self.stage.train().filter(|train| train.begins_longer_ones())?.length()?;
+        let spec = without_length(self.canonical.clone())?;
+        Some((self.signature_of(&spec, &|name| name.to_owned()), length))
+    }
+
+    fn signature_of(&self, canonical: &Value, rename: &dyn Fn(&str) -> String) -> String {
         let needs: BTreeMap<_, _> = self.needs.iter().map(|(field, name)| (field, rename(name))).collect();
         let seed = self.stage.is_random().then_some(self.seed);
         let files: BTreeMap<_, Vec<_>> = self
@@ -164,7 +177,7 @@ impl Node {
             .iter()
             .map(|(field, paths)| (field, paths.iter().map(|path| path.to_string_lossy()).collect()))
             .collect();
-        canonical_json(&serde_json::json!([self.stage.kind(), self.canonical, needs, files, seed]))
+        canonical_json(&serde_json::json!([self.stage.kind(), canonical, needs, files, seed]))
     }
 }
 

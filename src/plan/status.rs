@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Graph, differences, nearest};
+use super::{Graph, continues_from, differences, nearest};
 use crate::store::{Artifact, DigestCache, Store};
 
 /// A stage, and what a run would do with it.
@@ -31,6 +31,8 @@ pub enum Status {
         key: String,
         /// What differs from the nearest stored run.
         reason: String,
+        /// The step after which its training goes on, where it doesn't have to start over.
+        from: Option<usize>,
     },
     /// Whether it's a hit depends on what these stages give.
     Waits(Vec<String>),
@@ -54,18 +56,22 @@ pub fn plan(graph: &Graph, store: &Store, digests: &mut DigestCache, force: &[St
             Some(manifest) => {
                 let key = manifest.key();
                 match store.find(&key) {
-                    _ if force.contains(&node.name) => Status::Miss { key, reason: "forced".into() },
+                    _ if force.contains(&node.name) => Status::Miss { key, reason: "forced".into(), from: None },
                     Ok(Some(artifact)) => {
                         known.insert(node.name.clone(), artifact.digest.clone());
                         Status::Hit(Box::new(artifact))
                     }
-                    Err(damage) => Status::Miss { key, reason: format!("what the store has is damaged: {damage:#}") },
+                    Err(damage) => {
+                        let reason = format!("what the store has is damaged: {damage:#}");
+                        Status::Miss { key, reason, from: continues_from(&node.stage, &manifest, store) }
+                    }
                     Ok(None) => {
                         if stored.is_none() {
                             stored = Some(store.list()?);
                         }
                         let runs = stored.as_deref().unwrap_or_default();
-                        Status::Miss { key, reason: reason(node, &manifest, runs) }
+                        let from = continues_from(&node.stage, &manifest, store);
+                        Status::Miss { key, reason: reason(node, &manifest, runs), from }
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use fs_err as fs;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     batch::Feed,
     device::OpenDevice,
-    executor::{Event, Job},
+    executor::{Event, Job, Paused},
     metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
     model::Network,
     objectives::HeldOut,
@@ -42,7 +42,7 @@ pub(super) fn eval(job: &Job<'_>, spec: &Eval, device: &OpenDevice) -> Result<Me
             _ => classifier(job, data, model, device),
         },
         (None, Some(tokens)) => language_model(job, model, tokens, device),
-        (None, None) => anyhow::bail!("neither `data` nor `tokens` says what to measure on"),
+        (None, None) => bail!("neither `data` nor `tokens` says what to measure on"),
     }
 }
 
@@ -116,6 +116,9 @@ fn measure(
     tally: &mut LanguageTally,
 ) -> Result<()> {
     for step in 0..feed.steps() {
+        if job.is_stopped() {
+            bail!(Paused { place: "stopped; it starts over next time".into(), metrics: Metrics::new() });
+        }
         for batch in feed.step(step)?.batches {
             for score in network.target_scores(&batch)? {
                 if objective.masked_lm.is_some() {

@@ -1,6 +1,7 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
 mod batches;
+mod capability;
 mod check;
 mod checkpoints;
 mod classifier;
@@ -33,6 +34,7 @@ use crate::{
 };
 
 pub(crate) use batches::JUDGED_TOKENS;
+pub use capability::check_device;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;

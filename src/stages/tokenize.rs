@@ -1,10 +1,10 @@
 //! Train or take a tokenizer, and encode corpora.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     data,
-    executor::{Event, Job},
+    executor::{Event, Job, Paused},
     recipe::spec::{Tokenize, Tokenizer},
     store::Metrics,
 };
@@ -17,7 +17,24 @@ pub(super) fn tokenize(job: &Job<'_>, spec: &Tokenize) -> Result<Metrics> {
         Tokenizer::Stage(_) => Some(super::input(job, "tokenizer.stage")?.path.clone()),
         Tokenizer::Bpe(_) | Tokenizer::Wordpiece(_) | Tokenizer::Unigram(_) => None,
     };
-    let mut progress = |done: u64| job.tell(Event::Progress { done, total: 0, note: "documents", remaining: None });
-    let metrics = data::tokenize(spec, &files, existing.as_deref(), job.out, &mut progress)?;
-    Ok(metrics.into_iter().collect())
+    match data::tokenize(spec, &files, existing.as_deref(), &job.state, job.out, &mut Encoding { job })? {
+        Some(metrics) => Ok(metrics.into_iter().collect()),
+        None => bail!(Paused { place: "stopped; finished shards are kept".into(), metrics: Metrics::new() }),
+    }
+}
+
+/// Passes on how far encoding is.
+struct Encoding<'a> {
+    job: &'a Job<'a>,
+}
+
+impl data::Steps for Encoding<'_> {
+    fn encoded(&mut self, documents: u64) -> bool {
+        self.job.tell(Event::Progress { done: documents, total: 0, note: "documents", remaining: None });
+        self.job.is_stopped()
+    }
+
+    fn note(&mut self, note: &str) {
+        self.job.tell(Event::Note(note));
+    }
 }

@@ -1,8 +1,9 @@
 //! What pretrain and finetune stages have in common: the model to start from, the loop, and what they write.
 
-use std::{path::Path, sync::Arc};
+use std::{cmp::Reverse, path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
+use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
@@ -12,13 +13,15 @@ use super::{
 };
 use crate::{
     batch::Feed,
-    device::OpenDevice,
-    executor::{Event, Job},
+    device::{self, OpenDevice},
+    estimate,
+    executor::{Event, Job, Paused},
     model::{Candidates, Network},
-    recipe::spec,
+    plan::reached,
+    recipe::spec::{self, MicroBatch, Precision},
     store::Metrics,
     text::Tokenizer,
-    train::{self, Checkpoints, Evaluation, Observer, Progress, Settings, Trainer},
+    train::{self, Cadence, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
 };
 
 /// The curve's file in the artifacts of training stages.
@@ -107,17 +110,50 @@ pub(super) fn train(
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Metrics> {
-    let mut trainer = Trainer::new(network, Settings::new(spec, feed.steps(), candidates));
-    let checkpoints = spec.checkpoint_every.map(|every| Checkpoints { every, directory: job.state.to_owned() });
-    if checkpoints.is_some() && trainer.load_state(job.state)? {
-        job.tell(Event::Note("goes on from the last checkpoint"));
+    let mut settings = Settings::new(spec, feed.steps(), candidates);
+    if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
+        settings.room = estimate::room(&network, spec, &feed.step(0)?);
     }
-    let outcome = trainer.run(feed, evaluation, checkpoints.as_ref(), &mut Watcher { job })?;
+    let mut trainer = Trainer::new(network, settings);
+    go_on(job, &mut trainer)?;
+    let every = Cadence::new(spec.checkpoint_every);
+    let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
+    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job })?;
+    if outcome.paused {
+        let place = format!("stopped after step {} of {}", outcome.steps, feed.steps());
+        bail!(Paused { place, metrics: metrics(&outcome, &trainer.network, spec.precision) });
+    }
     match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,
         None => trainer.network.save(job.out)?,
     }
     trainer.curve().write(&job.out.join(CURVE))?;
+    Ok(metrics(&outcome, &trainer.network, spec.precision))
+}
+
+/// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
+fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
+    let own = ("the last checkpoint", &job.state);
+    let shorter = job.trunk.as_ref().map(|trunk| ("where a shorter training ended", trunk));
+    let mut states: Vec<_> = [own].into_iter().chain(shorter).collect();
+    states.sort_by_key(|(_, state)| Reverse(reached(state).map(|reached| reached.step)));
+    for (what, state) in states {
+        match trainer.load_state(state) {
+            Ok(true) => {
+                job.tell(Event::Note(&format!("goes on from {what}, after step {}", trainer.steps_done())));
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                job.tell(Event::Note(&format!("can't go on from {what}, so that is thrown away: {error:#}")));
+                state.clear()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metrics {
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));
     metrics.insert("steps".into(), json!(outcome.steps));
@@ -125,18 +161,37 @@ pub(super) fn train(
     if outcome.learned < outcome.parameters {
         metrics.insert("learned_parameters".into(), json!(outcome.learned));
     }
-    metrics.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    metrics.extend(speed(outcome, network.parameters().device(), precision));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
     }
-    if let Some((step, measured)) = outcome.measured {
+    if let Some((step, measured)) = &outcome.measured {
         metrics.insert("kept_step".into(), json!(step));
-        metrics.extend(measured.into_iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
+        metrics.extend(measured.iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
     }
-    Ok(metrics)
+    metrics
 }
 
-/// Passes the loop's progress on.
+/// How fast training was, beside the most that the device can do, and what it waited for. The share of the peak is what
+/// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
+fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
+    let peak = device::peak(device, precision);
+    let mut figures = Metrics::new();
+    figures.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
+    figures.insert("peak_flops_per_second".into(), json!(peak));
+    figures.insert("mfu".into(), json!(peak.map(|peak| outcome.flops_per_second / peak)));
+    figures.insert("data_wait_seconds".into(), json!(outcome.waited));
+    if let Some(tokens) = outcome.micro_batch {
+        figures.insert("micro_batch_tokens".into(), json!(tokens));
+    }
+    if let Some(usage) = device.memory_pool_usage() {
+        figures.insert("device_memory_bytes".into(), json!(usage.bytes_reserved));
+    }
+    figures
+}
+
+/// Passes the loop's progress on, and what is wanted of it back.
 struct Watcher<'a> {
     job: &'a Job<'a>,
 }
@@ -149,9 +204,17 @@ impl Observer for Watcher<'_> {
         self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
     }
 
+    fn noted(&mut self, text: &str) {
+        self.job.tell(Event::Note(text));
+    }
+
     fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {
         let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
         let mark = if best { " (kept)" } else { "" };
         self.job.tell(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
+    }
+
+    fn pauses(&mut self, step: usize) -> bool {
+        self.job.is_stopped() || self.job.until.is_some_and(|until| step >= until)
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     executor::{Ending, Outcome},
     plan::Node,
     recipe::Checked,
-    store::{DigestCache, Store},
+    store::{DigestCache, Metrics, Store},
 };
 
 /// A sweep as far as it has been run.
@@ -73,7 +73,10 @@ pub fn lookup(
         known.extend(artifact.as_ref().map(|artifact| (id.as_str(), artifact.digest.clone())));
         let ending = if artifact.is_some() { Ending::Hit } else { Ending::NotRun };
         let kind = node.stage.kind();
-        outcomes.insert(id.clone(), Outcome { kind, ending, key, seconds: 0.0, artifact, error: None });
+        outcomes.insert(
+            id.clone(),
+            Outcome { kind, ending, key, seconds: 0.0, artifact, error: None, so_far: Metrics::new() },
+        );
     }
     Ok(outcomes)
 }

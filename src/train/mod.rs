@@ -1,17 +1,23 @@
 //! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from.
 
+mod arithmetic;
+mod checkpoints;
+mod clock;
 mod curve;
 mod evaluation;
 mod gradients;
+mod loss_scale;
 mod observer;
 mod optimizer;
+mod passes;
 mod schedule;
 mod state;
 mod trainer;
 
+pub use checkpoints::{Cadence, Checkpoints};
 pub use curve::{Curve, Entry, Point};
 pub use evaluation::{Evaluation, Metrics};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use schedule::Schedule;
-pub use trainer::{Checkpoints, Outcome, Settings, Trainer};
+pub use trainer::{Outcome, Settings, Trainer};

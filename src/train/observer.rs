@@ -9,8 +9,16 @@ pub trait Observer {
     /// Every so many steps, and after the last one.
     fn progressed(&mut self, progress: &Progress);
 
+    /// Something that a person should read.
+    fn noted(&mut self, _text: &str) {}
+
     /// After a measurement on the dev rows; `best` if these weights are the ones kept so far.
     fn evaluated(&mut self, _step: usize, _metrics: &Metrics, _best: bool) {}
+
+    /// Asked after every step but the last: whether to keep the state and stop, so as to go on at another time.
+    fn pauses(&mut self, _step: usize) -> bool {
+        false
+    }
 }
 
 /// Where training stands.

@@ -1,31 +1,31 @@
 //! States that training can go on from: weights, moments, counters and the curve so far.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::{
     curve::Curve,
     evaluation::{Metrics, Record},
+    loss_scale::LossScale,
     optimizer::Moments,
     trainer::{Best, Trainer},
 };
-use crate::model::{
-    Parameter, Parameters,
-    tensors::{self, Entry, Reader},
+use crate::{
+    model::{
+        Parameter, Parameters,
+        tensors::{self, Entry, Reader},
+    },
+    recipe::spec::{Length, Reached},
+    store::State,
 };
-
-const TENSORS: &str = "state.safetensors";
-const NUMBERS: &str = "state.json";
 
 /// What isn't tensors.
 #[derive(Deserialize, Serialize)]
 struct Numbers {
-    step: usize,
+    reached: Reached,
     optimizer_steps: u64,
+    loss_scale: Option<LossScale>,
     measured: Option<(usize, Metrics)>,
     best_is_kept: bool,
     kept: Record,
@@ -34,16 +34,15 @@ struct Numbers {
 }
 
 impl Trainer {
-    /// Stores all that it takes to go on, in place of what `directory` held; a crash leaves one or the other.
+    /// Keeps all that it takes to go on, in place of what was kept before.
     ///
     /// # Errors
-    /// The file system's and the device's.
-    pub fn save_state(&self, directory: &Path) -> Result<()> {
-        let aside = aside(directory, "new");
-        if aside.exists() {
-            fs::remove_dir_all(&aside)?;
-        }
-        fs::create_dir_all(&aside)?;
+    /// The file system's and the device's; what was kept before is still there then.
+    pub fn save_state(&self, state: &State) -> Result<()> {
+        self.keep_state(state, None)
+    }
+
+    fn keep_state(&self, state: &State, length: Option<Length>) -> Result<()> {
         let parameters = self.network.parameters();
         let mut entries = renamed(parameters.entries(), "value");
         add_moments(&mut entries, &parameters.vectors, &self.optimizer.vectors);
@@ -52,73 +51,76 @@ impl Trainer {
         if let Some(best) = best {
             entries.extend(renamed(best.entries(), "best"));
         }
-        tensors::write(&aside.join(TENSORS), entries)?;
+        let name = tensors_name(self.step);
+        let place = state.place(&name)?;
+        let written = tensors::write(&place, entries).and_then(|()| state.seal(&name));
+        // On a disk that is full, half a file would only be in the way.
+        let file = written.inspect_err(|_| drop(std::fs::remove_file(&place)))?;
         let numbers = Numbers {
-            step: self.step,
+            reached: Reached { step: self.step, length },
             optimizer_steps: self.optimizer.steps,
+            loss_scale: self.passes.scale,
             measured: self.best.as_ref().map(|best| (best.step, best.metrics.clone())),
             best_is_kept: best.is_some(),
             kept: self.kept.clone(),
             stopping: self.stopping.clone(),
             curve: self.curve.clone(),
         };
-        fs::write(aside.join(NUMBERS), serde_json::to_vec(&numbers)?)?;
-
-        let old = self::aside(directory, "old");
-        if directory.exists() {
-            fs::rename(directory, &old)?;
-        }
-        fs::rename(&aside, directory)?;
-        if old.exists() {
-            fs::remove_dir_all(&old)?;
-        }
-        Ok(())
+        state.keep(vec![file], &numbers)
     }
 
-    /// Goes back to a stored state; false where there is none.
+    /// Goes back to a kept state; false where there is none, or one of more steps than this training has.
     ///
     /// # Errors
-    /// States of another network, and the file system's.
-    pub fn load_state(&mut self, directory: &Path) -> Result<bool> {
-        let old = aside(directory, "old");
-        if !directory.exists() && old.exists() {
-            fs::rename(&old, directory)?;
-        }
-        if !directory.exists() {
+    /// Why the state can't be gone on from. The training stands where it stood then.
+    pub fn load_state(&mut self, state: &State) -> Result<bool> {
+        let Some(numbers) = state.read::<Numbers>()? else { return Ok(false) };
+        let step = numbers.reached.step;
+        if step > self.settings.schedule.steps {
             return Ok(false);
         }
-        let what = || format!("can't go on from {}", directory.display());
-        let numbers = fs::read(directory.join(NUMBERS))?;
-        let numbers: Numbers = serde_json::from_slice(&numbers).with_context(what)?;
-        let reader = Reader::open(&directory.join(TENSORS))?;
+        let reader = Reader::open(&state.dir().join(tensors_name(step)))?;
         let device = self.network.parameters().device().clone();
         let mut best = None;
         if numbers.best_is_kept {
             let mut parameters = self.network.parameters().clone();
-            read_values(&mut parameters, &reader, "best").with_context(what)?;
+            read_values(&mut parameters, &reader, "best")?;
             best = Some(parameters);
         }
-        let parameters = self.network.parameters_mut();
-        read_values(parameters, &reader, "value").with_context(what)?;
-        self.optimizer.vectors = read_moments(&parameters.vectors, &reader, &device)?;
-        self.optimizer.matrices = read_moments(&parameters.matrices, &reader, &device)?;
+        let mut parameters = self.network.parameters().clone();
+        read_values(&mut parameters, &reader, "value")?;
+        let vectors = read_moments(&parameters.vectors, &reader, &device)?;
+        let matrices = read_moments(&parameters.matrices, &reader, &device)?;
+        // From here on nothing can fail.
+        *self.network.parameters_mut() = parameters;
+        self.optimizer.vectors = vectors;
+        self.optimizer.matrices = matrices;
         self.optimizer.steps = numbers.optimizer_steps;
+        self.passes.scale = numbers.loss_scale;
         self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
-        self.step = numbers.step;
-        self.stored = Some((numbers.step, directory.to_owned()));
+        self.step = step;
+        self.stored = Some((step, state.dir().to_owned()));
         self.curve = numbers.curve;
         self.kept = numbers.kept;
         self.stopping = numbers.stopping;
         Ok(true)
     }
+
+    /// Leaves the state after the last step where longer trainings look for it, unless one of more steps is there.
+    ///
+    /// # Errors
+    /// Those of [`Self::save_state`].
+    pub(super) fn leave_state(&self, state: &State, length: Length) -> Result<()> {
+        // One that can't be read is of no use to anybody.
+        match state.peek::<Numbers>() {
+            Ok(Some(numbers)) if numbers.reached.step >= self.step => Ok(()),
+            _ => self.keep_state(state, Some(length)),
+        }
+    }
 }
 
-/// A neighbour of the directory.
-fn aside(directory: &Path, suffix: &str) -> PathBuf {
-    let mut name = directory.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(suffix);
-    directory.with_file_name(name)
+fn tensors_name(step: usize) -> String {
+    format!("step-{step}.safetensors")
 }
 
 fn renamed<'a>(mut entries: Vec<Entry<'a>>, what: &str) -> Vec<Entry<'a>> {

@@ -12,17 +12,21 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::Tensor;
 
 use super::{
+    arithmetic::Arithmetic,
+    checkpoints::Checkpoints,
+    clock::{Meter, Timer},
     curve::{Curve, Entry, Point},
     evaluation::{Evaluation, Metrics, Record},
-    gradients::Gradients,
     observer::{Observer, Progress},
     optimizer::{AdamW, AdamWSettings},
+    passes::{Passed, Passes},
     schedule::Schedule,
 };
 use crate::{
     batch::{Feed, Step},
     model::{Candidates, Counts, LossSettings, Network, Parameters},
-    recipe::spec::{self, LossNormalization},
+    recipe::spec::{self, LossNormalization, MicroBatch, Precision},
+    store::State,
 };
 
 /// Steps that are prepared ahead on another thread.
@@ -42,6 +46,12 @@ pub struct Settings {
     pub loss: LossSettings,
     /// What a step's loss is the mean of.
     pub normalization: LossNormalization,
+    /// The numbers that losses are computed with.
+    pub precision: Precision,
+    /// What of a batch is computed at a time.
+    pub micro_batch: MicroBatch,
+    /// Token places that fit into the device's memory by estimate, where the micro-batch is to follow from that.
+    pub room: Option<usize>,
     /// Steps between two reports.
     pub log_every: usize,
 }
@@ -58,18 +68,12 @@ impl Settings {
                 candidates,
             },
             normalization: train.loss_normalization,
+            precision: train.precision,
+            micro_batch: train.micro_batch,
+            room: None,
             log_every: train.log_every,
         }
     }
-}
-
-/// Where and how often to store a state that training can go on from.
-#[derive(Clone, Debug)]
-pub struct Checkpoints {
-    /// Steps between two states.
-    pub every: usize,
-    /// The directory that holds the latest.
-    pub directory: PathBuf,
 }
 
 /// What came out of training, beside the network.
@@ -86,10 +90,19 @@ pub struct Outcome {
     /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
     /// there are no more than five steps, of all.
     pub tokens_per_second: f64,
+    /// Floating-point operations in the same time, as the model needs them: none for padding, none twice.
+    pub flops_per_second: f64,
+    /// Seconds of that time in which the next step's batches weren't there yet.
+    pub waited: f64,
+    /// Token places that were computed at a time at most, where that was limited.
+    pub micro_batch: Option<usize>,
     /// The most memory that this process has held, where the system tells.
     pub peak_memory_bytes: Option<u64>,
-    /// The measurement whose weights the network has now: the steps before it, and the dev metrics.
+    /// The measurement whose weights the network has now: the steps before it, and the dev metrics. After a pause the
+    /// latest one that counts, the weights being the last.
     pub measured: Option<(usize, Metrics)>,
+    /// Whether the observer had it stop before its end. Its state is kept then, and the rest is still to be done.
+    pub paused: bool,
 }
 
 /// A training in progress.
@@ -98,6 +111,7 @@ pub struct Trainer {
     pub network: Network,
     pub(super) settings: Settings,
     pub(super) optimizer: AdamW,
+    pub(super) passes: Passes,
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
@@ -125,35 +139,17 @@ struct Pending {
     grad_norm: Tensor<1>,
 }
 
-/// Tokens and the time they took, measurements and checkpoints taken out.
-struct Meter {
-    tokens: usize,
-    started: Instant,
-    paused: Duration,
-}
-
-impl Meter {
-    fn start() -> Self {
-        Self { tokens: 0, started: Instant::now(), paused: Duration::ZERO }
-    }
-
-    fn seconds(&self) -> f64 {
-        self.started.elapsed().saturating_sub(self.paused).as_secs_f64()
-    }
-
-    fn rate(&self) -> f64 {
-        self.tokens as f64 / self.seconds().max(1e-9)
-    }
-}
-
 impl Trainer {
     /// Before the first step.
-    pub fn new(network: Network, settings: Settings) -> Self {
+    pub fn new(mut network: Network, settings: Settings) -> Self {
         let optimizer = AdamW::new(settings.optimizer);
+        let passes = Passes::new(&settings);
+        network.compute_with(settings.precision);
         Self {
             network,
             settings,
             optimizer,
+            passes,
             step: 0,
             curve: Curve::default(),
             best: None,
@@ -168,7 +164,12 @@ impl Trainer {
         &self.curve
     }
 
-    /// Trains from where it stands to the last step, or until it gets no better.
+    /// Where it stands.
+    pub fn steps_done(&self) -> usize {
+        self.step
+    }
+
+    /// Trains from where it stands to the last step, or until it gets no better, or until the observer pauses it.
     ///
     /// # Errors
     /// A loss that isn't finite, batches that don't fit the network, and the errors of feed, measurement and files.
@@ -199,24 +200,34 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
         let (first, steps) = (self.step, self.settings.schedule.steps);
+        let arithmetic = Arithmetic::of(&self.network);
         let mut pending = VecDeque::new();
-        let (mut total, mut window) = (Meter::start(), Meter::start());
-        while self.step < steps {
+        let (mut total, mut window, mut timer) = (Meter::start(), Meter::start(), Timer::start());
+        let (mut stopped, mut paused) = (false, false);
+        while self.step < steps && !stopped && !paused {
             if self.step - first == WARMING {
                 total = Meter::start();
             }
+            let asked = Instant::now();
             let step = prepared.recv().context("the feed ended before the last step")?;
-            let (tokens, learned) = self.learn(&step.with_context(|| format!("step {}", self.step + 1))?)?;
+            total.waited += asked.elapsed();
+            let step = step.with_context(|| format!("step {}", self.step + 1))?;
+            let (tokens, learned) = self.learn(&step, observer)?;
             pending.push_back(learned);
             total.tokens += tokens;
+            total.flops += arithmetic.step(&step);
             window.tokens += tokens;
             self.step += 1;
 
-            let due = |every: usize| self.step.is_multiple_of(every.max(1)) || self.step == steps;
-            let measuring = evaluation.as_ref().is_some_and(|evaluation| due(evaluation.every));
-            let storing = checkpoints.is_some_and(|checkpoints| due(checkpoints.every) && self.step < steps);
-            let reporting = due(self.settings.log_every);
-            if measuring || storing || reporting {
+            let last = self.step == steps;
+            let every = |every: usize| self.step.is_multiple_of(every.max(1));
+            paused = !last && observer.pauses(self.step);
+            let measuring = evaluation.as_ref().is_some_and(|evaluation| every(evaluation.every));
+            let storing = checkpoints.filter(|checkpoints| timer.is_due(checkpoints.every, self.step) || paused);
+            let storing = storing.filter(|_| !last);
+            let reporting = last || every(self.settings.log_every);
+            // Reading waits for the device; between these steps nothing does. Where counting begins it has to be idle.
+            if last || measuring || storing.is_some() || reporting || self.step - first == WARMING {
                 self.read(&mut pending)?;
             }
             if reporting {
@@ -224,48 +235,63 @@ impl Trainer {
                 window = Meter::start();
             }
             let pause = Instant::now();
-            let stop = match &mut evaluation {
+            stopped = match &mut evaluation {
                 Some(evaluation) if measuring => self.measure(evaluation, observer)?,
                 _ => false,
             };
-            if let Some(checkpoints) = checkpoints
-                && storing
-            {
-                self.checkpoint(checkpoints)?;
+            // What has stopped must not go on, so its state isn't kept.
+            if let Some(checkpoints) = storing.filter(|_| !stopped) {
+                let began = Instant::now();
+                match self.checkpoint(&checkpoints.state)? {
+                    Err(error) if paused => return Err(error.context("the state to go on from can't be kept")),
+                    Err(error) => observer.noted(&format!("no checkpoint could be kept: {error:#}")),
+                    Ok(()) => {}
+                }
+                timer.stored(began);
             }
             total.paused += pause.elapsed();
             window.paused += pause.elapsed();
-            if stop {
-                break;
-            }
         }
-        self.finish(&total)
+        paused &= !stopped;
+        if !stopped && !paused {
+            let pause = Instant::now();
+            self.end(evaluation, checkpoints, observer)?;
+            total.paused += pause.elapsed();
+        }
+        self.finish(&total, paused)
+    }
+
+    /// After the last step: leaves the state to longer trainings, and measures once more where it wasn't time anyway. In
+    /// this order, since a longer training doesn't measure here.
+    fn end(
+        &mut self,
+        evaluation: Option<Evaluation>,
+        checkpoints: Option<&Checkpoints>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        if let Some((state, length)) = checkpoints.and_then(|checkpoints| checkpoints.last.as_ref())
+            && self.network.parameters().are_finite()?
+            && let Err(error) = self.leave_state(state, *length)
+        {
+            observer.noted(&format!("its state can't be kept for longer trainings: {error:#}"));
+        }
+        match evaluation {
+            Some(mut evaluation) if !self.step.is_multiple_of(evaluation.every.max(1)) => {
+                self.measure(&mut evaluation, observer).map(|_| ())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// One optimiser step; gives the number of its tokens.
-    fn learn(&mut self, step: &Step) -> Result<(usize, Pending)> {
-        let mut counts = Counts::default();
-        step.batches.iter().for_each(|batch| counts += Counts::of(batch));
-        let mut gradients = Gradients::default();
-        let mut loss: Option<Tensor<1>> = None;
-        for batch in &step.batches {
-            let part_of = |counts| self.network.loss(batch, counts, step.pair_weight, &self.settings.loss);
-            let part = match self.settings.normalization {
-                LossNormalization::Token => part_of(&counts)?,
-                LossNormalization::Batch => part_of(&Counts::of(batch))? / step.batches.len() as f32,
-            };
-            gradients.add(self.network.parameters(), &part);
-            let part = part.inner();
-            loss = Some(match loss {
-                Some(loss) => loss + part,
-                None => part,
-            });
-        }
+    fn learn(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<(usize, Pending)> {
+        let note = &mut |text: &str| observer.noted(text);
+        let Passed { gradients, loss } = self.passes.run(&self.network, step, &self.settings, note)?;
         let lr = self.settings.schedule.rate(self.step);
         let grad_norm = self.optimizer.step(self.network.parameters_mut(), gradients, lr)?;
-        let loss = loss.with_context(|| format!("step {} has no batches", self.step + 1))?;
+        let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
         let learned = Pending { step: self.step + 1, objective: step.objective.clone(), loss, lr, grad_norm };
-        Ok((counts.tokens, learned))
+        Ok((tokens, learned))
     }
 
     /// Brings losses over from the device, and looks at them.
@@ -294,20 +320,23 @@ impl Trainer {
             Some((step, place)) => {
                 format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
             }
-            None => "no checkpoint was stored before; checkpoint_every stores them".to_owned(),
+            None => "no checkpoint was stored before; checkpoint_every stores them more often".to_owned(),
         };
         format!("{what}; {kept}\nhint: try a lower lr, a longer warm-up or a smaller max_grad_norm")
     }
 
-    /// Stores a state, unless training could not go on from it.
-    fn checkpoint(&mut self, checkpoints: &Checkpoints) -> Result<()> {
+    /// Keeps a state, unless training could not go on from it. That the store can't take it, on a disk that is full for a
+    /// while, is for the caller to judge.
+    fn checkpoint(&mut self, state: &State) -> Result<Result<()>> {
         // The loss tells of the weights before the step; those after it may be beyond all numbers already.
         if !self.network.parameters().are_finite()? {
             bail!(self.diverged(&format!("the weights are not finite after step {}", self.step)));
         }
-        self.save_state(&checkpoints.directory)?;
-        self.stored = Some((self.step, checkpoints.directory.clone()));
-        Ok(())
+        let kept = self.save_state(state);
+        if kept.is_ok() {
+            self.stored = Some((self.step, state.dir().to_owned()));
+        }
+        Ok(kept)
     }
 
     fn report(&self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
@@ -352,10 +381,10 @@ impl Trainer {
         }
     }
 
-    fn finish(&mut self, total: &Meter) -> Result<Outcome> {
-        let tokens_per_second = total.rate();
+    fn finish(&mut self, total: &Meter, paused: bool) -> Result<Outcome> {
+        let (tokens_per_second, flops_per_second) = (total.rate(), total.per_second(total.flops));
         let measured = self.best.take().map(|best| {
-            if let Some(parameters) = best.parameters {
+            if let Some(parameters) = best.parameters.filter(|_| !paused) {
                 *self.network.parameters_mut() = parameters;
             }
             (best.step, best.metrics)
@@ -366,8 +395,12 @@ impl Trainer {
             parameters: self.network.parameters().count(),
             learned: self.network.parameters().learned(),
             tokens_per_second,
+            flops_per_second,
+            waited: total.waited.as_secs_f64(),
+            micro_batch: self.passes.limit,
             peak_memory_bytes: peak_memory(),
             measured,
+            paused,
         })
     }
 }

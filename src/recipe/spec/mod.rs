@@ -44,7 +44,7 @@ pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::{Random, Range, Repeat, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, LossNormalization, Precision, Schedule, Train};
+pub use train::{Batch, EarlyStopping, Length, LossNormalization, MicroBatch, Precision, Reached, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -139,12 +139,17 @@ impl Stage {
         matches!(self.from(), Some(Origin::Checkpoint(from)) if from.without_tokenizer == bytes)
     }
 
-    /// The stage's own seed, where it sets one.
-    pub fn seed(&self) -> Option<u64> {
+    /// How it trains, if it does.
+    pub fn train(&self) -> Option<&Train> {
         match self {
             Self::Tokenize(_) | Self::Eval(_) | Self::Import(_) | Self::Export(_) => None,
-            Self::Pretrain(spec) => spec.train.seed,
-            Self::Finetune(spec) => spec.train.seed,
+            Self::Pretrain(spec) => Some(&spec.train),
+            Self::Finetune(spec) => Some(&spec.train),
         }
+    }
+
+    /// The stage's own seed, where it sets one.
+    pub fn seed(&self) -> Option<u64> {
+        self.train().and_then(|train| train.seed)
     }
 }

@@ -22,6 +22,10 @@ pub struct Train {
     #[serde(default = "one_batch")]
     #[schemars(range(min = 1))]
     pub accumulate: usize,
+    /// What of a batch is computed at a time; changes what training takes, not what it learns
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub micro_batch: MicroBatch,
     /// What a step's loss is the mean of, where `accumulate` adds several batches up
     #[serde(default)]
     pub loss_normalization: LossNormalization,
@@ -90,7 +94,7 @@ pub struct Train {
     /// Keep the weights that did best on the dev rows by this metric (accuracy, macro_f1 or loss) instead of the last
     #[serde(default)]
     pub keep_best: Option<String>,
-    /// Steps between two checkpoints, from which a run that was killed goes on; none by default
+    /// Steps between two checkpoints, from which a run that was stopped goes on; by default one every three minutes
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-role" = "free"))]
     pub checkpoint_every: Option<usize>,
@@ -104,6 +108,50 @@ pub struct Train {
     pub seed: Option<u64>,
 }
 
+/// How long to train.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Optimiser steps
+    Steps(usize),
+    /// Passes over the data
+    Epochs(f64),
+}
+
+impl Length {
+    /// Whether it's as much as another one or more; unknown for steps beside epochs.
+    pub fn reaches(self, other: Self) -> Option<bool> {
+        match (self, other) {
+            (Self::Steps(steps), Self::Steps(others)) => Some(steps >= others),
+            (Self::Epochs(epochs), Self::Epochs(others)) => Some(epochs >= others),
+            _ => None,
+        }
+    }
+}
+
+/// How far a training came, as its state tells.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Reached {
+    /// Steps done.
+    pub step: usize,
+    /// Of a finished training, how long it was to be.
+    pub length: Option<Length>,
+}
+
+impl Train {
+    /// How long to train, where the recipe says it.
+    pub fn length(&self) -> Option<Length> {
+        self.steps.map(Length::Steps).or(self.epochs.map(Length::Epochs))
+    }
+
+    /// Whether a longer training does, up to where this one ends, the same in every step: no step's learning rate depends
+    /// on how many there are. All else (the draws of a mix, the order of examples, dropout, when dev rows are measured)
+    /// goes by the number of the step.
+    pub fn begins_longer_ones(&self) -> bool {
+        self.schedule == Schedule::Constant && self.warmup_ratio.is_none_or(|ratio| ratio == 0.0)
+    }
+}
+
 /// The size of a batch.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,6 +159,19 @@ pub enum Batch {
     /// This many examples
     Examples(#[schemars(range(min = 1))] usize),
     /// As many examples of like length as fit into this many tokens
+    Tokens(#[schemars(range(min = 8))] usize),
+}
+
+/// What of a batch is computed at a time: its gradients are added up, and the loss stays the mean of the whole step.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MicroBatch {
+    /// All of it
+    #[default]
+    Whole,
+    /// As much as fits into the device's memory, by estimate; half of it where that turns out to be too much
+    Auto,
+    /// This many tokens, and one sequence at least
     Tokens(#[schemars(range(min = 8))] usize),
 }
 
@@ -131,19 +192,31 @@ impl Default for Batch {
     }
 }
 
-/// The numbers of weights, activations and gradients.
+/// The numbers that training computes with. Weights, the optimiser, norms, softmax and losses have 32 bits with any of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32 bits everywhere
     #[default]
     F32,
-    /// 16 bits with the exponents of f32
+    /// 16 bits with the exponents of f32, in products and between layers
     Bf16,
-    /// 16 bits with small exponents
+    /// 16 bits with small exponents, in products and between layers; losses are scaled so that gradients keep in range
     F16,
-    /// 16 bits in products, 32 in weights and the optimiser
+    /// bf16 in products, 32 bits between layers
     Mixed,
+}
+
+impl Precision {
+    /// The word in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Mixed => "mixed",
+        }
+    }
 }
 
 /// The learning rate after warm-up.
