@@ -28,7 +28,9 @@ pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
         Stored::find(space, planner, &checked, &store, &mut digests)
     });
     let sweep = sweep.transpose()?;
-    let best = sweep.as_ref().and_then(|stored| stored.results.cells.first()).filter(|cell| cell.good);
+    let results = sweep.as_ref().map(|stored| &stored.results);
+    let first = results.and_then(|results| results.cells.get(*results.groups.first()?.cells.first()?));
+    let best = first.filter(|cell| cell.good);
     let graph = match best {
         Some(cell) => {
             let settings = sweep.iter().flat_map(|stored| &stored.cells).find(|one| one.cell.number == cell.number);

@@ -160,9 +160,10 @@ pub(super) struct Axis {
 
 /// Lines through all axes, the first of them in the main colour and on top.
 pub(super) fn parallel(about: &About<'_>, axes: &[Axis], lines: usize) -> Result<String> {
-    let step = 130;
-    let (top, bottom, left) = (46, 250, 70);
-    let width = (2 * left + step * (axes.len().max(2) as i32 - 1)).max(SIZE.0 as i32);
+    let (top, bottom, left) = (46, 250, 60);
+    let gaps = axes.len().max(2) as i32 - 1;
+    let width = (2 * left + 130 * gaps).max(SIZE.0 as i32);
+    let step = (width - 2 * left) / gaps;
     let x = |axis: usize| left + axis as i32 * step;
     let y = |place: f64| bottom - (place * f64::from(bottom - top)).round() as i32;
     draw(about, (width as u32, 270), |area| {

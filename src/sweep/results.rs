@@ -44,8 +44,7 @@ pub struct CellResult {
 impl CellResult {
     /// The stage that failed, and why.
     pub fn failure(&self) -> Option<(&str, &str)> {
-        let failed = self.stages.iter().find(|(_, outcome)| outcome.ending == Ending::Failed);
-        let (name, outcome) = failed.or_else(|| self.stages.iter().find(|(_, outcome)| !outcome.is_good()))?;
+        let (name, outcome) = self.stages.iter().find(|(_, outcome)| outcome.ending == Ending::Failed)?;
         Some((name, outcome.error.as_deref().unwrap_or_default()))
     }
 }
