@@ -18,7 +18,7 @@ use crate::{
     executor::{Ending, Options, Outcome, execute},
     plan::{Cell, Graph, SweepPlan},
     recipe::{Document, Overrides, spec},
-    stages::{DataCheck, Stages},
+    stages::{DataCheck, DeviceCheck, Stages},
     store::{DigestCache, Store},
 };
 
@@ -36,6 +36,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
     // Everything is planned before anything runs, so a mistake in the last cell is found now.
     let mut plan = SweepPlan::default();
     let mut data = DataCheck::default();
+    let mut capability = DeviceCheck::new(device);
     // Mistakes as they're shown, with the cells that have them.
     let mut mistakes: IndexMap<String, Vec<String>> = IndexMap::new();
     for overrides in cells(sweep) {
@@ -45,6 +46,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
             let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets })?;
             let graph = Graph::new(&cell)?;
             data.check(&cell, graph.nodes())?;
+            capability.check(&cell, &graph, &[])?;
             if !command.running.ignore_memory {
                 estimate::check(&cell, &graph, &[], device)?;
             }

@@ -7,6 +7,7 @@
 //! tmp/             slots being written, renamed into artifacts/ when done, and states to go on from
 //! leases/KEY       there while KEY is being computed, and says by whom
 //! pins/NAME        an artifact that is to be kept
+//! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
 //! ```
