@@ -131,7 +131,7 @@ def torch_run(arguments):
         "tokens_per_second": arguments.steps * batch * length / seconds,
         "flops_per_second": arguments.steps * flops_per_step(arguments.shape, batch, length) / seconds,
         "device_memory_bytes": memory,
-        "loss": float(loss),
+        "loss": loss.item(),
         "torch": torch.__version__,
     }))
 

@@ -97,7 +97,7 @@ fn cell(recipe: &args::Recipe, number: usize, store: &Store) -> Result<IndexMap<
     let overrides = load::overrides(recipe);
     let checked = load::check(&document, &overrides)?;
     let space = Space::new(&checked)?.with_context(|| format!("{} has no `sweep` section", recipe.recipe.display()))?;
-    let planner = Planner::new(&document, &overrides, &load::columns, None);
+    let planner = Planner::new(&document, &overrides, &load::columns);
     let found = Stored::find(space, planner, &checked, store, &mut DigestCache::open(store.root()))?;
     let count = found.cells.len();
     let cell = found.results.cells.into_iter().find(|cell| cell.number == number);

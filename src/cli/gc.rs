@@ -79,7 +79,7 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
         want(&node.name, artifact);
     }
     if let Some(space) = Space::new(&checked)? {
-        let planner = Planner::new(&document, &base, &load::columns, None);
+        let planner = Planner::new(&document, &base, &load::columns);
         let stored = Stored::find(space, planner, &checked, store, &mut digests)?;
         for (name, outcome) in stored.results.cells.into_iter().flat_map(|cell| cell.stages) {
             match outcome.artifact {

@@ -24,7 +24,7 @@ pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
     let mut digests = DigestCache::open(store.root());
 
     let sweep = Space::new(&checked)?.map(|space| {
-        let planner = Planner::new(&document, &overrides, &load::columns, None);
+        let planner = Planner::new(&document, &overrides, &load::columns);
         Stored::find(space, planner, &checked, &store, &mut digests)
     });
     let sweep = sweep.transpose()?;

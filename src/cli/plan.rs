@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     plan::{Planned, Status, mermaid},
-    stages::check_device,
+    stages::DeviceCheck,
     store::{DigestCache, Store},
 };
 
@@ -27,7 +27,7 @@ pub(super) fn plan(command: &Plan, store: &std::path::Path) -> Result<u8> {
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &[])?;
-    check_device(&checked, &graph, &planned, device)?;
+    DeviceCheck::new(device).check(&checked, &graph, &planned)?;
     let estimates = Estimates::new(&graph, &planned, device);
     print(&planned, &estimates, if command.json { PlanFormat::Json } else { command.format })
 }

@@ -21,7 +21,7 @@ use crate::{
     executor::{Ending, Options, Outcome, execute},
     plan::Node,
     recipe::suggest,
-    stages::{Stages, check_device, preflight},
+    stages::{DeviceCheck, Stages, preflight},
     store::{DigestCache, Store},
 };
 
@@ -47,7 +47,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
-    check_device(&checked, &graph, &planned, device)?;
+    DeviceCheck::new(device).check(&checked, &graph, &planned)?;
     if command.dry_run {
         let estimates = Estimates::new(&graph, &planned, device);
         return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });

@@ -42,8 +42,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path) -> Result<u8> {
     let chosen = Chosen::new(command)?;
 
     // Everything that's known is planned before anything runs, so a mistake in the last cell is found now.
-    let memory = (!command.running.ignore_memory).then_some(device);
-    let mut planner = Planner::new(&document, &base, &load::columns, memory);
+    let mut planner = Planner::new(&document, &base, &load::columns).on_device(device, !command.running.ignore_memory);
     let first = chosen.of(space.next(&checked)?, planner.cells().len())?;
     planner.add(&first).map_err(|mistakes| refused(&mistakes, &first, &checked))?;
     let store = Store::open(store)?;

@@ -9,7 +9,10 @@ use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DeviceChoice, Found, hardware_name};
+use super::{
+    DeviceChoice, Found, hardware_name,
+    memory::{memory, nvidia},
+};
 use crate::recipe::spec::Precision;
 
 /// A device, and what can be done with it.
@@ -92,6 +95,7 @@ fn examine(choice: DeviceChoice, found: Found) -> Result<DeviceInfo> {
     let mut info = DeviceInfo {
         precision: works.map(|precision| precision.name().to_owned()).collect(),
         hardware: hardware_name(&open.device),
+        memory_bytes: memory(choice),
         features: compiled_for(&open.device).into_iter().collect(),
         note,
         ..DeviceInfo::default()
@@ -100,25 +104,13 @@ fn examine(choice: DeviceChoice, found: Found) -> Result<DeviceInfo> {
         DeviceChoice::Cpu => {
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             info.hardware = processor();
-            info.memory_bytes = crate::estimate::Machine::new(choice).memory;
             info.features = instructions();
             info.features.push(format!("{threads} threads"));
         }
-        DeviceChoice::Cuda(index) => {
-            info.memory_bytes = crate::estimate::Machine::new(choice).memory;
-            info.driver = nvidia(index, "driver_version");
-        }
+        DeviceChoice::Cuda(index) => info.driver = nvidia(index, "driver_version"),
         _ => info.driver = vulkan_driver(info.hardware.as_deref()),
     }
     Ok(info)
-}
-
-/// One field of what NVIDIA's tool says of a card.
-pub(crate) fn nvidia(index: usize, field: &str) -> Option<String> {
-    let mut command = Command::new("nvidia-smi");
-    command.arg(format!("--query-gpu={field}")).args(["--format=csv,noheader,nounits", "--id"]).arg(index.to_string());
-    let output = command.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// What Vulkan's own tool says of a device, where it's installed.

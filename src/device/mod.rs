@@ -1,6 +1,7 @@
 //! Which backend tensors live on: chosen by name at run time, opened in one `match`.
 
 mod list;
+mod memory;
 mod peak;
 
 use std::{
@@ -21,8 +22,8 @@ use burn::tensor::{DeviceKind, Devices};
 
 use crate::{kernels, recipe::spec::Precision};
 
-pub(crate) use list::nvidia;
 pub use list::{DeviceInfo, devices, json, probe};
+pub use memory::memory;
 pub use peak::peak;
 
 /// What a recipe or `--device` asks for.

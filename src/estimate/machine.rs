@@ -1,4 +1,4 @@
-//! How much memory a device has for us, asked without opening it.
+//! Where training would take place, as far as estimates need to know.
 
 use burn::tensor::Device;
 
@@ -27,7 +27,7 @@ impl Machine {
         match choice {
             DeviceChoice::Cpu => Self::cpu(),
             DeviceChoice::Auto if only_cpu => Self::cpu(),
-            DeviceChoice::Cuda(index) => Self { name: choice.to_string(), is_cpu: false, memory: nvidia(index) },
+            DeviceChoice::Cuda(_) => Self { name: choice.to_string(), is_cpu: false, memory: device::memory(choice) },
             _ => Self { name: choice.to_string(), is_cpu: false, memory: None },
         }
     }
@@ -43,27 +43,6 @@ impl Machine {
     }
 
     fn cpu() -> Self {
-        let limits = [physical(), control_group()];
-        Self { name: "this machine".into(), is_cpu: true, memory: limits.into_iter().flatten().min() }
+        Self { name: "this machine".into(), is_cpu: true, memory: device::memory(DeviceChoice::Cpu) }
     }
-}
-
-/// Linux tells; other systems not this way.
-fn physical() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
-}
-
-/// What a container may take, by version 2 or 1 of control groups; a word, or a huge number, where there's no limit.
-fn control_group() -> Option<u64> {
-    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
-}
-
-/// What NVIDIA's tool says, in MiB.
-fn nvidia(index: usize) -> Option<u64> {
-    let mebibytes: u64 = device::nvidia(index, "memory.total")?.parse().ok()?;
-    Some(mebibytes << 20)
 }

@@ -27,43 +27,57 @@ const STEPS: usize = 2;
 /// How far their losses, of about 3.5, may lie apart: 16 bits have at least 7 of fraction.
 const TOLERANCE: f32 = 0.1;
 
-/// Refuses stages that the device can't train: for want of the precision, or of an operation that the family needs.
-///
-/// # Errors
-/// All such stages, as [`Diagnostics`]; a device that can't be opened.
-pub fn check_device(checked: &Checked, graph: &Graph, planned: &[Planned], choice: DeviceChoice) -> Result<()> {
-    let machine = Machine::new(choice);
-    if machine.is_cpu {
-        return Ok(());
+/// Refuses stages that a device can't train: for want of the precision, or of an operation that the family needs. Each
+/// family is tried once with each precision, in however many stages and cells it is.
+pub struct DeviceCheck {
+    choice: DeviceChoice,
+    machine: Machine,
+    open: Option<OpenDevice>,
+    /// By family and precision, what was wrong.
+    tried: BTreeMap<(&'static str, &'static str), Option<String>>,
+}
+
+impl DeviceCheck {
+    /// Of what will run on this device.
+    pub fn new(choice: DeviceChoice) -> Self {
+        Self { choice, machine: Machine::new(choice), open: None, tried: BTreeMap::new() }
     }
-    let estimator = Estimator::new(graph, planned, &machine);
-    let mut open: Option<OpenDevice> = None;
-    let mut tried: BTreeMap<(&str, &str), Option<String>> = BTreeMap::new();
-    let mut found = Vec::new();
-    for node in graph.nodes() {
-        let is_hit = planned.iter().any(|stage| stage.name == node.name && matches!(stage.status, Status::Hit(_)));
-        let Some(train) = training(&node.stage).filter(|_| !is_hit) else { continue };
-        // What can't be found out now will be explained by the stage itself.
-        let Some(family) = estimator.family(node).ok().flatten() else { continue };
-        let device = match &mut open {
-            Some(device) => device,
-            none => none.insert(choice.open()?),
-        };
-        let key = (family, train.precision.name());
-        let problem = tried
-            .entry(key)
-            .or_insert_with(|| try_out(device, family, train.precision).err().map(|e| format!("{e:#}")));
-        if let Some(problem) = problem {
-            let place = format!("stages.{}.{}.train", node.name, node.stage.kind());
-            let (place, hint) = match device.check_precision(train.precision) {
-                Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
-                Ok(()) => (place, "`--device cpu` runs every recipe"),
-            };
-            let message = format!("`{}` can't be trained on {}: {problem}", node.name, device.name);
-            found.push(checked.diagnose(&place, message, hint.to_owned()));
+
+    /// Checks the stages that train and aren't in the store.
+    ///
+    /// # Errors
+    /// All that can't run, as [`Diagnostics`]; a device that can't be opened.
+    pub fn check(&mut self, checked: &Checked, graph: &Graph, planned: &[Planned]) -> Result<()> {
+        if self.machine.is_cpu {
+            return Ok(());
         }
+        let mut found = Vec::new();
+        for node in graph.nodes() {
+            let is_hit = planned.iter().any(|stage| stage.name == node.name && matches!(stage.status, Status::Hit(_)));
+            let Some(train) = training(&node.stage).filter(|_| !is_hit) else { continue };
+            // What can't be found out now will be explained by the stage itself.
+            let family = Estimator::new(graph, planned, &self.machine).family(node).ok().flatten();
+            let Some(family) = family else { continue };
+            let device = match &mut self.open {
+                Some(device) => device,
+                none => none.insert(self.choice.open()?),
+            };
+            let problem = self.tried.entry((family, train.precision.name())).or_insert_with(|| {
+                let outcome = try_out(device, family, train.precision);
+                outcome.err().map(|error| format!("{error:#}"))
+            });
+            if let Some(problem) = problem {
+                let place = format!("stages.{}.{}.train", node.name, node.stage.kind());
+                let (place, hint) = match device.check_precision(train.precision) {
+                    Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
+                    Ok(()) => (place, "`--device cpu` runs every recipe"),
+                };
+                let message = format!("`{}` can't be trained on {}: {problem}", node.name, device.name);
+                found.push(checked.diagnose(&place, message, hint.to_owned()));
+            }
+        }
+        Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
     }
-    Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
 }
 
 fn training(stage: &Stage) -> Option<&Train> {

@@ -34,7 +34,7 @@ use crate::{
 };
 
 pub(crate) use batches::JUDGED_TOKENS;
-pub use capability::check_device;
+pub use capability::DeviceCheck;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;

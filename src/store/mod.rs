@@ -8,6 +8,7 @@
 //! states/KEY.state where finished trainings stood, for longer ones to go on from; can be removed at any time
 //! leases/KEY       there while KEY is being computed, and says by whom
 //! pins/NAME        an artifact that is to be kept
+//! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
 //! ```

@@ -11,7 +11,7 @@ use crate::{
     estimate,
     plan::{Graph, Node, SweepPlan},
     recipe::{Document, Overrides, spec::Source},
-    stages::{DataCheck, check_secrets},
+    stages::{DataCheck, DeviceCheck, check_secrets},
 };
 
 /// Cells with their stages.
@@ -19,8 +19,10 @@ pub struct Planner<'a> {
     document: &'a Document,
     overrides: &'a Overrides,
     columns: &'a dyn Fn(&Source, &Path) -> Option<Vec<String>>,
+    /// Whether a device can do what each cell asks of it, if there is one.
+    capability: Option<DeviceCheck>,
     /// The device whose memory each cell must fit in, if that matters.
-    device: Option<DeviceChoice>,
+    memory: Option<DeviceChoice>,
     data: DataCheck,
     plan: SweepPlan,
     cells: Vec<Planned>,
@@ -60,10 +62,16 @@ impl<'a> Planner<'a> {
         document: &'a Document,
         overrides: &'a Overrides,
         columns: &'a dyn Fn(&Source, &Path) -> Option<Vec<String>>,
-        device: Option<DeviceChoice>,
     ) -> Self {
         let (data, plan) = (DataCheck::default(), SweepPlan::default());
-        Self { document, overrides, columns, device, data, plan, cells: Vec::new() }
+        Self { document, overrides, columns, capability: None, memory: None, data, plan, cells: Vec::new() }
+    }
+
+    /// Sees that each cell can run on a device, and, with `fits`, that its memory will do.
+    pub fn on_device(mut self, device: DeviceChoice, fits: bool) -> Self {
+        self.capability = Some(DeviceCheck::new(device));
+        self.memory = fits.then_some(device);
+        self
     }
 
     /// Adds cells to the plan, or finds out why not.
@@ -99,7 +107,10 @@ impl<'a> Planner<'a> {
         check_secrets(&checked)?;
         let graph = Graph::new(&checked)?;
         self.data.check(&checked, graph.nodes())?;
-        if let Some(device) = self.device {
+        if let Some(capability) = &mut self.capability {
+            capability.check(&checked, &graph, &[])?;
+        }
+        if let Some(device) = self.memory {
             estimate::check(&checked, &graph, &[], device)?;
         }
         Ok(graph)

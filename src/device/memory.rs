@@ -1,0 +1,39 @@
+//! How much memory a device has for us, asked without opening it.
+
+use std::process::{Command, Stdio};
+
+use super::DeviceChoice;
+
+/// Bytes of memory; `None` where nobody tells.
+pub fn memory(choice: DeviceChoice) -> Option<u64> {
+    match choice {
+        DeviceChoice::Cpu => [physical(), control_group()].into_iter().flatten().min(),
+        DeviceChoice::Cuda(index) => {
+            let mebibytes: u64 = nvidia(index, "memory.total")?.parse().ok()?;
+            Some(mebibytes << 20)
+        }
+        _ => None,
+    }
+}
+
+/// Linux tells; other systems not this way.
+fn physical() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// What a container may take, by version 2 or 1 of control groups; a word, or a huge number, where there's no limit.
+fn control_group() -> Option<u64> {
+    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
+/// One field of what NVIDIA's tool says of a card, without its unit.
+pub(super) fn nvidia(index: usize, field: &str) -> Option<String> {
+    let mut command = Command::new("nvidia-smi");
+    command.arg(format!("--query-gpu={field}")).args(["--format=csv,noheader,nounits", "--id"]).arg(index.to_string());
+    let output = command.stderr(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|text| !text.is_empty())
+}
