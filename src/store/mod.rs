@@ -12,6 +12,7 @@
 //! ```
 
 mod artifact;
+mod aside;
 mod canonical;
 mod collect;
 mod digest;
