@@ -287,6 +287,25 @@ fn result_of_another_version_of_the_code_is_not_served() {
     assert!(matches!(store.claim(manifest(1), false, &|| {}).expect("a claim"), Claim::Hit(_)));
 }
 
+#[cfg(unix)]
+#[test]
+fn files_of_a_store_can_be_read_by_whom_the_mask_lets() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let space = Space::new();
+    let store = Store::open(space.path()).expect("a store");
+    // What any program writes.
+    space.write("plain", "");
+    let mode = |path: &Path| std::fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+    let plain = mode(&space.path().join("plain"));
+    let slot = miss(&store, manifest(1));
+    let lease = space.path().join("leases").join(slot.key());
+    store.pin("kept", slot.key()).expect("a pin");
+    for path in [&lease, &space.path().join("format"), &space.path().join("pins/kept")] {
+        assert_eq!(mode(path), plain, "{}", path.display());
+    }
+}
+
 /// Makes a store look as format 1 left it.
 fn age(space: &Space, key: &str) {
     let record = space.read(&format!("artifacts/{key}/artifact.json"));

@@ -5,6 +5,8 @@ use std::{fs::TryLockError, path::Path};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
+use super::aside;
+
 /// The layout that is written. 2 has leases in place of locks, and checksums of records.
 const FORMAT: &str = "2";
 /// The older layouts that are read, and become the present one when something is first written.
@@ -55,7 +57,7 @@ pub(super) fn create(root: &Path) -> Result<()> {
         }
         None => {
             fs::write(root.join(".gitignore"), "*\n")?;
-            let mut file = tempfile::NamedTempFile::new_in(root)?;
+            let mut file = aside::create(root)?;
             std::io::Write::write_all(&mut file, format!("{FORMAT}\n").as_bytes())?;
             match file.persist_noclobber(root.join(MARKER)) {
                 // Another process was faster.

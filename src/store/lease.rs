@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use super::holder::Holder;
+use super::{aside, holder::Holder};
 
 /// How often a holder shows that it's alive.
 const BEAT: Duration = Duration::from_secs(2);
@@ -92,7 +92,7 @@ impl Leases {
         if self.read(key)?.as_deref() != seen {
             return Ok(None);
         }
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(self.root.join("leases"))?;
+        let mut file = aside::create(&self.root.join("leases"))?;
         std::io::Write::write_all(&mut file, text.as_bytes()).context("failed to write a lease")?;
         let file = file.persist(&path).with_context(|| format!("failed to write {}", path.display()))?;
         Ok(Some(Lease::new(self.clone(), key, holder.token.clone(), file)))

@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use super::aside;
+
 /// A file changed within this time before it was hashed may change again without its stamp telling, in nanoseconds.
 /// Some file systems count time in steps of two seconds.
 const SETTLED: u64 = 2_000_000_000;
@@ -145,7 +147,7 @@ impl Memory {
         let written = || -> Option<()> {
             let dir = path.parent()?;
             std::fs::create_dir_all(dir).ok()?;
-            let mut file = tempfile::NamedTempFile::new_in(dir).ok()?;
+            let mut file = aside::create(dir).ok()?;
             std::io::Write::write_all(&mut file, &serde_json::to_vec(&settled).ok()?).ok()?;
             file.persist(path).ok()?;
             Some(())

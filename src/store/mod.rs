@@ -14,6 +14,7 @@
 //! ```
 
 mod artifact;
+mod aside;
 mod canonical;
 mod collect;
 mod digest;

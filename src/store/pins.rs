@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, workspace::remove};
+use super::{Store, aside, workspace::remove};
 
 /// An artifact that is to be kept, under a name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -51,7 +51,7 @@ impl Store {
             let dir = self.root.join("pins");
             fs::create_dir_all(&dir)?;
             let pin = Pin { name: name.to_owned(), key: key.to_owned() };
-            let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&dir)?;
+            let mut file = aside::create(&dir)?;
             serde_json::to_writer(&mut file, &pin)?;
             file.persist(self.pin_path(name)).context("failed to write a pin")?;
             Ok(())
