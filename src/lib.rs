@@ -14,6 +14,7 @@ pub mod model;
 pub mod objectives;
 pub mod plan;
 pub mod recipe;
+pub mod remote;
 pub mod stages;
 pub mod store;
 pub mod text;

@@ -19,6 +19,7 @@ mod run;
 mod schema;
 mod show;
 mod sweep;
+mod transfer;
 mod why;
 mod writing;
 
@@ -42,18 +43,21 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| progress::say(&format!("internal error: {panic}"))));
     let arguments = Arguments::parse();
     let store = &arguments.store;
+    let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
     let result = match &arguments.command {
-        Command::Run(command) => run::run(command, store),
-        Command::Sweep(command) => sweep::sweep(command, store),
-        Command::Plan(command) => plan::plan(command, store),
+        Command::Run(command) => run::run(command, store, remote),
+        Command::Sweep(command) => sweep::sweep(command, store, remote),
+        Command::Plan(command) => plan::plan(command, store, remote),
         Command::Why(command) => why::why(command, store),
         Command::Check(command) => check::check(command),
         Command::Ls(command) => ls::ls(command, store),
-        Command::Show(command) => show::show(command, store),
-        Command::Predict(command) => predict::predict(command, store),
-        Command::Generate(command) => generate::generate(command, store),
-        Command::Chat(command) => chat::chat(command, store),
-        Command::Export(command) => export::export(command, store),
+        Command::Show(command) => show::show(command, store, remote),
+        Command::Predict(command) => predict::predict(command, store, remote),
+        Command::Generate(command) => generate::generate(command, store, remote),
+        Command::Chat(command) => chat::chat(command, store, remote),
+        Command::Export(command) => export::export(command, store, remote),
+        Command::Push(command) => transfer::push(command, store, remote),
+        Command::Pull(command) => transfer::pull(command, store, remote),
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),

@@ -13,7 +13,7 @@ use super::{
     load::{self, Loaded},
     plan,
     progress::{self, Talk, count, duration},
-    report,
+    report, transfer,
 };
 use crate::{
     estimate,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// `pipe run RECIPE`.
-pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
+pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let Loaded { checked, mut graph } = load::load(&command.recipe)?;
     let device = load::device(command.running.device.as_deref(), &checked)?;
@@ -45,7 +45,8 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     }
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
-    let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
+    let remote = load::remote(remote, &store)?;
+    let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &command.force)?;
     if command.dry_run {
         let estimates = Estimates::new(&graph, &planned, device);
         return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
@@ -59,20 +60,23 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     let options = Options {
         jobs: command.running.jobs.into(),
         force: command.force.clone(),
+        remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
     let talk = Talk::new();
     let outcomes = execute(&tasks, &store, &Mutex::new(digests), &Stages::new(device), &talk, &options);
 
+    let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.as_deref()) };
+    let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
     if command.json {
         let recipe = command.recipe.recipe.to_string_lossy();
         let stages: Map<String, Value> =
             outcomes.iter().map(|(name, outcome)| (name.clone(), stage_json(outcome))).collect();
-        let result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages });
+        let result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages, "remote": remote });
         progress::put(&serde_json::to_string_pretty(&result)?)?;
     } else {
-        progress::put(&report::outcomes(&outcomes))?;
+        progress::put(&report)?;
     }
     progress::say(&summary(&outcomes, seconds));
     Ok(exit_status(&outcomes))
@@ -87,7 +91,8 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
         "status": outcome.ending.name(),
         "seconds": outcome.seconds,
         "digest": artifact.map(|artifact| &artifact.digest),
-        "path": artifact.map(|artifact| artifact.path.to_string_lossy()),
+        // What is in the remote alone has no path yet.
+        "path": artifact.filter(|artifact| artifact.path.exists()).map(|artifact| artifact.path.to_string_lossy()),
         "metrics": artifact.map(|artifact| artifact.metrics.clone()).unwrap_or_default(),
     });
     if let Some(error) = &outcome.error {
@@ -98,7 +103,7 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
 
 /// 1 if a stage failed or couldn't run.
 pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
-    let good = outcomes.values().all(|outcome| matches!(outcome.ending, Ending::Hit | Ending::Ran));
+    let good = outcomes.values().all(|outcome| outcome.ending.is_good());
     if good { DONE } else { FAILED }
 }
 
@@ -110,8 +115,13 @@ pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> Str
         let all = if hits == 1 { "the stage is".to_owned() } else { format!("all {hits} stages are") };
         return format!("nothing to do: {all} unchanged ({})", duration(seconds));
     }
-    let parts =
-        [(Ending::Ran, "ran"), (Ending::Hit, "unchanged"), (Ending::Failed, "failed"), (Ending::NotRun, "not run")];
+    let parts = [
+        (Ending::Ran, "ran"),
+        (Ending::Hit, "unchanged"),
+        (Ending::Fetched, "in the remote"),
+        (Ending::Failed, "failed"),
+        (Ending::NotRun, "not run"),
+    ];
     let parts: Vec<_> = parts
         .into_iter()
         .map(|(ending, word)| (number(ending), word))

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use super::{
     DONE,
     args::Show,
+    load,
     ls::bytes,
     progress::{self, duration},
     report,
@@ -13,9 +14,15 @@ use super::{
 use crate::store::{Artifact, Store};
 
 /// `pipe show KEY`.
-pub(super) fn show(command: &Show, store: &std::path::Path) -> Result<u8> {
-    let mut found: Vec<_> =
-        Store::open(store)?.list()?.into_iter().filter(|artifact| artifact.key.starts_with(&command.key)).collect();
+pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let store = Store::open(store)?;
+    let mut found = store.list()?;
+    found.retain(|artifact| artifact.key.starts_with(&command.key));
+    if found.is_empty()
+        && let Some(remote) = load::remote(remote, &store)?
+    {
+        found = remote.matching(&command.key);
+    }
     let artifact = match (found.pop(), found.len()) {
         (Some(artifact), 0) => artifact,
         (None, _) => bail!("no artifact's key begins with `{}`; `pipe ls` lists them", command.key),

@@ -12,6 +12,7 @@ use super::{
     progress::{self, Talk, count},
     report::figure,
     run::{exit_status, stage_json, summary},
+    transfer,
 };
 use crate::{
     estimate,
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// `pipe sweep RECIPE`.
-pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8> {
+pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
@@ -71,18 +72,21 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path) -> Result<u8
 
     let store = Store::open(store)?;
     let digests = Mutex::new(DigestCache::open(store.root()));
+    let remote = load::remote(remote, &store)?;
     let options = Options {
         jobs: command.running.jobs.into(),
         force: Vec::new(),
+        remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
     let outcomes = execute(&plan.tasks, &store, &digests, &Stages::new(device), &Talk::new(), &options);
+    let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
 
     let results = results(&plan, &outcomes, sweep);
     if command.json {
         let cells: Vec<Value> = results.iter().map(CellResult::json).collect();
-        let result = json!({ "cells": cells, "computed": computed(&outcomes), "seconds": seconds });
+        let result = json!({ "cells": cells, "computed": computed(&outcomes), "seconds": seconds, "remote": remote });
         progress::put(&serde_json::to_string_pretty(&result)?)?;
     } else {
         progress::put(&table(&results, sweep))?;
@@ -145,7 +149,7 @@ fn results<'a>(plan: &'a SweepPlan, outcomes: &IndexMap<String, Outcome>, sweep:
             }
             stages.insert(name.as_str(), outcome);
         }
-        let good = stages.values().all(|outcome| matches!(outcome.ending, Ending::Hit | Ending::Ran));
+        let good = stages.values().all(|outcome| outcome.ending.is_good());
         let path = sweep.maximize.as_ref().or(sweep.minimize.as_ref());
         let objective = path.and_then(|path| metric(&stages, path));
         results.push(CellResult { cell, good, objective, stages });

@@ -73,6 +73,15 @@ pub enum Event<'a> {
         /// Its artifact.
         artifact: &'a Artifact,
     },
+    /// It's in the remote; its files are fetched when something reads them.
+    InRemote {
+        /// Its record.
+        artifact: &'a Artifact,
+    },
+    /// Its files are being fetched from the remote.
+    Fetching,
+    /// They're here.
+    Fetched,
     /// Another process, or another stage of the same key, is computing it.
     Waiting,
     /// Its computation begins.
@@ -115,6 +124,8 @@ pub enum Event<'a> {
 pub enum Ending {
     /// It was in the store.
     Hit,
+    /// It was in the remote.
+    Fetched,
     /// It was computed.
     Ran,
     /// Its computation failed.
@@ -128,10 +139,16 @@ impl Ending {
     pub fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Fetched => "fetched",
             Self::Ran => "ran",
             Self::Failed => "failed",
             Self::NotRun => "not_run",
         }
+    }
+
+    /// Whether it ended with an artifact.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Hit | Self::Fetched | Self::Ran)
     }
 }
 

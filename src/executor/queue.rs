@@ -23,7 +23,7 @@ impl State {
     /// The stage whose failure keeps this one from running.
     fn culprit<'t>(&self, tasks: &'t IndexMap<String, Node>, node: &'t Node) -> Option<&'t str> {
         node.needs.values().find_map(|need| match self.outcomes.get(need)?.ending {
-            Ending::Hit | Ending::Ran => None,
+            Ending::Hit | Ending::Fetched | Ending::Ran => None,
             Ending::Failed => Some(need.as_str()),
             Ending::NotRun => self.culprit(tasks, tasks.get(need)?),
         })
@@ -63,6 +63,11 @@ impl<'a> Queue<'a> {
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// A stage.
+    pub(super) fn task(&self, id: &str) -> Option<(&'a str, &'a Node)> {
+        self.tasks.get_key_value(id).map(|(id, node)| (id.as_str(), node))
     }
 
     /// Settles a stage.

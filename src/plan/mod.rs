@@ -8,6 +8,6 @@ mod why;
 
 pub use diagram::mermaid;
 pub use graph::{Graph, Node, Upstream};
-pub use status::{Planned, Status, plan};
+pub use status::{Planned, Status, fetched, plan};
 pub use sweep::{Cell, SweepPlan};
 pub use why::{Difference, differences, nearest};

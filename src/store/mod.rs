@@ -7,10 +7,12 @@
 //! tmp/             slots being written, renamed into artifacts/ when done
 //! locks/KEY        there and locked while KEY is being computed
 //! digests.json     remembered digests of input files
+//! remote/          what is known of remotes, and files that are being fetched
 //! ```
 
 mod artifact;
 mod canonical;
+mod check;
 mod digest;
 mod lock;
 mod manifest;
@@ -127,11 +129,13 @@ impl Store {
         Ok(Claim::Miss(Box::new(Slot::new(manifest, dir, self.artifact_dir(&key), damage, lock))))
     }
 
-    fn artifact_dir(&self, key: &str) -> PathBuf {
+    /// Where the artifact with this key lies, or would.
+    pub(crate) fn artifact_dir(&self, key: &str) -> PathBuf {
         self.root.join("artifacts").join(key)
     }
 
-    fn create(&self) -> Result<()> {
+    /// Makes the store, if it isn't there.
+    pub(crate) fn create(&self) -> Result<()> {
         for dir in ["artifacts", "tmp", "locks"] {
             fs::create_dir_all(self.root.join(dir))?;
         }

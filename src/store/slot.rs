@@ -134,7 +134,7 @@ pub(super) fn remove_dir(dir: &Path) -> Result<()> {
 }
 
 /// BLAKE3 over the files' paths and digests, each ended by a byte that can't stand in it.
-fn output_digest(files: &[FileRecord]) -> String {
+pub(super) fn output_digest(files: &[FileRecord]) -> String {
     let mut hasher = blake3::Hasher::new();
     for file in files {
         hasher.update(file.path.as_bytes()).update(&[0]).update(file.digest.as_bytes()).update(&[0]);

@@ -15,6 +15,7 @@ pub struct Space {
 }
 
 /// What a finished command left.
+#[derive(Debug)]
 #[must_use = "look at what came out"]
 pub struct Output {
     pub status: i32,
@@ -47,7 +48,7 @@ impl Space {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        command.env_remove("PIPE_STORE").env("NO_COLOR", "1");
+        command.env_remove("PIPE_STORE").env_remove("PIPE_REMOTE").env("NO_COLOR", "1");
         command
     }
 
@@ -148,4 +149,9 @@ pub fn tiny() -> Space {
     space.write("corpus.txt", corpus).write("recipe.yaml", TINY);
     space.write("train.tsv", rows(0..3)).write("dev.tsv", rows(3..4)).write("test.tsv", rows(2..5));
     space
+}
+
+/// How many cases a property is tried with: `PIPE_FUZZ_CASES`, for longer runs, or these few.
+pub fn cases(few: u32) -> u32 {
+    std::env::var("PIPE_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(few)
 }
