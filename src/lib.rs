@@ -1,6 +1,7 @@
 //! Declarative language-model pipelines; `docs/architecture.md` has the map.
 
 pub mod batch;
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;
@@ -15,7 +16,9 @@ pub mod objectives;
 pub mod plan;
 pub mod recipe;
 pub mod remote;
+pub mod report;
 pub mod stages;
 pub mod store;
+pub mod sweep;
 pub mod text;
 pub mod train;

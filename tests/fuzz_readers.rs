@@ -1,160 +1,185 @@
-//! Parquet files that were made up or damaged: read or refused, without a panic and without filling the memory.
-//! `PIPE_FUZZ_CASES` says how many are tried; `src/model/tensors/fuzz.rs` does the same with safetensors.
+//! Whatever the bytes are: the readers of recipes and of artifacts' records find mistakes, and neither panic nor eat up the
+//! memory. `PIPE_CASES` says how many inputs are tried; a longer run is `PIPE_CASES=1000000`.
 
 mod common;
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path};
 
-use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray},
-    datatypes::{Field, Schema},
+use common::{Random, Space, TINY, cases};
+use pipe::{
+    recipe::{Document, Overrides},
+    store::{Claim, Manifest, Metrics, Provenance, Store},
 };
-use common::Space;
-use parquet::{
-    arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
-    file::properties::WriterProperties,
-};
-use pipe::data::{self, Corpus, ShardWriter};
-use proptest::{prelude::*, sample::Index, test_runner::Config};
+use proptest::prelude::*;
+use serde_json::json;
 
-/// More than a damaged file of a few kilobytes may ever take.
-const MOST: u64 = 1 << 30;
+/// The most memory that a test may ever have had, where that's known, in KiB.
+const MEMORY: u64 = 1 << 20;
 
-fn config() -> Config {
-    Config { cases: common::cases(200), failure_persistence: None, max_shrink_iters: 64, ..Config::default() }
-}
-
-/// A table of all types, with nulls.
-fn table(compression: Compression) -> Vec<u8> {
-    let words = ["春", "夏", "秋", "冬"];
-    let columns: Vec<(&str, ArrayRef)> = vec![
-        (
-            "text",
-            Arc::new(
-                (0..300).map(|row| (row % 7 != 0).then(|| format!("{row}{}", words[row % 4]))).collect::<StringArray>(),
-            ),
-        ),
-        ("word", Arc::new((0..300).map(|row| Some(words[row % 4])).collect::<StringArray>())),
-        ("number", Arc::new((0..300).map(|row| (row % 5 != 0).then_some(row)).collect::<Int32Array>())),
-        ("share", Arc::new((0..300).map(|row| Some(f64::from(row) / 7.0)).collect::<Float64Array>())),
-        ("flag", Arc::new((0..300).map(|row| Some(row % 3 == 0)).collect::<BooleanArray>())),
-    ];
-    let fields: Vec<_> =
-        columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
-    let columns = columns.into_iter().map(|(_, column)| column).collect();
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-    let properties = WriterProperties::builder().set_compression(compression).set_data_page_row_count_limit(100);
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties.build())).unwrap();
-    writer.write(&batch).unwrap();
-    writer.into_inner().unwrap()
-}
-
-fn shard() -> Vec<u8> {
-    let space = Space::new();
-    let mut writer = ShardWriter::new(space.path(), 1000);
-    for document in 0..200_u32 {
-        let sentences: Vec<Vec<u32>> = (0..document % 4).map(|sentence| (0..sentence * 3).collect()).collect();
-        writer.push(&sentences, u64::from(document) << 40).unwrap();
-    }
-    writer.finish().unwrap();
-    std::fs::read(space.path().join("tokens-00000.parquet")).unwrap()
-}
-
-/// What happens to files on their way.
-fn damage(bytes: &mut Vec<u8>, changes: &[(Index, u8)], cut: Option<Index>) {
-    for (index, byte) in changes {
-        let index = index.index(bytes.len());
-        bytes[index] = *byte;
-    }
-    if let Some(cut) = cut {
-        // Where the end stays, so does the footer, and says what is no longer true.
-        let at = cut.index(bytes.len());
-        bytes.drain(at..(at + 16).min(bytes.len()));
+fn assert_little_memory() {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return };
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).and_then(|line| line.split_whitespace().next());
+    if let Some(peak) = peak.and_then(|peak| peak.parse::<u64>().ok()) {
+        assert!(peak < MEMORY, "{peak} KiB");
     }
 }
 
-/// Reads all rows of a table, until something is found to be wrong.
-fn read_rows(bytes: &[u8]) -> usize {
+/// Some bytes of a text changed, cut out, doubled or put in.
+fn mutated(bytes: &[u8], pieces: &[&str], random: &mut Random) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..1 + random.below(6) {
+        let at = random.below(bytes.len().max(1)).min(bytes.len());
+        let end = (at + random.below(40)).min(bytes.len());
+        match random.below(5) {
+            0 if at < bytes.len() => bytes[at] = random.below(256) as u8,
+            1 => drop(bytes.drain(at..end)),
+            2 => {
+                let part = bytes[at..end].to_vec();
+                bytes.splice(at..at, part);
+            }
+            3 => bytes.truncate(at),
+            _ => drop(bytes.splice(at..at, random.pick(pieces).bytes())),
+        }
+    }
+    bytes
+}
+
+/// What is special in YAML, in expressions and in recipes.
+const YAML: [&str; 34] = [
+    "{{",
+    "}}",
+    "{%",
+    "%}",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!",
+    "!x ",
+    "|\n",
+    ">-\n",
+    "- ",
+    ": ",
+    "? ",
+    "# ",
+    "---\n",
+    "...\n",
+    "'",
+    "\"",
+    "\t",
+    "\u{feff}",
+    "\0",
+    "[[[[[[[[",
+    "{a: {a: {a: ",
+    "1e999",
+    "-0",
+    "0x",
+    "~",
+    "null",
+    "{{ range(100000000) }}",
+    "{{ env('PATH') }}",
+    "{{ seed }}",
+    "stages:\n",
+    "体育",
+];
+
+fn read_recipe(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let said = match Document::parse(Path::new("recipe.yaml"), &text) {
+        Ok(document) => match document.check(&Overrides::default(), &|_, _| None) {
+            Ok(_) => String::new(),
+            Err(problems) => problems.render(false),
+        },
+        Err(problems) => problems.render(false),
+    };
+    assert!(said.len() < 1 << 20, "{} bytes of mistakes", said.len());
+}
+
+/// A store with one artifact, its key, and its record.
+fn stored() -> (Space, String, Vec<u8>) {
     let space = Space::new();
-    space.write("table.parquet", bytes);
-    let file = space.path().join("table.parquet");
-    let source = serde_json::from_value(serde_json::json!({ "path": "table.parquet" })).unwrap();
-    let Ok(rows) = data::rows(&source, &file) else { return 0 };
-    rows.take_while(Result::is_ok).take(100_000).count()
+    let manifest = Manifest {
+        format: Manifest::FORMAT,
+        kind: "pretrain".into(),
+        version: 1,
+        spec: json!({ "train": { "lr": 1.5e-3, "steps": 8 }, "model": { "glm": { "hidden": 16 } } }),
+        inputs: BTreeMap::from([("tokens".into(), "00ff".into())]),
+        seed: Some(7),
+    };
+    let store = Store::open(space.path()).expect("a store");
+    let Ok(Claim::Miss(slot)) = store.claim(manifest, false, &|| {}) else { panic!("an empty store") };
+    std::fs::write(slot.dir().join("file"), "content").expect("a file");
+    let metrics = Metrics::from_iter([("loss".into(), json!(0.25))]);
+    let key = slot.commit(metrics, Provenance { recipe: TINY.into(), ..Provenance::default() }).expect("a commit").key;
+    let record = std::fs::read(space.path().join("artifacts").join(&key).join("artifact.json")).expect("a record");
+    (space, key, record)
 }
 
-fn read_shard(bytes: &[u8]) -> usize {
-    let space = Space::new();
-    space.write("tokens-00000.parquet", bytes);
-    Corpus::load(space.path()).map_or(0, |corpus| {
-        corpus
-            .documents()
-            .map(|document| document.ids().len() + document.sentences().map(|s| s.len()).sum::<usize>())
-            .sum()
-    })
-}
-
-/// The most memory that this process ever had, where the system tells.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
-fn changes() -> impl Strategy<Value = (Vec<(Index, u8)>, Option<Index>)> {
-    let byte = prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(0x80), Just(0x7f)];
-    (prop::collection::vec((any::<Index>(), byte), 1..6), prop::option::weighted(0.2, any::<Index>()))
-}
-
-#[test]
-fn sound_files_are_read_whole() {
-    assert_eq!(read_rows(&table(Compression::UNCOMPRESSED)), 300);
-    assert_eq!(read_rows(&table(Compression::ZSTD(ZstdLevel::default()))), 300);
-    assert!(read_shard(&shard()) > 0);
+/// Puts the right checksum into a record, so that what's behind it is read.
+fn sealed(record: &[u8]) -> Vec<u8> {
+    const BEGIN: usize = "{\n  \"checksum\": \"".len();
+    if record.len() < BEGIN + 64 {
+        return record.to_vec();
+    }
+    let (begin, rest) = (&record[..BEGIN], &record[BEGIN + 64..]);
+    [begin, blake3::hash(rest).to_hex().as_bytes(), rest].concat()
 }
 
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(256))]
 
     #[test]
-    fn damaged_tables_are_read_or_refused((changes, cut) in changes(), packed in any::<bool>()) {
-        let compression = if packed { Compression::ZSTD(ZstdLevel::default()) } else { Compression::UNCOMPRESSED };
-        let mut bytes = table(compression);
-        damage(&mut bytes, &changes, cut);
-        read_rows(&bytes);
-        prop_assert!(peak() < MOST, "{} bytes of memory", peak());
+    fn recipe_of_any_bytes_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        read_recipe(&bytes);
+        assert_little_memory();
     }
 
-    /// The footer says where everything is, and how much of it.
     #[test]
-    fn tables_with_a_damaged_footer_are_read_or_refused((changes, _) in changes()) {
-        let mut bytes = table(Compression::UNCOMPRESSED);
-        let end = bytes.len() - 8;
-        let length = u32::from_le_bytes(bytes[end..end + 4].try_into().unwrap()) as usize;
-        for (index, byte) in changes {
-            bytes[end - length + index.index(length)] = byte;
+    fn recipe_of_yaml_pieces_is_read_or_refused(pieces in proptest::collection::vec(0..YAML.len(), 0..40)) {
+        read_recipe(pieces.iter().map(|piece| YAML[*piece]).collect::<String>().as_bytes());
+        assert_little_memory();
+    }
+
+    #[test]
+    fn damaged_recipe_is_read_or_refused(seed in any::<u64>()) {
+        read_recipe(&mutated(TINY.as_bytes(), &YAML, &mut Random(seed)));
+        assert_little_memory();
+    }
+}
+
+#[test]
+fn any_record_is_read_or_refused() {
+    let (space, key, record) = stored();
+    let path = space.path().join("artifacts").join(&key).join("artifact.json");
+    let pieces =
+        ["{", "}", "[", "]", ",", "\"", ":", "null", "1e999", "-1", "18446744073709551616", "\\u0000", "[[[[[[[["];
+    let mut random = Random(11);
+    let mut served = 0;
+    for _ in 0..cases(2_000).cases {
+        let mut text = mutated(&record, &pieces, &mut random);
+        if random.one_in(2) {
+            text = sealed(&text);
         }
-        read_rows(&bytes);
-        prop_assert!(peak() < MOST, "{} bytes of memory", peak());
+        std::fs::write(&path, &text).expect("a record");
+        let store = Store::open(space.path()).expect("a store");
+        if let Ok(Some(artifact)) = store.find(&key) {
+            // A record with a right checksum may say other things of how it was made, but not of what it is.
+            assert_eq!((artifact.manifest.key(), artifact.files.len()), (key.clone(), 1));
+            served += 1;
+        }
+        assert!(store.list().is_ok() && store.verify(std::slice::from_ref(&key), &|_, _| {}).is_ok());
     }
+    assert_little_memory();
+    std::fs::write(&path, &record).expect("a record");
+    assert!(Store::open(space.path()).expect("a store").find(&key).expect("sound").is_some(), "{served} were served");
+}
 
-    #[test]
-    fn damaged_shards_are_read_or_refused((changes, cut) in changes()) {
-        let mut bytes = shard();
-        damage(&mut bytes, &changes, cut);
-        read_shard(&bytes);
-        prop_assert!(peak() < MOST, "{} bytes of memory", peak());
-    }
-
-    #[test]
-    fn made_up_files_are_refused(junk in prop::collection::vec(any::<u8>(), 0..400), length in any::<u32>()) {
-        prop_assert_eq!(read_rows(&junk), 0);
-        let framed = [b"PAR1", &junk[..], &length.to_le_bytes(), b"PAR1"].concat();
-        read_rows(&framed);
-        let framed = [b"PAR1", &junk[..], &(junk.len() as u32).to_le_bytes(), b"PAR1"].concat();
-        read_rows(&framed);
-        read_shard(&framed);
-        prop_assert!(peak() < MOST, "{} bytes of memory", peak());
-    }
+#[test]
+fn record_larger_than_any_can_be_is_refused_unread() {
+    let (space, key, _) = stored();
+    let path = space.path().join("artifacts").join(&key).join("artifact.json");
+    std::fs::File::options().write(true).open(path).and_then(|file| file.set_len(1 << 40)).expect("a hole");
+    let error = Store::open(space.path()).expect("a store").find(&key).expect_err("too large");
+    assert!(format!("{error:#}").contains("larger than a record can be"), "{error:#}");
+    assert_little_memory();
 }

@@ -1,8 +1,9 @@
 //! GPU backends compute what the CPU computes.
 //!
-//! With the feature `vulkan` this needs a Vulkan driver, and skips where there's none; a software one will do.
+//! With the features `vulkan` and `cuda` this needs such a device, and says that it skips where there's none. For Vulkan a
+//! software driver will do.
 
-#[cfg(feature = "vulkan")]
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
 #[allow(dead_code, reason = "shared with the tests of the kernels")]
 mod kernels_common;
 
@@ -18,16 +19,23 @@ fn missing_backend_names_the_feature_to_build_with() {
     assert!(output.stderr.contains("cargo build --release --features vulkan"), "{}", output.stderr);
 }
 
-#[cfg(feature = "vulkan")]
-mod vulkan {
+/// What there is in this build: each is tested on its own.
+#[cfg(any(feature = "vulkan", feature = "cuda"))]
+mod backend {
     use std::sync::Arc;
 
     use burn::tensor::{Device, Tensor, TensorData, activation};
     use pipe::{
-        device::DeviceChoice,
+        batch::{Example, Feed, Layout, Step, Target, lay_out, random::Key},
+        model::Network,
+        recipe::spec,
+        train::{Settings, Silent, Trainer},
+    };
+    use pipe::{
+        device::{DeviceChoice, OpenDevice},
         kernels::{self, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible},
     };
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::{
         common::Space,
@@ -35,7 +43,7 @@ mod vulkan {
         tiny,
     };
 
-    /// Every objective and both heads, each ten steps with dropout.
+    /// Every objective and both heads, each ten steps with dropout, with one family.
     const RECIPE: &str = r#"
 seed: 3
 stages:
@@ -54,6 +62,8 @@ stages:
         - { generative: { prefix_lm: {} } }
         - { generative: { causal_lm: {} } }
       train: TRAIN
+  follows:
+    pretrain: { tokens: tokens, model: MODEL, train: TRAIN, objectives: [{ masked_lm: {}, next_sentence: {} }] }
   prompt:
     finetune: { from: writer, data: DATA, task: { classification: { TASK } }, train: TRAIN }
   linear:
@@ -69,13 +79,70 @@ stages:
         ("TASK", "template: '{{ text }}，这是[Classification]。', words: { 甲: 体育, 乙: 美食 }"),
     ];
 
-    /// The GPU, or a note on why there's none.
-    fn gpu() -> Option<Device> {
-        match DeviceChoice::Vulkan.open() {
-            Ok(open) => Some(open.device),
+    /// The other families, each with an objective of its own.
+    const FAMILIES: [(&str, &str); 6] = [
+        ("bert", "masked_lm: {}, next_sentence: {}"),
+        ("gpt2", "generative: { causal_lm: {} }"),
+        ("chatglm", "generative: { blank_infilling: {} }"),
+        ("chatglm2", "generative: { causal_lm: {} }"),
+        ("glm4", "generative: { causal_lm: {} }"),
+        ("transformer", "generative: { prefix_lm: {} }"),
+    ];
+
+    /// What makes the main recipe tiny.
+    const SMALLER: [(&str, &str); 8] = [
+        ("--var", "hidden=16"),
+        ("--var", "layers=1"),
+        ("--set", "stages.encoder.train.epochs=1"),
+        ("--set", "stages.encoder.train.batch.tokens=512"),
+        ("--set", "stages.generator.train.epochs=1"),
+        ("--set", "stages.generator.train.batch.tokens=512"),
+        ("--set", "stages.topics.train.epochs=1"),
+        ("--set", "stages.topics.train.batch.examples=16"),
+    ];
+
+    /// The header and so many lines of a file, from all over it.
+    fn thinned(path: &str, lines: usize) -> String {
+        let text = std::fs::read_to_string(path).expect("the embedded data");
+        let all: Vec<&str> = text.lines().collect();
+        // The corpus has no header, and loses nothing by a line twice.
+        let kept = all[..1].iter().chain(all[1..].iter().step_by(all.len() / lines));
+        kept.map(|line| format!("{line}\n")).collect()
+    }
+
+    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there.
+    fn gpus() -> Vec<(&'static str, OpenDevice)> {
+        let names: &[&str] = &[
+            #[cfg(feature = "vulkan")]
+            "vulkan",
+            #[cfg(feature = "cuda")]
+            "cuda",
+        ];
+        let open = |name: &&'static str| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open) {
+            Ok(open) => Some((*name, open)),
             Err(error) => {
-                eprintln!("skipped: {error}");
+                eprintln!("skipped {name}: {error}");
                 None
+            }
+        };
+        names.iter().filter_map(open).collect()
+    }
+
+    /// A recipe's text with its parts filled in.
+    fn filled(recipe: &str) -> String {
+        PARTS.iter().fold(recipe.to_owned(), |recipe, (name, text)| recipe.replace(name, text))
+    }
+
+    /// Fails unless all steps have the losses and norms that the CPU gives.
+    fn assert_same_curves(space: &Space, device: &str, stages: usize) {
+        let (expected, found) = (curves(space, "cpu"), curves(space, device));
+        assert_eq!(expected.len(), stages, "{expected:?}");
+        assert_eq!(found.len(), stages, "{found:?}");
+        for ((name, expected), (_, found)) in expected.iter().zip(&found) {
+            assert_eq!((expected.len(), found.len()), (10, 10), "{name}");
+            for (step, ([loss, norm], [gpu_loss, gpu_norm])) in (1..).zip(expected.iter().zip(found)) {
+                assert!((loss - gpu_loss).abs() < 1e-3, "{name}, step {step}: loss {gpu_loss} instead of {loss}");
+                assert!((norm - gpu_norm).abs() < 1e-2, "{name}, step {step}: norm {gpu_norm} instead of {norm}");
             }
         }
     }
@@ -94,20 +161,151 @@ stages:
 
     #[test]
     fn ten_steps_of_every_objective_have_the_losses_of_the_cpu() {
-        if gpu().is_none() {
-            return;
+        for (device, _) in gpus() {
+            let space = tiny();
+            space.write("recipe.yaml", filled(RECIPE));
+            assert_same_curves(&space, device, 5);
         }
-        let space = tiny();
-        let recipe = PARTS.iter().fold(RECIPE.to_owned(), |recipe, (name, text)| recipe.replace(name, text));
-        space.write("recipe.yaml", recipe);
-        let (expected, found) = (curves(&space, "cpu"), curves(&space, "vulkan"));
-        assert_eq!(expected.len(), 4, "{expected:?}");
-        for ((name, expected), (_, found)) in expected.iter().zip(&found) {
-            assert_eq!((expected.len(), found.len()), (10, 10), "{name}");
-            for (step, ([loss, norm], [gpu_loss, gpu_norm])) in (1..).zip(expected.iter().zip(found)) {
-                assert!((loss - gpu_loss).abs() < 1e-3, "{name}, step {step}: loss {gpu_loss} instead of {loss}");
-                assert!((norm - gpu_norm).abs() < 1e-2, "{name}, step {step}: norm {gpu_norm} instead of {norm}");
+    }
+
+    #[test]
+    fn ten_steps_of_every_family_have_the_losses_of_the_cpu() {
+        for (device, _) in gpus() {
+            let space = tiny();
+            let mut recipe = RECIPE[..RECIPE.find("  judge:").expect("the first model")].to_owned();
+            for (family, objective) in FAMILIES {
+                let model = format!("{{ {family}: {{ hidden: 16, layers: 1, heads: 2, max_length: 48 }} }}");
+                recipe += &format!(
+                    "  {family}:\n    pretrain: {{ tokens: tokens, model: {model}, train: TRAIN, objectives: [{{ {objective} }}] }}\n"
+                );
             }
+            space.write("recipe.yaml", filled(&recipe));
+            assert_same_curves(&space, device, FAMILIES.len());
+        }
+    }
+
+    #[test]
+    fn tiny_variant_of_the_main_recipe_runs_through() {
+        for (device, _) in gpus() {
+            let space = tiny();
+            let data = space.path().join("data");
+            std::fs::create_dir(&data).expect("a directory");
+            for (file, lines) in [("corpus.txt", 60), ("train.tsv", 40), ("dev.tsv", 8), ("test.tsv", 12)] {
+                let path = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/data/").to_owned() + file;
+                std::fs::write(data.join(file), thinned(&path, lines)).expect("a file");
+            }
+            let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/chatglm_cls.yaml");
+            let data = format!("data={}", data.display());
+            let mut arguments = vec!["run", recipe, "--device", device, "--store", device, "--var", &data];
+            SMALLER.iter().for_each(|(flag, change)| arguments.extend([*flag, *change]));
+            let result = space.json(&arguments);
+            for (name, stage) in result["stages"].as_object().expect("stages") {
+                assert_eq!(stage["status"], "ran", "{name}: {stage}");
+            }
+        }
+    }
+
+    #[test]
+    fn checkpoints_of_one_backend_are_gone_on_from_on_another() {
+        for (_, gpu) in gpus() {
+            let cpu = DeviceChoice::Cpu.open().expect("the CPU");
+            let straight = trained(&[(&cpu, 8)]);
+            for path in [[(&cpu, 4), (&gpu, 8)], [(&gpu, 4), (&cpu, 8)]] {
+                for (step, (found, expected)) in (1..).zip(trained(&path).iter().zip(&straight)) {
+                    assert!((found - expected).abs() < 1e-3, "step {step}: {found} instead of {expected}");
+                }
+            }
+        }
+    }
+
+    /// Losses of a training that goes on from device to device, up to so many steps on each.
+    fn trained(path: &[(&OpenDevice, usize)]) -> Vec<f32> {
+        let state = tempfile::tempdir().expect("a directory");
+        let state = state.path().join("state");
+        let mut losses = Vec::new();
+        for &(open, last) in path {
+            let model = json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16 } });
+            let model = serde_json::from_value(model).expect("a model");
+            let network = Network::new(&model, 24, 7, &open.device).expect("a network");
+            let train = json!({ "steps": 8, "lr": 1e-2, "dropout": 0.1 });
+            let mut settings = Settings::new(&serde_json::from_value(train).expect("settings"), 8, None);
+            // The schedule's rates stay those of eight steps, since they don't fall.
+            settings.schedule.kind = spec::Schedule::Constant;
+            settings.schedule.steps = last;
+            let mut trainer = Trainer::new(network, settings);
+            trainer.load_state(&state).expect("a state");
+            trainer.run(&Texts, None, None, &mut Silent).expect("a training");
+            trainer.save_state(&state).expect("a state");
+            losses = trainer.curve().points().map(|point| point.loss).collect();
+        }
+        losses
+    }
+
+    /// Four texts, the same at each step but for what is dropped, in rows that any backend takes.
+    struct Texts;
+
+    impl Feed for Texts {
+        fn steps(&self) -> usize {
+            8
+        }
+
+        fn step(&self, step: usize) -> anyhow::Result<Step> {
+            let text = |id: u64| {
+                let tokens: Vec<u32> = (0..10).map(|at| Key::new(id).at(at).below(24) as u32).collect();
+                let targets = (1..10).map(|at| Target { at: at - 1, token: tokens[at as usize] }).collect();
+                Example { targets, ..Example::sequence(id, tokens, 0) }
+            };
+            let examples: Vec<Example> = (0..4).map(text).collect();
+            let layout = Layout::Rows { width: 16, packing: true };
+            let batch = lay_out(&examples, layout, Key::new(1).at(step as u64));
+            Ok(Step { batches: vec![batch], objective: "causal_lm".into(), pair_weight: 1.0 })
+        }
+    }
+
+    /// Precisions that a device has give the CPU's losses, up to their rounding; those that it hasn't are refused before
+    /// anything runs.
+    #[test]
+    fn precisions_train_or_are_refused_at_plan_time() {
+        for (device, gpu) in gpus() {
+            for precision in [spec::Precision::F16, spec::Precision::Bf16, spec::Precision::Mixed] {
+                let name = precision.name();
+                let space = tiny();
+                let recipe = RECIPE[..RECIPE.find("  judge:").expect("the first model")].to_owned()
+                    + "  base:\n    pretrain: { tokens: tokens, model: MODEL, train: TRAIN, objectives: [{ masked_lm: {} }] }\n";
+                let recipe = filled(&recipe).replace("steps: 10,", &format!("steps: 10, precision: {name},"));
+                space.write("recipe.yaml", recipe);
+                if let Err(reason) = gpu.check_precision(precision) {
+                    let output = space.pipe(&["run", "recipe.yaml", "--device", device]);
+                    assert_eq!(output.status, 2, "{}", output.stderr);
+                    assert!(output.stderr.contains(&reason.to_string()), "{}", output.stderr);
+                    eprintln!("{device} refuses {name}: {reason}");
+                    continue;
+                }
+                let (expected, found) = (curves(&space, "cpu"), curves(&space, device));
+                for ([loss, _], [gpu_loss, _]) in expected[0].1.iter().zip(&found[0].1) {
+                    assert!((loss - gpu_loss).abs() < 2e-2, "{name}: loss {gpu_loss} instead of {loss}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn devices_are_listed_with_what_they_can() {
+        let list = tiny().json(&["devices"]);
+        for (device, _) in gpus() {
+            let name = if device == "cuda" { "cuda:0" } else { device };
+            let found =
+                list.as_array().expect("a list").iter().find(|info| info["device"] == name).expect("the device");
+            assert_eq!((&found["usable"], &found["precision"]["f32"]), (&true.into(), &true.into()), "{found}");
+            assert!(found["hardware"].is_string(), "{found}");
+        }
+    }
+
+    #[test]
+    fn bench_times_a_device() {
+        for (device, _) in gpus() {
+            let measured = tiny().json(&["bench", "--device", device, "--shape", "tiny", "--steps", "2"]);
+            assert!(measured[0]["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{measured}");
         }
     }
 
@@ -128,7 +326,12 @@ stages:
 
     #[test]
     fn every_kernel_has_the_gradients_of_the_cpu() {
-        let Some(gpu) = gpu() else { return };
+        for (device, gpu) in gpus() {
+            compare_kernels(device, &gpu.device);
+        }
+    }
+
+    fn compare_kernels(device: &str, gpu: &Device) {
         let flat = |x: &Tensor<2>| x.clone().flatten::<1>(0, 1);
         let (from, to) = intervals(&[vec![3, 3, 3], vec![1, 2, 3, 4, 5]], 2);
         let dropout = Dropout { p: 0.25, keys: (0..10).map(|i| i * i + 3).collect(), site: 11 };
@@ -177,10 +380,10 @@ stages:
             }),
         ];
         for (name, shapes, kernel) in kernels {
-            let found = results(shapes, kernel, &gpu);
+            let found = results(shapes, kernel, gpu);
             let expected = results(shapes, kernel, &Device::flex());
             for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                assert_near(&format!("{name}, part {part}"), found, expected, 1e-5);
+                assert_near(&format!("{name} on {device}, part {part}"), found, expected, 1e-5);
             }
         }
     }

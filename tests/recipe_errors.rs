@@ -170,9 +170,13 @@ snapshots! {
         ("        - masked_lm: {}\n          sentence_order: {}", "        - masked_lm: {mask: 0.8, random: 0.3}\n          sentence_order: {}\n          next_sentence: {}\n          generative: {prefix_lm: {min_prefix: 0.8, max_prefix: 0.2}}\n        - weight: 2\n        - generative: {blank_infilling: {span: 0, sentence: 0, document: 0}}"),
     ]);
     model_and_from => broken(&[("      from: base\n", "      from: base\n      model: {glm: {hidden: 8, layers: 1, heads: 1}}\n"), ("      tokens: tokens\n      model:\n        glm: {hidden: \"{{ size }}\", layers: 2, heads: 4, max_length: 128}\n", "      tokens: tokens\n")]);
-    precision_that_cannot_be_had => broken(&[("        lr: 1e-3", "        lr: 1e-3\n        precision: bf16")]);
+    precision_that_there_is_not => broken(&[("        lr: 1e-3", "        lr: 1e-3\n        precision: bf8\n        micro_batch: atuo")]);
     unknown_device => broken(&[("seed: 7", "seed: 7\ndevice: cude")]);
     sweep_that_leads_nowhere => said(&format!("{GOOD}sweep:\n  grid:\n    stages.topic.train.lrr: [1e-4]\n    stages.topic.train.lr: [1e-4, fast]\n    stages.topik.train.lr: []\n  maximize: stages.tset.metrics.accuracy\n  minimize: loss\n"), &[], &[]);
+    sweep_with_wrong_sections => said(&format!("{GOOD}sweep:\n  zip:\n    stages.topic.train.lr: [1e-4, 1e-3]\n    stages.topic.train.dropout: [0.1]\n  grid:\n    stages.topic.finetune.train.lr: [1e-4]\n  tpe: {{cells: 5, values: {{stages.base.train.lr: {{log: [1e-4, 1e-3]}}}}}}\n  repeat: {{seeds: [1, 1], over: [stages.topic.train.steps]}}\n"), &[], &[]);
+    sweep_with_wrong_ranges => said(&format!("{GOOD}sweep:\n  grid:\n    stages.base.train.steps: {{uniform: [1, 5], points: 2}}\n    stages.base.train.lr: {{log: [0, 1]}}\n    stages.topic.train.lr: {{log: [1e-3, 1e-4], points: 3}}\n    stages.topic.train.dropout: {{uniform: [0.1, 2.0], points: 2}}\n    stages.topic.train.weight_decay: {{}}\n    stages.base.train.dropout: {{int: [1], choice: [0.1]}}\n    stages.base.train.weight_decay: 0.1\n  random: {{cells: 0, values: {{seed: {{int: [1, 9], points: 3}}}}}}\n"), &[], &[]);
+    sweep_with_wrong_conditions => said(&format!("{GOOD}sweep:\n  grid:\n    stages.topic.train.lr: {{choice: [1e-4], when: stages.topic.train.dropout > 0}}\n    stages.topic.train.dropout: {{choice: [0.1], when: stages.topic.train.lrr <}}\n  when: stages.topic.train.lrr < 1\n"), &[], &[]);
+    sweep_without_settings => said(&format!("{GOOD}sweep:\n  maximize: stages.test.metrics.accuracy\n"), &[], &[]);
     set_with_wrong_paths => said(GOOD, &[
         ("stages.base.train.lrr", "1"),
         ("stages.bsae.train.lr", "1"),

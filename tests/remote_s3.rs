@@ -72,8 +72,7 @@ impl Server {
 
     fn record(&self, key: &str) -> Value {
         let answer = self.request(&format!("GET /cache/of/all/v1/records/{key}"));
-        let json = answer.rsplit_once("\r\n\r\n").unwrap().1.split_once('\n').unwrap().1.to_owned();
-        serde_json::from_str(&json).unwrap()
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::{cell::Cell, collections::BTreeMap, path::Path};
 
 use common::Space;
-use pipe::store::{Artifact, Claim, DigestCache, Manifest, Metrics, Provenance, Slot, Store};
+use pipe::store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Slot, Store};
 use serde_json::json;
 
 fn manifest(size: u64) -> Manifest {
@@ -120,10 +120,10 @@ fn damaged_artifact_is_a_miss_that_says_so() {
             std::fs::write(artifact.file("artifact.json"), r#"{"key": "ab"#).unwrap();
         }),
         ("part/file is missing", &|artifact| std::fs::remove_file(artifact.file("part/file")).unwrap()),
-        ("part/file is missing or not as it was written", &|artifact| {
+        ("part/file is not as it was written: 3 bytes in place of 5", &|artifact| {
             std::fs::write(artifact.file("part/file"), "who").unwrap();
         }),
-        ("the record of another key", &|artifact| {
+        ("its checksum is wrong", &|artifact| {
             let record = std::fs::read_to_string(artifact.file("artifact.json")).unwrap();
             std::fs::write(artifact.file("artifact.json"), record.replace(&artifact.key, "ab")).unwrap();
         }),
@@ -147,7 +147,7 @@ fn store_of_another_format_is_refused() {
     let space = Space::new();
     space.write("format", "99\n");
     let error = Store::open(space.path()).unwrap_err().to_string();
-    assert!(error.contains("has format 99, and this version of pipe reads format 1"), "{error}");
+    assert!(error.contains("has format 99, and this version of pipe reads formats 1 and 2"), "{error}");
     assert!(error.contains("--store"), "{error}");
 }
 
@@ -181,9 +181,7 @@ fn remembered_digests_do_not_tell_paths() {
     let space = Space::new();
     space.write("secret-place/data", "text");
     let path = space.path().join("secret-place/data");
-    let hour = std::time::Duration::from_secs(3600);
-    let file = std::fs::File::options().write(true).open(&path).unwrap();
-    file.set_modified(std::time::SystemTime::now() - hour).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
     let mut digests = DigestCache::open(space.path());
     let digest = digests.digest(&path).unwrap();
     digests.save();
@@ -192,4 +190,67 @@ fn remembered_digests_do_not_tell_paths() {
     assert_eq!(DigestCache::open(space.path()).digest(&path).unwrap(), digest);
     space.write("digests.json", "not json");
     assert_eq!(DigestCache::open(space.path()).digest(&path).unwrap(), digest);
+}
+
+#[test]
+fn state_outlives_a_failure_and_goes_to_the_next_claim() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap();
+    let slot = miss(&store, manifest(1), false);
+    let first = slot.state();
+    std::fs::create_dir(&first).unwrap();
+    std::fs::write(first.join("step"), "7").unwrap();
+    // As a trainer leaves it that was killed between two renames.
+    let aside = first.with_file_name(format!("{}.old", first.file_name().unwrap().to_string_lossy()));
+    std::fs::create_dir(&aside).unwrap();
+    drop(slot);
+    let slot = miss(&store, manifest(1), false);
+    assert_ne!(slot.state(), first);
+    assert_eq!(std::fs::read_to_string(slot.state().join("step")).unwrap(), "7");
+    assert_eq!(names(&space.path().join("tmp")).len(), 3);
+    // Another key's state is left alone.
+    drop(miss(&store, manifest(2), false));
+    fill(slot, "done");
+    assert_eq!(names(&space.path().join("tmp")), Vec::<String>::new());
+    // A forced claim begins anew.
+    let slot = miss(&store, manifest(1), true);
+    std::fs::create_dir(slot.state()).unwrap();
+    drop(slot);
+    assert!(!miss(&store, manifest(1), true).state().exists());
+}
+
+#[test]
+fn slot_whose_lease_was_taken_over_is_not_committed() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap();
+    let slot = miss(&store, manifest(1), false);
+    assert!(!slot.is_lost());
+    let lease = format!("leases/{}", slot.key());
+    space.write(&lease, format!("{:020}\n{{\"token\":\"theirs\"}}\n", 1));
+    assert!(slot.is_lost());
+    std::fs::write(slot.dir().join("file"), "late").unwrap();
+    let key = slot.key().to_owned();
+    let error = slot.commit(Metrics::new(), Provenance::default()).unwrap_err();
+    assert!(error.is::<Lost>(), "{error:#}");
+    assert!(store.find(&key).unwrap().is_none());
+    assert!(space.read(&lease).contains("theirs"));
+    assert!(names(&space.path().join("tmp")).is_empty());
+}
+
+#[test]
+fn lease_that_shows_no_life_is_taken_over_with_its_state() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap().with_patience(std::time::Duration::from_millis(100));
+    let key = manifest(1).key();
+    drop(miss(&store, manifest(1), false));
+    let token = "0123456789abcdef";
+    let holder = format!("{{\"token\":\"{token}\",\"host\":\"elsewhere\",\"pid\":1}}");
+    space.write(&format!("leases/{key}"), format!("{:020}\n{holder}\n", 3));
+    space.write(&format!("tmp/{key}.{token}/file"), "half").write(&format!("tmp/{key}.{token}.state/step"), "5");
+    let told = Cell::new(0);
+    let Claim::Miss(slot) = store.claim(manifest(1), false, &|| told.set(told.get() + 1)).unwrap() else { panic!() };
+    assert_eq!(told.get(), 1);
+    assert_eq!(std::fs::read_to_string(slot.state().join("step")).unwrap(), "5");
+    assert!(!space.path().join(format!("tmp/{key}.{token}")).exists());
+    fill(*slot, "done");
 }

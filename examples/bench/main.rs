@@ -4,6 +4,7 @@
 //! them. What counts is the median of the ratios within the rounds; their spread says how far to trust it. Without a Python
 //! that has the peers' packages only our side runs.
 
+mod nothing_changed;
 mod pretraining;
 mod tokenization;
 
@@ -28,6 +29,9 @@ struct Args {
     /// A Python with the peers' requirements
     #[arg(long, env = "PEERS_PYTHON")]
     python: Option<PathBuf>,
+    /// The `dvc` to time where nothing has changed
+    #[arg(long, env = "PEERS_DVC")]
+    dvc: Option<PathBuf>,
     /// The corpus: a sentence a line, a blank line between documents
     #[arg(long, default_value = "../shared/data/cluecorpus_small/CLUECorpusSmall_bert_sampled.txt")]
     text: PathBuf,
@@ -112,7 +116,9 @@ fn main() -> Result<()> {
         eprintln!("no peers: give a Python that has their requirements with --python or PEERS_PYTHON");
     }
     let store = tempfile::tempdir()?;
-    for table in [pretraining::run(&args, store.path())?, tokenization::run(&args, store.path())?] {
+    let parts = [pretraining::run, tokenization::run, nothing_changed::run];
+    for part in parts {
+        let table = part(&args, store.path())?;
         if !table.is_empty() {
             println!("{table}\n");
         }

@@ -1,6 +1,7 @@
 //! Examples, and the batches they're laid out in: everything the device needs, in plain vectors.
 
 mod layout;
+mod parts;
 pub mod random;
 mod schedule;
 

@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -25,11 +25,16 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run a recipe; what hasn't changed isn't computed again
     Run(Run),
-    /// Run a recipe's sweep: every combination of its grid, sharing every stage that can be shared
+    /// Run a recipe's sweep: all its cells, sharing every stage that can be shared
     Sweep(Sweep),
+    /// Put recipes, cells of sweeps or stored runs side by side: settings, figures with intervals, curves
+    Compare(Compare),
+    /// Write what is known of a recipe into one HTML file
+    Report(Report),
     /// Show what a run would do, and why
     Plan(Plan),
-    /// Show what differs between a stage and the nearest stored run, field by field
+    /// Show what differs between a stage and the nearest stored run, or between two stored runs (`why KEY KEY`), field by
+    /// field
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
@@ -37,6 +42,16 @@ pub(super) enum Command {
     Ls(Ls),
     /// Show an artifact: what it was made from, its figures and its files
     Show(Show),
+    /// Read every artifact again, and name what is damaged
+    Verify(Verify),
+    /// Show what could be removed from the store, and remove it with `--delete`
+    Gc(Gc),
+    /// Keep an artifact whatever `pipe gc` is told; without arguments, list what is kept so
+    Pin(Pin),
+    /// Let a pinned artifact go with the next `pipe gc`
+    Unpin(Unpin),
+    /// Remove artifacts from the store
+    Rm(Rm),
     /// Classify texts with a finetuned stage
     Predict(Predict),
     /// Continue a text, or fill its blanks, with a trained model
@@ -55,6 +70,8 @@ pub(super) enum Command {
     Schema,
     /// List the devices that recipes can run on
     Devices(Devices),
+    /// Time training steps on each device
+    Bench(Bench),
     /// Print completions for a shell
     Completions(Completions),
 }
@@ -119,12 +136,51 @@ pub(super) struct Sweep {
     pub recipe: Recipe,
     #[command(flatten)]
     pub running: Running,
-    /// Show the cells and the distinct stages, and run nothing
+    /// Run only the first N cells
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_cells: Option<u64>,
+    /// Run only cells for which this holds, such as `stages.cls.train.lr < 1e-3`; can be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub filter: Vec<String>,
+    /// Show the cells, the distinct stages and how long they will take, and run nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Write the cells to a CSV file
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the cells to a Parquet file
+    #[arg(long, value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Compare {
+    /// Recipes, cells of a sweep as RECIPE:NUMBER, or keys of stored runs; the others are compared with the first
+    #[arg(required = true, num_args = 2.., value_name = "RECIPE|RECIPE:CELL|KEY")]
+    pub sides: Vec<String>,
+    #[command(flatten)]
+    pub changes: Changes,
+    /// Times that the rows are drawn anew for an interval
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+    pub resamples: u64,
+    /// Seed of these draws
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Report {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The file to write; by default the recipe's name with .html, in the working directory
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -160,7 +216,7 @@ pub(super) enum PlanFormat {
 pub(super) struct Why {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// The stage
+    /// The stage; or a key, to be compared with a key in the recipe's place
     pub stage: String,
     /// Print as JSON
     #[arg(long)]
@@ -178,6 +234,9 @@ pub(super) struct Check {
 
 #[derive(Args, Debug)]
 pub(super) struct Ls {
+    /// Add up what the artifacts of each stage take
+    #[arg(long)]
+    pub by_stage: bool,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -187,6 +246,69 @@ pub(super) struct Ls {
 pub(super) struct Show {
     /// A key, or the beginning of one
     pub key: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Verify {
+    /// Beginnings of the keys of artifacts; all by default
+    #[arg(value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Gc {
+    /// Recipes whose artifacts are kept, those of their sweeps too
+    #[arg(value_name = "RECIPE")]
+    pub recipes: Vec<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
+    /// Keep what was used within this time, such as 12h or 7d
+    #[arg(long, default_value = "7d", value_parser = period, value_name = "TIME")]
+    pub grace: Duration,
+    /// Remove what goes; without this it's only shown
+    #[arg(long, visible_alias = "yes")]
+    pub delete: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Pin {
+    /// The beginning of an artifact's key; or a recipe
+    pub target: Option<String>,
+    /// The recipe's stage
+    pub stage: Option<String>,
+    #[command(flatten)]
+    pub changes: Changes,
+    /// The pin's name; by default the stage's
+    #[arg(long, value_name = "NAME", requires = "target")]
+    pub name: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Unpin {
+    /// The pin's name
+    pub name: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Rm {
+    /// Beginnings of the artifacts' keys
+    #[arg(required = true, value_name = "KEY")]
+    pub keys: Vec<String>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -346,6 +468,40 @@ pub(super) struct Init {
 
 #[derive(Args, Debug)]
 pub(super) struct Devices {
+    /// Open this one device and tell what it can
+    #[arg(long, hide = true, value_name = "DEVICE")]
+    pub probe: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Bench {
+    /// The device; by default each that can be used, but for software drivers
+    #[arg(long)]
+    pub device: Option<String>,
+    /// The model and its texts: small, bert-base, gpt2 or tiny
+    #[arg(long, default_value = "small")]
+    pub shape: String,
+    /// The numbers to compute with: f32, bf16, f16 or mixed
+    #[arg(long, default_value = "f32")]
+    pub precision: String,
+    /// Texts of a step [default: the shape's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
+    /// Tokens of a text [default: the shape's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
+    pub length: Option<u32>,
+    /// Steps that are counted, after five that aren't
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub steps: usize,
+    /// Probability of dropping an activation
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub dropout: f64,
+    /// What of a step is computed at a time: whole, auto or a number of tokens
+    #[arg(long, default_value = "whole", value_name = "TOKENS")]
+    pub micro_batch: String,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -372,4 +528,22 @@ fn format(text: &str) -> Result<Format, String> {
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` isn't of the form NAME=VALUE"))?;
     Ok((name.trim().to_owned(), value.to_owned()))
+}
+
+/// A number and a unit: s, m, h, d or w.
+fn period(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` isn't a time such as 90s, 30m, 12h, 7d or 4w");
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ if text == "0" => 0,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
 }

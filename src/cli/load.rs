@@ -12,7 +12,7 @@ use crate::{
     recipe::{Checked, Document, Overrides, spec::Source, suggest},
     remote::Remote,
     stages::check_secrets,
-    store::{Artifact, DigestCache, Provenance, Store},
+    store::{Artifact, DigestCache, Provenance, Store, host},
 };
 
 /// A recipe that was found free of mistakes, and its graph.
@@ -109,14 +109,17 @@ fn quoted(flag: &str) -> String {
     }
 }
 
-fn host() -> String {
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok();
-    let name = read("/proc/sys/kernel/hostname").or_else(|| std::env::var("HOSTNAME").ok());
-    name.or_else(|| std::env::var("COMPUTERNAME").ok()).unwrap_or_default().trim().to_owned()
+/// The artifact whose key begins with this.
+///
+/// # Errors
+/// If there is none, or more than one, or if its record is damaged.
+pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
+    let key = store.key(key)?;
+    store.record(&key)?.with_context(|| format!("{key} was removed"))
 }
 
-/// The artifact of a stage of one of these kinds that has been run as the recipe says now, here or where the remote has
-/// it from.
+/// The artifact of a stage of one of these kinds (of any, if none is given) that has been run as the recipe says now,
+/// here or where the remote has it from.
 ///
 /// # Errors
 /// If it hasn't, or the recipe has no such stage.
@@ -129,7 +132,8 @@ pub(super) fn stored(
 ) -> Result<(Checked, Artifact)> {
     let Loaded { checked, mut graph } = load(arguments)?;
     graph.select(&[stage.to_owned()])?;
-    if let Some(kind) = graph.get(stage).map(|node| node.stage.kind()).filter(|kind| !kinds.contains(kind)) {
+    let kind = graph.get(stage).map(|node| node.stage.kind());
+    if let Some(kind) = kind.filter(|kind| !kinds.is_empty() && !kinds.contains(kind)) {
         let fitting = checked.recipe.stages.iter().filter(|(_, stage)| kinds.contains(&stage.kind()));
         let fitting = suggest::list(fitting.map(|(name, _)| name.as_str()));
         let hint = if fitting.is_empty() { "the recipe has none".to_owned() } else { format!("there is {fitting}") };

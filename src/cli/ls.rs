@@ -1,5 +1,7 @@
 //! `pipe ls`.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::{Value, json};
@@ -7,13 +9,21 @@ use serde_json::{Value, json};
 use super::{
     DONE,
     args::Ls,
-    progress::{self, duration},
+    progress::{self, count, duration},
 };
-use crate::store::Store;
+use crate::store::{Artifact, Store};
 
-/// `pipe ls`: newest first.
+/// `pipe ls`: newest first, or the largest stages first.
 pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
-    let artifacts = Store::open(store)?.list()?;
+    let store = Store::open(store)?;
+    let artifacts = store.list()?;
+    let unreadable = store.keys()?.len().saturating_sub(artifacts.len());
+    if unreadable > 0 {
+        progress::say(&format!("{} left out; `pipe verify` names what's wrong", count(unreadable, "damaged artifact")));
+    }
+    if command.by_stage {
+        return by_stage(&artifacts, command.json);
+    }
     if command.json {
         let list: Vec<Value> = artifacts
             .iter()
@@ -49,8 +59,34 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
         column.set_cell_alignment(CellAlignment::Right);
     }
     progress::put(&table.to_string())?;
-    let total = artifacts.iter().map(crate::store::Artifact::bytes).sum();
-    progress::say(&format!("{}, {}", progress::count(artifacts.len(), "artifact"), bytes(total)));
+    let total = artifacts.iter().map(Artifact::bytes).sum();
+    progress::say(&format!("{}, {}", count(artifacts.len(), "artifact"), bytes(total)));
+    Ok(DONE)
+}
+
+/// What the artifacts of each stage take, by its name and kind.
+fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
+    let mut stages: BTreeMap<(&str, &str), (usize, u64)> = BTreeMap::new();
+    for artifact in artifacts {
+        let stage = stages.entry((&artifact.provenance.stage, &artifact.manifest.kind)).or_default();
+        *stage = (stage.0 + 1, stage.1 + artifact.bytes());
+    }
+    let mut stages: Vec<_> = stages.into_iter().collect();
+    stages.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+    if json {
+        let stage = |((stage, kind), (artifacts, bytes)): &((&str, &str), (usize, u64))| json!({ "stage": stage, "kind": kind, "artifacts": artifacts, "bytes": bytes });
+        progress::put(&serde_json::to_string_pretty(&stages.iter().map(stage).collect::<Vec<_>>())?)?;
+        return Ok(DONE);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["stage", "kind", "artifacts", "size"]);
+    for ((stage, kind), (artifacts, size)) in stages {
+        table.add_row([stage.to_owned(), kind.to_owned(), artifacts.to_string(), bytes(size)]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    progress::put(&table.to_string())?;
     Ok(DONE)
 }
 

@@ -1,25 +1,34 @@
 //! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
 
 mod args;
+mod bench;
 mod chat;
 mod check;
+mod compare;
+mod compare_text;
 mod devices;
 mod estimates;
 mod export;
+mod gc;
 mod generate;
 mod init;
 mod interrupt;
 mod load;
 mod ls;
+mod page;
+mod pin;
 mod plan;
 mod predict;
 mod progress;
 mod report;
+mod rm;
 mod run;
 mod schema;
 mod show;
 mod sweep;
+mod sweep_report;
 mod transfer;
+mod verify;
 mod why;
 mod writing;
 
@@ -27,11 +36,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::device;
 use args::{Arguments, Command};
 
 /// Everything was done.
 const DONE: u8 = 0;
-/// A stage failed.
+/// A stage failed, or an artifact is damaged.
 const FAILED: u8 = 1;
 /// The recipe or the command line is wrong; nothing was run.
 const WRONG: u8 = 2;
@@ -40,18 +50,31 @@ const INTERRUPTED: u8 = 130;
 
 /// Reads the command line, does what it says and gives the exit status.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| progress::say(&format!("internal error: {panic}"))));
+    std::panic::set_hook(Box::new(|panic| {
+        // Training goes on with less at a time, or says it itself.
+        if !device::panic_text(panic.payload()).is_some_and(device::is_lack_of_memory) {
+            progress::say(&format!("internal error: {panic}"));
+        }
+    }));
     let arguments = Arguments::parse();
     let store = &arguments.store;
     let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
+    device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store, remote),
         Command::Sweep(command) => sweep::sweep(command, store, remote),
+        Command::Compare(command) => compare::compare(command, store),
+        Command::Report(command) => page::report(command, store),
         Command::Plan(command) => plan::plan(command, store, remote),
         Command::Why(command) => why::why(command, store),
         Command::Check(command) => check::check(command),
         Command::Ls(command) => ls::ls(command, store),
         Command::Show(command) => show::show(command, store, remote),
+        Command::Verify(command) => verify::verify(command, store),
+        Command::Gc(command) => gc::gc(command, store),
+        Command::Pin(command) => pin::pin(command, store),
+        Command::Unpin(command) => pin::unpin(command, store),
+        Command::Rm(command) => rm::rm(command, store),
         Command::Predict(command) => predict::predict(command, store, remote),
         Command::Generate(command) => generate::generate(command, store, remote),
         Command::Chat(command) => chat::chat(command, store, remote),
@@ -61,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),
+        Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => args::completions(command),
     };
     match result {

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     plan::{Planned, Status, fetched, mermaid},
+    stages::check_device,
     store::{Artifact, DigestCache, Store},
 };
 
@@ -28,6 +29,7 @@ pub(super) fn plan(command: &Plan, store: &std::path::Path, remote: Option<&str>
     let mut digests = DigestCache::open(store.root());
     let remote = load::remote(remote, &store)?;
     let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &[])?;
+    check_device(&checked, &graph, &planned, device)?;
     let estimates = Estimates::new(&graph, &planned, device);
     print(&planned, &estimates, if command.json { PlanFormat::Json } else { command.format })
 }

@@ -116,7 +116,8 @@ impl Talk {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, stage: &str) {
+    /// Something long begins.
+    pub(super) fn start(&self, stage: &str) {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::no_length().with_prefix(stage.to_owned()));
             bar.set_style(style(COUNT));
@@ -126,7 +127,8 @@ impl Talk {
         self.running().insert(stage.to_owned(), Running { began: now, told: now, bar });
     }
 
-    fn advance(&self, stage: &str, done: u64, total: u64, note: &str, remaining: Option<Duration>) {
+    /// It's this far.
+    pub(super) fn advance(&self, stage: &str, done: u64, total: u64, note: &str, remaining: Option<Duration>) {
         let mut running = self.running();
         let Some(running) = running.get_mut(stage) else { return };
         let remaining = remaining.filter(|_| done < total);
@@ -145,7 +147,8 @@ impl Talk {
         }
     }
 
-    fn stop(&self, stage: &str) -> Option<f64> {
+    /// It has ended; gives the time it took.
+    pub(super) fn stop(&self, stage: &str) -> Option<f64> {
         let running = self.running().remove(stage)?;
         if let Some(bar) = running.bar {
             bar.finish_and_clear();

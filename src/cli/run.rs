@@ -20,7 +20,7 @@ use crate::{
     executor::{Ending, Options, Outcome, execute},
     plan::Node,
     recipe::suggest,
-    stages::{Stages, preflight},
+    stages::{Stages, check_device, preflight},
     store::{DigestCache, Store},
 };
 
@@ -47,6 +47,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
     let mut digests = DigestCache::open(store.root());
     let remote = load::remote(remote, &store)?;
     let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &command.force)?;
+    check_device(&checked, &graph, &planned, device)?;
     if command.dry_run {
         let estimates = Estimates::new(&graph, &planned, device);
         return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
@@ -103,8 +104,7 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
 
 /// 1 if a stage failed or couldn't run.
 pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
-    let good = outcomes.values().all(|outcome| outcome.ending.is_good());
-    if good { DONE } else { FAILED }
+    if outcomes.values().all(Outcome::is_good) { DONE } else { FAILED }
 }
 
 /// One line on how it went.

@@ -1,6 +1,6 @@
 //! `pipe show`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
@@ -16,17 +16,13 @@ use crate::store::{Artifact, Store};
 /// `pipe show KEY`.
 pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let store = Store::open(store)?;
-    let mut found = store.list()?;
-    found.retain(|artifact| artifact.key.starts_with(&command.key));
-    if found.is_empty()
-        && let Some(remote) = load::remote(remote, &store)?
-    {
-        found = remote.matching(&command.key);
-    }
-    let artifact = match (found.pop(), found.len()) {
-        (Some(artifact), 0) => artifact,
-        (None, _) => bail!("no artifact's key begins with `{}`; `pipe ls` lists them", command.key),
-        (_, more) => bail!("{} artifacts' keys begin with `{}`; give more of the key", more + 1, command.key),
+    let artifact = match load::artifact(&store, &command.key) {
+        Ok(artifact) => artifact,
+        Err(error) => {
+            let known = load::remote(remote, &store)?.map(|remote| remote.matching(&command.key)).unwrap_or_default();
+            let [artifact] = &known[..] else { return Err(error) };
+            artifact.clone()
+        }
     };
     if command.json {
         let mut value = serde_json::to_value(&artifact)?;
@@ -58,6 +54,8 @@ fn text(artifact: &Artifact) -> Result<String> {
     lines.extend(artifact.manifest.inputs.iter().map(|(field, digest)| format!("  {field}  {digest}")));
     lines.push("\nspec".into());
     lines.extend(serde_json::to_string_pretty(&provenance.spec)?.lines().map(|line| format!("  {line}")));
+    lines.push("\nrecipe".into());
+    lines.extend(provenance.recipe.lines().map(|line| format!("  {line}").trim_end().to_owned()));
     lines.push("\nmetrics".into());
     lines.extend(report::metrics(&artifact.metrics).lines().map(|line| format!("  {line}")));
     lines.push("\nfiles".into());

@@ -1,77 +1,61 @@
 //! `pipe sweep`.
 
-use std::{collections::BTreeMap, sync::Mutex, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
 
-use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use anyhow::{Context, Result, anyhow, bail};
 use indexmap::IndexMap;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::{
     DONE, args, load,
-    progress::{self, Talk, count},
-    report::figure,
-    run::{exit_status, stage_json, summary},
-    transfer,
+    progress::{self, Talk, count, duration},
+    run::{exit_status, summary},
+    sweep_report, transfer,
 };
 use crate::{
-    estimate,
-    executor::{Ending, Options, Outcome, execute},
-    plan::{Cell, Graph, SweepPlan},
-    recipe::{Document, Overrides, spec},
-    stages::{DataCheck, Stages},
+    executor::{Ending, Event, Options, Outcome, Reporter, execute},
+    plan::Node,
+    recipe::{Checked, Condition, Document},
+    stages::Stages,
     store::{DigestCache, Store},
+    sweep::{Cell, Cost, Mistakes, Planner, Results, Space, write_csv, write_parquet},
 };
 
+/// How many cells with the same mistake are named.
+const NAMED: usize = 4;
+
 /// `pipe sweep RECIPE`.
-pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
     let checked = load::check(&document, &base)?;
     let device = load::device(command.running.device.as_deref(), &checked)?;
-    let Some(sweep) = &checked.recipe.sweep else {
+    let Some(mut space) = Space::new(&checked)? else {
         bail!("{} has no `sweep` section", command.recipe.recipe.display());
     };
+    let chosen = Chosen::new(command)?;
 
-    // Everything is planned before anything runs, so a mistake in the last cell is found now.
-    let mut plan = SweepPlan::default();
-    let mut data = DataCheck::default();
-    // Mistakes as they're shown, with the cells that have them.
-    let mut mistakes: IndexMap<String, Vec<String>> = IndexMap::new();
-    for overrides in cells(sweep) {
-        let mut sets = base.sets.clone();
-        sets.extend(overrides.iter().map(|(path, value)| (path.clone(), value.to_string())));
-        let graph = || -> Result<Graph> {
-            let cell = load::check(&document, &Overrides { vars: base.vars.clone(), sets })?;
-            let graph = Graph::new(&cell)?;
-            data.check(&cell, graph.nodes())?;
-            if !command.running.ignore_memory {
-                estimate::check(&cell, &graph, &[], device)?;
-            }
-            Ok(graph)
-        };
-        match graph() {
-            Ok(graph) => plan.add(overrides, &graph),
-            Err(error) => mistakes.entry(progress::error_text(&error)).or_default().push(settings(&overrides)),
-        }
-    }
-    if !mistakes.is_empty() {
-        let (line, _) = checked.place("sweep.grid");
-        let place = format!("{}:{line}", checked.path.display());
-        for (mistake, cells) in &mistakes {
-            let which = if cells.len() == 1 { "cell" } else { "cells" };
-            progress::say(&format!("in the {which} {} of {place}:\n{mistake}", cells.join(" and ")));
-        }
-        let bad = mistakes.values().map(Vec::len).sum();
-        bail!("{} of the sweep can't run, so nothing was run", count(bad, "cell"));
-    }
-    if command.dry_run {
-        return dry_run(&plan, command.json);
-    }
-
+    // Everything that's known is planned before anything runs, so a mistake in the last cell is found now.
+    let memory = (!command.running.ignore_memory).then_some(device);
+    let mut planner = Planner::new(&document, &base, &load::columns, memory);
+    let first = chosen.of(space.next(&checked)?, planner.cells().len())?;
+    planner.add(&first).map_err(|mistakes| refused(&mistakes, &first, &checked))?;
     let store = Store::open(store)?;
-    let digests = Mutex::new(DigestCache::open(store.root()));
+    let mut digests = DigestCache::open(store.root());
+    let cost = Cost::of(planner.tasks(), &store, &mut digests)?;
+    let more = space.to_come();
+    if command.dry_run {
+        return dry_run(&planner, &cost, more, command.json);
+    }
+    progress::say(&outlook(planner.cells().len(), planner.tasks(), &cost, more));
+
+    let digests = Mutex::new(digests);
     let remote = load::remote(remote, &store)?;
     let options = Options {
         jobs: command.running.jobs.into(),
@@ -79,98 +63,131 @@ pub(super) fn sweep(command: &args::Sweep, store: &std::path::Path, remote: Opti
         remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
-    let outcomes = execute(&plan.tasks, &store, &digests, &Stages::new(device), &Talk::new(), &options);
+    let (stages, talk) = (Stages::new(device), Talk::new());
+    let quiet = Quiet { talk: &talk, told: Mutex::default() };
+    let mut outcomes = IndexMap::new();
+    let results = loop {
+        let tasks = unsettled(planner.tasks(), &outcomes);
+        for (id, outcome) in execute(&tasks, &store, &digests, &stages, &quiet, &options) {
+            outcomes.entry(id).or_insert(outcome);
+        }
+        let results = Results::new(planner.cells(), &outcomes, space.sweep());
+        space.tell(&results);
+        let next = chosen.of(space.next(&checked)?, planner.cells().len())?;
+        if next.is_empty() {
+            break results;
+        }
+        planner.add(&next).map_err(|mistakes| refused(&mistakes, &next, &checked))?;
+    };
     let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
 
-    let results = results(&plan, &outcomes, sweep);
-    if command.json {
-        let cells: Vec<Value> = results.iter().map(CellResult::json).collect();
-        let result = json!({ "cells": cells, "computed": computed(&outcomes), "seconds": seconds, "remote": remote });
-        progress::put(&serde_json::to_string_pretty(&result)?)?;
-    } else {
-        progress::put(&table(&results, sweep))?;
+    if let Some(path) = &command.csv {
+        write_csv(path, &results)?;
     }
-    progress::say(&format!("{}; {}", count(plan.cells.len(), "cell"), summary(&outcomes, seconds)));
+    if let Some(path) = &command.parquet {
+        write_parquet(path, &results)?;
+    }
+    if command.json {
+        let mut value = sweep_report::json(&results, space.sweep());
+        value["computed"] = json!(computed(&outcomes));
+        value["seconds"] = json!(seconds);
+        value["remote"] = json!(remote);
+        progress::put(&serde_json::to_string_pretty(&value)?)?;
+    } else {
+        progress::put(&sweep_report::table(&results, space.sweep()))?;
+    }
+    if let Some(failures) = sweep_report::failures(&results) {
+        progress::say(&failures);
+    }
+    progress::say(&format!("{}; {}", count(planner.cells().len(), "cell"), summary(&outcomes, seconds)));
     Ok(exit_status(&outcomes))
 }
 
-/// All combinations of the grid's values; the last path varies fastest.
-fn cells(sweep: &spec::Sweep) -> Vec<IndexMap<String, Value>> {
-    let mut cells = vec![IndexMap::new()];
-    for (path, values) in &sweep.grid {
-        cells = cells
-            .into_iter()
-            .flat_map(|cell| {
-                values.iter().map(move |value| {
-                    let mut cell = cell.clone();
-                    cell.insert(path.clone(), value.clone());
-                    cell
-                })
-            })
-            .collect();
+/// The cells that the command line wants.
+struct Chosen {
+    most: usize,
+    conditions: Vec<Condition>,
+}
+
+impl Chosen {
+    fn new(command: &args::Sweep) -> Result<Self> {
+        let condition = |text: &String| Condition::new(text).map_err(|reason| anyhow!("--filter {text}: {reason}"));
+        let most = command.max_cells.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        Ok(Self { most, conditions: command.filter.iter().map(condition).collect::<Result<_>>()? })
     }
-    cells
-}
 
-struct CellResult<'a> {
-    cell: &'a Cell,
-    good: bool,
-    objective: Option<f64>,
-    stages: IndexMap<&'a str, Outcome>,
-}
-
-impl CellResult<'_> {
-    fn json(&self) -> Value {
-        let stages: Map<_, _> =
-            self.stages.iter().map(|(name, outcome)| ((*name).to_owned(), stage_json(outcome))).collect();
-        json!({
-            "overrides": self.cell.overrides,
-            "status": if self.good { "done" } else { "failed" },
-            "objective": self.objective,
-            "stages": stages,
-        })
-    }
-}
-
-/// The cells with what became of their stages, best first. A stage that several cells share counts as computed in the
-/// first of them only.
-fn results<'a>(plan: &'a SweepPlan, outcomes: &IndexMap<String, Outcome>, sweep: &spec::Sweep) -> Vec<CellResult<'a>> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut results = Vec::new();
-    for cell in &plan.cells {
-        let mut stages = IndexMap::new();
-        for (name, id) in &cell.tasks {
-            let Some(outcome) = outcomes.get(id) else { continue };
-            let mut outcome = outcome.clone();
-            if !seen.insert(id) && outcome.ending == Ending::Ran {
-                outcome.ending = Ending::Hit;
-                outcome.seconds = 0.0;
+    /// Of these cells those that are wanted, when there are some already.
+    fn of(&self, cells: Vec<Cell>, before: usize) -> Result<Vec<Cell>> {
+        let mut kept = Vec::new();
+        for cell in cells {
+            let mut wanted = before + kept.len() < self.most;
+            for condition in &self.conditions {
+                let unknown = condition.paths().into_iter().find(|path| !cell.settings.contains_key(path));
+                if let Some(path) = unknown.filter(|_| cell.number == 1) {
+                    let paths: Vec<_> = cell.settings.keys().map(String::as_str).collect();
+                    bail!("--filter {}: no setting `{path}`; there is {}", condition.text(), paths.join(", "));
+                }
+                let holds = condition.holds(cell.values());
+                wanted &= holds.map_err(|reason| anyhow!("--filter {}: {reason}", condition.text()))?;
             }
-            stages.insert(name.as_str(), outcome);
+            if wanted {
+                kept.push(cell);
+            }
         }
-        let good = stages.values().all(|outcome| outcome.ending.is_good());
-        let path = sweep.maximize.as_ref().or(sweep.minimize.as_ref());
-        let objective = path.and_then(|path| metric(&stages, path));
-        results.push(CellResult { cell, good, objective, stages });
+        if kept.is_empty() && before == 0 {
+            bail!("no cell of the sweep is left");
+        }
+        Ok(kept)
     }
-    let sign = if sweep.minimize.is_some() { 1.0 } else { -1.0 };
-    results.sort_by(|a, b| {
-        let rank = |result: &CellResult<'_>| result.objective.map_or(f64::INFINITY, |value| sign * value);
-        rank(a).total_cmp(&rank(b))
-    });
-    results
 }
 
-/// The metric at `stages.NAME.metrics.METRIC`.
-fn metric(stages: &IndexMap<&str, Outcome>, path: &str) -> Option<f64> {
-    let mut parts = path.split('.').skip(1);
-    let stage = stages.get(parts.next()?)?;
-    let mut value = stage.artifact.as_ref()?.metrics.get(parts.nth(1)?)?;
-    for part in parts {
-        value = value.get(part)?;
+/// Says what is wrong with which cells.
+fn refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) -> anyhow::Error {
+    let place = format!("{}:{}", checked.path.display(), checked.place("sweep").0);
+    for (mistake, numbers) in &mistakes.0 {
+        let named = cells.iter().filter(|cell| numbers.contains(&cell.number)).take(NAMED);
+        let mut names: Vec<String> = named.map(|cell| sweep_report::settings(cell.values())).collect();
+        if numbers.len() > NAMED {
+            names.push(format!("{} more", numbers.len() - NAMED));
+        }
+        let which = if numbers.len() == 1 { "cell" } else { "cells" };
+        progress::say(&format!(
+            "in the {which} {} of {place}:\n{}",
+            names.join(" and "),
+            progress::error_text(mistake)
+        ));
     }
-    value.as_f64()
+    anyhow!("{} of the sweep can't run, so nothing was run", count(mistakes.cells(), "cell"))
+}
+
+/// The tasks that nothing is known of yet, and those that they need.
+fn unsettled(tasks: &IndexMap<String, Node>, outcomes: &IndexMap<String, Outcome>) -> IndexMap<String, Node> {
+    let mut wanted: HashSet<&str> = HashSet::new();
+    for (id, node) in tasks.iter().rev() {
+        if wanted.contains(id.as_str()) || !outcomes.contains_key(id) {
+            wanted.insert(id);
+            wanted.extend(node.needs.values().map(String::as_str));
+        }
+    }
+    let wanted = tasks.iter().filter(|(id, _)| wanted.contains(id.as_str()));
+    wanted.map(|(id, node)| (id.clone(), node.clone())).collect()
+}
+
+/// Says once only that a stage is unchanged.
+struct Quiet<'a> {
+    talk: &'a Talk,
+    told: Mutex<HashSet<String>>,
+}
+
+impl Reporter for Quiet<'_> {
+    fn event(&self, stage: &str, event: Event<'_>) {
+        let ends = matches!(event, Event::Hit { .. } | Event::InRemote { .. } | Event::Finished { .. });
+        let is_new = !ends || self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.to_owned());
+        if is_new {
+            self.talk.event(stage, event);
+        }
+    }
 }
 
 /// How many stages of each kind were computed.
@@ -182,54 +199,58 @@ fn computed(outcomes: &IndexMap<String, Outcome>) -> BTreeMap<&str, usize> {
     computed
 }
 
-fn table(results: &[CellResult<'_>], sweep: &spec::Sweep) -> String {
-    let objective = sweep.maximize.as_ref().or(sweep.minimize.as_ref());
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    let mut header: Vec<&str> = vec![""];
-    header.extend(sweep.grid.keys().map(|path| path.strip_prefix("stages.").unwrap_or(path)));
-    header.extend(objective.map(|path| path.strip_prefix("stages.").unwrap_or(path)));
-    header.push("status");
-    table.set_header(header);
-    for (rank, result) in results.iter().enumerate() {
-        let best = rank == 0 && result.objective.is_some();
-        let mut row = vec![if best { "best".to_owned() } else { String::new() }];
-        row.extend(result.cell.overrides.values().map(plain));
-        if objective.is_some() {
-            row.push(result.objective.map_or_else(|| "–".into(), |value| figure(&value.into())));
-        }
-        row.push(if result.good { "done" } else { "failed" }.to_owned());
-        table.add_row(row);
+/// What the sweep is going to do, in a line.
+fn outlook(cells: usize, tasks: &IndexMap<String, Node>, cost: &Cost, more: usize) -> String {
+    let counts = |counts: &BTreeMap<&str, usize>| -> String {
+        counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut text = format!("{}; distinct stages: {}", count(cells, "cell"), counts(&distinct(tasks)));
+    if more > 0 {
+        text.push_str(&format!("; up to {} to come", count(more, "more cell")));
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
+    if cost.to_compute() == 0 {
+        return text + "; all stored";
     }
-    table.to_string()
+    text.push_str(&format!("; to compute: {}", counts(&cost.missing)));
+    match (cost.seconds > 0.0, cost.unknown) {
+        (true, 0) => text.push_str(&format!(", about {}", duration(cost.seconds))),
+        (true, unknown) => text.push_str(&format!(
+            ", about {} and {} that nothing is known of",
+            duration(cost.seconds),
+            count(unknown, "stage")
+        )),
+        (false, _) => {}
+    }
+    text
 }
 
-fn settings(overrides: &IndexMap<String, Value>) -> String {
-    let settings: Vec<_> = overrides.iter().map(|(path, value)| format!("{path}={}", plain(value))).collect();
-    settings.join("  ")
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn dry_run(plan: &SweepPlan, json: bool) -> Result<u8> {
-    let mut distinct: BTreeMap<&str, usize> = BTreeMap::new();
-    for task in plan.tasks.values() {
+fn distinct(tasks: &IndexMap<String, Node>) -> BTreeMap<&str, usize> {
+    let mut distinct = BTreeMap::new();
+    for task in tasks.values() {
         *distinct.entry(task.stage.kind()).or_insert(0) += 1;
     }
+    distinct
+}
+
+fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, json: bool) -> Result<u8> {
+    let (cells, tasks) = (planner.cells(), planner.tasks());
     if json {
-        let cells: Vec<_> = plan.cells.iter().map(|cell| &cell.overrides).collect();
-        progress::put(&serde_json::to_string_pretty(&json!({ "cells": cells, "distinct": distinct }))?)?;
+        let list: Vec<IndexMap<_, _>> = cells.iter().map(|planned| planned.cell.values().collect()).collect();
+        let value = json!({
+            "cells": list,
+            "distinct": distinct(tasks),
+            "stored": cost.stored,
+            "to_compute": cost.missing,
+            "estimated_seconds": cost.seconds,
+            "not_estimated": cost.unknown,
+            "further_cells": more,
+        });
+        progress::put(&serde_json::to_string_pretty(&value).context("the plan is JSON")?)?;
         return Ok(DONE);
     }
-    for cell in &plan.cells {
-        progress::put(&settings(&cell.overrides))?;
+    for planned in cells {
+        progress::put(&sweep_report::settings(planned.cell.values()))?;
     }
-    let counts: Vec<_> = distinct.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    progress::say(&format!("{}; distinct stages: {}", count(plan.cells.len(), "cell"), counts.join(", ")));
+    progress::say(&outlook(cells.len(), tasks, cost, more));
     Ok(DONE)
 }

@@ -1,7 +1,7 @@
 //! `pipe why`.
 
 use anyhow::{Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     DONE,
@@ -10,12 +10,16 @@ use super::{
     progress,
 };
 use crate::{
-    plan::{differences, nearest},
-    store::{DigestCache, Store},
+    plan::{Difference, differences, differences_of_runs, nearest},
+    store::{Artifact, DigestCache, Store},
 };
 
-/// `pipe why RECIPE STAGE`.
+/// `pipe why RECIPE STAGE`, or `pipe why KEY KEY`.
 pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
+    let first = command.recipe.recipe.to_string_lossy();
+    if is_key(&first) && is_key(&command.stage) && !command.recipe.recipe.exists() {
+        return compare(&first, command, store);
+    }
     let Loaded { mut graph, .. } = load::load(&command.recipe)?;
     if graph.get(&command.stage).is_none() {
         bail!(graph.no_such_stage(&command.stage));
@@ -40,18 +44,16 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
         if let Some(run) = run {
             known.insert(node.name.clone(), run.digest.clone());
         }
+        let changes = || run.map(|run| differences(&node.described, &manifest, run)).unwrap_or_default();
         if node.name == command.stage {
-            last = Some((hit, run.cloned(), run.map(|run| differences(node, &manifest, run)).unwrap_or_default()));
+            last = Some((hit, run.cloned(), changes()));
         } else if !hit {
-            assumed.push((node.name.clone(), run.map(|run| differences(node, &manifest, run)).unwrap_or_default()));
+            assumed.push((node.name.clone(), changes()));
         }
     }
 
     let (hit, run, changes) = last.unwrap_or_default();
     if command.json {
-        let list = |changes: &[crate::plan::Difference]| -> serde_json::Value {
-            changes.iter().map(|change| json!({ "field": change.field, "was": change.was, "is": change.is })).collect()
-        };
         let upstream: serde_json::Map<_, _> =
             assumed.iter().map(|(name, changes)| (name.clone(), list(changes))).collect();
         let value = json!({
@@ -88,4 +90,34 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
     }
     progress::put(&lines.join("\n"))?;
     Ok(DONE)
+}
+
+/// Two stored runs, field by field.
+fn compare(before: &str, command: &Why, store: &std::path::Path) -> Result<u8> {
+    let store = Store::open(store)?;
+    let [before, after] = [before, &command.stage].map(|key| load::artifact(&store, key));
+    let (before, after) = (before?, after?);
+    let changes = differences_of_runs(&before, &after);
+    if command.json {
+        let value = json!({ "was": before.key, "is": after.key, "differences": list(&changes) });
+        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        return Ok(DONE);
+    }
+    let name = |run: &Artifact| format!("{} of `{}`", &run.key[..12], run.provenance.stage);
+    let mut lines = vec![format!("from {} to {}:", name(&before), name(&after))];
+    lines.extend(changes.iter().map(|change| format!("  {change}")));
+    if changes.is_empty() {
+        lines.push("  nothing differs".into());
+    }
+    progress::put(&lines.join("\n"))?;
+    Ok(DONE)
+}
+
+/// Whether it can be the beginning of a key.
+fn is_key(text: &str) -> bool {
+    (4..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn list(changes: &[Difference]) -> Value {
+    changes.iter().map(|change| json!({ "field": change.field, "was": change.was, "is": change.is })).collect()
 }

@@ -1,8 +1,12 @@
 //! How much memory a device has for us, asked without opening it.
 
-use std::process::Command;
+use burn::tensor::Device;
 
-use crate::device::DeviceChoice;
+use crate::device::{self, DeviceChoice};
+
+/// GPUs of one machine that are told apart by their numbers.
+#[cfg(feature = "cuda")]
+const MOST_GPUS: usize = 16;
 
 /// A device, as far as it's known without opening it.
 #[derive(Clone, Debug)]
@@ -28,6 +32,16 @@ impl Machine {
         }
     }
 
+    /// Where tensors of this device are computed.
+    pub(super) fn of(device: &Device) -> Self {
+        let is_cpu = *device == Device::flex();
+        #[cfg(feature = "cuda")]
+        if let Some(index) = (0..MOST_GPUS).find(|&index| *device == Device::cuda(index)) {
+            return Self::new(DeviceChoice::Cuda(index));
+        }
+        if is_cpu { Self::cpu() } else { Self { name: "the GPU".into(), is_cpu, memory: None } }
+    }
+
     fn cpu() -> Self {
         let limits = [physical(), control_group()];
         Self { name: "this machine".into(), is_cpu: true, memory: limits.into_iter().flatten().min() }
@@ -50,9 +64,6 @@ fn control_group() -> Option<u64> {
 
 /// What NVIDIA's tool says, in MiB.
 fn nvidia(index: usize) -> Option<u64> {
-    let mut command = Command::new("nvidia-smi");
-    command.args(["--query-gpu=memory.total", "--format=csv,noheader,nounits", "--id"]).arg(index.to_string());
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    let mebibytes: u64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
+    let mebibytes: u64 = device::nvidia(index, "memory.total")?.parse().ok()?;
     Some(mebibytes << 20)
 }

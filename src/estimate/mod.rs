@@ -13,12 +13,13 @@ pub use machine::Machine;
 pub use memory::Memory;
 
 use crate::{
+    batch::Step,
     device::DeviceChoice,
-    model::Outline,
+    model::{Network, Outline},
     plan::{Graph, Node, Planned},
     recipe::{
         Checked, Diagnostics,
-        spec::{BaseDtype, Stage, Train},
+        spec::{BaseDtype, MicroBatch, Stage, Train},
     },
 };
 use learning::Learning;
@@ -84,13 +85,21 @@ impl Form {
 pub struct Estimator<'a> {
     graph: &'a Graph,
     planned: &'a [Planned],
-    on_cpu: bool,
+    machine: &'a Machine,
 }
 
 impl<'a> Estimator<'a> {
     /// For a run on this machine.
-    pub fn new(graph: &'a Graph, planned: &'a [Planned], machine: &Machine) -> Self {
-        Self { graph, planned, on_cpu: machine.is_cpu }
+    pub fn new(graph: &'a Graph, planned: &'a [Planned], machine: &'a Machine) -> Self {
+        Self { graph, planned, machine }
+    }
+
+    /// The family of the model that a stage trains, measures or asks, as far as that can be told.
+    ///
+    /// # Errors
+    /// As [`Self::stage`].
+    pub fn family(&self, node: &Node) -> Result<Option<&'static str>> {
+        Ok(self.model(&node.name)?.map(|model| model.outline.family().name()))
     }
 
     /// What a stage will take; `None` where nothing is trained.
@@ -100,9 +109,13 @@ impl<'a> Estimator<'a> {
     pub fn stage(&self, node: &Node) -> Result<Option<Estimate>> {
         let Some(train) = training(&node.stage) else { return Ok(None) };
         let Some(Model { outline, about, existing }) = self.model(&node.name)? else { return Ok(None) };
-        let work = Work::new(self.graph, node, train)?;
-        let form = |learning: &Learning| Form::new(&outline, learning, &work, self.on_cpu);
+        let mut work = Work::new(self.graph, node, train)?;
         let recipe = Learning::of(&node.stage, &outline);
+        let on_cpu = self.machine.is_cpu;
+        if let (MicroBatch::Auto, Some(available)) = (train.micro_batch, self.machine.memory) {
+            work.fit(spared(available), |work| Memory::new(&outline, &recipe, work, on_cpu).total());
+        }
+        let form = |learning: &Learning| Form::new(&outline, learning, &work, on_cpu);
         let adapters = [BaseDtype::F32, BaseDtype::Bf16, BaseDtype::Int8]
             .into_iter()
             .flat_map(|base| [Learning::lora(&outline, RANK, base), Learning::prefix(&outline, PREFIX, base)]);
@@ -149,7 +162,8 @@ pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choice: Devi
         let fitting: Vec<_> =
             fitting.map(|other| format!("{} would take {}", other.name, bytes(other.memory.total()))).collect();
         let mut hint =
-            "try a smaller `batch` (`accumulate` makes up for it), a shorter `max_length`, or an `adapter`".to_owned();
+            "try `micro_batch: auto`, which computes batches in parts, a shorter `max_length`, or an `adapter`"
+                .to_owned();
         if !fitting.is_empty() {
             hint.push_str(&format!(" ({})", fitting.join(", ")));
         }
@@ -158,6 +172,24 @@ pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choice: Devi
         found.push(checked.diagnose(&pointer, message, hint));
     }
     Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
+}
+
+/// Token places of a step's batches that fit into the device's memory at a time, beside all else that it takes to train
+/// the network; `None` where nobody tells how much memory there is, or all of a batch fits.
+pub fn room(network: &Network, train: &Train, step: &Step) -> Option<usize> {
+    let machine = Machine::of(network.parameters().device());
+    let available = machine.memory?;
+    let outline = Outline::of_config(&network.family().config()).ok()?;
+    let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
+    let largest = step.batches.iter().map(|batch| batch.places()).max()? as u64;
+    let mut work = Work::of_step(train, step, largest);
+    work.fit(spared(available), |work| Memory::new(&outline, &learning, work, machine.is_cpu).total());
+    (work.tokens < largest).then_some(work.tokens as usize)
+}
+
+/// What estimates may fill: they are within 20 %, and others use the device too.
+fn spared(available: u64) -> u64 {
+    available / 10 * 8
 }
 
 /// How a stage trains, if it does.

@@ -8,7 +8,7 @@ use crate::{
     data,
     objectives::prompt::Template,
     plan::{Graph, Node},
-    recipe::spec::{Batch, Finetune, Generative, Objective, Stage, Task, Train},
+    recipe::spec::{Batch, Finetune, Generative, MicroBatch, Objective, Stage, Task, Train},
     stages::JUDGED_TOKENS,
 };
 
@@ -75,7 +75,40 @@ impl Work {
             Batch::Examples(examples) => lengths.most(examples, train.max_length),
         };
         work.tokens = work.tokens.min(all).max(1);
+        if let MicroBatch::Tokens(tokens) = train.micro_batch {
+            work.limit(tokens as u64);
+        }
         Ok(work)
+    }
+
+    /// Of a step whose largest batch has so many token places.
+    pub(super) fn of_step(train: &Train, step: &crate::batch::Step, largest: u64) -> Self {
+        let places: usize = step.batches.iter().map(|batch| batch.places()).sum();
+        let targets: usize = step.batches.iter().map(|batch| batch.targets.len()).sum();
+        Self {
+            tokens: largest,
+            length: train.max_length as u64,
+            predicted: targets as f64 / places.max(1) as f64,
+            accumulates: step.batches.len() > 1,
+            keeps_best: train.keep_best.is_some(),
+            judged: 0,
+            data: 0,
+        }
+    }
+
+    /// Computes no more than this at a time, but one sequence.
+    pub(super) fn limit(&mut self, tokens: u64) {
+        if tokens < self.tokens {
+            self.tokens = tokens.max(self.length.min(self.tokens));
+            self.accumulates = true;
+        }
+    }
+
+    /// Halves what is computed at a time until `memory` of it fits into what is `available`, or it's one sequence.
+    pub(super) fn fit(&mut self, available: u64, memory: impl Fn(&Self) -> u64) {
+        while memory(self) > available && self.tokens > self.length {
+            self.limit(self.tokens / 2);
+        }
     }
 
     /// Tokens that are predicted over the whole vocabulary.

@@ -168,3 +168,10 @@ pub struct Outcome {
     /// What failed.
     pub error: Option<String>,
 }
+
+impl Outcome {
+    /// Whether its artifact is there.
+    pub fn is_good(&self) -> bool {
+        self.ending.is_good()
+    }
+}

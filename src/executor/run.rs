@@ -17,7 +17,7 @@ use super::{
 use crate::{
     plan::Node,
     remote::Remote,
-    store::{Artifact, Claim, DigestCache, Manifest, Provenance, Store},
+    store::{Artifact, Claim, DigestCache, Lost, Manifest, Provenance, Store},
 };
 
 /// How to run.
@@ -95,6 +95,7 @@ impl Worker<'_> {
         let outcome = match result {
             Ok((ending, artifact)) => Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None },
             Err(error) => {
+                let error = self.store.explain_full(error);
                 self.reporter.event(id, Event::Failed { error: &error });
                 let error = Some(format!("{error:#}"));
                 Outcome { kind, ending: Ending::Failed, key, seconds, artifact: None, error }
@@ -116,7 +117,7 @@ impl Worker<'_> {
             let inputs = self.inputs(id, node)?;
             // Where an input's files couldn't be fetched, it was computed, and may be another one now.
             if self.manifest(node)? == manifest {
-                return self.run(id, node, manifest, inputs);
+                return self.run(id, node, key, manifest, inputs);
             }
         }
     }
@@ -188,6 +189,7 @@ impl Worker<'_> {
         &self,
         id: &str,
         node: &Node,
+        key: &mut Option<String>,
         manifest: Manifest,
         inputs: BTreeMap<String, Artifact>,
     ) -> Result<(Ending, Artifact)> {
@@ -211,7 +213,14 @@ impl Worker<'_> {
             out: slot.dir(),
             state: &slot.state(),
             reporter: self.reporter,
-        })?;
+        });
+        if slot.is_lost() {
+            // Whoever took it over is computing it, or already has.
+            drop(slot);
+            self.reporter.event(id, Event::Note(&Lost.to_string()));
+            return self.compute(id, node, key);
+        }
+        let metrics = metrics?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),

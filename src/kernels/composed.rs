@@ -6,9 +6,13 @@ mod rotary;
 pub use attention::{attention, grouped_attention};
 pub use rotary::rotary;
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 
-use super::{Dropout, Gelu, Ids, Weight, embedding::upload};
+use super::{
+    Dropout, Gelu, Ids, Weight,
+    dropout::{FACTORS, WEYL},
+    embedding::upload,
+};
 
 /// See [`super::product`].
 pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
@@ -37,15 +41,20 @@ fn has_wrong_products(device: &Device) -> bool {
 
 /// See [`super::layer_norm`].
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
+    let numbers = x.dtype();
+    let x = x.cast(DType::F32);
     let centred = x.clone() - x.mean_dim(1);
     let variance = (centred.clone() * centred.clone()).mean_dim(1);
-    centred / variance.add_scalar(eps).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+    let normed = centred / variance.add_scalar(eps).sqrt() * gamma.unsqueeze() + beta.unsqueeze();
+    normed.cast(numbers)
 }
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
+    let numbers = x.dtype();
+    let x = x.cast(DType::F32);
     let square = (x.clone() * x.clone()).mean_dim(1);
-    x / square.add_scalar(eps).sqrt() * gamma.unsqueeze()
+    (x / square.add_scalar(eps).sqrt() * gamma.unsqueeze()).cast(numbers)
 }
 
 /// See [`super::gelu`].
@@ -59,6 +68,7 @@ pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
 
 /// See [`super::bias_gelu`].
 pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
+    let bias = bias.cast(x.dtype());
     gelu(x + bias.unsqueeze(), kind)
 }
 
@@ -71,7 +81,10 @@ pub fn swiglu(x: Tensor<2>) -> Tensor<2> {
 /// See [`super::dropout_add`].
 pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, dropout: Option<&Dropout>) -> Tensor<2> {
     let x = match bias {
-        Some(bias) => x + bias.unsqueeze(),
+        Some(bias) => {
+            let bias = bias.cast(x.dtype());
+            x + bias.unsqueeze()
+        }
         None => x,
     };
     match dropout {
@@ -83,22 +96,44 @@ pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, d
 /// See [`super::dropout`].
 pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
     let [tokens, width] = x.dims();
-    let mut kept = vec![0.0; tokens * width];
-    kept.chunks_exact_mut(width.max(1)).enumerate().for_each(|(token, row)| dropout.fill(token, 0, row));
-    let kept = Tensor::from_data(TensorData::new(kept, [tokens, width]), &x.device());
+    let device = x.device().inner();
+    let streams: Vec<u32> = (0..tokens).map(|token| dropout.stream(token, 0)).collect();
+    let index = whole((0..width as u32).collect(), [1, width], &device);
+    let kept = multipliers(dropout, whole(streams, [tokens, 1], &device), index);
+    let kept = kept.cast(x.dtype());
     x * kept
+}
+
+/// Numbers of 32 bits without sign, on the device.
+fn whole<const D: usize>(values: Vec<u32>, shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+    Tensor::from_data(TensorData::new(values, shape), (device, DType::U32))
+}
+
+/// What elements are multiplied by: the hash of [`Dropout`] where the numbers lie, so that no mask is ever uploaded.
+/// `stream` and `index` have one shape, but for axes of length 1.
+fn multipliers<const D: usize>(dropout: &Dropout, stream: Tensor<D, Int>, index: Tensor<D, Int>) -> Tensor<D> {
+    let mut x = stream + index.mul_scalar(WEYL);
+    for (shift, factor) in [(16, Some(FACTORS[0])), (15, Some(FACTORS[1])), (16, None)] {
+        let mixed = x.clone().bitwise_xor(x.bitwise_right_shift_scalar(shift));
+        x = match factor {
+            Some(factor) => mixed.mul_scalar(factor),
+            None => mixed,
+        };
+    }
+    x.greater_equal_elem(dropout.threshold()).float().mul_scalar(dropout.scale())
 }
 
 /// See [`super::linear`].
 pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let numbers = x.dtype();
     let weight = match weight.into() {
         Weight::Full(weight) => weight,
-        Weight::Compact(weight) if x.device().is_autodiff() => weight.expand().autodiff(),
-        Weight::Compact(weight) => weight.expand(),
+        Weight::Compact(weight) if x.device().is_autodiff() => weight.expand().cast(numbers).autodiff(),
+        Weight::Compact(weight) => weight.expand().cast(numbers),
     };
     let y = product(x, weight.transpose());
     match bias {
-        Some(bias) => y + bias.unsqueeze(),
+        Some(bias) => y + bias.cast(numbers).unsqueeze(),
         None => y,
     }
 }
@@ -121,7 +156,7 @@ pub fn linear_cross_entropy(
     let n = targets.len();
     let targets = upload(targets, &device).reshape([n, 1]);
     let weights = Tensor::<2>::from_data(TensorData::new(weights.to_vec(), [n, 1]), &device);
-    let log_p = activation::log_softmax(linear(hidden, weight, bias), 1);
+    let log_p = activation::log_softmax(linear(hidden, weight, bias).cast(DType::F32), 1);
     let mut gain = log_p.clone().gather(1, targets);
     if smoothing > 0.0 {
         gain = gain.mul_scalar(1.0 - smoothing) + log_p.mean_dim(1).mul_scalar(smoothing);

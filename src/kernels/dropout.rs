@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 /// Weyl increment: 2^32 over the golden ratio, odd.
-const WEYL: u32 = 0x9e37_79b9;
+pub(super) const WEYL: u32 = 0x9e37_79b9;
+/// What [`mix`] multiplies by.
+pub(super) const FACTORS: [u32; 2] = [0x7feb_352d, 0x846c_a68b];
 
 /// One place in the model where activations are dropped.
 #[derive(Clone, Debug)]
@@ -35,6 +37,7 @@ impl Dropout {
     }
 
     /// 0 or `scale()` for each element of the token's row, the first of which has the index 0.
+    #[cfg(test)]
     pub(super) fn fill(&self, token: usize, lane: u32, row: &mut [f32]) {
         let (stream, threshold, scale) = (self.stream(token, lane), self.threshold(), self.scale());
         for (i, value) in row.iter_mut().enumerate() {
@@ -59,9 +62,9 @@ pub(super) fn dropped(stream: u32, index: u32, threshold: u32) -> bool {
 #[inline(always)]
 fn mix(mut x: u32) -> u32 {
     x ^= x >> 16;
-    x = x.wrapping_mul(0x7feb_352d);
+    x = x.wrapping_mul(FACTORS[0]);
     x ^= x >> 15;
-    x = x.wrapping_mul(0x846c_a68b);
+    x = x.wrapping_mul(FACTORS[1]);
     x ^ (x >> 16)
 }
 

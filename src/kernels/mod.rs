@@ -1,6 +1,7 @@
 //! The operations a transformer spends its time in: fused on the CPU, composed of tensor operations elsewhere.
 //!
-//! Hidden states are `[token, hidden]` in f32. Every function looks at the device of its first tensor: on burn's flex
+//! Hidden states are `[token, hidden]`, in f32 or in 16 bits: sums, norms, softmax and losses are computed in f32 either
+//! way, and a result has the type of the first input. Every function looks at the device of its first tensor: on burn's flex
 //! backend it runs a fused kernel with a handwritten gradient, on any other the composition in `composed`, which
 //! autodiff differentiates. Both give the same numbers up to rounding, dropout masks included.
 
@@ -26,7 +27,7 @@ pub use visible::Visible;
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// Which Gaussian error linear unit: they differ by up to 5e-4.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -145,8 +146,9 @@ pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
     fused::binary(fused::GeluKernel(kind), x, bias)
 }
 
-/// `residual + dropout(x + bias)` for `x` and `residual` `[T, H]`, `bias [H]`.
+/// `residual + dropout(x + bias)` for `x` and `residual` `[T, H]`, `bias [H]`; in the residual's type.
 pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, dropout: Option<&Dropout>) -> Tensor<2> {
+    let x = x.cast(residual.dtype());
     if !fused::applies(&x) {
         return composed::dropout_add(x, bias, residual, dropout);
     }
@@ -165,7 +167,7 @@ pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
     fused::unary(fused::DropoutAdd(Some(dropout.clone())), x)
 }
 
-/// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout) and `bias [O]`: `[T, O]`.
+/// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout, and `x`'s type) and `bias [O]`: `[T, O]`.
 ///
 /// A compact weight is expanded for this call alone, and for its backward pass once more; other backends than the CPU's
 /// keep it expanded until then.
@@ -204,7 +206,7 @@ pub fn embedding_sum<'a>(
     })
 }
 
-/// Weighted sum of the cross-entropies between `softmax(hidden weightᵀ + bias)` and the targets; one element.
+/// Weighted sum of the cross-entropies between `softmax(hidden weightᵀ + bias)` and the targets; one element, in f32.
 ///
 /// `hidden [N, H]`, `weight [V, H]`, `bias [V]`, a target and a weight for each of the N rows. `smoothing` takes that
 /// share of the target's probability and spreads it evenly over all V classes. On the CPU the logits `[N, V]` never
@@ -221,6 +223,7 @@ pub fn linear_cross_entropy(
         return composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, smoothing);
     }
     let kernel = fused::LinearCrossEntropy { targets, weights, smoothing };
+    let hidden = hidden.cast(DType::F32);
     match bias {
         Some(bias) => fused::ternary(kernel, hidden, weight, bias),
         None => fused::binary(kernel, hidden, weight),

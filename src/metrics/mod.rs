@@ -1,5 +1,6 @@
 //! How good a model is: figures, baselines, leaks, and the report that puts them side by side.
 
+pub mod bootstrap;
 pub mod calibration;
 pub mod classification;
 pub mod confusion;
@@ -11,6 +12,7 @@ pub mod predictions;
 pub mod render;
 pub mod report;
 
+pub use bootstrap::{Interval, Paired};
 pub use calibration::Calibration;
 pub use classification::{Classification, Scored};
 pub use confusion::{ClassFigures, Confusion};

@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, RecordBat
 use arrow::datatypes::{DataType, Field, Schema};
 use fs_err as fs;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
@@ -38,6 +39,52 @@ pub fn write(path: &Path, labels: &[String], rows: &[Scored], leaked: &[bool]) -
     }
     writer.close().with_context(in_file)?;
     Ok(())
+}
+
+/// A row of the file, without what only tables of errors need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predicted {
+    /// The row in its data file, from 1.
+    pub row: u32,
+    /// Its text.
+    pub text: String,
+    /// Its label.
+    pub label: String,
+    /// What the model said.
+    pub predicted: String,
+    /// `−ln p(label)`, in nats.
+    pub loss: f64,
+}
+
+/// Reads what [`write`] wrote, in its order.
+///
+/// # Errors
+/// If the file can't be read, or isn't of that form.
+pub fn read(path: &Path) -> Result<Vec<Predicted>> {
+    let in_file = || format!("failed to read {}", path.display());
+    let file = fs::File::open(path)?.into_file();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.build());
+    let mut rows = Vec::new();
+    for batch in reader.with_context(in_file)? {
+        let batch = batch.with_context(in_file)?;
+        let numbers: &UInt32Array = column(&batch, "row").with_context(in_file)?;
+        let texts: [&StringArray; 3] = [
+            column(&batch, "text").with_context(in_file)?,
+            column(&batch, "label").with_context(in_file)?,
+            column(&batch, "predicted").with_context(in_file)?,
+        ];
+        let losses: &Float64Array = column(&batch, "loss").with_context(in_file)?;
+        rows.extend((0..batch.num_rows()).map(|at| {
+            let [text, label, predicted] = texts.map(|texts| texts.value(at).to_owned());
+            Predicted { row: numbers.value(at), text, label, predicted, loss: losses.value(at) }
+        }));
+    }
+    Ok(rows)
+}
+
+fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref());
+    column.with_context(|| format!("it lacks the column `{name}`, or has it in another form"))
 }
 
 fn schema(labels: &[String]) -> Arc<Schema> {

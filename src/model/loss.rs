@@ -3,7 +3,7 @@
 use std::{ops::AddAssign, sync::Arc};
 
 use anyhow::{Context, Result};
-use burn::tensor::{Tensor, TensorData, activation};
+use burn::tensor::{DType, Tensor, TensorData, activation};
 
 use super::{
     candidates::Candidates,
@@ -73,7 +73,7 @@ impl Network {
     /// # Errors
     /// Batches that don't fit the model, or that ask for heads it doesn't have.
     pub fn loss(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Tensor<1>> {
-        let pass = self.pass(batch, Mode::Train { dropout: settings.dropout })?;
+        let pass = self.pass(batch, Mode::Train { dropout: settings.dropout })?.computing_with(self.precision.into());
         let hidden = self.family().hidden(&pass);
         let smoothing = settings.label_smoothing;
         let mut parts = Vec::new();
@@ -115,14 +115,14 @@ impl Network {
         let rows = self.family().before_logits(pass, rows);
         let (weight, bias) = self.family().output();
         let bias = bias.map(|bias| pass.vector(bias));
-        kernels::linear_cross_entropy(rows, pass.matrix(weight), bias, tokens, weights, smoothing)
+        kernels::linear_cross_entropy(pass.to_product(rows), pass.factor(weight), bias, tokens, weights, smoothing)
     }
 }
 
 fn class_loss(logits: Tensor<2>, classes: &[u32], smoothing: f32, count: usize) -> Tensor<1> {
     let all: Vec<u32> = (0..logits.dims()[1] as u32).collect();
     let rows = classes.iter().map(|&class| (class, all.clone()));
-    cross_entropy(activation::log_softmax(logits, 1), rows, smoothing, count)
+    cross_entropy(activation::log_softmax(logits.cast(DType::F32), 1), rows, smoothing, count)
 }
 
 /// The sum of the cross-entropies of `log_probabilities [N, C]`, divided by `count`: of each row's gold column and all

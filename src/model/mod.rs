@@ -20,6 +20,7 @@ mod on_disk;
 mod outline;
 mod parameters;
 mod pass;
+mod precision;
 mod scores;
 mod shapes;
 pub(crate) mod tensors;

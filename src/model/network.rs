@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::{
     candidates::Candidates,
@@ -24,6 +24,8 @@ use crate::{
 pub struct Network {
     parameters: Parameters,
     family: Box<dyn Family>,
+    /// What losses are computed with.
+    pub(super) precision: spec::Precision,
     /// The tokenizer's special tokens, for the config of a new model; one that was read has its own.
     pub(super) specials: Option<Specials>,
     pub(super) pooler: Option<Pooler>,
@@ -45,7 +47,15 @@ impl Network {
 
     /// Without heads.
     pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
-        Self { parameters, family, specials: None, pooler: None, pair: None, classifier: None }
+        Self {
+            parameters,
+            family,
+            precision: spec::Precision::F32,
+            specials: None,
+            pooler: None,
+            pair: None,
+            classifier: None,
+        }
     }
 
     /// Notes what the special tokens' ids are, for other programs that will open the model.
@@ -71,6 +81,11 @@ impl Network {
     /// All parameters, for those who change them.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
+    }
+
+    /// Learns with numbers of this precision from now on: in training passes only, and the weights stay f32.
+    pub fn compute_with(&mut self, precision: spec::Precision) {
+        self.precision = precision;
     }
 
     /// Adds what it takes to guess tokens, where the checkpoint is of a bare backbone.
@@ -171,7 +186,7 @@ impl Network {
     pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.family.output();
         let hidden = self.family.before_logits(pass, hidden);
-        kernels::linear(hidden, pass.matrix(weight), bias.map(|bias| pass.vector(bias)))
+        kernels::linear(pass.to_product(hidden), pass.factor(weight), bias.map(|bias| pass.vector(bias)))
     }
 
     /// Log-probabilities `[choices, union of the candidates]`.
@@ -192,8 +207,9 @@ impl Network {
         let (weight, bias) = self.family.output();
         let ids = candidates.ids(device);
         let bias = bias.map(|bias| pass.vector(bias).select(0, ids.tensor.clone()));
-        let logits = kernels::linear(rows, kernels::embedding(pass.matrix(weight), &ids), bias);
-        Ok(candidates.log_softmax(logits, &batch.choices))
+        let weight = pass.to_product(kernels::embedding(pass.matrix(weight), &ids));
+        let logits = kernels::linear(pass.to_product(rows), weight, bias);
+        Ok(candidates.log_softmax(logits.cast(DType::F32), &batch.choices))
     }
 
     /// Logits `[examples, 2]`.

@@ -203,6 +203,19 @@ impl Parameters {
         }
     }
 
+    /// The weights of all linear layers.
+    pub fn layers(&self) -> impl Iterator<Item = WeightId> {
+        self.layers.iter().copied()
+    }
+
+    /// Whether a weight is learned.
+    pub fn learns(&self, id: WeightId) -> bool {
+        match id {
+            WeightId::Full(MatrixId(at)) => self.matrices[at].is_learned(),
+            WeightId::Compact(_) => false,
+        }
+    }
+
     /// A vector.
     pub fn vector(&self, id: VectorId) -> &Tensor<1> {
         &self.vectors[id.0].value

@@ -13,10 +13,12 @@ use super::{
     adapters::Lora,
     cache::Past,
     parameters::{MatrixId, Parameters, VectorId, WeightId},
+    precision::Numbers,
 };
 use crate::{
     batch::{Batch, random::Key},
     kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible, Weight},
+    recipe::spec::Precision,
 };
 
 /// Whether a pass is to be learned from.
@@ -46,6 +48,7 @@ pub enum Along {
 pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
+    numbers: Numbers,
     dropout_keys: Arc<[u32]>,
     dropout_sites: Rc<Cell<u32>>,
     attentions: Rc<Cell<usize>>,
@@ -90,6 +93,7 @@ impl<'a> Pass<'a> {
         Ok(Self {
             parameters,
             mode,
+            numbers: Precision::F32.into(),
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
             dropout_sites: Rc::default(),
             attentions: Rc::default(),
@@ -112,7 +116,22 @@ impl<'a> Pass<'a> {
         let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
             .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
         let (sites, attentions) = (Rc::clone(&self.dropout_sites), Rc::clone(&self.attentions));
-        Self { dropout_sites: sites, attentions, ..pass }
+        Self { dropout_sites: sites, attentions, numbers: self.numbers, ..pass }
+    }
+
+    /// The same pass with numbers of these types.
+    pub(super) fn computing_with(self, numbers: Numbers) -> Self {
+        Self { numbers, ..self }
+    }
+
+    /// Hidden states in the type of the residual stream.
+    pub(super) fn to_stream(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.numbers.stream)
+    }
+
+    /// What a weight is multiplied with, in the weight's type.
+    pub(super) fn to_product(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.numbers.products)
     }
 
     /// Where it's computed.
@@ -125,23 +144,28 @@ impl<'a> Pass<'a> {
         self.dropout_keys[token]
     }
 
-    /// The value of a vector.
+    /// The value of a vector, in f32.
     pub fn vector(&self, id: VectorId) -> Tensor<1> {
         let value = self.parameters.vector(id).clone();
         if self.mode == Mode::Evaluate { value.inner() } else { value }
     }
 
-    /// The value of a matrix.
+    /// The value of a matrix, in f32: a table to take rows from.
     pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
         let value = self.parameters.matrix(id).clone();
         if self.mode == Mode::Evaluate { value.inner() } else { value }
     }
 
+    /// The value of a matrix that something is multiplied with.
+    pub fn factor(&self, id: MatrixId) -> Tensor<2> {
+        self.to_product(self.matrix(id))
+    }
+
     /// The weight of a linear layer.
     pub fn weight(&self, id: WeightId) -> Weight {
-        match self.parameters.weight(id) {
-            Weight::Full(value) if self.mode == Mode::Evaluate => Weight::Full(value.inner()),
-            weight => weight,
+        match id {
+            WeightId::Full(id) => Weight::Full(self.factor(id)),
+            WeightId::Compact(_) => self.parameters.weight(id),
         }
     }
 

@@ -9,5 +9,5 @@ mod why;
 pub use diagram::mermaid;
 pub use graph::{Graph, Node, Upstream};
 pub use status::{Planned, Status, fetched, plan};
-pub use sweep::{Cell, SweepPlan};
-pub use why::{Difference, differences, nearest};
+pub use sweep::SweepPlan;
+pub use why::{Difference, differences, differences_of_runs, nearest};

@@ -113,7 +113,7 @@ fn reason(node: &super::Node, manifest: &crate::store::Manifest, runs: &[Artifac
     let Some(run) = nearest(node, manifest, runs) else {
         return format!("no {} stage was run before", manifest.kind);
     };
-    let changes: Vec<_> = differences(node, manifest, run).iter().map(ToString::to_string).collect();
+    let changes: Vec<_> = differences(&node.described, manifest, run).iter().map(ToString::to_string).collect();
     match changes.len() {
         0..=3 => changes.join("; "),
         more => format!("{}; and {} more differences", changes[..2].join("; "), more - 2),

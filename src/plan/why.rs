@@ -30,16 +30,16 @@ impl fmt::Display for Difference {
 pub fn nearest<'a>(node: &Node, manifest: &Manifest, runs: &'a [Artifact]) -> Option<&'a Artifact> {
     runs.iter()
         .filter(|run| run.manifest.kind == manifest.kind)
-        .min_by_key(|run| (differences(node, manifest, run).len(), run.provenance.stage != node.name))
+        .min_by_key(|run| (differences(&node.described, manifest, run).len(), run.provenance.stage != node.name))
 }
 
-/// What differs between a stage's manifest and a stored run.
-pub fn differences(node: &Node, manifest: &Manifest, run: &Artifact) -> Vec<Difference> {
+/// What differs between a stage, given by its spec with defaults filled in and its manifest, and a stored run.
+pub fn differences(described: &Value, manifest: &Manifest, run: &Artifact) -> Vec<Difference> {
     // The specs with defaults filled in tell more than the manifests', and differ exactly where those do, unless a
     // default itself has changed.
     let mut was = fields(&run.provenance.spec, &run.manifest);
     let mut found = Vec::new();
-    for (field, is) in fields(&node.described, manifest) {
+    for (field, is) in fields(described, manifest) {
         let before = was.remove(&field);
         if before.as_ref() != Some(&is) {
             found.push(Difference { field, was: before, is: Some(is) });
@@ -47,6 +47,27 @@ pub fn differences(node: &Node, manifest: &Manifest, run: &Artifact) -> Vec<Diff
     }
     found.extend(was.into_iter().map(|(field, was)| Difference { field, was: Some(was), is: None }));
     found.sort_by(|a, b| a.field.cmp(&b.field));
+    found
+}
+
+/// What differs between two stored runs: what they were computed from, and then with what.
+pub fn differences_of_runs(before: &Artifact, after: &Artifact) -> Vec<Difference> {
+    let mut found = differences(&after.provenance.spec, &after.manifest, before);
+    let made = |run: &Artifact| {
+        let provenance = &run.provenance;
+        let outputs = run.digest[..run.digest.len().min(12)].to_owned();
+        [
+            ("kind", run.manifest.kind.clone()),
+            ("pipe", provenance.pipe.clone()),
+            ("device", provenance.device.clone()),
+            ("outputs", outputs),
+        ]
+    };
+    for ((field, was), (_, is)) in made(before).into_iter().zip(made(after)) {
+        if was != is {
+            found.push(Difference { field: field.to_owned(), was: Some(was), is: Some(is) });
+        }
+    }
     found
 }
 

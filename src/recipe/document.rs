@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::check::{self, Check, Draft};
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -13,6 +13,15 @@ use super::secret::Secrets;
 use super::shape::RECIPE;
 use super::spec::{Recipe, Stage, Task};
 use super::{Checked, Columns, Overrides, expand, flags, source, suggest, typecheck};
+
+/// A value that a sweep puts somewhere, and where it stands in the recipe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// The value.
+    pub value: Json,
+    /// Its place.
+    pub place: Span,
+}
 
 /// A recipe's text and tree.
 #[derive(Clone, Debug)]
@@ -90,13 +99,30 @@ impl Document {
     /// # Errors
     /// All mistakes, each with its place.
     pub fn check(&self, overrides: &Overrides, columns: &Columns<'_>) -> Result<Checked, Diagnostics> {
+        self.check_cell(overrides, &IndexMap::new(), columns)
+    }
+
+    /// Checks the recipe with the settings of a sweep's cell in it, by dotted path; these come after the command line's
+    /// changes.
+    ///
+    /// # Errors
+    /// All mistakes, each with its place.
+    pub fn check_cell(
+        &self,
+        overrides: &Overrides,
+        settings: &IndexMap<String, Setting>,
+        columns: &Columns<'_>,
+    ) -> Result<Checked, Diagnostics> {
         let mut problems = self.problems.clone();
         let mut texts = self.texts.clone();
         let mut tree = self.tree.clone();
         let later = flags::apply(&mut tree, &mut texts, &overrides.sets, &mut problems);
+        let is_var = |(path, _): &(&String, &Setting)| path.starts_with("vars.");
+        flags::set(&mut tree, settings.iter().filter(is_var));
         let read = expand::expand(&mut tree, &mut texts, &overrides.vars, &mut problems);
         // What is still an expression failed, and was reported.
         flags::apply(&mut tree, &mut texts, later, &mut problems);
+        flags::set(&mut tree, settings.iter().filter(|setting| !is_var(setting)));
 
         typecheck::check(&tree, &RECIPE, typecheck::ROOT, &mut problems);
         let drafts = check::drafts(&tree);
@@ -140,11 +166,27 @@ fn typed(tree: &Node, drafts: Vec<Draft>, secrets: &Secrets) -> Option<Recipe> {
             task.words.sort_keys();
         }
     }
-    if let (Some(sweep), Some((_, grid))) = (&mut recipe.sweep, tree.find("sweep.grid")) {
-        let place = |key: &String| grid.entries().iter().position(|entry| entry.key == *key);
-        sweep.grid.sort_by_key(|key, _| place(key));
+    if let (Some(sweep), Some(node)) = (&mut recipe.sweep, tree.get("sweep")) {
+        reorder(&mut sweep.zip, node.get("zip"));
+        reorder(&mut sweep.grid, node.get("grid"));
+        let values = |key: &str| node.get(key).and_then(|section| section.get("values"));
+        if let Some(random) = &mut sweep.random {
+            reorder(&mut random.values, values("random"));
+        }
+        if let Some(tpe) = &mut sweep.tpe {
+            reorder(&mut tpe.values, values("tpe"));
+        }
+        if let Some(Value::Seq(items)) = node.get("list").map(|list| &list.value) {
+            sweep.list.iter_mut().zip(items).for_each(|(cell, node)| reorder(cell, Some(node)));
+        }
     }
     Some(recipe)
+}
+
+/// The recipe's order, which JSON doesn't keep.
+fn reorder<V>(map: &mut IndexMap<String, V>, node: Option<&Node>) {
+    let entries = node.map(Node::entries).unwrap_or_default();
+    map.sort_by_cached_key(|key, _| entries.iter().position(|entry| entry.key == *key));
 }
 
 /// The name of a recipe near to one that isn't there.

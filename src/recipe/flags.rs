@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::diagnostic::Diagnostic;
+use super::document::Setting;
 use super::node::{Entry, Node, Value};
 use super::place::{Span, Text, Texts};
 use super::shape::{RECIPE, Shape, Slot};
@@ -17,12 +18,19 @@ pub(super) struct Target {
     pub(super) slot: &'static Slot,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Step {
     Key(String),
     /// The key of a variant, which goes before any other that's there.
     Variant(String),
     Index(usize),
+}
+
+impl Target {
+    /// Whether the other leads to the same place.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.steps == other.steps
+    }
 }
 
 /// Why a dotted path leads nowhere.
@@ -32,6 +40,16 @@ pub(super) enum Miss {
     Expression,
     /// One of its parts is wrong.
     Wrong { part: Range<usize>, message: String, hint: Option<String> },
+}
+
+/// Puts a sweep's settings where their paths lead, each at its place in the recipe: a mistake in it is shown there.
+pub(super) fn set<'a>(tree: &mut Node, settings: impl IntoIterator<Item = (&'a String, &'a Setting)>) {
+    for (path, Setting { value, place }) in settings {
+        // The recipe's check has been over the paths.
+        if let Ok(target) = resolve(tree, path) {
+            assign(tree, &target.steps, Node::from_json(value.clone(), *place), *place);
+        }
+    }
 }
 
 /// Applies flags; those that lead into expressions come back, to be tried when these are filled in.
@@ -185,7 +203,7 @@ impl Finder<'_> {
             }
             Shape::Map { value, .. } => match &value.shape {
                 // Labels and paths may have dots of their own.
-                Shape::Text { .. } | Shape::List { .. } => {
+                Shape::Text { .. } | Shape::List { .. } | Shape::Either { .. } => {
                     self.go(Step::Key(path[part.start..].to_owned()), value);
                     return Ok(path.len());
                 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod checked;
+mod condition;
 pub mod diagnostic;
 mod document;
 mod expand;
@@ -26,8 +27,9 @@ pub mod walk;
 use std::path::Path;
 
 pub use checked::Checked;
+pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use document::Document;
+pub use document::{Document, Setting};
 
 /// What the command line changes in a recipe.
 #[derive(Clone, Debug, Default)]

@@ -45,9 +45,9 @@ pub(super) enum Shape {
     Record(BTreeMap<String, Slot>),
     /// One of several variants: a bare word, or a key with a value
     Choice(Vec<(String, Option<Slot>)>),
-    /// A text, or a mapping instead
+    /// A text or a list, or a mapping instead
     Either {
-        text: Box<Slot>,
+        plain: Box<Slot>,
         mapping: Box<Slot>,
     },
 }
@@ -113,10 +113,10 @@ impl Role {
 }
 
 impl Slot {
-    /// The slot that's meant for this value, where there is one for texts and one for mappings.
-    pub(super) fn meant(&self, is_text: bool) -> &Self {
+    /// The slot that's meant for this value, where there is one for texts or lists and one for mappings.
+    pub(super) fn meant(&self, is_plain: bool) -> &Self {
         match &self.shape {
-            Shape::Either { text, .. } if is_text => text,
+            Shape::Either { plain, .. } if is_plain => plain,
             Shape::Either { mapping, .. } => mapping,
             _ => self,
         }
@@ -132,7 +132,7 @@ impl Slot {
                 variants.iter().find(|(name, _)| name == key).and_then(|(_, payload)| payload.as_ref())
             }
             Shape::Any => Some(self),
-            Shape::Either { mapping, .. } => mapping.child(key),
+            Shape::Either { plain, mapping } => mapping.child(key).or_else(|| plain.child(key)),
             _ => None,
         }
     }
@@ -148,7 +148,7 @@ impl Slot {
             Shape::Text { .. } => "text".into(),
             Shape::List { .. } => "a list".into(),
             Shape::Map { .. } | Shape::Record(_) => "a mapping".into(),
-            Shape::Either { text, mapping } => format!("{} or {}", text.wanted(), mapping.wanted()),
+            Shape::Either { plain, mapping } => format!("{} or {}", plain.wanted(), mapping.wanted()),
             Shape::Choice(variants) if variants.iter().all(|(_, payload)| payload.is_none()) => {
                 format!("one of {}", super::suggest::list(variants.iter().map(|(name, _)| name.as_str())))
             }
@@ -224,11 +224,11 @@ fn shape(schema: &Json, definitions: &Json) -> Shape {
     if let Some(variants) = schema.get("oneOf").and_then(Json::as_array) {
         return Shape::Choice(variants.iter().flat_map(|variant| self::variants(variant, definitions)).collect());
     }
-    if let Some([text, mapping]) = schema.get("anyOf").and_then(Json::as_array).map(Vec::as_slice)
+    if let Some([plain, mapping]) = schema.get("anyOf").and_then(Json::as_array).map(Vec::as_slice)
         && option(schema).is_none()
     {
-        let [text, mapping] = [text, mapping].map(|half| Box::new(slot(half, definitions)));
-        return Shape::Either { text, mapping };
+        let [plain, mapping] = [plain, mapping].map(|half| Box::new(slot(half, definitions)));
+        return Shape::Either { plain, mapping };
     }
     if schema.get("enum").is_some() {
         return Shape::Choice(variants(schema, definitions));
@@ -300,15 +300,18 @@ mod tests {
                 .iter()
                 .filter_map(|(name, payload)| Some((name, payload.as_ref()?)))
                 .for_each(|(name, payload)| anywhere(payload, &format!("{pointer}.{name}"), out)),
+            Shape::Either { plain, .. } => anywhere(plain, pointer, out),
             _ => {}
         }
     }
 
     #[test]
-    fn every_field_but_vars_and_grid_values_has_a_type() {
+    fn every_field_but_vars_and_a_sweeps_values_has_a_type() {
         let mut found = Vec::new();
         anywhere(&RECIPE, "", &mut found);
-        assert_eq!(found, [".sweep.grid.*.*", ".vars.*"]);
+        let sweep = [".sweep.grid.*.*", ".sweep.list.*.*"];
+        let drawn = [".sweep.random.values.*.*", ".sweep.tpe.values.*.*", ".sweep.zip.*.*"];
+        assert_eq!(found, [&sweep[..], &drawn, &[".vars.*"]].concat());
     }
 
     #[test]

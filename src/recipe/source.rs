@@ -233,10 +233,11 @@ impl<'a> Builder<'a> {
             self.count(1, span)?;
             return Ok(Some(text.into_owned()));
         }
-        let expression = self.body[(span.start as usize - self.offset).saturating_sub(1)..].starts_with("{{");
+        // The line from the brace before this one, if they are two.
+        let before = (span.start as usize - self.offset).checked_sub(1);
+        let line = before.and_then(|at| self.body.get(at..)?.lines().next()).filter(|line| line.starts_with("{{"));
         let whole = self.node(event, span)?.span;
-        self.report(if expression {
-            let line = self.body[span.start as usize - self.offset - 1..].lines().next().unwrap_or_default();
+        self.report(if let Some(line) = line {
             let close = line.find("}}").map_or(line.len(), |at| at + 2);
             let start = span.start as usize - 1;
             Diagnostic::new("an expression stands without quotes")

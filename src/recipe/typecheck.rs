@@ -34,8 +34,9 @@ impl Checker<'_> {
     fn value(&mut self, node: &Node, slot: &Slot, at: Span, name: &str) {
         match (&node.value, &slot.shape) {
             (Value::Unknown, _) | (_, Shape::Any) => {}
-            (Value::String(_) | Value::Map(_), Shape::Either { .. }) => {
-                self.value(node, slot.meant(matches!(node.value, Value::String(_))), at, name);
+            (Value::Map(_), Shape::Either { mapping, .. }) => self.value(node, mapping, at, name),
+            (Value::String(_) | Value::Seq(_), Shape::Either { plain, .. }) if plain.shape.is_like(&node.value) => {
+                self.value(node, plain, at, name);
             }
             (Value::Null, shape) if slot.nullable => self.null(node, shape, at, name),
             (Value::Null, _) => self.report(
@@ -222,7 +223,7 @@ impl Checker<'_> {
                 Some(format!("write `{name}: {{path: {}}}`", node.shown()))
             }
             (Value::Map(_), Shape::List { .. }) => Some("begin each entry with `- `".to_owned()),
-            (_, Shape::List { item, .. }) if !matches!(item.shape, Shape::Record(_)) => {
+            (_, Shape::List { .. } | Shape::Either { .. }) if slot.meant(true).lists_plain_values() => {
                 Some(format!("put it into brackets: [{}]", node.shown()))
             }
             _ => None,
@@ -243,6 +244,17 @@ impl Checker<'_> {
 impl Shape {
     fn is_bool(&self) -> bool {
         matches!(self, Self::Bool)
+    }
+
+    /// Whether a text stands where one is wanted, or a list.
+    fn is_like(&self, value: &Value) -> bool {
+        matches!((self, value), (Self::Text { .. }, Value::String(_)) | (Self::List { .. }, Value::Seq(_)))
+    }
+}
+
+impl Slot {
+    fn lists_plain_values(&self) -> bool {
+        matches!(&self.shape, Shape::List { item, .. } if !matches!(item.shape, Shape::Record(_)))
     }
 }
 

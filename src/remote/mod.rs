@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! v1/blobs/DIGEST   a file's bytes, under their BLAKE3: equal files are there once
-//! v1/records/KEY    digest of what follows, a line feed, and the artifact's record; written after its files
+//! v1/records/KEY    the artifact's record, as it is in a store; written after its files
 //! ```
 //!
 //! A record is all that a stage's figures and the keys of the stages after it take, so a hit in the remote brings its

@@ -1,6 +1,7 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
 mod batches;
+mod capability;
 mod check;
 mod checkpoints;
 mod classifier;
@@ -33,10 +34,12 @@ use crate::{
 };
 
 pub(crate) use batches::JUDGED_TOKENS;
+pub use capability::check_device;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
 pub use generate::{Show, Writer, Written};
+pub(crate) use records::write as write_columns;
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";

@@ -59,9 +59,14 @@ pub(super) fn read_rows(path: &Path) -> Result<Vec<(String, String)>> {
     Ok(rows)
 }
 
-fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
-    let fields: Vec<_> =
-        columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), false)).collect();
+/// Writes columns of equal length; one may have nulls if it has some.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) -> Result<()> {
+    let field =
+        |(name, column): &(&str, ArrayRef)| Field::new(*name, column.data_type().clone(), column.null_count() > 0);
+    let fields: Vec<_> = columns.iter().map(field).collect();
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
+use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
@@ -12,13 +13,14 @@ use super::{
 };
 use crate::{
     batch::Feed,
-    device::OpenDevice,
+    device::{self, OpenDevice},
+    estimate,
     executor::{Event, Job},
     model::{Candidates, Network},
-    recipe::spec,
+    recipe::spec::{self, MicroBatch, Precision},
     store::Metrics,
     text::Tokenizer,
-    train::{self, Checkpoints, Evaluation, Observer, Progress, Settings, Trainer},
+    train::{self, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
 };
 
 /// The curve's file in the artifacts of training stages.
@@ -107,7 +109,11 @@ pub(super) fn train(
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Metrics> {
-    let mut trainer = Trainer::new(network, Settings::new(spec, feed.steps(), candidates));
+    let mut settings = Settings::new(spec, feed.steps(), candidates);
+    if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
+        settings.room = estimate::room(&network, spec, &feed.step(0)?);
+    }
+    let mut trainer = Trainer::new(network, settings);
     let checkpoints = spec.checkpoint_every.map(|every| Checkpoints { every, directory: job.state.to_owned() });
     if checkpoints.is_some() && trainer.load_state(job.state)? {
         job.tell(Event::Note("goes on from the last checkpoint"));
@@ -125,7 +131,7 @@ pub(super) fn train(
     if outcome.learned < outcome.parameters {
         metrics.insert("learned_parameters".into(), json!(outcome.learned));
     }
-    metrics.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    metrics.extend(speed(&outcome, trainer.network.parameters().device(), spec.precision));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
     }
@@ -134,6 +140,25 @@ pub(super) fn train(
         metrics.extend(measured.into_iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
     }
     Ok(metrics)
+}
+
+/// How fast training was, beside the most that the device can do, and what it waited for. The share of the peak is what
+/// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
+fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
+    let peak = device::peak(device, precision);
+    let mut figures = Metrics::new();
+    figures.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
+    figures.insert("peak_flops_per_second".into(), json!(peak));
+    figures.insert("mfu".into(), json!(peak.map(|peak| outcome.flops_per_second / peak)));
+    figures.insert("data_wait_seconds".into(), json!(outcome.waited));
+    if let Some(tokens) = outcome.micro_batch {
+        figures.insert("micro_batch_tokens".into(), json!(tokens));
+    }
+    if let Some(usage) = device.memory_pool_usage() {
+        figures.insert("device_memory_bytes".into(), json!(usage.bytes_reserved));
+    }
+    figures
 }
 
 /// Passes the loop's progress on.
@@ -147,6 +172,10 @@ impl Observer for Watcher<'_> {
         let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
         let (done, total) = (*step as u64, *steps as u64);
         self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
+    }
+
+    fn noted(&mut self, text: &str) {
+        self.job.tell(Event::Note(text));
     }
 
     fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {

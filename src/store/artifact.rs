@@ -1,17 +1,21 @@
 //! The record of a finished stage.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::Metadata,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Manifest;
+use super::{Manifest, record, soundness::Soundness};
 
 /// Named figures and tables of a stage, as they stand in `artifact.json` and in `--json`.
 pub type Metrics = serde_json::Map<String, Value>;
 
-/// The record's file name; its presence in `artifacts/KEY` goes with the whole directory's.
+/// The record's file name.
 pub(super) const RECORD: &str = "artifact.json";
 
 /// A finished stage: what it was computed from, what came out, and how it went.
@@ -69,27 +73,93 @@ pub struct Provenance {
 }
 
 impl Artifact {
-    /// Reads the record in `dir`; `None` if there is none.
+    /// Reads the record in `dir`, and sees that the files it lists are there in full; `None` if there is no directory.
     ///
     /// # Errors
-    /// If the record can't be read, or isn't of this directory, or if a file that it lists is missing or cut short.
+    /// If the record can't be read, isn't as it was written or isn't of this directory, or if a file is missing or of
+    /// another size.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>> {
-        let path = dir.join(RECORD);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("failed to read {}", path.display())),
-        };
-        let mut artifact: Self =
-            serde_json::from_str(&text).with_context(|| format!("failed to read the record {}", path.display()))?;
-        artifact.path = dir.to_owned();
-        ensure!(dir.ends_with(&artifact.key), "{} is the record of another key", path.display());
+        let Some(artifact) = Self::record(dir)? else { return Ok(None) };
         for file in &artifact.files {
-            let path = artifact.file(&file.path);
-            let bytes = std::fs::metadata(&path).map(|metadata| metadata.len()).ok();
-            ensure!(bytes == Some(file.bytes), "{} is missing or not as it was written", path.display());
+            artifact.metadata(file)?;
         }
         Ok(Some(artifact))
+    }
+
+    /// As [`Self::read`], and sees that the files are what was written.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and if a file holds other bytes.
+    pub(super) fn read_sound(dir: &Path, soundness: &Soundness) -> Result<Option<Self>> {
+        let Some(artifact) = Self::record(dir)? else { return Ok(None) };
+        for file in &artifact.files {
+            let metadata = artifact.metadata(file)?;
+            let path = artifact.file(&file.path);
+            ensure!(soundness.holds(&path, &metadata, &file.digest)?, "{} is not as it was written", path.display());
+        }
+        Ok(Some(artifact))
+    }
+
+    /// Reads the record in `dir` and nothing else.
+    ///
+    /// # Errors
+    /// If it isn't as it was written, or isn't of this directory.
+    pub(super) fn record(dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(RECORD);
+        let what = || format!("failed to read the record {}", path.display());
+        let text = match std::fs::File::open(&path) {
+            Ok(file) => {
+                let mut text = Vec::new();
+                file.take(record::MAX_BYTES + 1).read_to_end(&mut text).with_context(what)?;
+                text
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                ensure!(!dir.exists(), "{} is missing", path.display());
+                return Ok(None);
+            }
+            Err(error) => return Err(error).with_context(what),
+        };
+        let mut artifact = Self::parse(&text).with_context(what)?;
+        artifact.path = dir.to_owned();
+        ensure!(dir.ends_with(&artifact.key), "{} is the record of another key", path.display());
+        Ok(Some(artifact))
+    }
+
+    /// Reads a record's text. Its parts have to agree: the key with the manifest, the digest with the files.
+    ///
+    /// # Errors
+    /// If it isn't as it was written.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
+        ensure!(text.len() as u64 <= record::MAX_BYTES, "it's larger than a record can be");
+        record::check(text)?;
+        let artifact: Self = serde_json::from_slice(text)?;
+        artifact.check()?;
+        Ok(artifact)
+    }
+
+    /// The record's text.
+    ///
+    /// # Errors
+    /// If it can't be written as JSON.
+    pub(crate) fn text(&self) -> Result<Vec<u8>> {
+        record::seal(self)
+    }
+
+    /// What the file system says of a file that must be there in full.
+    pub(super) fn metadata(&self, file: &FileRecord) -> Result<Metadata> {
+        let path = self.file(&file.path);
+        let metadata = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!("{} is missing", path.display()),
+            found => found.with_context(|| format!("failed to read {}", path.display()))?,
+        };
+        ensure!(
+            metadata.len() == file.bytes && metadata.is_file(),
+            "{} is not as it was written: {} bytes in place of {}",
+            path.display(),
+            metadata.len(),
+            file.bytes
+        );
+        Ok(metadata)
     }
 
     /// Path of one of its files.
@@ -101,4 +171,13 @@ impl Artifact {
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
+}
+
+/// BLAKE3 over the files' paths and digests, each ended by a byte that can't stand in it.
+pub(super) fn output_digest(files: &[FileRecord]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        hasher.update(file.path.as_bytes()).update(&[0]).update(file.digest.as_bytes()).update(&[0]);
+    }
+    hasher.finalize().to_hex().to_string()
 }

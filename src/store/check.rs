@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 
-use super::{Artifact, FileRecord, artifact::RECORD, slot::output_digest};
+use super::{
+    Artifact, FileRecord,
+    artifact::{RECORD, output_digest},
+};
 
 impl Artifact {
     /// Holds the record against itself: the key is its manifest's, the digest its files', and each file lies within the
@@ -14,11 +17,11 @@ impl Artifact {
     /// # Errors
     /// What doesn't hold.
     pub fn check(&self) -> Result<()> {
-        ensure!(self.key == self.manifest.key(), "its key isn't that of its manifest");
-        ensure!(self.digest == output_digest(&self.files), "its digest isn't that of its files");
+        ensure!(self.key == self.manifest.key(), "its key is that of another manifest");
+        ensure!(self.digest == output_digest(&self.files), "its digest is that of other files");
         let mut paths = BTreeSet::new();
         for file in &self.files {
-            ensure!(is_within(&file.path), "it has a file at {:?}, which isn't a place in an artifact", file.path);
+            ensure!(is_within(&file.path), "it names a file outside of its directory: {:?}", file.path);
             ensure!(is_digest(&file.digest), "the digest of {:?} isn't one", file.path);
             ensure!(paths.insert(&file.path), "{:?} is in it twice", file.path);
         }

@@ -4,38 +4,69 @@
 //!
 //! ```text
 //! artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
-//! tmp/             slots being written, renamed into artifacts/ when done
-//! locks/KEY        there and locked while KEY is being computed
+//! tmp/             slots being written, renamed into artifacts/ when done, and states to go on from
+//! leases/KEY       there while KEY is being computed, and says by whom
+//! pins/NAME        an artifact that is to be kept
 //! digests.json     remembered digests of input files
+//! sound.json       remembered digests of artifacts' files
 //! remote/          what is known of remotes, and files that are being fetched
 //! ```
 
 mod artifact;
 mod canonical;
 mod check;
+mod collect;
 mod digest;
-mod lock;
+mod format;
+mod holder;
+mod lease;
 mod manifest;
+mod memory;
+mod pins;
+mod record;
 mod slot;
+mod soundness;
+mod trouble;
+mod verify;
+mod workspace;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use fs_err as fs;
 
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
-pub use digest::{DigestCache, digest_file};
-use lock::Lock;
+pub use collect::{Collection, Judged, Remnant};
+pub use digest::DigestCache;
+pub(crate) use holder::host;
+use lease::Leases;
 pub use manifest::Manifest;
-pub use slot::Slot;
+pub use memory::digest_file;
+pub use pins::Pin;
+pub use slot::{Lost, Slot};
+use soundness::Soundness;
+pub use verify::{Damage, Verification};
+use workspace::Workspace;
 
-const FORMAT: &str = "1";
+/// How exact the time of an artifact's last use is.
+const USE: Duration = Duration::from_secs(3600);
 
-/// A directory of artifacts.
+/// The beginning of a key, as it's shown to people.
+pub fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
+}
+
+/// A directory of artifacts. Copies share what they remember.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    leases: Leases,
+    soundness: Arc<Soundness>,
 }
 
 /// What came of asking for a key.
@@ -52,19 +83,15 @@ impl Store {
     /// # Errors
     /// If a store of another format is there.
     pub fn open(root: &Path) -> Result<Self> {
-        let marker = root.join("format");
-        match std::fs::read_to_string(&marker) {
-            Ok(found) if found.trim() == FORMAT => {}
-            Ok(found) => bail!(
-                "the store at {} has format {}, and this version of pipe reads format {FORMAT}: \
-                 name another one with --store, or remove it",
-                root.display(),
-                found.trim()
-            ),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("failed to open the store at {}", root.display())),
-        }
-        Ok(Self { root: root.to_owned() })
+        format::check(root)?;
+        Ok(Self { root: root.to_owned(), leases: Leases::new(root), soundness: Arc::new(Soundness::new(root)) })
+    }
+
+    /// The same store with another patience: how long a stage's holder on another machine may show no life before
+    /// another process takes the stage over.
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.leases.patience = patience;
+        self
     }
 
     /// The store's directory.
@@ -72,33 +99,65 @@ impl Store {
         &self.root
     }
 
-    /// The artifact with this key, if there is one.
+    /// The artifact with this key, if there is one. To find it is to use it, as `pipe gc` sees it.
     ///
     /// # Errors
     /// If it's damaged: [`Store::claim`] counts that as a miss.
     pub fn find(&self, key: &str) -> Result<Option<Artifact>> {
-        Artifact::read(&self.artifact_dir(key))
+        let found = Artifact::read_sound(&self.artifact_dir(key), &self.soundness)?;
+        found.iter().for_each(|artifact| self.touch(artifact));
+        Ok(found)
     }
 
-    /// All artifacts, newest first; damaged ones are left out.
+    /// As [`Store::find`], without looking at the files: for showing what it's of.
+    ///
+    /// # Errors
+    /// If the record is damaged.
+    pub fn record(&self, key: &str) -> Result<Option<Artifact>> {
+        Artifact::record(&self.artifact_dir(key))
+    }
+
+    /// All artifacts, newest first; damaged ones are left out, as far as that shows without reading their files.
     ///
     /// # Errors
     /// If the directory can't be listed.
     pub fn list(&self) -> Result<Vec<Artifact>> {
-        let dir = self.root.join("artifacts");
-        if !dir.exists() {
-            return Ok(Vec::new());
-        }
-        let mut found = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            if let Ok(Some(artifact)) = Artifact::read(&entry?.path()) {
-                found.push(artifact);
-            }
-        }
+        let read = |key: String| Artifact::read(&self.artifact_dir(&key)).ok().flatten();
+        let mut found: Vec<_> = self.keys()?.into_iter().filter_map(read).collect();
         found.sort_by(|a, b| {
             (b.provenance.started, &b.key).partial_cmp(&(a.provenance.started, &a.key)).unwrap_or(a.key.cmp(&b.key))
         });
         Ok(found)
+    }
+
+    /// The keys of all artifacts, sorted, damaged ones too.
+    ///
+    /// # Errors
+    /// If the directory can't be listed.
+    pub fn keys(&self) -> Result<Vec<String>> {
+        let dir = self.root.join("artifacts");
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        let mut keys = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            keys.extend(entry?.file_name().into_string().ok());
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// The one key that begins with `prefix`.
+    ///
+    /// # Errors
+    /// If there's none, or more than one.
+    pub fn key(&self, prefix: &str) -> Result<String> {
+        let mut found: Vec<_> = self.keys()?.into_iter().filter(|key| key.starts_with(prefix)).collect();
+        match (found.pop(), found.len()) {
+            (Some(key), 0) => Ok(key),
+            (None, _) => bail!("no artifact's key begins with `{prefix}`; `pipe ls` lists them"),
+            (_, more) => bail!("{} artifacts' keys begin with `{prefix}`; give more of the key", more + 1),
+        }
     }
 
     /// Asks for the artifact of `manifest`. On a miss the caller holds the key until the slot is committed or dropped;
@@ -113,20 +172,36 @@ impl Store {
         if let Ok(Some(artifact)) = stored() {
             return Ok(Claim::Hit(Box::new(artifact)));
         }
-        self.create()?;
-        let lock = Lock::take(self.root.join("locks").join(&key), waiting)?;
+        self.lease(manifest, key.clone(), force, &stored, waiting).map_err(|error| self.explain(error))
+    }
+
+    fn lease(
+        &self,
+        manifest: Manifest,
+        key: String,
+        force: bool,
+        stored: &dyn Fn() -> Result<Option<Artifact>>,
+        waiting: &dyn Fn(),
+    ) -> Result<Claim> {
+        format::create(&self.root)?;
+        let inputs = manifest.inputs.values().cloned().collect();
+        let lease = self.leases.take(&key, inputs, waiting)?;
         let damage = match stored() {
             Ok(Some(artifact)) => return Ok(Claim::Hit(Box::new(artifact))),
             Ok(None) => None,
             Err(damage) => Some(damage),
         };
-        let dir = self.root.join("tmp").join(&key);
-        slot::remove_dir(&dir)?;
-        if force {
-            slot::remove_dir(&slot::state_dir(&dir))?;
+        let workspace = Workspace::take_over(&self.root.join("tmp"), &key, lease.token(), !force)?;
+        Ok(Claim::Miss(Box::new(Slot::new(self.clone(), manifest, workspace, damage, lease))))
+    }
+
+    /// Notes that an artifact is of use, by the time of its directory.
+    fn touch(&self, artifact: &Artifact) {
+        let used = std::fs::metadata(&artifact.path).and_then(|metadata| metadata.modified());
+        if used.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > USE)) {
+            // A store that can't be written to is not cleared either.
+            let _ = std::fs::File::open(&artifact.path).and_then(|dir| dir.set_modified(SystemTime::now()));
         }
-        fs::create_dir_all(&dir)?;
-        Ok(Claim::Miss(Box::new(Slot::new(manifest, dir, self.artifact_dir(&key), damage, lock))))
     }
 
     /// Where the artifact with this key lies, or would.
@@ -136,14 +211,6 @@ impl Store {
 
     /// Makes the store, if it isn't there.
     pub(crate) fn create(&self) -> Result<()> {
-        for dir in ["artifacts", "tmp", "locks"] {
-            fs::create_dir_all(self.root.join(dir))?;
-        }
-        let marker = self.root.join("format");
-        if !marker.exists() {
-            fs::write(self.root.join(".gitignore"), "*\n")?;
-            fs::write(marker, format!("{FORMAT}\n"))?;
-        }
-        Ok(())
+        format::create(&self.root)
     }
 }

@@ -1,38 +1,55 @@
 //! A place to compute an artifact in, and the step that makes it one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
 
 use super::{
-    Artifact, Manifest, Metrics, Provenance,
-    artifact::{FileRecord, RECORD},
-    digest::digest_file,
-    lock::Lock,
+    Artifact, Manifest, Metrics, Provenance, Store,
+    artifact::{FileRecord, RECORD, output_digest},
+    lease::Lease,
+    workspace::{Workspace, remove},
 };
 
 /// A claimed key with a directory to write to. Nothing of it is visible to others until [`Slot::commit`]; what is
 /// dropped without that is removed.
 pub struct Slot {
+    store: Store,
     key: String,
     manifest: Manifest,
+    workspace: Workspace,
     dir: PathBuf,
-    target: PathBuf,
     damage: Option<anyhow::Error>,
     committed: bool,
-    _lock: Lock,
+    lease: Lease,
 }
+
+/// The lease was taken over, since its holder showed no life: it was suspended, or its machine didn't answer.
+#[derive(Debug)]
+pub struct Lost;
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another process has taken this stage over, since this one showed no life for too long")
+    }
+}
+
+impl std::error::Error for Lost {}
 
 impl Slot {
     pub(super) fn new(
+        store: Store,
         manifest: Manifest,
-        dir: PathBuf,
-        target: PathBuf,
+        workspace: Workspace,
         damage: Option<anyhow::Error>,
-        lock: Lock,
+        lease: Lease,
     ) -> Self {
-        Self { key: manifest.key(), manifest, dir, target, damage, committed: false, _lock: lock }
+        let (key, dir) = (manifest.key(), workspace.slot());
+        Self { store, key, manifest, workspace, dir, damage, committed: false, lease }
     }
 
     /// The claimed key.
@@ -46,9 +63,9 @@ impl Slot {
     }
 
     /// Where the stage keeps what it takes to go on after a crash. Unlike the slot it outlives a failure; it's removed
-    /// with [`Self::commit`], and by a claim with `force`.
+    /// with [`Self::commit`], and by a claim with `force`. Whoever claims the key next finds it, under another name.
     pub fn state(&self) -> PathBuf {
-        state_dir(&self.dir)
+        self.workspace.state()
     }
 
     /// What is wrong with the artifact that this one is to replace, if it's damaged.
@@ -56,13 +73,20 @@ impl Slot {
         self.damage.as_ref()
     }
 
+    /// Whether another process has taken the key over. What it computes then is of no more use here.
+    pub fn is_lost(&self) -> bool {
+        !self.lease.is_held().unwrap_or(true)
+    }
+
     /// Makes the slot an artifact: digests and syncs the files, writes the record, and renames the directory to where
     /// readers look. What lies there already (after `--force`, or damaged) is replaced.
     ///
     /// # Errors
-    /// If a file can't be read, synced or renamed; nothing is visible then.
+    /// [`Lost`] if another process has taken the key over; if a file can't be read, synced or renamed. Nothing is visible
+    /// then.
     pub fn commit(mut self, metrics: Metrics, provenance: Provenance) -> Result<Artifact> {
-        let files = self.digest_and_sync()?;
+        let files = self.digest_and_sync().map_err(|error| self.lost_or(error))?;
+        let target = self.store.artifact_dir(&self.key);
         let artifact = Artifact {
             key: self.key.clone(),
             manifest: self.manifest.clone(),
@@ -70,26 +94,48 @@ impl Slot {
             files,
             metrics,
             provenance,
-            path: self.target.clone(),
+            path: target.clone(),
         };
-        let record = self.dir.join(RECORD);
-        fs::write(&record, serde_json::to_vec_pretty(&artifact)?)?;
-        fs::File::open(&record)?.sync_all()?;
-        sync_dir(&self.dir)?;
-        let parent = self.target.parent().context("an artifact's directory has a parent")?;
-        if self.target.exists() {
-            let old = self.dir.with_extension("old");
-            remove_dir(&old)?;
-            fs::rename(&self.target, &old)?;
-            fs::rename(&self.dir, &self.target)?;
-            fs::remove_dir_all(&old)?;
-        } else {
-            fs::rename(&self.dir, &self.target)?;
-        }
-        sync_dir(parent)?;
+        self.write_record(&artifact).map_err(|error| self.lost_or(error))?;
+        self.place(&target).map_err(|error| self.store.explain(error))?;
         self.committed = true;
-        remove_dir(&self.state())?;
+        sync_dir(target.parent().context("an artifact's directory has a parent")?)?;
+        remove(&self.workspace.old())?;
+        self.workspace.remove_state()?;
         Ok(artifact)
+    }
+
+    fn write_record(&self, artifact: &Artifact) -> Result<()> {
+        let record = self.dir.join(RECORD);
+        fs::write(&record, artifact.text()?)?;
+        fs::File::open(&record)?.sync_all()?;
+        sync_dir(&self.dir)
+    }
+
+    /// Renames the slot, if the lease is still this process's. Since leases change hands under the same lock, nobody who
+    /// lost one gets past it.
+    fn place(&self, target: &Path) -> Result<()> {
+        let _guard = self.lease.guard()?;
+        if !self.lease.is_held()? {
+            return Err(Lost.into());
+        }
+        let old = self.workspace.old();
+        let replaces = target.exists();
+        if replaces {
+            fs::rename(target, &old)?;
+        }
+        if let Err(error) = fs::rename(&self.dir, target) {
+            if replaces {
+                fs::rename(&old, target)?;
+            }
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// What went wrong; if the lease was lost, that's why.
+    fn lost_or(&self, error: anyhow::Error) -> anyhow::Error {
+        if self.is_lost() { Lost.into() } else { self.store.explain(error) }
     }
 
     fn digest_and_sync(&self) -> Result<Vec<FileRecord>> {
@@ -103,7 +149,8 @@ impl Slot {
                 let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
                 let bytes = entry.metadata()?.len();
                 fs::File::open(entry.path())?.sync_all()?;
-                files.push(FileRecord { path: parts.join("/"), bytes, digest: digest_file(entry.path())? });
+                let digest = self.store.soundness.learn(entry.path())?;
+                files.push(FileRecord { path: parts.join("/"), bytes, digest });
             }
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -118,28 +165,6 @@ impl Drop for Slot {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
-}
-
-/// Beside the slot in `tmp/`.
-pub(super) fn state_dir(slot: &Path) -> PathBuf {
-    slot.with_extension("state")
-}
-
-/// Removes a directory, if it's there.
-pub(super) fn remove_dir(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
-    Ok(())
-}
-
-/// BLAKE3 over the files' paths and digests, each ended by a byte that can't stand in it.
-pub(super) fn output_digest(files: &[FileRecord]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for file in files {
-        hasher.update(file.path.as_bytes()).update(&[0]).update(file.digest.as_bytes()).update(&[0]);
-    }
-    hasher.finalize().to_hex().to_string()
 }
 
 fn sync_dir(dir: &Path) -> Result<()> {

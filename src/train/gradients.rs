@@ -1,5 +1,6 @@
 //! Gradients of one step, added up over its batches.
 
+use anyhow::{Result, anyhow};
 use burn::tensor::Tensor;
 
 use crate::model::{Parameter, Parameters};
@@ -17,6 +18,28 @@ impl Gradients {
         let mut found = loss.backward();
         add(&mut self.vectors, &parameters.vectors, &mut found);
         add(&mut self.matrices, &parameters.matrices, &mut found);
+    }
+
+    /// Multiplies all of them.
+    pub(super) fn multiply(&mut self, factor: f32) {
+        self.vectors.iter_mut().for_each(|gradient| *gradient = gradient.take().map(|gradient| gradient * factor));
+        self.matrices.iter_mut().for_each(|gradient| *gradient = gradient.take().map(|gradient| gradient * factor));
+    }
+
+    /// Whether all numbers are; waits for the device.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn are_finite(&self) -> Result<bool> {
+        let vectors = self.vectors.iter().flatten().map(|gradient| gradient.clone().abs().sum());
+        let matrices = self.matrices.iter().flatten().map(|gradient| gradient.clone().abs().sum());
+        let sums: Vec<Tensor<1>> = vectors.chain(matrices).collect();
+        if sums.is_empty() {
+            return Ok(true);
+        }
+        let sums: Vec<f32> =
+            Tensor::cat(sums, 0).try_into_vec_as().map_err(|error| anyhow!("can't read gradients: {error:?}"))?;
+        Ok(sums.iter().all(|sum| sum.is_finite()))
     }
 }
 

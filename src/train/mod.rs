@@ -1,10 +1,13 @@
 //! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from.
 
+mod arithmetic;
 mod curve;
 mod evaluation;
 mod gradients;
+mod loss_scale;
 mod observer;
 mod optimizer;
+mod passes;
 mod schedule;
 mod state;
 mod trainer;

@@ -9,6 +9,9 @@ pub trait Observer {
     /// Every so many steps, and after the last one.
     fn progressed(&mut self, progress: &Progress);
 
+    /// Something that a person should read.
+    fn noted(&mut self, _text: &str) {}
+
     /// After a measurement on the dev rows; `best` if these weights are the ones kept so far.
     fn evaluated(&mut self, _step: usize, _metrics: &Metrics, _best: bool) {}
 }

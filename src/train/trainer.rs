@@ -12,17 +12,18 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::Tensor;
 
 use super::{
+    arithmetic::Arithmetic,
     curve::{Curve, Entry, Point},
     evaluation::{Evaluation, Metrics, Record},
-    gradients::Gradients,
     observer::{Observer, Progress},
     optimizer::{AdamW, AdamWSettings},
+    passes::{Passed, Passes},
     schedule::Schedule,
 };
 use crate::{
     batch::{Feed, Step},
     model::{Candidates, Counts, LossSettings, Network, Parameters},
-    recipe::spec::{self, LossNormalization},
+    recipe::spec::{self, LossNormalization, MicroBatch, Precision},
 };
 
 /// Steps that are prepared ahead on another thread.
@@ -42,6 +43,12 @@ pub struct Settings {
     pub loss: LossSettings,
     /// What a step's loss is the mean of.
     pub normalization: LossNormalization,
+    /// The numbers that losses are computed with.
+    pub precision: Precision,
+    /// What of a batch is computed at a time.
+    pub micro_batch: MicroBatch,
+    /// Token places that fit into the device's memory by estimate, where the micro-batch is to follow from that.
+    pub room: Option<usize>,
     /// Steps between two reports.
     pub log_every: usize,
 }
@@ -58,6 +65,9 @@ impl Settings {
                 candidates,
             },
             normalization: train.loss_normalization,
+            precision: train.precision,
+            micro_batch: train.micro_batch,
+            room: None,
             log_every: train.log_every,
         }
     }
@@ -86,6 +96,12 @@ pub struct Outcome {
     /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
     /// there are no more than five steps, of all.
     pub tokens_per_second: f64,
+    /// Floating-point operations in the same time, as the model needs them: none for padding, none twice.
+    pub flops_per_second: f64,
+    /// Seconds of that time in which the next step's batches weren't there yet.
+    pub waited: f64,
+    /// Token places that were computed at a time at most, where that was limited.
+    pub micro_batch: Option<usize>,
     /// The most memory that this process has held, where the system tells.
     pub peak_memory_bytes: Option<u64>,
     /// The measurement whose weights the network has now: the steps before it, and the dev metrics.
@@ -98,6 +114,7 @@ pub struct Trainer {
     pub network: Network,
     pub(super) settings: Settings,
     pub(super) optimizer: AdamW,
+    pub(super) passes: Passes,
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
@@ -128,13 +145,17 @@ struct Pending {
 /// Tokens and the time they took, measurements and checkpoints taken out.
 struct Meter {
     tokens: usize,
+    /// Floating-point operations.
+    flops: f64,
+    /// Time without batches to learn from.
+    waited: Duration,
     started: Instant,
     paused: Duration,
 }
 
 impl Meter {
     fn start() -> Self {
-        Self { tokens: 0, started: Instant::now(), paused: Duration::ZERO }
+        Self { tokens: 0, flops: 0.0, waited: Duration::ZERO, started: Instant::now(), paused: Duration::ZERO }
     }
 
     fn seconds(&self) -> f64 {
@@ -142,18 +163,25 @@ impl Meter {
     }
 
     fn rate(&self) -> f64 {
-        self.tokens as f64 / self.seconds().max(1e-9)
+        self.per_second(self.tokens as f64)
+    }
+
+    fn per_second(&self, amount: f64) -> f64 {
+        amount / self.seconds().max(1e-9)
     }
 }
 
 impl Trainer {
     /// Before the first step.
-    pub fn new(network: Network, settings: Settings) -> Self {
+    pub fn new(mut network: Network, settings: Settings) -> Self {
         let optimizer = AdamW::new(settings.optimizer);
+        let passes = Passes::new(&settings);
+        network.compute_with(settings.precision);
         Self {
             network,
             settings,
             optimizer,
+            passes,
             step: 0,
             curve: Curve::default(),
             best: None,
@@ -199,16 +227,21 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
         let (first, steps) = (self.step, self.settings.schedule.steps);
+        let arithmetic = Arithmetic::of(&self.network);
         let mut pending = VecDeque::new();
         let (mut total, mut window) = (Meter::start(), Meter::start());
         while self.step < steps {
             if self.step - first == WARMING {
                 total = Meter::start();
             }
+            let asked = Instant::now();
             let step = prepared.recv().context("the feed ended before the last step")?;
-            let (tokens, learned) = self.learn(&step.with_context(|| format!("step {}", self.step + 1))?)?;
+            total.waited += asked.elapsed();
+            let step = step.with_context(|| format!("step {}", self.step + 1))?;
+            let (tokens, learned) = self.learn(&step, observer)?;
             pending.push_back(learned);
             total.tokens += tokens;
+            total.flops += arithmetic.step(&step);
             window.tokens += tokens;
             self.step += 1;
 
@@ -216,7 +249,8 @@ impl Trainer {
             let measuring = evaluation.as_ref().is_some_and(|evaluation| due(evaluation.every));
             let storing = checkpoints.is_some_and(|checkpoints| due(checkpoints.every) && self.step < steps);
             let reporting = due(self.settings.log_every);
-            if measuring || storing || reporting {
+            // Reading waits for the device; between these steps nothing does. Where counting begins it has to be idle.
+            if measuring || storing || reporting || self.step - first == WARMING {
                 self.read(&mut pending)?;
             }
             if reporting {
@@ -243,29 +277,14 @@ impl Trainer {
     }
 
     /// One optimiser step; gives the number of its tokens.
-    fn learn(&mut self, step: &Step) -> Result<(usize, Pending)> {
-        let mut counts = Counts::default();
-        step.batches.iter().for_each(|batch| counts += Counts::of(batch));
-        let mut gradients = Gradients::default();
-        let mut loss: Option<Tensor<1>> = None;
-        for batch in &step.batches {
-            let part_of = |counts| self.network.loss(batch, counts, step.pair_weight, &self.settings.loss);
-            let part = match self.settings.normalization {
-                LossNormalization::Token => part_of(&counts)?,
-                LossNormalization::Batch => part_of(&Counts::of(batch))? / step.batches.len() as f32,
-            };
-            gradients.add(self.network.parameters(), &part);
-            let part = part.inner();
-            loss = Some(match loss {
-                Some(loss) => loss + part,
-                None => part,
-            });
-        }
+    fn learn(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<(usize, Pending)> {
+        let note = &mut |text: &str| observer.noted(text);
+        let Passed { gradients, loss } = self.passes.run(&self.network, step, &self.settings, note)?;
         let lr = self.settings.schedule.rate(self.step);
         let grad_norm = self.optimizer.step(self.network.parameters_mut(), gradients, lr)?;
-        let loss = loss.with_context(|| format!("step {} has no batches", self.step + 1))?;
+        let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
         let learned = Pending { step: self.step + 1, objective: step.objective.clone(), loss, lr, grad_norm };
-        Ok((counts.tokens, learned))
+        Ok((tokens, learned))
     }
 
     /// Brings losses over from the device, and looks at them.
@@ -353,7 +372,7 @@ impl Trainer {
     }
 
     fn finish(&mut self, total: &Meter) -> Result<Outcome> {
-        let tokens_per_second = total.rate();
+        let (tokens_per_second, flops_per_second) = (total.rate(), total.per_second(total.flops));
         let measured = self.best.take().map(|best| {
             if let Some(parameters) = best.parameters {
                 *self.network.parameters_mut() = parameters;
@@ -366,6 +385,9 @@ impl Trainer {
             parameters: self.network.parameters().count(),
             learned: self.network.parameters().learned(),
             tokens_per_second,
+            flops_per_second,
+            waited: total.waited.as_secs_f64(),
+            micro_batch: self.passes.limit,
             peak_memory_bytes: peak_memory(),
             measured,
         })

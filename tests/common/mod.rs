@@ -83,6 +83,31 @@ pub fn finish(mut command: Command) -> Output {
     }
 }
 
+/// SplitMix64: the same numbers on every machine.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number from 0, below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % end as u64) as usize
+    }
+
+    pub fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len())]
+    }
+
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.below(256) as u8).collect()
+    }
+}
+
 /// The folder with the data sets and fixtures that don't belong to the project, if it's here.
 pub fn shared(part: &str) -> Option<PathBuf> {
     let root = std::env::var_os("PIPE_SHARED")
@@ -151,7 +176,8 @@ pub fn tiny() -> Space {
     space
 }
 
-/// How many cases a property is tried with: `PIPE_FUZZ_CASES`, for longer runs, or these few.
-pub fn cases(few: u32) -> u32 {
-    std::env::var("PIPE_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(few)
+/// How many cases a property test tries: `PIPE_CASES`, or so many.
+pub fn cases(default: u32) -> proptest::test_runner::Config {
+    let cases = std::env::var("PIPE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
+    proptest::test_runner::Config { cases, failure_persistence: None, ..proptest::test_runner::Config::default() }
 }

@@ -1,8 +1,8 @@
 //! Attention with a matrix of scores.
 
-use burn::tensor::{Tensor, TensorData, activation};
+use burn::tensor::{DType, Int, IntDType, Tensor, activation};
 
-use super::product;
+use super::{product, whole};
 use crate::kernels::{Dropout, KeyValue, Visible};
 
 /// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
@@ -26,7 +26,7 @@ pub fn grouped_attention(
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
     let (rows, queries) = (visible.rows, visible.width);
-    let device = query.device();
+    let numbers = query.dtype();
     let size = query.dims()[1] / heads;
     let together = heads / groups;
     // A group's heads are further queries of its keys: [rows, groups, together * queries, size].
@@ -47,13 +47,12 @@ pub fn grouped_attention(
     let hidden = hidden.expand([rows, heads, queries, keys]);
 
     let scores = product(query.mul_scalar((size as f32).powf(-0.5)), key.swap_dims(2, 3));
-    let scores = scores.reshape([rows, heads, queries, keys]).mask_fill(hidden.clone(), HIDDEN);
+    let scores = scores.reshape([rows, heads, queries, keys]).cast(DType::F32).mask_fill(hidden.clone(), HIDDEN);
     let mut probabilities = activation::softmax(scores, 3).mask_fill(hidden, 0.0);
     if let Some(dropout) = dropout {
-        let kept = multipliers(visible, shared, heads, dropout);
-        let kept = Tensor::<1>::from_data(TensorData::new(kept, [rows * heads * queries * keys]), &device);
-        probabilities = probabilities * kept.reshape([rows, heads, queries, keys]);
+        probabilities = probabilities * multipliers(visible, shared, heads, dropout);
     }
+    let probabilities = probabilities.cast(numbers);
     let context = product(probabilities.reshape([rows, groups, together * queries, keys]), value);
     let context = context.reshape([rows, groups, together, queries, size]).permute([0, 3, 1, 2, 4]);
     context.reshape([rows * queries, heads * size])
@@ -61,23 +60,21 @@ pub fn grouped_attention(
 
 /// What probabilities are multiplied by: `[rows, heads, query, shared + key]`.
 ///
-/// A mask's element is counted from the first key that the query sees, the shared ones included.
-fn multipliers(visible: &Visible, shared: usize, heads: usize, dropout: &Dropout) -> Vec<f32> {
-    let (queries, keys) = (visible.width, shared + visible.keys);
-    let host = visible.host();
-    let mut kept = vec![0.0; visible.rows * heads * queries * keys];
-    let mut mask = vec![0.0; keys];
-    for (i, line) in kept.chunks_exact_mut(keys.max(1)).enumerate() {
-        let (row, head, query) = (i / queries / heads, i / queries % heads, i % queries);
-        let token = row * queries + query;
-        let (from, to) = (host.from[token] as usize, host.to[token] as usize);
-        if from < to {
-            let first = shared + from - row * visible.keys;
-            let mask = &mut mask[..shared + to - from];
-            dropout.fill(token, head as u32, mask);
-            line[..shared].copy_from_slice(&mask[..shared]);
-            line[first..][..to - from].copy_from_slice(&mask[shared..]);
-        }
+/// A mask's element is counted from the first key that the query sees, the shared ones included. What hidden keys are
+/// multiplied by doesn't matter.
+fn multipliers(visible: &Visible, shared: usize, heads: usize, dropout: &Dropout) -> Tensor<4> {
+    let (rows, queries, keys) = (visible.rows, visible.width, visible.keys);
+    let device = visible.from.device().inner();
+    let token = |at: usize| (at / queries / heads * queries + at % queries, at / queries % heads);
+    let streams = (0..rows * heads * queries).map(token).map(|(token, head)| dropout.stream(token, head as u32));
+    let streams = whole(streams.collect(), [rows, heads, queries, 1], &device);
+
+    let key = whole((0..(rows * keys) as u32).collect(), [rows, 1, 1, keys], &device).add_scalar(shared as u32);
+    let from = visible.from.clone().cast(IntDType::U32).reshape([rows, 1, queries, 1]);
+    let mut index: Tensor<4, Int> = key - from;
+    if shared > 0 {
+        let first = whole((0..shared as u32).collect(), [1, 1, 1, shared], &device);
+        index = Tensor::cat(vec![first.expand([rows, 1, queries, shared]), index], 3);
     }
-    kept
+    super::multipliers(dropout, streams, index)
 }

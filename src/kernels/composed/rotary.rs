@@ -1,12 +1,13 @@
 //! Rotary position embedding by slices.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::kernels::{Pairs, Rotary, Rotation};
 
 /// See [`crate::kernels::rotary`].
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
     let [tokens, width] = x.dims();
+    let numbers = x.dtype();
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
     let size = width / heads;
     let end = offset + 2 * pairs;
@@ -19,10 +20,10 @@ pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
     let mut single = shape;
     (single[1], single[axis]) = (1, 1);
     let (cos, sin) = (cos.reshape(single), sin.reshape(single));
-    let turned = x.clone().narrow(2, offset, 2 * pairs).reshape(shape);
+    let turned = x.clone().narrow(2, offset, 2 * pairs).reshape(shape).cast(DType::F32);
     let (a, b) = (turned.clone().narrow(axis, 0, 1), turned.narrow(axis, 1, 1));
     let turned = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin];
-    let turned = Tensor::cat(turned, axis).reshape([tokens, heads, 2 * pairs]);
+    let turned = Tensor::cat(turned, axis).reshape([tokens, heads, 2 * pairs]).cast(numbers);
     let parts = [(0, offset, None), (offset, 2 * pairs, Some(turned)), (end, size - end, None)];
     let parts = parts.into_iter().filter(|(_, length, _)| *length > 0);
     let parts = parts.map(|(start, length, part)| part.unwrap_or_else(|| x.clone().narrow(2, start, length)));

@@ -154,14 +154,17 @@ fn shape(tensor: &FlexTensor) -> [usize; 2] {
     tensor.shape().dims()
 }
 
-/// Whether there is a kernel for this tensor.
+/// Whether there is a kernel for this tensor. Kernels compute in f32; numbers of 16 bits are widened for them, and the
+/// result is rounded to the type of the first input.
 pub(super) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == DType::F32 && on_flex(&tensor.device())
+    matches!(tensor.dtype(), DType::F32 | DType::BF16 | DType::F16) && on_flex(&tensor.device())
 }
 
 /// Runs a kernel on one tensor.
 pub(super) fn unary<const R: usize, K: Kernel<1>, const A: usize>(kernel: K, a: Tensor<A>) -> Tensor<R> {
-    Tensor::from_dispatch(Dispatch::unary(kernel, a.into_dispatch()))
+    let numbers = a.dtype();
+    let result: Tensor<R> = Tensor::from_dispatch(Dispatch::unary(kernel, a.cast(DType::F32).into_dispatch()));
+    result.cast(numbers)
 }
 
 /// Runs a kernel on two tensors.
@@ -170,7 +173,11 @@ pub(super) fn binary<const R: usize, K: Kernel<2>, const A: usize, const B: usiz
     a: Tensor<A>,
     b: Tensor<B>,
 ) -> Tensor<R> {
-    Tensor::from_dispatch(Dispatch::binary(kernel, a.into_dispatch(), b.into_dispatch()))
+    let numbers = a.dtype();
+    let (a, b) = (a.cast(DType::F32), b.cast(DType::F32));
+    let result = Dispatch::binary(kernel, a.into_dispatch(), b.into_dispatch());
+    let result: Tensor<R> = Tensor::from_dispatch(result);
+    result.cast(numbers)
 }
 
 /// Runs a kernel on three tensors.
@@ -180,5 +187,9 @@ pub(super) fn ternary<const R: usize, K: Kernel<3>, const A: usize, const B: usi
     b: Tensor<B>,
     c: Tensor<C>,
 ) -> Tensor<R> {
-    Tensor::from_dispatch(Dispatch::ternary(kernel, a.into_dispatch(), b.into_dispatch(), c.into_dispatch()))
+    let numbers = a.dtype();
+    let (a, b, c) = (a.cast(DType::F32), b.cast(DType::F32), c.cast(DType::F32));
+    let result = Dispatch::ternary(kernel, a.into_dispatch(), b.into_dispatch(), c.into_dispatch());
+    let result: Tensor<R> = Tensor::from_dispatch(result);
+    result.cast(numbers)
 }

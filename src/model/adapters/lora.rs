@@ -45,10 +45,10 @@ impl Lora {
         };
         let change = |part: &Part| match part.change {
             Some([a, b]) => {
-                let inner = kernels::linear(x.clone(), pass.matrix(a), None) * self.scale;
-                kernels::linear(inner, pass.matrix(b), None)
+                let inner = kernels::linear(x.clone(), pass.factor(a), None) * self.scale;
+                kernels::linear(inner, pass.factor(b), None)
             }
-            None => Tensor::zeros([tokens, part.rows], &x.device()),
+            None => Tensor::zeros([tokens, part.rows], (&x.device(), x.dtype())),
         };
         match &self.parts[..] {
             [all] => y + change(all),

@@ -31,7 +31,7 @@ impl Prefix {
     pub(in crate::model) fn of(&self, pass: &Pass, attention: usize) -> KeyValue {
         let width = self.widths[attention];
         let start: usize = self.widths[..attention].iter().map(|width| 2 * width).sum();
-        let rows = pass.matrix(self.table).narrow(1, start, 2 * width);
+        let rows = pass.factor(self.table).narrow(1, start, 2 * width);
         let rows = match pass.prefix_dropout(self.dropout, self.tokens) {
             Some(dropout) => kernels::dropout(rows, &dropout),
             None => rows,

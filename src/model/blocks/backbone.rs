@@ -40,6 +40,7 @@ impl Backbone {
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(pass, x);
         }
+        x = pass.to_stream(x);
         if let Some(dropout) = pass.dropout() {
             x = kernels::dropout(x, &dropout);
         }

@@ -48,7 +48,7 @@ impl Linear {
 
     /// `x weightᵀ + bias`, and what an adapter adds to it.
     fn product(&self, pass: &Pass, x: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-        let weight = pass.weight(self.weight);
+        let (x, weight) = (pass.to_product(x), pass.weight(self.weight));
         match pass.lora(self.weight) {
             Some(lora) => lora.add_to(pass, x.clone(), kernels::linear(x, weight, bias)),
             None => kernels::linear(x, weight, bias),

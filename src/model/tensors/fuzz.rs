@@ -1,5 +1,5 @@
 //! Safetensors files that were made up or damaged: read or refused, without a panic, and with no more memory than the file
-//! is large. `PIPE_FUZZ_CASES` says how many are tried.
+//! is large. `PIPE_CASES` says how many are tried.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use super::{Entry, Reader, write};
 
 fn config() -> Config {
-    let cases = std::env::var("PIPE_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
+    let cases = std::env::var("PIPE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
     Config { cases, failure_persistence: None, ..Config::default() }
 }
 

@@ -212,7 +212,7 @@ impl Transformer {
         }
         let (rows, width) = (self.config.max_position_embeddings, self.config.d_model);
         let positions = self.positions.get_or_init(|| sinusoids(rows, width, pass.device()));
-        let x = x + kernels::embedding(positions.clone(), &pass.positions);
+        let x = pass.to_stream(x + kernels::embedding(positions.clone(), &pass.positions));
         match pass.dropout() {
             Some(dropout) => kernels::dropout(x, &dropout),
             None => x,

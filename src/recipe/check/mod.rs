@@ -9,6 +9,7 @@ mod objectives;
 mod rows;
 mod stages;
 mod sweep;
+mod sweep_values;
 
 use std::path::Path;
 

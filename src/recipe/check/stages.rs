@@ -3,7 +3,7 @@
 use super::{Check, Draft, Known};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::spec::{
-    Eval, Export, Finetune, Heads, Model, Origin, Precision, Pretrain, Stage, Task, Tokenize, Tokenizer, Train,
+    Eval, Export, Finetune, Heads, Model, Origin, Pretrain, Stage, Task, Tokenize, Tokenizer, Train,
 };
 use crate::recipe::suggest;
 
@@ -203,10 +203,6 @@ impl Check<'_> {
         {
             let message = format!("the warm-up of {warmup} steps is longer than the training of {steps}");
             self.report(self.value(&at("warmup_steps")), message, None);
-        }
-        if train.precision != Precision::F32 {
-            let message = format!("the precision `{}` can't be computed with yet", self.shown(&at("precision")));
-            self.report(self.value(&at("precision")), message, "every device computes with f32".to_owned());
         }
         for (field, value) in [("beta1", train.beta1), ("beta2", train.beta2)] {
             if value >= 1.0 {

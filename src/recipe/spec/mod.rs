@@ -42,9 +42,9 @@ pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, P
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
-pub use sweep::Sweep;
+pub use sweep::{Random, Range, Repeat, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, LossNormalization, Precision, Schedule, Train};
+pub use train::{Batch, EarlyStopping, LossNormalization, MicroBatch, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -64,7 +64,7 @@ pub struct Recipe {
     /// The stages by name; their order follows from what they refer to
     #[schemars(extend("minProperties" = 1))]
     pub stages: IndexMap<String, Stage>,
-    /// A grid of settings for `pipe sweep`
+    /// Settings for `pipe sweep` to try
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub sweep: Option<Sweep>,

@@ -3,18 +3,141 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// Settings to try in all combinations.
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+/// Settings to try. `list`, `zip`, `grid` and `random` may stand side by side: every combination of theirs is a cell.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// Values by dotted path, such as `stages.cls.train.lr: [1e-4, 3e-4]`
-    #[schemars(extend("minProperties" = 1))]
-    pub grid: IndexMap<String, Vec<serde_json::Value>>,
+    /// Cells that are written out, each with its settings by dotted path
+    #[serde(default)]
+    pub list: Vec<IndexMap<String, Value>>,
+    /// Lists of values by dotted path, of the same length: first values together, then second ones, and so on
+    #[serde(default)]
+    pub zip: IndexMap<String, Vec<Value>>,
+    /// Values by dotted path, such as `stages.cls.train.lr: [1e-4, 3e-4]`, in all combinations
+    #[serde(default)]
+    pub grid: IndexMap<String, Values>,
+    /// Settings drawn at random
+    #[serde(default)]
+    pub random: Option<Random>,
+    /// Settings drawn where those that were tried did well (a tree-structured Parzen estimator); stands alone
+    #[serde(default)]
+    pub tpe: Option<Tpe>,
+    /// Leaves out cells for which this isn't true, such as `stages.cls.train.lr < 1e-3`
+    #[serde(default)]
+    pub when: Option<String>,
+    /// Runs each cell with several seeds
+    #[serde(default)]
+    pub repeat: Option<Repeat>,
     /// The metric to maximize, such as `stages.test.metrics.macro_f1`; either this or `minimize`
     #[serde(default)]
     pub maximize: Option<String>,
     /// The metric to minimize
     #[serde(default)]
     pub minimize: Option<String>,
+}
+
+/// The values of a setting: all of them, or a range.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(untagged)]
+pub enum Values {
+    /// These
+    List(Vec<Value>),
+    /// Out of a range
+    Range(Range),
+}
+
+/// Where the values of a setting come from: one of `choice`, `int`, `log_int`, `uniform` and `log`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// These values
+    #[serde(default)]
+    pub choice: Option<Vec<Value>>,
+    /// Whole numbers from the first to the second
+    #[serde(default)]
+    pub int: Option<Vec<i64>>,
+    /// Whole numbers from the first to the second, each doubling as likely as the others
+    #[serde(default)]
+    pub log_int: Option<Vec<i64>>,
+    /// Numbers from the first to the second
+    #[serde(default)]
+    pub uniform: Option<Vec<f64>>,
+    /// Numbers from the first to the second, each doubling as likely as the others
+    #[serde(default)]
+    pub log: Option<Vec<f64>>,
+    /// In a grid: how many values to take from the range, evenly spaced, both ends among them; of `int` all by default
+    #[serde(default)]
+    #[schemars(range(min = 2))]
+    pub points: Option<usize>,
+    /// Only in cells for which this is true, such as `stages.cls.train.schedule == 'cosine'`; over settings further up
+    #[serde(default)]
+    pub when: Option<String>,
+}
+
+/// Settings drawn at random.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Random {
+    /// How many draws; more of them keep those that were there
+    #[schemars(range(min = 1))]
+    pub cells: usize,
+    /// Where each setting is drawn from, by dotted path
+    #[schemars(extend("minProperties" = 1))]
+    pub values: IndexMap<String, Values>,
+}
+
+/// Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization".
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tpe {
+    /// How many draws
+    #[schemars(range(min = 1))]
+    pub cells: usize,
+    /// How many of them are random, before anything is known
+    #[serde(default = "startup")]
+    #[schemars(range(min = 1))]
+    pub startup: usize,
+    /// How many are drawn at a time, with the same knowledge; so many can run side by side
+    #[serde(default = "batch")]
+    #[schemars(range(min = 1))]
+    pub batch: usize,
+    /// Where each setting is drawn from, by dotted path
+    #[schemars(extend("minProperties" = 1))]
+    pub values: IndexMap<String, Values>,
+}
+
+/// The same cell with several seeds.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repeat {
+    /// The seeds
+    #[schemars(extend("minItems" = 1))]
+    pub seeds: Vec<u64>,
+    /// Where they are put, such as `stages.cls.train.seed`: only what depends on these stages is computed for each seed;
+    /// by default the recipe's own seed
+    #[serde(default = "whole_recipe")]
+    #[schemars(extend("minItems" = 1))]
+    pub over: Vec<String>,
+}
+
+impl Sweep {
+    /// The metric's dotted path, and whether more of it is better.
+    pub fn aim(&self) -> Option<(&str, bool)> {
+        let maximize = self.maximize.as_deref().map(|path| (path, true));
+        maximize.or(self.minimize.as_deref().map(|path| (path, false)))
+    }
+}
+
+fn startup() -> usize {
+    8
+}
+
+fn batch() -> usize {
+    4
+}
+
+fn whole_recipe() -> Vec<String> {
+    vec!["seed".into()]
 }

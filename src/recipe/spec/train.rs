@@ -22,6 +22,10 @@ pub struct Train {
     #[serde(default = "one_batch")]
     #[schemars(range(min = 1))]
     pub accumulate: usize,
+    /// What of a batch is computed at a time; changes what training takes, not what it learns
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub micro_batch: MicroBatch,
     /// What a step's loss is the mean of, where `accumulate` adds several batches up
     #[serde(default)]
     pub loss_normalization: LossNormalization,
@@ -114,6 +118,19 @@ pub enum Batch {
     Tokens(#[schemars(range(min = 8))] usize),
 }
 
+/// What of a batch is computed at a time: its gradients are added up, and the loss stays the mean of the whole step.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MicroBatch {
+    /// All of it
+    #[default]
+    Whole,
+    /// As much as fits into the device's memory, by estimate; half of it where that turns out to be too much
+    Auto,
+    /// This many tokens, and one sequence at least
+    Tokens(#[schemars(range(min = 8))] usize),
+}
+
 /// What a step's loss is the mean of.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,19 +148,31 @@ impl Default for Batch {
     }
 }
 
-/// The numbers of weights, activations and gradients.
+/// The numbers that training computes with. Weights, the optimiser, norms, softmax and losses have 32 bits with any of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32 bits everywhere
     #[default]
     F32,
-    /// 16 bits with the exponents of f32
+    /// 16 bits with the exponents of f32, in products and between layers
     Bf16,
-    /// 16 bits with small exponents
+    /// 16 bits with small exponents, in products and between layers; losses are scaled so that gradients keep in range
     F16,
-    /// 16 bits in products, 32 in weights and the optimiser
+    /// bf16 in products, 32 bits between layers
     Mixed,
+}
+
+impl Precision {
+    /// The word in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Mixed => "mixed",
+        }
+    }
 }
 
 /// The learning rate after warm-up.

@@ -1,8 +1,13 @@
 //! Which backend tensors live on: chosen by name at run time, opened in one `match`.
 
+mod list;
+mod peak;
+
 use std::{
+    any::Any,
     fmt,
     panic::{self, AssertUnwindSafe},
+    path::Path,
     str::FromStr,
     sync::{Mutex, PoisonError},
 };
@@ -10,11 +15,15 @@ use std::{
 use anyhow::{Result, anyhow, bail};
 #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
 use burn::tensor::DeviceType;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 #[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
 use burn::tensor::{DeviceKind, Devices};
 
-use crate::kernels;
+use crate::{kernels, recipe::spec::Precision};
+
+pub(crate) use list::nvidia;
+pub use list::{DeviceInfo, devices, json, probe};
+pub use peak::peak;
 
 /// What a recipe or `--device` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,19 +49,6 @@ pub struct OpenDevice {
     pub device: Device,
     /// The choice that led here and the hardware's name, such as `cuda:0 (NVIDIA H100)`; `cpu` for the CPU.
     pub name: String,
-}
-
-/// A line of `pipe devices`.
-#[derive(Clone, Debug)]
-pub struct DeviceInfo {
-    /// What to write after `--device`.
-    pub name: String,
-    /// The hardware's name, where it was opened.
-    pub hardware: Option<String>,
-    /// Why it can't be used, or what to know about it.
-    pub note: Option<String>,
-    /// Whether it can be used.
-    pub usable: bool,
 }
 
 /// A device of a backend, not opened yet.
@@ -98,6 +94,26 @@ impl OpenDevice {
     /// Whether this is the CPU, whose kernels take batches of any shape.
     pub fn is_cpu(&self) -> bool {
         self.device == Device::flex()
+    }
+
+    /// Tells whether training can compute with these numbers here.
+    ///
+    /// # Errors
+    /// Why it can't.
+    pub fn check_precision(&self, precision: Precision) -> Result<()> {
+        let (dtype, name) = match precision {
+            Precision::F32 => return Ok(()),
+            Precision::Bf16 | Precision::Mixed => (DType::BF16, "bf16"),
+            Precision::F16 => (DType::F16, "f16"),
+        };
+        if !self.device.supports_dtype(dtype) {
+            bail!("{} has no arithmetic for {name}", self.name);
+        }
+        match quietly(|| multiplies(&self.device, dtype)) {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("{} gives wrong products in {name}", self.name),
+            Err(error) => bail!("{} can't multiply in {name}: {error}", self.name),
+        }
     }
 }
 
@@ -174,7 +190,7 @@ impl DeviceChoice {
         }
         let hardware = quietly(|| {
             // A device is opened by its first operation; the read-back waits until it has answered.
-            multiplies(&found.device).then(|| hardware_name(&found.device))
+            multiplies(&found.device, DType::F32).then(|| hardware_name(&found.device))
         })
         .map_err(|error| anyhow!("can't open {self}: {error}"))?
         .ok_or_else(|| {
@@ -190,44 +206,20 @@ impl DeviceChoice {
 
 /// Whether matrix products come out right: drivers are known that give zeros without saying that anything is wrong.
 /// The numbers are small integers, so the sums are exact in whatever order they're taken.
-fn multiplies(device: &Device) -> bool {
+fn multiplies(device: &Device, numbers: DType) -> bool {
     [4, 32, 96].into_iter().all(|size| {
         let number = |row: usize, column: usize| ((row * 7 + column * 3) % 5) as f32 - 2.0;
         let matrix: Vec<f32> = (0..size * size).map(|place| number(place / size, place % size)).collect();
-        let tensor = Tensor::<2>::from_data(TensorData::new(matrix, [size, size]), device);
-        let product: Vec<f32> =
-            kernels::product(tensor.clone(), tensor.transpose()).into_data().iter::<f32>().collect();
+        let tensor = Tensor::<2>::from_data(TensorData::new(matrix, [size, size]), device).cast(numbers);
+        let product = kernels::product(tensor.clone(), tensor.transpose()).cast(DType::F32);
+        let product: Vec<f32> = product.into_data().iter::<f32>().collect();
         (0..size * size).all(|place| {
             let (row, column) = (place / size, place % size);
-            product[place] == (0..size).map(|at| number(row, at) * number(column, at)).sum::<f32>()
+            let right = (0..size).map(|at| number(row, at) * number(column, at)).sum::<f32>();
+            // A sum of 16 bits may have been rounded where it's above 256.
+            (product[place] - right).abs() <= if numbers == DType::F32 { 0.0 } else { right.abs() / 128.0 }
         })
     })
-}
-
-/// Every device there could be, with what stands in the way of those that can't be used.
-pub fn devices() -> Vec<DeviceInfo> {
-    use DeviceChoice::{Cpu, Cuda, Metal, Vulkan, Wgpu};
-    let mut choices = vec![Cpu, Cuda(0)];
-    choices.extend((1..).map(Cuda).take_while(|choice| choice.find().is_ok()));
-    choices.extend([Vulkan, Wgpu, Metal]);
-    choices.into_iter().map(describe).collect()
-}
-
-fn describe(choice: DeviceChoice) -> DeviceInfo {
-    let name = choice.to_string();
-    match choice.find().and_then(|found| examine(choice, found)) {
-        Ok((hardware, note)) => DeviceInfo { name, hardware, note, usable: true },
-        Err(error) => DeviceInfo { name, hardware: None, note: Some(error.to_string()), usable: false },
-    }
-}
-
-/// The hardware's name, and what to know about it.
-fn examine(choice: DeviceChoice, found: Found) -> Result<(Option<String>, Option<String>)> {
-    if found.software {
-        // Some crash the process (Mesa 22.3's llvmpipe), so that none is run just for a list.
-        return Ok((None, Some("a software driver, not tried; `auto` never takes it".into())));
-    }
-    Ok((hardware_name(&choice.start(found)?.device), None))
 }
 
 /// The first real GPU that a graphics API reaches, or else its software driver.
@@ -269,8 +261,38 @@ fn hardware_name(_device: &Device) -> Option<String> {
     None
 }
 
+/// Keeps what GPU backends find out about kernels (compiled ones, and which are fastest) in this directory, so that the
+/// next process begins at full speed. To be called before a device is opened; does nothing the second time.
+pub fn keep_caches(directory: &Path) {
+    #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+    {
+        use burn_std::config::RuntimeConfig;
+        use cubecl_runtime::config::CubeClRuntimeConfig;
+
+        let settings = serde_json::json!({ "environment": { "path": { "directory": directory } } });
+        if let Ok(config) = serde_json::from_value::<CubeClRuntimeConfig>(settings) {
+            CubeClRuntimeConfig::try_set(config.override_from_env());
+        }
+    }
+    #[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+    let _ = directory;
+}
+
+/// Whether a backend's message is about memory that it doesn't have.
+pub fn is_lack_of_memory(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["out of memory", "out-of-memory", "outofmemory", "buffertoobig", "buffer too big", "too large for the device"]
+        .iter()
+        .any(|phrase| text.contains(phrase))
+}
+
+/// What a panic said, if it said something.
+pub fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied())
+}
+
 /// Runs `task`; drivers that panic make an error, and nothing on stderr.
-fn quietly<T>(task: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn quietly<T>(task: impl FnOnce() -> T) -> Result<T> {
     // The hook belongs to the whole process, so that only one may be exchanged at a time.
     static HOOK: Mutex<()> = Mutex::new(());
     let guard = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
@@ -280,9 +302,7 @@ fn quietly<T>(task: impl FnOnce() -> T) -> Result<T> {
     panic::set_hook(hook);
     drop(guard);
     outcome.map_err(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-        anyhow!("{}", text.unwrap_or("the driver failed").lines().next().unwrap_or_default())
+        anyhow!("{}", panic_text(&*payload).unwrap_or("the driver failed").lines().next().unwrap_or_default())
     })
 }
 
@@ -313,6 +333,14 @@ mod tests {
         let error = DeviceChoice::Cuda(1).open().unwrap_err().to_string();
         assert_eq!(error, "this build has no cuda backend; build with `cargo build --release --features cuda`");
         assert_eq!(DeviceChoice::Auto.open().unwrap().name, "cpu");
+    }
+
+    #[test]
+    fn cpu_computes_with_all_numbers() {
+        let cpu = DeviceChoice::Cpu.open().unwrap();
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16, Precision::Mixed] {
+            cpu.check_precision(precision).unwrap();
+        }
     }
 
     #[test]

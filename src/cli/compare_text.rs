@@ -1,0 +1,98 @@
+//! A comparison as tables.
+
+use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
+
+use super::{compare::Pair, progress::count, report::figure};
+
+/// Figures that only say how a run went, not what came out of it.
+const INCIDENTAL: [&str; 3] = ["tokens_per_second", "peak_memory_bytes", "seconds"];
+
+/// Two sides: a part for each stage in which something differs.
+pub(super) fn text(first: &str, second: &str, pairs: &[Pair]) -> String {
+    let mut parts = vec![format!("{first}  →  {second}\n")];
+    for pair in pairs {
+        if pair.differences.is_empty() {
+            parts.push(format!("{}: the same\n", pair.stage));
+            continue;
+        }
+        parts.push(format!("{}\n", pair.stage));
+        let lines = pair.differences.iter().map(|difference| format!("  {difference}\n"));
+        parts.push(lines.collect());
+        parts.extend(figures(pair));
+        parts.extend(intervals(pair));
+        parts.extend(curves(pair));
+    }
+    parts.concat()
+}
+
+fn figures(pair: &Pair) -> Option<String> {
+    let shown = pair.figures.iter().filter(|(name, a, b)| a != b && !INCIDENTAL.contains(&name.as_str()));
+    let rows: Vec<_> = shown.collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let mut table = headed(["", "first", "second", "difference"]);
+    for (name, a, b) in rows {
+        table.add_row(cells(name, [figure(&(*a).into()), figure(&(*b).into()), signed(b - a)]));
+    }
+    Some(indented(&table))
+}
+
+fn intervals(pair: &Pair) -> Option<String> {
+    let (rows, unpaired, intervals) = pair.intervals.as_ref()?;
+    if intervals.is_empty() {
+        return Some("  the two were measured on different rows\n".to_owned());
+    }
+    let mut table = headed(["", "difference", "95 % from", "to"]);
+    for (name, interval) in intervals {
+        let name = match interval.low > 0.0 || interval.high < 0.0 {
+            true => (*name).to_owned(),
+            false => format!("{name} (may be chance)"),
+        };
+        table.add_row(cells(&name, [interval.difference, interval.low, interval.high].map(signed)));
+    }
+    let mut text = format!("  paired bootstrap over {}\n{}", count(*rows, "row"), indented(&table));
+    if *unpaired > 0 {
+        text.push_str(&format!("  left out: {} that only one of them has\n", count(*unpaired, "row")));
+    }
+    Some(text)
+}
+
+fn curves(pair: &Pair) -> Option<String> {
+    let [first, second] = &pair.curves;
+    if first.is_empty() || second.is_empty() {
+        return None;
+    }
+    let mut table = headed(["loss up to step", "first", "step", "second"]);
+    for at in 0..first.len().max(second.len()) {
+        let cell = |curve: &[(usize, f32)]| match curve.get(at) {
+            Some((step, loss)) => [step.to_string(), format!("{loss:.4}")],
+            None => [String::new(), String::new()],
+        };
+        let ([step, loss], [other_step, other_loss]) = (cell(first), cell(second));
+        table.add_row(cells(&step, [loss, other_step, other_loss]));
+    }
+    Some(indented(&table))
+}
+
+fn headed(names: [&str; 4]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let [first, others @ ..] = names;
+    table.set_header(cells(first, others.map(str::to_owned)));
+    table
+}
+
+fn cells(name: &str, figures: [String; 3]) -> Vec<Cell> {
+    let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    [Cell::new(name)].into_iter().chain(figures.map(right)).collect()
+}
+
+fn indented(table: &Table) -> String {
+    table.trim_fmt().lines().map(|line| format!("  {line}\n")).collect()
+}
+
+fn signed(value: f64) -> String {
+    let text = figure(&value.into());
+    if value > 0.0 { format!("+{text}") } else { text }
+}

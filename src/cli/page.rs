@@ -1,0 +1,63 @@
+//! `pipe report`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use indexmap::IndexMap;
+
+use super::{DONE, args, load, progress};
+use crate::{
+    plan::{Graph, Node},
+    recipe::Document,
+    report::{Subject, html},
+    store::{Artifact, DigestCache, Store},
+    sweep::{Planner, Space, Stored, lookup},
+};
+
+/// `pipe report RECIPE`.
+pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
+    let document = Document::read(&command.recipe.recipe)?;
+    let overrides = load::overrides(&command.recipe);
+    let checked = load::check(&document, &overrides)?;
+    let store = Store::open(store)?;
+    let mut digests = DigestCache::open(store.root());
+
+    let sweep = Space::new(&checked)?.map(|space| {
+        let planner = Planner::new(&document, &overrides, &load::columns, None);
+        Stored::find(space, planner, &checked, &store, &mut digests)
+    });
+    let sweep = sweep.transpose()?;
+    let best = sweep.as_ref().and_then(|stored| stored.results.cells.first()).filter(|cell| cell.good);
+    let graph = match best {
+        Some(cell) => {
+            let settings = sweep.iter().flat_map(|stored| &stored.cells).find(|one| one.cell.number == cell.number);
+            let settings = settings.context("a cell's settings are there")?;
+            Graph::new(&document.check_cell(&overrides, &settings.cell.settings, &load::columns)?)?
+        }
+        None => Graph::new(&checked)?,
+    };
+    let stages: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
+    let outcomes = lookup(&stages, &store, &mut digests)?;
+    let artifacts: IndexMap<String, Artifact> =
+        outcomes.into_iter().filter_map(|(name, outcome)| Some((name, outcome.artifact?))).collect();
+    digests.save();
+
+    let aim = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.aim());
+    let recipe = command.recipe.recipe.to_string_lossy();
+    let page = html(&Subject {
+        recipe: &recipe,
+        text: checked.text(),
+        stages: &stages,
+        artifacts: &artifacts,
+        sweep: sweep.as_ref().map(|stored| (&stored.results, aim)),
+        cell: best.map(|cell| cell.number),
+    })?;
+    let output = command
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(command.recipe.recipe.file_name().unwrap_or_default()).with_extension("html"));
+    fs::write(&output, progress::hushed(&page))?;
+    progress::say(&format!("wrote {}", output.display()));
+    Ok(DONE)
+}

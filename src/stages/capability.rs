@@ -1,0 +1,146 @@
+//! Whether the device can do what the stages to come ask for, found out before any of them runs: a tiny model of each
+//! family takes two steps there, and has to learn what it learns on the CPU.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use burn::tensor::Device;
+use serde_json::json;
+
+use super::layout;
+use crate::{
+    batch::{Example, Feed, Step, Target, lay_out, random::Key},
+    device::{DeviceChoice, OpenDevice, quietly},
+    estimate::{Estimator, Machine},
+    model::Network,
+    plan::{Graph, Planned},
+    recipe::{
+        Checked, Diagnostics,
+        spec::{Precision, Stage, Train},
+    },
+    train::{Settings, Silent, Trainer},
+};
+
+/// Tokens that the tiny models know.
+const VOCABULARY: usize = 32;
+const STEPS: usize = 2;
+/// How far their losses, of about 3.5, may lie apart: 16 bits have at least 7 of fraction.
+const TOLERANCE: f32 = 0.1;
+
+/// Refuses stages that the device can't train: for want of the precision, or of an operation that the family needs.
+///
+/// # Errors
+/// All such stages, as [`Diagnostics`]; a device that can't be opened.
+pub fn check_device(checked: &Checked, graph: &Graph, planned: &[Planned], choice: DeviceChoice) -> Result<()> {
+    let machine = Machine::new(choice);
+    if machine.is_cpu {
+        return Ok(());
+    }
+    let estimator = Estimator::new(graph, planned, &machine);
+    let mut open: Option<OpenDevice> = None;
+    let mut tried: BTreeMap<(&str, &str), Option<String>> = BTreeMap::new();
+    let mut found = Vec::new();
+    for node in graph.nodes() {
+        let is_hit = planned.iter().any(|stage| stage.name == node.name && stage.status.artifact().is_some());
+        let Some(train) = training(&node.stage).filter(|_| !is_hit) else { continue };
+        // What can't be found out now will be explained by the stage itself.
+        let Some(family) = estimator.family(node).ok().flatten() else { continue };
+        let device = match &mut open {
+            Some(device) => device,
+            none => none.insert(choice.open()?),
+        };
+        let key = (family, train.precision.name());
+        let problem = tried
+            .entry(key)
+            .or_insert_with(|| try_out(device, family, train.precision).err().map(|e| format!("{e:#}")));
+        if let Some(problem) = problem {
+            let place = format!("stages.{}.{}.train", node.name, node.stage.kind());
+            let (place, hint) = match device.check_precision(train.precision) {
+                Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
+                Ok(()) => (place, "`--device cpu` runs every recipe"),
+            };
+            let message = format!("`{}` can't be trained on {}: {problem}", node.name, device.name);
+            found.push(checked.diagnose(&place, message, hint.to_owned()));
+        }
+    }
+    Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
+}
+
+fn training(stage: &Stage) -> Option<&Train> {
+    match stage {
+        Stage::Pretrain(spec) => Some(&spec.train),
+        Stage::Finetune(spec) => Some(&spec.train),
+        _ => None,
+    }
+}
+
+/// # Errors
+/// What the device can't do.
+fn try_out(open: &OpenDevice, family: &str, precision: Precision) -> Result<()> {
+    if open.is_cpu() {
+        return Ok(());
+    }
+    open.check_precision(precision)?;
+    let cpu = OpenDevice { device: Device::flex(), name: "cpu".into() };
+    let expected = losses(&cpu, family, Precision::F32)?;
+    let found = quietly(|| losses(open, family, precision))??;
+    for (found, expected) in found.iter().zip(expected) {
+        ensure!(
+            (found - expected).abs() <= TOLERANCE,
+            "a tiny `{family}` in {} has a loss of {found} there, and of {expected} on the CPU",
+            precision.name()
+        );
+    }
+    Ok(())
+}
+
+/// The losses of a tiny model's steps.
+fn losses(open: &OpenDevice, family: &str, precision: Precision) -> Result<Vec<f32>> {
+    let model = json!({ family: { "hidden": 32, "layers": 1, "heads": 2, "max_length": 16 } });
+    let network = Network::new(&serde_json::from_value(model)?, VOCABULARY, 1, &open.device)?;
+    let train: Train = serde_json::from_value(json!({ "steps": STEPS, "lr": 1e-3, "precision": precision }))?;
+    let mut trainer = Trainer::new(network, Settings::new(&train, STEPS, None));
+    trainer.run(&Tiny(open), None, None, &mut Silent)?;
+    Ok(trainer.curve().points().map(|point| point.loss).collect())
+}
+
+/// Two texts, each the beginning and what is to come.
+struct Tiny<'a>(&'a OpenDevice);
+
+impl Feed for Tiny<'_> {
+    fn steps(&self) -> usize {
+        STEPS
+    }
+
+    fn step(&self, step: usize) -> Result<Step> {
+        let key = Key::new(1).at(step as u64);
+        let text = |id: u64| {
+            let tokens: Vec<u32> = (0..12).map(|at| key.at(id).at(at).below(VOCABULARY) as u32).collect();
+            let targets = (4..12).map(|at| Target { at: at - 1, token: tokens[at as usize] }).collect();
+            Example { targets, ..Example::sequence(id, tokens, 4) }
+        };
+        let batch = lay_out(&[text(0), text(1)], layout(self.0, 16, true), key);
+        Ok(Step { batches: vec![batch], objective: "prefix_lm".into(), pair_weight: 1.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiny_models_of_every_family_learn_with_every_precision_on_the_cpu() {
+        let cpu = DeviceChoice::Cpu.open().unwrap();
+        for family in ["bert", "gpt2", "glm", "chatglm", "chatglm2", "glm4", "transformer"] {
+            let expected = losses(&cpu, family, Precision::F32).unwrap();
+            for precision in [Precision::Bf16, Precision::F16, Precision::Mixed] {
+                let found = losses(&cpu, family, precision).unwrap();
+                assert_ne!(found, expected, "{family} in {}", precision.name());
+                for (found, expected) in found.iter().zip(&expected) {
+                    let name = precision.name();
+                    assert!((found - expected).abs() < 2e-2, "{family} in {name}: {found} instead of {expected}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! What can be cleared away: artifacts that nothing asks for, and what dead processes left in `tmp/`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Result, bail};
+use fs_err as fs;
+
+use super::{
+    Artifact, Store,
+    holder::Holder,
+    short,
+    workspace::{self, Workspace, remove},
+};
+
+/// An artifact, and whether it's to be kept.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Its key.
+    pub key: String,
+    /// Its kind and the stage that computed it; `None` if it's damaged.
+    pub made: Option<(String, String)>,
+    /// Size of its files.
+    pub bytes: u64,
+    /// Time since its last use; exact to an hour.
+    pub unused: Duration,
+    /// Why it's kept; `None` if it goes.
+    pub kept: Option<String>,
+}
+
+/// Something in `tmp/` that no process works on.
+#[derive(Clone, Debug)]
+pub struct Remnant {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether training could go on from it.
+    pub is_state: bool,
+}
+
+/// What would be cleared away.
+#[derive(Clone, Debug, Default)]
+pub struct Collection {
+    /// All artifacts, those that go first.
+    pub artifacts: Vec<Judged>,
+    /// What goes from `tmp/`.
+    pub remnants: Vec<Remnant>,
+    /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
+    pub freed: u64,
+}
+
+impl Collection {
+    /// The artifacts that go.
+    pub fn going(&self) -> impl Iterator<Item = &Judged> {
+        self.artifacts.iter().filter(|artifact| artifact.kept.is_none())
+    }
+}
+
+impl Store {
+    /// Judges what's in the store. Kept are the artifacts in `wanted`, with the reason there, pinned ones, what any process
+    /// works with, what was used within `grace`, and whatever a kept artifact was computed from.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub fn judge(&self, wanted: &BTreeMap<String, String>, grace: Duration) -> Result<Collection> {
+        let now = self.now()?;
+        let mut reasons = wanted.clone();
+        reasons.extend(self.pins()?.into_iter().map(|pin| (pin.key, format!("pinned as {}", pin.name))));
+        let holders = self.holders()?;
+        let working: BTreeSet<&String> = holders.values().flat_map(|holder| &holder.inputs).collect();
+
+        let mut artifacts = BTreeMap::new();
+        let mut judged = Vec::new();
+        for key in self.keys()? {
+            let dir = self.artifact_dir(&key);
+            let artifact = Artifact::record(&dir).ok().flatten();
+            let used = std::fs::metadata(&dir).and_then(|metadata| metadata.modified()).unwrap_or(now);
+            let unused = now.duration_since(used).unwrap_or_default();
+            let is_read = artifact.as_ref().is_some_and(|artifact| working.contains(&artifact.digest));
+            let kept = match reasons.get(&key) {
+                Some(reason) => Some(reason.clone()),
+                None if holders.contains_key(&key) => Some("being computed".into()),
+                None if is_read => Some("read by a stage that is running".into()),
+                None if unused < grace => Some("used lately".into()),
+                None => None,
+            };
+            let made = artifact.as_ref().map(|one| (one.manifest.kind.clone(), one.provenance.stage.clone()));
+            judged.push(Judged { key: key.clone(), made, bytes: size(&dir), unused, kept });
+            artifacts.extend(artifact.map(|artifact| (key, artifact)));
+        }
+        keep_inputs(&mut judged, &artifacts);
+        judged.sort_by(|a, b| (a.kept.is_some(), &a.key).cmp(&(b.kept.is_some(), &b.key)));
+
+        let mut remnants = Vec::new();
+        for entry in workspace::entries(&self.root.join("tmp"))? {
+            let is_recent = entry.modified().is_none_or(|time| now.duration_since(time).unwrap_or_default() < grace);
+            // A state is worth keeping for a while; the rest is of no use without its process.
+            if holders.contains_key(&entry.key) || entry.is_state() && is_recent {
+                continue;
+            }
+            let (bytes, is_state) = (size(&entry.path), entry.is_state());
+            remnants.push(Remnant { path: entry.path, bytes, is_state });
+        }
+        remnants.sort_by(|a, b| a.path.cmp(&b.path));
+        let going = judged.iter().filter(|one| one.kept.is_none()).map(|one| self.artifact_dir(&one.key));
+        let freed = freed(going.chain(remnants.iter().map(|remnant| remnant.path.clone())));
+        Ok(Collection { artifacts: judged, remnants, freed })
+    }
+
+    /// Clears away what a collection says, but for artifacts that were used since.
+    ///
+    /// # Errors
+    /// If something can't be removed; the rest is as it was.
+    pub fn clear(&self, collection: &Collection) -> Result<()> {
+        let clear = || -> Result<()> {
+            for judged in collection.going() {
+                let dir = self.artifact_dir(&judged.key);
+                let used = std::fs::metadata(&dir).and_then(|metadata| metadata.modified()).ok();
+                let is_used = used.is_some_and(|used| {
+                    self.now().is_ok_and(|now| now.duration_since(used).unwrap_or_default() < judged.unused)
+                });
+                if !is_used {
+                    self.discard(&judged.key)?;
+                }
+            }
+            for remnant in &collection.remnants {
+                remove(&remnant.path)?;
+            }
+            Ok(())
+        };
+        clear().map_err(|error| self.explain(error))?;
+        let files = walkdir::WalkDir::new(self.root.join("artifacts")).into_iter().flatten();
+        let known: BTreeSet<_> = files.filter_map(|entry| identity(&entry.metadata().ok()?)).collect();
+        self.soundness.retain(&|name| known.contains(name));
+        Ok(())
+    }
+
+    /// Removes an artifact, damaged or not.
+    ///
+    /// # Errors
+    /// If it's pinned or being computed, or can't be removed.
+    pub fn remove(&self, key: &str) -> Result<()> {
+        if let Some(pin) = self.pins()?.into_iter().find(|pin| pin.key == key) {
+            bail!("{} is pinned as {}\nhint: pipe unpin {}", short(key), pin.name, pin.name);
+        }
+        self.discard(key).map_err(|error| self.explain(error))
+    }
+
+    /// Takes an artifact out of sight at once, and then removes it.
+    fn discard(&self, key: &str) -> Result<()> {
+        super::format::create(&self.root)?;
+        let aside = Workspace::gone(&self.root.join("tmp"), key, &Holder::own(Vec::new()).token);
+        {
+            let _guard = self.leases.guard()?;
+            if let Some(holder) = self.leases.holder(key)?.filter(|holder| !holder.is_gone()) {
+                bail!("{} is being computed by {holder}", short(key));
+            }
+            let dir = self.artifact_dir(key);
+            if !dir.exists() {
+                return Ok(());
+            }
+            fs::rename(dir, &aside)?;
+        }
+        remove(&aside)
+    }
+
+    /// The live holders, by key. Of processes on other machines it's not known whether they are; they count.
+    fn holders(&self) -> Result<BTreeMap<String, Holder>> {
+        let dir = self.root.join("leases");
+        let mut holders = BTreeMap::new();
+        if dir.exists() {
+            for entry in fs::read_dir(dir)? {
+                let Ok(key) = entry?.file_name().into_string() else { continue };
+                if let Some(holder) = self.leases.holder(&key)?.filter(|holder| !holder.is_gone()) {
+                    holders.insert(key, holder);
+                }
+            }
+        }
+        Ok(holders)
+    }
+
+    /// The time by the clock that stamps the store's files, which may be another machine's.
+    fn now(&self) -> Result<SystemTime> {
+        let stamped =
+            tempfile::NamedTempFile::new_in(&self.root).and_then(|file| file.as_file().metadata()?.modified());
+        Ok(stamped.unwrap_or_else(|_| SystemTime::now()))
+    }
+}
+
+/// Keeps what kept artifacts were computed from: those whose output is among their inputs.
+fn keep_inputs(judged: &mut [Judged], artifacts: &BTreeMap<String, Artifact>) {
+    loop {
+        let mut needed = BTreeMap::new();
+        for one in judged.iter().filter(|one| one.kept.is_some()) {
+            for digest in artifacts.get(&one.key).into_iter().flat_map(|artifact| artifact.manifest.inputs.values()) {
+                needed.insert(digest.clone(), one.key.clone());
+            }
+        }
+        let mut found = false;
+        for one in judged.iter_mut().filter(|one| one.kept.is_none()) {
+            let reader = artifacts.get(&one.key).and_then(|artifact| needed.get(&artifact.digest));
+            if let Some(reader) = reader {
+                one.kept = Some(format!("read by {}", short(reader)));
+                found = true;
+            }
+        }
+        if !found {
+            return;
+        }
+    }
+}
+
+/// Size of all files below a path.
+fn size(path: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(path).into_iter().flatten();
+    files.filter_map(|entry| entry.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
+}
+
+fn identity(metadata: &std::fs::Metadata) -> Option<String> {
+    super::memory::Stamp::of(metadata).identity()
+}
+
+/// Number of a file's names.
+#[cfg(unix)]
+fn links(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+#[cfg(not(unix))]
+fn links(_metadata: &std::fs::Metadata) -> u64 {
+    1
+}
+
+/// The bytes that go with these directories: of files all of whose names do.
+fn freed(paths: impl Iterator<Item = PathBuf>) -> u64 {
+    let mut shared: BTreeMap<String, u64> = BTreeMap::new();
+    let mut freed = 0;
+    for path in paths {
+        for entry in walkdir::WalkDir::new(path).into_iter().flatten() {
+            let Some(metadata) = entry.metadata().ok().filter(std::fs::Metadata::is_file) else { continue };
+            let seen = match identity(&metadata).filter(|_| links(&metadata) > 1) {
+                Some(name) => {
+                    let seen = shared.entry(name).or_default();
+                    *seen += 1;
+                    *seen
+                }
+                None => 1,
+            };
+            if seen == links(&metadata) {
+                freed += metadata.len();
+            }
+        }
+    }
+    freed
+}

@@ -1,0 +1,53 @@
+//! What a person can do about a disk that is full or can't be written to.
+
+use std::{fmt, io::ErrorKind, path::PathBuf};
+
+use anyhow::Error;
+
+use super::{Lost, Store};
+
+/// The disk is full.
+#[derive(Debug)]
+struct Full {
+    root: PathBuf,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the disk of the store at {} is full: nothing that was finished is lost; make room (`pipe gc` tells what could \
+             go) and run it again",
+            self.root.display()
+        )
+    }
+}
+
+impl Store {
+    /// Adds to an error of writing to the store what follows from it.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let kind = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+        match kind {
+            Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) if !error.is::<Lost>() => {
+                error.context(format!(
+                    "the store at {} can't be written to: what it has can be used, and new results need another one (--store)",
+                    self.root.display()
+                ))
+            }
+            _ => self.explain_full(error),
+        }
+    }
+
+    /// Adds what follows if it's the disk that is full, in whatever form a library reports that.
+    pub fn explain_full(&self, error: Error) -> Error {
+        let is_full = |cause: &(dyn std::error::Error + 'static)| {
+            let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+                || cause.to_string().contains("No space left on device")
+        };
+        if error.is::<Full>() || !error.chain().any(is_full) {
+            return error;
+        }
+        error.context(Full { root: self.root.clone() })
+    }
+}

@@ -1,0 +1,88 @@
+//! Reads every byte of artifacts again and compares.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::{Artifact, FileRecord, Store, artifact::RECORD};
+
+/// Something in the store that isn't as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Damage {
+    /// The artifact's key.
+    pub key: String,
+    /// The name of the stage that computed it, where its record can be read.
+    pub stage: Option<String>,
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// What came of looking at artifacts.
+#[derive(Clone, Debug, Default)]
+pub struct Verification {
+    /// Artifacts that were looked at.
+    pub artifacts: usize,
+    /// Files that were read, records not counted.
+    pub files: usize,
+    /// Their size.
+    pub bytes: u64,
+    /// What is damaged, by key and file.
+    pub damage: Vec<Damage>,
+}
+
+impl Store {
+    /// Looks at these artifacts: at every file in full, on all cores. What's damaged is a miss from then on, even where the
+    /// file system says that the file is unchanged. `progress` is told how
+    /// many files have been read, and of how many.
+    ///
+    /// # Errors
+    /// If the store can't be listed.
+    pub fn verify(&self, keys: &[String], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<Verification> {
+        let mut verification = Verification { artifacts: keys.len(), ..Verification::default() };
+        let mut sound = Vec::new();
+        for key in keys {
+            let dir = self.artifact_dir(key);
+            match Artifact::record(&dir) {
+                Ok(Some(artifact)) => sound.push(artifact),
+                // Somebody removed it meanwhile.
+                Ok(None) => verification.artifacts -= 1,
+                Err(error) => verification.damage.push(Damage {
+                    key: key.clone(),
+                    stage: None,
+                    file: dir.join(RECORD),
+                    problem: format!("{:#}", error.root_cause()),
+                }),
+            }
+        }
+        let files: Vec<_> =
+            sound.iter().flat_map(|artifact| artifact.files.iter().map(move |file| (artifact, file))).collect();
+        verification.files = files.len();
+        verification.bytes = files.iter().map(|(_, file)| file.bytes).sum();
+        let done = AtomicUsize::new(0);
+        let check = |(artifact, file): &(&Artifact, &FileRecord)| {
+            let damage = self.damage(artifact, file);
+            progress(1 + done.fetch_add(1, Ordering::Relaxed), files.len());
+            damage
+        };
+        verification.damage.extend(files.par_iter().filter_map(check).collect::<Vec<_>>());
+        verification.damage.sort_by(|a, b| (&a.key, &a.file).cmp(&(&b.key, &b.file)));
+        Ok(verification)
+    }
+
+    fn damage(&self, artifact: &Artifact, file: &FileRecord) -> Option<Damage> {
+        let path = artifact.file(&file.path);
+        let problem = match artifact.metadata(file).and_then(|_| self.soundness.read(&path, &file.digest)) {
+            Ok(true) => return None,
+            Ok(false) => "its bytes are not those that were written".into(),
+            Err(_) if !path.exists() => "it is missing".into(),
+            Err(error) => format!("{error:#}"),
+        };
+        Some(Damage { key: artifact.key.clone(), stage: Some(artifact.provenance.stage.clone()), file: path, problem })
+    }
+}

@@ -1,0 +1,22 @@
+//! Sweeps: from a recipe's `sweep` section to cells, a plan of their stages, and results.
+//!
+//! [`Space`] gives the cells; [`Planner`] checks each of them and merges the stages that they share; the executor runs
+//! what is distinct; [`Results`] puts cells with the same settings and other seeds together and ranks them. Whatever is
+//! drawn is drawn from the recipe's seed, so that the same recipe has the same cells, and a sweep that was interrupted
+//! goes on where it was.
+
+mod cost;
+mod draw;
+mod export;
+mod planner;
+mod results;
+mod search;
+mod space;
+mod stored;
+
+pub use cost::Cost;
+pub use export::{write_csv, write_parquet};
+pub use planner::{Mistakes, Planned, Planner};
+pub use results::{CellResult, Group, Results, Spread};
+pub use space::{Cell, Space};
+pub use stored::{Stored, lookup};

@@ -1,0 +1,296 @@
+//! The passes of a step: batches in parts that fit into memory, their gradients added up, and scaled where f16 needs it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use anyhow::{Context, Result, anyhow, bail};
+use burn::tensor::Tensor;
+
+use super::{gradients::Gradients, loss_scale::LossScale, trainer::Settings};
+use crate::{
+    batch::{Batch, Step},
+    device,
+    model::{Counts, Network},
+    recipe::spec::{LossNormalization, MicroBatch, Precision},
+};
+
+/// How steps are computed, as far as that has turned out by now.
+pub(super) struct Passes {
+    micro_batch: MicroBatch,
+    /// Token places that are computed at a time at most; `None` where nothing limits them.
+    pub(super) limit: Option<usize>,
+    scale: Option<LossScale>,
+    /// The most token places that the device has been seen to hold.
+    held: usize,
+    /// Pretends that the device holds no more token places than this.
+    #[cfg(test)]
+    pub(super) room: Option<usize>,
+}
+
+/// What a step's passes give.
+pub(super) struct Passed {
+    pub(super) gradients: Gradients,
+    /// The step's loss, one element.
+    pub(super) loss: Tensor<1>,
+}
+
+/// Why passes gave nothing.
+enum Failure {
+    /// Memory was lacking for a part of so many token places.
+    Memory {
+        places: usize,
+        said: String,
+    },
+    Other(anyhow::Error),
+}
+
+impl Passes {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let limit = match settings.micro_batch {
+            MicroBatch::Whole => None,
+            MicroBatch::Auto => settings.room,
+            MicroBatch::Tokens(tokens) => Some(tokens),
+        };
+        Self {
+            micro_batch: settings.micro_batch,
+            limit,
+            scale: (settings.precision == Precision::F16).then(LossScale::new),
+            held: 0,
+            #[cfg(test)]
+            room: None,
+        }
+    }
+
+    /// Goes through all batches of a step; `note` is told when they're computed in smaller parts from now on.
+    ///
+    /// # Errors
+    /// Memory that doesn't suffice for what the recipe allows, gradients that are never finite, and the network's.
+    pub(super) fn run(
+        &mut self,
+        network: &Network,
+        step: &Step,
+        settings: &Settings,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Passed> {
+        loop {
+            match self.attempt(network, step, settings) {
+                Ok(Some(passed)) => return Ok(passed),
+                // The step is computed again with another scale, so that none is lost.
+                Ok(None) => {}
+                Err(Failure::Memory { places, said }) => {
+                    self.shrink(places, &said)?;
+                    network.parameters().device().memory_cleanup();
+                    let limit = self.limit.unwrap_or(places);
+                    note(&format!(
+                        "{places} tokens at a time don't fit into the device's memory; goes on with {limit} at a time"
+                    ));
+                }
+                Err(Failure::Other(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// `None` where gradients overflowed and the scale has been changed.
+    fn attempt(&mut self, network: &Network, step: &Step, settings: &Settings) -> Result<Option<Passed>, Failure> {
+        let mut all = Counts::default();
+        step.batches.iter().for_each(|batch| all += Counts::of(batch));
+        let mut sum = Sum { gradients: Gradients::default(), loss: None, scale: self.scale.map(|scale| scale.value) };
+        let mut largest = 0;
+        for batch in &step.batches {
+            let (counts, share) = match settings.normalization {
+                LossNormalization::Token => (all, None),
+                LossNormalization::Batch => (Counts::of(batch), Some(step.batches.len() as f32)),
+            };
+            let divided;
+            let parts = match self.limit {
+                Some(limit) if batch.places() > limit => {
+                    divided = batch.clone().parts(limit);
+                    &divided[..]
+                }
+                _ => std::slice::from_ref(batch),
+            };
+            for part in parts {
+                largest = largest.max(part.places());
+                guarded(part.places(), || {
+                    self.pretend(part);
+                    let loss = network.loss(part, &counts, step.pair_weight, &settings.loss)?;
+                    sum.add(network, share.map_or(loss.clone(), |share| loss / share));
+                    // Devices run behind: what is larger than all before it is waited for, while it can be undone.
+                    if part.places() > self.held {
+                        network
+                            .parameters()
+                            .device()
+                            .sync()
+                            .map_err(|error| anyhow!("the device failed: {error:?}"))?;
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+        self.held = self.held.max(largest);
+        self.finish(sum).map_err(Failure::Other)
+    }
+
+    fn finish(&mut self, sum: Sum) -> Result<Option<Passed>> {
+        let Sum { mut gradients, loss, .. } = sum;
+        let loss = loss.context("the step has no batches")?;
+        if let Some(scale) = &mut self.scale {
+            gradients.multiply(scale.value.recip());
+            if !gradients.are_finite()? {
+                if !scale.overflowed() {
+                    bail!("gradients are not finite in f16 at any scale of the loss");
+                }
+                return Ok(None);
+            }
+            scale.succeeded();
+        }
+        Ok(Some(Passed { gradients, loss }))
+    }
+
+    /// Halves what is computed at a time.
+    ///
+    /// # Errors
+    /// Where the recipe doesn't allow it, or nothing can be divided any more.
+    fn shrink(&mut self, places: usize, said: &str) -> Result<()> {
+        if self.micro_batch != MicroBatch::Auto {
+            bail!(
+                "{places} tokens at a time don't fit into the device's memory: {said}\nhint: `micro_batch: auto` computes \
+                 batches in parts that fit; the gradients are those of the whole batch"
+            );
+        }
+        if self.limit.is_some_and(|limit| places > limit) {
+            bail!(
+                "one row of {places} tokens doesn't fit into the device's memory: {said}\nhint: try a shorter `max_length`, \
+                 a smaller model or an `adapter`"
+            );
+        }
+        self.limit = Some((places / 2).max(1));
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn pretend(&self, part: &Batch) {
+        assert!(self.room.is_none_or(|room| part.places() <= room), "out of memory, for a test");
+    }
+
+    #[cfg(not(test))]
+    fn pretend(&self, _part: &Batch) {}
+}
+
+/// Gradients and losses so far.
+struct Sum {
+    gradients: Gradients,
+    loss: Option<Tensor<1>>,
+    scale: Option<f32>,
+}
+
+impl Sum {
+    fn add(&mut self, network: &Network, loss: Tensor<1>) {
+        match self.scale {
+            Some(scale) => self.gradients.add(network.parameters(), &loss.clone().mul_scalar(scale)),
+            None => self.gradients.add(network.parameters(), &loss),
+        }
+        let loss = loss.inner();
+        self.loss = Some(match self.loss.take() {
+            Some(sum) => sum + loss,
+            None => loss,
+        });
+    }
+}
+
+/// Tells lack of memory from other failures. Backends panic where it's lacking; other panics go on.
+fn guarded(places: usize, pass: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
+    match catch_unwind(AssertUnwindSafe(pass)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => {
+            let said = format!("{error:#}");
+            Err(if device::is_lack_of_memory(&said) { Failure::Memory { places, said } } else { Failure::Other(error) })
+        }
+        Err(panic) => match device::panic_text(&*panic) {
+            Some(said) if device::is_lack_of_memory(said) => Err(Failure::Memory { places, said: said.to_owned() }),
+            _ => resume_unwind(panic),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        batch::{Example, Feed, Layout, Target, lay_out, random::Key},
+        train::{Observer, Progress, Trainer},
+    };
+
+    /// Six texts of ten tokens, the same at each step.
+    struct Same;
+
+    impl Feed for Same {
+        fn steps(&self) -> usize {
+            6
+        }
+
+        fn step(&self, step: usize) -> Result<Step> {
+            let text = |id: u64| {
+                let tokens: Vec<u32> = (0..10).map(|at| Key::new(id).at(at).below(24) as u32).collect();
+                let targets = (1..10).map(|at| Target { at: at - 1, token: tokens[at as usize] }).collect();
+                Example { targets, ..Example::sequence(id, tokens, 0) }
+            };
+            let examples: Vec<Example> = (0..6).map(text).collect();
+            let batch = lay_out(&examples, Layout::Ragged, Key::new(1).at(step as u64));
+            Ok(Step { batches: vec![batch], objective: "causal_lm".into(), pair_weight: 1.0 })
+        }
+    }
+
+    #[derive(Default)]
+    struct Listener(Vec<String>);
+
+    impl Observer for Listener {
+        fn progressed(&mut self, _progress: &Progress) {}
+
+        fn noted(&mut self, text: &str) {
+            self.0.push(text.to_owned());
+        }
+    }
+
+    /// Losses of the steps, and what was said, on a device that holds so many token places.
+    fn train(micro_batch: Value, room: Option<usize>) -> Result<(Vec<f32>, Vec<String>)> {
+        let model =
+            serde_json::from_value(json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16 } }))?;
+        let network = Network::new(&model, 24, 7, &Device::flex())?;
+        let spec = json!({ "steps": 6, "lr": 1e-2, "dropout": 0.1, "micro_batch": micro_batch });
+        let mut trainer = Trainer::new(network, Settings::new(&serde_json::from_value(spec)?, 6, None));
+        trainer.passes.room = room;
+        let mut listener = Listener::default();
+        trainer.run(&Same, None, None, &mut listener)?;
+        Ok((trainer.curve().points().map(|point| point.loss).collect(), listener.0))
+    }
+
+    fn assert_near(found: &[f32], expected: &[f32]) {
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn lack_of_memory_halves_the_micro_batch_and_changes_no_loss() {
+        let (expected, _) = train(json!("whole"), None).unwrap();
+        let (found, said) = train(json!("auto"), Some(25)).unwrap();
+        assert_near(&found, &expected);
+        let told = |from, to| {
+            format!("{from} tokens at a time don't fit into the device's memory; goes on with {to} at a time")
+        };
+        assert_eq!(said, [told(60, 30), told(30, 15)]);
+        assert_near(&train(json!({ "tokens": 20 }), Some(25)).unwrap().0, &expected);
+    }
+
+    #[test]
+    fn lack_of_memory_is_named_where_nothing_can_be_divided() {
+        let error = train(json!("whole"), Some(25)).unwrap_err().to_string();
+        assert!(error.starts_with("60 tokens at a time don't fit into the device's memory: out of memory"), "{error}");
+        assert!(error.contains("micro_batch: auto"), "{error}");
+        let error = train(json!("auto"), Some(5)).unwrap_err().to_string();
+        assert!(error.starts_with("one row of 10 tokens doesn't fit"), "{error}");
+    }
+}
