@@ -15,6 +15,7 @@ pub mod model;
 pub mod objectives;
 pub mod plan;
 pub mod recipe;
+pub mod remote;
 pub mod report;
 pub mod stages;
 pub mod store;

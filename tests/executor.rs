@@ -102,6 +102,9 @@ impl Reporter for Told {
     fn event(&self, stage: &str, event: Event<'_>) {
         let event = match event {
             Event::Hit { .. } => "hit".into(),
+            Event::InRemote { .. } => "in the remote".into(),
+            Event::Fetching => "fetching".into(),
+            Event::Fetched => "fetched".into(),
             Event::Waiting => "waiting".into(),
             Event::Started { kind } => format!("started {kind}"),
             Event::Progress { .. } => "progress".into(),

@@ -14,6 +14,9 @@ pub(super) struct Arguments {
     /// Directory of the artifact store
     #[arg(long, global = true, env = "PIPE_STORE", default_value = ".pipe", value_name = "DIR")]
     pub store: PathBuf,
+    /// A cache that machines share: s3://, gs://, az://, file:// or http(s)://; credentials come from the environment
+    #[arg(long, global = true, env = "PIPE_REMOTE", hide_env_values = true, value_name = "URL")]
+    pub remote: Option<String>,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -57,6 +60,10 @@ pub(super) enum Command {
     Chat(Chat),
     /// Copy a stage's model out of the store, in Hugging Face's layout
     Export(Export),
+    /// Give the remote what it lacks of a recipe's stages
+    Push(Transfer),
+    /// Bring a recipe's stages from the remote into the store, with their files
+    Pull(Transfer),
     /// Write a commented recipe for your own data file
     Init(Init),
     /// Print the recipes' JSON Schema
@@ -430,6 +437,18 @@ pub(super) struct Export {
     pub stage: String,
     /// The directory to write to
     pub dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Transfer {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// Only this stage and, in a push, what it needs; can be repeated
+    #[arg(long = "stage", value_name = "NAME")]
+    pub stages: Vec<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

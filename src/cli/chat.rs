@@ -12,9 +12,9 @@ use crate::recipe::spec::ChatFormat;
 const ASK: &str = "> ";
 
 /// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
-pub(super) fn chat(command: &Chat, store: &std::path::Path) -> Result<u8> {
+pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let format = command.format.as_deref().map(format).transpose()?;
-    let writer = writing::writer(&command.model, store)?;
+    let writer = writing::writer(&command.model, store, remote)?;
     let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
     let mut conversation = writer.converse(format, command.system.clone())?;
     interrupt::install()?;

@@ -33,11 +33,14 @@ pub(super) struct Pair {
     pub(super) differences: Vec<Difference>,
     /// Figures of both by name.
     pub(super) figures: Vec<(String, f64, f64)>,
-    /// Rows that both measured, rows that only one did, and the differences on the former.
-    pub(super) intervals: Option<(usize, usize, Vec<(&'static str, Interval)>)>,
+    /// What their predictions tell, where both have some.
+    pub(super) intervals: Option<Intervals>,
     /// Step and loss of both, thinned.
     pub(super) curves: [Vec<(usize, f32)>; 2],
 }
+
+/// Rows that both measured, rows that only one did, and by metric the differences on the former.
+type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
 
 /// `pipe compare A B …`.
 pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {

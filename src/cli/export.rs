@@ -11,8 +11,8 @@ const KINDS: [&str; 4] = ["pretrain", "finetune", "import", "export"];
 
 /// `pipe export RECIPE STAGE DIR`: copies a stage's model out of the store, in Hugging Face's layout. An existing file is
 /// never overwritten.
-pub(super) fn export(command: &Export, store: &std::path::Path) -> Result<u8> {
-    let (_, artifact) = load::stored(&command.recipe, &command.stage, &KINDS, store)?;
+pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let (_, artifact) = load::stored(&command.recipe, &command.stage, &KINDS, store, remote)?;
     let to = |file: &std::path::Path| command.dir.join(file.file_name().unwrap_or_default());
     let files = checkpoint::files(&artifact.path);
     for file in &files {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// `pipe generate RECIPE STAGE`: the text appears as it's written.
-pub(super) fn generate(command: &Generate, store: &std::path::Path) -> Result<u8> {
+pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let prompts = match &command.file {
         Some(file) => {
             let bytes = fs::read(file)?;
@@ -22,7 +22,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path) -> Result<u8
         }
         None => vec![command.prompt.clone()],
     };
-    let writer = writing::writer(&command.model, store)?;
+    let writer = writing::writer(&command.model, store, remote)?;
     let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
     interrupt::install()?;
     let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);

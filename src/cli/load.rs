@@ -1,15 +1,16 @@
 //! From the command line to a checked recipe and its graph.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 
-use super::{args, progress};
+use super::{args, ls::bytes, progress};
 use crate::{
     data,
     device::DeviceChoice,
     plan::{self, Graph, Status},
     recipe::{Checked, Document, Overrides, spec::Source, suggest},
+    remote::Remote,
     stages::check_secrets,
     store::{Artifact, DigestCache, Provenance, Store, host},
 };
@@ -61,6 +62,24 @@ pub(super) fn device(option: Option<&str>, checked: &Checked) -> Result<DeviceCh
     Ok(choice)
 }
 
+/// The remote that was named, if one was.
+///
+/// # Errors
+/// If there can't be one at this URL.
+pub(super) fn remote(url: Option<&str>, store: &Store) -> Result<Option<Arc<Remote>>> {
+    url.map(|url| Ok(Arc::new(Remote::open(url, store, progress::say)?))).transpose()
+}
+
+/// Brings the files of an artifact from the remote.
+///
+/// # Errors
+/// If that can't be done.
+pub(super) fn materialise(remote: &Remote, stage: &str, artifact: &Artifact) -> Result<Artifact> {
+    progress::say(&format!("{stage}: fetching {} from the remote", bytes(artifact.bytes())));
+    let waiting = || progress::say(&format!("{stage}: being computed elsewhere; waiting"));
+    remote.materialise(artifact, &waiting, &|_, _| ())
+}
+
 /// What is recorded with every artifact of a run.
 pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked) -> Provenance {
     Provenance {
@@ -105,7 +124,8 @@ pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
     store.record(&key)?.with_context(|| format!("{key} was removed"))
 }
 
-/// The artifact of a stage of one of these kinds (of any, if none is given) that has been run as the recipe says now.
+/// The artifact of a stage of one of these kinds (of any, if none is given) that has been run as the recipe says now,
+/// here or where the remote has it from.
 ///
 /// # Errors
 /// If it hasn't, or the recipe has no such stage.
@@ -114,6 +134,7 @@ pub(super) fn stored(
     stage: &str,
     kinds: &[&str],
     store: &Path,
+    remote: Option<&str>,
 ) -> Result<(Checked, Artifact)> {
     let Loaded { checked, mut graph } = load(arguments)?;
     graph.select(&[stage.to_owned()])?;
@@ -126,11 +147,14 @@ pub(super) fn stored(
     }
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
-    let planned = plan::plan(&graph, &store, &mut digests, &[])?;
-    let artifact = planned.into_iter().find(|planned| planned.name == stage).and_then(|planned| match planned.status {
-        Status::Hit(artifact) => Some(*artifact),
-        Status::Miss { .. } | Status::Waits(_) => None,
-    });
+    let remote = self::remote(remote, &store)?;
+    let planned = plan::plan(&graph, &store, remote.as_deref(), &mut digests, &[])?;
+    let status = planned.into_iter().find(|planned| planned.name == stage).map(|planned| planned.status);
+    let artifact = match (status, &remote) {
+        (Some(Status::Hit(artifact)), _) => Some(*artifact),
+        (Some(Status::Remote(artifact)), Some(remote)) => Some(materialise(remote, stage, &artifact)?),
+        _ => None,
+    };
     let artifact = artifact.with_context(|| {
         let recipe = arguments.recipe.display();
         let flags: String = given(arguments).iter().map(|flag| format!(" {}", quoted(flag))).collect();

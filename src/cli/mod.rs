@@ -27,6 +27,7 @@ mod schema;
 mod show;
 mod sweep;
 mod sweep_report;
+mod transfer;
 mod verify;
 mod why;
 mod writing;
@@ -57,26 +58,29 @@ pub fn main() -> ExitCode {
     }));
     let arguments = Arguments::parse();
     let store = &arguments.store;
+    let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
     device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
-        Command::Run(command) => run::run(command, store),
-        Command::Sweep(command) => sweep::sweep(command, store),
+        Command::Run(command) => run::run(command, store, remote),
+        Command::Sweep(command) => sweep::sweep(command, store, remote),
         Command::Compare(command) => compare::compare(command, store),
         Command::Report(command) => page::report(command, store),
-        Command::Plan(command) => plan::plan(command, store),
+        Command::Plan(command) => plan::plan(command, store, remote),
         Command::Why(command) => why::why(command, store),
         Command::Check(command) => check::check(command),
         Command::Ls(command) => ls::ls(command, store),
-        Command::Show(command) => show::show(command, store),
+        Command::Show(command) => show::show(command, store, remote),
         Command::Verify(command) => verify::verify(command, store),
         Command::Gc(command) => gc::gc(command, store),
         Command::Pin(command) => pin::pin(command, store),
         Command::Unpin(command) => pin::unpin(command, store),
         Command::Rm(command) => rm::rm(command, store),
-        Command::Predict(command) => predict::predict(command, store),
-        Command::Generate(command) => generate::generate(command, store),
-        Command::Chat(command) => chat::chat(command, store),
-        Command::Export(command) => export::export(command, store),
+        Command::Predict(command) => predict::predict(command, store, remote),
+        Command::Generate(command) => generate::generate(command, store, remote),
+        Command::Chat(command) => chat::chat(command, store, remote),
+        Command::Export(command) => export::export(command, store, remote),
+        Command::Push(command) => transfer::push(command, store, remote),
+        Command::Pull(command) => transfer::pull(command, store, remote),
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
         Command::Devices(command) => devices::devices(command),

@@ -9,24 +9,26 @@ use super::{
     args::{Plan, PlanFormat},
     estimates::Estimates,
     load::{self, Loaded},
+    ls::bytes,
     progress,
 };
 use crate::{
-    plan::{Planned, Status, mermaid},
+    plan::{Planned, Status, fetched, mermaid},
     stages::DeviceCheck,
-    store::{DigestCache, Store},
+    store::{Artifact, DigestCache, Store},
 };
 
 pub(super) use super::args::PlanFormat as Form;
 
 /// `pipe plan RECIPE`.
-pub(super) fn plan(command: &Plan, store: &std::path::Path) -> Result<u8> {
+pub(super) fn plan(command: &Plan, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let Loaded { checked, mut graph } = load::load(&command.recipe)?;
     let device = load::device(command.device.as_deref(), &checked)?;
     graph.select(&command.stages)?;
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
-    let planned = crate::plan::plan(&graph, &store, &mut digests, &[])?;
+    let remote = load::remote(remote, &store)?;
+    let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &[])?;
     DeviceCheck::new(device).check(&checked, &graph, &planned)?;
     let estimates = Estimates::new(&graph, &planned, device);
     print(&planned, &estimates, if command.json { PlanFormat::Json } else { command.format })
@@ -49,9 +51,14 @@ pub(super) fn print(planned: &[Planned], estimates: &Estimates, form: PlanFormat
 fn table(planned: &[Planned]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["stage", "kind", "plan", "why"]);
+    let fetched = fetched(planned);
     for stage in planned {
         let (plan, why) = match &stage.status {
             Status::Hit(artifact) => ("unchanged", artifact.key[..12].to_owned()),
+            Status::Remote(artifact) if fetched.contains(stage.name.as_str()) => {
+                ("fetch", format!("{}, {}", &artifact.key[..12], bytes(artifact.bytes())))
+            }
+            Status::Remote(artifact) => ("in the remote", format!("{}, its figures are enough", &artifact.key[..12])),
             Status::Miss { reason, from: None, .. } => ("run", reason.clone()),
             Status::Miss { reason, from: Some(step), .. } => {
                 ("continue", format!("goes on after step {step}; {reason}"))
@@ -64,9 +71,11 @@ fn table(planned: &[Planned]) -> String {
 }
 
 fn stages(planned: &[Planned], estimates: &Estimates) -> Value {
+    let fetched = fetched(planned);
     let stage = |stage: &Planned| {
         let (status, key, reason, from) = match &stage.status {
             Status::Hit(artifact) => ("hit", Some(artifact.key.clone()), None, None),
+            Status::Remote(artifact) => ("remote", Some(artifact.key.clone()), None, None),
             Status::Miss { key, reason, from } => ("miss", Some(key.clone()), Some(reason.clone()), *from),
             Status::Waits(on) => ("waits", None, Some(format!("depends on what {} gives", on.join(", "))), None),
         };
@@ -77,6 +86,7 @@ fn stages(planned: &[Planned], estimates: &Estimates) -> Value {
             "key": key,
             "reason": reason,
             "continues_from": from,
+            "fetch_bytes": stage.status.artifact().filter(|_| fetched.contains(stage.name.as_str())).map(Artifact::bytes),
             "estimate": estimates.json(&stage.name),
         })
     };

@@ -18,8 +18,8 @@ use crate::{
 const CHUNK: usize = 1024;
 
 /// `pipe predict RECIPE STAGE`.
-pub(super) fn predict(command: &Predict, store: &std::path::Path) -> Result<u8> {
-    let (checked, artifact) = load::stored(&command.recipe, &command.stage, &["finetune"], store)?;
+pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let (checked, artifact) = load::stored(&command.recipe, &command.stage, &["finetune"], store, remote)?;
     let device = load::device(command.device.as_deref(), &checked)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
     let mut output = Output::new(command.json, trained.labels());

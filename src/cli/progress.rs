@@ -171,6 +171,16 @@ impl Reporter for Talk {
             Event::Hit { artifact } => {
                 self.line(&format!("{stage}: {} {}", paint("unchanged", "32"), &artifact.key[..12]));
             }
+            Event::InRemote { artifact } => {
+                self.line(&format!("{stage}: {} {}", paint("in the remote", "32"), &artifact.key[..12]));
+            }
+            Event::Fetching => {
+                self.start(stage);
+                self.line(&format!("{stage}: fetching its files"));
+            }
+            Event::Fetched => {
+                self.stop(stage);
+            }
             Event::Waiting => self.line(&format!("{stage}: being computed elsewhere; waiting")),
             Event::Started { kind } => {
                 self.start(stage);

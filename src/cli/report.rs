@@ -8,6 +8,7 @@ use super::progress::{duration, hushed};
 use crate::{
     executor::{Ending, Outcome},
     metrics::{EvalReport, render},
+    remote::Remote,
     store::Metrics,
 };
 
@@ -26,13 +27,17 @@ const HEADLINES: [&str; 11] = [
     "vocab_size",
 ];
 
+/// The file of an evaluation that the tables are made of.
+const REPORT: &str = "report.json";
+
 /// The stages and their main figures, and below them what evaluations found.
-pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>) -> String {
+pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Remote>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["stage", "kind", "", "time", "figures"]);
     for (name, outcome) in outcomes {
         let state = match outcome.ending {
             Ending::Hit => "unchanged",
+            Ending::Fetched => "in the remote",
             Ending::Ran => "ran",
             Ending::Paused => "paused",
             Ending::Failed => "failed",
@@ -50,7 +55,8 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>) -> String {
     let mut text = table.to_string();
     for (name, outcome) in outcomes {
         let Some(artifact) = &outcome.artifact else { continue };
-        let report = std::fs::read(artifact.file("report.json")).ok();
+        let elsewhere = || remote?.read(artifact, REPORT);
+        let report = std::fs::read(artifact.file(REPORT)).ok().or_else(elsewhere);
         if let Some(report) = report.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok()) {
             text.push_str(&format!("\n\n{name}\n{}", render::metrics(&report)));
         }

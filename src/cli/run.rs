@@ -14,7 +14,7 @@ use super::{
     load::{self, Loaded},
     plan,
     progress::{self, Talk, count, duration},
-    report,
+    report, transfer,
 };
 use crate::{
     estimate,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// `pipe run RECIPE`.
-pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
+pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let Loaded { checked, mut graph } = load::load(&command.recipe)?;
     let device = load::device(command.running.device.as_deref(), &checked)?;
@@ -46,7 +46,8 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     }
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
-    let planned = crate::plan::plan(&graph, &store, &mut digests, &command.force)?;
+    let remote = load::remote(remote, &store)?;
+    let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &command.force)?;
     DeviceCheck::new(device).check(&checked, &graph, &planned)?;
     if command.dry_run {
         let estimates = Estimates::new(&graph, &planned, device);
@@ -63,6 +64,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
         force: command.force.clone(),
         stop: interrupt::flag(),
         until: BTreeMap::new(),
+        remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
     let talk = Talk::new();
@@ -70,15 +72,17 @@ pub(super) fn run(command: &Run, store: &std::path::Path) -> Result<u8> {
     let (digests, stages) = (Mutex::new(digests), Stages::new(device));
     let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &talk, &options));
 
+    let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.as_deref()) };
+    let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
     if command.json {
         let recipe = command.recipe.recipe.to_string_lossy();
         let stages: Map<String, Value> =
             outcomes.iter().map(|(name, outcome)| (name.clone(), stage_json(outcome))).collect();
-        let result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages });
+        let result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages, "remote": remote });
         progress::put(&serde_json::to_string_pretty(&result)?)?;
     } else {
-        progress::put(&report::outcomes(&outcomes))?;
+        progress::put(&report)?;
     }
     progress::say(&summary(&outcomes, seconds));
     say_how_to_go_on(&outcomes);
@@ -94,7 +98,8 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
         "status": outcome.ending.name(),
         "seconds": outcome.seconds,
         "digest": artifact.map(|artifact| &artifact.digest),
-        "path": artifact.map(|artifact| artifact.path.to_string_lossy()),
+        // What is in the remote alone has no path yet.
+        "path": artifact.filter(|artifact| artifact.path.exists()).map(|artifact| artifact.path.to_string_lossy()),
         "metrics": artifact.map(|artifact| artifact.metrics.clone()).unwrap_or_default(),
     });
     if let Some(error) = &outcome.error {
@@ -133,6 +138,7 @@ pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> Str
         (Ending::Ran, "ran"),
         (Ending::Hit, "unchanged"),
         (Ending::Paused, "paused"),
+        (Ending::Fetched, "in the remote"),
         (Ending::Failed, "failed"),
         (Ending::NotRun, "not run"),
     ];

@@ -14,8 +14,16 @@ use super::{
 use crate::store::{Artifact, Store};
 
 /// `pipe show KEY`.
-pub(super) fn show(command: &Show, store: &std::path::Path) -> Result<u8> {
-    let artifact = load::artifact(&Store::open(store)?, &command.key)?;
+pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let store = Store::open(store)?;
+    let artifact = match load::artifact(&store, &command.key) {
+        Ok(artifact) => artifact,
+        Err(error) => {
+            let known = load::remote(remote, &store)?.map(|remote| remote.matching(&command.key)).unwrap_or_default();
+            let [artifact] = &known[..] else { return Err(error) };
+            artifact.clone()
+        }
+    };
     if command.json {
         let mut value = serde_json::to_value(&artifact)?;
         value["path"] = artifact.path.to_string_lossy().into();

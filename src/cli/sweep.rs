@@ -15,7 +15,7 @@ use super::{
     DONE, args, interrupt, load,
     progress::{self, Talk, count, duration},
     run::{exit_status, say_how_to_go_on, summary},
-    sweep_report,
+    sweep_report, transfer,
 };
 use crate::{
     executor::{Ending, Event, Options, Outcome, Reporter, execute},
@@ -30,7 +30,7 @@ use crate::{
 const NAMED: usize = 4;
 
 /// `pipe sweep RECIPE`.
-pub(super) fn sweep(command: &args::Sweep, store: &Path) -> Result<u8> {
+pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
@@ -55,11 +55,13 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path) -> Result<u8> {
     progress::say(&outlook(planner.cells().len(), planner.tasks(), &cost, more));
 
     let digests = Mutex::new(digests);
+    let remote = load::remote(remote, &store)?;
     let options = Options {
         jobs: command.running.jobs.into(),
         force: Vec::new(),
         stop: interrupt::flag(),
         until: BTreeMap::new(),
+        remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
     interrupt::install_for_stages()?;
@@ -84,6 +86,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path) -> Result<u8> {
             planner.add(&next).map_err(|mistakes| refused(&mistakes, &next, &checked))?;
         }
     })?;
+    let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
 
     if let Some(path) = &command.csv {
@@ -96,6 +99,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path) -> Result<u8> {
         let mut value = sweep_report::json(&results, space.sweep());
         value["computed"] = json!(computed(&outcomes));
         value["seconds"] = json!(seconds);
+        value["remote"] = json!(remote);
         progress::put(&serde_json::to_string_pretty(&value)?)?;
     } else {
         progress::put(&sweep_report::table(&results, space.sweep()))?;
@@ -186,7 +190,7 @@ struct Quiet<'a> {
 
 impl Reporter for Quiet<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
-        let ends = matches!(event, Event::Hit { .. } | Event::Finished { .. });
+        let ends = matches!(event, Event::Hit { .. } | Event::InRemote { .. } | Event::Finished { .. });
         let is_new = !ends || self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.to_owned());
         if is_new {
             self.talk.event(stage, event);

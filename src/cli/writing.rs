@@ -23,7 +23,7 @@ use crate::{
 ///
 /// # Errors
 /// If the recipe is wrong, the stage wasn't run, or the model can't write.
-pub(super) fn writer(model: &Trained, store: &Path) -> Result<Writer> {
+pub(super) fn writer(model: &Trained, store: &Path, remote: Option<&str>) -> Result<Writer> {
     let Trained { recipe, stage, checkpoint, changes, device } = model;
     if let Some(checkpoint) = checkpoint {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;
@@ -32,7 +32,7 @@ pub(super) fn writer(model: &Trained, store: &Path) -> Result<Writer> {
     }
     let (recipe, stage) = recipe.clone().zip(stage.as_ref()).context("neither a stage nor a checkpoint was named")?;
     let recipe = Recipe { recipe, changes: changes.clone() };
-    let (checked, artifact) = load::stored(&recipe, stage, &["pretrain", "finetune", "import"], store)?;
+    let (checked, artifact) = load::stored(&recipe, stage, &["pretrain", "finetune", "import"], store, remote)?;
     Writer::load(&artifact.path, &load::device(device.as_deref(), &checked)?.open()?)
 }
 

@@ -16,7 +16,7 @@ use crate::{
     batch::Step,
     device::DeviceChoice,
     model::{Network, Outline},
-    plan::{Graph, Node, Planned, Status},
+    plan::{Graph, Node, Planned},
     recipe::{
         Checked, Diagnostics,
         spec::{BaseDtype, MicroBatch, Stage, Train},
@@ -141,7 +141,7 @@ pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choice: Devi
     let estimator = Estimator::new(graph, planned, &machine);
     let mut found = Vec::new();
     for node in graph.nodes() {
-        let is_hit = planned.iter().any(|stage| stage.name == node.name && matches!(stage.status, Status::Hit(_)));
+        let is_hit = planned.iter().any(|stage| stage.name == node.name && stage.status.artifact().is_some());
         // What can't be estimated will be explained by the stage itself.
         let estimate = if is_hit { None } else { estimator.stage(node).ok().flatten() };
         let Some(Estimate { planned: form, others, .. }) = estimate else { continue };

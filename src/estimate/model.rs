@@ -10,7 +10,7 @@ use super::Estimator;
 use crate::{
     checkpoint::{self, CONFIG},
     model::Outline,
-    plan::{Node, Status},
+    plan::Node,
     recipe::spec::{Finetune, Head, Pretrain, Stage, Task, Tokenizer},
     store::Artifact,
     text,
@@ -74,11 +74,7 @@ impl Estimator<'_> {
     }
 
     fn artifact(&self, stage: &str) -> Option<&Artifact> {
-        let planned = self.planned.iter().find(|planned| planned.name == stage)?;
-        match &planned.status {
-            Status::Hit(artifact) => Some(artifact),
-            Status::Miss { .. } | Status::Waits(_) => None,
-        }
+        self.planned.iter().find(|planned| planned.name == stage)?.status.artifact()
     }
 }
 

@@ -103,6 +103,15 @@ pub enum Event<'a> {
         /// Its artifact.
         artifact: &'a Artifact,
     },
+    /// It's in the remote; its files are fetched when something reads them.
+    InRemote {
+        /// Its record.
+        artifact: &'a Artifact,
+    },
+    /// Its files are being fetched from the remote.
+    Fetching,
+    /// They're here.
+    Fetched,
     /// Another process, or another stage of the same key, is computing it.
     Waiting,
     /// Its computation begins.
@@ -152,6 +161,8 @@ pub enum Event<'a> {
 pub enum Ending {
     /// It was in the store.
     Hit,
+    /// It was in the remote.
+    Fetched,
     /// It was computed.
     Ran,
     /// It was stopped, and goes on when it's run again.
@@ -175,11 +186,17 @@ impl Ending {
     pub fn name(self) -> &'static str {
         match self {
             Self::Hit => "hit",
+            Self::Fetched => "fetched",
             Self::Ran => "ran",
             Self::Paused => "paused",
             Self::Failed => "failed",
             Self::NotRun => "not_run",
         }
+    }
+
+    /// Whether it ended with an artifact.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Hit | Self::Fetched | Self::Ran)
     }
 }
 
@@ -205,6 +222,6 @@ pub struct Outcome {
 impl Outcome {
     /// Whether its artifact is there.
     pub fn is_good(&self) -> bool {
-        matches!(self.ending, Ending::Hit | Ending::Ran)
+        self.ending.is_good()
     }
 }

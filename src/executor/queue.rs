@@ -34,7 +34,7 @@ impl State {
     /// The stage whose failure or pause keeps this one from running.
     fn culprit<'t>(&self, tasks: &'t IndexMap<String, Node>, node: &'t Node) -> Option<&'t str> {
         node.needs.values().find_map(|need| match self.outcomes.get(need)?.ending {
-            Ending::Hit | Ending::Ran => None,
+            Ending::Hit | Ending::Fetched | Ending::Ran => None,
             Ending::Failed | Ending::Paused => Some(need.as_str()),
             Ending::NotRun => self.culprit(tasks, tasks.get(need)?),
         })
@@ -90,6 +90,11 @@ impl<'a> Queue<'a> {
             }
         }
         self.changed.notify_all();
+    }
+
+    /// A stage.
+    pub(super) fn task(&self, id: &str) -> Option<(&'a str, &'a Node)> {
+        self.tasks.get_key_value(id).map(|(id, node)| (id.as_str(), node))
     }
 
     /// Settles a stage.

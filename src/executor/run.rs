@@ -7,7 +7,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use indexmap::IndexMap;
 
 use super::{
@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     plan::{Node, trunk},
-    store::{Artifact, Claim, DigestCache, Lost, Metrics, Provenance, Store},
+    remote::Remote,
+    store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Store},
 };
 
 /// How to run.
@@ -30,6 +31,8 @@ pub struct Options {
     pub until: BTreeMap<String, usize>,
     /// Set by whoever wants the run to stop: what is running pauses as soon as it can go on later, nothing else begins.
     pub stop: Arc<AtomicBool>,
+    /// What other machines may have computed, and are given what is computed here.
+    pub remote: Option<Arc<Remote>>,
     /// Recorded with every artifact that is made: recipe, overrides, host.
     pub provenance: Provenance,
 }
@@ -114,21 +117,99 @@ impl Worker<'_> {
         self.queue.settle(id, outcome);
     }
 
+    /// Finds a stage's artifact, here or in the remote, or computes it.
     fn compute(&self, id: &str, node: &Node, key: &mut Option<String>) -> Result<(Ending, Artifact)> {
-        let upstream = |name: &str| self.queue.outcome(name).and_then(|outcome| outcome.artifact);
-        let manifest = node
-            .manifest(&mut self.digests.lock().unwrap_or_else(PoisonError::into_inner), &|name| {
-                upstream(name).map(|artifact| artifact.digest)
-            })?
-            .context("a stage was started before those that it needs")?;
-        *key = Some(manifest.key());
+        loop {
+            let manifest = self.manifest(node)?;
+            *key = Some(manifest.key());
+            if !self.options.force.contains(&node.name)
+                && let Some(found) = self.find(id, &manifest)
+            {
+                return Ok(found);
+            }
+            let inputs = self.inputs(id, node)?;
+            // Where an input's files couldn't be fetched, it was computed, and may be another one now.
+            if self.manifest(node)? == manifest {
+                return self.run(id, node, key, manifest, inputs);
+            }
+        }
+    }
+
+    fn manifest(&self, node: &Node) -> Result<Manifest> {
+        let digest = |name: &str| Some(self.artifact(name)?.digest);
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        node.manifest(&mut digests, &digest)?.context("a stage was started before those that it needs")
+    }
+
+    fn artifact(&self, id: &str) -> Option<Artifact> {
+        self.queue.outcome(id)?.artifact
+    }
+
+    /// A damaged artifact counts as none; whoever claims its key learns of the damage.
+    fn find(&self, id: &str, manifest: &Manifest) -> Option<(Ending, Artifact)> {
+        let key = manifest.key();
+        if let Ok(Some(artifact)) = self.store.find(&key) {
+            return Some(self.hit(id, artifact));
+        }
+        let artifact = self.options.remote.as_ref()?.find(&key)?;
+        self.reporter.event(id, Event::InRemote { artifact: &artifact });
+        Some((Ending::Fetched, artifact))
+    }
+
+    fn hit(&self, id: &str, artifact: Artifact) -> (Ending, Artifact) {
+        self.reporter.event(id, Event::Hit { artifact: &artifact });
+        if let Some(remote) = &self.options.remote {
+            remote.push(&artifact, false);
+        }
+        (Ending::Hit, artifact)
+    }
+
+    /// What a stage reads, with all files in the local store.
+    fn inputs(&self, id: &str, node: &Node) -> Result<BTreeMap<String, Artifact>> {
+        let local = |need: &String| self.local(need).with_context(|| format!("`{id}` needs `{need}`"));
+        node.needs.iter().map(|(field, need)| Ok((field.clone(), local(need)?))).collect()
+    }
+
+    /// The artifact of a settled stage, its files in the local store: fetched or, where that fails, computed after all.
+    fn local(&self, id: &str) -> Result<Artifact> {
+        let not_settled = || anyhow!("`{id}` has no artifact");
+        loop {
+            let outcome = self.queue.outcome(id).with_context(not_settled)?;
+            let Some(artifact) = outcome.artifact else { bail!(outcome.error.unwrap_or_default()) };
+            let Some(remote) = self.options.remote.as_ref().filter(|_| outcome.ending == Ending::Fetched) else {
+                return Ok(artifact);
+            };
+            if let Ok(Some(artifact)) = self.store.find(&artifact.key) {
+                return Ok(artifact);
+            }
+            self.reporter.event(id, Event::Fetching);
+            let waiting = || self.reporter.event(id, Event::Waiting);
+            let progress = |done, total| {
+                self.reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
+            };
+            let fetched = remote.materialise(&artifact, &waiting, &progress);
+            self.reporter.event(id, Event::Fetched);
+            match fetched {
+                Ok(artifact) => return Ok(artifact),
+                Err(error) => self.reporter.event(id, Event::Note(&format!("{error:#}; computed again"))),
+            }
+            let (id, node) = self.queue.task(id).with_context(not_settled)?;
+            self.settle(id, node);
+        }
+    }
+
+    fn run(
+        &self,
+        id: &str,
+        node: &Node,
+        key: &mut Option<String>,
+        manifest: Manifest,
+        inputs: BTreeMap<String, Artifact>,
+    ) -> Result<(Ending, Artifact)> {
         let force = self.options.force.contains(&node.name);
         let trunk = if force { None } else { trunk(&node.stage, &manifest) };
         let slot = match self.store.claim(manifest, force, &|| self.reporter.event(id, Event::Waiting))? {
-            Claim::Hit(artifact) => {
-                self.reporter.event(id, Event::Hit { artifact: &artifact });
-                return Ok((Ending::Hit, *artifact));
-            }
+            Claim::Hit(artifact) => return Ok(self.hit(id, *artifact)),
             Claim::Miss(slot) => slot,
         };
         if let Some(damage) = slot.damage() {
@@ -137,7 +218,6 @@ impl Worker<'_> {
         self.reporter.event(id, Event::Started { kind: node.stage.kind() });
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let began = Instant::now();
-        let inputs = node.needs.iter().filter_map(|(field, name)| Some((field.clone(), upstream(name)?))).collect();
         let metrics = self.runner.run(&Job {
             name: id,
             stage: &node.stage,
@@ -168,6 +248,9 @@ impl Worker<'_> {
         };
         let artifact = slot.commit(metrics, provenance)?;
         self.reporter.event(id, Event::Finished { artifact: &artifact });
+        if let Some(remote) = &self.options.remote {
+            remote.push(&artifact, true);
+        }
         Ok((Ending::Ran, artifact))
     }
 }

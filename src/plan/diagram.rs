@@ -8,6 +8,7 @@ pub fn mermaid(planned: &[Planned]) -> String {
     for stage in planned {
         let state = match stage.status {
             Status::Hit(_) => "hit",
+            Status::Remote(_) => "remote",
             Status::Miss { .. } => "miss",
             Status::Waits(_) => "waits",
         };
@@ -22,6 +23,7 @@ pub fn mermaid(planned: &[Planned]) -> String {
         }
     }
     text.push_str("    classDef hit fill:#d5f0d5,stroke:#3a7d3a,color:#123\n");
+    text.push_str("    classDef remote fill:#d6e6f5,stroke:#2f6690,color:#123\n");
     text.push_str("    classDef miss fill:#fbe3c8,stroke:#b5651d,color:#123\n");
     text.push_str("    classDef waits fill:#eee,stroke:#888,color:#123\n");
     text

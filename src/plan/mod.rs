@@ -9,7 +9,7 @@ mod why;
 
 pub use diagram::mermaid;
 pub use graph::{Graph, Node, Upstream};
-pub use status::{Planned, Status, plan};
+pub use status::{Planned, Status, fetched, plan};
 pub use sweep::SweepPlan;
 pub use trunk::{continues_from, reached, trunk};
 pub use why::{Difference, differences, differences_of_runs, nearest};

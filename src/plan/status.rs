@@ -1,11 +1,14 @@
 //! What a run would do with each stage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
 use super::{Graph, continues_from, differences, nearest};
-use crate::store::{Artifact, DigestCache, Store};
+use crate::{
+    remote::Remote,
+    store::{Artifact, DigestCache, Store},
+};
 
 /// A stage, and what a run would do with it.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub struct Planned {
 pub enum Status {
     /// The artifact is in the store.
     Hit(Box<Artifact>),
+    /// The artifact is in the remote: this is its record.
+    Remote(Box<Artifact>),
     /// It has to be computed.
     Miss {
         /// Its key.
@@ -38,11 +43,36 @@ pub enum Status {
     Waits(Vec<String>),
 }
 
-/// Looks up every stage of the graph. Stages named in `force` count as misses.
+impl Status {
+    /// The artifact, where there is one already.
+    pub fn artifact(&self) -> Option<&Artifact> {
+        match self {
+            Self::Hit(artifact) | Self::Remote(artifact) => Some(artifact),
+            Self::Miss { .. } | Self::Waits(_) => None,
+        }
+    }
+}
+
+/// The stages of a plan whose files would be fetched from the remote, since a stage that has to run, or may have to,
+/// reads them.
+pub fn fetched(planned: &[Planned]) -> BTreeSet<&str> {
+    let runs = planned.iter().filter(|stage| stage.status.artifact().is_none());
+    let read: BTreeSet<&String> = runs.flat_map(|stage| &stage.needs).collect();
+    let remote = planned.iter().filter(|stage| matches!(stage.status, Status::Remote(_)));
+    remote.filter(|stage| read.contains(&stage.name)).map(|stage| stage.name.as_str()).collect()
+}
+
+/// Looks up every stage of the graph, here and then in the remote. Stages named in `force` count as misses.
 ///
 /// # Errors
 /// If the store or an input can't be read.
-pub fn plan(graph: &Graph, store: &Store, digests: &mut DigestCache, force: &[String]) -> Result<Vec<Planned>> {
+pub fn plan(
+    graph: &Graph,
+    store: &Store,
+    remote: Option<&Remote>,
+    digests: &mut DigestCache,
+    force: &[String],
+) -> Result<Vec<Planned>> {
     let mut stored: Option<Vec<Artifact>> = None;
     let mut known: BTreeMap<String, String> = BTreeMap::new();
     let mut planned = Vec::new();
@@ -55,12 +85,12 @@ pub fn plan(graph: &Graph, store: &Store, digests: &mut DigestCache, force: &[St
             }
             Some(manifest) => {
                 let key = manifest.key();
-                match store.find(&key) {
+                let found = store.find(&key);
+                let elsewhere = || remote?.find(&key);
+                match found {
                     _ if force.contains(&node.name) => Status::Miss { key, reason: "forced".into(), from: None },
-                    Ok(Some(artifact)) => {
-                        known.insert(node.name.clone(), artifact.digest.clone());
-                        Status::Hit(Box::new(artifact))
-                    }
+                    Ok(Some(artifact)) => Status::Hit(Box::new(artifact)),
+                    Ok(None) | Err(_) if let Some(artifact) = elsewhere() => Status::Remote(Box::new(artifact)),
                     Err(damage) => {
                         let reason = format!("what the store has is damaged: {damage:#}");
                         Status::Miss { key, reason, from: continues_from(&node.stage, &manifest, store) }
@@ -76,6 +106,9 @@ pub fn plan(graph: &Graph, store: &Store, digests: &mut DigestCache, force: &[St
                 }
             }
         };
+        if let Some(artifact) = status.artifact() {
+            known.insert(node.name.clone(), artifact.digest.clone());
+        }
         let needs = node.needs.values().cloned().collect();
         planned.push(Planned { name: node.name.clone(), kind: node.stage.kind(), needs, status });
     }

@@ -13,7 +13,7 @@ use crate::{
     device::{DeviceChoice, OpenDevice, quietly},
     estimate::{Estimator, Machine},
     model::Network,
-    plan::{Graph, Planned, Status},
+    plan::{Graph, Planned},
     recipe::{
         Checked, Diagnostics,
         spec::{Precision, Stage, Train},
@@ -53,7 +53,7 @@ impl DeviceCheck {
         }
         let mut found = Vec::new();
         for node in graph.nodes() {
-            let is_hit = planned.iter().any(|stage| stage.name == node.name && matches!(stage.status, Status::Hit(_)));
+            let is_hit = planned.iter().any(|stage| stage.name == node.name && stage.status.artifact().is_some());
             let Some(train) = training(&node.stage).filter(|_| !is_hit) else { continue };
             // What can't be found out now will be explained by the stage itself.
             let family = Estimator::new(graph, planned, &self.machine).family(node).ok().flatten();

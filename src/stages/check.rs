@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::{checkpoints, rows};
 use crate::{
     objectives::Conversation,
-    plan::{Graph, Node, Planned, Status},
+    plan::{Graph, Node, Planned},
     recipe::{
         Checked, Diagnostics,
         spec::{Classification, Source, Stage, Task},
@@ -23,7 +23,7 @@ use crate::{
 /// # Errors
 /// As [`DataCheck::check`].
 pub fn preflight(checked: &Checked, graph: &Graph, planned: &[Planned]) -> Result<()> {
-    let missing = planned.iter().filter(|stage| !matches!(stage.status, Status::Hit(_)));
+    let missing = planned.iter().filter(|stage| stage.status.artifact().is_none());
     DataCheck::default().check(checked, missing.filter_map(|stage| graph.get(&stage.name)))
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs::Metadata,
     io::Read,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -129,16 +129,11 @@ impl Artifact {
     ///
     /// # Errors
     /// If it isn't as it was written.
-    fn parse(text: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Result<Self> {
         ensure!(text.len() as u64 <= record::MAX_BYTES, "it's larger than a record can be");
         record::check(text)?;
         let artifact: Self = serde_json::from_slice(text)?;
-        ensure!(artifact.manifest.key() == artifact.key, "its key is that of another manifest");
-        ensure!(output_digest(&artifact.files) == artifact.digest, "its digest is that of other files");
-        for file in &artifact.files {
-            let is_inside = Path::new(&file.path).components().all(|part| matches!(part, Component::Normal(_)));
-            ensure!(is_inside && !file.path.is_empty(), "it names a file outside of its directory");
-        }
+        artifact.check()?;
         Ok(artifact)
     }
 
@@ -146,7 +141,7 @@ impl Artifact {
     ///
     /// # Errors
     /// If it can't be written as JSON.
-    pub(super) fn text(&self) -> Result<Vec<u8>> {
+    pub(crate) fn text(&self) -> Result<Vec<u8>> {
         record::seal(self)
     }
 

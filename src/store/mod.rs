@@ -11,11 +11,13 @@
 //! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
+//! remote/          what is known of remotes, and files that are being fetched
 //! ```
 
 mod artifact;
 mod aside;
 mod canonical;
+mod check;
 mod collect;
 mod digest;
 mod format;
@@ -230,7 +232,13 @@ impl Store {
         Ok(())
     }
 
-    fn artifact_dir(&self, key: &str) -> PathBuf {
+    /// Where the artifact with this key lies, or would.
+    pub(crate) fn artifact_dir(&self, key: &str) -> PathBuf {
         self.root.join("artifacts").join(key)
+    }
+
+    /// Makes the store, if it isn't there.
+    pub(crate) fn create(&self) -> Result<()> {
+        format::create(&self.root)
     }
 }

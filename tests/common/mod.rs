@@ -15,6 +15,7 @@ pub struct Space {
 }
 
 /// What a finished command left.
+#[derive(Debug)]
 #[must_use = "look at what came out"]
 pub struct Output {
     pub status: i32,
@@ -47,7 +48,7 @@ impl Space {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        command.env_remove("PIPE_STORE").env("NO_COLOR", "1");
+        command.env_remove("PIPE_STORE").env_remove("PIPE_REMOTE").env("NO_COLOR", "1");
         command
     }
 

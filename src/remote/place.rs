@@ -1,0 +1,155 @@
+//! Where a remote is: from a URL, and the environment, to an object store.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
+    http::HttpBuilder,
+    local::LocalFileSystem,
+    path::Path,
+};
+use url::{Position, Url};
+
+/// How long a connection may take to be made, and one request to be answered in full: of at most a chunk, so that slow
+/// lines do, and a remote that has died is given up before long. `PIPE_REMOTE_TIMEOUT` says otherwise of the second.
+const CONNECT: &str = "5s";
+const REQUEST: &str = "30s";
+
+const KNOWN: &str =
+    "known are s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH, file:///DIR, http:// and https://";
+
+/// The place of a remote.
+pub(super) struct Place {
+    url: String,
+    prefix: Path,
+}
+
+impl Place {
+    /// The URL as it was given: it holds no secrets.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What tells this place from others: the URL, and the endpoints in the environment.
+    pub(super) fn id(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.url.as_bytes());
+        let mut settings: Vec<_> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .filter(|(name, _)| ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|start| name.starts_with(start)))
+            .filter(|(name, _)| name.contains("ENDPOINT") || name.contains("ACCOUNT_NAME"))
+            .collect();
+        settings.sort();
+        for (name, value) in settings {
+            hasher.update(&[0]).update(name.as_bytes()).update(&[0]).update(value.as_encoded_bytes());
+        }
+        hasher.finalize().to_hex()[..16].to_owned()
+    }
+
+    /// Where a file's bytes are.
+    pub(super) fn blob(&self, digest: &str) -> Path {
+        self.prefix.clone().join("v1").join("blobs").join(digest)
+    }
+
+    /// Where an artifact's record is.
+    pub(super) fn record(&self, key: &str) -> Path {
+        self.prefix.clone().join("v1").join("records").join(key)
+    }
+}
+
+/// The object store at a URL.
+///
+/// # Errors
+/// URLs that aren't understood, or with credentials, which aren't repeated then.
+pub(super) fn open(url: &str) -> Result<(Place, Box<dyn ObjectStore>)> {
+    let Ok(parsed) = Url::parse(url) else { bail!("--remote takes a URL\nhint: {KNOWN}") };
+    ensure!(
+        parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none(),
+        "the URL of the remote has a user, a password or a query in it, where credentials may be seen\n\
+         hint: give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    );
+    let Ok((scheme, prefix)) = ObjectStoreScheme::parse(&parsed) else {
+        bail!("there can't be a remote at {url}\nhint: {KNOWN}");
+    };
+    let objects = build(&scheme, &parsed).with_context(|| format!("there can't be a remote at {url}"))?;
+    Ok((Place { url: url.to_owned(), prefix }, objects))
+}
+
+fn build(scheme: &ObjectStoreScheme, url: &Url) -> Result<Box<dyn ObjectStore>> {
+    let retry = RetryConfig {
+        max_retries: 3,
+        retry_timeout: Duration::from_secs(10),
+        backoff: BackoffConfig { max_backoff: Duration::from_secs(2), ..BackoffConfig::default() },
+    };
+    let request = std::env::var("PIPE_REMOTE_TIMEOUT").unwrap_or_else(|_| REQUEST.to_owned());
+    let limits = [(ClientConfigKey::ConnectTimeout, CONNECT), (ClientConfigKey::Timeout, &request)];
+    Ok(match scheme {
+        ObjectStoreScheme::Local => Box::new(LocalFileSystem::new()),
+        ObjectStoreScheme::AmazonS3 => {
+            let mut builder = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry);
+            for (key, value) in limits {
+                builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+            }
+            // Whoever names an endpoint without TLS means it.
+            if builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some_and(|url| url.starts_with("http://")) {
+                builder = builder.with_allow_http(true);
+            }
+            Box::new(builder.build()?)
+        }
+        ObjectStoreScheme::GoogleCloudStorage => {
+            let mut builder = GoogleCloudStorageBuilder::from_env().with_url(url.as_str()).with_retry(retry);
+            for (key, value) in limits {
+                builder = builder.with_config(GoogleConfigKey::Client(key), value);
+            }
+            Box::new(builder.build()?)
+        }
+        ObjectStoreScheme::MicrosoftAzure => {
+            let mut builder = MicrosoftAzureBuilder::from_env().with_url(url.as_str()).with_retry(retry);
+            for (key, value) in limits {
+                builder = builder.with_config(AzureConfigKey::Client(key), value);
+            }
+            Box::new(builder.build()?)
+        }
+        ObjectStoreScheme::Http => {
+            let mut options = ClientOptions::new().with_allow_http(true);
+            for (key, value) in limits {
+                options = options.with_config(key, value);
+            }
+            let server = &url[..Position::BeforePath];
+            Box::new(HttpBuilder::new().with_url(server).with_client_options(options).with_retry(retry).build()?)
+        }
+        _ => bail!(KNOWN),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_in_a_url_are_refused_and_not_repeated() {
+        for url in ["https://anna:geheim@host/cache", "s3://geheim@bucket/x", "az://box/x?sig=geheim"] {
+            let error = format!("{:#}", open(url).err().unwrap());
+            assert!(error.contains("environment") && !error.contains("geheim"), "{error}");
+        }
+    }
+
+    #[test]
+    fn urls_of_other_kinds_are_refused_with_those_that_are_known() {
+        for url in ["cache", "ftp://host/x", "file://relative/x", "memory:///x"] {
+            let error = format!("{:#}", open(url).err().unwrap());
+            assert!(error.contains("s3://BUCKET/PATH"), "{error}");
+        }
+    }
+
+    #[test]
+    fn blobs_and_records_lie_below_the_path_of_the_url() {
+        let (place, _) = open("https://host/a/b").unwrap();
+        assert_eq!(place.blob("00ff").as_ref(), "a/b/v1/blobs/00ff");
+        assert_eq!(place.record("00ff").as_ref(), "a/b/v1/records/00ff");
+    }
+}
