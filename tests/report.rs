@@ -17,7 +17,9 @@ sweep:
 fn reported(recipe: &str) -> (Space, String) {
     let space = tiny();
     space.write("recipe.yaml", recipe);
-    space.write("test.tsv", "label\ttext\n甲\t<script>alert('球')</script> & 赢\n乙\t面很鲜\n甲\t面的汤\n乙\t进球\n");
+    // The same text under both labels, so that it's among the errors whatever the model says.
+    let text = "<script>alert('球')</script> & 赢";
+    space.write("test.tsv", format!("label\ttext\n甲\t{text}\n乙\t{text}\n甲\t面的汤\n乙\t进球\n"));
     let command = if recipe.contains("sweep:") { "sweep" } else { "run" };
     assert_eq!(space.pipe(&[command, "recipe.yaml"]).status, 0);
     let output = space.pipe(&["report", "recipe.yaml"]);
