@@ -128,7 +128,7 @@ fn numbers_out_of_range_stop_a_stage_and_name_the_checkpoint() {
     assert_eq!(output.status, 1);
     let (_, place) = output.stderr.split_once("the last good checkpoint, after step 1, is kept in ").expect("a place");
     let place = space.path().join(place.lines().next().expect("a path"));
-    assert!(place.join("state.safetensors").is_file(), "{place:?}");
+    assert!(place.join("step-1.safetensors").is_file(), "{place:?}");
     let artifacts = std::fs::read_dir(space.path().join(".pipe/artifacts")).expect("a folder").count();
     assert_eq!(artifacts, 1, "that of the tokenize stage only");
 }

@@ -29,7 +29,7 @@ impl Server {
     /// `settings` are moto's own, in its environment.
     fn start(settings: &[(&str, &str)]) -> Option<Self> {
         let program = std::env::var("PIPE_MOTO_SERVER").unwrap_or_else(|_| "moto_server".into());
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = free_address();
         let mut command = Command::new(&program);
         command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
         command.envs(settings.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -96,6 +96,16 @@ fn json(space: &Space, address: SocketAddr, arguments: &[&str]) -> (Value, Strin
     let output = finish(command(space, address, &[arguments, &["--json"]].concat()));
     assert_eq!(output.status, 0, "{}", output.stderr);
     (serde_json::from_str(&output.stdout).unwrap(), output.stderr)
+}
+
+/// An address that nobody listens at, of those that the system doesn't give to clients: one of these could find itself
+/// there before the server does.
+fn free_address() -> SocketAddr {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let first = u64::from(std::process::id()) * 8;
+    let mut ports = std::iter::repeat_with(|| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    let listener = ports.find_map(|port| TcpListener::bind(("127.0.0.1", u16::try_from(port).ok()?)).ok());
+    listener.unwrap().local_addr().unwrap()
 }
 
 /// Passes everything on to the server, until a number of bytes has gone there: then it's as if the server had stopped.

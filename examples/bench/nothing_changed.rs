@@ -56,8 +56,8 @@ impl Case {
             command.arg("--store").arg(dir.join("store")).arg(self.command).arg(&recipe);
             if self.name.starts_with("the main job") {
                 // Stages as in the recipe, but of a few steps.
-                for (stage, kind) in [("encoder", "epochs"), ("generator", "epochs"), ("topics", "epochs")] {
-                    command.arg("--set").arg(format!("stages.{stage}.train.{kind}=0.02"));
+                for stage in ["encoder", "generator", "topics"] {
+                    command.arg("--set").arg(format!("stages.{stage}.train.epochs=0.02"));
                 }
                 command.arg("--var").arg(format!("data={}", fs_err::canonicalize("recipes/data")?.display()));
             }
@@ -90,17 +90,17 @@ fn stages(count: usize) -> String {
 }
 
 fn sweep() -> String {
-    let numbers = |from: usize, to: usize| (from..to).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let list = |values: Vec<String>| values.join(", ");
     format!(
         "stages:\n  tokens:\n{}  model:\n    pretrain:\n      tokens: tokens\n      \
          model: {{ gpt2: {{ hidden: 8, layers: 1, heads: 1, max_length: 16 }} }}\n      \
          objectives: [{{ generative: {{ causal_lm: {{}} }} }}]\n      \
          train: {{ steps: 1, batch: {{ examples: 1 }}, max_length: 16, lr: 1.0e-3 }}\n\
-         sweep:\n  grid:\n    stages.model.train.warmup_steps: [{}]\n    stages.model.train.seed: [{}]\n  \
+         sweep:\n  grid:\n    stages.model.train.lr: [{}]\n    stages.model.train.seed: [{}]\n  \
          minimize: stages.model.metrics.loss\n",
         tokenize("0"),
-        numbers(0, 20),
-        numbers(0, 50),
+        list((1..=20).map(|n| format!("{n}.0e-4")).collect()),
+        list((0..50).map(|seed| seed.to_string()).collect()),
     )
 }
 

@@ -79,7 +79,10 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         let recipe = command.recipe.recipe.to_string_lossy();
         let stages: Map<String, Value> =
             outcomes.iter().map(|(name, outcome)| (name.clone(), stage_json(outcome))).collect();
-        let result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages, "remote": remote });
+        let mut result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages });
+        if let Some(remote) = remote {
+            result["remote"] = remote;
+        }
         progress::put(&serde_json::to_string_pretty(&result)?)?;
     } else {
         progress::put(&report)?;

@@ -99,7 +99,9 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         let mut value = sweep_report::json(&results, space.sweep());
         value["computed"] = json!(computed(&outcomes));
         value["seconds"] = json!(seconds);
-        value["remote"] = json!(remote);
+        if let Some(remote) = remote {
+            value["remote"] = remote;
+        }
         progress::put(&serde_json::to_string_pretty(&value)?)?;
     } else {
         progress::put(&sweep_report::table(&results, space.sweep()))?;
