@@ -7,7 +7,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use arrow::array::{Array, AsArray, ListArray, RecordBatch};
 use arrow::datatypes::{DataType, UInt16Type, UInt32Type, UInt64Type};
 use fs_err as fs;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::parquet;
 
 /// Token ids, as narrow as they're stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,8 +70,7 @@ impl Corpus {
     }
 
     fn read(&mut self, shard: &Path) -> Result<()> {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(shard)?.into_file())?;
-        for batch in reader.with_batch_size(4096).build()? {
+        for batch in parquet::batches(parquet::open(shard)?, 4096)? {
             let batch = batch?;
             let (tokens, sentences) = (list(&batch, "tokens")?, list(&batch, "sentences")?);
             let hashes = batch.column_by_name("hash").and_then(|hashes| hashes.as_primitive_opt::<UInt64Type>());

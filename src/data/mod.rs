@@ -3,6 +3,7 @@
 mod corpus;
 mod documents;
 mod lines;
+mod parquet;
 mod rows;
 mod shards;
 mod tokenize;

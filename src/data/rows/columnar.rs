@@ -6,16 +6,14 @@ use anyhow::{Context, Result, bail};
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
-use fs_err as fs;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Fields, Rows};
+use crate::data::parquet;
 
 /// Nulls are empty fields.
 pub(super) fn open(file: &Path) -> Result<Rows> {
     let name = file.display().to_string();
-    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file)?.into_file())
-        .with_context(|| format!("{name}: not a Parquet file that can be read"))?;
+    let builder = parquet::open(file).with_context(|| format!("{name}: not a Parquet file that can be read"))?;
     let mut columns = Vec::new();
     for field in builder.schema().fields() {
         if field.data_type().is_nested() || matches!(field.data_type(), DataType::Binary | DataType::LargeBinary) {
@@ -23,10 +21,10 @@ pub(super) fn open(file: &Path) -> Result<Rows> {
         }
         columns.push(field.name().clone());
     }
-    let reader = builder.with_batch_size(1024).build().with_context(|| format!("{name}: failed to read"))?;
+    let reader = parquet::batches(builder, 1024).with_context(|| format!("{name}: failed to read"))?;
     let mut before = 0;
     let rows = reader.flat_map(move |batch| {
-        let batch = batch.map_err(anyhow::Error::from).and_then(|batch| fields(&batch));
+        let batch = batch.and_then(|batch| fields(&batch));
         match batch.with_context(|| format!("{name}: failed to read the rows after row {before}")) {
             Ok(rows) => {
                 let first = before + 1;
