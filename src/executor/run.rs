@@ -148,7 +148,7 @@ impl Worker<'_> {
     /// A damaged artifact counts as none; whoever claims its key learns of the damage.
     fn find(&self, id: &str, manifest: &Manifest) -> Option<(Ending, Artifact)> {
         let key = manifest.key();
-        if let Ok(Some(artifact)) = self.store.find(&key) {
+        if let Ok(Some(artifact)) = self.store.hit(&key) {
             return Some(self.hit(id, artifact));
         }
         let artifact = self.options.remote.as_ref()?.find(&key)?;

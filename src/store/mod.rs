@@ -165,6 +165,20 @@ impl Store {
         }
     }
 
+    /// As [`Store::find`], for a run that goes on with it: what a process left that was killed just after it had made the
+    /// artifact goes away.
+    ///
+    /// # Errors
+    /// If it's damaged.
+    pub fn hit(&self, key: &str) -> Result<Option<Artifact>> {
+        let found = self.find(key)?;
+        if found.is_some() {
+            // In a store that can't be written to, it stays.
+            let _ = self.clean_up(key);
+        }
+        Ok(found)
+    }
+
     /// Asks for the artifact of `manifest`. On a miss the caller holds the key until the slot is committed or dropped;
     /// whoever asks for the same key meanwhile waits, and `waiting` is called once before that. With `force` what is
     /// there is computed again, as is what's damaged.
@@ -173,12 +187,10 @@ impl Store {
     /// If the store can't be written.
     pub fn claim(&self, manifest: Manifest, force: bool, waiting: &dyn Fn()) -> Result<Claim> {
         let key = manifest.key();
-        let stored = || if force { Ok(None) } else { self.find(&key) };
-        if let Ok(Some(artifact)) = stored() {
-            // In a store that can't be written to, it stays.
-            let _ = self.clean_up(&key);
+        if !force && let Ok(Some(artifact)) = self.hit(&key) {
             return Ok(Claim::Hit(Box::new(artifact)));
         }
+        let stored = || if force { Ok(None) } else { self.find(&key) };
         self.lease(manifest, key.clone(), force, &stored, waiting).map_err(|error| self.explain(error))
     }
 
