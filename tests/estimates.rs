@@ -6,7 +6,7 @@ use common::{Space, TINY, tiny};
 use serde_json::Value;
 
 /// A model of some size, without special effort on either side of the training.
-fn recipe(hidden: usize, layers: usize) -> String {
+fn recipe(hidden: usize, layers: usize, settings: &str) -> String {
     format!(
         r#"
 device: cpu
@@ -20,7 +20,7 @@ stages:
       tokens: tokens
       model: {{ glm: {{ hidden: {hidden}, layers: {layers}, heads: 4 }} }}
       objectives: [{{ masked_lm: {{}} }}]
-      train: {{ steps: 4, batch: {{ tokens: 2048 }}, lr: 1.0e-3 }}
+      train: {{ steps: 4, batch: {{ tokens: 2048 }}, lr: 1.0e-3{settings} }}
 "#
     )
 }
@@ -33,10 +33,11 @@ fn estimate(space: &Space, stage: &str) -> Value {
 #[cfg(target_os = "linux")]
 fn peak_memory_is_within_a_fifth_of_what_was_told() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/data/corpus.txt");
-    for (hidden, layers) in [(128, 2), (256, 4)] {
+    let again = ", gradient_checkpointing: true";
+    for (hidden, layers, settings) in [(128, 2, ""), (256, 4, ""), (256, 6, again)] {
         let space = Space::new();
         std::fs::copy(corpus, space.path().join("corpus.txt")).expect("a copied corpus");
-        space.write("recipe.yaml", recipe(hidden, layers));
+        space.write("recipe.yaml", recipe(hidden, layers, settings));
         // In a process of its own, as what it takes would count too.
         assert_eq!(space.statuses(&["recipe.yaml", "--stage", "tokens"]), "tokens=ran");
         let told = estimate(&space, "base");
@@ -47,6 +48,20 @@ fn peak_memory_is_within_a_fifth_of_what_was_told() {
             [&told["memory_bytes"], &metrics["peak_memory_bytes"]].map(|bytes| bytes.as_f64().expect("a number"));
         assert!((told / measured - 1.0).abs() < 0.2, "{hidden}, {layers}: {told} was told, {measured} measured");
     }
+}
+
+#[test]
+fn layers_that_are_computed_again_are_told_to_take_less() {
+    let space = tiny();
+    let memory = |settings: &str| {
+        space.write("recipe.yaml", recipe(256, 8, settings));
+        let told = estimate(&space, "base");
+        [&told["memory"]["activations"], &told["memory_bytes"]].map(|bytes| bytes.as_u64().expect("a number"))
+    };
+    let [kept, all] = memory("");
+    let [again, less] = memory(", gradient_checkpointing: true");
+    assert!(4 * again < kept, "{again} bytes in place of {kept}");
+    assert_eq!(all - less, kept - again);
 }
 
 #[test]

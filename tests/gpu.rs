@@ -34,7 +34,7 @@ mod backend {
     };
     use pipe::{
         device::{DeviceChoice, OpenDevice},
-        kernels::{self, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible},
+        kernels::{self, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed},
     };
     use serde_json::{Value, json};
 
@@ -134,6 +134,18 @@ stages:
         PARTS.iter().fold(recipe.to_owned(), |recipe, (name, text)| recipe.replace(name, text))
     }
 
+    /// A recipe that pretrains models of these families.
+    fn pretrained(families: &[(&str, &str)], layers: usize) -> String {
+        let mut recipe = RECIPE[..RECIPE.find("  judge:").expect("the first model")].to_owned();
+        for (family, objective) in families {
+            let model = format!("{{ {family}: {{ hidden: 16, layers: {layers}, heads: 2, max_length: 48 }} }}");
+            recipe += &format!(
+                "  {family}:\n    pretrain: {{ tokens: tokens, model: {model}, train: TRAIN, objectives: [{{ {objective} }}] }}\n"
+            );
+        }
+        filled(&recipe)
+    }
+
     /// Fails unless all steps have the losses and norms that the CPU gives.
     fn assert_same_curves(space: &Space, device: &str, stages: usize) {
         let (expected, found) = (curves(space, "cpu"), curves(space, device));
@@ -173,15 +185,18 @@ stages:
     fn ten_steps_of_every_family_have_the_losses_of_the_cpu() {
         for (device, _) in gpus() {
             let space = tiny();
-            let mut recipe = RECIPE[..RECIPE.find("  judge:").expect("the first model")].to_owned();
-            for (family, objective) in FAMILIES {
-                let model = format!("{{ {family}: {{ hidden: 16, layers: 1, heads: 2, max_length: 48 }} }}");
-                recipe += &format!(
-                    "  {family}:\n    pretrain: {{ tokens: tokens, model: {model}, train: TRAIN, objectives: [{{ {objective} }}] }}\n"
-                );
-            }
-            space.write("recipe.yaml", filled(&recipe));
+            space.write("recipe.yaml", pretrained(&FAMILIES, 1));
             assert_same_curves(&space, device, FAMILIES.len());
+        }
+    }
+
+    #[test]
+    fn ten_steps_with_layers_that_are_computed_again_have_the_losses_of_the_cpu() {
+        for (device, _) in gpus() {
+            let space = tiny();
+            let recipe = pretrained(&[FAMILIES[1], FAMILIES[5]], 2);
+            space.write("recipe.yaml", recipe.replace("steps: 10,", "steps: 10, gradient_checkpointing: true,"));
+            assert_same_curves(&space, device, 2);
         }
     }
 
@@ -383,6 +398,15 @@ stages:
                 let (targets, weights) = (targets.clone(), weights.clone());
                 let bias = Some(flat(&x[2]));
                 kernels::linear_cross_entropy(x[0].clone(), x[1].clone(), bias, targets, weights, 0.1).reshape([1, 1])
+            }),
+            ("attention in blocks", &[[10, 24]], &|x, device| {
+                let visible = Visible::new(&from, &to, 1, 10, device).expect("intervals");
+                composed::attention_in_blocks(4, x[0].clone(), &visible, 2, Some(&dropout))
+            }),
+            ("cross-entropy in chunks", &[[5, 16], [23, 16], [1, 23]], &|x, _| {
+                let (hidden, weight, bias) = (x[0].clone(), x[1].clone(), Some(flat(&x[2])));
+                composed::linear_cross_entropy_in_chunks(2, hidden, weight, bias, &targets, &weights, 0.1)
+                    .reshape([1, 1])
             }),
         ];
         for (name, shapes, kernel) in kernels {

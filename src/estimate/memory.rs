@@ -2,7 +2,10 @@
 //! described in `kernels/fused`, autodiff's graph is made of what they save, and AdamW works in place.
 
 use super::{learning::Learning, work::Work};
-use crate::{kernels::LOGITS, model::Outline};
+use crate::{
+    kernels::{LOGITS, composed},
+    model::Outline,
+};
 
 /// Bytes of an f32.
 pub(super) const FLOAT: u64 = 4;
@@ -38,7 +41,12 @@ impl Memory {
         let [vocabulary, hidden] = outline.output().map(|size| size as u64);
         let trained = learning.trained(shapes);
 
-        let kept = shapes.kept + learning.inputs(shapes);
+        let mut kept = shapes.kept + learning.inputs(shapes);
+        if work.recomputes {
+            // What each layer is given, and all else of one of them.
+            let layers = (sizes.layers as u64).max(1);
+            kept = layers * hidden + kept / layers;
+        }
         // The gradients of the residual stream, of a branch's result and of its widest part.
         let slopes = 2 * hidden + shapes.widest as u64;
         let mut floats = work.tokens * (kept + slopes);
@@ -49,10 +57,10 @@ impl Memory {
             floats += floats / 16;
             rows = rows.min((LOGITS as u64 / vocabulary.max(1)).clamp(8, 512));
         } else {
-            // Composed operations also leave scores and probabilities, of some heads of 64.
+            // Composed operations leave more, and take some numbers for each score of some heads of 64, and each logit.
             let heads = (hidden / 64).max(1);
-            floats = 2 * floats + 3 * sizes.layers as u64 * heads * work.tokens * work.length;
-            rows *= 3;
+            floats = 2 * floats + 4 * (heads * work.tokens * work.length).min(composed::SCORES as u64);
+            rows = 4 * rows.min((composed::LOGITS as u64 / vocabulary.max(1)).max(1));
         }
         let shared = if learning.is_all() { vocabulary * hidden } else { 0 };
         let layer = (shapes.kept + shapes.inputs) / (sizes.layers as u64).max(1);

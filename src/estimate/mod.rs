@@ -162,7 +162,8 @@ pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choice: Devi
         let fitting: Vec<_> =
             fitting.map(|other| format!("{} would take {}", other.name, bytes(other.memory.total()))).collect();
         let mut hint =
-            "try a smaller `batch` (or `micro_batch: auto`, which computes it in parts), a shorter `max_length`, or an `adapter`"
+            "try a smaller `batch` (or `micro_batch: auto`, which computes it in parts), `gradient_checkpointing: true`, a shorter \
+             `max_length`, or an `adapter`"
                 .to_owned();
         if !fitting.is_empty() {
             hint.push_str(&format!(" ({})", fitting.join(", ")));

@@ -28,6 +28,8 @@ pub(super) struct Work {
     pub(super) accumulates: bool,
     /// Whether the best weights are kept beside the last.
     pub(super) keeps_best: bool,
+    /// Whether the backward pass computes activations again.
+    pub(super) recomputes: bool,
     /// Tokens that are looked at together while measuring.
     pub(super) judged: u64,
     /// Bytes of the data as it lies in memory.
@@ -42,6 +44,7 @@ impl Work {
             predicted: 0.0,
             accumulates: train.accumulate > 1,
             keeps_best: train.keep_best.is_some(),
+            recomputes: train.gradient_checkpointing,
             judged: 0,
             data: 0,
         };
@@ -91,6 +94,7 @@ impl Work {
             predicted: targets as f64 / places.max(1) as f64,
             accumulates: step.batches.len() > 1,
             keeps_best: train.keep_best.is_some(),
+            recomputes: train.gradient_checkpointing,
             judged: 0,
             data: 0,
         }

@@ -1,9 +1,11 @@
 //! The kernels composed of tensor operations: what runs on GPUs, and what the fused ones are tested against.
 
 mod attention;
+mod cross_entropy;
 mod rotary;
 
-pub use attention::{attention, grouped_attention};
+pub use attention::{SCORES, attention, attention_in_blocks, grouped_attention};
+pub use cross_entropy::{LOGITS, linear_cross_entropy, linear_cross_entropy_in_chunks};
 pub use rotary::rotary;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
@@ -11,7 +13,6 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use super::{
     Dropout, Gelu, Ids, Weight,
     dropout::{FACTORS, WEYL},
-    embedding::upload,
 };
 
 /// See [`super::product`].
@@ -141,25 +142,4 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
 /// See [`super::embedding`].
 pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
     weight.select(0, ids.tensor.clone())
-}
-
-/// See [`super::linear_cross_entropy`].
-pub fn linear_cross_entropy(
-    hidden: Tensor<2>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    targets: &[u32],
-    weights: &[f32],
-    smoothing: f32,
-) -> Tensor<1> {
-    let device = hidden.device();
-    let n = targets.len();
-    let targets = upload(targets, &device).reshape([n, 1]);
-    let weights = Tensor::<2>::from_data(TensorData::new(weights.to_vec(), [n, 1]), &device);
-    let log_p = activation::log_softmax(linear(hidden, weight, bias).cast(DType::F32), 1);
-    let mut gain = log_p.clone().gather(1, targets);
-    if smoothing > 0.0 {
-        gain = gain.mul_scalar(1.0 - smoothing) + log_p.mean_dim(1).mul_scalar(smoothing);
-    }
-    (gain * weights).sum().neg()
 }

@@ -11,6 +11,7 @@ pub mod composed;
 mod dropout;
 mod embedding;
 mod fused;
+mod handwritten;
 mod rotary;
 mod simd;
 mod slices;
@@ -21,6 +22,7 @@ pub use compact::{Compact, Weight};
 pub use dropout::Dropout;
 pub use embedding::Ids;
 pub use fused::CHUNK as LOGITS;
+pub use handwritten::{Slopes, divided, recorded};
 pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut};
 pub use visible::Visible;
@@ -209,8 +211,8 @@ pub fn embedding_sum<'a>(
 /// Weighted sum of the cross-entropies between `softmax(hidden weightᵀ + bias)` and the targets; one element, in f32.
 ///
 /// `hidden [N, H]`, `weight [V, H]`, `bias [V]`, a target and a weight for each of the N rows. `smoothing` takes that
-/// share of the target's probability and spreads it evenly over all V classes. On the CPU the logits `[N, V]` never
-/// exist as a whole.
+/// share of the target's probability and spreads it evenly over all V classes. The logits `[N, V]` never exist as a
+/// whole.
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
     weight: Tensor<2>,

@@ -92,22 +92,32 @@ impl Visible {
         &self.host
     }
 
-    /// `[rows, 1, query, key]`: true where the query doesn't see the key. Made once a batch.
-    pub(super) fn hidden(&self) -> Tensor<4, Bool> {
+    /// `[rows, 1, query, key]` for some queries of each row: true where the query doesn't see the key. Made once a batch
+    /// where it's for all of them.
+    pub(super) fn hidden(&self, queries: Range<usize>) -> Tensor<4, Bool> {
         let make = || {
             let (rows, keys) = (self.rows, self.keys);
-            let shape = [rows, 1, self.width, keys];
+            let shape = [rows, 1, queries.len(), keys];
             let key = Tensor::<1, Int>::arange(0..(rows * keys) as i64, &self.from.device());
             let key = key.reshape([rows, 1, 1, keys]).expand(shape);
-            let column = |x: &Tensor<1, Int>| x.clone().reshape([rows, 1, self.width, 1]).expand(shape);
+            let column = |x: &Tensor<1, Int>| self.column(x, &queries).expand(shape);
             key.clone().lower(column(&self.from)).bool_or(key.greater_equal(column(&self.to)))
         };
-        self.hidden.get_or_init(make).clone()
+        match queries.len() == self.width {
+            true => self.hidden.get_or_init(make).clone(),
+            false => make(),
+        }
     }
 
-    /// `[rows, 1, query, 1]`: true where the query sees no key at all.
-    pub(super) fn blind(&self) -> Tensor<4, Bool> {
-        self.from.clone().greater_equal(self.to.clone()).reshape([self.rows, 1, self.width, 1])
+    /// `[rows, 1, query, 1]` for some queries of each row: true where the query sees no key at all.
+    pub(super) fn blind(&self, queries: Range<usize>) -> Tensor<4, Bool> {
+        self.column(&self.from, &queries).greater_equal(self.column(&self.to, &queries))
+    }
+
+    /// A number of each query, `[rows, 1, query, 1]`.
+    fn column(&self, numbers: &Tensor<1, Int>, queries: &Range<usize>) -> Tensor<4, Int> {
+        let all = numbers.clone().reshape([self.rows, 1, self.width, 1]);
+        all.narrow(2, queries.start, queries.len())
     }
 }
 

@@ -74,6 +74,7 @@ impl Network {
     /// Batches that don't fit the model, or that ask for heads it doesn't have.
     pub fn loss(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Tensor<1>> {
         let pass = self.pass(batch, Mode::Train { dropout: settings.dropout })?.computing_with(self.precision.into());
+        let pass = if self.recomputes { pass.recomputing() } else { pass };
         let hidden = self.family().hidden(&pass);
         let smoothing = settings.label_smoothing;
         let mut parts = Vec::new();

@@ -21,6 +21,7 @@ mod outline;
 mod parameters;
 mod pass;
 mod precision;
+mod recompute;
 mod scores;
 mod shapes;
 pub(crate) mod tensors;

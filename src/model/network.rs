@@ -26,6 +26,8 @@ pub struct Network {
     family: Box<dyn Family>,
     /// What losses are computed with.
     pub(super) precision: spec::Precision,
+    /// Whether training passes compute layers again in place of keeping their activations.
+    pub(super) recomputes: bool,
     /// The tokenizer's special tokens, for the config of a new model; one that was read has its own.
     pub(super) specials: Option<Specials>,
     pub(super) pooler: Option<Pooler>,
@@ -51,6 +53,7 @@ impl Network {
             parameters,
             family,
             precision: spec::Precision::F32,
+            recomputes: false,
             specials: None,
             pooler: None,
             pair: None,
@@ -86,6 +89,11 @@ impl Network {
     /// Learns with numbers of this precision from now on: in training passes only, and the weights stay f32.
     pub fn compute_with(&mut self, precision: spec::Precision) {
         self.precision = precision;
+    }
+
+    /// Keeps of each layer only what it's given from now on, in training passes; the backward pass computes the rest again.
+    pub fn recompute_layers(&mut self, recompute: bool) {
+        self.recomputes = recompute;
     }
 
     /// Adds what it takes to guess tokens, where the checkpoint is of a bare backbone.

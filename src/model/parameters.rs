@@ -68,7 +68,7 @@ pub struct Parameters {
 }
 
 /// Names a vector of [`Parameters`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct VectorId(pub(super) usize);
 
 /// Names a matrix of [`Parameters`].

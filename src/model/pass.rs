@@ -1,9 +1,9 @@
 //! A batch on its way through a network: its integers on the device, and the rules for this pass.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::Result;
@@ -14,6 +14,7 @@ use super::{
     cache::Past,
     parameters::{MatrixId, Parameters, VectorId, WeightId},
     precision::Numbers,
+    recompute::Values,
 };
 use crate::{
     batch::{Batch, random::Key},
@@ -44,17 +45,25 @@ pub enum Along {
     Segments,
 }
 
+/// What heads are turned by, for each kind of turn.
+pub(super) type Rotaries = Arc<Mutex<Vec<(Rotation, Along, Rotary)>>>;
+
 /// What blocks need beside their input.
 pub struct Pass<'a> {
-    parameters: &'a Parameters,
-    mode: Mode,
-    numbers: Numbers,
-    dropout_keys: Arc<[u32]>,
-    dropout_sites: Rc<Cell<u32>>,
-    attentions: Rc<Cell<usize>>,
+    pub(super) parameters: &'a Parameters,
+    pub(super) values: Values,
+    /// The parameters once more, for the backward pass to compute layers again with; `None` where it doesn't.
+    pub(super) recomputing: Option<Arc<Parameters>>,
+    pub(super) mode: Mode,
+    pub(super) numbers: Numbers,
+    pub(super) dropout_keys: Arc<[u32]>,
+    pub(super) dropout_sites: Rc<Cell<u32>>,
+    pub(super) attentions: Rc<Cell<usize>>,
+    /// The prefix's table for the attentions that are still to come; `None` before the first.
+    pub(super) prefixes: Rc<Cell<Option<Tensor<2>>>>,
     /// Each is made once, for the first layer that asks.
-    rotaries: RefCell<Vec<(Rotation, Along, Rotary)>>,
-    past: Option<Past<'a>>,
+    pub(super) rotaries: Rotaries,
+    pub(super) past: Option<Past<'a>>,
     /// Token ids.
     pub tokens: Ids,
     /// Positions.
@@ -92,12 +101,15 @@ impl<'a> Pass<'a> {
         let keys = past.as_ref().map_or(batch.width, Past::capacity);
         Ok(Self {
             parameters,
+            values: if mode == Mode::Evaluate { Values::Plain } else { Values::Learned },
+            recomputing: None,
             mode,
             numbers: Precision::F32.into(),
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
             dropout_sites: Rc::default(),
             attentions: Rc::default(),
-            rotaries: RefCell::default(),
+            prefixes: Rc::default(),
+            rotaries: Rotaries::default(),
             tokens: ids(&batch.tokens),
             positions: ids(&batch.positions),
             block_positions: ids(&batch.block_positions),
@@ -115,13 +127,24 @@ impl<'a> Pass<'a> {
     pub(super) fn over(&self, batch: &Batch) -> Self {
         let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
             .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
-        let (sites, attentions) = (Rc::clone(&self.dropout_sites), Rc::clone(&self.attentions));
-        Self { dropout_sites: sites, attentions, numbers: self.numbers, ..pass }
+        Self {
+            dropout_sites: Rc::clone(&self.dropout_sites),
+            attentions: Rc::clone(&self.attentions),
+            prefixes: Rc::clone(&self.prefixes),
+            recomputing: self.recomputing.clone(),
+            numbers: self.numbers,
+            ..pass
+        }
     }
 
     /// The same pass with numbers of these types.
     pub(super) fn computing_with(self, numbers: Numbers) -> Self {
         Self { numbers, ..self }
+    }
+
+    /// The same pass, whose layers keep no activations: the backward pass computes them again.
+    pub(super) fn recomputing(self) -> Self {
+        Self { recomputing: Some(Arc::new(self.parameters.clone())), ..self }
     }
 
     /// Hidden states in the type of the residual stream.
@@ -146,14 +169,12 @@ impl<'a> Pass<'a> {
 
     /// The value of a vector, in f32.
     pub fn vector(&self, id: VectorId) -> Tensor<1> {
-        let value = self.parameters.vector(id).clone();
-        if self.mode == Mode::Evaluate { value.inner() } else { value }
+        self.values.vector(id, self.parameters.vector(id))
     }
 
     /// The value of a matrix, in f32: a table to take rows from.
     pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
-        let value = self.parameters.matrix(id).clone();
-        if self.mode == Mode::Evaluate { value.inner() } else { value }
+        self.values.matrix(id, self.parameters.matrix(id))
     }
 
     /// The value of a matrix that something is multiplied with.
@@ -185,7 +206,7 @@ impl<'a> Pass<'a> {
 
     /// What heads are turned by.
     pub fn rotary(&self, rotation: Rotation, along: Along) -> Rotary {
-        let mut made = self.rotaries.borrow_mut();
+        let mut made = self.rotaries.lock().unwrap_or_else(PoisonError::into_inner);
         match made.iter().find(|made| (made.0, made.1) == (rotation, along)) {
             Some((.., rotary)) => rotary.clone(),
             None => {
@@ -225,7 +246,10 @@ impl<'a> Pass<'a> {
         let prefix = self.parameters.adapters.prefix.as_ref()?;
         let attention = self.attentions.get();
         self.attentions.set(attention + 1);
-        Some(prefix.of(self, attention))
+        let all = self.prefixes.take().unwrap_or_else(|| prefix.table(self));
+        let [own, rest] = kernels::divided(&all);
+        self.prefixes.set(Some(rest));
+        Some(prefix.of(self, own, attention))
     }
 
     /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a

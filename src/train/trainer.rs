@@ -50,6 +50,8 @@ pub struct Settings {
     pub precision: Precision,
     /// What of a batch is computed at a time.
     pub micro_batch: MicroBatch,
+    /// Whether layers are computed again for their gradients, in place of keeping their activations.
+    pub gradient_checkpointing: bool,
     /// Token places that fit into the device's memory by estimate, where the micro-batch is to follow from that.
     pub room: Option<usize>,
     /// Steps between two reports.
@@ -70,6 +72,7 @@ impl Settings {
             normalization: train.loss_normalization,
             precision: train.precision,
             micro_batch: train.micro_batch,
+            gradient_checkpointing: train.gradient_checkpointing,
             room: None,
             log_every: train.log_every,
         }
@@ -145,6 +148,7 @@ impl Trainer {
         let optimizer = AdamW::new(settings.optimizer);
         let passes = Passes::new(&settings);
         network.compute_with(settings.precision);
+        network.recompute_layers(settings.gradient_checkpointing);
         Self {
             network,
             settings,

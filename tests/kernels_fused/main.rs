@@ -7,9 +7,9 @@ mod rotary;
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use kernels_common::{assert_near, noise, random, values};
-use pipe::kernels::{self, Dropout, Gelu, Ids, composed};
+use pipe::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
 use proptest::prelude::*;
 
 /// An operation's inputs: matrices, then vectors.
@@ -268,6 +268,42 @@ fn linear_cross_entropy() {
             assert_same("with a bias", &inputs, |x| call(0, x), |x| call(1, x), 2e-5);
             assert_same("without", &bare, |x| call(0, x), |x| call(1, x), 2e-5);
         }
+    }
+}
+
+#[test]
+fn cross_entropy_and_attention_in_16_bits_are_near_those_in_f32() {
+    let targets: Arc<[u32]> = (0..40).map(|i| i * 7 % 33).collect();
+    let weights: Arc<[f32]> = vec![0.025; 40].into();
+    let (from, to) = kernels_common::intervals(&[vec![20; 20], (1..=18).collect()], 2);
+    let visible = Visible::new(&from, &to, 1, 40, &Device::flex()).expect("intervals");
+    let drop = dropout(40, 0.25);
+    let losses = inputs(&[([40, 24], 1.0), ([33, 24], 1.0)], &[33]);
+    let contexts = inputs(&[([40, 48], 1.0)], &[]);
+    let near = |what: &str, inputs: &Inputs, fused: &dyn Fn(&Inputs) -> Tensor<2>, composed: &dyn Fn(&Inputs) -> _| {
+        for (i, (found, expected)) in run(composed, inputs).iter().zip(run(fused, inputs)).enumerate() {
+            assert_near(&format!("{what}, {i}"), found, &expected, 2e-2);
+        }
+    };
+    for numbers in [DType::BF16, DType::F16] {
+        near(
+            "cross-entropy",
+            &losses,
+            &|(m, v)| {
+                let (bias, of) = (Some(v[0].clone()), (targets.clone(), weights.clone()));
+                kernels::linear_cross_entropy(m[0].clone(), m[1].clone(), bias, of.0, of.1, 0.1).reshape([1, 1])
+            },
+            &|(m, v)| {
+                let ([hidden, weight], bias) = ([0, 1].map(|i| m[i].clone().cast(numbers)), Some(v[0].clone()));
+                composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, 0.1).reshape([1, 1])
+            },
+        );
+        near(
+            "attention",
+            &contexts,
+            &|(m, _)| kernels::attention(m[0].clone(), &visible, 2, Some(&drop)),
+            &|(m, _)| composed::attention(m[0].clone().cast(numbers), &visible, 2, Some(&drop)).cast(DType::F32),
+        );
     }
 }
 

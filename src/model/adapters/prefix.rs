@@ -2,6 +2,7 @@
 //! own, in every layer. They have no positions: they aren't turned, and the tokens' positions don't move.
 
 use anyhow::{Result, ensure};
+use burn::tensor::Tensor;
 
 use crate::{
     kernels::{self, KeyValue},
@@ -27,11 +28,16 @@ pub(in crate::model) struct Prefix {
 }
 
 impl Prefix {
-    /// Keys and values `[tokens, width]` of the attention with this number.
-    pub(in crate::model) fn of(&self, pass: &Pass, attention: usize) -> KeyValue {
+    /// The whole table, in f32.
+    pub(in crate::model) fn table(&self, pass: &Pass) -> Tensor<2> {
+        pass.matrix(self.table)
+    }
+
+    /// Keys and values `[tokens, width]` of the attention with this number, out of the table.
+    pub(in crate::model) fn of(&self, pass: &Pass, table: Tensor<2>, attention: usize) -> KeyValue {
         let width = self.widths[attention];
         let start: usize = self.widths[..attention].iter().map(|width| 2 * width).sum();
-        let rows = pass.factor(self.table).narrow(1, start, 2 * width);
+        let rows = pass.to_product(table.narrow(1, start, 2 * width));
         let rows = match pass.prefix_dropout(self.dropout, self.tokens) {
             Some(dropout) => kernels::dropout(rows, &dropout),
             None => rows,

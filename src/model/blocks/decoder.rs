@@ -28,6 +28,14 @@ pub struct Memory {
     pub reads: Visible,
 }
 
+impl Memory {
+    /// The same for one layer, and for those after it, whose gradients are added up in this order.
+    pub fn divide(self) -> [Self; 2] {
+        let Self { states, reads } = self;
+        kernels::divided(&states).map(|states| Self { states, reads: reads.clone() })
+    }
+}
+
 /// One layer, with norms behind the branches.
 #[derive(Clone, Debug)]
 pub struct DecoderLayer {
@@ -61,10 +69,14 @@ impl DecoderLayer {
     }
 
     /// `[T, hidden]` to the same.
-    pub fn forward(&self, pass: &Pass, x: Tensor<2>, memory: &Memory) -> Tensor<2> {
-        let x = self.halves.attended(pass, x);
-        let x = self.residual.around(pass, x, &Reader { reading: &self.reading, memory });
-        self.halves.fed(pass, x)
+    pub fn forward(&self, pass: &Pass, x: Tensor<2>, memory: Memory) -> Tensor<2> {
+        let (layer, Memory { states, reads }) = (self.clone(), memory);
+        pass.block([x, states], move |pass, [x, states]| {
+            let x = layer.halves.attended(pass, x);
+            let memory = &Memory { states, reads: reads.clone() };
+            let x = layer.residual.around(pass, x, &Reader { reading: &layer.reading, memory });
+            layer.halves.fed(pass, x)
+        })
     }
 }
 

@@ -103,7 +103,8 @@ impl Layer {
 
     /// `[T, hidden]` to the same.
     pub fn forward(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        self.fed(pass, self.attended(pass, x))
+        let layer = self.clone();
+        pass.block([x], move |pass, [x]| layer.fed(pass, layer.attended(pass, x)))
     }
 
     /// The first half.

@@ -204,9 +204,9 @@ impl Transformer {
         Ok(Self { config, words, bias, encoder, decoder, positions: OnceLock::new() })
     }
 
-    /// Embeddings of tokens and positions, `[T, hidden]`.
-    fn embed(&self, pass: &Pass) -> Tensor<2> {
-        let mut x = kernels::embedding(pass.matrix(self.words), &pass.tokens);
+    /// Embeddings of tokens and positions, `[T, hidden]`; `words` is the table of the former.
+    fn embed(&self, pass: &Pass, words: &Tensor<2>) -> Tensor<2> {
+        let mut x = kernels::embedding(words.clone(), &pass.tokens);
         if self.config.scale_embedding {
             x = x.mul_scalar((self.config.d_model as f32).sqrt());
         }
@@ -276,13 +276,20 @@ impl Family for Transformer {
     /// The decoder's, and for all but the last token of a source the encoder's.
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let sides = Sides::new(pass, self.config.decoder_start_token_id);
+        // Both sides' gradients are added up before that of the output, which has the same table, comes to them.
+        let [words, _] = kernels::divided(&pass.matrix(self.words));
         let states = pass.once(sides.source.tokens.len(), || {
             let source = pass.over(&sides.source);
-            self.encoder.iter().fold(self.embed(&source), |x, layer| layer.forward(&source, x))
+            self.encoder.iter().fold(self.embed(&source, &words), |x, layer| layer.forward(&source, x))
         });
-        let memory = Memory { states, reads: sides.reads(pass.device()) };
+        let mut memory = Memory { states, reads: sides.reads(pass.device()) };
         let target = pass.over(&sides.target);
-        let written = self.decoder.iter().fold(self.embed(&target), |x, layer| layer.forward(&target, x, &memory));
+        let mut written = self.embed(&target, &words);
+        for layer in &self.decoder {
+            let [own, rest] = memory.divide();
+            written = layer.forward(&target, written, own);
+            memory = rest;
+        }
         kernels::embedding(Tensor::cat(vec![memory.states, written], 0), &sides.places(pass.device()))
     }
 

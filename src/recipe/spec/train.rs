@@ -26,6 +26,11 @@ pub struct Train {
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub micro_batch: MicroBatch,
+    /// Keep of each layer only what it's given, and compute the rest again for its gradients: takes less memory and more
+    /// time, and learns the same
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub gradient_checkpointing: bool,
     /// What a step's loss is the mean of, where `accumulate` adds several batches up
     #[serde(default)]
     pub loss_normalization: LossNormalization,
