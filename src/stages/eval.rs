@@ -117,7 +117,7 @@ fn measure(
 ) -> Result<()> {
     for step in 0..feed.steps() {
         if job.is_stopped() {
-            bail!(Paused { place: "stopped; it starts over next time".into(), metrics: Metrics::new() });
+            bail!(Paused::at("stopped; it starts over next time"));
         }
         for batch in feed.step(step)?.batches {
             for score in network.target_scores(&batch)? {
