@@ -119,7 +119,11 @@ pub(super) fn train(
     let until = job.until.map(|rung| rung.step(feed.steps(), measured_every));
     let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until })?;
     if outcome.paused {
-        let place = format!("stopped after step {} of {}", outcome.steps, feed.steps());
+        let (step, steps) = (outcome.steps, feed.steps());
+        let place = match until {
+            Some(until) if step >= until => format!("at its rung, step {step} of {steps}"),
+            _ => format!("stopped after step {step} of {steps}"),
+        };
         let metrics = metrics(&outcome, &trainer.network, spec.precision);
         bail!(Paused { place, metrics, measured: Some(measured(&trainer, feed.steps())) });
     }
