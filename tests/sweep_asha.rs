@@ -204,9 +204,7 @@ fn what_is_kept_best_so_far_is_compared_and_less_loss_is_better() {
         figures[at] = &[0.9, 0.1];
     }
     assert_eq!(numbers(&judged(&best, &figures, &[]), false), [7, 8, 9, 10, 11, 12]);
-    let kept = best
-        .replace("[stages.topics.train.seed]", "[stages.topics.train.seed]")
-        .replace("  grid:\n", "  grid:\n    stages.topics.train.keep_best: [accuracy]\n");
+    let kept = best.replace("  grid:\n", "  grid:\n    stages.topics.train.keep_best: [accuracy]\n");
     assert_eq!(numbers(&judged(&kept, &figures, &[]), false), [1, 2, 3, 4, 5, 6]);
     // All of what was measured is called accuracy here, so that there is no loss to compare.
     let loss = judged(&best.replace("rungs: 1", "rungs: 1, metric: loss"), &figures, &[]);

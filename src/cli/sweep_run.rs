@@ -25,10 +25,10 @@ pub(super) type Outcomes = IndexMap<String, Outcome>;
 
 /// What a sweep runs with.
 pub(super) struct Sweeping<'a> {
-    pub(super) store: &'a Store,
-    pub(super) digests: &'a Mutex<DigestCache>,
-    pub(super) stages: &'a Stages,
-    pub(super) options: &'a Options,
+    store: &'a Store,
+    digests: &'a Mutex<DigestCache>,
+    stages: &'a Stages,
+    options: &'a Options,
     quiet: Quiet,
 }
 
@@ -94,6 +94,10 @@ impl<'a> Sweeping<'a> {
     /// Takes note of what halved trainings have measured.
     fn learn(&self, halving: &Halving, planner: &Planner<'_>, outcomes: &Outcomes, known: &mut Known) {
         for task in planner.cells().iter().filter_map(|planned| halving.task(planned)) {
+            // Nothing comes after the end, and the curve may have to be fetched.
+            if known.measured.get(task).is_some_and(|measured| measured.ended) {
+                continue;
+            }
             let found = outcomes.get(task).and_then(|one| measured(one, self.store, self.options.remote.as_deref()));
             known.measured.extend(found.map(|measured| (task.to_owned(), measured)));
         }
@@ -101,6 +105,7 @@ impl<'a> Sweeping<'a> {
 
     /// Runs these tasks and those that they need; a task that was paused before ends anew.
     fn execute(&self, planner: &Planner<'_>, wanted: BTreeSet<&str>, options: &Options, outcomes: &mut Outcomes) {
+        // Under a name whose strings need not live as long.
         let mut wanted = wanted;
         let mut tasks = Vec::new();
         for (id, node) in planner.tasks().iter().rev() {

@@ -106,30 +106,19 @@ impl Rungs {
             let steps = rung.steps.map(|(least, most)| if least == most { json!(least) } else { json!([least, most]) });
             json!({ "part": rung.part, "settings": rung.settings, "cells": rung.cells, "steps": steps })
         };
-        json!({
-            "stage": self.stage,
-            "metric": self.metric,
-            "rungs": self.rungs.iter().map(rung).collect::<Vec<_>>(),
-            "steps": self.total.map(|(used, _)| used),
-            "full_steps": self.total.map(|(_, full)| full),
-        })
+        self.value(self.rungs.iter().map(rung).collect(), self.total)
     }
-}
 
-impl Rungs {
     /// As the part of a result's `--json`: what became of each rung that was decided.
     pub(super) fn outcome(&self, judgement: &Judgement) -> Value {
-        let rungs = self.rungs.iter().zip(&judgement.decided).map(
-            |(rung, (compared, going_on))| json!({ "part": rung.part, "settings": compared, "going_on": going_on }),
-        );
-        let (used, full) = judgement.steps;
-        json!({
-            "stage": self.stage,
-            "metric": self.metric,
-            "rungs": rungs.collect::<Vec<_>>(),
-            "steps": used,
-            "full_steps": full,
-        })
+        let rung = |(rung, (compared, going_on)): (&Rung, &(usize, usize))| json!({ "part": rung.part, "settings": compared, "going_on": going_on });
+        let rungs = self.rungs.iter().zip(&judgement.decided).map(rung).collect();
+        self.value(rungs, Some(judgement.steps))
+    }
+
+    fn value(&self, rungs: Vec<Value>, steps: Option<(usize, usize)>) -> Value {
+        let (used, full) = steps.unzip();
+        json!({ "stage": self.stage, "metric": self.metric, "rungs": rungs, "steps": used, "full_steps": full })
     }
 }
 

@@ -98,20 +98,13 @@ impl Halving {
     /// Goes up rung by rung. What is compared are settings, by the mean over those of their seeds that didn't fail; of equal
     /// ones the first in the recipe's order goes on.
     pub fn judge(&self, cells: &[Planned], tasks: &IndexMap<String, Node>, known: &Known) -> Judgement {
-        let mut groups: BTreeMap<usize, Vec<Seed<'_>>> = BTreeMap::new();
-        for planned in cells {
-            let Some((task, node)) = self.task(planned).and_then(|task| Some((task, tasks.get(task)?))) else {
-                continue;
-            };
-            let keep_best = node.stage.train().and_then(|train| train.keep_best.as_deref());
-            let measured = known.measured.get(task);
-            let failed = known.failed.contains(task);
-            let seed = Seed { number: planned.cell.number, task, keep_best, measured, failed };
-            groups.entry(planned.cell.group).or_default().push(seed);
-        }
+        let groups = self.settings(cells, tasks, known);
         let mut judgement = Judgement::default();
         let mut alive: Vec<&Vec<Seed<'_>>> = groups.values().collect();
         for (number, rung) in self.rungs.iter().enumerate() {
+            if alive.is_empty() {
+                break;
+            }
             let seeds = alive.iter().copied().flatten();
             let waits = seeds.filter(|seed| !seed.failed && seed.at(*rung).is_none());
             let tasks: BTreeSet<String> = waits.map(|seed| seed.task.to_owned()).collect();
@@ -121,18 +114,18 @@ impl Halving {
             }
             let goes_on = self.best(&alive, *rung);
             judgement.decided.push((alive.len(), goes_on.len()));
-            for (index, seed) in
-                alive.iter().enumerate().flat_map(|(index, group)| group.iter().map(move |seed| (index, seed)))
-            {
-                let Some((made, measured)) = seed.at(*rung).zip(seed.measured) else { continue };
-                let standing = Standing {
-                    compared: number + 1,
-                    stopped: !goes_on.contains(&index),
-                    step: made.last().map_or(measured.step, |(step, _)| *step),
-                    steps: measured.steps,
-                    figure: self.figure(seed, made),
-                };
-                judgement.standings.insert(seed.number, standing);
+            for (index, group) in alive.iter().enumerate() {
+                for seed in group.iter() {
+                    let Some((made, measured)) = seed.at(*rung).zip(seed.measured) else { continue };
+                    let standing = Standing {
+                        compared: number + 1,
+                        stopped: !goes_on.contains(&index),
+                        step: made.last().map_or(measured.step, |(step, _)| *step),
+                        steps: measured.steps,
+                        figure: self.figure(seed, made),
+                    };
+                    judgement.standings.insert(seed.number, standing);
+                }
             }
             alive = goes_on.into_iter().map(|index| alive[index]).collect();
         }
@@ -150,6 +143,28 @@ impl Halving {
         }
         judgement.steps = steps(groups.values().flatten(), &judgement.standings);
         judgement
+    }
+
+    /// The cells with a halved training, those with the same settings together.
+    fn settings<'a>(
+        &self,
+        cells: &'a [Planned],
+        tasks: &'a IndexMap<String, Node>,
+        known: &'a Known,
+    ) -> BTreeMap<usize, Vec<Seed<'a>>> {
+        let mut groups: BTreeMap<usize, Vec<Seed<'_>>> = BTreeMap::new();
+        for planned in cells {
+            let Some(task) = self.task(planned) else { continue };
+            let train = tasks.get(task).and_then(|node| node.stage.train());
+            groups.entry(planned.cell.group).or_default().push(Seed {
+                number: planned.cell.number,
+                task,
+                keep_best: train.and_then(|train| train.keep_best.as_deref()),
+                measured: known.measured.get(task),
+                failed: known.failed.contains(task),
+            });
+        }
+        groups
     }
 
     /// The settings that go on, by their indices; none whose seeds have all failed.
