@@ -16,9 +16,9 @@ use anyhow::{Result, bail};
 use common::Space;
 use indexmap::IndexMap;
 use pipe::{
-    executor::{Ending, Event, Job, Options, Outcome, Paused, Reporter, Runner, execute},
+    executor::{Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
     plan::{Graph, Node},
-    recipe::{Document, Overrides},
+    recipe::{Document, Overrides, spec::Rung},
     store::{DigestCache, Lost, Metrics, Store},
 };
 
@@ -70,15 +70,18 @@ impl Runner for Fake<'_> {
         if self.failing.contains(&job.name) {
             bail!("it rains");
         }
-        if let Some(step) = job.until {
+        if let Some(rung) = job.until {
+            let step = rung.step(9, 1);
+            let measured = Measured { step, steps: 9, ended: false, evaluations: Vec::new() };
             bail!(Paused {
-                place: format!("stopped after step {step}"),
-                metrics: Metrics::from_iter([("loss".into(), 2.into())])
+                metrics: Metrics::from_iter([("loss".into(), 2.into())]),
+                measured: Some(measured),
+                ..Paused::at(format!("stopped after step {step}"))
             });
         }
         if self.stopping.contains(&job.name) {
             job.stop.store(true, Ordering::SeqCst);
-            bail!(Paused { place: "stopped".into(), metrics: Metrics::new() });
+            bail!(Paused::at("stopped"));
         }
         assert!(!self.panicking.contains(&job.name), "a {} bug", job.name);
         let read: Vec<_> =
@@ -278,7 +281,7 @@ fn stage_that_is_paused_at_its_step_keeps_its_state_and_is_no_failure() {
     let space = space();
     let tasks = tasks(&space, TWO_BRANCHES);
     let store = Store::open(&space.path().join("store")).unwrap();
-    let options = Options { until: BTreeMap::from([("b".into(), 3)]), ..Options::default() };
+    let options = Options { until: BTreeMap::from([("b".into(), Rung { part: 3 })]), ..Options::default() };
     let digests = Mutex::new(DigestCache::default());
     let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Told::default(), &options);
     assert_eq!(endings(&outcomes), "a=ran x=ran b=paused c=not_run y=ran");
@@ -325,7 +328,7 @@ impl Runner for Suspended {
                 assert!(began.elapsed() < Duration::from_secs(20), "it's never asked to stop");
                 std::thread::sleep(Duration::from_millis(20));
             }
-            bail!(Paused { place: "stopped".into(), metrics: Metrics::new() });
+            bail!(Paused::at("stopped"));
         }
         std::fs::write(job.out.join("out"), "done")?;
         Ok(Metrics::new())

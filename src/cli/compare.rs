@@ -13,7 +13,7 @@ use crate::{
     recipe::Document,
     store::{Artifact, DigestCache, Store},
     sweep::{Planner, Space, Stored, lookup},
-    train::Point,
+    train::{CURVE, Point},
 };
 
 /// Points of a curve that are shown.
@@ -154,7 +154,7 @@ fn pair(stage: &str, first: &Artifact, second: &Artifact, command: &args::Compar
 
 /// The optimiser steps of a training stage; none of any other.
 pub(super) fn points(artifact: &Artifact) -> Vec<Point> {
-    let text = std::fs::read_to_string(artifact.file("curve.jsonl")).unwrap_or_default();
+    let text = std::fs::read_to_string(artifact.file(CURVE)).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 

@@ -17,9 +17,10 @@ use super::{
     progress::{self, count, duration},
 };
 use crate::{
+    executor::Ending,
     plan::Graph,
     recipe::Document,
-    store::{Artifact, Collection, DigestCache, Judged, Remnant, Store, short},
+    store::{Collection, DigestCache, Judged, Remnant, Store, short},
     sweep::{Planner, Space, Stored},
 };
 
@@ -63,9 +64,9 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
     let checked = load::check(&document, &base)?;
     let mut digests = DigestCache::open(store.root());
     let mut waiting = BTreeSet::new();
-    let mut want = |name: &str, artifact: Artifact| {
+    let mut want = |name: &str, key: String| {
         let reason = format!("`{name}` of {}", recipe.recipe.display());
-        wanted.entry(artifact.key).or_insert(reason);
+        wanted.entry(key).or_insert(reason);
     };
     let mut outputs = BTreeMap::new();
     for node in Graph::new(&checked)?.nodes() {
@@ -76,16 +77,17 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
         // Whether its files are damaged will show when it's used.
         let Ok(Some(artifact)) = store.record(&manifest.key()) else { continue };
         outputs.insert(node.name.clone(), artifact.digest.clone());
-        want(&node.name, artifact);
+        want(&node.name, artifact.key);
     }
     if let Some(space) = Space::new(&checked)? {
         let planner = Planner::new(&document, &base, &load::columns);
         let stored = Stored::find(space, planner, &checked, store, &mut digests)?;
         for (name, outcome) in stored.results.cells.into_iter().flat_map(|cell| cell.stages) {
-            match outcome.artifact {
-                Some(artifact) => want(&name, artifact),
-                None if outcome.key.is_none() => drop(waiting.insert(name)),
-                None => {}
+            // Of a cell that was stopped at a rung it must stay known how it did there.
+            match outcome.key {
+                Some(key) => want(&name, key),
+                None if outcome.ending == Ending::Stopped => {}
+                None => drop(waiting.insert(name)),
             }
         }
     }

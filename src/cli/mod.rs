@@ -27,6 +27,8 @@ mod schema;
 mod show;
 mod sweep;
 mod sweep_report;
+mod sweep_run;
+mod sweep_rungs;
 mod transfer;
 mod verify;
 mod why;

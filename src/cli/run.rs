@@ -133,14 +133,17 @@ pub(super) fn say_how_to_go_on(outcomes: &IndexMap<String, Outcome>) {
 pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> String {
     let number = |ending: Ending| outcomes.values().filter(|outcome| outcome.ending == ending).count();
     let hits = number(Ending::Hit);
-    if hits == outcomes.len() {
+    let left = number(Ending::Stopped);
+    if hits + left == outcomes.len() {
         let all = if hits == 1 { "the stage is".to_owned() } else { format!("all {hits} stages are") };
-        return format!("nothing to do: {all} unchanged ({})", duration(seconds));
+        let left = if left > 0 { format!(", {left} left off") } else { String::new() };
+        return format!("nothing to do: {all} unchanged{left} ({})", duration(seconds));
     }
     let parts = [
         (Ending::Ran, "ran"),
         (Ending::Hit, "unchanged"),
         (Ending::Paused, "paused"),
+        (Ending::Stopped, "left off"),
         (Ending::Fetched, "in the remote"),
         (Ending::Failed, "failed"),
         (Ending::NotRun, "not run"),

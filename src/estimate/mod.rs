@@ -2,6 +2,7 @@
 //! model is known by the shapes that its constructors note.
 
 mod learning;
+mod length;
 mod machine;
 mod memory;
 mod model;
@@ -9,6 +10,7 @@ mod work;
 
 use anyhow::Result;
 
+pub use length::Lengths;
 pub use machine::Machine;
 pub use memory::Memory;
 

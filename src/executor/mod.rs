@@ -1,5 +1,6 @@
 //! Runs a graph of stages: each as soon as what it needs is there, and only if the store doesn't have it.
 
+mod measured;
 mod queue;
 mod run;
 
@@ -14,10 +15,11 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
-    recipe::spec::Stage,
+    recipe::spec::{Rung, Stage},
     store::{Artifact, Metrics, State},
 };
 
+pub use measured::Measured;
 pub use run::{Options, execute};
 
 /// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
@@ -52,8 +54,8 @@ pub struct Job<'a> {
     pub state: State,
     /// Of a training that longer ones can go on from: where those of all lengths leave how far they came.
     pub trunk: Option<State>,
-    /// The step at which a training is to pause, where it isn't the last.
-    pub until: Option<usize>,
+    /// Where a training is to pause, unless that is its end.
+    pub until: Option<Rung>,
     /// Whether the stage is to stop where it can go on at another time; see [`Job::is_stopped`].
     pub stop: &'a AtomicBool,
     /// Set when another process has taken the stage over, since this one was suspended for long.
@@ -80,7 +82,7 @@ impl Job<'_> {
     pub fn progressed(&self, done: usize, total: usize, note: &str) -> Result<()> {
         self.tell(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
         if done < total && self.is_stopped() {
-            bail!(Paused { place: "stopped; it starts over next time".into(), metrics: Metrics::new() });
+            bail!(Paused::at("stopped; it starts over next time"));
         }
         Ok(())
     }
@@ -93,6 +95,15 @@ pub struct Paused {
     pub place: String,
     /// Its figures so far.
     pub metrics: Metrics,
+    /// Of a training, what it has measured.
+    pub measured: Option<Measured>,
+}
+
+impl Paused {
+    /// The pause of a stage without figures.
+    pub fn at(place: impl Into<String>) -> Self {
+        Self { place: place.into(), metrics: Metrics::new(), measured: None }
+    }
 }
 
 impl fmt::Display for Paused {
@@ -185,11 +196,13 @@ pub enum Ending {
     Failed,
     /// A stage before it failed or was paused, or the run was stopped before its turn.
     NotRun,
+    /// Of a sweep's cell that did worse than others: it was left where it was.
+    Stopped,
 }
 
 impl Outcome {
     /// Of a stage that didn't end well, or wasn't begun.
-    fn without_artifact(kind: &'static str, ending: Ending, error: String) -> Self {
+    pub(crate) fn without_artifact(kind: &'static str, ending: Ending, error: String) -> Self {
         let so_far = Metrics::new();
         Self { kind, ending, key: None, seconds: 0.0, artifact: None, error: Some(error), so_far }
     }
@@ -205,6 +218,7 @@ impl Ending {
             Self::Paused => "paused",
             Self::Failed => "failed",
             Self::NotRun => "not_run",
+            Self::Stopped => "stopped",
         }
     }
 

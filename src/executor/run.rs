@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     plan::{Node, trunk},
+    recipe::spec::Rung,
     remote::Remote,
     store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Stopped, Store},
 };
@@ -27,8 +28,9 @@ pub struct Options {
     pub jobs: usize,
     /// Stages to compute even if the store has them.
     pub force: Vec<String>,
-    /// By task, the step at which its training is to pause, its state kept, for another run to go on from.
-    pub until: BTreeMap<String, usize>,
+    /// By task, the rung at which its training is to pause, its state kept, for another run to go on from. What it has
+    /// measured by then is in the store's [`Store::rung`].
+    pub until: BTreeMap<String, Rung>,
     /// Set by whoever wants the run to stop: what is running pauses as soon as it can go on later, nothing else begins.
     pub stop: Arc<AtomicBool>,
     /// What other machines may have computed, and are given what is computed here.
@@ -102,7 +104,7 @@ impl Worker<'_> {
                 Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None, so_far: Metrics::new() }
             }
             Err(error) => match error.downcast::<Paused>() {
-                Ok(Paused { place, metrics: so_far }) => {
+                Ok(Paused { place, metrics: so_far, .. }) => {
                     self.reporter.event(id, Event::Paused { place: &place });
                     let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
                     Outcome { key, seconds, so_far, ..outcome }
@@ -245,6 +247,11 @@ impl Worker<'_> {
             self.reporter.event(id, Event::Note(&Lost.to_string()));
             return self.compute(id, node, key);
         }
+        if let Err(error) = &metrics
+            && self.options.until.contains_key(id)
+        {
+            self.remember(id, slot.key(), error);
+        }
         let metrics = metrics?;
         let provenance = Provenance {
             stage: node.name.clone(),
@@ -260,6 +267,15 @@ impl Worker<'_> {
             remote.push(&artifact, true);
         }
         Ok((Ending::Ran, artifact))
+    }
+
+    /// Remembers what a training had measured that paused at a rung, also when its state is gone. Without that nothing is
+    /// lost but the time to look again.
+    fn remember(&self, id: &str, key: &str, error: &anyhow::Error) {
+        let Some(Paused { measured: Some(measured), .. }) = error.downcast_ref() else { return };
+        if let Err(error) = self.store.rung(key).keep(Vec::new(), measured) {
+            self.reporter.event(id, Event::Note(&format!("what it measured can't be kept: {error:#}")));
+        }
     }
 }
 

@@ -7,19 +7,23 @@ use super::{
     charts::{About, Plot},
     duration, figure,
 };
-use crate::{store::Artifact, train::Point};
+use crate::{
+    store::Artifact,
+    train::{CURVE, Curve, Point},
+};
 
 /// Steps that a curve is drawn with, at most.
 const POINTS: usize = 200;
 
 /// Loss and learning rate by step, and the figures; nothing for a stage that doesn't train.
 pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
-    let text = std::fs::read_to_string(artifact.file("curve.jsonl")).unwrap_or_default();
+    let text = std::fs::read_to_string(artifact.file(CURVE)).unwrap_or_default();
     let points: Vec<Point> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     if points.is_empty() {
         return Ok(None);
     }
-    let dev: Vec<(f64, f64)> = text.lines().filter_map(dev_loss).collect();
+    let dev = Curve::evaluations_in(&text).into_iter();
+    let dev: Vec<_> = dev.filter_map(|(step, metrics)| Some((step as f64, *metrics.get("loss")?))).collect();
     let part = points.len().div_ceil(POINTS).max(1);
     let mean = |part: &[Point], value: fn(&Point) -> f64| {
         let last = part.last().map_or(0, |point| point.step);
@@ -55,9 +59,4 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
     Ok(Some(
         json!({ "name": name, "kind": artifact.manifest.kind, "loss": loss, "rate": rate, "dev": has_dev, "figures": figures }),
     ))
-}
-
-fn dev_loss(line: &str) -> Option<(f64, f64)> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    Some((value["step"].as_f64()?, value["dev"]["loss"].as_f64()?))
 }

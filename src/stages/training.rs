@@ -15,17 +15,14 @@ use crate::{
     batch::Feed,
     device::{self, OpenDevice},
     estimate,
-    executor::{Event, Job, Paused},
+    executor::{Event, Job, Measured, Paused},
     model::{Candidates, Network},
     plan::reached,
     recipe::spec::{self, MicroBatch, Precision},
     store::Metrics,
     text::Tokenizer,
-    train::{self, Cadence, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
+    train::{self, CURVE, Cadence, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
 };
-
-/// The curve's file in the artifacts of training stages.
-const CURVE: &str = "curve.jsonl";
 
 /// A model to train, with its tokenizer.
 pub(super) struct Start {
@@ -118,17 +115,37 @@ pub(super) fn train(
     go_on(job, &mut trainer)?;
     let every = Cadence::new(spec.checkpoint_every);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
-    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job })?;
+    let measured_every = evaluation.as_ref().map_or(1, |evaluation| evaluation.every);
+    let until = job.until.map(|rung| rung.step(feed.steps(), measured_every));
+    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until })?;
     if outcome.paused {
-        let place = format!("stopped after step {} of {}", outcome.steps, feed.steps());
-        bail!(Paused { place, metrics: metrics(&outcome, &trainer.network, spec.precision) });
+        let (step, steps) = (outcome.steps, feed.steps());
+        let place = match until {
+            Some(until) if step >= until => format!("at its rung, step {step} of {steps}"),
+            _ => format!("stopped after step {step} of {steps}"),
+        };
+        let metrics = metrics(&outcome, &trainer.network, spec.precision);
+        bail!(Paused { place, metrics, measured: Some(measured(&trainer, feed.steps())) });
     }
     match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,
         None => trainer.network.save(job.out)?,
     }
     trainer.curve().write(&job.out.join(CURVE))?;
-    Ok(metrics(&outcome, &trainer.network, spec.precision))
+    let mut metrics = metrics(&outcome, &trainer.network, spec.precision);
+    if outcome.steps < feed.steps() {
+        metrics.insert("planned_steps".into(), json!(feed.steps()));
+    }
+    Ok(metrics)
+}
+
+/// What a training has measured that isn't at its end.
+fn measured(trainer: &Trainer, steps: usize) -> Measured {
+    let finite = |metrics: &train::Metrics| {
+        metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), *value)).collect()
+    };
+    let evaluations = trainer.curve().evaluations().map(|(step, metrics)| (step, finite(metrics))).collect();
+    Measured { step: trainer.steps_done(), steps, ended: false, evaluations }
 }
 
 /// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
@@ -194,6 +211,8 @@ fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
 /// Passes the loop's progress on, and what is wanted of it back.
 struct Watcher<'a> {
     job: &'a Job<'a>,
+    /// The step to pause at.
+    until: Option<usize>,
 }
 
 impl Observer for Watcher<'_> {
@@ -215,6 +234,6 @@ impl Observer for Watcher<'_> {
     }
 
     fn pauses(&mut self, step: usize) -> bool {
-        self.job.is_stopped() || self.job.until.is_some_and(|until| step >= until)
+        self.job.is_stopped() || self.until.is_some_and(|until| step >= until)
     }
 }

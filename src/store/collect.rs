@@ -31,7 +31,7 @@ pub struct Judged {
     pub kept: Option<String>,
 }
 
-/// Something in `tmp/` that no process works on, or a state in `states/`.
+/// Something in `tmp/` that no process works on, or something that's kept for a while in `states/` or `rungs/`.
 #[derive(Clone, Debug)]
 pub struct Remnant {
     /// Where it lies.
@@ -47,7 +47,7 @@ pub struct Remnant {
 pub struct Collection {
     /// All artifacts, those that go first.
     pub artifacts: Vec<Judged>,
-    /// What goes from `tmp/` and `states/`.
+    /// What goes from `tmp/`, `states/` and `rungs/`.
     pub remnants: Vec<Remnant>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
@@ -96,8 +96,10 @@ impl Store {
         judged.sort_by(|a, b| (a.kept.is_some(), &a.key).cmp(&(b.kept.is_some(), &b.key)));
 
         let mut remnants = Vec::new();
-        let in_tmp = workspace::entries(&self.root.join("tmp"))?;
-        for entry in in_tmp.into_iter().chain(workspace::entries(&self.root.join("states"))?) {
+        let entries = |folder: &str| workspace::entries(&self.root.join(folder));
+        // Which cells of a sweep were stopped is known as long as a recipe asks for it.
+        let rungs = entries("rungs")?.into_iter().filter(|entry| !wanted.contains_key(&entry.key));
+        for entry in entries("tmp")?.into_iter().chain(entries("states")?).chain(rungs) {
             let is_recent = entry.modified().is_none_or(|time| now.duration_since(time).unwrap_or_default() < grace);
             // A state is worth keeping for a while; the rest is of no use without its process.
             if holders.contains_key(&entry.key) || entry.is_state() && is_recent {

@@ -6,6 +6,7 @@
 //! artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
 //! tmp/             slots being written, renamed into artifacts/ when done, and states to go on from
 //! states/KEY.state where finished trainings stood, for longer ones to go on from; can be removed at any time
+//! rungs/KEY.state  what a training had measured when it paused at a rung of a sweep
 //! leases/KEY       there while KEY is being computed, and says by whom
 //! pins/NAME        an artifact that is to be kept
 //! gpu/             what GPU backends found out about kernels; theirs alone
@@ -233,6 +234,11 @@ impl Store {
     /// Where trainings that differ in their length only leave how far they came, under the key of what they share.
     pub fn shared_state(&self, key: &str) -> State {
         State::new(Workspace::shared_state(&self.root.join("states"), key), key)
+    }
+
+    /// What a training with this key had measured when it last paused at a rung of a sweep.
+    pub fn rung(&self, key: &str) -> State {
+        State::new(Workspace::shared_state(&self.root.join("rungs"), key), key)
     }
 
     /// What a computation with this key that was stopped has left, if it has.

@@ -1,6 +1,7 @@
 //! What happened at each step: the same numbers for the same training, whatever the clock and the log say.
 
 use std::{
+    collections::BTreeMap,
     io::{BufWriter, Write},
     path::Path,
 };
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::evaluation::Metrics;
+
+/// The curve's file in the artifacts of training stages.
+pub const CURVE: &str = "curve.jsonl";
 
 /// All entries, in the order of the steps.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -56,6 +60,27 @@ impl Curve {
             Entry::Train(point) => Some(point),
             Entry::Evaluate { .. } => None,
         })
+    }
+
+    /// The evaluations: steps before them, and what they measured.
+    pub fn evaluations(&self) -> impl Iterator<Item = (usize, &Metrics)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Train(_) => None,
+            Entry::Evaluate { step, metrics } => Some((*step, metrics)),
+        })
+    }
+
+    /// The evaluations in the text of a file that [`Curve::write`] wrote; what isn't a number isn't there.
+    pub fn evaluations_in(text: &str) -> Vec<(usize, Metrics)> {
+        #[derive(Deserialize)]
+        struct Line {
+            step: usize,
+            dev: BTreeMap<String, Option<f64>>,
+        }
+        let numbers = |Line { step, dev }: Line| {
+            (step, dev.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+        };
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).map(numbers).collect()
     }
 
     /// The mean loss of the last 5 % of the steps, and of one at least; `None` without steps.

@@ -22,6 +22,11 @@ pub struct Evaluation<'a> {
     pub early_stopping: Option<spec::EarlyStopping>,
 }
 
+/// Whether a value of a metric is better than another one.
+pub fn is_better(metric: &str, value: f64, than: f64) -> bool {
+    if metric == "loss" { value < than } else { value > than }
+}
+
 /// The best value of a metric so far.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(super) struct Record {
@@ -37,8 +42,7 @@ impl Record {
             let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
             format!("no metric `{metric}` among those measured: {}", known.join(", "))
         })?;
-        let better = |best: f64| if metric == "loss" { value < best } else { value > best };
-        let improved = self.best.is_none_or(|best| better(best) || best.is_nan());
+        let improved = self.best.is_none_or(|best| is_better(metric, value, best) || best.is_nan());
         if improved {
             *self = Self { best: Some(value), since: 0 };
         } else {

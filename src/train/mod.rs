@@ -15,8 +15,8 @@ mod state;
 mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
-pub use curve::{Curve, Entry, Point};
-pub use evaluation::{Evaluation, Metrics};
+pub use curve::{CURVE, Curve, Entry, Point};
+pub use evaluation::{Evaluation, Metrics, is_better};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use schedule::Schedule;

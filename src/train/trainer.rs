@@ -203,7 +203,9 @@ impl Trainer {
         let arithmetic = Arithmetic::of(&self.network);
         let mut pending = VecDeque::new();
         let (mut total, mut window, mut timer) = (Meter::start(), Meter::start(), Timer::start());
-        let (mut stopped, mut paused) = (false, false);
+        let mut stopped = false;
+        // A state that is as far as it was to come needs no step.
+        let mut paused = first > 0 && first < steps && observer.pauses(first);
         while self.step < steps && !stopped && !paused {
             if self.step - first == WARMING {
                 total = Meter::start();

@@ -42,7 +42,7 @@ pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, P
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
-pub use sweep::{Random, Range, Repeat, Sweep, Tpe, Values};
+pub use sweep::{Asha, Random, Range, Repeat, Rung, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
 pub use train::{Batch, EarlyStopping, Length, LossNormalization, MicroBatch, Precision, Reached, Schedule, Train};
 
