@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use common::Space;
 use indexmap::IndexMap;
 use pipe::{
-    executor::{Ending, Event, Job, Options, Outcome, Paused, Reporter, Runner, execute},
+    executor::{Computed, Ending, Event, Job, Options, Outcome, Paused, Reporter, Runner, execute},
     plan::{Graph, Node},
     recipe::{Document, Overrides},
     store::{DigestCache, Metrics, Store},
@@ -55,7 +55,7 @@ struct Fake<'a> {
 }
 
 impl Runner for Fake<'_> {
-    fn run(&self, job: &Job<'_>) -> Result<Metrics> {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
         if let Some((barrier, names)) = &self.meeting
             && names.contains(&job.name)
         {
@@ -84,7 +84,7 @@ impl Runner for Fake<'_> {
             .get(job.name)
             .map_or_else(|| format!("{}({})", job.name, read.join(" ")), |text| (*text).into());
         std::fs::write(job.out.join("out"), own)?;
-        Ok(Metrics::from_iter([("read".into(), read.len().into())]))
+        Ok(Metrics::from_iter([("read".into(), read.len().into())]).into())
     }
 }
 
@@ -106,8 +106,9 @@ impl Reporter for Told {
             Event::Fetching => "fetching".into(),
             Event::Fetched => "fetched".into(),
             Event::Waiting => "waiting".into(),
-            Event::Started { kind } => format!("started {kind}"),
+            Event::Started { node, .. } => format!("started {}", node.stage.kind()),
             Event::Progress { .. } => "progress".into(),
+            Event::Figures(_) => "figures".into(),
             Event::Note(note) => format!("note {note}"),
             Event::Finished { .. } => "finished".into(),
             Event::Paused { place } => format!("paused {place}"),

@@ -168,10 +168,10 @@ fn style(template: &str) -> ProgressStyle {
 impl Reporter for Talk {
     fn event(&self, stage: &str, event: Event<'_>) {
         match event {
-            Event::Hit { artifact } => {
+            Event::Hit { artifact, .. } => {
                 self.line(&format!("{stage}: {} {}", paint("unchanged", "32"), &artifact.key[..12]));
             }
-            Event::InRemote { artifact } => {
+            Event::InRemote { artifact, .. } => {
                 self.line(&format!("{stage}: {} {}", paint("in the remote", "32"), &artifact.key[..12]));
             }
             Event::Fetching => {
@@ -182,11 +182,12 @@ impl Reporter for Talk {
                 self.stop(stage);
             }
             Event::Waiting => self.line(&format!("{stage}: being computed elsewhere; waiting")),
-            Event::Started { kind } => {
+            Event::Started { node, .. } => {
                 self.start(stage);
-                self.line(&format!("{stage}: {kind}"));
+                self.line(&format!("{stage}: {}", node.stage.kind()));
             }
             Event::Progress { done, total, note, remaining } => self.advance(stage, done, total, note, remaining),
+            Event::Figures(_) => {}
             Event::Note(note) => self.line(&format!("{stage}: {note}")),
             Event::Finished { artifact } => {
                 let seconds = self.stop(stage).unwrap_or(artifact.provenance.seconds);
