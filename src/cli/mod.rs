@@ -27,6 +27,8 @@ mod schema;
 mod show;
 mod sweep;
 mod sweep_report;
+mod talk;
+mod tracking;
 mod transfer;
 mod verify;
 mod why;

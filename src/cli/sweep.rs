@@ -12,10 +12,12 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::{
-    DONE, args, interrupt, load,
-    progress::{self, Talk, count, duration},
+    DONE, args, interrupt, load, page,
+    progress::{self, count, duration},
     run::{exit_status, say_how_to_go_on, summary},
-    sweep_report, transfer,
+    sweep_report,
+    talk::Talk,
+    tracking, transfer,
 };
 use crate::{
     executor::{Ending, Event, Options, Outcome, Reporter, execute},
@@ -24,6 +26,7 @@ use crate::{
     stages::Stages,
     store::{DigestCache, Store},
     sweep::{Cell, Cost, Mistakes, Planner, Results, Space, write_csv, write_parquet},
+    tracking::Closing,
 };
 
 /// How many cells with the same mistake are named.
@@ -64,14 +67,17 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
+    let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &store, &options)?;
     interrupt::install_for_stages()?;
     let (stages, talk) = (Stages::new(device), Talk::new());
-    let quiet = Quiet { talk: &talk, told: Mutex::default() };
+    let reporters: Vec<&dyn Reporter> = vec![&talk, &tracking];
+    let once = Once { reporters, told: Mutex::default() };
     let mut outcomes = IndexMap::new();
     let results = interrupt::during(|| -> Result<_> {
         loop {
             let tasks = unsettled(planner.tasks(), &outcomes);
-            for (id, outcome) in execute(&tasks, &store, &digests, &stages, &quiet, &options) {
+            talk.expect(planner.tasks().len());
+            for (id, outcome) in execute(&tasks, &store, &digests, &stages, &once, &options) {
                 outcomes.entry(id).or_insert(outcome);
             }
             let results = Results::new(planner.cells(), &outcomes, space.sweep());
@@ -86,6 +92,10 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
             planner.add(&next).map_err(|mistakes| refused(&mistakes, &next, &checked))?;
         }
     })?;
+    talk.end();
+    let report = &|| page::page(&command.recipe, &store);
+    let aim = space.sweep().aim().map(|(path, _)| path);
+    tracking.finish(&Closing { outcomes: &outcomes, results: Some(&results), aim, report });
     let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
 
@@ -184,18 +194,18 @@ fn unsettled(tasks: &IndexMap<String, Node>, outcomes: &IndexMap<String, Outcome
     wanted.map(|(id, node)| (id.clone(), node.clone())).collect()
 }
 
-/// Says once only that a stage is unchanged.
-struct Quiet<'a> {
-    talk: &'a Talk,
+/// Tells once only that a stage is there.
+struct Once<'a> {
+    reporters: Vec<&'a dyn Reporter>,
     told: Mutex<HashSet<String>>,
 }
 
-impl Reporter for Quiet<'_> {
+impl Reporter for Once<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
         let ends = matches!(event, Event::Hit { .. } | Event::InRemote { .. } | Event::Finished { .. });
         let is_new = !ends || self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.to_owned());
         if is_new {
-            self.talk.event(stage, event);
+            self.reporters.event(stage, event);
         }
     }
 }

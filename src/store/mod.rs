@@ -11,6 +11,7 @@
 //! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
+//! tensorboard/     event files of trainings, each in a folder that its key's beginning names; can be removed at any time
 //! remote/          what is known of remotes, and files that are being fetched
 //! ```
 
@@ -46,7 +47,7 @@ use fs_err as fs;
 
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
-pub use collect::{Collection, Judged, Remnant};
+pub use collect::{Collection, Judged, Remnant, RemnantKind};
 pub use digest::DigestCache;
 pub(crate) use holder::host;
 use lease::Leases;
@@ -228,6 +229,11 @@ impl Store {
     /// Where trainings that differ in their length only leave how far they came, under the key of what they share.
     pub fn shared_state(&self, key: &str) -> State {
         State::new(Workspace::shared_state(&self.root.join("states"), key), key)
+    }
+
+    /// Where TensorBoard's event files lie, unless they're wanted elsewhere.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
     }
 
     /// What a computation with this key that was stopped has left, if it has.
