@@ -173,7 +173,7 @@ impl Told {
 /// The line of a stage whose end isn't known, of one whose end is, and of the whole.
 const COUNT: &str = "{prefix} {pos} {wide_msg}";
 const SHARE: &str = "{prefix} {bar:24} {pos}/{len} {wide_msg}";
-const WHOLE: &str = "{wide_msg} {elapsed}";
+const WHOLE: &str = "{msg}  {elapsed}";
 
 fn style(template: &str) -> ProgressStyle {
     let template = if colour() { template.replace("{prefix}", "{prefix:.bold}") } else { template.to_owned() };

@@ -34,8 +34,8 @@ pub(super) struct MlFlow {
 
 /// What the worker is told.
 enum Message {
-    /// A stage is being computed.
-    Begin(About),
+    /// A stage is being computed since this time.
+    Begin(About, f64),
     /// Metrics of a stage that is.
     Metrics { stage: String, metrics: Vec<Value> },
     /// It's done, or not: the server's word for it.
@@ -74,7 +74,9 @@ impl MlFlow {
             Some(Message::End { stage: stage.to_owned(), status, at: unix_time(), artifact })
         };
         let message = match event {
-            Event::Started { node, key } => About::new(stage, node, key).map(Message::Begin),
+            Event::Started { node, key } => {
+                About::new(stage, node, key).map(|about| Message::Begin(about, unix_time()))
+            }
             Event::Figures(figures) => {
                 let metrics = values::metrics(figures).collect();
                 Some(Message::Metrics { stage: stage.to_owned(), metrics })

@@ -114,10 +114,10 @@ impl Worker {
 
     fn take(&mut self, message: Message) -> Result<()> {
         match message {
-            Message::Begin(about) => {
+            Message::Begin(about, at) => {
                 self.abandon(&about.stage)?;
                 self.bury(&about.key)?;
-                let open = self.begin(&about, unix_time())?;
+                let open = self.begin(&about, at)?;
                 self.open.insert(about.stage, open);
             }
             Message::Metrics { stage, metrics } => {
