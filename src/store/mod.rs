@@ -38,7 +38,7 @@ mod workspace;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
 
@@ -51,6 +51,7 @@ pub use collect::{Collection, Judged, Remnant, RemnantKind};
 pub use digest::DigestCache;
 pub(crate) use holder::host;
 use lease::Leases;
+pub use lease::Stopped;
 pub use manifest::Manifest;
 pub use memory::digest_file;
 pub use pace::{Pace, Stretch, unix_time};
@@ -99,6 +100,12 @@ impl Store {
     /// another process takes the stage over.
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.leases.patience = patience;
+        self
+    }
+
+    /// The same store; when `stop` is set, claims that wait for another process end with [`Stopped`].
+    pub fn stopped_by(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.leases.stop = stop;
         self
     }
 

@@ -74,6 +74,9 @@ pub(super) struct Server {
     experiment: String,
 }
 
+/// A name and a text: a tag, or a setting.
+pub(super) type Pair = (String, String);
+
 /// A run that was made.
 #[derive(Clone, Debug)]
 pub(super) struct Run {
@@ -127,7 +130,7 @@ impl Server {
     ///
     /// # Errors
     /// The server's, as of all that follows.
-    pub(super) fn create(&self, name: &str, started: f64, tags: &[(String, String)]) -> Result<Run> {
+    pub(super) fn create(&self, name: &str, started: f64, tags: &[Pair]) -> Result<Run> {
         let tags = pairs(tags);
         let body =
             json!({ "experiment_id": self.experiment, "run_name": name, "start_time": millis(started), "tags": tags });
@@ -137,13 +140,7 @@ impl Server {
     }
 
     /// Adds figures, settings and tags to a run: 1000 at most, and of the latter two 100.
-    pub(super) fn log(
-        &self,
-        run: &str,
-        metrics: &[Value],
-        params: &[(String, String)],
-        tags: &[(String, String)],
-    ) -> Result<()> {
+    pub(super) fn log(&self, run: &str, metrics: &[Value], params: &[Pair], tags: &[Pair]) -> Result<()> {
         let body = json!({ "run_id": run, "metrics": metrics, "params": pairs(params), "tags": pairs(tags) });
         self.post("runs/log-batch", &body).map(drop)
     }
@@ -155,7 +152,7 @@ impl Server {
     }
 
     /// Runs of the experiment, the latest first, each with its tags.
-    pub(super) fn search(&self, filter: &str) -> Result<Vec<(String, Vec<(String, String)>)>> {
+    pub(super) fn search(&self, filter: &str) -> Result<Vec<(String, Vec<Pair>)>> {
         let body = json!({ "experiment_ids": [self.experiment], "filter": filter, "max_results": 100 });
         let found = self.post("runs/search", &body)?;
         let runs = found["runs"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -262,7 +259,7 @@ fn bottom(error: &reqwest::Error) -> String {
 }
 
 /// Pairs as MLflow has tags and settings.
-fn pairs(pairs: &[(String, String)]) -> Vec<Value> {
+fn pairs(pairs: &[Pair]) -> Vec<Value> {
     pairs.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
 }
 

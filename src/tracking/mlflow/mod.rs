@@ -22,8 +22,7 @@ use crate::{
     recipe::spec::Stage,
     store::{Artifact, unix_time},
 };
-use api::Access;
-use values::Pair;
+use api::{Access, Pair};
 use worker::Worker;
 
 /// A server that is told of a run.

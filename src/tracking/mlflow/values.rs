@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::api::millis;
+use super::api::{Pair, millis};
 use crate::executor::Figures;
 
 /// What MLflow takes at most: characters of a setting's value and of a name, and entries of one call.
@@ -10,9 +10,6 @@ const VALUE: usize = 6000;
 const NAME: usize = 250;
 pub(super) const METRICS: usize = 1000;
 pub(super) const PARAMS: usize = 100;
-
-/// A name and a text.
-pub(super) type Pair = (String, String);
 
 /// Settings by their dotted paths below `prefix`, which may be empty.
 pub(super) fn flat(prefix: &str, value: &Value) -> Vec<Pair> {

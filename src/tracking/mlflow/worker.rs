@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{
     About, Message,
-    api::{Access, Run, Server, var},
-    values::{self, METRICS, PARAMS, Pair},
+    api::{Access, Pair, Run, Server, var},
+    values::{self, METRICS, PARAMS},
 };
 use crate::{
     executor::{Ending, Outcome},
