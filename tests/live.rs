@@ -11,8 +11,8 @@ use common::{Space, TINY, finish, tiny};
 fn two_branches() -> Space {
     let space = tiny();
     let other = TINY.split_once("  topics:").and_then(|(_, rest)| rest.split_once("  test:")).expect("a stage").0;
-    let recipe = TINY.replace("  test:\n", &format!("  others:{other}  test:\n"));
-    space.write("recipe.yaml", recipe.replace("epochs: 2", "epochs: 40"));
+    let recipe = TINY.replace("  test:\n", &format!("  others:{}  test:\n", other.replace("lr: 1.0e-3", "lr: 2.0e-3")));
+    space.write("recipe.yaml", recipe.replace("epochs: 2", "epochs: 400"));
     space
 }
 

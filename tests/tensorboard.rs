@@ -278,6 +278,24 @@ fn tensorboards_own_reader_finds_every_figure() {
 }
 
 #[test]
+fn of_a_stage_in_the_remote_the_curve_alone_is_fetched_and_only_if_it_is_wanted() {
+    let first = tiny();
+    let remote = format!("file://{}", first.path().join("remote").display());
+    let whole = first.json(&["run", "recipe.yaml", "--remote", &remote]);
+    let other = tiny();
+    let run = ["run", "recipe.yaml", "--remote", &remote];
+    assert_eq!(other.json(&run)["remote"]["files"], 0);
+    assert!(!other.path().join(".pipe/tensorboard").exists());
+    let result = other.json(&[&run[..], &["--tensorboard", "logs"]].concat());
+    assert_eq!(result["remote"]["files"], 2);
+    for name in ["base", "topics"] {
+        assert_eq!(result["stages"][name]["status"], "fetched");
+        let file = event_file(&other.path().join("logs"), name, &result["stages"][name]["key"]);
+        has_curve(&read(&file).1, &path(&first, &whole["stages"][name]));
+    }
+}
+
+#[test]
 fn files_go_where_they_are_wanted_or_nowhere() {
     let space = tiny();
     let run = ["run", "recipe.yaml", "--stage", "base"];

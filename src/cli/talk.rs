@@ -1,7 +1,7 @@
 //! How a run goes, on stderr: on a terminal a line for each running stage and one for the whole, plain lines elsewhere.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,6 +16,12 @@ use crate::executor::{Event, Reporter};
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 /// How long something must have run for its end to be foretold from that.
 const FORETOLD_AFTER: Duration = Duration::from_secs(2);
+/// How a stage can end, in the order in which that is told.
+const ENDINGS: [&str; 4] = [DONE, PAUSED, FAILED, NOT_RUN];
+const DONE: &str = "done";
+const PAUSED: &str = "paused";
+const FAILED: &str = "failed";
+const NOT_RUN: &str = "not run";
 /// Columns for a stage's name, at most.
 const NAME: usize = 28;
 
@@ -35,9 +41,8 @@ pub(super) struct Talk {
 #[derive(Default)]
 struct Told {
     running: BTreeMap<String, Running>,
-    /// Stages that have come to an end, and those that have failed among them.
-    ended: BTreeSet<String>,
-    failed: BTreeSet<String>,
+    /// How stages have ended: one of [`ENDINGS`].
+    ended: BTreeMap<String, &'static str>,
     /// Stages in all; 0 where nobody has said.
     total: usize,
     whole: Option<ProgressBar>,
@@ -82,12 +87,14 @@ impl Talk {
         let mut told = self.told();
         told.total = total;
         if total > 1 && !BARS.is_hidden() && told.whole.is_none() {
-            let bar = BARS.add(ProgressBar::new(0));
+            let bar = BARS.add(ProgressBar::no_length());
             bar.set_style(style(WHOLE));
-            bar.enable_steady_tick(Duration::from_secs(1));
             told.whole = Some(bar);
         }
         told.redraw();
+        if let Some(whole) = &told.whole {
+            whole.enable_steady_tick(Duration::from_secs(1));
+        }
     }
 
     /// Nothing more is to be told.
@@ -100,6 +107,7 @@ impl Talk {
     /// Something long begins.
     pub(super) fn start(&self, stage: &str) {
         let mut told = self.told();
+        told.ended.remove(stage);
         told.running.insert(stage.to_owned(), Running::new());
         if let Some(whole) = told.whole.take() {
             // It stays below all others.
@@ -142,12 +150,9 @@ impl Talk {
     }
 
     /// A stage has come to its end; gives what to say of the whole, where no line is kept for that.
-    fn settle(&self, stage: &str, failed: bool) -> String {
+    fn settle(&self, stage: &str, ending: &'static str) -> String {
         let mut told = self.told();
-        told.ended.insert(stage.to_owned());
-        if failed {
-            told.failed.insert(stage.to_owned());
-        }
+        told.ended.insert(stage.to_owned(), ending);
         told.redraw();
         if told.total > 1 && told.whole.is_none() {
             format!(" ({} of {} stages)", told.ended.len(), told.total)
@@ -162,10 +167,11 @@ impl Told {
         if let Some(whole) = &self.whole {
             let (ended, running) = (self.ended.len(), self.running.len());
             let left = self.total.saturating_sub(ended + running);
-            let failed = if self.failed.is_empty() { String::new() } else { format!(", {} failed", self.failed.len()) };
-            whole.set_length(self.total as u64);
-            whole.set_position(ended as u64);
-            whole.set_message(format!("{} done{failed}, {running} running, {left} left", ended - self.failed.len()));
+            let number = |ending: &str| self.ended.values().filter(|found| **found == ending).count();
+            let endings = ENDINGS.map(|ending| (number(ending), ending)).into_iter();
+            let endings = endings.filter(|(number, ending)| *number > 0 || *ending == DONE);
+            let endings: String = endings.map(|(number, ending)| format!("{number} {ending}, ")).collect();
+            whole.set_message(format!("{endings}{running} running, {left} left"));
         }
     }
 }
@@ -200,11 +206,11 @@ impl Reporter for Talk {
         let line = |text: &str| say(&format!("{stage}: {text}"));
         match event {
             Event::Hit { artifact, .. } => {
-                self.settle(stage, false);
+                self.settle(stage, DONE);
                 line(&format!("{} {}", paint("unchanged", "32"), &artifact.key[..12]));
             }
             Event::InRemote { artifact, .. } => {
-                self.settle(stage, false);
+                self.settle(stage, DONE);
                 line(&format!("{} {}", paint("in the remote", "32"), &artifact.key[..12]));
             }
             Event::Fetching => {
@@ -224,21 +230,21 @@ impl Reporter for Talk {
             Event::Note(note) => line(note),
             Event::Finished { artifact } => {
                 let seconds = self.stop(stage).unwrap_or(artifact.provenance.seconds);
-                let of = self.settle(stage, false);
+                let of = self.settle(stage, DONE);
                 line(&format!("{} in {}{of}", paint("done", "32"), duration(seconds)));
             }
             Event::Paused { place } => {
                 self.stop(stage);
-                self.settle(stage, false);
+                self.settle(stage, PAUSED);
                 line(place);
             }
             Event::Failed { error } => {
                 self.stop(stage);
-                self.settle(stage, true);
+                self.settle(stage, FAILED);
                 line(&error_text(error));
             }
             Event::NotRun { because, how } => {
-                self.settle(stage, true);
+                self.settle(stage, NOT_RUN);
                 line(&format!("not run, since `{because}` {how}"));
             }
         }

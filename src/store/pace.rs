@@ -59,7 +59,7 @@ impl Pace {
         let whole = self.stretches.first().map_or(0, |first| first.step);
         let before = self.stretches.iter().rev().nth(1).map_or(0, |stretch| stretch.step);
         match self.stretches.last_mut() {
-            Some(last) if last.step - before < whole => *last = last.with(next),
+            Some(last) if last.step.saturating_sub(before) < whole => *last = last.with(next),
             _ => self.stretches.push(next),
         }
         if self.stretches.len() > MOST {
@@ -76,7 +76,7 @@ impl Pace {
             Some(before) => (self.stretches[before].step, self.stretches[before].at),
             None => (0, stretch.at - stretch.seconds),
         };
-        let share = (step - first) as f64 / (stretch.step - first) as f64;
+        let share = step.saturating_sub(first) as f64 / stretch.step.saturating_sub(first).max(1) as f64;
         Some(began + share * (stretch.at - began))
     }
 }

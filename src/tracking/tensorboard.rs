@@ -38,8 +38,9 @@ pub(super) struct TensorBoard {
 }
 
 impl TensorBoard {
-    /// Files below `dir`, which is made when there is something to write. Unless `is_wanted`, nothing is said where those
-    /// of finished trainings can't be written, as in a store that may only be read.
+    /// Files below `dir`, which is made when there is something to write. Unless `is_wanted`, nothing is fetched from a
+    /// remote for them, and nothing said where those of finished trainings can't be written, as in a store that may only
+    /// be read.
     pub(super) fn new(dir: PathBuf, is_wanted: bool, tell: Tell) -> Self {
         Self { dir, is_wanted, open: Mutex::default(), tell, failed: AtomicBool::new(false) }
     }
@@ -55,10 +56,12 @@ impl TensorBoard {
                 self.close(stage);
                 written
             }
-            Event::Hit { node, artifact } | Event::InRemote { node, artifact } => {
+            Event::Hit { node, artifact } => {
                 self.close(stage);
                 self.complete(node, artifact, curves).or_else(|error| if self.is_wanted { Err(error) } else { Ok(()) })
             }
+            // Nobody else has asked for any of its files.
+            Event::InRemote { node, artifact } if self.is_wanted => self.complete(node, artifact, curves),
             Event::Paused { .. } | Event::Failed { .. } => {
                 self.close(stage);
                 Ok(())

@@ -19,11 +19,13 @@ use super::{Closing, Curves, Subject, Tell};
 use crate::{
     executor::Event,
     plan::Node,
-    recipe::spec::Stage,
     store::{Artifact, unix_time},
 };
 use api::{Access, Pair};
 use worker::Worker;
+
+/// The kinds of stages that have runs of their own.
+const KINDS: [&str; 3] = ["pretrain", "finetune", "eval"];
 
 /// A server that is told of a run.
 pub(super) struct MlFlow {
@@ -104,7 +106,7 @@ impl MlFlow {
 impl About {
     /// A stage's, if it's one that has a run of its own.
     fn new(stage: &str, node: &Node, key: &str) -> Option<Self> {
-        is_tracked(&node.stage).then(|| Self {
+        KINDS.contains(&node.stage.kind()).then(|| Self {
             stage: stage.to_owned(),
             name: node.name.clone(),
             kind: node.stage.kind(),
@@ -112,9 +114,4 @@ impl About {
             params: values::flat("", &node.described),
         })
     }
-}
-
-/// Trainings and evaluations are.
-fn is_tracked(stage: &Stage) -> bool {
-    matches!(stage, Stage::Pretrain(_) | Stage::Finetune(_) | Stage::Eval(_))
 }

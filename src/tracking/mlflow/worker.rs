@@ -14,7 +14,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    About, Message,
+    About, KINDS, Message,
     api::{Access, Pair, Run, Server, var},
     values::{self, METRICS, PARAMS},
 };
@@ -271,9 +271,14 @@ impl Worker {
             let cells = closing.results.map(|results| results.cells.as_slice()).unwrap_or_default();
             cells.iter().try_for_each(|cell| worker.cell(cell, closing))?;
             let Some(parent) = worker.parent.clone() else { return Ok(()) };
-            let stages = cells.first().map_or(closing.outcomes, |best| &best.stages);
+            let stages = match (closing.results, closing.aim) {
+                (None, _) => Some(closing.outcomes),
+                // The best is the first of them.
+                (Some(_), Some(_)) => cells.first().map(|best| &best.stages),
+                (Some(_), None) => None,
+            };
             let server = worker.server()?;
-            log_results(server, &parent, stages, unix_time())?;
+            log_results(server, &parent, stages.into_iter().flatten(), unix_time())?;
             server.end(&parent.id, status(closing.outcomes.values()), unix_time())
         });
         let Some(parent) = self.parent.clone().filter(|_| !self.is_off) else { return };
@@ -331,7 +336,7 @@ fn log_results<'a>(
     at: f64,
 ) -> Result<()> {
     let stages = stages.into_iter().filter_map(|(name, outcome)| Some((name, outcome.artifact.as_ref()?)));
-    let tracked = stages.filter(|(_, artifact)| ["pretrain", "finetune", "eval"].contains(&&*artifact.manifest.kind));
+    let tracked = stages.filter(|(_, artifact)| KINDS.contains(&&*artifact.manifest.kind));
     let numbers = tracked.flat_map(|(name, artifact)| values::numbers(name, &artifact.metrics));
     let metrics: Vec<_> = numbers.filter_map(|(name, value)| values::metric(&name, value, 0, at)).collect();
     metrics.chunks(METRICS).try_for_each(|metrics| server.log(&run.id, metrics, &[], &[]))
