@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 use common::Space;
 use indexmap::IndexMap;
 use pipe::{
-    executor::{Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
+    executor::{Computed, Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
     plan::{Graph, Node},
     recipe::{Document, Overrides, spec::Rung},
     store::{DigestCache, Lost, Metrics, Store},
@@ -59,7 +59,7 @@ struct Fake<'a> {
 }
 
 impl Runner for Fake<'_> {
-    fn run(&self, job: &Job<'_>) -> Result<Metrics> {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
         if let Some((barrier, names)) = &self.meeting
             && names.contains(&job.name)
         {
@@ -91,7 +91,7 @@ impl Runner for Fake<'_> {
             .get(job.name)
             .map_or_else(|| format!("{}({})", job.name, read.join(" ")), |text| (*text).into());
         std::fs::write(job.out.join("out"), own)?;
-        Ok(Metrics::from_iter([("read".into(), read.len().into())]))
+        Ok(Metrics::from_iter([("read".into(), read.len().into())]).into())
     }
 }
 
@@ -113,8 +113,9 @@ impl Reporter for Told {
             Event::Fetching => "fetching".into(),
             Event::Fetched => "fetched".into(),
             Event::Waiting => "waiting".into(),
-            Event::Started { kind } => format!("started {kind}"),
+            Event::Started { node, .. } => format!("started {}", node.stage.kind()),
             Event::Progress { .. } => "progress".into(),
+            Event::Figures(_) => "figures".into(),
             Event::Note(note) => format!("note {note}"),
             Event::Finished { .. } => "finished".into(),
             Event::Paused { place } => format!("paused {place}"),
@@ -319,7 +320,7 @@ struct Suspended {
 const FOREIGN: &str = "00000000000000000007\n{\"token\":\"theirs\",\"host\":\"elsewhere\",\"pid\":1}\n";
 
 impl Runner for Suspended {
-    fn run(&self, job: &Job<'_>) -> Result<Metrics> {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
         if self.runs.fetch_add(1, Ordering::SeqCst) == 0 {
             let leases = std::fs::read_dir(self.store.join("leases"))?.collect::<Result<Vec<_>, _>>()?;
             std::fs::write(leases[0].path(), FOREIGN)?;
@@ -331,7 +332,7 @@ impl Runner for Suspended {
             bail!(Paused::at("stopped"));
         }
         std::fs::write(job.out.join("out"), "done")?;
-        Ok(Metrics::new())
+        Ok(Computed::default())
     }
 }
 

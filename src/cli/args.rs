@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -108,6 +108,9 @@ pub(super) struct Running {
     /// Run even what seems too large for the device's memory
     #[arg(long)]
     pub ignore_memory: bool,
+    /// Where event files for TensorBoard go; by default into the store's folder `tensorboard`, and with '' nowhere
+    #[arg(long, env = "PIPE_TENSORBOARD", value_name = "DIR")]
+    pub tensorboard: Option<OsString>,
 }
 
 #[derive(Args, Debug)]

@@ -20,7 +20,7 @@ use crate::{
     executor::Ending,
     plan::Graph,
     recipe::Document,
-    store::{Collection, DigestCache, Judged, Remnant, Store, short},
+    store::{Collection, DigestCache, Judged, Remnant, RemnantKind, Store, short},
     sweep::{Planner, Space, Stored},
 };
 
@@ -113,7 +113,11 @@ fn json(collection: &Collection, deleted: bool) -> Value {
         })
     };
     let remnant = |remnant: &Remnant| {
-        let what = if remnant.is_state { "state" } else { "half-written" };
+        let what = match remnant.kind {
+            RemnantKind::State => "state",
+            RemnantKind::HalfWritten => "half-written",
+            RemnantKind::Events => "events",
+        };
         json!({ "path": remnant.path.to_string_lossy(), "bytes": remnant.bytes, "what": what })
     };
     let (kept, going): (Vec<_>, Vec<_>) = collection.artifacts.iter().partition(|artifact| artifact.kept.is_some());
@@ -141,10 +145,14 @@ fn table(collection: &Collection) -> String {
     }
     for remnant in &collection.remnants {
         let name = remnant.path.file_name().unwrap_or_default().to_string_lossy();
-        let why = if remnant.is_state { "an old state to go on from" } else { "left by a process that has ended" };
+        let (kind, why) = match remnant.kind {
+            RemnantKind::State => ("tmp", "an old state to go on from"),
+            RemnantKind::HalfWritten => ("tmp", "left by a process that has ended"),
+            RemnantKind::Events => ("events", "its training isn't stored any more"),
+        };
         let key = name.chars().take(12).collect();
         let row =
-            ["remove".to_owned(), key, "tmp".into(), String::new(), bytes(remnant.bytes), String::new(), why.into()];
+            ["remove".to_owned(), key, kind.into(), String::new(), bytes(remnant.bytes), String::new(), why.into()];
         table.add_row(row);
     }
     for column in [4, 5] {

@@ -29,6 +29,8 @@ mod sweep;
 mod sweep_report;
 mod sweep_run;
 mod sweep_rungs;
+mod talk;
+mod tracking;
 mod transfer;
 mod verify;
 mod why;

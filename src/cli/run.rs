@@ -12,17 +12,20 @@ use super::{
     estimates::Estimates,
     interrupt,
     load::{self, Loaded},
-    plan,
-    progress::{self, Talk, count, duration},
-    report, transfer,
+    page, plan,
+    progress::{self, count, duration},
+    report,
+    talk::Talk,
+    tracking, transfer,
 };
 use crate::{
     estimate,
-    executor::{Ending, Options, Outcome, execute},
+    executor::{Ending, Options, Outcome, Reporter, execute},
     plan::Node,
     recipe::suggest,
     stages::{DeviceCheck, Stages, preflight},
     store::{DigestCache, Store},
+    tracking::Closing,
 };
 
 /// `pipe run RECIPE`.
@@ -67,10 +70,17 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
+    let settings = graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone())).collect();
+    let tracking = tracking::start(&command.recipe, &command.running, settings, &store, &options)?;
     let talk = Talk::new();
+    talk.expect(tasks.len());
     interrupt::install_for_stages()?;
     let (digests, stages) = (Mutex::new(digests), Stages::new(device));
-    let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &talk, &options));
+    let reporters: Vec<&dyn Reporter> = vec![&talk, &tracking];
+    let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &reporters, &options));
+    talk.end();
+    let report = &|| page::page(&command.recipe, &store);
+    tracking.finish(&Closing { outcomes: &outcomes, results: None, aim: None, report });
 
     let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.as_deref()) };
     let remote = remote.map(|remote| transfer::finish(&remote));

@@ -7,13 +7,13 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::{
-    DONE, FAILED, args, interrupt, load,
+    DONE, FAILED, args, interrupt, load, page,
     progress::{self, count, duration},
     run::{exit_status, say_how_to_go_on, summary},
     sweep_report,
     sweep_run::{Outcomes, Sweeping},
     sweep_rungs::{self, Rungs},
-    transfer,
+    tracking, transfer,
 };
 use crate::{
     executor::{Ending, Options},
@@ -22,6 +22,7 @@ use crate::{
     stages::Stages,
     store::{DigestCache, Store},
     sweep::{Cell, Cost, Halving, Mistakes, Planner, Results, Space, look_back, lookup, write_csv, write_parquet},
+    tracking::Closing,
 };
 
 /// How many cells with the same mistake are named.
@@ -67,9 +68,10 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
+    let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &store, &options)?;
     interrupt::install_for_stages()?;
     let stages = Stages::new(device);
-    let sweeping = Sweeping::new(&store, &digests, &stages, &options);
+    let sweeping = Sweeping::new(&store, &digests, &stages, &tracking, &options);
     let mut outcomes = IndexMap::new();
     let mut judgement = None;
     let mut left_out = 0;
@@ -96,6 +98,10 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
             }
         }
     })?;
+    sweeping.end();
+    let report = &|| page::page(&command.recipe, &store);
+    let aim = space.sweep().aim().map(|(path, _)| path);
+    tracking.finish(&Closing { outcomes: &outcomes, results: Some(&results), aim, report });
     let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
 

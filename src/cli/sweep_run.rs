@@ -10,7 +10,8 @@ use indexmap::IndexMap;
 
 use super::{
     interrupt,
-    progress::{self, Talk, count},
+    progress::{self, count},
+    talk::Talk,
 };
 use crate::{
     executor::{Ending, Event, Options, Outcome, Reporter, execute},
@@ -18,6 +19,7 @@ use crate::{
     stages::Stages,
     store::{DigestCache, Store},
     sweep::{Halving, Judgement, Known, Planner, lookup, measured},
+    tracking::Tracking,
 };
 
 /// What became of tasks.
@@ -29,7 +31,7 @@ pub(super) struct Sweeping<'a> {
     digests: &'a Mutex<DigestCache>,
     stages: &'a Stages,
     options: &'a Options,
-    quiet: Quiet,
+    once: Once<'a>,
 }
 
 impl<'a> Sweeping<'a> {
@@ -37,9 +39,16 @@ impl<'a> Sweeping<'a> {
         store: &'a Store,
         digests: &'a Mutex<DigestCache>,
         stages: &'a Stages,
+        tracking: &'a Tracking,
         options: &'a Options,
     ) -> Self {
-        Self { store, digests, stages, options, quiet: Quiet { talk: Talk::new(), told: Mutex::default() } }
+        let once = Once { talk: Talk::new(), tracking, told: Mutex::default() };
+        Self { store, digests, stages, options, once }
+    }
+
+    /// Nothing more runs.
+    pub(super) fn end(&self) {
+        self.once.talk.end();
     }
 
     /// Runs what is planned and nothing is known of yet.
@@ -115,7 +124,8 @@ impl<'a> Sweeping<'a> {
             }
         }
         let tasks: IndexMap<String, Node> = tasks.into_iter().rev().collect();
-        for (id, outcome) in execute(&tasks, self.store, self.digests, self.stages, &self.quiet, options) {
+        self.once.talk.expect(planner.tasks().len());
+        for (id, outcome) in execute(&tasks, self.store, self.digests, self.stages, &self.once, options) {
             // What ran is found again in the next rung, and still has run.
             if !outcomes.get(&id).is_some_and(Outcome::is_good) {
                 outcomes.insert(id, outcome);
@@ -134,18 +144,20 @@ fn tell(halving: &Halving, judgement: &Judgement, told: &mut usize) {
     }
 }
 
-/// Says once only that a stage is unchanged.
-struct Quiet {
+/// Tells once only that a stage is there.
+struct Once<'a> {
     talk: Talk,
+    tracking: &'a Tracking,
     told: Mutex<HashSet<String>>,
 }
 
-impl Reporter for Quiet {
+impl Reporter for Once<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
         let ends = matches!(event, Event::Hit { .. } | Event::InRemote { .. } | Event::Finished { .. });
         let is_new = !ends || self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.to_owned());
         if is_new {
-            self.talk.event(stage, event);
+            let reporters: Vec<&dyn Reporter> = vec![&self.talk, self.tracking];
+            reporters.event(stage, event);
         }
     }
 }

@@ -15,8 +15,9 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
+    plan::Node,
     recipe::spec::{Rung, Stage},
-    store::{Artifact, Metrics, State},
+    store::{Artifact, Metrics, Pace, State},
 };
 
 pub use measured::Measured;
@@ -28,11 +29,26 @@ pub trait Runner: Sync {
     ///
     /// # Errors
     /// Whatever keeps the stage from being computed; the artifact isn't made then.
-    fn run(&self, job: &Job<'_>) -> Result<Metrics>;
+    fn run(&self, job: &Job<'_>) -> Result<Computed>;
 
     /// The name of the device that the stage was computed on, asked for after it was.
     fn device(&self, _stage: &Stage) -> String {
         String::new()
+    }
+}
+
+/// What is known of a stage that was computed, beside its files.
+#[derive(Clone, Debug, Default)]
+pub struct Computed {
+    /// Its figures.
+    pub metrics: Metrics,
+    /// Of a training, how fast it was on its way.
+    pub pace: Pace,
+}
+
+impl From<Metrics> for Computed {
+    fn from(metrics: Metrics) -> Self {
+        Self { metrics, pace: Pace::default() }
     }
 }
 
@@ -120,16 +136,26 @@ pub trait Reporter: Sync {
     fn event(&self, stage: &str, event: Event<'_>);
 }
 
+impl Reporter for Vec<&dyn Reporter> {
+    fn event(&self, stage: &str, event: Event<'_>) {
+        self.iter().for_each(|reporter| reporter.event(stage, event));
+    }
+}
+
 /// What can happen to a stage.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// It's in the store already.
     Hit {
+        /// The stage.
+        node: &'a Node,
         /// Its artifact.
         artifact: &'a Artifact,
     },
     /// It's in the remote; its files are fetched when something reads them.
     InRemote {
+        /// The stage.
+        node: &'a Node,
         /// Its record.
         artifact: &'a Artifact,
     },
@@ -141,8 +167,10 @@ pub enum Event<'a> {
     Waiting,
     /// Its computation begins.
     Started {
-        /// Its kind.
-        kind: &'static str,
+        /// The stage.
+        node: &'a Node,
+        /// Its key.
+        key: &'a str,
     },
     /// It's this far.
     Progress {
@@ -155,6 +183,8 @@ pub enum Event<'a> {
         /// How long the rest will take, where that can be told.
         remaining: Option<Duration>,
     },
+    /// Figures of a training, in the order of their steps. Where it goes on from a step, those up to it come first.
+    Figures(&'a [Figures]),
     /// Something that a person should read.
     Note(&'a str),
     /// It's done.
@@ -179,6 +209,17 @@ pub enum Event<'a> {
         /// What became of that: `failed` or `was paused`.
         how: &'static str,
     },
+}
+
+/// Figures of a training at one of its steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    /// The steps done, that one among them.
+    pub step: usize,
+    /// When that was, in seconds since 1970.
+    pub at: f64,
+    /// By name: `loss`, `lr`, `grad_norm`, `tokens_per_second`, and dev metrics as `dev/accuracy`.
+    pub values: Vec<(String, f64)>,
 }
 
 /// How a stage ended.

@@ -4,21 +4,21 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use indexmap::IndexMap;
 
 use super::{
-    Ending, Event, Job, Outcome, Paused, Reporter, Runner,
+    Computed, Ending, Event, Job, Outcome, Paused, Reporter, Runner,
     queue::{Next, Queue},
 };
 use crate::{
     plan::{Node, trunk},
     recipe::spec::Rung,
     remote::Remote,
-    store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Stopped, Store},
+    store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Stopped, Store, unix_time},
 };
 
 /// How to run.
@@ -132,7 +132,7 @@ impl Worker<'_> {
             let manifest = self.manifest(node)?;
             *key = Some(manifest.key());
             if !self.options.force.contains(&node.name)
-                && let Some(found) = self.find(id, &manifest)
+                && let Some(found) = self.find(id, node, &manifest)
             {
                 return Ok(found);
             }
@@ -155,18 +155,18 @@ impl Worker<'_> {
     }
 
     /// A damaged artifact counts as none; whoever claims its key learns of the damage.
-    fn find(&self, id: &str, manifest: &Manifest) -> Option<(Ending, Artifact)> {
+    fn find(&self, id: &str, node: &Node, manifest: &Manifest) -> Option<(Ending, Artifact)> {
         let key = manifest.key();
         if let Ok(Some(artifact)) = self.store.hit(&key) {
-            return Some(self.hit(id, artifact));
+            return Some(self.hit(id, node, artifact));
         }
         let artifact = self.options.remote.as_ref()?.find(&key)?;
-        self.reporter.event(id, Event::InRemote { artifact: &artifact });
+        self.reporter.event(id, Event::InRemote { node, artifact: &artifact });
         Some((Ending::Fetched, artifact))
     }
 
-    fn hit(&self, id: &str, artifact: Artifact) -> (Ending, Artifact) {
-        self.reporter.event(id, Event::Hit { artifact: &artifact });
+    fn hit(&self, id: &str, node: &Node, artifact: Artifact) -> (Ending, Artifact) {
+        self.reporter.event(id, Event::Hit { node, artifact: &artifact });
         if let Some(remote) = &self.options.remote {
             remote.push(&artifact, false);
         }
@@ -218,16 +218,16 @@ impl Worker<'_> {
         let force = self.options.force.contains(&node.name);
         let trunk = if force { None } else { trunk(&node.stage, &manifest) };
         let slot = match self.store.claim(manifest, force, &|| self.reporter.event(id, Event::Waiting))? {
-            Claim::Hit(artifact) => return Ok(self.hit(id, *artifact)),
+            Claim::Hit(artifact) => return Ok(self.hit(id, node, *artifact)),
             Claim::Miss(slot) => slot,
         };
         if let Some(damage) = slot.damage() {
             self.reporter.event(id, Event::Note(&format!("what the store has is damaged: {damage:#}; computed again")));
         }
-        self.reporter.event(id, Event::Started { kind: node.stage.kind() });
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        self.reporter.event(id, Event::Started { node, key: slot.key() });
+        let started = unix_time();
         let began = Instant::now();
-        let metrics = self.runner.run(&Job {
+        let computed = self.runner.run(&Job {
             name: id,
             stage: &node.stage,
             seed: node.seed,
@@ -247,18 +247,19 @@ impl Worker<'_> {
             self.reporter.event(id, Event::Note(&Lost.to_string()));
             return self.compute(id, node, key);
         }
-        if let Err(error) = &metrics
+        if let Err(error) = &computed
             && self.options.until.contains_key(id)
         {
             self.remember(id, slot.key(), error);
         }
-        let metrics = metrics?;
+        let Computed { metrics, pace } = computed?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),
             device: self.runner.device(&node.stage),
             started,
             seconds: began.elapsed().as_secs_f64(),
+            pace,
             ..self.options.provenance.clone()
         };
         let artifact = slot.commit(metrics, provenance)?;

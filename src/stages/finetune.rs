@@ -17,18 +17,17 @@ use super::{
 use crate::{
     batch::{Example, Feed},
     device::OpenDevice,
-    executor::{Event, Job},
+    executor::{Computed, Event, Job},
     metrics::{Classification as Measured, Scored, text_hash},
     model::{Candidates, Network},
     objectives::RowFeed,
     recipe::spec::{Classification, Finetune, Head, Task},
-    store::Metrics,
     train::{self, Evaluation},
 };
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
 /// rows too.
-pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Metrics> {
+pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Computed> {
     let start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
     match &spec.task {
         Task::Classification(task) => classify(job, spec, task, start, device),
@@ -43,7 +42,7 @@ fn classify(
     task: &Classification,
     mut start: Start,
     device: &OpenDevice,
-) -> Result<Metrics> {
+) -> Result<Computed> {
     let max_length = spec.train.max_length;
     let classifier = classifier(task, &start.network, max_length, &start.tokenizer)?;
     let labels = classifier.labels();
@@ -103,7 +102,7 @@ pub(super) fn teach(
     start: Start,
     lessons: Lessons<'_>,
     device: &OpenDevice,
-) -> Result<Metrics> {
+) -> Result<Computed> {
     let mut seen = lessons.seen;
     if let Some(from) = Origin::of(job, "from") {
         seen.extend(records::read_seen(&from.model)?);
@@ -122,9 +121,9 @@ pub(super) fn teach(
         keep_best: spec.train.keep_best.clone(),
         early_stopping: spec.train.early_stopping.clone(),
     });
-    let mut metrics = training::train(job, start.network, &feed, &spec.train, lessons.candidates, evaluation)?;
-    metrics.insert("rows".into(), json!(count));
-    Ok(metrics)
+    let mut computed = training::train(job, start.network, &feed, &spec.train, lessons.candidates, evaluation)?;
+    computed.metrics.insert("rows".into(), json!(count));
+    Ok(computed)
 }
 
 /// Accuracy, macro F1 and mean loss on the dev rows.

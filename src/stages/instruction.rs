@@ -14,12 +14,11 @@ use super::{
 use crate::{
     batch::{Example, Layout},
     device::OpenDevice,
-    executor::{Event, Job},
+    executor::{Computed, Event, Job},
     metrics::{LanguageReport, LanguageTally, text_hash},
     model::Network,
     objectives::{Asked, Conversation, Instructor},
     recipe::spec::{Finetune, Instruction, Source},
-    store::Metrics,
     text::{Tokenizer, chat::Chat},
     train,
 };
@@ -111,7 +110,7 @@ pub(super) fn finetune(
     task: &Instruction,
     start: Start,
     device: &OpenDevice,
-) -> Result<Metrics> {
+) -> Result<Computed> {
     let max_length = spec.train.max_length;
     let mut task = task.clone();
     let tokenizer = Arc::clone(&start.tokenizer);

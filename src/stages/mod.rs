@@ -8,6 +8,7 @@ mod classifier;
 mod conversation;
 mod eval;
 mod export;
+mod figures;
 mod finetune;
 mod generate;
 mod import;
@@ -28,9 +29,9 @@ use anyhow::{Context, Result};
 use crate::{
     batch::Layout,
     device::{DeviceChoice, OpenDevice},
-    executor::{Job, Runner},
+    executor::{Computed, Job, Runner},
     recipe::spec::Stage,
-    store::{Artifact, Metrics},
+    store::Artifact,
 };
 
 pub(crate) use batches::JUDGED_TOKENS;
@@ -38,6 +39,7 @@ pub use capability::DeviceCheck;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
+pub use figures::figures;
 pub use generate::{Show, Writer, Written};
 pub(crate) use records::write as write_columns;
 
@@ -68,14 +70,14 @@ impl Stages {
 }
 
 impl Runner for Stages {
-    fn run(&self, job: &Job<'_>) -> Result<Metrics> {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
         match job.stage {
-            Stage::Tokenize(spec) => tokenize::tokenize(job, spec),
+            Stage::Tokenize(spec) => tokenize::tokenize(job, spec).map(Computed::from),
             Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
             Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
-            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?),
-            Stage::Import(_) => import::import(job),
-            Stage::Export(spec) => export::export(job, spec),
+            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?).map(Computed::from),
+            Stage::Import(_) => import::import(job).map(Computed::from),
+            Stage::Export(spec) => export::export(job, spec).map(Computed::from),
         }
     }
 

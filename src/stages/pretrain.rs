@@ -13,14 +13,13 @@ use super::{
 use crate::{
     batch::Feed,
     device::OpenDevice,
-    executor::{Event, Job},
+    executor::{Computed, Event, Job},
     objectives::Mix,
     recipe::spec::Pretrain,
-    store::Metrics,
 };
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
-pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> Result<Metrics> {
+pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> Result<Computed> {
     let mut start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
     let documents = language::load(&input(job, "tokens")?.path)?;
     let corpus = language::corpus(&documents, &start.tokenizer, abilities(&start.network)?.form, |_| true);
@@ -41,7 +40,7 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> R
     Purpose { objectives, ..start.purpose(spec.train.max_length) }.write(job.out)?;
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     start.write_tokenizer(job)?;
-    let mut metrics = training::train(job, start.network, &mix, &spec.train, None, None)?;
-    metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
-    Ok(metrics)
+    let mut computed = training::train(job, start.network, &mix, &spec.train, None, None)?;
+    computed.metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
+    Ok(computed)
 }

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
+    figures::{SPEED, figures, of_entry},
     input,
     origin::{Origin, copy_tokenizer},
     task::Purpose,
@@ -15,13 +16,13 @@ use crate::{
     batch::Feed,
     device::{self, OpenDevice},
     estimate,
-    executor::{Event, Job, Measured, Paused},
+    executor::{Computed, Event, Figures, Job, Measured, Paused},
     model::{Candidates, Network},
     plan::reached,
     recipe::spec::{self, MicroBatch, Precision},
-    store::Metrics,
+    store::{Metrics, unix_time},
     text::Tokenizer,
-    train::{self, CURVE, Cadence, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
+    train::{self, Cadence, Checkpoints, Curve, Entry, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
 };
 
 /// A model to train, with its tokenizer.
@@ -106,7 +107,7 @@ pub(super) fn train(
     spec: &spec::Train,
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
-) -> Result<Metrics> {
+) -> Result<Computed> {
     let mut settings = Settings::new(spec, feed.steps(), candidates);
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         settings.room = estimate::room(&network, spec, &feed.step(0)?);
@@ -131,12 +132,12 @@ pub(super) fn train(
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,
         None => trainer.network.save(job.out)?,
     }
-    trainer.curve().write(&job.out.join(CURVE))?;
+    trainer.curve().write(&job.out.join(Curve::FILE))?;
     let mut metrics = metrics(&outcome, &trainer.network, spec.precision);
     if outcome.steps < feed.steps() {
         metrics.insert("planned_steps".into(), json!(feed.steps()));
     }
-    Ok(metrics)
+    Ok(Computed { metrics, pace: trainer.pace().clone() })
 }
 
 /// What a training has measured that isn't at its end.
@@ -158,6 +159,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
         match trainer.load_state(state) {
             Ok(true) => {
                 job.tell(Event::Note(&format!("goes on from {what}, after step {}", trainer.steps_done())));
+                job.tell(Event::Figures(&figures(trainer.curve(), trainer.pace(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
@@ -194,7 +196,7 @@ fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metric
 fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
     let peak = device::peak(device, precision);
     let mut figures = Metrics::new();
-    figures.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    figures.insert(SPEED.into(), json!(outcome.tokens_per_second));
     figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
     figures.insert("peak_flops_per_second".into(), json!(peak));
     figures.insert("mfu".into(), json!(peak.map(|peak| outcome.flops_per_second / peak)));
@@ -221,6 +223,13 @@ impl Observer for Watcher<'_> {
         let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
         let (done, total) = (*step as u64, *steps as u64);
         self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
+        let values = vec![(SPEED.to_owned(), *tokens_per_second)];
+        self.job.tell(Event::Figures(&[Figures { step: *step, at: unix_time(), values }]));
+    }
+
+    fn entered(&mut self, entries: &[(Entry, f64)]) {
+        let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
+        self.job.tell(Event::Figures(&figures));
     }
 
     fn noted(&mut self, text: &str) {

@@ -12,6 +12,7 @@
 //! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
+//! tensorboard/     event files of trainings, each in a folder that its key's beginning names; can be removed at any time
 //! remote/          what is known of remotes, and files that are being fetched
 //! ```
 
@@ -26,6 +27,7 @@ mod holder;
 mod lease;
 mod manifest;
 mod memory;
+mod pace;
 mod pins;
 mod record;
 mod slot;
@@ -46,13 +48,14 @@ use fs_err as fs;
 
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
-pub use collect::{Collection, Judged, Remnant};
+pub use collect::{Collection, Judged, Remnant, RemnantKind};
 pub use digest::DigestCache;
 pub(crate) use holder::host;
 use lease::Leases;
 pub use lease::Stopped;
 pub use manifest::Manifest;
 pub use memory::digest_file;
+pub use pace::{Pace, Stretch, unix_time};
 pub use pins::Pin;
 pub use slot::{Lost, Slot};
 use soundness::Soundness;
@@ -239,6 +242,11 @@ impl Store {
     /// What a training with this key had measured when it last paused at a rung of a sweep.
     pub fn rung(&self, key: &str) -> State {
         State::new(Workspace::shared_state(&self.root.join("rungs"), key), key)
+    }
+
+    /// Where TensorBoard's event files lie, unless they're wanted elsewhere.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
     }
 
     /// What a computation with this key that was stopped has left, if it has.

@@ -6,7 +6,7 @@ use crate::{
     executor::{Measured, Outcome},
     remote::Remote,
     store::{Artifact, Store},
-    train::{CURVE, Curve},
+    train::Curve,
 };
 
 /// What a training has measured that is at its end or paused at a rung; `None` if nothing is known. An artifact that's in
@@ -20,10 +20,11 @@ pub fn measured(outcome: &Outcome, store: &Store, remote: Option<&Remote>) -> Op
 }
 
 fn of_artifact(artifact: &Artifact, remote: Option<&Remote>) -> Option<Measured> {
-    let text = std::fs::read(artifact.file(CURVE)).ok().or_else(|| remote?.read(artifact, CURVE))?;
+    let text = std::fs::read(artifact.file(Curve::FILE)).ok().or_else(|| remote?.read(artifact, Curve::FILE))?;
     let number = |name: &str| artifact.metrics.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
     let step = number("steps")?;
     let steps = number("planned_steps").unwrap_or(step);
-    let evaluations = Curve::evaluations_in(&String::from_utf8_lossy(&text));
+    let curve = Curve::parse(&String::from_utf8_lossy(&text));
+    let evaluations = curve.evaluations().map(|(step, metrics)| (step, metrics.clone())).collect();
     Some(Measured { step, steps, ended: true, evaluations })
 }

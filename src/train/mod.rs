@@ -15,7 +15,7 @@ mod state;
 mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
-pub use curve::{CURVE, Curve, Entry, Point};
+pub use curve::{Curve, Entry, Point};
 pub use evaluation::{Evaluation, Metrics, is_better};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizer::{AdamW, AdamWSettings};

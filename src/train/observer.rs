@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::evaluation::Metrics;
+use super::{curve::Entry, evaluation::Metrics};
 
 /// Told about progress; draws bars, writes logs, or does nothing.
 pub trait Observer {
     /// Every so many steps, and after the last one.
     fn progressed(&mut self, progress: &Progress);
+
+    /// New entries of the curve, as soon as their figures have been read from the device; each with the time at which
+    /// it happened, in seconds since 1970.
+    fn entered(&mut self, _entries: &[(Entry, f64)]) {}
 
     /// Something that a person should read.
     fn noted(&mut self, _text: &str) {}
