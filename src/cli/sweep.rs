@@ -35,14 +35,15 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
     let checked = load::check(&document, &base)?;
-    let device = load::device(command.running.device.as_deref(), &checked)?;
+    let devices = load::devices(&command.running.place, &checked)?;
     let Some(mut space) = Space::new(&checked)? else {
         bail!("{} has no `sweep` section", command.recipe.recipe.display());
     };
     let chosen = Chosen::new(command)?;
 
     // Everything that's known is planned before anything runs, so a mistake in the last cell is found now.
-    let mut planner = Planner::new(&document, &base, &load::columns).on_device(device, !command.running.ignore_memory);
+    let fits = !command.running.ignore_memory;
+    let mut planner = Planner::new(&document, &base, &load::columns).on_devices(&devices, fits);
     let first = chosen.of(space.next(&checked)?, planner.cells().len())?;
     planner.add(&first).map_err(|mistakes| refused(&mistakes, &first, &checked))?;
     let store = Store::open(store)?;
@@ -65,7 +66,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         provenance: load::provenance(&command.recipe, &checked),
     };
     interrupt::install_for_stages()?;
-    let (stages, talk) = (Stages::new(device), Talk::new());
+    let (stages, talk) = (Stages::new(devices), Talk::new());
     let quiet = Quiet { talk: &talk, told: Mutex::default() };
     let mut outcomes = IndexMap::new();
     let results = interrupt::during(|| -> Result<_> {

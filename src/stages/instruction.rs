@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::{Example, Layout},
-    device::OpenDevice,
+    device::{OpenDevice, OpenDevices},
     executor::{Event, Job},
     metrics::{LanguageReport, LanguageTally, text_hash},
     model::Network,
@@ -110,7 +110,7 @@ pub(super) fn finetune(
     spec: &Finetune,
     task: &Instruction,
     start: Start,
-    device: &OpenDevice,
+    devices: &OpenDevices,
 ) -> Result<Metrics> {
     let max_length = spec.train.max_length;
     let mut task = task.clone();
@@ -122,7 +122,7 @@ pub(super) fn finetune(
         Some(dev) => Instructed::read(dev, files("data.dev.path"), &task, &instructor)?,
         None => Instructed::default(),
     };
-    let layout = layout(device, max_length, true);
+    let layout = layout(&devices.first, max_length, true);
     let mut measure = |network: &Network| -> Result<train::Metrics> {
         let mut sum = LanguageTally::default();
         dev.measure(network, layout)?.iter().for_each(|tally| sum.add(tally));
@@ -141,7 +141,7 @@ pub(super) fn finetune(
         note,
         measure: if dev.examples.is_empty() { None } else { Some(&mut measure) },
     };
-    teach(job, spec, start, lessons, device)
+    teach(job, spec, start, lessons, devices)
 }
 
 /// Response loss, perplexity and token accuracy on rows that are held out.

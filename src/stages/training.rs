@@ -3,7 +3,6 @@
 use std::{cmp::Reverse, path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
-use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
 };
 use crate::{
     batch::Feed,
-    device::{self, OpenDevice},
+    device::{self, OpenDevice, OpenDevices},
     estimate,
     executor::{Event, Job, Paused},
     model::{Candidates, Network},
@@ -101,9 +100,10 @@ fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &O
     Ok(network)
 }
 
-/// Trains, and writes the model and the curve.
+/// Trains on these devices, and writes the model and the curve.
 pub(super) fn train(
     job: &Job<'_>,
+    devices: &OpenDevices,
     network: Network,
     feed: &dyn Feed,
     spec: &spec::Train,
@@ -112,23 +112,24 @@ pub(super) fn train(
 ) -> Result<Metrics> {
     let mut settings = Settings::new(spec, feed.steps(), candidates);
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
-        settings.room = estimate::room(&network, spec, &feed.step(0)?);
+        settings.room = estimate::room(&network, spec, &feed.step(0)?, &devices.devices());
     }
     let mut trainer = Trainer::new(network, settings);
+    trainer.share_with(devices.devices().split_off(1));
     go_on(job, &mut trainer)?;
     let every = Cadence::new(spec.checkpoint_every);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
     let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job })?;
     if outcome.paused {
         let place = format!("stopped after step {} of {}", outcome.steps, feed.steps());
-        bail!(Paused { place, metrics: metrics(&outcome, &trainer.network, spec.precision) });
+        bail!(Paused { place, metrics: metrics(&outcome, &trainer, spec.precision) });
     }
     match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,
         None => trainer.network.save(job.out)?,
     }
     trainer.curve().write(&job.out.join(CURVE))?;
-    Ok(metrics(&outcome, &trainer.network, spec.precision))
+    Ok(metrics(&outcome, &trainer, spec.precision))
 }
 
 /// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
@@ -153,7 +154,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     Ok(())
 }
 
-fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metrics {
+fn metrics(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));
     metrics.insert("steps".into(), json!(outcome.steps));
@@ -161,7 +162,7 @@ fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metric
     if outcome.learned < outcome.parameters {
         metrics.insert("learned_parameters".into(), json!(outcome.learned));
     }
-    metrics.extend(speed(outcome, network.parameters().device(), precision));
+    metrics.extend(speed(outcome, trainer, precision));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
     }
@@ -172,11 +173,15 @@ fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metric
     metrics
 }
 
-/// How fast training was, beside the most that the device can do, and what it waited for. The share of the peak is what
+/// How fast training was, beside the most that its devices can do, and what it waited for. The share of the peak is what
 /// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
-fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
-    let peak = device::peak(device, precision);
+fn speed(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+    let devices = trainer.devices();
+    let peak = device::peak_together(&devices, precision);
     let mut figures = Metrics::new();
+    if devices.len() > 1 {
+        figures.insert("devices".into(), json!(devices.len()));
+    }
     figures.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
     figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
     figures.insert("peak_flops_per_second".into(), json!(peak));
@@ -185,8 +190,9 @@ fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
     if let Some(tokens) = outcome.micro_batch {
         figures.insert("micro_batch_tokens".into(), json!(tokens));
     }
-    if let Some(usage) = device.memory_pool_usage() {
-        figures.insert("device_memory_bytes".into(), json!(usage.bytes_reserved));
+    // Of the device that holds most.
+    if let Some(bytes) = device::held(&devices) {
+        figures.insert("device_memory_bytes".into(), json!(bytes));
     }
     figures
 }
