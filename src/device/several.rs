@@ -153,7 +153,7 @@ impl DeviceChoices {
     pub fn open(&self) -> Result<OpenDevices> {
         let mut first = self.first.open()?;
         let mut others = self.others.iter().map(|choice| choice.open()).collect::<Result<Vec<_>>>()?;
-        if first.is_cpu() {
+        if first.is_cpu() && !others.is_empty() {
             for (open, name) in [&mut first].into_iter().chain(&mut others).zip(self.names()) {
                 open.name = name;
             }
