@@ -111,7 +111,8 @@ stages:
         kept.map(|line| format!("{line}\n")).collect()
     }
 
-    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there.
+    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there, unless
+    /// `PIPE_REQUIRE_GPU` names it.
     fn gpus() -> Vec<(&'static str, OpenDevice)> {
         let names: &[&str] = &[
             #[cfg(feature = "vulkan")]
@@ -122,6 +123,7 @@ stages:
         let open = |name: &&'static str| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open) {
             Ok(open) => Some((*name, open)),
             Err(error) => {
+                assert_ne!(std::env::var("PIPE_REQUIRE_GPU").as_deref(), Ok(*name), "{error}");
                 eprintln!("skipped {name}: {error}");
                 None
             }

@@ -162,12 +162,6 @@ impl DeviceChoices {
     }
 }
 
-impl From<OpenDevice> for OpenDevices {
-    fn from(first: OpenDevice) -> Self {
-        Self { first, others: Vec::new() }
-    }
-}
-
 impl OpenDevices {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &OpenDevice> {

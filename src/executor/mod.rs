@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     recipe::spec::Stage,
@@ -56,6 +56,8 @@ pub struct Job<'a> {
     pub until: Option<usize>,
     /// Whether the stage is to stop where it can go on at another time; see [`Job::is_stopped`].
     pub stop: &'a AtomicBool,
+    /// Set when another process has taken the stage over, since this one was suspended for long.
+    pub lost: &'a AtomicBool,
     /// Whom to tell how far it is.
     pub reporter: &'a dyn Reporter,
 }
@@ -68,7 +70,19 @@ impl Job<'_> {
 
     /// Whether somebody wants the stage to stop. It keeps its state then, and its error is [`Paused`].
     pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.stop.load(Ordering::SeqCst) || self.lost.load(Ordering::SeqCst)
+    }
+
+    /// For a stage that keeps nothing: tells how far it is, and stops it if somebody wants that.
+    ///
+    /// # Errors
+    /// [`Paused`] if it's stopped.
+    pub fn progressed(&self, done: usize, total: usize, note: &str) -> Result<()> {
+        self.tell(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
+        if done < total && self.is_stopped() {
+            bail!(Paused { place: "stopped; it starts over next time".into(), metrics: Metrics::new() });
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     plan::{Node, trunk},
     remote::Remote,
-    store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Store},
+    store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Stopped, Store},
 };
 
 /// How to run.
@@ -48,6 +48,7 @@ pub fn execute(
     options: &Options,
 ) -> IndexMap<String, Outcome> {
     let queue = Queue::new(tasks, &options.stop);
+    let store = &store.clone().stopped_by(Arc::clone(&options.stop));
     let threads = options.jobs.clamp(1, tasks.len().max(1));
     let worker = Worker { queue: &queue, store, digests, runner, reporter, options };
     if threads == 1 {
@@ -105,6 +106,12 @@ impl Worker<'_> {
                     self.reporter.event(id, Event::Paused { place: &place });
                     let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
                     Outcome { key, seconds, so_far, ..outcome }
+                }
+                Err(error) if error.is::<Stopped>() => {
+                    let place = error.to_string();
+                    self.reporter.event(id, Event::Paused { place: &place });
+                    let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
+                    Outcome { key, seconds, ..outcome }
                 }
                 Err(error) => {
                     let error = self.store.explain_full(error);
@@ -229,6 +236,7 @@ impl Worker<'_> {
             trunk: trunk.map(|key| self.store.shared_state(&key)),
             until: self.options.until.get(id).copied(),
             stop: &self.options.stop,
+            lost: slot.lost(),
             reporter: self.reporter,
         });
         if slot.is_lost() {

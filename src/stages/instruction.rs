@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use anyhow::{Context, Result};
 
 use super::{
-    batches::in_batches,
+    batches::{Told, in_batches},
     finetune::{Lessons, teach},
     input, layout, records, rows,
     task::{Purpose, abilities},
@@ -68,9 +68,9 @@ impl Instructed {
     }
 
     /// Of each row how well the response is predicted.
-    fn measure(&self, network: &Network, layout: Layout) -> Result<Vec<LanguageTally>> {
+    fn measure(&self, network: &Network, layout: Layout, told: Told<'_>) -> Result<Vec<LanguageTally>> {
         let mut tallies = vec![LanguageTally { documents: 1, ..LanguageTally::default() }; self.examples.len()];
-        in_batches(self.examples.iter().enumerate().collect(), layout, |part, batch| {
+        in_batches(self.examples.iter().enumerate().collect(), layout, told, |part, batch| {
             let mut scores = network.target_scores(batch)?.into_iter();
             for (row, example) in part {
                 for score in scores.by_ref().take(example.targets.len()) {
@@ -125,7 +125,7 @@ pub(super) fn finetune(
     let layout = layout(&devices.first, max_length, true);
     let mut measure = |network: &Network| -> Result<train::Metrics> {
         let mut sum = LanguageTally::default();
-        dev.measure(network, layout)?.iter().for_each(|tally| sum.add(tally));
+        dev.measure(network, layout, &|_, _| Ok(()))?.iter().for_each(|tally| sum.add(tally));
         let figures = [("loss", sum.loss()), ("perplexity", sum.perplexity()), ("accuracy", sum.accuracy())];
         let figures = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Ok(figures.collect::<BTreeMap<_, _>>())
@@ -156,7 +156,8 @@ pub(super) fn eval(job: &Job<'_>, data: &Source, purpose: &Purpose, device: &Ope
     job.tell(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(&model.path)?;
-    let tallies = rows.measure(&network, layout(device, purpose.max_length, true))?;
+    let tallies = rows
+        .measure(&network, layout(device, purpose.max_length, true), &|done, all| job.progressed(done, all, "rows"))?;
     let mut report = LanguageReport::default();
     for (text, tally) in rows.texts.iter().zip(&tallies) {
         report.add(tally, seen.contains(&text_hash(text)));

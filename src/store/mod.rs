@@ -36,7 +36,7 @@ mod workspace;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
 
@@ -49,6 +49,7 @@ pub use collect::{Collection, Judged, Remnant};
 pub use digest::DigestCache;
 pub(crate) use holder::host;
 use lease::Leases;
+pub use lease::Stopped;
 pub use manifest::Manifest;
 pub use memory::digest_file;
 pub use pins::Pin;
@@ -96,6 +97,12 @@ impl Store {
     /// another process takes the stage over.
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.leases.patience = patience;
+        self
+    }
+
+    /// The same store; when `stop` is set, claims that wait for another process end with [`Stopped`].
+    pub fn stopped_by(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.leases.stop = stop;
         self
     }
 

@@ -1,6 +1,10 @@
 //! What several devices have computed of a step, brought together: each gets the sums of all their gradients.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    panic::resume_unwind,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use anyhow::{Result, anyhow, ensure};
 use burn::tensor::{
@@ -91,13 +95,40 @@ fn in_one_place<const D: usize>(tensors: Vec<Option<Tensor<D>>>, devices: &[Devi
 /// # Errors
 /// A build or a machine without collective operations, or wrong sums.
 fn try_out(devices: &[Device]) -> Result<()> {
-    let sums = quietly(|| {
+    let add_up = || {
         let numbered = devices.iter().zip(1_u8..);
         let tensors = numbered.map(|(device, number)| Tensor::<1>::full([TRIED], f32::from(number), device)).collect();
         let sums = together(tensors, devices).into_iter().map(Tensor::try_into_vec_as);
         sums.collect::<Result<Vec<Vec<f32>>, _>>().map_err(|error| anyhow!("can't read a sum: {error:?}"))
-    })??;
+    };
+    // On a thread of its own, since backends keep a queue for each: what fails in the middle of one stays there.
+    let sums =
+        quietly(|| thread::scope(|scope| scope.spawn(add_up).join()).unwrap_or_else(|panic| resume_unwind(panic)))??;
     let right = (devices.len() * (devices.len() + 1) / 2) as f32;
     ensure!(sums.iter().flatten().all(|&sum| sum == right), "a sum of theirs is wrong");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_that_lack_collective_operations_are_found_out() {
+        let error = try_out(&[Device::flex(), Device::flex()]).unwrap_err().to_string();
+        assert!(error.contains("not supported"), "{error}");
+    }
+
+    #[test]
+    fn what_some_devices_lack_is_the_sum_of_the_others() {
+        let devices = vec![Device::flex(); 3];
+        let reduction = Reduction::new(devices, &mut |text| panic!("{text}"));
+        let tensor = |values: [f32; 2]| Some(Tensor::<1>::from_data(values, &Device::flex()));
+        let mut rows = [vec![tensor([1.0, 2.0]), None], vec![None, None], vec![tensor([4.0, 8.0]), None]];
+        reduction.each(rows.iter_mut().map(|row| &mut row[..]).collect()).unwrap();
+        for [sum, nothing] in rows.map(|row| <[_; 2]>::try_from(row).unwrap()) {
+            assert_eq!(sum.unwrap().try_into_vec_as::<f32>().unwrap(), [5.0, 10.0]);
+            assert!(nothing.is_none());
+        }
+    }
 }
