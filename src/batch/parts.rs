@@ -15,7 +15,7 @@ pub struct Portion<'a> {
 
 impl Step {
     /// The step in `count` shares of about as many token places each: rows that follow one another, or examples where a
-    /// batch has one row. Together they are the step's batches, but for parts from which nothing is learned; where there
+    /// batch has one row. Together they are the step's batches, but for parts from which nothing is learned. Where there
     /// are fewer rows than shares, some are empty.
     pub fn shares(&self, count: usize) -> Vec<Vec<Portion<'_>>> {
         let total: usize = self.batches.iter().map(Batch::places).sum();
@@ -26,7 +26,7 @@ impl Step {
             let share = |places: &Range<usize>| (2 * first + places.start + places.end) * count / (2 * total.max(1));
             let pieces = batch.pieces();
             let runs: Vec<&[Range<usize>]> = pieces.chunk_by(|one, next| share(one) == share(next)).collect();
-            if let [_, _, ..] = runs[..] {
+            if runs.len() > 1 && batch.teaches() {
                 for run in runs {
                     let part = batch.part(run[0].start..run[run.len() - 1].end);
                     if part.teaches() {
@@ -169,6 +169,9 @@ mod tests {
         let three = vec![ragged(&all[..2]); 3];
         assert_eq!(dealt(three.clone(), 2), [[7, 3], [4, 7]]);
         assert_eq!(dealt(three.clone(), 3), [[7], [7], [7]]);
+        // What teaches nothing is still there, as on one device.
+        let idle = Batch { targets: Vec::new(), pairs: Vec::new(), ..ragged(&all) };
+        assert_eq!(dealt(vec![idle], 2), [vec![18], vec![]]);
 
         let step = Step { batches: three, objective: String::new(), pair_weight: 1.0 };
         let dealt = step.shares(2);

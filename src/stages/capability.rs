@@ -141,10 +141,11 @@ impl Feed for Tiny<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DeviceChoice;
 
     #[test]
     fn tiny_models_of_every_family_learn_with_every_precision_on_the_cpu() {
-        let cpu = crate::device::DeviceChoice::Cpu.open().unwrap();
+        let cpu = DeviceChoice::Cpu.open().unwrap();
         for family in ["bert", "gpt2", "glm", "chatglm", "chatglm2", "glm4", "transformer"] {
             let expected = losses(&cpu, family, Precision::F32).unwrap();
             for precision in [Precision::Bf16, Precision::F16, Precision::Mixed] {
