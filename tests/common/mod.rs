@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod web;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
