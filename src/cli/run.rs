@@ -32,7 +32,7 @@ use crate::{
 pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let Loaded { checked, mut graph } = load::load(&command.recipe)?;
-    let device = load::device(command.running.device.as_deref(), &checked)?;
+    let devices = load::devices(&command.running.place, &checked)?;
     for name in &command.force {
         if graph.get(name).is_none() {
             bail!("--force {name}: {}", graph.no_such_stage(name));
@@ -51,14 +51,14 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
     let mut digests = DigestCache::open(store.root());
     let remote = load::remote(remote, &store)?;
     let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &command.force)?;
-    DeviceCheck::new(device).check(&checked, &graph, &planned)?;
+    DeviceCheck::new(&devices).check(&checked, &graph, &planned)?;
     if command.dry_run {
-        let estimates = Estimates::new(&graph, &planned, device);
+        let estimates = Estimates::new(&graph, &planned, &devices);
         return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
     }
     preflight(&checked, &graph, &planned)?;
     if !command.running.ignore_memory {
-        estimate::check(&checked, &graph, &planned, device)?;
+        estimate::check(&checked, &graph, &planned, &devices)?;
     }
 
     let tasks: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
@@ -75,7 +75,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
     let talk = Talk::new();
     talk.expect(tasks.len());
     interrupt::install_for_stages()?;
-    let (digests, stages) = (Mutex::new(digests), Stages::new(device));
+    let (digests, stages) = (Mutex::new(digests), Stages::new(devices));
     let reporters: Vec<&dyn Reporter> = vec![&talk, &tracking];
     let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &reporters, &options));
     talk.end();

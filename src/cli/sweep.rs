@@ -34,14 +34,15 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
     let checked = load::check(&document, &base)?;
-    let device = load::device(command.running.device.as_deref(), &checked)?;
+    let devices = load::devices(&command.running.place, &checked)?;
     let Some(mut space) = Space::new(&checked)? else {
         bail!("{} has no `sweep` section", command.recipe.recipe.display());
     };
     let chosen = Chosen::new(command)?;
 
     // Everything that's known is planned before anything runs, so a mistake in the last cell is found now.
-    let mut planner = Planner::new(&document, &base, &load::columns).on_device(device, !command.running.ignore_memory);
+    let fits = !command.running.ignore_memory;
+    let mut planner = Planner::new(&document, &base, &load::columns).on_devices(&devices, fits);
     let first = chosen.of(space.next(&checked)?, planner.cells().len())?;
     if let Err(mistakes) = planner.add(&first) {
         say_refused(&mistakes, &first, &checked);
@@ -70,7 +71,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     };
     let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &store, &options)?;
     interrupt::install_for_stages()?;
-    let stages = Stages::new(device);
+    let stages = Stages::new(devices);
     let sweeping = Sweeping::new(&store, &digests, &stages, &tracking, &options);
     let mut outcomes = IndexMap::new();
     let mut judgement = None;

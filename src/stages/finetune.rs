@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     batch::{Example, Feed},
-    device::OpenDevice,
+    device::OpenDevices,
     executor::{Computed, Event, Job},
     metrics::{Classification as Measured, Scored, text_hash},
     model::{Candidates, Network},
@@ -27,11 +27,11 @@ use crate::{
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
 /// rows too.
-pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Computed> {
-    let start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
+pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, devices: &OpenDevices) -> Result<Computed> {
+    let start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), &devices.first)?;
     match &spec.task {
-        Task::Classification(task) => classify(job, spec, task, start, device),
-        Task::Instruction(task) => instruction::finetune(job, spec, task, start, device),
+        Task::Classification(task) => classify(job, spec, task, start, devices),
+        Task::Instruction(task) => instruction::finetune(job, spec, task, start, devices),
     }
 }
 
@@ -41,7 +41,7 @@ fn classify(
     spec: &Finetune,
     task: &Classification,
     mut start: Start,
-    device: &OpenDevice,
+    devices: &OpenDevices,
 ) -> Result<Computed> {
     let max_length = spec.train.max_length;
     let classifier = classifier(task, &start.network, max_length, &start.tokenizer)?;
@@ -60,7 +60,7 @@ fn classify(
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
     records::write_rows(&job.out.join(records::ROWS), &pairs)?;
 
-    let judge = Judge::new(&classifier, max_length, device)?;
+    let judge = Judge::new(&classifier, max_length, &devices.first)?;
     let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
     let lessons = Lessons {
         objective: "classification",
@@ -71,7 +71,7 @@ fn classify(
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
     };
-    teach(job, spec, start, lessons, device)
+    teach(job, spec, start, lessons, devices)
 }
 
 /// Measures a network on rows that it doesn't learn from.
@@ -101,7 +101,7 @@ pub(super) fn teach(
     spec: &Finetune,
     start: Start,
     lessons: Lessons<'_>,
-    device: &OpenDevice,
+    devices: &OpenDevices,
 ) -> Result<Computed> {
     let mut seen = lessons.seen;
     if let Some(from) = Origin::of(job, "from") {
@@ -112,7 +112,7 @@ pub(super) fn teach(
     start.write_tokenizer(job)?;
 
     let count = lessons.examples.len();
-    let layout = layout(device, spec.train.max_length, spec.train.packing);
+    let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
     let feed = RowFeed::new(lessons.objective, lessons.examples, &spec.train, job.seed, layout)?;
     job.tell(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
     let evaluation = lessons.measure.map(|measure| Evaluation {
@@ -121,7 +121,8 @@ pub(super) fn teach(
         keep_best: spec.train.keep_best.clone(),
         early_stopping: spec.train.early_stopping.clone(),
     });
-    let mut computed = training::train(job, start.network, &feed, &spec.train, lessons.candidates, evaluation)?;
+    let (network, candidates) = (start.network, lessons.candidates);
+    let mut computed = training::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
     computed.metrics.insert("rows".into(), json!(count));
     Ok(computed)
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::{Example, Layout},
-    device::OpenDevice,
+    device::{OpenDevice, OpenDevices},
     executor::{Computed, Event, Job},
     metrics::{LanguageReport, LanguageTally, text_hash},
     model::Network,
@@ -109,7 +109,7 @@ pub(super) fn finetune(
     spec: &Finetune,
     task: &Instruction,
     start: Start,
-    device: &OpenDevice,
+    devices: &OpenDevices,
 ) -> Result<Computed> {
     let max_length = spec.train.max_length;
     let mut task = task.clone();
@@ -121,7 +121,7 @@ pub(super) fn finetune(
         Some(dev) => Instructed::read(dev, files("data.dev.path"), &task, &instructor)?,
         None => Instructed::default(),
     };
-    let layout = layout(device, max_length, true);
+    let layout = layout(&devices.first, max_length, true);
     let mut measure = |network: &Network| -> Result<train::Metrics> {
         let mut sum = LanguageTally::default();
         dev.measure(network, layout, &|_, _| Ok(()))?.iter().for_each(|tally| sum.add(tally));
@@ -140,7 +140,7 @@ pub(super) fn finetune(
         note,
         measure: if dev.examples.is_empty() { None } else { Some(&mut measure) },
     };
-    teach(job, spec, start, lessons, device)
+    teach(job, spec, start, lessons, devices)
 }
 
 /// Response loss, perplexity and token accuracy on rows that are held out.

@@ -28,7 +28,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     batch::Layout,
-    device::{DeviceChoice, OpenDevice},
+    device::{DeviceChoice, DeviceChoices, OpenDevice, OpenDevices},
     executor::{Computed, Job, Runner},
     recipe::spec::Stage,
     store::Artifact,
@@ -46,26 +46,26 @@ pub(crate) use records::write as write_columns;
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";
 
-/// Runs stages of all kinds on one device, which is opened when the first stage needs it.
+/// Runs stages of all kinds on one device, or training ones on several, which are opened when the first stage needs them.
 pub struct Stages {
-    choice: DeviceChoice,
-    open: Mutex<Option<OpenDevice>>,
+    choices: DeviceChoices,
+    open: Mutex<Option<OpenDevices>>,
 }
 
 impl Stages {
-    /// Stages that run on this device.
-    pub fn new(choice: DeviceChoice) -> Self {
-        Self { choice, open: Mutex::new(None) }
+    /// Stages that run on these devices.
+    pub fn new(choices: DeviceChoices) -> Self {
+        Self { choices, open: Mutex::new(None) }
     }
 
-    fn open(&self) -> Result<OpenDevice> {
+    fn open(&self) -> Result<OpenDevices> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(device) = &*open {
-            return Ok(device.clone());
+        if let Some(devices) = &*open {
+            return Ok(devices.clone());
         }
-        let device = self.choice.open()?;
-        *open = Some(device.clone());
-        Ok(device)
+        let devices = self.choices.open()?;
+        *open = Some(devices.clone());
+        Ok(devices)
     }
 }
 
@@ -75,7 +75,7 @@ impl Runner for Stages {
             Stage::Tokenize(spec) => tokenize::tokenize(job, spec).map(Computed::from),
             Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
             Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
-            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?).map(Computed::from),
+            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?.first).map(Computed::from),
             Stage::Import(_) => import::import(job).map(Computed::from),
             Stage::Export(spec) => export::export(job, spec).map(Computed::from),
         }
@@ -85,7 +85,8 @@ impl Runner for Stages {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match (stage, &*open) {
             (Stage::Tokenize(_) | Stage::Import(_) | Stage::Export(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
-            (_, Some(device)) => device.name.clone(),
+            (Stage::Eval(_), Some(devices)) => devices.first.name.clone(),
+            (_, Some(devices)) => devices.name(),
         }
     }
 }

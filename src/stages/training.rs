@@ -3,7 +3,6 @@
 use std::{cmp::Reverse, path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
-use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::Feed,
-    device::{self, OpenDevice},
+    device::{self, OpenDevice, OpenDevices},
     estimate,
     executor::{Computed, Event, Figures, Job, Measured, Paused},
     model::{Candidates, Network},
@@ -99,9 +98,10 @@ fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &O
     Ok(network)
 }
 
-/// Trains, and writes the model and the curve.
+/// Trains on these devices, and writes the model and the curve.
 pub(super) fn train(
     job: &Job<'_>,
+    devices: &OpenDevices,
     network: Network,
     feed: &dyn Feed,
     spec: &spec::Train,
@@ -110,9 +110,10 @@ pub(super) fn train(
 ) -> Result<Computed> {
     let mut settings = Settings::new(spec, feed.steps(), candidates);
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
-        settings.room = estimate::room(&network, spec, &feed.step(0)?);
+        settings.room = estimate::room(&network, spec, &feed.step(0)?, &devices.devices());
     }
     let mut trainer = Trainer::new(network, settings);
+    trainer.share_with(devices.devices().split_off(1));
     go_on(job, &mut trainer)?;
     let every = Cadence::new(spec.checkpoint_every);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
@@ -125,7 +126,7 @@ pub(super) fn train(
             Some(until) if step >= until => format!("at its rung, step {step} of {steps}"),
             _ => format!("stopped after step {step} of {steps}"),
         };
-        let metrics = metrics(&outcome, &trainer.network, spec.precision);
+        let metrics = metrics(&outcome, &trainer, spec.precision);
         bail!(Paused { place, metrics, measured: Some(measured(&trainer, feed.steps())) });
     }
     match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
@@ -133,7 +134,7 @@ pub(super) fn train(
         None => trainer.network.save(job.out)?,
     }
     trainer.curve().write(&job.out.join(Curve::FILE))?;
-    let mut metrics = metrics(&outcome, &trainer.network, spec.precision);
+    let mut metrics = metrics(&outcome, &trainer, spec.precision);
     if outcome.steps < feed.steps() {
         metrics.insert("planned_steps".into(), json!(feed.steps()));
     }
@@ -172,7 +173,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     Ok(())
 }
 
-fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metrics {
+fn metrics(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));
     metrics.insert("steps".into(), json!(outcome.steps));
@@ -180,7 +181,7 @@ fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metric
     if outcome.learned < outcome.parameters {
         metrics.insert("learned_parameters".into(), json!(outcome.learned));
     }
-    metrics.extend(speed(outcome, network.parameters().device(), precision));
+    metrics.extend(speed(outcome, trainer, precision));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
     }
@@ -191,10 +192,11 @@ fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metric
     metrics
 }
 
-/// How fast training was, beside the most that the device can do, and what it waited for. The share of the peak is what
+/// How fast training was, beside the most that its devices can do, and what it waited for. The share of the peak is what
 /// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
-fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
-    let peak = device::peak(device, precision);
+fn speed(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+    let devices = trainer.devices();
+    let peak = device::peak_together(&devices, precision);
     let mut figures = Metrics::new();
     figures.insert(SPEED.into(), json!(outcome.tokens_per_second));
     figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
@@ -204,8 +206,9 @@ fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
     if let Some(tokens) = outcome.micro_batch {
         figures.insert("micro_batch_tokens".into(), json!(tokens));
     }
-    if let Some(usage) = device.memory_pool_usage() {
-        figures.insert("device_memory_bytes".into(), json!(usage.bytes_reserved));
+    // Of the device that holds most.
+    if let Some(bytes) = device::held(&devices) {
+        figures.insert("device_memory_bytes".into(), json!(bytes));
     }
     figures
 }

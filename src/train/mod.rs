@@ -1,4 +1,4 @@
-//! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from.
+//! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from, several devices.
 
 mod arithmetic;
 mod checkpoints;
@@ -10,6 +10,8 @@ mod loss_scale;
 mod observer;
 mod optimizer;
 mod passes;
+mod reduction;
+mod replicas;
 mod schedule;
 mod state;
 mod trainer;

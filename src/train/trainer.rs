@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::{
     arithmetic::Arithmetic,
@@ -20,6 +20,7 @@ use super::{
     observer::{Observer, Progress},
     optimizer::{AdamW, AdamWSettings},
     passes::{Passed, Passes},
+    replicas::Replica,
     schedule::Schedule,
 };
 use crate::{
@@ -112,6 +113,9 @@ pub struct Trainer {
     pub(super) settings: Settings,
     pub(super) optimizer: AdamW,
     pub(super) passes: Passes,
+    /// Further devices that steps are shared with, and while training runs the replicas on them.
+    pub(super) shared_with: Vec<Device>,
+    pub(super) replicas: Vec<Replica>,
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
@@ -153,6 +157,8 @@ impl Trainer {
             settings,
             optimizer,
             passes,
+            shared_with: Vec::new(),
+            replicas: Vec::new(),
             step: 0,
             curve: Curve::default(),
             pace: Pace::default(),
@@ -191,6 +197,7 @@ impl Trainer {
     ) -> Result<Outcome> {
         let (first, last) = (self.step, self.settings.schedule.steps);
         ensure!(feed.steps() >= last, "there are {} steps to learn from, but the schedule has {last}", feed.steps());
+        self.replicate(observer)?;
         let (sender, receiver) = sync_channel(PREPARED);
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -297,9 +304,16 @@ impl Trainer {
     /// One optimiser step; gives the number of its tokens.
     fn learn(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<(usize, Pending)> {
         let note = &mut |text: &str| observer.noted(text);
-        let Passed { gradients, loss } = self.passes.run(&self.network, step, &self.settings, note)?;
+        let replicas = self.replicas.iter().map(|replica| &replica.network);
+        let networks: Vec<&Network> = [&self.network].into_iter().chain(replicas).collect();
+        let Passed { gradients, loss } = self.passes.run(&networks, step, &self.settings, note)?;
         let lr = self.settings.schedule.rate(self.step);
-        let grad_norm = self.optimizer.step(self.network.parameters_mut(), gradients, lr)?;
+        let mut gradients = gradients.into_iter();
+        let own = gradients.next().context("no gradients")?;
+        let grad_norm = self.optimizer.step(self.network.parameters_mut(), own, lr)?;
+        for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
+            replica.optimizer.step(replica.network.parameters_mut(), gradients, lr)?;
+        }
         let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
         let objective = step.objective.clone();
         let learned = Pending { step: self.step + 1, objective, loss, lr, grad_norm, at: unix_time() };
@@ -407,6 +421,7 @@ impl Trainer {
 
     fn finish(&mut self, total: &Meter, paused: bool) -> Result<Outcome> {
         let (tokens_per_second, flops_per_second) = (total.rate(), total.per_second(total.flops));
+        self.replicas.clear();
         let measured = self.best.take().map(|best| {
             if let Some(parameters) = best.parameters.filter(|_| !paused) {
                 *self.network.parameters_mut() = parameters;

@@ -57,6 +57,11 @@ pub struct Recipe {
     #[serde(default = "auto")]
     #[schemars(extend("x-role" = "free"))]
     pub device: String,
+    /// Devices that share each step of a training, in place of `device`: `auto` or `cuda` for all there are, or a list such
+    /// as `cuda:0-3`; what is learned stays the same but for rounding. `--devices` overrides it
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub devices: Option<String>,
     /// Values for `{{ … }}` expressions anywhere in the recipe; `--var NAME=VALUE` overrides them
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
