@@ -15,7 +15,7 @@ use crate::{
     executor::{Ending, Measured, Outcome},
     plan::Node,
     recipe::{Checked, Halved, spec::Rung},
-    train::is_better,
+    train::{is_better, less_is_better},
 };
 
 /// A sweep's `asha`.
@@ -197,7 +197,7 @@ impl Halving {
 
     /// Whether a lower value of the metric is the better one.
     pub fn less_is_better(&self) -> bool {
-        matches!(self.halved.metric.as_str(), "loss" | "perplexity")
+        less_is_better(&self.halved.metric)
     }
 }
 

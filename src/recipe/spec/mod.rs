@@ -115,6 +115,8 @@ impl Stage {
     /// artifact is never served for newer code.
     pub fn version(&self) -> u32 {
         match self {
+            // 2 takes the lower perplexity for the better one.
+            Self::Finetune(spec) if spec.train.watches("perplexity") => 2,
             Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Import(_) | Self::Export(_) => 1,
             // 2 adds token accuracy.
             Self::Eval(_) => 2,
