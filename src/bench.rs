@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     batch::{Example, Feed, Layout, Step, Target, lay_out, random::Key},
-    device::{self, OpenDevice},
+    device::{self, OpenDevices},
     model::Network,
     recipe::spec::{MicroBatch, Precision, Train},
     train::{Observer, Outcome, Settings, Trainer},
@@ -86,7 +86,7 @@ pub struct Plan {
 /// How fast that was.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
-    /// The device, as it was opened.
+    /// The devices, as they were opened.
     pub device: String,
     /// The shape's name.
     pub shape: &'static str,
@@ -104,13 +104,13 @@ pub struct Measured {
     pub tokens_per_second: f64,
     /// Floating-point operations a second, as the model needs them.
     pub flops_per_second: f64,
-    /// The most that the device is made for.
+    /// The most that the devices are made for.
     pub peak_flops_per_second: Option<f64>,
     /// Their ratio.
     pub mfu: Option<f64>,
     /// Seconds without batches.
     pub data_wait_seconds: f64,
-    /// Bytes that the device's allocator holds.
+    /// Bytes that the allocator of the device with most holds.
     pub device_memory_bytes: Option<u64>,
     /// The most memory that the process has held.
     pub peak_memory_bytes: Option<u64>,
@@ -147,11 +147,12 @@ impl Shape {
 /// Trains a new model, and tells how fast.
 ///
 /// # Errors
-/// What the device can't do.
-pub fn run(plan: &Plan, open: &OpenDevice, observer: &mut dyn Observer) -> Result<Measured> {
+/// What a device can't do.
+pub fn run(plan: &Plan, open: &OpenDevices, observer: &mut dyn Observer) -> Result<Measured> {
     let Plan { shape, precision, .. } = *plan;
-    open.check_precision(precision)?;
-    let network = Network::new(&serde_json::from_value(shape.model())?, shape.vocabulary, 1, &open.device)?;
+    open.all().try_for_each(|device| device.check_precision(precision))?;
+    let devices = open.devices();
+    let network = Network::new(&serde_json::from_value(shape.model())?, shape.vocabulary, 1, &open.first.device)?;
     let parameters = network.parameters().count();
     let steps = plan.steps + WARMING;
     let train: Train = serde_json::from_value(json!({
@@ -159,17 +160,18 @@ pub fn run(plan: &Plan, open: &OpenDevice, observer: &mut dyn Observer) -> Resul
         "micro_batch": plan.micro_batch, "log_every": plan.steps.div_ceil(2), "max_length": shape.length,
     }))?;
     let mut settings = Settings::new(&train, steps, None);
-    let layout = if open.is_cpu() { Layout::Ragged } else { Layout::Rows { width: shape.length, packing: true } };
+    let layout = if open.first.is_cpu() { Layout::Ragged } else { Layout::Rows { width: shape.length, packing: true } };
     let feed = MadeUp { shape, steps, layout };
     if plan.micro_batch == MicroBatch::Auto {
-        settings.room = crate::estimate::room(&network, &train, &feed.step(0)?);
+        settings.room = crate::estimate::room(&network, &train, &feed.step(0)?, &devices);
     }
     let mut trainer = Trainer::new(network, settings);
+    trainer.share_with(devices[1..].to_vec());
     let outcome = trainer.run(&feed, None, None, observer)?;
     let Outcome { tokens_per_second, flops_per_second, waited, micro_batch, peak_memory_bytes, loss, .. } = outcome;
-    let peak = device::peak(&open.device, precision);
+    let peak = device::peak_together(&devices, precision);
     Ok(Measured {
-        device: open.name.clone(),
+        device: open.name(),
         shape: shape.name,
         precision,
         objective: shape.objective(),
@@ -181,7 +183,7 @@ pub fn run(plan: &Plan, open: &OpenDevice, observer: &mut dyn Observer) -> Resul
         peak_flops_per_second: peak,
         mfu: peak.map(|peak| flops_per_second / peak),
         data_wait_seconds: waited,
-        device_memory_bytes: open.device.memory_pool_usage().map(|usage| usage.bytes_reserved),
+        device_memory_bytes: device::held(&devices),
         peak_memory_bytes,
         micro_batch_tokens: micro_batch,
         loss,

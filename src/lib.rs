@@ -21,4 +21,5 @@ pub mod stages;
 pub mod store;
 pub mod sweep;
 pub mod text;
+pub mod tracking;
 pub mod train;

@@ -157,7 +157,7 @@ fn failed_stage_gives_1_and_what_depends_on_it_is_not_run() {
 fn wrong_recipe_or_command_line_gives_2_and_runs_nothing() {
     let space = tiny();
     space.write("train.tsv", CLOSED).write("fields.tsv", "label\ttext\n甲\t好\n乙\n");
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["run", "recipe.yaml"], "label `丙` in the data has no word"),
         (
             &["run", "recipe.yaml", "--set", "stages.topics.data.train.path=fields.tsv"],
@@ -169,6 +169,8 @@ fn wrong_recipe_or_command_line_gives_2_and_runs_nothing() {
         (&["run", "recipes.yaml"], "did you mean `recipe.yaml`?"),
         (&["run", "recipe.yaml", "--jobs", "0"], "0 is not in 1.."),
         (&["run", "recipe.yaml", "--device", "gpu"], "unknown device `gpu`"),
+        (&["run", "recipe.yaml", "--devices", "cpu:1-0"], "`cpu:1-0` counts backwards"),
+        (&["run", "recipe.yaml", "--devices", "cpu", "--device", "cpu"], "cannot be used with"),
         (&["rum", "recipe.yaml"], "run"),
     ];
     for (arguments, message) in cases {

@@ -65,6 +65,24 @@ fn layers_that_are_computed_again_are_told_to_take_less() {
 }
 
 #[test]
+fn each_role_of_the_cpu_takes_memory_of_its_own() {
+    let space = tiny();
+    let told = |devices: &str| {
+        let plan = space.json(&["plan", "recipe.yaml", "--devices", devices]);
+        let estimate = &plan["stages"]["base"]["estimate"];
+        let number = |value: &Value| value.as_u64().expect("a number");
+        let memory = &estimate["memory"];
+        let parts = ["weights", "gradients", "optimizer"].map(|part| number(&memory[part]));
+        (number(&estimate["devices"]), parts, number(&memory["activations"]))
+    };
+    let (one, [weights, gradients, optimizer], activations) = told("cpu");
+    let (two, replicated, halves) = told("cpu:0-1");
+    assert_eq!((one, two), (1, 2));
+    assert_eq!(replicated, [2 * weights, 2 * gradients, 2 * optimizer]);
+    assert!(halves < activations, "{halves} of {activations}");
+}
+
+#[test]
 fn plans_tell_parameters_memory_and_arithmetic_of_training_stages() {
     let space = tiny();
     let base = estimate(&space, "base");

@@ -4,18 +4,22 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    sync::{Barrier, Mutex, atomic::Ordering},
-    time::Duration,
+    path::PathBuf,
+    sync::{
+        Barrier, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 use common::Space;
 use indexmap::IndexMap;
 use pipe::{
-    executor::{Ending, Event, Job, Options, Outcome, Paused, Reporter, Runner, execute},
+    executor::{Computed, Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
     plan::{Graph, Node},
-    recipe::{Document, Overrides},
-    store::{DigestCache, Metrics, Store},
+    recipe::{Document, Overrides, spec::Rung},
+    store::{DigestCache, Lost, Metrics, Store},
 };
 
 /// A chain `a` → `b` → `c`, and `x` → `y` beside it.
@@ -55,7 +59,7 @@ struct Fake<'a> {
 }
 
 impl Runner for Fake<'_> {
-    fn run(&self, job: &Job<'_>) -> Result<Metrics> {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
         if let Some((barrier, names)) = &self.meeting
             && names.contains(&job.name)
         {
@@ -66,15 +70,18 @@ impl Runner for Fake<'_> {
         if self.failing.contains(&job.name) {
             bail!("it rains");
         }
-        if let Some(step) = job.until {
+        if let Some(rung) = job.until {
+            let step = rung.step(9, 1);
+            let measured = Measured { step, steps: 9, ended: false, evaluations: Vec::new() };
             bail!(Paused {
-                place: format!("stopped after step {step}"),
-                metrics: Metrics::from_iter([("loss".into(), 2.into())])
+                metrics: Metrics::from_iter([("loss".into(), 2.into())]),
+                measured: Some(measured),
+                ..Paused::at(format!("stopped after step {step}"))
             });
         }
         if self.stopping.contains(&job.name) {
             job.stop.store(true, Ordering::SeqCst);
-            bail!(Paused { place: "stopped".into(), metrics: Metrics::new() });
+            bail!(Paused::at("stopped"));
         }
         assert!(!self.panicking.contains(&job.name), "a {} bug", job.name);
         let read: Vec<_> =
@@ -84,7 +91,7 @@ impl Runner for Fake<'_> {
             .get(job.name)
             .map_or_else(|| format!("{}({})", job.name, read.join(" ")), |text| (*text).into());
         std::fs::write(job.out.join("out"), own)?;
-        Ok(Metrics::from_iter([("read".into(), read.len().into())]))
+        Ok(Metrics::from_iter([("read".into(), read.len().into())]).into())
     }
 }
 
@@ -106,8 +113,9 @@ impl Reporter for Told {
             Event::Fetching => "fetching".into(),
             Event::Fetched => "fetched".into(),
             Event::Waiting => "waiting".into(),
-            Event::Started { kind } => format!("started {kind}"),
+            Event::Started { node, .. } => format!("started {}", node.stage.kind()),
             Event::Progress { .. } => "progress".into(),
+            Event::Figures(_) => "figures".into(),
             Event::Note(note) => format!("note {note}"),
             Event::Finished { .. } => "finished".into(),
             Event::Paused { place } => format!("paused {place}"),
@@ -274,7 +282,7 @@ fn stage_that_is_paused_at_its_step_keeps_its_state_and_is_no_failure() {
     let space = space();
     let tasks = tasks(&space, TWO_BRANCHES);
     let store = Store::open(&space.path().join("store")).unwrap();
-    let options = Options { until: BTreeMap::from([("b".into(), 3)]), ..Options::default() };
+    let options = Options { until: BTreeMap::from([("b".into(), Rung { part: 3 })]), ..Options::default() };
     let digests = Mutex::new(DigestCache::default());
     let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Told::default(), &options);
     assert_eq!(endings(&outcomes), "a=ran x=ran b=paused c=not_run y=ran");
@@ -300,4 +308,74 @@ stages:
         assert!(told.contains(&"b: paused stopped".to_owned()), "{told:?}");
         assert_eq!(fake.ran(), ["a", "b"]);
     }
+}
+
+/// A stage from which another machine takes the lease away, and which the executor asks to stop.
+struct Suspended {
+    store: PathBuf,
+    runs: AtomicUsize,
+}
+
+/// A lease as another machine has it.
+const FOREIGN: &str = "00000000000000000007\n{\"token\":\"theirs\",\"host\":\"elsewhere\",\"pid\":1}\n";
+
+impl Runner for Suspended {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
+        if self.runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            let leases = std::fs::read_dir(self.store.join("leases"))?.collect::<Result<Vec<_>, _>>()?;
+            std::fs::write(leases[0].path(), FOREIGN)?;
+            let began = Instant::now();
+            while !job.is_stopped() {
+                assert!(began.elapsed() < Duration::from_secs(20), "it's never asked to stop");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bail!(Paused::at("stopped"));
+        }
+        std::fs::write(job.out.join("out"), "done")?;
+        Ok(Computed::default())
+    }
+}
+
+#[test]
+fn stage_whose_lease_was_taken_over_stops_within_seconds_and_is_asked_for_again() {
+    let space = space();
+    let root = space.path().join("store");
+    let tasks = tasks(&space, "stages:\n  a: { tokenize: { tokenizer: { file: a.json } } }\n");
+    // Nobody is there to compute it, so it falls to this process once more.
+    let store = Store::open(&root).unwrap().with_patience(Duration::from_millis(200));
+    let (runner, told) = (Suspended { store: root, runs: AtomicUsize::new(0) }, Told::default());
+    let digests = Mutex::new(DigestCache::default());
+    let outcomes = execute(&tasks, &store, &digests, &runner, &told, &Options::default());
+    assert_eq!(endings(&outcomes), "a=ran");
+    assert_eq!(runner.runs.into_inner(), 2);
+    let lost = format!("a: note {}", Lost);
+    let told = told.0.into_inner().unwrap();
+    assert_eq!(told, ["a: started tokenize", &lost, "a: waiting", "a: started tokenize", "a: finished"]);
+    assert_eq!(std::fs::read_dir(space.path().join("store/tmp")).unwrap().count(), 0);
+}
+
+/// Stops the run as soon as something waits.
+struct Impatient<'a>(&'a AtomicBool);
+
+impl Reporter for Impatient<'_> {
+    fn event(&self, _stage: &str, event: Event<'_>) {
+        self.0.fetch_or(matches!(event, Event::Waiting), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn run_that_waits_for_another_process_can_be_stopped() {
+    let space = space();
+    let recipe = "stages:\n  a: { tokenize: { tokenizer: { file: a.json } } }\n";
+    let tasks = tasks(&space, recipe);
+    // So that the key is known.
+    let key = run(&space, &tasks, &Fake::default(), 1, &[])["a"].key.clone().unwrap();
+    std::fs::remove_dir_all(space.path().join("store/artifacts").join(&key)).unwrap();
+    space.write(&format!("store/leases/{key}"), FOREIGN);
+    let store = Store::open(&space.path().join("store")).unwrap();
+    let options = Options::default();
+    let digests = Mutex::new(DigestCache::default());
+    let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Impatient(&options.stop), &options);
+    assert_eq!(endings(&outcomes), "a=paused");
+    assert_eq!(outcomes["a"].error.as_deref(), Some("stopped while it waited for another process"));
 }

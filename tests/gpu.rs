@@ -30,10 +30,10 @@ mod backend {
         model::Network,
         recipe::spec,
         store::State,
-        train::{Settings, Silent, Trainer},
+        train::{Observer, Progress, Settings, Trainer},
     };
     use pipe::{
-        device::{DeviceChoice, OpenDevice},
+        device::{DeviceChoice, DeviceChoices, OpenDevice},
         kernels::{self, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed},
     };
     use serde_json::{Value, json};
@@ -111,7 +111,8 @@ stages:
         kept.map(|line| format!("{line}\n")).collect()
     }
 
-    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there.
+    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there, unless
+    /// `PIPE_REQUIRE_GPU` names it.
     fn gpus() -> Vec<(&'static str, OpenDevice)> {
         let names: &[&str] = &[
             #[cfg(feature = "vulkan")]
@@ -122,6 +123,7 @@ stages:
         let open = |name: &&'static str| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open) {
             Ok(open) => Some((*name, open)),
             Err(error) => {
+                assert_ne!(std::env::var("PIPE_REQUIRE_GPU").as_deref(), Ok(*name), "{error}");
                 eprintln!("skipped {name}: {error}");
                 None
             }
@@ -230,17 +232,49 @@ stages:
     fn checkpoints_of_one_backend_are_gone_on_from_on_another() {
         for (_, gpu) in gpus() {
             let cpu = DeviceChoice::Cpu.open().expect("the CPU");
-            let straight = trained(&[(&cpu, 8)]);
+            let straight = trained(&[(&cpu, 8)], &[]);
             for path in [[(&cpu, 4), (&gpu, 8)], [(&gpu, 4), (&cpu, 8)]] {
-                for (step, (found, expected)) in (1..).zip(trained(&path).iter().zip(&straight)) {
-                    assert!((found - expected).abs() < 1e-3, "step {step}: {found} instead of {expected}");
-                }
+                assert_same_losses(&trained(&path, &[]), &straight);
             }
         }
     }
 
-    /// Losses of a training that goes on from device to device, up to so many steps on each.
-    fn trained(path: &[(&OpenDevice, usize)]) -> Vec<f32> {
+    #[test]
+    fn devices_that_share_steps_learn_what_one_does() {
+        for (name, gpu) in gpus() {
+            let alone = trained(&[(&gpu, 8)], &[]);
+            // In two roles; more than one GPU is nowhere but where there is more than one.
+            assert_same_losses(&trained(&[(&gpu, 8)], &[gpu.device.clone()]), &alone);
+            let all = name.parse::<DeviceChoices>().and_then(DeviceChoices::found).expect("devices");
+            if all.count() == 1 {
+                eprintln!("skipped several devices: there is one for {name}");
+                continue;
+            }
+            let devices = all.open().expect("several devices").devices();
+            assert_same_losses(&trained(&[(&gpu, 8)], &devices[1..]), &alone);
+        }
+    }
+
+    fn assert_same_losses(found: &[f32], expected: &[f32]) {
+        assert_eq!(found.len(), expected.len());
+        for (step, (found, expected)) in (1..).zip(found.iter().zip(expected)) {
+            assert!((found - expected).abs() < 1e-3, "step {step}: {found} instead of {expected}");
+        }
+    }
+
+    /// Tells on stderr how gradients are brought together.
+    struct Talk;
+
+    impl Observer for Talk {
+        fn progressed(&mut self, _progress: &Progress) {}
+
+        fn noted(&mut self, text: &str) {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Losses of a training that goes on from device to device, up to so many steps on each, and shares them with others.
+    fn trained(path: &[(&OpenDevice, usize)], others: &[Device]) -> Vec<f32> {
         let state = tempfile::tempdir().expect("a directory");
         let state = State::new(state.path().join("state"), "key");
         let mut losses = Vec::new();
@@ -255,7 +289,8 @@ stages:
             settings.schedule.steps = last;
             let mut trainer = Trainer::new(network, settings);
             trainer.load_state(&state).expect("a state");
-            trainer.run(&Texts, None, None, &mut Silent).expect("a training");
+            trainer.share_with(others.to_vec());
+            trainer.run(&Texts, None, None, &mut Talk).expect("a training");
             trainer.save_state(&state).expect("a state");
             losses = trainer.curve().points().map(|point| point.loss).collect();
         }

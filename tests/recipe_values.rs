@@ -283,6 +283,7 @@ fn mistakes_around_a_secret_do_not_show_it() {
         ("log_every: 7", format!("keep_best: '{{{{ {env} }}}}'")),
         ("batch: {tokens: 512}", format!("batch: '{{{{ {{{env}: 1}} }}}}'")),
         ("vars:", format!("device: '{{{{ {env} }}}}'\nvars:")),
+        ("vars:", format!("devices: '{{{{ {env} }}}}'\nvars:")),
         ("b: two, a: one", format!("b: '{{{{ {env} }}}}', a: '{{{{ {env} }}}}'")),
         ("\"{{ text }} [Classification]\"", "x".into()),
         ("grid:", format!("maximize: 'stages.{{{{ {env} }}}}.metrics.loss'\n  grid:")),

@@ -4,13 +4,15 @@
 mod common;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use common::{Space, TINY, finish, tiny};
+use common::{
+    Space, TINY, finish, tiny,
+    web::{Serves, serve},
+};
 use serde_json::Value;
 
 const ALL_RAN: &str = "base=ran test=ran tokens=ran topics=ran";
@@ -264,48 +266,10 @@ fn the_environment_can_name_the_remote() {
     assert_eq!(entries(&remote.path().join("v1/records")).len(), 4);
 }
 
-/// Serves the files of a directory to whoever asks for them with GET or HEAD, and nothing else.
-fn serve(dir: PathBuf) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            // Who hangs up in the middle is no concern of the others.
-            let _ = answer(stream.unwrap(), &dir);
-        }
-    });
-    format!("http://{address}")
-}
-
-fn answer(mut stream: TcpStream, dir: &Path) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut request = String::new();
-    reader.read_line(&mut request)?;
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? <= 2 {
-            break;
-        }
-        let line = line.to_lowercase();
-        length = line.strip_prefix("content-length:").map_or(length, |value| value.trim().parse().unwrap());
-    }
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
-    let mut parts = request.split(' ');
-    let (method, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let (status, body) = match (method, std::fs::read(dir.join(path.trim_start_matches('/')))) {
-        ("GET" | "HEAD", Ok(body)) => ("200 OK", body),
-        ("GET" | "HEAD", Err(_)) => ("404 Not Found", Vec::new()),
-        _ => ("405 Method Not Allowed", Vec::new()),
-    };
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
-    if method == "GET" { stream.write_all(&body) } else { Ok(()) }
-}
-
 #[test]
 fn a_plain_web_server_is_read_from_and_its_refusal_told_once() {
     let (remote, _) = filled();
-    let url = serve(remote.path().to_owned());
+    let url = serve(remote.path(), Serves::Reading);
     let other = tiny();
     assert_eq!(other.statuses(&["recipe.yaml", "--remote", &url]), ALL_FETCHED);
     other_lr(&other);

@@ -9,7 +9,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use common::Space;
+use common::{
+    Space,
+    web::{Serves, serve},
+};
 use pipe::{
     remote::{Remote, decode, encode},
     store::{Artifact, Claim, Manifest, Metrics, Provenance, Store},
@@ -47,17 +50,23 @@ fn make(store: &Store, number: u64, files: &[(&str, &[u8])]) -> Artifact {
 
 /// A remote in `space` for a store in it, and what it tells.
 fn open(space: &Space, store: &str) -> (Store, Remote, Arc<Mutex<Vec<String>>>) {
+    open_at(&format!("file://{}", space.path().join("remote").display()), space, store)
+}
+
+fn open_at(url: &str, space: &Space, store: &str) -> (Store, Remote, Arc<Mutex<Vec<String>>>) {
     let store = Store::open(&space.path().join(store)).unwrap();
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = told.clone();
-    let url = format!("file://{}", space.path().join("remote").display());
-    let remote = Remote::open(&url, &store, move |line| tell.lock().unwrap().push(line.to_owned())).unwrap();
+    let remote = Remote::open(url, &store, move |line| tell.lock().unwrap().push(line.to_owned())).unwrap();
     (store, remote, told)
 }
 
 /// A remote with an artifact that has a large file, the same once more, a small one and an empty one.
 fn pushed(space: &Space) -> Artifact {
-    let (store, remote, told) = open(space, "first");
+    push_to(open(space, "first"))
+}
+
+fn push_to((store, remote, told): (Store, Remote, Arc<Mutex<Vec<String>>>)) -> Artifact {
     let bytes = large();
     let artifact = make(&store, 1, &[("a", &bytes), ("in/b", &bytes), ("c", b"small"), ("d", b"")]);
     remote.push(&artifact, true);
@@ -85,6 +94,16 @@ fn large_equal_small_and_empty_files_come_as_they_were() {
     let expected = LARGE as u64 + 5;
     assert_eq!((moved.files, moved.bytes), (3, expected), "equal files are fetched once");
     assert_eq!(progress.lock().unwrap().last(), Some(&(expected, expected)));
+}
+
+#[test]
+fn a_web_server_that_can_be_written_to_takes_large_files_too() {
+    let space = Space::new();
+    let url = format!("{}/cache", serve(space.path(), Serves::Writing));
+    let artifact = push_to(open_at(&url, &space, "first"));
+    let (_, remote, _) = open_at(&url, &space, "second");
+    let stored = remote.materialise(&remote.find(&artifact.key).unwrap(), &|| (), &|_, _| ()).unwrap();
+    assert_eq!(std::fs::read(stored.file("a")).unwrap(), large());
 }
 
 #[test]

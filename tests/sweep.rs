@@ -363,3 +363,49 @@ sweep:
     };
     assert_eq!(overrides(&again), overrides(&result));
 }
+
+#[test]
+fn max_cells_takes_all_seeds_of_a_setting_or_none() {
+    let space = sweeping(&format!(
+        "\nsweep: {{ grid: {{ {LR}: [1.0e-3, 2.0e-3, 3.0e-3] }}, repeat: {{ seeds: [1, 2], over: [{SEED}] }} }}\n"
+    ));
+    let count = |most: &str| cells(&space, &["--max-cells", most]).len();
+    assert_eq!(["1", "2", "3", "4", "5", "6", "9"].map(count), [2, 2, 2, 4, 4, 6, 6]);
+    // What a filter leaves of a setting counts.
+    assert_eq!(cells(&space, &["--max-cells", "2", "--filter", &format!("{SEED} == 2")]).len(), 2);
+}
+
+#[test]
+fn a_cell_that_cannot_run_does_not_end_a_search_midway() {
+    let space = sweeping(&format!(
+        "
+sweep:
+  tpe:
+    cells: 8
+    startup: 1
+    batch: 1
+    values:
+      stages.base.model.glm.heads: [3, 2, 5, 6, 7]
+      {LR}: {{ log: [1.0e-4, 1.0e-2] }}
+  maximize: stages.test.metrics.accuracy
+"
+    ));
+    let output = space.pipe(&["sweep", "recipe.yaml", "--json"]);
+    assert_eq!(output.status, 1, "{}", output.stderr);
+    assert!(!output.stderr.contains("nothing was run"), "{}", output.stderr);
+    assert!(output.stderr.contains("3 heads don't divide a hidden width of 16"), "{}", output.stderr);
+    let result: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    let cells = result["cells"].as_array().expect("cells");
+    let refused = 8 - cells.len();
+    let last = cells.iter().filter_map(|cell| cell["cell"].as_u64()).max();
+    assert!(refused > 0 && last > Some(cells.len() as u64), "the search went on after it: {}", output.stderr);
+    assert!(cells.iter().all(|cell| cell["status"] == "done"));
+    let said = format!("{refused} cell{} that the search drew can't run", if refused == 1 { "" } else { "s" });
+    assert!(output.stderr.contains(&said), "{}", output.stderr);
+    // Again, the same cells are drawn and nothing is computed; a report has those that could run.
+    let again = space.pipe(&["sweep", "recipe.yaml", "--json"]);
+    let again: Value = serde_json::from_str(&again.stdout).expect("JSON");
+    assert_eq!(again["cells"].as_array().map(Vec::len), Some(cells.len()));
+    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "eval": 0 }));
+    assert_eq!(space.pipe(&["report", "recipe.yaml"]).status, 0);
+}

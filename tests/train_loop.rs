@@ -9,8 +9,8 @@ use pipe::{
     kernels::with_slice,
     model::{Candidates, Counts, LossSettings, Mode, Network, Pooling},
     recipe::spec,
-    store::State,
-    train::{Cadence, Checkpoints, Curve, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer},
+    store::{State, unix_time},
+    train::{Cadence, Checkpoints, Curve, Entry, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer},
 };
 use serde_json::{Value, json};
 
@@ -216,11 +216,16 @@ fn batches_that_do_not_fit_the_model_are_errors() {
 struct Told {
     progress: Vec<Progress>,
     evaluated: Vec<(usize, f64, bool)>,
+    entered: Vec<(Entry, f64)>,
 }
 
 impl Observer for Told {
     fn progressed(&mut self, progress: &Progress) {
         self.progress.push(progress.clone());
+    }
+
+    fn entered(&mut self, entries: &[(Entry, f64)]) {
+        self.entered.extend_from_slice(entries);
     }
 
     fn evaluated(&mut self, step: usize, metrics: &Metrics, best: bool) {
@@ -268,6 +273,19 @@ fn progress_is_reported_at_the_cadence_asked_for_and_at_the_end() {
     assert_eq!(steps, [5, 10, 12]);
     assert!(told.progress.iter().all(|progress| progress.tokens_per_second > 0.0 && progress.steps == 12));
     assert_eq!(told.progress[2].remaining.as_nanos(), 0);
+}
+
+#[test]
+fn each_entry_of_the_curve_is_told_once_with_its_time() {
+    let began = unix_time();
+    let (told, _, _, trainer) = train_with(&[0.5, 0.5, 0.5, 0.5], false, None);
+    let entries: Vec<Entry> = told.entered.iter().map(|(entry, _)| entry.clone()).collect();
+    assert_eq!(entries, trainer.curve().entries);
+    let times: Vec<f64> = told.entered.iter().map(|(_, at)| *at).collect();
+    assert!(times.is_sorted() && times[0] >= began && times[15] <= unix_time(), "{times:?}");
+    let pace: Vec<_> = trainer.pace().stretches().iter().map(|stretch| (stretch.step, stretch.tokens)).collect();
+    let tokens = pace[0].1 / 5;
+    assert_eq!(pace, [(5, 5 * tokens), (10, 5 * tokens), (12, 2 * tokens)]);
 }
 
 #[test]
@@ -325,6 +343,8 @@ fn paused_training_keeps_its_state_and_goes_on_with_its_best_weights() {
     assert_eq!((outcome.paused, outcome.steps, outcome.measured.map(|(step, _)| step)), (false, 12, Some(6)));
     let (whole, _) = run(12, &[0.5, 0.8, 0.8, 0.6], None);
     assert_eq!(second.curve(), whole.curve());
+    let steps = |trainer: &Trainer| trainer.pace().stretches().iter().map(|stretch| stretch.step).collect::<Vec<_>>();
+    assert_eq!(steps(&second), steps(&whole));
     assert!(weights(&second.network) == weights(&whole.network));
 }
 

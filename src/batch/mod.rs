@@ -8,6 +8,7 @@ mod schedule;
 use anyhow::Result;
 
 pub use layout::{Layout, lay_out};
+pub use parts::Portion;
 pub use schedule::{Division, Planned, Schedule, Size, divide};
 
 /// Where a training loop gets its steps from. A step is a function of its number, so that training can begin anywhere

@@ -1,8 +1,47 @@
-//! A batch in parts, for devices that can't hold all of it at a time.
+//! A batch in parts, for devices that can't hold all of it at a time, and a step in shares, for several devices.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
-use super::{Batch, Choice, Span, Target};
+use super::{Batch, Choice, Span, Step, Target};
+
+/// A batch of a step, or a part of one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Portion<'a> {
+    /// The number of the batch within the step.
+    pub number: usize,
+    /// Its rows or examples, all or some.
+    pub batch: Cow<'a, Batch>,
+}
+
+impl Step {
+    /// The step in `count` shares of about as many token places each: rows that follow one another, or examples where a
+    /// batch has one row. Together they are the step's batches, but for parts from which nothing is learned. Where there
+    /// are fewer rows than shares, some are empty.
+    pub fn shares(&self, count: usize) -> Vec<Vec<Portion<'_>>> {
+        let total: usize = self.batches.iter().map(Batch::places).sum();
+        let mut shares = vec![Vec::new(); count];
+        let mut first = 0;
+        for (number, batch) in self.batches.iter().enumerate() {
+            // By where its middle lies among all places.
+            let share = |places: &Range<usize>| (2 * first + places.start + places.end) * count / (2 * total.max(1));
+            let pieces = batch.pieces();
+            let runs: Vec<&[Range<usize>]> = pieces.chunk_by(|one, next| share(one) == share(next)).collect();
+            if runs.len() > 1 && batch.teaches() {
+                for run in runs {
+                    let part = batch.part(run[0].start..run[run.len() - 1].end);
+                    if part.teaches() {
+                        shares[share(&run[0])].push(Portion { number, batch: Cow::Owned(part) });
+                    }
+                }
+            } else {
+                let all = 0..batch.places();
+                shares[share(pieces.first().unwrap_or(&all))].push(Portion { number, batch: Cow::Borrowed(batch) });
+            }
+            first += batch.places();
+        }
+        shares
+    }
+}
 
 impl Batch {
     /// The batch in parts of at most `most` token places each, and of one row or example at least. Rows stay whole;
@@ -11,15 +50,8 @@ impl Batch {
         if self.places() <= most {
             return vec![self];
         }
-        let mut pieces: Vec<Range<usize>> = if self.rows > 1 {
-            (0..self.rows).map(|row| row * self.width..(row + 1) * self.width).collect()
-        } else {
-            let spans = self.examples.iter().map(|span| span.start as usize..(span.start + span.length) as usize);
-            spans.collect()
-        };
-        pieces.sort_by_key(|piece| piece.start);
         let mut parts: Vec<Range<usize>> = Vec::new();
-        for piece in pieces {
+        for piece in self.pieces() {
             match parts.last_mut() {
                 Some(part) if piece.end - part.start <= most => part.end = piece.end,
                 _ => parts.push(piece),
@@ -31,6 +63,17 @@ impl Batch {
     /// Token places, used or not.
     pub fn places(&self) -> usize {
         self.rows * self.width
+    }
+
+    /// The places of what stays whole: of rows, or of examples where there is only one row.
+    fn pieces(&self) -> Vec<Range<usize>> {
+        if self.rows > 1 {
+            return (0..self.rows).map(|row| row * self.width..(row + 1) * self.width).collect();
+        }
+        let spans = self.examples.iter().map(|span| span.start as usize..(span.start + span.length) as usize);
+        let mut pieces: Vec<Range<usize>> = spans.collect();
+        pieces.sort_by_key(|piece| piece.start);
+        pieces
     }
 
     fn teaches(&self) -> bool {
@@ -105,5 +148,45 @@ mod tests {
         let pairs: usize = parts.iter().map(|part| part.pairs.len()).sum();
         assert_eq!(pairs, 4);
         assert!(parts.iter().all(|part| part.visible_to.iter().all(|&to| to as usize <= part.places())));
+    }
+
+    /// Places of a step's shares, a part each.
+    fn dealt(batches: Vec<Batch>, count: usize) -> Vec<Vec<usize>> {
+        let step = Step { batches, objective: String::new(), pair_weight: 1.0 };
+        let places = |share: &Vec<Portion>| share.iter().map(|portion| portion.batch.places()).collect();
+        step.shares(count).iter().map(places).collect()
+    }
+
+    #[test]
+    fn shares_are_even_and_together_the_step() {
+        let (all, key) = (examples(), Key::new(5));
+        let ragged = |examples: &[Example]| lay_out(examples, Layout::Ragged, key);
+        // Of 3, 4, 5 and 6 tokens: the middle lies within the third, which is in the second half.
+        assert_eq!(dealt(vec![ragged(&all)], 1), [[18]]);
+        assert_eq!(dealt(vec![ragged(&all)], 2), [[7], [11]]);
+        assert_eq!(dealt(vec![ragged(&all[..2])], 3), [vec![3], vec![], vec![4]]);
+        // Batches stay whole where they can: of three on two devices, the second one is divided.
+        let three = vec![ragged(&all[..2]); 3];
+        assert_eq!(dealt(three.clone(), 2), [[7, 3], [4, 7]]);
+        assert_eq!(dealt(three.clone(), 3), [[7], [7], [7]]);
+        // What teaches nothing is still there, as on one device.
+        let idle = Batch { targets: Vec::new(), pairs: Vec::new(), ..ragged(&all) };
+        assert_eq!(dealt(vec![idle], 2), [vec![18], vec![]]);
+
+        let step = Step { batches: three, objective: String::new(), pair_weight: 1.0 };
+        let dealt = step.shares(2);
+        let numbers: Vec<usize> = dealt.iter().flatten().map(|portion| portion.number).collect();
+        assert_eq!(numbers, [0, 1, 1, 2]);
+        let tokens: Vec<u32> = dealt.iter().flatten().flat_map(|portion| portion.batch.tokens.clone()).collect();
+        assert_eq!(tokens, step.batches.iter().flat_map(|batch| batch.tokens.clone()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn shares_of_rows_have_whole_rows() {
+        let layout = Layout::Rows { width: 8, packing: false };
+        let batch = lay_out(&examples(), layout, Key::new(5));
+        assert_eq!(dealt(vec![batch.clone()], 2), [[16], [16]]);
+        assert_eq!(dealt(vec![batch.clone()], 3), [vec![8], vec![16], vec![8]]);
+        assert_eq!(dealt(vec![batch], 8).iter().map(Vec::len).sum::<usize>(), 4);
     }
 }

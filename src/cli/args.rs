@@ -1,6 +1,6 @@
 //! What can be said on the command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -96,18 +96,31 @@ pub(super) struct Changes {
     pub vars: Vec<(String, String)>,
 }
 
-/// Where and how to run.
+/// Where to run.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Running {
+pub(super) struct Place {
     /// Where tensors live: auto, cpu, cuda, cuda:N, vulkan, wgpu or metal
     #[arg(long)]
     pub device: Option<String>,
+    /// Several devices, which share each step of a training: cuda:0-3, cuda:0,cuda:2, or cuda or auto for all there are
+    #[arg(long, value_name = "LIST", conflicts_with = "device")]
+    pub devices: Option<String>,
+}
+
+/// Where and how to run.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Running {
+    #[command(flatten)]
+    pub place: Place,
     /// Independent stages that run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
     /// Run even what seems too large for the device's memory
     #[arg(long)]
     pub ignore_memory: bool,
+    /// Where event files for TensorBoard go; by default into the store's folder `tensorboard`, and with '' nowhere
+    #[arg(long, env = "PIPE_TENSORBOARD", value_name = "DIR")]
+    pub tensorboard: Option<OsString>,
 }
 
 #[derive(Args, Debug)]
@@ -190,9 +203,8 @@ pub(super) struct Plan {
     /// Plan only this stage and what it needs; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
-    /// The device whose memory training is compared with
-    #[arg(long)]
-    pub device: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
     /// The form of the output
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,
@@ -481,6 +493,9 @@ pub(super) struct Bench {
     /// The device; by default each that can be used, but for software drivers
     #[arg(long)]
     pub device: Option<String>,
+    /// Several devices, which share each step, such as cuda:0-3
+    #[arg(long, value_name = "LIST", conflicts_with = "device")]
+    pub devices: Option<String>,
     /// The model and its texts: small, bert-base, gpt2 or tiny
     #[arg(long, default_value = "small")]
     pub shape: String,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{DONE, FAILED, args::Bench, progress};
 use crate::{
     bench::{self, Measured, Plan, SHAPES, Shape},
-    device::{self, DeviceChoice},
+    device::{self, DeviceChoice, DeviceChoices},
     estimate::bytes,
     recipe::suggest,
     train::{Observer, Progress},
@@ -24,13 +24,13 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
     };
     let mut measured = Vec::new();
     let mut failed = false;
-    for choice in choices(command)? {
-        progress::say(&format!("{choice}: {}, {}", plan.shape.name, plan.precision.name()));
-        match choice.open().and_then(|open| bench::run(&plan, &open, &mut Talk)) {
+    for choices in candidates(command)? {
+        progress::say(&format!("{choices}: {}, {}", plan.shape.name, plan.precision.name()));
+        match choices.open().and_then(|open| bench::run(&plan, &open, &mut Talk)) {
             Ok(figures) => measured.push(figures),
             Err(error) => {
                 failed = true;
-                progress::say(&format!("{choice}: {error:#}"));
+                progress::say(&format!("{choices}: {error:#}"));
             }
         }
     }
@@ -42,16 +42,19 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
     Ok(if failed { FAILED } else { DONE })
 }
 
-/// The device that was asked for, or all that can be used but for software drivers.
-fn choices(command: &Bench) -> Result<Vec<DeviceChoice>> {
+/// The device that was asked for, or the devices together, or each that can be used but for software drivers.
+fn candidates(command: &Bench) -> Result<Vec<DeviceChoices>> {
+    if let Some(devices) = &command.devices {
+        return Ok(vec![devices.parse::<DeviceChoices>()?.found()?]);
+    }
     if let Some(device) = &command.device {
         let choice: DeviceChoice = device.parse()?;
         choice.check_support()?;
-        return Ok(vec![choice]);
+        return Ok(vec![choice.into()]);
     }
     // Those that can be used and have nothing to be said against them.
     let devices = device::devices()?.into_iter().filter(|info| info.usable && info.note.is_none());
-    devices.map(|info| info.device.parse()).collect()
+    devices.map(|info| Ok(info.device.parse::<DeviceChoice>()?.into())).collect()
 }
 
 fn shape(command: &Bench) -> Result<Shape> {

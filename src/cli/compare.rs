@@ -13,7 +13,7 @@ use crate::{
     recipe::Document,
     store::{Artifact, DigestCache, Store},
     sweep::{Planner, Space, Stored, lookup},
-    train::Point,
+    train::{Curve, Point},
 };
 
 /// Points of a curve that are shown.
@@ -148,20 +148,14 @@ fn pair(stage: &str, first: &Artifact, second: &Artifact, command: &args::Compar
         differences: differences_of_runs(first, second),
         figures: figures.collect(),
         intervals,
-        curves: [first, second].map(|artifact| thinned(&points(artifact))),
+        curves: [first, second].map(|artifact| thinned(&Curve::of(artifact).points().collect::<Vec<_>>())),
     })
 }
 
-/// The optimiser steps of a training stage; none of any other.
-pub(super) fn points(artifact: &Artifact) -> Vec<Point> {
-    let text = std::fs::read_to_string(artifact.file("curve.jsonl")).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
 /// As many means over equal parts of the steps as are shown, each at its last step.
-fn thinned(points: &[Point]) -> Vec<(usize, f32)> {
+fn thinned(points: &[&Point]) -> Vec<(usize, f32)> {
     let part = points.len().div_ceil(POINTS).max(1);
-    let mean = |part: &[Point]| {
+    let mean = |part: &[&Point]| {
         let last = part.last()?;
         Some((last.step, part.iter().map(|point| point.loss).sum::<f32>() / part.len() as f32))
     };

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use crate::{
-    device::DeviceChoice,
+    device::DeviceChoices,
     estimate::{Estimate, Estimator, Form, Machine, bytes},
     plan::{Graph, Planned},
 };
@@ -18,8 +18,8 @@ pub(super) struct Estimates {
 }
 
 impl Estimates {
-    pub(super) fn new(graph: &Graph, planned: &[Planned], choice: DeviceChoice) -> Self {
-        let machine = Machine::new(choice);
+    pub(super) fn new(graph: &Graph, planned: &[Planned], choices: &DeviceChoices) -> Self {
+        let machine = Machine::new(choices);
         let estimator = Estimator::new(graph, planned, &machine);
         let stages = graph.nodes().filter_map(|node| match estimator.stage(node) {
             Ok(estimate) => Some((node.name.clone(), Ok(estimate?))),
@@ -99,6 +99,7 @@ impl Estimates {
                 value["parameters"] = json!(estimate.parameters);
                 value["approximate"] = json!(estimate.about);
                 value["device_memory_bytes"] = json!(self.machine.memory);
+                value["devices"] = json!(self.machine.devices);
                 value["others"] = estimate.others.iter().map(form).collect();
                 value
             }

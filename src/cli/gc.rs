@@ -17,9 +17,10 @@ use super::{
     progress::{self, count, duration},
 };
 use crate::{
+    executor::Ending,
     plan::Graph,
     recipe::Document,
-    store::{Artifact, Collection, DigestCache, Judged, Remnant, Store, short},
+    store::{Collection, DigestCache, Judged, Remnant, RemnantKind, Store, short},
     sweep::{Planner, Space, Stored},
 };
 
@@ -63,9 +64,9 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
     let checked = load::check(&document, &base)?;
     let mut digests = DigestCache::open(store.root());
     let mut waiting = BTreeSet::new();
-    let mut want = |name: &str, artifact: Artifact| {
+    let mut want = |name: &str, key: String| {
         let reason = format!("`{name}` of {}", recipe.recipe.display());
-        wanted.entry(artifact.key).or_insert(reason);
+        wanted.entry(key).or_insert(reason);
     };
     let mut outputs = BTreeMap::new();
     for node in Graph::new(&checked)?.nodes() {
@@ -76,16 +77,17 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
         // Whether its files are damaged will show when it's used.
         let Ok(Some(artifact)) = store.record(&manifest.key()) else { continue };
         outputs.insert(node.name.clone(), artifact.digest.clone());
-        want(&node.name, artifact);
+        want(&node.name, artifact.key);
     }
     if let Some(space) = Space::new(&checked)? {
         let planner = Planner::new(&document, &base, &load::columns);
         let stored = Stored::find(space, planner, &checked, store, &mut digests)?;
         for (name, outcome) in stored.results.cells.into_iter().flat_map(|cell| cell.stages) {
-            match outcome.artifact {
-                Some(artifact) => want(&name, artifact),
-                None if outcome.key.is_none() => drop(waiting.insert(name)),
-                None => {}
+            // Of a cell that was stopped at a rung it must stay known how it did there.
+            match outcome.key {
+                Some(key) => want(&name, key),
+                None if outcome.ending == Ending::Stopped => {}
+                None => drop(waiting.insert(name)),
             }
         }
     }
@@ -111,7 +113,11 @@ fn json(collection: &Collection, deleted: bool) -> Value {
         })
     };
     let remnant = |remnant: &Remnant| {
-        let what = if remnant.is_state { "state" } else { "half-written" };
+        let what = match remnant.kind {
+            RemnantKind::State => "state",
+            RemnantKind::HalfWritten => "half-written",
+            RemnantKind::Events => "events",
+        };
         json!({ "path": remnant.path.to_string_lossy(), "bytes": remnant.bytes, "what": what })
     };
     let (kept, going): (Vec<_>, Vec<_>) = collection.artifacts.iter().partition(|artifact| artifact.kept.is_some());
@@ -139,10 +145,14 @@ fn table(collection: &Collection) -> String {
     }
     for remnant in &collection.remnants {
         let name = remnant.path.file_name().unwrap_or_default().to_string_lossy();
-        let why = if remnant.is_state { "an old state to go on from" } else { "left by a process that has ended" };
+        let (kind, why) = match remnant.kind {
+            RemnantKind::State => ("tmp", "an old state to go on from"),
+            RemnantKind::HalfWritten => ("tmp", "left by a process that has ended"),
+            RemnantKind::Events => ("events", "its training isn't stored any more"),
+        };
         let key = name.chars().take(12).collect();
         let row =
-            ["remove".to_owned(), key, "tmp".into(), String::new(), bytes(remnant.bytes), String::new(), why.into()];
+            ["remove".to_owned(), key, kind.into(), String::new(), bytes(remnant.bytes), String::new(), why.into()];
         table.add_row(row);
     }
     for column in [4, 5] {

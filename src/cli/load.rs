@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use super::{args, ls::bytes, progress};
 use crate::{
     data,
-    device::DeviceChoice,
+    device::{DeviceChoice, DeviceChoices},
     plan::{self, Graph, Status},
     recipe::{Checked, Document, Overrides, spec::Source, suggest},
     remote::Remote,
@@ -52,14 +52,28 @@ pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
     Overrides { vars: arguments.changes.vars.clone(), sets: arguments.changes.sets.clone() }
 }
 
-/// The device to run on: the command line's, or else the recipe's.
+/// The devices to run on: the command line's, or else the recipe's.
+///
+/// # Errors
+/// If one is unknown, or this build has no support for it.
+pub(super) fn devices(place: &args::Place, checked: &Checked) -> Result<DeviceChoices> {
+    match (&place.device, &place.devices, &checked.recipe.devices) {
+        (None, Some(list), _) | (None, None, Some(list)) => list.parse::<DeviceChoices>()?.found(),
+        (device, ..) => {
+            let choice: DeviceChoice = device.as_ref().unwrap_or(&checked.recipe.device).parse()?;
+            choice.check_support()?;
+            Ok(choice.into())
+        }
+    }
+}
+
+/// The one device to run on, for what isn't shared.
 ///
 /// # Errors
 /// If it's unknown, or this build has no support for it.
 pub(super) fn device(option: Option<&str>, checked: &Checked) -> Result<DeviceChoice> {
-    let choice: DeviceChoice = option.unwrap_or(&checked.recipe.device).parse()?;
-    choice.check_support()?;
-    Ok(choice)
+    let place = args::Place { device: option.map(str::to_owned), devices: None };
+    Ok(devices(&place, checked)?.first)
 }
 
 /// The remote that was named, if one was.

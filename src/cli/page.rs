@@ -17,15 +17,29 @@ use crate::{
 
 /// `pipe report RECIPE`.
 pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
-    let document = Document::read(&command.recipe.recipe)?;
-    let overrides = load::overrides(&command.recipe);
+    let page = page(&command.recipe, &Store::open(store)?)?;
+    let output = command
+        .output
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(command.recipe.recipe.file_name().unwrap_or_default()).with_extension("html"));
+    fs::write(&output, page)?;
+    progress::say(&format!("wrote {}", output.display()));
+    Ok(DONE)
+}
+
+/// What the store knows of a recipe as HTML, without secrets.
+///
+/// # Errors
+/// If the recipe is wrong, or the store or an input can't be read.
+pub(super) fn page(arguments: &args::Recipe, store: &Store) -> Result<String> {
+    let document = Document::read(&arguments.recipe)?;
+    let overrides = load::overrides(arguments);
     let checked = load::check(&document, &overrides)?;
-    let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
 
     let sweep = Space::new(&checked)?.map(|space| {
         let planner = Planner::new(&document, &overrides, &load::columns);
-        Stored::find(space, planner, &checked, &store, &mut digests)
+        Stored::find(space, planner, &checked, store, &mut digests)
     });
     let sweep = sweep.transpose()?;
     let results = sweep.as_ref().map(|stored| &stored.results);
@@ -40,13 +54,13 @@ pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
         None => Graph::new(&checked)?,
     };
     let stages: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
-    let outcomes = lookup(&stages, &store, &mut digests)?;
+    let outcomes = lookup(&stages, store, &mut digests)?;
     let artifacts: IndexMap<String, Artifact> =
         outcomes.into_iter().filter_map(|(name, outcome)| Some((name, outcome.artifact?))).collect();
     digests.save();
 
     let aim = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.aim());
-    let recipe = command.recipe.recipe.to_string_lossy();
+    let recipe = arguments.recipe.to_string_lossy();
     let page = html(&Subject {
         recipe: &recipe,
         text: checked.text(),
@@ -55,11 +69,5 @@ pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
         sweep: sweep.as_ref().map(|stored| (&stored.results, aim)),
         cell: best.map(|cell| cell.number),
     })?;
-    let output = command
-        .output
-        .clone()
-        .unwrap_or_else(|| PathBuf::from(command.recipe.recipe.file_name().unwrap_or_default()).with_extension("html"));
-    fs::write(&output, progress::hushed(&page))?;
-    progress::say(&format!("wrote {}", output.display()));
-    Ok(DONE)
+    Ok(progress::hushed(&page))
 }

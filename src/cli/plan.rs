@@ -23,14 +23,14 @@ pub(super) use super::args::PlanFormat as Form;
 /// `pipe plan RECIPE`.
 pub(super) fn plan(command: &Plan, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let Loaded { checked, mut graph } = load::load(&command.recipe)?;
-    let device = load::device(command.device.as_deref(), &checked)?;
+    let devices = load::devices(&command.place, &checked)?;
     graph.select(&command.stages)?;
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let remote = load::remote(remote, &store)?;
     let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &[])?;
-    DeviceCheck::new(device).check(&checked, &graph, &planned)?;
-    let estimates = Estimates::new(&graph, &planned, device);
+    DeviceCheck::new(&devices).check(&checked, &graph, &planned)?;
+    let estimates = Estimates::new(&graph, &planned, &devices);
     print(&planned, &estimates, if command.json { PlanFormat::Json } else { command.format })
 }
 

@@ -1,21 +1,12 @@
-//! Talk on stderr: progress bars on a terminal, plain lines elsewhere.
+//! Words for people on stderr, in colours where they're wanted.
 
 use std::{
-    collections::BTreeMap,
     io::{IsTerminal, Write},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{Duration, Instant},
+    sync::OnceLock,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-
-use crate::{
-    executor::{Event, Reporter},
-    recipe::{Checked, Diagnostics},
-};
-
-/// Pace of plain progress lines.
-const PLAIN_EVERY: Duration = Duration::from_secs(2);
+use super::talk;
+use crate::recipe::{Checked, Diagnostics};
 
 /// The recipe whose secrets must not be said.
 static RECIPE: OnceLock<Checked> = OnceLock::new();
@@ -32,7 +23,9 @@ pub(super) fn hushed(message: &str) -> String {
 
 /// Writes a line to stderr; that stderr is gone is nobody's problem.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", hushed(line));
+    talk::beside_bars(|| {
+        let _ = writeln!(std::io::stderr().lock(), "{}", hushed(line));
+    });
 }
 
 /// Writes to stdout.
@@ -82,125 +75,5 @@ pub(super) fn duration(seconds: f64) -> String {
         s if s < 0.0995 => format!("{:.0} ms", s * 1000.0),
         s if s < 99.95 => format!("{s:.1} s"),
         s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
-    }
-}
-
-/// Tells of a run's stages on stderr.
-pub(super) struct Talk {
-    bars: Option<MultiProgress>,
-    running: Mutex<BTreeMap<String, Running>>,
-}
-
-struct Running {
-    began: Instant,
-    told: Instant,
-    bar: Option<ProgressBar>,
-}
-
-impl Talk {
-    pub(super) fn new() -> Self {
-        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { bars, running: Mutex::default() }
-    }
-
-    fn line(&self, line: &str) {
-        match &self.bars {
-            Some(bars) => {
-                let _ = bars.println(hushed(line));
-            }
-            None => say(line),
-        }
-    }
-
-    fn running(&self) -> MutexGuard<'_, BTreeMap<String, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Something long begins.
-    pub(super) fn start(&self, stage: &str) {
-        let bar = self.bars.as_ref().map(|bars| {
-            let bar = bars.add(ProgressBar::no_length().with_prefix(stage.to_owned()));
-            bar.set_style(style(COUNT));
-            bar
-        });
-        let now = Instant::now();
-        self.running().insert(stage.to_owned(), Running { began: now, told: now, bar });
-    }
-
-    /// It's this far.
-    pub(super) fn advance(&self, stage: &str, done: u64, total: u64, note: &str, remaining: Option<Duration>) {
-        let mut running = self.running();
-        let Some(running) = running.get_mut(stage) else { return };
-        let remaining = remaining.filter(|_| done < total);
-        let left = remaining.map_or_else(String::new, |time| format!("  {} left", duration(time.as_secs_f64())));
-        if let Some(bar) = &running.bar {
-            if total > 0 && bar.length() != Some(total) {
-                bar.set_length(total);
-                bar.set_style(style(SHARE));
-            }
-            bar.set_position(done);
-            bar.set_message(format!("{note}{left}"));
-        } else if running.told.elapsed() > PLAIN_EVERY || done == total {
-            running.told = Instant::now();
-            let of = if total > 0 { format!("/{total}") } else { String::new() };
-            say(&format!("{stage}: {done}{of} {note}{left}"));
-        }
-    }
-
-    /// It has ended; gives the time it took.
-    pub(super) fn stop(&self, stage: &str) -> Option<f64> {
-        let running = self.running().remove(stage)?;
-        if let Some(bar) = running.bar {
-            bar.finish_and_clear();
-        }
-        Some(running.began.elapsed().as_secs_f64())
-    }
-}
-
-/// Bar of a stage whose end isn't known, and of one whose end is.
-const COUNT: &str = "{prefix:.bold} {pos} {msg}";
-const SHARE: &str = "{prefix:.bold} {bar:24} {pos}/{len} {msg}";
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-impl Reporter for Talk {
-    fn event(&self, stage: &str, event: Event<'_>) {
-        match event {
-            Event::Hit { artifact } => {
-                self.line(&format!("{stage}: {} {}", paint("unchanged", "32"), &artifact.key[..12]));
-            }
-            Event::InRemote { artifact } => {
-                self.line(&format!("{stage}: {} {}", paint("in the remote", "32"), &artifact.key[..12]));
-            }
-            Event::Fetching => {
-                self.start(stage);
-                self.line(&format!("{stage}: fetching its files"));
-            }
-            Event::Fetched => {
-                self.stop(stage);
-            }
-            Event::Waiting => self.line(&format!("{stage}: being computed elsewhere; waiting")),
-            Event::Started { kind } => {
-                self.start(stage);
-                self.line(&format!("{stage}: {kind}"));
-            }
-            Event::Progress { done, total, note, remaining } => self.advance(stage, done, total, note, remaining),
-            Event::Note(note) => self.line(&format!("{stage}: {note}")),
-            Event::Finished { artifact } => {
-                let seconds = self.stop(stage).unwrap_or(artifact.provenance.seconds);
-                self.line(&format!("{stage}: {} in {}", paint("done", "32"), duration(seconds)));
-            }
-            Event::Paused { place } => {
-                self.stop(stage);
-                self.line(&format!("{stage}: {place}"));
-            }
-            Event::Failed { error } => {
-                self.stop(stage);
-                self.line(&format!("{stage}: {}", error_text(error)));
-            }
-            Event::NotRun { because, how } => self.line(&format!("{stage}: not run, since `{because}` {how}")),
-        }
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Rem
             Ending::Paused => "paused",
             Ending::Failed => "failed",
             Ending::NotRun => "not run",
+            Ending::Stopped => "stopped",
         };
         let figures = match &outcome.artifact {
             Some(artifact) => headline(&artifact.metrics),

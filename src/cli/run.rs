@@ -12,24 +12,27 @@ use super::{
     estimates::Estimates,
     interrupt,
     load::{self, Loaded},
-    plan,
-    progress::{self, Talk, count, duration},
-    report, transfer,
+    page, plan,
+    progress::{self, count, duration},
+    report,
+    talk::Talk,
+    tracking, transfer,
 };
 use crate::{
     estimate,
-    executor::{Ending, Options, Outcome, execute},
+    executor::{Ending, Options, Outcome, Reporter, execute},
     plan::Node,
     recipe::suggest,
     stages::{DeviceCheck, Stages, preflight},
     store::{DigestCache, Store},
+    tracking::Closing,
 };
 
 /// `pipe run RECIPE`.
 pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let Loaded { checked, mut graph } = load::load(&command.recipe)?;
-    let device = load::device(command.running.device.as_deref(), &checked)?;
+    let devices = load::devices(&command.running.place, &checked)?;
     for name in &command.force {
         if graph.get(name).is_none() {
             bail!("--force {name}: {}", graph.no_such_stage(name));
@@ -48,14 +51,14 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
     let mut digests = DigestCache::open(store.root());
     let remote = load::remote(remote, &store)?;
     let planned = crate::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &command.force)?;
-    DeviceCheck::new(device).check(&checked, &graph, &planned)?;
+    DeviceCheck::new(&devices).check(&checked, &graph, &planned)?;
     if command.dry_run {
-        let estimates = Estimates::new(&graph, &planned, device);
+        let estimates = Estimates::new(&graph, &planned, &devices);
         return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
     }
     preflight(&checked, &graph, &planned)?;
     if !command.running.ignore_memory {
-        estimate::check(&checked, &graph, &planned, device)?;
+        estimate::check(&checked, &graph, &planned, &devices)?;
     }
 
     let tasks: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
@@ -67,10 +70,17 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
+    let settings = graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone())).collect();
+    let tracking = tracking::start(&command.recipe, &command.running, settings, &store, &options)?;
     let talk = Talk::new();
+    talk.expect(tasks.len());
     interrupt::install_for_stages()?;
-    let (digests, stages) = (Mutex::new(digests), Stages::new(device));
-    let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &talk, &options));
+    let (digests, stages) = (Mutex::new(digests), Stages::new(devices));
+    let reporters: Vec<&dyn Reporter> = vec![&talk, &tracking];
+    let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &reporters, &options));
+    talk.end();
+    let report = &|| page::page(&command.recipe, &store);
+    tracking.finish(&Closing { outcomes: &outcomes, results: None, aim: None, report });
 
     let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.as_deref()) };
     let remote = remote.map(|remote| transfer::finish(&remote));
@@ -133,14 +143,17 @@ pub(super) fn say_how_to_go_on(outcomes: &IndexMap<String, Outcome>) {
 pub(super) fn summary(outcomes: &IndexMap<String, Outcome>, seconds: f64) -> String {
     let number = |ending: Ending| outcomes.values().filter(|outcome| outcome.ending == ending).count();
     let hits = number(Ending::Hit);
-    if hits == outcomes.len() {
+    let left = number(Ending::Stopped);
+    if hits + left == outcomes.len() {
         let all = if hits == 1 { "the stage is".to_owned() } else { format!("all {hits} stages are") };
-        return format!("nothing to do: {all} unchanged ({})", duration(seconds));
+        let left = if left > 0 { format!(", {left} left off") } else { String::new() };
+        return format!("nothing to do: {all} unchanged{left} ({})", duration(seconds));
     }
     let parts = [
         (Ending::Ran, "ran"),
         (Ending::Hit, "unchanged"),
         (Ending::Paused, "paused"),
+        (Ending::Stopped, "left off"),
         (Ending::Fetched, "in the remote"),
         (Ending::Failed, "failed"),
         (Ending::NotRun, "not run"),

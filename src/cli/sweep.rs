@@ -1,29 +1,28 @@
 //! `pipe sweep`.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::Path,
-    sync::{Mutex, PoisonError},
-    time::Instant,
-};
+use std::{collections::BTreeMap, path::Path, sync::Mutex, time::Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use indexmap::IndexMap;
 use serde_json::json;
 
 use super::{
-    DONE, args, interrupt, load,
-    progress::{self, Talk, count, duration},
+    DONE, FAILED, args, interrupt, load, page,
+    progress::{self, count, duration},
     run::{exit_status, say_how_to_go_on, summary},
-    sweep_report, transfer,
+    sweep_report,
+    sweep_run::{Outcomes, Sweeping},
+    sweep_rungs::{self, Rungs},
+    tracking, transfer,
 };
 use crate::{
-    executor::{Ending, Event, Options, Outcome, Reporter, execute},
+    executor::{Ending, Options},
     plan::Node,
     recipe::{Checked, Condition, Document},
     stages::Stages,
     store::{DigestCache, Store},
-    sweep::{Cell, Cost, Mistakes, Planner, Results, Space, write_csv, write_parquet},
+    sweep::{Cell, Cost, Halving, Mistakes, Planner, Results, Space, look_back, lookup, write_csv, write_parquet},
+    tracking::Closing,
 };
 
 /// How many cells with the same mistake are named.
@@ -35,24 +34,30 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let document = Document::read(&command.recipe.recipe)?;
     let base = load::overrides(&command.recipe);
     let checked = load::check(&document, &base)?;
-    let device = load::device(command.running.device.as_deref(), &checked)?;
+    let devices = load::devices(&command.running.place, &checked)?;
     let Some(mut space) = Space::new(&checked)? else {
         bail!("{} has no `sweep` section", command.recipe.recipe.display());
     };
     let chosen = Chosen::new(command)?;
 
     // Everything that's known is planned before anything runs, so a mistake in the last cell is found now.
-    let mut planner = Planner::new(&document, &base, &load::columns).on_device(device, !command.running.ignore_memory);
+    let fits = !command.running.ignore_memory;
+    let mut planner = Planner::new(&document, &base, &load::columns).on_devices(&devices, fits);
     let first = chosen.of(space.next(&checked)?, planner.cells().len())?;
-    planner.add(&first).map_err(|mistakes| refused(&mistakes, &first, &checked))?;
+    if let Err(mistakes) = planner.add(&first) {
+        say_refused(&mistakes, &first, &checked);
+        bail!("{} of the sweep can't run, so nothing was run", count(mistakes.cells(), "cell"));
+    }
+    let halving = Halving::new(&checked);
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
-    let cost = Cost::of(planner.tasks(), &store, &mut digests)?;
+    let rungs = rungs(halving.as_ref(), &planner, &checked)?;
+    let cost = cost(halving.as_ref(), &planner, &store, &mut digests)?;
     let more = space.to_come();
     if command.dry_run {
-        return dry_run(&planner, &cost, more, command.json);
+        return dry_run(&planner, &cost, more, rungs.as_ref(), command.json);
     }
-    progress::say(&outlook(planner.cells().len(), planner.tasks(), &cost, more));
+    progress::say(&outlook(&planner, &cost, more, rungs.as_ref()));
 
     let digests = Mutex::new(digests);
     let remote = load::remote(remote, &store)?;
@@ -64,17 +69,21 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         remote: remote.clone(),
         provenance: load::provenance(&command.recipe, &checked),
     };
+    let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &store, &options)?;
     interrupt::install_for_stages()?;
-    let (stages, talk) = (Stages::new(device), Talk::new());
-    let quiet = Quiet { talk: &talk, told: Mutex::default() };
+    let stages = Stages::new(devices);
+    let sweeping = Sweeping::new(&store, &digests, &stages, &tracking, &options);
     let mut outcomes = IndexMap::new();
+    let mut judgement = None;
+    let mut left_out = 0;
     let results = interrupt::during(|| -> Result<_> {
+        if let Some(halving) = &halving {
+            let judged = judgement.insert(sweeping.climb(halving, &planner, &mut outcomes)?);
+            return Ok(Results::new(planner.cells(), &outcomes, space.sweep(), Some((halving, judged))));
+        }
         loop {
-            let tasks = unsettled(planner.tasks(), &outcomes);
-            for (id, outcome) in execute(&tasks, &store, &digests, &stages, &quiet, &options) {
-                outcomes.entry(id).or_insert(outcome);
-            }
-            let results = Results::new(planner.cells(), &outcomes, space.sweep());
+            sweeping.run(&planner, &mut outcomes);
+            let results = Results::new(planner.cells(), &outcomes, space.sweep(), None);
             if interrupt::asked() {
                 break Ok(results);
             }
@@ -83,9 +92,17 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
             if next.is_empty() {
                 break Ok(results);
             }
-            planner.add(&next).map_err(|mistakes| refused(&mistakes, &next, &checked))?;
+            // Only a search has more cells after the first; what it draws amiss mustn't end it.
+            if let Err(mistakes) = planner.add(&next) {
+                say_refused(&mistakes, &next, &checked);
+                left_out += mistakes.cells();
+            }
         }
     })?;
+    sweeping.end();
+    let report = &|| page::page(&command.recipe, &store);
+    let aim = space.sweep().aim().map(|(path, _)| path);
+    tracking.finish(&Closing { outcomes: &outcomes, results: Some(&results), aim, report });
     let remote = remote.map(|remote| transfer::finish(&remote));
     let seconds = began.elapsed().as_secs_f64();
 
@@ -99,6 +116,9 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         let mut value = sweep_report::json(&results, space.sweep());
         value["computed"] = json!(computed(&outcomes));
         value["seconds"] = json!(seconds);
+        if let (Some(rungs), Some(judgement)) = (&rungs, &judgement) {
+            value["asha"] = rungs.outcome(judgement);
+        }
         if let Some(remote) = remote {
             value["remote"] = remote;
         }
@@ -109,9 +129,31 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     if let Some(failures) = sweep_report::failures(&results) {
         progress::say(&failures);
     }
+    if let Some(judgement) = &judgement {
+        progress::say(&format!("trained {}", sweep_rungs::share(judgement.steps)));
+    }
+    if left_out > 0 {
+        progress::say(&format!("{} that the search drew can't run, for the reasons above", count(left_out, "cell")));
+    }
     progress::say(&format!("{}; {}", count(planner.cells().len(), "cell"), summary(&outcomes, seconds)));
     say_how_to_go_on(&outcomes);
-    Ok(exit_status(&outcomes))
+    Ok(if left_out > 0 { FAILED } else { exit_status(&outcomes) })
+}
+
+/// The rungs of a sweep with `asha`.
+fn rungs(halving: Option<&Halving>, planner: &Planner<'_>, checked: &Checked) -> Result<Option<Rungs>> {
+    let asha = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.asha.as_ref());
+    halving.zip(asha).map(|(halving, asha)| Rungs::new(halving, asha, planner, checked)).transpose()
+}
+
+/// What there is to compute, without cells of which it's known that they were stopped.
+fn cost(halving: Option<&Halving>, planner: &Planner<'_>, store: &Store, digests: &mut DigestCache) -> Result<Cost> {
+    let Some(halving) = halving else { return Cost::of(planner.tasks(), store, digests) };
+    let judgement = look_back(halving, planner, store, &lookup(planner.tasks(), store, digests)?);
+    let going_on = judgement.going_on(planner.cells());
+    let mut tasks = planner.tasks().clone();
+    tasks.retain(|id, _| going_on.contains(id.as_str()));
+    Cost::of(&tasks, store, digests)
 }
 
 /// The cells that the command line wants.
@@ -127,33 +169,47 @@ impl Chosen {
         Ok(Self { most, conditions: command.filter.iter().map(condition).collect::<Result<_>>()? })
     }
 
-    /// Of these cells those that are wanted, when there are some already.
+    /// Of these cells those that are wanted, when there are some already: as many as there may be, but all seeds of a
+    /// setting or none, and one setting at least.
     fn of(&self, cells: Vec<Cell>, before: usize) -> Result<Vec<Cell>> {
-        let mut kept = Vec::new();
+        let mut groups: BTreeMap<usize, Vec<Cell>> = BTreeMap::new();
         for cell in cells {
-            let mut wanted = before + kept.len() < self.most;
-            for condition in &self.conditions {
-                let unknown = condition.paths().into_iter().find(|path| !cell.settings.contains_key(path));
-                if let Some(path) = unknown.filter(|_| cell.number == 1) {
-                    let paths: Vec<_> = cell.settings.keys().map(String::as_str).collect();
-                    bail!("--filter {}: no setting `{path}`; there is {}", condition.text(), paths.join(", "));
-                }
-                let holds = condition.holds(cell.values());
-                wanted &= holds.map_err(|reason| anyhow!("--filter {}: {reason}", condition.text()))?;
+            if self.wants(&cell)? {
+                groups.entry(cell.group).or_default().push(cell);
             }
-            if wanted {
-                kept.push(cell);
+        }
+        let mut kept = Vec::new();
+        for group in groups.into_values() {
+            let count = before + kept.len();
+            if count + group.len() > self.most && count > 0 {
+                break;
             }
+            kept.extend(group);
         }
         if kept.is_empty() && before == 0 {
             bail!("no cell of the sweep is left");
         }
         Ok(kept)
     }
+
+    /// Whether all conditions hold.
+    fn wants(&self, cell: &Cell) -> Result<bool> {
+        let mut wanted = true;
+        for condition in &self.conditions {
+            let unknown = condition.paths().into_iter().find(|path| !cell.settings.contains_key(path));
+            if let Some(path) = unknown.filter(|_| cell.number == 1) {
+                let paths: Vec<_> = cell.settings.keys().map(String::as_str).collect();
+                bail!("--filter {}: no setting `{path}`; there is {}", condition.text(), paths.join(", "));
+            }
+            let holds = condition.holds(cell.values());
+            wanted &= holds.map_err(|reason| anyhow!("--filter {}: {reason}", condition.text()))?;
+        }
+        Ok(wanted)
+    }
 }
 
 /// Says what is wrong with which cells.
-fn refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) -> anyhow::Error {
+fn say_refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) {
     let place = format!("{}:{}", checked.path.display(), checked.place("sweep").0);
     for (mistake, numbers) in &mistakes.0 {
         let named = cells.iter().filter(|cell| numbers.contains(&cell.number)).take(NAMED);
@@ -168,40 +224,10 @@ fn refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) -> anyhow::Er
             progress::error_text(mistake)
         ));
     }
-    anyhow!("{} of the sweep can't run, so nothing was run", count(mistakes.cells(), "cell"))
-}
-
-/// The tasks that nothing is known of yet, and those that they need.
-fn unsettled(tasks: &IndexMap<String, Node>, outcomes: &IndexMap<String, Outcome>) -> IndexMap<String, Node> {
-    let mut wanted: HashSet<&str> = HashSet::new();
-    for (id, node) in tasks.iter().rev() {
-        if wanted.contains(id.as_str()) || !outcomes.contains_key(id) {
-            wanted.insert(id);
-            wanted.extend(node.needs.values().map(String::as_str));
-        }
-    }
-    let wanted = tasks.iter().filter(|(id, _)| wanted.contains(id.as_str()));
-    wanted.map(|(id, node)| (id.clone(), node.clone())).collect()
-}
-
-/// Says once only that a stage is unchanged.
-struct Quiet<'a> {
-    talk: &'a Talk,
-    told: Mutex<HashSet<String>>,
-}
-
-impl Reporter for Quiet<'_> {
-    fn event(&self, stage: &str, event: Event<'_>) {
-        let ends = matches!(event, Event::Hit { .. } | Event::InRemote { .. } | Event::Finished { .. });
-        let is_new = !ends || self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.to_owned());
-        if is_new {
-            self.talk.event(stage, event);
-        }
-    }
 }
 
 /// How many stages of each kind were computed.
-fn computed(outcomes: &IndexMap<String, Outcome>) -> BTreeMap<&str, usize> {
+fn computed(outcomes: &Outcomes) -> BTreeMap<&str, usize> {
     let mut computed = BTreeMap::new();
     for outcome in outcomes.values() {
         *computed.entry(outcome.kind).or_insert(0) += usize::from(outcome.ending == Ending::Ran);
@@ -210,10 +236,11 @@ fn computed(outcomes: &IndexMap<String, Outcome>) -> BTreeMap<&str, usize> {
 }
 
 /// What the sweep is going to do, in a line.
-fn outlook(cells: usize, tasks: &IndexMap<String, Node>, cost: &Cost, more: usize) -> String {
+fn outlook(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>) -> String {
     let counts = |counts: &BTreeMap<&str, usize>| -> String {
         counts.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
     };
+    let (cells, tasks) = (planner.cells().len(), planner.tasks());
     let mut text = format!("{}; distinct stages: {}", count(cells, "cell"), counts(&distinct(tasks)));
     if more > 0 {
         text.push_str(&format!("; up to {} to come", count(more, "more cell")));
@@ -221,7 +248,8 @@ fn outlook(cells: usize, tasks: &IndexMap<String, Node>, cost: &Cost, more: usiz
     if cost.to_compute() == 0 {
         return text + "; all stored";
     }
-    text.push_str(&format!("; to compute: {}", counts(&cost.missing)));
+    let most = if rungs.is_some() { "at most " } else { "" };
+    text.push_str(&format!("; to compute: {most}{}", counts(&cost.missing)));
     match (cost.seconds > 0.0, cost.unknown) {
         (true, 0) => text.push_str(&format!(", about {}", duration(cost.seconds))),
         (true, unknown) => text.push_str(&format!(
@@ -230,6 +258,9 @@ fn outlook(cells: usize, tasks: &IndexMap<String, Node>, cost: &Cost, more: usiz
             count(unknown, "stage")
         )),
         (false, _) => {}
+    }
+    if let Some(rungs) = rungs {
+        text.push_str(&format!("\n{}", rungs.text()));
     }
     text
 }
@@ -242,11 +273,11 @@ fn distinct(tasks: &IndexMap<String, Node>) -> BTreeMap<&str, usize> {
     distinct
 }
 
-fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, json: bool) -> Result<u8> {
+fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>, json: bool) -> Result<u8> {
     let (cells, tasks) = (planner.cells(), planner.tasks());
     if json {
         let list: Vec<IndexMap<_, _>> = cells.iter().map(|planned| planned.cell.values().collect()).collect();
-        let value = json!({
+        let mut value = json!({
             "cells": list,
             "distinct": distinct(tasks),
             "stored": cost.stored,
@@ -255,12 +286,15 @@ fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, json: bool) -> Resul
             "not_estimated": cost.unknown,
             "further_cells": more,
         });
+        if let Some(rungs) = rungs {
+            value["asha"] = rungs.json();
+        }
         progress::put(&serde_json::to_string_pretty(&value).context("the plan is JSON")?)?;
         return Ok(DONE);
     }
     for planned in cells {
         progress::put(&sweep_report::settings(planned.cell.values()))?;
     }
-    progress::say(&outlook(cells.len(), tasks, cost, more));
+    progress::say(&outlook(planner, cost, more, rungs));
     Ok(DONE)
 }

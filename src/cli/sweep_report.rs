@@ -22,6 +22,8 @@ pub(super) fn table(results: &Results, sweep: &spec::Sweep) -> String {
     let mut header: Vec<&str> = vec!["", "cell"];
     header.extend(results.varied.iter().map(|path| short(path)));
     header.extend(aim.map(short));
+    let compared_by = results.compared_by.as_ref().map(|metric| format!("dev {metric}"));
+    header.extend(compared_by.as_deref());
     header.extend(repeats.then_some("seeds"));
     header.push("status");
     table.set_header(header);
@@ -32,16 +34,13 @@ pub(super) fn table(results: &Results, sweep: &spec::Sweep) -> String {
         if aim.is_some() {
             row.push(group.objective.map_or_else(|| "–".into(), spread));
         }
+        if compared_by.is_some() {
+            row.push(group.figure.map_or_else(|| "–".into(), spread));
+        }
         if repeats {
             row.push(group.cells.len().to_string());
         }
-        row.push(match group.cells.len() - group.good {
-            0 => "done".to_owned(),
-            failed if group.cells.len() == 1 || group.good == 0 => {
-                if failed > 0 { "failed" } else { "done" }.to_owned()
-            }
-            failed => format!("{failed} failed"),
-        });
+        row.push(results.state(group));
         table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
@@ -59,14 +58,23 @@ pub(super) fn table(results: &Results, sweep: &spec::Sweep) -> String {
 pub(super) fn json(results: &Results, sweep: &spec::Sweep) -> Value {
     let cells = results.cells.iter().map(|cell| {
         let stages: Map<_, _> = cell.stages.iter().map(|(name, outcome)| (name.clone(), stage_json(outcome))).collect();
-        json!({
+        let mut value = json!({
             "cell": cell.number,
             "overrides": cell.overrides,
             "seed": cell.seed,
-            "status": if cell.good { "done" } else { "failed" },
+            "status": cell.status().name(),
             "objective": cell.objective,
             "stages": stages,
-        })
+        });
+        if let Some(standing) = cell.standing {
+            value["rungs"] = json!({
+                "compared": standing.compared,
+                "step": standing.step,
+                "steps": standing.steps,
+                "dev_metric": standing.figure,
+            });
+        }
+        value
     });
     let groups = results.groups.iter().map(|group| {
         json!({

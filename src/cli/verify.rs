@@ -9,7 +9,8 @@ use super::{
     DONE, FAILED,
     args::Verify,
     ls::bytes,
-    progress::{self, Talk, count},
+    progress::{self, count},
+    talk::Talk,
 };
 use crate::store::{Damage, Store, short};
 

@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use burn::tensor::Device;
+
 use super::DeviceChoice;
 
 /// Bytes of memory; `None` where nobody tells.
@@ -14,6 +16,11 @@ pub fn memory(choice: DeviceChoice) -> Option<u64> {
         }
         _ => None,
     }
+}
+
+/// Bytes that the allocator of an opened device holds, of several the one that holds most; `None` where there's none.
+pub fn held(devices: &[Device]) -> Option<u64> {
+    devices.iter().filter_map(|device| Some(device.memory_pool_usage()?.bytes_reserved)).max()
 }
 
 /// Linux tells; other systems not this way.

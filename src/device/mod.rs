@@ -3,6 +3,7 @@
 mod list;
 mod memory;
 mod peak;
+mod several;
 
 use std::{
     any::Any,
@@ -23,8 +24,9 @@ use burn::tensor::{DeviceKind, Devices};
 use crate::{kernels, recipe::spec::Precision};
 
 pub use list::{DeviceInfo, devices, json, probe};
-pub use memory::memory;
-pub use peak::peak;
+pub use memory::{held, memory};
+pub use peak::{peak, peak_together};
+pub use several::{DeviceChoices, OpenDevices};
 
 /// What a recipe or `--device` asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,14 +83,21 @@ impl FromStr for DeviceChoice {
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Auto => formatter.write_str("auto"),
-            Self::Cpu => formatter.write_str("cpu"),
             Self::Cuda(index) => write!(formatter, "cuda:{index}"),
-            Self::Vulkan => formatter.write_str("vulkan"),
-            Self::Wgpu => formatter.write_str("wgpu"),
-            Self::Metal => formatter.write_str("metal"),
+            other => formatter.write_str(other.backend()),
         }
     }
+}
+
+/// NVIDIA GPUs that the driver knows of, none of which is opened for that.
+#[cfg(feature = "cuda")]
+fn gpus() -> usize {
+    quietly(|| Device::enumerate(DeviceType::Cuda)).map_or(0, |devices| devices.len())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpus() -> usize {
+    0
 }
 
 impl OpenDevice {
@@ -119,6 +128,18 @@ impl OpenDevice {
 }
 
 impl DeviceChoice {
+    /// The backend's name.
+    fn backend(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda(_) => "cuda",
+            Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
+            Self::Metal => "metal",
+        }
+    }
+
     /// Tells, without opening anything, whether this build has the backend.
     ///
     /// # Errors

@@ -42,6 +42,12 @@ pub fn peak(device: &Device, precision: Precision) -> Option<f64> {
     by_name(&hardware_name(device)?, precision)
 }
 
+/// Of devices that work together. The CPU in several roles is still one.
+pub fn peak_together(devices: &[Device], precision: Precision) -> Option<f64> {
+    let once = devices.iter().enumerate().filter(|(at, device)| !devices[..*at].contains(device));
+    once.map(|(_, device)| peak(device, precision)).sum()
+}
+
 fn by_name(name: &str, precision: Precision) -> Option<f64> {
     let has = |part: &str| {
         // As a word of its own: `A10` isn't `A100`.

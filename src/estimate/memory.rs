@@ -15,7 +15,7 @@ const PROGRAM: u64 = 34_000_000;
 /// Bytes, by what they're for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Memory {
-    /// The model, and its best state so far where that is kept.
+    /// The model, and its best state so far where that is kept; with replicas, what is learned of each.
     pub weights: u64,
     /// Their gradients, twice where those of several batches are added up.
     pub gradients: u64,
@@ -65,9 +65,9 @@ impl Memory {
         let shared = if learning.is_all() { vocabulary * hidden } else { 0 };
         let layer = (shapes.kept + shapes.inputs) / (sizes.layers as u64).max(1);
         Self {
-            weights: learning.weights(shapes) + if work.keeps_best { FLOAT * trained } else { 0 },
-            gradients: FLOAT * trained * if work.accumulates { 2 } else { 1 },
-            optimizer: 2 * FLOAT * trained,
+            weights: learning.weights(shapes) + FLOAT * trained * (work.replicas - 1 + u64::from(work.keeps_best)),
+            gradients: FLOAT * trained * (work.replicas + u64::from(work.accumulates)),
+            optimizer: 2 * FLOAT * trained * work.replicas,
             activations: FLOAT * floats,
             loss: FLOAT * (rows * vocabulary + shared + 3 * targets * hidden),
             measuring: FLOAT * work.judged * layer,

@@ -2,19 +2,22 @@
 //! model is known by the shapes that its constructors note.
 
 mod learning;
+mod length;
 mod machine;
 mod memory;
 mod model;
 mod work;
 
 use anyhow::Result;
+use burn::tensor::Device;
 
+pub use length::Lengths;
 pub use machine::Machine;
 pub use memory::Memory;
 
 use crate::{
     batch::Step,
-    device::DeviceChoice,
+    device::DeviceChoices,
     model::{Network, Outline},
     plan::{Graph, Node, Planned},
     recipe::{
@@ -109,7 +112,7 @@ impl<'a> Estimator<'a> {
     pub fn stage(&self, node: &Node) -> Result<Option<Estimate>> {
         let Some(train) = training(&node.stage) else { return Ok(None) };
         let Some(Model { outline, about, existing }) = self.model(&node.name)? else { return Ok(None) };
-        let mut work = Work::new(self.graph, node, train)?;
+        let mut work = Work::new(self.graph, node, train, self.machine)?;
         let recipe = Learning::of(&node.stage, &outline);
         let on_cpu = self.machine.is_cpu;
         if let (MicroBatch::Auto, Some(available)) = (train.micro_batch, self.machine.memory) {
@@ -135,8 +138,8 @@ impl<'a> Estimator<'a> {
 ///
 /// # Errors
 /// All such stages, as [`Diagnostics`].
-pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choice: DeviceChoice) -> Result<()> {
-    let machine = Machine::new(choice);
+pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choices: &DeviceChoices) -> Result<()> {
+    let machine = Machine::new(choices);
     let Some(available) = machine.memory else { return Ok(()) };
     let estimator = Estimator::new(graph, planned, &machine);
     let mut found = Vec::new();
@@ -175,17 +178,18 @@ pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choice: Devi
     Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
 }
 
-/// Token places of a step's batches that fit into the device's memory at a time, beside all else that it takes to train
-/// the network; `None` where nobody tells how much memory there is, or all of a batch fits.
-pub fn room(network: &Network, train: &Train, step: &Step) -> Option<usize> {
-    let machine = Machine::of(network.parameters().device());
+/// Token places of a step's batches that fit into a device's memory at a time, beside all else that it takes to train the
+/// network on these devices; `None` where nobody tells how much memory there is, or all of a batch fits.
+pub fn room(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
+    let machine = Machine::of(devices);
     let available = machine.memory?;
     let outline = Outline::of_config(&network.family().config()).ok()?;
     let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
     let largest = step.batches.iter().map(|batch| batch.places()).max()? as u64;
-    let mut work = Work::of_step(train, step, largest);
+    let mut work = Work::of_step(train, step, largest, &machine);
+    let share = work.tokens;
     work.fit(spared(available), |work| Memory::new(&outline, &learning, work, machine.is_cpu).total());
-    (work.tokens < largest).then_some(work.tokens as usize)
+    (work.tokens < share).then_some(work.tokens as usize)
 }
 
 /// What estimates may fill: they are within 20 %, and others use the device too.

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
 
+use super::machine::Machine;
 use crate::{
     data,
     objectives::prompt::Template,
@@ -18,7 +19,7 @@ const SAMPLE: usize = 2_000;
 /// The largest step of a stage.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
-    /// Tokens of a batch.
+    /// Tokens that a device computes at a time.
     pub(super) tokens: u64,
     /// The longest sequence.
     pub(super) length: u64,
@@ -34,10 +35,12 @@ pub(super) struct Work {
     pub(super) judged: u64,
     /// Bytes of the data as it lies in memory.
     pub(super) data: u64,
+    /// Replicas of what is trained, in the memory that is looked at.
+    pub(super) replicas: u64,
 }
 
 impl Work {
-    pub(super) fn new(graph: &Graph, node: &Node, train: &Train) -> Result<Self> {
+    pub(super) fn new(graph: &Graph, node: &Node, train: &Train, machine: &Machine) -> Result<Self> {
         let mut work = Self {
             tokens: 0,
             length: train.max_length as u64,
@@ -47,6 +50,7 @@ impl Work {
             recomputes: train.gradient_checkpointing,
             judged: 0,
             data: 0,
+            replicas: machine.replicas(),
         };
         // Documents are cut into windows, most of them nearly as long as may be.
         let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
@@ -78,6 +82,7 @@ impl Work {
             Batch::Examples(examples) => lengths.most(examples, train.max_length),
         };
         work.tokens = work.tokens.min(all).max(1);
+        work.share(train.accumulate as u64 * work.tokens, machine);
         if let MicroBatch::Tokens(tokens) = train.micro_batch {
             work.limit(tokens as u64);
         }
@@ -85,10 +90,10 @@ impl Work {
     }
 
     /// Of a step whose largest batch has so many token places.
-    pub(super) fn of_step(train: &Train, step: &crate::batch::Step, largest: u64) -> Self {
+    pub(super) fn of_step(train: &Train, step: &crate::batch::Step, largest: u64, machine: &Machine) -> Self {
         let places: usize = step.batches.iter().map(|batch| batch.places()).sum();
         let targets: usize = step.batches.iter().map(|batch| batch.targets.len()).sum();
-        Self {
+        let mut work = Self {
             tokens: largest,
             length: train.max_length as u64,
             predicted: targets as f64 / places.max(1) as f64,
@@ -97,7 +102,17 @@ impl Work {
             recomputes: train.gradient_checkpointing,
             judged: 0,
             data: 0,
-        }
+            replicas: machine.replicas(),
+        };
+        work.share(places as u64, machine);
+        work
+    }
+
+    /// Shares a step of so many tokens out over the machine's devices; one sequence at least is computed at a time.
+    fn share(&mut self, tokens: u64, machine: &Machine) {
+        let share = tokens.div_ceil(machine.devices.max(1) as u64);
+        self.tokens = self.tokens.min(share.max(self.length));
+        self.accumulates &= share > self.tokens;
     }
 
     /// Computes no more than this at a time, but one sequence.

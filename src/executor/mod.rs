@@ -1,5 +1,6 @@
 //! Runs a graph of stages: each as soon as what it needs is there, and only if the store doesn't have it.
 
+mod measured;
 mod queue;
 mod run;
 
@@ -11,13 +12,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
-    recipe::spec::Stage,
-    store::{Artifact, Metrics, State},
+    plan::Node,
+    recipe::spec::{Rung, Stage},
+    store::{Artifact, Metrics, Pace, State},
 };
 
+pub use measured::Measured;
 pub use run::{Options, execute};
 
 /// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
@@ -26,11 +29,26 @@ pub trait Runner: Sync {
     ///
     /// # Errors
     /// Whatever keeps the stage from being computed; the artifact isn't made then.
-    fn run(&self, job: &Job<'_>) -> Result<Metrics>;
+    fn run(&self, job: &Job<'_>) -> Result<Computed>;
 
     /// The name of the device that the stage was computed on, asked for after it was.
     fn device(&self, _stage: &Stage) -> String {
         String::new()
+    }
+}
+
+/// What is known of a stage that was computed, beside its files.
+#[derive(Clone, Debug, Default)]
+pub struct Computed {
+    /// Its figures.
+    pub metrics: Metrics,
+    /// Of a training, how fast it was on its way.
+    pub pace: Pace,
+}
+
+impl From<Metrics> for Computed {
+    fn from(metrics: Metrics) -> Self {
+        Self { metrics, pace: Pace::default() }
     }
 }
 
@@ -52,10 +70,12 @@ pub struct Job<'a> {
     pub state: State,
     /// Of a training that longer ones can go on from: where those of all lengths leave how far they came.
     pub trunk: Option<State>,
-    /// The step at which a training is to pause, where it isn't the last.
-    pub until: Option<usize>,
+    /// Where a training is to pause, unless that is its end.
+    pub until: Option<Rung>,
     /// Whether the stage is to stop where it can go on at another time; see [`Job::is_stopped`].
     pub stop: &'a AtomicBool,
+    /// Set when another process has taken the stage over, since this one was suspended for long.
+    pub lost: &'a AtomicBool,
     /// Whom to tell how far it is.
     pub reporter: &'a dyn Reporter,
 }
@@ -68,7 +88,19 @@ impl Job<'_> {
 
     /// Whether somebody wants the stage to stop. It keeps its state then, and its error is [`Paused`].
     pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.stop.load(Ordering::SeqCst) || self.lost.load(Ordering::SeqCst)
+    }
+
+    /// For a stage that keeps nothing: tells how far it is, and stops it if somebody wants that.
+    ///
+    /// # Errors
+    /// [`Paused`] if it's stopped.
+    pub fn progressed(&self, done: usize, total: usize, note: &str) -> Result<()> {
+        self.tell(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
+        if done < total && self.is_stopped() {
+            bail!(Paused::at("stopped; it starts over next time"));
+        }
+        Ok(())
     }
 }
 
@@ -79,6 +111,15 @@ pub struct Paused {
     pub place: String,
     /// Its figures so far.
     pub metrics: Metrics,
+    /// Of a training, what it has measured.
+    pub measured: Option<Measured>,
+}
+
+impl Paused {
+    /// The pause of a stage without figures.
+    pub fn at(place: impl Into<String>) -> Self {
+        Self { place: place.into(), metrics: Metrics::new(), measured: None }
+    }
 }
 
 impl fmt::Display for Paused {
@@ -95,16 +136,26 @@ pub trait Reporter: Sync {
     fn event(&self, stage: &str, event: Event<'_>);
 }
 
+impl Reporter for Vec<&dyn Reporter> {
+    fn event(&self, stage: &str, event: Event<'_>) {
+        self.iter().for_each(|reporter| reporter.event(stage, event));
+    }
+}
+
 /// What can happen to a stage.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// It's in the store already.
     Hit {
+        /// The stage.
+        node: &'a Node,
         /// Its artifact.
         artifact: &'a Artifact,
     },
     /// It's in the remote; its files are fetched when something reads them.
     InRemote {
+        /// The stage.
+        node: &'a Node,
         /// Its record.
         artifact: &'a Artifact,
     },
@@ -116,8 +167,10 @@ pub enum Event<'a> {
     Waiting,
     /// Its computation begins.
     Started {
-        /// Its kind.
-        kind: &'static str,
+        /// The stage.
+        node: &'a Node,
+        /// Its key.
+        key: &'a str,
     },
     /// It's this far.
     Progress {
@@ -130,6 +183,8 @@ pub enum Event<'a> {
         /// How long the rest will take, where that can be told.
         remaining: Option<Duration>,
     },
+    /// Figures of a training, in the order of their steps. Where it goes on from a step, those up to it come first.
+    Figures(&'a [Figures]),
     /// Something that a person should read.
     Note(&'a str),
     /// It's done.
@@ -156,6 +211,17 @@ pub enum Event<'a> {
     },
 }
 
+/// Figures of a training at one of its steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    /// The steps done, that one among them.
+    pub step: usize,
+    /// When that was, in seconds since 1970.
+    pub at: f64,
+    /// By name: `loss`, `lr`, `grad_norm`, `tokens_per_second`, and dev metrics as `dev/accuracy`.
+    pub values: Vec<(String, f64)>,
+}
+
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ending {
@@ -171,11 +237,13 @@ pub enum Ending {
     Failed,
     /// A stage before it failed or was paused, or the run was stopped before its turn.
     NotRun,
+    /// Of a sweep's cell that did worse than others: it was left where it was.
+    Stopped,
 }
 
 impl Outcome {
     /// Of a stage that didn't end well, or wasn't begun.
-    fn without_artifact(kind: &'static str, ending: Ending, error: String) -> Self {
+    pub(crate) fn without_artifact(kind: &'static str, ending: Ending, error: String) -> Self {
         let so_far = Metrics::new();
         Self { kind, ending, key: None, seconds: 0.0, artifact: None, error: Some(error), so_far }
     }
@@ -191,6 +259,7 @@ impl Ending {
             Self::Paused => "paused",
             Self::Failed => "failed",
             Self::NotRun => "not_run",
+            Self::Stopped => "stopped",
         }
     }
 

@@ -35,7 +35,7 @@ impl State {
     fn culprit<'t>(&self, tasks: &'t IndexMap<String, Node>, node: &'t Node) -> Option<&'t str> {
         node.needs.values().find_map(|need| match self.outcomes.get(need)?.ending {
             Ending::Hit | Ending::Fetched | Ending::Ran => None,
-            Ending::Failed | Ending::Paused => Some(need.as_str()),
+            Ending::Failed | Ending::Paused | Ending::Stopped => Some(need.as_str()),
             Ending::NotRun => self.culprit(tasks, tasks.get(need)?),
         })
     }

@@ -4,20 +4,21 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use indexmap::IndexMap;
 
 use super::{
-    Ending, Event, Job, Outcome, Paused, Reporter, Runner,
+    Computed, Ending, Event, Job, Outcome, Paused, Reporter, Runner,
     queue::{Next, Queue},
 };
 use crate::{
     plan::{Node, trunk},
+    recipe::spec::Rung,
     remote::Remote,
-    store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Store},
+    store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Stopped, Store, unix_time},
 };
 
 /// How to run.
@@ -27,8 +28,9 @@ pub struct Options {
     pub jobs: usize,
     /// Stages to compute even if the store has them.
     pub force: Vec<String>,
-    /// By task, the step at which its training is to pause, its state kept, for another run to go on from.
-    pub until: BTreeMap<String, usize>,
+    /// By task, the rung at which its training is to pause, its state kept, for another run to go on from. What it has
+    /// measured by then is in the store's [`Store::rung`].
+    pub until: BTreeMap<String, Rung>,
     /// Set by whoever wants the run to stop: what is running pauses as soon as it can go on later, nothing else begins.
     pub stop: Arc<AtomicBool>,
     /// What other machines may have computed, and are given what is computed here.
@@ -48,6 +50,7 @@ pub fn execute(
     options: &Options,
 ) -> IndexMap<String, Outcome> {
     let queue = Queue::new(tasks, &options.stop);
+    let store = &store.clone().stopped_by(Arc::clone(&options.stop));
     let threads = options.jobs.clamp(1, tasks.len().max(1));
     let worker = Worker { queue: &queue, store, digests, runner, reporter, options };
     if threads == 1 {
@@ -101,10 +104,16 @@ impl Worker<'_> {
                 Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None, so_far: Metrics::new() }
             }
             Err(error) => match error.downcast::<Paused>() {
-                Ok(Paused { place, metrics: so_far }) => {
+                Ok(Paused { place, metrics: so_far, .. }) => {
                     self.reporter.event(id, Event::Paused { place: &place });
                     let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
                     Outcome { key, seconds, so_far, ..outcome }
+                }
+                Err(error) if error.is::<Stopped>() => {
+                    let place = error.to_string();
+                    self.reporter.event(id, Event::Paused { place: &place });
+                    let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
+                    Outcome { key, seconds, ..outcome }
                 }
                 Err(error) => {
                     let error = self.store.explain_full(error);
@@ -123,7 +132,7 @@ impl Worker<'_> {
             let manifest = self.manifest(node)?;
             *key = Some(manifest.key());
             if !self.options.force.contains(&node.name)
-                && let Some(found) = self.find(id, &manifest)
+                && let Some(found) = self.find(id, node, &manifest)
             {
                 return Ok(found);
             }
@@ -146,18 +155,18 @@ impl Worker<'_> {
     }
 
     /// A damaged artifact counts as none; whoever claims its key learns of the damage.
-    fn find(&self, id: &str, manifest: &Manifest) -> Option<(Ending, Artifact)> {
+    fn find(&self, id: &str, node: &Node, manifest: &Manifest) -> Option<(Ending, Artifact)> {
         let key = manifest.key();
         if let Ok(Some(artifact)) = self.store.hit(&key) {
-            return Some(self.hit(id, artifact));
+            return Some(self.hit(id, node, artifact));
         }
         let artifact = self.options.remote.as_ref()?.find(&key)?;
-        self.reporter.event(id, Event::InRemote { artifact: &artifact });
+        self.reporter.event(id, Event::InRemote { node, artifact: &artifact });
         Some((Ending::Fetched, artifact))
     }
 
-    fn hit(&self, id: &str, artifact: Artifact) -> (Ending, Artifact) {
-        self.reporter.event(id, Event::Hit { artifact: &artifact });
+    fn hit(&self, id: &str, node: &Node, artifact: Artifact) -> (Ending, Artifact) {
+        self.reporter.event(id, Event::Hit { node, artifact: &artifact });
         if let Some(remote) = &self.options.remote {
             remote.push(&artifact, false);
         }
@@ -209,16 +218,16 @@ impl Worker<'_> {
         let force = self.options.force.contains(&node.name);
         let trunk = if force { None } else { trunk(&node.stage, &manifest) };
         let slot = match self.store.claim(manifest, force, &|| self.reporter.event(id, Event::Waiting))? {
-            Claim::Hit(artifact) => return Ok(self.hit(id, *artifact)),
+            Claim::Hit(artifact) => return Ok(self.hit(id, node, *artifact)),
             Claim::Miss(slot) => slot,
         };
         if let Some(damage) = slot.damage() {
             self.reporter.event(id, Event::Note(&format!("what the store has is damaged: {damage:#}; computed again")));
         }
-        self.reporter.event(id, Event::Started { kind: node.stage.kind() });
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        self.reporter.event(id, Event::Started { node, key: slot.key() });
+        let started = unix_time();
         let began = Instant::now();
-        let metrics = self.runner.run(&Job {
+        let computed = self.runner.run(&Job {
             name: id,
             stage: &node.stage,
             seed: node.seed,
@@ -229,6 +238,7 @@ impl Worker<'_> {
             trunk: trunk.map(|key| self.store.shared_state(&key)),
             until: self.options.until.get(id).copied(),
             stop: &self.options.stop,
+            lost: slot.lost(),
             reporter: self.reporter,
         });
         if slot.is_lost() {
@@ -237,13 +247,19 @@ impl Worker<'_> {
             self.reporter.event(id, Event::Note(&Lost.to_string()));
             return self.compute(id, node, key);
         }
-        let metrics = metrics?;
+        if let Err(error) = &computed
+            && self.options.until.contains_key(id)
+        {
+            self.remember(id, slot.key(), error);
+        }
+        let Computed { metrics, pace } = computed?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),
             device: self.runner.device(&node.stage),
             started,
             seconds: began.elapsed().as_secs_f64(),
+            pace,
             ..self.options.provenance.clone()
         };
         let artifact = slot.commit(metrics, provenance)?;
@@ -252,6 +268,15 @@ impl Worker<'_> {
             remote.push(&artifact, true);
         }
         Ok((Ending::Ran, artifact))
+    }
+
+    /// Remembers what a training had measured that paused at a rung, also when its state is gone. Without that nothing is
+    /// lost but the time to look again.
+    fn remember(&self, id: &str, key: &str, error: &anyhow::Error) {
+        let Some(Paused { measured: Some(measured), .. }) = error.downcast_ref() else { return };
+        if let Err(error) = self.store.rung(key).keep(Vec::new(), measured) {
+            self.reporter.event(id, Event::Note(&format!("what it measured can't be kept: {error:#}")));
+        }
     }
 }
 

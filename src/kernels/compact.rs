@@ -2,8 +2,11 @@
 
 use std::{ops::Range, sync::Arc};
 
+use anyhow::Result;
 use burn::tensor::{DType, Device, ExecutionError, Int, Tensor, TensorData};
 use half::bf16;
+
+use super::moved;
 
 /// A frozen matrix `[R, C]`; it's f32 only while it's used.
 #[derive(Clone, Debug)]
@@ -58,6 +61,19 @@ impl Compact {
         let codes = Tensor::from_data(TensorData::new(codes, [rows, columns]), (device, DType::I8));
         let scales = Tensor::from_data(TensorData::new(scales, [rows, 1]), device);
         Self(Arc::new(Form::Int8 { codes, scales }))
+    }
+
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// The devices'.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self(Arc::new(match self.form() {
+            Form::Bf16(values) => Form::Bf16(moved(values.clone(), device)?),
+            Form::Int8 { codes, scales } => {
+                Form::Int8 { codes: moved(codes.clone(), device)?, scales: moved(scales.clone(), device)? }
+            }
+        })))
     }
 
     pub(super) fn form(&self) -> &Form {

@@ -1,6 +1,6 @@
 //! A model family together with its parameters and heads.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{DType, Device, Tensor};
@@ -23,7 +23,7 @@ use crate::{
 /// A model that can be trained, asked and stored.
 pub struct Network {
     parameters: Parameters,
-    family: Box<dyn Family>,
+    family: Arc<dyn Family>,
     /// What losses are computed with.
     pub(super) precision: spec::Precision,
     /// Whether training passes compute layers again in place of keeping their activations.
@@ -51,7 +51,7 @@ impl Network {
     pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
         Self {
             parameters,
-            family,
+            family: family.into(),
             precision: spec::Precision::F32,
             recomputes: false,
             specials: None,
@@ -59,6 +59,23 @@ impl Network {
             pair: None,
             classifier: None,
         }
+    }
+
+    /// A replica on this device, as the network stands now.
+    ///
+    /// # Errors
+    /// The devices'.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            parameters: self.parameters.on(device)?,
+            family: Arc::clone(&self.family),
+            precision: self.precision,
+            recomputes: self.recomputes,
+            specials: self.specials,
+            pooler: self.pooler.clone(),
+            pair: self.pair.clone(),
+            classifier: self.classifier.clone(),
+        })
     }
 
     /// Notes what the special tokens' ids are, for other programs that will open the model.
@@ -99,9 +116,10 @@ impl Network {
     /// Adds what it takes to guess tokens, where the checkpoint is of a bare backbone.
     ///
     /// # Errors
-    /// Settings that aren't supported.
+    /// Settings that aren't supported; a network that has replicas.
     pub fn add_language_head(&mut self, seed: u64) -> Result<()> {
-        self.family.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
+        let family = Arc::get_mut(&mut self.family).context("a network with replicas gets no further heads")?;
+        family.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
     }
 
     /// Adds a head for sentence pairs, unless there is one; it will be learned.

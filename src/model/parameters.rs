@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Initial, Shapes, adapters::Adapters};
 use crate::{
-    kernels::{Compact, Weight},
+    kernels::{Compact, Weight, moved},
     recipe::spec::BaseDtype,
 };
 
@@ -128,6 +128,12 @@ impl<const D: usize> Parameter<D> {
         std::mem::replace(&mut self.value, nothing).inner()
     }
 
+    /// The same on another device, or once more on its own.
+    fn on(&self, device: &Device) -> Result<Self> {
+        let value = moved(self.value.clone().inner(), device)?;
+        Ok(Self { name: self.name.clone(), value: value.autodiff().set_require_grad(self.is_learned()) })
+    }
+
     /// The values on the host, row by row.
     ///
     /// # Errors
@@ -156,6 +162,21 @@ impl Parameters {
     /// Where they live, without autodiff.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// The same parameters on another device, or once more on their own; what isn't learned is shared then.
+    pub(super) fn on(&self, device: &Device) -> Result<Self> {
+        let compact = |frozen: &Frozen| Ok(Frozen { name: frozen.name.clone(), value: frozen.value.on(device)? });
+        Ok(Self {
+            device: device.clone().without_autodiff(),
+            keep: self.keep,
+            vectors: self.vectors.iter().map(|parameter| parameter.on(device)).collect::<Result<_>>()?,
+            matrices: self.matrices.iter().map(|parameter| parameter.on(device)).collect::<Result<_>>()?,
+            compact: self.compact.iter().map(compact).collect::<Result<_>>()?,
+            attentions: self.attentions.clone(),
+            layers: self.layers.clone(),
+            adapters: self.adapters.clone(),
+        })
     }
 
     /// What becomes of parameters that are added from now on.

@@ -11,6 +11,7 @@ mod document;
 mod expand;
 pub mod families;
 mod flags;
+mod halved;
 mod node;
 pub mod place;
 mod render;
@@ -30,6 +31,7 @@ pub use checked::Checked;
 pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use document::{Document, Setting};
+pub use halved::Halved;
 
 /// What the command line changes in a recipe.
 #[derive(Clone, Debug, Default)]

@@ -14,6 +14,8 @@ use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload, path::Pat
 use super::{PARALLEL, Shared, blobs::CHUNK, decode, encode};
 use crate::store::{Artifact, FileRecord};
 
+const UNREADABLE: &str = "failed to read a file of the store";
+
 /// Pushes an artifact, unless it's there; `computed` replaces the record that is. Failures are told, not returned.
 pub(super) async fn push(shared: Arc<Shared>, artifact: Artifact, computed: bool) {
     if shared.offline.load(Ordering::Relaxed) || shared.refuses.load(Ordering::Relaxed) {
@@ -79,9 +81,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Uploads a large file in parts. Nothing of it is there before the last one.
+    /// Uploads a large file in parts. Nothing of it is there before the last one. A web server takes no parts, so that it
+    /// has to lie in memory as a whole.
     async fn upload_parts(&self, location: &Location, source: &mut fs::File, file: &FileRecord) -> Result<()> {
-        let mut upload = self.objects.put_multipart(location).await?;
+        let mut upload = match self.objects.put_multipart(location).await {
+            Err(Error::NotImplemented { .. }) => {
+                let mut bytes = Vec::new();
+                source.read_to_end(&mut bytes).context(UNREADABLE)?;
+                check(blake3::hash(&bytes), file)?;
+                self.objects.put(location, bytes.into()).await?;
+                return Ok(());
+            }
+            upload => upload?,
+        };
         if let Err(error) = send(&mut *upload, source, file).await {
             // What can't be taken back is an unfinished upload, which the remote's own rules remove.
             let _ = upload.abort().await;
@@ -107,7 +119,7 @@ async fn send(upload: &mut dyn MultipartUpload, source: &mut fs::File, file: &Fi
 /// The next chunk of a file; empty at its end.
 fn chunk(source: &mut fs::File) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source.take(CHUNK).read_to_end(&mut bytes).context("failed to read a file of the store")?;
+    source.take(CHUNK).read_to_end(&mut bytes).context(UNREADABLE)?;
     Ok(bytes)
 }
 

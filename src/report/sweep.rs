@@ -7,7 +7,7 @@ use super::{
     charts::{About, Axis, Plot, parallel},
     figure,
 };
-use crate::sweep::Results;
+use crate::sweep::{Results, Status};
 
 /// From this ratio on, an axis shows ratios.
 const WIDE: f64 = 20.0;
@@ -25,8 +25,8 @@ pub(super) fn section(results: &Results, aim: Option<(&str, bool)>) -> Result<Va
                 "settings": settings,
                 "mean": spread.map(|spread| figure(spread.mean)),
                 "deviation": spread.and_then(|spread| spread.deviation).map(figure),
-                "done": group.good,
-                "cells": group.cells.len(),
+                "figure": group.figure.map(|spread| figure(spread.mean)),
+                "state": results.state(group),
             })
         })
         .collect();
@@ -47,14 +47,17 @@ pub(super) fn section(results: &Results, aim: Option<(&str, bool)>) -> Result<Va
     let varied: Vec<&str> = results.varied.iter().map(|path| short(path)).collect();
     let fixed: Vec<(&str, String)> =
         results.fixed.iter().map(|(path, value)| (short(path), shown(Some(value)))).collect();
-    let missing = results.cells.iter().filter(|cell| !cell.good).count();
+    let of = |status: Status| results.cells.iter().filter(|cell| cell.status() == status).count();
+    let stopped = of(Status::Stopped);
     Ok(json!({
         "objective": objective,
         "varied": varied,
         "fixed": fixed,
         "rows": rows,
         "cells": results.cells.len(),
-        "missing": missing,
+        "compared_by": results.compared_by,
+        "stopped": stopped,
+        "missing": results.cells.len() - of(Status::Done) - stopped,
         "coordinates": coordinates,
         "plots": plots,
     }))

@@ -7,23 +7,27 @@ use super::{
     charts::{About, Plot},
     duration, figure,
 };
-use crate::{store::Artifact, train::Point};
+use crate::{
+    store::Artifact,
+    train::{Curve, Point},
+};
 
 /// Steps that a curve is drawn with, at most.
 const POINTS: usize = 200;
 
-/// Loss and learning rate by step, and the figures; nothing for a stage that doesn't train.
+/// Loss, learning rate and speed by step, and the figures; nothing for a stage that doesn't train.
 pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
-    let text = std::fs::read_to_string(artifact.file("curve.jsonl")).unwrap_or_default();
-    let points: Vec<Point> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let curve = Curve::of(artifact);
+    let points: Vec<&Point> = curve.points().collect();
     if points.is_empty() {
         return Ok(None);
     }
-    let dev: Vec<(f64, f64)> = text.lines().filter_map(dev_loss).collect();
+    let dev = curve.evaluations().filter_map(|(step, metrics)| Some((step as f64, *metrics.get("loss")?)));
+    let dev: Vec<(f64, f64)> = dev.collect();
     let part = points.len().div_ceil(POINTS).max(1);
-    let mean = |part: &[Point], value: fn(&Point) -> f64| {
+    let mean = |part: &[&Point], value: fn(&Point) -> f64| {
         let last = part.last().map_or(0, |point| point.step);
-        (last as f64, part.iter().map(value).sum::<f64>() / part.len() as f64)
+        (last as f64, part.iter().map(|point| value(point)).sum::<f64>() / part.len() as f64)
     };
     let losses: Vec<_> = points.chunks(part).map(|part| mean(part, |point| f64::from(point.loss))).collect();
     let rates: Vec<_> = points.chunks(part).map(|part| mean(part, |point| point.lr)).collect();
@@ -40,6 +44,9 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
     let series = if has_dev { vec![losses, dev] } else { vec![losses] };
     let loss = plot("loss", format!("Loss of {name}"), says, &series)?;
     let rate = plot("learning rate", format!("Learning rate of {name}"), ends(&rates), &[rates])?;
+    let speeds = speeds(artifact);
+    // A stage that an older version computed doesn't have it.
+    let speed = (!speeds.is_empty()).then(|| plot("tokens/s", format!("Speed of {name}"), ends(&speeds), &[speeds]));
     let number = |metric: &str| artifact.metrics.get(metric).and_then(Value::as_f64);
     let figures: Vec<(&str, String)> = [
         ("steps", number("steps").map(figure)),
@@ -52,12 +59,21 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
     .into_iter()
     .filter_map(|(label, value)| Some((label, value?)))
     .collect();
-    Ok(Some(
-        json!({ "name": name, "kind": artifact.manifest.kind, "loss": loss, "rate": rate, "dev": has_dev, "figures": figures }),
-    ))
+    Ok(Some(json!({
+        "name": name,
+        "kind": artifact.manifest.kind,
+        "loss": loss,
+        "rate": rate,
+        "speed": speed.transpose()?,
+        "dev": has_dev,
+        "figures": figures,
+    })))
 }
 
-fn dev_loss(line: &str) -> Option<(f64, f64)> {
-    let value: Value = serde_json::from_str(line).ok()?;
-    Some((value["step"].as_f64()?, value["dev"]["loss"].as_f64()?))
+/// Tokens/s by step: at the first one, and at the end of each stretch.
+fn speeds(artifact: &Artifact) -> Vec<(f64, f64)> {
+    let stretches = artifact.provenance.pace.stretches();
+    let first = stretches.first().map(|stretch| (1, stretch.tokens_per_second()));
+    let ends = stretches.iter().map(|stretch| (stretch.step, stretch.tokens_per_second()));
+    first.into_iter().chain(ends).map(|(step, speed)| (step as f64, speed)).collect()
 }

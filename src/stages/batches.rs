@@ -7,17 +7,22 @@ use crate::batch::{Batch, Example, Layout, lay_out, random::Key};
 /// Tokens that are judged at a time.
 pub(crate) const JUDGED_TOKENS: usize = 8192;
 
+/// Is told how many examples of how many are done; its error ends the work.
+pub(super) type Told<'a> = &'a dyn Fn(usize, usize) -> Result<()>;
+
 /// Lays out examples, each with something to know it by, and hands the batches to `judge` with what lies in them: those
-/// of like length together, so that rectangles have little padding.
+/// of like length together, so that rectangles have little padding. `told` learns how many of how many are done.
 ///
 /// # Errors
-/// Those of `judge`.
+/// Those of `judge` and `told`.
 pub(super) fn in_batches<T>(
     mut examples: Vec<(T, &Example)>,
     layout: Layout,
+    told: Told<'_>,
     mut judge: impl FnMut(&[(T, &Example)], &Batch) -> Result<()>,
 ) -> Result<()> {
     examples.sort_by_key(|(_, example)| example.tokens.len());
+    let all = examples.len();
     let mut rest = examples.as_slice();
     while !rest.is_empty() {
         let mut tokens = 0;
@@ -29,6 +34,7 @@ pub(super) fn in_batches<T>(
         rest = others;
         let examples: Vec<&Example> = part.iter().map(|(_, example)| *example).collect();
         judge(part, &lay_out(&examples, layout, Key::new(0)))?;
+        told(all - rest.len(), all)?;
     }
     Ok(())
 }

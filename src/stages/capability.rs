@@ -10,7 +10,7 @@ use serde_json::json;
 use super::layout;
 use crate::{
     batch::{Example, Feed, Step, Target, lay_out, random::Key},
-    device::{DeviceChoice, OpenDevice, quietly},
+    device::{DeviceChoices, OpenDevice, OpenDevices, quietly},
     estimate::{Estimator, Machine},
     model::Network,
     plan::{Graph, Planned},
@@ -30,17 +30,17 @@ const TOLERANCE: f32 = 0.1;
 /// Refuses stages that a device can't train: for want of the precision, or of an operation that the family needs. Each
 /// family is tried once with each precision, in however many stages and cells it is.
 pub struct DeviceCheck {
-    choice: DeviceChoice,
+    choices: DeviceChoices,
     machine: Machine,
-    open: Option<OpenDevice>,
-    /// By family and precision, what was wrong.
-    tried: BTreeMap<(&'static str, &'static str), Option<String>>,
+    open: Option<OpenDevices>,
+    /// By family and precision, what was wrong, and where.
+    tried: BTreeMap<(&'static str, &'static str), Option<(OpenDevice, String)>>,
 }
 
 impl DeviceCheck {
-    /// Of what will run on this device.
-    pub fn new(choice: DeviceChoice) -> Self {
-        Self { choice, machine: Machine::new(choice), open: None, tried: BTreeMap::new() }
+    /// Of what will run on these devices.
+    pub fn new(choices: &DeviceChoices) -> Self {
+        Self { choices: choices.clone(), machine: Machine::new(choices), open: None, tried: BTreeMap::new() }
     }
 
     /// Checks the stages that train and aren't in the store.
@@ -58,15 +58,15 @@ impl DeviceCheck {
             // What can't be found out now will be explained by the stage itself.
             let family = Estimator::new(graph, planned, &self.machine).family(node).ok().flatten();
             let Some(family) = family else { continue };
-            let device = match &mut self.open {
-                Some(device) => device,
-                none => none.insert(self.choice.open()?),
+            let devices = match &mut self.open {
+                Some(devices) => devices,
+                none => none.insert(self.choices.open()?),
             };
             let problem = self.tried.entry((family, train.precision.name())).or_insert_with(|| {
-                let outcome = try_out(device, family, train.precision);
-                outcome.err().map(|error| format!("{error:#}"))
+                let mut outcomes = devices.all().map(|device| (device, try_out(device, family, train.precision)));
+                outcomes.find_map(|(device, outcome)| Some((device.clone(), format!("{:#}", outcome.err()?))))
             });
-            if let Some(problem) = problem {
+            if let Some((device, problem)) = problem {
                 let place = format!("stages.{}.{}.train", node.name, node.stage.kind());
                 let (place, hint) = match device.check_precision(train.precision) {
                     Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
@@ -141,6 +141,7 @@ impl Feed for Tiny<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DeviceChoice;
 
     #[test]
     fn tiny_models_of_every_family_learn_with_every_precision_on_the_cpu() {

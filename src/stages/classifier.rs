@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result};
 
 use super::{
-    batches::in_batches,
+    batches::{Told, in_batches},
     layout,
     task::{Purpose, abilities},
 };
@@ -46,14 +46,19 @@ impl<'a> Judge<'a> {
     }
 
     /// For each row, given as the examples that [`Classifier::inference`] made of it, the probability of each label.
-    pub(super) fn probabilities(&self, network: &Network, rows: &[&[Example]]) -> Result<Vec<Vec<f32>>> {
+    pub(super) fn probabilities(
+        &self,
+        network: &Network,
+        rows: &[&[Example]],
+        told: Told<'_>,
+    ) -> Result<Vec<Vec<f32>>> {
         let mut nodes = vec![vec![Vec::new(); self.classifier.nodes().len().max(1)]; rows.len()];
         let examples = rows
             .iter()
             .enumerate()
             .flat_map(|(row, examples)| examples.iter().map(move |example| (row, example)))
             .collect();
-        in_batches(examples, self.layout, |part, batch| {
+        in_batches(examples, self.layout, told, |part, batch| {
             match &self.candidates {
                 Some(candidates) => {
                     let places =
@@ -128,7 +133,7 @@ impl Trained {
         let examples: Vec<Vec<Example>> =
             (0..).zip(rows).map(|(id, row)| self.classifier.inference(row, id)).collect::<Result<_>>()?;
         let examples: Vec<&[Example]> = examples.iter().map(Vec::as_slice).collect();
-        let probabilities = self.judge()?.probabilities(&self.network, &examples)?;
+        let probabilities = self.judge()?.probabilities(&self.network, &examples, &|_, _| Ok(()))?;
         Ok(probabilities
             .into_iter()
             .map(|probabilities| Prediction { label: self.labels()[likeliest(&probabilities)].clone(), probabilities })

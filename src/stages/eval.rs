@@ -15,7 +15,7 @@ use super::{
 use crate::{
     batch::Feed,
     device::OpenDevice,
-    executor::{Event, Job, Paused},
+    executor::{Event, Job},
     metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
     model::Network,
     objectives::HeldOut,
@@ -52,7 +52,8 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let rows = rows::labelled(data, files, &trained.classifier, Use::Judge)?;
     job.tell(Event::Note(&format!("{} rows", rows.len())));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
-    let probabilities = trained.judge()?.probabilities(&trained.network, &examples)?;
+    let probabilities =
+        trained.judge()?.probabilities(&trained.network, &examples, &|done, all| job.progressed(done, all, "rows"))?;
     let scored = scored(&rows, &probabilities);
 
     let seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
@@ -116,9 +117,6 @@ fn measure(
     tally: &mut LanguageTally,
 ) -> Result<()> {
     for step in 0..feed.steps() {
-        if job.is_stopped() {
-            bail!(Paused { place: "stopped; it starts over next time".into(), metrics: Metrics::new() });
-        }
         for batch in feed.step(step)?.batches {
             for score in network.target_scores(&batch)? {
                 if objective.masked_lm.is_some() {
@@ -130,7 +128,7 @@ fn measure(
             }
         }
         let note = if objective.masked_lm.is_some() { "masked" } else { "generated" };
-        job.tell(Event::Progress { done: step as u64 + 1, total: feed.steps() as u64, note, remaining: None });
+        job.progressed(step + 1, feed.steps(), note)?;
     }
     Ok(())
 }

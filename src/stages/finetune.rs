@@ -16,23 +16,22 @@ use super::{
 };
 use crate::{
     batch::{Example, Feed},
-    device::OpenDevice,
-    executor::{Event, Job},
+    device::OpenDevices,
+    executor::{Computed, Event, Job},
     metrics::{Classification as Measured, Scored, text_hash},
     model::{Candidates, Network},
     objectives::RowFeed,
     recipe::spec::{Classification, Finetune, Head, Task},
-    store::Metrics,
     train::{self, Evaluation},
 };
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
 /// rows too.
-pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, device: &OpenDevice) -> Result<Metrics> {
-    let start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
+pub(super) fn finetune(job: &Job<'_>, spec: &Finetune, devices: &OpenDevices) -> Result<Computed> {
+    let start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), &devices.first)?;
     match &spec.task {
-        Task::Classification(task) => classify(job, spec, task, start, device),
-        Task::Instruction(task) => instruction::finetune(job, spec, task, start, device),
+        Task::Classification(task) => classify(job, spec, task, start, devices),
+        Task::Instruction(task) => instruction::finetune(job, spec, task, start, devices),
     }
 }
 
@@ -42,8 +41,8 @@ fn classify(
     spec: &Finetune,
     task: &Classification,
     mut start: Start,
-    device: &OpenDevice,
-) -> Result<Metrics> {
+    devices: &OpenDevices,
+) -> Result<Computed> {
     let max_length = spec.train.max_length;
     let classifier = classifier(task, &start.network, max_length, &start.tokenizer)?;
     let labels = classifier.labels();
@@ -61,7 +60,7 @@ fn classify(
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
     records::write_rows(&job.out.join(records::ROWS), &pairs)?;
 
-    let judge = Judge::new(&classifier, max_length, device)?;
+    let judge = Judge::new(&classifier, max_length, &devices.first)?;
     let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
     let lessons = Lessons {
         objective: "classification",
@@ -72,7 +71,7 @@ fn classify(
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
     };
-    teach(job, spec, start, lessons, device)
+    teach(job, spec, start, lessons, devices)
 }
 
 /// Measures a network on rows that it doesn't learn from.
@@ -102,8 +101,8 @@ pub(super) fn teach(
     spec: &Finetune,
     start: Start,
     lessons: Lessons<'_>,
-    device: &OpenDevice,
-) -> Result<Metrics> {
+    devices: &OpenDevices,
+) -> Result<Computed> {
     let mut seen = lessons.seen;
     if let Some(from) = Origin::of(job, "from") {
         seen.extend(records::read_seen(&from.model)?);
@@ -113,7 +112,7 @@ pub(super) fn teach(
     start.write_tokenizer(job)?;
 
     let count = lessons.examples.len();
-    let layout = layout(device, spec.train.max_length, spec.train.packing);
+    let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
     let feed = RowFeed::new(lessons.objective, lessons.examples, &spec.train, job.seed, layout)?;
     job.tell(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
     let evaluation = lessons.measure.map(|measure| Evaluation {
@@ -122,15 +121,16 @@ pub(super) fn teach(
         keep_best: spec.train.keep_best.clone(),
         early_stopping: spec.train.early_stopping.clone(),
     });
-    let mut metrics = training::train(job, start.network, &feed, &spec.train, lessons.candidates, evaluation)?;
-    metrics.insert("rows".into(), json!(count));
-    Ok(metrics)
+    let (network, candidates) = (start.network, lessons.candidates);
+    let mut computed = training::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
+    computed.metrics.insert("rows".into(), json!(count));
+    Ok(computed)
 }
 
 /// Accuracy, macro F1 and mean loss on the dev rows.
 fn measure(judge: &Judge<'_>, network: &Network, dev: &[LabelledRow], classes: usize) -> Result<train::Metrics> {
     let examples: Vec<_> = dev.iter().map(|row| row.examples.as_slice()).collect();
-    let probabilities = judge.probabilities(network, &examples)?;
+    let probabilities = judge.probabilities(network, &examples, &|_, _| Ok(()))?;
     let scored = scored(dev, &probabilities);
     let mut metrics = BTreeMap::new();
     if let Some(measured) = Measured::measure(classes, scored.iter()) {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use anyhow::{Context, Result};
 
 use super::{
-    batches::in_batches,
+    batches::{Told, in_batches},
     finetune::{Lessons, teach},
     input, layout, records, rows,
     task::{Purpose, abilities},
@@ -13,13 +13,12 @@ use super::{
 };
 use crate::{
     batch::{Example, Layout},
-    device::OpenDevice,
-    executor::{Event, Job},
+    device::{OpenDevice, OpenDevices},
+    executor::{Computed, Event, Job},
     metrics::{LanguageReport, LanguageTally, text_hash},
     model::Network,
     objectives::{Asked, Conversation, Instructor},
     recipe::spec::{Finetune, Instruction, Source},
-    store::Metrics,
     text::{Tokenizer, chat::Chat},
     train,
 };
@@ -68,9 +67,9 @@ impl Instructed {
     }
 
     /// Of each row how well the response is predicted.
-    fn measure(&self, network: &Network, layout: Layout) -> Result<Vec<LanguageTally>> {
+    fn measure(&self, network: &Network, layout: Layout, told: Told<'_>) -> Result<Vec<LanguageTally>> {
         let mut tallies = vec![LanguageTally { documents: 1, ..LanguageTally::default() }; self.examples.len()];
-        in_batches(self.examples.iter().enumerate().collect(), layout, |part, batch| {
+        in_batches(self.examples.iter().enumerate().collect(), layout, told, |part, batch| {
             let mut scores = network.target_scores(batch)?.into_iter();
             for (row, example) in part {
                 for score in scores.by_ref().take(example.targets.len()) {
@@ -110,8 +109,8 @@ pub(super) fn finetune(
     spec: &Finetune,
     task: &Instruction,
     start: Start,
-    device: &OpenDevice,
-) -> Result<Metrics> {
+    devices: &OpenDevices,
+) -> Result<Computed> {
     let max_length = spec.train.max_length;
     let mut task = task.clone();
     let tokenizer = Arc::clone(&start.tokenizer);
@@ -122,10 +121,10 @@ pub(super) fn finetune(
         Some(dev) => Instructed::read(dev, files("data.dev.path"), &task, &instructor)?,
         None => Instructed::default(),
     };
-    let layout = layout(device, max_length, true);
+    let layout = layout(&devices.first, max_length, true);
     let mut measure = |network: &Network| -> Result<train::Metrics> {
         let mut sum = LanguageTally::default();
-        dev.measure(network, layout)?.iter().for_each(|tally| sum.add(tally));
+        dev.measure(network, layout, &|_, _| Ok(()))?.iter().for_each(|tally| sum.add(tally));
         let figures = [("loss", sum.loss()), ("perplexity", sum.perplexity()), ("accuracy", sum.accuracy())];
         let figures = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Ok(figures.collect::<BTreeMap<_, _>>())
@@ -141,7 +140,7 @@ pub(super) fn finetune(
         note,
         measure: if dev.examples.is_empty() { None } else { Some(&mut measure) },
     };
-    teach(job, spec, start, lessons, device)
+    teach(job, spec, start, lessons, devices)
 }
 
 /// Response loss, perplexity and token accuracy on rows that are held out.
@@ -156,7 +155,8 @@ pub(super) fn eval(job: &Job<'_>, data: &Source, purpose: &Purpose, device: &Ope
     job.tell(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(&model.path)?;
-    let tallies = rows.measure(&network, layout(device, purpose.max_length, true))?;
+    let tallies = rows
+        .measure(&network, layout(device, purpose.max_length, true), &|done, all| job.progressed(done, all, "rows"))?;
     let mut report = LanguageReport::default();
     for (text, tally) in rows.texts.iter().zip(&tallies) {
         report.add(tally, seen.contains(&text_hash(text)));

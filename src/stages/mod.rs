@@ -8,6 +8,7 @@ mod classifier;
 mod conversation;
 mod eval;
 mod export;
+mod figures;
 mod finetune;
 mod generate;
 mod import;
@@ -27,10 +28,10 @@ use anyhow::{Context, Result};
 
 use crate::{
     batch::Layout,
-    device::{DeviceChoice, OpenDevice},
-    executor::{Job, Runner},
+    device::{DeviceChoice, DeviceChoices, OpenDevice, OpenDevices},
+    executor::{Computed, Job, Runner},
     recipe::spec::Stage,
-    store::{Artifact, Metrics},
+    store::Artifact,
 };
 
 pub(crate) use batches::JUDGED_TOKENS;
@@ -38,44 +39,45 @@ pub use capability::DeviceCheck;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
+pub use figures::figures;
 pub use generate::{Show, Writer, Written};
 pub(crate) use records::write as write_columns;
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
 const TOKENIZER: &str = "tokenizer.json";
 
-/// Runs stages of all kinds on one device, which is opened when the first stage needs it.
+/// Runs stages of all kinds on one device, or training ones on several, which are opened when the first stage needs them.
 pub struct Stages {
-    choice: DeviceChoice,
-    open: Mutex<Option<OpenDevice>>,
+    choices: DeviceChoices,
+    open: Mutex<Option<OpenDevices>>,
 }
 
 impl Stages {
-    /// Stages that run on this device.
-    pub fn new(choice: DeviceChoice) -> Self {
-        Self { choice, open: Mutex::new(None) }
+    /// Stages that run on these devices.
+    pub fn new(choices: DeviceChoices) -> Self {
+        Self { choices, open: Mutex::new(None) }
     }
 
-    fn open(&self) -> Result<OpenDevice> {
+    fn open(&self) -> Result<OpenDevices> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(device) = &*open {
-            return Ok(device.clone());
+        if let Some(devices) = &*open {
+            return Ok(devices.clone());
         }
-        let device = self.choice.open()?;
-        *open = Some(device.clone());
-        Ok(device)
+        let devices = self.choices.open()?;
+        *open = Some(devices.clone());
+        Ok(devices)
     }
 }
 
 impl Runner for Stages {
-    fn run(&self, job: &Job<'_>) -> Result<Metrics> {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
         match job.stage {
-            Stage::Tokenize(spec) => tokenize::tokenize(job, spec),
+            Stage::Tokenize(spec) => tokenize::tokenize(job, spec).map(Computed::from),
             Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
             Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
-            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?),
-            Stage::Import(_) => import::import(job),
-            Stage::Export(spec) => export::export(job, spec),
+            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?.first).map(Computed::from),
+            Stage::Import(_) => import::import(job).map(Computed::from),
+            Stage::Export(spec) => export::export(job, spec).map(Computed::from),
         }
     }
 
@@ -83,7 +85,8 @@ impl Runner for Stages {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         match (stage, &*open) {
             (Stage::Tokenize(_) | Stage::Import(_) | Stage::Export(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
-            (_, Some(device)) => device.name.clone(),
+            (Stage::Eval(_), Some(devices)) => devices.first.name.clone(),
+            (_, Some(devices)) => devices.name(),
         }
     }
 }

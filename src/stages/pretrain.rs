@@ -12,19 +12,18 @@ use super::{
 };
 use crate::{
     batch::Feed,
-    device::OpenDevice,
-    executor::{Event, Job},
+    device::OpenDevices,
+    executor::{Computed, Event, Job},
     objectives::Mix,
     recipe::spec::Pretrain,
-    store::Metrics,
 };
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
-pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> Result<Metrics> {
-    let mut start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), device)?;
+pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, devices: &OpenDevices) -> Result<Computed> {
+    let mut start = Start::new(job, spec.model.as_ref(), spec.adapter.as_ref(), &devices.first)?;
     let documents = language::load(&input(job, "tokens")?.path)?;
     let corpus = language::corpus(&documents, &start.tokenizer, abilities(&start.network)?.form, |_| true);
-    let layout = layout(device, spec.train.max_length, spec.train.packing);
+    let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
     let mix = Mix::new(&spec.objectives, &corpus, &spec.train, job.seed, layout)?;
     start.network.add_language_head(job.seed)?;
     if spec.objectives.iter().any(|objective| objective.next_sentence.is_some() || objective.sentence_order.is_some()) {
@@ -41,7 +40,7 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, device: &OpenDevice) -> R
     Purpose { objectives, ..start.purpose(spec.train.max_length) }.write(job.out)?;
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     start.write_tokenizer(job)?;
-    let mut metrics = training::train(job, start.network, &mix, &spec.train, None, None)?;
-    metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
-    Ok(metrics)
+    let mut computed = training::train(job, devices, start.network, &mix, &spec.train, None, None)?;
+    computed.metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
+    Ok(computed)
 }

@@ -19,7 +19,7 @@ pub(super) fn tokenize(job: &Job<'_>, spec: &Tokenize) -> Result<Metrics> {
     };
     match data::tokenize(spec, &files, existing.as_deref(), &job.state, job.out, &mut Encoding { job })? {
         Some(metrics) => Ok(metrics.into_iter().collect()),
-        None => bail!(Paused { place: "stopped; finished shards are kept".into(), metrics: Metrics::new() }),
+        None => bail!(Paused::at("stopped; finished shards are kept")),
     }
 }
 

@@ -3,29 +3,26 @@
 use std::{cmp::Reverse, path::Path, sync::Arc};
 
 use anyhow::{Result, bail, ensure};
-use burn::tensor::Device;
 use serde_json::json;
 
 use super::{
+    figures::{SPEED, figures, of_entry},
     input,
     origin::{Origin, copy_tokenizer},
     task::Purpose,
 };
 use crate::{
     batch::Feed,
-    device::{self, OpenDevice},
+    device::{self, OpenDevice, OpenDevices},
     estimate,
-    executor::{Event, Job, Paused},
+    executor::{Computed, Event, Figures, Job, Measured, Paused},
     model::{Candidates, Network},
     plan::reached,
     recipe::spec::{self, MicroBatch, Precision},
-    store::Metrics,
+    store::{Metrics, unix_time},
     text::Tokenizer,
-    train::{self, Cadence, Checkpoints, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
+    train::{self, Cadence, Checkpoints, Curve, Entry, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
 };
-
-/// The curve's file in the artifacts of training stages.
-const CURVE: &str = "curve.jsonl";
 
 /// A model to train, with its tokenizer.
 pub(super) struct Start {
@@ -101,34 +98,56 @@ fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &O
     Ok(network)
 }
 
-/// Trains, and writes the model and the curve.
+/// Trains on these devices, and writes the model and the curve.
 pub(super) fn train(
     job: &Job<'_>,
+    devices: &OpenDevices,
     network: Network,
     feed: &dyn Feed,
     spec: &spec::Train,
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
-) -> Result<Metrics> {
+) -> Result<Computed> {
     let mut settings = Settings::new(spec, feed.steps(), candidates);
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
-        settings.room = estimate::room(&network, spec, &feed.step(0)?);
+        settings.room = estimate::room(&network, spec, &feed.step(0)?, &devices.devices());
     }
     let mut trainer = Trainer::new(network, settings);
+    trainer.share_with(devices.devices().split_off(1));
     go_on(job, &mut trainer)?;
     let every = Cadence::new(spec.checkpoint_every);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
-    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job })?;
+    let measured_every = evaluation.as_ref().map_or(1, |evaluation| evaluation.every);
+    let until = job.until.map(|rung| rung.step(feed.steps(), measured_every));
+    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until })?;
     if outcome.paused {
-        let place = format!("stopped after step {} of {}", outcome.steps, feed.steps());
-        bail!(Paused { place, metrics: metrics(&outcome, &trainer.network, spec.precision) });
+        let (step, steps) = (outcome.steps, feed.steps());
+        let place = match until {
+            Some(until) if step >= until => format!("at its rung, step {step} of {steps}"),
+            _ => format!("stopped after step {step} of {steps}"),
+        };
+        let metrics = metrics(&outcome, &trainer, spec.precision);
+        bail!(Paused { place, metrics, measured: Some(measured(&trainer, feed.steps())) });
     }
     match job.inputs.get("from").filter(|_| trainer.network.is_adapted()) {
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,
         None => trainer.network.save(job.out)?,
     }
-    trainer.curve().write(&job.out.join(CURVE))?;
-    Ok(metrics(&outcome, &trainer.network, spec.precision))
+    trainer.curve().write(&job.out.join(Curve::FILE))?;
+    let mut metrics = metrics(&outcome, &trainer, spec.precision);
+    if outcome.steps < feed.steps() {
+        metrics.insert("planned_steps".into(), json!(feed.steps()));
+    }
+    Ok(Computed { metrics, pace: trainer.pace().clone() })
+}
+
+/// What a training has measured that isn't at its end.
+fn measured(trainer: &Trainer, steps: usize) -> Measured {
+    let finite = |metrics: &train::Metrics| {
+        metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), *value)).collect()
+    };
+    let evaluations = trainer.curve().evaluations().map(|(step, metrics)| (step, finite(metrics))).collect();
+    Measured { step: trainer.steps_done(), steps, ended: false, evaluations }
 }
 
 /// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
@@ -141,6 +160,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
         match trainer.load_state(state) {
             Ok(true) => {
                 job.tell(Event::Note(&format!("goes on from {what}, after step {}", trainer.steps_done())));
+                job.tell(Event::Figures(&figures(trainer.curve(), trainer.pace(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
@@ -153,7 +173,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     Ok(())
 }
 
-fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metrics {
+fn metrics(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
     let mut metrics = Metrics::new();
     metrics.insert("loss".into(), json!(outcome.loss));
     metrics.insert("steps".into(), json!(outcome.steps));
@@ -161,7 +181,7 @@ fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metric
     if outcome.learned < outcome.parameters {
         metrics.insert("learned_parameters".into(), json!(outcome.learned));
     }
-    metrics.extend(speed(outcome, network.parameters().device(), precision));
+    metrics.extend(speed(outcome, trainer, precision));
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics.insert("peak_memory_bytes".into(), json!(bytes));
     }
@@ -172,12 +192,13 @@ fn metrics(outcome: &Outcome, network: &Network, precision: Precision) -> Metric
     metrics
 }
 
-/// How fast training was, beside the most that the device can do, and what it waited for. The share of the peak is what
+/// How fast training was, beside the most that its devices can do, and what it waited for. The share of the peak is what
 /// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
-fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
-    let peak = device::peak(device, precision);
+fn speed(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+    let devices = trainer.devices();
+    let peak = device::peak_together(&devices, precision);
     let mut figures = Metrics::new();
-    figures.insert("tokens_per_second".into(), json!(outcome.tokens_per_second));
+    figures.insert(SPEED.into(), json!(outcome.tokens_per_second));
     figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
     figures.insert("peak_flops_per_second".into(), json!(peak));
     figures.insert("mfu".into(), json!(peak.map(|peak| outcome.flops_per_second / peak)));
@@ -185,8 +206,9 @@ fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
     if let Some(tokens) = outcome.micro_batch {
         figures.insert("micro_batch_tokens".into(), json!(tokens));
     }
-    if let Some(usage) = device.memory_pool_usage() {
-        figures.insert("device_memory_bytes".into(), json!(usage.bytes_reserved));
+    // Of the device that holds most.
+    if let Some(bytes) = device::held(&devices) {
+        figures.insert("device_memory_bytes".into(), json!(bytes));
     }
     figures
 }
@@ -194,6 +216,8 @@ fn speed(outcome: &Outcome, device: &Device, precision: Precision) -> Metrics {
 /// Passes the loop's progress on, and what is wanted of it back.
 struct Watcher<'a> {
     job: &'a Job<'a>,
+    /// The step to pause at.
+    until: Option<usize>,
 }
 
 impl Observer for Watcher<'_> {
@@ -202,6 +226,13 @@ impl Observer for Watcher<'_> {
         let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
         let (done, total) = (*step as u64, *steps as u64);
         self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
+        let values = vec![(SPEED.to_owned(), *tokens_per_second)];
+        self.job.tell(Event::Figures(&[Figures { step: *step, at: unix_time(), values }]));
+    }
+
+    fn entered(&mut self, entries: &[(Entry, f64)]) {
+        let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
+        self.job.tell(Event::Figures(&figures));
     }
 
     fn noted(&mut self, text: &str) {
@@ -215,6 +246,6 @@ impl Observer for Watcher<'_> {
     }
 
     fn pauses(&mut self, step: usize) -> bool {
-        self.job.is_stopped() || self.job.until.is_some_and(|until| step >= until)
+        self.job.is_stopped() || self.until.is_some_and(|until| step >= until)
     }
 }

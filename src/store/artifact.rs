@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Manifest, record, soundness::Soundness};
+use super::{Manifest, Pace, record, soundness::Soundness};
 
 /// Named figures and tables of a stage, as they stand in `artifact.json` and in `--json`.
 pub type Metrics = serde_json::Map<String, Value>;
@@ -70,6 +70,9 @@ pub struct Provenance {
     pub started: f64,
     /// How long it took.
     pub seconds: f64,
+    /// Of a training, how fast it was on its way.
+    #[serde(default, skip_serializing_if = "Pace::is_empty")]
+    pub pace: Pace,
 }
 
 impl Artifact {

@@ -31,15 +31,27 @@ pub struct Judged {
     pub kept: Option<String>,
 }
 
-/// Something in `tmp/` that no process works on, or a state in `states/`.
+/// Something in `tmp/` that no process works on, something that's kept for a while in `states/` or `rungs/`, or the event files
+/// of an artifact that goes.
 #[derive(Clone, Debug)]
 pub struct Remnant {
     /// Where it lies.
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
-    /// Whether training could go on from it.
-    pub is_state: bool,
+    /// What it is.
+    pub kind: RemnantKind,
+}
+
+/// What is left of computations beside their artifacts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RemnantKind {
+    /// A state that training could go on from.
+    State,
+    /// What a process has left in the middle of its work.
+    HalfWritten,
+    /// The event files of a training.
+    Events,
 }
 
 /// What would be cleared away.
@@ -47,7 +59,7 @@ pub struct Remnant {
 pub struct Collection {
     /// All artifacts, those that go first.
     pub artifacts: Vec<Judged>,
-    /// What goes from `tmp/` and `states/`.
+    /// What goes from `tmp/`, `states/`, `rungs/` and `tensorboard/`.
     pub remnants: Vec<Remnant>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
@@ -96,20 +108,36 @@ impl Store {
         judged.sort_by(|a, b| (a.kept.is_some(), &a.key).cmp(&(b.kept.is_some(), &b.key)));
 
         let mut remnants = Vec::new();
-        let in_tmp = workspace::entries(&self.root.join("tmp"))?;
-        for entry in in_tmp.into_iter().chain(workspace::entries(&self.root.join("states"))?) {
+        let entries = |folder: &str| workspace::entries(&self.root.join(folder));
+        // Which cells of a sweep were stopped is known as long as a recipe asks for it.
+        let rungs = entries("rungs")?.into_iter().filter(|entry| !wanted.contains_key(&entry.key));
+        for entry in entries("tmp")?.into_iter().chain(entries("states")?).chain(rungs) {
             let is_recent = entry.modified().is_none_or(|time| now.duration_since(time).unwrap_or_default() < grace);
             // A state is worth keeping for a while; the rest is of no use without its process.
             if holders.contains_key(&entry.key) || entry.is_state() && is_recent {
                 continue;
             }
-            let (bytes, is_state) = (size(&entry.path), entry.is_state());
-            remnants.push(Remnant { path: entry.path, bytes, is_state });
+            let kind = if entry.is_state() { RemnantKind::State } else { RemnantKind::HalfWritten };
+            remnants.push(Remnant { bytes: size(&entry.path), path: entry.path, kind });
+        }
+        for (path, key) in self.event_folders() {
+            let of = |found: &String| found.starts_with(&key);
+            let is_kept = judged.iter().any(|one| of(&one.key) && one.kept.is_some()) || holders.keys().any(of);
+            let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).unwrap_or(now);
+            if !is_kept && now.duration_since(modified).unwrap_or_default() >= grace {
+                remnants.push(Remnant { bytes: size(&path), path, kind: RemnantKind::Events });
+            }
         }
         remnants.sort_by(|a, b| a.path.cmp(&b.path));
         let going = judged.iter().filter(|one| one.kept.is_none()).map(|one| self.artifact_dir(&one.key));
         let freed = freed(going.chain(remnants.iter().map(|remnant| remnant.path.clone())));
         Ok(Collection { artifacts: judged, remnants, freed })
+    }
+
+    /// The folders of trainings' event files, `RECIPE/STAGE/KEY` below that of all, each with its key's beginning.
+    fn event_folders(&self) -> Vec<(PathBuf, String)> {
+        let folders = walkdir::WalkDir::new(self.tensorboard()).min_depth(3).max_depth(3).into_iter().flatten();
+        folders.map(|entry| (entry.path().to_owned(), entry.file_name().to_string_lossy().into_owned())).collect()
     }
 
     /// Clears away what a collection says, but for artifacts that were used since.

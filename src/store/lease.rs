@@ -9,9 +9,14 @@
 //! `format` file). A holder that was suspended and lost its lease finds that out there, and commits nothing.
 
 use std::{
+    fmt,
     fs::File,
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -33,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Leases {
     root: PathBuf,
     pub(super) patience: Duration,
+    /// Set by whoever wants waiting to end.
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 /// What was seen of a lease that somebody holds.
@@ -43,7 +50,7 @@ struct Watch {
 
 impl Leases {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), patience: PATIENCE }
+        Self { root: root.to_owned(), patience: PATIENCE, stop: Arc::default() }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -53,7 +60,7 @@ impl Leases {
     /// Waits until the key's lease is free or left behind, and takes it; `waiting` is called once before that.
     ///
     /// # Errors
-    /// The file system's.
+    /// [`Stopped`] if it's told to stop; the file system's.
     pub(super) fn take(&self, key: &str, inputs: Vec<String>, waiting: &dyn Fn()) -> Result<Lease> {
         let holder = Holder::own(inputs);
         let mut watch: Option<Watch> = None;
@@ -79,6 +86,9 @@ impl Leases {
                 }
                 (None, _) => {}
             }
+            if self.stop.load(SeqCst) {
+                return Err(Stopped.into());
+            }
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE);
         }
@@ -103,6 +113,10 @@ impl Leases {
         Ok(self.read(key)?.map(|text| parse(&text).unwrap_or_default()))
     }
 
+    fn is_held_by(&self, key: &str, token: &str) -> Result<bool> {
+        Ok(self.holder(key)?.is_some_and(|holder| holder.token == token))
+    }
+
     /// The lock under which leases change hands. Nothing slow may be done while it's held.
     pub(super) fn guard(&self) -> Result<File> {
         let path = self.root.join("format");
@@ -121,6 +135,18 @@ impl Leases {
     }
 }
 
+/// Waiting for a key that another process computes was ended.
+#[derive(Debug)]
+pub struct Stopped;
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stopped while it waited for another process")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
 /// The holder in a lease's text; `None` where it can't be understood, as one of another version may be.
 fn parse(text: &[u8]) -> Option<Holder> {
     let end = text.iter().position(|byte| *byte == b'\n')?;
@@ -133,15 +159,19 @@ pub(super) struct Lease {
     leases: Leases,
     key: String,
     token: String,
+    lost: Arc<AtomicBool>,
     beat: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Lease {
     fn new(leases: Leases, key: &str, token: String, file: File) -> Self {
         let (stop, stopped) = mpsc::channel();
+        let lost = Arc::new(AtomicBool::new(false));
+        let beating = Beating { leases: leases.clone(), key: key.to_owned(), token: token.clone(), file };
+        let tell = Arc::clone(&lost);
         // What fails to beat is taken over in the end; there's nobody to tell.
-        let beat = std::thread::Builder::new().name("lease".into()).spawn(move || beat(&file, &stopped));
-        Self { leases, key: key.to_owned(), token, beat: beat.ok().map(|thread| (stop, thread)) }
+        let beat = std::thread::Builder::new().name("lease".into()).spawn(move || beating.until(&stopped, &tell));
+        Self { leases, key: key.to_owned(), token, lost, beat: beat.ok().map(|thread| (stop, thread)) }
     }
 
     /// Different for every lease that was ever taken.
@@ -155,20 +185,40 @@ impl Lease {
 
     /// Whether nobody has taken it over. Certain only under the guard.
     pub(super) fn is_held(&self) -> Result<bool> {
-        Ok(self.leases.holder(&self.key)?.is_some_and(|holder| holder.token == self.token))
+        self.leases.is_held_by(&self.key, &self.token)
+    }
+
+    /// Is set at the first beat after somebody took it over.
+    pub(super) fn lost(&self) -> &AtomicBool {
+        &self.lost
     }
 }
 
-/// Raises the number at the beginning of an open lease. If another lease has taken its name, that doesn't notice.
-fn beat(mut file: &File, stopped: &mpsc::Receiver<()>) {
-    use std::io::{Seek, Write};
+/// What a holder's thread does.
+struct Beating {
+    leases: Leases,
+    key: String,
+    token: String,
+    /// The lease, which may have lost its name.
+    file: File,
+}
 
-    let mut count = 0_u64;
-    while stopped.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
-        count += 1;
-        let written = file.rewind().and_then(|()| file.write_all(format!("{count:020}").as_bytes()));
-        // So that other machines see it.
-        let _ = written.and_then(|()| file.sync_data());
+impl Beating {
+    /// Raises the number at the beginning of the lease, and says so if another has taken its name.
+    fn until(&self, stopped: &mpsc::Receiver<()>, lost: &AtomicBool) {
+        use std::io::{Seek, Write};
+
+        let mut file = &self.file;
+        let mut count = 0_u64;
+        while stopped.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            count += 1;
+            let written = file.rewind().and_then(|()| file.write_all(format!("{count:020}").as_bytes()));
+            // So that other machines see it.
+            let _ = written.and_then(|()| file.sync_data());
+            if let Ok(false) = self.leases.is_held_by(&self.key, &self.token) {
+                lost.store(true, SeqCst);
+            }
+        }
     }
 }
 
@@ -290,10 +340,23 @@ mod tests {
         let seen = leases.read("key").unwrap();
         let new = leases.replace("key", seen.as_deref(), &Holder::own(Vec::new())).unwrap().unwrap();
         assert!(!lost.is_held().unwrap() && new.is_held().unwrap());
+        thread::sleep(BEAT + Duration::from_millis(500));
+        assert!(lost.lost().load(Ordering::SeqCst) && !new.lost().load(Ordering::SeqCst));
         drop(lost);
         assert!(new.is_held().unwrap());
         drop(new);
         assert!(leases.holder("key").unwrap().is_none());
+    }
+
+    #[test]
+    fn waiting_ends_when_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = leases(dir.path());
+        foreign(&leases, "key");
+        let waits = Leases { patience: Duration::from_secs(3600), ..leases.clone() };
+        let error = waits.take("key", Vec::new(), &|| waits.stop.store(true, Ordering::SeqCst)).unwrap_err();
+        assert!(error.is::<Stopped>(), "{error:#}");
+        assert!(leases.holder("key").unwrap().is_some());
     }
 
     #[test]

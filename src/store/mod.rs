@@ -6,11 +6,13 @@
 //! artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
 //! tmp/             slots being written, renamed into artifacts/ when done, and states to go on from
 //! states/KEY.state where finished trainings stood, for longer ones to go on from; can be removed at any time
+//! rungs/KEY.state  what a training had measured when it paused at a rung of a sweep
 //! leases/KEY       there while KEY is being computed, and says by whom
 //! pins/NAME        an artifact that is to be kept
 //! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
+//! tensorboard/     event files of trainings, each in a folder that its key's beginning names; can be removed at any time
 //! remote/          what is known of remotes, and files that are being fetched
 //! ```
 
@@ -25,6 +27,7 @@ mod holder;
 mod lease;
 mod manifest;
 mod memory;
+mod pace;
 mod pins;
 mod record;
 mod slot;
@@ -36,7 +39,7 @@ mod workspace;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
 
@@ -45,12 +48,14 @@ use fs_err as fs;
 
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
-pub use collect::{Collection, Judged, Remnant};
+pub use collect::{Collection, Judged, Remnant, RemnantKind};
 pub use digest::DigestCache;
 pub(crate) use holder::host;
 use lease::Leases;
+pub use lease::Stopped;
 pub use manifest::Manifest;
 pub use memory::digest_file;
+pub use pace::{Pace, Stretch, unix_time};
 pub use pins::Pin;
 pub use slot::{Lost, Slot};
 use soundness::Soundness;
@@ -96,6 +101,12 @@ impl Store {
     /// another process takes the stage over.
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.leases.patience = patience;
+        self
+    }
+
+    /// The same store; when `stop` is set, claims that wait for another process end with [`Stopped`].
+    pub fn stopped_by(mut self, stop: Arc<AtomicBool>) -> Self {
+        self.leases.stop = stop;
         self
     }
 
@@ -226,6 +237,16 @@ impl Store {
     /// Where trainings that differ in their length only leave how far they came, under the key of what they share.
     pub fn shared_state(&self, key: &str) -> State {
         State::new(Workspace::shared_state(&self.root.join("states"), key), key)
+    }
+
+    /// What a training with this key had measured when it last paused at a rung of a sweep.
+    pub fn rung(&self, key: &str) -> State {
+        State::new(Workspace::shared_state(&self.root.join("rungs"), key), key)
+    }
+
+    /// Where TensorBoard's event files lie, unless they're wanted elsewhere.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
     }
 
     /// What a computation with this key that was stopped has left, if it has.

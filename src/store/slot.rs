@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context, Result};
@@ -76,6 +77,11 @@ impl Slot {
     /// Whether another process has taken the key over. What it computes then is of no more use here.
     pub fn is_lost(&self) -> bool {
         !self.lease.is_held().unwrap_or(true)
+    }
+
+    /// Is set within seconds after [`Self::is_lost`] has become true, without being asked.
+    pub fn lost(&self) -> &AtomicBool {
+        self.lease.lost()
     }
 
     /// Makes the slot an artifact: digests and syncs the files, writes the record, and renames the directory to where

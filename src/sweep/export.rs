@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
 use serde_json::Value;
 
-use super::Results;
+use super::{Results, Standing};
 use crate::stages::write_columns;
 
-/// Writes `cell`, `status`, the settings by path, `objective`, and `STAGE.METRIC` for each stage that measures.
+/// Writes `cell`, `status`, the settings by path, `objective`, and `STAGE.METRIC` for each stage that measures;
+/// where cells were compared at rungs also `step`, `steps` and `dev_METRIC`, how far they came.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -45,7 +46,7 @@ fn columns(results: &Results) -> Vec<(String, Vec<Value>)> {
     let cells = &results.cells;
     let mut columns = vec![
         ("cell".to_owned(), cells.iter().map(|cell| cell.number.into()).collect::<Vec<Value>>()),
-        ("status".to_owned(), cells.iter().map(|cell| if cell.good { "done" } else { "failed" }.into()).collect()),
+        ("status".to_owned(), cells.iter().map(|cell| cell.status().name().into()).collect()),
     ];
     let mut paths: Vec<&String> = Vec::new();
     for path in cells.iter().flat_map(|cell| cell.overrides.keys()) {
@@ -58,6 +59,14 @@ fn columns(results: &Results) -> Vec<(String, Vec<Value>)> {
         (path.clone(), values.collect())
     }));
     columns.push(("objective".to_owned(), cells.iter().map(|cell| cell.objective.into()).collect()));
+    if let Some(metric) = &results.compared_by {
+        let of = |value: fn(&Standing) -> Value| {
+            cells.iter().map(|cell| cell.standing.as_ref().map(value).unwrap_or_default()).collect::<Vec<_>>()
+        };
+        columns.push(("step".into(), of(|standing| standing.step.into())));
+        columns.push(("steps".into(), of(|standing| standing.steps.into())));
+        columns.push((format!("dev_{metric}"), of(|standing| standing.figure.into())));
+    }
     let measures = cells.iter().flat_map(|cell| &cell.stages).filter(|(_, outcome)| outcome.kind == "eval");
     let figures: BTreeSet<(String, String)> = measures
         .filter_map(|(stage, outcome)| Some((stage, &outcome.artifact.as_ref()?.metrics)))

@@ -1,13 +1,15 @@
 //! Sweeps: from a recipe's `sweep` section to cells, a plan of their stages, and results.
 //!
 //! [`Space`] gives the cells; [`Planner`] checks each of them and merges the stages that they share; the executor runs
-//! what is distinct; [`Results`] puts cells with the same settings and other seeds together and ranks them. Whatever is
+//! what is distinct, with [`Halving`] in rungs that only the better cells get beyond; [`Results`] puts cells with the same settings and other seeds together and ranks them. Whatever is
 //! drawn is drawn from the recipe's seed, so that the same recipe has the same cells, and a sweep that was interrupted
 //! goes on where it was.
 
 mod cost;
 mod draw;
 mod export;
+mod halving;
+mod known;
 mod planner;
 mod results;
 mod search;
@@ -16,7 +18,9 @@ mod stored;
 
 pub use cost::Cost;
 pub use export::{write_csv, write_parquet};
+pub use halving::{Halving, Judgement, Known, Open, Standing};
+pub use known::measured;
 pub use planner::{Mistakes, Planned, Planner};
-pub use results::{CellResult, Group, Results, Spread};
+pub use results::{CellResult, Group, Results, Spread, Status};
 pub use space::{Cell, Space};
-pub use stored::{Stored, lookup};
+pub use stored::{Stored, look_back, lookup};

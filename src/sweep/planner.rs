@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::Cell;
 use crate::{
-    device::DeviceChoice,
+    device::DeviceChoices,
     estimate,
     plan::{Graph, Node, SweepPlan},
     recipe::{Document, Overrides, spec::Source},
@@ -21,8 +21,8 @@ pub struct Planner<'a> {
     columns: &'a dyn Fn(&Source, &Path) -> Option<Vec<String>>,
     /// Whether a device can do what each cell asks of it, if there is one.
     capability: Option<DeviceCheck>,
-    /// The device whose memory each cell must fit in, if that matters.
-    memory: Option<DeviceChoice>,
+    /// The devices whose memory each cell must fit in, if that matters.
+    memory: Option<DeviceChoices>,
     data: DataCheck,
     plan: SweepPlan,
     cells: Vec<Planned>,
@@ -67,10 +67,10 @@ impl<'a> Planner<'a> {
         Self { document, overrides, columns, capability: None, memory: None, data, plan, cells: Vec::new() }
     }
 
-    /// Sees that each cell can run on a device, and, with `fits`, that its memory will do.
-    pub fn on_device(mut self, device: DeviceChoice, fits: bool) -> Self {
-        self.capability = Some(DeviceCheck::new(device));
-        self.memory = fits.then_some(device);
+    /// Sees that each cell can run on these devices, and, with `fits`, that their memory will do.
+    pub fn on_devices(mut self, choices: &DeviceChoices, fits: bool) -> Self {
+        self.capability = Some(DeviceCheck::new(choices));
+        self.memory = fits.then(|| choices.clone());
         self
     }
 
@@ -110,8 +110,8 @@ impl<'a> Planner<'a> {
         if let Some(capability) = &mut self.capability {
             capability.check(&checked, &graph, &[])?;
         }
-        if let Some(device) = self.memory {
-            estimate::check(&checked, &graph, &[], device)?;
+        if let Some(devices) = &self.memory {
+            estimate::check(&checked, &graph, &[], devices)?;
         }
         Ok(graph)
     }

@@ -1,11 +1,14 @@
 //! What became of the cells: ranked, and those that differ only in their seed put together.
 
-use std::collections::HashSet;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+};
 
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::planner::Planned;
+use super::{Halving, Judgement, Standing, planner::Planned};
 use crate::{
     executor::{Ending, Outcome},
     recipe::spec,
@@ -22,6 +25,8 @@ pub struct Results {
     pub varied: Vec<String>,
     /// The settings that are.
     pub fixed: Vec<(String, Value)>,
+    /// The dev metric that cells were compared by at rungs, where they were.
+    pub compared_by: Option<String>,
 }
 
 /// One cell.
@@ -37,11 +42,49 @@ pub struct CellResult {
     pub good: bool,
     /// The figure that the sweep is about.
     pub objective: Option<f64>,
+    /// How far it came, where training goes by rungs.
+    pub standing: Option<Standing>,
     /// Its stages by name. One that several cells share counts as computed in the first of them only.
     pub stages: IndexMap<String, Outcome>,
 }
 
+/// What became of a cell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Status {
+    /// All its stages are there.
+    Done,
+    /// It did worse than others at a rung, and was left there.
+    Stopped,
+    /// One of its stages failed.
+    Failed,
+    /// It wasn't run, or not to its end.
+    Unfinished,
+}
+
+impl Status {
+    /// The word in tables and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
 impl CellResult {
+    /// What became of it.
+    pub fn status(&self) -> Status {
+        let any = |ending: Ending| self.stages.values().any(|outcome| outcome.ending == ending);
+        match self.good {
+            true => Status::Done,
+            false if any(Ending::Failed) => Status::Failed,
+            false if any(Ending::Stopped) => Status::Stopped,
+            false => Status::Unfinished,
+        }
+    }
+
     /// The stage that failed, and why.
     pub fn failure(&self) -> Option<(&str, &str)> {
         let (name, outcome) = self.stages.iter().find(|(_, outcome)| outcome.ending == Ending::Failed)?;
@@ -60,6 +103,10 @@ pub struct Group {
     pub good: usize,
     /// The figure that the sweep is about, over the cells that have it.
     pub objective: Option<Spread>,
+    /// The dev metric that they were compared by at rungs, as far as they came, over the cells that have it.
+    pub figure: Option<Spread>,
+    /// How many rungs they were compared at.
+    pub compared: usize,
 }
 
 /// A mean and how far the values lie around it.
@@ -88,8 +135,13 @@ impl Spread {
 }
 
 impl Results {
-    /// Ranks cells by what became of their stages.
-    pub fn new(planned: &[Planned], outcomes: &IndexMap<String, Outcome>, sweep: &spec::Sweep) -> Self {
+    /// Ranks cells by what became of their stages, and those that were stopped by how far they came.
+    pub fn new(
+        planned: &[Planned],
+        outcomes: &IndexMap<String, Outcome>,
+        sweep: &spec::Sweep,
+        halving: Option<(&Halving, &Judgement)>,
+    ) -> Self {
         let aim = sweep.aim();
         let mut seen = HashSet::new();
         let mut cells: Vec<CellResult> = planned
@@ -110,24 +162,65 @@ impl Results {
                     seed: cell.seed,
                     good: stages.values().all(Outcome::is_good),
                     objective: aim.and_then(|(path, _)| metric(&stages, path)),
+                    standing: None,
                     stages,
                 }
             })
             .collect();
-        let rank = |objective: Option<f64>| match (objective, aim) {
-            (Some(value), Some((_, true))) => -value,
-            (Some(value), _) => value,
-            (None, _) => f64::INFINITY,
+        if let Some((_, judgement)) = halving {
+            for cell in &mut cells {
+                cell.standing = judgement.standings.get(&cell.number).copied();
+            }
+        }
+        let loss = |objective: Option<f64>, more_is_better: bool| match objective {
+            Some(value) if more_is_better => -value,
+            Some(value) => value,
+            None => f64::INFINITY,
         };
-        cells.sort_by(|a, b| rank(a.objective).total_cmp(&rank(b.objective)));
+        // Those without an objective by how far they came, and by what was measured there.
+        let more_dev_is_better = halving.is_some_and(|(halving, _)| !halving.less_is_better());
+        let rank = |objective: Option<f64>, compared: usize, figure: Option<f64>| {
+            let objective = loss(objective, aim.is_some_and(|(_, more)| more));
+            (objective, Reverse(compared), loss(figure, more_dev_is_better))
+        };
+        let order = |a: (f64, Reverse<usize>, f64), b: (f64, Reverse<usize>, f64)| {
+            a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.total_cmp(&b.2))
+        };
+        let of_cell = |cell: &CellResult| {
+            let (compared, figure) = cell.standing.map_or((0, None), |standing| (standing.compared, standing.figure));
+            rank(cell.objective, compared, figure)
+        };
+        cells.sort_by(|a, b| order(of_cell(a), of_cell(b)));
         let seeds: &[String] = sweep.repeat.as_ref().map_or(&[], |repeat| &repeat.over);
         let mut groups = groups(&cells, seeds);
         groups.sort_by(|a, b| {
-            let mean = |group: &Group| rank(group.objective.map(|spread| spread.mean));
-            mean(a).total_cmp(&mean(b))
+            let mean = |spread: Option<Spread>| spread.map(|spread| spread.mean);
+            let of = |group: &Group| rank(mean(group.objective), group.compared, mean(group.figure));
+            order(of(a), of(b))
         });
         let (varied, fixed) = varied(&groups);
-        Self { cells, groups, varied, fixed }
+        let compared_by = halving.map(|(halving, _)| halving.halved.metric.clone());
+        Self { cells, groups, varied, fixed, compared_by }
+    }
+}
+
+impl Results {
+    /// What became of a group's cells, in words; of those that were stopped at which step.
+    pub fn state(&self, group: &Group) -> String {
+        let mut states: BTreeMap<String, usize> = BTreeMap::new();
+        for cell in group.cells.iter().map(|index| &self.cells[*index]) {
+            let word = match (cell.status(), cell.standing) {
+                (Status::Stopped, Some(Standing { step, steps, .. })) => format!("stopped at step {step} of {steps}"),
+                (status, _) => status.name().to_owned(),
+            };
+            *states.entry(word).or_insert(0) += 1;
+        }
+        if states.len() > 1 {
+            // What is as it should be needs no count.
+            states.remove(Status::Done.name());
+            return states.iter().map(|(word, count)| format!("{count} {word}")).collect::<Vec<_>>().join(", ");
+        }
+        states.into_keys().collect()
     }
 }
 
@@ -137,13 +230,19 @@ fn groups(cells: &[CellResult], seeds: &[String]) -> Vec<Group> {
         let mut settings = cell.overrides.clone();
         settings.retain(|path, _| !seeds.contains(path));
         let key = serde_json::to_string(&settings).unwrap_or_default();
-        let group = groups.entry(key).or_insert(Group { settings, cells: Vec::new(), good: 0, objective: None });
+        let (cells, good, compared) = (Vec::new(), 0, 0);
+        let new = Group { settings, cells, good, objective: None, figure: None, compared };
+        let group = groups.entry(key).or_insert(new);
         group.cells.push(index);
         group.good += usize::from(cell.good);
     }
     let spread = |mut group: Group| {
-        let values: Vec<f64> = group.cells.iter().filter_map(|index| cells[*index].objective).collect();
-        group.objective = Spread::of(&values);
+        let of = |value: fn(&CellResult) -> Option<f64>| {
+            Spread::of(&group.cells.iter().filter_map(|index| value(&cells[*index])).collect::<Vec<_>>())
+        };
+        (group.objective, group.figure) = (of(|cell| cell.objective), of(|cell| cell.standing?.figure));
+        group.compared =
+            group.cells.iter().filter_map(|index| cells[*index].standing).map(|one| one.compared).max().unwrap_or(0);
         group
     };
     groups.into_values().map(spread).collect()

@@ -21,6 +21,8 @@ use crate::{
 pub struct Cell {
     /// Its number, from 1, in the order of the recipe.
     pub number: usize,
+    /// What it shares with the cells that have other seeds and otherwise the same settings, counted from 0.
+    pub group: usize,
     /// All its settings, the seed of a repeat among them, by dotted path.
     pub settings: IndexMap<String, Setting>,
     /// The seed, where the sweep repeats each cell.
@@ -157,7 +159,7 @@ impl Space {
                     let setting = Setting { value: (*seed).into(), place };
                     settings.extend(over.iter().map(|path| ((*path).clone(), setting.clone())));
                 }
-                Cell { number, settings, seed: *seed }
+                Cell { number, group: (number - 1) / seeds.len().max(1), settings, seed: *seed }
             })
             .collect()
     }

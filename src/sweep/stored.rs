@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use indexmap::IndexMap;
 
-use super::{Planned, Planner, Results, Space};
+use super::{Halving, Judgement, Known, Planned, Planner, Results, Space, measured};
 use crate::{
-    executor::{Ending, Outcome},
+    executor::{Ending, Measured, Outcome},
     plan::Node,
     recipe::Checked,
     store::{DigestCache, Metrics, Store},
@@ -38,13 +38,21 @@ impl Stored {
             let next = space.next(checked)?;
             let known = planner.cells().len();
             let is_end = next.is_empty();
+            // What a search tried midway and couldn't run is left out, as it was then.
             if let Err(mistakes) = planner.add(&next)
+                && known == 0
                 && let Some((mistake, _)) = mistakes.0.into_iter().next()
             {
                 return Err(mistake);
             }
-            let outcomes = lookup(planner.tasks(), store, digests)?;
-            let results = Results::new(planner.cells(), &outcomes, space.sweep());
+            let mut outcomes = lookup(planner.tasks(), store, digests)?;
+            let judged = Halving::new(checked).map(|halving| {
+                let judgement = look_back(&halving, &planner, store, &outcomes);
+                judgement.mark(planner.cells(), planner.tasks(), &mut outcomes);
+                (halving, judgement)
+            });
+            let judged = judged.as_ref().map(|(halving, judgement)| (halving, judgement));
+            let results = Results::new(planner.cells(), &outcomes, space.sweep(), judged);
             let waits = results.cells.iter().any(|cell| cell.number > known && !cell.good);
             // What a search tries next depends on all that it has tried.
             if is_end || (waits && space.to_come() > 0) {
@@ -52,6 +60,30 @@ impl Stored {
             }
             space.tell(&results);
         }
+    }
+}
+
+/// Who was stopped at which rung. A cell that has left nothing at a rung which others got beyond had failed there.
+pub fn look_back(
+    halving: &Halving,
+    planner: &Planner<'_>,
+    store: &Store,
+    outcomes: &IndexMap<String, Outcome>,
+) -> Judgement {
+    let mut known = Known::default();
+    for task in planner.cells().iter().filter_map(|planned| halving.task(planned)) {
+        let found = outcomes.get(task).and_then(|outcome| measured(outcome, store, None));
+        known.measured.extend(found.map(|measured| (task.to_owned(), measured)));
+    }
+    loop {
+        let judgement = halving.judge(planner.cells(), planner.tasks(), &known);
+        let Some(open) = &judgement.open else { return judgement };
+        let next = halving.rungs.get(open.number + 1);
+        let is_past = |measured: &Measured| next.map_or(measured.ended, |next| measured.until(*next).is_some());
+        if !known.measured.values().any(is_past) {
+            return judgement;
+        }
+        known.failed.extend(open.tasks.iter().cloned());
     }
 }
 

@@ -22,6 +22,16 @@ pub struct Evaluation<'a> {
     pub early_stopping: Option<spec::EarlyStopping>,
 }
 
+/// Whether the lower value of a metric is the better one.
+pub fn less_is_better(metric: &str) -> bool {
+    matches!(metric, "loss" | "perplexity")
+}
+
+/// Whether a value of a metric is better than another one.
+pub fn is_better(metric: &str, value: f64, than: f64) -> bool {
+    if less_is_better(metric) { value < than } else { value > than }
+}
+
 /// The best value of a metric so far.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(super) struct Record {
@@ -37,8 +47,7 @@ impl Record {
             let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
             format!("no metric `{metric}` among those measured: {}", known.join(", "))
         })?;
-        let better = |best: f64| if metric == "loss" { value < best } else { value > best };
-        let improved = self.best.is_none_or(|best| better(best) || best.is_nan());
+        let improved = self.best.is_none_or(|best| is_better(metric, value, best) || best.is_nan());
         if improved {
             *self = Self { best: Some(value), since: 0 };
         } else {
@@ -54,6 +63,7 @@ mod tests {
 
     #[test]
     fn losses_get_better_downwards_and_all_else_upwards() {
+        assert!(is_better("perplexity", 2.0, 3.0) && is_better("macro_f1", 0.3, 0.2));
         let metrics = |value: f64| Metrics::from([("loss".into(), value), ("accuracy".into(), value)]);
         let (mut loss, mut accuracy) = (Record::default(), Record::default());
         let noted = [0.5, 0.4, 0.6, 0.6].map(|value| {

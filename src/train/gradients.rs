@@ -6,13 +6,17 @@ use burn::tensor::Tensor;
 use crate::model::{Parameter, Parameters};
 
 /// A gradient for each parameter that took part, in the parameters' order.
-#[derive(Default)]
 pub(super) struct Gradients {
     pub(super) vectors: Vec<Option<Tensor<1>>>,
     pub(super) matrices: Vec<Option<Tensor<2>>>,
 }
 
 impl Gradients {
+    /// Of no loss yet.
+    pub(super) fn none(parameters: &Parameters) -> Self {
+        Self { vectors: vec![None; parameters.vectors.len()], matrices: vec![None; parameters.matrices.len()] }
+    }
+
     /// Goes back from a loss of one element and adds what it finds.
     pub(super) fn add(&mut self, parameters: &Parameters, loss: &Tensor<1>) {
         let mut found = loss.backward();
@@ -44,11 +48,10 @@ impl Gradients {
 }
 
 fn add<const D: usize>(
-    sums: &mut Vec<Option<Tensor<D>>>,
+    sums: &mut [Option<Tensor<D>>],
     parameters: &[Parameter<D>],
     found: &mut burn::tensor::Gradients,
 ) {
-    sums.resize(parameters.len(), None);
     for (sum, parameter) in sums.iter_mut().zip(parameters) {
         *sum = match (sum.take(), parameter.value.grad_remove(found)) {
             (Some(sum), Some(gradient)) => Some(sum + gradient),

@@ -1,4 +1,4 @@
-//! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from.
+//! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from, several devices.
 
 mod arithmetic;
 mod checkpoints;
@@ -10,13 +10,15 @@ mod loss_scale;
 mod observer;
 mod optimizer;
 mod passes;
+mod reduction;
+mod replicas;
 mod schedule;
 mod state;
 mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
 pub use curve::{Curve, Entry, Point};
-pub use evaluation::{Evaluation, Metrics};
+pub use evaluation::{Evaluation, Metrics, is_better, less_is_better};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use schedule::Schedule;

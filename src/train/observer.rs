@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use super::evaluation::Metrics;
+use super::{curve::Entry, evaluation::Metrics};
 
 /// Told about progress; draws bars, writes logs, or does nothing.
 pub trait Observer {
     /// Every so many steps, and after the last one.
     fn progressed(&mut self, progress: &Progress);
+
+    /// New entries of the curve, as soon as their figures have been read from the device; each with the time at which
+    /// it happened, in seconds since 1970.
+    fn entered(&mut self, _entries: &[(Entry, f64)]) {}
 
     /// Something that a person should read.
     fn noted(&mut self, _text: &str) {}
@@ -15,7 +19,7 @@ pub trait Observer {
     /// After a measurement on the dev rows; `best` if these weights are the ones kept so far.
     fn evaluated(&mut self, _step: usize, _metrics: &Metrics, _best: bool) {}
 
-    /// Asked after every step but the last: whether to keep the state and stop, so as to go on at another time.
+    /// Asked after every step but the last, and before the first of a training that goes on: whether to keep the state and stop, so as to go on at another time.
     fn pauses(&mut self, _step: usize) -> bool {
         false
     }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::gradients::Gradients;
 use crate::{
-    kernels,
+    kernels::{self, moved},
     model::{Parameter, Parameters},
     recipe::spec,
 };
@@ -63,10 +63,33 @@ pub(super) enum Moments<const D: usize> {
     Device { mean: Tensor<D>, square: Tensor<D> },
 }
 
+impl<const D: usize> Moments<D> {
+    fn on(&self, device: &Device) -> Result<Self> {
+        Ok(match self {
+            Self::Host { mean, square } => Self::Host { mean: mean.clone(), square: square.clone() },
+            Self::Device { mean, square } => {
+                Self::Device { mean: moved(mean.clone(), device)?, square: moved(square.clone(), device)? }
+            }
+        })
+    }
+}
+
 impl AdamW {
     /// Before the first step.
     pub fn new(settings: AdamWSettings) -> Self {
         Self { settings, steps: 0, vectors: Vec::new(), matrices: Vec::new() }
+    }
+
+    /// The same for a replica on another device of the backend.
+    ///
+    /// # Errors
+    /// The devices'.
+    pub(super) fn on(&self, device: &Device) -> Result<Self> {
+        fn on<const D: usize>(moments: &[Option<Moments<D>>], device: &Device) -> Result<Vec<Option<Moments<D>>>> {
+            moments.iter().map(|moments| moments.as_ref().map(|moments| moments.on(device)).transpose()).collect()
+        }
+        let (vectors, matrices) = (on(&self.vectors, device)?, on(&self.matrices, device)?);
+        Ok(Self { settings: self.settings, steps: self.steps, vectors, matrices })
     }
 
     /// Changes the parameters that have gradients, and gives the norm of all gradients before clipping, one element.

@@ -1,13 +1,17 @@
-//! The passes of a step: batches in parts that fit into memory, their gradients added up, and scaled where f16 needs it.
+//! The passes of a step: batches shared out over devices, in parts that fit into memory, their gradients added up, and
+//! scaled where f16 needs it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Tensor;
 
-use super::{gradients::Gradients, loss_scale::LossScale, trainer::Settings};
+use super::{gradients::Gradients, loss_scale::LossScale, reduction::Reduction, trainer::Settings};
 use crate::{
-    batch::{Batch, Step},
+    batch::{Batch, Portion, Step},
     device,
     model::{Counts, Network},
     recipe::spec::{LossNormalization, MicroBatch, Precision},
@@ -19,8 +23,10 @@ pub(super) struct Passes {
     /// Token places that are computed at a time at most; `None` where nothing limits them.
     pub(super) limit: Option<usize>,
     pub(super) scale: Option<LossScale>,
-    /// The most token places that the device has been seen to hold.
-    held: usize,
+    /// How the gradients of several devices are brought together.
+    pub(super) reduction: Option<Reduction>,
+    /// The most token places that each device has been seen to hold.
+    held: Vec<usize>,
     /// Pretends that the device holds no more token places than this.
     #[cfg(test)]
     pub(super) room: Option<usize>,
@@ -28,9 +34,19 @@ pub(super) struct Passes {
 
 /// What a step's passes give.
 pub(super) struct Passed {
-    pub(super) gradients: Gradients,
+    /// Those of the whole step, once for each network.
+    pub(super) gradients: Vec<Gradients>,
     /// The step's loss, one element.
     pub(super) loss: Tensor<1>,
+}
+
+/// What is computed at a time.
+struct Part<'a> {
+    batch: Cow<'a, Batch>,
+    /// What its loss is the mean of.
+    counts: Counts,
+    /// Batches whose losses the step's is the mean of.
+    batches: Option<f32>,
 }
 
 /// Why passes gave nothing.
@@ -54,31 +70,33 @@ impl Passes {
             micro_batch: settings.micro_batch,
             limit,
             scale: (settings.precision == Precision::F16).then(LossScale::new),
-            held: 0,
+            reduction: None,
+            held: Vec::new(),
             #[cfg(test)]
             room: None,
         }
     }
 
-    /// Goes through all batches of a step; `note` is told when they're computed in smaller parts from now on.
+    /// Goes through all batches of a step, shared out over replicas of a network; `note` is told when they're computed in
+    /// smaller parts from now on.
     ///
     /// # Errors
     /// Memory that doesn't suffice for what the recipe allows, gradients that are never finite, and the network's.
     pub(super) fn run(
         &mut self,
-        network: &Network,
+        networks: &[&Network],
         step: &Step,
         settings: &Settings,
         note: &mut dyn FnMut(&str),
     ) -> Result<Passed> {
         loop {
-            match self.attempt(network, step, settings) {
+            match self.attempt(networks, step, settings) {
                 Ok(Some(passed)) => return Ok(passed),
                 // The step is computed again with another scale, so that none is lost.
                 Ok(None) => {}
                 Err(Failure::Memory { places, said }) => {
                     self.shrink(places, &said)?;
-                    network.parameters().device().memory_cleanup();
+                    networks.iter().for_each(|network| network.parameters().device().memory_cleanup());
                     let limit = self.limit.unwrap_or(places);
                     note(&format!(
                         "{places} tokens at a time don't fit into the device's memory; goes on with {limit} at a time"
@@ -90,32 +108,23 @@ impl Passes {
     }
 
     /// `None` where gradients overflowed and the scale has been changed.
-    fn attempt(&mut self, network: &Network, step: &Step, settings: &Settings) -> Result<Option<Passed>, Failure> {
-        let mut all = Counts::default();
-        step.batches.iter().for_each(|batch| all += Counts::of(batch));
-        let mut sum = Sum { gradients: Gradients::default(), loss: None, scale: self.scale.map(|scale| scale.value) };
-        let mut largest = 0;
-        for batch in &step.batches {
-            let (counts, share) = match settings.normalization {
-                LossNormalization::Token => (all, None),
-                LossNormalization::Batch => (Counts::of(batch), Some(step.batches.len() as f32)),
-            };
-            let divided;
-            let parts = match self.limit {
-                Some(limit) if batch.places() > limit => {
-                    divided = batch.clone().parts(limit);
-                    &divided[..]
-                }
-                _ => std::slice::from_ref(batch),
-            };
-            for part in parts {
-                largest = largest.max(part.places());
-                guarded(part.places(), || {
-                    self.pretend(part);
-                    let loss = network.loss(part, &counts, step.pair_weight, &settings.loss)?;
-                    sum.add(network, share.map_or(loss.clone(), |share| loss / share));
-                    // Devices run behind: what is larger than all before it is waited for, while it can be undone.
-                    if part.places() > self.held {
+    fn attempt(&mut self, networks: &[&Network], step: &Step, settings: &Settings) -> Result<Option<Passed>, Failure> {
+        let scale = self.scale.map(|scale| scale.value);
+        let mut sums: Vec<Sum> = networks.iter().map(|network| Sum::new(network, scale)).collect();
+        self.held.resize(networks.len(), 0);
+        let mut held = self.held.clone();
+        let shares = self.parts(step, networks.len(), settings);
+        // Devices run behind: each computes while the others are given their parts. So this takes no threads.
+        for round in 0..shares.iter().map(Vec::len).max().unwrap_or(0) {
+            for (at, share) in shares.iter().enumerate() {
+                let Some(Part { batch, counts, batches }) = share.get(round) else { continue };
+                let network = networks[at];
+                guarded(batch.places(), || {
+                    self.pretend(batch);
+                    let loss = network.loss(batch, counts, step.pair_weight, &settings.loss)?;
+                    sums[at].add(network, batches.map_or(loss.clone(), |batches| loss / batches));
+                    // What is larger than all before it is waited for, while it can be undone.
+                    if batch.places() > self.held[at] {
                         network
                             .parameters()
                             .device()
@@ -124,18 +133,43 @@ impl Passes {
                     }
                     Ok(())
                 })?;
+                held[at] = held[at].max(batch.places());
             }
         }
-        self.held = self.held.max(largest);
-        self.finish(sum).map_err(Failure::Other)
+        self.held = held;
+        self.finish(sums).map_err(Failure::Other)
     }
 
-    fn finish(&mut self, sum: Sum) -> Result<Option<Passed>> {
-        let Sum { mut gradients, loss, .. } = sum;
-        let loss = loss.context("the step has no batches")?;
+    /// What each device has to compute.
+    fn parts<'a>(&self, step: &'a Step, devices: usize, settings: &Settings) -> Vec<Vec<Part<'a>>> {
+        let mut all = Counts::default();
+        step.batches.iter().for_each(|batch| all += Counts::of(batch));
+        let parts = |Portion { number, batch }: Portion<'a>| {
+            let (counts, batches) = match settings.normalization {
+                LossNormalization::Token => (all, None),
+                LossNormalization::Batch => (Counts::of(&step.batches[number]), Some(step.batches.len() as f32)),
+            };
+            let batches_of = match self.limit {
+                Some(limit) if batch.places() > limit => {
+                    batch.into_owned().parts(limit).into_iter().map(Cow::Owned).collect()
+                }
+                _ => vec![batch],
+            };
+            batches_of.into_iter().map(move |batch| Part { batch, counts, batches })
+        };
+        step.shares(devices).into_iter().map(|share| share.into_iter().flat_map(parts).collect()).collect()
+    }
+
+    fn finish(&mut self, mut sums: Vec<Sum>) -> Result<Option<Passed>> {
+        if let Some(reduction) = &self.reduction {
+            reduction.total(&mut sums)?;
+        }
+        let loss = sums.first_mut().and_then(|sum| sum.loss.take()).context("the step has no batches")?;
+        let mut gradients: Vec<Gradients> = sums.into_iter().map(|sum| sum.gradients).collect();
         if let Some(scale) = &mut self.scale {
-            gradients.multiply(scale.value.recip());
-            if !gradients.are_finite()? {
+            gradients.iter_mut().for_each(|gradients| gradients.multiply(scale.value.recip()));
+            // They're the same on all devices.
+            if !gradients[0].are_finite()? {
                 if !scale.overflowed() {
                     bail!("gradients are not finite in f16 at any scale of the loss");
                 }
@@ -176,14 +210,18 @@ impl Passes {
     fn pretend(&self, _part: &Batch) {}
 }
 
-/// Gradients and losses so far.
-struct Sum {
-    gradients: Gradients,
-    loss: Option<Tensor<1>>,
+/// Gradients and losses of one device so far.
+pub(super) struct Sum {
+    pub(super) gradients: Gradients,
+    pub(super) loss: Option<Tensor<1>>,
     scale: Option<f32>,
 }
 
 impl Sum {
+    fn new(network: &Network, scale: Option<f32>) -> Self {
+        Self { gradients: Gradients::none(network.parameters()), loss: None, scale }
+    }
+
     fn add(&mut self, network: &Network, loss: Tensor<1>) {
         match self.scale {
             Some(scale) => self.gradients.add(network.parameters(), &loss.clone().mul_scalar(scale)),

@@ -17,7 +17,7 @@ use crate::{
         tensors::{self, Entry, Reader},
     },
     recipe::spec::{Length, Reached},
-    store::State,
+    store::{Pace, State},
 };
 
 /// What isn't tensors.
@@ -31,6 +31,8 @@ struct Numbers {
     kept: Record,
     stopping: Record,
     curve: Curve,
+    #[serde(default)]
+    pace: Pace,
 }
 
 impl Trainer {
@@ -65,6 +67,7 @@ impl Trainer {
             kept: self.kept.clone(),
             stopping: self.stopping.clone(),
             curve: self.curve.clone(),
+            pace: self.pace.clone(),
         };
         state.keep(vec![file], &numbers)
     }
@@ -101,6 +104,7 @@ impl Trainer {
         self.step = step;
         self.stored = Some((step, state.dir().to_owned()));
         self.curve = numbers.curve;
+        self.pace = numbers.pace;
         self.kept = numbers.kept;
         self.stopping = numbers.stopping;
         Ok(true)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::{
     arithmetic::Arithmetic,
@@ -20,13 +20,14 @@ use super::{
     observer::{Observer, Progress},
     optimizer::{AdamW, AdamWSettings},
     passes::{Passed, Passes},
+    replicas::Replica,
     schedule::Schedule,
 };
 use crate::{
     batch::{Feed, Step},
     model::{Candidates, Counts, LossSettings, Network, Parameters},
     recipe::spec::{self, LossNormalization, MicroBatch, Precision},
-    store::State,
+    store::{Pace, State, Stretch, unix_time},
 };
 
 /// Steps that are prepared ahead on another thread.
@@ -115,9 +116,13 @@ pub struct Trainer {
     pub(super) settings: Settings,
     pub(super) optimizer: AdamW,
     pub(super) passes: Passes,
+    /// Further devices that steps are shared with, and while training runs the replicas on them.
+    pub(super) shared_with: Vec<Device>,
+    pub(super) replicas: Vec<Replica>,
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
+    pub(super) pace: Pace,
     pub(super) best: Option<Best>,
     pub(super) kept: Record,
     pub(super) stopping: Record,
@@ -140,6 +145,8 @@ struct Pending {
     loss: Tensor<1>,
     lr: f64,
     grad_norm: Tensor<1>,
+    /// When it was done, in seconds since 1970; on devices that work by themselves, when they were told all of it.
+    at: f64,
 }
 
 impl Trainer {
@@ -154,8 +161,11 @@ impl Trainer {
             settings,
             optimizer,
             passes,
+            shared_with: Vec::new(),
+            replicas: Vec::new(),
             step: 0,
             curve: Curve::default(),
+            pace: Pace::default(),
             best: None,
             kept: Record::default(),
             stopping: Record::default(),
@@ -166,6 +176,11 @@ impl Trainer {
     /// What happened so far.
     pub fn curve(&self) -> &Curve {
         &self.curve
+    }
+
+    /// How fast it was so far, between the lines of its log.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Where it stands.
@@ -186,6 +201,7 @@ impl Trainer {
     ) -> Result<Outcome> {
         let (first, last) = (self.step, self.settings.schedule.steps);
         ensure!(feed.steps() >= last, "there are {} steps to learn from, but the schedule has {last}", feed.steps());
+        self.replicate(observer)?;
         let (sender, receiver) = sync_channel(PREPARED);
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -207,7 +223,9 @@ impl Trainer {
         let arithmetic = Arithmetic::of(&self.network);
         let mut pending = VecDeque::new();
         let (mut total, mut window, mut timer) = (Meter::start(), Meter::start(), Timer::start());
-        let (mut stopped, mut paused) = (false, false);
+        let mut stopped = false;
+        // A state that is as far as it was to come needs no step.
+        let mut paused = first > 0 && first < steps && observer.pauses(first);
         while self.step < steps && !stopped && !paused {
             if self.step - first == WARMING {
                 total = Meter::start();
@@ -232,7 +250,7 @@ impl Trainer {
             let reporting = last || every(self.settings.log_every);
             // Reading waits for the device; between these steps nothing does. Where counting begins it has to be idle.
             if last || measuring || storing.is_some() || reporting || self.step - first == WARMING {
-                self.read(&mut pending)?;
+                self.read(&mut pending, observer)?;
             }
             if reporting {
                 self.report(first, &window, &total, observer);
@@ -290,16 +308,24 @@ impl Trainer {
     /// One optimiser step; gives the number of its tokens.
     fn learn(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<(usize, Pending)> {
         let note = &mut |text: &str| observer.noted(text);
-        let Passed { gradients, loss } = self.passes.run(&self.network, step, &self.settings, note)?;
+        let replicas = self.replicas.iter().map(|replica| &replica.network);
+        let networks: Vec<&Network> = [&self.network].into_iter().chain(replicas).collect();
+        let Passed { gradients, loss } = self.passes.run(&networks, step, &self.settings, note)?;
         let lr = self.settings.schedule.rate(self.step);
-        let grad_norm = self.optimizer.step(self.network.parameters_mut(), gradients, lr)?;
+        let mut gradients = gradients.into_iter();
+        let own = gradients.next().context("no gradients")?;
+        let grad_norm = self.optimizer.step(self.network.parameters_mut(), own, lr)?;
+        for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
+            replica.optimizer.step(replica.network.parameters_mut(), gradients, lr)?;
+        }
         let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
-        let learned = Pending { step: self.step + 1, objective: step.objective.clone(), loss, lr, grad_norm };
+        let objective = step.objective.clone();
+        let learned = Pending { step: self.step + 1, objective, loss, lr, grad_norm, at: unix_time() };
         Ok((tokens, learned))
     }
 
     /// Brings losses over from the device, and looks at them.
-    fn read(&mut self, pending: &mut VecDeque<Pending>) -> Result<()> {
+    fn read(&mut self, pending: &mut VecDeque<Pending>, observer: &mut dyn Observer) -> Result<()> {
         if pending.is_empty() {
             return Ok(());
         }
@@ -307,15 +333,24 @@ impl Trainer {
         let numbers: Vec<f32> = Tensor::cat(numbers, 0)
             .try_into_vec_as()
             .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
-        for (Pending { step, objective, lr, .. }, numbers) in pending.drain(..).zip(numbers.chunks_exact(2)) {
+        let mut entries = Vec::new();
+        let mut diverged = None;
+        for (Pending { step, objective, lr, at, .. }, numbers) in pending.drain(..).zip(numbers.chunks_exact(2)) {
             let (loss, grad_norm) = (numbers[0], numbers[1]);
             if !loss.is_finite() || !grad_norm.is_finite() {
                 let what = if loss.is_finite() { "gradient" } else { "loss" };
-                bail!(self.diverged(&format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})")));
+                diverged = Some(format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})"));
+                break;
             }
-            self.curve.entries.push(Entry::Train(Point { step, objective, loss, lr, grad_norm }));
+            entries.push((Entry::Train(Point { step, objective, loss, lr, grad_norm }), at));
         }
-        Ok(())
+        self.enter(&entries, observer);
+        diverged.map_or(Ok(()), |what| bail!(self.diverged(&what)))
+    }
+
+    fn enter(&mut self, entries: &[(Entry, f64)], observer: &mut dyn Observer) {
+        self.curve.entries.extend(entries.iter().map(|(entry, _)| entry.clone()));
+        observer.entered(entries);
     }
 
     /// What to know and to try when numbers have left their range.
@@ -343,7 +378,9 @@ impl Trainer {
         Ok(kept)
     }
 
-    fn report(&self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
+    fn report(&mut self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
+        let stretch = Stretch { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
+        self.pace.add(stretch);
         let every = self.settings.log_every.max(1);
         let since = if self.step.is_multiple_of(every) { every } else { self.step % every };
         let recent: Vec<f64> = self.curve.points().rev().take(since).map(|point| f64::from(point.loss)).collect();
@@ -358,7 +395,7 @@ impl Trainer {
             loss: recent.iter().sum::<f64>() / recent.len() as f64,
             lr: last.lr,
             grad_norm: f64::from(last.grad_norm),
-            tokens_per_second: window.rate(),
+            tokens_per_second: stretch.tokens_per_second(),
             remaining: Duration::from_secs_f64(left * total.seconds() / counted as f64),
         });
     }
@@ -366,7 +403,8 @@ impl Trainer {
     /// Whether to stop.
     fn measure(&mut self, evaluation: &mut Evaluation, observer: &mut dyn Observer) -> Result<bool> {
         let metrics = (evaluation.measure)(&self.network)?;
-        self.curve.entries.push(Entry::Evaluate { step: self.step, metrics: metrics.clone() });
+        let entry = Entry::Evaluate { step: self.step, metrics: metrics.clone() };
+        self.enter(&[(entry, unix_time())], observer);
         let best = match &evaluation.keep_best {
             Some(metric) => self.kept.note(metric, &metrics)?,
             None => true,
@@ -387,6 +425,7 @@ impl Trainer {
 
     fn finish(&mut self, total: &Meter, paused: bool) -> Result<Outcome> {
         let (tokens_per_second, flops_per_second) = (total.rate(), total.per_second(total.flops));
+        self.replicas.clear();
         let measured = self.best.take().map(|best| {
             if let Some(parameters) = best.parameters.filter(|_| !paused) {
                 *self.network.parameters_mut() = parameters;

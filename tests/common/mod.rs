@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod web;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -48,7 +50,10 @@ impl Space {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        command.env_remove("PIPE_STORE").env_remove("PIPE_REMOTE").env("NO_COLOR", "1");
+        for name in ["PIPE_STORE", "PIPE_REMOTE", "PIPE_TENSORBOARD", "MLFLOW_TRACKING_URI"] {
+            command.env_remove(name);
+        }
+        command.env("NO_COLOR", "1");
         command
     }
 

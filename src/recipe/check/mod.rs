@@ -1,6 +1,7 @@
 //! What types can't say: references, files, rules between fields, templates and sweeps. Everything is looked at, also
 //! beside mistakes; only a stage whose types are wrong is left out where its fields are needed.
 
+mod asha;
 mod families;
 mod files;
 mod graph;

@@ -1,6 +1,7 @@
 //! Names of stages, vars and devices.
 
 use super::Check;
+use crate::device::DeviceChoices;
 use crate::recipe::node::Node;
 use crate::recipe::suggest;
 
@@ -34,6 +35,7 @@ impl Check<'_> {
             }
         }
         self.device();
+        self.devices();
     }
 
     fn device(&mut self) {
@@ -45,5 +47,23 @@ impl Check<'_> {
             let hint = if name.starts_with("cuda") { Some("the second GPU is `cuda:1`".to_owned()) } else { hint };
             self.report(node.span, format!("there is no device `{}`", node.shown()), hint);
         }
+    }
+
+    fn devices(&mut self) {
+        let Some(node) = self.tree.get("devices") else { return };
+        if self.tree.get("device").is_some() {
+            let hint = "`devices` says all: one device is a list too".to_owned();
+            self.report(node.span, "`device` and `devices` can't both be there", hint);
+        }
+        let Some(list) = node.as_str() else { return };
+        let Err(error) = list.parse::<DeviceChoices>() else { return };
+        // What came out of an expression may be a secret.
+        if node.shown() != list {
+            self.report(node.span, format!("there are no devices `{}`", node.shown()), None);
+            return;
+        }
+        let said = error.to_string();
+        let (message, hint) = said.split_once("\nhint: ").unwrap_or((&said, ""));
+        self.report(node.span, message, hint.to_owned());
     }
 }

@@ -54,11 +54,7 @@ impl Check<'_> {
             _ => {}
         }
         self.model(draft, spec.model.as_ref());
-        let metrics = match &spec.task {
-            Task::Classification(_) => &["accuracy", "macro_f1", "loss"],
-            Task::Instruction(_) => &["loss", "perplexity", "accuracy"],
-        };
-        self.train(draft, &spec.train, metrics, Some(spec.data.dev.is_some()));
+        self.train(draft, &spec.train, spec.task.dev_metrics(), Some(spec.data.dev.is_some()));
         self.rows(draft, spec);
         match &spec.task {
             Task::Classification(task) => self.readable(draft, task),

@@ -40,6 +40,7 @@ impl Check<'_> {
         self.repeats(node, &known);
         if let Some(sweep) = sweep {
             self.aims(sweep);
+            self.asha(sweep);
         }
     }
 

@@ -52,6 +52,16 @@ pub enum Task {
     Instruction(Instruction),
 }
 
+impl Task {
+    /// The metrics on dev rows.
+    pub fn dev_metrics(&self) -> &'static [&'static str] {
+        match self {
+            Self::Classification(_) => &["accuracy", "macro_f1", "loss"],
+            Self::Instruction(_) => &["loss", "perplexity", "accuracy"],
+        }
+    }
+}
+
 /// Classification by prompt, or by a linear head.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -42,7 +42,7 @@ pub use objective::{BlankInfilling, CausalLm, Generative, MaskedLm, Objective, P
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
 pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
-pub use sweep::{Random, Range, Repeat, Sweep, Tpe, Values};
+pub use sweep::{Asha, Random, Range, Repeat, Rung, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
 pub use train::{Batch, EarlyStopping, Length, LossNormalization, MicroBatch, Precision, Reached, Schedule, Train};
 
@@ -57,6 +57,11 @@ pub struct Recipe {
     #[serde(default = "auto")]
     #[schemars(extend("x-role" = "free"))]
     pub device: String,
+    /// Devices that share each step of a training, in place of `device`: `auto` or `cuda` for all there are, or a list such
+    /// as `cuda:0-3`; what is learned stays the same but for rounding. `--devices` overrides it
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub devices: Option<String>,
     /// Values for `{{ … }}` expressions anywhere in the recipe; `--var NAME=VALUE` overrides them
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
@@ -110,6 +115,8 @@ impl Stage {
     /// artifact is never served for newer code.
     pub fn version(&self) -> u32 {
         match self {
+            // 2 takes the lower perplexity for the better one.
+            Self::Finetune(spec) if spec.train.watches("perplexity") => 2,
             Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Import(_) | Self::Export(_) => 1,
             // 2 adds token accuracy.
             Self::Eval(_) => 2,

@@ -24,6 +24,9 @@ pub struct Sweep {
     /// Settings drawn where those that were tried did well (a tree-structured Parzen estimator); stands alone
     #[serde(default)]
     pub tpe: Option<Tpe>,
+    /// Stops the training of cells that do worse than others: successive halving
+    #[serde(default)]
+    pub asha: Option<Asha>,
     /// Leaves out cells for which this isn't true, such as `stages.cls.train.lr < 1e-3`
     #[serde(default)]
     pub when: Option<String>,
@@ -108,6 +111,57 @@ pub struct Tpe {
     pub values: IndexMap<String, Values>,
 }
 
+/// Successive halving (Jamieson and Talwalkar 2016, <https://arxiv.org/abs/1502.07943>; Li et al. 2018,
+/// <https://arxiv.org/abs/1810.05934>): all cells are trained a part of the way, the better ones on to the next rung, and
+/// those that are left to the end.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asha {
+    /// Of all settings at a rung one in so many goes on; a cell's steps to the next rung are so many times those to this
+    #[serde(default = "reduction")]
+    #[schemars(range(min = 2, max = 100))]
+    pub reduction: usize,
+    /// How often cells are compared before those that are left are trained to the end
+    #[serde(default = "rungs")]
+    #[schemars(range(min = 1, max = 10))]
+    pub rungs: usize,
+    /// The finetune stage that is trained in parts; by default the one that the objective depends on and that differs
+    /// between cells
+    #[serde(default)]
+    pub stage: Option<String>,
+    /// What cells are compared by: a metric that the stage measures on its dev rows. By default the objective's, if it's
+    /// one of those; or that of the stage's `keep_best` or `early_stopping`; or accuracy, of instructions the loss
+    #[serde(default)]
+    pub metric: Option<String>,
+}
+
+/// Where cells are compared: at one in `part` of a training's steps, or at the next measurement on its dev rows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rung {
+    /// The training's steps over those to the rung.
+    pub part: usize,
+}
+
+impl Rung {
+    /// The least steps that count, of `steps` in all.
+    pub fn least(self, steps: usize) -> usize {
+        steps.div_ceil(self.part.max(1))
+    }
+
+    /// The step to pause at, where dev rows are measured after every `every` steps.
+    pub fn step(self, steps: usize, every: usize) -> usize {
+        self.least(steps).next_multiple_of(every.max(1)).min(steps)
+    }
+}
+
+impl Asha {
+    /// The rungs, the lowest first: for three of them and a reduction of 2 at 1/8, 1/4 and 1/2 of the steps.
+    pub fn rungs(&self) -> Vec<Rung> {
+        let part = |above: usize| self.reduction.saturating_pow(u32::try_from(above).unwrap_or(u32::MAX));
+        (1..=self.rungs).rev().map(|above| Rung { part: part(above) }).collect()
+    }
+}
+
 /// The same cell with several seeds.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -123,11 +177,27 @@ pub struct Repeat {
 }
 
 impl Sweep {
+    /// The dotted paths of all settings, but for the seeds of repeats.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let listed = self.list.iter().flat_map(IndexMap::keys).chain(self.zip.keys()).chain(self.grid.keys());
+        let random = self.random.iter().flat_map(|random| random.values.keys());
+        let tpe = self.tpe.iter().flat_map(|tpe| tpe.values.keys());
+        listed.chain(random).chain(tpe).map(String::as_str)
+    }
+
     /// The metric's dotted path, and whether more of it is better.
     pub fn aim(&self) -> Option<(&str, bool)> {
         let maximize = self.maximize.as_deref().map(|path| (path, true));
         maximize.or(self.minimize.as_deref().map(|path| (path, false)))
     }
+}
+
+fn reduction() -> usize {
+    3
+}
+
+fn rungs() -> usize {
+    2
 }
 
 fn startup() -> usize {

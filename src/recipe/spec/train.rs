@@ -149,6 +149,12 @@ impl Train {
         self.steps.map(Length::Steps).or(self.epochs.map(Length::Epochs))
     }
 
+    /// Whether it depends on a dev metric which weights are kept, or when training ends.
+    pub fn watches(&self, metric: &str) -> bool {
+        self.keep_best.as_deref() == Some(metric)
+            || self.early_stopping.as_ref().is_some_and(|stopping| stopping.metric == metric)
+    }
+
     /// Whether a longer training does, up to where this one ends, the same in every step: no step's learning rate depends
     /// on how many there are. All else (the draws of a mix, the order of examples, dropout, when dev rows are measured)
     /// goes by the number of the step.
