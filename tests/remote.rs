@@ -279,3 +279,18 @@ fn a_plain_web_server_is_read_from_and_its_refusal_told_once() {
     assert_eq!(output.stderr.matches("warning").count(), 1, "{}", output.stderr);
     assert!(output.stderr.contains("pushing to the remote") && output.stderr.contains("405"), "{}", output.stderr);
 }
+
+#[test]
+fn the_dry_run_of_a_sweep_knows_what_the_remote_has() {
+    let (remote, url) = directory();
+    let sweep = "\nsweep: { grid: { stages.topics.train.seed: [1, 2] }, maximize: stages.test.metrics.accuracy }\n";
+    let space = tiny();
+    space.write("recipe.yaml", format!("{TINY}{sweep}"));
+    space.json(&["sweep", "recipe.yaml", "--remote", &url]);
+    assert!(!entries(&remote.path().join("v1/records")).is_empty());
+    let other = tiny();
+    other.write("recipe.yaml", format!("{TINY}{sweep}"));
+    let plan = other.json(&["sweep", "recipe.yaml", "--dry-run", "--remote", &url]);
+    assert_eq!((&plan["to_compute"], &plan["stored"]), (&serde_json::json!({}), &6.into()), "{plan}");
+    assert_eq!(stored(&other), 0);
+}

@@ -19,6 +19,7 @@ use crate::{
     executor::{Ending, Options},
     plan::Node,
     recipe::{Checked, Condition, Document},
+    remote::Remote,
     stages::Stages,
     store::{DigestCache, Store},
     sweep::{Cell, Cost, Halving, Mistakes, Planner, Results, Space, look_back, lookup, write_csv, write_parquet},
@@ -52,7 +53,8 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let store = Store::open(store)?;
     let mut digests = DigestCache::open(store.root());
     let rungs = rungs(halving.as_ref(), &planner, &checked)?;
-    let cost = cost(halving.as_ref(), &planner, &store, &mut digests)?;
+    let remote = load::remote(remote, &store)?;
+    let cost = cost(halving.as_ref(), &planner, &store, remote.as_deref(), &mut digests)?;
     let more = space.to_come();
     if command.dry_run {
         return dry_run(&planner, &cost, more, rungs.as_ref(), command.json);
@@ -60,7 +62,6 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     progress::say(&outlook(&planner, &cost, more, rungs.as_ref()));
 
     let digests = Mutex::new(digests);
-    let remote = load::remote(remote, &store)?;
     let options = Options {
         jobs: command.running.jobs.into(),
         force: Vec::new(),
@@ -147,13 +148,19 @@ fn rungs(halving: Option<&Halving>, planner: &Planner<'_>, checked: &Checked) ->
 }
 
 /// What there is to compute, without cells of which it's known that they were stopped.
-fn cost(halving: Option<&Halving>, planner: &Planner<'_>, store: &Store, digests: &mut DigestCache) -> Result<Cost> {
-    let Some(halving) = halving else { return Cost::of(planner.tasks(), store, digests) };
+fn cost(
+    halving: Option<&Halving>,
+    planner: &Planner<'_>,
+    store: &Store,
+    remote: Option<&Remote>,
+    digests: &mut DigestCache,
+) -> Result<Cost> {
+    let Some(halving) = halving else { return Cost::of(planner.tasks(), store, remote, digests) };
     let judgement = look_back(halving, planner, store, &lookup(planner.tasks(), store, digests)?);
     let going_on = judgement.going_on(planner.cells());
     let mut tasks = planner.tasks().clone();
     tasks.retain(|id, _| going_on.contains(id.as_str()));
-    Cost::of(&tasks, store, digests)
+    Cost::of(&tasks, store, remote, digests)
 }
 
 /// The cells that the command line wants.

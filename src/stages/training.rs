@@ -198,6 +198,9 @@ fn speed(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics 
     let devices = trainer.devices();
     let peak = device::peak_together(&devices, precision);
     let mut figures = Metrics::new();
+    if devices.len() > 1 {
+        figures.insert("devices".into(), json!(devices.len()));
+    }
     figures.insert(SPEED.into(), json!(outcome.tokens_per_second));
     figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
     figures.insert("peak_flops_per_second".into(), json!(peak));

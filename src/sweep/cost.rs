@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     plan::{Node, nearest},
+    remote::Remote,
     store::{Artifact, DigestCache, Manifest, Store},
 };
 
@@ -17,7 +18,7 @@ const LOOKED_AT: usize = 20;
 /// Stages and time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cost {
-    /// Stages that the store has.
+    /// Stages that the store or the remote has.
     pub stored: usize,
     /// Stages to compute by kind; those whose inputs aren't known yet among them, which may turn out to be stored.
     pub missing: BTreeMap<&'static str, usize>,
@@ -28,11 +29,16 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Looks up all tasks, each after those that it needs.
+    /// Looks up all tasks, each after those that it needs; what the store doesn't have the remote may.
     ///
     /// # Errors
     /// If the store or an input can't be read.
-    pub fn of(tasks: &IndexMap<String, Node>, store: &Store, digests: &mut DigestCache) -> Result<Self> {
+    pub fn of(
+        tasks: &IndexMap<String, Node>,
+        store: &Store,
+        remote: Option<&Remote>,
+        digests: &mut DigestCache,
+    ) -> Result<Self> {
         let mut cost = Self::default();
         let mut known: BTreeMap<&str, String> = BTreeMap::new();
         let mut runs: Option<BTreeMap<String, Vec<Artifact>>> = None;
@@ -41,7 +47,8 @@ impl Cost {
             // A need that isn't known stands in the manifest as nothing, which serves to compare it.
             let manifest = node.manifest(digests, &|need| Some(known.get(need).cloned().unwrap_or_default()))?;
             let Some(manifest) = manifest else { continue };
-            let found = if settled { store.find(&manifest.key()).ok().flatten() } else { None };
+            let key = settled.then(|| manifest.key());
+            let found = key.and_then(|key| store.find(&key).ok().flatten().or_else(|| remote?.find(&key)));
             if let Some(artifact) = found {
                 known.insert(id, artifact.digest);
                 cost.stored += 1;

@@ -115,6 +115,9 @@ impl Stage {
     /// artifact is never served for newer code.
     pub fn version(&self) -> u32 {
         match self {
+            // 2 adds up the gradients of what layers share in another order.
+            Self::Pretrain(spec) if shares(spec.model.as_ref(), spec.adapter.as_ref()) => 2,
+            Self::Finetune(spec) if shares(spec.model.as_ref(), spec.adapter.as_ref()) => 2,
             // 2 takes the lower perplexity for the better one.
             Self::Finetune(spec) if spec.train.watches("perplexity") => 2,
             Self::Tokenize(_) | Self::Pretrain(_) | Self::Finetune(_) | Self::Import(_) | Self::Export(_) => 1,
@@ -159,4 +162,9 @@ impl Stage {
     pub fn seed(&self) -> Option<u64> {
         self.train().and_then(|train| train.seed)
     }
+}
+
+/// Whether several layers read what one tensor gives: the encoder's states, or a P-tuned prefix.
+fn shares(model: Option<&Model>, adapter: Option<&Adapter>) -> bool {
+    matches!(model, Some(Model::Transformer(_))) || matches!(adapter, Some(Adapter::PTuning(_)))
 }
