@@ -322,6 +322,44 @@ sweep:
     assert_eq!(finished(&again), finished(&runs));
 }
 
+#[test]
+fn a_cell_that_halving_goes_on_with_keeps_its_run() {
+    let Some(server) = Server::shared() else { return };
+    let space = tiny();
+    let trained = "train: { steps: 8, evaluate_every: 1, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3 }";
+    let recipe = TINY.replace("train: { epochs: 2, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3 }", trained);
+    let sweep = "
+sweep:
+  grid: { stages.topics.train.lr: [1.0e-4, 1.0e-3, 1.0e-2, 1.0e-1] }
+  maximize: stages.test.metrics.accuracy
+  asha: { reduction: 2, rungs: 2, metric: loss }
+";
+    space.write("recipe.yaml", format!("{recipe}{sweep}"));
+    assert_eq!(server.pipe(&space, "halving", &["sweep", "recipe.yaml"]).status, 0);
+    let runs = server.runs("halving");
+    let of = |kind: &str| -> Vec<_> {
+        let is = |run: &Value| {
+            pairs(run, "tags").get("pipe.kind").or(pairs(run, "tags").get("pipe.type")) == Some(&json!(kind))
+        };
+        runs.iter().filter(|(_, run)| is(run)).map(|(_, run)| run).collect()
+    };
+    let ended = |runs: &[&Value], status: &str| runs.iter().filter(|run| run["info"]["status"] == status).count();
+    let (trained, cells) = (of("finetune"), of("cell"));
+    // Of four cells two are stopped at the first rung, and one at the second.
+    assert_eq!(
+        (trained.len(), ended(&trained, "FINISHED"), ended(&trained, "KILLED")),
+        (4, 1, 3),
+        "{:?}",
+        names(&runs)
+    );
+    assert_eq!((cells.len(), ended(&cells, "FINISHED"), ended(&cells, "KILLED")), (4, 1, 3), "{:?}", names(&runs));
+    let mut lengths: Vec<_> = trained.iter().map(|run| server.history(run, "loss").len()).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [2, 2, 4, 8], "each step once");
+    assert_eq!(server.pipe(&space, "halving", &["sweep", "recipe.yaml"]).status, 0);
+    assert_eq!(server.runs("halving").len(), runs.len(), "nothing was new");
+}
+
 /// Answers every request in the same way, and remembers what it was asked.
 fn stub(status: &'static str, body: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -151,6 +151,11 @@ impl Server {
         self.post("runs/update", &body).map(drop)
     }
 
+    /// Says that a run that has ended is going on again.
+    pub(super) fn reopen(&self, run: &str) -> Result<()> {
+        self.post("runs/update", &json!({ "run_id": run, "status": "RUNNING" })).map(drop)
+    }
+
     /// Runs of the experiment, the latest first, each with its tags.
     pub(super) fn search(&self, filter: &str) -> Result<Vec<(String, Vec<Pair>)>> {
         let body = json!({ "experiment_ids": [self.experiment], "filter": filter, "max_results": 100 });

@@ -27,6 +27,11 @@ use worker::Worker;
 /// The kinds of stages that have runs of their own.
 const KINDS: [&str; 3] = ["pretrain", "finetune", "eval"];
 
+/// MLflow's words for how a run ended.
+const FINISHED: &str = "FINISHED";
+const FAILED: &str = "FAILED";
+const KILLED: &str = "KILLED";
+
 /// A server that is told of a run.
 pub(super) struct MlFlow {
     messages: Sender<Message>,
@@ -82,9 +87,9 @@ impl MlFlow {
                 let metrics = values::metrics(figures).collect();
                 Some(Message::Metrics { stage: stage.to_owned(), metrics })
             }
-            Event::Finished { artifact } => end("FINISHED", Some(artifact)),
-            Event::Paused { .. } => end("KILLED", None),
-            Event::Failed { .. } => end("FAILED", None),
+            Event::Finished { artifact } => end(FINISHED, Some(artifact)),
+            Event::Paused { .. } => end(KILLED, None),
+            Event::Failed { .. } => end(FAILED, None),
             Event::Hit { node, artifact } | Event::InRemote { node, artifact } => {
                 About::new(stage, node, &artifact.key).map(|about| Message::Stored(about, Box::new(artifact.clone())))
             }

@@ -1,8 +1,8 @@
 //! Keeps an MLflow server up to date.
 //!
 //! Each stage that is computed gets a run, below that of the whole, which is made with the first of them. A run has all of
-//! its training: where one goes on after it was stopped, the run that was left is closed, and the new one begins with
-//! the curve so far. What comes out of the store gets a run only where the server has none of the same key that finished.
+//! its training: where one goes on after its process was stopped, the run that was left is closed, and the new one begins
+//! with the curve so far; where the same process has it go on, as sweeps by rungs do, its run goes on. What comes out of the store gets a run only where the server has none of the same key that finished.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,17 +11,17 @@ use std::{
 };
 
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    About, KINDS, Message,
+    About, FAILED, FINISHED, KILLED, KINDS, Message,
     api::{Access, Pair, Run, Server, var},
     values::{self, METRICS, PARAMS},
 };
 use crate::{
     executor::{Ending, Outcome},
-    store::{Artifact, Provenance, unix_time},
-    sweep::CellResult,
+    store::{Artifact, Provenance, canonical_json, unix_time},
+    sweep::{CellResult, Status},
     tracking::{Closing, Curves, Subject, Tell},
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Worker {
     parent: Option<Run>,
     /// The runs of the stages that are being computed.
     open: HashMap<String, Open>,
+    /// Those of stages that were paused, by key: a sweep may have them go on.
+    paused: HashMap<String, Open>,
     sent: Instant,
     /// Nothing more is told to the server.
     is_off: bool,
@@ -52,19 +54,23 @@ pub(super) struct Worker {
 /// A run that is going on.
 struct Open {
     run: Run,
+    key: String,
     metrics: Vec<Value>,
     /// Names that have a curve.
     curves: BTreeSet<String>,
     step: i64,
+    /// Figures up to this step were told before.
+    told: i64,
 }
 
 impl Open {
     fn add(&mut self, metrics: Vec<Value>) {
-        for metric in &metrics {
+        let step = |metric: &Value| metric["step"].as_i64().unwrap_or_default();
+        for metric in metrics.into_iter().filter(|metric| step(metric) > self.told) {
             self.curves.extend(metric["key"].as_str().map(str::to_owned));
-            self.step = self.step.max(metric["step"].as_i64().unwrap_or_default());
+            self.step = self.step.max(step(&metric));
+            self.metrics.push(metric);
         }
-        self.metrics.extend(metrics);
     }
 
     /// Adds what an artifact knows of itself; where that has a curve too, under a name of its own.
@@ -80,8 +86,8 @@ impl Open {
 
 impl Worker {
     pub(super) fn new(access: Access, subject: Subject, curves: Curves, tell: Tell) -> Self {
-        let (open, sent) = (HashMap::new(), Instant::now());
-        Self { access, subject, curves, tell, server: None, parent: None, open, sent, is_off: false }
+        let (open, paused, sent) = (HashMap::new(), HashMap::new(), Instant::now());
+        Self { access, subject, curves, tell, server: None, parent: None, open, paused, sent, is_off: false }
     }
 
     /// Does what it's told until nothing more can come.
@@ -116,8 +122,13 @@ impl Worker {
         match message {
             Message::Begin(about, at) => {
                 self.abandon(&about.stage)?;
-                self.bury(&about.key)?;
-                let open = self.begin(&about, at)?;
+                let open = match self.paused.remove(&about.key) {
+                    Some(open) => self.resume(open)?,
+                    None => {
+                        self.bury(&about.key)?;
+                        self.begin(&about, at)?
+                    }
+                };
                 self.open.insert(about.stage, open);
             }
             Message::Metrics { stage, metrics } => {
@@ -128,7 +139,10 @@ impl Worker {
             Message::End { stage, status, at, artifact } => {
                 if let Some(mut open) = self.open.remove(&stage) {
                     artifact.iter().for_each(|artifact| open.conclude(artifact, at));
-                    self.end(open, artifact.as_deref(), status, at)?;
+                    self.end(&mut open, artifact.as_deref(), status, at)?;
+                    if status == KILLED {
+                        self.paused.insert(open.key.clone(), open);
+                    }
                 }
             }
             Message::Stored(about, artifact) => {
@@ -140,20 +154,20 @@ impl Worker {
     }
 
     fn stored(&mut self, about: &About, artifact: &Artifact) -> Result<()> {
-        if self.has(&about.key)? {
+        if self.has(&about.key, FINISHED)? {
             return Ok(());
         }
         let Provenance { started, seconds, .. } = artifact.provenance;
         let mut open = self.begin(about, started)?;
         open.add(values::metrics(&self.curves.of(artifact)).collect());
         open.conclude(artifact, started + seconds);
-        self.end(open, Some(artifact), "FINISHED", started + seconds)
+        self.end(&mut open, Some(artifact), FINISHED, started + seconds)
     }
 
     /// Closes a run whose stage another process has taken over.
     fn abandon(&mut self, stage: &str) -> Result<()> {
         match self.open.remove(stage) {
-            Some(open) => self.end(open, None, "KILLED", unix_time()),
+            Some(mut open) => self.end(&mut open, None, KILLED, unix_time()),
             None => Ok(()),
         }
     }
@@ -167,34 +181,41 @@ impl Worker {
         for (run, tags) in server.search(&left)? {
             let tag = |name: &str| tags.iter().find(|(key, _)| key == name).map(|(_, value)| value);
             if tag(HOST) == Some(&host) {
-                server.end(&run, "KILLED", unix_time())?;
+                server.end(&run, KILLED, unix_time())?;
                 if let Some(parent) = tag(PARENT).filter(|parent| own.as_ref() != Some(parent)) {
-                    server.end(parent, "KILLED", unix_time())?;
+                    server.end(parent, KILLED, unix_time())?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether the server has a finished run of this key.
-    fn has(&mut self, key: &str) -> Result<bool> {
-        let finished = format!("tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'");
-        Ok(!self.server()?.search(&finished)?.is_empty())
+    /// Whether the server has a run of this key that ended so.
+    fn has(&mut self, key: &str, status: &str) -> Result<bool> {
+        let ended = format!("tags.`{KEY}` = '{key}' and attributes.status = '{status}'");
+        Ok(!self.server()?.search(&ended)?.is_empty())
     }
 
     fn begin(&mut self, about: &About, started: f64) -> Result<Open> {
         let tags = [(KEY, &*about.key), (TYPE, "stage"), ("pipe.stage", &*about.name), ("pipe.kind", about.kind)];
         let run = self.child(&about.stage, started, &tags, &about.params)?;
-        Ok(Open { run, metrics: Vec::new(), curves: BTreeSet::new(), step: 0 })
+        let (metrics, curves, key) = (Vec::new(), BTreeSet::new(), about.key.clone());
+        Ok(Open { run, key, metrics, curves, step: 0, told: 0 })
     }
 
-    fn end(&mut self, mut open: Open, artifact: Option<&Artifact>, status: &str, at: f64) -> Result<()> {
+    /// Goes on with the run of a stage that was paused.
+    fn resume(&mut self, open: Open) -> Result<Open> {
+        self.server()?.reopen(&open.run.id)?;
+        Ok(Open { told: open.step, ..open })
+    }
+
+    fn end(&mut self, open: &mut Open, artifact: Option<&Artifact>, status: &str, at: f64) -> Result<()> {
         let tags = artifact.map(|artifact| {
             let tags = [("pipe.digest", &artifact.digest), ("pipe.device", &artifact.provenance.device)];
             tags.map(|(name, value)| (name.to_owned(), value.clone()))
         });
         let server = self.server()?;
-        send(server, &mut open)?;
+        send(server, open)?;
         if let Some(tags) = tags {
             server.log(&open.run.id, &[], &[], &tags)?;
         }
@@ -296,24 +317,32 @@ impl Worker {
 
     /// A sweep's cell, if it has come to an end that the server doesn't know.
     fn cell(&mut self, cell: &CellResult, closing: &Closing<'_>) -> Result<()> {
-        let keys: Vec<&str> = cell.stages.values().filter_map(|outcome| outcome.key.as_deref()).collect();
-        let key = blake3::hash(keys.join(" ").as_bytes()).to_hex().to_string();
-        let is_settled = cell.good || cell.failure().is_some();
-        if !is_settled || cell.good && self.has(&key)? {
+        let status = match cell.status() {
+            Status::Done => FINISHED,
+            Status::Failed => FAILED,
+            Status::Stopped => KILLED,
+            Status::Unfinished => return Ok(()),
+        };
+        // Of a cell that isn't there in full, not all keys are known.
+        let keys: Vec<_> = cell.stages.values().map(|outcome| &outcome.key).collect();
+        let Provenance { recipe, overrides, .. } = &self.subject.provenance;
+        let of = if cell.good { json!([cell.overrides, keys]) } else { json!([cell.overrides, recipe, overrides]) };
+        let key = blake3::hash(canonical_json(&of).as_bytes()).to_hex().to_string();
+        if self.has(&key, status)? {
             return Ok(());
         }
         let made = || cell.stages.values().filter_map(|outcome| Some(&outcome.artifact.as_ref()?.provenance));
         let began = made().map(|made| made.started).fold(unix_time(), f64::min);
         let ended = made().map(|made| made.started + made.seconds).fold(began, f64::max);
         let number = cell.number.to_string();
-        let tags = [(KEY, &*key), (TYPE, "cell"), ("pipe.cell", &*number)];
+        let tags = [(KEY, &*key), (TYPE, "cell"), ("pipe.cell", &*number), ("pipe.status", cell.status().name())];
         let aim = closing.aim.map(|aim| ("pipe.objective", aim));
         let tags: Vec<_> = tags.into_iter().chain(aim).collect();
         let params: Vec<_> = cell.overrides.iter().flat_map(|(path, value)| values::flat(path, value)).collect();
         let run = self.child(&format!("cell {number}"), began, &tags, &params)?;
         let server = self.server()?;
         log_results(server, &run, &cell.stages, ended)?;
-        server.end(&run.id, status(cell.stages.values()), ended)
+        server.end(&run.id, status, ended)
     }
 }
 
@@ -335,9 +364,11 @@ fn log_results<'a>(
     stages: impl IntoIterator<Item = (&'a String, &'a Outcome)>,
     at: f64,
 ) -> Result<()> {
-    let stages = stages.into_iter().filter_map(|(name, outcome)| Some((name, outcome.artifact.as_ref()?)));
-    let tracked = stages.filter(|(_, artifact)| KINDS.contains(&&*artifact.manifest.kind));
-    let numbers = tracked.flat_map(|(name, artifact)| values::numbers(name, &artifact.metrics));
+    let tracked = stages.into_iter().filter(|(_, outcome)| KINDS.contains(&outcome.kind));
+    let numbers = tracked.flat_map(|(name, outcome)| {
+        let figures = outcome.artifact.as_ref().map_or(&outcome.so_far, |artifact| &artifact.metrics);
+        values::numbers(name, figures)
+    });
     let metrics: Vec<_> = numbers.filter_map(|(name, value)| values::metric(&name, value, 0, at)).collect();
     metrics.chunks(METRICS).try_for_each(|metrics| server.log(&run.id, metrics, &[], &[]))
 }
@@ -346,8 +377,8 @@ fn log_results<'a>(
 fn status<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> &'static str {
     let any = |ending: Ending| outcomes.clone().any(|outcome| outcome.ending == ending);
     match (any(Ending::Failed), any(Ending::Paused) || any(Ending::NotRun)) {
-        (true, _) => "FAILED",
-        (false, true) => "KILLED",
-        (false, false) => "FINISHED",
+        (true, _) => FAILED,
+        (false, true) => KILLED,
+        (false, false) => FINISHED,
     }
 }
