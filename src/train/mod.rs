@@ -13,6 +13,7 @@ mod passes;
 mod reduction;
 mod replicas;
 mod schedule;
+mod settings;
 mod state;
 mod trainer;
 
@@ -22,4 +23,5 @@ pub use evaluation::{Evaluation, Metrics, is_better, less_is_better};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use schedule::Schedule;
-pub use trainer::{Outcome, Settings, Trainer};
+pub use settings::{Outcome, Settings};
+pub use trainer::Trainer;

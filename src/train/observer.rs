@@ -19,7 +19,8 @@ pub trait Observer {
     /// After a measurement on the dev rows; `best` if these weights are the ones kept so far.
     fn evaluated(&mut self, _step: usize, _metrics: &Metrics, _best: bool) {}
 
-    /// Asked after every step but the last, and before the first of a training that goes on: whether to keep the state and stop, so as to go on at another time.
+    /// Asked after every step but the last, and before the first of a training that goes on: whether to keep the state
+    /// and stop, so as to go on at another time.
     fn pauses(&mut self, _step: usize) -> bool {
         false
     }

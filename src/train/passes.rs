@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Tensor;
 
-use super::{gradients::Gradients, loss_scale::LossScale, reduction::Reduction, trainer::Settings};
+use super::{gradients::Gradients, loss_scale::LossScale, reduction::Reduction, settings::Settings};
 use crate::{
     batch::{Batch, Portion, Step},
     device,
