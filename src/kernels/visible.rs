@@ -72,9 +72,11 @@ impl Visible {
             let inside = from as usize >= row && to as usize <= row + keys;
             ensure!(from == to || (from < to && inside), "token {q} cannot see keys {from} to {to}: not in its row");
         }
+        // Nothing is learned here, so masks mustn't bring autodiff to where gradients are written by hand.
+        let device = device.clone().inner();
         Ok(Self {
-            from: upload(from, device),
-            to: upload(to, device),
+            from: upload(from, &device),
+            to: upload(to, &device),
             rows,
             width,
             keys,

@@ -276,7 +276,7 @@ mod tests {
         let from: Vec<u32> = (0..18).map(|q| q / 9 * 9 + if q % 9 < 4 { 0 } else { 4 }).collect();
         // Whole examples and causal ones; the last query of each row sees nothing.
         let to: Vec<u32> = (0..18).map(|q| if q % 9 == 8 { from[q as usize] } else { q / 9 * 9 + q % 9 + 1 }).collect();
-        let visible = Visible::new(&from, &to, 2, 9, &device).expect("intervals");
+        let visible = Visible::new(&from, &to, 2, 9, &device.clone().autodiff()).expect("intervals");
         let dropout = Dropout { p: 0.25, keys: (0..18).map(|i| i * i + 3).collect(), site: 4 };
         let keys = [2, 2, shared + 9, 3];
         let inputs = [noise([2, 4, 9, 3], 1.1), noise(keys, 1.7), noise(keys, 2.3)].map(Tensor::require_grad);
