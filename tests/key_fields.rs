@@ -134,6 +134,12 @@ fn every_field_of_every_kind_is_in_the_key_or_said_to_be_free() {
     assert!(tried > 300, "{tried} values");
     // A seed is in the manifest, where it's the stage's or the recipe's. Think twice before adding to these: an artifact is
     // served for any value of them.
-    let expected = [".train.checkpoint_every", ".train.log_every", ".train.micro_batch", ".train.seed"];
+    let expected = [
+        ".train.checkpoint_every",
+        ".train.gradient_checkpointing",
+        ".train.log_every",
+        ".train.micro_batch",
+        ".train.seed",
+    ];
     assert_eq!(free.into_iter().collect::<Vec<_>>(), expected);
 }
