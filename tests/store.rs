@@ -238,6 +238,24 @@ fn slot_whose_lease_was_taken_over_is_not_committed() {
 }
 
 #[test]
+fn what_a_holder_left_that_died_behind_its_commit_goes_when_its_lease_is_taken_over() {
+    let space = Space::new();
+    let store = Store::open(space.path()).unwrap().with_patience(std::time::Duration::from_millis(100));
+    fill(miss(&store, manifest(1), false), "done");
+    let key = manifest(1).key();
+    let (place, away) = (space.path().join("artifacts").join(&key), space.path().join("away"));
+    std::fs::rename(&place, &away).unwrap();
+    let token = "0123456789abcdef";
+    let holder = format!("{{\"token\":\"{token}\",\"host\":\"elsewhere\",\"pid\":1}}");
+    space.write(&format!("leases/{key}"), format!("{:020}\n{holder}\n", 3));
+    space.write(&format!("tmp/{key}.{token}.state/step"), "5");
+    // Made while somebody waits for it, by one that gets no further.
+    let claim = store.claim(manifest(1), false, &|| std::fs::rename(&away, &place).unwrap()).unwrap();
+    assert!(matches!(claim, Claim::Hit(_)));
+    assert_eq!(["tmp", "leases"].map(|dir| names(&space.path().join(dir)).len()), [0, 0]);
+}
+
+#[test]
 fn lease_that_shows_no_life_is_taken_over_with_its_state() {
     let space = Space::new();
     let store = Store::open(space.path()).unwrap().with_patience(std::time::Duration::from_millis(100));

@@ -51,8 +51,8 @@ pub use canonical::canonical_json;
 pub use collect::{Collection, Judged, Remnant, RemnantKind};
 pub use digest::DigestCache;
 pub(crate) use holder::host;
-use lease::Leases;
 pub use lease::Stopped;
+use lease::{Lease, Leases};
 pub use manifest::Manifest;
 pub use memory::digest_file;
 pub use pace::{Pace, Stretch, unix_time};
@@ -217,7 +217,11 @@ impl Store {
         let inputs = manifest.inputs.values().cloned().collect();
         let lease = self.leases.take(&key, inputs, waiting)?;
         let damage = match stored() {
-            Ok(Some(artifact)) => return Ok(Claim::Hit(Box::new(artifact))),
+            Ok(Some(artifact)) => {
+                // Whoever made it may have been killed just after that, with the lease in hand.
+                let _ = self.tidy(&key, &lease);
+                return Ok(Claim::Hit(Box::new(artifact)));
+            }
             Ok(None) => None,
             Err(damage) => Some(damage),
         };
@@ -259,10 +263,14 @@ impl Store {
     /// Removes what a process has left that was killed just after it had made the artifact.
     fn clean_up(&self, key: &str) -> Result<()> {
         if self.leases.holder(key)?.is_some_and(|holder| holder.is_gone()) {
-            let lease = self.leases.take(key, Vec::new(), &|| {})?;
-            workspace::remove(&Workspace::take_over(&self.root.join("tmp"), key, lease.token(), false)?.slot())?;
+            self.tidy(key, &self.leases.take(key, Vec::new(), &|| {})?)?;
         }
         Ok(())
+    }
+
+    /// Removes all that the holder of a lease finds in `tmp/` of its key.
+    fn tidy(&self, key: &str, lease: &Lease) -> Result<()> {
+        workspace::remove(&Workspace::take_over(&self.root.join("tmp"), key, lease.token(), false)?.slot())
     }
 
     /// Where the artifact with this key lies, or would.
