@@ -135,8 +135,8 @@ fn kills_while_an_adapter_is_trained_change_nothing() {
     kill_at_random(&[&["run", &recipe][..], &SMALL].concat(), 8, 7);
 }
 
-#[test]
-fn killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
+/// A training that was killed behind a checkpoint, and what comes out of one that wasn't.
+fn killed_training() -> (Space, Vec<(String, String)>) {
     let recipe = TINY.replace("steps: 8,", "steps: 1200, checkpoint_every: 20,");
     let whole = tiny();
     whole.write("recipe.yaml", &recipe);
@@ -149,6 +149,12 @@ fn killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
     await_state(&killed);
     child.kill().expect("a process to kill");
     let _ = child.wait();
+    (killed, expected)
+}
+
+#[test]
+fn killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
+    let (killed, expected) = killed_training();
 
     let plan = killed.json(&["plan", "recipe.yaml"]);
     let step = plan["stages"]["base"]["continues_from"].as_u64().expect("a step");
@@ -165,18 +171,7 @@ fn killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
 
 #[test]
 fn state_that_was_damaged_is_thrown_away_with_a_note() {
-    let recipe = TINY.replace("steps: 8,", "steps: 1200, checkpoint_every: 20,");
-    let whole = tiny();
-    whole.write("recipe.yaml", &recipe);
-    let expected = digests(&whole.json(&BASE));
-
-    let killed = tiny();
-    killed.write("recipe.yaml", &recipe);
-    killed.json(&["run", "recipe.yaml", "--stage", "tokens"]);
-    let mut child = start(&killed, &BASE);
-    await_state(&killed);
-    child.kill().expect("a process to kill");
-    let _ = child.wait();
+    let (killed, expected) = killed_training();
     let tmp = killed.path().join(".pipe/tmp");
     let state = entries(&tmp).into_iter().find(|name| name.ends_with(".state")).expect("a state");
     let record = tmp.join(state).join("state.json");

@@ -8,7 +8,7 @@ use super::progress::{duration, hushed};
 use crate::{
     executor::{Ending, Outcome},
     metrics::{EvalReport, render},
-    remote::Remote,
+    remote::{self, Remote},
     store::Metrics,
 };
 
@@ -56,8 +56,7 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Rem
     let mut text = table.to_string();
     for (name, outcome) in outcomes {
         let Some(artifact) = &outcome.artifact else { continue };
-        let elsewhere = || remote?.read(artifact, REPORT);
-        let report = std::fs::read(artifact.file(REPORT)).ok().or_else(elsewhere);
+        let report = remote::small_file(artifact, REPORT, remote);
         if let Some(report) = report.and_then(|text| serde_json::from_slice::<EvalReport>(&text).ok()) {
             text.push_str(&format!("\n\n{name}\n{}", render::metrics(&report)));
         }

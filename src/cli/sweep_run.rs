@@ -156,8 +156,8 @@ impl Reporter for Once<'_> {
         let ends = matches!(event, Event::Hit { .. } | Event::InRemote { .. } | Event::Finished { .. });
         let is_new = !ends || self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(stage.to_owned());
         if is_new {
-            let reporters: Vec<&dyn Reporter> = vec![&self.talk, self.tracking];
-            reporters.event(stage, event);
+            self.talk.event(stage, event);
+            self.tracking.event(stage, event);
         }
     }
 }

@@ -103,17 +103,11 @@ impl Worker<'_> {
             Ok((ending, artifact)) => {
                 Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None, so_far: Metrics::new() }
             }
-            Err(error) => match error.downcast::<Paused>() {
+            Err(error) => match paused(error) {
                 Ok(Paused { place, metrics: so_far, .. }) => {
                     self.reporter.event(id, Event::Paused { place: &place });
                     let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
                     Outcome { key, seconds, so_far, ..outcome }
-                }
-                Err(error) if error.is::<Stopped>() => {
-                    let place = error.to_string();
-                    self.reporter.event(id, Event::Paused { place: &place });
-                    let outcome = Outcome::without_artifact(kind, Ending::Paused, place);
-                    Outcome { key, seconds, ..outcome }
                 }
                 Err(error) => {
                     let error = self.store.explain_full(error);
@@ -278,6 +272,14 @@ impl Worker<'_> {
             self.reporter.event(id, Event::Note(&format!("what it measured can't be kept: {error:#}")));
         }
     }
+}
+
+/// The pause that an error is, be it the stage's own or the end of waiting for another process.
+///
+/// # Errors
+/// A failure, as it is.
+fn paused(error: anyhow::Error) -> Result<Paused> {
+    error.downcast::<Paused>().or_else(|error| Ok(Paused::at(error.downcast::<Stopped>()?.to_string())))
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -50,6 +50,11 @@ pub use record::{decode, encode};
 /// Transfers at the same time.
 const PARALLEL: usize = 8;
 
+/// One small file of an artifact, out of the local store or else out of the remote; `None` where it can't be had.
+pub fn small_file(artifact: &Artifact, name: &str, remote: Option<&Remote>) -> Option<Vec<u8>> {
+    std::fs::read(artifact.file(name)).ok().or_else(|| remote?.read(artifact, name))
+}
+
 /// A shared cache, and what this process knows of it.
 pub struct Remote {
     shared: Arc<Shared>,
@@ -175,7 +180,7 @@ impl Remote {
     }
 
     /// One small file of an artifact that was [found](Self::find), or `None` where it can't be had.
-    pub fn read(&self, artifact: &Artifact, name: &str) -> Option<Vec<u8>> {
+    fn read(&self, artifact: &Artifact, name: &str) -> Option<Vec<u8>> {
         let file = artifact.files.iter().find(|file| file.path == name && file.bytes <= blobs::CHUNK)?;
         let bytes = self.runtime.block_on(blobs::read(&self.shared, file)).ok()?;
         self.shared.files.fetch_add(1, Ordering::Relaxed);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     executor::{Measured, Outcome},
-    remote::Remote,
+    remote::{self, Remote},
     store::{Artifact, Store},
     train::Curve,
 };
@@ -20,7 +20,7 @@ pub fn measured(outcome: &Outcome, store: &Store, remote: Option<&Remote>) -> Op
 }
 
 fn of_artifact(artifact: &Artifact, remote: Option<&Remote>) -> Option<Measured> {
-    let text = std::fs::read(artifact.file(Curve::FILE)).ok().or_else(|| remote?.read(artifact, Curve::FILE))?;
+    let text = remote::small_file(artifact, Curve::FILE, remote)?;
     let number = |name: &str| artifact.metrics.get(name).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
     let step = number("steps")?;
     let steps = number("planned_steps").unwrap_or(step);

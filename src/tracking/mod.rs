@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     executor::{Event, Figures, Outcome, Reporter},
-    remote::Remote,
+    remote::{self, Remote},
     stages::figures,
     store::{Artifact, Provenance},
     sweep::Results,
@@ -122,8 +122,7 @@ struct Curves {
 impl Curves {
     /// All that a training has told on its way; nothing for a stage of another kind, or if its file can't be had.
     fn of(&self, artifact: &Artifact) -> Vec<Figures> {
-        let text = std::fs::read(artifact.file(Curve::FILE)).ok();
-        let text = text.or_else(|| self.remote.as_ref()?.read(artifact, Curve::FILE)).unwrap_or_default();
+        let text = remote::small_file(artifact, Curve::FILE, self.remote.as_deref()).unwrap_or_default();
         let made = &artifact.provenance;
         figures(&Curve::parse(&String::from_utf8_lossy(&text)), &made.pace, made.started)
     }

@@ -2,7 +2,8 @@
 //!
 //! Each stage that is computed gets a run, below that of the whole, which is made with the first of them. A run has all of
 //! its training: where one goes on after its process was stopped, the run that was left is closed, and the new one begins
-//! with the curve so far; where the same process has it go on, as sweeps by rungs do, its run goes on. What comes out of the store gets a run only where the server has none of the same key that finished.
+//! with the curve so far; where the same process has it go on, as sweeps by rungs do, its run goes on. What comes out of
+//! the store gets a run only where the server has none of the same key that finished.
 
 use std::{
     collections::{BTreeSet, HashMap},
