@@ -13,6 +13,7 @@ pub mod kernels;
 pub mod metrics;
 pub mod model;
 pub mod objectives;
+pub mod panics;
 pub mod plan;
 pub mod recipe;
 pub mod remote;

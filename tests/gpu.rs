@@ -3,7 +3,7 @@
 //! With the features `vulkan` and `cuda` this needs such a device, and says that it skips where there's none. For Vulkan a
 //! software driver will do.
 
-#[cfg(any(feature = "vulkan", feature = "cuda"))]
+#[cfg(feature = "gpu")]
 #[allow(dead_code, reason = "shared with the tests of the kernels")]
 mod kernels_common;
 
@@ -20,11 +20,11 @@ fn missing_backend_names_the_feature_to_build_with() {
 }
 
 /// What there is in this build: each is tested on its own.
-#[cfg(any(feature = "vulkan", feature = "cuda"))]
+#[cfg(feature = "gpu")]
 mod backend {
     use std::sync::Arc;
 
-    use burn::tensor::{Device, Tensor, TensorData, activation};
+    use burn::tensor::{DType, Device, Tensor, TensorData, activation};
     use pipe::{
         batch::{Example, Feed, Layout, Step, Target, lay_out, random::Key},
         model::Network,
@@ -121,7 +121,11 @@ stages:
             "cuda",
         ];
         let open = |name: &&'static str| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open) {
-            Ok(open) => Some((*name, open)),
+            Ok(open) => {
+                // Or else only the compositions would be tested here.
+                kernels::try_out(&open.device).expect("kernels that can be used");
+                Some((*name, open))
+            }
             Err(error) => {
                 assert_ne!(std::env::var("PIPE_REQUIRE_GPU").as_deref(), Ok(*name), "{error}");
                 eprintln!("skipped {name}: {error}");
@@ -367,12 +371,13 @@ stages:
 
     type Kernel<'a> = &'a dyn Fn(&[Tensor<2>], &Device) -> Tensor<2>;
 
-    /// What a kernel makes of noise, and the gradients of its inputs.
-    fn results(shapes: &[[usize; 2]], kernel: Kernel, device: &Device) -> Vec<Vec<f32>> {
+    /// What a kernel makes of noise of a type, and the gradients of its inputs.
+    fn results(shapes: &[[usize; 2]], kernel: Kernel, numbers: DType, device: &Device) -> Vec<Vec<f32>> {
         let device = device.clone().autodiff();
         let upload = |seed, shape: [usize; 2]| -> Tensor<2> {
-            Tensor::from_data(TensorData::new(noise(seed, shape[0] * shape[1]), shape), &device)
+            Tensor::<2>::from_data(TensorData::new(noise(seed, shape[0] * shape[1]), shape), &device).cast(numbers)
         };
+        let values = |tensor: Tensor<2>| values(tensor.cast(DType::F32));
         let inputs: Vec<_> = (1..).zip(shapes).map(|(seed, &shape)| upload(seed, shape).require_grad()).collect();
         let out = kernel(&inputs, &device);
         let gradients = (out.clone() * upload(77, out.dims())).sum().backward();
@@ -383,11 +388,24 @@ stages:
     #[test]
     fn every_kernel_has_the_gradients_of_the_cpu() {
         for (device, gpu) in gpus() {
-            compare_kernels(device, &gpu.device);
+            compare_kernels(device, &gpu.device, DType::F32, 1e-5);
         }
     }
 
-    fn compare_kernels(device: &str, gpu: &Device) {
+    /// Kernels compute with f32 whatever they're given, so what differs is how results and products are rounded.
+    #[test]
+    fn every_kernel_takes_numbers_of_16_bits_where_the_device_does() {
+        for (device, gpu) in gpus() {
+            for (precision, numbers) in [(spec::Precision::Bf16, DType::BF16), (spec::Precision::F16, DType::F16)] {
+                match gpu.check_precision(precision) {
+                    Ok(()) => compare_kernels(device, &gpu.device, numbers, 2e-2),
+                    Err(reason) => eprintln!("skipped {numbers:?} on {device}: {reason}"),
+                }
+            }
+        }
+    }
+
+    fn compare_kernels(device: &str, gpu: &Device, numbers: DType, tolerance: f32) {
         let flat = |x: &Tensor<2>| x.clone().flatten::<1>(0, 1);
         let (from, to) = intervals(&[vec![3, 3, 3], vec![1, 2, 3, 4, 5]], 2);
         let dropout = Dropout { p: 0.25, keys: (0..10).map(|i| i * i + 3).collect(), site: 11 };
@@ -397,9 +415,17 @@ stages:
             ("layer norm", &[[6, 16], [1, 16], [1, 16]], &|x, _| {
                 kernels::layer_norm(x[0].clone(), flat(&x[1]), flat(&x[2]), 1e-5)
             }),
+            // Rows that several groups of units share, of whole vectors and of single numbers; and many of them.
+            ("wide layer norm", &[[40, 640], [1, 640], [1, 640]], &|x, _| {
+                kernels::layer_norm(x[0].clone(), flat(&x[1]), flat(&x[2]), 1e-5)
+            }),
+            ("odd rms norm", &[[40, 333], [1, 333]], &|x, _| kernels::rms_norm(x[0].clone(), flat(&x[1]), 1e-5)),
             ("gelu", &[[6, 16]], &|x, _| kernels::gelu(x[0].clone(), Gelu::Erf)),
             ("bias gelu", &[[6, 16], [1, 16]], &|x, _| kernels::bias_gelu(x[0].clone(), flat(&x[1]), Gelu::Tanh)),
             ("linear", &[[6, 16], [12, 16], [1, 12]], &|x, _| {
+                kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2])))
+            }),
+            ("linear of many rows", &[[70, 6], [10, 6], [1, 10]], &|x, _| {
                 kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2])))
             }),
             ("product", &[[6, 7], [7, 5]], &|x, _| kernels::product(x[0].clone(), x[1].clone())),
@@ -418,6 +444,12 @@ stages:
                 let pair = |i: usize| KeyValue { key: x[i].clone(), value: x[i + 1].clone() };
                 kernels::grouped_attention(x[0].clone(), pair(1), Some(pair(3)), &visible, 4, 2, Some(&dropout))
             }),
+            ("attention of long texts", &[[300, 12]], &|x, device| {
+                let (from, to) = intervals(&[(1..=130).collect(), vec![160; 160]], 10);
+                let dropout = Dropout { p: 0.25, keys: (0..300).collect(), site: 5 };
+                let visible = Visible::new(&from, &to, 1, 300, device).expect("intervals");
+                kernels::attention(x[0].clone(), &visible, 2, Some(&dropout))
+            }),
             ("rotary", &[[10, 24]], &|x, _| {
                 let positions: Vec<u32> = (0..10).collect();
                 let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
@@ -434,6 +466,10 @@ stages:
                 let bias = Some(flat(&x[2]));
                 kernels::linear_cross_entropy(x[0].clone(), x[1].clone(), bias, targets, weights, 0.1).reshape([1, 1])
             }),
+            ("cross-entropy of many classes", &[[5, 16], [1001, 16]], &|x, _| {
+                let (targets, weights) = (targets.clone(), weights.clone());
+                kernels::linear_cross_entropy(x[0].clone(), x[1].clone(), None, targets, weights, 0.0).reshape([1, 1])
+            }),
             ("attention in blocks", &[[10, 24]], &|x, device| {
                 let visible = Visible::new(&from, &to, 1, 10, device).expect("intervals");
                 composed::attention_in_blocks(4, x[0].clone(), &visible, 2, Some(&dropout))
@@ -445,10 +481,10 @@ stages:
             }),
         ];
         for (name, shapes, kernel) in kernels {
-            let found = results(shapes, kernel, gpu);
-            let expected = results(shapes, kernel, &Device::flex());
+            let found = results(shapes, kernel, numbers, gpu);
+            let expected = results(shapes, kernel, numbers, &Device::flex());
             for (part, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                assert_near(&format!("{name} on {device}, part {part}"), found, expected, 1e-5);
+                assert_near(&format!("{name} of {numbers:?} on {device}, part {part}"), found, expected, tolerance);
             }
         }
     }

@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::device;
+use crate::{device, panics};
 use args::{Arguments, Command};
 
 /// Everything was done.
@@ -56,7 +56,7 @@ const INTERRUPTED: u8 = 130;
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         // Training goes on with less at a time, or says it itself.
-        if !device::panic_text(panic.payload()).is_some_and(device::is_lack_of_memory) {
+        if !panics::text(panic.payload()).is_some_and(device::is_lack_of_memory) {
             progress::say(&format!("internal error: {panic}"));
         }
     }));

@@ -1,17 +1,13 @@
 //! Parquet files that may be damaged. The library panics on some of them; here that is an error like any other.
 
-use std::{
-    cell::Cell,
-    fs::File,
-    panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
-    path::Path,
-    sync::Once,
-};
+use std::{fs::File, path::Path};
 
 use anyhow::{Result, anyhow};
 use arrow::array::RecordBatch;
 use fs_err as fs;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::panics;
 
 /// A file whose footer has been read.
 pub(super) type Builder = ParquetRecordBatchReaderBuilder<File>;
@@ -40,24 +36,6 @@ pub(super) fn batches(builder: Builder, rows: usize) -> Result<impl Iterator<Ite
     }))
 }
 
-thread_local! {
-    /// Whether a panic of this thread is an answer, of which nobody needs to hear.
-    static READING: Cell<bool> = const { Cell::new(false) };
-}
-
 fn caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let tell = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !READING.get() {
-                tell(panic);
-            }
-        }));
-    });
-    let outer = READING.replace(true);
-    // What was being read is given up after a panic, so nobody sees it in between two states.
-    let result = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(anyhow!("the file is damaged")));
-    READING.set(outer);
-    result
+    panics::caught(read).unwrap_or_else(|_| Err(anyhow!("the file is damaged")))
 }

@@ -139,12 +139,12 @@ fn instructions() -> Vec<String> {
     found.into_iter().filter(|(_, there)| *there).map(|(name, _)| name.to_owned()).collect()
 }
 
-#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+#[cfg(feature = "gpu")]
 fn compiled_for(device: &burn::tensor::Device) -> Option<String> {
     device.identity().map(|identity| identity.fingerprint)
 }
 
-#[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+#[cfg(not(feature = "gpu"))]
 fn compiled_for(_device: &burn::tensor::Device) -> Option<String> {
     None
 }

@@ -5,23 +5,16 @@ mod memory;
 mod peak;
 mod several;
 
-use std::{
-    any::Any,
-    fmt,
-    panic::{self, AssertUnwindSafe},
-    path::Path,
-    str::FromStr,
-    sync::{Mutex, PoisonError},
-};
+use std::{fmt, path::Path, str::FromStr};
 
 use anyhow::{Result, anyhow, bail};
-#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+#[cfg(feature = "gpu")]
 use burn::tensor::DeviceType;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 #[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
 use burn::tensor::{DeviceKind, Devices};
 
-use crate::{kernels, recipe::spec::Precision};
+use crate::{kernels, panics::caught_everywhere, recipe::spec::Precision};
 
 pub use list::{DeviceInfo, devices, json, probe};
 pub use memory::{held, memory};
@@ -92,7 +85,7 @@ impl fmt::Display for DeviceChoice {
 /// NVIDIA GPUs that the driver knows of, none of which is opened for that.
 #[cfg(feature = "cuda")]
 fn gpus() -> usize {
-    quietly(|| Device::enumerate(DeviceType::Cuda)).map_or(0, |devices| devices.len())
+    caught_everywhere(|| Device::enumerate(DeviceType::Cuda)).map_or(0, |devices| devices.len())
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -119,7 +112,7 @@ impl OpenDevice {
         if !self.device.supports_dtype(dtype) {
             bail!("{} has no arithmetic for {name}", self.name);
         }
-        match quietly(|| multiplies(&self.device, dtype)) {
+        match caught_everywhere(|| multiplies(&self.device, dtype)) {
             Ok(true) => Ok(()),
             Ok(false) => bail!("{} gives wrong products in {name}", self.name),
             Err(error) => bail!("{} can't multiply in {name}: {error}", self.name),
@@ -183,7 +176,7 @@ impl DeviceChoice {
             Self::Auto | Self::Cpu => Ok(Found { device: Device::flex(), software: false }),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => {
-                let devices = quietly(|| Device::enumerate(DeviceType::Cuda))?;
+                let devices = caught_everywhere(|| Device::enumerate(DeviceType::Cuda))?;
                 let count = devices.len();
                 match devices.into_iter().nth(index) {
                     Some(device) => Ok(Found { device, software: false }),
@@ -210,7 +203,7 @@ impl DeviceChoice {
         if found.software {
             stop_fusing();
         }
-        let hardware = quietly(|| {
+        let hardware = caught_everywhere(|| {
             // A device is opened by its first operation; the read-back waits until it has answered.
             multiplies(&found.device, DType::F32).then(|| hardware_name(&found.device))
         })
@@ -218,9 +211,10 @@ impl DeviceChoice {
         .ok_or_else(|| {
             anyhow!("can't use {self}: its matrix products are wrong, so nothing could be learned on this driver")
         })?;
-        let name = match hardware {
-            Some(hardware) => format!("{self} ({hardware})"),
-            None => self.to_string(),
+        let name = match (hardware, kernels::try_out(&found.device)) {
+            (Some(hardware), Ok(())) => format!("{self} ({hardware})"),
+            (Some(hardware), Err(reason)) => format!("{self} ({hardware}, without kernels of pipe's own: {reason})"),
+            (None, _) => self.to_string(),
         };
         Ok(OpenDevice { device: found.device, name })
     }
@@ -247,7 +241,7 @@ fn multiplies(device: &Device, numbers: DType) -> bool {
 /// The first real GPU that a graphics API reaches, or else its software driver.
 #[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
 fn adapter(choice: DeviceChoice, api: DeviceType, device: fn(DeviceKind) -> Device) -> Result<Found> {
-    let reachable: Devices = quietly(|| Device::enumerate(api))?;
+    let reachable: Devices = caught_everywhere(|| Device::enumerate(api))?;
     let real = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)];
     let kinds = real.into_iter().map(|kind| (kind, false)).chain([(DeviceKind::Cpu, true)]);
     for (kind, software) in kinds {
@@ -273,12 +267,12 @@ fn stop_fusing() {
     }
 }
 
-#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+#[cfg(feature = "gpu")]
 fn hardware_name(device: &Device) -> Option<String> {
     device.identity().map(|identity| identity.name)
 }
 
-#[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+#[cfg(not(feature = "gpu"))]
 fn hardware_name(_device: &Device) -> Option<String> {
     None
 }
@@ -286,7 +280,7 @@ fn hardware_name(_device: &Device) -> Option<String> {
 /// Keeps what GPU backends find out about kernels (compiled ones, and which are fastest) in this directory, so that the
 /// next process begins at full speed. To be called before a device is opened; does nothing the second time.
 pub fn keep_caches(directory: &Path) {
-    #[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+    #[cfg(feature = "gpu")]
     {
         use burn_std::config::RuntimeConfig;
         use cubecl_runtime::config::CubeClRuntimeConfig;
@@ -296,7 +290,7 @@ pub fn keep_caches(directory: &Path) {
             CubeClRuntimeConfig::try_set(config.override_from_env());
         }
     }
-    #[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+    #[cfg(not(feature = "gpu"))]
     let _ = directory;
 }
 
@@ -306,26 +300,6 @@ pub fn is_lack_of_memory(text: &str) -> bool {
     ["out of memory", "out-of-memory", "outofmemory", "buffertoobig", "buffer too big", "too large for the device"]
         .iter()
         .any(|phrase| text.contains(phrase))
-}
-
-/// What a panic said, if it said something.
-pub fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
-    payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied())
-}
-
-/// Runs `task`; drivers that panic make an error, and nothing on stderr.
-pub(crate) fn quietly<T>(task: impl FnOnce() -> T) -> Result<T> {
-    // The hook belongs to the whole process, so that only one may be exchanged at a time.
-    static HOOK: Mutex<()> = Mutex::new(());
-    let guard = HOOK.lock().unwrap_or_else(PoisonError::into_inner);
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let outcome = panic::catch_unwind(AssertUnwindSafe(task));
-    panic::set_hook(hook);
-    drop(guard);
-    outcome.map_err(|payload| {
-        anyhow!("{}", panic_text(&*payload).unwrap_or("the driver failed").lines().next().unwrap_or_default())
-    })
 }
 
 #[cfg(test)]
@@ -349,7 +323,7 @@ mod tests {
         assert_eq!(DeviceChoice::Cpu.open().unwrap().name, "cpu");
     }
 
-    #[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+    #[cfg(not(feature = "gpu"))]
     #[test]
     fn missing_backends_name_their_feature() {
         let error = DeviceChoice::Cuda(1).open().unwrap_err().to_string();
@@ -363,11 +337,5 @@ mod tests {
         for precision in [Precision::F32, Precision::Bf16, Precision::F16, Precision::Mixed] {
             cpu.check_precision(precision).unwrap();
         }
-    }
-
-    #[test]
-    fn panics_while_opening_become_errors() {
-        let error = quietly(|| panic!("no {}", "driver")).map(|()| 0).unwrap_err();
-        assert_eq!(error.to_string(), "no driver");
     }
 }

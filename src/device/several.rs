@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(read("cpu").open().unwrap().name(), "cpu");
     }
 
-    #[cfg(not(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+    #[cfg(not(feature = "gpu"))]
     #[test]
     fn all_devices_of_a_build_without_gpus_are_the_cpu() {
         let auto = read("auto").found().unwrap();

@@ -57,10 +57,10 @@ impl Memory {
             floats += floats / 16;
             rows = rows.min((LOGITS as u64 / vocabulary.max(1)).clamp(8, 512));
         } else {
-            // Composed operations leave more, and take some numbers for each score of some heads of 64, and each logit.
+            // Kernels leave what the CPU's do. There are two numbers for each score of some heads of 64, and each logit.
             let heads = (hidden / 64).max(1);
-            floats = 2 * floats + 4 * (heads * work.tokens * work.length).min(composed::SCORES as u64);
-            rows = 4 * rows.min((composed::LOGITS as u64 / vocabulary.max(1)).max(1));
+            floats += floats / 8 + 2 * (heads * work.tokens * work.length).min(composed::SCORES as u64);
+            rows = 2 * rows.min((composed::LOGITS as u64 / vocabulary.max(1)).max(1));
         }
         let shared = if learning.is_all() { vocabulary * hidden } else { 0 };
         let layer = (shapes.kept + shapes.inputs) / (sizes.layers as u64).max(1);

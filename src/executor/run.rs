@@ -15,6 +15,7 @@ use super::{
     queue::{Next, Queue},
 };
 use crate::{
+    panics,
     plan::{Node, trunk},
     recipe::spec::Rung,
     remote::Remote,
@@ -96,7 +97,7 @@ impl Worker<'_> {
         let mut key = None;
         // A bug in a stage must not take the others down with it.
         let result = catch_unwind(AssertUnwindSafe(|| self.compute(id, node, &mut key)))
-            .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panic_message(&*panic))));
+            .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panics::text(&*panic).unwrap_or("panic"))));
         let kind = node.stage.kind();
         let seconds = began.elapsed().as_secs_f64();
         let outcome = match result {
@@ -280,8 +281,4 @@ impl Worker<'_> {
 /// A failure, as it is.
 fn paused(error: anyhow::Error) -> Result<Paused> {
     error.downcast::<Paused>().or_else(|error| Ok(Paused::at(error.downcast::<Stopped>()?.to_string())))
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied()).unwrap_or("panic")
 }

@@ -1,5 +1,6 @@
-//! AdamW on plain slices.
+//! AdamW on plain slices of the CPU's memory, and on tensors of any device.
 
+use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 use super::simd::simd;
@@ -40,14 +41,52 @@ impl AdamW {
         );
         slices.into_par_iter().for_each(|(p, g, m, v)| update_block(self, p, g, m, v, clip));
     }
+
+    /// Parameters and moments (mean and mean square) after the step, wherever they are; the gradient is multiplied by
+    /// `clip [1]` first. There are no moments before the first step.
+    pub fn update_on_device<const D: usize>(
+        &self,
+        parameters: Tensor<D>,
+        gradient: Tensor<D>,
+        moments: Option<[Tensor<D>; 2]>,
+        clip: Option<&Tensor<1>>,
+    ) -> (Tensor<D>, [Tensor<D>; 2]) {
+        let (step_size, square_scale, keep) = self.factors();
+        #[cfg(feature = "gpu")]
+        if super::gpu::applies(&gradient) && parameters.dtype() == DType::F32 {
+            let zeros = || Tensor::zeros(parameters.dims(), (&parameters.device(), DType::F32));
+            let moments = moments.unwrap_or_else(|| [zeros(), zeros()]);
+            let Self { beta1, beta2, eps: epsilon, .. } = *self;
+            let update = super::gpu::Update { step_size, square_scale, keep, beta1, beta2, epsilon };
+            return update.apply(parameters, gradient, moments, clip.cloned());
+        }
+        let mut gradient = gradient;
+        if let Some(clip) = clip {
+            gradient = gradient * clip.clone().reshape([1; D]);
+        }
+        let gained = gradient.clone() * (1.0 - self.beta1);
+        let gained_square = gradient.square() * (1.0 - self.beta2);
+        let [mean, square] = match moments {
+            Some([mean, square]) => [mean * self.beta1 + gained, square * self.beta2 + gained_square],
+            None => [gained, gained_square],
+        };
+        let change = mean.clone() * step_size / (square.clone().sqrt() * square_scale + self.eps);
+        (parameters * keep - change, [mean, square])
+    }
+
+    /// The learning rate over the mean's correction, 1 over the root of the mean square's, and what is left of parameters
+    /// after their decay.
+    fn factors(&self) -> (f32, f32, f32) {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
+        let step_size = (f64::from(self.lr) / correction(self.beta1)) as f32;
+        let square_scale = (1.0 / correction(self.beta2).sqrt()) as f32;
+        (step_size, square_scale, 1.0 - self.lr * self.weight_decay)
+    }
 }
 
 simd! {
     fn update_block(adam: &AdamW, parameters: &mut [f32], gradients: &[f32], mean: &mut [f32], square: &mut [f32], clip: f32) {
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(adam.step as f64);
-        let step_size = (f64::from(adam.lr) / correction(adam.beta1)) as f32;
-        let square_scale = (1.0 / correction(adam.beta2).sqrt()) as f32;
-        let keep = 1.0 - adam.lr * adam.weight_decay;
+        let (step_size, square_scale, keep) = adam.factors();
         let (beta1, beta2, eps) = (adam.beta1, adam.beta2, adam.eps);
         for (((p, g), m), v) in parameters.iter_mut().zip(gradients).zip(mean).zip(square) {
             let g = g * clip;
@@ -63,6 +102,31 @@ pub fn global_norm(gradients: &[&[f32]]) -> f64 {
     let blocks: Vec<&[f32]> = gradients.iter().flat_map(|g| g.chunks(BLOCK)).collect();
     let sums: Vec<f64> = blocks.into_par_iter().map(sum_of_squares).collect();
     sums.iter().sum::<f64>().sqrt()
+}
+
+/// Euclidean norm of tensors on a device as one vector, `[1]`; none if there are no tensors.
+pub fn norm<'a>(
+    vectors: impl IntoIterator<Item = &'a Tensor<1>>,
+    matrices: impl IntoIterator<Item = &'a Tensor<2>>,
+) -> Option<Tensor<1>> {
+    let (mut vectors, mut matrices) = (vectors.into_iter().peekable(), matrices.into_iter().peekable());
+    #[cfg(feature = "gpu")]
+    {
+        let device = |device: burn::tensor::Device, fits: bool| fits.then_some(device);
+        let found = match (vectors.peek(), matrices.peek()) {
+            (Some(first), _) => device(first.device(), super::gpu::applies(*first)),
+            (None, Some(first)) => device(first.device(), super::gpu::applies(*first)),
+            (None, None) => None,
+        };
+        if let Some(device) = found {
+            let squares = super::gpu::Squares::new(&device);
+            let squares = vectors.fold(squares, |squares, x| squares.add(x.clone()));
+            let squares = matrices.fold(squares, |squares, x| squares.add(x.clone()));
+            return Some(squares.sum().sqrt());
+        }
+    }
+    let squares = vectors.by_ref().map(|x| x.clone().square().sum());
+    squares.chain(matrices.by_ref().map(|x| x.clone().square().sum())).reduce(|sum, part| sum + part).map(Tensor::sqrt)
 }
 
 simd! {

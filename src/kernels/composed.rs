@@ -3,16 +3,20 @@
 mod attention;
 mod cross_entropy;
 mod rotary;
+mod softmax;
 
 pub use attention::{SCORES, attention, attention_in_blocks, grouped_attention};
 pub use cross_entropy::{LOGITS, linear_cross_entropy, linear_cross_entropy_in_chunks};
 pub use rotary::rotary;
+#[cfg(feature = "gpu")]
+pub(super) use softmax::Softmax;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 
 use super::{
     Dropout, Gelu, Ids, Weight,
     dropout::{FACTORS, WEYL},
+    handwritten::{Slopes, recorded},
 };
 
 /// See [`super::product`].
@@ -129,14 +133,34 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
     let numbers = x.dtype();
     let weight = match weight.into() {
         Weight::Full(weight) => weight,
-        Weight::Compact(weight) if x.device().is_autodiff() => weight.expand().cast(numbers).autodiff(),
         Weight::Compact(weight) => weight.expand().cast(numbers),
     };
-    let y = product(x, weight.transpose());
-    match bias {
-        Some(bias) => y + bias.cast(numbers).unsqueeze(),
-        None => y,
+    let inputs: Vec<Tensor<2>> = [x, weight].into_iter().chain(bias.map(Tensor::unsqueeze)).collect();
+    let wanted: Vec<bool> = inputs.iter().map(Tensor::is_tracked).collect();
+    let types: Vec<DType> = inputs.iter().map(Tensor::dtype).collect();
+    let plain: Vec<Tensor<2>> = inputs.iter().map(|input| input.clone().inner()).collect();
+    let mut y = product(plain[0].clone(), plain[1].clone().transpose());
+    if let Some(bias) = plain.get(2) {
+        y = y + bias.clone().cast(numbers);
     }
+    // Not left to autodiff: it would give the weight's gradient transposed, and so by copies all over.
+    recorded(y, inputs, move |gradient: Tensor<2>| {
+        let slope = |at: usize| match at {
+            0 => product(gradient.clone(), plain[1].clone()),
+            1 => product(gradient.clone().transpose(), plain[0].clone()),
+            _ => row_sums(gradient.clone()),
+        };
+        Slopes::of((0..types.len()).map(|at| wanted[at].then(|| slope(at).cast(types[at]))))
+    })
+}
+
+/// Sum of the rows of `x [T, H]`, in f32: `[1, H]`.
+fn row_sums(x: Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if super::gpu::applies(&x) {
+        return super::gpu::row_sums(x);
+    }
+    x.cast(DType::F32).sum_dim(0)
 }
 
 /// See [`super::embedding`].

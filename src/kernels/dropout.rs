@@ -30,10 +30,15 @@ impl Dropout {
         1.0 / (1.0 - self.p)
     }
 
+    /// What tells this place's streams from those of others.
+    pub(super) fn place(&self) -> u32 {
+        self.site.wrapping_mul(WEYL)
+    }
+
     /// Start of the sequence of hashes of a token; `lane` is the head in attention, 0 elsewhere.
     #[inline(always)]
     pub(super) fn stream(&self, token: usize, lane: u32) -> u32 {
-        mix(self.keys[token] ^ mix(self.site.wrapping_mul(WEYL) ^ lane.rotate_left(16)))
+        mix(self.keys[token] ^ mix(self.place() ^ lane.rotate_left(16)))
     }
 
     /// 0 or `scale()` for each element of the token's row, the first of which has the index 0.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+#[cfg(feature = "gpu")]
 use burn::backend::Cube;
 use burn::{
     backend::{
@@ -105,7 +105,7 @@ impl Debug for Rule {
 /// How rules enter autodiff's graph.
 #[backend_extension(
     Flex,
-    Cube: cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")),
+    Cube: cfg(feature = "gpu"),
     Autodiff
 )]
 trait Recorded: Backend {
@@ -131,7 +131,7 @@ impl Recorded for Flex {
     }
 }
 
-#[cfg(any(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal"))]
+#[cfg(feature = "gpu")]
 impl Recorded for Cube {
     fn record(
         _: Rule,

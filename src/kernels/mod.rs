@@ -1,9 +1,11 @@
-//! The operations a transformer spends its time in: fused on the CPU, composed of tensor operations elsewhere.
+//! The operations a transformer spends its time in: kernels of our own on the CPU and on GPUs, composed of tensor operations
+//! elsewhere.
 //!
 //! Hidden states are `[token, hidden]`, in f32 or in 16 bits: sums, norms, softmax and losses are computed in f32 either
 //! way, and a result has the type of the first input. Every function looks at the device of its first tensor: on burn's flex
-//! backend it runs a fused kernel with a handwritten gradient, on any other the composition in `composed`, which
-//! autodiff differentiates. Both give the same numbers up to rounding, dropout masks included.
+//! backend it runs a kernel of `fused`, on a GPU those of `gpu`, both with handwritten gradients, and where neither serves the
+//! composition in `composed`, most of which autodiff differentiates. All give the same numbers up to rounding, dropout masks
+//! included.
 
 mod adamw;
 mod compact;
@@ -11,6 +13,8 @@ pub mod composed;
 mod dropout;
 mod embedding;
 mod fused;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod handwritten;
 mod moved;
 mod rotary;
@@ -18,7 +22,7 @@ mod simd;
 mod slices;
 mod visible;
 
-pub use adamw::{AdamW, global_norm};
+pub use adamw::{AdamW, global_norm, norm};
 pub use compact::{Compact, Weight};
 pub use dropout::Dropout;
 pub use embedding::Ids;
@@ -31,10 +35,10 @@ pub use visible::Visible;
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 /// Which Gaussian error linear unit: they differ by up to 5e-4.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Gelu {
     /// `x Φ(x)` exactly (BERT).
     Erf,
@@ -49,6 +53,44 @@ pub struct KeyValue {
     pub key: Tensor<2>,
     /// What is taken from there.
     pub value: Tensor<2>,
+}
+
+/// Who computes with a tensor.
+enum Place {
+    /// Kernels for the CPU.
+    Fused,
+    /// Kernels for GPUs.
+    #[cfg(feature = "gpu")]
+    Gpu,
+    /// Operations of the backend.
+    Composed,
+}
+
+impl Place {
+    fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        if fused::applies(tensor) {
+            return Self::Fused;
+        }
+        #[cfg(feature = "gpu")]
+        if gpu::applies(tensor) {
+            return Self::Gpu;
+        }
+        Self::Composed
+    }
+}
+
+/// Tries the kernels of a GPU, before its first use; the CPU's are tested when they're built.
+///
+/// # Errors
+/// Why the compositions stand in for them there.
+pub fn try_out(device: &Device) -> Result<(), String> {
+    #[cfg(feature = "gpu")]
+    return gpu::try_out(device, DType::F32);
+    #[cfg(not(feature = "gpu"))]
+    {
+        let _ = device;
+        Ok(())
+    }
 }
 
 /// Product of two matrices, or of stacks of equally many.
@@ -111,64 +153,76 @@ pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
 /// Root mean square normalization of each row of `x [T, H]`, with `gamma [H]` (Zhang & Sennrich 2019,
 /// <https://arxiv.org/abs/1910.07467>): `x / sqrt(mean(x²) + eps) * gamma`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
-    if !fused::applies(&x) {
-        return composed::rms_norm(x, gamma, eps);
+    match Place::of(&x) {
+        Place::Fused => fused::binary(fused::RmsNorm { eps }, x, gamma),
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::rms_norm(x, gamma, eps),
+        Place::Composed => composed::rms_norm(x, gamma, eps),
     }
-    fused::binary(fused::RmsNorm { eps }, x, gamma)
 }
 
 /// Gated unit (Shazeer 2020, <https://arxiv.org/abs/2002.05202>): `silu(first half) * second half` of each row,
 /// `[T, 2 F]` to `[T, F]`.
 pub fn swiglu(x: Tensor<2>) -> Tensor<2> {
-    if !fused::applies(&x) {
-        return composed::swiglu(x);
+    match Place::of(&x) {
+        Place::Fused => fused::unary(fused::SwiGlu, x),
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::swiglu(x),
+        Place::Composed => composed::swiglu(x),
     }
-    fused::unary(fused::SwiGlu, x)
 }
 
 /// Layer normalization of each row of `x [T, H]`, with `gamma [H]` and `beta [H]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
-    if !fused::applies(&x) {
-        return composed::layer_norm(x, gamma, beta, eps);
+    match Place::of(&x) {
+        Place::Fused => fused::ternary(fused::LayerNorm { eps }, x, gamma, beta),
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::layer_norm(x, gamma, beta, eps),
+        Place::Composed => composed::layer_norm(x, gamma, beta, eps),
     }
-    fused::ternary(fused::LayerNorm { eps }, x, gamma, beta)
 }
 
 /// Gaussian error linear unit, element by element.
 pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
-    if !fused::applies(&x) {
-        return composed::gelu(x, kind);
+    match Place::of(&x) {
+        Place::Fused => fused::unary(fused::GeluKernel(kind), x),
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::gelu(x, None, kind),
+        Place::Composed => composed::gelu(x, kind),
     }
-    fused::unary(fused::GeluKernel(kind), x)
 }
 
 /// `gelu(x + bias)` for `x [T, F]` and `bias [F]`.
 pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
-    if !fused::applies(&x) {
-        return composed::bias_gelu(x, bias, kind);
+    match Place::of(&x) {
+        Place::Fused => fused::binary(fused::GeluKernel(kind), x, bias),
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::gelu(x, Some(bias), kind),
+        Place::Composed => composed::bias_gelu(x, bias, kind),
     }
-    fused::binary(fused::GeluKernel(kind), x, bias)
 }
 
 /// `residual + dropout(x + bias)` for `x` and `residual` `[T, H]`, `bias [H]`; in the residual's type.
 pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, dropout: Option<&Dropout>) -> Tensor<2> {
     let x = x.cast(residual.dtype());
-    if !fused::applies(&x) {
-        return composed::dropout_add(x, bias, residual, dropout);
-    }
-    let kernel = fused::DropoutAdd(dropout.cloned());
-    match bias {
-        Some(bias) => fused::ternary(kernel, x, residual, bias),
-        None => fused::binary(kernel, x, residual),
+    let kernel = || fused::DropoutAdd(dropout.cloned());
+    match (Place::of(&x), bias) {
+        (Place::Fused, Some(bias)) => fused::ternary(kernel(), x, residual, bias),
+        (Place::Fused, None) => fused::binary(kernel(), x, residual),
+        #[cfg(feature = "gpu")]
+        (Place::Gpu, bias) => gpu::dropout_add(x, bias, Some(residual), dropout),
+        (Place::Composed, bias) => composed::dropout_add(x, bias, residual, dropout),
     }
 }
 
 /// Zeroes elements of `x [T, H]` at random and scales the others up.
 pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
-    if !fused::applies(&x) {
-        return composed::dropout(x, dropout);
+    match Place::of(&x) {
+        Place::Fused => fused::unary(fused::DropoutAdd(Some(dropout.clone())), x),
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::dropout_add(x, None, None, Some(dropout)),
+        Place::Composed => composed::dropout(x, dropout),
     }
-    fused::unary(fused::DropoutAdd(Some(dropout.clone())), x)
 }
 
 /// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout, and `x`'s type) and `bias [O]`: `[T, O]`.
@@ -192,10 +246,12 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
 ///
 /// Also takes hidden states out of a batch, with token places for ids.
 pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
-    if !fused::applies(&weight) {
-        return composed::embedding(weight, ids);
+    match Place::of(&weight) {
+        Place::Fused => fused::unary(fused::Embedding(ids.host.clone()), weight),
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::embedding(weight, ids),
+        Place::Composed => composed::embedding(weight, ids),
     }
-    fused::unary(fused::Embedding(ids.host.clone()), weight)
 }
 
 /// Sum of a row of each table: of `[V, H]` tables and as many ids for each, `[ids, H]`.

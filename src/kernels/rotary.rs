@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): what turns by how much.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
@@ -42,7 +42,7 @@ impl Rotation {
         let steps: Vec<f32> = (0..self.pairs).map(angle).collect();
         let angles = positions.iter().flat_map(|&p| steps.iter().map(move |step| f64::from(p as f32 * step)));
         let (cos, sin) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip::<_, _, Vec<_>, Vec<_>>();
-        Rotary { rotation: self, tokens: positions.len(), cos: cos.into(), sin: sin.into() }
+        Rotary { rotation: self, tokens: positions.len(), cos: cos.into(), sin: sin.into(), uploaded: Arc::default() }
     }
 }
 
@@ -55,12 +55,18 @@ pub struct Rotary {
     pub(super) cos: Arc<[f32]>,
     /// `[tokens, pairs]`.
     pub(super) sin: Arc<[f32]>,
+    uploaded: Arc<OnceLock<[Tensor<2>; 2]>>,
 }
 
 impl Rotary {
-    /// Cosines and sines on the device, `[tokens, pairs]` each.
+    /// Cosines and sines on the device, `[tokens, pairs]` each; uploaded once for all layers.
     pub(super) fn tensors(&self, device: &Device) -> [Tensor<2>; 2] {
-        let shape = [self.tokens, self.rotation.pairs];
-        [&self.cos, &self.sin].map(|x| Tensor::from_data(TensorData::new(x.to_vec(), shape), device))
+        let upload = || {
+            let shape = [self.tokens, self.rotation.pairs];
+            // Nothing is learned here, so autodiff has no part in it.
+            let device = device.clone().inner();
+            [&self.cos, &self.sin].map(|x| Tensor::from_data(TensorData::new(x.to_vec(), shape), &device))
+        };
+        self.uploaded.get_or_init(upload).clone()
     }
 }

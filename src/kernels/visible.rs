@@ -90,6 +90,15 @@ impl Visible {
         self.host.from[query] as usize..self.host.to[query] as usize
     }
 
+    /// The keys that any of these queries sees, in any row: counted from the row's first, and as one range.
+    pub(super) fn span(&self, queries: Range<usize>) -> Range<usize> {
+        let seen = (0..self.rows)
+            .flat_map(|row| queries.clone().map(move |query| (row, self.seen(row * self.width + query))))
+            .filter(|(_, seen)| !seen.is_empty())
+            .map(|(row, seen)| seen.start - row * self.keys..seen.end - row * self.keys);
+        seen.reduce(|all, seen| all.start.min(seen.start)..all.end.max(seen.end)).unwrap_or(0..0)
+    }
+
     pub(super) fn host(&self) -> &Arc<Host> {
         &self.host
     }

@@ -10,9 +10,10 @@ use serde_json::json;
 use super::layout;
 use crate::{
     batch::{Example, Feed, Step, Target, lay_out, random::Key},
-    device::{DeviceChoices, OpenDevice, OpenDevices, quietly},
+    device::{DeviceChoices, OpenDevice, OpenDevices},
     estimate::{Estimator, Machine},
     model::Network,
+    panics::caught_everywhere,
     plan::{Graph, Planned},
     recipe::{
         Checked, Diagnostics,
@@ -97,7 +98,7 @@ fn try_out(open: &OpenDevice, family: &str, precision: Precision) -> Result<()> 
     open.check_precision(precision)?;
     let cpu = OpenDevice { device: Device::flex(), name: "cpu".into() };
     let expected = losses(&cpu, family, Precision::F32)?;
-    let found = quietly(|| losses(open, family, precision))??;
+    let found = caught_everywhere(|| losses(open, family, precision))??;
     for (found, expected) in found.iter().zip(expected) {
         ensure!(
             (found - expected).abs() <= TOLERANCE,

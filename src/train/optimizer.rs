@@ -116,32 +116,33 @@ impl AdamW {
         }
         let norm = kernels::global_norm(&slices);
         let clip = self.clip(norm);
-        let rule = |weight_decay: f64| kernels::AdamW {
-            lr: rate as f32,
-            beta1: self.settings.beta1 as f32,
-            beta2: self.settings.beta2 as f32,
-            eps: self.settings.epsilon as f32,
-            weight_decay: weight_decay as f32,
-            step: self.steps,
-        };
-        let (without_decay, with_decay) = (rule(0.0), rule(self.settings.weight_decay));
+        let (without_decay, with_decay) = (self.rule(rate, 0.0), self.rule(rate, self.settings.weight_decay));
         update_on_host(&mut parameters.vectors, &vectors, &mut self.vectors, without_decay, clip)?;
         update_on_host(&mut parameters.matrices, &matrices, &mut self.matrices, with_decay, clip)?;
         Ok(Tensor::from_data([norm as f32], parameters.device()))
     }
 
     fn step_on_device(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Tensor<1> {
-        let square = |sum: Tensor<1>, part: Tensor<1>| sum + part;
-        let squares = squares(&gradients.vectors).chain(squares(&gradients.matrices)).reduce(square);
-        let norm = squares.unwrap_or_else(|| Tensor::zeros([1], parameters.device())).sqrt();
+        let norm = kernels::norm(gradients.vectors.iter().flatten(), gradients.matrices.iter().flatten())
+            .unwrap_or_else(|| Tensor::zeros([1], parameters.device()));
         let clip = (self.settings.max_grad_norm > 0.0)
             .then(|| norm.clone().add_scalar(NORM_EPSILON).recip() * self.settings.max_grad_norm)
             .map(|clip| clip.clamp_max(1.0));
-        let rule = |weight_decay: f64| Rule { settings: self.settings, steps: self.steps, rate, weight_decay };
-        let (without_decay, with_decay) = (rule(0.0), rule(self.settings.weight_decay));
-        without_decay.update(&mut parameters.vectors, gradients.vectors, &mut self.vectors, clip.as_ref());
-        with_decay.update(&mut parameters.matrices, gradients.matrices, &mut self.matrices, clip.as_ref());
+        let (without_decay, with_decay) = (self.rule(rate, 0.0), self.rule(rate, self.settings.weight_decay));
+        update(&mut parameters.vectors, gradients.vectors, &mut self.vectors, without_decay, clip.as_ref());
+        update(&mut parameters.matrices, gradients.matrices, &mut self.matrices, with_decay, clip.as_ref());
         norm
+    }
+
+    fn rule(&self, rate: f64, weight_decay: f64) -> kernels::AdamW {
+        kernels::AdamW {
+            lr: rate as f32,
+            beta1: self.settings.beta1 as f32,
+            beta2: self.settings.beta2 as f32,
+            eps: self.settings.epsilon as f32,
+            weight_decay: weight_decay as f32,
+            step: self.steps,
+        }
     }
 
     /// What gradients of this norm are multiplied by.
@@ -181,46 +182,22 @@ fn update_on_host<const D: usize>(
     Ok(())
 }
 
-fn squares<const D: usize>(gradients: &[Option<Tensor<D>>]) -> impl Iterator<Item = Tensor<1>> {
-    gradients.iter().flatten().map(|gradient| gradient.clone().square().sum())
-}
-
-/// The update composed of tensor operations.
-struct Rule {
-    settings: AdamWSettings,
-    steps: u64,
-    rate: f64,
-    weight_decay: f64,
-}
-
-impl Rule {
-    fn update<const D: usize>(
-        &self,
-        parameters: &mut [Parameter<D>],
-        gradients: Vec<Option<Tensor<D>>>,
-        moments: &mut [Option<Moments<D>>],
-        clip: Option<&Tensor<1>>,
-    ) {
-        let AdamWSettings { beta1, beta2, epsilon, .. } = self.settings;
-        let correction = |beta: f64| 1.0 - beta.powf(self.steps as f64);
-        let step_size = self.rate / correction(beta1);
-        let square_scale = correction(beta2).sqrt().recip();
-        for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(moments) {
-            let Some(mut gradient) = gradient else { continue };
-            if let Some(clip) = clip {
-                gradient = gradient * clip.clone().reshape([1; D]);
-            }
-            let gained = gradient.clone() * (1.0 - beta1);
-            let gained_square = gradient.square() * (1.0 - beta2);
-            let (mean, square) = match moments.take() {
-                Some(Moments::Device { mean, square }) => (mean * beta1 + gained, square * beta2 + gained_square),
-                _ => (gained, gained_square),
-            };
-            let change = mean.clone() * step_size / (square.clone().sqrt() * square_scale + epsilon);
-            *moments = Some(Moments::Device { mean, square });
-            let value = parameter.take() * (1.0 - self.rate * self.weight_decay) - change;
-            parameter.set(value);
-        }
+fn update<const D: usize>(
+    parameters: &mut [Parameter<D>],
+    gradients: Vec<Option<Tensor<D>>>,
+    moments: &mut [Option<Moments<D>>],
+    rule: kernels::AdamW,
+    clip: Option<&Tensor<1>>,
+) {
+    for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(moments) {
+        let Some(gradient) = gradient else { continue };
+        let before = match moments.take() {
+            Some(Moments::Device { mean, square }) => Some([mean, square]),
+            _ => None,
+        };
+        let (value, [mean, square]) = rule.update_on_device(parameter.take(), gradient, before, clip);
+        *moments = Some(Moments::Device { mean, square });
+        parameter.set(value);
     }
 }
 

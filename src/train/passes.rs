@@ -14,6 +14,7 @@ use crate::{
     batch::{Batch, Portion, Step},
     device,
     model::{Counts, Network},
+    panics,
     recipe::spec::{LossNormalization, MicroBatch, Precision},
 };
 
@@ -243,7 +244,7 @@ fn guarded(places: usize, pass: impl FnOnce() -> Result<()>) -> Result<(), Failu
             let said = format!("{error:#}");
             Err(if device::is_lack_of_memory(&said) { Failure::Memory { places, said } } else { Failure::Other(error) })
         }
-        Err(panic) => match device::panic_text(&*panic) {
+        Err(panic) => match panics::text(&*panic) {
             Some(said) if device::is_lack_of_memory(said) => Err(Failure::Memory { places, said: said.to_owned() }),
             _ => resume_unwind(panic),
         },

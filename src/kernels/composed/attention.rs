@@ -4,25 +4,28 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Bool, DType, Int, IntDType, Tensor, activation};
+use burn::tensor::{DType, Tensor};
 
-use super::{product, whole};
+use super::{
+    product,
+    softmax::{ByOperations, Softmax},
+};
 use crate::kernels::{
     Dropout, KeyValue, Visible,
     handwritten::{Slopes, recorded},
 };
 
-/// Scores that exist at a time, in f32; some four numbers of their size are alive together.
+/// Scores that exist at a time; some four numbers of their size are alive together.
 pub const SCORES: usize = 1 << 26;
 /// Fewest queries of a block, however many keys there are.
 const QUERIES: usize = 64;
-/// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
-const HIDDEN: f32 = -1e30;
+/// Most queries of a block where the last of them see keys that the first don't: a block's products leave out what none of
+/// its queries sees.
+const CAUSAL: usize = 256;
 
 /// See [`crate::kernels::attention`].
 pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
-    let (query, keys) = parts(&qkv);
-    by_blocks(query, keys, None, visible, heads, dropout, None)
+    of_one(qkv, visible, heads, dropout, None)
 }
 
 /// The same in blocks of at most so many queries of each row, in place of as many as [`SCORES`] allows.
@@ -33,14 +36,42 @@ pub fn attention_in_blocks(
     heads: usize,
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
-    let (query, keys) = parts(&qkv);
-    by_blocks(query, keys, None, visible, heads, dropout, Some(queries))
+    of_one(qkv, visible, heads, dropout, Some(queries))
 }
 
-fn parts(qkv: &Tensor<2>) -> (Tensor<2>, KeyValue) {
-    let hidden = qkv.dims()[1] / 3;
-    let part = |i: usize| qkv.clone().narrow(1, i * hidden, hidden);
-    (part(0), KeyValue { key: part(1), value: part(2) })
+/// Queries, keys and values in one tensor, so that their gradients are put together once.
+fn of_one(
+    qkv: Tensor<2>,
+    visible: &Visible,
+    heads: usize,
+    dropout: Option<&Dropout>,
+    most: Option<usize>,
+) -> Tensor<2> {
+    let (tokens, hidden) = (qkv.dims()[0], qkv.dims()[1] / 3);
+    if tokens == 0 {
+        return qkv.narrow(1, 0, hidden);
+    }
+    let rows = visible.rows;
+    let plain = qkv.clone().inner();
+    let parts = [0, 1, 2].map(|at| apart(plain.clone().narrow(1, at * hidden, hidden), rows, heads));
+    let blocks = Blocks::new(&parts[0], visible, 0, heads, dropout, most);
+    let context = together(blocks.contexts(&parts));
+    recorded(context, vec![qkv], move |gradient: Tensor<2>| {
+        let slopes = blocks.slopes(&parts, apart(gradient, rows, heads));
+        Slopes::of([Some(Tensor::cat(slopes.map(together).into(), 1))])
+    })
+}
+
+/// `[rows * length, heads * size]` as `[rows, heads, length, size]`.
+fn apart(x: Tensor<2>, rows: usize, heads: usize) -> Tensor<4> {
+    let [tokens, width] = x.dims();
+    x.reshape([rows, tokens / rows, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// And back.
+fn together(x: Tensor<4>) -> Tensor<2> {
+    let [rows, heads, length, size] = x.dims();
+    x.swap_dims(1, 2).reshape([rows * length, heads * size])
 }
 
 /// See [`crate::kernels::grouped_attention`].
@@ -53,41 +84,42 @@ pub fn grouped_attention(
     groups: usize,
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
-    debug_assert_eq!(query.dims()[1] * groups, keys.key.dims()[1] * heads, "heads and groups are of one size");
-    by_blocks(query, keys, prefix, visible, heads, dropout, None)
-}
-
-/// In blocks of `most` queries of each row.
-fn by_blocks(
-    query: Tensor<2>,
-    keys: KeyValue,
-    prefix: Option<KeyValue>,
-    visible: &Visible,
-    heads: usize,
-    dropout: Option<&Dropout>,
-    most: Option<usize>,
-) -> Tensor<2> {
-    let (rows, queries) = (visible.rows, visible.width);
-    if rows * queries == 0 {
+    let rows = visible.rows;
+    if query.dims()[0] == 0 {
         return query;
     }
-    let size = query.dims()[1] / heads;
-    let groups = keys.key.dims()[1] / size;
-    let shared = prefix.as_ref().map_or(0, |prefix| prefix.key.dims()[0]);
-    let split = |x: Tensor<2>, rows: usize, heads: usize| {
-        let length = x.dims()[0] / rows;
-        x.reshape([rows, length, heads, size]).swap_dims(1, 2)
-    };
-    let query = split(query, rows, heads);
-    let (mut key, mut value) = (split(keys.key, rows, groups), split(keys.value, rows, groups));
+    let query = apart(query, rows, heads);
+    let (mut key, mut value) = (apart(keys.key, rows, groups), apart(keys.value, rows, groups));
+    let mut shared = 0;
     if let Some(prefix) = prefix {
-        let first =
-            |x: Tensor<2>, rest| Tensor::cat(vec![split(x, 1, groups).expand([rows, groups, shared, size]), rest], 2);
+        shared = prefix.key.dims()[0];
+        let first = |x: Tensor<2>, rest: Tensor<4>| {
+            let [_, _, _, size] = rest.dims();
+            Tensor::cat(vec![apart(x, 1, groups).expand([rows, groups, shared, size]), rest], 2)
+        };
         (key, value) = (first(prefix.key, key), first(prefix.value, value));
     }
-    let most = most.unwrap_or_else(|| (SCORES / (rows * heads * (shared + visible.keys)).max(1)).max(QUERIES));
-    let blocks = Blocks::new(visible, shared, heads, dropout, most);
-    blocks.attention([query, key, value]).swap_dims(1, 2).reshape([rows * queries, heads * size])
+    let inputs = [query, key, value];
+    let plain = inputs.each_ref().map(|input| input.clone().inner());
+    let blocks = Blocks::new(&plain[0], visible, shared, heads, dropout, None);
+    let context = blocks.contexts(&plain);
+    together(recorded(context, inputs.into(), move |gradient| Slopes::of(blocks.slopes(&plain, gradient).map(Some))))
+}
+
+/// What is between the products on the queries' device.
+fn softmax(
+    query: &Tensor<4>,
+    visible: &Visible,
+    shared: usize,
+    heads: usize,
+    dropout: Option<&Dropout>,
+) -> Box<dyn Softmax> {
+    #[cfg(feature = "gpu")]
+    if crate::kernels::gpu::applies(query) {
+        return Box::new(crate::kernels::gpu::Softmax::new(visible, shared, heads, dropout));
+    }
+    let _ = query;
+    Box::new(ByOperations::new(visible, shared, heads, dropout))
 }
 
 /// Which scores there are, and how many at a time.
@@ -97,66 +129,48 @@ struct Blocks {
     /// Keys before those that `visible` counts; every query that sees any sees them.
     shared: usize,
     heads: usize,
-    dropout: Option<Drops>,
-    /// Queries of a block.
+    /// Queries of a block; the last one may have fewer.
     length: usize,
-}
-
-/// Dropout of probabilities.
-#[derive(Debug)]
-struct Drops {
-    dropout: Dropout,
-    /// Where each query's random numbers begin, `[rows, heads, queries, 1]`.
-    streams: Tensor<4, Int>,
-}
-
-/// A block's probabilities, in f32.
-struct Probabilities {
-    /// `[rows, heads, queries, keys]`.
-    all: Tensor<4>,
-    /// What they're multiplied by, in the same shape.
-    kept: Option<Tensor<4>>,
-}
-
-impl Probabilities {
-    /// Those that values are multiplied with.
-    fn dropped(&self) -> Tensor<4> {
-        match &self.kept {
-            Some(kept) => self.all.clone() * kept.clone(),
-            None => self.all.clone(),
-        }
-    }
+    softmax: Box<dyn Softmax>,
 }
 
 impl Blocks {
-    /// Blocks of equal lengths, of `most` queries.
-    fn new(visible: &Visible, shared: usize, heads: usize, dropout: Option<&Dropout>, most: usize) -> Self {
-        let (rows, queries) = (visible.rows, visible.width);
-        let count = queries.div_ceil(most);
-        let drops = |dropout: &Dropout| {
-            let token = |at: usize| (at / queries / heads * queries + at % queries, at / queries % heads);
-            let streams =
-                (0..rows * heads * queries).map(token).map(|(token, head)| dropout.stream(token, head as u32));
-            let streams = whole(streams.collect(), [rows, heads, queries, 1], &visible.from.device().inner());
-            Drops { dropout: dropout.clone(), streams }
-        };
-        let length = queries.div_ceil(count);
-        Self { visible: visible.clone(), shared, heads, dropout: dropout.map(drops), length }
+    /// Blocks of equal lengths: of `most` queries, or of as many as memory and what they see allow.
+    fn new(
+        query: &Tensor<4>,
+        visible: &Visible,
+        shared: usize,
+        heads: usize,
+        dropout: Option<&Dropout>,
+        most: Option<usize>,
+    ) -> Self {
+        let queries = visible.width;
+        let most = most.unwrap_or_else(|| {
+            let fits = (SCORES / (visible.rows * heads * (shared + visible.keys)).max(1)).max(QUERIES);
+            let [first, all] = [0..1, 0..queries].map(|queries| visible.span(queries).len());
+            if first < all { fits.min(CAUSAL) } else { fits }
+        });
+        let length = queries.div_ceil(queries.div_ceil(most));
+        let softmax = softmax(query, visible, shared, heads, dropout);
+        Self { visible: visible.clone(), shared, heads, length, softmax }
     }
 
     /// Context `[rows, heads, queries, size]` from queries of that shape, and keys and values `[rows, groups, keys, size]`.
-    fn attention(self, inputs: [Tensor<4>; 3]) -> Tensor<4> {
-        let plain = inputs.each_ref().map(|input| input.clone().inner());
-        let contexts = self.each().map(|queries| self.context(&plain, queries)).collect();
-        recorded(Tensor::cat(contexts, 2), inputs.into(), move |gradient| {
-            Slopes::of(self.slopes(&plain, gradient).map(Some))
-        })
+    fn contexts(&self, inputs: &[Tensor<4>; 3]) -> Tensor<4> {
+        Tensor::cat(self.each().map(|queries| self.context(inputs, queries)).collect(), 2)
     }
 
     /// The queries of each block.
     fn each(&self) -> impl Iterator<Item = Range<usize>> {
         let (queries, length) = (self.visible.width, self.length);
         (0..queries).step_by(length).map(move |first| first..(first + length).min(queries))
+    }
+
+    /// The keys that any of these queries sees in any row, the shared ones before the others; at least one.
+    fn keys(&self, queries: &Range<usize>) -> Range<usize> {
+        let seen = self.visible.span(queries.clone());
+        let start = if self.shared > 0 { 0 } else { seen.start };
+        start..(self.shared + seen.end).max(start + 1)
     }
 
     /// A group's heads as further queries of its keys: `[rows, heads, queries, n]` to `[rows, groups, …, n]`.
@@ -178,85 +192,70 @@ impl Blocks {
         Self::grouped(block, groups).mul_scalar((size as f32).powf(-0.5))
     }
 
+    /// A block's scores: `[rows, heads, queries, keys]`.
+    fn scores(&self, scaled: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
+        self.apart(product(scaled, key.swap_dims(2, 3)))
+    }
+
     /// A block's context, `[rows, heads, queries, size]`.
-    fn context(&self, inputs @ [query, _, value]: &[Tensor<4>; 3], queries: Range<usize>) -> Tensor<4> {
-        let groups = value.dims()[1];
-        let probabilities = self.probabilities(inputs, queries).dropped().cast(query.dtype());
-        self.apart(product(Self::grouped(probabilities, groups), value.clone()))
-    }
-
-    fn probabilities(&self, [query, key, _]: &[Tensor<4>; 3], queries: Range<usize>) -> Probabilities {
-        let scaled = Self::scaled(query, key.dims()[1], &queries);
-        let scores = self.apart(product(scaled, key.clone().swap_dims(2, 3))).cast(DType::F32);
-        let hidden = self.hidden(&queries).expand(scores.dims());
-        let scores = scores.mask_fill(hidden.clone(), HIDDEN);
-        // The second time for queries that see nothing.
-        let all = activation::softmax(scores, 3).mask_fill(hidden, 0.0);
-        Probabilities { all, kept: self.dropout.as_ref().map(|drops| self.multipliers(drops, queries)) }
-    }
-
-    /// `[rows, 1, queries, keys]`: true where the query doesn't see the key.
-    fn hidden(&self, queries: &Range<usize>) -> Tensor<4, Bool> {
-        let hidden = self.visible.hidden(queries.clone());
-        if self.shared == 0 {
-            return hidden;
-        }
-        let blind = self.visible.blind(queries.clone());
-        Tensor::cat(vec![blind.expand([self.visible.rows, 1, queries.len(), self.shared]), hidden], 3)
-    }
-
-    /// What a block's probabilities are multiplied by.
-    ///
-    /// A mask's element is counted from the first key that the query sees, the shared ones included. What hidden keys are
-    /// multiplied by doesn't matter.
-    fn multipliers(&self, drops: &Drops, queries: Range<usize>) -> Tensor<4> {
-        let Visible { rows, keys, from, .. } = &self.visible;
-        let (rows, keys, shared) = (*rows, *keys, self.shared as u32);
-        let device = from.device().inner();
-        let key = whole((0..(rows * keys) as u32).collect(), [rows, 1, 1, keys], &device).add_scalar(shared);
-        let from = from.clone().cast(IntDType::U32).reshape([rows, 1, self.visible.width, 1]);
-        let mut index: Tensor<4, Int> = key - from.narrow(2, queries.start, queries.len());
-        if shared > 0 {
-            let first = whole((0..shared).collect(), [1, 1, 1, self.shared], &device);
-            index = Tensor::cat(vec![first.expand([rows, 1, queries.len(), self.shared]), index], 3);
-        }
-        let streams = drops.streams.clone().narrow(2, queries.start, queries.len());
-        super::multipliers(&drops.dropout, streams, index)
+    fn context(&self, [query, key, value]: &[Tensor<4>; 3], queries: Range<usize>) -> Tensor<4> {
+        let (groups, keys) = (value.dims()[1], self.keys(&queries));
+        let [key, value] = [key, value].map(|x| x.clone().narrow(2, keys.start, keys.len()));
+        let scores = self.scores(Self::scaled(query, groups, &queries), key);
+        let probabilities = self.softmax.probabilities(scores, queries, keys);
+        self.apart(product(Self::grouped(probabilities, groups), value))
     }
 
     /// Gradients of queries, keys and values.
-    fn slopes(&self, inputs @ [query, key, value]: &[Tensor<4>; 3], gradient: Tensor<4>) -> [Tensor<4>; 3] {
-        let (numbers, groups) = (query.dtype(), key.dims()[1]);
+    fn slopes(&self, [query, key, value]: &[Tensor<4>; 3], gradient: Tensor<4>) -> [Tensor<4>; 3] {
+        let groups = key.dims()[1];
         let mut d_queries = Vec::new();
         let mut sums: Option<[Tensor<4>; 2]> = None;
-        for queries in self.each() {
-            let probabilities = self.probabilities(inputs, queries.clone());
+        // The last block first: it sees most keys, so that what the others add fits into its sums.
+        for queries in self.each().collect::<Vec<_>>().into_iter().rev() {
+            let keys = self.keys(&queries);
+            let [key, value] = [key, value].map(|x| x.clone().narrow(2, keys.start, keys.len()));
+            let scaled = Self::scaled(query, groups, &queries);
             let gradient = Self::grouped(gradient.clone().narrow(2, queries.start, queries.len()), groups);
-            let dropped = Self::grouped(probabilities.dropped().cast(numbers), groups);
-            let d_value = product(dropped.swap_dims(2, 3), gradient.clone());
-
-            let mut slopes = self.apart(product(gradient, value.clone().swap_dims(2, 3))).cast(DType::F32);
-            let Probabilities { all, kept } = probabilities;
-            if let Some(kept) = kept {
-                slopes = slopes * kept;
-            }
-            let slopes = all.clone() * slopes;
-            let slopes = slopes.clone() - all * slopes.sum_dim(3);
-            let slopes = Self::grouped(slopes.cast(numbers), groups);
-            let d_key = product(slopes.clone().swap_dims(2, 3), Self::scaled(query, groups, &queries));
-            let d_query = product(slopes, key.clone()).mul_scalar((query.dims()[3] as f32).powf(-0.5));
+            let scores = self.scores(scaled.clone(), key.clone());
+            let slopes = self.apart(product(gradient.clone(), value.swap_dims(2, 3)));
+            let [dropped, slopes] =
+                self.softmax.slopes(scores, slopes, queries, keys.clone()).map(|x| Self::grouped(x, groups));
+            let d_value = product(dropped.swap_dims(2, 3), gradient);
+            let d_key = product(slopes.clone().swap_dims(2, 3), scaled);
+            let d_query = product(slopes, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
             d_queries.push(self.apart(d_query));
-            let parts = [d_key, d_value].map(|part| part.cast(DType::F32));
-            sums = Some(match sums.take() {
-                Some([keys, values]) => {
-                    let [key, value] = parts;
-                    [keys + key, values + value]
-                }
-                None => parts,
-            });
+            sums = Some(self.added(sums.take(), [d_key, d_value].map(|part| part.cast(DType::F32)), keys));
         }
+        d_queries.reverse();
         let [d_key, d_value] = sums.unwrap_or_else(|| unreachable!("there are queries"));
         [Tensor::cat(d_queries, 2), d_key.cast(key.dtype()), d_value.cast(value.dtype())]
+    }
+
+    /// Sums over blocks with those of some keys added.
+    fn added(&self, sums: Option<[Tensor<4>; 2]>, parts: [Tensor<4>; 2], keys: Range<usize>) -> [Tensor<4>; 2] {
+        let all = self.shared + self.visible.keys;
+        let Some(sums) = sums else {
+            return match keys.len() == all {
+                true => parts,
+                false => parts.map(|part| {
+                    let [rows, groups, _, size] = part.dims();
+                    let whole = Tensor::zeros([rows, groups, all, size], (&part.device(), DType::F32));
+                    whole.slice_assign([0..rows, 0..groups, keys.clone(), 0..size], part)
+                }),
+            };
+        };
+        let [sum, other] = sums;
+        let [part, rest] = parts;
+        [(sum, part), (other, rest)].map(|(sum, part)| {
+            if keys.len() == all {
+                return sum + part;
+            }
+            let [rows, groups, _, size] = part.dims();
+            let place = [0..rows, 0..groups, keys.clone(), 0..size];
+            let part = sum.clone().slice(place.clone()) + part;
+            sum.slice_assign(place, part)
+        })
     }
 }
 
@@ -280,7 +279,11 @@ mod tests {
         let dropout = Dropout { p: 0.25, keys: (0..18).map(|i| i * i + 3).collect(), site: 4 };
         let keys = [2, 2, shared + 9, 3];
         let inputs = [noise([2, 4, 9, 3], 1.1), noise(keys, 1.7), noise(keys, 2.3)].map(Tensor::require_grad);
-        let context = Blocks::new(&visible, shared, 4, Some(&dropout), most).attention(inputs.clone());
+        let plain = inputs.each_ref().map(|input| input.clone().inner());
+        let blocks = Blocks::new(&plain[0], &visible, shared, 4, Some(&dropout), Some(most));
+        let context = recorded(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
+            Slopes::of(blocks.slopes(&plain, gradient).map(Some))
+        });
         let gradients = (context.clone() * noise([2, 4, 9, 3], 3.1)).sum().backward();
         let slopes = inputs.iter().map(|input| input.grad(&gradients).expect("a gradient"));
         let values = |tensor: Tensor<4>| tensor.try_into_vec_as::<f32>().expect("numbers");

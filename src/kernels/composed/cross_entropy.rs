@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::product;
+use super::{product, row_sums};
 use crate::kernels::{
     embedding::upload,
     handwritten::{Slopes, recorded},
@@ -69,8 +69,8 @@ struct Rows<'a> {
 struct Part {
     targets: Tensor<2, Int>,
     weights: Tensor<2>,
-    /// Weights beside the largest of all.
-    shares: Tensor<2>,
+    /// What makes shares of the largest of all weights of them.
+    scale: f32,
     /// Whether there are rows to leave out.
     gaps: bool,
     smoothing: f32,
@@ -84,10 +84,52 @@ impl Rows<'_> {
         Part {
             targets: upload(&self.targets[first..first + count], device).reshape([count, 1]),
             weights: column(weights.to_vec()),
-            shares: column(weights.iter().map(|weight| weight * scale).collect()),
+            scale,
             gaps: weights.contains(&0.0),
             smoothing: self.smoothing,
         }
+    }
+}
+
+impl Part {
+    /// Losses of the rows, weighted, `[count, 1]` in f32, and the gradients of logits `[count, V]` for weights whose largest
+    /// is 1, in whatever type.
+    fn losses(self, logits: Tensor<2>, bias: Option<&Tensor<2>>, wanted: bool) -> (Tensor<2>, Option<Tensor<2>>) {
+        let Self { targets, weights, scale, gaps, smoothing } = self;
+        #[cfg(feature = "gpu")]
+        if crate::kernels::gpu::applies(&logits) {
+            let bias = bias.cloned();
+            let [slopes, losses] = crate::kernels::gpu::cross_entropy(logits, bias, targets, weights, scale, smoothing);
+            return (losses, Some(slopes));
+        }
+        let classes = logits.dims()[1];
+        let mut logits = logits.cast(DType::F32);
+        if let Some(bias) = bias {
+            logits = logits + bias.clone().cast(DType::F32);
+        }
+        let logits = logits.clone() - logits.max_dim(1);
+        let total = logits.clone().exp().sum_dim(1).log();
+        let mut gain = logits.clone().gather(1, targets.clone()) - total.clone();
+        if smoothing > 0.0 {
+            let even = logits.clone().mean_dim(1) - total.clone();
+            gain = gain.mul_scalar(1.0 - smoothing) + even.mul_scalar(smoothing);
+        }
+        let mut losses = gain * weights.clone();
+        if gaps {
+            // A weight of 0 stands for a row to leave out, whatever is in it.
+            losses = losses.mask_fill(weights.clone().equal_elem(0.0), 0.0);
+        }
+        let losses = losses.neg();
+        if !wanted {
+            return (losses, None);
+        }
+        let shares = weights.mul_scalar(scale);
+        let mut slopes = (logits - total).exp() * shares.clone();
+        if smoothing > 0.0 {
+            slopes = slopes - shares.clone().mul_scalar(smoothing / classes as f32);
+        }
+        let slopes = slopes.scatter(1, targets, shares.mul_scalar(smoothing - 1.0), IndexingUpdateOp::Add);
+        (losses, Some(slopes))
     }
 }
 
@@ -108,36 +150,15 @@ impl Sums {
 
     /// Adds the rows from `first` on.
     fn add(&mut self, inputs: &[Tensor<2>], first: usize, part: Part) {
-        let Part { targets, weights, shares, gaps, smoothing } = part;
-        let [count, classes] = [targets.dims()[0], inputs[1].dims()[0]];
+        let count = part.targets.dims()[0];
         let numbers = inputs[0].dtype();
         let hidden = inputs[0].clone().narrow(0, first, count);
-        let mut logits = product(hidden.clone(), inputs[1].clone().transpose()).cast(DType::F32);
-        if let Some(bias) = inputs.get(2) {
-            logits = logits + bias.clone().cast(DType::F32);
-        }
-        let logits = logits.clone() - logits.max_dim(1);
-        let total = logits.clone().exp().sum_dim(1).log();
-        let mut gain = logits.clone().gather(1, targets.clone()) - total.clone();
-        if smoothing > 0.0 {
-            let even = logits.clone().mean_dim(1) - total.clone();
-            gain = gain.mul_scalar(1.0 - smoothing) + even.mul_scalar(smoothing);
-        }
-        let mut losses = gain * weights.clone();
-        if gaps {
-            // A weight of 0 stands for a row to leave out, whatever is in it.
-            losses = losses.mask_fill(weights.equal_elem(0.0), 0.0);
-        }
-        self.loss = self.loss.clone() - losses.sum();
-        if self.slopes.iter().all(Option::is_none) {
-            return;
-        }
+        let logits = product(hidden.clone(), inputs[1].clone().transpose());
+        let wanted = self.slopes.iter().any(Option::is_some);
+        let (losses, slopes) = part.losses(logits, inputs.get(2), wanted);
+        self.loss = self.loss.clone() + losses.sum();
+        let Some(slopes) = slopes else { return };
 
-        let mut slopes = (logits - total).exp() * shares.clone();
-        if smoothing > 0.0 {
-            slopes = slopes - shares.clone().mul_scalar(smoothing / classes as f32);
-        }
-        let slopes = slopes.scatter(1, targets, shares.mul_scalar(smoothing - 1.0), IndexingUpdateOp::Add);
         let factor = slopes.clone().cast(numbers);
         let [d_hidden, d_weight, d_bias] = &mut self.slopes;
         update(d_hidden, |sum| {
@@ -146,7 +167,7 @@ impl Sums {
             sum.slice_assign([first..first + count, 0..width], slope)
         });
         update(d_weight, |sum| sum + product(factor.transpose(), hidden).cast(DType::F32));
-        update(d_bias, |sum| sum + slopes.sum_dim(0));
+        update(d_bias, |sum| sum + row_sums(slopes));
     }
 }
 

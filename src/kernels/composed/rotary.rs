@@ -2,10 +2,25 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::kernels::{Pairs, Rotary, Rotation};
+use crate::kernels::{
+    Pairs, Rotary, Rotation,
+    handwritten::{Slopes, recorded},
+};
 
-/// See [`crate::kernels::rotary`].
+/// See [`crate::kernels::rotary`]. The gradient turns back by the same angles.
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
+    let turned = turned(x.clone().inner(), heads, rotary, false);
+    let rotary = rotary.clone();
+    recorded(turned, vec![x], move |gradient: Tensor<2>| {
+        Slopes::of([Some(self::turned(gradient, heads, &rotary, true))])
+    })
+}
+
+fn turned(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::kernels::gpu::applies(&x) {
+        return crate::kernels::gpu::rotary(x, heads, rotary, back);
+    }
     let [tokens, width] = x.dims();
     let numbers = x.dtype();
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
@@ -13,6 +28,7 @@ pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
     let end = offset + 2 * pairs;
     let x = x.reshape([tokens, heads, size]);
     let [cos, sin] = rotary.tensors(&x.device());
+    let sin = if back { sin.neg() } else { sin };
     let (shape, axis) = match layout {
         Pairs::Interleaved => ([tokens, heads, pairs, 2], 3),
         Pairs::Halves => ([tokens, heads, 2, pairs], 2),

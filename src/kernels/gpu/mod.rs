@@ -1,0 +1,41 @@
+//! Kernels for GPUs, written in CubeCL for whatever burn reaches through it: CUDA, Vulkan, Metal, WebGPU.
+//!
+//! Matrix products are burn's; what lies between them is one kernel each here, forward and backward, where autodiff would go
+//! back through a dozen operations and keep what each of them made. Rows belong to a cube whose units add up by planes, so a
+//! device without operations on planes (or with planes of several sizes) takes the compositions instead, and so does one on
+//! which a trial comes out wrong. Numbers are computed
+//! with in f32 and kept in the type of their tensor; dropout is the hash of [`super::dropout`]; sums are taken in a fixed
+//! order.
+
+mod activation;
+mod adamw;
+mod cross_entropy;
+mod dropout_add;
+mod embedding;
+mod launch;
+mod norm;
+mod ops;
+mod rotary;
+mod rows;
+mod softmax;
+mod sums;
+mod trial;
+
+pub(super) use activation::{gelu, swiglu};
+pub(super) use adamw::{Squares, Update};
+pub(super) use cross_entropy::cross_entropy;
+pub(super) use dropout_add::dropout_add;
+pub(super) use embedding::embedding;
+pub(super) use norm::{layer_norm, rms_norm};
+pub(super) use rotary::rotary;
+pub(super) use softmax::Softmax;
+pub(super) use sums::row_sums;
+pub(super) use trial::try_out;
+
+use burn::tensor::{DType, Tensor};
+
+/// Whether there is a kernel for this tensor.
+pub(super) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let numbers = tensor.dtype();
+    matches!(numbers, DType::F32 | DType::BF16 | DType::F16) && try_out(&tensor.device().inner(), numbers).is_ok()
+}
