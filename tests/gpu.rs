@@ -24,7 +24,7 @@ fn missing_backend_names_the_feature_to_build_with() {
 mod backend {
     use std::sync::Arc;
 
-    use burn::tensor::{DType, Device, Tensor, TensorData, activation};
+    use burn::tensor::{DType, Device, Tensor, TensorData};
     use pipe::{
         batch::{Example, Feed, Layout, Step, Target, lay_out, random::Key},
         model::Network,
@@ -248,7 +248,7 @@ stages:
         for (name, gpu) in gpus() {
             let alone = trained(&[(&gpu, 8)], &[]);
             // In two roles; more than one GPU is nowhere but where there is more than one.
-            assert_same_losses(&trained(&[(&gpu, 8)], &[gpu.device.clone()]), &alone);
+            assert_same_losses(&trained(&[(&gpu, 8)], std::slice::from_ref(&gpu.device)), &alone);
             let all = name.parse::<DeviceChoices>().and_then(DeviceChoices::found).expect("devices");
             if all.count() == 1 {
                 eprintln!("skipped several devices: there is one for {name}");
@@ -392,6 +392,24 @@ stages:
         }
     }
 
+    /// A training that diverges must be seen: nothing may make numbers of what isn't one.
+    #[test]
+    fn what_is_not_a_number_stays_that() {
+        for (device, gpu) in gpus() {
+            let row = [1.0, f32::NAN, 2.0, 3.0];
+            let x = || Tensor::<2>::from_data(TensorData::new(row.to_vec(), [1, 4]), &gpu.device);
+            let visible = Visible::new(&[0], &[1], 1, 1, &gpu.device).expect("intervals");
+            let softmax = || kernels::attention(Tensor::cat(vec![x(); 3], 1), &visible, 1, None);
+            let (targets, weights) = (Arc::from([0]), Arc::from([1.0]));
+            let loss = kernels::linear_cross_entropy(x(), x(), None, targets, weights, 0.0).reshape([1, 1]);
+            let found =
+                [kernels::gelu(x(), Gelu::Erf), kernels::gelu(x(), Gelu::Tanh), kernels::tanh(x()), kernels::silu(x())];
+            for tensor in found.into_iter().chain([kernels::log_softmax(x()), softmax(), loss]) {
+                assert!(values(tensor).iter().any(|number| number.is_nan()), "{device}");
+            }
+        }
+    }
+
     /// Kernels compute with f32 whatever they're given, so what differs is how results and products are rounded.
     #[test]
     fn every_kernel_takes_numbers_of_16_bits_where_the_device_does() {
@@ -422,6 +440,9 @@ stages:
             ("odd rms norm", &[[40, 333], [1, 333]], &|x, _| kernels::rms_norm(x[0].clone(), flat(&x[1]), 1e-5)),
             ("gelu", &[[6, 16]], &|x, _| kernels::gelu(x[0].clone(), Gelu::Erf)),
             ("bias gelu", &[[6, 16], [1, 16]], &|x, _| kernels::bias_gelu(x[0].clone(), flat(&x[1]), Gelu::Tanh)),
+            ("silu", &[[6, 16]], &|x, _| kernels::silu(x[0].clone())),
+            ("tanh", &[[6, 16]], &|x, _| kernels::tanh(x[0].clone() * 3.0)),
+            ("log softmax", &[[6, 16]], &|x, _| kernels::log_softmax(x[0].clone() * 20.0)),
             ("linear", &[[6, 16], [12, 16], [1, 12]], &|x, _| {
                 kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2])))
             }),
@@ -458,8 +479,8 @@ stages:
             }),
             ("rms norm", &[[6, 16], [1, 16]], &|x, _| kernels::rms_norm(x[0].clone(), flat(&x[1]), 1e-5)),
             ("swiglu", &[[6, 32]], &|x, _| kernels::swiglu(x[0].clone())),
-            ("softmax of linear", &[[6, 16], [2, 16], [1, 2]], &|x, _| {
-                activation::log_softmax(kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2]))), 1)
+            ("log softmax of linear", &[[6, 16], [2, 16], [1, 2]], &|x, _| {
+                kernels::log_softmax(kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2]))))
             }),
             ("cross-entropy", &[[5, 16], [23, 16], [1, 23]], &|x, _| {
                 let (targets, weights) = (targets.clone(), weights.clone());

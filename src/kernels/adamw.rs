@@ -1,6 +1,6 @@
 //! AdamW on plain slices of the CPU's memory, and on tensors of any device.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::simd::simd;
@@ -53,8 +53,8 @@ impl AdamW {
     ) -> (Tensor<D>, [Tensor<D>; 2]) {
         let (step_size, square_scale, keep) = self.factors();
         #[cfg(feature = "gpu")]
-        if super::gpu::applies(&gradient) && parameters.dtype() == DType::F32 {
-            let zeros = || Tensor::zeros(parameters.dims(), (&parameters.device(), DType::F32));
+        if super::gpu::applies(&gradient) && parameters.dtype() == burn::tensor::DType::F32 {
+            let zeros = || Tensor::zeros(parameters.dims(), (&parameters.device(), burn::tensor::DType::F32));
             let moments = moments.unwrap_or_else(|| [zeros(), zeros()]);
             let Self { beta1, beta2, eps: epsilon, .. } = *self;
             let update = super::gpu::Update { step_size, square_scale, keep, beta1, beta2, epsilon };

@@ -35,7 +35,7 @@ pub use visible::Visible;
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, activation};
 
 /// Which Gaussian error linear unit: they differ by up to 5e-4.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -189,6 +189,33 @@ pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
         #[cfg(feature = "gpu")]
         Place::Gpu => gpu::gelu(x, None, kind),
         Place::Composed => composed::gelu(x, kind),
+    }
+}
+
+/// Logarithms of a softmax over each row of `x [N, C]`.
+pub fn log_softmax(x: Tensor<2>) -> Tensor<2> {
+    match Place::of(&x) {
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::log_softmax(x),
+        _ => activation::log_softmax(x, 1),
+    }
+}
+
+/// `x sigmoid(x)`, element by element (Elfwing et al. 2018, <https://arxiv.org/abs/1702.03118>).
+pub fn silu(x: Tensor<2>) -> Tensor<2> {
+    match Place::of(&x) {
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::silu(x),
+        _ => activation::silu(x),
+    }
+}
+
+/// Hyperbolic tangent, element by element.
+pub fn tanh(x: Tensor<2>) -> Tensor<2> {
+    match Place::of(&x) {
+        #[cfg(feature = "gpu")]
+        Place::Gpu => gpu::tanh(x),
+        _ => x.tanh(),
     }
 }
 

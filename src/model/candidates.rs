@@ -3,9 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Result, ensure};
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::{batch::Choice, kernels::Ids};
+use crate::{
+    batch::Choice,
+    kernels::{self, Ids},
+};
 
 /// The candidates of every node. Logits are computed for their union only.
 #[derive(Clone, Debug)]
@@ -64,6 +67,6 @@ impl Candidates {
         }
         let hidden = Tensor::from_data(TensorData::new(hidden, [rows, columns]), &logits.device().inner());
         // Finite, so that a weight of 0 makes nothing of it.
-        activation::log_softmax(logits.mask_fill(hidden, -1e30), 1)
+        kernels::log_softmax(logits.mask_fill(hidden, -1e30))
     }
 }

@@ -29,7 +29,7 @@ impl Pooler {
 
     /// `[examples, hidden]` from the hidden states `[T, hidden]`.
     pub(super) fn forward(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
-        self.0.forward(pass, first_tokens(hidden, batch)).tanh()
+        kernels::tanh(self.0.forward(pass, first_tokens(hidden, batch)))
     }
 }
 

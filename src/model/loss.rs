@@ -3,7 +3,7 @@
 use std::{ops::AddAssign, sync::Arc};
 
 use anyhow::{Context, Result};
-use burn::tensor::{DType, Tensor, TensorData, activation};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{
     candidates::Candidates,
@@ -123,7 +123,7 @@ impl Network {
 fn class_loss(logits: Tensor<2>, classes: &[u32], smoothing: f32, count: usize) -> Tensor<1> {
     let all: Vec<u32> = (0..logits.dims()[1] as u32).collect();
     let rows = classes.iter().map(|&class| (class, all.clone()));
-    cross_entropy(activation::log_softmax(logits.cast(DType::F32), 1), rows, smoothing, count)
+    cross_entropy(kernels::log_softmax(logits.cast(DType::F32)), rows, smoothing, count)
 }
 
 /// The sum of the cross-entropies of `log_probabilities [N, C]`, divided by `count`: of each row's gold column and all

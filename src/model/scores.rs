@@ -1,7 +1,7 @@
 //! What a network makes of a batch when nothing is to be learned: log-probabilities and logits on the host.
 
 use anyhow::{Context, Result, anyhow};
-use burn::tensor::{Element, Tensor, activation};
+use burn::tensor::{Element, Tensor};
 
 use super::{
     candidates::Candidates,
@@ -48,7 +48,7 @@ impl Network {
     pub fn class_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
         let hidden = self.family().hidden(&pass);
-        rows(activation::log_softmax(self.class_logits(&pass, hidden, batch)?, 1))
+        rows(kernels::log_softmax(self.class_logits(&pass, hidden, batch)?))
     }
 
     /// For each example the log-probabilities that its segments are in order, and that they aren't.
@@ -58,7 +58,7 @@ impl Network {
     pub fn pair_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
         let hidden = self.family().hidden(&pass);
-        rows(activation::log_softmax(self.pair_logits(&pass, hidden, batch)?, 1))
+        rows(kernels::log_softmax(self.pair_logits(&pass, hidden, batch)?))
     }
 
     /// For each target of the batch how well it's predicted.

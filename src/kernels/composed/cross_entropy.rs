@@ -39,17 +39,18 @@ pub fn linear_cross_entropy_in_chunks(
 ) -> Tensor<1> {
     let of = Rows { targets, weights, smoothing };
     let inputs: Vec<Tensor<2>> = [hidden, weight].into_iter().chain(bias.map(Tensor::unsqueeze)).collect();
-    let tracked: Vec<bool> = inputs.iter().map(Tensor::is_tracked).collect();
+    let wanted = [0, 1, 2].map(|at| inputs.get(at).is_some_and(Tensor::is_tracked));
     let types: Vec<DType> = inputs.iter().map(Tensor::dtype).collect();
     let plain: Vec<Tensor<2>> = inputs.iter().map(|input| input.clone().inner()).collect();
     let most = of.weights.iter().fold(0.0_f32, |most, weight| most.max(weight.abs()));
-    let mut sums = Sums::new(&plain, &tracked);
+    let mut sums = Sums { wanted, ..Sums::default() };
     for first in (0..of.targets.len()).step_by(rows) {
         let count = rows.min(of.targets.len() - first);
         let part = of.part(first, count, most, &plain[0].device());
         sums.add(&plain, first, part);
     }
-    let Sums { loss, slopes } = sums;
+    let loss = sums.loss.take().unwrap_or_else(|| Tensor::zeros([1], (&plain[0].device(), DType::F32)));
+    let slopes = sums.slopes(&plain);
     recorded(loss, inputs, move |gradient: Tensor<1>| {
         // In f32 until they're scaled: a loss of f16 is multiplied so that its gradients keep in range.
         let gradient = gradient.mul_scalar(most).unsqueeze::<2>();
@@ -133,47 +134,56 @@ impl Part {
     }
 }
 
-/// The loss so far, and the gradients of hidden states, weight and bias where they're wanted: for rows' weights whose largest
-/// is 1, and in f32.
+/// The loss so far, and the gradients of hidden states (in parts), weight and bias where they're wanted: for rows' weights
+/// whose largest is 1, and in f32.
+#[derive(Default)]
 struct Sums {
-    loss: Tensor<1>,
-    slopes: [Option<Tensor<2>>; 3],
+    wanted: [bool; 3],
+    loss: Option<Tensor<1>>,
+    hidden: Vec<Tensor<2>>,
+    weight: Option<Tensor<2>>,
+    bias: Option<Tensor<2>>,
 }
 
 impl Sums {
-    fn new(inputs: &[Tensor<2>], tracked: &[bool]) -> Self {
-        let device = inputs[0].device();
-        let zeros = |at: usize| Tensor::zeros(inputs[at].dims(), (&device, DType::F32));
-        let slopes = [0, 1, 2].map(|at| tracked.get(at).is_some_and(|tracked| *tracked).then(|| zeros(at)));
-        Self { loss: Tensor::zeros([1], (&device, DType::F32)), slopes }
-    }
-
     /// Adds the rows from `first` on.
     fn add(&mut self, inputs: &[Tensor<2>], first: usize, part: Part) {
-        let count = part.targets.dims()[0];
         let numbers = inputs[0].dtype();
-        let hidden = inputs[0].clone().narrow(0, first, count);
+        let hidden = inputs[0].clone().narrow(0, first, part.targets.dims()[0]);
         let logits = product(hidden.clone(), inputs[1].clone().transpose());
-        let wanted = self.slopes.iter().any(Option::is_some);
-        let (losses, slopes) = part.losses(logits, inputs.get(2), wanted);
-        self.loss = self.loss.clone() + losses.sum();
+        let (losses, slopes) = part.losses(logits, inputs.get(2), self.wanted.contains(&true));
+        add(&mut self.loss, losses.sum());
         let Some(slopes) = slopes else { return };
 
         let factor = slopes.clone().cast(numbers);
-        let [d_hidden, d_weight, d_bias] = &mut self.slopes;
-        update(d_hidden, |sum| {
-            let slope = product(factor.clone(), inputs[1].clone()).cast(DType::F32);
-            let width = slope.dims()[1];
-            sum.slice_assign([first..first + count, 0..width], slope)
-        });
-        update(d_weight, |sum| sum + product(factor.transpose(), hidden).cast(DType::F32));
-        update(d_bias, |sum| sum + row_sums(slopes));
+        let [of_hidden, of_weight, of_bias] = self.wanted;
+        if of_hidden {
+            self.hidden.push(product(factor.clone(), inputs[1].clone()).cast(DType::F32));
+        }
+        if of_weight {
+            add(&mut self.weight, product(factor.transpose(), hidden).cast(DType::F32));
+        }
+        if of_bias {
+            add(&mut self.bias, row_sums(slopes));
+        }
+    }
+
+    /// The gradients of those of the inputs that want one; without rows they're 0.
+    fn slopes(self, inputs: &[Tensor<2>]) -> [Option<Tensor<2>>; 3] {
+        let hidden = (!self.hidden.is_empty()).then(|| Tensor::cat(self.hidden, 0));
+        let mut found = [hidden, self.weight, self.bias];
+        for (at, input) in inputs.iter().enumerate().filter(|(at, _)| self.wanted[*at]) {
+            found[at].get_or_insert_with(|| Tensor::zeros(input.dims(), (&input.device(), DType::F32)));
+        }
+        found
     }
 }
 
-/// Changes a sum in place, where it's wanted.
-fn update(sum: &mut Option<Tensor<2>>, change: impl FnOnce(Tensor<2>) -> Tensor<2>) {
-    *sum = sum.take().map(change);
+fn add<const D: usize>(sum: &mut Option<Tensor<D>>, part: Tensor<D>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + part,
+        None => part,
+    });
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! GELU and gated units: a unit of the device for each vector.
+//! GELU and its like, and gated units: a unit of the device for each vector.
 
 use burn::{
     backend::{Dispatch, TensorMetadata},
@@ -12,6 +12,7 @@ use burn_cubecl::{
 
 use super::{
     launch::{Rows, elementwise, kind, vector},
+    math::{density, integral, sigmoid},
     ops::{Maybe, Ops},
     sums::row_sums,
 };
@@ -25,6 +26,10 @@ use crate::kernels::{
 pub(super) enum Unit {
     /// See [`crate::kernels::gelu`].
     Gelu(Gelu),
+    /// See [`crate::kernels::silu`].
+    Silu,
+    /// See [`crate::kernels::tanh`].
+    Tanh,
     /// See [`crate::kernels::swiglu`].
     SwiGlu,
 }
@@ -33,7 +38,7 @@ impl Unit {
     /// Shape of the result.
     pub(super) fn shape(self, x: &Shape) -> Shape {
         match self {
-            Self::Gelu(_) => x.clone(),
+            Self::Gelu(_) | Self::Silu | Self::Tanh => x.clone(),
             Self::SwiGlu => [x[0], x[1] / 2].into(),
         }
     }
@@ -42,6 +47,16 @@ impl Unit {
 /// See [`crate::kernels::gelu`] and [`crate::kernels::bias_gelu`].
 pub(in crate::kernels) fn gelu(x: Tensor<2>, bias: Option<Tensor<1>>, kind: Gelu) -> Tensor<2> {
     activated(x, bias, Unit::Gelu(kind))
+}
+
+/// See [`crate::kernels::silu`].
+pub(in crate::kernels) fn silu(x: Tensor<2>) -> Tensor<2> {
+    activated(x, None, Unit::Silu)
+}
+
+/// See [`crate::kernels::tanh`].
+pub(in crate::kernels) fn tanh(x: Tensor<2>) -> Tensor<2> {
+    activated(x, None, Unit::Tanh)
 }
 
 /// See [`crate::kernels::swiglu`].
@@ -68,45 +83,44 @@ fn activated(x: Tensor<2>, bias: Option<Tensor<1>>, unit: Unit) -> Tensor<2> {
     })
 }
 
-/// The exact unit: `x Φ(x)`.
+/// A unit of each element.
 #[cube]
-fn gelu_erf<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    x * cumulative(x)
+fn applied<N: Size>(x: Vector<f32, N>, #[comptime] unit: Unit) -> Vector<f32, N> {
+    match unit {
+        Unit::Gelu(Gelu::Erf) => x * integral(x),
+        Unit::Gelu(Gelu::Tanh) => x * sigmoid(within(x)),
+        Unit::Tanh => sigmoid(x + x) * Vector::<f32, N>::new(2f32) - Vector::<f32, N>::new(1f32),
+        Unit::Silu | Unit::SwiGlu => x * sigmoid(x),
+    }
 }
 
-/// Φ.
+/// Its derivative.
 #[cube]
-fn cumulative<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    let root = Vector::<f32, N>::new(0.707_106_77f32);
-    ((x * root).erf() + Vector::<f32, N>::new(1f32)) * Vector::<f32, N>::new(0.5f32)
+fn slope<N: Size>(x: Vector<f32, N>, #[comptime] unit: Unit) -> Vector<f32, N> {
+    let one = Vector::<f32, N>::new(1f32);
+    match unit {
+        Unit::Gelu(Gelu::Erf) => integral(x) + x * density(x),
+        Unit::Gelu(Gelu::Tanh) => {
+            let open = sigmoid(within(x));
+            let steep = (one + x * x * Vector::<f32, N>::new(0.134_145f32)) * Vector::<f32, N>::new(1.595_769_2f32);
+            open + x * open * (one - open) * steep
+        }
+        Unit::Tanh => {
+            let open = sigmoid(x + x);
+            open * (one - open) * Vector::<f32, N>::new(4f32)
+        }
+        Unit::Silu | Unit::SwiGlu => {
+            let open = sigmoid(x);
+            open * (one + x * (one - open))
+        }
+    }
 }
 
-/// Its derivative: `Φ(x) + x φ(x)`.
+/// `2 √(2/π) (x + 0.044715 x³)`: `(1 + tanh u) / 2` is the sigmoid of `2 u`.
 #[cube]
-fn gelu_erf_slope<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    let density = (x * x * Vector::<f32, N>::new(-0.5f32)).exp() * Vector::<f32, N>::new(0.398_942_3f32);
-    cumulative(x) + x * density
-}
-
-/// `tanh(√(2/π) (x + 0.044715 x³))`, what the approximation is made of.
-#[cube]
-fn inner<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    let cube = x * x * x * Vector::<f32, N>::new(0.044_715f32);
-    ((x + cube) * Vector::<f32, N>::new(0.797_884_6f32)).tanh()
-}
-
-#[cube]
-fn gelu_tanh<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    x * (inner(x) + Vector::<f32, N>::new(1f32)) * Vector::<f32, N>::new(0.5f32)
-}
-
-#[cube]
-fn gelu_tanh_slope<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    let (one, half) = (Vector::<f32, N>::new(1f32), Vector::<f32, N>::new(0.5f32));
-    let tanh = inner(x);
-    let steep = one + x * x * Vector::<f32, N>::new(3f32 * 0.044_715f32);
-    let within = (one - tanh * tanh) * steep * Vector::<f32, N>::new(0.797_884_6f32);
-    half * (one + tanh) + half * x * within
+fn within<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    let cubic = Vector::<f32, N>::new(1f32) + x * x * Vector::<f32, N>::new(0.044_715f32);
+    x * cubic * Vector::<f32, N>::new(1.595_769_2f32)
 }
 
 /// `x` plus the bias of its column, where there is one.
@@ -125,13 +139,13 @@ fn shifted<F: Float, N: Size>(
 }
 
 #[cube(launch)]
-fn gelu_kernel<F: Float, N: Size>(
+fn unit_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     bias: &[Vector<f32, N>],
     out: &mut [Vector<F, N>],
     count: usize,
     width: usize,
-    #[comptime] exact: bool,
+    #[comptime] unit: Unit,
     #[comptime] biased: bool,
     #[define(F)] _numbers: ElemType,
 ) {
@@ -139,21 +153,17 @@ fn gelu_kernel<F: Float, N: Size>(
         terminate!();
     }
     let x = shifted::<F, N>(x, bias, width, biased);
-    if exact {
-        out[ABSOLUTE_POS] = Vector::<F, N>::cast_from(gelu_erf(x));
-    } else {
-        out[ABSOLUTE_POS] = Vector::<F, N>::cast_from(gelu_tanh(x));
-    }
+    out[ABSOLUTE_POS] = Vector::<F, N>::cast_from(applied(x, unit));
 }
 
 #[cube(launch)]
-fn gelu_slopes_kernel<F: Float, N: Size>(
+fn unit_slopes_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     bias: &[Vector<f32, N>],
     slopes: &mut [Vector<F, N>],
     count: usize,
     width: usize,
-    #[comptime] exact: bool,
+    #[comptime] unit: Unit,
     #[comptime] biased: bool,
     #[define(F)] _numbers: ElemType,
 ) {
@@ -161,19 +171,8 @@ fn gelu_slopes_kernel<F: Float, N: Size>(
         terminate!();
     }
     let x = shifted::<F, N>(x, bias, width, biased);
-    let slope = Vector::<f32, N>::cast_from(slopes[ABSOLUTE_POS]);
-    if exact {
-        slopes[ABSOLUTE_POS] = Vector::<F, N>::cast_from(slope * gelu_erf_slope(x));
-    } else {
-        slopes[ABSOLUTE_POS] = Vector::<F, N>::cast_from(slope * gelu_tanh_slope(x));
-    }
-}
-
-/// `1 / (1 + exp(-x))`.
-#[cube]
-fn sigmoid<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    let one = Vector::<f32, N>::new(1f32);
-    one / (one + (Vector::<f32, N>::new(0f32) - x).exp())
+    let gradient = Vector::<f32, N>::cast_from(slopes[ABSOLUTE_POS]);
+    slopes[ABSOLUTE_POS] = Vector::<F, N>::cast_from(gradient * slope(x, unit));
 }
 
 /// `width` is that of the result.
@@ -190,7 +189,8 @@ fn swiglu_kernel<F: Float, N: Size>(
     }
     let place = ABSOLUTE_POS / width * width + ABSOLUTE_POS;
     let gate = Vector::<f32, N>::cast_from(x[place]);
-    out[ABSOLUTE_POS] = Vector::<F, N>::cast_from(gate * sigmoid(gate) * Vector::<f32, N>::cast_from(x[place + width]));
+    out[ABSOLUTE_POS] =
+        Vector::<F, N>::cast_from(applied(gate, Unit::SwiGlu) * Vector::<f32, N>::cast_from(x[place + width]));
 }
 
 #[cube(launch)]
@@ -206,13 +206,11 @@ fn swiglu_slopes_kernel<F: Float, N: Size>(
         terminate!();
     }
     let place = ABSOLUTE_POS / width * width + ABSOLUTE_POS;
-    let one = Vector::<f32, N>::new(1f32);
     let gate = Vector::<f32, N>::cast_from(x[place]);
     let rest = Vector::<f32, N>::cast_from(x[place + width]);
-    let slope = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
-    let open = sigmoid(gate);
-    slopes[place] = Vector::<F, N>::cast_from(slope * rest * open * (one + gate * (one - open)));
-    slopes[place + width] = Vector::<F, N>::cast_from(slope * gate * open);
+    let gradient = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
+    slopes[place] = Vector::<F, N>::cast_from(gradient * rest * slope(gate, Unit::SwiGlu));
+    slopes[place + width] = Vector::<F, N>::cast_from(gradient * applied(gate, Unit::SwiGlu));
 }
 
 /// `activate` on the device.
@@ -221,12 +219,12 @@ pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> C
     let out = x.room(unit.shape(&x.tensor.shape()), x.tensor.dtype);
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
     match unit {
-        Unit::Gelu(gelu) => {
+        Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
             let vector = vector(x.width);
             let count = x.rows * x.width / vector;
             let (cubes, dim) = elementwise(&client, count);
             let (bias, biased) = bias.or(&x.tensor);
-            gelu_kernel::launch(
+            unit_kernel::launch(
                 &client,
                 cubes,
                 dim,
@@ -236,7 +234,7 @@ pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> C
                 out.clone().into_buffer_arg(),
                 count,
                 x.width / vector,
-                gelu == Gelu::Erf,
+                unit,
                 biased,
                 numbers,
             );
@@ -267,13 +265,13 @@ pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient:
     let x = Rows::new(x);
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
     match unit {
-        Unit::Gelu(gelu) => {
+        Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
             let slopes = Rows::owned(gradient).tensor;
             let vector = vector(x.width);
             let count = x.rows * x.width / vector;
             let (cubes, dim) = elementwise(&client, count);
             let (bias, biased) = bias.or(&x.tensor);
-            gelu_slopes_kernel::launch(
+            unit_slopes_kernel::launch(
                 &client,
                 cubes,
                 dim,
@@ -283,7 +281,7 @@ pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient:
                 slopes.clone().into_buffer_arg(),
                 count,
                 x.width / vector,
-                gelu == Gelu::Erf,
+                unit,
                 biased,
                 numbers,
             );

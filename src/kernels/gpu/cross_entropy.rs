@@ -12,6 +12,7 @@ use burn_cubecl::{
 
 use super::{
     launch::{Grid, Rows, kind},
+    math::{exp, ln},
     ops::{Maybe, Ops},
     rows::{largest, most, places, sum, total},
 };
@@ -90,7 +91,7 @@ fn cross_entropy_kernel<F: Float, N: Size>(
     while at < width {
         let logit = shifted::<F, N>(logits[start + at], bias, at, biased);
         let higher = highest.max(logit);
-        sums = sums * (highest - higher).exp() + (logit - higher).exp();
+        sums = sums * exp(highest - higher) + exp(logit - higher);
         highest = higher;
         let here = places::<N>((at * N::value()) as u32).equal(&target);
         found += select_many(here, logit, zero);
@@ -98,8 +99,8 @@ fn cross_entropy_kernel<F: Float, N: Size>(
         at += CUBE_DIM as usize;
     }
     let most = most(largest(highest), planes);
-    let sums = sums * (highest - Vector::<f32, N>::new(most)).exp();
-    let level = most + sum(total(sums), planes).ln();
+    let sums = sums * exp(highest - Vector::<f32, N>::new(most));
+    let level = most + ln(Vector::<f32, Const<1>>::new(sum(total(sums), planes))).extract(0usize);
     let found = sum(total(found), planes);
     let classes = f32::cast_from(width * N::value());
     let mean = sum(total(plain), planes) / classes;
@@ -112,7 +113,7 @@ fn cross_entropy_kernel<F: Float, N: Size>(
         let here = places::<N>((at * N::value()) as u32).equal(&target);
         let goal = select_many(here, Vector::<f32, N>::new(1f32 - smoothing), zero);
         let spread = Vector::<f32, N>::new(smoothing / classes);
-        let slope = ((logit - Vector::<f32, N>::new(level)).exp() - spread - goal) * Vector::<f32, N>::new(share);
+        let slope = (exp(logit - Vector::<f32, N>::new(level)) - spread - goal) * Vector::<f32, N>::new(share);
         logits[start + at] = Vector::<F, N>::cast_from(select(counts, slope, zero));
         at += CUBE_DIM as usize;
     }

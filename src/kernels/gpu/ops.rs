@@ -15,7 +15,7 @@ use super::{
     adamw::{self, Update},
     cross_entropy::{self, Share},
     dropout_add::{self, Drops},
-    embedding, norm,
+    embedding, log_softmax, norm,
     rotary::{self, Turn},
     softmax::{self, Layout},
     sums::{self, Parts},
@@ -139,6 +139,14 @@ pub(super) trait Ops: Backend {
         layout: Layout,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
+    /// Logarithms of a softmax over each row of `x [N, C]`.
+    #[fusion(dtype = x, shape = x)]
+    fn log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of `x` from the result `y` and its gradient.
+    #[fusion(dtype = gradient, shape = gradient)]
+    fn log_softmax_slopes(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// Gradients in place of logits `[N, V]`, and losses `[N, 1]`.
     #[fusion(meta = |logits, _bias, _targets, _weights, _share|
         (logits.clone(), TensorSpec::new([logits.shape[0], 1].into(), DType::F32)))]
@@ -234,6 +242,14 @@ impl Ops for CubeBackend {
         layout: Layout,
     ) -> (CubeTensor, CubeTensor) {
         softmax::softmax_slopes(scores, slopes, from, to, dropping, layout)
+    }
+
+    fn log_softmax(x: CubeTensor) -> CubeTensor {
+        log_softmax::log_softmax_rows(x)
+    }
+
+    fn log_softmax_slopes(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+        log_softmax::log_softmax_slopes(y, gradient)
     }
 
     fn cross_entropy(

@@ -60,7 +60,7 @@ fn rotary_kernel<F: Float>(
         out[ABSOLUTE_POS] = x[ABSOLUTE_POS];
     } else {
         let at = at - offset;
-        let first = if interleaved { at % 2 == 0 } else { at < pairs };
+        let first = if interleaved { at % 2 < 1 } else { at < pairs };
         let pair = if interleaved { at / 2 } else { at % pairs };
         let mut away = pairs;
         if interleaved {

@@ -16,6 +16,7 @@ use burn_cubecl::{
 use super::{
     dropout_add::{Drops, OnDevice},
     launch::{Grid, Rows, kind},
+    math::exp,
     ops::{Dropping, Ops},
     rows::{kept, largest, most, places, stream, sum, total},
 };
@@ -156,6 +157,7 @@ fn multipliers<N: Size>(stream: u32, span: &Span, place: &Place, first: u32) -> 
 
 /// Where the random numbers of the cube's query and head begin.
 #[cube]
+#[allow(clippy::manual_rotate, reason = "kernels have no rotation")]
 fn lane_stream(keys: &[u32], place: &Place) -> u32 {
     let head = CUBE_POS as u32 / place.queries % place.heads;
     let lane = (head << 16u32) | (head >> 16u32);
@@ -174,7 +176,7 @@ fn seen<F: Float, N: Size>(score: Vector<F, N>, at: usize, span: &Span) -> Vecto
 #[cube]
 fn powers<F: Float, N: Size>(score: Vector<F, N>, at: usize, span: &Span, most: f32) -> Vector<f32, N> {
     let first = (at * N::value()) as u32;
-    let power = (seen::<F, N>(score, at, span) - Vector::<f32, N>::new(most)).exp();
+    let power = exp(seen::<F, N>(score, at, span) - Vector::<f32, N>::new(most));
     select_many(visible::<N>(span, first), power, Vector::<f32, N>::new(0f32))
 }
 

@@ -52,7 +52,7 @@ impl Branch for FeedForward {
         match self.activation {
             Activation::Gelu(kind) => self.up.gelu(pass, x, kind),
             Activation::Relu => activation::relu(self.up.forward(pass, x)),
-            Activation::Silu => activation::silu(self.up.forward(pass, x)),
+            Activation::Silu => kernels::silu(self.up.forward(pass, x)),
             Activation::SwiGlu => kernels::swiglu(self.up.forward(pass, x)),
         }
     }
