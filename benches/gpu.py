@@ -12,12 +12,16 @@ sides, each run in a process of its own.
 """
 
 import argparse
+import importlib.util
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 # Name, objective, width, layers, heads, vocabulary, length, batch: those of `pipe bench`.
 SHAPES = {
@@ -136,10 +140,26 @@ def torch_run(arguments):
     }))
 
 
-def output(command):
+def environment():
+    """pipe's: this one's, with CUDA's library of math functions out of PyTorch's compiler, where there's no toolkit: pipe's kernels
+    don't need it, but a kernel of burn's might."""
+    triton = importlib.util.find_spec("triton")
+    library = Path(triton.origin).parent / "backends/nvidia/lib/libdevice.10.bc" if triton and triton.origin else None
+    if "CUDA_PATH" in os.environ or library is None or not library.is_file():
+        return os.environ
+    place = Path(tempfile.gettempdir()) / f"pipe-bench-cuda-{os.getuid()}"
+    folder = place / "nvvm" / "libdevice"
+    folder.mkdir(parents=True, exist_ok=True)
+    link = folder / library.name
+    link.unlink(missing_ok=True)
+    link.symlink_to(library)
+    return {**os.environ, "CUDA_PATH": str(place)}
+
+
+def output(command, env=None):
     """What a program prints, as JSON; its errors go to the terminal. None where it failed."""
     print("running:", " ".join(command), file=sys.stderr)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env)
     if done.returncode != 0:
         print(f"failed with status {done.returncode}", file=sys.stderr)
         return None
@@ -150,7 +170,7 @@ def ours(arguments, shape, batch, length):
     command = [arguments.pipe, "bench", "--device", arguments.device, "--shape", shape, "--json"]
     command += ["--precision", arguments.precision, "--batch", str(batch), "--length", str(length)]
     command += ["--steps", str(arguments.steps), "--dropout", str(arguments.dropout)]
-    measured = output(command)
+    measured = output(command, environment())
     return measured[0] if measured else None
 
 

@@ -171,6 +171,7 @@ snapshots! {
     ]);
     model_and_from => broken(&[("      from: base\n", "      from: base\n      model: {glm: {hidden: 8, layers: 1, heads: 1}}\n"), ("      tokens: tokens\n      model:\n        glm: {hidden: \"{{ size }}\", layers: 2, heads: 4, max_length: 128}\n", "      tokens: tokens\n")]);
     precision_that_there_is_not => broken(&[("        lr: 1e-3", "        lr: 1e-3\n        precision: bf8\n        micro_batch: atuo")]);
+    batch_that_is_to_find_its_size => broken(&[("        lr: 1e-3", "        lr: 1e-3\n        batch: auto")]);
     unknown_device => broken(&[("seed: 7", "seed: 7\ndevice: cude")]);
     unknown_devices => broken(&[("seed: 7", "seed: 7\ndevices: cuda:0,1")]);
     devices_that_do_not_go_together => broken(&[("seed: 7", "seed: 7\ndevice: auto\ndevices: cuda:0-2,vulkan")]);

@@ -1,4 +1,6 @@
-//! The kernels composed of tensor operations: what runs on GPUs, and what the fused ones are tested against.
+//! The kernels composed of tensor operations: what runs where there are none of our own, and what those for the CPU are
+//! tested against. On GPUs attention, cross-entropy and linear layers are put together here too, of burn's products and of
+//! our kernels between them.
 
 mod attention;
 mod cross_entropy;

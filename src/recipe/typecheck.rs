@@ -259,7 +259,11 @@ impl Slot {
 }
 
 fn unknown<'a>(word: &str, variants: impl Iterator<Item = &'a str> + Clone, name: &str) -> Diagnostic {
-    let hint = suggest::did_you_mean(word, variants, "it takes one of");
+    let hint = match (name, word) {
+        // What a batch is changes what is learned; how much of it fits into memory doesn't.
+        ("batch", "auto") => Some("`micro_batch: auto` beside it computes the batch in parts that fit".to_owned()),
+        _ => suggest::did_you_mean(word, variants, "it takes one of"),
+    };
     Diagnostic::new(format!("`{name}` has no kind `{word}`")).hint(hint)
 }
 

@@ -1,6 +1,6 @@
-//! Attention by blocks of queries, each with all keys: no scores but those of a block exist, and the backward pass makes
-//! them again (Dao et al. 2022, <https://arxiv.org/abs/2205.14135>). Blocks are large, since each operation is a kernel of
-//! its own: a softmax sees all of its keys, and needs no running maximum.
+//! Attention by blocks of queries, each with all keys that any of them sees: no scores but those of a block exist, and the
+//! backward pass makes them again (Dao et al. 2022, <https://arxiv.org/abs/2205.14135>). Blocks are large, since each
+//! operation is a kernel of its own: a softmax sees all of its keys, and needs no running maximum.
 
 use std::ops::Range;
 

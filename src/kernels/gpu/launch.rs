@@ -69,7 +69,8 @@ pub(super) fn room(beside: &CubeTensor, shape: impl Into<Shape>, numbers: DType)
 pub(super) struct Grid {
     pub(super) count: CubeCount,
     pub(super) dim: CubeDim,
-    /// Planes of a cube: groups of units that the hardware runs together.
+    /// The most planes of a cube that there may be: groups of units that the hardware runs together, of a size that some
+    /// decide on themselves.
     pub(super) planes: u32,
     /// Numbers of a vector; rows are made of whole vectors.
     pub(super) vector: usize,
@@ -82,14 +83,15 @@ impl Grid {
         let vector = vector(width);
         let width = width / vector;
         let properties = client.properties();
-        let plane = properties.hardware.plane_size_max.max(1);
+        let hardware = &properties.hardware;
+        let (least, most) = (hardware.plane_size_min.max(1), hardware.plane_size_max.max(1));
         // Software drivers don't promise what several planes need to work together, and SwiftShader doesn't keep it.
-        let most = if properties.features.plane.contains(Plane::Ops) { PLANES } else { 1 };
-        let planes = (width.div_ceil(plane as usize * VECTORS) as u32).clamp(1, most);
+        let at_once = if properties.features.plane.contains(Plane::Ops) { PLANES } else { 1 };
+        let units = most * (width.div_ceil(most as usize * VECTORS) as u32).clamp(1, at_once);
         // No axis of a grid may be longer than 65,535 everywhere.
         let across = rows.clamp(1, 1 << 15);
         let count = CubeCount::new_2d(across as u32, rows.div_ceil(across) as u32);
-        Self { count, dim: CubeDim::new_2d(plane, planes), planes, vector, width }
+        Self { count, dim: CubeDim::new_1d(units), planes: units / least, vector, width }
     }
 }
 

@@ -1,11 +1,9 @@
 //! Kernels for GPUs, written in CubeCL for whatever burn reaches through it: CUDA, Vulkan, Metal, WebGPU.
 //!
 //! Matrix products are burn's; what lies between them is one kernel each here, forward and backward, where autodiff would go
-//! back through a dozen operations and keep what each of them made. Rows belong to a cube whose units add up by planes, so a
-//! device without operations on planes (or with planes of several sizes) takes the compositions instead, and so does one on
-//! which a trial comes out wrong. Numbers are computed
-//! with in f32 and kept in the type of their tensor; dropout is the hash of [`super::dropout`]; sums are taken in a fixed
-//! order.
+//! back through a dozen operations and keep what each of them made. Rows belong to a cube whose units add up by planes.
+//! A device that can't do that, or on which a trial comes out wrong, takes the compositions instead. Numbers are computed with
+//! in f32 and kept in the type of their tensor; dropout is the hash of [`super::dropout`]; sums are taken in a fixed order.
 
 mod activation;
 mod adamw;

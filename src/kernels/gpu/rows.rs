@@ -45,13 +45,15 @@ fn gathered(value: f32, #[comptime] planes: u32, #[comptime] largest: bool) -> f
         of_plane
     } else {
         let mut parts = Shared::<[f32]>::new_slice(planes as usize);
-        if UNIT_POS_X == 0 {
-            parts[UNIT_POS_Y as usize] = of_plane;
+        if UNIT_POS_PLANE == 0 {
+            parts[(UNIT_POS / PLANE_DIM) as usize] = of_plane;
         }
         sync_cube();
         let mut all = parts[0];
-        for plane in 1..planes {
+        let mut plane = 1u32;
+        while plane < CUBE_DIM / PLANE_DIM {
             all = joined(all, parts[plane as usize], largest);
+            plane += 1;
         }
         // Nobody writes the next parts before all have read these.
         sync_cube();

@@ -46,21 +46,12 @@ pub(in crate::kernels) fn try_out(device: &Device, numbers: DType) -> Result<(),
     }
     // The trial itself is to use them.
     learn(device, numbers, None);
-    let outcome = match has_planes(device) {
-        true => compare(device, numbers).map_err(|error| format!("{error:#}")),
-        false => Err("its units have no groups of one size".to_owned()),
+    let outcome = match device.as_dispatch() {
+        DispatchDevice::Cube(_) => compare(device, numbers).map_err(|error| format!("{error:#}")),
+        _ => Err("it isn't a GPU".to_owned()),
     };
     learn(device, numbers, outcome.clone().err());
     outcome
-}
-
-/// Whether the device is a GPU whose units run in groups of one size. That they can add up in these is for the trial to
-/// find out: software drivers don't say that they can.
-fn has_planes(device: &Device) -> bool {
-    let DispatchDevice::Cube(device) = device.as_dispatch() else { return false };
-    let client = device.client();
-    let hardware = &client.properties().hardware;
-    hardware.plane_size_min == hardware.plane_size_max
 }
 
 fn compare(device: &Device, numbers: DType) -> Result<()> {
