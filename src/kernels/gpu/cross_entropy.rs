@@ -91,8 +91,11 @@ fn cross_entropy_kernel<F: Float, N: Size>(
     while at < width {
         let logit = shifted::<F, N>(logits[start + at], bias, at, biased);
         let higher = highest.max(logit);
-        sums = sums * exp(highest - higher) + exp(logit - higher);
-        highest = higher;
+        if largest(higher - highest) > 0f32 {
+            sums *= exp(highest - higher);
+            highest = higher;
+        }
+        sums += exp(logit - highest);
         let here = places::<N>((at * N::value()) as u32).equal(&target);
         found += select_many(here, logit, zero);
         plain += logit;
@@ -133,7 +136,7 @@ pub(super) fn cross_entropy_rows(
 ) -> (CubeTensor, CubeTensor) {
     let logits = Rows::owned(logits);
     let losses = logits.room([logits.rows, 1], DType::F32);
-    let Grid { count, dim, planes, vector, width } = logits.grid();
+    let Grid { count, dim, planes, vector, width, .. } = logits.grid();
     let (bias, biased) = bias.or(&weights);
     cross_entropy_kernel::launch(
         &logits.client(),

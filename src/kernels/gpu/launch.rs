@@ -76,6 +76,8 @@ pub(super) struct Grid {
     pub(super) vector: usize,
     /// Vectors of a row.
     pub(super) width: usize,
+    /// Vectors of a row for each unit, rounded up to a power of two so that there are few kinds of kernels.
+    pub(super) slots: usize,
 }
 
 impl Grid {
@@ -91,7 +93,8 @@ impl Grid {
         // No axis of a grid may be longer than 65,535 everywhere.
         let across = rows.clamp(1, 1 << 15);
         let count = CubeCount::new_2d(across as u32, rows.div_ceil(across) as u32);
-        Self { count, dim: CubeDim::new_1d(units), planes: units / least, vector, width }
+        let slots = width.div_ceil(units as usize).next_power_of_two();
+        Self { count, dim: CubeDim::new_1d(units), planes: units / least, vector, width, slots }
     }
 }
 

@@ -94,7 +94,7 @@ fn slopes_kernel<F: Float, N: Size>(
 pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
-    let Grid { count, dim, planes, vector, width } = x.grid();
+    let Grid { count, dim, planes, vector, width, .. } = x.grid();
     let numbers = kind(x.tensor.dtype);
     log_softmax_kernel::launch(
         &x.client(),
@@ -114,7 +114,7 @@ pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
 /// `log_softmax_slopes` on the device.
 pub(super) fn log_softmax_slopes(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
     let (y, slopes) = (Rows::new(y), Rows::owned(gradient).tensor);
-    let Grid { count, dim, planes, vector, width } = y.grid();
+    let Grid { count, dim, planes, vector, width, .. } = y.grid();
     let numbers = kind(y.tensor.dtype);
     slopes_kernel::launch(
         &y.client(),

@@ -228,7 +228,7 @@ pub(super) fn sums(x: &TensorSpec, centred: bool) -> TensorSpec {
 pub(super) fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBackend>, eps: f32) -> CubeTensor {
     let (x, gamma) = (Rows::new(x), Rows::new(gamma));
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
-    let Grid { count, dim, planes, vector, width } = x.grid();
+    let Grid { count, dim, planes, vector, width, .. } = x.grid();
     let (beta, centred) = beta.or(&gamma.tensor);
     let numbers = kind(x.tensor.dtype);
     normalize_kernel::launch(
@@ -261,7 +261,7 @@ pub(super) fn normalize_slopes(
     let (x, gamma, gradient) = (Rows::new(x), Rows::new(gamma), Rows::new(gradient));
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let stats = x.room([x.rows, 2], DType::F32);
-    let Grid { count, dim, planes, vector, width } = x.grid();
+    let Grid { count, dim, planes, vector, width, .. } = x.grid();
     let numbers = kind(x.tensor.dtype);
     slopes_kernel::launch(
         &x.client(),

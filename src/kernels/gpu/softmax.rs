@@ -22,23 +22,26 @@ use super::{
 };
 use crate::kernels::{Dropout, Visible, composed};
 
+/// Stands for a hidden key's score: far below any real one.
+const HIDDEN: f32 = -1e30;
+
 /// Which scores lie where. Keys are counted with those that all queries share before those of the row.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernels) struct Layout {
+pub(super) struct Layout {
     /// Heads.
-    pub(in crate::kernels) heads: usize,
+    heads: usize,
     /// Queries of a row that there are scores of.
-    pub(in crate::kernels) queries: usize,
+    queries: usize,
     /// The first of them.
-    pub(in crate::kernels) first_query: usize,
+    first_query: usize,
     /// All queries of a row.
-    pub(in crate::kernels) width: usize,
+    width: usize,
     /// Keys of a row, the shared ones not among them.
-    pub(in crate::kernels) keys: usize,
+    keys: usize,
     /// Keys that all queries share.
-    pub(in crate::kernels) shared: usize,
+    shared: usize,
     /// The first key that there are scores of.
-    pub(in crate::kernels) first_key: usize,
+    first_key: usize,
 }
 
 /// Softmax over visible keys, wherever attention asks for it.
@@ -169,32 +172,49 @@ fn lane_stream(keys: &[u32], place: &Place) -> u32 {
 fn seen<F: Float, N: Size>(score: Vector<F, N>, at: usize, span: &Span) -> Vector<f32, N> {
     let first = (at * N::value()) as u32;
     let score = Vector::<f32, N>::cast_from(score);
-    select_many(visible::<N>(span, first), score, Vector::<f32, N>::new(-1e30f32))
+    select_many(visible::<N>(span, first), score, Vector::<f32, N>::new(HIDDEN))
 }
 
-/// `exp(score - most)`, 0 for hidden keys.
+/// A unit's scores of a row, each read once and kept in registers: vector `slot` is the unit's among all units', so many
+/// times around. Places behind the row's end are hidden.
 #[cube]
-fn powers<F: Float, N: Size>(score: Vector<F, N>, at: usize, span: &Span, most: f32) -> Vector<f32, N> {
-    let first = (at * N::value()) as u32;
-    let power = exp(seen::<F, N>(score, at, span) - Vector::<f32, N>::new(most));
-    select_many(visible::<N>(span, first), power, Vector::<f32, N>::new(0f32))
-}
-
-#[cube]
-fn row_most<F: Float, N: Size>(
+fn held<F: Float, N: Size>(
     scores: &mut [Vector<F, N>],
     start: usize,
     width: usize,
     span: &Span,
-    #[comptime] planes: u32,
-) -> f32 {
-    let mut highest = Vector::<f32, N>::new(-1e30f32);
-    let mut at = UNIT_POS as usize;
-    while at < width {
-        highest = highest.max(seen::<F, N>(scores[start + at], at, span));
-        at += CUBE_DIM as usize;
+    #[comptime] slots: usize,
+) -> Array<Vector<f32, N>> {
+    let mut held = Array::<Vector<f32, N>>::new(slots);
+    #[unroll]
+    for slot in 0..slots {
+        let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
+        held[slot] = Vector::<f32, N>::new(HIDDEN);
+        if at < width {
+            held[slot] = seen::<F, N>(scores[start + at], at, span);
+        }
     }
-    most(largest(highest), planes)
+    held
+}
+
+/// Puts `exp(score - most)` in the place of a unit's scores, which is 0 for hidden ones, and gives 1 over the sum of all
+/// units', or 0 where all keys are hidden.
+#[cube]
+fn raise<N: Size>(held: &mut Array<Vector<f32, N>>, #[comptime] slots: usize, #[comptime] planes: u32) -> f32 {
+    let mut highest = Vector::<f32, N>::new(HIDDEN);
+    #[unroll]
+    for slot in 0..slots {
+        highest = highest.max(held[slot]);
+    }
+    let most = most(largest(highest), planes);
+    let mut sums = Vector::<f32, N>::new(0f32);
+    #[unroll]
+    for slot in 0..slots {
+        held[slot] = exp(held[slot] - Vector::<f32, N>::new(most));
+        sums += held[slot];
+    }
+    let all = sum(total(sums), planes);
+    select(most > HIDDEN, 1f32 / all, 0f32)
 }
 
 #[cube(launch)]
@@ -207,6 +227,7 @@ fn softmax_kernel<F: Float, N: Size>(
     rows: usize,
     width: usize,
     #[comptime] dropped: bool,
+    #[comptime] slots: usize,
     #[comptime] planes: u32,
     #[define(F)] _numbers: ElemType,
 ) {
@@ -215,23 +236,18 @@ fn softmax_kernel<F: Float, N: Size>(
     }
     let start = CUBE_POS * width;
     let span = span(from, to, place);
-    let most = row_most::<F, N>(scores, start, width, &span, planes);
-    let mut sums = Vector::<f32, N>::new(0f32);
-    let mut at = UNIT_POS as usize;
-    while at < width {
-        sums += powers::<F, N>(scores[start + at], at, &span, most);
-        at += CUBE_DIM as usize;
-    }
-    let all = sum(total(sums), planes);
-    let factor = select(all > 0f32, 1f32 / all, 0f32);
-    let mut at = UNIT_POS as usize;
-    while at < width {
-        let mut probability = powers::<F, N>(scores[start + at], at, &span, most) * Vector::<f32, N>::new(factor);
-        if dropped {
-            probability *= multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+    let mut held = held::<F, N>(scores, start, width, &span, slots);
+    let factor = raise::<N>(&mut held, slots, planes);
+    #[unroll]
+    for slot in 0..slots {
+        let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
+        if at < width {
+            let mut probability = held[slot] * Vector::<f32, N>::new(factor);
+            if dropped {
+                probability *= multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+            }
+            scores[start + at] = Vector::<F, N>::cast_from(probability);
         }
-        scores[start + at] = Vector::<F, N>::cast_from(probability);
-        at += CUBE_DIM as usize;
     }
 }
 
@@ -247,6 +263,7 @@ fn slopes_kernel<F: Float, N: Size>(
     rows: usize,
     width: usize,
     #[comptime] dropped: bool,
+    #[comptime] slots: usize,
     #[comptime] planes: u32,
     #[define(F)] _numbers: ElemType,
 ) {
@@ -255,36 +272,36 @@ fn slopes_kernel<F: Float, N: Size>(
     }
     let start = CUBE_POS * width;
     let span = span(from, to, place);
-    let most = row_most::<F, N>(scores, start, width, &span, planes);
-    let mut sums = Vector::<f32, N>::new(0f32);
+    let mut held = held::<F, N>(scores, start, width, &span, slots);
+    let factor = raise::<N>(&mut held, slots, planes);
     let mut along = Vector::<f32, N>::new(0f32);
-    let mut at = UNIT_POS as usize;
-    while at < width {
-        let power = powers::<F, N>(scores[start + at], at, &span, most);
-        sums += power;
-        let mut part = power * Vector::<f32, N>::cast_from(slopes[start + at]);
-        if dropped {
-            part *= multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+    #[unroll]
+    for slot in 0..slots {
+        let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
+        held[slot] *= Vector::<f32, N>::new(factor);
+        if at < width {
+            let mut part = held[slot] * Vector::<f32, N>::cast_from(slopes[start + at]);
+            if dropped {
+                part *= multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+            }
+            along += part;
         }
-        along += part;
-        at += CUBE_DIM as usize;
     }
-    let all = sum(total(sums), planes);
-    let factor = select(all > 0f32, 1f32 / all, 0f32);
-    let along = sum(total(along), planes) * factor;
-    let mut at = UNIT_POS as usize;
-    while at < width {
-        let probability = powers::<F, N>(scores[start + at], at, &span, most) * Vector::<f32, N>::new(factor);
-        let mut multiplied = probability;
-        let mut slope = Vector::<f32, N>::cast_from(slopes[start + at]);
-        if dropped {
-            let by = multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
-            multiplied *= by;
-            slope *= by;
+    let along = Vector::<f32, N>::new(sum(total(along), planes));
+    #[unroll]
+    for slot in 0..slots {
+        let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
+        if at < width {
+            let mut multiplied = held[slot];
+            let mut slope = Vector::<f32, N>::cast_from(slopes[start + at]);
+            if dropped {
+                let by = multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+                multiplied *= by;
+                slope *= by;
+            }
+            scores[start + at] = Vector::<F, N>::cast_from(multiplied);
+            slopes[start + at] = Vector::<F, N>::cast_from(held[slot] * (slope - along));
         }
-        scores[start + at] = Vector::<F, N>::cast_from(multiplied);
-        slopes[start + at] = Vector::<F, N>::cast_from(probability * (slope - Vector::<f32, N>::new(along)));
-        at += CUBE_DIM as usize;
     }
 }
 
@@ -315,7 +332,7 @@ pub(super) fn softmax(
     layout: Layout,
 ) -> CubeTensor {
     let scores = Rows::owned(scores);
-    let Grid { count, dim, planes, vector, width } = scores.grid();
+    let Grid { count, dim, planes, vector, width, slots } = scores.grid();
     let (keys, drops, dropped) = dropping.or(&from);
     softmax_kernel::launch(
         &scores.client(),
@@ -330,6 +347,7 @@ pub(super) fn softmax(
         scores.rows,
         width,
         dropped,
+        slots,
         planes,
         kind(scores.tensor.dtype),
     );
@@ -346,7 +364,7 @@ pub(super) fn softmax_slopes(
     layout: Layout,
 ) -> (CubeTensor, CubeTensor) {
     let (scores, slopes) = (Rows::owned(scores), Rows::owned(slopes).tensor);
-    let Grid { count, dim, planes, vector, width } = scores.grid();
+    let Grid { count, dim, planes, vector, width, slots } = scores.grid();
     let (keys, drops, dropped) = dropping.or(&from);
     slopes_kernel::launch(
         &scores.client(),
@@ -362,6 +380,7 @@ pub(super) fn softmax_slopes(
         scores.rows,
         width,
         dropped,
+        slots,
         planes,
         kind(scores.tensor.dtype),
     );
