@@ -70,13 +70,10 @@ fn activated(x: Tensor<2>, bias: Option<Tensor<1>>, unit: Unit) -> Tensor<2> {
     let learned = inputs.get(1).is_some_and(Tensor::is_tracked);
     let x = inputs[0].clone().inner();
     let bias = inputs.get(1).map(|bias| bias.clone().inner().cast(DType::F32));
-    let primitive = |bias: &Option<Tensor<2>>| match bias {
-        Some(bias) => Maybe::Just(bias.clone().into_dispatch()),
-        None => Maybe::Nothing,
-    };
-    let y = Dispatch::activate(x.clone().into_dispatch(), primitive(&bias), unit);
+    let y = Dispatch::activate(x.clone().into_dispatch(), Maybe::new(bias.clone()), unit);
     recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
-        let slopes = Dispatch::activate_slopes(x.into_dispatch(), primitive(&bias), gradient.into_dispatch(), unit);
+        let slopes =
+            Dispatch::activate_slopes(x.into_dispatch(), Maybe::new(bias.clone()), gradient.into_dispatch(), unit);
         let slopes = Tensor::<2>::from_dispatch(slopes);
         let of_bias = types.get(1).map(|numbers| learned.then(|| row_sums(slopes.clone()).cast(*numbers)));
         Slopes::of([Some(slopes)].into_iter().chain(of_bias))

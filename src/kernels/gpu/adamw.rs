@@ -45,8 +45,7 @@ impl Update {
         clip: Option<Tensor<1>>,
     ) -> (Tensor<D>, [Tensor<D>; 2]) {
         let [values, gradient, mean, square] = [values, gradient, mean, square].map(Tensor::into_dispatch);
-        let clip = clip.map_or(Maybe::Nothing, |clip| Maybe::Just(clip.into_dispatch()));
-        let (values, mean, square) = Dispatch::adamw(values, gradient, mean, square, clip, self);
+        let (values, mean, square) = Dispatch::adamw(values, gradient, mean, square, Maybe::new(clip), self);
         (Tensor::from_dispatch(values), [mean, square].map(Tensor::from_dispatch))
     }
 }

@@ -36,7 +36,7 @@ pub(in crate::kernels) fn cross_entropy(
     scale: f32,
     smoothing: f32,
 ) -> [Tensor<2>; 2] {
-    let bias = bias.map_or(Maybe::Nothing, |bias| Maybe::Just(bias.cast(DType::F32).into_dispatch()));
+    let bias = Maybe::new(bias.map(|bias| bias.cast(DType::F32)));
     let targets = targets.cast(IntDType::I32).into_dispatch();
     let share = Share { smoothing, scale };
     let (slopes, losses) =

@@ -82,9 +82,8 @@ pub(in crate::kernels) fn dropout_add(
     let numbers = inputs[inputs.len() - 1].dtype();
     let learned = with_bias && inputs[inputs.len() - 1].is_tracked();
     let plain = |at: usize| inputs[at].clone().inner();
-    let maybe = |tensor: Option<Tensor<2>>| tensor.map_or(Maybe::Nothing, |it| Maybe::Just(it.into_dispatch()));
-    let bias = maybe(with_bias.then(|| plain(inputs.len() - 1).cast(DType::F32)));
-    let residual = maybe(with_residual.then(|| plain(1)));
+    let bias = Maybe::new(with_bias.then(|| plain(inputs.len() - 1).cast(DType::F32)));
+    let residual = Maybe::new(with_residual.then(|| plain(1)));
     let dropout = OnDevice::new(dropout, &plain(0).device());
     let y = Dispatch::drop_and_add(plain(0).into_dispatch(), bias, residual, dropout.dropping());
     recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {

@@ -34,10 +34,7 @@ fn normalized(x: Tensor<2>, gamma: Tensor<1>, beta: Option<Tensor<1>>, eps: f32)
     let types: Vec<DType> = inputs.iter().map(Tensor::dtype).collect();
     let [x, gamma] = [0, 1].map(|at| inputs[at].clone().inner());
     let gamma = gamma.cast(DType::F32);
-    let beta = match inputs.get(2) {
-        Some(beta) => Maybe::Just(beta.clone().inner().cast(DType::F32).into_dispatch()),
-        None => Maybe::Nothing,
-    };
+    let beta = Maybe::new(inputs.get(2).map(|beta| beta.clone().inner().cast(DType::F32)));
     let y = Dispatch::normalize(x.clone().into_dispatch(), gamma.clone().into_dispatch(), beta, eps);
     let centred = inputs.len() > 2;
     recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {

@@ -2,11 +2,11 @@
 
 use burn::{
     backend::{
-        Backend, ExtensionType, backend_extension,
+        Backend, Dispatch, ExtensionType, backend_extension,
         fusion::custom::TensorSpec,
         tensor::{FloatTensor, IntTensor},
     },
-    tensor::DType,
+    tensor::{DType, Tensor},
 };
 use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 
@@ -44,6 +44,12 @@ pub(super) enum Dropping<B: Backend> {
         /// What of them is dropped.
         drops: Drops,
     },
+}
+
+impl Maybe<Dispatch> {
+    pub(super) fn new<const D: usize>(tensor: Option<Tensor<D>>) -> Self {
+        tensor.map_or(Self::Nothing, |tensor| Self::Just(tensor.into_dispatch()))
+    }
 }
 
 impl<B: Backend> Maybe<B> {
