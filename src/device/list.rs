@@ -91,13 +91,19 @@ fn examine(choice: DeviceChoice, found: Found) -> Result<DeviceInfo> {
     let note = found.software.then(|| "a software driver; `auto` never takes it".to_owned());
     let open = choice.start(found)?;
     let precisions = [Precision::F32, Precision::Mixed, Precision::Bf16, Precision::F16];
-    let works = precisions.into_iter().filter(|precision| open.check_precision(*precision).is_ok());
+    let works: Vec<Precision> =
+        precisions.into_iter().filter(|precision| open.check_precision(*precision).is_ok()).collect();
+    let slower = works.iter().filter_map(|precision| {
+        let reason = open.check_kernels(*precision).err()?;
+        Some(format!("{} without kernels of pipe's own: {reason}", precision.name()))
+    });
+    let notes: Vec<String> = note.into_iter().chain(slower).collect();
     let mut info = DeviceInfo {
-        precision: works.map(|precision| precision.name().to_owned()).collect(),
+        precision: works.iter().map(|precision| precision.name().to_owned()).collect(),
         hardware: hardware_name(&open.device),
         memory_bytes: memory(choice),
         features: compiled_for(&open.device).into_iter().collect(),
-        note,
+        note: (!notes.is_empty()).then(|| notes.join("; ")),
         ..DeviceInfo::default()
     };
     match choice {

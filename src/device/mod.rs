@@ -118,6 +118,19 @@ impl OpenDevice {
             Err(error) => bail!("{} can't multiply in {name}: {error}", self.name),
         }
     }
+
+    /// Tells whether what lies between products is computed by kernels of our own with these numbers.
+    ///
+    /// # Errors
+    /// Why it's computed by the backend's operations instead.
+    pub fn check_kernels(&self, precision: Precision) -> Result<(), String> {
+        let numbers = match precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 | Precision::Mixed => DType::BF16,
+            Precision::F16 => DType::F16,
+        };
+        if self.is_cpu() { Ok(()) } else { kernels::try_out(&self.device, numbers) }
+    }
 }
 
 impl DeviceChoice {
@@ -211,7 +224,7 @@ impl DeviceChoice {
         .ok_or_else(|| {
             anyhow!("can't use {self}: its matrix products are wrong, so nothing could be learned on this driver")
         })?;
-        let name = match (hardware, kernels::try_out(&found.device)) {
+        let name = match (hardware, kernels::try_out(&found.device, DType::F32)) {
             (Some(hardware), Ok(())) => format!("{self} ({hardware})"),
             (Some(hardware), Err(reason)) => format!("{self} ({hardware}, without kernels of pipe's own: {reason})"),
             (None, _) => self.to_string(),

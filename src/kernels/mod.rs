@@ -79,16 +79,16 @@ impl Place {
     }
 }
 
-/// Tries the kernels of a GPU, before its first use; the CPU's are tested when they're built.
+/// Tries the kernels of a GPU for numbers of a type, before their first use; the CPU's are tested when they're built.
 ///
 /// # Errors
 /// Why the compositions stand in for them there.
-pub fn try_out(device: &Device) -> Result<(), String> {
+pub fn try_out(device: &Device, numbers: DType) -> Result<(), String> {
     #[cfg(feature = "gpu")]
-    return gpu::try_out(device, DType::F32);
+    return gpu::try_out(device, numbers);
     #[cfg(not(feature = "gpu"))]
     {
-        let _ = device;
+        let _ = (device, numbers);
         Ok(())
     }
 }
