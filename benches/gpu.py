@@ -141,8 +141,8 @@ def torch_run(arguments):
 
 
 def environment():
-    """pipe's: this one's, with CUDA's library of math functions out of PyTorch's compiler, where there's no toolkit: pipe's kernels
-    don't need it, but a kernel of burn's might."""
+    """pipe's: this one's, with CUDA's library of math functions out of PyTorch's compiler, where there's no toolkit.
+    pipe's kernels don't need it, but a kernel of burn's might."""
     triton = importlib.util.find_spec("triton")
     library = Path(triton.origin).parent / "backends/nvidia/lib/libdevice.10.bc" if triton and triton.origin else None
     if "CUDA_PATH" in os.environ or library is None or not library.is_file():

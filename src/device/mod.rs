@@ -104,11 +104,10 @@ impl OpenDevice {
     /// # Errors
     /// Why it can't.
     pub fn check_precision(&self, precision: Precision) -> Result<()> {
-        let (dtype, name) = match precision {
-            Precision::F32 => return Ok(()),
-            Precision::Bf16 | Precision::Mixed => (DType::BF16, "bf16"),
-            Precision::F16 => (DType::F16, "f16"),
-        };
+        let (dtype, name) = factors(precision);
+        if dtype == DType::F32 {
+            return Ok(());
+        }
         if !self.device.supports_dtype(dtype) {
             bail!("{} has no arithmetic for {name}", self.name);
         }
@@ -124,12 +123,16 @@ impl OpenDevice {
     /// # Errors
     /// Why it's computed by the backend's operations instead.
     pub fn check_kernels(&self, precision: Precision) -> Result<(), String> {
-        let numbers = match precision {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 | Precision::Mixed => DType::BF16,
-            Precision::F16 => DType::F16,
-        };
-        if self.is_cpu() { Ok(()) } else { kernels::try_out(&self.device, numbers) }
+        if self.is_cpu() { Ok(()) } else { kernels::try_out(&self.device, factors(precision).0) }
+    }
+}
+
+/// The type of what is multiplied, and what it's called.
+fn factors(precision: Precision) -> (DType, &'static str) {
+    match precision {
+        Precision::F32 => (DType::F32, "f32"),
+        Precision::Bf16 | Precision::Mixed => (DType::BF16, "bf16"),
+        Precision::F16 => (DType::F16, "f16"),
     }
 }
 

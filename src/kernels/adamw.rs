@@ -1,6 +1,6 @@
 //! AdamW on plain slices of the CPU's memory, and on tensors of any device.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use super::simd::simd;
@@ -53,8 +53,8 @@ impl AdamW {
     ) -> (Tensor<D>, [Tensor<D>; 2]) {
         let (step_size, square_scale, keep) = self.factors();
         #[cfg(feature = "gpu")]
-        if super::gpu::applies(&gradient) && parameters.dtype() == burn::tensor::DType::F32 {
-            let zeros = || Tensor::zeros(parameters.dims(), (&parameters.device(), burn::tensor::DType::F32));
+        if super::gpu::applies(&gradient) && parameters.dtype() == DType::F32 {
+            let zeros = || Tensor::zeros(parameters.dims(), (&parameters.device(), DType::F32));
             let moments = moments.unwrap_or_else(|| [zeros(), zeros()]);
             let Self { beta1, beta2, eps: epsilon, .. } = *self;
             let update = super::gpu::Update { step_size, square_scale, keep, beta1, beta2, epsilon };
@@ -104,29 +104,23 @@ pub fn global_norm(gradients: &[&[f32]]) -> f64 {
     sums.iter().sum::<f64>().sqrt()
 }
 
-/// Euclidean norm of tensors on a device as one vector, `[1]`; none if there are no tensors.
+/// Euclidean norm of tensors on a device, all of them one vector: `[1]`.
 pub fn norm<'a>(
+    device: &Device,
     vectors: impl IntoIterator<Item = &'a Tensor<1>>,
     matrices: impl IntoIterator<Item = &'a Tensor<2>>,
-) -> Option<Tensor<1>> {
-    let (mut vectors, mut matrices) = (vectors.into_iter().peekable(), matrices.into_iter().peekable());
+) -> Tensor<1> {
     #[cfg(feature = "gpu")]
-    {
-        let device = |device: burn::tensor::Device, fits: bool| fits.then_some(device);
-        let found = match (vectors.peek(), matrices.peek()) {
-            (Some(first), _) => device(first.device(), super::gpu::applies(*first)),
-            (None, Some(first)) => device(first.device(), super::gpu::applies(*first)),
-            (None, None) => None,
-        };
-        if let Some(device) = found {
-            let squares = super::gpu::Squares::new(&device);
-            let squares = vectors.fold(squares, |squares, x| squares.add(x.clone()));
-            let squares = matrices.fold(squares, |squares, x| squares.add(x.clone()));
-            return Some(squares.sum().sqrt());
-        }
+    if super::gpu::try_out(device, DType::F32).is_ok() {
+        let squares = super::gpu::Squares::new(device);
+        let squares = vectors.into_iter().fold(squares, |squares, x| squares.add(x.clone()));
+        let squares = matrices.into_iter().fold(squares, |squares, x| squares.add(x.clone()));
+        return squares.sum().sqrt();
     }
-    let squares = vectors.by_ref().map(|x| x.clone().square().sum());
-    squares.chain(matrices.by_ref().map(|x| x.clone().square().sum())).reduce(|sum, part| sum + part).map(Tensor::sqrt)
+    let vectors = vectors.into_iter().map(|x| x.clone().square().sum());
+    let matrices = matrices.into_iter().map(|x| x.clone().square().sum());
+    let none = Tensor::zeros([1], (device, DType::F32));
+    vectors.chain(matrices).fold(none, |sum, part| sum + part).sqrt()
 }
 
 simd! {

@@ -10,6 +10,9 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::embedding::upload;
 
+/// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
+pub(super) const HIDDEN: f32 = -1e30;
+
 /// For each of `rows * width` queries the interval of keys it sees.
 ///
 /// Query `q` sees the keys `[from[q], to[q])`, counted over the whole batch of `rows * keys` and lying in its own row;

@@ -123,8 +123,8 @@ impl AdamW {
     }
 
     fn step_on_device(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Tensor<1> {
-        let norm = kernels::norm(gradients.vectors.iter().flatten(), gradients.matrices.iter().flatten())
-            .unwrap_or_else(|| Tensor::zeros([1], parameters.device()));
+        let (vectors, matrices) = (gradients.vectors.iter().flatten(), gradients.matrices.iter().flatten());
+        let norm = kernels::norm(&parameters.device().clone().inner(), vectors, matrices);
         let clip = (self.settings.max_grad_norm > 0.0)
             .then(|| norm.clone().add_scalar(NORM_EPSILON).recip() * self.settings.max_grad_norm)
             .map(|clip| clip.clamp_max(1.0));

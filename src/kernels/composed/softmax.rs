@@ -5,10 +5,7 @@ use std::{fmt::Debug, ops::Range};
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor, activation};
 
 use super::{multipliers, whole};
-use crate::kernels::{Dropout, Visible};
-
-/// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
-const HIDDEN: f32 = -1e30;
+use crate::kernels::{Dropout, Visible, visible::HIDDEN};
 
 /// Softmax over scores `[rows, heads, queries, keys]` of some queries and keys of each row, in any type. Keys are counted
 /// with those that all queries share before those of the row.

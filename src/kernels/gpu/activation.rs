@@ -11,7 +11,7 @@ use burn_cubecl::{
 };
 
 use super::{
-    launch::{Rows, elementwise, kind, vector},
+    launch::{Flat, Rows, kind},
     math::{density, integral, sigmoid},
     ops::{Maybe, Ops},
     sums::row_sums,
@@ -217,9 +217,7 @@ pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> C
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
     match unit {
         Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
-            let vector = vector(x.width);
-            let count = x.rows * x.width / vector;
-            let (cubes, dim) = elementwise(&client, count);
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
             let (bias, biased) = bias.or(&x.tensor);
             unit_kernel::launch(
                 &client,
@@ -230,17 +228,14 @@ pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> C
                 Rows::new(bias).tensor.into_buffer_arg(),
                 out.clone().into_buffer_arg(),
                 count,
-                x.width / vector,
+                width,
                 unit,
                 biased,
                 numbers,
             );
         }
         Unit::SwiGlu => {
-            let width = x.width / 2;
-            let vector = vector(width);
-            let count = x.rows * width / vector;
-            let (cubes, dim) = elementwise(&client, count);
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width / 2);
             swiglu_kernel::launch(
                 &client,
                 cubes,
@@ -249,7 +244,7 @@ pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> C
                 x.tensor.into_buffer_arg(),
                 out.clone().into_buffer_arg(),
                 count,
-                width / vector,
+                width,
                 numbers,
             );
         }
@@ -264,9 +259,7 @@ pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient:
     match unit {
         Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
             let slopes = Rows::owned(gradient).tensor;
-            let vector = vector(x.width);
-            let count = x.rows * x.width / vector;
-            let (cubes, dim) = elementwise(&client, count);
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
             let (bias, biased) = bias.or(&x.tensor);
             unit_slopes_kernel::launch(
                 &client,
@@ -277,7 +270,7 @@ pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient:
                 Rows::new(bias).tensor.into_buffer_arg(),
                 slopes.clone().into_buffer_arg(),
                 count,
-                x.width / vector,
+                width,
                 unit,
                 biased,
                 numbers,
@@ -286,10 +279,7 @@ pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient:
         }
         Unit::SwiGlu => {
             let slopes = x.room(x.tensor.shape(), x.tensor.dtype);
-            let width = x.width / 2;
-            let vector = vector(width);
-            let count = x.rows * width / vector;
-            let (cubes, dim) = elementwise(&client, count);
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width / 2);
             swiglu_slopes_kernel::launch(
                 &client,
                 cubes,
@@ -299,7 +289,7 @@ pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient:
                 Rows::new(gradient).tensor.into_buffer_arg(),
                 slopes.clone().into_buffer_arg(),
                 count,
-                width / vector,
+                width,
                 numbers,
             );
             slopes

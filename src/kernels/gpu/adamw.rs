@@ -11,7 +11,7 @@ use burn_cubecl::{
 };
 
 use super::{
-    launch::{Rows, elementwise, kind, vector},
+    launch::{Flat, Rows, elementwise, kind},
     ops::{Maybe, Ops},
 };
 
@@ -128,9 +128,7 @@ pub(super) fn adamw(
     let (values, gradient) = (Rows::owned(values), Rows::new(gradient));
     let (mean, square) = (Rows::owned(mean).tensor, Rows::owned(square).tensor);
     let (client, numbers) = (values.client(), kind(gradient.tensor.dtype));
-    let elements = values.tensor.shape().num_elements();
-    let vector = vector(elements);
-    let (cubes, dim) = elementwise(&client, elements / vector);
+    let Flat { cubes, dim, vector, count, .. } = Flat::new(&client, 1, values.tensor.shape().num_elements());
     let (clip, clipped) = clip.or(&gradient.tensor);
     update_kernel::launch(
         &client,
@@ -142,7 +140,7 @@ pub(super) fn adamw(
         mean.clone().into_buffer_arg(),
         square.clone().into_buffer_arg(),
         clip.into_buffer_arg(),
-        elements / vector,
+        count,
         update.step_size,
         update.square_scale,
         update.keep,

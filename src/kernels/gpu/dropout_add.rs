@@ -11,7 +11,7 @@ use burn_cubecl::{
 };
 
 use super::{
-    launch::{Rows, elementwise, kind, vector},
+    launch::{Flat, Rows, kind},
     ops::{Dropping, Maybe, Ops},
     rows::{kept, places, stream},
     sums::row_sums,
@@ -143,9 +143,8 @@ pub(super) fn drop_and_add(
 ) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
-    let (client, numbers, vector) = (x.client(), kind(x.tensor.dtype), vector(x.width));
-    let count = x.rows * x.width / vector;
-    let (cubes, dim) = elementwise(&client, count);
+    let (client, numbers) = (x.client(), kind(x.tensor.dtype));
+    let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
     let ((bias, biased), (residual, added)) = (bias.or(&x.tensor), residual.or(&x.tensor));
     let (keys, Drops { site, threshold, scale }, dropped) = dropping.or(&x.tensor);
     drop_kernel::launch(
@@ -159,7 +158,7 @@ pub(super) fn drop_and_add(
         keys.into_buffer_arg(),
         out.clone().into_buffer_arg(),
         count,
-        x.width / vector,
+        width,
         site,
         threshold,
         scale,

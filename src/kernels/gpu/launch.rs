@@ -98,6 +98,28 @@ impl Grid {
     }
 }
 
+/// A unit for each vector of all rows.
+pub(super) struct Flat {
+    pub(super) cubes: CubeCount,
+    pub(super) dim: CubeDim,
+    /// Numbers of a vector; rows are made of whole vectors.
+    pub(super) vector: usize,
+    /// Vectors in all.
+    pub(super) count: usize,
+    /// Vectors of a row.
+    pub(super) width: usize,
+}
+
+impl Flat {
+    pub(super) fn new(client: &Client, rows: usize, width: usize) -> Self {
+        let vector = vector(width);
+        let width = width / vector;
+        let count = rows * width;
+        let (cubes, dim) = elementwise(client, count);
+        Self { cubes, dim, vector, count, width }
+    }
+}
+
 /// A unit for each of `count` vectors.
 pub(super) fn elementwise(client: &Client, count: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new(client, count);

@@ -94,6 +94,12 @@ fn scale<F: Float, N: Size>(
     1f32 / (square + eps).sqrt()
 }
 
+/// Numbers of a row with that mean and 1/σ, normalized.
+#[cube]
+fn normed<F: Float, N: Size>(x: Vector<F, N>, mean: f32, scale: f32) -> Vector<f32, N> {
+    (Vector::<f32, N>::cast_from(x) - Vector::<f32, N>::new(mean)) * Vector::<f32, N>::new(scale)
+}
+
 #[cube(launch)]
 fn normalize_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -115,8 +121,7 @@ fn normalize_kernel<F: Float, N: Size>(
     let scale = scale::<F, N>(x, start, width, mean, eps, planes);
     let mut at = UNIT_POS as usize;
     while at < width {
-        let away = Vector::<f32, N>::cast_from(x[start + at]) - Vector::<f32, N>::new(mean);
-        let mut y = away * Vector::<f32, N>::new(scale) * gamma[at];
+        let mut y = normed::<F, N>(x[start + at], mean, scale) * gamma[at];
         if centred {
             y += beta[at];
         }
@@ -151,8 +156,7 @@ fn slopes_kernel<F: Float, N: Size>(
     let mut along = Vector::<f32, N>::new(0f32);
     let mut at = UNIT_POS as usize;
     while at < width {
-        let normed =
-            (Vector::<f32, N>::cast_from(x[start + at]) - Vector::<f32, N>::new(mean)) * Vector::<f32, N>::new(scale);
+        let normed = normed::<F, N>(x[start + at], mean, scale);
         let slope = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
         plain += slope;
         along += slope * normed;
@@ -166,8 +170,7 @@ fn slopes_kernel<F: Float, N: Size>(
     let along = sum(total(along), planes) / count;
     let mut at = UNIT_POS as usize;
     while at < width {
-        let normed =
-            (Vector::<f32, N>::cast_from(x[start + at]) - Vector::<f32, N>::new(mean)) * Vector::<f32, N>::new(scale);
+        let normed = normed::<F, N>(x[start + at], mean, scale);
         let slope = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
         let slope = slope - Vector::<f32, N>::new(shift) - normed * Vector::<f32, N>::new(along);
         out[start + at] = Vector::<F, N>::cast_from(slope * Vector::<f32, N>::new(scale));

@@ -20,10 +20,7 @@ use super::{
     ops::{Dropping, Ops},
     rows::{kept, largest, most, places, stream, sum, total},
 };
-use crate::kernels::{Dropout, Visible, composed};
-
-/// Stands for a hidden key's score: far below any real one.
-const HIDDEN: f32 = -1e30;
+use crate::kernels::{Dropout, Visible, composed, visible::HIDDEN};
 
 /// Which scores lie where. Keys are counted with those that all queries share before those of the row.
 #[derive(Clone, Copy, Debug)]
@@ -236,6 +233,10 @@ fn softmax_kernel<F: Float, N: Size>(
     }
     let start = CUBE_POS * width;
     let span = span(from, to, place);
+    let mut stream = 0u32;
+    if dropped {
+        stream = lane_stream(keys, place);
+    }
     let mut held = held::<F, N>(scores, start, width, &span, slots);
     let factor = raise::<N>(&mut held, slots, planes);
     #[unroll]
@@ -244,7 +245,7 @@ fn softmax_kernel<F: Float, N: Size>(
         if at < width {
             let mut probability = held[slot] * Vector::<f32, N>::new(factor);
             if dropped {
-                probability *= multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+                probability *= multipliers::<N>(stream, &span, place, (at * N::value()) as u32);
             }
             scores[start + at] = Vector::<F, N>::cast_from(probability);
         }
@@ -272,6 +273,10 @@ fn slopes_kernel<F: Float, N: Size>(
     }
     let start = CUBE_POS * width;
     let span = span(from, to, place);
+    let mut stream = 0u32;
+    if dropped {
+        stream = lane_stream(keys, place);
+    }
     let mut held = held::<F, N>(scores, start, width, &span, slots);
     let factor = raise::<N>(&mut held, slots, planes);
     let mut along = Vector::<f32, N>::new(0f32);
@@ -282,7 +287,7 @@ fn slopes_kernel<F: Float, N: Size>(
         if at < width {
             let mut part = held[slot] * Vector::<f32, N>::cast_from(slopes[start + at]);
             if dropped {
-                part *= multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+                part *= multipliers::<N>(stream, &span, place, (at * N::value()) as u32);
             }
             along += part;
         }
@@ -295,7 +300,7 @@ fn slopes_kernel<F: Float, N: Size>(
             let mut multiplied = held[slot];
             let mut slope = Vector::<f32, N>::cast_from(slopes[start + at]);
             if dropped {
-                let by = multipliers::<N>(lane_stream(keys, place), &span, place, (at * N::value()) as u32);
+                let by = multipliers::<N>(stream, &span, place, (at * N::value()) as u32);
                 multiplied *= by;
                 slope *= by;
             }
