@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pipe::cli::main()
+    pipe::surface::cli::main()
 }

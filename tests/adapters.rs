@@ -7,9 +7,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{Space, TINY, tiny};
 use pipe::{
-    batch::{Batch, Span, Target},
-    model::{Counts, LossSettings, Network},
-    recipe::spec::{self, BaseDtype},
+    network::{
+        batch::{Batch, Span, Target},
+        model::{Counts, LossSettings, Network},
+    },
+    spec::{self, BaseDtype},
 };
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};

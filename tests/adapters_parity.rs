@@ -7,9 +7,11 @@ use std::path::Path;
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::{
-    batch::{Batch, Span, Target},
-    model::{Counts, LossSettings, Network, copy},
-    recipe::spec::Dtype,
+    network::{
+        batch::{Batch, Span, Target},
+        model::{Counts, LossSettings, Network, copy},
+    },
+    spec::Dtype,
 };
 use serde_json::Value;
 

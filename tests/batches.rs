@@ -1,8 +1,8 @@
 //! Random numbers, layouts and schedules.
 
-use pipe::batch::{
-    Division, Example, Layout, Schedule, Size, Span, Target, divide, lay_out,
-    random::{Categorical, Key, shuffle},
+use pipe::{
+    network::batch::{Division, Example, Layout, Schedule, Size, Span, Target, divide, lay_out},
+    support::random::{Categorical, Key, shuffle},
 };
 use proptest::prelude::*;
 
@@ -140,7 +140,7 @@ proptest! {
             }
             // Dropout is the same whatever the layout.
             let ragged = lay_out(&examples, Layout::Ragged, Key::new(7));
-            let keys = |batch: &pipe::batch::Batch| -> Vec<u32> {
+            let keys = |batch: &pipe::network::batch::Batch| -> Vec<u32> {
                 let of = |span: &Span| batch.dropout_keys[span.start as usize..][..span.length as usize].to_vec();
                 batch.examples.iter().flat_map(of).collect()
             };

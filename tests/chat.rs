@@ -1,11 +1,11 @@
 //! Conversations in the formats of ChatGLM's generations.
 
 use pipe::{
-    recipe::spec::{self, ChatFormat},
-    text::{
+    data::text::{
         Tokenizer,
         chat::{Chat, Role, Turn},
     },
+    spec::{self, ChatFormat},
 };
 use serde_json::{Value, json};
 

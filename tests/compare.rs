@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Space, TINY, tiny};
-use pipe::metrics::{Paired, predictions::Predicted};
+use pipe::learning::metrics::{Paired, predictions::Predicted};
 use serde_json::{Value, json};
 
 fn row(number: u32, predicted: &str, loss: f64) -> Predicted {

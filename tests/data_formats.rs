@@ -6,8 +6,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
-use pipe::data::{documents, header, rows, text_hash};
-use pipe::recipe::spec::Source;
+use pipe::spec::Source;
+use pipe::{
+    data::{documents, header, rows},
+    support::text_hash,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -8,10 +8,13 @@ use anyhow::Result;
 use burn::tensor::Device;
 use common::{Space, TINY, tiny};
 use pipe::{
-    batch::{Batch, Example, Feed, Layout, Step, Target, lay_out, random::Key},
-    model::Network,
-    store::State,
-    train::{Cadence, Checkpoints, Curve, Observer, Progress, Settings, Silent, Trainer},
+    engine::store::State,
+    learning::train::{Cadence, Checkpoints, Curve, Observer, Progress, Settings, Silent, Trainer},
+    network::{
+        batch::{Batch, Example, Feed, Layout, Step, Target, lay_out},
+        model::Network,
+    },
+    support::random::Key,
 };
 use serde_json::{Value, json};
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pipe::data::text::Tokenizer;
 use pipe::data::{documents, header, rows};
-use pipe::recipe::spec::{self, Source};
-use pipe::text::Tokenizer;
+use pipe::spec::{self, Source};
 use serde_json::{Value, json};
 
 /// A file of the data sets: in `shared/data` beside the repository, or in that of `PIPE_SHARED`.

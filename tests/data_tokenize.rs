@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pipe::data::{Corpus, Ids, ShardWriter, Steps, documents, text_hash, tokenize};
-use pipe::recipe::spec::Tokenize;
-use pipe::store::State;
-use pipe::text::Tokenizer;
+use pipe::data::text::Tokenizer;
+use pipe::engine::store::State;
+use pipe::spec::Tokenize;
+use pipe::{
+    data::{Corpus, Ids, ShardWriter, Steps, documents, tokenize},
+    support::text_hash,
+};
 use serde_json::json;
 
 fn ends(corpus: &Corpus, document: usize) -> Vec<Vec<u32>> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use fs_err as fs;
-use pipe::metrics::NaiveBayes;
+use pipe::learning::metrics::NaiveBayes;
 
 const TOPICS: [&str; 8] = ["体育", "财经", "科技", "美食", "旅行", "健康", "教育", "娱乐"];
 

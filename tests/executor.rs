@@ -16,10 +16,13 @@ use anyhow::{Result, bail};
 use common::Space;
 use indexmap::IndexMap;
 use pipe::{
-    executor::{Computed, Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
-    plan::{Graph, Node},
-    recipe::{Document, Overrides, spec::Rung},
-    store::{DigestCache, Lost, Metrics, Store},
+    engine::{
+        executor::{Computed, Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
+        plan::{Graph, Node},
+        store::{DigestCache, Lost, Metrics, Store},
+    },
+    recipe::{Document, Overrides},
+    spec::Rung,
 };
 
 /// A chain `a` → `b` → `c`, and `x` → `y` beside it.

@@ -11,8 +11,8 @@ use std::{
 
 use common::{Random, Space, TINY, cases};
 use pipe::{
+    engine::store::{Claim, Manifest, Metrics, Provenance, Store},
     recipe::{Document, Overrides},
-    store::{Claim, Manifest, Metrics, Provenance, Store},
 };
 use proptest::prelude::*;
 use serde_json::json;

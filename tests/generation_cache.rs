@@ -7,10 +7,13 @@ use std::time::Instant;
 use burn::tensor::Device;
 use parity::fixture;
 use pipe::{
-    batch::{Example, Layout, lay_out, random::Key},
-    generation::{End, Sampling, Settings, Vocabulary, extend},
-    model::{Cache, Network},
-    recipe::spec,
+    learning::generation::{End, Sampling, Settings, Vocabulary, extend},
+    network::{
+        batch::{Example, Layout, lay_out},
+        model::{Cache, Network},
+    },
+    spec,
+    support::random::Key,
 };
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Text appears character by character, and ends where it should.
 
-use pipe::{generation::TextStream, text::Tokenizer};
+use pipe::{data::text::Tokenizer, learning::generation::TextStream};
 use serde_json::json;
 
 fn tokenizer() -> Tokenizer {

@@ -25,16 +25,19 @@ mod backend {
     use std::sync::Arc;
 
     use burn::tensor::{DType, Device, Tensor, TensorData};
-    use pipe::{
-        batch::{Example, Feed, Layout, Step, Target, lay_out, random::Key},
-        model::Network,
-        recipe::spec,
-        store::State,
-        train::{Observer, Progress, Settings, Trainer},
-    };
-    use pipe::{
+    use pipe::network::{
         device::{DeviceChoice, DeviceChoices, OpenDevice},
         kernels::{self, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed},
+    };
+    use pipe::{
+        engine::store::State,
+        learning::train::{Observer, Progress, Settings, Trainer},
+        network::{
+            batch::{Example, Feed, Layout, Step, Target, lay_out},
+            model::Network,
+        },
+        spec,
+        support::random::Key,
     };
     use serde_json::{Value, json};
 

@@ -7,9 +7,11 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{Space, TINY, tiny};
 use pipe::{
-    batch::{Batch, Span, Target},
-    model::{Counts, LossSettings, Network},
-    recipe::spec::{self, BaseDtype, Precision},
+    network::{
+        batch::{Batch, Span, Target},
+        model::{Counts, LossSettings, Network},
+    },
+    spec::{self, BaseDtype, Precision},
 };
 use serde_json::{Value, json};
 

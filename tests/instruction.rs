@@ -9,12 +9,12 @@ use anyhow::Result;
 use common::{Space, tiny};
 use objectives_support::{SPECIALS, spec, targets};
 use pipe::{
-    objectives::{Conversation, Form, Instructor, instruction::Lesson},
-    recipe::spec::{ChatFormat, TooLong},
-    text::{
+    data::text::{
         Tokenizer,
         chat::{Chat, Turn},
     },
+    learning::objectives::{Conversation, Form, Instructor, instruction::Lesson},
+    spec::{ChatFormat, TooLong},
 };
 use serde_json::{Value, json};
 

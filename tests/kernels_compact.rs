@@ -5,7 +5,7 @@ mod kernels_common;
 
 use burn::tensor::{Device, Tensor};
 use kernels_common::{random, values};
-use pipe::kernels::{Compact, composed, linear};
+use pipe::network::kernels::{Compact, composed, linear};
 
 /// Rows of very different sizes, with zeros in one.
 fn weight() -> (Vec<f32>, [usize; 2]) {
@@ -62,11 +62,12 @@ fn a_linear_layer_with_a_compact_weight_is_that_with_the_expanded_one() {
             let found = (y.clone() * random::<2>(3, [17, 40], 1.0, &device).autodiff()).sum().backward();
             [values(y.inner()), values(x.grad(&found).unwrap()), values(bias.grad(&found).unwrap())]
         };
-        let fused = gradients(|x, weight, bias| linear(x, pipe::kernels::Weight::Compact(weight.clone()), Some(bias)));
+        let fused =
+            gradients(|x, weight, bias| linear(x, pipe::network::kernels::Weight::Compact(weight.clone()), Some(bias)));
         let full = gradients(|x, weight, bias| linear(x, weight.expand().autodiff(), Some(bias)));
         assert_eq!(fused, full);
         let plain = gradients(|x, weight, bias| {
-            composed::linear(x, pipe::kernels::Weight::Compact(weight.clone()), Some(bias))
+            composed::linear(x, pipe::network::kernels::Weight::Compact(weight.clone()), Some(bias))
         });
         for (fused, plain) in fused.iter().zip(&plain) {
             kernels_common::assert_near("linear", fused, plain, 1e-5);

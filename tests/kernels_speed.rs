@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use burn::tensor::{Device, Tensor};
 use kernels_common::{intervals, random};
-use pipe::kernels::{self, AdamW, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed};
+use pipe::network::kernels::{self, AdamW, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed};
 
 type Inputs = Vec<Tensor<2>>;
 type Operation<'a> = Box<dyn Fn(&Inputs) -> Tensor<2> + 'a>;

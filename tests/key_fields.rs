@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pipe::recipe::{
+use pipe::{
+    recipe::walk::{canonical, file_fields, stage_fields},
     spec::Stage,
-    walk::{canonical, file_fields, stage_fields},
 };
 use serde_json::{Map, Value, json};
 

@@ -10,9 +10,11 @@ use std::{
 
 use common::{Random, Space, cases};
 use pipe::{
-    plan::Graph,
+    engine::{
+        plan::Graph,
+        store::{DigestCache, Manifest},
+    },
     recipe::{Document, Overrides},
-    store::{DigestCache, Manifest},
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
-use pipe::metrics::{Leaks, NaiveBayes, text_hash};
+use pipe::{
+    learning::metrics::{Leaks, NaiveBayes},
+    support::text_hash,
+};
 
 type Row = (String, usize);
 

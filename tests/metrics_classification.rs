@@ -1,8 +1,10 @@
 //! The figures of classifiers and language models, against values worked out by hand.
 
-use pipe::metrics::calibration::BINS;
-use pipe::metrics::language::perplexity;
-use pipe::metrics::{Calibration, Classification, Confusion, LanguageReport, LanguageTally, Scored, majority};
+use pipe::learning::metrics::calibration::BINS;
+use pipe::learning::metrics::language::perplexity;
+use pipe::learning::metrics::{
+    Calibration, Classification, Confusion, LanguageReport, LanguageTally, Scored, majority,
+};
 
 fn close(left: f64, right: f64) {
     assert!((left - right).abs() < 1e-9, "{left} is not {right}");

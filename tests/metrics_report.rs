@@ -7,7 +7,10 @@ use arrow::datatypes::{Float32Type, UInt32Type};
 use fs_err as fs;
 use insta::assert_snapshot;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use pipe::metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, Scored, predictions, render, text_hash};
+use pipe::{
+    learning::metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, Scored, predictions, render},
+    support::text_hash,
+};
 
 const TRAINING: [(&str, usize); 3] = [("球队赢了比赛", 0), ("进球", 0), ("股票大涨", 1)];
 

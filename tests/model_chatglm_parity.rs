@@ -7,12 +7,15 @@ use std::path::Path;
 use burn::tensor::Device;
 use parity::{Tensors, decoder, fixture};
 use pipe::{
-    batch::{Batch, Example, Layout, Span, lay_out, random::Key},
-    model::Network,
-    objectives::{
+    learning::objectives::{
         Specials,
         form::{Form, feed},
     },
+    network::{
+        batch::{Batch, Example, Layout, Span, lay_out},
+        model::Network,
+    },
+    support::random::Key,
 };
 use serde_json::Value;
 

@@ -4,7 +4,7 @@ mod parity;
 
 use burn::tensor::Device;
 use parity::{Tensors, decoder, fixture};
-use pipe::model::Network;
+use pipe::network::model::Network;
 
 #[test]
 fn gpt2_parity_of_logits_and_loss() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
-use pipe::{
+use pipe::network::{
     batch::{Batch, Span, Target},
     model::{Counts, LossSettings, Mode, Network},
 };

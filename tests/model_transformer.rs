@@ -7,9 +7,12 @@ use std::{collections::HashMap, path::Path};
 use burn::tensor::Device;
 use parity::{Tensors, furthest};
 use pipe::{
-    batch::{Example, Layout, Target, lay_out, random::Key},
-    model::{Cache, Counts, LossSettings, Network},
-    recipe::spec,
+    network::{
+        batch::{Example, Layout, Target, lay_out},
+        model::{Cache, Counts, LossSettings, Network},
+    },
+    spec,
+    support::random::Key,
 };
 use serde_json::json;
 

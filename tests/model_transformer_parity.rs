@@ -5,8 +5,11 @@ mod parity;
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::{
-    batch::{Example, Layout, lay_out, random::Key},
-    model::Network,
+    network::{
+        batch::{Example, Layout, lay_out},
+        model::Network,
+    },
+    support::random::Key,
 };
 
 #[test]

@@ -4,10 +4,13 @@ use std::{collections::HashMap, path::Path};
 
 use burn::tensor::Device;
 use pipe::{
-    batch::{Example, Layout, lay_out, random::Key},
-    model::{Network, Pooling},
-    recipe::spec,
-    text::Specials,
+    data::text::Specials,
+    network::{
+        batch::{Example, Layout, lay_out},
+        model::{Network, Pooling},
+    },
+    spec,
+    support::random::Key,
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;

@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use anyhow::Result;
 use objectives_support::{SPECIALS, spec};
 use pipe::{
-    batch::{Choice, Feed, Layout},
-    objectives::{
+    learning::objectives::{
         Classifier, Form, RowFeed, Specials,
         classification::Encode,
         form::{begin, feed},
         generate::{blanks, continuation},
         labels::Labels,
     },
+    network::batch::{Choice, Feed, Layout},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -177,8 +177,8 @@ proptest! {
     fn label_probabilities_sum_to_one(words in prop::collection::hash_set(prop::collection::vec(20_u32..24, 1..5), 2..12), seed: u64) {
         let names: Vec<String> = (0..words.len()).map(|index| index.to_string()).collect();
         let labels = Labels::new(names.iter().map(String::as_str).zip(words.into_iter()).collect(), SPECIALS.eop).unwrap();
-        let mut stream = pipe::batch::random::Key::new(seed).stream();
-        let log_softmax = |candidates: usize, stream: &mut pipe::batch::random::Stream| -> Vec<f64> {
+        let mut stream = pipe::support::random::Key::new(seed).stream();
+        let log_softmax = |candidates: usize, stream: &mut pipe::support::random::Stream| -> Vec<f64> {
             let weights: Vec<f64> = (0..candidates).map(|_| stream.f64() + 0.01).collect();
             let total: f64 = weights.iter().sum();
             weights.iter().map(|weight| (weight / total).ln()).collect()

@@ -8,11 +8,11 @@ use std::ops::Range;
 use objectives_support::SPECIALS;
 use parity::fixture;
 use pipe::{
-    batch::Example,
-    objectives::{
+    learning::objectives::{
         Specials,
         blank_infilling::{infill, suffix},
     },
+    network::batch::Example,
 };
 use serde::Deserialize;
 

@@ -6,8 +6,7 @@ use std::collections::HashMap;
 
 use objectives_support::{Documents, SPECIALS, TEXT, documents, seen, spec, targets};
 use pipe::{
-    batch::{Example, random::Key},
-    objectives::{
+    learning::objectives::{
         Form, Text,
         blank_infilling::{Blanks, Mode, infill, suffix},
         causal_lm,
@@ -17,6 +16,8 @@ use pipe::{
         windows::{Window, cut, cut_for_pairs, sentences},
         words::Words,
     },
+    network::batch::Example,
+    support::random::Key,
 };
 use proptest::prelude::*;
 use serde_json::json;

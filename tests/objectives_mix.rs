@@ -7,9 +7,9 @@ use std::{collections::HashSet, sync::Arc};
 use anyhow::bail;
 use objectives_support::{SPECIALS, corpus, documents, spec};
 use pipe::{
-    batch::{Batch, Feed, Layout, Span},
-    objectives::{Corpus, Document, HeldOut, Mix, Text},
-    recipe::spec::{Objective, Train},
+    learning::objectives::{Corpus, Document, HeldOut, Mix, Text},
+    network::batch::{Batch, Feed, Layout, Span},
+    spec::{Objective, Train},
 };
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! Sizes are known before anything is allocated: the constructors that make a network also tell its shapes.
 
 use burn::tensor::Device;
-use pipe::model::{Network, Outline};
-use pipe::recipe::spec;
+use pipe::network::model::{Network, Outline};
+use pipe::spec;
 use serde_json::{Value, json};
 
 fn spec(text: Value) -> spec::Model {

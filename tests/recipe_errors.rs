@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use pipe::recipe::spec::Source;
 use pipe::recipe::{Overrides, load};
+use pipe::spec::Source;
 
 /// A recipe without mistakes; tests replace parts of it.
 const GOOD: &str = "\

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use pipe::recipe::spec::{Batch, Model, Source, Stage, Task};
 use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
 use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
+use pipe::spec::{Batch, Model, Source, Stage, Task};
 use serde_json::{Value, json};
 
 const RECIPE: &str = "\

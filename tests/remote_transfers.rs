@@ -13,7 +13,7 @@ use common::{
     Space,
     web::{Serves, serve},
 };
-use pipe::{
+use pipe::engine::{
     remote::{Remote, decode, encode},
     store::{Artifact, Claim, Manifest, Metrics, Provenance, Store},
 };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Output, Space, TINY, tiny};
-use pipe::batch::random::{Key, Stream};
+use pipe::support::random::{Key, Stream};
 use serde_json::Value;
 
 const BASE: [&str; 4] = ["run", "recipe.yaml", "--stage", "base"];

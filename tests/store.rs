@@ -5,7 +5,7 @@ mod common;
 use std::{cell::Cell, collections::BTreeMap, path::Path};
 
 use common::Space;
-use pipe::store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Slot, Store};
+use pipe::engine::store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Slot, Store};
 use serde_json::json;
 
 fn manifest(size: u64) -> Manifest {

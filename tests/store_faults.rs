@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{Random, Space, tiny};
-use pipe::store::{Artifact, Claim, DigestCache, Manifest, Metrics, Provenance, Slot, Store};
+use pipe::engine::store::{Artifact, Claim, DigestCache, Manifest, Metrics, Provenance, Slot, Store};
 use serde_json::{Value, json};
 
 /// A small file system of its own, until it's dropped.

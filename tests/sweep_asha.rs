@@ -10,9 +10,10 @@ use std::{
 use common::{Space, TINY, tiny};
 use indexmap::IndexMap;
 use pipe::{
-    executor::Measured,
-    recipe::{Document, Overrides, spec::Source},
-    sweep::{Halving, Judgement, Known, Planner, Space as Cells, Standing},
+    engine::executor::Measured,
+    recipe::{Document, Overrides},
+    session::sweep::{Halving, Judgement, Known, Planner, Space as Cells, Standing},
+    spec::Source,
 };
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use data_encoding::BASE64;
-use pipe::text::{ABSENT, Special, Tokenizer};
+use pipe::data::text::{ABSENT, Special, Tokenizer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

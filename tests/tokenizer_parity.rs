@@ -5,7 +5,7 @@ mod parity;
 
 use std::{fs, ops::Range, path::Path};
 
-use pipe::text::Tokenizer;
+use pipe::data::text::Tokenizer;
 use serde_json::Value;
 
 /// Holds a tokenizer against the cases of a folder, whose tokenizer.json says which tokens are special.

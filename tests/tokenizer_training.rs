@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use pipe::recipe::spec::{self, Bpe, Unigram, WordPiece};
-use pipe::text::{ABSENT, Special, Specials, Tokenizer, sentences};
+use pipe::data::text::{ABSENT, Special, Specials, Tokenizer, sentences};
+use pipe::spec::{self, Bpe, Unigram, WordPiece};
 
 const TEXT: &str = "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少！床前明月光，疑是地上霜。举头望明月，低头思故乡。白日依山尽，\
     黄河入海流。欲穷千里目，更上一层楼。The quick brown fox jumps over the lazy dog. 2023年10月，体育新闻：北京队赢了！";

@@ -5,12 +5,17 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use anyhow::Result;
 use burn::tensor::Device;
 use pipe::{
-    batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out, random::Key},
-    kernels::with_slice,
-    model::{Candidates, Counts, LossSettings, Mode, Network, Pooling},
-    recipe::spec,
-    store::{State, unix_time},
-    train::{Cadence, Checkpoints, Curve, Entry, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer},
+    engine::store::{State, unix_time},
+    learning::train::{
+        Cadence, Checkpoints, Curve, Entry, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer,
+    },
+    network::{
+        batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out},
+        kernels::with_slice,
+        model::{Candidates, Counts, LossSettings, Mode, Network, Pooling},
+    },
+    spec,
+    support::random::Key,
 };
 use serde_json::{Value, json};
 

@@ -8,10 +8,12 @@ use anyhow::Result;
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::{
-    batch::{Batch, Feed, Span, Step, Target},
-    model::{Counts, LossSettings, Network},
-    recipe::spec,
-    train::{Settings, Silent, Trainer},
+    learning::train::{Settings, Silent, Trainer},
+    network::{
+        batch::{Batch, Feed, Span, Step, Target},
+        model::{Counts, LossSettings, Network},
+    },
+    spec,
 };
 use serde_json::json;
 

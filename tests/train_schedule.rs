@@ -1,6 +1,6 @@
 //! Learning rates, against numbers worked out by hand.
 
-use pipe::{recipe::spec, train::Schedule};
+use pipe::{learning::train::Schedule, spec};
 
 fn rates(kind: spec::Schedule, warmup: usize, min_ratio: f64) -> Vec<f64> {
     let schedule = Schedule { kind, peak: 1e-3, warmup, steps: 8, min_ratio };

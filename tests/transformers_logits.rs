@@ -7,7 +7,7 @@ use std::process::Command;
 
 use burn::tensor::Device;
 use common::{Space, tiny};
-use pipe::{batch::Batch, model::Network};
+use pipe::network::{batch::Batch, model::Network};
 use serde_json::json;
 
 /// Trains a model for a few steps, exports it and hands it to transformers.

@@ -7,9 +7,9 @@ use fs_err as fs;
 
 use super::lines::Lines;
 use super::rows::{Rows, format, rows};
-use super::text_hash;
-use crate::recipe::spec::{DocumentUnit, Format, Source};
-use crate::text::sentences;
+use crate::data::text::sentences;
+use crate::spec::{DocumentUnit, Format, Source};
+use crate::support::text_hash;
 
 /// One document.
 #[derive(Clone, Debug, Eq, PartialEq)]

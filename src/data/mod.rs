@@ -1,4 +1,4 @@
-//! Rows and documents out of files, and token shards in Parquet.
+//! Rows and documents out of files, tokenizers, and token shards in Parquet.
 
 mod corpus;
 mod documents;
@@ -6,6 +6,7 @@ mod lines;
 mod parquet;
 mod rows;
 mod shards;
+pub mod text;
 mod tokenize;
 
 pub use corpus::{Corpus, DocumentView, Ids};
@@ -13,5 +14,3 @@ pub use documents::{Document, Documents, documents};
 pub use rows::{Row, Rows, header, nested_rows, rows};
 pub use shards::ShardWriter;
 pub use tokenize::{Steps, tokenize};
-
-pub use crate::metrics::text_hash;

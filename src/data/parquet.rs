@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use fs_err as fs;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::panics;
+use crate::support::panics;
 
 /// A file whose footer has been read.
 pub(super) type Builder = ParquetRecordBatchReaderBuilder<File>;

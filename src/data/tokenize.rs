@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::documents::{Document, Documents, documents};
 use super::shards::{SHARD, ShardWriter};
-use crate::recipe::spec;
-use crate::store::{FileRecord, State};
-use crate::text::Tokenizer;
+use crate::data::text::Tokenizer;
+use crate::engine::store::{FileRecord, State};
+use crate::spec;
 
 /// The tokenizer's file.
 const TOKENIZER: &str = "tokenizer.json";

@@ -10,8 +10,8 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::Node;
 use super::place::{Span, Texts};
 use super::secret::Secrets;
-use super::spec::Recipe;
 use super::walk;
+use crate::spec::Recipe;
 
 /// A recipe in which everything that can be known before it runs is right.
 #[derive(Clone)]

@@ -11,8 +11,8 @@ use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
 use super::shape::RECIPE;
-use super::spec::{Recipe, Stage, Task};
 use super::{Checked, Columns, Overrides, expand, flags, source, suggest, typecheck};
+use crate::spec::{Recipe, Stage, Task};
 
 /// A value that a sweep puts somewhere, and where it stands in the recipe.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! What each family of models can do. This table is the one place that says so: recipes are checked against it, and
 //! the stages read from it how a family is asked and spoken to.
 
-use super::spec::ChatFormat;
+use crate::spec::ChatFormat;
 
 /// What a family of models can do.
 #[derive(Debug)]

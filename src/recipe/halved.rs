@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
-use super::spec::{Asha, Finetune, Recipe, Stage, Sweep, Task};
 use super::walk::stage_fields;
+use crate::spec::{Asha, Finetune, Recipe, Stage, Sweep, Task};
 
 /// The stages of a recipe by name.
 pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;

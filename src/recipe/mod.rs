@@ -20,7 +20,6 @@ pub mod schema;
 mod secret;
 mod shape;
 mod source;
-pub mod spec;
 pub(crate) mod suggest;
 mod typecheck;
 pub mod walk;

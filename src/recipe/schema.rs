@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::spec::Recipe;
+use crate::spec::Recipe;
 
 /// The schema that the type checker works from.
 pub(super) fn internal() -> Json {

@@ -8,7 +8,7 @@ use globset::GlobBuilder;
 use serde_json::{Map, Value as Json};
 
 use super::shape::{self, Role, Shape, Slot};
-use super::spec::Stage;
+use crate::spec::Stage;
 
 /// A field that names files.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use crate::batch::{Batch, Example, Layout, lay_out, random::Key};
+use crate::{
+    network::batch::{Batch, Example, Layout, lay_out},
+    support::random::Key,
+};
 
 /// Tokens that are judged at a time.
 pub(crate) const JUDGED_TOKENS: usize = 8192;

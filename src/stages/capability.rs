@@ -9,17 +9,17 @@ use serde_json::json;
 
 use super::layout;
 use crate::{
-    batch::{Example, Feed, Step, Target, lay_out, random::Key},
-    device::{DeviceChoices, OpenDevice, OpenDevices},
-    estimate::{Estimator, Machine},
-    model::Network,
-    panics::caught_everywhere,
-    plan::{Graph, Planned},
-    recipe::{
-        Checked, Diagnostics,
-        spec::{Precision, Stage, Train},
+    engine::plan::{Graph, Planned},
+    learning::train::{Settings, Silent, Trainer},
+    network::{
+        batch::{Example, Feed, Step, Target, lay_out},
+        device::{DeviceChoices, OpenDevice, OpenDevices},
+        model::Network,
     },
-    train::{Settings, Silent, Trainer},
+    recipe::{Checked, Diagnostics},
+    spec::{Precision, Stage, Train},
+    stages::estimate::{Estimator, Machine},
+    support::{panics::caught_everywhere, random::Key},
 };
 
 /// Tokens that the tiny models know.
@@ -142,7 +142,7 @@ impl Feed for Tiny<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::DeviceChoice;
+    use crate::network::device::DeviceChoice;
 
     #[test]
     fn tiny_models_of_every_family_learn_with_every_precision_on_the_cpu() {

@@ -10,12 +10,10 @@ use anyhow::Result;
 
 use super::{checkpoints, rows};
 use crate::{
-    objectives::Conversation,
-    plan::{Graph, Node, Planned},
-    recipe::{
-        Checked, Diagnostics,
-        spec::{Classification, Source, Stage, Task},
-    },
+    engine::plan::{Graph, Node, Planned},
+    learning::objectives::Conversation,
+    recipe::{Checked, Diagnostics},
+    spec::{Classification, Source, Stage, Task},
 };
 
 /// Checks the data of the stages that a run would have to compute.

@@ -2,14 +2,13 @@
 //! nothing, and a file that is missing or broken isn't found out after hours of other stages.
 
 use crate::{
-    checkpoint,
-    model::Network,
-    plan::Node,
+    engine::plan::Node,
+    network::{checkpoint, model::Network},
     recipe::{
         Checked, Diagnostics,
-        spec::{Origin, Stage},
         walk::{FileField, FileKind, file_fields},
     },
+    spec::{Origin, Stage},
 };
 
 /// What is wrong with the checkpoints and the tokenizers that a stage reads.

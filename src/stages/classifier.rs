@@ -10,12 +10,14 @@ use super::{
     task::{Purpose, abilities},
 };
 use crate::{
-    batch::{Example, Layout},
-    device::OpenDevice,
-    model::{Candidates, Network},
-    objectives::{Classifier, Row},
-    recipe::spec::Classification,
-    text::Tokenizer,
+    data::text::Tokenizer,
+    learning::objectives::{Classifier, Row},
+    network::{
+        batch::{Example, Layout},
+        device::OpenDevice,
+        model::{Candidates, Network},
+    },
+    spec::Classification,
 };
 
 /// A task's examples for a model, made with its tokenizer.

@@ -4,11 +4,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::generate::{Answer, Show, Writer, Written};
 use crate::{
-    generation::{Settings, Vocabulary},
-    model::Cache,
-    objectives::generate::continuation,
-    recipe::spec::ChatFormat,
-    text::chat::{Chat, Fitted, Role, Turn},
+    data::text::chat::{Chat, Fitted, Role, Turn},
+    learning::{
+        generation::{Settings, Vocabulary},
+        objectives::generate::continuation,
+    },
+    network::model::Cache,
+    spec::ChatFormat,
 };
 
 /// What was said so far, and what the model remembers of it.

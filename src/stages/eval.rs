@@ -13,15 +13,17 @@ use super::{
     task::{Purpose, abilities},
 };
 use crate::{
-    batch::Feed,
-    device::OpenDevice,
-    executor::{Event, Job},
-    metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
-    model::Network,
-    objectives::HeldOut,
-    recipe::spec::{Eval, Objective, Source},
-    store::{Artifact, Metrics},
-    text::Tokenizer,
+    data::text::Tokenizer,
+    engine::{
+        executor::{Event, Job},
+        store::{Artifact, Metrics},
+    },
+    learning::{
+        metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
+        objectives::HeldOut,
+    },
+    network::{batch::Feed, device::OpenDevice, model::Network},
+    spec::{Eval, Objective, Source},
 };
 
 /// The report's file.

@@ -4,7 +4,11 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::origin::Origin;
-use crate::{checkpoint, executor::Job, model, recipe::spec::Export, store::Metrics};
+use crate::{
+    engine::{executor::Job, store::Metrics},
+    network::{checkpoint, model},
+    spec::Export,
+};
 
 /// Writes weights, `config.json` and tokenizer; `pipe export` copies them out of the store.
 pub(super) fn export(job: &Job<'_>, spec: &Export) -> Result<Metrics> {

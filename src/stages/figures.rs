@@ -1,9 +1,8 @@
 //! A training's curve as figures for reporters.
 
 use crate::{
-    executor::Figures,
-    store::Pace,
-    train::{Curve, Entry},
+    engine::{executor::Figures, store::Pace},
+    learning::train::{Curve, Entry},
 };
 
 /// The name of how fast a training is.
@@ -42,7 +41,7 @@ pub fn figures(curve: &Curve, pace: &Pace, otherwise: f64) -> Vec<Figures> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{store::Stretch, train::Point};
+    use crate::{engine::store::Stretch, learning::train::Point};
 
     #[test]
     fn entries_and_speeds_come_in_the_order_of_their_steps() {

@@ -15,14 +15,19 @@ use super::{
     training::{self, Start},
 };
 use crate::{
-    batch::{Example, Feed},
-    device::OpenDevices,
-    executor::{Computed, Event, Job},
-    metrics::{Classification as Measured, Scored, text_hash},
-    model::{Candidates, Network},
-    objectives::RowFeed,
-    recipe::spec::{Classification, Finetune, Head, Task},
-    train::{self, Evaluation},
+    engine::executor::{Computed, Event, Job},
+    learning::{
+        metrics::{Classification as Measured, Scored},
+        objectives::RowFeed,
+        train::{self, Evaluation},
+    },
+    network::{
+        batch::{Example, Feed},
+        device::OpenDevices,
+        model::{Candidates, Network},
+    },
+    spec::{Classification, Finetune, Head, Task},
+    support::text_hash,
 };
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's

@@ -9,17 +9,21 @@ use super::{
     task::{Purpose, abilities},
 };
 use crate::{
-    batch::Example,
-    device::OpenDevice,
-    generation::{Configured, End, Sampling, Settings, TextStream, Vocabulary, extend},
-    model::{Cache, Network},
-    objectives::{
-        Asked, Form, Specials,
-        form::begin,
-        generate::{blanks, continuation},
+    data::text::{ABSENT, Tokenizer},
+    learning::{
+        generation::{Configured, End, Sampling, Settings, TextStream, Vocabulary, extend},
+        objectives::{
+            Asked, Form, Specials,
+            form::begin,
+            generate::{blanks, continuation},
+        },
     },
-    recipe::spec::ChatFormat,
-    text::{ABSENT, Tokenizer},
+    network::{
+        batch::Example,
+        device::OpenDevice,
+        model::{Cache, Network},
+    },
+    spec::ChatFormat,
 };
 
 /// Shows text as it's written, and is called after every token, with nothing where a character isn't whole yet.

@@ -5,7 +5,10 @@ use fs_err as fs;
 use serde_json::json;
 
 use super::origin::copy_tokenizer;
-use crate::{checkpoint, executor::Job, model::Network, store::Metrics};
+use crate::{
+    engine::{executor::Job, store::Metrics},
+    network::{checkpoint, model::Network},
+};
 
 /// Checks a checkpoint, and copies the files that make the model, as they are.
 pub(super) fn import(job: &Job<'_>) -> Result<Metrics> {

@@ -12,15 +12,20 @@ use super::{
     training::Start,
 };
 use crate::{
-    batch::{Example, Layout},
-    device::{OpenDevice, OpenDevices},
-    executor::{Computed, Event, Job},
-    metrics::{LanguageReport, LanguageTally, text_hash},
-    model::Network,
-    objectives::{Asked, Conversation, Instructor},
-    recipe::spec::{Finetune, Instruction, Source},
-    text::{Tokenizer, chat::Chat},
-    train,
+    data::text::{Tokenizer, chat::Chat},
+    engine::executor::{Computed, Event, Job},
+    learning::{
+        metrics::{LanguageReport, LanguageTally},
+        objectives::{Asked, Conversation, Instructor},
+        train,
+    },
+    network::{
+        batch::{Example, Layout},
+        device::{OpenDevice, OpenDevices},
+        model::Network,
+    },
+    spec::{Finetune, Instruction, Source},
+    support::text_hash,
 };
 
 /// Conversations as examples, of each what it's about.

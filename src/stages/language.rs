@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     data,
-    objectives::{self, Document, Form, Text},
-    text::Tokenizer,
+    data::text::Tokenizer,
+    learning::objectives::{self, Document, Form, Text},
 };
 
 /// The documents of a corpus, or some of them.

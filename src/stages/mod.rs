@@ -1,11 +1,13 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
 
 mod batches;
+pub mod bench;
 mod capability;
 mod check;
 mod checkpoints;
 mod classifier;
 mod conversation;
+pub mod estimate;
 mod eval;
 mod export;
 mod figures;
@@ -27,11 +29,15 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 
 use crate::{
-    batch::Layout,
-    device::{DeviceChoice, DeviceChoices, OpenDevice, OpenDevices},
-    executor::{Computed, Job, Runner},
-    recipe::spec::Stage,
-    store::Artifact,
+    engine::{
+        executor::{Computed, Job, Runner},
+        store::Artifact,
+    },
+    network::{
+        batch::Layout,
+        device::{DeviceChoice, DeviceChoices, OpenDevice, OpenDevices},
+    },
+    spec::Stage,
 };
 
 pub(crate) use batches::JUDGED_TOKENS;

@@ -7,9 +7,9 @@ use fs_err as fs;
 
 use super::TOKENIZER;
 use crate::{
-    checkpoint::{self, CONFIG},
-    executor::Job,
-    text::Tokenizer,
+    data::text::Tokenizer,
+    engine::executor::Job,
+    network::checkpoint::{self, CONFIG},
 };
 
 /// A model that exists, and its tokenizer.

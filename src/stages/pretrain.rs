@@ -11,11 +11,10 @@ use super::{
     training::{self, Start},
 };
 use crate::{
-    batch::Feed,
-    device::OpenDevices,
-    executor::{Computed, Event, Job},
-    objectives::Mix,
-    recipe::spec::Pretrain,
+    engine::executor::{Computed, Event, Job},
+    learning::objectives::Mix,
+    network::{batch::Feed, device::OpenDevices},
+    spec::Pretrain,
 };
 
 /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.

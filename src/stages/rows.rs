@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
-use crate::{batch::Example, data, objectives::Classifier, recipe::spec::Source};
+use crate::{data, learning::objectives::Classifier, network::batch::Example, spec::Source};
 
 /// Makes something of every row of a source's files, in their order, on all cores. `make` is given a number that is
 /// the row's own and the row; the columns `nested` may hold lists.

@@ -8,11 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    model::{Network, Outlook},
-    recipe::{
-        families::Family,
-        spec::{Classification, Instruction, Objective},
-    },
+    network::model::{Network, Outlook},
+    recipe::families::Family,
+    spec::{Classification, Instruction, Objective},
 };
 
 /// The file's name in the artifacts of pretrain and finetune stages.

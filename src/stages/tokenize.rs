@@ -4,9 +4,11 @@ use anyhow::{Result, bail};
 
 use crate::{
     data,
-    executor::{Event, Job, Paused},
-    recipe::spec::{Tokenize, Tokenizer},
-    store::Metrics,
+    engine::{
+        executor::{Event, Job, Paused},
+        store::Metrics,
+    },
+    spec::{Tokenize, Tokenizer},
 };
 
 /// Writes `tokenizer.json` and the token shards.

@@ -12,16 +12,22 @@ use super::{
     task::Purpose,
 };
 use crate::{
-    batch::Feed,
-    device::{self, OpenDevice, OpenDevices},
-    estimate,
-    executor::{Computed, Event, Figures, Job, Measured, Paused},
-    model::{Candidates, Network},
-    plan::reached,
-    recipe::spec::{self, MicroBatch, Precision},
-    store::{Metrics, unix_time},
-    text::Tokenizer,
-    train::{self, Cadence, Checkpoints, Curve, Entry, Evaluation, Observer, Outcome, Progress, Settings, Trainer},
+    data::text::Tokenizer,
+    engine::{
+        executor::{Computed, Event, Figures, Job, Measured, Paused},
+        plan::reached,
+        store::{Metrics, unix_time},
+    },
+    learning::train::{
+        self, Cadence, Checkpoints, Curve, Entry, Evaluation, Observer, Outcome, Progress, Settings, Trainer,
+    },
+    network::{
+        batch::Feed,
+        device::{self, OpenDevice, OpenDevices},
+        model::{Candidates, Network},
+    },
+    spec::{self, MicroBatch, Precision},
+    stages::estimate,
 };
 
 /// A model to train, with its tokenizer.

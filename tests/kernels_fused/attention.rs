@@ -1,7 +1,7 @@
 //! Attention over intervals, with heads of their own or sharing keys.
 
 use burn::tensor::{Device, Tensor};
-use pipe::kernels::{self, KeyValue, Visible, composed};
+use pipe::network::kernels::{self, KeyValue, Visible, composed};
 use proptest::prelude::*;
 
 use crate::{assert_same, dropout, inputs, kernels_common::intervals};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use kernels_common::{assert_near, noise, random, values};
-use pipe::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
+use pipe::network::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
 use proptest::prelude::*;
 
 /// An operation's inputs: matrices, then vectors.

@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use pipe::kernels::{self, Pairs, Rotation, composed};
+use pipe::network::kernels::{self, Pairs, Rotation, composed};
 
 use crate::{assert_same, inputs};
 

@@ -1,7 +1,7 @@
 //! Attention with shared keys, as loops.
 
 use burn::tensor::Device;
-use pipe::kernels::{self, Dropout, KeyValue, Visible};
+use pipe::network::kernels::{self, Dropout, KeyValue, Visible};
 
 use crate::{assert_right, dropout, input, kept, kernels_common::intervals};
 

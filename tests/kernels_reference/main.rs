@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels_common::{assert_near, intervals, noise, values};
-use pipe::kernels::{self, Dropout, Visible};
+use pipe::network::kernels::{self, Dropout, Visible};
 
 /// A matrix as a test gives it: numbers and columns.
 #[derive(Clone)]

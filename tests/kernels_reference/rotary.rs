@@ -1,7 +1,7 @@
 //! Rotary position embedding, as rotations in double precision.
 
 use half::f16;
-use pipe::kernels::{self, Pairs, Rotation};
+use pipe::network::kernels::{self, Pairs, Rotation};
 
 use crate::{assert_right, input};
 

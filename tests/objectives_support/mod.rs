@@ -5,8 +5,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use anyhow::{Context, Result};
 use pipe::{
-    batch::Example,
-    objectives::{Corpus, Document, Form, Specials, Text},
+    learning::objectives::{Corpus, Document, Form, Specials, Text},
+    network::batch::Example,
 };
 use serde::de::DeserializeOwned;
 

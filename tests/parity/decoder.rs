@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Device;
-use pipe::{
+use pipe::network::{
     batch::{Batch, Span, Target},
     model::{Counts, LossSettings, Mode, Network},
 };

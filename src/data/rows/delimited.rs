@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::Rows;
 use crate::data::lines::Lines;
-use crate::recipe::spec::{Format, Source};
+use crate::spec::{Format, Source};
 
 /// A quoted field that runs over more lines than this is taken for a stray quote.
 const LONGEST_FIELD: usize = 10_000;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::lines::Lines;
-use crate::recipe::spec::{Format, Source};
+use crate::spec::{Format, Source};
 
 /// One row of a file.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,8 +3,8 @@
 use super::Check;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::halved::{self, Halved, Stages};
-use crate::recipe::spec::{Asha, Finetune, Stage, Sweep};
 use crate::recipe::suggest;
+use crate::spec::{Asha, Finetune, Stage, Sweep};
 
 /// Steps that an epoch is taken to have where its rows aren't counted: a number that all small ones divide.
 const EPOCH: f64 = 720_720.0;

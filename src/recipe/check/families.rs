@@ -2,7 +2,7 @@
 
 use super::{Check, Draft};
 use crate::recipe::families::{FAMILIES, Family};
-use crate::recipe::spec::{Classification, Generative, Head, Instruction, Objective, Pooling};
+use crate::spec::{Classification, Generative, Head, Instruction, Objective, Pooling};
 
 /// The parts of an entry, as pointers from the entry.
 fn parts(objective: &Objective) -> impl Iterator<Item = &'static str> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Check;
-use crate::checkpoint::{self, CONFIG};
+use crate::network::checkpoint::{self, CONFIG};
 use crate::recipe::suggest;
 use crate::recipe::walk::{self, FileKind};
 

@@ -23,10 +23,10 @@ use super::families::Family;
 use super::node::{Node, Value};
 use super::place::{Span, Texts};
 use super::shape::{self, Slot};
-use super::spec::{Origin, Stage, Sweep};
 use super::walk;
-use crate::checkpoint::{self, CONFIG};
-use crate::model::Outline;
+use crate::network::checkpoint::{self, CONFIG};
+use crate::network::model::Outline;
+use crate::spec::{Origin, Stage, Sweep};
 
 /// The most stages that a recipe may have: references are followed one by one.
 const MAX_STAGES: usize = 1_000;

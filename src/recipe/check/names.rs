@@ -1,7 +1,7 @@
 //! Names of stages, vars and devices.
 
 use super::Check;
-use crate::device::DeviceChoices;
+use crate::network::device::DeviceChoices;
 use crate::recipe::node::Node;
 use crate::recipe::suggest;
 

@@ -1,7 +1,7 @@
 //! Rules of a pretraining mix: what may stand in an entry, and weights that leave something to draw.
 
 use super::{Check, Draft};
-use crate::recipe::spec::{Generative, Objective};
+use crate::spec::{Generative, Objective};
 
 impl Check<'_> {
     pub(super) fn objectives(&mut self, draft: &Draft, objectives: &[Objective]) {

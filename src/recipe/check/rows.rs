@@ -8,9 +8,9 @@ use super::families::which;
 use super::{Check, Draft};
 use crate::recipe::expand;
 use crate::recipe::place::Span;
-use crate::recipe::spec::{Classification, Finetune, Format, Head, Source, Task};
 use crate::recipe::suggest;
 use crate::recipe::walk;
+use crate::spec::{Classification, Finetune, Format, Head, Source, Task};
 
 /// Where the answer goes in a prompt.
 const MARKER: &str = "[Classification]";

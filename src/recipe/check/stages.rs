@@ -2,10 +2,8 @@
 
 use super::{Check, Draft, Known};
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::spec::{
-    Eval, Export, Finetune, Heads, Model, Origin, Pretrain, Stage, Task, Tokenize, Tokenizer, Train,
-};
 use crate::recipe::suggest;
+use crate::spec::{Eval, Export, Finetune, Heads, Model, Origin, Pretrain, Stage, Task, Tokenize, Tokenizer, Train};
 
 impl Check<'_> {
     pub(super) fn tokenize(&mut self, draft: &Draft, spec: &Tokenize) {

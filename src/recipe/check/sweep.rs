@@ -7,8 +7,8 @@ use crate::recipe::condition::Condition;
 use crate::recipe::flags::{self, Miss, Target};
 use crate::recipe::node::{Entry, Node, Value};
 use crate::recipe::place::Span;
-use crate::recipe::spec::Sweep;
 use crate::recipe::suggest;
+use crate::spec::Sweep;
 
 /// The sections that give cells.
 const SECTIONS: [&str; 5] = ["list", "zip", "grid", "random", "tpe"];

@@ -1,0 +1,246 @@
+//! Conversations as ChatGLM's generations write them: turns to the tokens that the model's answer follows. Training on
+//! instructions and chatting both go through here, so that a model is asked as it was taught.
+//!
+//! What stands around the tokens (such as `[gMASK] <sop>`) is the business of the family's
+//! [form](crate::recipe::families::Form).
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::Tokenizer;
+use crate::spec::ChatFormat;
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// What holds for the whole conversation.
+    System,
+    /// Who asks.
+    User,
+    /// The model.
+    Assistant,
+    /// What a tool gave.
+    Observation,
+}
+
+/// What someone says.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turn {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Turn {
+    /// A question.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self { role: Role::User, content: content.into() }
+    }
+
+    /// An answer.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self { role: Role::Assistant, content: content.into() }
+    }
+}
+
+/// A chat format with the tokens that it needs.
+pub struct Chat<'a> {
+    format: ChatFormat,
+    tokenizer: &'a Tokenizer,
+    roles: Option<RoleTokens>,
+}
+
+/// `<|system|>`, `<|user|>`, `<|assistant|>` and `<|observation|>`.
+#[derive(Clone, Copy, Debug)]
+struct RoleTokens([u32; 4]);
+
+const ROLES: [&str; 4] = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
+
+impl RoleTokens {
+    fn find(tokenizer: &Tokenizer) -> Result<Self, &'static str> {
+        let mut ids = [0; 4];
+        for (id, name) in ids.iter_mut().zip(ROLES) {
+            *id = tokenizer.id(name).ok_or(name)?;
+        }
+        Ok(Self(ids))
+    }
+
+    fn of(self, role: Role) -> u32 {
+        self.0[role as usize]
+    }
+}
+
+/// A conversation that fits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fitted {
+    /// Its tokens, up to where the answer begins.
+    pub tokens: Vec<u32>,
+    /// Whether turns or a part of the question were left out.
+    pub shortened: bool,
+}
+
+impl<'a> Chat<'a> {
+    /// The format of this name.
+    ///
+    /// # Errors
+    /// If it needs tokens that the tokenizer lacks.
+    pub fn new(format: ChatFormat, tokenizer: &'a Tokenizer) -> Result<Self> {
+        let roles = match format {
+            ChatFormat::Plain | ChatFormat::Chatglm | ChatFormat::Chatglm2 => None,
+            ChatFormat::Chatglm3 | ChatFormat::Glm4 => match RoleTokens::find(tokenizer) {
+                Ok(roles) => Some(roles),
+                Err(missing) => bail!(
+                    "the tokenizer has no {missing}, which the chat format needs\n\
+                     hint: `format: chatglm2` writes who speaks as text"
+                ),
+            },
+        };
+        Ok(Self { format, tokenizer, roles })
+    }
+
+    /// The format of a family. Where the tokenizer has tokens for roles, they're used: `chatglm2` is the layout of
+    /// ChatGLM3 too; and where it lacks them, as one trained from nothing does, roles are written as text.
+    pub fn by_default(family: ChatFormat, tokenizer: &'a Tokenizer) -> Self {
+        let roles = RoleTokens::find(tokenizer).ok();
+        let format = match (family, roles) {
+            (ChatFormat::Chatglm2, Some(_)) => ChatFormat::Chatglm3,
+            (ChatFormat::Chatglm3 | ChatFormat::Glm4, None) => ChatFormat::Chatglm2,
+            (other, _) => other,
+        };
+        Self { format, tokenizer, roles }
+    }
+
+    /// The format.
+    pub fn format(&self) -> ChatFormat {
+        self.format
+    }
+
+    /// The tokens of a conversation, up to where the answer to its last turn begins.
+    ///
+    /// # Errors
+    /// If it doesn't end with a question, or has turns that the format can't write.
+    pub fn prompt(&self, turns: &[Turn]) -> Result<Vec<u32>> {
+        let last = turns.last().context("the conversation has no turns")?;
+        ensure!(
+            matches!(last.role, Role::User | Role::Observation),
+            "the conversation's last turn before the answer is the assistant's own"
+        );
+        if let Some(roles) = self.roles() {
+            let mut tokens = Vec::new();
+            for turn in turns {
+                tokens.push(roles.of(turn.role));
+                tokens.extend(self.tokenizer.encode("\n")?);
+                tokens.extend(self.tokenizer.encode(&turn.content)?);
+            }
+            tokens.push(roles.of(Role::Assistant));
+            return Ok(tokens);
+        }
+        self.tokenizer.encode(&self.rounds(turns)?)
+    }
+
+    /// The tokens of an answer, without the one that ends it.
+    ///
+    /// # Errors
+    /// If it can't be encoded.
+    pub fn answer(&self, text: &str) -> Result<Vec<u32>> {
+        let answer = self.tokenizer.encode(text)?;
+        match self.roles() {
+            // The line break after `<|assistant|>` is the model's own.
+            Some(_) => Ok([self.tokenizer.encode("\n")?, answer].concat()),
+            None => Ok(answer),
+        }
+    }
+
+    /// An answer's text as it's shown: without the line break that comes after a role.
+    pub fn shown<'t>(&self, text: &'t str) -> &'t str {
+        if self.roles().is_some() { text.trim_start() } else { text }
+    }
+
+    /// Tokens that end an answer beside the one that every text of the family ends with: the next one to speak.
+    pub fn stops(&self) -> Vec<u32> {
+        self.roles().map(|roles| vec![roles.of(Role::User), roles.of(Role::Observation)]).unwrap_or_default()
+    }
+
+    /// The tokens of a conversation in no more than `room`: the oldest rounds are left out first, then the end of the
+    /// last question.
+    ///
+    /// # Errors
+    /// As [`Self::prompt`]; if not even an empty question fits.
+    pub fn fit(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
+        let mut turns = turns.to_vec();
+        let mut shortened = false;
+        loop {
+            let tokens = self.prompt(&turns)?;
+            if tokens.len() <= room {
+                return Ok(Fitted { tokens, shortened });
+            }
+            shortened = true;
+            let Some(round) = oldest_round(&turns) else { break };
+            turns.drain(round);
+        }
+        // The longest beginning of the question that fits.
+        let Some(last) = turns.len().checked_sub(1) else { bail!("the conversation has no turns") };
+        let question: Vec<char> = std::mem::take(&mut turns[last].content).chars().collect();
+        let least = self.prompt(&turns)?;
+        ensure!(least.len() <= room, "an empty question takes {} tokens, but there is room for {room}", least.len());
+        let (mut fits, mut beyond, mut tokens) = (0, question.len(), least);
+        while beyond - fits > 1 {
+            let middle = fits + (beyond - fits) / 2;
+            turns[last].content = question[..middle].iter().collect();
+            let encoded = self.prompt(&turns)?;
+            if encoded.len() <= room {
+                (fits, tokens) = (middle, encoded);
+            } else {
+                beyond = middle;
+            }
+        }
+        Ok(Fitted { tokens, shortened })
+    }
+
+    fn roles(&self) -> Option<RoleTokens> {
+        matches!(self.format, ChatFormat::Chatglm3 | ChatFormat::Glm4).then_some(self.roles).flatten()
+    }
+
+    /// The formats that are text throughout: rounds of question and answer, and the last question.
+    fn rounds(&self, turns: &[Turn]) -> Result<String> {
+        if let Some(turn) = turns.iter().find(|turn| matches!(turn.role, Role::System | Role::Observation)) {
+            let role = ROLES[turn.role as usize];
+            bail!("the chat format has no place for a turn of {role}\nhint: `format: chatglm3` has");
+        }
+        let mut rounds = Vec::new();
+        for round in turns.chunks(2) {
+            match round {
+                [Turn { role: Role::User, content: question }, Turn { role: Role::Assistant, content: answer }] => {
+                    rounds.push((question, Some(answer)));
+                }
+                [Turn { role: Role::User, content: question }] => rounds.push((question, None)),
+                _ => bail!("in a conversation, user and assistant take turns, the user first"),
+            }
+        }
+        // ChatGLM counts from 0 and ChatGLM2 from 1.
+        let (first, line) = match self.format {
+            ChatFormat::Chatglm2 => (1, "\n\n"),
+            _ => (0, "\n"),
+        };
+        if let [(question, None)] = rounds[..]
+            && self.format != ChatFormat::Chatglm2
+        {
+            return Ok(question.clone());
+        }
+        ensure!(self.format != ChatFormat::Plain, "the plain chat format has no room for a history");
+        let write = |(number, (question, answer)): (usize, &(&String, Option<&String>))| {
+            let asked = format!("[Round {number}]{line}问：{question}{line}答：");
+            answer.map_or(asked.clone(), |answer| format!("{asked}{answer}{line}"))
+        };
+        Ok((first..).zip(&rounds).map(write).collect())
+    }
+}
+
+/// The oldest question with all that follows up to the next one, unless it's the last question.
+fn oldest_round(turns: &[Turn]) -> Option<std::ops::Range<usize>> {
+    let mut questions = turns.iter().enumerate().filter(|(_, turn)| turn.role == Role::User).map(|(at, _)| at);
+    Some(questions.next()?..questions.next()?)
+}

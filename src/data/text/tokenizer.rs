@@ -1,0 +1,186 @@
+//! A tokenizer with its special tokens: text to ids and back.
+
+use std::{ops::Range, path::Path};
+
+use anyhow::{Context, Error, Result, anyhow};
+use fs_err as fs;
+use rayon::prelude::*;
+use tokenizers::{Model, ModelWrapper};
+
+use super::special::{ABSENT, Special, Specials};
+use super::{load, train};
+use crate::spec;
+
+/// A tokenizer with its [`Specials`]; in Hugging Face's `tokenizer.json` format on disk.
+#[derive(Clone)]
+pub struct Tokenizer {
+    /// The special tokens' ids.
+    pub special: Specials,
+    inner: tokenizers::Tokenizer,
+    /// For each id, whether text must not turn into it.
+    forbidden: Vec<bool>,
+}
+
+impl Tokenizer {
+    /// Reads a tokenizer's file, or what a checkpoint's directory holds: `tokenizer.json`, BERT's `vocab.txt`, GPT-2's
+    /// `vocab.json` and `merges.txt`, a SentencePiece model, or tiktoken's ranks, with the special tokens that the files
+    /// beside it list and name. Its truncation and padding are not taken over, and its ids are kept.
+    ///
+    /// # Errors
+    /// If there is none, the file can't be read, or isn't a tokenizer; if config.json has other ids for the special
+    /// tokens.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (inner, settings) = load::load(path)?;
+        let tokenizer = Self::new(inner, &settings.named());
+        let checked = tokenizer.and_then(|tokenizer| {
+            settings.check(&tokenizer.inner, &tokenizer.special)?;
+            Ok(tokenizer)
+        });
+        checked.with_context(|| format!("{}: can't be used", path.display()))
+    }
+
+    /// Spells texts in bytes, with the special tokens' ids as a `config.json` has them: for models without a tokenizer.
+    ///
+    /// # Errors
+    /// If the file can't be read, or the model's vocabulary is too small.
+    pub fn bytes(config: &Path) -> Result<Self> {
+        Self::new(load::bytes(config)?, &[])
+    }
+
+    /// Trains a tokenizer; the same texts give the same tokenizer to the byte, in whatever order they come. The
+    /// vocabulary is smaller than asked for where the texts don't have enough to fill it.
+    ///
+    /// # Errors
+    /// If the texts give an error, hold nothing to learn from, or the specification names an existing tokenizer.
+    pub fn train(spec: &spec::Tokenizer, texts: impl Iterator<Item = Result<String>>) -> Result<Self> {
+        Self::new(train::train(spec, texts)?, &[])
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer, named: &[(Special, String)]) -> Result<Self> {
+        inner.with_truncation(None).map_err(Error::from_boxed)?;
+        inner.with_padding(None);
+        let special = Specials::find(&mut inner, named)?;
+        // Special tokens written in a text are text.
+        inner.set_encode_special_tokens(true);
+        let mut forbidden = vec![false; special.vocab_size];
+        for (&id, token) in &inner.get_added_tokens_decoder() {
+            if let Some(forbidden) = forbidden.get_mut(id as usize) {
+                *forbidden = token.special && id != special.unk;
+            }
+        }
+        Ok(Self { special, inner, forbidden })
+    }
+
+    /// Whether another one gives the same ids and has the same special tokens.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let written = |tokenizer: &Self| tokenizer.inner.to_string(false).ok();
+        self.special == other.special && written(self) == written(other)
+    }
+
+    /// One more than the highest id.
+    pub fn vocab_size(&self) -> usize {
+        self.special.vocab_size
+    }
+
+    /// A text's ids, without any special tokens: not around the text, and not where the text spells one.
+    ///
+    /// # Errors
+    /// If the model has neither a piece nor an unknown token for a part of the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, false).map_err(Error::from_boxed);
+        let encoding = encoding.with_context(|| format!("failed to tokenize {:?}", shorten(text)))?;
+        let ids = encoding.get_ids();
+        if !ids.iter().any(|&id| self.is_forbidden(id)) {
+            return Ok(ids.to_vec());
+        }
+        // A model whose pieces include a special token's name found it in the text: spell it.
+        let mut spelt = Vec::with_capacity(ids.len() + 8);
+        for &id in ids {
+            if !self.is_forbidden(id) {
+                spelt.push(id);
+                continue;
+            }
+            for character in self.token(id).unwrap_or_default().chars() {
+                let pieces = self.inner.get_model().tokenize(character.encode_utf8(&mut [0; 4]));
+                let pieces = pieces.map_err(Error::from_boxed)?;
+                let known = |id: u32| if self.is_forbidden(id) { self.special.unk } else { id };
+                spelt.extend(pieces.iter().map(|piece| known(piece.id)).filter(|&id| id != ABSENT));
+            }
+        }
+        Ok(spelt)
+    }
+
+    /// The tokenizer that finds special tokens where a text spells them, as Hugging Face's classes do by default.
+    #[must_use]
+    pub fn with_special_in_text(mut self) -> Self {
+        self.inner.set_encode_special_tokens(false);
+        self.forbidden.fill(false);
+        self
+    }
+
+    /// A text's ids with where in the text each comes from, in characters; with `framed`, the tokenizer's own special
+    /// tokens stand around them, with empty places.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with_offsets(&self, text: &str, framed: bool) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.inner.encode_char_offsets(text, framed).map_err(Error::from_boxed);
+        let encoding = encoding.with_context(|| format!("failed to tokenize {:?}", shorten(text)))?;
+        let places = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(places).collect())
+    }
+
+    /// [`encode`](Self::encode) for each text, in parallel.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Vec<u32>>> {
+        texts.par_iter().with_min_len(8).map(|text| self.encode(text.as_ref())).collect()
+    }
+
+    /// The text of some ids; with `skip_special`, without the special tokens' names.
+    ///
+    /// # Errors
+    /// If an id is outside the vocabulary.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab_size()) {
+            return Err(anyhow!("token id {id} is outside the vocabulary of {}", self.vocab_size()));
+        }
+        self.inner.decode(ids, skip_special).map_err(Error::from_boxed)
+    }
+
+    /// The vocabulary's entry with this id, as the model writes it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of the vocabulary's entry with this name.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// What marks a piece that goes on within a word, for models that mark it (`##` in WordPiece).
+    pub fn continuing_prefix(&self) -> Option<&str> {
+        match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => Some(&model.continuing_subword_prefix),
+            _ => None,
+        }
+    }
+
+    /// Writes `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let json = self.inner.to_string(false).map_err(Error::from_boxed)?;
+        Ok(fs::write(path, json)?)
+    }
+
+    fn is_forbidden(&self, id: u32) -> bool {
+        self.forbidden.get(id as usize).copied().unwrap_or_default()
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(40).collect()
+}

@@ -1,0 +1,298 @@
+//! Runs a graph of stages: each as soon as what it needs is there, and only if the store doesn't have it.
+
+mod measured;
+mod queue;
+mod run;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    engine::{
+        plan::Node,
+        store::{Artifact, Metrics, Pace, State},
+    },
+    spec::{Rung, Stage},
+};
+
+pub use measured::Measured;
+pub use run::{Options, execute};
+
+/// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
+pub trait Runner: Sync {
+    /// Computes the stage into `job.out` and gives its figures.
+    ///
+    /// # Errors
+    /// Whatever keeps the stage from being computed; the artifact isn't made then.
+    fn run(&self, job: &Job<'_>) -> Result<Computed>;
+
+    /// The name of the device that the stage was computed on, asked for after it was.
+    fn device(&self, _stage: &Stage) -> String {
+        String::new()
+    }
+}
+
+/// What is known of a stage that was computed, beside its files.
+#[derive(Clone, Debug, Default)]
+pub struct Computed {
+    /// Its figures.
+    pub metrics: Metrics,
+    /// Of a training, how fast it was on its way.
+    pub pace: Pace,
+}
+
+impl From<Metrics> for Computed {
+    fn from(metrics: Metrics) -> Self {
+        Self { metrics, pace: Pace::default() }
+    }
+}
+
+/// One stage to compute.
+pub struct Job<'a> {
+    /// Its name in the recipe.
+    pub name: &'a str,
+    /// What it is to do.
+    pub stage: &'a Stage,
+    /// The seed that applies to it.
+    pub seed: u64,
+    /// The files it reads, by the field that names them.
+    pub files: &'a BTreeMap<String, Vec<PathBuf>>,
+    /// The artifacts it reads, by the field that names their stage.
+    pub inputs: BTreeMap<String, Artifact>,
+    /// Where it writes.
+    pub out: &'a Path,
+    /// For what it takes to go on after it was stopped; it outlives a failure.
+    pub state: State,
+    /// Of a training that longer ones can go on from: where those of all lengths leave how far they came.
+    pub trunk: Option<State>,
+    /// Where a training is to pause, unless that is its end.
+    pub until: Option<Rung>,
+    /// Whether the stage is to stop where it can go on at another time; see [`Job::is_stopped`].
+    pub stop: &'a AtomicBool,
+    /// Set when another process has taken the stage over, since this one was suspended for long.
+    pub lost: &'a AtomicBool,
+    /// Whom to tell how far it is.
+    pub reporter: &'a dyn Reporter,
+}
+
+impl Job<'_> {
+    /// Tells the reporter something about this stage.
+    pub fn tell(&self, event: Event<'_>) {
+        self.reporter.event(self.name, event);
+    }
+
+    /// Whether somebody wants the stage to stop. It keeps its state then, and its error is [`Paused`].
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || self.lost.load(Ordering::SeqCst)
+    }
+
+    /// For a stage that keeps nothing: tells how far it is, and stops it if somebody wants that.
+    ///
+    /// # Errors
+    /// [`Paused`] if it's stopped.
+    pub fn progressed(&self, done: usize, total: usize, note: &str) -> Result<()> {
+        self.tell(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
+        if done < total && self.is_stopped() {
+            bail!(Paused::at("stopped; it starts over next time"));
+        }
+        Ok(())
+    }
+}
+
+/// The error of a stage that didn't fail: it was stopped, and goes on from its state when it's run again.
+#[derive(Debug)]
+pub struct Paused {
+    /// How far it is, such as `stopped after step 20 of 100`.
+    pub place: String,
+    /// Its figures so far.
+    pub metrics: Metrics,
+    /// Of a training, what it has measured.
+    pub measured: Option<Measured>,
+}
+
+impl Paused {
+    /// The pause of a stage without figures.
+    pub fn at(place: impl Into<String>) -> Self {
+        Self { place: place.into(), metrics: Metrics::new(), measured: None }
+    }
+}
+
+impl fmt::Display for Paused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)
+    }
+}
+
+impl std::error::Error for Paused {}
+
+/// Is told what happens, from any thread.
+pub trait Reporter: Sync {
+    /// Something happened to a stage.
+    fn event(&self, stage: &str, event: Event<'_>);
+}
+
+impl Reporter for Vec<&dyn Reporter> {
+    fn event(&self, stage: &str, event: Event<'_>) {
+        self.iter().for_each(|reporter| reporter.event(stage, event));
+    }
+}
+
+/// What can happen to a stage.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// It's in the store already.
+    Hit {
+        /// The stage.
+        node: &'a Node,
+        /// Its artifact.
+        artifact: &'a Artifact,
+    },
+    /// It's in the remote; its files are fetched when something reads them.
+    InRemote {
+        /// The stage.
+        node: &'a Node,
+        /// Its record.
+        artifact: &'a Artifact,
+    },
+    /// Its files are being fetched from the remote.
+    Fetching,
+    /// They're here.
+    Fetched,
+    /// Another process, or another stage of the same key, is computing it.
+    Waiting,
+    /// Its computation begins.
+    Started {
+        /// The stage.
+        node: &'a Node,
+        /// Its key.
+        key: &'a str,
+    },
+    /// It's this far.
+    Progress {
+        /// Units done.
+        done: u64,
+        /// Units in all; 0 if unknown.
+        total: u64,
+        /// What else there is to say: loss, tokens/s.
+        note: &'a str,
+        /// How long the rest will take, where that can be told.
+        remaining: Option<Duration>,
+    },
+    /// Figures of a training, in the order of their steps. Where it goes on from a step, those up to it come first.
+    Figures(&'a [Figures]),
+    /// Something that a person should read.
+    Note(&'a str),
+    /// It's done.
+    Finished {
+        /// Its artifact.
+        artifact: &'a Artifact,
+    },
+    /// It was stopped, and goes on from there when it's run again.
+    Paused {
+        /// How far it is.
+        place: &'a str,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: &'a anyhow::Error,
+    },
+    /// It can't run, since this stage before it failed or was paused.
+    NotRun {
+        /// The stage before it.
+        because: &'a str,
+        /// What became of that: `failed` or `was paused`.
+        how: &'static str,
+    },
+}
+
+/// Figures of a training at one of its steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    /// The steps done, that one among them.
+    pub step: usize,
+    /// When that was, in seconds since 1970.
+    pub at: f64,
+    /// By name: `loss`, `lr`, `grad_norm`, `tokens_per_second`, and dev metrics as `dev/accuracy`.
+    pub values: Vec<(String, f64)>,
+}
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// It was in the store.
+    Hit,
+    /// It was in the remote.
+    Fetched,
+    /// It was computed.
+    Ran,
+    /// It was stopped, and goes on when it's run again.
+    Paused,
+    /// Its computation failed.
+    Failed,
+    /// A stage before it failed or was paused, or the run was stopped before its turn.
+    NotRun,
+    /// Of a sweep's cell that did worse than others: it was left where it was.
+    Stopped,
+}
+
+impl Outcome {
+    /// Of a stage that didn't end well, or wasn't begun.
+    pub(crate) fn without_artifact(kind: &'static str, ending: Ending, error: String) -> Self {
+        let so_far = Metrics::new();
+        Self { kind, ending, key: None, seconds: 0.0, artifact: None, error: Some(error), so_far }
+    }
+}
+
+impl Ending {
+    /// The word in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Fetched => "fetched",
+            Self::Ran => "ran",
+            Self::Paused => "paused",
+            Self::Failed => "failed",
+            Self::NotRun => "not_run",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Whether it ended with an artifact.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Hit | Self::Fetched | Self::Ran)
+    }
+}
+
+/// What became of a stage.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its kind.
+    pub kind: &'static str,
+    /// How it ended.
+    pub ending: Ending,
+    /// Its key, where it got as far.
+    pub key: Option<String>,
+    /// Time it took in this run.
+    pub seconds: f64,
+    /// Its artifact, if it has one.
+    pub artifact: Option<Artifact>,
+    /// What failed, or how far a paused stage is.
+    pub error: Option<String>,
+    /// The figures of a paused stage so far; those of a finished one are its artifact's.
+    pub so_far: Metrics,
+}
+
+impl Outcome {
+    /// Whether its artifact is there.
+    pub fn is_good(&self) -> bool {
+        self.ending.is_good()
+    }
+}

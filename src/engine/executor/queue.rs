@@ -1,0 +1,143 @@
+//! Which stages can run next, shared between the threads that run them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use indexmap::IndexMap;
+
+use super::{Ending, Outcome};
+use crate::{engine::plan::Node, spec::Length};
+
+/// The stages of a run and what became of them.
+pub(super) struct Queue<'a> {
+    tasks: &'a IndexMap<String, Node>,
+    /// For each, the task that it's better to wait for: of trainings that differ in their length only, a shorter one, which
+    /// it can go on from.
+    after: Vec<Option<String>>,
+    /// Nothing is begun any more once this is set.
+    stop: &'a AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    taken: Vec<bool>,
+    outcomes: IndexMap<String, Outcome>,
+}
+
+impl State {
+    /// The stage whose failure or pause keeps this one from running.
+    fn culprit<'t>(&self, tasks: &'t IndexMap<String, Node>, node: &'t Node) -> Option<&'t str> {
+        node.needs.values().find_map(|need| match self.outcomes.get(need)?.ending {
+            Ending::Hit | Ending::Fetched | Ending::Ran => None,
+            Ending::Failed | Ending::Paused | Ending::Stopped => Some(need.as_str()),
+            Ending::NotRun => self.culprit(tasks, tasks.get(need)?),
+        })
+    }
+}
+
+/// What a thread is to do next.
+pub(super) enum Next<'a> {
+    /// Compute this stage; all that it needs is there.
+    Run(&'a str, &'a Node),
+    /// This stage can't run, since the named one, which it needs directly or through others, failed or was paused.
+    Skip(&'a str, &'a Node, String),
+}
+
+impl<'a> Queue<'a> {
+    pub(super) fn new(tasks: &'a IndexMap<String, Node>, stop: &'a AtomicBool) -> Self {
+        let state = State { taken: vec![false; tasks.len()], outcomes: IndexMap::new() };
+        Self { tasks, after: shorter_ones(tasks), stop, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Takes the first stage whose needs are settled, waiting for one; `None` when all are taken, or no more are to be.
+    pub(super) fn next(&self) -> Option<Next<'a>> {
+        let mut state = self.lock();
+        loop {
+            if self.stop.load(Ordering::SeqCst) {
+                self.leave_out(&mut state);
+            }
+            if state.taken.iter().all(|taken| *taken) {
+                return None;
+            }
+            let ready = self.tasks.iter().enumerate().find(|(index, (_, node))| {
+                let mut before = node.needs.values().chain(&self.after[*index]);
+                !state.taken[*index] && before.all(|need| state.outcomes.contains_key(need))
+            });
+            if let Some((index, (id, node))) = ready {
+                state.taken[index] = true;
+                return Some(match state.culprit(self.tasks, node) {
+                    Some(culprit) => Next::Skip(id, node, culprit.to_owned()),
+                    None => Next::Run(id, node),
+                });
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Settles what wasn't begun.
+    fn leave_out(&self, state: &mut State) {
+        for (taken, (id, node)) in state.taken.iter_mut().zip(self.tasks) {
+            if !std::mem::replace(taken, true) {
+                let error = "the run was stopped before its turn".to_owned();
+                let outcome = Outcome::without_artifact(node.stage.kind(), Ending::NotRun, error);
+                state.outcomes.insert(id.clone(), outcome);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// A stage.
+    pub(super) fn task(&self, id: &str) -> Option<(&'a str, &'a Node)> {
+        self.tasks.get_key_value(id).map(|(id, node)| (id.as_str(), node))
+    }
+
+    /// Settles a stage.
+    pub(super) fn settle(&self, id: &str, outcome: Outcome) {
+        self.lock().outcomes.insert(id.to_owned(), outcome);
+        self.changed.notify_all();
+    }
+
+    /// What became of a stage, if it's settled.
+    pub(super) fn outcome(&self, id: &str) -> Option<Outcome> {
+        self.lock().outcomes.get(id).cloned()
+    }
+
+    /// All outcomes, in the order of the tasks.
+    pub(super) fn into_outcomes(self) -> IndexMap<String, Outcome> {
+        let mut outcomes = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).outcomes;
+        self.tasks.keys().filter_map(|id| Some((id.clone(), outcomes.swap_remove(id)?))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A stage's panic is caught where it runs, so a poisoned lock still guards sound data.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For each task the one of the next smaller length, among those that are the same training but for the length.
+fn shorter_ones(tasks: &IndexMap<String, Node>) -> Vec<Option<String>> {
+    let mut trainings: BTreeMap<String, Vec<(usize, Length)>> = BTreeMap::new();
+    for (index, node) in tasks.values().enumerate() {
+        if let Some((trunk, length)) = node.trunk_signature() {
+            trainings.entry(trunk).or_default().push((index, length));
+        }
+    }
+    let mut after = vec![None; tasks.len()];
+    for mut lengths in trainings.into_values() {
+        let size = |length: Length| match length {
+            Length::Steps(steps) => (0, steps as f64),
+            Length::Epochs(epochs) => (1, epochs),
+        };
+        lengths.sort_by(|(_, a), (_, b)| size(*a).partial_cmp(&size(*b)).unwrap_or(std::cmp::Ordering::Equal));
+        for pair in lengths.windows(2) {
+            after[pair[1].0] = tasks.get_index(pair[0].0).map(|(id, _)| id.clone());
+        }
+    }
+    after
+}

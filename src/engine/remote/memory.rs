@@ -1,0 +1,59 @@
+//! What this machine knows of a remote: the records it has seen there, so that a run with nothing to do asks nothing.
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use super::{decode, place::Place};
+use crate::engine::store::{Artifact, Store};
+
+/// How long a record is believed to be still there: objects may expire.
+const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Records in `STORE/remote/PLACE`. That one can't be read or written is no error: the remote is merely asked again.
+pub(super) struct Memory {
+    store: Store,
+    dir: PathBuf,
+}
+
+impl Memory {
+    pub(super) fn new(store: &Store, place: &Place) -> Self {
+        Self { store: store.clone(), dir: store.root().join("remote").join(place.id()) }
+    }
+
+    /// A record, if it was seen lately, or at `any` time: where the remote can't be asked, an old one is better than none.
+    pub(super) fn read(&self, key: &str, any: bool) -> Option<Artifact> {
+        let path = self.dir.join(key);
+        let age = SystemTime::now().duration_since(std::fs::metadata(&path).ok()?.modified().ok()?);
+        if any || age.is_ok_and(|age| age < BELIEVED) {
+            let mut artifact = decode(&std::fs::read(path).ok()?, key).ok()?;
+            artifact.path = self.store.artifact_dir(key);
+            return Some(artifact);
+        }
+        None
+    }
+
+    /// The records of keys that begin so.
+    pub(super) fn matching(&self, start: &str) -> Vec<Artifact> {
+        let names = std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| self.read(name.to_str().filter(|name| name.starts_with(start))?, true)).collect()
+    }
+
+    pub(super) fn write(&self, key: &str, text: &[u8]) {
+        let written = || -> Option<()> {
+            self.store.create().ok()?;
+            std::fs::create_dir_all(&self.dir).ok()?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.dir).ok()?;
+            file.write_all(text).ok()?;
+            file.persist(self.dir.join(key)).ok()?;
+            Some(())
+        };
+        let _ = written();
+    }
+
+    pub(super) fn forget(&self, key: &str) {
+        let _ = std::fs::remove_file(self.dir.join(key));
+    }
+}

@@ -1,0 +1,23 @@
+//! How good a model is: figures, baselines, leaks, and the report that puts them side by side.
+
+pub mod bootstrap;
+pub mod calibration;
+pub mod classification;
+pub mod confusion;
+pub mod language;
+pub mod leaks;
+pub mod majority;
+pub mod naive_bayes;
+pub mod predictions;
+pub mod render;
+pub mod report;
+
+pub use bootstrap::{Interval, Paired};
+pub use calibration::Calibration;
+pub use classification::{Classification, Scored};
+pub use confusion::{ClassFigures, Confusion};
+pub use language::{LanguageReport, LanguageTally};
+pub use leaks::Leaks;
+pub use majority::majority;
+pub use naive_bayes::NaiveBayes;
+pub use report::EvalReport;

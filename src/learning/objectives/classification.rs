@@ -1,0 +1,210 @@
+//! Classification by prompt: rows as cloze questions, answered out of a closed set; or as plain text for a linear head.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    Specials,
+    form::{Asked, Form, feed},
+    labels::{Labels, Node, Path},
+    prompt::{Encoded, MARKER, Rendered, Row, Template},
+};
+use crate::{
+    network::batch::Example,
+    spec::{Classification, Head},
+};
+
+/// Turns text into token ids, without special tokens around it.
+pub type Encode = Box<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
+
+/// Makes examples out of rows.
+pub struct Classifier {
+    label_column: String,
+    labels: Vec<String>,
+    template: Template,
+    head: Reading,
+    form: Form,
+    max_length: usize,
+    specials: Specials,
+    encode: Encode,
+}
+
+/// How the answer is read.
+enum Reading {
+    Prompt(Labels),
+    Linear,
+}
+
+impl Classifier {
+    /// Compiles the template and the label words of a task, for models that answer in this form. Examples will be no
+    /// longer than `max_length`.
+    ///
+    /// # Errors
+    ///
+    /// Where the tokenizer lacks a special token that the form needs, the template is wrong, or the words can't be told
+    /// apart.
+    pub fn new(
+        task: &Classification,
+        form: Form,
+        max_length: usize,
+        specials: Specials,
+        encode: Encode,
+    ) -> Result<Self> {
+        let asked = if task.head == Head::Prompt { Asked::Word } else { Asked::Nothing };
+        specials.require("classification", form.needs(asked))?;
+        let template = Template::new(&task.template)?;
+        // In the order of their names, so that the order in which a recipe lists them changes nothing.
+        let words: BTreeMap<&String, &String> = task.words.iter().collect();
+        let head = match task.head {
+            Head::Linear => Reading::Linear,
+            Head::Prompt => {
+                ensure!(template.has_marker(), "the template lacks the marker {MARKER}, where the answer goes");
+                let encoded = words.iter().map(|(label, word)| Ok((label.as_str(), encode(word)?)));
+                let words = encoded.collect::<Result<_>>()?;
+                Reading::Prompt(Labels::new(words, form.end(&specials))?)
+            }
+        };
+        let labels = words.into_keys().cloned().collect();
+        Ok(Self { label_column: task.label.clone(), labels, template, head, form, max_length, specials, encode })
+    }
+
+    /// The labels as they stand in the data; classes and scores are in this order.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The columns that the template uses.
+    pub fn columns(&self) -> &[String] {
+        self.template.columns()
+    }
+
+    /// The nodes that `Choice::node` counts; none for a linear head.
+    pub fn nodes(&self) -> &[Node] {
+        match &self.head {
+            Reading::Prompt(labels) => labels.nodes(),
+            Reading::Linear => &[],
+        }
+    }
+
+    /// A row's label.
+    ///
+    /// # Errors
+    ///
+    /// Where the row lacks the column, or the label has no word.
+    pub fn label(&self, row: &Row<'_>) -> Result<usize> {
+        let column = &self.label_column;
+        let label = row(column).with_context(|| format!("the data has no column `{column}` for the label"))?;
+        self.labels
+            .iter()
+            .position(|known| *known == label)
+            .with_context(|| format!("label `{label}` has no word; there are words for {}", self.labels.join(", ")))
+    }
+
+    /// A row to learn from, with its label by index.
+    ///
+    /// For a prompt: the sequence of the family's [form](Form), with the label's word up to its last choice where
+    /// tokens are fed, and a choice at each node of its path. For a linear head: the text.
+    ///
+    /// # Errors
+    ///
+    /// Where the template can't be filled in, or its own words don't fit.
+    pub fn example(&self, row: &Row<'_>, label: usize, id: u64) -> Result<Example> {
+        let prompt = self.fit(row)?;
+        Ok(match &self.head {
+            Reading::Prompt(labels) => self.answered(id, &prompt, labels, &labels.path(label)),
+            Reading::Linear => Example { class: Some(label as u32), ..self.plain(id, &prompt.before) },
+        })
+    }
+
+    /// The sequences that tell a row's label: with a prompt, as many as it takes to visit each node once (one, where all
+    /// of an answer's tokens are read at once); with a linear head one. Their choices' `gold` says nothing. All have the id given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::example`].
+    pub fn inference(&self, row: &Row<'_>, id: u64) -> Result<Vec<Example>> {
+        let prompt = self.fit(row)?;
+        Ok(match &self.head {
+            Reading::Prompt(labels) => {
+                let paths = if self.form.feeds() { labels.cover() } else { vec![labels.glance()] };
+                paths.iter().map(|path| self.answered(id, &prompt, labels, path)).collect()
+            }
+            Reading::Linear => vec![self.plain(id, &prompt.before)],
+        })
+    }
+
+    /// Each label's probability, from the log-softmax of each node's candidates, by node. A linear head has one node:
+    /// its classes.
+    pub fn score(&self, log_probabilities: &[Vec<f64>]) -> Vec<f64> {
+        match &self.head {
+            Reading::Prompt(labels) => labels.score(log_probabilities),
+            Reading::Linear => log_probabilities.iter().flatten().map(|value| value.exp()).collect(),
+        }
+    }
+
+    /// What the template takes from a row, joined by a tab: by this a row is found again elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Where the row lacks a column.
+    pub fn text(&self, row: &Row<'_>) -> Result<String> {
+        Ok(self.template.values(row)?.text())
+    }
+
+    fn fit(&self, row: &Row<'_>) -> Result<Encoded> {
+        let frame = match &self.head {
+            Reading::Prompt(labels) => {
+                let fed = if self.form.feeds() { labels.depth() } else { 0 };
+                self.form.word(0, &[], &[], labels.longest(), &self.specials).example.tokens.len() + fed
+            }
+            Reading::Linear => self.plain(0, &[]).tokens.len(),
+        };
+        let values = self.template.values(row)?;
+        self.template.fit(&values, self.max_length.saturating_sub(frame), &|rendered| self.encode(rendered))
+    }
+
+    fn encode(&self, rendered: &Rendered) -> Result<Encoded> {
+        let Rendered { before, after } = rendered;
+        match (&self.head, after) {
+            (Reading::Prompt(_), None) => {
+                anyhow::bail!("the filled-in template lacks the marker {MARKER}, where the answer goes")
+            }
+            (Reading::Prompt(_), Some(after)) if self.form.answers_last() => {
+                ensure!(
+                    after.trim().is_empty(),
+                    "the filled-in template goes on after {MARKER} with `{}`, which a model that reads from left to \
+                     right hasn't seen when it answers\nhint: put the marker at the end",
+                    after.trim()
+                );
+                Ok(Encoded { before: (self.encode)(before)?, after: Vec::new() })
+            }
+            (Reading::Prompt(_), Some(after)) => {
+                Ok(Encoded { before: (self.encode)(before)?, after: (self.encode)(after)? })
+            }
+            (Reading::Linear, after) => {
+                let text = format!("{before}{}", after.as_deref().unwrap_or_default());
+                Ok(Encoded { before: (self.encode)(&text)?, after: Vec::new() })
+            }
+        }
+    }
+
+    /// A prompt with its answer along a path.
+    fn answered(&self, id: u64, prompt: &Encoded, labels: &Labels, path: &Path) -> Example {
+        let Encoded { before, after } = prompt;
+        let asked = self.form.word(id, before, after, labels.longest(), &self.specials);
+        let mut example = asked.example;
+        if self.form.feeds() {
+            feed(&mut example, &path.tokens);
+        }
+        example.choices.clone_from(&path.choices);
+        for choice in &mut example.choices {
+            choice.at += asked.at;
+        }
+        example
+    }
+
+    fn plain(&self, id: u64, text: &[u32]) -> Example {
+        self.form.plain(id, text, &self.specials)
+    }
+}

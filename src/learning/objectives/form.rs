@@ -1,0 +1,147 @@
+//! A prompt as the sequence that a family's models know, and the answer after it or within it.
+
+use super::Specials;
+use crate::{data::text::Special, network::batch::Example};
+
+pub use crate::recipe::families::Form;
+
+/// What a sequence is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// [`Form::word`]
+    Word,
+    /// [`Form::text`]
+    Text,
+    /// [`Form::plain`]
+    Nothing,
+}
+
+/// A prompt's sequence.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The tokens up to where the answer begins, or with the masks that it stands in.
+    pub example: Example,
+    /// Index of the hidden state that predicts the answer's first token; each token after that is predicted by the
+    /// next one.
+    pub at: u32,
+}
+
+impl Prompt {
+    /// Before an answer that follows all of it.
+    fn open(example: Example) -> Self {
+        let at = (example.tokens.len() as u32).saturating_sub(1);
+        Self { example, at }
+    }
+}
+
+impl Form {
+    /// Whether the answer's tokens are fed one after the other, each seen by the next; if not, they're all read at
+    /// once.
+    pub fn feeds(self) -> bool {
+        self != Self::Cloze
+    }
+
+    /// The special tokens that its sequences take.
+    pub fn needs(self, asked: Asked) -> &'static [Special] {
+        use Special::{Cls, Eop, Gmask, Mask, Sep, Sop};
+        match (self, asked) {
+            (Self::Cloze, Asked::Word) => &[Cls, Mask, Sep],
+            (Self::Infilling, Asked::Word) => &[Cls, Mask, Sep, Sop, Eop],
+            (Self::Infilling, Asked::Text) => &[Cls, Gmask, Sop, Eop],
+            (Self::Chatglm, Asked::Word) => &[Mask, Gmask, Sop, Eop],
+            (Self::Chatglm | Self::Chatglm2, _) => &[Gmask, Sop, Sep, Eop],
+            (Self::Causal | Self::Prefix, Asked::Word | Asked::Text) => &[Cls, Eop],
+            (Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling, _) => &[Cls, Sep],
+        }
+    }
+
+    /// A prompt that asks for a word of at most `width` tokens between `before` and `after`. What stands `after` is
+    /// left out where [an answer comes last](Form::answers_last).
+    pub fn word(self, id: u64, before: &[u32], after: &[u32], width: usize, specials: &Specials) -> Prompt {
+        let Specials { cls, sep, mask, .. } = *specials;
+        match self {
+            Self::Cloze => {
+                let blank = vec![mask; width];
+                let tokens = [&[cls], before, &blank, after, &[sep]].concat();
+                let length = tokens.len();
+                Prompt { example: Example::sequence(id, tokens, length), at: 1 + before.len() as u32 }
+            }
+            Self::Infilling => blank(id, [&[cls], before, &[mask], after, &[sep]].concat(), 1 + before.len(), specials),
+            Self::Chatglm if !after.is_empty() => blank(id, [before, &[mask], after].concat(), before.len(), specials),
+            Self::Causal | Self::Prefix | Self::Chatglm | Self::Chatglm2 => self.text(id, before, specials),
+        }
+    }
+
+    /// A prompt that is to be continued.
+    pub fn text(self, id: u64, prompt: &[u32], specials: &Specials) -> Prompt {
+        let Specials { cls, gmask, sop, .. } = *specials;
+        let open = |beginning: &[u32], prefix: usize| {
+            let tokens = [beginning, prompt].concat();
+            let prefix = prefix.min(tokens.len());
+            Prompt::open(Example::sequence(id, tokens, prefix))
+        };
+        match self {
+            Self::Causal => open(&[cls], 0),
+            Self::Prefix | Self::Cloze => open(&[cls], usize::MAX),
+            Self::Chatglm2 => open(&[gmask, sop], 0),
+            Self::Infilling => blank(id, [&[cls], prompt, &[gmask]].concat(), 1 + prompt.len(), specials),
+            Self::Chatglm => blank(id, [prompt, &[gmask]].concat(), prompt.len(), specials),
+        }
+    }
+
+    /// A text to be read rather than continued.
+    pub fn plain(self, id: u64, text: &[u32], specials: &Specials) -> Example {
+        match self {
+            Self::Chatglm | Self::Chatglm2 => self.text(id, text, specials).example,
+            Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling => super::masked_lm::plain(id, text, specials),
+        }
+    }
+
+    /// What a text that is learned token by token begins with.
+    pub fn beginning(self, specials: &Specials) -> Vec<u32> {
+        match self {
+            Self::Chatglm2 => vec![specials.gmask, specials.sop],
+            Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling | Self::Chatglm => vec![specials.cls],
+        }
+    }
+
+    /// The token that ends an answer.
+    pub fn end(self, specials: &Specials) -> u32 {
+        match self {
+            Self::Cloze | Self::Chatglm2 => specials.sep,
+            Self::Causal | Self::Prefix | Self::Infilling | Self::Chatglm => specials.eop,
+        }
+    }
+}
+
+/// A context that its tokens see in both directions, and `<sop>` for the blank at this place in it.
+fn blank(id: u64, context: Vec<u32>, at: usize, specials: &Specials) -> Prompt {
+    let length = context.len();
+    let mut example = Example::sequence(id, context, length);
+    begin(&mut example, at as u32, specials);
+    Prompt::open(example)
+}
+
+/// Begins the answer for the blank at this place of the context: `<sop>`, behind all that is there.
+pub fn begin(example: &mut Example, at: u32, specials: &Specials) {
+    example.tokens.push(specials.sop);
+    example.positions.push(at);
+    example.block_positions.push(1);
+    example.visible.push(example.tokens.len() as u32);
+}
+
+/// Appends tokens of an answer. Within a blank the block's position counts on and the blank's own stays; elsewhere
+/// positions run through. Each token sees all before it.
+pub fn feed(example: &mut Example, answer: &[u32]) {
+    for &token in answer {
+        let last = |positions: &[u32]| positions.last().copied();
+        let (position, block) = match (last(&example.positions), last(&example.block_positions)) {
+            (Some(position), Some(block)) if block > 0 => (position, block + 1),
+            (position, _) => (position.map_or(0, |position| position + 1), 0),
+        };
+        example.tokens.push(token);
+        example.positions.push(position);
+        example.block_positions.push(block);
+        example.visible.push(example.tokens.len() as u32);
+    }
+}

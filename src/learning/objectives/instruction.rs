@@ -1,0 +1,73 @@
+//! Instructions: conversations in a chat format, with the loss on the response and what ends it.
+
+use anyhow::{Result, ensure};
+
+use super::{
+    Specials,
+    conversation::Conversation,
+    form::{Form, feed},
+};
+use crate::{
+    data::text::chat::Chat,
+    network::batch::{Example, Target},
+    spec::TooLong,
+};
+
+/// Makes examples out of conversations.
+pub struct Instructor<'a> {
+    /// How conversations are written.
+    pub chat: Chat<'a>,
+    /// How the model's answers stand in a sequence.
+    pub form: Form,
+    /// The longest sequence.
+    pub max_length: usize,
+    /// What becomes of responses that don't fit.
+    pub too_long: TooLong,
+    /// The special tokens.
+    pub specials: Specials,
+}
+
+/// An example, and what had to be left out of it.
+#[derive(Clone, Debug)]
+pub struct Lesson {
+    /// The example; its targets are the response and its end.
+    pub example: Example,
+    /// Whether the prompt was shortened.
+    pub shortened: bool,
+    /// Whether the response was.
+    pub cut: bool,
+}
+
+impl Instructor<'_> {
+    /// The prompt in the family's form, the response fed after it, and each of its tokens to predict from the one before
+    /// it, the end last: so that whatever was cut, the model learns to stop. None for a row that is to be skipped.
+    ///
+    /// # Errors
+    ///
+    /// Where the conversation can't be written in the chat format, or its response is too long and that's refused.
+    pub fn lesson(&self, conversation: &Conversation, id: u64) -> Result<Option<Lesson>> {
+        let Self { chat, form, max_length, specials, .. } = self;
+        let mut answer = chat.answer(&conversation.response)?;
+        let frame = form.text(id, &[], specials).example.tokens.len();
+        let room = max_length.saturating_sub(frame);
+        let prompt = chat.fit(&conversation.turns, room.saturating_sub(answer.len()).max(room / 2))?;
+        let left = room.saturating_sub(prompt.tokens.len());
+        let cut = answer.len() > left;
+        match self.too_long {
+            TooLong::Skip if cut => return Ok(None),
+            TooLong::Cut => answer.truncate(left),
+            TooLong::Refuse | TooLong::Skip => ensure!(
+                !cut,
+                "the response takes {} tokens, but beside its prompt there is room for {left} in {max_length}\n\
+                 hint: raise `train.max_length`, or set `too_long: skip` or `cut`",
+                answer.len()
+            ),
+        }
+        let asked = form.text(id, &prompt.tokens, specials);
+        let mut example = asked.example;
+        feed(&mut example, &answer);
+        answer.push(form.end(specials));
+        example.targets = (asked.at..).zip(answer).map(|(at, token)| Target { at, token }).collect();
+        Ok(Some(Lesson { example, shortened: prompt.shortened, cut }))
+    }
+}

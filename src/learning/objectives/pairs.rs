@@ -1,0 +1,97 @@
+//! Judgements on two segments: does B follow A (Devlin et al. 2019), or do they stand in their order (Lan et al. 2020)?
+
+use std::ops::Range;
+
+use anyhow::Result;
+
+use super::{
+    Document, Specials, Text,
+    windows::{Window, pieces, sentences},
+};
+use crate::{
+    network::batch::Example,
+    support::random::{Key, Stream},
+};
+
+/// Tokens of a pair that aren't text: `[CLS]`, `[SEP]`, `[SEP]`.
+pub const FRAME: usize = 3;
+
+/// Which judgement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Judgement {
+    /// Half of the time B comes from another document.
+    NextSentence,
+    /// Half of the time A and B are exchanged.
+    SentenceOrder,
+}
+
+/// `[CLS] A [SEP] B [SEP]`, positions running through, attention in both directions; `pair` is 0 where B follows A.
+/// The segment is 0 up to the first `[SEP]`, and 1 from then on.
+pub fn lay_out(id: u64, a: &[u32], b: &[u32], pair: u32, specials: &Specials) -> Example {
+    let tokens = [&[specials.cls], a, &[specials.sep], b, &[specials.sep]].concat();
+    let length = tokens.len();
+    let second = a.len() + 2;
+    let segments = (0..length).map(|at| u32::from(at >= second)).collect();
+    Example { pair: Some(pair), segments, ..Example::sequence(id, tokens, length) }
+}
+
+/// Makes a pair out of a window of at most `room` tokens, as [`super::windows::cut_for_pairs`] gives them.
+///
+/// The window is split at a random sentence boundary (at the middle of an overlong sentence where it has none). For
+/// `next_sentence`, a window that can't be split, and half of the others, have as B sentences from a random place in
+/// another document instead, until the room is full.
+///
+/// # Errors
+///
+/// Where a document can't be read.
+pub fn example(
+    id: u64,
+    text: &dyn Text,
+    window: Window,
+    room: usize,
+    judgement: Judgement,
+    specials: &Specials,
+    key: Key,
+) -> Result<Example> {
+    let document = text.document(window.document as usize)?;
+    let mut stream = key.stream();
+    let boundary = boundary(&document, window.range(), room, &mut stream);
+    let (a, b) = document.tokens[window.range()].split_at(boundary);
+    let changed = stream.below(2) == 1;
+    Ok(match judgement {
+        Judgement::SentenceOrder if changed => lay_out(id, b, a, 1, specials),
+        Judgement::NextSentence if changed || b.is_empty() => {
+            let b = elsewhere(text, window.document, room.saturating_sub(a.len()), &mut stream)?;
+            lay_out(id, a, &b, 1, specials)
+        }
+        _ => lay_out(id, a, b, 0, specials),
+    })
+}
+
+/// Where to split a window, counted from its start; its whole length where it's one piece.
+fn boundary(document: &Document<'_>, range: Range<usize>, room: usize, stream: &mut Stream) -> usize {
+    let sentences = sentences(document, range.clone());
+    let parts = if sentences.len() > 1 { sentences } else { pieces(&sentences, room / 2) };
+    match parts.len() {
+        0 | 1 => range.len(),
+        parts_len => parts[stream.below(parts_len - 1)].end - range.start,
+    }
+}
+
+/// Text from a random sentence of another document on, as much as there is room for.
+fn elsewhere(text: &dyn Text, document: u32, room: usize, stream: &mut Stream) -> Result<Vec<u32>> {
+    // Empty documents have nothing to give: go on to the next one, around to the one before this.
+    let others = text.documents().saturating_sub(1);
+    let first = stream.below(others);
+    for step in 0..others {
+        let index = (first + step) % others;
+        let other = text.document(index + usize::from(index >= document as usize))?;
+        let starts = sentences(&other, 0..usize::MAX);
+        if !starts.is_empty() {
+            let start = starts[stream.below(starts.len())].start;
+            let end = other.tokens.len().min(start + room);
+            return Ok(other.tokens[start..end].to_vec());
+        }
+    }
+    Ok(Vec::new())
+}

@@ -1,0 +1,128 @@
+//! What happened at each step: the same numbers for the same training, whatever the clock and the log say.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::Result;
+use fs_err::File;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::evaluation::Metrics;
+use crate::engine::store::Artifact;
+
+/// All entries, in the order of the steps.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Curve {
+    /// Steps, and evaluations between them.
+    pub entries: Vec<Entry>,
+}
+
+/// A step, or an evaluation.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// An optimiser step.
+    Train(Point),
+    /// The dev metrics after so many steps.
+    Evaluate {
+        /// Steps before it.
+        step: usize,
+        /// By name.
+        metrics: Metrics,
+    },
+}
+
+/// An optimiser step.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Point {
+    /// Counted from 1.
+    pub step: usize,
+    /// What was learned.
+    pub objective: String,
+    /// Before the step.
+    pub loss: f32,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient, before clipping.
+    pub grad_norm: f32,
+}
+
+/// An entry as it's written.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Train(Point),
+    /// What isn't finite is `null` there.
+    Evaluate {
+        step: usize,
+        dev: BTreeMap<String, Option<f64>>,
+    },
+}
+
+impl Curve {
+    /// Its file in the artifacts of training stages.
+    pub const FILE: &str = "curve.jsonl";
+
+    /// The optimiser steps.
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Train(point) => Some(point),
+            Entry::Evaluate { .. } => None,
+        })
+    }
+
+    /// The mean loss of the last 5 % of the steps, and of one at least; `None` without steps.
+    pub fn final_loss(&self) -> Option<f64> {
+        let window = self.points().count().div_ceil(20);
+        let losses = self.points().rev().take(window).map(|point| f64::from(point.loss));
+        (window > 0).then(|| losses.sum::<f64>() / window as f64)
+    }
+
+    /// Of a finished training; empty for any other artifact, and where its files aren't here.
+    pub fn of(artifact: &Artifact) -> Self {
+        Self::parse(&std::fs::read_to_string(artifact.file(Self::FILE)).unwrap_or_default())
+    }
+
+    /// Dev metrics, each with the steps before it.
+    pub fn evaluations(&self) -> impl Iterator<Item = (usize, &Metrics)> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Train(_) => None,
+            Entry::Evaluate { step, metrics } => Some((*step, metrics)),
+        })
+    }
+
+    /// Reads what [`Self::write`] has written; what isn't a number isn't there, and lines of another form are left out.
+    pub fn parse(text: &str) -> Self {
+        let entry = |line: &str| match serde_json::from_str(line).ok()? {
+            Line::Train(point) => Some(Entry::Train(point)),
+            Line::Evaluate { step, dev } => {
+                let metrics = dev.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+                Some(Entry::Evaluate { step, metrics })
+            }
+        };
+        Self { entries: text.lines().filter_map(entry).collect() }
+    }
+
+    /// Writes a JSON object a line: `step`, `objective`, `loss`, `lr` and `grad_norm` of a step; `step` and `dev` of an
+    /// evaluation.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for entry in &self.entries {
+            match entry {
+                Entry::Train(point) => serde_json::to_writer(&mut file, point)?,
+                Entry::Evaluate { step, metrics } => {
+                    serde_json::to_writer(&mut file, &json!({ "step": step, "dev": metrics }))?;
+                }
+            }
+            file.write_all(b"\n")?;
+        }
+        Ok(file.flush()?)
+    }
+}

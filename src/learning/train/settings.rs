@@ -1,0 +1,80 @@
+//! What a training is told, and what it tells in the end.
+
+use super::{evaluation::Metrics, optimizer::AdamWSettings, schedule::Schedule};
+use crate::{
+    network::model::{Candidates, LossSettings},
+    spec::{self, LossNormalization, MicroBatch, Precision},
+};
+
+/// What training depends on beside the network and the feed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The learning rates, and how many steps there are.
+    pub schedule: Schedule,
+    /// The optimiser's constants.
+    pub optimizer: AdamWSettings,
+    /// What is made small.
+    pub loss: LossSettings,
+    /// What a step's loss is the mean of.
+    pub normalization: LossNormalization,
+    /// The numbers that losses are computed with.
+    pub precision: Precision,
+    /// What of a batch is computed at a time.
+    pub micro_batch: MicroBatch,
+    /// Whether layers are computed again for their gradients, in place of keeping their activations.
+    pub gradient_checkpointing: bool,
+    /// Token places that fit into the device's memory by estimate, where the micro-batch is to follow from that.
+    pub room: Option<usize>,
+    /// Steps between two reports.
+    pub log_every: usize,
+}
+
+impl Settings {
+    /// As a recipe has it, for `steps` steps; `candidates` where there are choices to learn.
+    pub fn new(train: &spec::Train, steps: usize, candidates: Option<Candidates>) -> Self {
+        Self {
+            schedule: Schedule::new(train, steps),
+            optimizer: AdamWSettings::new(train),
+            loss: LossSettings {
+                dropout: train.dropout as f32,
+                label_smoothing: train.label_smoothing as f32,
+                candidates,
+            },
+            normalization: train.loss_normalization,
+            precision: train.precision,
+            micro_batch: train.micro_batch,
+            gradient_checkpointing: train.gradient_checkpointing,
+            room: None,
+            log_every: train.log_every,
+        }
+    }
+}
+
+/// What came out of training, beside the network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Mean loss of the last 5 % of the steps.
+    pub loss: f64,
+    /// Steps done.
+    pub steps: usize,
+    /// Numbers that the network holds.
+    pub parameters: usize,
+    /// Those of them that are learned.
+    pub learned: usize,
+    /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
+    /// there are no more than five steps, of all.
+    pub tokens_per_second: f64,
+    /// Floating-point operations in the same time, as the model needs them: none for padding, none twice.
+    pub flops_per_second: f64,
+    /// Seconds of that time in which the next step's batches weren't there yet.
+    pub waited: f64,
+    /// Token places that were computed at a time at most, where that was limited.
+    pub micro_batch: Option<usize>,
+    /// The most memory that this process has held, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    /// The measurement whose weights the network has now: the steps before it, and the dev metrics. After a pause the
+    /// latest one that counts, the weights being the last.
+    pub measured: Option<(usize, Metrics)>,
+    /// Whether the observer had it stop before its end. Its state is kept then, and the rest is still to be done.
+    pub paused: bool,
+}

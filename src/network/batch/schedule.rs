@@ -1,0 +1,198 @@
+//! Which examples make up a step: each example once an epoch, in an order of the epoch's own.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::support::random::{Key, shuffle};
+
+/// Examples are sorted by length within this many steps' worth of them: batches of like length, steps in random order.
+const STEPS_TO_SORT: usize = 50;
+
+/// The size of a batch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Size {
+    /// This many examples.
+    Examples(usize),
+    /// As many examples as fit into this many tokens; one that is longer makes a batch on its own.
+    Tokens(usize),
+}
+
+/// How an epoch is divided.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Division {
+    /// The size of a batch.
+    pub size: Size,
+    /// Batches a step.
+    pub accumulate: usize,
+    /// Put examples of like length together, and count a batch's tokens as its examples times the longest. For rows
+    /// that hold one example each; packed or ragged batches have no padding that this could save.
+    pub sorted: bool,
+}
+
+/// Finds the examples of any step at once: a step number says its epoch, and an epoch is a hash of the key.
+#[derive(Debug)]
+pub struct Schedule {
+    lengths: Vec<u32>,
+    division: Division,
+    key: Key,
+    cache: Mutex<Cache>,
+}
+
+/// A step's examples.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Planned {
+    /// The epoch that the step belongs to.
+    pub epoch: usize,
+    /// For each batch of the step, the indices of its examples; never empty.
+    pub batches: Vec<Vec<u32>>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    /// The first step of each epoch seen so far, and of the one after.
+    starts: Vec<usize>,
+    /// The epoch asked for last.
+    recent: Option<(usize, Arc<Epoch>)>,
+}
+
+#[derive(Debug)]
+struct Epoch {
+    /// All examples.
+    order: Vec<u32>,
+    /// Each batch, as a range of `order`.
+    batches: Vec<Range<usize>>,
+    /// Each step, as a range of `batches`.
+    steps: Vec<Range<usize>>,
+}
+
+impl Schedule {
+    /// A schedule over examples of these lengths in tokens. The examples mustn't be empty: check before.
+    pub fn new(lengths: Vec<u32>, division: Division, key: Key) -> Self {
+        let cache = Mutex::new(Cache { starts: vec![0], recent: None });
+        Self { lengths, division, key, cache }
+    }
+
+    /// Steps of one epoch. With batches by tokens it varies a little from epoch to epoch.
+    pub fn epoch_steps(&self, epoch: usize) -> usize {
+        match self.division.size {
+            Size::Examples(n) => self.lengths.len().div_ceil(n.max(1) * self.division.accumulate.max(1)),
+            Size::Tokens(_) => self.epoch(epoch).steps.len(),
+        }
+    }
+
+    /// Steps of this many passes over the examples; at least one.
+    pub fn steps(&self, epochs: f64) -> usize {
+        let whole = epochs.max(0.0).floor() as usize;
+        let rest = epochs - whole as f64;
+        let part = if rest > 0.0 { (rest * self.epoch_steps(whole) as f64).round() as usize } else { 0 };
+        ((0..whole).map(|epoch| self.epoch_steps(epoch)).sum::<usize>() + part).max(1)
+    }
+
+    /// The examples of a step; epochs follow one another without end.
+    pub fn step(&self, step: usize) -> Planned {
+        if self.lengths.is_empty() {
+            return Planned { epoch: 0, batches: Vec::new() };
+        }
+        let (epoch, within) = self.locate(step);
+        let plan = self.epoch(epoch);
+        let batches = plan.batches[plan.steps[within].clone()].iter();
+        Planned { epoch, batches: batches.map(|batch| plan.order[batch.clone()].to_vec()).collect() }
+    }
+
+    /// The epoch of a step, and its number within.
+    fn locate(&self, step: usize) -> (usize, usize) {
+        loop {
+            let epochs = {
+                let starts = &self.lock().starts;
+                let epochs = starts.partition_point(|&start| start <= step);
+                if epochs < starts.len() {
+                    return (epochs - 1, step - starts[epochs - 1]);
+                }
+                epochs
+            };
+            let steps = self.epoch_steps(epochs - 1).max(1);
+            let starts = &mut self.lock().starts;
+            if starts.len() == epochs {
+                let end = starts[epochs - 1] + steps;
+                starts.push(end);
+            }
+        }
+    }
+
+    fn epoch(&self, epoch: usize) -> Arc<Epoch> {
+        if let Some((cached, plan)) = &self.lock().recent
+            && *cached == epoch
+        {
+            return Arc::clone(plan);
+        }
+        let plan = Arc::new(self.plan(self.key.at(epoch as u64)));
+        self.lock().recent = Some((epoch, Arc::clone(&plan)));
+        plan
+    }
+
+    fn plan(&self, key: Key) -> Epoch {
+        let Division { size, sorted, accumulate } = self.division;
+        let accumulate = accumulate.max(1);
+        let mut order = shuffle(key.with("order"), self.lengths.len());
+        if sorted {
+            for chunk in order.chunks_mut(self.examples_to_sort(accumulate)) {
+                chunk.sort_by_key(|&index| self.lengths[index as usize]);
+            }
+        }
+        let batches = divide(order.iter().map(|&index| self.lengths[index as usize]), size, sorted);
+        let mut steps: Vec<Range<usize>> = (0..batches.len())
+            .step_by(accumulate)
+            .map(|first| first..(first + accumulate).min(batches.len()))
+            .collect();
+        if sorted {
+            key.with("steps").stream().shuffle(&mut steps);
+        }
+        Epoch { order, batches, steps }
+    }
+
+    fn examples_to_sort(&self, accumulate: usize) -> usize {
+        let examples = match self.division.size {
+            Size::Examples(n) => n,
+            Size::Tokens(budget) => {
+                let tokens: usize = self.lengths.iter().map(|&length| length as usize).sum();
+                budget * self.lengths.len() / tokens.max(1)
+            }
+        };
+        examples.max(1) * accumulate * STEPS_TO_SORT
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
+        // The cache is only ever replaced by whole values, so that one thread's panic can't leave it half-written.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Cuts a sequence of examples of these lengths into batches of the size, keeping their order. Where `padded`, a
+/// batch counts as its examples times its longest, otherwise as the sum of its examples.
+pub fn divide(lengths: impl IntoIterator<Item = u32>, size: Size, padded: bool) -> Vec<Range<usize>> {
+    let mut batches = Vec::new();
+    let (mut start, mut end) = (0, 0);
+    let (mut sum, mut longest) = (0, 0);
+    for length in lengths {
+        let length = length as usize;
+        let count = end - start + 1;
+        let full = match size {
+            Size::Examples(n) => count > n.max(1),
+            Size::Tokens(n) if padded => count * length.max(longest) > n,
+            Size::Tokens(n) => sum + length > n,
+        };
+        if full && end > start {
+            batches.push(start..end);
+            (start, sum, longest) = (end, 0, 0);
+        }
+        sum += length;
+        longest = longest.max(length);
+        end += 1;
+    }
+    if end > start {
+        batches.push(start..end);
+    }
+    batches
+}

@@ -1,0 +1,357 @@
+//! Which backend tensors live on: chosen by name at run time, opened in one `match`.
+
+mod list;
+mod memory;
+mod peak;
+mod several;
+
+use std::{fmt, path::Path, str::FromStr};
+
+use anyhow::{Result, anyhow, bail};
+#[cfg(feature = "gpu")]
+use burn::tensor::DeviceType;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
+use burn::tensor::{DeviceKind, Devices};
+
+use crate::{network::kernels, spec::Precision, support::panics::caught_everywhere};
+
+pub use list::{DeviceInfo, devices, json, probe};
+pub use memory::{held, memory};
+pub use peak::{peak, peak_together};
+pub use several::{DeviceChoices, OpenDevices};
+
+/// What a recipe or `--device` asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeviceChoice {
+    /// CUDA, then a real GPU through Vulkan, Metal or wgpu, then the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The NVIDIA GPU with this index.
+    Cuda(usize),
+    /// A GPU through Vulkan; a software driver where there's no other.
+    Vulkan,
+    /// A GPU through whichever graphics API wgpu settles on.
+    Wgpu,
+    /// A GPU through Metal.
+    Metal,
+}
+
+/// A backend that was opened and has answered.
+#[derive(Clone, Debug)]
+pub struct OpenDevice {
+    /// Where tensors are made.
+    pub device: Device,
+    /// The choice that led here and the hardware's name, such as `cuda:0 (NVIDIA H100)`; `cpu` for the CPU.
+    pub name: String,
+}
+
+/// A device of a backend, not opened yet.
+struct Found {
+    device: Device,
+    /// Whether a driver on the CPU only plays the GPU.
+    software: bool,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            "cuda" => Self::Cuda(0),
+            "vulkan" => Self::Vulkan,
+            "wgpu" => Self::Wgpu,
+            "metal" => Self::Metal,
+            _ => match text.strip_prefix("cuda:").map(str::parse) {
+                Some(Ok(index)) => Self::Cuda(index),
+                _ => bail!("unknown device `{text}`; known are auto, cpu, cuda, cuda:N, vulkan, wgpu and metal"),
+            },
+        })
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
+            other => formatter.write_str(other.backend()),
+        }
+    }
+}
+
+/// NVIDIA GPUs that the driver knows of, none of which is opened for that.
+#[cfg(feature = "cuda")]
+fn gpus() -> usize {
+    caught_everywhere(|| Device::enumerate(DeviceType::Cuda)).map_or(0, |devices| devices.len())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpus() -> usize {
+    0
+}
+
+impl OpenDevice {
+    /// Whether this is the CPU, whose kernels take batches of any shape.
+    pub fn is_cpu(&self) -> bool {
+        self.device == Device::flex()
+    }
+
+    /// Tells whether training can compute with these numbers here.
+    ///
+    /// # Errors
+    /// Why it can't.
+    pub fn check_precision(&self, precision: Precision) -> Result<()> {
+        let (dtype, name) = factors(precision);
+        if dtype == DType::F32 {
+            return Ok(());
+        }
+        if !self.device.supports_dtype(dtype) {
+            bail!("{} has no arithmetic for {name}", self.name);
+        }
+        match caught_everywhere(|| multiplies(&self.device, dtype)) {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("{} gives wrong products in {name}", self.name),
+            Err(error) => bail!("{} can't multiply in {name}: {error}", self.name),
+        }
+    }
+
+    /// Tells whether what lies between products is computed by kernels of our own with these numbers.
+    ///
+    /// # Errors
+    /// Why it's computed by the backend's operations instead.
+    pub fn check_kernels(&self, precision: Precision) -> Result<(), String> {
+        if self.is_cpu() { Ok(()) } else { kernels::try_out(&self.device, factors(precision).0) }
+    }
+}
+
+/// The type of what is multiplied, and what it's called.
+fn factors(precision: Precision) -> (DType, &'static str) {
+    match precision {
+        Precision::F32 => (DType::F32, "f32"),
+        Precision::Bf16 | Precision::Mixed => (DType::BF16, "bf16"),
+        Precision::F16 => (DType::F16, "f16"),
+    }
+}
+
+impl DeviceChoice {
+    /// The backend's name.
+    fn backend(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda(_) => "cuda",
+            Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
+            Self::Metal => "metal",
+        }
+    }
+
+    /// Tells, without opening anything, whether this build has the backend.
+    ///
+    /// # Errors
+    /// Which feature to build with.
+    pub fn check_support(self) -> Result<()> {
+        let (supported, feature) = match self {
+            Self::Auto | Self::Cpu => (true, ""),
+            Self::Cuda(_) => (cfg!(feature = "cuda"), "cuda"),
+            Self::Vulkan => (cfg!(feature = "vulkan"), "vulkan"),
+            Self::Wgpu => (cfg!(feature = "wgpu"), "wgpu"),
+            Self::Metal => (cfg!(feature = "metal"), "metal"),
+        };
+        if !supported {
+            bail!("this build has no {feature} backend; build with `cargo build --release --features {feature}`");
+        }
+        Ok(())
+    }
+
+    /// Opens the device and runs one operation on it.
+    ///
+    /// # Errors
+    /// A build without the backend, no such hardware, or a driver that fails.
+    pub fn open(self) -> Result<OpenDevice> {
+        if self == Self::Auto {
+            for choice in [Self::Cuda(0), Self::Metal, Self::Vulkan, Self::Wgpu] {
+                if let Ok(found) = choice.find()
+                    && !found.software
+                    && let Ok(open) = choice.start(found)
+                {
+                    return Ok(open);
+                }
+            }
+            return Self::Cpu.open();
+        }
+        self.start(self.find()?)
+    }
+
+    /// The one place that knows the backends.
+    fn find(self) -> Result<Found> {
+        match self {
+            Self::Auto | Self::Cpu => Ok(Found { device: Device::flex(), software: false }),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => {
+                let devices = caught_everywhere(|| Device::enumerate(DeviceType::Cuda))?;
+                let count = devices.len();
+                match devices.into_iter().nth(index) {
+                    Some(device) => Ok(Found { device, software: false }),
+                    None if count == 0 => bail!("no NVIDIA GPU found; is the driver installed?"),
+                    None => bail!("no GPU {index}; there are {count}, counted from 0"),
+                }
+            }
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => adapter(self, DeviceType::Vulkan, Device::vulkan),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => adapter(self, DeviceType::Wgpu, Device::wgpu),
+            #[cfg(feature = "metal")]
+            Self::Metal => adapter(self, DeviceType::Metal, Device::metal),
+            #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
+            missing => {
+                missing.check_support()?;
+                bail!("{missing} can't be opened")
+            }
+        }
+    }
+
+    fn start(self, found: Found) -> Result<OpenDevice> {
+        #[cfg(any(feature = "vulkan", feature = "wgpu"))]
+        if found.software {
+            stop_fusing();
+        }
+        let hardware = caught_everywhere(|| {
+            // A device is opened by its first operation; the read-back waits until it has answered.
+            multiplies(&found.device, DType::F32).then(|| hardware_name(&found.device))
+        })
+        .map_err(|error| anyhow!("can't open {self}: {error}"))?
+        .ok_or_else(|| {
+            anyhow!("can't use {self}: its matrix products are wrong, so nothing could be learned on this driver")
+        })?;
+        let name = match (hardware, kernels::try_out(&found.device, DType::F32)) {
+            (Some(hardware), Ok(())) => format!("{self} ({hardware})"),
+            (Some(hardware), Err(reason)) => format!("{self} ({hardware}, without kernels of pipe's own: {reason})"),
+            (None, _) => self.to_string(),
+        };
+        Ok(OpenDevice { device: found.device, name })
+    }
+}
+
+/// Whether matrix products come out right: drivers are known that give zeros without saying that anything is wrong.
+/// The numbers are small integers, so the sums are exact in whatever order they're taken.
+fn multiplies(device: &Device, numbers: DType) -> bool {
+    [4, 32, 96].into_iter().all(|size| {
+        let number = |row: usize, column: usize| ((row * 7 + column * 3) % 5) as f32 - 2.0;
+        let matrix: Vec<f32> = (0..size * size).map(|place| number(place / size, place % size)).collect();
+        let tensor = Tensor::<2>::from_data(TensorData::new(matrix, [size, size]), device).cast(numbers);
+        let product = kernels::product(tensor.clone(), tensor.transpose()).cast(DType::F32);
+        let product: Vec<f32> = product.into_data().iter::<f32>().collect();
+        (0..size * size).all(|place| {
+            let (row, column) = (place / size, place % size);
+            let right = (0..size).map(|at| number(row, at) * number(column, at)).sum::<f32>();
+            // A sum of 16 bits may have been rounded where it's above 256.
+            (product[place] - right).abs() <= if numbers == DType::F32 { 0.0 } else { right.abs() / 128.0 }
+        })
+    })
+}
+
+/// The first real GPU that a graphics API reaches, or else its software driver.
+#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
+fn adapter(choice: DeviceChoice, api: DeviceType, device: fn(DeviceKind) -> Device) -> Result<Found> {
+    let reachable: Devices = caught_everywhere(|| Device::enumerate(api))?;
+    let real = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)];
+    let kinds = real.into_iter().map(|kind| (kind, false)).chain([(DeviceKind::Cpu, true)]);
+    for (kind, software) in kinds {
+        let device = device(kind);
+        if reachable.contains(&device) {
+            return Ok(Found { device, software });
+        }
+    }
+    bail!("{choice} reaches no GPU here")
+}
+
+/// Runs every tensor operation by itself from now on, in the whole process.
+///
+/// On SwiftShader burn 0.22's fused operations give wrong gradients, of a linear layer below a softmax for one.
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+fn stop_fusing() {
+    use burn_std::config::{BurnConfig, RuntimeConfig};
+
+    let settings = serde_json::json!({ "fusion": { "beam_search": { "max_explorations": 0 } } });
+    if let Ok(config) = serde_json::from_value::<BurnConfig>(settings) {
+        // Does nothing the second time.
+        BurnConfig::try_set(config);
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn hardware_name(device: &Device) -> Option<String> {
+    device.identity().map(|identity| identity.name)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn hardware_name(_device: &Device) -> Option<String> {
+    None
+}
+
+/// Keeps what GPU backends find out about kernels (compiled ones, and which are fastest) in this directory, so that the
+/// next process begins at full speed. To be called before a device is opened; does nothing the second time.
+pub fn keep_caches(directory: &Path) {
+    #[cfg(feature = "gpu")]
+    {
+        use burn_std::config::RuntimeConfig;
+        use cubecl_runtime::config::CubeClRuntimeConfig;
+
+        let settings = serde_json::json!({ "environment": { "path": { "directory": directory } } });
+        if let Ok(config) = serde_json::from_value::<CubeClRuntimeConfig>(settings) {
+            CubeClRuntimeConfig::try_set(config.override_from_env());
+        }
+    }
+    #[cfg(not(feature = "gpu"))]
+    let _ = directory;
+}
+
+/// Whether a backend's message is about memory that it doesn't have.
+pub fn is_lack_of_memory(text: &str) -> bool {
+    let text = text.to_lowercase();
+    ["out of memory", "out-of-memory", "outofmemory", "buffertoobig", "buffer too big", "too large for the device"]
+        .iter()
+        .any(|phrase| text.contains(phrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for name in ["auto", "cpu", "cuda:0", "cuda:3", "vulkan", "wgpu", "metal"] {
+            assert_eq!(name.parse::<DeviceChoice>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
+        for name in ["gpu", "cuda:", "cuda:-1", "CPU", ""] {
+            let error = name.parse::<DeviceChoice>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("unknown device `{name}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn cpu_opens_everywhere() {
+        assert_eq!(DeviceChoice::Cpu.open().unwrap().name, "cpu");
+    }
+
+    #[cfg(not(feature = "gpu"))]
+    #[test]
+    fn missing_backends_name_their_feature() {
+        let error = DeviceChoice::Cuda(1).open().unwrap_err().to_string();
+        assert_eq!(error, "this build has no cuda backend; build with `cargo build --release --features cuda`");
+        assert_eq!(DeviceChoice::Auto.open().unwrap().name, "cpu");
+    }
+
+    #[test]
+    fn cpu_computes_with_all_numbers() {
+        let cpu = DeviceChoice::Cpu.open().unwrap();
+        for precision in [Precision::F32, Precision::Bf16, Precision::F16, Precision::Mixed] {
+            cpu.check_precision(precision).unwrap();
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Attention by blocks of queries, each with all keys that any of them sees: no scores but those of a block exist, and the
+//! backward pass makes them again (Dao et al. 2022, <https://arxiv.org/abs/2205.14135>). Blocks are large, since each
+//! operation is a kernel of its own: a softmax sees all of its keys, and needs no running maximum.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Tensor};
+
+use super::{
+    product,
+    softmax::{ByOperations, Softmax},
+};
+use crate::network::kernels::{
+    Dropout, KeyValue, Visible,
+    handwritten::{Slopes, recorded},
+};
+
+/// Scores that exist at a time; some four numbers of their size are alive together.
+pub const SCORES: usize = 1 << 26;
+/// Fewest queries of a block, however many keys there are.
+const QUERIES: usize = 64;
+/// Most queries of a block where the last of them see keys that the first don't: a block's products leave out what none of
+/// its queries sees.
+const CAUSAL: usize = 256;
+
+/// See [`crate::network::kernels::attention`].
+pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
+    of_one(qkv, visible, heads, dropout, None)
+}
+
+/// The same in blocks of at most so many queries of each row, in place of as many as [`SCORES`] allows.
+pub fn attention_in_blocks(
+    queries: usize,
+    qkv: Tensor<2>,
+    visible: &Visible,
+    heads: usize,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
+    of_one(qkv, visible, heads, dropout, Some(queries))
+}
+
+/// Queries, keys and values in one tensor, so that their gradients are put together once.
+fn of_one(
+    qkv: Tensor<2>,
+    visible: &Visible,
+    heads: usize,
+    dropout: Option<&Dropout>,
+    most: Option<usize>,
+) -> Tensor<2> {
+    let (tokens, hidden) = (qkv.dims()[0], qkv.dims()[1] / 3);
+    if tokens == 0 {
+        return qkv.narrow(1, 0, hidden);
+    }
+    let rows = visible.rows;
+    let plain = qkv.clone().inner();
+    let parts = [0, 1, 2].map(|at| apart(plain.clone().narrow(1, at * hidden, hidden), rows, heads));
+    let blocks = Blocks::new(&parts[0], visible, 0, heads, dropout, most);
+    let context = together(blocks.contexts(&parts));
+    recorded(context, vec![qkv], move |gradient: Tensor<2>| {
+        let slopes = blocks.slopes(&parts, apart(gradient, rows, heads));
+        Slopes::of([Some(Tensor::cat(slopes.map(together).into(), 1))])
+    })
+}
+
+/// `[rows * length, heads * size]` as `[rows, heads, length, size]`.
+fn apart(x: Tensor<2>, rows: usize, heads: usize) -> Tensor<4> {
+    let [tokens, width] = x.dims();
+    x.reshape([rows, tokens / rows, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// And back.
+fn together(x: Tensor<4>) -> Tensor<2> {
+    let [rows, heads, length, size] = x.dims();
+    x.swap_dims(1, 2).reshape([rows * length, heads * size])
+}
+
+/// See [`crate::network::kernels::grouped_attention`].
+pub fn grouped_attention(
+    query: Tensor<2>,
+    keys: KeyValue,
+    prefix: Option<KeyValue>,
+    visible: &Visible,
+    heads: usize,
+    groups: usize,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
+    let rows = visible.rows;
+    if query.dims()[0] == 0 {
+        return query;
+    }
+    let query = apart(query, rows, heads);
+    let (mut key, mut value) = (apart(keys.key, rows, groups), apart(keys.value, rows, groups));
+    let mut shared = 0;
+    if let Some(prefix) = prefix {
+        shared = prefix.key.dims()[0];
+        let first = |x: Tensor<2>, rest: Tensor<4>| {
+            let [_, _, _, size] = rest.dims();
+            Tensor::cat(vec![apart(x, 1, groups).expand([rows, groups, shared, size]), rest], 2)
+        };
+        (key, value) = (first(prefix.key, key), first(prefix.value, value));
+    }
+    let inputs = [query, key, value];
+    let plain = inputs.each_ref().map(|input| input.clone().inner());
+    let blocks = Blocks::new(&plain[0], visible, shared, heads, dropout, None);
+    let context = blocks.contexts(&plain);
+    together(recorded(context, inputs.into(), move |gradient| Slopes::of(blocks.slopes(&plain, gradient).map(Some))))
+}
+
+/// What is between the products on the queries' device.
+fn softmax(
+    query: &Tensor<4>,
+    visible: &Visible,
+    shared: usize,
+    heads: usize,
+    dropout: Option<&Dropout>,
+) -> Box<dyn Softmax> {
+    #[cfg(feature = "gpu")]
+    if crate::network::kernels::gpu::applies(query) {
+        return Box::new(crate::network::kernels::gpu::Softmax::new(visible, shared, heads, dropout));
+    }
+    let _ = query;
+    Box::new(ByOperations::new(visible, shared, heads, dropout))
+}
+
+/// Which scores there are, and how many at a time.
+#[derive(Debug)]
+struct Blocks {
+    visible: Visible,
+    /// Keys before those that `visible` counts; every query that sees any sees them.
+    shared: usize,
+    heads: usize,
+    /// Queries of a block; the last one may have fewer.
+    length: usize,
+    softmax: Box<dyn Softmax>,
+}
+
+impl Blocks {
+    /// Blocks of equal lengths: of `most` queries, or of as many as memory and what they see allow.
+    fn new(
+        query: &Tensor<4>,
+        visible: &Visible,
+        shared: usize,
+        heads: usize,
+        dropout: Option<&Dropout>,
+        most: Option<usize>,
+    ) -> Self {
+        let queries = visible.width;
+        let most = most.unwrap_or_else(|| {
+            let fits = (SCORES / (visible.rows * heads * (shared + visible.keys)).max(1)).max(QUERIES);
+            let [first, all] = [0..1, 0..queries].map(|queries| visible.span(queries).len());
+            if first < all { fits.min(CAUSAL) } else { fits }
+        });
+        let length = queries.div_ceil(queries.div_ceil(most));
+        let softmax = softmax(query, visible, shared, heads, dropout);
+        Self { visible: visible.clone(), shared, heads, length, softmax }
+    }
+
+    /// Context `[rows, heads, queries, size]` from queries of that shape, and keys and values `[rows, groups, keys, size]`.
+    fn contexts(&self, inputs: &[Tensor<4>; 3]) -> Tensor<4> {
+        Tensor::cat(self.each().map(|queries| self.context(inputs, queries)).collect(), 2)
+    }
+
+    /// The queries of each block.
+    fn each(&self) -> impl Iterator<Item = Range<usize>> {
+        let (queries, length) = (self.visible.width, self.length);
+        (0..queries).step_by(length).map(move |first| first..(first + length).min(queries))
+    }
+
+    /// The keys that any of these queries sees in any row, the shared ones before the others; at least one.
+    fn keys(&self, queries: &Range<usize>) -> Range<usize> {
+        let seen = self.visible.span(queries.clone());
+        let start = if self.shared > 0 { 0 } else { seen.start };
+        start..(self.shared + seen.end).max(start + 1)
+    }
+
+    /// A group's heads as further queries of its keys: `[rows, heads, queries, n]` to `[rows, groups, …, n]`.
+    fn grouped(x: Tensor<4>, groups: usize) -> Tensor<4> {
+        let [rows, heads, queries, width] = x.dims();
+        x.reshape([rows, groups, heads / groups * queries, width])
+    }
+
+    /// And back.
+    fn apart(&self, x: Tensor<4>) -> Tensor<4> {
+        let [rows, groups, queries, width] = x.dims();
+        x.reshape([rows, self.heads, queries * groups / self.heads, width])
+    }
+
+    /// A block's queries by group, scaled.
+    fn scaled(query: &Tensor<4>, groups: usize, queries: &Range<usize>) -> Tensor<4> {
+        let size = query.dims()[3];
+        let block = query.clone().narrow(2, queries.start, queries.len());
+        Self::grouped(block, groups).mul_scalar((size as f32).powf(-0.5))
+    }
+
+    /// A block's scores: `[rows, heads, queries, keys]`.
+    fn scores(&self, scaled: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
+        self.apart(product(scaled, key.swap_dims(2, 3)))
+    }
+
+    /// A block's context, `[rows, heads, queries, size]`.
+    fn context(&self, [query, key, value]: &[Tensor<4>; 3], queries: Range<usize>) -> Tensor<4> {
+        let (groups, keys) = (value.dims()[1], self.keys(&queries));
+        let [key, value] = [key, value].map(|x| x.clone().narrow(2, keys.start, keys.len()));
+        let scores = self.scores(Self::scaled(query, groups, &queries), key);
+        let probabilities = self.softmax.probabilities(scores, queries, keys);
+        self.apart(product(Self::grouped(probabilities, groups), value))
+    }
+
+    /// Gradients of queries, keys and values.
+    fn slopes(&self, [query, key, value]: &[Tensor<4>; 3], gradient: Tensor<4>) -> [Tensor<4>; 3] {
+        let groups = key.dims()[1];
+        let mut d_queries = Vec::new();
+        let mut sums: Option<[Tensor<4>; 2]> = None;
+        // The last block first: it sees most keys, so that what the others add fits into its sums.
+        for queries in self.each().collect::<Vec<_>>().into_iter().rev() {
+            let keys = self.keys(&queries);
+            let [key, value] = [key, value].map(|x| x.clone().narrow(2, keys.start, keys.len()));
+            let scaled = Self::scaled(query, groups, &queries);
+            let gradient = Self::grouped(gradient.clone().narrow(2, queries.start, queries.len()), groups);
+            let scores = self.scores(scaled.clone(), key.clone());
+            let slopes = self.apart(product(gradient.clone(), value.swap_dims(2, 3)));
+            let [dropped, slopes] =
+                self.softmax.slopes(scores, slopes, queries, keys.clone()).map(|x| Self::grouped(x, groups));
+            let d_value = product(dropped.swap_dims(2, 3), gradient);
+            let d_key = product(slopes.clone().swap_dims(2, 3), scaled);
+            let d_query = product(slopes, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
+            d_queries.push(self.apart(d_query));
+            sums = Some(self.added(sums.take(), [d_key, d_value].map(|part| part.cast(DType::F32)), keys));
+        }
+        d_queries.reverse();
+        let [d_key, d_value] = sums.unwrap_or_else(|| unreachable!("there are queries"));
+        [Tensor::cat(d_queries, 2), d_key.cast(key.dtype()), d_value.cast(value.dtype())]
+    }
+
+    /// Sums over blocks with those of some keys added.
+    fn added(&self, sums: Option<[Tensor<4>; 2]>, parts: [Tensor<4>; 2], keys: Range<usize>) -> [Tensor<4>; 2] {
+        let all = self.shared + self.visible.keys;
+        let Some(sums) = sums else {
+            return match keys.len() == all {
+                true => parts,
+                false => parts.map(|part| {
+                    let [rows, groups, _, size] = part.dims();
+                    let whole = Tensor::zeros([rows, groups, all, size], (&part.device(), DType::F32));
+                    whole.slice_assign([0..rows, 0..groups, keys.clone(), 0..size], part)
+                }),
+            };
+        };
+        let [sum, other] = sums;
+        let [part, rest] = parts;
+        [(sum, part), (other, rest)].map(|(sum, part)| {
+            if keys.len() == all {
+                return sum + part;
+            }
+            let [rows, groups, _, size] = part.dims();
+            let place = [0..rows, 0..groups, keys.clone(), 0..size];
+            let part = sum.clone().slice(place.clone()) + part;
+            sum.slice_assign(place, part)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    /// Context and gradients of two rows of nine queries, with so many of them in a block.
+    fn run(most: usize, shared: usize, numbers: DType) -> Vec<Vec<f32>> {
+        let device = Device::flex();
+        let noise = |shape: [usize; 4], seed: f32| {
+            let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * seed).sin()).collect::<Vec<f32>>();
+            Tensor::<4>::from_data(TensorData::new(values, shape), &device).cast(numbers).autodiff()
+        };
+        let from: Vec<u32> = (0..18).map(|q| q / 9 * 9 + if q % 9 < 4 { 0 } else { 4 }).collect();
+        // Whole examples and causal ones; the last query of each row sees nothing.
+        let to: Vec<u32> = (0..18).map(|q| if q % 9 == 8 { from[q as usize] } else { q / 9 * 9 + q % 9 + 1 }).collect();
+        let visible = Visible::new(&from, &to, 2, 9, &device.clone().autodiff()).expect("intervals");
+        let dropout = Dropout { p: 0.25, keys: (0..18).map(|i| i * i + 3).collect(), site: 4 };
+        let keys = [2, 2, shared + 9, 3];
+        let inputs = [noise([2, 4, 9, 3], 1.1), noise(keys, 1.7), noise(keys, 2.3)].map(Tensor::require_grad);
+        let plain = inputs.each_ref().map(|input| input.clone().inner());
+        let blocks = Blocks::new(&plain[0], &visible, shared, 4, Some(&dropout), Some(most));
+        let context = recorded(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
+            Slopes::of(blocks.slopes(&plain, gradient).map(Some))
+        });
+        let gradients = (context.clone() * noise([2, 4, 9, 3], 3.1)).sum().backward();
+        let slopes = inputs.iter().map(|input| input.grad(&gradients).expect("a gradient"));
+        let values = |tensor: Tensor<4>| tensor.try_into_vec_as::<f32>().expect("numbers");
+        std::iter::once(context.inner()).chain(slopes).map(values).collect()
+    }
+
+    fn assert_near(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
+        for (part, (found, expected)) in found.iter().zip(expected).enumerate() {
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() <= tolerance, "{part}: {found} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_any_size_give_the_same() {
+        for shared in [0, 3] {
+            let whole = run(100, shared, DType::F32);
+            for most in [1, 2, 4, 8, 9] {
+                assert_near(&run(most, shared, DType::F32), &whole, 2e-6);
+            }
+            for numbers in [DType::BF16, DType::F16] {
+                assert_near(&run(4, shared, numbers), &whole, 3e-2);
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Linear layer and cross-entropy in one, over some rows at a time.
+
+use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
+
+use super::{product, row_sums};
+use crate::network::kernels::{
+    embedding::upload,
+    handwritten::{Slopes, recorded},
+};
+
+/// Logits that exist at a time: enough for products that fill a GPU. Each takes four bytes, and some four numbers of its
+/// size are alive together.
+pub const LOGITS: usize = 1 << 26;
+/// Fewest rows of a chunk, however many classes there are.
+const ROWS: usize = 64;
+
+/// See [`crate::network::kernels::linear_cross_entropy`]. The forward pass already computes the gradients, as the fused one does.
+pub fn linear_cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    targets: &[u32],
+    weights: &[f32],
+    smoothing: f32,
+) -> Tensor<1> {
+    let rows = (LOGITS / weight.dims()[0].max(1)).max(ROWS);
+    linear_cross_entropy_in_chunks(rows, hidden, weight, bias, targets, weights, smoothing)
+}
+
+/// The same with the logits of so many rows at a time, in place of as many as [`LOGITS`] allows.
+pub fn linear_cross_entropy_in_chunks(
+    rows: usize,
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    targets: &[u32],
+    weights: &[f32],
+    smoothing: f32,
+) -> Tensor<1> {
+    let of = Rows { targets, weights, smoothing };
+    let inputs: Vec<Tensor<2>> = [hidden, weight].into_iter().chain(bias.map(Tensor::unsqueeze)).collect();
+    let wanted = [0, 1, 2].map(|at| inputs.get(at).is_some_and(Tensor::is_tracked));
+    let types: Vec<DType> = inputs.iter().map(Tensor::dtype).collect();
+    let plain: Vec<Tensor<2>> = inputs.iter().map(|input| input.clone().inner()).collect();
+    let most = of.weights.iter().fold(0.0_f32, |most, weight| most.max(weight.abs()));
+    let mut sums = Sums { wanted, ..Sums::default() };
+    for first in (0..of.targets.len()).step_by(rows) {
+        let count = rows.min(of.targets.len() - first);
+        let part = of.part(first, count, most, &plain[0].device());
+        sums.add(&plain, first, part);
+    }
+    let loss = sums.loss.take().unwrap_or_else(|| Tensor::zeros([1], (&plain[0].device(), DType::F32)));
+    let slopes = sums.slopes(&plain);
+    recorded(loss, inputs, move |gradient: Tensor<1>| {
+        // In f32 until they're scaled: a loss of f16 is multiplied so that its gradients keep in range.
+        let gradient = gradient.mul_scalar(most).unsqueeze::<2>();
+        let slopes = slopes.into_iter().zip(types);
+        Slopes::of(slopes.map(|(slope, numbers)| slope.map(|slope| (slope * gradient.clone()).cast(numbers))))
+    })
+}
+
+/// What rows' logits are held against.
+struct Rows<'a> {
+    targets: &'a [u32],
+    weights: &'a [f32],
+    smoothing: f32,
+}
+
+/// Some rows' targets and weights on the device, `[count, 1]`.
+struct Part {
+    targets: Tensor<2, Int>,
+    weights: Tensor<2>,
+    /// What makes shares of the largest of all weights of them.
+    scale: f32,
+    /// Whether there are rows to leave out.
+    gaps: bool,
+    smoothing: f32,
+}
+
+impl Rows<'_> {
+    fn part(&self, first: usize, count: usize, most: f32, device: &Device) -> Part {
+        let column = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [count, 1]), device);
+        let weights = &self.weights[first..first + count];
+        let scale = if most > 0.0 { most.recip() } else { 0.0 };
+        Part {
+            targets: upload(&self.targets[first..first + count], device).reshape([count, 1]),
+            weights: column(weights.to_vec()),
+            scale,
+            gaps: weights.contains(&0.0),
+            smoothing: self.smoothing,
+        }
+    }
+}
+
+impl Part {
+    /// Losses of the rows, weighted, `[count, 1]` in f32, and the gradients of logits `[count, V]` for weights whose largest
+    /// is 1, in whatever type.
+    fn losses(self, logits: Tensor<2>, bias: Option<&Tensor<2>>, wanted: bool) -> (Tensor<2>, Option<Tensor<2>>) {
+        let Self { targets, weights, scale, gaps, smoothing } = self;
+        #[cfg(feature = "gpu")]
+        if crate::network::kernels::gpu::applies(&logits) {
+            let bias = bias.cloned();
+            let [slopes, losses] =
+                crate::network::kernels::gpu::cross_entropy(logits, bias, targets, weights, scale, smoothing);
+            return (losses, Some(slopes));
+        }
+        let classes = logits.dims()[1];
+        let mut logits = logits.cast(DType::F32);
+        if let Some(bias) = bias {
+            logits = logits + bias.clone().cast(DType::F32);
+        }
+        let logits = logits.clone() - logits.max_dim(1);
+        let total = logits.clone().exp().sum_dim(1).log();
+        let mut gain = logits.clone().gather(1, targets.clone()) - total.clone();
+        if smoothing > 0.0 {
+            let even = logits.clone().mean_dim(1) - total.clone();
+            gain = gain.mul_scalar(1.0 - smoothing) + even.mul_scalar(smoothing);
+        }
+        let mut losses = gain * weights.clone();
+        if gaps {
+            // A weight of 0 stands for a row to leave out, whatever is in it.
+            losses = losses.mask_fill(weights.clone().equal_elem(0.0), 0.0);
+        }
+        let losses = losses.neg();
+        if !wanted {
+            return (losses, None);
+        }
+        let shares = weights.mul_scalar(scale);
+        let mut slopes = (logits - total).exp() * shares.clone();
+        if smoothing > 0.0 {
+            slopes = slopes - shares.clone().mul_scalar(smoothing / classes as f32);
+        }
+        let slopes = slopes.scatter(1, targets, shares.mul_scalar(smoothing - 1.0), IndexingUpdateOp::Add);
+        (losses, Some(slopes))
+    }
+}
+
+/// The loss so far, and the gradients of hidden states (in parts), weight and bias where they're wanted: for rows' weights
+/// whose largest is 1, and in f32.
+#[derive(Default)]
+struct Sums {
+    wanted: [bool; 3],
+    loss: Option<Tensor<1>>,
+    hidden: Vec<Tensor<2>>,
+    weight: Option<Tensor<2>>,
+    bias: Option<Tensor<2>>,
+}
+
+impl Sums {
+    /// Adds the rows from `first` on.
+    fn add(&mut self, inputs: &[Tensor<2>], first: usize, part: Part) {
+        let numbers = inputs[0].dtype();
+        let hidden = inputs[0].clone().narrow(0, first, part.targets.dims()[0]);
+        let logits = product(hidden.clone(), inputs[1].clone().transpose());
+        let (losses, slopes) = part.losses(logits, inputs.get(2), self.wanted.contains(&true));
+        add(&mut self.loss, losses.sum());
+        let Some(slopes) = slopes else { return };
+
+        let factor = slopes.clone().cast(numbers);
+        let [of_hidden, of_weight, of_bias] = self.wanted;
+        if of_hidden {
+            self.hidden.push(product(factor.clone(), inputs[1].clone()).cast(DType::F32));
+        }
+        if of_weight {
+            add(&mut self.weight, product(factor.transpose(), hidden).cast(DType::F32));
+        }
+        if of_bias {
+            add(&mut self.bias, row_sums(slopes));
+        }
+    }
+
+    /// The gradients of those of the inputs that want one; without rows they're 0.
+    fn slopes(self, inputs: &[Tensor<2>]) -> [Option<Tensor<2>>; 3] {
+        let hidden = (!self.hidden.is_empty()).then(|| Tensor::cat(self.hidden, 0));
+        let mut found = [hidden, self.weight, self.bias];
+        for (at, input) in inputs.iter().enumerate().filter(|(at, _)| self.wanted[*at]) {
+            found[at].get_or_insert_with(|| Tensor::zeros(input.dims(), (&input.device(), DType::F32)));
+        }
+        found
+    }
+}
+
+fn add<const D: usize>(sum: &mut Option<Tensor<D>>, part: Tensor<D>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + part,
+        None => part,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Loss and gradients of seven rows and eleven classes, so many rows at a time.
+    fn run(rows: usize, numbers: DType, scale: f32) -> Vec<Vec<f32>> {
+        let device = Device::flex();
+        let noise = |shape: [usize; 2], seed: f32| {
+            let values = (0..shape[0] * shape[1]).map(|i| (i as f32 * seed).sin()).collect::<Vec<f32>>();
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device).cast(numbers).autodiff().require_grad()
+        };
+        let (hidden, weight) = (noise([7, 5], 1.7), noise([11, 5], 2.3));
+        let bias = Tensor::<1>::from_floats([0.5; 11], &device).autodiff().require_grad();
+        let weights = [1e-5, 2e-5, 0.0, 1e-5, 1e-5, 1e-5, 3e-5];
+        let (h, w, targets) = (hidden.clone(), weight.clone(), [0, 10, 3, 3, 7, 1, 0]);
+        let loss = linear_cross_entropy_in_chunks(rows, h, w, Some(bias.clone()), &targets, &weights, 0.1);
+        let gradients = (loss.clone() * scale).backward();
+        let values = |tensor: Tensor<2>| tensor.try_into_vec_as::<f32>().expect("numbers");
+        [
+            loss.inner().unsqueeze(),
+            hidden.grad(&gradients).expect("a gradient"),
+            weight.grad(&gradients).expect("a gradient"),
+            bias.grad(&gradients).expect("a gradient").unsqueeze(),
+        ]
+        .map(values)
+        .into()
+    }
+
+    fn assert_near(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
+        for (part, (found, expected)) in found.iter().zip(expected).enumerate() {
+            let most = expected.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() <= tolerance * most, "{part}: {found} instead of {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_of_any_size_give_the_same() {
+        let whole = run(7, DType::F32, 1.0);
+        for rows in [1, 2, 3, 6, 100] {
+            assert_near(&run(rows, DType::F32, 1.0), &whole, 1e-6);
+        }
+    }
+
+    #[test]
+    fn small_weights_keep_in_the_range_of_f16_where_the_loss_is_scaled() {
+        let expected = run(7, DType::F32, 65_536.0);
+        assert_near(&run(3, DType::F16, 65_536.0), &expected, 4e-3);
+    }
+}

@@ -1,0 +1,47 @@
+//! Rotary position embedding by slices.
+
+use burn::tensor::{DType, Tensor};
+
+use crate::network::kernels::{
+    Pairs, Rotary, Rotation,
+    handwritten::{Slopes, recorded},
+};
+
+/// See [`crate::network::kernels::rotary`]. The gradient turns back by the same angles.
+pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
+    let turned = turned(x.clone().inner(), heads, rotary, false);
+    let rotary = rotary.clone();
+    recorded(turned, vec![x], move |gradient: Tensor<2>| {
+        Slopes::of([Some(self::turned(gradient, heads, &rotary, true))])
+    })
+}
+
+fn turned(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::network::kernels::gpu::applies(&x) {
+        return crate::network::kernels::gpu::rotary(x, heads, rotary, back);
+    }
+    let [tokens, width] = x.dims();
+    let numbers = x.dtype();
+    let Rotation { pairs, layout, offset, .. } = rotary.rotation;
+    let size = width / heads;
+    let end = offset + 2 * pairs;
+    let x = x.reshape([tokens, heads, size]);
+    let [cos, sin] = rotary.tensors(&x.device());
+    let sin = if back { sin.neg() } else { sin };
+    let (shape, axis) = match layout {
+        Pairs::Interleaved => ([tokens, heads, pairs, 2], 3),
+        Pairs::Halves => ([tokens, heads, 2, pairs], 2),
+    };
+    let mut single = shape;
+    (single[1], single[axis]) = (1, 1);
+    let (cos, sin) = (cos.reshape(single), sin.reshape(single));
+    let turned = x.clone().narrow(2, offset, 2 * pairs).reshape(shape).cast(DType::F32);
+    let (a, b) = (turned.clone().narrow(axis, 0, 1), turned.narrow(axis, 1, 1));
+    let turned = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin];
+    let turned = Tensor::cat(turned, axis).reshape([tokens, heads, 2 * pairs]).cast(numbers);
+    let parts = [(0, offset, None), (offset, 2 * pairs, Some(turned)), (end, size - end, None)];
+    let parts = parts.into_iter().filter(|(_, length, _)| *length > 0);
+    let parts = parts.map(|(start, length, part)| part.unwrap_or_else(|| x.clone().narrow(2, start, length)));
+    Tensor::cat(parts.collect(), 2).reshape([tokens, width])
+}

@@ -1,0 +1,223 @@
+//! Attention of a block of queries, and its gradient.
+
+use std::ops::Range;
+
+use super::{
+    Attention, BLOCK,
+    parts::{Inputs, Part, PartMut, Slopes},
+    softmax::{Seen, score_slopes, softmax},
+};
+use crate::network::kernels::{
+    Dropout,
+    fused::{
+        matrix::{By, Matrix, MatrixMut, Store, multiply},
+        rows,
+    },
+    visible::Example,
+};
+
+/// A block's scores and their gradients.
+pub(super) type Scratch = (Vec<f32>, Vec<f32>);
+
+/// Queries, and the keys from the first that one of them sees to the last, without the shared ones.
+pub(super) struct Block {
+    pub(super) queries: Range<usize>,
+    pub(super) keys: Range<usize>,
+}
+
+/// Columns of a block's scores, and the rows of keys and values that they belong to.
+struct Segment {
+    column: usize,
+    keys: Range<usize>,
+    shared: bool,
+}
+
+impl Segment {
+    /// What becomes of sums over keys: a block's own come first.
+    fn store(&self) -> Store {
+        if self.shared { Store::Add } else { Store::Replace }
+    }
+
+    /// The segment's columns.
+    fn of<'a>(&self, scores: &'a [f32], (queries, columns): (usize, usize)) -> Matrix<'a> {
+        Matrix::new(&scores[self.column..], queries, self.keys.len(), columns)
+    }
+
+    /// The segment's columns, to be written.
+    fn of_mut<'a>(&self, scores: &'a mut [f32], (queries, columns): (usize, usize)) -> MatrixMut<'a> {
+        MatrixMut::new(&mut scores[self.column..], queries, self.keys.len(), columns)
+    }
+}
+
+/// A head and the group whose keys it shares.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub(super) inputs: Inputs<'a>,
+    pub(super) head: usize,
+    pub(super) group: usize,
+}
+
+impl<'a> Head<'a> {
+    fn queries(&self, rows: &Range<usize>) -> Matrix<'a> {
+        self.inputs.query.head(rows, self.head, self.inputs.size)
+    }
+
+    fn keys(&self, segment: &Segment) -> Matrix<'a> {
+        self.inputs.key.head(&segment.keys, self.group, self.inputs.size)
+    }
+
+    fn values(&self, segment: &Segment) -> Matrix<'a> {
+        self.inputs.value.head(&segment.keys, self.group, self.inputs.size)
+    }
+
+    /// What scores are multiplied by.
+    fn scale(&self) -> f32 {
+        (self.inputs.size as f32).powf(-0.5)
+    }
+}
+
+impl Attention {
+    /// Blocks of an example's queries with the keys that they see.
+    pub(super) fn blocks(&self, example: &Example) -> impl Iterator<Item = Block> {
+        let queries = example.queries.clone();
+        queries.clone().step_by(BLOCK).map(move |start| {
+            let block = start..queries.end.min(start + BLOCK);
+            let seen = || block.clone().map(|q| self.keys(q)).filter(|keys| !keys.is_empty());
+            let first = seen().map(|keys| keys.start).min().unwrap_or(0);
+            let end = seen().map(|keys| keys.end).max().unwrap_or(0);
+            Block { queries: block, keys: first..end }
+        })
+    }
+
+    fn keys(&self, query: usize) -> Range<usize> {
+        self.visible.from[query] as usize..self.visible.to[query] as usize
+    }
+
+    /// Rows and columns of a block's scores.
+    fn extent(&self, block: &Block) -> (usize, usize) {
+        (block.queries.len(), self.shared + block.keys.len())
+    }
+
+    /// The columns that a query sees.
+    fn seen(&self, query: usize, block: &Block) -> Seen {
+        let seen = self.keys(query);
+        let column = |key: usize| self.shared + key - block.keys.start;
+        Seen::new(self.shared, if seen.is_empty() { 0..0 } else { column(seen.start)..column(seen.end) })
+    }
+
+    /// The block's own keys, and those that all share.
+    fn segments(&self, block: &Block) -> impl Iterator<Item = Segment> {
+        let keys = self.shared + block.keys.start..self.shared + block.keys.end;
+        let own = Segment { column: self.shared, keys, shared: false };
+        let shared = Segment { column: 0, keys: 0..self.shared, shared: true };
+        std::iter::once(own).chain((self.shared > 0).then_some(shared))
+    }
+
+    fn dropped(&self, query: usize, head: usize) -> Option<(u32, u32)> {
+        self.dropout.as_ref().map(|d| (d.stream(query, head as u32), d.threshold()))
+    }
+
+    fn kept_scale(&self) -> f32 {
+        self.dropout.as_ref().map_or(1.0, Dropout::scale)
+    }
+
+    /// Each query times each key.
+    fn score(&self, head: Head, block: &Block, scores: &mut [f32]) {
+        let queried = head.queries(&block.queries);
+        for segment in self.segments(block) {
+            let place = segment.of_mut(scores, self.extent(block));
+            multiply(place, Store::Replace, head.scale(), queried, head.keys(&segment).t(), By::One);
+        }
+    }
+
+    /// Results of a block.
+    pub(super) fn attend(&self, head: Head, block: &Block, scores: &mut Vec<f32>, mut out: MatrixMut) {
+        let (n, m) = self.extent(block);
+        let scores = first(scores, n * m);
+        self.score(head, block, scores);
+        let mut scales = [0.0; BLOCK];
+        for (i, query) in block.queries.clone().enumerate() {
+            let row = &mut scores[i * m..][..m];
+            scales[i] = self.kept_scale() * softmax(row, &self.seen(query, block), self.dropped(query, head.head));
+        }
+        for segment in self.segments(block) {
+            let probabilities = segment.of(scores, (n, m));
+            multiply(out.reborrow(), segment.store(), 1.0, probabilities, head.values(&segment), By::One);
+        }
+        for (i, scale) in scales.into_iter().enumerate().take(n) {
+            rows::scale(out.row(i), scale);
+        }
+    }
+
+    /// Gradients of an example's queries in the heads of a group, and of their keys and values.
+    ///
+    /// Gives those of the shared keys and values, `[2, shared, size]`, because other examples add to them too.
+    pub(super) fn example_slopes<'a>(
+        &self,
+        inputs: Inputs,
+        group: usize,
+        example: &Example,
+        gradient: Part,
+        scratch: &mut Scratch,
+        slopes: Slopes<'a>,
+    ) -> Vec<f32> {
+        let (size, kept_scale) = (inputs.size, self.kept_scale());
+        let mut sums = vec![0.0; 2 * self.shared * size];
+        let (shared_key, shared_value) = sums.split_at_mut(self.shared * size);
+        let tile = |part: PartMut<'a>, rows: &Range<usize>, head| {
+            // SAFETY: no other task has this head of these queries or this group of these keys; below, no two tiles of
+            // the same part live at the same time.
+            #[expect(unsafe_code)]
+            unsafe {
+                part.tile(rows, head, size)
+            }
+        };
+        let mut store = Store::Replace;
+        for head in (0..self.together()).map(|i| Head { inputs, head: group * self.together() + i, group }) {
+            for block in self.blocks(example) {
+                if store == Store::Replace && block.keys != example.keys {
+                    let keys = self.shared + example.keys.start..self.shared + example.keys.end;
+                    tile(slopes.key, &keys, group).fill(0.0);
+                    tile(slopes.value, &keys, group).fill(0.0);
+                    store = Store::Add;
+                }
+                let (n, m) = self.extent(&block);
+                let (scores, d_scores) = (first(&mut scratch.0, n * m), first(&mut scratch.1, n * m));
+                self.score(head, &block, scores);
+                let gradient = gradient.head(&block.queries, head.head, size);
+                for segment in self.segments(&block) {
+                    let place = segment.of_mut(d_scores, (n, m));
+                    multiply(place, Store::Replace, kept_scale, gradient, head.values(&segment).t(), By::One);
+                }
+                for (i, query) in block.queries.clone().enumerate() {
+                    let (scores, d_scores) = (&mut scores[i * m..][..m], &mut d_scores[i * m..][..m]);
+                    score_slopes(scores, d_scores, &self.seen(query, &block), self.dropped(query, head.head));
+                }
+                for segment in self.segments(&block) {
+                    let (kept, d_scores) = (segment.of(scores, (n, m)), segment.of(d_scores, (n, m)));
+                    let d_query = tile(slopes.query, &block.queries, head.head);
+                    multiply(d_query, segment.store(), head.scale(), d_scores, head.keys(&segment), By::One);
+                    let (store, d_key, d_value) = if segment.shared {
+                        let sum = |sums| MatrixMut::new(sums, self.shared, size, size);
+                        (Store::Add, sum(&mut *shared_key), sum(&mut *shared_value))
+                    } else {
+                        let sum = |part| tile(part, &segment.keys, group);
+                        (store, sum(slopes.key), sum(slopes.value))
+                    };
+                    multiply(d_value, store, kept_scale, kept.t(), gradient, By::One);
+                    multiply(d_key, store, head.scale(), d_scores.t(), head.queries(&block.queries), By::One);
+                }
+                store = Store::Add;
+            }
+        }
+        sums
+    }
+}
+
+/// At least `n` numbers of scratch memory.
+fn first(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
+    if scratch.len() < n {
+        scratch.resize(n, 0.0);
+    }
+    &mut scratch[..n]
+}

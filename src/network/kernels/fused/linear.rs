@@ -1,0 +1,125 @@
+//! Linear layer on Hugging Face's layout of weights.
+
+use burn::backend::flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::{
+    Kernel,
+    buffer::{room, tensor, vector},
+    compact::expand,
+    elements,
+    matrix::{By, Matrix, MatrixMut, Store, multiply},
+    rows, shape,
+};
+use crate::network::kernels::Compact;
+
+/// See [`crate::network::kernels::linear`]; inputs are x, weight, bias.
+#[derive(Clone, Debug)]
+pub(in crate::network::kernels) struct Linear;
+
+/// The same with a weight that is never learned; inputs are x and bias.
+#[derive(Clone, Debug)]
+pub(in crate::network::kernels) struct CompactLinear(pub(in crate::network::kernels) Compact);
+
+/// The rows if the weight's gradient will be wanted, the weight if the rows' will.
+type Saved = [Option<FlexTensor>; 2];
+
+/// All of a tensor.
+fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
+    let [rows, columns] = shape(tensor);
+    Matrix::new(elements(tensor), rows, columns, columns)
+}
+
+/// A product as a new tensor.
+fn product(rows: usize, columns: usize, a: Matrix, b: Matrix) -> FlexTensor {
+    let mut out = room(rows * columns);
+    multiply(MatrixMut::new(&mut out, rows, columns, columns), Store::Replace, 1.0, a, b, By::All);
+    tensor(out, [rows, columns])
+}
+
+fn run(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
+    let ([tokens, _], [width, _]) = (shape(x), shape(weight));
+    let Some(bias) = bias else {
+        return product(tokens, width, matrix(x), matrix(weight).t());
+    };
+    let mut out = room(tokens * width);
+    let bias = elements(bias);
+    out.par_chunks_mut(width.max(1)).with_min_len(rows::PART).for_each(|row| row.copy_from_slice(bias));
+    let place = MatrixMut::new(&mut out, tokens, width, width);
+    multiply(place, Store::Add, 1.0, matrix(x), matrix(weight).t(), By::All);
+    tensor(out, [tokens, width])
+}
+
+fn saved(x: FlexTensor, weight: FlexTensor, tracked: [bool; 2]) -> Saved {
+    [tracked[1].then_some(x), tracked[0].then_some(weight)]
+}
+
+fn slopes([x, weight]: Saved, gradient: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+    let [tokens, width] = shape(gradient);
+    let d_x = weight.filter(|_| wanted[0]).map(|w| product(tokens, shape(&w)[1], matrix(gradient), matrix(&w)));
+    let d_weight = x.filter(|_| wanted[1]).map(|x| product(width, shape(&x)[1], matrix(gradient).t(), matrix(&x)));
+    [d_x, d_weight]
+}
+
+fn d_bias(gradient: &FlexTensor) -> FlexTensor {
+    let [_, width] = shape(gradient);
+    vector(rows::column_sums(elements(gradient), width))
+}
+
+impl Kernel<2> for Linear {
+    type Saved = Saved;
+
+    fn forward(&self, [x, weight]: [FlexTensor; 2], tracked: [bool; 2]) -> (FlexTensor, Saved) {
+        (run(&x, &weight, None), saved(x, weight, tracked))
+    }
+
+    fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        slopes(saved, &gradient, wanted)
+    }
+}
+
+impl Kernel<3> for Linear {
+    type Saved = Saved;
+
+    fn forward(&self, [x, weight, bias]: [FlexTensor; 3], [a, b, _]: [bool; 3]) -> (FlexTensor, Saved) {
+        (run(&x, &weight, Some(&bias)), saved(x, weight, [a, b]))
+    }
+
+    fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let [a, b, bias] = wanted;
+        let [d_x, d_weight] = slopes(saved, &gradient, [a, b]);
+        [d_x, d_weight, bias.then(|| d_bias(&gradient))]
+    }
+}
+
+impl CompactLinear {
+    fn d_x(&self, gradient: &FlexTensor) -> FlexTensor {
+        let [tokens, _] = shape(gradient);
+        let weight = expand(&self.0);
+        product(tokens, shape(&weight)[1], matrix(gradient), matrix(&weight))
+    }
+}
+
+impl Kernel<1> for CompactLinear {
+    type Saved = ();
+
+    fn forward(&self, [x]: [FlexTensor; 1], _: [bool; 1]) -> (FlexTensor, ()) {
+        (run(&x, &expand(&self.0), None), ())
+    }
+
+    fn backward(&self, (): (), gradient: FlexTensor, wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        wanted.map(|wanted| wanted.then(|| self.d_x(&gradient)))
+    }
+}
+
+impl Kernel<2> for CompactLinear {
+    type Saved = ();
+
+    fn forward(&self, [x, bias]: [FlexTensor; 2], _: [bool; 2]) -> (FlexTensor, ()) {
+        (run(&x, &expand(&self.0), Some(&bias)), ())
+    }
+
+    fn backward(&self, (): (), gradient: FlexTensor, [x, bias]: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        [x.then(|| self.d_x(&gradient)), bias.then(|| d_bias(&gradient))]
+    }
+}

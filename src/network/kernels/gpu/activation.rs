@@ -1,0 +1,298 @@
+//! GELU and its like, and gated units: a unit of the device for each vector.
+
+use burn::{
+    backend::{Dispatch, TensorMetadata},
+    tensor::{DType, Shape, Tensor},
+};
+use burn_cubecl::{
+    CubeBackend,
+    cubecl::{self, prelude::*},
+    tensor::CubeTensor,
+};
+
+use super::{
+    launch::{Flat, Rows, kind},
+    math::{density, integral, sigmoid},
+    ops::{Maybe, Ops},
+    sums::row_sums,
+};
+use crate::network::kernels::{
+    Gelu,
+    handwritten::{Slopes, recorded},
+};
+
+/// What is applied to each element, or to the two halves of a row.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Unit {
+    /// See [`crate::network::kernels::gelu`].
+    Gelu(Gelu),
+    /// See [`crate::network::kernels::silu`].
+    Silu,
+    /// See [`crate::network::kernels::tanh`].
+    Tanh,
+    /// See [`crate::network::kernels::swiglu`].
+    SwiGlu,
+}
+
+impl Unit {
+    /// Shape of the result.
+    pub(super) fn shape(self, x: &Shape) -> Shape {
+        match self {
+            Self::Gelu(_) | Self::Silu | Self::Tanh => x.clone(),
+            Self::SwiGlu => [x[0], x[1] / 2].into(),
+        }
+    }
+}
+
+/// See [`crate::network::kernels::gelu`] and [`crate::network::kernels::bias_gelu`].
+pub(in crate::network::kernels) fn gelu(x: Tensor<2>, bias: Option<Tensor<1>>, kind: Gelu) -> Tensor<2> {
+    activated(x, bias, Unit::Gelu(kind))
+}
+
+/// See [`crate::network::kernels::silu`].
+pub(in crate::network::kernels) fn silu(x: Tensor<2>) -> Tensor<2> {
+    activated(x, None, Unit::Silu)
+}
+
+/// See [`crate::network::kernels::tanh`].
+pub(in crate::network::kernels) fn tanh(x: Tensor<2>) -> Tensor<2> {
+    activated(x, None, Unit::Tanh)
+}
+
+/// See [`crate::network::kernels::swiglu`].
+pub(in crate::network::kernels) fn swiglu(x: Tensor<2>) -> Tensor<2> {
+    activated(x, None, Unit::SwiGlu)
+}
+
+fn activated(x: Tensor<2>, bias: Option<Tensor<1>>, unit: Unit) -> Tensor<2> {
+    let inputs: Vec<Tensor<2>> = [x].into_iter().chain(bias.map(Tensor::unsqueeze)).collect();
+    let types: Vec<DType> = inputs.iter().map(Tensor::dtype).collect();
+    let learned = inputs.get(1).is_some_and(Tensor::is_tracked);
+    let x = inputs[0].clone().inner();
+    let bias = inputs.get(1).map(|bias| bias.clone().inner().cast(DType::F32));
+    let y = Dispatch::activate(x.clone().into_dispatch(), Maybe::new(bias.clone()), unit);
+    recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
+        let slopes =
+            Dispatch::activate_slopes(x.into_dispatch(), Maybe::new(bias.clone()), gradient.into_dispatch(), unit);
+        let slopes = Tensor::<2>::from_dispatch(slopes);
+        let of_bias = types.get(1).map(|numbers| learned.then(|| row_sums(slopes.clone()).cast(*numbers)));
+        Slopes::of([Some(slopes)].into_iter().chain(of_bias))
+    })
+}
+
+/// A unit of each element.
+#[cube]
+fn applied<N: Size>(x: Vector<f32, N>, #[comptime] unit: Unit) -> Vector<f32, N> {
+    match unit {
+        Unit::Gelu(Gelu::Erf) => x * integral(x),
+        Unit::Gelu(Gelu::Tanh) => x * sigmoid(within(x)),
+        Unit::Tanh => sigmoid(x + x) * Vector::<f32, N>::new(2f32) - Vector::<f32, N>::new(1f32),
+        Unit::Silu | Unit::SwiGlu => x * sigmoid(x),
+    }
+}
+
+/// Its derivative.
+#[cube]
+fn slope<N: Size>(x: Vector<f32, N>, #[comptime] unit: Unit) -> Vector<f32, N> {
+    let one = Vector::<f32, N>::new(1f32);
+    match unit {
+        Unit::Gelu(Gelu::Erf) => integral(x) + x * density(x),
+        Unit::Gelu(Gelu::Tanh) => {
+            let open = sigmoid(within(x));
+            let steep = (one + x * x * Vector::<f32, N>::new(0.134_145f32)) * Vector::<f32, N>::new(1.595_769_2f32);
+            open + x * open * (one - open) * steep
+        }
+        Unit::Tanh => {
+            let open = sigmoid(x + x);
+            open * (one - open) * Vector::<f32, N>::new(4f32)
+        }
+        Unit::Silu | Unit::SwiGlu => {
+            let open = sigmoid(x);
+            open * (one + x * (one - open))
+        }
+    }
+}
+
+/// `2 √(2/π) (x + 0.044715 x³)`: `(1 + tanh u) / 2` is the sigmoid of `2 u`.
+#[cube]
+fn within<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    let cubic = Vector::<f32, N>::new(1f32) + x * x * Vector::<f32, N>::new(0.044_715f32);
+    x * cubic * Vector::<f32, N>::new(1.595_769_2f32)
+}
+
+/// `x` plus the bias of its column, where there is one.
+#[cube]
+fn shifted<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    bias: &[Vector<f32, N>],
+    width: usize,
+    #[comptime] biased: bool,
+) -> Vector<f32, N> {
+    let mut shifted = Vector::<f32, N>::cast_from(x[ABSOLUTE_POS]);
+    if biased {
+        shifted += bias[ABSOLUTE_POS % width];
+    }
+    shifted
+}
+
+#[cube(launch)]
+fn unit_kernel<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    bias: &[Vector<f32, N>],
+    out: &mut [Vector<F, N>],
+    count: usize,
+    width: usize,
+    #[comptime] unit: Unit,
+    #[comptime] biased: bool,
+    #[define(F)] _numbers: ElemType,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let x = shifted::<F, N>(x, bias, width, biased);
+    out[ABSOLUTE_POS] = Vector::<F, N>::cast_from(applied(x, unit));
+}
+
+#[cube(launch)]
+fn unit_slopes_kernel<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    bias: &[Vector<f32, N>],
+    slopes: &mut [Vector<F, N>],
+    count: usize,
+    width: usize,
+    #[comptime] unit: Unit,
+    #[comptime] biased: bool,
+    #[define(F)] _numbers: ElemType,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let x = shifted::<F, N>(x, bias, width, biased);
+    let gradient = Vector::<f32, N>::cast_from(slopes[ABSOLUTE_POS]);
+    slopes[ABSOLUTE_POS] = Vector::<F, N>::cast_from(gradient * slope(x, unit));
+}
+
+/// `width` is that of the result.
+#[cube(launch)]
+fn swiglu_kernel<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    out: &mut [Vector<F, N>],
+    count: usize,
+    width: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let place = ABSOLUTE_POS / width * width + ABSOLUTE_POS;
+    let gate = Vector::<f32, N>::cast_from(x[place]);
+    out[ABSOLUTE_POS] =
+        Vector::<F, N>::cast_from(applied(gate, Unit::SwiGlu) * Vector::<f32, N>::cast_from(x[place + width]));
+}
+
+#[cube(launch)]
+fn swiglu_slopes_kernel<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    gradient: &[Vector<F, N>],
+    slopes: &mut [Vector<F, N>],
+    count: usize,
+    width: usize,
+    #[define(F)] _numbers: ElemType,
+) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let place = ABSOLUTE_POS / width * width + ABSOLUTE_POS;
+    let gate = Vector::<f32, N>::cast_from(x[place]);
+    let rest = Vector::<f32, N>::cast_from(x[place + width]);
+    let gradient = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
+    slopes[place] = Vector::<F, N>::cast_from(gradient * rest * slope(gate, Unit::SwiGlu));
+    slopes[place + width] = Vector::<F, N>::cast_from(gradient * applied(gate, Unit::SwiGlu));
+}
+
+/// `activate` on the device.
+pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
+    let x = Rows::new(x);
+    let out = x.room(unit.shape(&x.tensor.shape()), x.tensor.dtype);
+    let (client, numbers) = (x.client(), kind(x.tensor.dtype));
+    match unit {
+        Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
+            let (bias, biased) = bias.or(&x.tensor);
+            unit_kernel::launch(
+                &client,
+                cubes,
+                dim,
+                vector,
+                x.tensor.into_buffer_arg(),
+                Rows::new(bias).tensor.into_buffer_arg(),
+                out.clone().into_buffer_arg(),
+                count,
+                width,
+                unit,
+                biased,
+                numbers,
+            );
+        }
+        Unit::SwiGlu => {
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width / 2);
+            swiglu_kernel::launch(
+                &client,
+                cubes,
+                dim,
+                vector,
+                x.tensor.into_buffer_arg(),
+                out.clone().into_buffer_arg(),
+                count,
+                width,
+                numbers,
+            );
+        }
+    }
+    out
+}
+
+/// `activate_slopes` on the device.
+pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
+    let x = Rows::new(x);
+    let (client, numbers) = (x.client(), kind(x.tensor.dtype));
+    match unit {
+        Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
+            let slopes = Rows::owned(gradient).tensor;
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
+            let (bias, biased) = bias.or(&x.tensor);
+            unit_slopes_kernel::launch(
+                &client,
+                cubes,
+                dim,
+                vector,
+                x.tensor.into_buffer_arg(),
+                Rows::new(bias).tensor.into_buffer_arg(),
+                slopes.clone().into_buffer_arg(),
+                count,
+                width,
+                unit,
+                biased,
+                numbers,
+            );
+            slopes
+        }
+        Unit::SwiGlu => {
+            let slopes = x.room(x.tensor.shape(), x.tensor.dtype);
+            let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width / 2);
+            swiglu_slopes_kernel::launch(
+                &client,
+                cubes,
+                dim,
+                vector,
+                x.tensor.into_buffer_arg(),
+                Rows::new(gradient).tensor.into_buffer_arg(),
+                slopes.clone().into_buffer_arg(),
+                count,
+                width,
+                numbers,
+            );
+            slopes
+        }
+    }
+}

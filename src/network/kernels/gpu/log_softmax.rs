@@ -1,0 +1,132 @@
+//! Logarithms of a softmax over each row: a cube for each row.
+
+use burn::{
+    backend::{Dispatch, TensorMetadata},
+    tensor::Tensor,
+};
+use burn_cubecl::{
+    cubecl::{self, prelude::*},
+    tensor::CubeTensor,
+};
+
+use super::{
+    launch::{Grid, Rows, kind},
+    math::{exp, ln},
+    ops::Ops,
+    rows::{largest, most, sum, total},
+};
+use crate::network::kernels::handwritten::{Slopes, recorded};
+
+/// See [`crate::network::kernels::log_softmax`].
+pub(in crate::network::kernels) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
+    let y = Tensor::<2>::from_dispatch(Dispatch::log_softmax(x.clone().inner().into_dispatch()));
+    recorded(y.clone(), vec![x], move |gradient: Tensor<2>| {
+        let slopes = Dispatch::log_softmax_slopes(y.into_dispatch(), gradient.into_dispatch());
+        Slopes::of([Some(Tensor::<2>::from_dispatch(slopes))])
+    })
+}
+
+#[cube(launch)]
+fn log_softmax_kernel<F: Float, N: Size>(
+    x: &[Vector<F, N>],
+    out: &mut [Vector<F, N>],
+    rows: usize,
+    width: usize,
+    #[comptime] planes: u32,
+    #[define(F)] _numbers: ElemType,
+) {
+    if CUBE_POS >= rows {
+        terminate!();
+    }
+    let start = CUBE_POS * width;
+    let mut highest = Vector::<f32, N>::new(-1e30f32);
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        highest = highest.max(Vector::<f32, N>::cast_from(x[start + at]));
+        at += CUBE_DIM as usize;
+    }
+    let most = most(largest(highest), planes);
+    let mut sums = Vector::<f32, N>::new(0f32);
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        sums += exp(Vector::<f32, N>::cast_from(x[start + at]) - Vector::<f32, N>::new(most));
+        at += CUBE_DIM as usize;
+    }
+    let level = Vector::<f32, N>::new(most) + ln(Vector::<f32, N>::new(sum(total(sums), planes)));
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        out[start + at] = Vector::<F, N>::cast_from(Vector::<f32, N>::cast_from(x[start + at]) - level);
+        at += CUBE_DIM as usize;
+    }
+}
+
+/// With y the result and g its gradient: g - e^y Σ g.
+#[cube(launch)]
+fn slopes_kernel<F: Float, N: Size>(
+    y: &[Vector<F, N>],
+    slopes: &mut [Vector<F, N>],
+    rows: usize,
+    width: usize,
+    #[comptime] planes: u32,
+    #[define(F)] _numbers: ElemType,
+) {
+    if CUBE_POS >= rows {
+        terminate!();
+    }
+    let start = CUBE_POS * width;
+    let mut sums = Vector::<f32, N>::new(0f32);
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        sums += Vector::<f32, N>::cast_from(slopes[start + at]);
+        at += CUBE_DIM as usize;
+    }
+    let all = Vector::<f32, N>::new(sum(total(sums), planes));
+    let mut at = UNIT_POS as usize;
+    while at < width {
+        let slope = Vector::<f32, N>::cast_from(slopes[start + at]);
+        let share = exp(Vector::<f32, N>::cast_from(y[start + at])) * all;
+        slopes[start + at] = Vector::<F, N>::cast_from(slope - share);
+        at += CUBE_DIM as usize;
+    }
+}
+
+/// `log_softmax` on the device.
+pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
+    let x = Rows::new(x);
+    let out = x.room(x.tensor.shape(), x.tensor.dtype);
+    let Grid { count, dim, planes, vector, width, .. } = x.grid();
+    let numbers = kind(x.tensor.dtype);
+    log_softmax_kernel::launch(
+        &x.client(),
+        count,
+        dim,
+        vector,
+        x.tensor.into_buffer_arg(),
+        out.clone().into_buffer_arg(),
+        x.rows,
+        width,
+        planes,
+        numbers,
+    );
+    out
+}
+
+/// `log_softmax_slopes` on the device.
+pub(super) fn log_softmax_slopes(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+    let (y, slopes) = (Rows::new(y), Rows::owned(gradient).tensor);
+    let Grid { count, dim, planes, vector, width, .. } = y.grid();
+    let numbers = kind(y.tensor.dtype);
+    slopes_kernel::launch(
+        &y.client(),
+        count,
+        dim,
+        vector,
+        y.tensor.into_buffer_arg(),
+        slopes.clone().into_buffer_arg(),
+        y.rows,
+        width,
+        planes,
+        numbers,
+    );
+    slopes
+}

@@ -1,0 +1,112 @@
+//! Whether a device's kernels come out right. Drivers and compilers differ, so each device is tried before its first use:
+//! a small network's loss and gradients have to be the CPU's. Where they aren't, its tensors take the compositions.
+
+use std::{
+    panic::resume_unwind,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Result, anyhow, ensure};
+use burn::{
+    backend::DispatchDevice,
+    tensor::{DType, Device, Tensor, TensorData},
+};
+
+use crate::{
+    network::kernels::{self, Dropout, Gelu, Ids, Pairs, Rotation, Visible},
+    support::panics::caught_everywhere,
+};
+
+/// Rows of the table, and so logits of a row: enough for several planes to share them.
+const CLASSES: usize = 1200;
+
+/// What is known of devices and types of numbers: why kernels aren't used there, if they aren't.
+static KNOWN: Mutex<Vec<(Device, DType, Option<String>)>> = Mutex::new(Vec::new());
+
+fn known(device: &Device, numbers: DType) -> Option<Result<(), String>> {
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = known.iter().find(|(other, same, _)| other == device && *same == numbers);
+    found.map(|(.., reason)| reason.clone().map_or(Ok(()), Err))
+}
+
+fn learn(device: &Device, numbers: DType, reason: Option<String>) {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|(other, same, _)| other != device || *same != numbers);
+    known.push((device.clone(), numbers, reason));
+}
+
+/// Whether kernels are used on a device for numbers of a type, which are tried if that hasn't been done.
+///
+/// # Errors
+/// Why they aren't.
+pub(in crate::network::kernels) fn try_out(device: &Device, numbers: DType) -> Result<(), String> {
+    if let Some(known) = known(device, numbers) {
+        return known;
+    }
+    // The trial itself is to use them.
+    learn(device, numbers, None);
+    let outcome = match device.as_dispatch() {
+        DispatchDevice::Cube(_) => compare(device, numbers).map_err(|error| format!("{error:#}")),
+        _ => Err("it isn't a GPU".to_owned()),
+    };
+    learn(device, numbers, outcome.clone().err());
+    outcome
+}
+
+fn compare(device: &Device, numbers: DType) -> Result<()> {
+    let expected = results(&Device::flex(), numbers)?;
+    let on = device.clone();
+    // On a thread of its own: what is left in the queue of one that fails stays there.
+    let run = || thread::spawn(move || results(&on, numbers)).join().unwrap_or_else(|panic| resume_unwind(panic));
+    let found = caught_everywhere(run)??;
+    let tolerance = if numbers == DType::F32 { 1e-3 } else { 0.1 };
+    ensure!(found.len() == expected.len(), "they give {} numbers instead of {}", found.len(), expected.len());
+    for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let near = (found - expected).abs() <= tolerance * expected.abs().max(1.0);
+        ensure!(near, "number {at} of a trial is {found} instead of {expected}");
+    }
+    Ok(())
+}
+
+/// Loss and gradients of a layer that has all kernels in it, and the weights after a step.
+fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
+    let (tokens, width) = (6, 8);
+    let on = device.clone().autodiff();
+    let noise = |seed: f32, shape: [usize; 2]| {
+        let numbers = (0..shape[0] * shape[1]).map(|at| (at as f32 * seed).sin()).collect::<Vec<f32>>();
+        Tensor::<2>::from_data(TensorData::new(numbers, shape), &on).require_grad()
+    };
+    let row = |x: &Tensor<2>| x.clone().flatten::<1>(0, 1);
+    let inputs =
+        [noise(1.1, [CLASSES, width]), noise(1.3, [3 * width, width]), noise(1.7, [1, width]), noise(1.9, [1, width])];
+    let [table, weight, gamma, beta] = &inputs;
+    let dropout = Dropout { p: 0.25, keys: Arc::from([3, 1, 4, 1, 5, 9]), site: 2 };
+
+    let factor = weight.clone().cast(numbers);
+    let x = kernels::embedding(table.clone(), &Ids::new(vec![1, 4, 1, 0, 1111, 3], &on)).cast(numbers);
+    let normed = kernels::layer_norm(x.clone(), row(gamma), row(beta), 1e-5);
+    let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+    let qkv = kernels::rotary(kernels::linear(normed, factor.clone(), None), 6, &turn.at(&[0, 1, 2, 3, 4, 5]));
+    let visible = Visible::new(&[0, 0, 0, 3, 3, 3], &[1, 2, 3, 4, 5, 6], 1, tokens, &on)?;
+    let context = kernels::attention(qkv, &visible, 2, Some(&dropout));
+    let x = kernels::dropout_add(context, Some(row(beta)), x, Some(&dropout));
+    let wide = kernels::linear(kernels::rms_norm(x.clone(), row(gamma), 1e-5), factor, None);
+    let gate = kernels::gelu(wide.clone().narrow(1, 0, 2 * width), Gelu::Tanh);
+    let x = x + kernels::swiglu(gate) + kernels::bias_gelu(wide.narrow(1, 0, width), row(beta), Gelu::Erf);
+    let x = kernels::log_softmax(kernels::silu(x.clone())) + kernels::tanh(x);
+    let (targets, weights) = (Arc::from([2, 0, 1111, 4, 4, 3]), Arc::from([0.5, 0.25, 0.0, 0.1, 0.1, 0.05]));
+    let loss = kernels::linear_cross_entropy(x, table.clone().cast(numbers), None, targets, weights, 0.1);
+
+    let found = loss.backward();
+    let slopes = inputs.each_ref().map(|input| input.grad(&found));
+    let norm = kernels::norm(device, [], slopes.iter().flatten());
+    let rule = kernels::AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1 };
+    let mut results = vec![loss.inner()];
+    for (input, slope) in inputs.into_iter().zip(slopes) {
+        let Some(slope) = slope else { continue };
+        let (stepped, _) = rule.update_on_device(input.inner(), slope.clone(), None, Some(&norm));
+        results.extend([slope.flatten(0, 1), stepped.flatten(0, 1)]);
+    }
+    Tensor::cat(results, 0).try_into_vec_as().map_err(|error| anyhow!("can't read their results: {error:?}"))
+}

@@ -1,0 +1,101 @@
+//! A decoder's layer: between its two halves it reads what an encoder made of a source.
+
+use burn::tensor::Tensor;
+
+use super::{Branch, Layer, LayerDesign, Linear, Norm, layer::Residual};
+use crate::network::{
+    kernels::{self, KeyValue, Visible},
+    model::{parameters::Builder, pass::Pass},
+};
+
+/// What the parameters of the attention to the source are called.
+#[derive(Debug)]
+pub struct ReadingNames {
+    /// The layers that make queries, keys and values.
+    pub projections: [&'static str; 3],
+    /// The last linear layer.
+    pub dense: &'static str,
+    /// The norm behind it.
+    pub norm: &'static str,
+}
+
+/// What an encoder made of the sources of a batch.
+#[derive(Debug)]
+pub struct Memory {
+    /// Its hidden states, `[S, hidden]`.
+    pub states: Tensor<2>,
+    /// Which of them each of the decoder's tokens reads.
+    pub reads: Visible,
+}
+
+impl Memory {
+    /// The same for one layer, and for those after it, whose gradients are added up in this order.
+    pub fn divide(self) -> [Self; 2] {
+        let Self { states, reads } = self;
+        kernels::divided(&states).map(|states| Self { states, reads: reads.clone() })
+    }
+}
+
+/// One layer, with norms behind the branches.
+#[derive(Clone, Debug)]
+pub struct DecoderLayer {
+    halves: Layer,
+    residual: Residual,
+    reading: Reading,
+}
+
+/// Attention to the source.
+#[derive(Clone, Debug)]
+struct Reading {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    dense: Linear,
+    heads: usize,
+}
+
+impl DecoderLayer {
+    /// Adds the parameters of the layer of this number.
+    pub fn new(builder: &mut Builder, design: &LayerDesign, names: &ReadingNames, index: usize) -> Self {
+        let LayerDesign { hidden, bias, deviation, last_deviation, .. } = *design;
+        let halves = Layer::new(builder, design, index);
+        let name = |part: &str| format!("{}.{index}.{part}", design.names.layers);
+        builder.keeps(3 * hidden);
+        let mut linear = |part: &str, deviation| Linear::new(builder, &name(part), [hidden, hidden], bias, deviation);
+        let [query, key, value] = names.projections.map(|part| linear(part, deviation));
+        let dense = linear(names.dense, last_deviation);
+        let residual = Residual::Post(Norm::new(builder, &name(names.norm), hidden, design.norm));
+        Self { halves, residual, reading: Reading { query, key, value, dense, heads: design.attention.heads } }
+    }
+
+    /// `[T, hidden]` to the same.
+    pub fn forward(&self, pass: &Pass, x: Tensor<2>, memory: Memory) -> Tensor<2> {
+        let (layer, Memory { states, reads }) = (self.clone(), memory);
+        pass.block([x, states], move |pass, [x, states]| {
+            let x = layer.halves.attended(pass, x);
+            let memory = &Memory { states, reads: reads.clone() };
+            let x = layer.residual.around(pass, x, &Reader { reading: &layer.reading, memory });
+            layer.halves.fed(pass, x)
+        })
+    }
+}
+
+/// The attention with what it reads.
+struct Reader<'a> {
+    reading: &'a Reading,
+    memory: &'a Memory,
+}
+
+impl Branch for Reader<'_> {
+    fn inner(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
+        let Reading { query, key, value, heads, .. } = self.reading;
+        let states = &self.memory.states;
+        let keys = KeyValue { key: key.forward(pass, states.clone()), value: value.forward(pass, states.clone()) };
+        let (reads, dropout) = (&self.memory.reads, pass.dropout());
+        kernels::grouped_attention(query.forward(pass, x), keys, None, reads, *heads, *heads, dropout.as_ref())
+    }
+
+    fn last(&self) -> &Linear {
+        &self.reading.dense
+    }
+}

@@ -1,0 +1,226 @@
+//! Keys and values of a sequence's tokens, kept from one pass to the next: a sequence that grows by a token then costs
+//! one token, not all of it again.
+
+use std::cell::{Cell, RefCell};
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Tensor;
+
+use super::{
+    network::Network,
+    pass::{Mode, Pass},
+};
+use crate::{
+    network::{
+        batch::{Example, Layout, lay_out},
+        kernels::KeyValue,
+    },
+    support::random::Key,
+};
+
+/// Fewest tokens that room is made for.
+const LEAST: usize = 64;
+
+/// What a network remembers of one sequence.
+///
+/// It holds for the tokens that a sequence has in common with the one before it: a longer one goes on where the other
+/// ended, and another one is read from where they part. What a token's keys depend on is compared, so that a token
+/// that now sees further than before is read again with all that follow.
+#[derive(Debug, Default)]
+pub struct Cache {
+    /// The tokens that have keys and values.
+    seen: Example,
+    /// For each attention in the order of the calls its keys and values, `[capacity, groups * size]`; of tokens that
+    /// haven't been seen they're anything finite.
+    layers: Vec<Option<KeyValue>>,
+    /// Tokens that there's room for.
+    capacity: usize,
+    /// What an encoder made of the sequence's beginning.
+    states: Option<Tensor<2>>,
+}
+
+impl Cache {
+    /// An empty one, which makes room for this many tokens at once when it's first used.
+    pub fn with_capacity(tokens: usize) -> Self {
+        Self { capacity: tokens, ..Self::default() }
+    }
+
+    /// Tokens of the last sequence.
+    pub fn len(&self) -> usize {
+        self.seen.tokens.len()
+    }
+
+    /// Whether nothing has been read.
+    pub fn is_empty(&self) -> bool {
+        self.seen.tokens.is_empty()
+    }
+
+    /// How many tokens at the beginning of a sequence have the same keys and values as before.
+    fn shared(&self, example: &Example) -> usize {
+        let same = |at: &usize| {
+            self.seen.tokens[*at] == example.tokens[*at]
+                && self.seen.positions[*at] == example.positions[*at]
+                && self.seen.block_positions[*at] == example.block_positions[*at]
+                && self.seen.segments.get(*at) == example.segments.get(*at)
+                && self.seen.visible[*at] == example.visible[*at]
+        };
+        let mut shared = (0..self.len().min(example.tokens.len())).take_while(same).count();
+        // A token that sees past the shared ones depends on what is there.
+        while let Some(first) = example.visible[..shared].iter().position(|&seen| seen as usize > shared) {
+            shared = first;
+        }
+        shared
+    }
+}
+
+/// The cache during a pass over what comes after its first `length` tokens.
+pub(super) struct Past<'a> {
+    layers: RefCell<&'a mut Vec<Option<KeyValue>>>,
+    next: Cell<usize>,
+    length: usize,
+    capacity: usize,
+    /// Tokens at the beginning of the sequence that are as they were in the pass before.
+    unchanged: usize,
+    states: RefCell<&'a mut Option<Tensor<2>>>,
+}
+
+impl Past<'_> {
+    /// Keys that attention goes over, among them places that nothing was written to yet.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Puts the keys and values of the pass's tokens behind those of the tokens before: `[T, width]` to
+    /// `[capacity, width]`. Attentions are told apart by the order of the calls.
+    pub(super) fn extend(&self, new: KeyValue) -> KeyValue {
+        let at = self.next.replace(self.next.get() + 1);
+        let mut layers = self.layers.borrow_mut();
+        if layers.len() <= at {
+            layers.resize(at + 1, None);
+        }
+        // Taken out, so that it's the only holder and changes in place.
+        let all = match layers[at].take() {
+            Some(old) => KeyValue { key: self.put(old.key, new.key), value: self.put(old.value, new.value) },
+            None => KeyValue { key: self.begin(new.key), value: self.begin(new.value) },
+        };
+        layers[at] = Some(all.clone());
+        all
+    }
+
+    /// States `[tokens, hidden]` that so many tokens at the beginning decide alone; made anew where these have changed.
+    pub(super) fn keep(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        let mut states = self.states.borrow_mut();
+        let kept = states.take().filter(|kept| tokens <= self.unchanged && kept.dims()[0] == tokens);
+        states.insert(kept.unwrap_or_else(make)).clone()
+    }
+
+    fn begin(&self, new: Tensor<2>) -> Tensor<2> {
+        let empty = Tensor::zeros([self.capacity, new.dims()[1]], &new.device());
+        self.put(empty, new)
+    }
+
+    fn put(&self, mut old: Tensor<2>, new: Tensor<2>) -> Tensor<2> {
+        let [tokens, width] = new.dims();
+        if old.dims()[0] < self.capacity {
+            let larger = Tensor::zeros([self.capacity, width], &new.device());
+            old = match self.length {
+                0 => larger,
+                kept => larger.slice_assign([0..kept, 0..width], old.narrow(0, 0, kept)),
+            };
+        }
+        old.slice_assign([self.length..self.length + tokens, 0..width], new)
+    }
+}
+
+impl Network {
+    /// Logits `[vocabulary]` after the last token of a sequence. Only the tokens that the cache doesn't know are
+    /// computed.
+    ///
+    /// # Errors
+    /// An empty sequence, or one that doesn't fit the model.
+    pub fn next_logits(&self, example: &Example, cache: &mut Cache) -> Result<Vec<f32>> {
+        let mut example = Example { targets: Vec::new(), choices: Vec::new(), ..example.clone() };
+        let length = example.tokens.len();
+        ensure!(length > 0, "there is no token that another could follow");
+        if self.family().is_causal() {
+            example.visible = (1..=length as u32).collect();
+        }
+        let unchanged = cache.shared(&example);
+        // The last token is always read: its hidden state is what is asked for.
+        let known = if self.family().is_incremental() { unchanged.min(length - 1) } else { 0 };
+        if cache.capacity < length {
+            cache.capacity = (2 * cache.capacity).max(length).max(LEAST);
+        }
+        cache.seen = Example::default();
+        let batch = lay_out(&[rest(&example, known)], Layout::Ragged, Key::new(0));
+        self.check(&batch)?;
+        let past = Past {
+            layers: RefCell::new(&mut cache.layers),
+            next: Cell::new(0),
+            length: known,
+            capacity: cache.capacity,
+            unchanged,
+            states: RefCell::new(&mut cache.states),
+        };
+        let pass = Pass::after(self.parameters(), &batch, &batch.visible_to, Mode::Evaluate, Some(past))?;
+        let hidden = self.family().hidden(&pass);
+        let last = (length - known - 1) as u32;
+        let logits = self.logits_rows(&pass, &hidden, vec![last])?.pop().context("the model gave no answer")?;
+        drop(pass);
+        cache.seen = example;
+        Ok(logits)
+    }
+}
+
+/// The tokens of a sequence from `start` on; they see what they saw.
+fn rest(example: &Example, start: usize) -> Example {
+    let rest = |values: &[u32]| values.get(start..).unwrap_or_default().to_vec();
+    Example {
+        tokens: rest(&example.tokens),
+        positions: rest(&example.positions),
+        block_positions: rest(&example.block_positions),
+        segments: rest(&example.segments),
+        visible: rest(&example.visible),
+        ..Example::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(seen: &Example, example: &Example) -> usize {
+        Cache { seen: seen.clone(), ..Cache::default() }.shared(example)
+    }
+
+    #[test]
+    fn longer_sequence_shares_all_of_the_shorter() {
+        for prefix in [0, 2, 3] {
+            let seen = Example::sequence(0, vec![5, 6, 7], prefix);
+            let longer = Example::sequence(0, vec![5, 6, 7, 8, 9], prefix);
+            assert_eq!(after(&seen, &longer), 3);
+            assert_eq!(after(&longer, &seen), 3);
+        }
+        assert_eq!(after(&Example::default(), &Example::sequence(0, vec![5], 0)), 0);
+    }
+
+    #[test]
+    fn sequences_share_nothing_after_the_first_difference() {
+        let seen = Example::sequence(0, vec![5, 6, 7, 8], 0);
+        assert_eq!(after(&seen, &Example::sequence(0, vec![5, 6, 9, 8], 0)), 2);
+        let mut moved = seen.clone();
+        moved.block_positions[1] = 1;
+        assert_eq!(after(&seen, &moved), 1);
+    }
+
+    #[test]
+    fn token_that_sees_a_changed_one_is_read_again() {
+        // The context of three is seen in both directions, and its last token changes.
+        let seen = Example::sequence(0, vec![5, 6, 7, 8], 3);
+        assert_eq!(after(&seen, &Example::sequence(0, vec![5, 6, 9, 8], 3)), 0);
+        // What is behind the context may change.
+        assert_eq!(after(&seen, &Example::sequence(0, vec![5, 6, 7, 9], 3)), 3);
+        // A longer context is another one.
+        assert_eq!(after(&seen, &Example::sequence(0, vec![5, 6, 7, 8], 4)), 0);
+    }
+}

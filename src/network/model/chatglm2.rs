@@ -1,0 +1,278 @@
+//! ChatGLM2 and ChatGLM3, and GLM-4 as its first code had it (Zeng et al. 2024, <https://arxiv.org/abs/2406.12793>): a
+//! causal pre-norm transformer with RMS norms, gated feed-forward layers, few heads of keys, and rotary positions in one
+//! half of each head.
+
+use anyhow::{Result, ensure};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    blocks::{
+        Activation, Arrangement, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, Projection, Turn,
+    },
+    family::{Family, Sizes, check_groups, check_settings, described},
+    initial::Initial,
+    on_disk::OnDisk,
+    parameters::{Builder, MatrixId, VectorId},
+    pass::{Along, Pass},
+};
+use crate::{
+    data::text::Special,
+    network::kernels::{Pairs, Rotation},
+    spec,
+};
+
+/// As `ChatGLMForConditionalGeneration` has it.
+pub(super) static ON_DISK: OnDisk =
+    OnDisk { prefix: "transformer.", prefixed: true, ignored: &["rotary_pos_emb.inv_freq"], ..OnDisk::PLAIN };
+
+const NAMES: LayerNames = LayerNames {
+    layers: "encoder.layers",
+    attention_norm: "input_layernorm",
+    dense: "self_attention.dense",
+    feed_forward_norm: "post_attention_layernorm",
+    up: "mlp.dense_h_to_4h",
+    down: "mlp.dense_4h_to_h",
+};
+
+/// What angles fall off by where `rope_ratio` is 1.
+const BASE: f64 = 1e4;
+
+/// The keys of `config.json` that matter, under the original's names.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Chatglm2Config {
+    /// Entries of the vocabulary.
+    pub padded_vocab_size: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_layers: usize,
+    /// Heads of queries.
+    pub num_attention_heads: usize,
+    /// Whether there are fewer heads of keys than of queries.
+    #[serde(default)]
+    pub multi_query_attention: bool,
+    /// How many, if so.
+    #[serde(default = "one")]
+    pub multi_query_group_num: usize,
+    /// Numbers a head.
+    pub kv_channels: usize,
+    /// Width of the feed-forward layer.
+    pub ffn_hidden_size: usize,
+    /// The longest sequence.
+    pub seq_length: usize,
+    /// Added to variances.
+    #[serde(default = "epsilon")]
+    pub layernorm_epsilon: f64,
+    /// RMS norms, or layer norms.
+    #[serde(default = "yes")]
+    pub rmsnorm: bool,
+    /// Whether there is a norm behind the last layer.
+    #[serde(default = "yes")]
+    pub post_layer_norm: bool,
+    /// Whether the residual stream goes on from behind the norms.
+    #[serde(default)]
+    pub apply_residual_connection_post_layernorm: bool,
+    /// Whether linear layers have a bias.
+    #[serde(default)]
+    pub add_bias_linear: bool,
+    /// Whether the projection to queries, keys and values has one in any case.
+    #[serde(default)]
+    pub add_qkv_bias: bool,
+    /// Factor on what the rotary angles fall off by; 1 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_ratio: Option<f64>,
+    /// Standard deviation of new weights; 0.02 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initializer_range: Option<f64>,
+    /// What else there was; it's written again.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn epsilon() -> f64 {
+    1e-5
+}
+
+impl Chatglm2Config {
+    /// The sizes that a recipe asks for.
+    pub fn new(spec: &spec::GroupedSizes, vocabulary: usize) -> Self {
+        Self {
+            padded_vocab_size: vocabulary,
+            hidden_size: spec.hidden,
+            num_layers: spec.layers,
+            num_attention_heads: spec.heads,
+            multi_query_attention: true,
+            multi_query_group_num: spec.groups,
+            kv_channels: spec.head_size(),
+            ffn_hidden_size: spec.feed_forward(),
+            seq_length: spec.max_length,
+            layernorm_epsilon: epsilon(),
+            rmsnorm: true,
+            post_layer_norm: true,
+            apply_residual_connection_post_layernorm: false,
+            add_bias_linear: false,
+            add_qkv_bias: true,
+            rope_ratio: (spec.rope_base != BASE).then_some(spec.rope_base / BASE),
+            initializer_range: Some(spec.initializer_range),
+            other: Map::new(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        check_groups(self.num_attention_heads, self.groups())?;
+        let size = self.kv_channels;
+        ensure!(size > 0 && size.is_multiple_of(4), "heads of {size} numbers can't be turned by half in pairs");
+        let known =
+            [("tie_word_embeddings", json!(false)), ("quantization_bit", json!(0)), ("pre_seq_len", Value::Null)];
+        check_settings(&self.other, &known)
+    }
+
+    fn groups(&self) -> usize {
+        if self.multi_query_attention { self.multi_query_group_num } else { self.num_attention_heads }
+    }
+
+    fn initializer_range(&self) -> f64 {
+        self.initializer_range.unwrap_or(0.02)
+    }
+
+    fn layer(&self) -> LayerDesign {
+        let size = self.kv_channels;
+        let base = BASE * self.rope_ratio.unwrap_or(1.0);
+        let rotation = Rotation { base, pairs: size / 4, layout: Pairs::Interleaved, offset: 0, half: false };
+        let projection = "self_attention.query_key_value";
+        LayerDesign {
+            names: &NAMES,
+            hidden: self.hidden_size,
+            attention: AttentionDesign {
+                heads: self.num_attention_heads,
+                groups: self.groups(),
+                size,
+                projection: match self.multi_query_attention {
+                    true => Projection::Stacked(projection),
+                    false => Projection::PerHead(projection),
+                },
+                bias: self.add_bias_linear || self.add_qkv_bias,
+                turns: vec![Turn { rotation, along: Along::Positions }],
+            },
+            feed_forward: self.ffn_hidden_size,
+            activation: Activation::SwiGlu,
+            bias: self.add_bias_linear,
+            norm: match self.rmsnorm {
+                true => NormKind::Rms(self.layernorm_epsilon),
+                false => NormKind::Layer(self.layernorm_epsilon),
+            },
+            arrangement: match self.apply_residual_connection_post_layernorm {
+                true => Arrangement::Deep(1.0),
+                false => Arrangement::Pre,
+            },
+            deviation: self.initializer_range(),
+            last_deviation: LayerDesign::shared(self.initializer_range(), self.num_layers),
+        }
+    }
+}
+
+/// ChatGLM2's blocks.
+#[derive(Clone, Debug)]
+pub struct Chatglm2 {
+    config: Chatglm2Config,
+    backbone: Backbone,
+    output: MatrixId,
+}
+
+impl Chatglm2 {
+    /// Adds the parameters of a ChatGLM2.
+    ///
+    /// # Errors
+    /// Groups that don't divide the heads; settings that aren't supported.
+    pub fn new(config: Chatglm2Config, builder: &mut Builder) -> Result<Self> {
+        config.check()?;
+        let layer = config.layer();
+        let initial = Initial::Normal(config.initializer_range());
+        let table = [config.padded_vocab_size, config.hidden_size];
+        let words = builder.matrix("embedding.word_embeddings.weight".into(), table, initial);
+        let layers = Backbone::layers(builder, &layer, config.num_layers);
+        let norm = "encoder.final_layernorm";
+        let norm = config.post_layer_norm.then(|| Norm::new(builder, norm, config.hidden_size, layer.norm));
+        let output = builder.matrix("output_layer.weight".into(), table, initial);
+        let backbone = Backbone { words, tables: Vec::new(), embedding_norm: None, layers, norm };
+        Ok(Self { config, backbone, output })
+    }
+}
+
+impl Family for Chatglm2 {
+    fn name(&self) -> &'static str {
+        "chatglm2"
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.config.hidden_size,
+            layers: self.config.num_layers,
+            vocabulary: self.config.padded_vocab_size,
+            max_length: self.config.seq_length,
+            initializer_range: self.config.initializer_range(),
+        }
+    }
+
+    fn is_rotary(&self) -> bool {
+        true
+    }
+
+    fn on_disk(&self) -> &'static OnDisk {
+        &ON_DISK
+    }
+
+    fn architecture(&self, _pairs: bool) -> &'static str {
+        "ChatGLMModel"
+    }
+
+    fn config(&self) -> Value {
+        let code = |class: &str| json!(format!("THUDM/chatglm2-6b--modeling_chatglm.{class}"));
+        let defaults = json!({
+            "model_type": "chatglm",
+            "auto_map": {
+                "AutoConfig": "THUDM/chatglm2-6b--configuration_chatglm.ChatGLMConfig",
+                "AutoModel": code("ChatGLMForConditionalGeneration"),
+                "AutoModelForCausalLM": code("ChatGLMForConditionalGeneration"),
+                "AutoModelForSeq2SeqLM": code("ChatGLMForConditionalGeneration"),
+            },
+            "apply_query_key_layer_scaling": true,
+            "attention_dropout": 0.0,
+            "attention_softmax_in_fp32": true,
+            "bias_dropout_fusion": true,
+            "fp32_residual_connection": false,
+            "hidden_dropout": 0.0,
+            "original_rope": true,
+            "tie_word_embeddings": false,
+            "torch_dtype": "float32",
+            "use_cache": true,
+        });
+        described(json!(self.config), defaults)
+    }
+
+    fn token_keys(&self) -> &'static [(&'static str, Special)] {
+        &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)]
+    }
+
+    fn is_causal(&self) -> bool {
+        true
+    }
+
+    fn hidden(&self, pass: &Pass) -> Tensor<2> {
+        self.backbone.hidden(pass)
+    }
+
+    fn output(&self) -> (MatrixId, Option<VectorId>) {
+        (self.output, None)
+    }
+}

@@ -1,0 +1,85 @@
+//! First values of parameters: a hash of the seed, the parameter's name and the element, so that they depend neither
+//! on the backend nor on which other parameters there are.
+
+use std::f64::consts::TAU;
+
+use burn::tensor::TensorData;
+
+use super::parameters::Source;
+use crate::support::random::Key;
+
+/// How a new parameter's elements begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initial {
+    /// All 0: biases.
+    Zeros,
+    /// All 1: the scales of norms.
+    Ones,
+    /// Normally distributed around 0 with this standard deviation.
+    Normal(f64),
+    /// Uniformly distributed between the negative of this and this.
+    Uniform(f64),
+}
+
+/// Makes every parameter anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh {
+    /// What the random values derive from.
+    pub seed: u64,
+}
+
+impl Source for Fresh {
+    fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData {
+        let count = shape.iter().product();
+        let key = Key::new(self.seed).with("parameters").with(name);
+        let values = match initial {
+            Initial::Zeros => vec![0.0; count],
+            Initial::Ones => vec![1.0; count],
+            Initial::Normal(deviation) => normal(key, count, deviation),
+            Initial::Uniform(bound) => {
+                (0..count as u64).map(|at| ((2.0 * key.at(at).f64() - 1.0) * bound) as f32).collect()
+            }
+        };
+        TensorData::new(values, shape)
+    }
+}
+
+/// Two normal numbers from two uniform ones (Box and Muller 1958).
+fn normal(key: Key, count: usize, deviation: f64) -> Vec<f32> {
+    let mut values = Vec::with_capacity(count + 1);
+    for pair in 0..count.div_ceil(2) as u64 {
+        // The logarithm is of a number above 0 and up to 1.
+        let radius = (-2.0 * (1.0 - key.at(2 * pair).f64()).ln()).sqrt() * deviation;
+        let (sine, cosine) = (key.at(2 * pair + 1).f64() * TAU).sin_cos();
+        values.extend([(radius * cosine) as f32, (radius * sine) as f32]);
+    }
+    values.truncate(count);
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(seed: u64, name: &str, count: usize) -> Vec<f32> {
+        Fresh { seed }.values(name, &[count], Initial::Normal(0.02)).try_to_vec().unwrap()
+    }
+
+    #[test]
+    fn initial_weights_have_the_deviation_asked_for() {
+        let values = values(1, "a", 100_001);
+        let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / 100_001.0;
+        let square = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / 100_001.0;
+        assert!(mean.abs() < 3e-4, "{mean}");
+        assert!((square.sqrt() - 0.02).abs() < 2e-4, "{square}");
+        assert!(values.iter().all(|x| x.abs() < 0.12));
+    }
+
+    #[test]
+    fn initial_weights_depend_on_seed_and_name_alone() {
+        assert_eq!(values(1, "a", 64), values(1, "a", 64));
+        assert_eq!(values(1, "a", 9)[..], values(1, "a", 64)[..9]);
+        assert_ne!(values(1, "a", 64), values(2, "a", 64));
+        assert_ne!(values(1, "a", 64), values(1, "b", 64));
+    }
+}

@@ -1,0 +1,262 @@
+//! A model family together with its parameters and heads.
+
+use std::{borrow::Cow, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::{DType, Device, Tensor};
+
+use super::{
+    candidates::Candidates,
+    family::{self, Family, Sizes},
+    heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
+    initial::Fresh,
+    parameters::{Builder, Parameters},
+    pass::{Mode, Pass},
+};
+use crate::{
+    data::text::Specials,
+    network::{
+        batch::Batch,
+        kernels::{self, Ids},
+    },
+    spec,
+};
+
+/// A model that can be trained, asked and stored.
+pub struct Network {
+    parameters: Parameters,
+    family: Arc<dyn Family>,
+    /// What losses are computed with.
+    pub(super) precision: spec::Precision,
+    /// Whether training passes compute layers again in place of keeping their activations.
+    pub(super) recomputes: bool,
+    /// The tokenizer's special tokens, for the config of a new model; one that was read has its own.
+    pub(super) specials: Option<Specials>,
+    pub(super) pooler: Option<Pooler>,
+    pub(super) pair: Option<PairHead>,
+    pub(super) classifier: Option<Classifier>,
+}
+
+impl Network {
+    /// A new model of the sizes that a recipe gives, for a vocabulary of `vocabulary` tokens.
+    ///
+    /// # Errors
+    /// Sizes that don't go together.
+    pub fn new(spec: &spec::Model, vocabulary: usize, seed: u64, device: &Device) -> Result<Self> {
+        let mut parameters = Parameters::new(device);
+        let mut source = Fresh { seed };
+        let family = family::from_spec(spec, vocabulary, &mut Builder::new(&mut parameters, &mut source))?;
+        Ok(Self::from_parts(parameters, family))
+    }
+
+    /// Without heads.
+    pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
+        Self {
+            parameters,
+            family: family.into(),
+            precision: spec::Precision::F32,
+            recomputes: false,
+            specials: None,
+            pooler: None,
+            pair: None,
+            classifier: None,
+        }
+    }
+
+    /// A replica on this device, as the network stands now.
+    ///
+    /// # Errors
+    /// The devices'.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            parameters: self.parameters.on(device)?,
+            family: Arc::clone(&self.family),
+            precision: self.precision,
+            recomputes: self.recomputes,
+            specials: self.specials,
+            pooler: self.pooler.clone(),
+            pair: self.pair.clone(),
+            classifier: self.classifier.clone(),
+        })
+    }
+
+    /// Notes what the special tokens' ids are, for other programs that will open the model.
+    pub fn name_tokens(&mut self, specials: Specials) {
+        self.specials = Some(specials);
+    }
+
+    /// The backbone.
+    pub fn family(&self) -> &dyn Family {
+        &*self.family
+    }
+
+    /// Token ids that it has room for.
+    pub fn vocabulary(&self) -> usize {
+        self.family.sizes().vocabulary
+    }
+
+    /// All parameters.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// All parameters, for those who change them.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Learns with numbers of this precision from now on: in training passes only, and the weights stay f32.
+    pub fn compute_with(&mut self, precision: spec::Precision) {
+        self.precision = precision;
+    }
+
+    /// Keeps of each layer only what it's given from now on, in training passes; the backward pass computes the rest again.
+    pub fn recompute_layers(&mut self, recompute: bool) {
+        self.recomputes = recompute;
+    }
+
+    /// Adds what it takes to guess tokens, where the checkpoint is of a bare backbone.
+    ///
+    /// # Errors
+    /// Settings that aren't supported; a network that has replicas.
+    pub fn add_language_head(&mut self, seed: u64) -> Result<()> {
+        let family = Arc::get_mut(&mut self.family).context("a network with replicas gets no further heads")?;
+        family.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
+    }
+
+    /// Adds a head for sentence pairs, unless there is one; it will be learned.
+    pub fn add_pair_head(&mut self, seed: u64) {
+        if self.pair.is_none() {
+            let mut source = Fresh { seed };
+            if self.pooler.is_none() {
+                self.make_pooler(&mut source);
+            }
+            self.make_pair_head(&mut source);
+        }
+        self.parameters.learn(heads::judges_pairs);
+    }
+
+    /// Adds a linear head for `classes` classes, unless there is one; it will be learned.
+    ///
+    /// # Errors
+    /// A classifier with other classes or pooling that is there already.
+    pub fn add_classifier(&mut self, classes: usize, pooling: Pooling, seed: u64) -> Result<()> {
+        let config = ClassifierConfig { classes, pooling };
+        match &self.classifier {
+            Some(there) => {
+                ensure!(
+                    there.config == config,
+                    "the model already has a linear head, for {} classes and {:?} pooling",
+                    there.config.classes,
+                    there.config.pooling
+                );
+            }
+            None => self.classifier = Some(self.make_classifier(config, &mut Fresh { seed })),
+        }
+        self.parameters.learn(heads::judges_classes);
+        Ok(())
+    }
+
+    pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let builder = &mut Builder::new(&mut self.parameters, source);
+        self.pooler = Some(Pooler::new(builder, hidden, initializer_range));
+    }
+
+    pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let builder = &mut Builder::new(&mut self.parameters, source);
+        self.pair = Some(PairHead::new(builder, hidden, initializer_range));
+    }
+
+    pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, initializer_range)
+    }
+
+    /// Hidden states `[T, hidden]` of a batch.
+    ///
+    /// # Errors
+    /// Batches that don't fit the model.
+    pub fn hidden(&self, batch: &Batch, mode: Mode) -> Result<Tensor<2>> {
+        Ok(self.family.hidden(&self.pass(batch, mode)?))
+    }
+
+    /// Refuses batches that don't fit the model, or are at odds with themselves.
+    pub(super) fn check(&self, batch: &Batch) -> Result<()> {
+        let tokens = batch.rows * batch.width;
+        let per_token =
+            [&batch.tokens, &batch.positions, &batch.block_positions, &batch.dropout_keys].map(|values| values.len());
+        ensure!(
+            per_token.iter().all(|&count| count == tokens),
+            "the batch has {per_token:?} entries for {tokens} tokens"
+        );
+        let segments = batch.segments.len();
+        ensure!(segments == 0 || segments == tokens, "the batch has {segments} segments for {tokens} tokens");
+        let places = batch.targets.iter().map(|target| target.at).chain(batch.choices.iter().map(|choice| choice.at));
+        ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
+        let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
+        ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
+        self.family.check(batch)
+    }
+
+    /// Checks a batch and puts it on the device.
+    pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
+        self.check(batch)?;
+        let visible_to = match self.family.is_causal() {
+            true => batch.visible_to.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
+            false => Cow::Borrowed(&batch.visible_to[..]),
+        };
+        Pass::new(&self.parameters, batch, &visible_to, mode)
+    }
+
+    /// Logits `[N, vocabulary]` from hidden states `[N, hidden]`.
+    pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = self.family.output();
+        let hidden = self.family.before_logits(pass, hidden);
+        kernels::linear(pass.to_product(hidden), pass.factor(weight), bias.map(|bias| pass.vector(bias)))
+    }
+
+    /// Log-probabilities `[choices, union of the candidates]`.
+    pub(super) fn choice_log_softmax(
+        &self,
+        pass: &Pass,
+        hidden: &Tensor<2>,
+        batch: &Batch,
+        candidates: &Candidates,
+    ) -> Result<Tensor<2>> {
+        candidates.check(&batch.choices)?;
+        let (largest, vocabulary) = (candidates.largest() as usize, self.family.sizes().vocabulary);
+        ensure!(largest < vocabulary, "candidate {largest} is outside of the model's vocabulary of {vocabulary}");
+        let device = self.parameters.device();
+        let places: Vec<u32> = batch.choices.iter().map(|choice| choice.at).collect();
+        let rows = kernels::embedding(hidden.clone(), &Ids::new(places, device));
+        let rows = self.family.before_logits(pass, rows);
+        let (weight, bias) = self.family.output();
+        let ids = candidates.ids(device);
+        let bias = bias.map(|bias| pass.vector(bias).select(0, ids.tensor.clone()));
+        let weight = pass.to_product(kernels::embedding(pass.matrix(weight), &ids));
+        let logits = kernels::linear(pass.to_product(rows), weight, bias);
+        Ok(candidates.log_softmax(logits.cast(DType::F32), &batch.choices))
+    }
+
+    /// Logits `[examples, 2]`.
+    pub(super) fn pair_logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Result<Tensor<2>> {
+        let head = self.pooler.as_ref().zip(self.pair.as_ref());
+        let (pooler, head) = head.context("the model has no head for sentence pairs")?;
+        let count = batch.examples.len();
+        ensure!(batch.pairs.is_empty() || batch.pairs.len() == count, "not every example has a pair label");
+        ensure!(batch.pairs.iter().all(|&pair| pair < 2), "a pair label isn't 0 or 1");
+        Ok(head.logits(pass, pooler.forward(pass, hidden, batch)))
+    }
+
+    /// Logits `[examples, classes]`.
+    pub(super) fn class_logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Result<Tensor<2>> {
+        let head = self.classifier.as_ref().context("the model has no linear head for classes")?;
+        let (count, classes) = (batch.examples.len(), head.config.classes);
+        ensure!(batch.classes.is_empty() || batch.classes.len() == count, "not every example has a class");
+        let largest = batch.classes.iter().max().map_or(0, |&class| class as usize);
+        ensure!(largest < classes, "class {largest} is not among the {classes} of the model");
+        Ok(head.logits(pass, hidden, batch))
+    }
+}

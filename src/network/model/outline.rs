@@ -1,0 +1,83 @@
+//! A network without values: what it would hold and do, out of a recipe or of a checkpoint's `config.json` alone.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::{
+    family::{self, Family, Kind, Sizes},
+    heads::{Classifier, ClassifierConfig, PairHead, Pooler},
+    on_disk::ends,
+    parameters::Builder,
+    shapes::{Shape, Shapes},
+};
+use crate::spec;
+
+/// A family with its heads, as shapes.
+pub struct Outline {
+    family: Box<dyn Family>,
+    /// All shapes, those of the heads included.
+    pub shapes: Shapes,
+}
+
+impl Outline {
+    /// Of a new model of the sizes that a recipe gives, for a vocabulary of `vocabulary` tokens.
+    ///
+    /// # Errors
+    /// Sizes that don't go together.
+    pub fn new(spec: &spec::Model, vocabulary: usize) -> Result<Self> {
+        let mut shapes = Shapes::default();
+        let family = family::from_spec(spec, vocabulary, &mut Builder::outline(&mut shapes))?;
+        Ok(Self { family, shapes })
+    }
+
+    /// Of the model that a `config.json` describes, with every part that such a checkpoint may have.
+    ///
+    /// # Errors
+    /// Families and settings that aren't supported.
+    pub fn of_config(config: &Value) -> Result<Self> {
+        let mut shapes = Shapes::default();
+        let family = Kind::of(config)?.build(config, &mut Builder::outline(&mut shapes))?;
+        Ok(Self { family, shapes })
+    }
+
+    /// The backbone.
+    pub fn family(&self) -> &dyn Family {
+        &*self.family
+    }
+
+    /// Adds a head for sentence pairs.
+    pub fn add_pair_head(&mut self) {
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let builder = &mut Builder::outline(&mut self.shapes);
+        Pooler::new(builder, hidden, initializer_range);
+        PairHead::new(builder, hidden, initializer_range);
+    }
+
+    /// Adds a linear head.
+    pub fn add_classifier(&mut self, classes: usize, pooling: spec::Pooling) {
+        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let config = ClassifierConfig { classes, pooling };
+        Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, initializer_range);
+    }
+
+    /// What LoRA of rank `r` adds to the layers whose names in checkpoints are one of `targets`, or end with it after a
+    /// dot: its numbers, and the widths of what it keeps of each token.
+    pub fn low_rank(&self, r: usize, targets: &[&str]) -> [u64; 2] {
+        let on_disk = self.family.on_disk();
+        let mut sums = [0, 0];
+        for Shape { name, shape: [rows, width] } in &self.shapes.matrices {
+            let Some(module) = name.strip_suffix(".weight") else { continue };
+            let parts = on_disk.parts(module);
+            let targeted = parts.iter().filter(|part| ends(part, targets)).count();
+            let (rows, width) = (rows / parts.len(), *width);
+            sums[0] += (targeted * r * (rows + width)) as u64;
+            sums[1] += (targeted * (width + r)) as u64;
+        }
+        sums
+    }
+
+    /// The shape of the matrix that gives logits: `[vocabulary, hidden]`.
+    pub fn output(&self) -> [usize; 2] {
+        self.shapes.matrix(self.family.output().0)
+    }
+}

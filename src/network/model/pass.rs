@@ -1,0 +1,287 @@
+//! A batch on its way through a network: its integers on the device, and the rules for this pass.
+
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Result;
+use burn::tensor::{Device, Tensor};
+
+use super::{
+    adapters::Lora,
+    cache::Past,
+    parameters::{MatrixId, Parameters, VectorId, WeightId},
+    precision::Numbers,
+    recompute::Values,
+};
+use crate::{
+    network::{
+        batch::Batch,
+        kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible, Weight},
+    },
+    spec::Precision,
+    support::random::Key,
+};
+
+/// Whether a pass is to be learned from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    /// Gradients are recorded, and activations dropped with this probability.
+    Train {
+        /// Probability in embeddings, attention and residual branches.
+        dropout: f32,
+    },
+    /// Nothing is recorded or dropped.
+    Evaluate,
+}
+
+/// One of the numbers that each token has beside its id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Along {
+    /// Its position.
+    Positions,
+    /// GLM's second position.
+    BlockPositions,
+    /// BERT's token type.
+    Segments,
+}
+
+/// What heads are turned by, for each kind of turn.
+pub(super) type Rotaries = Arc<Mutex<Vec<(Rotation, Along, Rotary)>>>;
+
+/// What blocks need beside their input.
+pub struct Pass<'a> {
+    pub(super) parameters: &'a Parameters,
+    pub(super) values: Values,
+    /// The parameters once more, for the backward pass to compute layers again with; `None` where it doesn't.
+    pub(super) recomputing: Option<Arc<Parameters>>,
+    pub(super) mode: Mode,
+    pub(super) numbers: Numbers,
+    pub(super) dropout_keys: Arc<[u32]>,
+    pub(super) dropout_sites: Rc<Cell<u32>>,
+    pub(super) attentions: Rc<Cell<usize>>,
+    /// The prefix's table for the attentions that are still to come; `None` before the first.
+    pub(super) prefixes: Rc<Cell<Option<Tensor<2>>>>,
+    /// Each is made once, for the first layer that asks.
+    pub(super) rotaries: Rotaries,
+    pub(super) past: Option<Past<'a>>,
+    /// Token ids.
+    pub tokens: Ids,
+    /// Positions.
+    pub positions: Ids,
+    /// GLM's second positions.
+    pub block_positions: Ids,
+    /// BERT's token types.
+    pub segments: Ids,
+    /// Which keys each token sees.
+    pub visible: Visible,
+}
+
+impl<'a> Pass<'a> {
+    /// Uploads a batch, in which each token sees its keys up to `visible_to`.
+    ///
+    /// # Errors
+    /// Visible keys outside of their row.
+    pub fn new(parameters: &'a Parameters, batch: &Batch, visible_to: &[u32], mode: Mode) -> Result<Self> {
+        Self::after(parameters, batch, visible_to, mode, None)
+    }
+
+    /// Uploads a batch whose tokens also see those of the `past`; their visible keys are counted from its first.
+    ///
+    /// # Errors
+    /// Visible keys outside of their row.
+    pub(super) fn after(
+        parameters: &'a Parameters,
+        batch: &Batch,
+        visible_to: &[u32],
+        mode: Mode,
+        past: Option<Past<'a>>,
+    ) -> Result<Self> {
+        let device = parameters.device();
+        let ids = |values: &[u32]| Ids::new(values, device);
+        let keys = past.as_ref().map_or(batch.width, Past::capacity);
+        Ok(Self {
+            parameters,
+            values: if mode == Mode::Evaluate { Values::Plain } else { Values::Learned },
+            recomputing: None,
+            mode,
+            numbers: Precision::F32.into(),
+            dropout_keys: Arc::from(&batch.dropout_keys[..]),
+            dropout_sites: Rc::default(),
+            attentions: Rc::default(),
+            prefixes: Rc::default(),
+            rotaries: Rotaries::default(),
+            tokens: ids(&batch.tokens),
+            positions: ids(&batch.positions),
+            block_positions: ids(&batch.block_positions),
+            segments: match batch.segments.is_empty() {
+                true => ids(&vec![0; batch.tokens.len()]),
+                false => ids(&batch.segments),
+            },
+            visible: Visible::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
+            past,
+        })
+    }
+
+    /// A pass over other tokens under the same rules, such as those of one side of an encoder–decoder. Places in the
+    /// network count on.
+    pub(super) fn over(&self, batch: &Batch) -> Self {
+        let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
+            .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
+        Self {
+            dropout_sites: Rc::clone(&self.dropout_sites),
+            attentions: Rc::clone(&self.attentions),
+            prefixes: Rc::clone(&self.prefixes),
+            recomputing: self.recomputing.clone(),
+            numbers: self.numbers,
+            ..pass
+        }
+    }
+
+    /// The same pass with numbers of these types.
+    pub(super) fn computing_with(self, numbers: Numbers) -> Self {
+        Self { numbers, ..self }
+    }
+
+    /// The same pass, whose layers keep no activations: the backward pass computes them again.
+    pub(super) fn recomputing(self) -> Self {
+        Self { recomputing: Some(Arc::new(self.parameters.clone())), ..self }
+    }
+
+    /// Hidden states in the type of the residual stream.
+    pub(super) fn to_stream(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.numbers.stream)
+    }
+
+    /// What a weight is multiplied with, in the weight's type.
+    pub(super) fn to_product(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.numbers.products)
+    }
+
+    /// Where it's computed.
+    pub fn device(&self) -> &Device {
+        self.parameters.device()
+    }
+
+    /// What the dropout masks of a token derive from.
+    pub(super) fn dropout_key(&self, token: usize) -> u32 {
+        self.dropout_keys[token]
+    }
+
+    /// The value of a vector, in f32.
+    pub fn vector(&self, id: VectorId) -> Tensor<1> {
+        self.values.vector(id, self.parameters.vector(id))
+    }
+
+    /// The value of a matrix, in f32: a table to take rows from.
+    pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
+        self.values.matrix(id, self.parameters.matrix(id))
+    }
+
+    /// The value of a matrix that something is multiplied with.
+    pub fn factor(&self, id: MatrixId) -> Tensor<2> {
+        self.to_product(self.matrix(id))
+    }
+
+    /// The weight of a linear layer.
+    pub fn weight(&self, id: WeightId) -> Weight {
+        match id {
+            WeightId::Full(id) => Weight::Full(self.factor(id)),
+            WeightId::Compact(_) => self.parameters.weight(id),
+        }
+    }
+
+    /// What is added to a linear layer, where something is.
+    pub(super) fn lora(&self, id: WeightId) -> Option<&Lora> {
+        self.parameters.lora(id)
+    }
+
+    /// What tables are looked up by.
+    pub fn ids(&self, along: Along) -> &Ids {
+        match along {
+            Along::Positions => &self.positions,
+            Along::BlockPositions => &self.block_positions,
+            Along::Segments => &self.segments,
+        }
+    }
+
+    /// What heads are turned by.
+    pub fn rotary(&self, rotation: Rotation, along: Along) -> Rotary {
+        let mut made = self.rotaries.lock().unwrap_or_else(PoisonError::into_inner);
+        match made.iter().find(|made| (made.0, made.1) == (rotation, along)) {
+            Some((.., rotary)) => rotary.clone(),
+            None => {
+                let rotary = rotation.at(&self.ids(along).host);
+                made.push((rotation, along, rotary.clone()));
+                rotary
+            }
+        }
+    }
+
+    /// The dropout of the next place in the network; places count up in the order of the calls.
+    pub fn dropout(&self) -> Option<Dropout> {
+        match self.mode {
+            Mode::Train { dropout } => self.dropout_of(dropout, self.dropout_keys.len()),
+            Mode::Evaluate => None,
+        }
+    }
+
+    /// The same with a probability of its own, for the batch's first `rows` tokens.
+    pub(super) fn dropout_of(&self, p: f32, rows: usize) -> Option<Dropout> {
+        let site = self.dropout_sites.get();
+        self.dropout_sites.set(site + 1);
+        let drops = self.mode != Mode::Evaluate && p > 0.0 && rows <= self.dropout_keys.len();
+        drops.then(|| Dropout { p, keys: Arc::clone(&self.dropout_keys), site })
+    }
+
+    /// The same for the rows of a prefix, which belong to no token: they are dropped alike for the whole batch.
+    pub(super) fn prefix_dropout(&self, p: f32, rows: usize) -> Option<Dropout> {
+        let first = u64::from(*self.dropout_keys.first()?);
+        let key = Key::new(first).with("prefix");
+        let keys = (0..rows as u64).map(|row| key.at(row).u64() as u32).collect();
+        self.dropout_of(p, 0).map(|dropout| Dropout { keys, ..dropout })
+    }
+
+    /// What every token sees beside the keys of its batch, for the next attention.
+    fn prefix(&self) -> Option<KeyValue> {
+        let prefix = self.parameters.adapters.prefix.as_ref()?;
+        let attention = self.attentions.get();
+        self.attentions.set(attention + 1);
+        let all = self.prefixes.take().unwrap_or_else(|| prefix.table(self));
+        let [own, rest] = kernels::divided(&all);
+        self.prefixes.set(Some(rest));
+        Some(prefix.of(self, own, attention))
+    }
+
+    /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a
+    /// sequence grows they're made once.
+    pub(super) fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+        match &self.past {
+            Some(past) => past.keep(tokens, make),
+            None => make(),
+        }
+    }
+
+    /// Attention of the batch's tokens to all that they see: `[T, heads * size]` for queries of that shape and
+    /// `[T, groups * size]` keys and values. To be called once an attention, in the same order in every pass.
+    pub fn attention(&self, query: Tensor<2>, keys: KeyValue, heads: usize, groups: usize) -> Tensor<2> {
+        let keys = match &self.past {
+            Some(past) => past.extend(keys),
+            None => keys,
+        };
+        let prefix = self.prefix();
+        kernels::grouped_attention(query, keys, prefix, &self.visible, heads, groups, self.dropout().as_ref())
+    }
+
+    /// The same for rows `[query | key | value]` of one projection: `[T, 3 H]` to `[T, H]`.
+    pub fn self_attention(&self, qkv: Tensor<2>, heads: usize) -> Tensor<2> {
+        if self.past.is_none() && self.parameters.adapters.prefix.is_none() {
+            return kernels::attention(qkv, &self.visible, heads, self.dropout().as_ref());
+        }
+        let hidden = qkv.dims()[1] / 3;
+        let part = |i: usize| qkv.clone().narrow(1, i * hidden, hidden);
+        self.attention(part(0), KeyValue { key: part(1), value: part(2) }, heads, heads)
+    }
+}

@@ -1,0 +1,92 @@
+//! The weights of a checkpoint, in one file or in shards.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result, bail};
+use safetensors::tensor::TensorInfo;
+
+use super::reader::Reader;
+use crate::network::checkpoint;
+
+/// All tensors of a checkpoint; which file one lies in doesn't matter.
+pub(crate) struct Weights {
+    shards: Vec<Reader>,
+    /// The shard of each tensor.
+    places: BTreeMap<String, usize>,
+}
+
+impl Weights {
+    /// Opens all files of the weights in a checkpoint's directory and reads their headers.
+    ///
+    /// # Errors
+    /// Files that are missing, are not safetensors or incomplete; shards that don't hold what the index says: all that
+    /// is wrong, a line each.
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
+        let mut problems = Vec::new();
+        let mut weights = Self { shards: Vec::new(), places: BTreeMap::new() };
+        let files = checkpoint::weights(directory)?;
+        for (file, expected) in &files {
+            let path = directory.join(file);
+            if !path.exists() {
+                problems.push(format!("{} is missing, with {}", path.display(), some(expected)));
+                continue;
+            }
+            match Reader::open(&path) {
+                Ok(reader) => {
+                    let absent = expected.iter().filter(|name| reader.info(name).is_none()).cloned();
+                    let absent: Vec<String> = absent.collect();
+                    if !absent.is_empty() {
+                        problems.push(format!("{} lacks {}, which the index has there", path.display(), some(&absent)));
+                    }
+                    for name in reader.names() {
+                        if weights.places.insert(name.to_owned(), weights.shards.len()).is_some() {
+                            problems.push(format!("{}: {name} is in another shard as well", path.display()));
+                        }
+                    }
+                    weights.shards.push(reader);
+                }
+                Err(error) => problems.push(format!("{error:#}")),
+            }
+        }
+        if problems.is_empty() { Ok(weights) } else { bail!(problems.join("\n")) }
+    }
+
+    /// The tensors' names, in their order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// Type and shape of a tensor, where there is one of this name.
+    pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.shard(name)?.info(name)
+    }
+
+    /// The values of a tensor, as f32.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>> {
+        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.read(name)
+    }
+
+    /// The bytes of a tensor, as they are stored.
+    ///
+    /// # Errors
+    /// As [`Reader::bytes`].
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
+        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.bytes(name)
+    }
+
+    fn shard(&self, name: &str) -> Option<&Reader> {
+        self.places.get(name).map(|&shard| &self.shards[shard])
+    }
+}
+
+/// The first of some names, and how many more there are.
+fn some(names: &[String]) -> String {
+    match names {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [first, others @ ..] => format!("{first} and {} more tensors", others.len()),
+    }
+}

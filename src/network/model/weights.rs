@@ -1,0 +1,286 @@
+//! `config.json` and the weights, in Hugging Face's layout.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{Device, TensorData};
+use fs_err as fs;
+use safetensors::{Dtype, tensor::TensorInfo};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{
+    adapters::{Checkpoint, Peft},
+    family::{Kind, Sizes},
+    heads::{ClassifierConfig, PairHead, Pooler},
+    initial::Initial,
+    network::Network,
+    on_disk::OnDisk,
+    parameters::{Builder, Keep, Parameter, Parameters, Source},
+    tensors::{self, Entry},
+};
+use crate::{
+    data::text::ABSENT,
+    network::checkpoint::{self, CONFIG, WEIGHTS},
+    spec::BaseDtype,
+};
+
+/// Under the key `pipe` of `config.json`: which heads the model has.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Heads {
+    #[serde(default)]
+    pair: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    classifier: Option<ClassifierConfig>,
+}
+
+impl Network {
+    /// Writes `config.json` and `model.safetensors` into `directory`; the same model gives the same bytes.
+    ///
+    /// An adapter and whatever else is learned with it go to the folder `adapter`, in PEFT's layout.
+    ///
+    /// # Errors
+    /// The file system's and the device's.
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        self.save_config(directory)?;
+        let adapted = self.is_adapted();
+        let entries = self.family().on_disk().entries(self.parameters(), !adapted);
+        tensors::write(&directory.join(WEIGHTS), entries)?;
+        self.save_adapter(directory)
+    }
+
+    /// As [`Self::save`], for a network that was [frozen](Self::load_frozen) out of the directory `base`: where its
+    /// backbone is what lies there, these files are linked, or copied where the file system has no links.
+    ///
+    /// # Errors
+    /// The file system's and the device's.
+    pub fn save_beside(&self, base: &Path, directory: &Path) -> Result<()> {
+        if !self.parameters().compact.is_empty() || Peft::open(base)?.is_some() {
+            return self.save(directory);
+        }
+        self.save_config(directory)?;
+        for file in checkpoint::weight_files(base)? {
+            let (from, to) = (base.join(&file), directory.join(&file));
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to)?;
+            }
+        }
+        self.save_adapter(directory)
+    }
+
+    fn save_config(&self, directory: &Path) -> Result<()> {
+        let mut config = self.family().config();
+        config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
+        for (key, special) in self.family().token_keys() {
+            if let Some(id) = self.specials.map(|specials| specials.id(*special)).filter(|&id| id != ABSENT) {
+                config[*key] = json!(id);
+            }
+        }
+        let heads = Heads { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
+        if heads.pair || heads.classifier.is_some() {
+            config["pipe"] = json!(heads);
+        }
+        let mut text = serde_json::to_string_pretty(&config)?;
+        text.push('\n');
+        Ok(fs::write(directory.join(CONFIG), text)?)
+    }
+
+    /// Reads what [`Self::save`] or Hugging Face wrote, a tensor at a time.
+    ///
+    /// # Errors
+    /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
+    /// unexpected or of another shape among the tensors, all at once.
+    pub fn load(directory: &Path, device: &Device) -> Result<Self> {
+        Ok(Self::read(directory, device, &Reading { values: true, merged: false, keep: Keep::Learned })?.0)
+    }
+
+    /// As [`Self::load`], with LoRA added to the weights that it changes.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; a prefix, which can't be merged.
+    pub fn load_merged(directory: &Path, device: &Device) -> Result<Self> {
+        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Learned })?.0)
+    }
+
+    /// As [`Self::load_merged`], but frozen, the weights of linear layers in this type. What is added from then on is
+    /// learned, and so are heads that are asked for again.
+    ///
+    /// # Errors
+    /// As [`Self::load_merged`].
+    pub fn load_frozen(directory: &Path, dtype: BaseDtype, device: &Device) -> Result<Self> {
+        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Frozen(dtype) })?.0)
+    }
+
+    /// What [`Self::load`] would give, but without any values: only headers are read.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn inspect(directory: &Path) -> Result<Outlook> {
+        let reading = Reading { values: false, merged: false, keep: Keep::Learned };
+        let (network, parameters) = Self::read(directory, &Device::flex(), &reading)?;
+        let family = network.family();
+        let Sizes { vocabulary, max_length, .. } = family.sizes();
+        Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
+    }
+
+    /// The network, and how many numbers its parameters have.
+    fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<(Self, u64)> {
+        let checkpoint = Checkpoint::open(directory, reading.merged)?;
+        ensure!(
+            !reading.merged || checkpoint.prefix().is_none(),
+            "the model in {} has a prefix (P-tuning), which is no part of any weight and can't be merged",
+            directory.display()
+        );
+        let path = checkpoint.base().join(CONFIG);
+        let read = || -> Result<(Value, Heads)> {
+            ensure!(path.exists(), "there is no such file, and nothing else says what the model is");
+            let config: Value = serde_json::from_slice(&fs::read(&path)?)?;
+            let heads = config.get("pipe").cloned().map(serde_json::from_value).transpose()?;
+            Ok((config, heads.unwrap_or_default()))
+        };
+        let (config, heads) = read().with_context(|| format!("can't read {}", path.display()))?;
+
+        let described = || format!("{}", path.display());
+        let kind = Kind::of(&config).with_context(described)?;
+        let mut stored = Stored::new(&checkpoint, kind.on_disk(), reading.values);
+        let mut parameters = Parameters::new(device);
+        // What has an adapter was frozen when that was trained, and is good for nothing else without merging.
+        parameters.keep(match checkpoint.adapter() {
+            Some(_) => Keep::Frozen(checkpoint.dtype()),
+            None => reading.keep,
+        });
+        let mut builder = Builder::new(&mut parameters, &mut stored);
+        let family = kind.build(&config, &mut builder).with_context(described)?;
+        let mut network = Self::from_parts(parameters, family);
+        network.parameters_mut().keep(match reading.keep {
+            Keep::Learned => Keep::Learned,
+            Keep::Frozen(_) => Keep::Frozen(BaseDtype::F32),
+        });
+        // Hugging Face doesn't say which heads there are.
+        if heads.pair || stored.has(Pooler::WEIGHT) {
+            network.make_pooler(&mut stored);
+        }
+        if heads.pair || stored.has(PairHead::WEIGHT) {
+            network.make_pair_head(&mut stored);
+        }
+        if let Some(config) = heads.classifier {
+            network.classifier = Some(network.make_classifier(config, &mut stored));
+        }
+        let parameters = stored.parameters;
+        stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
+        network.parameters_mut().keep(Keep::Learned);
+        if let Some(adapter) = checkpoint.adapter().filter(|_| reading.values) {
+            network.adapt_as(adapter)?;
+        }
+        Ok((network, parameters))
+    }
+}
+
+/// What is to become of a checkpoint.
+struct Reading {
+    /// Whether values are read, or only headers.
+    values: bool,
+    /// Whether LoRA is added to the weights, and not kept beside them.
+    merged: bool,
+    /// What becomes of the backbone.
+    keep: Keep,
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook {
+    /// The family's name in recipes.
+    pub family: &'static str,
+    /// Entries of the vocabulary.
+    pub vocabulary: usize,
+    /// The longest sequence.
+    pub max_length: usize,
+    /// How many numbers the parameters have.
+    pub parameters: u64,
+}
+
+impl Parameters {
+    /// All that are learned under their own names, for writing.
+    pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
+        fn entry<const D: usize>(parameter: &Parameter<D>) -> Entry<'_> {
+            Entry::single(parameter.name.clone(), parameter.value.dims().to_vec(), || parameter.data())
+        }
+        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned()).map(entry);
+        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned()).map(entry);
+        vectors.chain(matrices).collect()
+    }
+}
+
+/// A checkpoint, and what was found to be wrong with it so far.
+struct Stored<'a> {
+    checkpoint: &'a Checkpoint,
+    on_disk: &'static OnDisk,
+    /// Whether values are read, or only headers.
+    values: bool,
+    unused: BTreeSet<String>,
+    problems: Vec<String>,
+    /// How many numbers were asked for.
+    parameters: u64,
+}
+
+impl<'a> Stored<'a> {
+    fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
+        let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
+        Self { unused, checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
+    }
+
+    /// The name that a tensor has in this checkpoint.
+    fn find(&self, name: &str) -> Option<String> {
+        self.on_disk.spellings(name).into_iter().find(|name| self.checkpoint.info(name).is_some())
+    }
+
+    /// The values of a tensor; none where only headers are read.
+    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let Some(stored) = self.find(name) else { bail!("{} is missing", self.on_disk.written(name)) };
+        self.unused.remove(&stored);
+        match self.checkpoint.info(&stored) {
+            Some(TensorInfo { shape: other, .. }) if other != shape => {
+                bail!("{stored} has the shape {other:?} instead of {shape:?}")
+            }
+            Some(TensorInfo { dtype, .. }) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I8) => {
+                bail!("{stored} has the type {dtype}, and only F32, F16 and BF16 can be read")
+            }
+            _ if !self.values => Ok(Vec::new()),
+            _ => self.checkpoint.read(&stored),
+        }
+    }
+
+    /// # Errors
+    /// All that was wrong, a line each.
+    fn finish(mut self) -> Result<()> {
+        self.problems.extend(self.unused.iter().map(|name| format!("{name} is not part of this model")));
+        if self.problems.is_empty() { Ok(()) } else { bail!("{}", self.problems.join("\n")) }
+    }
+}
+
+impl Source for Stored<'_> {
+    fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
+        let (parts, part_shape) = self.on_disk.places(name, shape);
+        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
+        let (mut values, mut sound) = (Vec::new(), self.values);
+        for part in parts {
+            match self.read(&part, &part_shape) {
+                Ok(found) if values.is_empty() => values = found,
+                Ok(found) => values.extend(found),
+                Err(error) => {
+                    self.problems.push(format!("{error:#}"));
+                    sound = false;
+                }
+            }
+        }
+        match sound {
+            true => TensorData::new(self.on_disk.join(name, shape, values), shape),
+            // The network won't be used, so that its shapes don't matter; those of the config may be absurd.
+            false => TensorData::zeros::<f32, _>(vec![0; shape.len()]),
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+}

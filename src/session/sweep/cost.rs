@@ -1,0 +1,97 @@
+//! What a sweep will take: the stages that aren't in the store, and how long such stages took before.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use crate::engine::{
+    plan::{Node, nearest},
+    remote::Remote,
+    store::{Artifact, DigestCache, Manifest, Store},
+};
+
+/// How many stored runs of a kind, the newest, are looked at for the one that's most like a stage.
+const LOOKED_AT: usize = 20;
+
+/// Stages and time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Stages that the store or the remote has.
+    pub stored: usize,
+    /// Stages to compute by kind; those whose inputs aren't known yet among them, which may turn out to be stored.
+    pub missing: BTreeMap<&'static str, usize>,
+    /// What the missing ones will take, one after the other, by how long stages like them took.
+    pub seconds: f64,
+    /// Missing stages that no stored run is like.
+    pub unknown: usize,
+}
+
+impl Cost {
+    /// Looks up all tasks, each after those that it needs; what the store doesn't have the remote may.
+    ///
+    /// # Errors
+    /// If the store or an input can't be read.
+    pub fn of(
+        tasks: &IndexMap<String, Node>,
+        store: &Store,
+        remote: Option<&Remote>,
+        digests: &mut DigestCache,
+    ) -> Result<Self> {
+        let mut cost = Self::default();
+        let mut known: BTreeMap<&str, String> = BTreeMap::new();
+        let mut runs: Option<BTreeMap<String, Vec<Artifact>>> = None;
+        for (id, node) in tasks {
+            let settled = node.needs.values().all(|need| known.contains_key(need.as_str()));
+            // A need that isn't known stands in the manifest as nothing, which serves to compare it.
+            let manifest = node.manifest(digests, &|need| Some(known.get(need).cloned().unwrap_or_default()))?;
+            let Some(manifest) = manifest else { continue };
+            let key = settled.then(|| manifest.key());
+            let found = key.and_then(|key| store.find(&key).ok().flatten().or_else(|| remote?.find(&key)));
+            if let Some(artifact) = found {
+                known.insert(id, artifact.digest);
+                cost.stored += 1;
+                continue;
+            }
+            *cost.missing.entry(node.stage.kind()).or_insert(0) += 1;
+            if runs.is_none() {
+                runs = Some(newest(store)?);
+            }
+            let runs = runs.as_ref().and_then(|runs| runs.get(node.stage.kind()));
+            match like(node, &manifest, runs.map(Vec::as_slice).unwrap_or_default()) {
+                Some(seconds) => cost.seconds += seconds,
+                None => cost.unknown += 1,
+            }
+        }
+        Ok(cost)
+    }
+
+    /// How many stages are to be computed.
+    pub fn to_compute(&self) -> usize {
+        self.missing.values().sum()
+    }
+}
+
+/// The newest runs of each kind.
+fn newest(store: &Store) -> Result<BTreeMap<String, Vec<Artifact>>> {
+    let mut runs: BTreeMap<String, Vec<Artifact>> = BTreeMap::new();
+    for run in store.list()? {
+        let of_kind = runs.entry(run.manifest.kind.clone()).or_default();
+        if of_kind.len() < LOOKED_AT {
+            of_kind.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+/// How long the stored run that's most like this one took, scaled to the length of training.
+fn like(node: &Node, manifest: &Manifest, runs: &[Artifact]) -> Option<f64> {
+    let run = nearest(node, manifest, runs)?;
+    let length = |spec: &Value, unit: &str| spec.pointer(&format!("/train/{unit}")).and_then(Value::as_f64);
+    let scale = ["steps", "epochs"].into_iter().find_map(|unit| {
+        let (now, then) = (length(&node.described, unit)?, length(&run.provenance.spec, unit)?);
+        (then > 0.0).then_some(now / then)
+    });
+    Some(run.provenance.seconds * scale.unwrap_or(1.0))
+}

@@ -1,0 +1,118 @@
+//! What of a model is trained: all of it, or an adapter.
+
+use super::memory::FLOAT;
+use crate::{
+    network::model::{Outline, Shapes},
+    spec::{Adapter, BaseDtype, Stage},
+};
+
+/// The layers that LoRA changes where nobody says: attention's projections, by their names in the families' checkpoints.
+const PROJECTIONS: [&str; 8] =
+    ["query_key_value", "c_attn", "self.query", "self.key", "self.value", "q_proj", "k_proj", "v_proj"];
+
+/// What is trained, and how the rest is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Learning {
+    name: String,
+    adapter: Option<Small>,
+}
+
+/// An adapter's figures.
+#[derive(Clone, Debug)]
+struct Small {
+    /// Its numbers.
+    trained: u64,
+    /// Those of them that each token is multiplied with.
+    multiplied: u64,
+    /// Widths of what its layers keep of each token.
+    inputs: u64,
+    /// How the weights of frozen layers are kept.
+    base: BaseDtype,
+}
+
+impl Learning {
+    /// As the stage has it.
+    pub(super) fn of(stage: &Stage, outline: &Outline) -> Self {
+        let adapter = match stage {
+            Stage::Pretrain(spec) => spec.adapter.as_ref(),
+            Stage::Finetune(spec) => spec.adapter.as_ref(),
+            _ => None,
+        };
+        match adapter {
+            None => Self::all(),
+            Some(Adapter::Lora(lora)) => {
+                let targets: Vec<&str> = lora.targets.iter().map(String::as_str).collect();
+                Self::low_rank(outline, lora.r, &targets, lora.base_dtype)
+            }
+            Some(Adapter::PTuning(tuning)) => Self::prefix(outline, tuning.tokens, tuning.base_dtype),
+        }
+    }
+
+    pub(super) fn all() -> Self {
+        Self { name: "all weights".into(), adapter: None }
+    }
+
+    /// LoRA on attention's projections.
+    pub(super) fn lora(outline: &Outline, r: usize, base: BaseDtype) -> Self {
+        Self::low_rank(outline, r, &PROJECTIONS, base)
+    }
+
+    fn low_rank(outline: &Outline, r: usize, targets: &[&str], base: BaseDtype) -> Self {
+        let [trained, inputs] = outline.low_rank(r, targets);
+        let name = format!("LoRA, r {r}{}", suffix(base));
+        Self { name, adapter: Some(Small { trained, multiplied: trained, inputs, base }) }
+    }
+
+    /// P-tuning v2: keys and values of so many tokens in every layer.
+    pub(super) fn prefix(outline: &Outline, tokens: usize, base: BaseDtype) -> Self {
+        let trained = outline.shapes.keys.iter().map(|&width| 2 * (tokens * width) as u64).sum();
+        let name = format!("P-tuning, {tokens} tokens{}", suffix(base));
+        Self { name, adapter: Some(Small { trained, multiplied: 0, inputs: 0, base }) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_all(&self) -> bool {
+        self.adapter.is_none()
+    }
+
+    /// Numbers that are trained.
+    pub(super) fn trained(&self, shapes: &Shapes) -> u64 {
+        self.adapter.as_ref().map_or(shapes.count(), |adapter| adapter.trained)
+    }
+
+    /// Those of them that each token is multiplied with, the layer that gives logits not among them.
+    pub(super) fn multiplied(&self, shapes: &Shapes) -> u64 {
+        self.adapter.as_ref().map_or(shapes.multiplied, |adapter| adapter.multiplied)
+    }
+
+    /// Numbers of each token that are kept because layers are learned.
+    pub(super) fn inputs(&self, shapes: &Shapes) -> u64 {
+        self.adapter.as_ref().map_or(shapes.inputs, |adapter| adapter.inputs)
+    }
+
+    /// Bytes of all weights.
+    pub(super) fn weights(&self, shapes: &Shapes) -> u64 {
+        let Some(Small { trained, base, .. }) = &self.adapter else { return FLOAT * shapes.count() };
+        bytes(*base) * shapes.multiplied + FLOAT * (shapes.count() - shapes.multiplied + trained)
+    }
+}
+
+/// Bytes of a frozen layer's number.
+fn bytes(base: BaseDtype) -> u64 {
+    match base {
+        BaseDtype::F32 => FLOAT,
+        BaseDtype::Bf16 => 2,
+        BaseDtype::Int8 => 1,
+    }
+}
+
+fn suffix(base: BaseDtype) -> &'static str {
+    match base {
+        BaseDtype::F32 => "",
+        BaseDtype::Bf16 => ", on bf16",
+        BaseDtype::Int8 => ", on int8",
+    }
+}

@@ -1,0 +1,214 @@
+//! What a step of a training stage looks at: tokens, how many of them are predicted, and the data behind them.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use anyhow::Result;
+
+use super::machine::Machine;
+use crate::{
+    data,
+    engine::plan::{Graph, Node},
+    learning::objectives::prompt::Template,
+    spec::{Batch, Finetune, Generative, MicroBatch, Objective, Stage, Task, Train},
+    stages::JUDGED_TOKENS,
+};
+
+/// Rows whose lengths are looked at.
+const SAMPLE: usize = 2_000;
+
+/// The largest step of a stage.
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    /// Tokens that a device computes at a time.
+    pub(super) tokens: u64,
+    /// The longest sequence.
+    pub(super) length: u64,
+    /// Share of the tokens that are predicted over the whole vocabulary.
+    pub(super) predicted: f64,
+    /// Whether gradients of several batches are added up.
+    pub(super) accumulates: bool,
+    /// Whether the best weights are kept beside the last.
+    pub(super) keeps_best: bool,
+    /// Whether the backward pass computes activations again.
+    pub(super) recomputes: bool,
+    /// Tokens that are looked at together while measuring.
+    pub(super) judged: u64,
+    /// Bytes of the data as it lies in memory.
+    pub(super) data: u64,
+    /// Replicas of what is trained, in the memory that is looked at.
+    pub(super) replicas: u64,
+}
+
+impl Work {
+    pub(super) fn new(graph: &Graph, node: &Node, train: &Train, machine: &Machine) -> Result<Self> {
+        let mut work = Self {
+            tokens: 0,
+            length: train.max_length as u64,
+            predicted: 0.0,
+            accumulates: train.accumulate > 1,
+            keeps_best: train.keep_best.is_some(),
+            recomputes: train.gradient_checkpointing,
+            judged: 0,
+            data: 0,
+            replicas: machine.replicas(),
+        };
+        // Documents are cut into windows, most of them nearly as long as may be.
+        let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
+        match &node.stage {
+            Stage::Pretrain(spec) => {
+                work.predicted = spec.objectives.iter().map(predicted).fold(0.0, f64::max);
+                // A corpus of UTF-8 has a token of two or four bytes for some four bytes of text, and sentence ends.
+                work.data = node.needs.get("tokens").and_then(|name| graph.get(name)).map_or(0, size_of_files);
+            }
+            Stage::Finetune(spec) => {
+                if let Task::Instruction(_) = &spec.task {
+                    // Responses may be most of what is read.
+                    work.predicted = 1.0;
+                }
+                if let Some(measured) = Lengths::measure(spec, node, train.max_length)? {
+                    lengths = measured;
+                }
+                // Texts, and for each of their tokens five integers.
+                work.data = 8 * size_of_files(node);
+                if spec.data.dev.is_some() {
+                    work.judged = JUDGED_TOKENS as u64;
+                }
+            }
+            _ => {}
+        }
+        let all = lengths.rows.saturating_mul(lengths.mean as u64 + 1);
+        work.tokens = match train.batch {
+            Batch::Tokens(tokens) => tokens as u64,
+            Batch::Examples(examples) => lengths.most(examples, train.max_length),
+        };
+        work.tokens = work.tokens.min(all).max(1);
+        work.share(train.accumulate as u64 * work.tokens, machine);
+        if let MicroBatch::Tokens(tokens) = train.micro_batch {
+            work.limit(tokens as u64);
+        }
+        Ok(work)
+    }
+
+    /// Of a step whose largest batch has so many token places.
+    pub(super) fn of_step(train: &Train, step: &crate::network::batch::Step, largest: u64, machine: &Machine) -> Self {
+        let places: usize = step.batches.iter().map(|batch| batch.places()).sum();
+        let targets: usize = step.batches.iter().map(|batch| batch.targets.len()).sum();
+        let mut work = Self {
+            tokens: largest,
+            length: train.max_length as u64,
+            predicted: targets as f64 / places.max(1) as f64,
+            accumulates: step.batches.len() > 1,
+            keeps_best: train.keep_best.is_some(),
+            recomputes: train.gradient_checkpointing,
+            judged: 0,
+            data: 0,
+            replicas: machine.replicas(),
+        };
+        work.share(places as u64, machine);
+        work
+    }
+
+    /// Shares a step of so many tokens out over the machine's devices; one sequence at least is computed at a time.
+    fn share(&mut self, tokens: u64, machine: &Machine) {
+        let share = tokens.div_ceil(machine.devices.max(1) as u64);
+        self.tokens = self.tokens.min(share.max(self.length));
+        self.accumulates &= share > self.tokens;
+    }
+
+    /// Computes no more than this at a time, but one sequence.
+    pub(super) fn limit(&mut self, tokens: u64) {
+        if tokens < self.tokens {
+            self.tokens = tokens.max(self.length.min(self.tokens));
+            self.accumulates = true;
+        }
+    }
+
+    /// Halves what is computed at a time until `memory` of it fits into what is `available`, or it's one sequence.
+    pub(super) fn fit(&mut self, available: u64, memory: impl Fn(&Self) -> u64) {
+        while memory(self) > available && self.tokens > self.length {
+            self.limit(self.tokens / 2);
+        }
+    }
+
+    /// Tokens that are predicted over the whole vocabulary.
+    pub(super) fn targets(&self) -> u64 {
+        (self.tokens as f64 * self.predicted).ceil() as u64
+    }
+}
+
+/// The largest share of an objective's tokens that are predicted.
+fn predicted(objective: &Objective) -> f64 {
+    let masked = objective.masked_lm.as_ref().map_or(0.0, |masked| masked.probability);
+    let generated = match &objective.generative {
+        None => 0.0,
+        Some(Generative::CausalLm(_)) => 1.0,
+        Some(Generative::PrefixLm(prefix)) => 1.0 - prefix.min_prefix,
+        // Each blank is read and written, with a token to begin and one to end.
+        Some(Generative::BlankInfilling(blanks)) if blanks.document > 0.0 => 1.0,
+        Some(Generative::BlankInfilling(blanks)) => blanks.ratio * (1.0 + 1.0 / blanks.mean_span),
+    };
+    masked.max(generated).min(1.0)
+}
+
+/// Tokens that a chat format puts around a question.
+const CHAT_FRAME: f64 = 12.0;
+
+/// How long the examples are, in tokens.
+struct Lengths {
+    mean: f64,
+    deviation: f64,
+    rows: u64,
+}
+
+impl Lengths {
+    /// By the characters of the first rows: one token for a Chinese character, and for four others.
+    fn measure(spec: &Finetune, node: &Node, longest: usize) -> Result<Option<Self>> {
+        let (columns, lists, own) = match &spec.task {
+            Task::Classification(task) => {
+                let columns = Template::new(&task.template)?.columns().to_vec();
+                let word = task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
+                (columns, Vec::new(), tokens(&task.template) + word)
+            }
+            Task::Instruction(task) => {
+                let columns = task.columns().into_iter().map(|(_, column)| column.to_owned()).collect();
+                (columns, task.lists(), CHAT_FRAME)
+            }
+        };
+        let columns: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
+        let mut lengths = Vec::new();
+        let mut rows = 0;
+        for file in node.files.get("data.train.path").into_iter().flatten() {
+            for row in data::nested_rows(&spec.data.train, file, &lists)? {
+                rows += 1;
+                if lengths.len() < SAMPLE {
+                    let row = row?;
+                    let texts = columns.iter().filter_map(|column| row.get(column));
+                    lengths.push((own + texts.map(tokens).sum::<f64>()).min(longest as f64));
+                }
+            }
+        }
+        if lengths.is_empty() {
+            return Ok(None);
+        }
+        let count = lengths.len() as f64;
+        let mean = lengths.iter().sum::<f64>() / count;
+        let variance = lengths.iter().map(|length| (length - mean).powi(2)).sum::<f64>() / count;
+        Ok(Some(Self { mean, deviation: variance.sqrt(), rows }))
+    }
+
+    /// Tokens of the largest of many batches of so many examples: three deviations above the mean.
+    fn most(&self, examples: usize, longest: usize) -> u64 {
+        let count = examples as f64;
+        (count * self.mean + 3.0 * count.sqrt() * self.deviation).min(count * longest as f64) as u64
+    }
+}
+
+fn tokens(text: &str) -> f64 {
+    text.chars().map(|character| if character.is_ascii() { 0.25 } else { 1.0 }).sum()
+}
+
+fn size_of_files(node: &Node) -> u64 {
+    let size = |file: &PathBuf| std::fs::metadata(file).ok().filter(|file| file.is_file()).map_or(0, |file| file.len());
+    let paths: BTreeSet<&PathBuf> = node.files.values().flatten().collect();
+    paths.into_iter().map(size).sum()
+}

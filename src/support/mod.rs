@@ -1,0 +1,7 @@
+//! What every floor needs and knows no other: keyed random numbers, text hashes, panics as errors.
+
+pub mod panics;
+pub mod random;
+mod text_hash;
+
+pub use text_hash::text_hash;

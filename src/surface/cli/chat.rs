@@ -1,0 +1,69 @@
+//! `pipe chat`.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{DONE, args::Chat, interrupt, progress, writing};
+use crate::spec::ChatFormat;
+
+/// What stands before a question on a terminal.
+const ASK: &str = "> ";
+
+/// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
+pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let format = command.format.as_deref().map(format).transpose()?;
+    let writer = writing::writer(&command.model, store, remote)?;
+    let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
+    let mut conversation = writer.converse(format, command.system.clone())?;
+    interrupt::install()?;
+    let terminal = std::io::stdin().is_terminal();
+    if terminal {
+        progress::say("/clear forgets what was said, /exit ends; Ctrl-C ends an answer");
+    }
+    let mut line = String::new();
+    loop {
+        if terminal {
+            let mut stderr = std::io::stderr().lock();
+            let _ = write!(stderr, "{ASK}").and_then(|()| stderr.flush());
+        }
+        line.clear();
+        if std::io::stdin().lock().read_line(&mut line).context("can't read the question")? == 0 {
+            return Ok(DONE);
+        }
+        let question = line.trim();
+        match question {
+            "" => continue,
+            "/exit" => return Ok(DONE),
+            "/clear" => {
+                conversation.clear();
+                progress::say("forgotten");
+                continue;
+            }
+            _ => {}
+        }
+        let (answer, took) = writing::show(command.json, |show| conversation.ask(question, &settings, show))?;
+        if answer.shortened {
+            progress::say("the conversation is too long for the model, so that its oldest part was left out");
+        }
+        if command.json {
+            let object = json!({
+                "question": question,
+                "answer": answer.text,
+                "prompt_tokens": answer.prompt_tokens,
+                "tokens": answer.tokens,
+                "end": answer.end.name(),
+                "seconds": took.as_secs_f64(),
+            });
+            progress::put(&object.to_string())?;
+        }
+        writing::say_speed(answer.tokens, took);
+    }
+}
+
+fn format(name: &str) -> Result<ChatFormat> {
+    serde_json::from_value(name.into()).with_context(|| {
+        format!("there is no chat format `{name}`\nhint: there is plain, chatglm, chatglm2, chatglm3 and glm4")
+    })
+}

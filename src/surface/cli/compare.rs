@@ -1,0 +1,194 @@
+//! `pipe compare`: recipes, cells of sweeps and stored runs side by side.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use indexmap::IndexMap;
+use serde_json::{Value, json};
+
+use super::{DONE, args, compare_text, load, progress};
+use crate::{
+    engine::{
+        plan::{Difference, Graph, differences_of_runs},
+        store::{Artifact, DigestCache, Store},
+    },
+    learning::{
+        metrics::{Interval, Paired, predictions},
+        train::{Curve, Point},
+    },
+    recipe::Document,
+    session::sweep::{Planner, Space, Stored, lookup},
+};
+
+/// Points of a curve that are shown.
+const POINTS: usize = 10;
+
+/// One of the things that are compared: its stages that are stored, by name.
+pub(super) struct Side {
+    pub(super) name: String,
+    pub(super) stages: IndexMap<String, Artifact>,
+    /// Whether it's a single run, which is compared with the stage of its kind whatever that is called.
+    is_run: bool,
+}
+
+/// A stage of two sides.
+pub(super) struct Pair {
+    pub(super) stage: String,
+    pub(super) differences: Vec<Difference>,
+    /// Figures of both by name.
+    pub(super) figures: Vec<(String, f64, f64)>,
+    /// What their predictions tell, where both have some.
+    pub(super) intervals: Option<Intervals>,
+    /// Step and loss of both, thinned.
+    pub(super) curves: [Vec<(usize, f32)>; 2],
+}
+
+/// Rows that both measured, rows that only one did, and by metric the differences on the former.
+type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
+
+/// `pipe compare A B …`.
+pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {
+    let store = Store::open(store)?;
+    let sides: Vec<Side> =
+        command.sides.iter().map(|name| side(name, &command.changes, &store)).collect::<Result<_>>()?;
+    let [first, others @ ..] = sides.as_slice() else { bail!("there is nothing to compare") };
+    let mut comparisons = Vec::new();
+    for other in others {
+        comparisons.push((other, pairs(first, other, command)?));
+    }
+    if command.json {
+        let value: Vec<Value> = comparisons
+            .iter()
+            .map(|(other, pairs)| json!({ "a": first.name, "b": other.name, "stages": pairs.iter().map(Pair::json).collect::<Vec<_>>() }))
+            .collect();
+        progress::put(&serde_json::to_string_pretty(&value)?)?;
+    } else {
+        let texts: Vec<_> =
+            comparisons.iter().map(|(other, pairs)| compare_text::text(&first.name, &other.name, pairs)).collect();
+        progress::put(&texts.join("\n"))?;
+    }
+    Ok(DONE)
+}
+
+/// What a word on the command line means: a recipe's file, a cell of its sweep, or a key.
+fn side(name: &str, changes: &args::Changes, store: &Store) -> Result<Side> {
+    let recipe = |path: &str| args::Recipe { recipe: PathBuf::from(path), changes: changes.clone() };
+    if Path::new(name).is_file() {
+        let loaded = load::load(&recipe(name))?;
+        let tasks = tasks(&loaded.graph);
+        let outcomes = lookup(&tasks, store, &mut DigestCache::open(store.root()))?;
+        let stages = outcomes.into_iter().filter_map(|(name, outcome)| Some((name, outcome.artifact?)));
+        return Side::new(name, stages.collect(), false);
+    }
+    match name.rsplit_once(':') {
+        Some((path, number)) if Path::new(path).is_file() => {
+            let number: usize = number.parse().with_context(|| format!("`{number}` is no cell's number"))?;
+            Side::new(name, cell(&recipe(path), number, store)?, false)
+        }
+        _ => {
+            let known = name.len() >= 4 && name.chars().all(|letter| letter.is_ascii_hexdigit());
+            ensure!(known, "`{name}` is no recipe's file, no RECIPE:CELL and no key");
+            let artifact = load::artifact(store, name)?;
+            Side::new(name, IndexMap::from([(artifact.provenance.stage.clone(), artifact)]), true)
+        }
+    }
+}
+
+fn tasks(graph: &Graph) -> IndexMap<String, crate::engine::plan::Node> {
+    graph.nodes().map(|node| (node.name.clone(), node.clone())).collect()
+}
+
+/// The stored stages of a sweep's cell.
+fn cell(recipe: &args::Recipe, number: usize, store: &Store) -> Result<IndexMap<String, Artifact>> {
+    let document = Document::read(&recipe.recipe)?;
+    let overrides = load::overrides(recipe);
+    let checked = load::check(&document, &overrides)?;
+    let space = Space::new(&checked)?.with_context(|| format!("{} has no `sweep` section", recipe.recipe.display()))?;
+    let planner = Planner::new(&document, &overrides, &load::columns);
+    let found = Stored::find(space, planner, &checked, store, &mut DigestCache::open(store.root()))?;
+    let count = found.cells.len();
+    let cell = found.results.cells.into_iter().find(|cell| cell.number == number);
+    let cell = cell.with_context(|| format!("the sweep has no cell {number}; it has cells 1 to {count}"))?;
+    Ok(cell.stages.into_iter().filter_map(|(name, outcome)| Some((name, outcome.artifact?))).collect())
+}
+
+impl Side {
+    fn new(name: &str, stages: IndexMap<String, Artifact>, is_run: bool) -> Result<Self> {
+        ensure!(!stages.is_empty(), "nothing of {name} is stored: run it first");
+        Ok(Self { name: name.to_owned(), stages, is_run })
+    }
+}
+
+/// The stages that both sides have: of the same name, or of the same kind where one of the sides is a single run.
+fn pairs(first: &Side, second: &Side, command: &args::Compare) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for (stage, one) in &first.stages {
+        let of_kind = || second.stages.values().find(|other| other.manifest.kind == one.manifest.kind);
+        let by_kind = first.is_run || second.is_run;
+        let same = second.stages.get(stage).filter(|other| other.manifest.kind == one.manifest.kind);
+        if let Some(other) = same.or_else(|| if by_kind { of_kind() } else { None }) {
+            pairs.push(pair(stage, one, other, command)?);
+        }
+    }
+    ensure!(!pairs.is_empty(), "{} and {} have no stage in common that was run", first.name, second.name);
+    Ok(pairs)
+}
+
+fn pair(stage: &str, first: &Artifact, second: &Artifact, command: &args::Compare) -> Result<Pair> {
+    let figures = first
+        .metrics
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?, second.metrics.get(name)?.as_f64()?)));
+    let files = [first, second].map(|artifact| artifact.file("predictions.parquet"));
+    let intervals = if files.iter().all(|file| file.is_file()) {
+        let paired = Paired::new(&predictions::read(&files[0])?, &predictions::read(&files[1])?);
+        let resamples = usize::try_from(command.resamples)?;
+        Some((paired.rows(), paired.unpaired, paired.intervals(resamples, command.seed)))
+    } else {
+        None
+    };
+    Ok(Pair {
+        stage: stage.to_owned(),
+        differences: differences_of_runs(first, second),
+        figures: figures.collect(),
+        intervals,
+        curves: [first, second].map(|artifact| thinned(&Curve::of(artifact).points().collect::<Vec<_>>())),
+    })
+}
+
+/// As many means over equal parts of the steps as are shown, each at its last step.
+fn thinned(points: &[&Point]) -> Vec<(usize, f32)> {
+    let part = points.len().div_ceil(POINTS).max(1);
+    let mean = |part: &[&Point]| {
+        let last = part.last()?;
+        Some((last.step, part.iter().map(|point| point.loss).sum::<f32>() / part.len() as f32))
+    };
+    points.chunks(part).filter_map(mean).collect()
+}
+
+impl Pair {
+    fn json(&self) -> Value {
+        let differences = self
+            .differences
+            .iter()
+            .map(|difference| json!({ "field": difference.field, "a": difference.was, "b": difference.is }));
+        let figures: serde_json::Map<_, _> = self
+            .figures
+            .iter()
+            .map(|(name, a, b)| (name.clone(), json!({ "a": a, "b": b, "difference": b - a })))
+            .collect();
+        let intervals = self.intervals.as_ref().map(|(rows, unpaired, intervals)| {
+            let intervals: serde_json::Map<_, _> =
+                intervals.iter().map(|(name, interval)| ((*name).to_owned(), json!(interval))).collect();
+            json!({ "rows": rows, "rows_of_one_only": unpaired, "intervals": intervals })
+        });
+        let [a, b] = &self.curves;
+        json!({
+            "stage": self.stage,
+            "differences": differences.collect::<Vec<_>>(),
+            "metrics": figures,
+            "paired": intervals,
+            "curves": { "a": a, "b": b },
+        })
+    }
+}

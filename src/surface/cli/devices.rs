@@ -1,0 +1,39 @@
+//! `pipe devices`.
+
+use anyhow::Result;
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::Value;
+
+use super::{DONE, args::Devices, progress};
+use crate::{network::device, stages::estimate::bytes};
+
+/// `pipe devices`: what a recipe can run on here, and why not on the rest.
+pub(super) fn devices(command: &Devices) -> Result<u8> {
+    if let Some(choice) = &command.probe {
+        progress::put(&serde_json::to_string(&device::probe(choice.parse()?))?)?;
+        return Ok(DONE);
+    }
+    let devices = device::devices()?;
+    if command.json {
+        let list: Vec<Value> = devices.iter().map(device::json).collect();
+        progress::put(&serde_json::to_string_pretty(&list)?)?;
+        return Ok(DONE);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["device", "usable", "memory", "precision", ""]);
+    for info in &devices {
+        let driver = info.driver.as_ref().map(|driver| format!("driver {driver}"));
+        let features = Some(info.features.join(", ")).filter(|features| !features.is_empty());
+        let about = [info.hardware.clone(), driver, features, info.note.clone()];
+        let about: Vec<String> = about.into_iter().flatten().collect();
+        table.add_row([
+            info.device.clone(),
+            if info.usable { "yes" } else { "no" }.to_owned(),
+            info.memory_bytes.map(bytes).unwrap_or_default(),
+            info.precision.join(" "),
+            about.join("; "),
+        ]);
+    }
+    progress::put(&table.to_string())?;
+    Ok(DONE)
+}

@@ -1,0 +1,28 @@
+//! `pipe export`.
+
+use anyhow::{Result, ensure};
+use fs_err as fs;
+
+use super::{DONE, args::Export, load, progress};
+use crate::network::checkpoint;
+
+/// Kinds of stages that have a model.
+const KINDS: [&str; 4] = ["pretrain", "finetune", "import", "export"];
+
+/// `pipe export RECIPE STAGE DIR`: copies a stage's model out of the store, in Hugging Face's layout. An existing file is
+/// never overwritten.
+pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let (_, artifact) = load::stored(&command.recipe, &command.stage, &KINDS, store, remote)?;
+    let to = |file: &std::path::Path| command.dir.join(file.file_name().unwrap_or_default());
+    let files = checkpoint::files(&artifact.path);
+    for file in &files {
+        let target = to(file);
+        ensure!(!target.exists(), "{} is there already: name another directory, or remove it", target.display());
+    }
+    fs::create_dir_all(&command.dir)?;
+    for file in &files {
+        fs::copy(file, to(file))?;
+        progress::put(&to(file).display().to_string())?;
+    }
+    Ok(DONE)
+}

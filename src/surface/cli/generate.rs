@@ -1,0 +1,65 @@
+//! `pipe generate`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use serde_json::{Value, json};
+
+use super::{DONE, INTERRUPTED, args::Generate, interrupt, progress, writing};
+use crate::{
+    learning::generation::End,
+    stages::{Writer, Written},
+};
+
+/// `pipe generate RECIPE STAGE`: the text appears as it's written.
+pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let prompts = match &command.file {
+        Some(file) => {
+            let bytes = fs::read(file)?;
+            let text = String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8", file.display()))?;
+            text.lines().map(str::to_owned).collect()
+        }
+        None => vec![command.prompt.clone()],
+    };
+    let writer = writing::writer(&command.model, store, remote)?;
+    let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
+    interrupt::install()?;
+    let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
+    for prompt in &prompts {
+        let (written, time) = writing::show(command.json, |show| writer.write(prompt, &settings, show))?;
+        (tokens, took) = (tokens + written.tokens, took + time);
+        if written.shortened {
+            progress::say(&format!("the beginning of a prompt was left out: {}", reads(&writer)));
+        }
+        if command.json {
+            progress::put(&object(prompt, &written, time).to_string())?;
+        }
+        if written.end == End::Interrupted {
+            status = INTERRUPTED;
+            break;
+        }
+    }
+    writing::say_speed(tokens, took);
+    Ok(status)
+}
+
+fn reads(writer: &Writer) -> String {
+    format!("the model reads {} tokens, and is to have room to write", writer.max_length())
+}
+
+/// What was written, for programs.
+fn object(prompt: &str, written: &Written, took: Duration) -> Value {
+    let mut object = json!({
+        "prompt": prompt,
+        "text": written.text,
+        "prompt_tokens": written.prompt_tokens,
+        "tokens": written.tokens,
+        "end": written.end.name(),
+        "seconds": took.as_secs_f64(),
+    });
+    if !written.blanks.is_empty() {
+        object["blanks"] = json!(written.blanks);
+    }
+    object
+}

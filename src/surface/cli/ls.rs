@@ -1,0 +1,101 @@
+//! `pipe ls`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use super::{
+    DONE,
+    args::Ls,
+    progress::{self, count, duration},
+};
+use crate::engine::store::{Artifact, Store};
+
+/// `pipe ls`: newest first, or the largest stages first.
+pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
+    let store = Store::open(store)?;
+    let artifacts = store.list()?;
+    let unreadable = store.keys()?.len().saturating_sub(artifacts.len());
+    if unreadable > 0 {
+        progress::say(&format!("{} left out; `pipe verify` names what's wrong", count(unreadable, "damaged artifact")));
+    }
+    if command.by_stage {
+        return by_stage(&artifacts, command.json);
+    }
+    if command.json {
+        let list: Vec<Value> = artifacts
+            .iter()
+            .map(|artifact| {
+                json!({
+                    "key": artifact.key,
+                    "kind": artifact.manifest.kind,
+                    "stage": artifact.provenance.stage,
+                    "bytes": artifact.bytes(),
+                    "seconds": artifact.provenance.seconds,
+                    "started": artifact.provenance.started,
+                    "digest": artifact.digest,
+                    "path": artifact.path.to_string_lossy(),
+                })
+            })
+            .collect();
+        progress::put(&serde_json::to_string_pretty(&list)?)?;
+        return Ok(DONE);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["key", "kind", "stage", "size", "took"]);
+    for artifact in &artifacts {
+        let provenance = &artifact.provenance;
+        table.add_row([
+            artifact.key[..12].to_owned(),
+            artifact.manifest.kind.clone(),
+            provenance.stage.clone(),
+            bytes(artifact.bytes()),
+            duration(provenance.seconds),
+        ]);
+    }
+    if let Some(column) = table.column_mut(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    progress::put(&table.to_string())?;
+    let total = artifacts.iter().map(Artifact::bytes).sum();
+    progress::say(&format!("{}, {}", count(artifacts.len(), "artifact"), bytes(total)));
+    Ok(DONE)
+}
+
+/// What the artifacts of each stage take, by its name and kind.
+fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
+    let mut stages: BTreeMap<(&str, &str), (usize, u64)> = BTreeMap::new();
+    for artifact in artifacts {
+        let stage = stages.entry((&artifact.provenance.stage, &artifact.manifest.kind)).or_default();
+        *stage = (stage.0 + 1, stage.1 + artifact.bytes());
+    }
+    let mut stages: Vec<_> = stages.into_iter().collect();
+    stages.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
+    if json {
+        let stage = |((stage, kind), (artifacts, bytes)): &((&str, &str), (usize, u64))| json!({ "stage": stage, "kind": kind, "artifacts": artifacts, "bytes": bytes });
+        progress::put(&serde_json::to_string_pretty(&stages.iter().map(stage).collect::<Vec<_>>())?)?;
+        return Ok(DONE);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["stage", "kind", "artifacts", "size"]);
+    for ((stage, kind), (artifacts, size)) in stages {
+        table.add_row([stage.to_owned(), kind.to_owned(), artifacts.to_string(), bytes(size)]);
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    progress::put(&table.to_string())?;
+    Ok(DONE)
+}
+
+/// A size as a person reads it.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        b if b < 1000 => format!("{b} B"),
+        b if b < 1_000_000 => format!("{:.1} kB", b as f64 / 1e3),
+        b if b < 1_000_000_000 => format!("{:.1} MB", b as f64 / 1e6),
+        b => format!("{:.1} GB", b as f64 / 1e9),
+    }
+}

@@ -1,0 +1,109 @@
+//! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
+
+mod args;
+mod bench;
+mod chat;
+mod check;
+mod compare;
+mod compare_text;
+mod devices;
+mod estimates;
+mod export;
+mod gc;
+mod generate;
+mod init;
+mod interrupt;
+mod load;
+mod ls;
+mod page;
+mod pin;
+mod plan;
+mod predict;
+mod progress;
+mod report;
+mod rm;
+mod run;
+mod schema;
+mod show;
+mod sweep;
+mod sweep_report;
+mod sweep_run;
+mod sweep_rungs;
+mod talk;
+mod tracking;
+mod transfer;
+mod verify;
+mod why;
+mod writing;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{network::device, support::panics};
+use args::{Arguments, Command};
+
+/// Everything was done.
+const DONE: u8 = 0;
+/// A stage failed, or an artifact is damaged.
+const FAILED: u8 = 1;
+/// The recipe or the command line is wrong; nothing was run.
+const WRONG: u8 = 2;
+/// Ended by Ctrl-C, as shells count it.
+const INTERRUPTED: u8 = 130;
+
+/// Reads the command line, does what it says and gives the exit status.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        // Training goes on with less at a time, or says it itself.
+        if !panics::text(panic.payload()).is_some_and(device::is_lack_of_memory) {
+            progress::say(&format!("internal error: {panic}"));
+        }
+    }));
+    let arguments = Arguments::parse();
+    let store = &arguments.store;
+    let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
+    device::keep_caches(&store.join("gpu"));
+    let result = match &arguments.command {
+        Command::Run(command) => run::run(command, store, remote),
+        Command::Sweep(command) => sweep::sweep(command, store, remote),
+        Command::Compare(command) => compare::compare(command, store),
+        Command::Report(command) => page::report(command, store),
+        Command::Plan(command) => plan::plan(command, store, remote),
+        Command::Why(command) => why::why(command, store),
+        Command::Check(command) => check::check(command),
+        Command::Ls(command) => ls::ls(command, store),
+        Command::Show(command) => show::show(command, store, remote),
+        Command::Verify(command) => verify::verify(command, store),
+        Command::Gc(command) => gc::gc(command, store),
+        Command::Pin(command) => pin::pin(command, store),
+        Command::Unpin(command) => pin::unpin(command, store),
+        Command::Rm(command) => rm::rm(command, store),
+        Command::Predict(command) => predict::predict(command, store, remote),
+        Command::Generate(command) => generate::generate(command, store, remote),
+        Command::Chat(command) => chat::chat(command, store, remote),
+        Command::Export(command) => export::export(command, store, remote),
+        Command::Push(command) => transfer::push(command, store, remote),
+        Command::Pull(command) => transfer::pull(command, store, remote),
+        Command::Init(command) => init::init(command),
+        Command::Schema => schema::schema(),
+        Command::Devices(command) => devices::devices(command),
+        Command::Bench(command) => bench::bench(command),
+        Command::Completions(command) => args::completions(command),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
+        Err(error) => {
+            progress::say(&progress::error_text(&error));
+            ExitCode::from(WRONG)
+        }
+    }
+}
+
+/// Whoever read our output has had enough of it; that's no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

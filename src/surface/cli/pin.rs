@@ -1,0 +1,71 @@
+//! `pipe pin` and `pipe unpin`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use comfy_table::{Table, presets::NOTHING};
+use serde_json::{Value, json};
+
+use super::{
+    DONE,
+    args::{Pin, Recipe, Unpin},
+    load, progress,
+};
+use crate::engine::store::{Store, short};
+
+/// `pipe pin`, `pipe pin KEY`, `pipe pin RECIPE STAGE`.
+pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
+    let store = Store::open(at)?;
+    let (key, stage) = match (&command.target, &command.stage) {
+        (None, _) => return list(&store, command.json),
+        (Some(prefix), None) => {
+            if Path::new(prefix).is_file() {
+                bail!("name the stage of {prefix} that is to be kept");
+            }
+            let key = store.key(prefix)?;
+            let stage = store.record(&key)?.map(|artifact| artifact.provenance.stage).unwrap_or_default();
+            (key, stage)
+        }
+        (Some(recipe), Some(stage)) => {
+            let recipe = Recipe { recipe: PathBuf::from(recipe), changes: command.changes.clone() };
+            let (_, artifact) = load::stored(&recipe, stage, &[], at, None)?;
+            (artifact.key, stage.clone())
+        }
+    };
+    let name = command.name.as_ref().unwrap_or(&stage);
+    store.pin(name, &key)?;
+    if command.json {
+        progress::put(&serde_json::to_string_pretty(&json!({ "name": name, "key": key, "stage": stage }))?)?;
+    }
+    progress::say(&format!("{} of `{stage}` is pinned as {name}", short(&key)));
+    Ok(DONE)
+}
+
+fn list(store: &Store, json: bool) -> Result<u8> {
+    let pins = store.pins()?;
+    let stage = |key: &str| store.record(key).ok().flatten().map(|artifact| artifact.provenance.stage);
+    if json {
+        let pins: Vec<Value> =
+            pins.iter().map(|pin| json!({ "name": pin.name, "key": pin.key, "stage": stage(&pin.key) })).collect();
+        progress::put(&serde_json::to_string_pretty(&pins)?)?;
+        return Ok(DONE);
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["pin", "key", "stage"]);
+    for pin in &pins {
+        let stage = stage(&pin.key).unwrap_or_else(|| "not in the store".into());
+        table.add_row([pin.name.as_str(), short(&pin.key), &stage]);
+    }
+    progress::put(&table.to_string())?;
+    Ok(DONE)
+}
+
+/// `pipe unpin NAME`.
+pub(super) fn unpin(command: &Unpin, store: &Path) -> Result<u8> {
+    Store::open(store)?.unpin(&command.name)?;
+    if command.json {
+        progress::put(&serde_json::to_string_pretty(&json!({ "unpinned": command.name }))?)?;
+    }
+    progress::say(&format!("{} is no longer pinned", command.name));
+    Ok(DONE)
+}

@@ -1,0 +1,23 @@
+//! `pipe rm`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{DONE, args::Rm, progress};
+use crate::engine::store::{Store, short};
+
+/// `pipe rm KEY…`. Nothing is removed if one of them can't be found.
+pub(super) fn rm(command: &Rm, store: &Path) -> Result<u8> {
+    let store = Store::open(store)?;
+    let keys = command.keys.iter().map(|prefix| store.key(prefix)).collect::<Result<Vec<_>>>()?;
+    for key in &keys {
+        store.remove(key)?;
+        progress::say(&format!("removed {}", short(key)));
+    }
+    if command.json {
+        progress::put(&serde_json::to_string_pretty(&json!({ "removed": keys }))?)?;
+    }
+    Ok(DONE)
+}

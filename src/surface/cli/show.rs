@@ -1,0 +1,72 @@
+//! `pipe show`.
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+
+use super::{
+    DONE,
+    args::Show,
+    load,
+    ls::bytes,
+    progress::{self, duration},
+    report,
+};
+use crate::engine::store::{Artifact, Store};
+
+/// `pipe show KEY`.
+pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let store = Store::open(store)?;
+    let artifact = match load::artifact(&store, &command.key) {
+        Ok(artifact) => artifact,
+        Err(error) => {
+            let known = load::remote(remote, &store)?.map(|remote| remote.matching(&command.key)).unwrap_or_default();
+            let [artifact] = &known[..] else { return Err(error) };
+            artifact.clone()
+        }
+    };
+    if command.json {
+        let mut value = serde_json::to_value(&artifact)?;
+        value["path"] = artifact.path.to_string_lossy().into();
+        progress::put(&serde_json::to_string_pretty(&value)?)?;
+    } else {
+        progress::put(&text(&artifact)?)?;
+    }
+    Ok(DONE)
+}
+
+fn text(artifact: &Artifact) -> Result<String> {
+    let provenance = &artifact.provenance;
+    let mut lines = vec![
+        format!("{} `{}`", artifact.manifest.kind, provenance.stage),
+        format!("key     {}", artifact.key),
+        format!("digest  {}", artifact.digest),
+        format!("path    {}", artifact.path.display()),
+        format!(
+            "made    by pipe {} on {} ({}), in {}",
+            provenance.pipe,
+            provenance.device,
+            provenance.host,
+            duration(provenance.seconds)
+        ),
+    ];
+    lines.extend(provenance.overrides.iter().map(|option| format!("with    {option}")));
+    lines.push("\ninputs".into());
+    lines.extend(artifact.manifest.inputs.iter().map(|(field, digest)| format!("  {field}  {digest}")));
+    lines.push("\nspec".into());
+    lines.extend(serde_json::to_string_pretty(&provenance.spec)?.lines().map(|line| format!("  {line}")));
+    lines.push("\nrecipe".into());
+    lines.extend(provenance.recipe.lines().map(|line| format!("  {line}").trim_end().to_owned()));
+    lines.push("\nmetrics".into());
+    lines.extend(report::metrics(&artifact.metrics).lines().map(|line| format!("  {line}")));
+    lines.push("\nfiles".into());
+    let mut files = Table::new();
+    files.load_style(NOTHING);
+    for file in &artifact.files {
+        files.add_row([file.path.clone(), bytes(file.bytes), file.digest[..12].to_owned()]);
+    }
+    if let Some(column) = files.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    lines.push(files.to_string());
+    Ok(lines.join("\n"))
+}

@@ -1,0 +1,37 @@
+//! From the command line to trackers: TensorBoard's files and an MLflow server.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use serde_json::Value;
+
+use super::{args, progress};
+use crate::{
+    engine::{executor::Options, store::Store},
+    surface::tracking::{Board, Subject, Tracking},
+};
+
+/// The trackers of a run that is about to begin.
+///
+/// # Errors
+/// If there can't be files for TensorBoard where the command line wants them.
+pub(super) fn start(
+    recipe: &args::Recipe,
+    running: &args::Running,
+    settings: Vec<(String, Value)>,
+    store: &Store,
+    options: &Options,
+) -> Result<Tracking> {
+    let board = match &running.tensorboard {
+        None => Board::InStore(store.tensorboard()),
+        Some(dir) if dir.is_empty() => Board::Nowhere,
+        Some(dir) => {
+            let dir = PathBuf::from(dir);
+            fs::create_dir_all(&dir).context("--tensorboard: there can't be files for TensorBoard")?;
+            Board::In(dir)
+        }
+    };
+    let subject = Subject { recipe: recipe.recipe.clone(), provenance: options.provenance.clone(), settings };
+    Ok(Tracking::start(&subject, board, options.remote.clone(), Arc::new(progress::say)))
+}

@@ -1,0 +1,5 @@
+//! What people and trackers see: the command line, reports, TensorBoard and MLflow.
+
+pub mod cli;
+pub mod report;
+pub mod tracking;

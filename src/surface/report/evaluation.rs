@@ -1,0 +1,72 @@
+//! How good a classifier is.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{
+    charts::{About, calibration},
+    figure, percent,
+};
+use crate::{engine::store::Artifact, learning::metrics::EvalReport};
+
+/// Figures beside the baselines, classes, confusion, calibration and the worst errors. Of other evaluations the plain
+/// figures; nothing for a stage that isn't one.
+pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
+    if artifact.manifest.kind != "eval" {
+        return Ok(None);
+    }
+    let text = std::fs::read(artifact.file("report.json")).unwrap_or_default();
+    let Ok(report) = serde_json::from_slice::<EvalReport>(&text) else {
+        let figures: Vec<_> =
+            artifact.metrics.iter().filter_map(|(label, value)| Some((label, figure(value.as_f64()?)))).collect();
+        return Ok(Some(json!({ "name": name, "plain": figures })));
+    };
+    let figures = &report.all;
+    let model = &figures.model;
+    let optional = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), percent);
+    let classes: Vec<Value> = report
+        .labels
+        .iter()
+        .zip(&model.per_class)
+        .map(|(label, class)| {
+            json!([label, optional(class.precision), optional(class.recall), optional(class.f1), class.support])
+        })
+        .collect();
+    let confusion: Vec<Value> = report
+        .labels
+        .iter()
+        .zip(model.confusion.counts())
+        .map(|(label, counts)| {
+            let total = counts.iter().sum::<u64>().max(1) as f64;
+            let cells: Vec<_> = counts.iter().map(|count| json!([count, *count as f64 / total])).collect();
+            json!({ "label": label, "cells": cells })
+        })
+        .collect();
+    let bins: Vec<(f64, f64, f64)> =
+        model.calibration.bins.iter().filter_map(|bin| Some((bin.above, bin.up_to, bin.accuracy?))).collect();
+    let says = format!("the expected calibration error is {}", percent(model.calibration.error));
+    let about = About { title: &format!("Calibration of {name}"), says: &says };
+    let worst: Vec<Value> = report
+        .worst
+        .iter()
+        .map(|error| json!([error.row, error.gold, error.predicted, percent(error.probability), error.text]))
+        .collect();
+    Ok(Some(json!({
+        "name": name,
+        "rows": report.rows,
+        "leaked": report.leaked_rows,
+        "tiles": [
+            ["accuracy", percent(model.accuracy)],
+            ["macro F1", percent(model.macro_f1)],
+            ["log-loss", figure(model.log_loss)],
+            ["calibration error", percent(model.calibration.error)],
+            ["naive Bayes", percent(figures.naive_bayes.accuracy)],
+            ["majority class", percent(figures.majority.accuracy)],
+        ],
+        "labels": report.labels,
+        "classes": classes,
+        "confusion": confusion,
+        "calibration": calibration(&about, &bins)?,
+        "worst": worst,
+    })))
+}

@@ -1,0 +1,79 @@
+//! How a model was trained.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{
+    charts::{About, Plot},
+    duration, figure,
+};
+use crate::{
+    engine::store::Artifact,
+    learning::train::{Curve, Point},
+};
+
+/// Steps that a curve is drawn with, at most.
+const POINTS: usize = 200;
+
+/// Loss, learning rate and speed by step, and the figures; nothing for a stage that doesn't train.
+pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
+    let curve = Curve::of(artifact);
+    let points: Vec<&Point> = curve.points().collect();
+    if points.is_empty() {
+        return Ok(None);
+    }
+    let dev = curve.evaluations().filter_map(|(step, metrics)| Some((step as f64, *metrics.get("loss")?)));
+    let dev: Vec<(f64, f64)> = dev.collect();
+    let part = points.len().div_ceil(POINTS).max(1);
+    let mean = |part: &[&Point], value: fn(&Point) -> f64| {
+        let last = part.last().map_or(0, |point| point.step);
+        (last as f64, part.iter().map(|point| value(point)).sum::<f64>() / part.len() as f64)
+    };
+    let losses: Vec<_> = points.chunks(part).map(|part| mean(part, |point| f64::from(point.loss))).collect();
+    let rates: Vec<_> = points.chunks(part).map(|part| mean(part, |point| point.lr)).collect();
+    let ends = |curve: &[(f64, f64)]| {
+        let value = |end: Option<&(f64, f64)>| end.map_or_else(String::new, |(_, value)| figure(*value));
+        format!("from {} to {} in {} steps", value(curve.first()), value(curve.last()), points.len())
+    };
+    let plot = |y: &str, title: String, says: String, series: &[Vec<(f64, f64)>]| {
+        let about = About { title: &title, says: &says };
+        Plot { about, x: "step", y, log_x: false, y_range: None, joined: true }.draw(series)
+    };
+    let has_dev = !dev.is_empty();
+    let says = ends(&losses);
+    let series = if has_dev { vec![losses, dev] } else { vec![losses] };
+    let loss = plot("loss", format!("Loss of {name}"), says, &series)?;
+    let rate = plot("learning rate", format!("Learning rate of {name}"), ends(&rates), &[rates])?;
+    let speeds = speeds(artifact);
+    // A stage that an older version computed doesn't have it.
+    let speed = (!speeds.is_empty()).then(|| plot("tokens/s", format!("Speed of {name}"), ends(&speeds), &[speeds]));
+    let number = |metric: &str| artifact.metrics.get(metric).and_then(Value::as_f64);
+    let figures: Vec<(&str, String)> = [
+        ("steps", number("steps").map(figure)),
+        ("loss at the end", number("loss").map(figure)),
+        ("parameters", number("parameters").map(|count| format!("{:.2} million", count / 1e6))),
+        ("tokens/s", number("tokens_per_second").map(|speed| format!("{speed:.0}"))),
+        ("peak memory", number("peak_memory_bytes").map(|bytes| format!("{:.0} MB", bytes / 1e6))),
+        ("time", Some(duration(artifact.provenance.seconds))),
+    ]
+    .into_iter()
+    .filter_map(|(label, value)| Some((label, value?)))
+    .collect();
+    Ok(Some(json!({
+        "name": name,
+        "kind": artifact.manifest.kind,
+        "loss": loss,
+        "rate": rate,
+        "speed": speed.transpose()?,
+        "dev": has_dev,
+        "figures": figures,
+    })))
+}
+
+/// Tokens/s by step: at the first one, and at the end of each stretch.
+fn speeds(artifact: &Artifact) -> Vec<(f64, f64)> {
+    let stretches = artifact.provenance.pace.stretches();
+    let first = stretches.first().map(|stretch| (1, stretch.tokens_per_second()));
+    let ends = stretches.iter().map(|stretch| (stretch.step, stretch.tokens_per_second()));
+    first.into_iter().chain(ends).map(|(step, speed)| (step as f64, speed)).collect()
+}
