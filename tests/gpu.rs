@@ -3,10 +3,6 @@
 //! With the features `vulkan` and `cuda` this needs such a device, and says that it skips where there's none. For Vulkan a
 //! software driver will do.
 
-#[cfg(feature = "gpu")]
-#[allow(dead_code, reason = "shared with the tests of the kernels")]
-mod kernels_common;
-
 mod common;
 
 use common::tiny;
@@ -43,7 +39,7 @@ mod backend {
 
     use super::{
         common::Space,
-        kernels_common::{assert_near, intervals, noise, values},
+        common::tensors::{assert_near, intervals, noise, values},
         tiny,
     };
 

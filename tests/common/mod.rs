@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod objectives;
+pub mod parity;
+pub mod tensors;
 pub mod web;
 
 use std::{

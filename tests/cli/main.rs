@@ -1,0 +1,21 @@
+//! The command line, as people use it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cache;
+mod chat;
+mod commands;
+mod compare;
+mod estimates;
+mod init;
+mod live;
+mod mlflow;
+mod predict;
+mod provenance;
+mod report;
+mod schema;
+mod sweep;
+mod sweep_asha;
+mod tensorboard;
+mod transformers;

@@ -1,0 +1,14 @@
+//! Files, rows, documents and tokenizers.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod chat;
+mod embedded;
+mod formats;
+mod fuzz;
+mod real;
+mod tokenize;
+mod tokenizer_files;
+mod tokenizer_parity;
+mod tokenizer_training;

@@ -1,0 +1,383 @@
+//! How a graph of stages is run, with stages that only pretend to work.
+
+use crate::common;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Barrier, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use common::Space;
+use indexmap::IndexMap;
+use pipe::{
+    engine::{
+        executor::{Computed, Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
+        plan::{Graph, Node},
+        store::{DigestCache, Lost, Metrics, Store},
+    },
+    recipe::{Document, Overrides},
+    spec::Rung,
+};
+
+/// A chain `a` → `b` → `c`, and `x` → `y` beside it.
+const TWO_BRANCHES: &str = "
+stages:
+  a: { tokenize: { tokenizer: { file: a.json } } }
+  x: { tokenize: { tokenizer: { file: x.json } } }
+  b: { tokenize: { tokenizer: { stage: a } } }
+  c: { tokenize: { tokenizer: { stage: b } } }
+  y: { tokenize: { tokenizer: { stage: x } } }
+";
+
+fn space() -> Space {
+    let space = Space::new();
+    space.write("a.json", "{}").write("x.json", "[]");
+    space
+}
+
+fn tasks(space: &Space, recipe: &str) -> IndexMap<String, Node> {
+    let document = Document::parse(&space.path().join("recipe.yaml"), recipe).unwrap();
+    let checked = document.check(&Overrides::default(), &|_, _| None).unwrap();
+    Graph::new(&checked).unwrap().nodes().map(|node| (node.name.clone(), node.clone())).collect()
+}
+
+/// Writes what it's told to, or fails in the way it's told to.
+#[derive(Default)]
+struct Fake<'a> {
+    /// By stage, what it writes instead of its own name and what it read.
+    output: BTreeMap<&'a str, &'a str>,
+    failing: Vec<&'a str>,
+    panicking: Vec<&'a str>,
+    /// Paused by this stage itself, and with it the whole run.
+    stopping: Vec<&'a str>,
+    /// Stages that wait for each other, so that they must run at the same time.
+    meeting: Option<(Barrier, Vec<&'a str>)>,
+    ran: Mutex<Vec<String>>,
+}
+
+impl Runner for Fake<'_> {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
+        if let Some((barrier, names)) = &self.meeting
+            && names.contains(&job.name)
+        {
+            barrier.wait();
+        }
+        self.ran.lock().unwrap().push(job.name.to_owned());
+        std::fs::write(job.out.join("half"), "half")?;
+        if self.failing.contains(&job.name) {
+            bail!("it rains");
+        }
+        if let Some(rung) = job.until {
+            let step = rung.step(9, 1);
+            let measured = Measured { step, steps: 9, ended: false, evaluations: Vec::new() };
+            bail!(Paused {
+                metrics: Metrics::from_iter([("loss".into(), 2.into())]),
+                measured: Some(measured),
+                ..Paused::at(format!("stopped after step {step}"))
+            });
+        }
+        if self.stopping.contains(&job.name) {
+            job.stop.store(true, Ordering::SeqCst);
+            bail!(Paused::at("stopped"));
+        }
+        assert!(!self.panicking.contains(&job.name), "a {} bug", job.name);
+        let read: Vec<_> =
+            job.inputs.values().map(|input| std::fs::read_to_string(input.file("out")).unwrap()).collect();
+        let own = self
+            .output
+            .get(job.name)
+            .map_or_else(|| format!("{}({})", job.name, read.join(" ")), |text| (*text).into());
+        std::fs::write(job.out.join("out"), own)?;
+        Ok(Metrics::from_iter([("read".into(), read.len().into())]).into())
+    }
+}
+
+impl Fake<'_> {
+    fn ran(&self) -> Vec<String> {
+        std::mem::take(&mut *self.ran.lock().unwrap())
+    }
+}
+
+/// Remembers what it's told.
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Reporter for Told {
+    fn event(&self, stage: &str, event: Event<'_>) {
+        let event = match event {
+            Event::Hit { .. } => "hit".into(),
+            Event::InRemote { .. } => "in the remote".into(),
+            Event::Fetching => "fetching".into(),
+            Event::Fetched => "fetched".into(),
+            Event::Waiting => "waiting".into(),
+            Event::Started { node, .. } => format!("started {}", node.stage.kind()),
+            Event::Progress { .. } => "progress".into(),
+            Event::Figures(_) => "figures".into(),
+            Event::Note(note) => format!("note {note}"),
+            Event::Finished { .. } => "finished".into(),
+            Event::Paused { place } => format!("paused {place}"),
+            Event::Failed { error } => format!("failed {error:#}"),
+            Event::NotRun { because, .. } => format!("not run because {because}"),
+        };
+        self.0.lock().unwrap().push(format!("{stage}: {event}"));
+    }
+}
+
+fn run(
+    space: &Space,
+    tasks: &IndexMap<String, Node>,
+    fake: &Fake<'_>,
+    jobs: usize,
+    force: &[&str],
+) -> IndexMap<String, Outcome> {
+    told(space, tasks, fake, jobs, force).0
+}
+
+fn told(
+    space: &Space,
+    tasks: &IndexMap<String, Node>,
+    fake: &Fake<'_>,
+    jobs: usize,
+    force: &[&str],
+) -> (IndexMap<String, Outcome>, Vec<String>) {
+    let store = Store::open(&space.path().join("store")).unwrap();
+    let digests = Mutex::new(DigestCache::default());
+    let options = Options { jobs, force: force.iter().map(|name| (*name).to_owned()).collect(), ..Options::default() };
+    let reporter = Told::default();
+    let outcomes = execute(tasks, &store, &digests, fake, &reporter, &options);
+    (outcomes, reporter.0.into_inner().unwrap())
+}
+
+fn endings(outcomes: &IndexMap<String, Outcome>) -> String {
+    let endings: Vec<_> = outcomes.iter().map(|(name, outcome)| format!("{name}={}", outcome.ending.name())).collect();
+    endings.join(" ")
+}
+
+#[test]
+fn each_stage_runs_after_those_it_needs_and_reads_what_they_wrote() {
+    let (space, fake) = (space(), Fake::default());
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let outcomes = run(&space, &tasks, &fake, 1, &[]);
+    assert_eq!(endings(&outcomes), "a=ran x=ran b=ran c=ran y=ran");
+    assert_eq!(fake.ran(), ["a", "x", "b", "c", "y"]);
+    let artifact = outcomes["c"].artifact.as_ref().unwrap();
+    assert_eq!(std::fs::read_to_string(artifact.file("out")).unwrap(), "c(b(a()))");
+    assert_eq!(artifact.metrics["read"], 1);
+}
+
+#[test]
+fn branches_run_side_by_side_with_two_jobs() {
+    let space = space();
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let fake = Fake { meeting: Some((Barrier::new(2), vec!["a", "x"])), ..Fake::default() };
+    let (send, done) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| send.send(endings(&run(&space, &tasks, &fake, 2, &[]))).unwrap());
+        // With one after the other, the first would wait for ever.
+        let endings = done.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| std::process::abort());
+        assert_eq!(endings, "a=ran x=ran b=ran c=ran y=ran");
+    });
+}
+
+#[test]
+fn failure_ends_its_own_branch_only_and_names_the_root() {
+    for jobs in [1, 2] {
+        let (space, fake) = (space(), Fake { failing: vec!["a"], ..Fake::default() });
+        let tasks = tasks(&space, TWO_BRANCHES);
+        let (outcomes, told) = told(&space, &tasks, &fake, jobs, &[]);
+        assert_eq!(endings(&outcomes), "a=failed x=ran b=not_run c=not_run y=ran");
+        assert_eq!(outcomes["a"].error.as_deref(), Some("it rains"));
+        assert!(outcomes["a"].key.is_some() && outcomes["b"].key.is_none());
+        for line in ["a: failed it rains", "b: not run because a", "c: not run because a", "y: finished"] {
+            assert!(told.iter().any(|told| told == line), "no {line:?} in {told:?}");
+        }
+        // What failed is tried again, and what went well isn't.
+        let fake = Fake::default();
+        assert_eq!(endings(&run(&space, &tasks, &fake, jobs, &[])), "a=ran x=hit b=ran c=ran y=hit");
+    }
+}
+
+#[test]
+fn panic_in_a_stage_is_a_failure_of_that_stage() {
+    let (space, fake) = (space(), Fake { panicking: vec!["x"], ..Fake::default() });
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let outcomes = run(&space, &tasks, &fake, 2, &[]);
+    assert_eq!(endings(&outcomes), "a=ran x=failed b=ran c=ran y=not_run");
+    assert_eq!(outcomes["x"].error.as_deref(), Some("internal error: a x bug"));
+    assert_eq!(std::fs::read_dir(space.path().join("store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn second_run_is_all_hits_and_runs_nothing() {
+    let (space, fake) = (space(), Fake::default());
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let first = run(&space, &tasks, &fake, 1, &[]);
+    fake.ran();
+    let (second, told) = told(&space, &tasks, &fake, 1, &[]);
+    assert_eq!(endings(&second), "a=hit x=hit b=hit c=hit y=hit");
+    assert!(fake.ran().is_empty());
+    assert_eq!(told, ["a: hit", "x: hit", "b: hit", "c: hit", "y: hit"]);
+    assert!(first.values().zip(second.values()).all(|(first, second)| first.key == second.key));
+}
+
+#[test]
+fn forced_stage_with_equal_output_stops_there_and_with_another_goes_on() {
+    let space = space();
+    let tasks = tasks(&space, TWO_BRANCHES);
+    run(&space, &tasks, &Fake::default(), 1, &[]);
+    let fake = Fake::default();
+    assert_eq!(endings(&run(&space, &tasks, &fake, 1, &["a"])), "a=ran x=hit b=hit c=hit y=hit");
+    let fake = Fake { output: BTreeMap::from([("a", "new"), ("b", "b(a())")]), ..Fake::default() };
+    assert_eq!(endings(&run(&space, &tasks, &fake, 1, &["a"])), "a=ran x=hit b=ran c=hit y=hit");
+    assert_eq!(fake.ran(), ["a", "b"]);
+}
+
+#[test]
+fn stages_with_the_same_key_are_computed_once() {
+    let recipe = "
+stages:
+  one: { tokenize: { tokenizer: { file: a.json } } }
+  two: { tokenize: { tokenizer: { file: a.json } } }
+";
+    for jobs in [1, 2] {
+        let (space, fake) = (space(), Fake::default());
+        let outcomes = run(&space, &tasks(&space, recipe), &fake, jobs, &[]);
+        assert_eq!(fake.ran().len(), 1);
+        let mut endings = [outcomes["one"].ending, outcomes["two"].ending].map(Ending::name);
+        endings.sort();
+        assert_eq!(endings, ["hit", "ran"]);
+        assert_eq!(outcomes["one"].key, outcomes["two"].key);
+    }
+}
+
+#[test]
+fn input_that_vanished_fails_its_stage() {
+    let (space, fake) = (space(), Fake::default());
+    let tasks = tasks(&space, TWO_BRANCHES);
+    std::fs::remove_file(space.path().join("x.json")).unwrap();
+    let outcomes = run(&space, &tasks, &fake, 1, &[]);
+    assert_eq!(endings(&outcomes), "a=ran x=failed b=ran c=ran y=not_run");
+    assert!(outcomes["x"].error.as_deref().unwrap().contains("x.json"), "{:?}", outcomes["x"].error);
+}
+
+#[test]
+fn damaged_artifact_is_computed_again_with_a_note() {
+    let space = space();
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let first = run(&space, &tasks, &Fake::default(), 1, &[]);
+    let artifact = first["b"].artifact.as_ref().unwrap();
+    std::fs::write(artifact.file("artifact.json"), r#"{"key": "#).unwrap();
+    let fake = Fake::default();
+    let (outcomes, told) = told(&space, &tasks, &fake, 1, &[]);
+    assert_eq!(endings(&outcomes), "a=hit x=hit b=ran c=hit y=hit");
+    assert!(told.iter().any(|line| line.starts_with("b: note what the store has is damaged")), "{told:?}");
+    assert_eq!(endings(&run(&space, &tasks, &fake, 1, &[])), "a=hit x=hit b=hit c=hit y=hit");
+}
+
+#[test]
+fn stage_that_is_paused_at_its_step_keeps_its_state_and_is_no_failure() {
+    let space = space();
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let store = Store::open(&space.path().join("store")).unwrap();
+    let options = Options { until: BTreeMap::from([("b".into(), Rung { part: 3 })]), ..Options::default() };
+    let digests = Mutex::new(DigestCache::default());
+    let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Told::default(), &options);
+    assert_eq!(endings(&outcomes), "a=ran x=ran b=paused c=not_run y=ran");
+    let paused = &outcomes["b"];
+    assert_eq!((paused.error.as_deref(), &paused.so_far["loss"]), (Some("stopped after step 3"), &2.into()));
+    assert_eq!(outcomes["c"].error.as_deref(), Some("`b` was paused"));
+    assert_eq!(endings(&run(&space, &tasks, &Fake::default(), 1, &[])), "a=hit x=hit b=ran c=ran y=hit");
+}
+
+#[test]
+fn nothing_begins_once_the_run_is_stopped() {
+    for jobs in [1, 2] {
+        let (space, fake) = (space(), Fake { stopping: vec!["b"], ..Fake::default() });
+        let recipe = "
+stages:
+  a: { tokenize: { tokenizer: { file: a.json } } }
+  b: { tokenize: { tokenizer: { stage: a } } }
+  c: { tokenize: { tokenizer: { stage: b } } }
+";
+        let (outcomes, told) = told(&space, &tasks(&space, recipe), &fake, jobs, &[]);
+        assert_eq!(endings(&outcomes), "a=ran b=paused c=not_run");
+        assert_eq!(outcomes["c"].error.as_deref(), Some("the run was stopped before its turn"));
+        assert!(told.contains(&"b: paused stopped".to_owned()), "{told:?}");
+        assert_eq!(fake.ran(), ["a", "b"]);
+    }
+}
+
+/// A stage from which another machine takes the lease away, and which the executor asks to stop.
+struct Suspended {
+    store: PathBuf,
+    runs: AtomicUsize,
+}
+
+/// A lease as another machine has it.
+const FOREIGN: &str = "00000000000000000007\n{\"token\":\"theirs\",\"host\":\"elsewhere\",\"pid\":1}\n";
+
+impl Runner for Suspended {
+    fn run(&self, job: &Job<'_>) -> Result<Computed> {
+        if self.runs.fetch_add(1, Ordering::SeqCst) == 0 {
+            let leases = std::fs::read_dir(self.store.join("leases"))?.collect::<Result<Vec<_>, _>>()?;
+            std::fs::write(leases[0].path(), FOREIGN)?;
+            let began = Instant::now();
+            while !job.is_stopped() {
+                assert!(began.elapsed() < Duration::from_secs(20), "it's never asked to stop");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            bail!(Paused::at("stopped"));
+        }
+        std::fs::write(job.out.join("out"), "done")?;
+        Ok(Computed::default())
+    }
+}
+
+#[test]
+fn stage_whose_lease_was_taken_over_stops_within_seconds_and_is_asked_for_again() {
+    let space = space();
+    let root = space.path().join("store");
+    let tasks = tasks(&space, "stages:\n  a: { tokenize: { tokenizer: { file: a.json } } }\n");
+    // Nobody is there to compute it, so it falls to this process once more.
+    let store = Store::open(&root).unwrap().with_patience(Duration::from_millis(200));
+    let (runner, told) = (Suspended { store: root, runs: AtomicUsize::new(0) }, Told::default());
+    let digests = Mutex::new(DigestCache::default());
+    let outcomes = execute(&tasks, &store, &digests, &runner, &told, &Options::default());
+    assert_eq!(endings(&outcomes), "a=ran");
+    assert_eq!(runner.runs.into_inner(), 2);
+    let lost = format!("a: note {}", Lost);
+    let told = told.0.into_inner().unwrap();
+    assert_eq!(told, ["a: started tokenize", &lost, "a: waiting", "a: started tokenize", "a: finished"]);
+    assert_eq!(std::fs::read_dir(space.path().join("store/tmp")).unwrap().count(), 0);
+}
+
+/// Stops the run as soon as something waits.
+struct Impatient<'a>(&'a AtomicBool);
+
+impl Reporter for Impatient<'_> {
+    fn event(&self, _stage: &str, event: Event<'_>) {
+        self.0.fetch_or(matches!(event, Event::Waiting), Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn run_that_waits_for_another_process_can_be_stopped() {
+    let space = space();
+    let recipe = "stages:\n  a: { tokenize: { tokenizer: { file: a.json } } }\n";
+    let tasks = tasks(&space, recipe);
+    // So that the key is known.
+    let key = run(&space, &tasks, &Fake::default(), 1, &[])["a"].key.clone().unwrap();
+    std::fs::remove_dir_all(space.path().join("store/artifacts").join(&key)).unwrap();
+    space.write(&format!("store/leases/{key}"), FOREIGN);
+    let store = Store::open(&space.path().join("store")).unwrap();
+    let options = Options::default();
+    let digests = Mutex::new(DigestCache::default());
+    let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Impatient(&options.stop), &options);
+    assert_eq!(endings(&outcomes), "a=paused");
+    assert_eq!(outcomes["a"].error.as_deref(), Some("stopped while it waited for another process"));
+}

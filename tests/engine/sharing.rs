@@ -1,0 +1,110 @@
+//! Several processes on one store: each stage is computed once, whatever happens to the others.
+
+use crate::common;
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use common::{Space, TINY, tiny};
+use serde_json::Value;
+
+const STAGES: [&str; 4] = ["tokens", "base", "topics", "test"];
+
+fn start(space: &Space) -> Child {
+    let mut command = space.command(&["run", "recipe.yaml", "--json"]);
+    // Many processes on few cores.
+    command.env("RAYON_NUM_THREADS", "1");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process")
+}
+
+fn result(child: Child) -> Value {
+    let output = child.wait_with_output().expect("an end");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What processes say of a stage.
+fn all<'a>(results: &'a [Value], stage: &str, field: &str) -> Vec<&'a str> {
+    results.iter().map(|result| result["stages"][stage][field].as_str().expect("text")).collect()
+}
+
+fn entries(space: &Space, dir: &str) -> usize {
+    std::fs::read_dir(space.path().join(".pipe").join(dir)).expect("a folder").count()
+}
+
+#[test]
+fn eight_processes_compute_each_stage_once_and_agree() {
+    let space = tiny();
+    let results: Vec<_> = [(); 8].map(|()| start(&space)).into_iter().map(result).collect();
+    for stage in STAGES {
+        let ran = all(&results, stage, "status").iter().filter(|status| **status == "ran").count();
+        assert_eq!(ran, 1, "{stage}");
+        let digests = all(&results, stage, "digest");
+        assert!(digests.iter().all(|digest| digest == &digests[0]), "{stage}: {digests:?}");
+    }
+    assert_eq!(["artifacts", "tmp", "leases"].map(|dir| entries(&space, dir)), [4, 0, 0]);
+}
+
+#[test]
+fn seven_processes_finish_when_the_eighth_is_killed() {
+    let alone = result(start(&tiny()));
+    // Times from a fixed list that spreads over the run.
+    for delay in [10, 90, 170, 330, 610, 900] {
+        let space = tiny();
+        let mut children = [(); 8].map(|()| start(&space)).into_iter();
+        let mut killed = children.next().expect("eight of them");
+        std::thread::sleep(Duration::from_millis(delay));
+        killed.kill().expect("a kill");
+        let _ = killed.wait();
+        let results: Vec<_> = children.map(result).collect();
+        for stage in STAGES {
+            let ran = all(&results, stage, "status").iter().filter(|status| **status == "ran").count();
+            assert!(ran <= 1, "{stage} ran {ran} times");
+            let digests = all(&results, stage, "digest");
+            let expected = alone["stages"][stage]["digest"].as_str().expect("a digest");
+            assert!(digests.iter().all(|digest| *digest == expected), "{stage}: {digests:?}");
+        }
+        assert_eq!(["artifacts", "tmp", "leases"].map(|dir| entries(&space, dir)), [4, 0, 0], "after {delay} ms");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn suspended_process_that_lost_its_stage_touches_nothing_of_the_new_holder() {
+    let space = tiny();
+    space.write("recipe.yaml", TINY.replace("steps: 8,", "steps: 400, checkpoint_every: 50,"));
+    let mut command = space.command(&["run", "recipe.yaml", "--stage", "base", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("text").starts_with("base: 400 steps")));
+    let signal = |name: &str| {
+        let status = std::process::Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(status.expect("kill").success());
+    };
+    signal("-STOP");
+    // As another machine takes the stage over: with a lease, a slot and a state of its own.
+    let leases = space.path().join(".pipe/leases");
+    let key = std::fs::read_dir(&leases).expect("a folder").next().expect("a lease").expect("an entry").file_name();
+    let key = key.into_string().expect("a key");
+    let token = "00112233445566ff";
+    let lease = format!("{:020}\n{{\"token\":\"{token}\",\"host\":\"elsewhere\",\"pid\":1}}\n", 1);
+    space.write(".pipe/leases/.new", lease);
+    std::fs::rename(leases.join(".new"), leases.join(&key)).expect("a lease");
+    let (slot, state) = (format!(".pipe/tmp/{key}.{token}/out"), format!(".pipe/tmp/{key}.{token}.state/step"));
+    space.write(&slot, "theirs").write(&state, "theirs");
+    signal("-CONT");
+    assert!(lines.any(|line| line.expect("text").contains("another process has taken this stage over")));
+    assert!(!space.path().join(".pipe/artifacts").join(&key).exists());
+    assert_eq!((space.read(&slot), space.read(&state)), ("theirs".into(), "theirs".into()));
+    assert!(std::fs::read_to_string(leases.join(&key)).expect("a lease").contains(token));
+
+    // The other one fails and lets go; the state that it leaves is no checkpoint, so it's taken away first.
+    std::fs::remove_dir_all(space.path().join(format!(".pipe/tmp/{key}.{token}.state"))).expect("removed");
+    std::fs::remove_file(leases.join(&key)).expect("removed");
+    lines.by_ref().for_each(drop);
+    let result = result(child);
+    assert_eq!(result["stages"]["base"]["status"], "ran");
+    assert_eq!(["artifacts", "tmp", "leases"].map(|dir| entries(&space, dir)), [2, 0, 0]);
+}

@@ -1,0 +1,211 @@
+//! Instruction data: conversations out of rows, the loss on responses, and models that learn to answer.
+
+use crate::common;
+use crate::common::objectives;
+use std::collections::HashMap;
+
+use anyhow::Result;
+use common::{Space, tiny};
+use objectives::{SPECIALS, spec, targets};
+use pipe::{
+    data::text::{
+        Tokenizer,
+        chat::{Chat, Turn},
+    },
+    learning::objectives::{Conversation, Form, Instructor, instruction::Lesson},
+    spec::{ChatFormat, TooLong},
+};
+use serde_json::{Value, json};
+
+/// A byte-level tokenizer without merges: as many tokens as bytes.
+fn bytes() -> Tokenizer {
+    let spec = spec(json!({ "bpe": { "vocab_size": 265 } }));
+    Tokenizer::train(&spec, [Ok("ab".to_owned())].into_iter()).unwrap()
+}
+
+fn instructor(tokenizer: &Tokenizer, form: Form, max_length: usize, too_long: TooLong) -> Instructor<'_> {
+    let chat = Chat::new(ChatFormat::Plain, tokenizer).unwrap();
+    Instructor { chat, form, max_length, too_long, specials: SPECIALS }
+}
+
+fn conversation(question: &str, response: &str) -> Conversation {
+    Conversation { turns: vec![Turn::user(question)], response: response.to_owned() }
+}
+
+fn read(task: Value, columns: &[(&str, &str)]) -> Result<Conversation> {
+    let columns: HashMap<&str, &str> = columns.iter().copied().collect();
+    Conversation::read(&spec(task), &|name: &str| columns.get(name).map(|&value| value.to_owned()))
+}
+
+fn message<T>(result: Result<T>) -> String {
+    format!("{:#}", result.err().expect("an error"))
+}
+
+#[test]
+fn the_loss_is_on_the_response_and_its_end() {
+    let tokenizer = bytes();
+    let lesson = |form| -> Lesson {
+        instructor(&tokenizer, form, 64, TooLong::Refuse).lesson(&conversation("ab", "xyz"), 3).unwrap().unwrap()
+    };
+    let [prompt, answer] = ["ab", "xyz"].map(|text| tokenizer.encode(text).unwrap());
+    let [x, y, z] = answer[..] else { panic!("a token a byte") };
+    let (cls, gmask, sop, eop) = (SPECIALS.cls, SPECIALS.gmask, SPECIALS.sop, SPECIALS.eop);
+
+    let gpt2 = lesson(Form::Causal).example;
+    assert_eq!(gpt2.tokens, [&[cls], &prompt[..], &answer].concat());
+    assert_eq!(targets(&gpt2), [(2, x), (3, y), (4, z), (5, eop)]);
+    assert_eq!((gpt2.visible, gpt2.id), (vec![1, 2, 3, 4, 5, 6], 3));
+
+    let chatglm2 = lesson(Form::Chatglm2).example;
+    assert_eq!(chatglm2.tokens, [&[gmask, sop], &prompt[..], &answer].concat());
+    assert_eq!(targets(&chatglm2), [(3, x), (4, y), (5, z), (6, SPECIALS.sep)]);
+
+    let glm = lesson(Form::Infilling).example;
+    assert_eq!(glm.tokens, [&[cls], &prompt[..], &[gmask, sop], &answer].concat());
+    assert_eq!(targets(&glm), [(4, x), (5, y), (6, z), (7, eop)]);
+    assert_eq!((glm.positions, glm.block_positions), (vec![0, 1, 2, 3, 3, 3, 3, 3], vec![0, 0, 0, 0, 1, 2, 3, 4]));
+
+    let chatglm = lesson(Form::Chatglm).example;
+    assert_eq!(chatglm.tokens, [&prompt[..], &[gmask, sop], &answer].concat());
+    assert_eq!(targets(&chatglm), [(3, x), (4, y), (5, z), (6, eop)]);
+    assert_eq!(chatglm.visible, [3, 3, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_response_keeps_its_end_whatever_is_cut() {
+    let tokenizer = bytes();
+    let made = |question: &str, response: &str, too_long| {
+        instructor(&tokenizer, Form::Causal, 11, too_long).lesson(&conversation(question, response), 0)
+    };
+    let lesson = |question, response| made(question, response, TooLong::Cut).unwrap().unwrap();
+    let end = |lesson: &Lesson| lesson.example.targets.last().unwrap().token;
+
+    // The prompt gives way down to half of the room, and not before.
+    let fits = lesson("aaaaa", "bbbbb");
+    assert_eq!((fits.shortened, fits.cut, fits.example.tokens.len()), (false, false, 11));
+    let shortened = lesson("aaaaaaaa", "bbb");
+    assert_eq!((shortened.shortened, shortened.cut, shortened.example.tokens.len()), (true, false, 11));
+    let short = lesson("aa", "bbbbbbbb");
+    assert_eq!((short.shortened, short.cut, short.example.tokens.len()), (false, false, 11));
+
+    let cut = lesson("aaaaaaaa", "bbbbbbbb");
+    assert_eq!((cut.shortened, cut.cut, cut.example.tokens.len()), (true, true, 11));
+    assert_eq!(cut.example.targets.len(), 6);
+    for lesson in [fits, shortened, short, cut] {
+        assert_eq!(end(&lesson), SPECIALS.eop);
+    }
+    assert!(made("aaaaaaaa", "bbbbbbbb", TooLong::Skip).unwrap().is_none());
+    let told = message(made("aaaaaaaa", "bbbbbbbb", TooLong::Refuse));
+    assert!(told.starts_with("the response takes 8 tokens, but beside its prompt there is room for 5 in 11"), "{told}");
+}
+
+#[test]
+fn histories_are_pairs_or_messages() {
+    let task = json!({ "history": "history" });
+    let with = |history| read(task.clone(), &[("prompt", "三"), ("response", "四"), ("history", history)]);
+    let expected = vec![Turn::user("一"), Turn::assistant("二"), Turn::user("三")];
+    let pairs = with(r#"[["一", "二"]]"#).unwrap();
+    assert_eq!((&pairs.turns, pairs.response.as_str()), (&expected, "四"));
+    assert_eq!(pairs.text(), "一\t二\t三");
+    let messages = with(r#"[{"role": "user", "content": "一"}, {"role": "assistant", "content": "二"}]"#).unwrap();
+    assert_eq!(messages, pairs);
+    for empty in ["", "[]"] {
+        assert_eq!(with(empty).unwrap().turns, expected[2..]);
+    }
+    let whole = r#"[{"role": "user", "content": "一"}, {"role": "assistant", "content": "二"},
+        {"role": "user", "content": "三"}, {"role": "assistant", "content": "四"}]"#;
+    assert_eq!(read(json!({ "messages": "messages" }), &[("messages", whole)]).unwrap(), pairs);
+}
+
+#[test]
+fn rows_that_hold_no_conversation_are_told() {
+    let history = |history| {
+        let columns = [("prompt", "三"), ("response", "四"), ("history", history)];
+        message(read(json!({ "history": "history" }), &columns))
+    };
+    for wrong in ["早", "{}", r#"[["一"]]"#, r#"["一", "二"]"#, r#"[["一", 2]]"#] {
+        let told = history(wrong);
+        assert!(told.starts_with("column `history`: expected a list of [question, answer] pairs"), "{told}");
+    }
+    let messages = |messages| message(read(json!({ "messages": "m" }), &[("m", messages)]));
+    assert!(messages("").starts_with("column `m`: expected a list of"));
+    assert!(messages(r#"[{"role": "robot", "content": "一"}]"#).contains("unknown variant `robot`"));
+    assert!(messages(r#"[{"role": "user", "content": "一"}]"#).contains("the last message isn't the assistant's"));
+    let prompt = |columns: &[(&str, &str)]| message(read(json!({}), columns));
+    assert_eq!(prompt(&[("prompt", "一")]), "the data has no column `response`");
+    assert_eq!(prompt(&[("prompt", "一"), ("response", " ")]), "the response is empty");
+}
+
+/// The tiny recipe with instructions in place of labels.
+fn instructed(model: &str, task: &str) -> Space {
+    let space = tiny();
+    let recipe = r#"
+seed: 3
+stages:
+  tokens:
+    tokenize: { tokenizer: { wordpiece: { vocab_size: 300 } }, corpus: [{ path: corpus.txt }] }
+  chat:
+    finetune:
+      tokens: tokens
+      model: MODEL
+      data: { train: { path: train.jsonl }, dev: { path: dev.jsonl } }
+      task: TASK
+      train: { epochs: 100, batch: { examples: 4 }, max_length: 64, lr: 5.0e-3, dropout: 0.0, keep_best: loss }
+  test:
+    eval: { model: chat, data: { path: dev.jsonl } }
+"#;
+    space.write("recipe.yaml", recipe.replace("MODEL", model).replace("TASK", task));
+    let rows = ["球队赢了", "面很好吃", "他跑得很快", "菜很香"].map(|text| {
+        let answer = if text.contains(['球', '跑']) { "体育" } else { "美食" };
+        json!({ "prompt": text, "response": answer, "history": [["你好", "早上好"]] }).to_string()
+    });
+    space.write("train.jsonl", rows.join("\n")).write("dev.jsonl", rows[..2].join("\n"));
+    space
+}
+
+const SMALL: &str = "{ hidden: 16, layers: 1, heads: 2, max_length: 96 }";
+
+#[test]
+fn a_model_learns_to_answer_and_is_measured_on_its_responses() {
+    for family in ["glm", "gpt2"] {
+        let space = instructed(&format!("{{ {family}: {SMALL} }}"), "{ instruction: { history: history } }");
+        assert_eq!(space.statuses(&["recipe.yaml"]), "chat=ran test=ran tokens=ran", "{family}");
+        let result = space.json(&["run", "recipe.yaml"]);
+        let metrics = &result["stages"]["test"]["metrics"];
+        let figure = |name: &str| metrics[name].as_f64().unwrap_or_else(|| panic!("{name} in {metrics}"));
+        assert!(figure("loss") < 0.5 && figure("token_accuracy") > 0.9, "{family}: {metrics}");
+        assert!((figure("perplexity") - figure("loss").exp()).abs() < 1e-9);
+        // Two responses of two characters and their end; both questions stand in the training rows.
+        assert_eq!((figure("tokens"), figure("documents"), figure("leaked_documents")), (6.0, 2.0, 2.0));
+        assert_eq!(space.statuses(&["recipe.yaml"]), "chat=hit test=hit tokens=hit", "{family}");
+    }
+}
+
+#[test]
+fn bad_rows_are_named_before_anything_runs() {
+    let space = instructed(&format!("{{ gpt2: {SMALL} }}"), "{ instruction: { history: history } }");
+    let rows = space.read("train.jsonl") + "\n" + r#"{"prompt": "一", "response": "二", "history": "早"}"#;
+    space.write("train.jsonl", rows);
+    let output = space.pipe(&["run", "recipe.yaml"]);
+    assert_ne!(output.status, 0);
+    assert!(output.stderr.contains("train.jsonl: row 5"), "{}", output.stderr);
+    assert!(output.stderr.contains("expected a list of [question, answer] pairs"), "{}", output.stderr);
+    assert!(
+        !space.path().join(".pipe/artifacts").exists() || space.json(&["ls"]).as_array().is_some_and(Vec::is_empty)
+    );
+}
+
+#[test]
+fn recipes_that_cannot_teach_answers_are_refused() {
+    let refused = |model: &str, task: &str| {
+        let output = instructed(model, task).pipe(&["check", "recipe.yaml"]);
+        assert_ne!(output.status, 0);
+        output.stdout + &output.stderr
+    };
+    let told = refused(&format!("{{ bert: {SMALL} }}"), "{ instruction: {} }");
+    assert!(told.contains("a bert model does not write, so it cannot answer"), "{told}");
+    let told = refused(&format!("{{ gpt2: {SMALL} }}"), "{ instruction: { prompt: question } }");
+    assert!(told.contains("the training rows have no column `question` for the instruction"), "{told}");
+    let told = refused(&format!("{{ gpt2: {SMALL} }}"), "{ instruction: { messages: history, history: history } }");
+    assert!(told.contains("`messages` and `history` are both given"), "{told}");
+}

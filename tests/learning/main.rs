@@ -1,0 +1,17 @@
+//! Objectives, training and metrics, held against references.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod baselines;
+mod classification;
+mod classification_metrics;
+mod data_parallel;
+mod glm_parity;
+mod instruction;
+mod language_models;
+mod metrics_report;
+mod mix;
+mod schedule;
+mod train_loop;
+mod train_parity;

@@ -1,0 +1,111 @@
+//! Attention with shared keys, as loops.
+
+use burn::tensor::Device;
+use pipe::network::kernels::{self, Dropout, KeyValue, Visible};
+
+use super::{assert_right, dropout, input, kept, tensors::intervals};
+
+/// What attends to what.
+struct Case {
+    visible: Visible,
+    /// Keys that every query sees.
+    shared: usize,
+    heads: usize,
+    groups: usize,
+    size: usize,
+    dropout: Option<Dropout>,
+}
+
+impl Case {
+    /// The definition; `x` is queries, keys, values and, where keys are shared, those and their values.
+    fn reference(&self, x: &[Vec<f64>]) -> Vec<f64> {
+        let (heads, groups, size) = (self.heads, self.groups, self.size);
+        let [from, to] = [&self.visible.from, &self.visible.to].map(|ends| {
+            let ends: Vec<i32> = ends.clone().into_data().try_to_vec().expect("integers");
+            ends.into_iter().map(|end| end as usize).collect::<Vec<_>>()
+        });
+        let mut out = vec![0.0; from.len() * heads * size];
+        for (query, head) in (0..from.len()).flat_map(|q| (0..heads).map(move |h| (q, h))) {
+            if from[query] == to[query] {
+                continue;
+            }
+            let column = head / (heads / groups) * size;
+            let shared = (0..self.shared).map(|key| (3, key));
+            let seen: Vec<(usize, usize)> = shared.chain((from[query]..to[query]).map(|key| (1, key))).collect();
+            let part = |table: usize, key: usize| &x[table][key * groups * size + column..][..size];
+            let asked = &x[0][(query * heads + head) * size..][..size];
+            let score = |&(table, key): &(usize, usize)| -> f64 {
+                let product: f64 = asked.iter().zip(part(table, key)).map(|(q, k)| q * k).sum();
+                (product / (size as f64).sqrt()).exp()
+            };
+            let total: f64 = seen.iter().map(score).sum();
+            for (i, place) in seen.iter().enumerate() {
+                let drop = self.dropout.as_ref().map_or(1.0, |d| kept(d, query, head as u32, i));
+                let p = score(place) / total * drop;
+                for (j, v) in part(place.0 + 1, place.1).iter().enumerate() {
+                    out[(query * heads + head) * size + j] += p * v;
+                }
+            }
+        }
+        out
+    }
+
+    #[track_caller]
+    fn assert_right(&self, what: &str) {
+        let (queries, keys) = (self.visible.rows * self.visible.width, self.visible.rows * self.visible.keys);
+        let width = self.groups * self.size;
+        let mut inputs = vec![
+            input(1, queries, self.heads * self.size, 1.5),
+            input(2, keys, width, 1.5),
+            input(3, keys, width, 1.5),
+        ];
+        if self.shared > 0 {
+            inputs.extend([input(4, self.shared, width, 1.5), input(5, self.shared, width, 1.5)]);
+        }
+        assert_right(
+            what,
+            &inputs,
+            |x| {
+                let pair = |i: usize| KeyValue { key: x[i].clone(), value: x[i + 1].clone() };
+                let prefix = (self.shared > 0).then(|| pair(3));
+                let (heads, groups) = (self.heads, self.groups);
+                let dropout = self.dropout.as_ref();
+                kernels::grouped_attention(x[0].clone(), pair(1), prefix, &self.visible, heads, groups, dropout)
+            },
+            |x| self.reference(x),
+        );
+    }
+}
+
+#[test]
+fn heads_of_a_group_share_keys_and_values() {
+    let (from, to) = intervals(&[vec![3, 3, 3], vec![1, 2, 3, 4, 5], vec![1]], 2);
+    let tokens = from.len();
+    let visible = Visible::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
+    for (heads, groups) in [(1, 1), (2, 2), (4, 2), (3, 1)] {
+        for dropout in [None, Some(dropout(tokens))] {
+            Case { visible: visible.clone(), shared: 0, heads, groups, size: 3, dropout }.assert_right("grouped");
+        }
+    }
+}
+
+#[test]
+fn every_query_that_sees_a_key_sees_the_prefix() {
+    let (from, to) = intervals(&[vec![3, 3, 3], vec![1, 2]], 2);
+    let tokens = from.len();
+    let visible = Visible::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
+    for dropout in [None, Some(dropout(tokens))] {
+        Case { visible: visible.clone(), shared: 4, heads: 4, groups: 2, size: 2, dropout }.assert_right("prefix");
+    }
+}
+
+#[test]
+fn queries_attend_to_other_tokens_than_themselves() {
+    // Two rows of three queries and five keys: a cache of which all is seen, and a source of which some is.
+    let (from, to) = ([0, 0, 0, 5, 7, 6], [3, 4, 5, 8, 7, 10]);
+    let visible = Visible::among(&from, &to, 2, [3, 5], &Device::flex()).expect("intervals");
+    for shared in [0, 2] {
+        Case { visible: visible.clone(), shared, heads: 2, groups: 1, size: 4, dropout: Some(dropout(6)) }
+            .assert_right("among others");
+    }
+}

@@ -1,0 +1,25 @@
+//! Kernels, models and checkpoints, held against references.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod adapters;
+mod adapters_parity;
+mod batches;
+mod bert_parity;
+mod chatglm_parity;
+mod checkpoints;
+mod generation_cache;
+mod generation_stream;
+mod gpt2_parity;
+mod gradient_checkpointing;
+mod kernels_compact;
+mod kernels_fused;
+mod kernels_reference;
+mod kernels_speed;
+mod outline;
+mod parity_decoders;
+mod precision;
+mod transformer;
+mod transformer_parity;
+mod weights;

@@ -1,0 +1,158 @@
+//! The models give the reference implementations' numbers.
+
+use crate::common::parity;
+use std::path::Path;
+
+use burn::tensor::Device;
+use parity::{Tensors, fixture, furthest};
+use pipe::network::{
+    batch::{Batch, Span, Target},
+    model::{Counts, LossSettings, Mode, Network},
+};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+const ROWS: usize = 3;
+const WIDTH: usize = 53;
+
+/// The reference's batch, padding and what it sees included.
+fn glm_batch(expected: &Tensors) -> Batch {
+    let positions = expected.integers("position_ids");
+    let row_of = |which: usize| positions.chunks(WIDTH).skip(which).step_by(2).flatten().copied().collect();
+    let boundaries = expected.integers("attention_boundary");
+    let (mask, targets) = (expected.integers("loss_mask"), expected.integers("targets"));
+    let starts = || (0..ROWS * WIDTH).map(|place| (place / WIDTH * WIDTH) as u32);
+    Batch {
+        rows: ROWS,
+        width: WIDTH,
+        tokens: expected.integers("input_ids"),
+        positions: row_of(0),
+        block_positions: row_of(1),
+        visible_from: starts().collect(),
+        visible_to: starts()
+            .enumerate()
+            .map(|(place, start)| start + boundaries[place / WIDTH].max((place % WIDTH) as u32 + 1))
+            .collect(),
+        dropout_keys: vec![0; ROWS * WIDTH],
+        examples: (0..ROWS).map(|row| Span { start: (row * WIDTH) as u32, length: WIDTH as u32 }).collect(),
+        targets: (0..ROWS * WIDTH)
+            .filter(|&place| mask[place] == 1)
+            .map(|place| Target { at: place as u32, token: targets[place] })
+            .collect(),
+        ..Batch::default()
+    }
+}
+
+#[test]
+fn glm_parity_of_hidden_states_logits_and_loss() {
+    let Some(directory) = fixture("glm_original") else { return };
+    let network = Network::load(&directory, &Device::flex()).unwrap();
+    let expected = Tensors::expected(&directory);
+    let batch = glm_batch(&expected);
+
+    let hidden: Vec<f32> = network.hidden(&batch, Mode::Evaluate).unwrap().try_into_vec_as().unwrap();
+    assert!(furthest(&hidden, &expected.floats("hidden_states.2")) < 1e-4);
+
+    let places: Vec<u32> = (0..(ROWS * WIDTH) as u32).collect();
+    let logits = network.logits_at(&batch, &places).unwrap().concat();
+    assert!(furthest(&logits, &expected.floats("logits")) < 1e-4);
+
+    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, candidates: None };
+    let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().into_scalar::<f32>();
+    assert!((loss - expected.floats("loss")[0]).abs() < 1e-5, "{loss}");
+
+    let token_losses = expected.floats("token_losses");
+    for (score, target) in network.target_scores(&batch).unwrap().iter().zip(&batch.targets) {
+        assert!((score.log_probability + token_losses[target.at as usize]).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn glm_parity_without_padding() {
+    let Some(directory) = fixture("glm_original") else { return };
+    let network = Network::load(&directory, &Device::flex()).unwrap();
+    let expected = Tensors::expected(&directory);
+    let padded = glm_batch(&expected);
+    let lengths = expected.integers("loss_mask");
+    let lengths: Vec<usize> =
+        lengths.chunks(WIDTH).map(|row| row.iter().rposition(|&learned| learned == 1).unwrap() + 1).collect();
+    assert!(lengths.iter().min() < lengths.iter().max(), "the examples differ in length: {lengths:?}");
+
+    let places: Vec<usize> = (0..ROWS).flat_map(|row| row * WIDTH..row * WIDTH + lengths[row]).collect();
+    let pick = |values: &[u32]| places.iter().map(|&place| values[place]).collect::<Vec<u32>>();
+    let mut batch = Batch { rows: 1, width: places.len(), ..Batch::default() };
+    batch.tokens = pick(&padded.tokens);
+    batch.positions = pick(&padded.positions);
+    batch.block_positions = pick(&padded.block_positions);
+    batch.dropout_keys = pick(&padded.dropout_keys);
+    let (visible_from, visible_to) = (pick(&padded.visible_from), pick(&padded.visible_to));
+    let moved = |place: u32, row: usize| (place as usize - row * WIDTH + lengths[..row].iter().sum::<usize>()) as u32;
+    for (at, &place) in places.iter().enumerate() {
+        batch.visible_from.push(moved(visible_from[at], place / WIDTH));
+        batch.visible_to.push(moved(visible_to[at], place / WIDTH));
+    }
+
+    let all: Vec<u32> = (0..places.len() as u32).collect();
+    let logits = network.logits_at(&batch, &all).unwrap();
+    let reference = expected.floats("logits");
+    for (row, &place) in logits.iter().zip(&places) {
+        assert!(furthest(row, &reference[place * 384..][..384]) < 1e-4, "at {place}");
+    }
+}
+
+#[test]
+fn glm_parity_of_greedy_generation() {
+    let Some(directory) = fixture("glm_original") else { return };
+    let network = Network::load(&directory, &Device::flex()).unwrap();
+    let cases: Value = serde_json::from_slice(&std::fs::read(directory.join("generation.json")).unwrap()).unwrap();
+    let numbers = |value: &Value| -> Vec<u32> {
+        value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
+    };
+    for case in cases.as_array().unwrap() {
+        let mut tokens = numbers(&case["prompt_ids"]);
+        let boundary = case["attention_boundary"].as_u64().unwrap() as u32;
+        let positions = &case["position_ids_of_prompt_and_all_but_last_new"];
+        let (positions, block_positions) = (numbers(&positions[0]), numbers(&positions[1]));
+        for next in numbers(&case["new_ids"]) {
+            let length = tokens.len();
+            let batch = Batch {
+                rows: 1,
+                width: length,
+                tokens: tokens.clone(),
+                positions: positions[..length].to_vec(),
+                block_positions: block_positions[..length].to_vec(),
+                visible_from: vec![0; length],
+                visible_to: (1..=length as u32).map(|end| end.max(boundary)).collect(),
+                dropout_keys: vec![0; length],
+                ..Batch::default()
+            };
+            let logits = &network.logits_at(&batch, &[length as u32 - 1]).unwrap()[0];
+            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+            assert_eq!(best as u32, next, "after {tokens:?}");
+            tokens.push(next);
+        }
+    }
+}
+
+#[test]
+fn glm_parity_of_stored_weights() {
+    let Some(directory) = fixture("glm_original") else { return };
+    let network = Network::load(&directory, &Device::flex()).unwrap();
+    let stored = tempfile::tempdir().unwrap();
+    network.save(stored.path()).unwrap();
+
+    let bytes = |path: &Path| std::fs::read(path.join("model.safetensors")).unwrap();
+    let (before, after) = (bytes(&directory), bytes(stored.path()));
+    let (before, after) = (SafeTensors::deserialize(&before).unwrap(), SafeTensors::deserialize(&after).unwrap());
+    assert_eq!(before.len(), after.len());
+    for (name, tensor) in before.iter() {
+        assert_eq!(tensor.data(), after.tensor(name).unwrap().data(), "{name}");
+    }
+
+    let config =
+        |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path.join("config.json")).unwrap()).unwrap() };
+    let (before, after) = (config(&directory), config(stored.path()));
+    for (key, value) in after.as_object().unwrap() {
+        assert_eq!(&before[key], value, "{key}");
+    }
+}
