@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_yaml::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError, StrInput};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, StrInput};
 
 use super::diagnostic::Diagnostic;
 use super::node::{Entry, Node, Value};

@@ -2,6 +2,8 @@
 
 pub mod panics;
 pub mod random;
+mod registry;
 mod text_hash;
 
+pub use registry::{Named, Registry};
 pub use text_hash::text_hash;
