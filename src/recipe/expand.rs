@@ -11,7 +11,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Dynam
 use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
-use super::shape::{RECIPE, Role, Slot};
+use super::shape::{Role, Slot};
 use super::{flags, suggest};
 
 /// Steps (and 64ths of a byte made) that one expression may take.
@@ -21,6 +21,7 @@ const FUEL: u64 = 50_000;
 /// that were read from the environment, each with the call that read it.
 pub(super) fn expand(
     tree: &mut Node,
+    recipe: &Slot,
     texts: &mut Texts,
     vars: &[(String, String)],
     problems: &mut Vec<Diagnostic>,
@@ -35,13 +36,13 @@ pub(super) fn expand(
     {
         for var in vars {
             if !overridden.contains(&var.key) {
-                expander.tree(&mut var.node, RECIPE.child("vars").and_then(|vars| vars.child(&var.key)));
+                expander.tree(&mut var.node, recipe.child("vars").and_then(|vars| vars.child(&var.key)));
             }
             expander.define(&var.key, &var.node);
         }
     }
     for entry in entries.iter_mut().filter(|entry| entry.key != "vars") {
-        expander.tree(&mut entry.node, RECIPE.child(&entry.key));
+        expander.tree(&mut entry.node, recipe.child(&entry.key));
     }
     expander.read
 }

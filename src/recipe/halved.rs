@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
-use super::walk::stage_fields;
-use crate::spec::{Asha, Finetune, Recipe, Stage, Sweep, Task};
+use super::{Catalog, Checked, walk::stage_fields};
+use crate::spec::{Asha, Finetune, Stage, Sweep, Task};
 
 /// The stages of a recipe by name.
 pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;
@@ -21,11 +21,12 @@ pub struct Halved {
 
 impl Halved {
     /// That of a checked recipe; `None` if its sweep has no `asha`.
-    pub fn of(recipe: &Recipe) -> Option<Self> {
+    pub fn of(checked: &Checked) -> Option<Self> {
+        let recipe = &checked.recipe;
         let sweep = recipe.sweep.as_ref()?;
         let asha = sweep.asha.as_ref()?;
         let stages = recipe.stages.iter().map(|(name, stage)| (name.as_str(), stage)).collect();
-        let first = || candidates(&stages, sweep).first().map(|name| (*name).to_owned());
+        let first = || candidates(checked.catalog(), &stages, sweep).first().map(|name| (*name).to_owned());
         let stage = asha.stage.clone().or_else(first)?;
         let Some(Stage::Finetune(spec)) = recipe.stages.get(&stage) else { return None };
         let metric = asha.metric.clone().unwrap_or_else(|| default_metric(spec, sweep));
@@ -49,31 +50,31 @@ impl Halved {
 }
 
 /// The finetune stages that the objective depends on and that aren't the same in all cells.
-pub(super) fn candidates<'a>(stages: &Stages<'a>, sweep: &Sweep) -> Vec<&'a str> {
-    let before = needed(stages, sweep);
+pub(super) fn candidates<'a>(catalog: &Catalog, stages: &Stages<'a>, sweep: &Sweep) -> Vec<&'a str> {
+    let before = needed(catalog, stages, sweep);
     let is_set = |name: &str| {
         sweep.paths().any(|path| path.strip_prefix("stages.").is_none_or(|rest| rest.split('.').next() == Some(name)))
     };
-    let differs = |name: &str| closure(stages, name).into_iter().any(is_set);
+    let differs = |name: &str| closure(catalog, stages, name).into_iter().any(is_set);
     let all = stages.iter().filter(|(name, stage)| matches!(stage, Stage::Finetune(_)) && before.contains(**name));
     all.map(|(name, _)| *name).filter(|name| differs(name)).collect()
 }
 
 /// The stages that the objective depends on, its own among them.
-pub(super) fn needed<'a>(stages: &Stages<'a>, sweep: &Sweep) -> BTreeSet<&'a str> {
+pub(super) fn needed<'a>(catalog: &Catalog, stages: &Stages<'a>, sweep: &Sweep) -> BTreeSet<&'a str> {
     let of = sweep.aim().and_then(|(path, _)| path.split('.').nth(1));
-    of.map(|name| closure(stages, name)).unwrap_or_default()
+    of.map(|name| closure(catalog, stages, name)).unwrap_or_default()
 }
 
 /// A stage and all that it needs.
-fn closure<'a>(stages: &Stages<'a>, name: &str) -> BTreeSet<&'a str> {
+fn closure<'a>(catalog: &Catalog, stages: &Stages<'a>, name: &str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut queue = vec![name.to_owned()];
     while let Some(name) = queue.pop() {
         if let Some((name, stage)) = stages.get_key_value(name.as_str())
             && found.insert(*name)
         {
-            queue.extend(stage_fields(stage).into_iter().map(|field| field.name));
+            queue.extend(stage_fields(catalog, stage).into_iter().map(|field| field.name));
         }
     }
     found

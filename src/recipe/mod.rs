@@ -3,6 +3,7 @@
 //! [`load`] does it all; [`Document`] reads once and checks often, as a sweep does. What comes out is either a
 //! [`Checked`] recipe or [`Diagnostics`] with every mistake that could be found.
 
+mod catalog;
 mod check;
 mod checked;
 mod condition;
@@ -26,6 +27,7 @@ pub mod walk;
 
 use std::path::Path;
 
+pub use catalog::{Catalog, Extension, OpenPlace, normalized};
 pub use checked::Checked;
 pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};
@@ -48,6 +50,11 @@ pub type Columns<'a> = dyn Fn(&spec::Source, &Path) -> Option<Vec<String>> + 'a;
 ///
 /// # Errors
 /// All mistakes, each with its place.
-pub fn load(path: &Path, overrides: &Overrides, columns: &Columns<'_>) -> Result<Checked, Diagnostics> {
-    Document::read(path)?.check(overrides, columns)
+pub fn load(
+    path: &Path,
+    catalog: &'static Catalog,
+    overrides: &Overrides,
+    columns: &Columns<'_>,
+) -> Result<Checked, Diagnostics> {
+    Document::read(path, catalog)?.check(overrides, columns)
 }

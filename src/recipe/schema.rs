@@ -2,20 +2,23 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::spec::Recipe;
+use super::Catalog;
 
-/// The schema that the type checker works from.
-pub(super) fn internal() -> Json {
-    schemars::schema_for!(Recipe).to_value()
-}
+/// Marks the definition of an open place, in the schema that the program works from.
+pub(super) const OPEN: &str = "x-open";
 
 /// The schema for editors: as the types say, but wherever a value isn't text, an expression may stand.
-pub fn published() -> Json {
-    let mut schema = internal();
+pub fn published(catalog: &Catalog) -> Json {
+    let mut schema = catalog.schema().clone();
     schema["title"] = json!("pipe recipe");
     allow_expressions(&mut schema);
     if let Some(definitions) = schema.get_mut("$defs").and_then(Json::as_object_mut) {
-        definitions.values_mut().for_each(allow_expressions);
+        for definition in definitions.values_mut() {
+            allow_expressions(definition);
+            if let Some(definition) = definition.as_object_mut() {
+                definition.remove(OPEN);
+            }
+        }
         definitions.insert(
             "Expression".into(),
             json!({ "description": "An expression over `vars`", "type": "string", "pattern": r"^\s*\{\{[\s\S]*\}\}\s*$" }),
@@ -25,8 +28,8 @@ pub fn published() -> Json {
 }
 
 /// The published schema as text: what `schemas/recipe.schema.json` holds.
-pub fn text() -> String {
-    format!("{:#}\n", published())
+pub fn text(catalog: &Catalog) -> String {
+    format!("{:#}\n", published(catalog))
 }
 
 /// Beside numbers, booleans, lists, mappings and words of an enum puts "or an expression".

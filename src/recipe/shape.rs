@@ -1,7 +1,6 @@
 //! The recipe's schema in the form that the program walks: what each field may hold, its role and its default.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
@@ -18,6 +17,8 @@ pub(super) struct Slot {
     pub(super) required: bool,
     /// What the field is, up to the first semicolon or full stop.
     pub(super) about: String,
+    /// The name of the open place that it is, if it's one.
+    pub(super) open: Option<String>,
 }
 
 /// What a value looks like.
@@ -76,23 +77,6 @@ pub(super) enum Role {
     Template,
     /// Can't change a stage's output
     Free,
-}
-
-/// The whole recipe.
-pub(super) static RECIPE: LazyLock<Slot> = LazyLock::new(|| {
-    let schema = super::schema::internal();
-    slot(&schema, &schema["$defs"])
-});
-
-/// One stage, with the tag of its kind.
-pub(super) fn stage() -> &'static Slot {
-    match &RECIPE.shape {
-        Shape::Record(fields) => match fields.get("stages").map(|slot| &slot.shape) {
-            Some(Shape::Map { value, .. }) => value,
-            _ => &RECIPE,
-        },
-        _ => &RECIPE,
-    }
 }
 
 impl Role {
@@ -164,7 +148,7 @@ impl Slot {
 
 /// Reads a subschema of the kind that schemars makes of serde's types. The recipe's types are not recursive, so
 /// references are simply followed.
-fn slot(schema: &Json, definitions: &Json) -> Slot {
+pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
     let mut slot = match reference(schema) {
         Some(name) => self::slot(&definitions[name], definitions),
         None => Slot {
@@ -174,6 +158,7 @@ fn slot(schema: &Json, definitions: &Json) -> Slot {
             nullable: false,
             required: false,
             about: String::new(),
+            open: None,
         },
     };
     if let Some(value) = option(schema) {
@@ -189,6 +174,9 @@ fn slot(schema: &Json, definitions: &Json) -> Slot {
     }
     if let Some(role) = schema.get("x-role").and_then(Json::as_str) {
         slot.role = self::role(role);
+    }
+    if let Some(place) = schema.get(super::schema::OPEN).and_then(Json::as_str) {
+        slot.open = Some(place.to_owned());
     }
     slot
 }
@@ -287,6 +275,7 @@ fn role(text: &str) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::Catalog;
 
     fn anywhere(slot: &Slot, pointer: &str, out: &mut Vec<String>) {
         match &slot.shape {
@@ -308,7 +297,7 @@ mod tests {
     #[test]
     fn every_field_but_vars_and_a_sweeps_values_has_a_type() {
         let mut found = Vec::new();
-        anywhere(&RECIPE, "", &mut found);
+        anywhere(Catalog::new(Vec::new()).recipe(), "", &mut found);
         let sweep = [".sweep.grid.*.*", ".sweep.list.*.*"];
         let drawn = [".sweep.random.values.*.*", ".sweep.tpe.values.*.*", ".sweep.zip.*.*"];
         assert_eq!(found, [&sweep[..], &drawn, &[".vars.*"]].concat());
@@ -316,7 +305,8 @@ mod tests {
 
     #[test]
     fn roles_reach_fields_options_and_variants() {
-        let field = |path: &[&str]| path.iter().try_fold(stage(), |slot, key| slot.child(key));
+        let catalog = Catalog::new(Vec::new());
+        let field = |path: &[&str]| path.iter().try_fold(catalog.stage(), |slot, key| slot.child(key));
         let role = |path: &[&str]| field(path).map(|slot| &slot.role);
         assert_eq!(role(&["tokenize", "corpus", "0", "path"]), Some(&Role::Path));
         assert_eq!(role(&["tokenize", "tokenizer", "file"]), Some(&Role::Tokenizer));

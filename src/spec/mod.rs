@@ -20,6 +20,7 @@ mod import;
 mod instruction;
 mod model;
 mod objective;
+mod open;
 mod origin;
 mod pretrain;
 mod source;

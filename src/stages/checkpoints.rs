@@ -14,7 +14,7 @@ use crate::{
 /// What is wrong with the checkpoints and the tokenizers that a stage reads.
 pub(super) fn check(checked: &Checked, node: &Node) -> Vec<Diagnostics> {
     let mut found = Vec::new();
-    for FileField { pointer, kind, .. } in file_fields(&node.stage) {
+    for FileField { pointer, kind, .. } in file_fields(checked.catalog(), &node.stage) {
         let Some(path) = node.files.get(&pointer).and_then(|files| files.first()) else { continue };
         let place = format!("stages.{}.{}.{pointer}", node.name, node.stage.kind());
         let wants_tokenizer = match kind {

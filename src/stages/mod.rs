@@ -3,6 +3,7 @@
 mod batches;
 pub mod bench;
 mod capability;
+mod catalog;
 mod check;
 mod checkpoints;
 mod classifier;
@@ -42,6 +43,7 @@ use crate::{
 
 pub(crate) use batches::JUDGED_TOKENS;
 pub use capability::DeviceCheck;
+pub use catalog::catalog;
 pub use check::{DataCheck, check_secrets, preflight};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;

@@ -13,6 +13,7 @@ use pipe::{
     recipe::{Document, Overrides},
     session::sweep::{Halving, Judgement, Known, Planner, Space as Cells, Standing},
     spec::Source,
+    stages::catalog,
 };
 use serde_json::{Value, json};
 
@@ -75,7 +76,7 @@ fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Judgement {
     let space = tiny();
     let text = recipe(sweep).replace("steps: 8, evaluate_every: 1,", "steps: 18, evaluate_every: 2,");
     space.write("recipe.yaml", text);
-    let document = Document::read(&space.path().join("recipe.yaml")).expect("a recipe");
+    let document = Document::read(&space.path().join("recipe.yaml"), catalog()).expect("a recipe");
     let overrides = Overrides::default();
     let checked = document.check(&overrides, &none).expect("a good recipe");
     let halving = Halving::new(&checked).expect("asha");
@@ -483,7 +484,7 @@ fn mistakes_are_shown_where_they_are() {
 fn the_shipped_examples_have_the_same_cells() {
     let read = |name: &str| {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
-        let document = Document::read(&path).expect("a recipe");
+        let document = Document::read(&path, catalog()).expect("a recipe");
         let recipe = document.check(&Overrides::default(), &none).expect("a good recipe").recipe;
         serde_json::to_value(recipe).expect("JSON")
     };

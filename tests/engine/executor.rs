@@ -22,6 +22,7 @@ use pipe::{
     },
     recipe::{Document, Overrides},
     spec::Rung,
+    stages::catalog,
 };
 
 /// A chain `a` → `b` → `c`, and `x` → `y` beside it.
@@ -41,7 +42,7 @@ fn space() -> Space {
 }
 
 fn tasks(space: &Space, recipe: &str) -> IndexMap<String, Node> {
-    let document = Document::parse(&space.path().join("recipe.yaml"), recipe).unwrap();
+    let document = Document::parse(&space.path().join("recipe.yaml"), recipe, catalog()).unwrap();
     let checked = document.check(&Overrides::default(), &|_, _| None).unwrap();
     Graph::new(&checked).unwrap().nodes().map(|node| (node.name.clone(), node.clone())).collect()
 }

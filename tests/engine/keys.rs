@@ -14,6 +14,7 @@ use pipe::{
         store::{DigestCache, Manifest},
     },
     recipe::{Document, Overrides},
+    stages::catalog,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -189,7 +190,7 @@ fn keys(space: &Space, files: &BTreeMap<String, Vec<u8>>, text: &str, newer: Opt
     for (name, bytes) in files {
         space.write(name, bytes);
     }
-    let checked = Document::parse(&space.path().join("recipe.yaml"), text)
+    let checked = Document::parse(&space.path().join("recipe.yaml"), text, catalog())
         .and_then(|document| document.check(&Overrides::default(), &|_, _| None))
         .unwrap_or_else(|problems| panic!("{}\n{text}", problems.render(false)));
     let mut digests = DigestCache::default();

@@ -6,6 +6,7 @@ use std::time::Instant;
 use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
 use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
 use pipe::spec::{Batch, Model, Source, Stage, Task};
+use pipe::stages::catalog;
 use serde_json::{Value, json};
 
 const RECIPE: &str = "\
@@ -48,7 +49,7 @@ fn unknown(_: &Source, _: &Path) -> Option<Vec<String>> {
 }
 
 fn document(text: &str) -> Document {
-    Document::parse(Path::new("recipe.yaml"), text).expect("YAML")
+    Document::parse(Path::new("recipe.yaml"), text, catalog()).expect("YAML")
 }
 
 fn check(text: &str, vars: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<Checked, Diagnostics> {
@@ -195,14 +196,17 @@ fn defaults_written_out_change_nothing() {
 fn fields_with_files_and_stages_are_found_with_their_pointers() {
     let checked = good(RECIPE, &[], &[]);
     let files = |name: &str| -> Vec<(String, String)> {
-        file_fields(&checked.recipe.stages[name]).into_iter().map(|field| (field.pointer, field.pattern)).collect()
+        file_fields(catalog(), &checked.recipe.stages[name])
+            .into_iter()
+            .map(|field| (field.pointer, field.pattern))
+            .collect()
     };
     assert_eq!(
         files("tokens"),
         [("corpus.0.path".into(), "Cargo.toml".into()), ("corpus.1.path".into(), "Cargo.lock".into())]
     );
     assert_eq!(files("topic"), [("data.train.path".into(), "Cargo.toml".into())]);
-    let stages = stage_fields(&checked.recipe.stages["topic"]);
+    let stages = stage_fields(catalog(), &checked.recipe.stages["topic"]);
     assert_eq!(stages.len(), 1);
     assert_eq!((stages[0].pointer.as_str(), stages[0].name.as_str()), ("from", "base"));
     assert_eq!(stages[0].kinds, ["pretrain", "finetune", "import"]);
@@ -246,7 +250,7 @@ fn a_value_from_the_environment_is_used_but_never_shown_or_hashed_in_the_clear()
     let text = text.replace("path: Cargo.toml, format: txt", "path: '{{ home }}/Cargo.toml', format: txt");
     let text = text.replace("b: two", "b: 'word {{ env(\"CARGO_MANIFEST_DIR\") }}'");
     let checked = good(&text, &[], &[]);
-    let files = file_fields(&checked.recipe.stages["tokens"]);
+    let files = file_fields(catalog(), &checked.recipe.stages["tokens"]);
     assert_eq!(files[0].pattern, format!("{}/Cargo.toml", secret()));
 
     let described = checked.described("topic").expect("a stage");
@@ -387,7 +391,7 @@ proptest::proptest! {
     ) {
         let end = (at + cut).min(RECIPE.len());
         let text = format!("{}{junk}{}", &RECIPE[..at], &RECIPE[end..]);
-        if let Ok(document) = Document::parse(Path::new("recipe.yaml"), &text) {
+        if let Ok(document) = Document::parse(Path::new("recipe.yaml"), &text, catalog()) {
             match document.check(&Overrides::default(), &unknown) {
                 Ok(checked) => assert_eq!(checked.order.len(), checked.recipe.stages.len()),
                 Err(problems) => assert!(!problems.to_string().is_empty() && !problems.list().is_empty()),

@@ -105,7 +105,7 @@ impl Node {
     fn new(checked: &Checked, name: &str, stage: &Stage) -> Result<Self> {
         let mut files = BTreeMap::new();
         let mut parts = BTreeMap::new();
-        for FileField { pointer, pattern, kind } in file_fields(stage) {
+        for FileField { pointer, pattern, kind } in file_fields(checked.catalog(), stage) {
             let found = match kind {
                 FileKind::Files => resolve_path(&pattern, &checked.dir)?,
                 FileKind::Checkpoint | FileKind::Tokenizer => {
@@ -121,7 +121,8 @@ impl Node {
             };
             files.insert(pointer, found);
         }
-        let needs = stage_fields(stage).into_iter().map(|field| (field.pointer, field.name)).collect();
+        let needs =
+            stage_fields(checked.catalog(), stage).into_iter().map(|field| (field.pointer, field.name)).collect();
         let (canonical, described) =
             (checked.canonical(name).unwrap_or_default(), checked.described(name).unwrap_or_default());
         let seed = stage.seed().unwrap_or(checked.recipe.seed);

@@ -51,7 +51,7 @@ impl Check<'_> {
 
     /// The stage whose training is stopped.
     fn halved<'a>(&mut self, asha: &'a Asha, stages: &Stages<'a>, sweep: &Sweep) -> Option<&'a str> {
-        let candidates = halved::candidates(stages, sweep);
+        let candidates = halved::candidates(self.catalog, stages, sweep);
         let Some(name) = asha.stage.as_deref() else {
             match candidates.as_slice() {
                 [only] => return Some(only),
@@ -83,7 +83,7 @@ impl Check<'_> {
                 let hint = suggest::did_you_mean(name, finetunes, "the finetune stages are");
                 (format!("`{shown}` is a {} stage, and only finetune stages have dev rows", stage.kind()), hint)
             }
-            Some(_) if !halved::needed(stages, sweep).contains(name) => {
+            Some(_) if !halved::needed(self.catalog, stages, sweep).contains(name) => {
                 (format!("the objective doesn't depend on `{shown}`"), None)
             }
             Some(_) => (format!("`{shown}` is the same in all cells"), None),

@@ -17,13 +17,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
-use super::Columns;
 use super::diagnostic::Diagnostic;
 use super::families::Family;
 use super::node::{Node, Value};
 use super::place::{Span, Texts};
-use super::shape::{self, Slot};
+use super::shape::Slot;
 use super::walk;
+use super::{Catalog, Columns};
 use crate::network::checkpoint::{self, CONFIG};
 use crate::network::model::Outline;
 use crate::spec::{Origin, Stage, Sweep};
@@ -51,15 +51,15 @@ impl Draft {
 }
 
 /// The stages of a tree whose kind is known.
-pub(super) fn drafts(tree: &Node) -> Vec<Draft> {
+pub(super) fn drafts(tree: &Node, catalog: &'static Catalog) -> Vec<Draft> {
     let stages = tree.get("stages").map(Node::entries).unwrap_or_default();
     let draft = |entry: &super::node::Entry| {
         let [tagged] = entry.node.entries() else { return None };
-        let slot = shape::stage().child(&tagged.key)?;
+        let slot = catalog.stage().child(&tagged.key)?;
         let stage = if tagged.node.any(&|node| node.value == Value::Unknown) {
             None
         } else {
-            serde_json::from_value(entry.node.to_json()).ok()
+            catalog.read_stage(entry.node.to_json()).ok()
         };
         let (name, kind) = (entry.key.clone(), tagged.key.clone());
         Some(Draft { name, kind, spec: tagged.node.to_json(), slot, stage })
@@ -69,6 +69,7 @@ pub(super) fn drafts(tree: &Node) -> Vec<Draft> {
 
 /// All that the checks look at, and where they report.
 pub(super) struct Check<'a> {
+    pub(super) catalog: &'static Catalog,
     pub(super) tree: &'a Node,
     pub(super) texts: &'a Texts,
     pub(super) drafts: &'a [Draft],

@@ -68,7 +68,7 @@ impl Check<'_> {
 
     /// Where a path leads, if it does.
     fn leads(&mut self, at: Span, path: &str) -> Option<Target> {
-        match flags::resolve(self.tree, path) {
+        match flags::resolve(self.tree, self.catalog.recipe(), path) {
             Ok(target) => Some(target),
             // What an expression gives is known when it has been filled in; what is broken was reported.
             Err(Miss::Expression) => None,

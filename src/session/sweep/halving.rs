@@ -83,7 +83,7 @@ pub struct Judgement {
 impl Halving {
     /// That of a checked recipe; `None` if its sweep has no `asha`.
     pub fn new(checked: &Checked) -> Option<Self> {
-        let halved = Halved::of(&checked.recipe)?;
+        let halved = Halved::of(checked)?;
         let asha = checked.recipe.sweep.as_ref()?.asha.as_ref()?;
         Some(Self { halved, rungs: asha.rungs(), reduction: asha.reduction.max(2) })
     }

@@ -18,6 +18,7 @@ use crate::{
     },
     recipe::Document,
     session::sweep::{Planner, Space, Stored, lookup},
+    stages::catalog,
 };
 
 /// Points of a curve that are shown.
@@ -100,7 +101,7 @@ fn tasks(graph: &Graph) -> IndexMap<String, crate::engine::plan::Node> {
 
 /// The stored stages of a sweep's cell.
 fn cell(recipe: &args::Recipe, number: usize, store: &Store) -> Result<IndexMap<String, Artifact>> {
-    let document = Document::read(&recipe.recipe)?;
+    let document = Document::read(&recipe.recipe, catalog())?;
     let overrides = load::overrides(recipe);
     let checked = load::check(&document, &overrides)?;
     let space = Space::new(&checked)?.with_context(|| format!("{} has no `sweep` section", recipe.recipe.display()))?;

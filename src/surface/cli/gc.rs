@@ -24,6 +24,7 @@ use crate::{
     },
     recipe::Document,
     session::sweep::{Planner, Space, Stored},
+    stages::catalog,
 };
 
 /// `pipe gc [RECIPE…]`.
@@ -61,7 +62,7 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
 
 /// The stored artifacts that a recipe asks for, those of its sweep's cells too.
 fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) -> Result<()> {
-    let document = Document::read(&recipe.recipe)?;
+    let document = Document::read(&recipe.recipe, catalog())?;
     let base = load::overrides(recipe);
     let checked = load::check(&document, &base)?;
     let mut digests = DigestCache::open(store.root());

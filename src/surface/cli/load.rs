@@ -15,7 +15,7 @@ use crate::{
     network::device::{DeviceChoice, DeviceChoices},
     recipe::{Checked, Document, Overrides, suggest},
     spec::Source,
-    stages::check_secrets,
+    stages::{catalog, check_secrets},
 };
 
 /// A recipe that was found free of mistakes, and its graph.
@@ -29,7 +29,7 @@ pub(super) struct Loaded {
 /// # Errors
 /// All mistakes in it, as [`recipe::Diagnostics`].
 pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
-    let checked = check(&Document::read(&arguments.recipe)?, &overrides(arguments))?;
+    let checked = check(&Document::read(&arguments.recipe, catalog())?, &overrides(arguments))?;
     let graph = Graph::new(&checked)?;
     Ok(Loaded { checked, graph })
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     recipe::Document,
     session::sweep::{Planner, Space, Stored, lookup},
+    stages::catalog,
     surface::report::{Subject, html},
 };
 
@@ -34,7 +35,7 @@ pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
 /// # Errors
 /// If the recipe is wrong, or the store or an input can't be read.
 pub(super) fn page(arguments: &args::Recipe, store: &Store) -> Result<String> {
-    let document = Document::read(&arguments.recipe)?;
+    let document = Document::read(&arguments.recipe, catalog())?;
     let overrides = load::overrides(arguments);
     let checked = load::check(&document, &overrides)?;
     let mut digests = DigestCache::open(store.root());

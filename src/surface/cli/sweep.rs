@@ -26,7 +26,7 @@ use crate::{
     session::sweep::{
         Cell, Cost, Halving, Mistakes, Planner, Results, Space, look_back, lookup, write_csv, write_parquet,
     },
-    stages::Stages,
+    stages::{Stages, catalog},
     surface::tracking::Closing,
 };
 
@@ -36,7 +36,7 @@ const NAMED: usize = 4;
 /// `pipe sweep RECIPE`.
 pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
-    let document = Document::read(&command.recipe.recipe)?;
+    let document = Document::read(&command.recipe.recipe, catalog())?;
     let base = load::overrides(&command.recipe);
     let checked = load::check(&document, &base)?;
     let devices = load::devices(&command.running.place, &checked)?;
