@@ -9,7 +9,6 @@ mod condition;
 pub mod diagnostic;
 mod document;
 mod expand;
-pub mod families;
 mod flags;
 mod halved;
 mod node;

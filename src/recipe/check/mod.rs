@@ -19,13 +19,13 @@ use serde_json::Value as Json;
 
 use super::Columns;
 use super::diagnostic::Diagnostic;
-use super::families::Family;
 use super::node::{Node, Value};
 use super::place::{Span, Texts};
 use super::shape::{self, Slot};
 use super::walk;
 use crate::network::checkpoint::{self, CONFIG};
 use crate::network::model::Outline;
+use crate::network::model::families::Family;
 use crate::spec::{Origin, Stage, Sweep};
 
 /// The most stages that a recipe may have: references are followed one by one.
