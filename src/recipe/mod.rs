@@ -10,7 +10,6 @@ mod condition;
 pub mod diagnostic;
 mod document;
 mod expand;
-pub mod families;
 mod flags;
 mod halved;
 mod node;
@@ -21,7 +20,6 @@ pub mod schema;
 mod secret;
 mod shape;
 mod source;
-pub(crate) mod suggest;
 mod typecheck;
 pub mod walk;
 
@@ -33,6 +31,8 @@ pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use document::{Document, Setting};
 pub use halved::Halved;
+
+pub(crate) use crate::support::suggest;
 
 /// What the command line changes in a recipe.
 #[derive(Clone, Debug, Default)]

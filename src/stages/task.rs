@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    network::model::{Network, Outlook},
-    recipe::families::Family,
+    network::model::{Network, Outlook, families::Family},
     spec::{Classification, Instruction, Objective},
 };
 

@@ -2,7 +2,7 @@
 //! instructions and chatting both go through here, so that a model is asked as it was taught.
 //!
 //! What stands around the tokens (such as `[gMASK] <sop>`) is the business of the family's
-//! [form](crate::recipe::families::Form).
+//! [form](crate::network::model::families::AnswerForm).
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};

@@ -8,6 +8,7 @@ mod candidates;
 mod chatglm;
 mod chatglm2;
 mod copy;
+pub mod families;
 mod family;
 mod glm;
 mod glm4;

@@ -1,7 +1,7 @@
-//! What a model can't do by its family ([`families`](crate::recipe::families)) is refused before anything runs.
+//! What a model can't do by its family ([`families`](crate::network::model::families)) is refused before anything runs.
 
 use super::{Check, Draft};
-use crate::recipe::families::{FAMILIES, Family};
+use crate::network::model::families::{FAMILIES, Family};
 use crate::spec::{Classification, Generative, Head, Instruction, Objective, Pooling};
 
 /// The parts of an entry, as pointers from the entry.

@@ -18,7 +18,6 @@ use anyhow::{Context, Result};
 use serde_json::Value as Json;
 
 use super::diagnostic::Diagnostic;
-use super::families::Family;
 use super::node::{Node, Value};
 use super::place::{Span, Texts};
 use super::shape::Slot;
@@ -26,6 +25,7 @@ use super::walk;
 use super::{Catalog, Columns};
 use crate::network::checkpoint::{self, CONFIG};
 use crate::network::model::Outline;
+use crate::network::model::families::Family;
 use crate::spec::{Origin, Stage, Sweep};
 
 /// The most stages that a recipe may have: references are followed one by one.

@@ -11,14 +11,14 @@ pub struct Family {
     /// The objectives that it can learn, by their names in recipes.
     pub objectives: &'static [&'static str],
     /// How its answer to a prompt stands in a sequence.
-    pub form: Form,
+    pub form: AnswerForm,
     /// The chat format that it's spoken to in by default; none where it can't write.
     pub chat: Option<ChatFormat>,
 }
 
 /// How a prompt and its answer stand in a sequence.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Form {
+pub enum AnswerForm {
     /// `[CLS] before [MASK]… after [SEP]`, seen in both directions: the answer stands in the masks, all of which are
     /// read at once (BERT).
     Cloze,
@@ -36,7 +36,7 @@ pub enum Form {
     Chatglm2,
 }
 
-impl Form {
+impl AnswerForm {
     /// Whether an answer can only follow its prompt, so that nothing may stand behind it.
     pub fn answers_last(self) -> bool {
         matches!(self, Self::Causal | Self::Prefix | Self::Chatglm2)
@@ -54,18 +54,23 @@ const OBJECTIVES: &[&str] =
 
 /// The table.
 pub const FAMILIES: &[Family] = &[
-    Family { name: "glm", objectives: OBJECTIVES, form: Form::Infilling, chat: Some(ChatFormat::Chatglm) },
+    Family { name: "glm", objectives: OBJECTIVES, form: AnswerForm::Infilling, chat: Some(ChatFormat::Chatglm) },
     Family {
         name: "bert",
         objectives: &["masked_lm", "next_sentence", "sentence_order"],
-        form: Form::Cloze,
+        form: AnswerForm::Cloze,
         chat: None,
     },
-    Family { name: "gpt2", objectives: &["causal_lm"], form: Form::Causal, chat: Some(ChatFormat::Chatglm2) },
-    Family { name: "chatglm", objectives: OBJECTIVES, form: Form::Chatglm, chat: Some(ChatFormat::Chatglm) },
-    Family { name: "chatglm2", objectives: &["causal_lm"], form: Form::Chatglm2, chat: Some(ChatFormat::Chatglm2) },
-    Family { name: "glm4", objectives: &["causal_lm"], form: Form::Chatglm2, chat: Some(ChatFormat::Glm4) },
-    Family { name: "transformer", objectives: &["prefix_lm"], form: Form::Prefix, chat: None },
+    Family { name: "gpt2", objectives: &["causal_lm"], form: AnswerForm::Causal, chat: Some(ChatFormat::Chatglm2) },
+    Family { name: "chatglm", objectives: OBJECTIVES, form: AnswerForm::Chatglm, chat: Some(ChatFormat::Chatglm) },
+    Family {
+        name: "chatglm2",
+        objectives: &["causal_lm"],
+        form: AnswerForm::Chatglm2,
+        chat: Some(ChatFormat::Chatglm2),
+    },
+    Family { name: "glm4", objectives: &["causal_lm"], form: AnswerForm::Chatglm2, chat: Some(ChatFormat::Glm4) },
+    Family { name: "transformer", objectives: &["prefix_lm"], form: AnswerForm::Prefix, chat: None },
 ];
 
 impl Family {
