@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    network::model::{Network, Outlook, families::Family},
+    network::model::{Family, Network, Outlook},
     spec::{Classification, Instruction, Objective},
 };
 
@@ -57,13 +57,12 @@ impl Purpose {
 impl Purpose {
     fn of_checkpoint(dir: &Path) -> Result<Self> {
         let Outlook { family, max_length, .. } = Network::inspect(dir)?;
-        let family = Family::named(family).with_context(|| format!("what {family} models can do isn't known"))?;
-        let entry = |name: &&str| match *name {
+        let entry = |name| match name {
             "next_sentence" | "sentence_order" => None,
             "masked_lm" => Some(json!({ "masked_lm": {} })),
             generative => Some(json!({ "generative": { generative: {} } })),
         };
-        let objectives = family.objectives.iter().filter_map(entry).map(serde_json::from_value);
+        let objectives = family.objectives().into_iter().filter_map(entry).map(serde_json::from_value);
         let objectives = objectives.collect::<Result<_, _>>()?;
         Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }
@@ -71,6 +70,5 @@ impl Purpose {
 
 /// What a model can do by its family.
 pub(super) fn abilities(network: &Network) -> Result<&'static Family> {
-    let name = network.family().name();
-    Family::named(name).with_context(|| format!("what {name} models can do isn't known"))
+    Ok(network.family())
 }

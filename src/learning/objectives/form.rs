@@ -3,7 +3,7 @@
 use super::Specials;
 use crate::{data::text::Special, network::batch::Example};
 
-pub use crate::network::model::families::AnswerForm as Form;
+pub use crate::network::model::AnswerForm as Form;
 
 /// What a sequence is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

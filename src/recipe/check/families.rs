@@ -1,7 +1,7 @@
 //! What a model can't do by its family ([`families`](crate::network::model::families)) is refused before anything runs.
 
 use super::{Check, Draft};
-use crate::network::model::families::{FAMILIES, Family};
+use crate::network::model::{FAMILIES, Family, OBJECTIVES};
 use crate::spec::{Classification, Generative, Head, Instruction, Objective, Pooling};
 
 /// The parts of an entry, as pointers from the entry.
@@ -27,13 +27,13 @@ impl Check<'_> {
         for (index, objective) in objectives.iter().enumerate() {
             for part in parts(objective) {
                 let name = part.rsplit('.').next().unwrap_or(part);
-                if family.objectives.contains(&name) {
+                if family.objectives().contains(&name) {
                     continue;
                 }
                 self.report(
                     self.key(&draft.pointer(&format!("objectives.{index}.{part}"))),
                     format!("{} cannot learn `{name}`", which(draft, &owner, family)),
-                    format!("{} learns {}; `glm` learns every objective", family.name, family.learns()),
+                    format!("{} learns {}; `glm` learns every objective", family.name, learned(family)),
                 );
             }
         }
@@ -73,9 +73,23 @@ impl Check<'_> {
     }
 }
 
+/// The objectives that a family can learn, for messages.
+fn learned(family: &Family) -> String {
+    let names = family.objectives();
+    if names.len() == OBJECTIVES.len() {
+        return "every objective".to_owned();
+    }
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => "nothing".to_owned(),
+    }
+}
+
 /// The families that write.
 fn writers() -> Vec<&'static str> {
-    FAMILIES.iter().filter(|family| family.chat.is_some()).map(|family| family.name).collect()
+    FAMILIES.all().into_iter().filter(|family| family.chat.is_some()).map(|family| family.name).collect()
 }
 
 /// The model, for messages.
