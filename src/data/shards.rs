@@ -12,7 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 /// Tokens of a file; it ends with the row group that reaches them.
-pub(super) const SHARD: usize = 32 << 20;
+pub const SHARD: usize = 32 << 20;
 /// Tokens that are held in memory before they're written, as one row group.
 const ROW_GROUP: usize = 1 << 20;
 

@@ -65,7 +65,7 @@ impl Checked {
     fn kept(&self, name: &str, defaults: bool) -> Option<Json> {
         let stage = self.recipe.stages.get(name)?;
         let (mut spec, slot) = walk::spec_of(self.catalog, stage);
-        self.secrets.redact(&mut spec, &mut format!("stages.{name}.{}", stage.kind()));
+        self.secrets.redact(&mut spec, &mut format!("stages.{name}.{}", stage.kind));
         Some(walk::kept(spec, slot, defaults))
     }
 

@@ -109,7 +109,7 @@ pub struct Train {
     pub log_every: usize,
     /// The stage's own seed, instead of the recipe's
     #[serde(default)]
-    #[schemars(extend("x-role" = "free"))]
+    #[schemars(extend("x-role" = "free", "x-recorded" = "seeds are recorded with results"))]
     pub seed: Option<u64>,
 }
 

@@ -61,9 +61,10 @@ pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
 /// If one is unknown, or this build has no support for it.
 pub(super) fn devices(place: &args::Place, checked: &Checked) -> Result<DeviceChoices> {
     match (&place.device, &place.devices, &checked.recipe.devices) {
-        (None, Some(list), _) | (None, None, Some(list)) => list.parse::<DeviceChoices>()?.found(),
+        (None, Some(list), _) => list.parse::<DeviceChoices>()?.found(),
+        (None, None, Some(devices)) => devices.choices.clone().found(),
         (device, ..) => {
-            let choice: DeviceChoice = device.as_ref().unwrap_or(&checked.recipe.device).parse()?;
+            let choice: DeviceChoice = device.as_deref().map_or(Ok(checked.recipe.device.choice), str::parse)?;
             choice.check_support()?;
             Ok(choice.into())
         }

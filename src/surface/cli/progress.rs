@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::talk;
-use crate::recipe::{Checked, Diagnostics};
+use crate::{
+    recipe::{Checked, Diagnostics},
+    support::Hinted,
+};
 
 /// The recipe whose secrets must not be said.
 static RECIPE: OnceLock<Checked> = OnceLock::new();
@@ -55,6 +58,9 @@ pub(super) fn error_text(error: &anyhow::Error) -> String {
     let mut text = format!("{} {error}", paint("error:", "31;1"));
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  {} {cause}", paint("caused by:", "31")));
+    }
+    if let Some(hint) = Hinted::of(error).hint {
+        text.push_str(&format!("\n{} {hint}", paint("hint:", "36;1")));
     }
     text
 }
