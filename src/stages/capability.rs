@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::layout;
 use crate::{
-    engine::plan::{Graph, Planned},
+    engine::plan::{Graph, Plan},
     learning::train::{Settings, Silent, Trainer},
     network::{
         batch::{Example, Feed, Step, Target, lay_out},
@@ -17,7 +17,7 @@ use crate::{
         model::Network,
     },
     recipe::{Checked, Diagnostics},
-    spec::{Precision, Stage, Train},
+    spec::{Precision, Train},
     stages::estimate::{Estimator, Machine},
     support::{panics::caught_everywhere, random::Key},
 };
@@ -48,16 +48,17 @@ impl DeviceCheck {
     ///
     /// # Errors
     /// All that can't run, as [`Diagnostics`]; a device that can't be opened.
-    pub fn check(&mut self, checked: &Checked, graph: &Graph, planned: &[Planned]) -> Result<()> {
+    pub fn check(&mut self, checked: &Checked, graph: &Graph, plan: &Plan) -> Result<()> {
         if self.machine.is_cpu {
             return Ok(());
         }
         let mut found = Vec::new();
         for node in graph.nodes() {
-            let is_hit = planned.iter().any(|stage| stage.name == node.name && stage.status.artifact().is_some());
-            let Some(train) = training(&node.stage).filter(|_| !is_hit) else { continue };
+            let stage = super::of(node)?;
+            let is_hit = plan.artifact(&node.name).is_some();
+            let Some(train) = stage.train().filter(|_| !is_hit) else { continue };
             // What can't be found out now will be explained by the stage itself.
-            let family = Estimator::new(graph, planned, &self.machine).family(node).ok().flatten();
+            let family = Estimator::new(graph, plan, &self.machine).family(node).ok().flatten();
             let Some(family) = family else { continue };
             let devices = match &mut self.open {
                 Some(devices) => devices,
@@ -68,7 +69,7 @@ impl DeviceCheck {
                 outcomes.find_map(|(device, outcome)| Some((device.clone(), format!("{:#}", outcome.err()?))))
             });
             if let Some((device, problem)) = problem {
-                let place = format!("stages.{}.{}.train", node.name, node.stage.kind());
+                let place = format!("stages.{}.{}.train", node.name, node.kind);
                 let (place, hint) = match device.check_precision(train.precision) {
                     Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
                     Ok(()) => (place, "`--device cpu` runs every recipe"),
@@ -78,14 +79,6 @@ impl DeviceCheck {
             }
         }
         Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
-    }
-}
-
-fn training(stage: &Stage) -> Option<&Train> {
-    match stage {
-        Stage::Pretrain(spec) => Some(&spec.train),
-        Stage::Finetune(spec) => Some(&spec.train),
-        _ => None,
     }
 }
 

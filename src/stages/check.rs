@@ -10,20 +10,11 @@ use anyhow::Result;
 
 use super::{checkpoints, rows};
 use crate::{
-    engine::plan::{Graph, Node, Planned},
+    engine::plan::Node,
     learning::objectives::Conversation,
     recipe::{Checked, Diagnostics},
     spec::{Classification, Source, Stage, Task},
 };
-
-/// Checks the data of the stages that a run would have to compute.
-///
-/// # Errors
-/// As [`DataCheck::check`].
-pub fn preflight(checked: &Checked, graph: &Graph, planned: &[Planned]) -> Result<()> {
-    let missing = planned.iter().filter(|stage| stage.status.artifact().is_none());
-    DataCheck::default().check(checked, missing.filter_map(|stage| graph.get(&stage.name)))
-}
 
 /// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
 /// stages and cells they are.
@@ -50,8 +41,9 @@ impl DataCheck {
     pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
         let mut found = Vec::new();
         for node in nodes {
-            found.extend(checkpoints::check(checked, node));
-            for used in used(checked, node) {
+            found.extend(checkpoints::check(checked, node)?);
+            let stage = super::of(node)?;
+            for used in used(checked, node, &stage) {
                 for file in node.files.get(&used.field).into_iter().flatten() {
                     self.file(checked, &used, file, &mut found)?;
                 }
@@ -108,12 +100,12 @@ fn without_words(
 }
 
 /// The rows that a stage reads for a finetuned model.
-fn used<'a>(checked: &'a Checked, node: &'a Node) -> Vec<Used<'a>> {
+fn used<'a>(checked: &'a Checked, node: &Node, stage: &'a Stage) -> Vec<Used<'a>> {
     let rows = |field: &str, source: &'a Source, task: &'a Task| {
         let field = format!("{field}.path");
-        Used { place: format!("stages.{}.{}.{field}", node.name, node.stage.kind()), field, source, task }
+        Used { place: format!("stages.{}.{}.{field}", node.name, node.kind), field, source, task }
     };
-    match &node.stage {
+    match stage {
         Stage::Finetune(spec) => {
             let dev = spec.data.dev.as_ref().map(|dev| rows("data.dev", dev, &spec.task));
             [rows("data.train", &spec.data.train, &spec.task)].into_iter().chain(dev).collect()

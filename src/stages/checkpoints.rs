@@ -1,6 +1,8 @@
 //! Checkpoints that a run would read, looked at before anything runs. Only headers are read, so it costs next to
 //! nothing, and a file that is missing or broken isn't found out after hours of other stages.
 
+use anyhow::Result;
+
 use crate::{
     engine::plan::Node,
     network::{checkpoint, model::Network},
@@ -12,15 +14,19 @@ use crate::{
 };
 
 /// What is wrong with the checkpoints and the tokenizers that a stage reads.
-pub(super) fn check(checked: &Checked, node: &Node) -> Vec<Diagnostics> {
+///
+/// # Errors
+/// If the node's settings are none of ours.
+pub(super) fn check(checked: &Checked, node: &Node) -> Result<Vec<Diagnostics>> {
+    let stage = super::of(node)?;
     let mut found = Vec::new();
-    for FileField { pointer, kind, .. } in file_fields(&node.stage) {
+    for FileField { pointer, kind, .. } in file_fields(&stage) {
         let Some(path) = node.files.get(&pointer).and_then(|files| files.first()) else { continue };
-        let place = format!("stages.{}.{}.{pointer}", node.name, node.stage.kind());
+        let place = format!("stages.{}.{}.{pointer}", node.name, node.kind);
         let wants_tokenizer = match kind {
             FileKind::Files => continue,
             FileKind::Tokenizer => true,
-            FileKind::Checkpoint => needs_tokenizer(&node.stage),
+            FileKind::Checkpoint => needs_tokenizer(&stage),
         };
         if kind == FileKind::Checkpoint
             && let Err(error) = Network::inspect(path)
@@ -32,13 +38,13 @@ pub(super) fn check(checked: &Checked, node: &Node) -> Vec<Diagnostics> {
             };
             found.push(checked.diagnose(&place, message, hint));
         }
-        if wants_tokenizer && !node.stage.falls_back_on_bytes() && checkpoint::tokenizer(path).is_empty() {
+        if wants_tokenizer && !stage.falls_back_on_bytes() && checkpoint::tokenizer(path).is_empty() {
             let message = format!("{} has no tokenizer", path.display());
             let hint = "name a tokenizer's file, or a directory that has one, under `tokenizer`".to_owned();
             found.push(checked.diagnose(&place, message, hint));
         }
     }
-    found
+    Ok(found)
 }
 
 /// Whether the tokenizer has to come with the checkpoint: a pretrain stage has another one in `tokens`, and nothing is

@@ -16,6 +16,7 @@ mod generate;
 mod import;
 mod instruction;
 mod language;
+mod measured;
 mod origin;
 mod pretrain;
 mod records;
@@ -27,10 +28,12 @@ mod training;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
 use crate::{
     engine::{
         executor::{Computed, Job, Runner},
+        plan::Node,
         store::Artifact,
     },
     network::{
@@ -42,11 +45,12 @@ use crate::{
 
 pub(crate) use batches::JUDGED_TOKENS;
 pub use capability::DeviceCheck;
-pub use check::{DataCheck, check_secrets, preflight};
+pub use check::{DataCheck, check_secrets};
 pub use classifier::{Prediction, Trained};
 pub use conversation::Conversation;
 pub use figures::figures;
 pub use generate::{Show, Writer, Written};
+pub use measured::Measured;
 pub(crate) use records::write as write_columns;
 
 /// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
@@ -64,6 +68,11 @@ impl Stages {
         Self { choices, open: Mutex::new(None) }
     }
 
+    /// The devices.
+    pub fn choices(&self) -> &DeviceChoices {
+        &self.choices
+    }
+
     fn open(&self) -> Result<OpenDevices> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(devices) = &*open {
@@ -77,7 +86,7 @@ impl Stages {
 
 impl Runner for Stages {
     fn run(&self, job: &Job<'_>) -> Result<Computed> {
-        match job.stage {
+        match &of(job.node)? {
             Stage::Tokenize(spec) => tokenize::tokenize(job, spec).map(Computed::from),
             Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
             Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
@@ -87,14 +96,23 @@ impl Runner for Stages {
         }
     }
 
-    fn device(&self, stage: &Stage) -> String {
+    fn device(&self, node: &Node) -> String {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        match (stage, &*open) {
-            (Stage::Tokenize(_) | Stage::Import(_) | Stage::Export(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
-            (Stage::Eval(_), Some(devices)) => devices.first.name.clone(),
+        match (node.kind.as_str(), &*open) {
+            ("tokenize" | "import" | "export", _) | (_, None) => DeviceChoice::Cpu.to_string(),
+            ("eval", Some(devices)) => devices.first.name.clone(),
             (_, Some(devices)) => devices.name(),
         }
     }
+}
+
+/// What a node of the graph is to do.
+///
+/// # Errors
+/// If its settings are none of ours.
+pub(crate) fn of(node: &Node) -> Result<Stage> {
+    let unknown = || format!("the settings of `{}` aren't those of a {} stage", node.name, node.kind);
+    Stage::deserialize(&node.settings).with_context(unknown)
 }
 
 /// The artifact that a field of the spec names.

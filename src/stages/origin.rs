@@ -31,7 +31,8 @@ impl Origin {
         let place = |name: &str| job.files.get(&format!("{field}.{name}"))?.first().cloned();
         let model = place("checkpoint")?;
         let tokenizer = place("tokenizer").unwrap_or_else(|| model.clone());
-        let bytes = job.stage.falls_back_on_bytes() && checkpoint::tokenizer(&tokenizer).is_empty();
+        let falls_back = super::of(job.node).is_ok_and(|stage| stage.falls_back_on_bytes());
+        let bytes = falls_back && checkpoint::tokenizer(&tokenizer).is_empty();
         Some(Self { model, tokenizer, bytes })
     }
 

@@ -25,7 +25,7 @@ impl Lengths {
     /// # Errors
     /// Data that can't be read.
     pub fn of(&mut self, node: &Node) -> Result<Option<(usize, usize)>> {
-        let Stage::Finetune(spec) = &node.stage else { return Ok(None) };
+        let Stage::Finetune(spec) = &crate::stages::of(node)? else { return Ok(None) };
         let train = &spec.train;
         if let (Some(steps), Some(every)) = (train.steps, train.evaluate_every) {
             return Ok(Some((steps, every)));

@@ -31,9 +31,10 @@ impl Estimator<'_> {
     /// recipe doesn't say.
     pub(super) fn model(&self, stage: &str) -> Result<Option<Model>> {
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
-        let imported = node.files.get("path").filter(|_| node.stage.kind() == "import");
+        let stage = crate::stages::of(node)?;
+        let imported = node.files.get("path").filter(|_| node.kind == "import");
         let checkpoint = node.files.get("from.checkpoint").or(imported).and_then(|directories| directories.first());
-        let mut model = match (checkpoint, node.needs.get("from"), &node.stage) {
+        let mut model = match (checkpoint, node.needs.get("from"), &stage) {
             (Some(directory), ..) => Some(Model { outline: outline(directory)?, about: false, existing: true }),
             (None, Some(before), _) => self.model(before)?,
             (None, None, Stage::Pretrain(Pretrain { model: Some(spec), .. })) => self.fresh(node, spec)?,
@@ -41,7 +42,7 @@ impl Estimator<'_> {
             _ => None,
         };
         if let Some(model) = &mut model {
-            add_heads(&mut model.outline, &node.stage);
+            add_heads(&mut model.outline, &stage);
         }
         Ok(model)
     }
@@ -59,7 +60,7 @@ impl Estimator<'_> {
             return Ok(Some((size as usize, false)));
         }
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
-        let Stage::Tokenize(spec) = &node.stage else {
+        let Stage::Tokenize(spec) = &crate::stages::of(node)? else {
             return Ok(self.model(stage)?.map(|model| (model.outline.family().sizes().vocabulary, model.about)));
         };
         Ok(match (&spec.tokenizer, node.needs.get("tokenizer.stage")) {
@@ -75,7 +76,7 @@ impl Estimator<'_> {
     }
 
     fn artifact(&self, stage: &str) -> Option<&Artifact> {
-        self.planned.iter().find(|planned| planned.name == stage)?.status.artifact()
+        self.plan.artifact(stage)
     }
 }
 

@@ -54,7 +54,7 @@ impl Work {
         };
         // Documents are cut into windows, most of them nearly as long as may be.
         let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
-        match &node.stage {
+        match &crate::stages::of(node)? {
             Stage::Pretrain(spec) => {
                 work.predicted = spec.objectives.iter().map(predicted).fold(0.0, f64::max);
                 // A corpus of UTF-8 has a token of two or four bytes for some four bytes of text, and sentence ends.
