@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use indexmap::IndexMap;
 
 use super::graph;
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
         store::{Provenance, host},
     },
     network::device::{DeviceChoice, DeviceChoices},
-    recipe::{Checked, Document, Overrides},
+    recipe::{Checked, Document, Overrides, Setting},
     spec::Source,
     stages::check_secrets,
 };
@@ -45,6 +46,14 @@ impl Recipe {
     /// If an input file vanished since it was read.
     pub fn graph(&self) -> Result<Graph> {
         graph(&self.checked)
+    }
+
+    /// The stages of a cell of its sweep.
+    ///
+    /// # Errors
+    /// All mistakes that come with the cell's settings.
+    pub fn cell(&self, settings: &IndexMap<String, Setting>) -> Result<Graph> {
+        graph(&self.document.check_cell(&self.overrides, settings, &columns)?)
     }
 
     /// The devices to run on: one or several that somebody names, or else the recipe's.

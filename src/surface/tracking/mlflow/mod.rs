@@ -56,7 +56,7 @@ struct About {
     stage: String,
     /// Its name in the recipe.
     name: String,
-    kind: &'static str,
+    kind: String,
     key: String,
     params: Vec<Pair>,
 }
@@ -111,10 +111,10 @@ impl MlFlow {
 impl About {
     /// A stage's, if it's one that has a run of its own.
     fn new(stage: &str, node: &Node, key: &str) -> Option<Self> {
-        KINDS.contains(&node.stage.kind()).then(|| Self {
+        KINDS.contains(&node.kind.as_str()).then(|| Self {
             stage: stage.to_owned(),
             name: node.name.clone(),
-            kind: node.stage.kind(),
+            kind: node.kind.clone(),
             key: key.to_owned(),
             params: values::flat("", &node.described),
         })
