@@ -134,11 +134,7 @@ pub struct Catalog {
 
 impl Catalog {
     /// A catalog of these kinds of stages, and of what may stand in other open places.
-    pub fn new(
-        kinds: Vec<&'static dyn Kind>,
-        mut places: Vec<OpenPlace>,
-        check_checkpoint: CheckpointCheck,
-    ) -> Self {
+    pub fn new(kinds: Vec<&'static dyn Kind>, mut places: Vec<OpenPlace>, check_checkpoint: CheckpointCheck) -> Self {
         places.push(OpenPlace::one_of("Stage", kinds.iter().map(|kind| *kind as &dyn Extension).collect()));
         let mut generator = SchemaGenerator::default();
         let mut schemas = |place: &OpenPlace| -> Vec<Schema> {

@@ -52,6 +52,11 @@ impl Checked {
         self.secrets.scrub(text)
     }
 
+    /// Secret values, each with the expression that stands for it.
+    pub(crate) fn secret_values(&self) -> &[(String, String)] {
+        self.secrets.values()
+    }
+
     /// A stage's spec as its key sees it: [`walk::canonical`], with secrets replaced. None if there's no such stage.
     pub fn canonical(&self, stage: &str) -> Option<Json> {
         self.kept(stage, false)

@@ -130,9 +130,16 @@ impl Document {
         let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let catalog = self.catalog;
-        let order =
-            Checks { catalog, tree: &tree, texts: &texts, drafts: &drafts, dir: &dir, columns, problems: &mut problems }
-                .run(sweep.as_ref());
+        let order = Checks {
+            catalog,
+            tree: &tree,
+            texts: &texts,
+            drafts: &drafts,
+            dir: &dir,
+            columns,
+            problems: &mut problems,
+        }
+        .run(sweep.as_ref());
 
         let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);

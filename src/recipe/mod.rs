@@ -27,8 +27,8 @@ pub mod walk;
 
 use std::path::Path;
 
-pub use check::{Checks, Draft};
 pub use catalog::{Catalog, Extension, OpenPlace, normalized};
+pub use check::{Checks, Draft};
 pub use checked::Checked;
 pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};

@@ -133,10 +133,9 @@ impl FromStr for DeviceChoices {
 fn numbered(item: &str) -> Result<Vec<(DeviceChoice, usize)>> {
     let Some((name, numbers)) = item.split_once(':') else {
         return match item.parse().map_err(|_| unknown(item))? {
-            DeviceChoice::Auto => bail!(Hinted::new(
-                "`auto` stands alone",
-                "`cuda:0,cuda:2` names two GPUs, `cuda:0-3` four".to_owned()
-            )),
+            DeviceChoice::Auto => {
+                bail!(Hinted::new("`auto` stands alone", "`cuda:0,cuda:2` names two GPUs, `cuda:0-3` four".to_owned()))
+            }
             choice => Ok(vec![(choice, 0)]),
         };
     };

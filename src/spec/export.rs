@@ -80,7 +80,10 @@ mod tests {
     #[test]
     fn sizes_are_whole_numbers_with_a_unit() {
         let bytes = |text: &str| FileSize::from(text.to_owned()).bytes();
-        assert_eq!([bytes("10KB"), bytes(" 500 MB "), bytes("5GB")], [Some(10_000), Some(500_000_000), Some(5_000_000_000)]);
+        assert_eq!(
+            [bytes("10KB"), bytes(" 500 MB "), bytes("5GB")],
+            [Some(10_000), Some(500_000_000), Some(5_000_000_000)]
+        );
         assert_eq!([bytes("5"), bytes("0GB"), bytes("1.5GB"), bytes("99999999999GB"), bytes("GB")], [None; 5]);
     }
 }

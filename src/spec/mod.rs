@@ -52,7 +52,7 @@ pub use product::Product;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::{Asha, Random, Range, Repeat, Rung, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, Length, LossNormalization, MicroBatch, Precision, Reached, Schedule, Train};
+pub use train::{Batch, EarlyStopping, LossNormalization, MicroBatch, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

@@ -28,6 +28,11 @@ impl Devices {
         Self { choices, open: Mutex::new(None) }
     }
 
+    /// What they're called.
+    pub fn choices(&self) -> &DeviceChoices {
+        &self.choices
+    }
+
     /// All of them.
     ///
     /// # Errors

@@ -19,11 +19,10 @@ use anyhow::{Context, Result};
 use crate::{
     engine::{
         executor::{Computed, Job, Runner},
-        plan::{Graph, Node, Planned},
+        plan::{Graph, Node, Plan},
     },
     network::device::DeviceChoices,
     recipe::Checked,
-    spec::Stage,
 };
 use estimate::{Estimator, Machine};
 
@@ -39,8 +38,9 @@ pub use parts::{
     encoding::{Steps, tokenize},
     figures::figures,
     generate::{Show, Writer, Written},
+    measured::Measured,
 };
-pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets, preflight};
+pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets};
 
 /// The kind of this name.
 ///
@@ -55,7 +55,7 @@ pub fn kind_named(name: &str) -> Result<&'static dyn AnyKind> {
 /// # Errors
 /// If there is none of this name.
 pub fn kind_of(node: &Node) -> Result<&'static dyn AnyKind> {
-    kind_named(&node.stage.kind)
+    kind_named(&node.kind)
 }
 
 /// What a stage says of itself before it runs.
@@ -63,13 +63,13 @@ pub fn kind_of(node: &Node) -> Result<&'static dyn AnyKind> {
 /// # Errors
 /// If its kind is unknown, or has other settings.
 pub fn facts_of(node: &Node) -> Result<Facts> {
-    kind_of(node)?.facts(&node.stage.settings)
+    kind_of(node)?.facts(&node.settings)
 }
 
-/// Estimates the training stages of a graph for a run on this machine; `planned` tells which of the stages before them have
-/// been run.
-pub fn estimator<'a>(graph: &'a Graph, planned: &'a [Planned], machine: &'a Machine) -> Estimator<'a> {
-    Estimator::new(graph, planned, machine, &facts_of)
+/// Estimates the training stages of a graph for a run on this machine; `plan` tells which of the stages before them have been
+/// run.
+pub fn estimator<'a>(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine) -> Estimator<'a> {
+    Estimator::new(graph, plan, machine, &facts_of)
 }
 
 /// Refuses a run with stages that can't fit into the machine's memory. Estimates are within 20 %, so that much is
@@ -77,9 +77,9 @@ pub fn estimator<'a>(graph: &'a Graph, planned: &'a [Planned], machine: &'a Mach
 ///
 /// # Errors
 /// All such stages, as [`Diagnostics`](crate::recipe::Diagnostics).
-pub fn check_memory(checked: &Checked, graph: &Graph, planned: &[Planned], choices: &DeviceChoices) -> Result<()> {
+pub fn check_memory(checked: &Checked, graph: &Graph, plan: &Plan, choices: &DeviceChoices) -> Result<()> {
     let machine = Machine::new(choices);
-    estimate::check(checked, graph, planned, &machine, &estimator(graph, planned, &machine))
+    estimate::check(checked, graph, plan, &machine, &estimator(graph, plan, &machine))
 }
 
 /// Runs stages of all kinds on one device, or training ones on several, which are opened when the first stage needs them.
@@ -92,15 +92,20 @@ impl Stages {
     pub fn new(choices: DeviceChoices) -> Self {
         Self { devices: Devices::new(choices) }
     }
+
+    /// The devices.
+    pub fn choices(&self) -> &DeviceChoices {
+        self.devices.choices()
+    }
 }
 
 impl Runner for Stages {
     fn run(&self, job: &Job<'_>) -> Result<Computed> {
-        kind_named(&job.stage.kind)?.run(&job.stage.settings, job, &self.devices)
+        kind_of(job.node)?.run(&job.node.settings, job, &self.devices)
     }
 
-    fn device(&self, stage: &Stage) -> String {
-        let used = kind_named(&stage.kind).map_or(DeviceUse::None, AnyKind::devices);
+    fn device(&self, node: &Node) -> String {
+        let used = kind_of(node).map_or(DeviceUse::None, AnyKind::devices);
         self.devices.name(used)
     }
 }

@@ -29,7 +29,9 @@ impl Checks<'_> {
         let stages: Stages<'_> =
             self.drafts.iter().filter_map(|draft| Some((draft.name.as_str(), draft.stage.as_ref()?))).collect();
         let Some(name) = self.halved(asha, &stages, sweep) else { return };
-        let Some(measured) = stages.get(name).and_then(|stage| halved::dev_metrics(self.catalog, stage)) else { return };
+        let Some(measured) = stages.get(name).and_then(|stage| halved::dev_metrics(self.catalog, stage)) else {
+            return;
+        };
         if let Some(metric) = asha.metric.as_deref()
             && !measured.names.contains(&metric)
         {
@@ -56,7 +58,8 @@ impl Checks<'_> {
             match candidates.as_slice() {
                 [only] => return Some(only),
                 [] => {
-                    let hint = "it stops the training of a stage with dev rows, some of whose settings are swept".to_owned();
+                    let hint =
+                        "it stops the training of a stage with dev rows, some of whose settings are swept".to_owned();
                     let message = "no stage with dev rows that the objective depends on differs between cells";
                     self.report(self.key("sweep.asha"), message, hint);
                 }

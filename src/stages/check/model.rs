@@ -8,10 +8,7 @@ use serde_json::Value;
 use crate::{
     network::{
         checkpoint::{self, CONFIG},
-        model::{
-            Outline,
-            families::Family,
-        },
+        model::{Outline, families::Family},
     },
     recipe::{Checks, Diagnostic, Draft},
     spec::{Heads, Model, Tokenize},

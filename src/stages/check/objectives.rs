@@ -20,10 +20,8 @@ pub(in crate::stages) fn objectives(checks: &mut Checks<'_>, draft: &Draft, obje
 
 fn objective(checks: &mut Checks<'_>, pointer: &str, objective: &Objective) {
     let at = |field: &str| format!("{pointer}.{field}");
-    let pairs = [
-        ("next_sentence", objective.next_sentence.is_some()),
-        ("sentence_order", objective.sentence_order.is_some()),
-    ];
+    let pairs =
+        [("next_sentence", objective.next_sentence.is_some()), ("sentence_order", objective.sentence_order.is_some())];
     let pair = pairs.iter().find(|(_, given)| *given).map(|(name, _)| *name);
     if objective.masked_lm.is_none() && pair.is_none() && objective.generative.is_none() {
         checks.report(

@@ -45,7 +45,15 @@ pub(in crate::stages) fn rows(checks: &mut Checks<'_>, draft: &Draft, spec: &Fin
 }
 
 /// Says that the training rows lack the column that a field of the task names.
-fn column(checks: &mut Checks<'_>, draft: &Draft, field: &str, name: &str, what: &str, train: &str, columns: &[String]) {
+fn column(
+    checks: &mut Checks<'_>,
+    draft: &Draft,
+    field: &str,
+    name: &str,
+    what: &str,
+    train: &str,
+    columns: &[String],
+) {
     let pointer = draft.pointer(&format!("task.{field}"));
     let given = checks.is_given(&pointer);
     let at = if given { checks.value(&pointer) } else { checks.value(&format!("{train}.path")) };
@@ -56,7 +64,13 @@ fn column(checks: &mut Checks<'_>, draft: &Draft, field: &str, name: &str, what:
     checks.report(at, format!("the training rows have no column `{shown}` for {what}"), hint);
 }
 
-pub(in crate::stages) fn evaluated_rows(checks: &mut Checks<'_>, draft: &Draft, source: &Source, stage: &str, finetune: &Finetune) {
+pub(in crate::stages) fn evaluated_rows(
+    checks: &mut Checks<'_>,
+    draft: &Draft,
+    source: &Source,
+    stage: &str,
+    finetune: &Finetune,
+) {
     // Columns that the training rows lack as well are reported there.
     let train = checks.first_file(&finetune.data.train);
     let train = train.and_then(|file| checks.columns(&finetune.data.train, &file));
@@ -65,7 +79,14 @@ pub(in crate::stages) fn evaluated_rows(checks: &mut Checks<'_>, draft: &Draft, 
 
 /// Rows beside the training rows need the columns that the task uses; what the training rows lack as well is
 /// reported there.
-fn other_rows(checks: &mut Checks<'_>, pointer: &str, source: &Source, stage: &str, task: &Task, train: Option<&[String]>) {
+fn other_rows(
+    checks: &mut Checks<'_>,
+    pointer: &str,
+    source: &Source,
+    stage: &str,
+    task: &Task,
+    train: Option<&[String]>,
+) {
     let Some(columns) = header(checks, pointer, source) else { return };
     let used = match task {
         Task::Classification(task) => {

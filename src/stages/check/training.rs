@@ -8,12 +8,7 @@ use crate::{
 };
 
 /// `dev` has the metrics that are measured on dev rows, and whether there are any; none for a stage that can't have them.
-pub(in crate::stages) fn train(
-    checks: &mut Checks<'_>,
-    draft: &Draft,
-    train: &Train,
-    dev: Option<(&[&str], bool)>,
-) {
+pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &Train, dev: Option<(&[&str], bool)>) {
     let at = |field: &str| draft.pointer(&format!("train.{field}"));
     match (train.steps, train.epochs) {
         (Some(_), Some(_)) => checks.both(&at("steps"), &at("epochs")),

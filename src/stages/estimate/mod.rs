@@ -19,7 +19,7 @@ pub use memory::Memory;
 pub(crate) const JUDGED_TOKENS: usize = 8192;
 
 use crate::{
-    engine::plan::{Graph, Node, Planned},
+    engine::plan::{Graph, Node, Plan},
     network::{
         batch::Step,
         model::{Network, Outline},
@@ -90,18 +90,18 @@ impl Form {
 /// Tells what a stage says of itself.
 pub type FactsOf<'a> = &'a dyn Fn(&Node) -> Result<Facts>;
 
-/// Estimates the training stages of a graph; `planned` tells which of the stages before them have been run.
+/// Estimates the training stages of a graph; `plan` tells which of the stages before them have been run.
 pub struct Estimator<'a> {
     graph: &'a Graph,
-    planned: &'a [Planned],
+    plan: &'a Plan,
     machine: &'a Machine,
     facts: FactsOf<'a>,
 }
 
 impl<'a> Estimator<'a> {
     /// For a run on this machine.
-    pub fn new(graph: &'a Graph, planned: &'a [Planned], machine: &'a Machine, facts: FactsOf<'a>) -> Self {
-        Self { graph, planned, machine, facts }
+    pub fn new(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine, facts: FactsOf<'a>) -> Self {
+        Self { graph, plan, machine, facts }
     }
 
     /// The family of the model that a stage trains, measures or asks, as far as that can be told.
@@ -149,14 +149,14 @@ impl<'a> Estimator<'a> {
 pub fn check(
     checked: &Checked,
     graph: &Graph,
-    planned: &[Planned],
+    plan: &Plan,
     machine: &Machine,
     estimator: &Estimator<'_>,
 ) -> Result<()> {
     let Some(available) = machine.memory else { return Ok(()) };
     let mut found = Vec::new();
     for node in graph.nodes() {
-        let is_hit = planned.iter().any(|stage| stage.name == node.name && stage.status.artifact().is_some());
+        let is_hit = plan.artifact(&node.name).is_some();
         // What can't be estimated will be explained by the stage itself.
         let estimate = if is_hit { None } else { estimator.stage(node).ok().flatten() };
         let Some(Estimate { planned: form, others, .. }) = estimate else { continue };
@@ -184,7 +184,7 @@ pub fn check(
             hint.push_str(&format!(" ({})", fitting.join(", ")));
         }
         hint.push_str("; `--ignore-memory` runs it all the same");
-        let pointer = format!("stages.{}.{}.train", node.name, node.stage.kind);
+        let pointer = format!("stages.{}.{}.train", node.name, node.kind);
         found.push(checked.diagnose(&pointer, message, hint));
     }
     Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))

@@ -34,10 +34,12 @@ impl Estimator<'_> {
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
         let Facts { base_model, training, .. } = (self.facts)(node)?;
         let mut model = match base_model {
-            Some(BaseModel::Checkpoint { field, .. }) => match node.files.get(field.0).and_then(|found| found.first()) {
-                Some(directory) => Some(Model { outline: outline(directory)?, about: false, existing: true }),
-                None => None,
-            },
+            Some(BaseModel::Checkpoint { field, .. }) => {
+                match node.files.get(field.0).and_then(|found| found.first()) {
+                    Some(directory) => Some(Model { outline: outline(directory)?, about: false, existing: true }),
+                    None => None,
+                }
+            }
             Some(BaseModel::Stage { field, .. }) => match node.needs.get(field.0) {
                 Some(before) => self.model(before)?,
                 None => None,
@@ -84,7 +86,7 @@ impl Estimator<'_> {
     }
 
     fn artifact(&self, stage: &str) -> Option<&Artifact> {
-        self.planned.iter().find(|planned| planned.name == stage)?.status.artifact()
+        self.plan.artifact(stage)
     }
 }
 

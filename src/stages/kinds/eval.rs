@@ -54,7 +54,8 @@ impl StageKind for Eval {
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
-        let Some(model) = checks.stage(&self.model).filter(|model| model.kind.products().contains(&Product::Model)) else {
+        let Some(model) = checks.stage(&self.model).filter(|model| model.kind.products().contains(&Product::Model))
+        else {
             return;
         };
         // Of a stage whose types are wrong nothing more can be said.

@@ -17,11 +17,8 @@ use crate::{
     },
 };
 
-const MODEL: OriginFields = OriginFields {
-    stage: Field("model"),
-    checkpoint: Field("model.checkpoint"),
-    tokenizer: Field("model.tokenizer"),
-};
+const MODEL: OriginFields =
+    OriginFields { stage: Field("model"), checkpoint: Field("model.checkpoint"), tokenizer: Field("model.tokenizer") };
 
 impl StageKind for Export {
     const NAME: &'static str = "export";

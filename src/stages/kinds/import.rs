@@ -11,10 +11,7 @@ use crate::{
     },
     network::{checkpoint, model::Network},
     spec::{Import, Product},
-    stages::{
-        BaseModel, Devices, Facts, Field, StageKind,
-        parts::origin::copy_tokenizer,
-    },
+    stages::{BaseModel, Devices, Facts, Field, StageKind, parts::origin::copy_tokenizer},
 };
 
 const PATH: Field = Field("path");
@@ -27,12 +24,8 @@ impl StageKind for Import {
     const FIELDS: &'static [Field] = &[PATH, TOKENIZER];
 
     fn facts(&self) -> Facts {
-        let base_model = BaseModel::Checkpoint {
-            field: PATH,
-            directory: self.path.clone(),
-            needs_tokenizer: false,
-            bytes: false,
-        };
+        let base_model =
+            BaseModel::Checkpoint { field: PATH, directory: self.path.clone(), needs_tokenizer: false, bytes: false };
         Facts { base_model: Some(base_model), ..Facts::default() }
     }
 

@@ -12,8 +12,7 @@ use crate::{
     stages::{
         DeviceUse, Devices, Facts, Field, NewHeads, StageKind, Training, TrainingData, check,
         parts::{
-            FROM, TOKENS, base_model,
-            language, layout, records, shares_gradients,
+            FROM, TOKENS, base_model, language, layout, records, shares_gradients,
             task::{Purpose, abilities},
             train_loop::{self, Start},
         },

@@ -24,7 +24,11 @@ pub struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    pub(in crate::stages) fn new(writer: &'a Writer, format: Option<ChatFormat>, system: Option<String>) -> Result<Self> {
+    pub(in crate::stages) fn new(
+        writer: &'a Writer,
+        format: Option<ChatFormat>,
+        system: Option<String>,
+    ) -> Result<Self> {
         let chat = match format.or(writer.taught) {
             Some(format) => Chat::new(format, &writer.tokenizer)?,
             None => {

@@ -10,8 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{
     batches::{Told, in_batches},
-    layout, records,
-    rows,
+    layout, records, rows,
     task::{Purpose, abilities},
     teach::{Lessons, teach},
     train_loop::Start,

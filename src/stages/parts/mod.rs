@@ -8,6 +8,7 @@ pub(super) mod figures;
 pub(super) mod generate;
 pub(super) mod instruction;
 pub(super) mod language;
+pub(super) mod measured;
 pub(super) mod origin;
 pub(super) mod records;
 pub(super) mod rows;

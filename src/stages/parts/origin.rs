@@ -68,10 +68,7 @@ impl Origin {
             return Tokenizer::bytes(&self.model.join(CONFIG));
         }
         let hint = || "name one beside the checkpoint, under `tokenizer`".to_owned();
-        ensure!(
-            self.has_tokenizer(),
-            Hinted::new(format!("{} has no tokenizer", self.tokenizer.display()), hint())
-        );
+        ensure!(self.has_tokenizer(), Hinted::new(format!("{} has no tokenizer", self.tokenizer.display()), hint()));
         Tokenizer::load(&self.tokenizer)
     }
 

@@ -8,13 +8,14 @@ use serde_json::json;
 use super::{
     FROM, TOKENS,
     figures::{SPEED, figures, of_entry},
+    measured::Measured,
     origin::{Origin, copy_tokenizer},
     task::Purpose,
 };
 use crate::{
     data::text::Tokenizer,
     engine::{
-        executor::{Computed, Event, Figures, Job, Measured, Paused},
+        executor::{Computed, Event, Figures, Job, Paused},
         plan::reached,
         store::{Metrics, unix_time},
     },
@@ -26,7 +27,7 @@ use crate::{
         device::{self, OpenDevice, OpenDevices},
         model::{Candidates, Network},
     },
-    spec::{self, MicroBatch, Precision},
+    spec::{self, MicroBatch, Precision, Rung},
     stages::estimate,
 };
 
@@ -125,9 +126,10 @@ pub(in crate::stages) fn train(
     trainer.share_with(devices.devices().split_off(1));
     go_on(job, &mut trainer)?;
     let every = Cadence::new(spec.checkpoint_every);
-    let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(spec.length()) };
+    let length = job.node.trunk.as_ref().map(|trunk| trunk.length);
+    let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(length) };
     let measured_every = evaluation.as_ref().map_or(1, |evaluation| evaluation.every);
-    let until = job.until.map(|rung| rung.step(feed.steps(), measured_every));
+    let until = job.until.map(|part| Rung { part }.step(feed.steps(), measured_every));
     let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until })?;
     if outcome.paused {
         let (step, steps) = (outcome.steps, feed.steps());
@@ -136,7 +138,8 @@ pub(in crate::stages) fn train(
             _ => format!("stopped after step {step} of {steps}"),
         };
         let metrics = metrics(&outcome, &trainer, spec.precision);
-        bail!(Paused { place, metrics, measured: Some(measured(&trainer, feed.steps())) });
+        let measured = serde_json::to_value(measured(&trainer, feed.steps()))?;
+        bail!(Paused { place, metrics, measured: Some(measured) });
     }
     match FROM.stage.artifact(job).filter(|_| trainer.network.is_adapted()) {
         Some(from) => trainer.network.save_beside(&from.path, job.out)?,

@@ -11,20 +11,22 @@ use crate::{
         Checked, Diagnostics,
         walk::{FileField, FileKind, file_fields},
     },
-    stages::{BaseModel, kind_of},
+    spec::Stage,
+    stages::{BaseModel, facts_of},
     support::Hinted,
 };
 
 /// What is wrong with the checkpoints and the tokenizers that a stage reads.
 pub(super) fn check(checked: &Checked, node: &Node) -> Result<Vec<Diagnostics>> {
-    let facts = kind_of(node)?.facts(&node.stage.settings)?;
+    let facts = facts_of(node)?;
     // The tokenizer has to come with a checkpoint unless another one is used, or nothing is encoded.
     let (needed_with, spells) = match facts.base_model {
         Some(BaseModel::Checkpoint { field, needs_tokenizer, bytes, .. }) => (needs_tokenizer.then_some(field), bytes),
         _ => (None, false),
     };
     let mut found = Vec::new();
-    for FileField { pointer: field, kind, .. } in file_fields(checked.catalog(), &node.stage) {
+    let stage = Stage { kind: node.kind.clone(), settings: node.settings.clone() };
+    for FileField { pointer: field, kind, .. } in file_fields(checked.catalog(), &stage) {
         let Some(path) = node.files.get(&field).and_then(|files| files.first()) else { continue };
         let place = pointer(node, &field);
         let wants_tokenizer = match kind {

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::pointer;
 use crate::{
-    engine::plan::{Graph, Planned},
+    engine::plan::{Graph, Plan},
     learning::train::{Settings, Silent, Trainer},
     network::{
         batch::{Example, Feed, Step, Target, lay_out},
@@ -18,12 +18,7 @@ use crate::{
     },
     recipe::{Checked, Diagnostics},
     spec::{Precision, Train},
-    stages::{
-        estimate::{Estimator, Machine},
-        facts::Training,
-        facts_of,
-        parts::layout,
-    },
+    stages::{estimate::Machine, estimator, facts::Training, facts_of, parts::layout},
     support::{panics::caught_everywhere, random::Key},
 };
 
@@ -53,17 +48,17 @@ impl DeviceCheck {
     ///
     /// # Errors
     /// All that can't run, as [`Diagnostics`]; a device that can't be opened.
-    pub fn check(&mut self, checked: &Checked, graph: &Graph, planned: &[Planned]) -> Result<()> {
+    pub fn check(&mut self, checked: &Checked, graph: &Graph, plan: &Plan) -> Result<()> {
         if self.machine.is_cpu {
             return Ok(());
         }
         let mut found = Vec::new();
         for node in graph.nodes() {
-            let is_hit = planned.iter().any(|stage| stage.name == node.name && stage.status.artifact().is_some());
+            let is_hit = plan.artifact(&node.name).is_some();
             let training = if is_hit { None } else { facts_of(node)?.training };
             let Some(Training { train, .. }) = training else { continue };
             // What can't be found out now will be explained by the stage itself.
-            let family = Estimator::new(graph, planned, &self.machine, &facts_of).family(node).ok().flatten();
+            let family = estimator(graph, plan, &self.machine).family(node).ok().flatten();
             let Some(family) = family else { continue };
             let devices = match &mut self.open {
                 Some(devices) => devices,

@@ -15,22 +15,13 @@ use serde::de::DeserializeOwned;
 
 use super::{Field, kind_of, parts::rows};
 use crate::{
-    engine::plan::{Graph, Node, Planned},
+    engine::plan::Node,
     learning::objectives::Conversation,
     recipe::{Checked, Diagnostics},
     spec::{Classification, Source, Task},
 };
 
 pub use devices::DeviceCheck;
-
-/// Checks the data of the stages that a run would have to compute.
-///
-/// # Errors
-/// As [`DataCheck::check`].
-pub fn preflight(checked: &Checked, graph: &Graph, planned: &[Planned]) -> Result<()> {
-    let missing = planned.iter().filter(|stage| stage.status.artifact().is_none());
-    DataCheck::default().check(checked, missing.filter_map(|stage| graph.get(&stage.name)))
-}
 
 /// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
 /// stages and cells they are.
@@ -48,7 +39,7 @@ impl DataCheck {
         let mut found = Vec::new();
         for node in nodes {
             found.extend(checkpoints::check(checked, node)?);
-            let (kind, settings) = (kind_of(node)?, &node.stage.settings);
+            let (kind, settings) = (kind_of(node)?, &node.settings);
             kind.preflight(settings, &mut Preflight { checked, node, done: &mut self.done, found: &mut found })?;
         }
         Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
@@ -110,7 +101,7 @@ impl Preflight<'_> {
 
 /// Where a field of a stage's settings stands in the recipe.
 fn pointer(node: &Node, field: &str) -> String {
-    format!("stages.{}.{}.{field}", node.name, node.stage.kind)
+    format!("stages.{}.{}.{field}", node.name, node.kind)
 }
 
 /// The labels that no word stands for, each with the row where it's seen first and how often it's seen.

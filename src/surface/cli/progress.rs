@@ -1,9 +1,11 @@
 //! Words for people on stderr, in colours where they're wanted.
 
 use std::{
+    cmp::Reverse,
     io::{IsTerminal, Write},
-    sync::OnceLock,
 };
+
+use parking_lot::Mutex;
 
 use super::talk;
 use crate::{
@@ -11,17 +13,23 @@ use crate::{
     support::Hinted,
 };
 
-/// The recipe whose secrets must not be said.
-static RECIPE: OnceLock<Checked> = OnceLock::new();
+/// The secrets of all recipes that were read, each with the expression that is shown in its place; the longest first, since
+/// a shorter one may be a part of it.
+static SECRETS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// From now on, secrets of this recipe are left out of all that's said.
+/// From now on, secrets of this recipe are left out of all that's said, as are those of other recipes before it.
 pub(super) fn hush(checked: &Checked) {
-    let _ = RECIPE.set(checked.clone());
+    let mut secrets = SECRETS.lock();
+    secrets.extend_from_slice(checked.secret_values());
+    secrets.sort_by(|(a, _), (b, _)| (Reverse(a.len()), a).cmp(&(Reverse(b.len()), b)));
+    secrets.dedup();
 }
 
 /// A message without secrets.
 pub(super) fn hushed(message: &str) -> String {
-    RECIPE.get().map_or_else(|| message.to_owned(), |recipe| recipe.scrub(message))
+    SECRETS.lock().iter().fold(message.to_owned(), |message, (value, shown)| {
+        if message.contains(value.as_str()) { message.replace(value.as_str(), shown) } else { message }
+    })
 }
 
 /// Writes a line to stderr; that stderr is gone is nobody's problem.
