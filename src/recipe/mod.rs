@@ -27,7 +27,7 @@ pub mod walk;
 
 use std::path::Path;
 
-pub use catalog::{Catalog, Extension, OpenPlace, normalized};
+pub use catalog::{Catalog, CheckpointCheck, Extension, OpenPlace, normalized};
 pub use check::{Checks, Draft};
 pub use checked::Checked;
 pub use condition::Condition;
