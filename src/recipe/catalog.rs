@@ -13,7 +13,8 @@ use serde_json::{Value as Json, json};
 
 use super::schema;
 use super::shape::{self, Shape, Slot};
-use crate::spec::{Recipe, Stage};
+use crate::network::model::AttentionPattern;
+use crate::spec::{Objective, Problem, Recipe, Stage};
 use crate::support::Named;
 
 /// Something that recipes name in an open place, with settings of its own: `{ name: settings }`.
@@ -125,6 +126,24 @@ pub struct Catalog {
     schema: Json,
     /// The same in the form that the program walks.
     recipe: Slot,
+    objectives: MixRules,
+}
+
+/// What holds for the objectives of a pretraining's mix together. Fields are paths from the stage's settings.
+#[derive(Clone, Copy)]
+pub struct MixRules {
+    /// The rules that entries break.
+    pub check: fn(&[Objective]) -> Vec<Problem>,
+    /// The objectives that models with such attention can't learn, each with its field.
+    pub unlearnable: fn(&[Objective], &[AttentionPattern]) -> Vec<(String, &'static str)>,
+    /// What such models can learn, for people.
+    pub learns: fn(&[AttentionPattern]) -> String,
+}
+
+impl MixRules {
+    /// None.
+    const NONE: Self =
+        Self { check: |_| Vec::new(), unlearnable: |_, _| Vec::new(), learns: |_| "every objective".to_owned() };
 }
 
 impl Catalog {
@@ -143,7 +162,18 @@ impl Catalog {
         }
         let recipe = shape::slot(&schema, &schema["$defs"]);
         let places = places.into_iter().map(|place| (place.definition, place)).collect();
-        Self { places, schema, recipe }
+        Self { places, schema, recipe, objectives: MixRules::NONE }
+    }
+
+    /// The same with rules for objectives.
+    #[must_use]
+    pub fn with_objectives(self, objectives: MixRules) -> Self {
+        Self { objectives, ..self }
+    }
+
+    /// Rules for objectives.
+    pub(super) fn objectives(&self) -> &MixRules {
+        &self.objectives
     }
 
     /// The schema that the program works from: that of recipes, where no expression is left.

@@ -25,7 +25,7 @@ pub mod walk;
 
 use std::path::Path;
 
-pub use catalog::{Catalog, Extension, OpenPlace, normalized};
+pub use catalog::{Catalog, Extension, MixRules, OpenPlace, normalized};
 pub use checked::Checked;
 pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};

@@ -2,10 +2,45 @@
 
 use std::sync::LazyLock;
 
-use crate::recipe::Catalog;
+use anyhow::Result;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::Value as Json;
+
+use crate::{
+    learning::objectives::{Definition, OBJECTIVES, parts},
+    recipe::{Catalog, Extension, MixRules, OpenPlace},
+    spec::Section,
+};
 
 /// The catalog that recipes are read with: all that this program knows, and what was registered beside it.
 pub fn catalog() -> &'static Catalog {
-    static CATALOG: LazyLock<Catalog> = LazyLock::new(|| Catalog::new(Vec::new()));
+    static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
+        let places = vec![
+            OpenPlace::any_of("Objective", objectives(Section::Entry)),
+            OpenPlace::one_of("Generative", objectives(Section::Generative)),
+        ];
+        let rules = MixRules { check: parts::check, unlearnable: parts::unlearnable, learns: parts::learns };
+        Catalog::new(places).with_objectives(rules)
+    });
     &CATALOG
+}
+
+/// The objectives of a section of an entry.
+fn objectives(section: Section) -> Vec<&'static dyn Extension> {
+    let all = OBJECTIVES.all().into_iter().filter(|one| one.section == section);
+    all.map(|one| one as &'static dyn Extension).collect()
+}
+
+impl Extension for Definition {
+    fn about(&self) -> &'static str {
+        self.about
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        self.schema(generator)
+    }
+
+    fn normalize(&self, settings: Json) -> Result<Json> {
+        Ok(serde_json::to_value(self.complete(&serde_json::from_value(settings)?)?)?)
+    }
 }

@@ -7,7 +7,7 @@ use crate::{
     data::text::chat::{Chat, Fitted, Role, Turn},
     learning::{
         generation::{Settings, Vocabulary},
-        objectives::generate::continuation,
+        objectives::form::continuation,
     },
     network::model::Cache,
     spec::ChatFormat,

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     engine::executor::{Computed, Event, Job},
-    learning::objectives::Mix,
+    learning::objectives::{
+        Mix,
+        definition::Head,
+        parts::{complete, needs_head},
+    },
     network::{batch::Feed, device::OpenDevices},
     spec::Pretrain,
 };
@@ -25,7 +29,7 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, devices: &OpenDevices) ->
     let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
     let mix = Mix::new(&spec.objectives, &corpus, &spec.train, job.seed, layout)?;
     start.network.add_language_head(job.seed)?;
-    if spec.objectives.iter().any(|objective| objective.next_sentence.is_some() || objective.sentence_order.is_some()) {
+    if needs_head(&spec.objectives, Head::Pair)? {
         start.network.add_pair_head(job.seed);
     }
     let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -35,7 +39,9 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, devices: &OpenDevices) ->
     if let Some(from) = Origin::of(job, "from") {
         seen.extend(records::read_seen(&from.model)?);
     }
-    let objectives = [start.objectives(), spec.objectives.clone()].concat();
+    // In the order of their declaration: the digest depends on it.
+    let own = spec.objectives.iter().map(complete).collect::<Result<Vec<_>>>()?;
+    let objectives = [start.objectives(), own].concat();
     Purpose { objectives, ..start.purpose(spec.train.max_length) }.write(job.out)?;
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     start.write_tokenizer(job)?;

@@ -1,6 +1,7 @@
 //! What each family of models can do. This table is the one place that says so: recipes are checked against it, and
 //! the stages read from it how a family is asked and spoken to.
 
+use super::AttentionPattern;
 use crate::spec::ChatFormat;
 
 /// What a family of models can do.
@@ -8,8 +9,8 @@ use crate::spec::ChatFormat;
 pub struct Family {
     /// Its name in recipes.
     pub name: &'static str,
-    /// The objectives that it can learn, by their names in recipes.
-    pub objectives: &'static [&'static str],
+    /// What its attention can be made to do: it can learn the objectives that ask for one of these.
+    pub attention: &'static [AttentionPattern],
     /// How its answer to a prompt stands in a sequence.
     pub form: AnswerForm,
     /// The chat format that it's spoken to in by default; none where it can't write.
@@ -48,47 +49,45 @@ impl AnswerForm {
     }
 }
 
-/// All objectives.
-const OBJECTIVES: &[&str] =
-    &["masked_lm", "next_sentence", "sentence_order", "causal_lm", "prefix_lm", "blank_infilling"];
-
 /// The table.
 pub const FAMILIES: &[Family] = &[
-    Family { name: "glm", objectives: OBJECTIVES, form: AnswerForm::Infilling, chat: Some(ChatFormat::Chatglm) },
     Family {
-        name: "bert",
-        objectives: &["masked_lm", "next_sentence", "sentence_order"],
-        form: AnswerForm::Cloze,
-        chat: None,
+        name: "glm",
+        attention: AttentionPattern::ALL,
+        form: AnswerForm::Infilling,
+        chat: Some(ChatFormat::Chatglm),
     },
-    Family { name: "gpt2", objectives: &["causal_lm"], form: AnswerForm::Causal, chat: Some(ChatFormat::Chatglm2) },
-    Family { name: "chatglm", objectives: OBJECTIVES, form: AnswerForm::Chatglm, chat: Some(ChatFormat::Chatglm) },
+    Family { name: "bert", attention: &[AttentionPattern::Bidirectional], form: AnswerForm::Cloze, chat: None },
+    Family {
+        name: "gpt2",
+        attention: &[AttentionPattern::Causal],
+        form: AnswerForm::Causal,
+        chat: Some(ChatFormat::Chatglm2),
+    },
+    Family {
+        name: "chatglm",
+        attention: AttentionPattern::ALL,
+        form: AnswerForm::Chatglm,
+        chat: Some(ChatFormat::Chatglm),
+    },
     Family {
         name: "chatglm2",
-        objectives: &["causal_lm"],
+        attention: &[AttentionPattern::Causal],
         form: AnswerForm::Chatglm2,
         chat: Some(ChatFormat::Chatglm2),
     },
-    Family { name: "glm4", objectives: &["causal_lm"], form: AnswerForm::Chatglm2, chat: Some(ChatFormat::Glm4) },
-    Family { name: "transformer", objectives: &["prefix_lm"], form: AnswerForm::Prefix, chat: None },
+    Family {
+        name: "glm4",
+        attention: &[AttentionPattern::Causal],
+        form: AnswerForm::Chatglm2,
+        chat: Some(ChatFormat::Glm4),
+    },
+    Family { name: "transformer", attention: &[AttentionPattern::Prefix], form: AnswerForm::Prefix, chat: None },
 ];
 
 impl Family {
     /// The family of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         FAMILIES.iter().find(|family| family.name == name)
-    }
-
-    /// What it learns, for people.
-    pub fn learns(&self) -> String {
-        if self.objectives.len() == OBJECTIVES.len() {
-            return "every objective".to_owned();
-        }
-        let names: Vec<String> = self.objectives.iter().map(|name| format!("`{name}`")).collect();
-        match names.split_last() {
-            Some((last, [])) => last.clone(),
-            Some((last, others)) => format!("{} and {last}", others.join(", ")),
-            None => "nothing".to_owned(),
-        }
     }
 }

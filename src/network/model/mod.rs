@@ -1,6 +1,7 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 
 mod adapters;
+mod attention_pattern;
 mod bert;
 pub mod blocks;
 mod cache;
@@ -29,6 +30,7 @@ pub(crate) mod tensors;
 mod transformer;
 mod weights;
 
+pub use attention_pattern::AttentionPattern;
 pub use bert::{Bert, BertConfig};
 pub use cache::Cache;
 pub use candidates::Candidates;

@@ -2,43 +2,9 @@
 
 use super::{Check, Draft};
 use crate::network::model::families::{FAMILIES, Family};
-use crate::spec::{Classification, Generative, Head, Instruction, Objective, Pooling};
-
-/// The parts of an entry, as pointers from the entry.
-fn parts(objective: &Objective) -> impl Iterator<Item = &'static str> {
-    let generative = objective.generative.as_ref().map(|generative| match generative {
-        Generative::CausalLm(_) => "generative.causal_lm",
-        Generative::PrefixLm(_) => "generative.prefix_lm",
-        Generative::BlankInfilling(_) => "generative.blank_infilling",
-    });
-    let given = [
-        objective.masked_lm.as_ref().map(|_| "masked_lm"),
-        objective.next_sentence.as_ref().map(|_| "next_sentence"),
-        objective.sentence_order.as_ref().map(|_| "sentence_order"),
-        generative,
-    ];
-    given.into_iter().flatten()
-}
+use crate::spec::{Classification, Head, Instruction, Pooling};
 
 impl Check<'_> {
-    /// Objectives have to suit the model that the stage begins with.
-    pub(super) fn learnable(&mut self, draft: &Draft, objectives: &[Objective]) {
-        let Some((owner, family)) = self.family_of(draft) else { return };
-        for (index, objective) in objectives.iter().enumerate() {
-            for part in parts(objective) {
-                let name = part.rsplit('.').next().unwrap_or(part);
-                if family.objectives.contains(&name) {
-                    continue;
-                }
-                self.report(
-                    self.key(&draft.pointer(&format!("objectives.{index}.{part}"))),
-                    format!("{} cannot learn `{name}`", which(draft, &owner, family)),
-                    format!("{} learns {}; `glm` learns every objective", family.name, family.learns()),
-                );
-            }
-        }
-    }
-
     /// What a linear head reads has to have seen the text.
     pub(super) fn readable(&mut self, draft: &Draft, task: &Classification) {
         let Some((owner, family)) = self.family_of(draft) else { return };

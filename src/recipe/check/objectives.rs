@@ -1,82 +1,29 @@
-//! Rules of a pretraining mix: what may stand in an entry, and weights that leave something to draw.
+//! Rules of a pretraining mix: what may stand in an entry, weights that leave something to draw, and what the model can
+//! learn. Which those are, the catalog knows.
 
+use super::families::which;
 use super::{Check, Draft};
-use crate::spec::{Generative, Objective};
+use crate::spec::Objective;
 
 impl Check<'_> {
     pub(super) fn objectives(&mut self, draft: &Draft, objectives: &[Objective]) {
-        for (index, objective) in objectives.iter().enumerate() {
-            self.objective(&draft.pointer(&format!("objectives.{index}")), objective);
-        }
-        if !objectives.is_empty() && objectives.iter().all(|objective| objective.weight == 0.0) {
-            self.report(
-                self.key(&draft.pointer("objectives")),
-                "all objectives have the weight 0",
-                "give one of them a weight above 0".to_owned(),
-            );
+        for problem in (self.catalog.objectives().check)(objectives) {
+            let pointer = draft.pointer(&problem.field);
+            let at = if problem.of_value { self.value(&pointer) } else { self.key(&pointer) };
+            self.report(at, problem.message, problem.hint);
         }
     }
 
-    fn objective(&mut self, pointer: &str, objective: &Objective) {
-        let at = |field: &str| format!("{pointer}.{field}");
-        let pairs = [
-            ("next_sentence", objective.next_sentence.is_some()),
-            ("sentence_order", objective.sentence_order.is_some()),
-        ];
-        let pair = pairs.iter().find(|(_, given)| *given).map(|(name, _)| *name);
-        if objective.masked_lm.is_none() && pair.is_none() && objective.generative.is_none() {
+    /// Objectives have to suit the model that the stage begins with.
+    pub(super) fn learnable(&mut self, draft: &Draft, objectives: &[Objective]) {
+        let Some((owner, family)) = self.family_of(draft) else { return };
+        let rules = self.catalog.objectives();
+        for (field, name) in (rules.unlearnable)(objectives, family.attention) {
             self.report(
-                self.value(pointer),
-                "the entry has no objective",
-                "give `masked_lm`, `next_sentence`, `sentence_order` or `generative`".to_owned(),
+                self.key(&draft.pointer(&field)),
+                format!("{} cannot learn `{name}`", which(draft, &owner, family)),
+                format!("{} learns {}; `glm` learns every objective", family.name, (rules.learns)(family.attention)),
             );
-        }
-        if pairs.iter().all(|(_, given)| *given) {
-            self.report(
-                self.key(&at("sentence_order")),
-                "`next_sentence` and `sentence_order` cannot be judged on the same pairs",
-                "make two entries of them".to_owned(),
-            );
-        }
-        if objective.generative.is_some()
-            && let Some(other) = objective.masked_lm.as_ref().map(|_| "masked_lm").or(pair)
-        {
-            self.report(
-                self.key(&at("generative")),
-                format!("`generative` cannot stand beside `{other}`"),
-                "make two entries of them; each step draws one by `weight`".to_owned(),
-            );
-        }
-        if let Some(masked) = &objective.masked_lm {
-            // As with 0.8 + 0.1 + 0.1, sums of decimals may be off by a hair.
-            let sum = masked.mask + masked.random;
-            if sum > 1.0 + 1e-9 {
-                self.report(
-                    self.value(&at("masked_lm.random")),
-                    format!("`mask` and `random` are shares of the same tokens, and add up to {}", round(sum)),
-                    "together they may be 1 at most".to_owned(),
-                );
-            }
-            if masked.probability == 0.0 {
-                self.report(self.value(&at("masked_lm.probability")), "with 0, no token is ever masked", None);
-            }
-        }
-        match &objective.generative {
-            Some(Generative::PrefixLm(spec)) if spec.min_prefix > spec.max_prefix => self.report(
-                self.value(&at("generative.prefix_lm.min_prefix")),
-                format!("the shortest prompt ({}) is longer than the longest ({})", spec.min_prefix, spec.max_prefix),
-                None,
-            ),
-            Some(Generative::BlankInfilling(spec)) if spec.span + spec.sentence + spec.document == 0.0 => self.report(
-                self.key(&at("generative.blank_infilling")),
-                "`span`, `sentence` and `document` all have the weight 0",
-                "give one of them a weight above 0".to_owned(),
-            ),
-            _ => {}
         }
     }
-}
-
-fn round(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
 }

@@ -10,6 +10,7 @@ use super::Estimator;
 use crate::{
     data::text,
     engine::{plan::Node, store::Artifact},
+    learning::objectives::{definition, parts::needs_head},
     network::{
         checkpoint::{self, CONFIG},
         model::Outline,
@@ -41,7 +42,7 @@ impl Estimator<'_> {
             _ => None,
         };
         if let Some(model) = &mut model {
-            add_heads(&mut model.outline, &node.stage);
+            add_heads(&mut model.outline, &node.stage)?;
         }
         Ok(model)
     }
@@ -86,11 +87,10 @@ fn outline(directory: &Path) -> Result<Outline> {
 }
 
 /// The heads that a stage adds before it trains.
-fn add_heads(outline: &mut Outline, stage: &Stage) {
+fn add_heads(outline: &mut Outline, stage: &Stage) -> Result<()> {
     match stage {
         Stage::Pretrain(spec) => {
-            let objectives = &spec.objectives;
-            if objectives.iter().any(|each| each.next_sentence.is_some() || each.sentence_order.is_some()) {
+            if needs_head(&spec.objectives, definition::Head::Pair)? {
                 outline.add_pair_head();
             }
         }
@@ -103,4 +103,5 @@ fn add_heads(outline: &mut Outline, stage: &Stage) {
         }
         _ => {}
     }
+    Ok(())
 }

@@ -8,8 +8,8 @@ use super::machine::Machine;
 use crate::{
     data,
     engine::plan::{Graph, Node},
-    learning::objectives::prompt::Template,
-    spec::{Batch, Finetune, Generative, MicroBatch, Objective, Stage, Task, Train},
+    learning::objectives::{parts::predicted, prompt::Template},
+    spec::{Batch, Finetune, MicroBatch, Stage, Task, Train},
     stages::JUDGED_TOKENS,
 };
 
@@ -56,7 +56,8 @@ impl Work {
         let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
         match &node.stage {
             Stage::Pretrain(spec) => {
-                work.predicted = spec.objectives.iter().map(predicted).fold(0.0, f64::max);
+                let shares = spec.objectives.iter().map(predicted).collect::<Result<Vec<_>>>()?;
+                work.predicted = shares.into_iter().fold(0.0, f64::max);
                 // A corpus of UTF-8 has a token of two or four bytes for some four bytes of text, and sentence ends.
                 work.data = node.needs.get("tokens").and_then(|name| graph.get(name)).map_or(0, size_of_files);
             }
@@ -134,20 +135,6 @@ impl Work {
     pub(super) fn targets(&self) -> u64 {
         (self.tokens as f64 * self.predicted).ceil() as u64
     }
-}
-
-/// The largest share of an objective's tokens that are predicted.
-fn predicted(objective: &Objective) -> f64 {
-    let masked = objective.masked_lm.as_ref().map_or(0.0, |masked| masked.probability);
-    let generated = match &objective.generative {
-        None => 0.0,
-        Some(Generative::CausalLm(_)) => 1.0,
-        Some(Generative::PrefixLm(prefix)) => 1.0 - prefix.min_prefix,
-        // Each blank is read and written, with a token to begin and one to end.
-        Some(Generative::BlankInfilling(blanks)) if blanks.document > 0.0 => 1.0,
-        Some(Generative::BlankInfilling(blanks)) => blanks.ratio * (1.0 + 1.0 / blanks.mean_span),
-    };
-    masked.max(generated).min(1.0)
 }
 
 /// Tokens that a chat format puts around a question.
