@@ -39,7 +39,7 @@ pub use export::{Dtype, Export};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong};
-pub use model::{GroupedSizes, Heads, Model, Sizes};
+pub use model::Model;
 pub use objective::{GENERATIVE, Objective, OpenSettings, Part, Section};
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
 pub use pretrain::Pretrain;
@@ -169,5 +169,5 @@ impl Stage {
 
 /// Whether several layers read what one tensor gives: the encoder's states, or a P-tuned prefix.
 fn shares(model: Option<&Model>, adapter: Option<&Adapter>) -> bool {
-    matches!(model, Some(Model::Transformer(_))) || matches!(adapter, Some(Adapter::PTuning(_)))
+    model.is_some_and(|model| model.family == "transformer") || matches!(adapter, Some(Adapter::PTuning(_)))
 }

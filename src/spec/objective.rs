@@ -153,7 +153,6 @@ struct Fields {
 
 /// The generative objectives.
 #[derive(Serialize)]
-#[expect(dead_code, reason = "it's there for its schema")]
 struct Generative;
 
 impl JsonSchema for Generative {

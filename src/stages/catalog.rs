@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use anyhow::Result;
 use schemars::{Schema, SchemaGenerator};
-use serde_json::Value as Json;
+use serde_json::Value;
 
 use crate::{
     learning::objectives::{Definition, OBJECTIVES, parts},
+    network::model::{FAMILIES, Family},
     recipe::{Catalog, Extension, MixRules, OpenPlace},
     spec::Section,
 };
@@ -15,7 +16,9 @@ use crate::{
 /// The catalog that recipes are read with: all that this program knows, and what was registered beside it.
 pub fn catalog() -> &'static Catalog {
     static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
+        let families = FAMILIES.all().into_iter().map(|family| family as &dyn Extension);
         let places = vec![
+            OpenPlace::one_of("Model", families.collect()),
             OpenPlace::any_of("Objective", objectives(Section::Entry)),
             OpenPlace::one_of("Generative", objectives(Section::Generative)),
         ];
@@ -40,7 +43,21 @@ impl Extension for Definition {
         self.schema(generator)
     }
 
-    fn normalize(&self, settings: Json) -> Result<Json> {
+    fn normalize(&self, settings: Value) -> Result<Value> {
         Ok(serde_json::to_value(self.complete(&serde_json::from_value(settings)?)?)?)
+    }
+}
+
+impl Extension for Family {
+    fn about(&self) -> &'static str {
+        self.description
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        Self::schema(self, generator)
+    }
+
+    fn normalize(&self, settings: Value) -> Result<Value> {
+        self.complete(&settings)
     }
 }

@@ -84,7 +84,7 @@ impl<'a> Conversation<'a> {
 
     /// The turns up to a question. The plain format knows of no others.
     fn said(&self, question: Turn) -> Vec<Turn> {
-        let turns = if self.chat.format() == ChatFormat::Plain { &[] } else { &self.turns[..] };
+        let turns = if self.chat.format().has_history() { &self.turns[..] } else { &[] };
         self.system.iter().chain(turns).cloned().chain([question]).collect()
     }
 }

@@ -94,7 +94,7 @@ impl Writer {
         let forbidden = if purpose.is_some() { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
-            max_length: purpose.map_or(network.family().sizes().max_length, |purpose| purpose.max_length),
+            max_length: purpose.map_or(network.architecture().sizes().max_length, |purpose| purpose.max_length),
             sampling: configured.sampling.unwrap_or_default(),
             chat: abilities.chat,
             taught,

@@ -25,7 +25,7 @@ pub(super) fn import(job: &Job<'_>) -> Result<Metrics> {
         copy_tokenizer(tokenizer, job.out)?;
     }
     let mut metrics = Metrics::new();
-    metrics.insert("family".into(), json!(outlook.family));
+    metrics.insert("family".into(), json!(outlook.family.name));
     metrics.insert("parameters".into(), json!(outlook.parameters));
     Ok(metrics)
 }

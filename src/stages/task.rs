@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     learning::objectives::parts::assumed,
-    network::model::{Network, Outlook, families::Family},
+    network::model::{Family, Network, Outlook},
     spec::{Classification, Instruction, Objective},
 };
 
@@ -57,7 +57,6 @@ impl Purpose {
 impl Purpose {
     fn of_checkpoint(dir: &Path) -> Result<Self> {
         let Outlook { family, max_length, .. } = Network::inspect(dir)?;
-        let family = Family::named(family).with_context(|| format!("what {family} models can do isn't known"))?;
         let objectives = assumed(family.attention)?;
         Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }
@@ -65,6 +64,5 @@ impl Purpose {
 
 /// What a model can do by its family.
 pub(super) fn abilities(network: &Network) -> Result<&'static Family> {
-    let name = network.family().name();
-    Family::named(name).with_context(|| format!("what {name} models can do isn't known"))
+    Ok(network.family())
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use super::Specials;
 use crate::{data::text::Special, network::batch::Example};
 
-pub use crate::network::model::families::AnswerForm as Form;
+pub use crate::network::model::AnswerForm as Form;
 
 /// What a sequence is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,7 +13,7 @@ use super::{
 use crate::{data::text::Special, network::model::AttentionPattern, spec::Section};
 
 /// The objective.
-pub static DEFINITION: Definition = Definition {
+pub(super) static DEFINITION: Definition = Definition {
     name: "next_sentence",
     section: Section::Entry,
     about: "Tell whether B follows A or comes from another document",

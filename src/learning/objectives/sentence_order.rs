@@ -13,7 +13,7 @@ use super::{
 use crate::{data::text::Special, network::model::AttentionPattern, spec::Section};
 
 /// The objective.
-pub static DEFINITION: Definition = Definition {
+pub(super) static DEFINITION: Definition = Definition {
     name: "sentence_order",
     section: Section::Entry,
     about: "Tell whether A and B stand in their order or were exchanged",

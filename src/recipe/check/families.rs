@@ -1,7 +1,7 @@
 //! What a model can't do by its family ([`families`](crate::network::model::families)) is refused before anything runs.
 
 use super::{Check, Draft};
-use crate::network::model::families::{FAMILIES, Family};
+use crate::network::model::{FAMILIES, Family};
 use crate::spec::{Classification, Head, Instruction, Pooling};
 
 impl Check<'_> {
@@ -41,7 +41,7 @@ impl Check<'_> {
 
 /// The families that write.
 fn writers() -> Vec<&'static str> {
-    FAMILIES.iter().filter(|family| family.chat.is_some()).map(|family| family.name).collect()
+    FAMILIES.all().into_iter().filter(|family| family.chat.is_some()).map(|family| family.name).collect()
 }
 
 /// The model, for messages.

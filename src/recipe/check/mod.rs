@@ -24,8 +24,7 @@ use super::shape::Slot;
 use super::walk;
 use super::{Catalog, Columns};
 use crate::network::checkpoint::{self, CONFIG};
-use crate::network::model::Outline;
-use crate::network::model::families::Family;
+use crate::network::model::{self, Family, Outline};
 use crate::spec::{Origin, Stage, Sweep};
 
 /// The most stages that a recipe may have: references are followed one by one.
@@ -153,7 +152,8 @@ impl<'a> Check<'a> {
             };
             match (from, model) {
                 (None, Some(model)) => {
-                    let known = Known { family: Family::named(model.family())?, max_length: Some(model.max_length()) };
+                    let family = model::families::of_spec(model).ok()?;
+                    let known = Known { family, max_length: Some(family.max_length(&model.settings).ok()?) };
                     return Some((draft.name.clone(), known));
                 }
                 (Some(Origin::Stage(from)), None) => draft = self.draft(from)?,
@@ -169,9 +169,8 @@ impl<'a> Check<'a> {
     /// What the `config.json` of a checkpoint says of its model.
     fn known(&self, directory: &str) -> Option<Known> {
         let outline = outline(&walk::resolve_place(directory, self.dir)?).ok()?;
-        let family = outline.family();
-        let max_length = (!family.is_rotary()).then(|| family.sizes().max_length);
-        Some(Known { family: Family::named(family.name())?, max_length })
+        let sizes = outline.architecture().sizes();
+        Some(Known { family: outline.family(), max_length: sizes.positions.map(|_| sizes.max_length) })
     }
 }
 

@@ -1,9 +1,10 @@
 //! Rules between the fields of a stage, and between stages.
 
 use super::{Check, Draft, Known};
+use crate::network::model::{Misfit, families};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::suggest;
-use crate::spec::{Eval, Export, Finetune, Heads, Model, Origin, Pretrain, Stage, Task, Tokenize, Tokenizer, Train};
+use crate::spec::{Eval, Export, Finetune, Model, Origin, Pretrain, Stage, Task, Tokenize, Tokenizer, Train};
 
 impl Check<'_> {
     pub(super) fn tokenize(&mut self, draft: &Draft, spec: &Tokenize) {
@@ -150,30 +151,11 @@ impl Check<'_> {
 
     fn model(&mut self, draft: &Draft, model: Option<&Model>) {
         let Some(model) = model else { return };
-        let Heads { hidden, heads, groups, head_size, turned } = model.heads();
-        let at = |field: &str| draft.pointer(&format!("model.{}.{field}", model.family()));
-        if heads == 0 || groups == 0 {
-            return;
-        }
-        let size = head_size.unwrap_or(hidden / heads);
-        let divisor = |whole: usize, part: usize| {
-            (1..=whole).filter(|count| whole.is_multiple_of(*count)).min_by_key(|count| count.abs_diff(part))
-        };
-        if head_size.is_none() && hidden % heads != 0 {
-            let fit = divisor(hidden, heads).map(|fit| format!("{fit} would"));
-            self.report(
-                self.value(&at("heads")),
-                format!("{heads} heads don't divide a hidden width of {hidden}"),
-                fit,
-            );
-        } else if turned && size % 4 != 0 {
-            let place = at(if head_size.is_some() { "head_size" } else { "heads" });
-            let message = format!("heads of {size} numbers can't be turned by their positions, half by half in pairs");
-            self.report(self.value(&place), message, "a head has to have a multiple of 4".to_owned());
-        }
-        if heads % groups != 0 {
-            let fit = divisor(heads, groups).map(|fit| format!("`groups: {fit}` would"));
-            self.report(self.value(&at("groups")), format!("{groups} groups of keys don't divide {heads} heads"), fit);
+        let sizes = families::of_spec(model).and_then(|family| family.attention_sizes(&model.settings));
+        // What is no family or has other types was found before.
+        for Misfit { field, message, hint } in sizes.map(|sizes| sizes.misfits()).unwrap_or_default() {
+            let place = draft.pointer(&format!("model.{}.{field}", model.family));
+            self.report(self.value(&place), message, hint);
         }
     }
 

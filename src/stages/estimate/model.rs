@@ -61,7 +61,7 @@ impl Estimator<'_> {
         }
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
         let Stage::Tokenize(spec) = &node.stage else {
-            return Ok(self.model(stage)?.map(|model| (model.outline.family().sizes().vocabulary, model.about)));
+            return Ok(self.model(stage)?.map(|model| (model.outline.architecture().sizes().vocabulary, model.about)));
         };
         Ok(match (&spec.tokenizer, node.needs.get("tokenizer.stage")) {
             (Tokenizer::Bpe(spec), _) => Some((spec.vocab_size, true)),
