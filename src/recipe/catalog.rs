@@ -13,7 +13,7 @@ use serde_json::{Value as Json, json};
 
 use super::schema;
 use super::shape::{self, Shape, Slot};
-use crate::network::model::AttentionPattern;
+use crate::network::model::Family;
 use crate::spec::{Objective, Problem, Recipe, Stage};
 use crate::support::Named;
 
@@ -134,16 +134,13 @@ pub struct Catalog {
 pub struct MixRules {
     /// The rules that entries break.
     pub check: fn(&[Objective]) -> Vec<Problem>,
-    /// The objectives that models with such attention can't learn, each with its field.
-    pub unlearnable: fn(&[Objective], &[AttentionPattern]) -> Vec<(String, &'static str)>,
-    /// What such models can learn, for people.
-    pub learns: fn(&[AttentionPattern]) -> String,
+    /// What of it a family's models can't learn; the text is what messages call the model.
+    pub learnable: fn(&[Objective], &Family, &str) -> Vec<Problem>,
 }
 
 impl MixRules {
     /// None.
-    const NONE: Self =
-        Self { check: |_| Vec::new(), unlearnable: |_, _| Vec::new(), learns: |_| "every objective".to_owned() };
+    const NONE: Self = Self { check: |_| Vec::new(), learnable: |_, _, _| Vec::new() };
 }
 
 impl Catalog {

@@ -22,7 +22,7 @@ pub fn catalog() -> &'static Catalog {
             OpenPlace::any_of("Objective", objectives(Section::Entry)),
             OpenPlace::one_of("Generative", objectives(Section::Generative)),
         ];
-        let rules = MixRules { check: parts::check, unlearnable: parts::unlearnable, learns: parts::learns };
+        let rules = MixRules { check: parts::check, learnable: parts::learnable };
         Catalog::new(places).with_objectives(rules)
     });
     &CATALOG

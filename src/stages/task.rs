@@ -57,7 +57,7 @@ impl Purpose {
 impl Purpose {
     fn of_checkpoint(dir: &Path) -> Result<Self> {
         let Outlook { family, max_length, .. } = Network::inspect(dir)?;
-        let objectives = assumed(family.attention)?;
+        let objectives = assumed(family)?;
         Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }
 }

@@ -8,7 +8,7 @@ use super::{
     definition::{Definition, Head, Measure, ObjectiveSettings, Role},
 };
 use crate::{
-    network::model::AttentionPattern,
+    network::model::Family,
     spec::{self, Part, Problem},
 };
 
@@ -164,27 +164,22 @@ fn list(names: &[String], last: &str) -> String {
     }
 }
 
-/// The parts of entries that models with such attention can't learn: the field of each, and its name.
-pub fn unlearnable(entries: &[spec::Objective], attention: &[AttentionPattern]) -> Vec<(String, &'static str)> {
-    let mut found = Vec::new();
+/// The parts of entries that a family's models can't learn. `model` is what messages call the model.
+pub fn learnable(entries: &[spec::Objective], family: &Family, model: &str) -> Vec<Problem> {
+    let all = OBJECTIVES.all();
+    let can_learn = |definition: &&'static Definition| family.can_learn(definition.attention);
+    let learned: Vec<String> = all.iter().copied().filter(can_learn).map(|one| one.name.to_owned()).collect();
+    let learned = if learned.len() == all.len() { "every objective".to_owned() } else { list(&learned, "and") };
+    let mut problems = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
         for part in &entry.parts {
-            if let Ok(definition) = definition(part)
-                && !attention.contains(&definition.attention)
-            {
-                found.push((format!("objectives.{index}.{}", part.pointer()), definition.name));
-            }
+            let Some(definition) = definition(part).ok().filter(|definition| !can_learn(definition)) else { continue };
+            let message = format!("{model} cannot learn `{}`", definition.name);
+            let problem = Problem::of_key(format!("objectives.{index}.{}", part.pointer()), message);
+            problems.push(problem.hint(format!("{} learns {learned}; `glm` learns every objective", family.name)));
         }
     }
-    found
-}
-
-/// What models with such attention can learn, for people.
-pub fn learns(attention: &[AttentionPattern]) -> String {
-    let all = OBJECTIVES.all();
-    let names: Vec<String> =
-        all.iter().filter(|one| attention.contains(&one.attention)).map(|one| one.name.to_owned()).collect();
-    if names.len() == all.len() { "every objective".to_owned() } else { list(&names, "and") }
+    problems
 }
 
 /// An entry with all settings of its objectives, in the order in which they're declared.
@@ -258,14 +253,13 @@ pub fn taught(entries: &[spec::Objective]) -> Option<Form> {
     forms.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form)
 }
 
-/// What a checkpoint is taken to have learned that doesn't say so, by what its family's attention can do: each by
-/// itself, with its defaults.
+/// What a family's checkpoint is taken to have learned that doesn't say so: each by itself, with its defaults.
 ///
 /// # Errors
 /// If an objective has settings without defaults.
-pub fn assumed(attention: &[AttentionPattern]) -> Result<Vec<spec::Objective>> {
+pub fn assumed(family: &Family) -> Result<Vec<spec::Objective>> {
     let all = OBJECTIVES.all();
-    let assumed = all.iter().filter(|one| one.assumed && attention.contains(&one.attention));
+    let assumed = all.iter().filter(|one| one.assumed && family.can_learn(one.attention));
     let entry = |one: &&Definition| {
         let Definition { name, section, .. } = **one;
         let part = Part { name: name.to_owned(), section, settings: one.complete(&spec::OpenSettings::new())? };

@@ -3,27 +3,26 @@
 
 use super::families::which;
 use super::{Check, Draft};
-use crate::spec::Objective;
+use crate::spec::{Objective, Problem};
 
 impl Check<'_> {
     pub(super) fn objectives(&mut self, draft: &Draft, objectives: &[Objective]) {
-        for problem in (self.catalog.objectives().check)(objectives) {
-            let pointer = draft.pointer(&problem.field);
-            let at = if problem.of_value { self.value(&pointer) } else { self.key(&pointer) };
-            self.report(at, problem.message, problem.hint);
-        }
+        self.report_all(draft, (self.catalog.objectives().check)(objectives));
     }
 
     /// Objectives have to suit the model that the stage begins with.
     pub(super) fn learnable(&mut self, draft: &Draft, objectives: &[Objective]) {
         let Some((owner, family)) = self.family_of(draft) else { return };
-        let rules = self.catalog.objectives();
-        for (field, name) in (rules.unlearnable)(objectives, family.attention) {
-            self.report(
-                self.key(&draft.pointer(&field)),
-                format!("{} cannot learn `{name}`", which(draft, &owner, family)),
-                format!("{} learns {}; `glm` learns every objective", family.name, (rules.learns)(family.attention)),
-            );
+        let model = which(draft, &owner, family);
+        self.report_all(draft, (self.catalog.objectives().learnable)(objectives, family, &model));
+    }
+
+    /// Reports what is wrong in a stage's settings, each at its field.
+    fn report_all(&mut self, draft: &Draft, problems: Vec<Problem>) {
+        for problem in problems {
+            let pointer = draft.pointer(&problem.field);
+            let at = if problem.of_value { self.value(&pointer) } else { self.key(&pointer) };
+            self.report(at, problem.message, problem.hint);
         }
     }
 }

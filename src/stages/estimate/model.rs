@@ -89,11 +89,7 @@ fn outline(directory: &Path) -> Result<Outline> {
 /// The heads that a stage adds before it trains.
 fn add_heads(outline: &mut Outline, stage: &Stage) -> Result<()> {
     match stage {
-        Stage::Pretrain(spec) => {
-            if needs_head(&spec.objectives, definition::Head::Pair)? {
-                outline.add_pair_head();
-            }
-        }
+        Stage::Pretrain(spec) if needs_head(&spec.objectives, definition::Head::Pair)? => outline.add_pair_head(),
         Stage::Finetune(spec) => {
             if let Task::Classification(task) = &spec.task
                 && task.head == Head::Linear
