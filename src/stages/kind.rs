@@ -40,16 +40,22 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
 
     /// Version of its code. Raise it whenever the same input would give another output, so that an older artifact is never
     /// served for newer code.
-    fn version(&self) -> u32 {
-        1
+    ///
+    /// # Errors
+    /// If it depends on something that isn't known.
+    fn version(&self) -> Result<u32> {
+        Ok(1)
     }
 
     /// Checks rules that the types can't say, as [`Kind::check`].
     fn check(&self, _stage: &Draft, _checks: &mut Checks<'_>) {}
 
     /// What it says of itself before it runs: the model that it begins with, how it trains.
-    fn facts(&self) -> Facts {
-        Facts::default()
+    ///
+    /// # Errors
+    /// If it depends on something that isn't known.
+    fn facts(&self) -> Result<Facts> {
+        Ok(Facts::default())
     }
 
     /// Looks at what it will read, before anything runs.
@@ -157,7 +163,7 @@ impl<K: StageKind> recipe::Kind for Of<K> {
     }
 
     fn dev_metrics(&self, settings: &Value) -> Option<DevMetrics> {
-        read::<K>(settings).ok()?.facts().training?.dev_metrics()
+        read::<K>(settings).ok()?.facts().ok()?.training?.dev_metrics()
     }
 }
 
@@ -175,11 +181,11 @@ impl<K: StageKind> AnyKind for Of<K> {
     }
 
     fn version(&self, settings: &Value) -> Result<u32> {
-        Ok(read::<K>(settings)?.version())
+        read::<K>(settings)?.version()
     }
 
     fn facts(&self, settings: &Value) -> Result<Facts> {
-        Ok(read::<K>(settings)?.facts())
+        read::<K>(settings)?.facts()
     }
 
     fn preflight(&self, settings: &Value, preflight: &mut Preflight<'_>) -> Result<()> {

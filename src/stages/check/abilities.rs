@@ -2,44 +2,10 @@
 
 use super::model::origin_of;
 use crate::{
-    network::model::families::{FAMILIES, Family},
+    network::model::{FAMILIES, Family},
     recipe::{Checks, Draft},
-    spec::{Classification, Generative, Head, Instruction, Objective, Pooling},
+    spec::{Classification, Head, Instruction, Pooling},
 };
-
-/// The parts of an entry, as pointers from the entry.
-fn parts(objective: &Objective) -> impl Iterator<Item = &'static str> {
-    let generative = objective.generative.as_ref().map(|generative| match generative {
-        Generative::CausalLm(_) => "generative.causal_lm",
-        Generative::PrefixLm(_) => "generative.prefix_lm",
-        Generative::BlankInfilling(_) => "generative.blank_infilling",
-    });
-    let given = [
-        objective.masked_lm.as_ref().map(|_| "masked_lm"),
-        objective.next_sentence.as_ref().map(|_| "next_sentence"),
-        objective.sentence_order.as_ref().map(|_| "sentence_order"),
-        generative,
-    ];
-    given.into_iter().flatten()
-}
-
-/// Objectives have to suit the model that the stage begins with.
-pub(in crate::stages) fn learnable(checks: &mut Checks<'_>, draft: &Draft, objectives: &[Objective]) {
-    let Some((owner, family)) = family_of(checks, draft) else { return };
-    for (index, objective) in objectives.iter().enumerate() {
-        for part in parts(objective) {
-            let name = part.rsplit('.').next().unwrap_or(part);
-            if family.objectives.contains(&name) {
-                continue;
-            }
-            checks.report(
-                checks.key(&draft.pointer(&format!("objectives.{index}.{part}"))),
-                format!("{} cannot learn `{name}`", which(draft, &owner, family)),
-                format!("{} learns {}; `glm` learns every objective", family.name, family.learns()),
-            );
-        }
-    }
-}
 
 /// What a linear head reads has to have seen the text.
 pub(in crate::stages) fn readable(checks: &mut Checks<'_>, draft: &Draft, task: &Classification) {
@@ -76,7 +42,7 @@ pub(super) fn family_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, &
 
 /// The families that write.
 fn writers() -> Vec<&'static str> {
-    FAMILIES.iter().filter(|family| family.chat.is_some()).map(|family| family.name).collect()
+    FAMILIES.all().into_iter().filter(|family| family.chat.is_some()).map(|family| family.name).collect()
 }
 
 /// The model, for messages.

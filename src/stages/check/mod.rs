@@ -7,8 +7,8 @@ mod objectives;
 mod rows;
 mod training;
 
-pub(super) use abilities::{instructable, learnable, readable};
+pub(super) use abilities::{instructable, readable};
 pub(super) use model::{adapter, checkpoint, has_corpus, model, origin};
-pub(super) use objectives::{objectives, predicted};
+pub(super) use objectives::{learnable, objectives};
 pub(super) use rows::{corpus, evaluated_rows, rows};
 pub(super) use training::train;

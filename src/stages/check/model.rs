@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::{
     network::{
         checkpoint::{self, CONFIG},
-        model::{Outline, families::Family},
+        model::{Family, Misfit, Outline, families},
     },
     recipe::{Checks, Diagnostic, Draft},
-    spec::{Heads, Model, Tokenize},
+    spec::{Model, Tokenize},
     stages::{BaseModel, Field, kind_named},
     support::Hinted,
 };
@@ -32,7 +32,8 @@ pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, K
         let facts = kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()?;
         match facts.base_model? {
             BaseModel::New { model, .. } => {
-                let known = Known { family: Family::named(model.family())?, max_length: Some(model.max_length()) };
+                let family = families::of_spec(&model).ok()?;
+                let known = Known { family, max_length: Some(family.max_length(&model.settings).ok()?) };
                 return Some((draft.name.clone(), known));
             }
             BaseModel::Stage { name, .. } => draft = checks.stage(&name)?,
@@ -47,9 +48,8 @@ pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, K
 /// What the `config.json` of a checkpoint says of its model.
 fn known(directory: &Path) -> Option<Known> {
     let outline = outline(directory).ok()?;
-    let family = outline.family();
-    let max_length = (!family.is_rotary()).then(|| family.sizes().max_length);
-    Some(Known { family: Family::named(family.name())?, max_length })
+    let sizes = outline.architecture().sizes();
+    Some(Known { family: outline.family(), max_length: sizes.positions.map(|_| sizes.max_length) })
 }
 
 /// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
@@ -118,31 +118,13 @@ pub(in crate::stages) fn has_corpus(checks: &mut Checks<'_>, draft: &Draft, toke
     }
 }
 
+/// The sizes of a new model have to go together.
 pub(in crate::stages) fn model(checks: &mut Checks<'_>, draft: &Draft, model: Option<&Model>) {
     let Some(model) = model else { return };
-    let Heads { hidden, heads, groups, head_size, turned } = model.heads();
-    let at = |field: &str| draft.pointer(&format!("model.{}.{field}", model.family()));
-    if heads == 0 || groups == 0 {
-        return;
-    }
-    let size = head_size.unwrap_or(hidden / heads);
-    let divisor = |whole: usize, part: usize| {
-        (1..=whole).filter(|count| whole.is_multiple_of(*count)).min_by_key(|count| count.abs_diff(part))
-    };
-    if head_size.is_none() && hidden % heads != 0 {
-        let fit = divisor(hidden, heads).map(|fit| format!("{fit} would"));
-        checks.report(
-            checks.value(&at("heads")),
-            format!("{heads} heads don't divide a hidden width of {hidden}"),
-            fit,
-        );
-    } else if turned && size % 4 != 0 {
-        let place = at(if head_size.is_some() { "head_size" } else { "heads" });
-        let message = format!("heads of {size} numbers can't be turned by their positions, half by half in pairs");
-        checks.report(checks.value(&place), message, "a head has to have a multiple of 4".to_owned());
-    }
-    if heads % groups != 0 {
-        let fit = divisor(heads, groups).map(|fit| format!("`groups: {fit}` would"));
-        checks.report(checks.value(&at("groups")), format!("{groups} groups of keys don't divide {heads} heads"), fit);
+    let sizes = families::of_spec(model).and_then(|family| family.attention_sizes(&model.settings));
+    // What is no family or has other types was found before.
+    for Misfit { field, message, hint } in sizes.map(|sizes| sizes.misfits()).unwrap_or_default() {
+        let place = draft.pointer(&format!("model.{}.{field}", model.family));
+        checks.report(checks.value(&place), message, hint);
     }
 }

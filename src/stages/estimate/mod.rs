@@ -71,7 +71,7 @@ impl Form {
     /// not, and the layer that gives logits is for the share of the tokens that are predicted), L layers of width H see T
     /// tokens. Frozen weights take 4 of the 6, as they have no gradients of their own.
     fn new(outline: &Outline, learning: &Learning, work: &Work, on_cpu: bool) -> Self {
-        let sizes = outline.family().sizes();
+        let sizes = outline.architecture().sizes();
         let [vocabulary, hidden] = outline.output().map(|size| size as f64);
         let output = vocabulary * hidden * work.predicted;
         let multiplied = outline.shapes.multiplied as f64 + output;
@@ -109,7 +109,7 @@ impl<'a> Estimator<'a> {
     /// # Errors
     /// As [`Self::stage`].
     pub fn family(&self, node: &Node) -> Result<Option<&'static str>> {
-        Ok(self.model(&node.name)?.map(|model| model.outline.family().name()))
+        Ok(self.model(&node.name)?.map(|model| model.outline.family().name))
     }
 
     /// What a stage will take; `None` where nothing is trained.
@@ -195,7 +195,7 @@ pub fn check(
 pub fn room(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
     let machine = Machine::of(devices);
     let available = machine.memory?;
-    let outline = Outline::of_config(&network.family().config()).ok()?;
+    let outline = Outline::of_config(&network.architecture().config()).ok()?;
     let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
     let largest = step.batches.iter().map(|batch| batch.places()).max()? as u64;
     let mut work = Work::of_step(train, step, largest, &machine);

@@ -81,7 +81,7 @@ impl Estimator<'_> {
                 Some(file) => Some((text::Tokenizer::load(file)?.vocab_size(), false)),
                 None => None,
             },
-            None => self.model(stage)?.map(|model| (model.outline.family().sizes().vocabulary, model.about)),
+            None => self.model(stage)?.map(|model| (model.outline.architecture().sizes().vocabulary, model.about)),
         })
     }
 

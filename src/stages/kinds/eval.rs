@@ -13,11 +13,11 @@ use crate::{
     },
     learning::{
         metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
-        objectives::HeldOut,
+        objectives::{HeldOut, definition::Measure, parts::measured},
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft},
-    spec::{Eval, Finetune, Objective, Product, Source},
+    spec::{Eval, Finetune, Product, Source},
     stages::{
         DeviceUse, Devices, Field, Preflight, StageKind, check,
         parts::{
@@ -48,9 +48,9 @@ impl StageKind for Eval {
     const FIELDS: &'static [Field] = &[MODEL, TOKENS, DATA];
     const DEVICES: DeviceUse = DeviceUse::One;
 
-    fn version(&self) -> u32 {
+    fn version(&self) -> Result<u32> {
         // 2 adds token accuracy.
-        2
+        Ok(2)
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -148,7 +148,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
     let form = abilities(&network)?.form;
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
-    let measured = measured_objectives(&purpose.objectives);
+    let measured = measured(&purpose.objectives)?;
     ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
 
     let mut report = LanguageReport::default();
@@ -156,10 +156,10 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
         let corpus = language::corpus(&documents, &tokenizer, form, |hash| seen.contains(&hash) == leaked);
         let mut tally = LanguageTally { documents: corpus.text.documents() as u64, ..LanguageTally::default() };
         if tally.documents > 0 {
-            for objective in &measured {
+            for (measure, objective) in &measured {
                 let layout = layout(device, purpose.max_length, true);
                 let feed = HeldOut::new(objective, &corpus, purpose.max_length, BATCH_TOKENS, layout)?;
-                measure(job, &network, &feed, objective, &mut tally)?;
+                score(job, &network, &feed, *measure, &mut tally)?;
             }
         }
         report.add(&tally, leaked);
@@ -168,33 +168,21 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
     Ok(report.metrics())
 }
 
-/// One objective for perplexity and one for masked accuracy, of those that the model was trained for; the last counts.
-fn measured_objectives(objectives: &[Objective]) -> Vec<Objective> {
-    let generative = objectives.iter().rev().find(|objective| objective.generative.is_some()).cloned();
-    let masked = objectives.iter().rev().find(|objective| objective.masked_lm.is_some()).cloned();
-    let masked = masked.map(|objective| Objective { next_sentence: None, sentence_order: None, ..objective });
-    generative.into_iter().chain(masked).collect()
-}
-
-fn measure(
-    job: &Job<'_>,
-    network: &Network,
-    feed: &HeldOut,
-    objective: &Objective,
-    tally: &mut LanguageTally,
-) -> Result<()> {
+/// Adds up what the model makes of held-out examples.
+fn score(job: &Job<'_>, network: &Network, feed: &HeldOut, measure: Measure, tally: &mut LanguageTally) -> Result<()> {
     for step in 0..feed.steps() {
         for batch in feed.step(step)?.batches {
             for score in network.target_scores(&batch)? {
-                if objective.masked_lm.is_some() {
-                    tally.masked += 1;
-                    tally.masked_correct += u64::from(score.correct);
-                } else {
-                    tally.predicted(score.log_probability, score.correct);
+                match measure {
+                    Measure::Perplexity => tally.predicted(score.log_probability, score.correct),
+                    Measure::MaskedAccuracy => tally.guessed(score.correct),
                 }
             }
         }
-        let note = if objective.masked_lm.is_some() { "masked" } else { "generated" };
+        let note = match measure {
+            Measure::Perplexity => "generated",
+            Measure::MaskedAccuracy => "masked",
+        };
         job.progressed(step + 1, feed.steps(), note)?;
     }
     Ok(())

@@ -9,9 +9,8 @@ use crate::{
     stages::{
         DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check,
         parts::{
-            FROM, TOKENS, base_model, instruction,
+            FROM, TOKENS, base_model, instruction, revisions,
             rows::{DEV, TRAIN},
-            shares_gradients,
             teach::classify,
             train_loop::Start,
         },
@@ -26,10 +25,10 @@ impl StageKind for Finetune {
     const IS_RANDOM: bool = true;
     const DEVICES: DeviceUse = DeviceUse::All;
 
-    fn version(&self) -> u32 {
-        // 2 adds up the gradients of what layers share in another order, or takes the lower perplexity for the better one.
-        let shares = shares_gradients(self.model.as_ref(), self.adapter.as_ref());
-        if shares || self.train.watches("perplexity") { 2 } else { 1 }
+    fn version(&self) -> Result<u32> {
+        // The second takes the lower perplexity for the better one.
+        let watches_perplexity = self.train.watches("perplexity");
+        Ok(1 + revisions(self.model.as_ref(), self.adapter.as_ref(), watches_perplexity)?)
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -60,7 +59,7 @@ impl StageKind for Finetune {
         }
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> Result<Facts> {
         let classifier = match &self.task {
             Task::Classification(task) if task.head == Head::Linear => Some((task.words.len(), task.pooling)),
             _ => None,
@@ -79,7 +78,7 @@ impl StageKind for Finetune {
             },
         };
         let base_model = base_model(self.from.as_ref(), self.model.as_ref(), true);
-        Facts { base_model, training: Some(training), vocabulary: None }
+        Ok(Facts { base_model, training: Some(training), vocabulary: None })
     }
 
     fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {

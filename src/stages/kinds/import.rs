@@ -23,10 +23,10 @@ impl StageKind for Import {
     const PRODUCTS: &'static [Product] = &[Product::Model, Product::Tokenizer];
     const FIELDS: &'static [Field] = &[PATH, TOKENIZER];
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> Result<Facts> {
         let base_model =
             BaseModel::Checkpoint { field: PATH, directory: self.path.clone(), needs_tokenizer: false, bytes: false };
-        Facts { base_model: Some(base_model), ..Facts::default() }
+        Ok(Facts { base_model: Some(base_model), ..Facts::default() })
     }
 
     /// Checks the checkpoint, and copies the files that make the model, as they are.
@@ -43,7 +43,7 @@ impl StageKind for Import {
             copy_tokenizer(tokenizer, job.out)?;
         }
         let mut metrics = Metrics::new();
-        metrics.insert("family".into(), json!(outlook.family));
+        metrics.insert("family".into(), json!(outlook.family.name));
         metrics.insert("parameters".into(), json!(outlook.parameters));
         Ok(metrics.into())
     }

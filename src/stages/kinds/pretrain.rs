@@ -5,14 +5,14 @@ use serde_json::json;
 
 use crate::{
     engine::executor::{Computed, Event, Job},
-    learning::objectives::Mix,
+    learning::objectives::{Mix, definition::Head, parts},
     network::batch::Feed,
     recipe::{Checks, Draft},
     spec::{Pretrain, Product},
     stages::{
         DeviceUse, Devices, Facts, Field, NewHeads, StageKind, Training, TrainingData, check,
         parts::{
-            FROM, TOKENS, base_model, language, layout, records, shares_gradients,
+            FROM, TOKENS, base_model, language, layout, records, revisions,
             task::{Purpose, abilities},
             train_loop::{self, Start},
         },
@@ -27,9 +27,9 @@ impl StageKind for Pretrain {
     const IS_RANDOM: bool = true;
     const DEVICES: DeviceUse = DeviceUse::All;
 
-    fn version(&self) -> u32 {
-        // 2 adds up the gradients of what layers share in another order.
-        if shares_gradients(self.model.as_ref(), self.adapter.as_ref()) { 2 } else { 1 }
+    fn version(&self) -> Result<u32> {
+        let model = revisions(self.model.as_ref(), self.adapter.as_ref(), false)?;
+        Ok(1 + model + parts::revisions(&self.objectives)?)
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -42,17 +42,18 @@ impl StageKind for Pretrain {
         check::train(checks, stage, &self.train, None);
     }
 
-    fn facts(&self) -> Facts {
-        let pair = self.objectives.iter().any(|each| each.next_sentence.is_some() || each.sentence_order.is_some());
+    fn facts(&self) -> Result<Facts> {
+        let pair = parts::needs_head(&self.objectives, Head::Pair)?;
+        let predicted = self.objectives.iter().map(parts::predicted).collect::<Result<Vec<_>>>()?;
         let training = Training {
             train: self.train.clone(),
             adapter: self.adapter.clone(),
             heads: NewHeads { pair, classifier: None },
-            predicted: self.objectives.iter().map(check::predicted).fold(0.0, f64::max),
+            predicted: predicted.into_iter().fold(0.0, f64::max),
             data: TrainingData::Corpora(TOKENS),
         };
         let base_model = base_model(self.from.as_ref(), self.model.as_ref(), false);
-        Facts { base_model, training: Some(training), vocabulary: None }
+        Ok(Facts { base_model, training: Some(training), vocabulary: None })
     }
 
     /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
@@ -65,7 +66,7 @@ impl StageKind for Pretrain {
         let layout = layout(&devices.first, train.max_length, train.packing);
         let mix = Mix::new(objectives, &corpus, train, job.seed, layout)?;
         start.network.add_language_head(job.seed)?;
-        if objectives.iter().any(|objective| objective.next_sentence.is_some() || objective.sentence_order.is_some()) {
+        if parts::needs_head(objectives, Head::Pair)? {
             start.network.add_pair_head(job.seed);
         }
         let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -75,7 +76,9 @@ impl StageKind for Pretrain {
         if let Some(from) = &start.from {
             seen.extend(records::read_seen(&from.model)?);
         }
-        let learned = [start.objectives(), objectives.clone()].concat();
+        // In the order of their declaration: the digest depends on it.
+        let own = objectives.iter().map(parts::complete).collect::<Result<Vec<_>>>()?;
+        let learned = [start.objectives(), own].concat();
         Purpose { objectives: learned, ..start.purpose(train.max_length) }.write(job.out)?;
         records::write_seen(&job.out.join(records::SEEN), &seen)?;
         start.write_tokenizer(job)?;

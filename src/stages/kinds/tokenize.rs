@@ -43,7 +43,7 @@ impl StageKind for Tokenize {
         }
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> Result<Facts> {
         let vocabulary = match &self.tokenizer {
             Tokenizer::Bpe(spec) => Vocabulary::Wanted(spec.vocab_size),
             Tokenizer::Wordpiece(spec) => Vocabulary::Wanted(spec.vocab_size),
@@ -51,7 +51,7 @@ impl StageKind for Tokenize {
             Tokenizer::File(_) => Vocabulary::OfFile(FILE),
             Tokenizer::Stage(_) => Vocabulary::OfStage(STAGE),
         };
-        Facts { vocabulary: Some(vocabulary), ..Facts::default() }
+        Ok(Facts { vocabulary: Some(vocabulary), ..Facts::default() })
     }
 
     /// Writes `tokenizer.json` and the token shards.

@@ -7,7 +7,7 @@ use crate::{
     data::text::chat::{Chat, Fitted, Role, Turn},
     learning::{
         generation::{Settings, Vocabulary},
-        objectives::generate::continuation,
+        objectives::form::continuation,
     },
     network::model::Cache,
     spec::ChatFormat,
@@ -88,7 +88,7 @@ impl<'a> Conversation<'a> {
 
     /// The turns up to a question. The plain format knows of no others.
     fn said(&self, question: Turn) -> Vec<Turn> {
-        let turns = if self.chat.format() == ChatFormat::Plain { &[] } else { &self.turns[..] };
+        let turns = if self.chat.format().has_history() { &self.turns[..] } else { &[] };
         self.system.iter().chain(turns).cloned().chain([question]).collect()
     }
 }

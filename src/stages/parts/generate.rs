@@ -14,8 +14,8 @@ use crate::{
         generation::{Configured, End, Sampling, Settings, TextStream, Vocabulary, extend},
         objectives::{
             Asked, Form, Specials,
-            form::begin,
-            generate::{blanks, continuation},
+            form::{begin, blanks, continuation},
+            parts::taught,
         },
     },
     network::{
@@ -94,7 +94,7 @@ impl Writer {
         let forbidden = if purpose.is_some() { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
-            max_length: purpose.map_or(network.family().sizes().max_length, |purpose| purpose.max_length),
+            max_length: purpose.map_or(network.architecture().sizes().max_length, |purpose| purpose.max_length),
             sampling: configured.sampling.unwrap_or_default(),
             chat: abilities.chat,
             taught,
@@ -264,9 +264,7 @@ enum Part<'t> {
 
 /// The form in which a model of our own learned to generate.
 fn trained_form(purpose: &Purpose) -> Result<Form> {
-    let forms = purpose.objectives.iter().filter_map(|objective| Some((Form::of(objective)?, objective.weight)));
-    let form = forms.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form);
-    form.context(
+    taught(&purpose.objectives).context(
         "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
     )
 }

@@ -16,9 +16,11 @@ pub(super) mod task;
 pub(super) mod teach;
 pub(super) mod train_loop;
 
+use anyhow::Result;
+
 use super::facts::{BaseModel, Field};
 use crate::{
-    network::{batch::Layout, device::OpenDevice},
+    network::{batch::Layout, device::OpenDevice, model::families},
     spec::{Adapter, Model, Origin},
 };
 use origin::OriginFields;
@@ -54,8 +56,22 @@ pub(super) fn base_model(from: Option<&Origin>, model: Option<&Model>, needs_tok
     }
 }
 
-/// Whether several layers read what one tensor gives: the encoder's states, or a P-tuned prefix. Its gradients are added
-/// up in an order that has changed once, which is in the version of training stages.
-pub(super) fn shares_gradients(model: Option<&Model>, adapter: Option<&Adapter>) -> bool {
-    matches!(model, Some(Model::Transformer(_))) || matches!(adapter, Some(Adapter::PTuning(_)))
+/// By how much the code of a training is newer than the first version of all that takes part in it: the family of a new
+/// model, the adapter, and (`other`) one thing more that has changed once.
+pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, other: bool) -> Result<u32> {
+    let family = match model {
+        Some(model) => families::of_spec(model)?.version - 1,
+        None => 0,
+    };
+    // The second version of P-tuning adds up the gradients of what layers share in another order, as that of the
+    // transformer does.
+    let adapter = u32::from(matches!(adapter, Some(Adapter::PTuning(_))));
+    // The first revisions of all of these were made together, and count as one.
+    let first = u32::from(adapter > 0) + u32::from(other) + u32::from(model.is_some_and(is_revised_together));
+    Ok(family + adapter + u32::from(other) - first.saturating_sub(1))
+}
+
+/// Whether the second version of a family was made together with that of P-tuning.
+fn is_revised_together(model: &Model) -> bool {
+    model.family == "transformer"
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::{
-    network::model::{Network, Outlook, families::Family},
+    learning::objectives::parts::assumed,
+    network::model::{Family, Network, Outlook},
     spec::{Classification, Instruction, Objective},
 };
 
@@ -57,20 +57,12 @@ impl Purpose {
 impl Purpose {
     fn of_checkpoint(dir: &Path) -> Result<Self> {
         let Outlook { family, max_length, .. } = Network::inspect(dir)?;
-        let family = Family::named(family).with_context(|| format!("what {family} models can do isn't known"))?;
-        let entry = |name: &&str| match *name {
-            "next_sentence" | "sentence_order" => None,
-            "masked_lm" => Some(json!({ "masked_lm": {} })),
-            generative => Some(json!({ "generative": { generative: {} } })),
-        };
-        let objectives = family.objectives.iter().filter_map(entry).map(serde_json::from_value);
-        let objectives = objectives.collect::<Result<_, _>>()?;
+        let objectives = assumed(family)?;
         Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }
 }
 
 /// What a model can do by its family.
 pub(in crate::stages) fn abilities(network: &Network) -> Result<&'static Family> {
-    let name = network.family().name();
-    Family::named(name).with_context(|| format!("what {name} models can do isn't known"))
+    Ok(network.family())
 }

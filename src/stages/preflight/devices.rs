@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use serde_json::json;
 
@@ -14,10 +14,10 @@ use crate::{
     network::{
         batch::{Example, Feed, Step, Target, lay_out},
         device::{DeviceChoices, OpenDevice, OpenDevices},
-        model::Network,
+        model::{FAMILIES, Network},
     },
     recipe::{Checked, Diagnostics},
-    spec::{Precision, Train},
+    spec::{Model, Precision, Train},
     stages::{estimate::Machine, estimator, facts::Training, facts_of, parts::layout},
     support::{panics::caught_everywhere, random::Key},
 };
@@ -104,8 +104,9 @@ fn try_out(open: &OpenDevice, family: &str, precision: Precision) -> Result<()> 
 
 /// The losses of a tiny model's steps.
 fn losses(open: &OpenDevice, family: &str, precision: Precision) -> Result<Vec<f32>> {
-    let model = json!({ family: { "hidden": 32, "layers": 1, "heads": 2, "max_length": 16 } });
-    let network = Network::new(&serde_json::from_value(model)?, VOCABULARY, 1, &open.device)?;
+    let family = FAMILIES.named(family).with_context(|| format!("there is no family `{family}`"))?;
+    let model = Model { family: family.name.to_owned(), settings: family.tiny()? };
+    let network = Network::new(&model, VOCABULARY, 1, &open.device)?;
     let train: Train = serde_json::from_value(json!({ "steps": STEPS, "lr": 1e-3, "precision": precision }))?;
     let mut trainer = Trainer::new(network, Settings::new(&train, STEPS, None));
     trainer.run(&Tiny(open), None, None, &mut Silent)?;
@@ -135,12 +136,12 @@ impl Feed for Tiny<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::device::DeviceChoice;
+    use crate::network::{device::DeviceChoice, model::Family};
 
     #[test]
     fn tiny_models_of_every_family_learn_with_every_precision_on_the_cpu() {
         let cpu = DeviceChoice::Cpu.open().unwrap();
-        for family in ["bert", "gpt2", "glm", "chatglm", "chatglm2", "glm4", "transformer"] {
+        for family in FAMILIES.all().into_iter().map(Family::name) {
             let expected = losses(&cpu, family, Precision::F32).unwrap();
             for precision in [Precision::Bf16, Precision::F16, Precision::Mixed] {
                 let found = losses(&cpu, family, precision).unwrap();

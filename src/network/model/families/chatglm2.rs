@@ -2,30 +2,42 @@
 //! causal pre-norm transformer with RMS norms, gated feed-forward layers, few heads of keys, and rotary positions in one
 //! half of each head.
 
-use anyhow::{Result, ensure};
-use burn::tensor::Tensor;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{
-    blocks::{
-        Activation, Arrangement, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, Projection, Turn,
-    },
-    family::{Family, Sizes, check_groups, check_settings, described},
-    initial::Initial,
-    on_disk::OnDisk,
-    parameters::{Builder, MatrixId, VectorId},
-    pass::{Along, Pass},
-};
+use super::sizes::GroupedQuery;
 use crate::{
     data::text::Special,
-    network::kernels::{Pairs, Rotation},
-    spec,
+    network::{
+        kernels::{Pairs, Rotation},
+        model::{
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
+            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
+            blocks::{
+                Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
+                Projection, RotaryEmbedding,
+            },
+            config::{check_settings, config_json},
+        },
+    },
+    spec::ChatFormat,
 };
 
-/// As `ChatGLMForConditionalGeneration` has it.
-pub(super) static ON_DISK: OnDisk =
-    OnDisk { prefix: "transformer.", prefixed: true, ignored: &["rotary_pos_emb.inv_freq"], ..OnDisk::PLAIN };
+/// ChatGLM2 and ChatGLM3.
+pub static FAMILY: Family = Family {
+    name: "chatglm2",
+    description: "ChatGLM2 and ChatGLM3: RMS norms, gated feed-forward layers and few heads of keys, for `causal_lm`",
+    version: 1,
+    attention: &[AttentionPattern::Causal],
+    form: AnswerForm::Chatglm2,
+    chat: Some(ChatFormat::Chatglm2),
+    config: ConfigPattern { model_types: &["chatglm"], keys: &[] },
+    // As `ChatGLMForConditionalGeneration` has it.
+    on_disk: OnDisk { prefix: "transformer.", prefixed: true, ignored: &["rotary_pos_emb.inv_freq"], ..OnDisk::PLAIN },
+    token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
+    code: FamilyCode::of::<Chatglm2Config>(),
+};
 
 const NAMES: LayerNames = LayerNames {
     layers: "encoder.layers",
@@ -104,41 +116,21 @@ fn epsilon() -> f64 {
 }
 
 impl Chatglm2Config {
-    /// The sizes that a recipe asks for.
-    pub fn new(spec: &spec::GroupedSizes, vocabulary: usize) -> Self {
-        Self {
-            padded_vocab_size: vocabulary,
-            hidden_size: spec.hidden,
-            num_layers: spec.layers,
-            num_attention_heads: spec.heads,
-            multi_query_attention: true,
-            multi_query_group_num: spec.groups,
-            kv_channels: spec.head_size(),
-            ffn_hidden_size: spec.feed_forward(),
-            seq_length: spec.max_length,
-            layernorm_epsilon: epsilon(),
-            rmsnorm: true,
-            post_layer_norm: true,
-            apply_residual_connection_post_layernorm: false,
-            add_bias_linear: false,
-            add_qkv_bias: true,
-            rope_ratio: (spec.rope_base != BASE).then_some(spec.rope_base / BASE),
-            initializer_range: Some(spec.initializer_range),
-            other: Map::new(),
-        }
-    }
-
     fn check(&self) -> Result<()> {
-        check_groups(self.num_attention_heads, self.groups())?;
-        let size = self.kv_channels;
-        ensure!(size > 0 && size.is_multiple_of(4), "heads of {size} numbers can't be turned by half in pairs");
-        let known =
+        self.attention_sizes().check()?;
+        let supported =
             [("tie_word_embeddings", json!(false)), ("quantization_bit", json!(0)), ("pre_seq_len", Value::Null)];
-        check_settings(&self.other, &known)
+        check_settings(&self.other, &supported)
     }
 
-    fn groups(&self) -> usize {
-        if self.multi_query_attention { self.multi_query_group_num } else { self.num_attention_heads }
+    fn attention_sizes(&self) -> AttentionSizes {
+        AttentionSizes {
+            hidden: self.hidden_size,
+            heads: self.num_attention_heads,
+            kv_heads: if self.multi_query_attention { self.multi_query_group_num } else { self.num_attention_heads },
+            head_size: Some(self.kv_channels),
+            rotary: true,
+        }
     }
 
     fn initializer_range(&self) -> f64 {
@@ -155,14 +147,14 @@ impl Chatglm2Config {
             hidden: self.hidden_size,
             attention: AttentionDesign {
                 heads: self.num_attention_heads,
-                groups: self.groups(),
+                kv_heads: self.attention_sizes().kv_heads,
                 size,
                 projection: match self.multi_query_attention {
                     true => Projection::Stacked(projection),
                     false => Projection::PerHead(projection),
                 },
                 bias: self.add_bias_linear || self.add_qkv_bias,
-                turns: vec![Turn { rotation, along: Along::Positions }],
+                rotary: vec![RotaryEmbedding { rotation, along: Along::Positions }],
             },
             feed_forward: self.ffn_hidden_size,
             activation: Activation::SwiGlu,
@@ -171,72 +163,56 @@ impl Chatglm2Config {
                 true => NormKind::Rms(self.layernorm_epsilon),
                 false => NormKind::Layer(self.layernorm_epsilon),
             },
-            arrangement: match self.apply_residual_connection_post_layernorm {
-                true => Arrangement::Deep(1.0),
-                false => Arrangement::Pre,
+            placement: match self.apply_residual_connection_post_layernorm {
+                true => NormPlacement::DeepNorm(1.0),
+                false => NormPlacement::Pre,
             },
             deviation: self.initializer_range(),
-            last_deviation: LayerDesign::shared(self.initializer_range(), self.num_layers),
+            last_deviation: LayerDesign::scaled_deviation(self.initializer_range(), self.num_layers),
         }
     }
 }
 
-/// ChatGLM2's blocks.
-#[derive(Clone, Debug)]
-pub struct Chatglm2 {
-    config: Chatglm2Config,
-    backbone: Backbone,
-    output: MatrixId,
-}
+impl ModelConfig for Chatglm2Config {
+    type Settings = GroupedQuery;
 
-impl Chatglm2 {
-    /// Adds the parameters of a ChatGLM2.
-    ///
-    /// # Errors
-    /// Groups that don't divide the heads; settings that aren't supported.
-    pub fn new(config: Chatglm2Config, builder: &mut Builder) -> Result<Self> {
-        config.check()?;
-        let layer = config.layer();
-        let initial = Initial::Normal(config.initializer_range());
-        let table = [config.padded_vocab_size, config.hidden_size];
+    fn attention(settings: &GroupedQuery) -> AttentionSizes {
+        settings.attention()
+    }
+
+    fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
+        Self {
+            padded_vocab_size: vocabulary,
+            hidden_size: settings.hidden,
+            num_layers: settings.layers,
+            num_attention_heads: settings.heads,
+            multi_query_attention: true,
+            multi_query_group_num: settings.kv_heads,
+            kv_channels: settings.attention().head_size(),
+            ffn_hidden_size: settings.feed_forward(),
+            seq_length: settings.max_length,
+            layernorm_epsilon: epsilon(),
+            rmsnorm: true,
+            post_layer_norm: true,
+            apply_residual_connection_post_layernorm: false,
+            add_bias_linear: false,
+            add_qkv_bias: true,
+            rope_ratio: (settings.rope_base != BASE).then_some(settings.rope_base / BASE),
+            initializer_range: Some(settings.initializer_range),
+            other: Map::new(),
+        }
+    }
+
+    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+        self.check()?;
+        let layer = self.layer();
+        let initial = Initial::Normal(self.initializer_range());
+        let table = [self.padded_vocab_size, self.hidden_size];
         let words = builder.matrix("embedding.word_embeddings.weight".into(), table, initial);
-        let layers = Backbone::layers(builder, &layer, config.num_layers);
+        let layers = Backbone::layers(builder, &layer, self.num_layers);
         let norm = "encoder.final_layernorm";
-        let norm = config.post_layer_norm.then(|| Norm::new(builder, norm, config.hidden_size, layer.norm));
+        let final_norm = self.post_layer_norm.then(|| Norm::new(builder, norm, self.hidden_size, layer.norm));
         let output = builder.matrix("output_layer.weight".into(), table, initial);
-        let backbone = Backbone { words, tables: Vec::new(), embedding_norm: None, layers, norm };
-        Ok(Self { config, backbone, output })
-    }
-}
-
-impl Family for Chatglm2 {
-    fn name(&self) -> &'static str {
-        "chatglm2"
-    }
-
-    fn sizes(&self) -> Sizes {
-        Sizes {
-            hidden: self.config.hidden_size,
-            layers: self.config.num_layers,
-            vocabulary: self.config.padded_vocab_size,
-            max_length: self.config.seq_length,
-            initializer_range: self.config.initializer_range(),
-        }
-    }
-
-    fn is_rotary(&self) -> bool {
-        true
-    }
-
-    fn on_disk(&self) -> &'static OnDisk {
-        &ON_DISK
-    }
-
-    fn architecture(&self, _pairs: bool) -> &'static str {
-        "ChatGLMModel"
-    }
-
-    fn config(&self) -> Value {
         let code = |class: &str| json!(format!("THUDM/chatglm2-6b--modeling_chatglm.{class}"));
         let defaults = json!({
             "model_type": "chatglm",
@@ -257,22 +233,20 @@ impl Family for Chatglm2 {
             "torch_dtype": "float32",
             "use_cache": true,
         });
-        described(json!(self.config), defaults)
-    }
-
-    fn token_keys(&self) -> &'static [(&'static str, Special)] {
-        &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)]
-    }
-
-    fn is_causal(&self) -> bool {
-        true
-    }
-
-    fn hidden(&self, pass: &Pass) -> Tensor<2> {
-        self.backbone.hidden(pass)
-    }
-
-    fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.output, None)
+        Ok(Box::new(SingleStack {
+            sizes: Sizes {
+                hidden: self.hidden_size,
+                layers: self.num_layers,
+                vocabulary: self.padded_vocab_size,
+                max_length: self.seq_length,
+                positions: None,
+                initializer_range: self.initializer_range(),
+            },
+            class_name: "ChatGLMModel",
+            config: config_json(json!(self), defaults),
+            is_causal: true,
+            backbone: Backbone::rotary(words, layers, final_norm),
+            output,
+        }))
     }
 }

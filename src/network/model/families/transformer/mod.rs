@@ -13,28 +13,39 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use self::sides::Sides;
-use super::{
-    blocks::{
-        Activation, Arrangement, AttentionDesign, DecoderLayer, Layer, LayerDesign, LayerNames, Memory, NormKind,
-        Projection, ReadingNames,
+use super::sizes::MultiHead;
+use crate::network::{
+    kernels::{self, Gelu},
+    model::{
+        AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family, FamilyCode,
+        Initial, MatrixId, ModelConfig, OnDisk, Pass, Sizes, VectorId,
+        blocks::{
+            Activation, AttentionDesign, CrossAttentionNames, DecoderLayer, EncoderStates, Layer, LayerDesign,
+            LayerNames, NormKind, NormPlacement, Projection,
+        },
+        config::{check_settings, config_json},
     },
-    family::{Family, Sizes, check_heads, check_settings, described},
-    initial::Initial,
-    on_disk::OnDisk,
-    parameters::{Builder, MatrixId, VectorId},
-    pass::Pass,
-};
-use crate::{
-    network::kernels::{self, Gelu},
-    spec,
 };
 
-/// Marian's own classes keep one table of embeddings, and positions that are computed.
-pub(super) static ON_DISK: OnDisk = OnDisk {
-    stacked: &[("self_attn.query_key_value", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])],
-    rows: &["final_logits_bias"],
-    ignored: &["embed_positions.weight", "embed_tokens.weight", "lm_head.weight"],
-    ..OnDisk::PLAIN
+/// The transformer.
+pub static FAMILY: Family = Family {
+    name: "transformer",
+    description: "Transformer: an encoder of `layers` reads a prompt, a decoder of as many continues it, for `prefix_lm`",
+    // 2 adds up the gradients of what the decoder's layers share in another order.
+    version: 2,
+    attention: &[AttentionPattern::Prefix],
+    form: AnswerForm::Prefix,
+    chat: None,
+    config: ConfigPattern { model_types: &["marian"], keys: &[] },
+    // Marian's own classes keep one table of embeddings, and positions that are computed.
+    on_disk: OnDisk {
+        stacked: &[("self_attn.query_key_value", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])],
+        rows: &["final_logits_bias"],
+        ignored: &["embed_positions.weight", "embed_tokens.weight", "lm_head.weight"],
+        ..OnDisk::PLAIN
+    },
+    token_keys: &[],
+    code: FamilyCode::of::<TransformerConfig>(),
 };
 
 /// What Hugging Face's layer norms add to variances; no config names it.
@@ -54,7 +65,7 @@ static ENCODER: LayerNames = LayerNames {
 static DECODER: LayerNames = LayerNames { layers: "model.decoder.layers", ..ENCODER };
 
 /// What the decoder has beside that.
-static READING: ReadingNames = ReadingNames {
+static CROSS_ATTENTION: CrossAttentionNames = CrossAttentionNames {
     projections: ["encoder_attn.q_proj", "encoder_attn.k_proj", "encoder_attn.v_proj"],
     dense: "encoder_attn.out_proj",
     norm: "encoder_attn_layer_norm",
@@ -116,32 +127,10 @@ fn init_std() -> f64 {
 }
 
 impl TransformerConfig {
-    /// The sizes that a recipe asks for, each for encoder and decoder; otherwise as in the paper.
-    pub fn new(spec: &spec::Sizes, vocabulary: usize) -> Self {
-        let inner = spec.feed_forward.unwrap_or(4 * spec.hidden);
-        Self {
-            vocab_size: vocabulary,
-            d_model: spec.hidden,
-            max_position_embeddings: spec.max_length,
-            encoder_layers: spec.layers,
-            encoder_attention_heads: spec.heads,
-            encoder_ffn_dim: inner,
-            decoder_layers: spec.layers,
-            decoder_attention_heads: spec.heads,
-            decoder_ffn_dim: inner,
-            activation_function: ActivationFunction::Relu,
-            scale_embedding: true,
-            // [PAD] is the first token of trained tokenizers, and begins Marian's targets.
-            decoder_start_token_id: 0,
-            init_std: spec.initializer_range,
-            other: Map::new(),
-        }
-    }
-
     fn check(&self) -> Result<()> {
-        check_heads(self.d_model, self.encoder_attention_heads)?;
-        check_heads(self.d_model, self.decoder_attention_heads)?;
-        let known = [
+        AttentionSizes::multi_head(self.d_model, self.encoder_attention_heads).check()?;
+        AttentionSizes::multi_head(self.d_model, self.decoder_attention_heads).check()?;
+        let supported = [
             ("decoder_vocab_size", json!(self.vocab_size)),
             ("share_encoder_decoder_embeddings", json!(true)),
             ("tie_word_embeddings", json!(true)),
@@ -150,7 +139,7 @@ impl TransformerConfig {
             ("normalize_before", json!(false)),
             ("add_final_layer_norm", json!(false)),
         ];
-        check_settings(&self.other, &known)
+        check_settings(&self.other, &supported)
     }
 
     /// The layers of one side.
@@ -159,7 +148,7 @@ impl TransformerConfig {
         LayerDesign {
             names,
             hidden: self.d_model,
-            attention: AttentionDesign::classic(self.d_model, heads, projection),
+            attention: AttentionDesign::multi_head(self.d_model, heads, projection),
             feed_forward: inner,
             activation: match self.activation_function {
                 ActivationFunction::Relu => Activation::Relu,
@@ -168,18 +157,62 @@ impl TransformerConfig {
             },
             bias: true,
             norm: NormKind::Layer(EPSILON),
-            arrangement: Arrangement::Post,
+            placement: NormPlacement::Post,
             deviation: self.init_std,
             last_deviation: self.init_std,
         }
     }
 }
 
+impl ModelConfig for TransformerConfig {
+    type Settings = MultiHead;
+
+    fn attention(settings: &MultiHead) -> AttentionSizes {
+        AttentionSizes::multi_head(settings.hidden, settings.heads)
+    }
+
+    /// The same sizes for encoder and decoder; all else as in the paper.
+    fn new(settings: &MultiHead, vocabulary: usize) -> Self {
+        let inner = settings.feed_forward.unwrap_or(4 * settings.hidden);
+        Self {
+            vocab_size: vocabulary,
+            d_model: settings.hidden,
+            max_position_embeddings: settings.max_length,
+            encoder_layers: settings.layers,
+            encoder_attention_heads: settings.heads,
+            encoder_ffn_dim: inner,
+            decoder_layers: settings.layers,
+            decoder_attention_heads: settings.heads,
+            decoder_ffn_dim: inner,
+            activation_function: ActivationFunction::Relu,
+            scale_embedding: true,
+            // [PAD] is the first token of trained tokenizers, and begins Marian's targets.
+            decoder_start_token_id: 0,
+            init_std: settings.initializer_range,
+            other: Map::new(),
+        }
+    }
+
+    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+        self.check()?;
+        let shape = [self.vocab_size, self.d_model];
+        let token_embedding = builder.matrix("model.shared.weight".into(), shape, Initial::Normal(self.init_std));
+        let layer = self.layer(&ENCODER, self.encoder_attention_heads, self.encoder_ffn_dim);
+        let encoder = (0..self.encoder_layers).map(|index| Layer::new(builder, &layer, index)).collect();
+        let layer = self.layer(&DECODER, self.decoder_attention_heads, self.decoder_ffn_dim);
+        let decoder = (0..self.decoder_layers).map(|index| DecoderLayer::new(builder, &layer, &CROSS_ATTENTION, index));
+        let decoder = decoder.collect();
+        let bias = builder.vector("final_logits_bias".into(), self.vocab_size, Initial::Zeros);
+        let positions = OnceLock::new();
+        Ok(Box::new(Transformer { config: self, token_embedding, bias, encoder, decoder, positions }))
+    }
+}
+
 /// Encoder, decoder, and the embeddings they share.
 #[derive(Debug)]
-pub struct Transformer {
+struct Transformer {
     config: TransformerConfig,
-    words: MatrixId,
+    token_embedding: MatrixId,
     bias: VectorId,
     encoder: Vec<Layer>,
     decoder: Vec<DecoderLayer>,
@@ -187,23 +220,6 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Adds the parameters of an encoder–decoder.
-    ///
-    /// # Errors
-    /// Heads that don't divide the hidden size; settings that aren't supported.
-    pub fn new(config: TransformerConfig, builder: &mut Builder) -> Result<Self> {
-        config.check()?;
-        let shape = [config.vocab_size, config.d_model];
-        let words = builder.matrix("model.shared.weight".into(), shape, Initial::Normal(config.init_std));
-        let layer = config.layer(&ENCODER, config.encoder_attention_heads, config.encoder_ffn_dim);
-        let encoder = (0..config.encoder_layers).map(|index| Layer::new(builder, &layer, index)).collect();
-        let layer = config.layer(&DECODER, config.decoder_attention_heads, config.decoder_ffn_dim);
-        let decoder = (0..config.decoder_layers).map(|index| DecoderLayer::new(builder, &layer, &READING, index));
-        let decoder = decoder.collect();
-        let bias = builder.vector("final_logits_bias".into(), config.vocab_size, Initial::Zeros);
-        Ok(Self { config, words, bias, encoder, decoder, positions: OnceLock::new() })
-    }
-
     /// Embeddings of tokens and positions, `[T, hidden]`; `words` is the table of the former.
     fn embed(&self, pass: &Pass, words: &Tensor<2>) -> Tensor<2> {
         let mut x = kernels::embedding(words.clone(), &pass.tokens);
@@ -232,26 +248,19 @@ fn sinusoids(rows: usize, width: usize, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(table, [rows, width]), device)
 }
 
-impl Family for Transformer {
-    fn name(&self) -> &'static str {
-        "transformer"
-    }
-
+impl Architecture for Transformer {
     fn sizes(&self) -> Sizes {
         Sizes {
             hidden: self.config.d_model,
             layers: self.config.encoder_layers + self.config.decoder_layers,
             vocabulary: self.config.vocab_size,
             max_length: self.config.max_position_embeddings,
+            positions: Some(self.config.max_position_embeddings),
             initializer_range: self.config.init_std,
         }
     }
 
-    fn on_disk(&self) -> &'static OnDisk {
-        &ON_DISK
-    }
-
-    fn architecture(&self, _pairs: bool) -> &'static str {
+    fn class_name(&self, _pairs: bool) -> &'static str {
         "MarianMTModel"
     }
 
@@ -266,7 +275,7 @@ impl Family for Transformer {
             "forced_eos_token_id": null,
             "dropout": 0.1,
         });
-        described(json!(self.config), defaults)
+        config_json(json!(self.config), defaults)
     }
 
     fn is_incremental(&self) -> bool {
@@ -277,16 +286,16 @@ impl Family for Transformer {
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let sides = Sides::new(pass, self.config.decoder_start_token_id);
         // Both sides' gradients are added up before that of the output, which has the same table, comes to them.
-        let [words, _] = kernels::divided(&pass.matrix(self.words));
+        let [words, _] = kernels::divided(&pass.matrix(self.token_embedding));
         let states = pass.once(sides.source.tokens.len(), || {
             let source = pass.over(&sides.source);
             self.encoder.iter().fold(self.embed(&source, &words), |x, layer| layer.forward(&source, x))
         });
-        let mut memory = Memory { states, reads: sides.reads(pass.device()) };
+        let mut memory = EncoderStates { states, reads: sides.reads(pass.device()) };
         let target = pass.over(&sides.target);
         let mut written = self.embed(&target, &words);
         for layer in &self.decoder {
-            let [own, rest] = memory.divide();
+            let [own, rest] = memory.fork();
             written = layer.forward(&target, written, own);
             memory = rest;
         }
@@ -294,6 +303,6 @@ impl Family for Transformer {
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.words, Some(self.bias))
+        (self.token_embedding, Some(self.bias))
     }
 }

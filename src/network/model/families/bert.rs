@@ -6,30 +6,45 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{
-    blocks::{
-        Activation, Arrangement, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, Projection,
-    },
-    family::{Family, Sizes, check_heads, check_positions, check_settings, check_tokens, described, gelu},
-    initial::Initial,
-    on_disk::OnDisk,
-    parameters::{Builder, MatrixId, VectorId},
-    pass::{Along, Pass},
-};
+use super::sizes::MultiHead;
 use crate::{
     data::text::Special,
-    network::{batch::Batch, kernels::Gelu},
-    spec,
+    network::{
+        batch::Batch,
+        kernels::Gelu,
+        model::{
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
+            FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Pass, Sizes, VectorId,
+            architecture::{check_positions, check_tokens},
+            blocks::{
+                Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, NormPlacement,
+                Projection,
+            },
+            config::{check_settings, config_json, gelu},
+        },
+    },
 };
 
-/// As `BertForPreTraining` has it, and bare or old files too.
-pub(super) static ON_DISK: OnDisk = OnDisk {
-    prefix: "bert.",
-    prefixed: true,
-    stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
-    formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
-    ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
-    ..OnDisk::PLAIN
+/// BERT.
+pub static FAMILY: Family = Family {
+    name: "bert",
+    description: "BERT: post-norm transformer that sees both directions, for `masked_lm` and sentence pairs",
+    version: 1,
+    attention: &[AttentionPattern::Bidirectional],
+    form: AnswerForm::Cloze,
+    chat: None,
+    config: ConfigPattern { model_types: &["bert"], keys: &[] },
+    // As `BertForPreTraining` has it, and bare or old files too.
+    on_disk: OnDisk {
+        prefix: "bert.",
+        prefixed: true,
+        stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
+        formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
+        ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+        ..OnDisk::PLAIN
+    },
+    token_keys: &[("pad_token_id", Special::Pad)],
+    code: FamilyCode::of::<BertConfig>(),
 };
 
 const NAMES: LayerNames = LayerNames {
@@ -90,39 +105,22 @@ fn initializer_range() -> f64 {
 }
 
 impl BertConfig {
-    /// The sizes that a recipe asks for.
-    pub fn new(spec: &spec::Sizes, vocabulary: usize) -> Self {
-        Self {
-            vocab_size: vocabulary,
-            hidden_size: spec.hidden,
-            num_hidden_layers: spec.layers,
-            num_attention_heads: spec.heads,
-            intermediate_size: spec.feed_forward.unwrap_or(4 * spec.hidden),
-            max_position_embeddings: spec.max_length,
-            type_vocab_size: segments(),
-            hidden_act: activation(),
-            layer_norm_eps: epsilon(),
-            initializer_range: spec.initializer_range,
-            other: Map::new(),
-        }
-    }
-
     fn check(&self) -> Result<()> {
-        check_heads(self.hidden_size, self.num_attention_heads)?;
-        let known = [
+        AttentionSizes::multi_head(self.hidden_size, self.num_attention_heads).check()?;
+        let supported = [
             ("is_decoder", json!(false)),
             ("add_cross_attention", json!(false)),
             ("position_embedding_type", json!("absolute")),
             ("tie_word_embeddings", json!(true)),
         ];
-        check_settings(&self.other, &known)
+        check_settings(&self.other, &supported)
     }
 
     fn layer(&self) -> Result<LayerDesign> {
         Ok(LayerDesign {
             names: &NAMES,
             hidden: self.hidden_size,
-            attention: AttentionDesign::classic(
+            attention: AttentionDesign::multi_head(
                 self.hidden_size,
                 self.num_attention_heads,
                 Projection::Stacked("attention.self.query_key_value"),
@@ -131,16 +129,60 @@ impl BertConfig {
             activation: Activation::Gelu(gelu(&self.hidden_act)?),
             bias: true,
             norm: NormKind::Layer(self.layer_norm_eps),
-            arrangement: Arrangement::Post,
+            placement: NormPlacement::Post,
             deviation: self.initializer_range,
             last_deviation: self.initializer_range,
         })
     }
 }
 
+impl ModelConfig for BertConfig {
+    type Settings = MultiHead;
+
+    fn attention(settings: &MultiHead) -> AttentionSizes {
+        AttentionSizes::multi_head(settings.hidden, settings.heads)
+    }
+
+    fn new(settings: &MultiHead, vocabulary: usize) -> Self {
+        Self {
+            vocab_size: vocabulary,
+            hidden_size: settings.hidden,
+            num_hidden_layers: settings.layers,
+            num_attention_heads: settings.heads,
+            intermediate_size: settings.feed_forward.unwrap_or(4 * settings.hidden),
+            max_position_embeddings: settings.max_length,
+            type_vocab_size: segments(),
+            hidden_act: activation(),
+            layer_norm_eps: epsilon(),
+            initializer_range: settings.initializer_range,
+            other: Map::new(),
+        }
+    }
+
+    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+        self.check()?;
+        let layer = self.layer()?;
+        let hidden = self.hidden_size;
+        let mut table = |name: &str, rows: usize| {
+            let name = format!("embeddings.{name}_embeddings.weight");
+            builder.matrix(name, [rows, hidden], Initial::Normal(self.initializer_range))
+        };
+        let token_embedding = table("word", self.vocab_size);
+        let positions = (table("position", self.max_position_embeddings), Along::Positions);
+        let segments = (table("token_type", self.type_vocab_size), Along::Segments);
+        let embedding_norm = Some(Norm::new(builder, "embeddings.LayerNorm", hidden, layer.norm));
+        let layers = Backbone::layers(builder, &layer, self.num_hidden_layers);
+        let embeddings = vec![positions, segments];
+        let backbone = Backbone { token_embedding, embeddings, embedding_norm, layers, final_norm: None };
+        let has_head = builder.has("cls.predictions.bias");
+        let head = has_head.then(|| Head::new(&self, builder)).transpose()?;
+        Ok(Box::new(Bert { config: self, backbone, head }))
+    }
+}
+
 /// BERT's blocks.
 #[derive(Clone, Debug)]
-pub struct Bert {
+struct Bert {
     config: BertConfig,
     backbone: Backbone,
     /// Bare checkpoints have none.
@@ -154,31 +196,6 @@ struct Head {
     gelu: Gelu,
     norm: Norm,
     bias: VectorId,
-}
-
-impl Bert {
-    /// Adds the parameters of a BERT.
-    ///
-    /// # Errors
-    /// Heads that don't divide the hidden size; settings that aren't supported.
-    pub fn new(config: BertConfig, builder: &mut Builder) -> Result<Self> {
-        config.check()?;
-        let layer = config.layer()?;
-        let hidden = config.hidden_size;
-        let mut table = |name: &str, rows: usize| {
-            let name = format!("embeddings.{name}_embeddings.weight");
-            builder.matrix(name, [rows, hidden], Initial::Normal(config.initializer_range))
-        };
-        let words = table("word", config.vocab_size);
-        let positions = (table("position", config.max_position_embeddings), Along::Positions);
-        let segments = (table("token_type", config.type_vocab_size), Along::Segments);
-        let embedding_norm = Some(Norm::new(builder, "embeddings.LayerNorm", hidden, layer.norm));
-        let layers = Backbone::layers(builder, &layer, config.num_hidden_layers);
-        let backbone = Backbone { words, tables: vec![positions, segments], embedding_norm, layers, norm: None };
-        let has_head = builder.has("cls.predictions.bias");
-        let head = has_head.then(|| Head::new(&config, builder)).transpose()?;
-        Ok(Self { config, backbone, head })
-    }
 }
 
 impl Head {
@@ -195,26 +212,19 @@ impl Head {
     }
 }
 
-impl Family for Bert {
-    fn name(&self) -> &'static str {
-        "bert"
-    }
-
+impl Architecture for Bert {
     fn sizes(&self) -> Sizes {
         Sizes {
             hidden: self.config.hidden_size,
             layers: self.config.num_hidden_layers,
             vocabulary: self.config.vocab_size,
             max_length: self.config.max_position_embeddings,
+            positions: Some(self.config.max_position_embeddings),
             initializer_range: self.config.initializer_range,
         }
     }
 
-    fn on_disk(&self) -> &'static OnDisk {
-        &ON_DISK
-    }
-
-    fn architecture(&self, pairs: bool) -> &'static str {
+    fn class_name(&self, pairs: bool) -> &'static str {
         match (self.head.is_some(), pairs) {
             (true, true) => "BertForPreTraining",
             (true, false) => "BertForMaskedLM",
@@ -230,22 +240,17 @@ impl Family for Bert {
             "attention_probs_dropout_prob": 0.1,
             "pad_token_id": 0,
         });
-        described(json!(self.config), defaults)
-    }
-
-    fn token_keys(&self) -> &'static [(&'static str, Special)] {
-        &[("pad_token_id", Special::Pad)]
+        config_json(json!(self.config), defaults)
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
-        check_tokens(batch, self.config.vocab_size)?;
-        let longest = self.config.max_position_embeddings;
-        check_positions(batch.positions.iter(), longest, longest)?;
+        check_tokens(batch, &self.sizes())?;
+        check_positions(batch.positions.iter(), &self.sizes())?;
         let (segment, segments) =
             (batch.segments.iter().max().map_or(0, |&id| id as usize), self.config.type_vocab_size);
         ensure!(segment < segments, "segment {segment} is past the {segments} that the model knows");
-        let guesses = !batch.targets.is_empty() || !batch.choices.is_empty();
-        ensure!(!guesses || self.head.is_some(), "the checkpoint has no head for masked tokens (cls.predictions)");
+        let predicts = !batch.targets.is_empty() || !batch.choices.is_empty();
+        ensure!(!predicts || self.head.is_some(), "the checkpoint has no head for masked tokens (cls.predictions)");
         Ok(())
     }
 
@@ -268,6 +273,6 @@ impl Family for Bert {
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.backbone.words, self.head.as_ref().map(|head| head.bias))
+        (self.backbone.token_embedding, self.head.as_ref().map(|head| head.bias))
     }
 }
