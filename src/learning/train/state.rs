@@ -12,12 +12,14 @@ use super::{
     trainer::{Best, Trainer},
 };
 use crate::{
-    engine::store::{Pace, State},
+    engine::{
+        plan::{Length, Reached},
+        store::{Pace, State},
+    },
     network::model::{
         Parameter, Parameters,
         tensors::{self, Entry, Reader},
     },
-    spec::{Length, Reached},
 };
 
 /// What isn't tensors.

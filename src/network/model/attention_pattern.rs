@@ -13,22 +13,7 @@ pub enum AttentionPattern {
     Infilling,
 }
 
-/// The objectives, with what each asks for.
-pub const OBJECTIVES: [(&str, AttentionPattern); 6] = [
-    ("masked_lm", AttentionPattern::Bidirectional),
-    ("next_sentence", AttentionPattern::Bidirectional),
-    ("sentence_order", AttentionPattern::Bidirectional),
-    ("causal_lm", AttentionPattern::Causal),
-    ("prefix_lm", AttentionPattern::Prefix),
-    ("blank_infilling", AttentionPattern::Infilling),
-];
-
 impl AttentionPattern {
     /// All patterns.
     pub const ALL: &'static [Self] = &[Self::Bidirectional, Self::Causal, Self::Prefix, Self::Infilling];
-
-    /// What the objective of this name asks for; `None` for names that aren't known.
-    pub fn of_objective(name: &str) -> Option<Self> {
-        OBJECTIVES.iter().find(|(objective, _)| *objective == name).map(|&(_, pattern)| pattern)
-    }
 }

@@ -7,12 +7,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    answer_form::AnswerForm,
-    architecture::Architecture,
-    attention_pattern::{AttentionPattern, OBJECTIVES},
-    attention_sizes::AttentionSizes,
-    on_disk::OnDisk,
-    parameters::Builder,
+    answer_form::AnswerForm, architecture::Architecture, attention_pattern::AttentionPattern,
+    attention_sizes::AttentionSizes, on_disk::OnDisk, parameters::Builder,
 };
 use crate::{data::text::Special, spec::ChatFormat, support::Named};
 
@@ -113,11 +109,6 @@ impl Family {
     /// Its name in recipes.
     pub fn name(&self) -> &'static str {
         self.name
-    }
-
-    /// The objectives that it can learn, by name.
-    pub fn objectives(&self) -> Vec<&'static str> {
-        OBJECTIVES.iter().filter(|(_, pattern)| self.can_learn(*pattern)).map(|(name, _)| *name).collect()
     }
 
     /// Whether it can learn objectives that ask for this pattern.

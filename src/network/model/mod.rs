@@ -37,7 +37,7 @@ mod weights;
 
 pub use answer_form::AnswerForm;
 pub use architecture::{Architecture, Sizes};
-pub use attention_pattern::{AttentionPattern, OBJECTIVES};
+pub use attention_pattern::AttentionPattern;
 pub use attention_sizes::{AttentionSizes, Misfit};
 pub use cache::Cache;
 pub use candidates::Candidates;
