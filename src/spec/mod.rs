@@ -45,7 +45,9 @@ pub use pretrain::Pretrain;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::{Asha, Random, Range, Repeat, Rung, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, Length, LossNormalization, MicroBatch, Precision, Reached, Schedule, Train};
+pub use train::{
+    Batch, EarlyStopping, Length, LossNormalization, MicroBatch, Optimizer, Precision, Reached, Schedule, Train,
+};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 ///
 /// It's written `{ name: settings }`, as a variant of an enum would be, and its definition in the schema is empty until a
 /// catalog fills it.
-#[allow(unused_macros, reason = "the places are still closed")]
 macro_rules! open_place {
     ($(#[doc = $about:literal])+ $place:ident { $(#[doc = $field_about:literal])+ $field:ident }) => {
         $(#[doc = $about])+
@@ -46,7 +45,6 @@ macro_rules! open_place {
     };
 }
 
-#[allow(unused_imports, reason = "the places are still closed")]
 pub(super) use open_place;
 
 /// Writes `{ name: settings }`.

@@ -114,7 +114,7 @@ fn losses(open: &OpenDevice, family: &str, precision: Precision) -> Result<Vec<f
     let model = json!({ family: { "hidden": 32, "layers": 1, "heads": 2, "max_length": 16 } });
     let network = Network::new(&serde_json::from_value(model)?, VOCABULARY, 1, &open.device)?;
     let train: Train = serde_json::from_value(json!({ "steps": STEPS, "lr": 1e-3, "precision": precision }))?;
-    let mut trainer = Trainer::new(network, Settings::new(&train, STEPS, None));
+    let mut trainer = Trainer::new(network, Settings::new(&train, STEPS, None)?);
     trainer.run(&Tiny(open), None, None, &mut Silent)?;
     Ok(trainer.curve().points().map(|point| point.loss).collect())
 }

@@ -14,7 +14,7 @@ use super::{
     family::{Family, Sizes, check_heads, check_settings, described},
     initial::Initial,
     on_disk::OnDisk,
-    parameters::{Builder, MatrixId, VectorId},
+    parameters::{Builder, MatrixId, Role, VectorId},
     pass::{Along, Pass},
 };
 use crate::{
@@ -163,7 +163,9 @@ impl Chatglm {
         let layers = Backbone::layers(builder, &layer, config.num_layers);
         let norm = Some(Norm::new(builder, "final_layernorm", config.hidden_size, layer.norm));
         let output = match config.tie_word_embeddings {
-            Some(false) => builder.matrix("lm_head.weight".into(), table, initial),
+            Some(false) => {
+                builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
+            }
             _ => words,
         };
         let backbone = Backbone { words, tables: Vec::new(), embedding_norm: None, layers, norm };

@@ -14,7 +14,7 @@ use super::{
     family::{Family, Sizes, check_groups, check_settings, described},
     initial::Initial,
     on_disk::OnDisk,
-    parameters::{Builder, MatrixId, VectorId},
+    parameters::{Builder, MatrixId, Role, VectorId},
     pass::{Along, Pass},
 };
 use crate::{
@@ -203,7 +203,8 @@ impl Chatglm2 {
         let layers = Backbone::layers(builder, &layer, config.num_layers);
         let norm = "encoder.final_layernorm";
         let norm = config.post_layer_norm.then(|| Norm::new(builder, norm, config.hidden_size, layer.norm));
-        let output = builder.matrix("output_layer.weight".into(), table, initial);
+        let output =
+            builder.in_role(Role::Head, |builder| builder.matrix("output_layer.weight".into(), table, initial));
         let backbone = Backbone { words, tables: Vec::new(), embedding_norm: None, layers, norm };
         Ok(Self { config, backbone, output })
     }

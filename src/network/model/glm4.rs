@@ -14,7 +14,7 @@ use super::{
     family::{Family, Sizes, check_groups, check_settings, described},
     initial::Initial,
     on_disk::OnDisk,
-    parameters::{Builder, MatrixId, VectorId},
+    parameters::{Builder, MatrixId, Role, VectorId},
     pass::{Along, Pass},
 };
 use crate::{
@@ -219,7 +219,7 @@ impl Glm4 {
         let norm = Some(Norm::new(builder, "norm", config.hidden_size, layer.norm));
         let output = match config.tie_word_embeddings {
             true => words,
-            false => builder.matrix("lm_head.weight".into(), table, initial),
+            false => builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial)),
         };
         let backbone = Backbone { words, tables: Vec::new(), embedding_norm: None, layers, norm };
         Ok(Self { config, backbone, output })

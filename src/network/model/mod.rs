@@ -1,6 +1,7 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 
 mod adapters;
+mod any_tensor;
 mod bert;
 pub mod blocks;
 mod cache;
@@ -29,6 +30,7 @@ pub(crate) mod tensors;
 mod transformer;
 mod weights;
 
+pub use any_tensor::AnyTensor;
 pub use bert::{Bert, BertConfig};
 pub use cache::Cache;
 pub use candidates::Candidates;
@@ -45,7 +47,9 @@ pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use outline::Outline;
-pub use parameters::{Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Source, VectorId, WeightId};
+pub use parameters::{
+    Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Role, Source, VectorId, WeightId, are_finite,
+};
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};

@@ -50,7 +50,8 @@ impl Network {
     }
 
     /// Without heads.
-    pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
+    pub(super) fn from_parts(mut parameters: Parameters, family: Box<dyn Family>) -> Self {
+        parameters.gives_logits(family.output().0);
         Self {
             parameters,
             family: family.into(),

@@ -203,6 +203,17 @@ impl Check<'_> {
                 self.report(self.value(&at(field)), format!("`{field}` must be less than 1"), None);
             }
         }
+        if train.optimizer.is_some() {
+            for field in ["beta1", "beta2", "epsilon", "weight_decay"] {
+                if self.tree.find(&at(field)).is_some() {
+                    let problem = Diagnostic::new(format!("`optimizer` and `{field}` are both given"))
+                        .at(self.key(&at(field)))
+                        .also(self.key(&at("optimizer")), "the other")
+                        .hint(format!("`{field}` beside `optimizer` is AdamW's: put it into the optimizer's settings"));
+                    self.problems.push(problem);
+                }
+            }
+        }
         let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
         let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
         for (field, metric) in early.into_iter().chain(best) {
