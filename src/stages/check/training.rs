@@ -2,7 +2,7 @@
 
 use super::model::{Known, origin_of};
 use crate::{
-    recipe::{Checks, Draft},
+    recipe::{Checks, Diagnostic, Draft},
     spec::Train,
     support::suggest,
 };
@@ -33,6 +33,19 @@ pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &T
             checks.report(checks.value(&at(field)), format!("`{field}` must be less than 1"), None);
         }
     }
+    let mut problems = Vec::new();
+    if train.optimizer.is_some() {
+        for field in
+            ["beta1", "beta2", "epsilon", "weight_decay"].into_iter().filter(|field| checks.is_given(&at(field)))
+        {
+            let problem = Diagnostic::new(format!("`optimizer` and `{field}` are both given"))
+                .at(checks.key(&at(field)))
+                .also(checks.key(&at("optimizer")), "the other")
+                .hint(format!("`{field}` beside `optimizer` is AdamW's: put it into the optimizer's settings"));
+            problems.push(problem);
+        }
+    }
+    problems.into_iter().for_each(|problem| checks.add(problem));
     let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
     let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
     for (field, metric) in early.into_iter().chain(best) {
