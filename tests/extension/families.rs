@@ -190,7 +190,7 @@ fn trained(network: Network, steps: usize) -> (Network, Vec<f32>) {
     let mut trainer = Trainer::new(network, Settings::new(&train, steps, None));
     trainer.run(&Text { steps }, None, None, &mut Silent).unwrap();
     let losses = trainer.curve().points().map(|point| point.loss).collect();
-    (trainer.into_network(), losses)
+    (trainer.network, losses)
 }
 
 fn logits(network: &Network) -> Vec<Vec<f32>> {
@@ -271,13 +271,13 @@ fn recipes_may_name_registered_families() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("recipe.yaml");
         let text = format!(
-            "stages:\n  tokens: {{ tokenize: {{ tokenizer: bytes, corpus: [{{ path: a.txt }}] }} }}\n  base:\n    \
+            "stages:\n  tokens: {{ tokenize: {{ tokenizer: {{ wordpiece: {{ vocab_size: 64 }} }}, corpus: [{{ path: a.txt }}] }} }}\n  base:\n    \
              pretrain:\n      tokens: tokens\n      model: {model}\n      objectives: [{{ generative: {{ causal_lm: {{}} }} \
              }}]\n      train: {{ steps: 2, lr: 0.1, max_length: 16 }}\n"
         );
         std::fs::write(&path, text).unwrap();
         std::fs::write(directory.path().join("a.txt"), "甲乙丙\n").unwrap();
-        recipe::load(&path, stages::catalog::catalog(), &Overrides::default(), &|_, _| None)
+        recipe::load(&path, stages::catalog(), &Overrides::default(), &|_, _| None)
     };
     let checked = check("{ bigram: { width: 16 } }").unwrap();
     let spec = checked.described("base").unwrap();
@@ -289,6 +289,6 @@ fn recipes_may_name_registered_families() {
     assert!(told("{ bigram: { widht: 16 } }").contains("widht"), "{}", told("{ bigram: { widht: 16 } }"));
     assert!(told("{ bigram: { width: 0 } }").contains("width"));
     assert!(told("{ bigram: { width: 16, max_length: 8 } }").contains("longer than the model can take, 8"));
-    let schema = schema::text(stages::catalog::catalog());
+    let schema = schema::text(stages::catalog());
     assert!(schema.contains("Bigram: each token is predicted from the one before it"));
 }

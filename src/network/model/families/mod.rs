@@ -1,13 +1,13 @@
 //! The families of models, one in each file, and the registry of them.
 
-mod bert;
-mod chatglm;
-mod chatglm2;
-mod glm;
-mod glm4;
-mod gpt2;
+pub mod bert;
+pub mod chatglm;
+pub mod chatglm2;
+pub mod glm;
+pub mod glm4;
+pub mod gpt2;
 pub mod sizes;
-mod transformer;
+pub mod transformer;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
