@@ -4,17 +4,17 @@
 //! families of models, objectives and optimizers there are is not: whoever reads a recipe hands in a [`Catalog`] of them.
 //! `stages::catalog` makes the one of this program out of its registries.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use schemars::{Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value as Json, json};
 
-use super::schema;
 use super::shape::{self, Shape, Slot};
+use super::{Kind, schema};
 use crate::spec::{Recipe, Stage};
-use crate::support::Named;
+use crate::support::{Hinted, Named};
 
 /// Something that recipes name in an open place, with settings of its own: `{ name: settings }`.
 ///
@@ -53,6 +53,9 @@ pub trait Extension: Named + Sync {
 pub fn normalized<T: DeserializeOwned + Serialize>(settings: Json) -> Result<Json> {
     Ok(serde_json::to_value(serde_json::from_value::<T>(settings)?)?)
 }
+
+/// Tells what is wrong with the directory of a model; the second argument is what it's called in messages.
+pub type CheckpointCheck = fn(&Path, &str) -> Result<(), Hinted>;
 
 /// An open place of the language, and what may stand there.
 pub struct OpenPlace {
@@ -120,7 +123,9 @@ impl OpenPlace {
 ///
 /// Recipes are read with a catalog that lives as long as the program, and what was read points into it.
 pub struct Catalog {
+    kinds: Vec<&'static dyn Kind>,
     places: BTreeMap<&'static str, OpenPlace>,
+    check_checkpoint: CheckpointCheck,
     /// The schema of recipes, without expressions.
     schema: Json,
     /// The same in the form that the program walks.
@@ -128,8 +133,9 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// A catalog of what may stand in these places.
-    pub fn new(places: Vec<OpenPlace>) -> Self {
+    /// A catalog of these kinds of stages, and of what may stand in other open places.
+    pub fn new(kinds: Vec<&'static dyn Kind>, mut places: Vec<OpenPlace>, check_checkpoint: CheckpointCheck) -> Self {
+        places.push(OpenPlace::one_of("Stage", kinds.iter().map(|kind| *kind as &dyn Extension).collect()));
         let mut generator = SchemaGenerator::default();
         let mut schemas = |place: &OpenPlace| -> Vec<Schema> {
             place.entries.iter().map(|entry| entry.schema(&mut generator)).collect()
@@ -143,7 +149,39 @@ impl Catalog {
         }
         let recipe = shape::slot(&schema, &schema["$defs"]);
         let places = places.into_iter().map(|place| (place.definition, place)).collect();
-        Self { places, schema, recipe }
+        Self { kinds, places, check_checkpoint, schema, recipe }
+    }
+
+    /// What is wrong with the directory of a model, which is shown so in messages.
+    ///
+    /// # Errors
+    /// If there's anything wrong.
+    pub(super) fn check_checkpoint(&self, place: &Path, shown: &str) -> Result<(), Hinted> {
+        (self.check_checkpoint)(place, shown)
+    }
+
+    /// Why what stands at a pointer, such as `stages.base.pretrain.train.lr`, can't be a secret: it's recorded in the clear.
+    /// None if it isn't.
+    pub fn recorded(&self, pointer: &str) -> Option<&str> {
+        let mut slot = &self.recipe;
+        let mut reason = None;
+        for part in pointer.split('.') {
+            let Some(child) = slot.child(part) else { break };
+            reason = child.recorded.as_deref().or(reason);
+            slot = child;
+        }
+        // Names of files stay out of all records.
+        reason.filter(|_| slot.role.file_kind().is_none())
+    }
+
+    /// The kinds of stages.
+    pub fn kinds(&self) -> &[&'static dyn Kind] {
+        &self.kinds
+    }
+
+    /// The kind of this name.
+    pub fn kind(&self, name: &str) -> Option<&'static dyn Kind> {
+        self.kinds.iter().copied().find(|kind| kind.name() == name)
     }
 
     /// The schema that the program works from: that of recipes, where no expression is left.
@@ -172,8 +210,7 @@ impl Catalog {
     /// # Errors
     /// If a part of it doesn't fit its type.
     pub fn read_stage(&self, json: Json) -> Result<Stage> {
-        let stage: Stage = serde_json::from_value(json)?;
-        let mut json = serde_json::to_value(stage)?;
+        let mut json = json;
         self.normalize(&mut json, self.stage())?;
         Ok(serde_json::from_value(json)?)
     }

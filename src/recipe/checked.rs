@@ -52,6 +52,11 @@ impl Checked {
         self.secrets.scrub(text)
     }
 
+    /// Secret values, each with the expression that stands for it.
+    pub(crate) fn secret_values(&self) -> &[(String, String)] {
+        self.secrets.values()
+    }
+
     /// A stage's spec as its key sees it: [`walk::canonical`], with secrets replaced. None if there's no such stage.
     pub fn canonical(&self, stage: &str) -> Option<Json> {
         self.kept(stage, false)
@@ -65,7 +70,7 @@ impl Checked {
     fn kept(&self, name: &str, defaults: bool) -> Option<Json> {
         let stage = self.recipe.stages.get(name)?;
         let (mut spec, slot) = walk::spec_of(self.catalog, stage);
-        self.secrets.redact(&mut spec, &mut format!("stages.{name}.{}", stage.kind()));
+        self.secrets.redact(&mut spec, &mut format!("stages.{name}.{}", stage.kind));
         Some(walk::kept(spec, slot, defaults))
     }
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
-use super::check::{self, Check, Draft};
+use super::check::{self, Checks, Draft};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
 use super::{Catalog, Checked, Columns, Overrides, expand, flags, source, suggest, typecheck};
-use crate::spec::{Recipe, Stage, Task};
+use crate::spec::{Recipe, Stage};
 
 /// A value that a sweep puts somewhere, and where it stands in the recipe.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,9 +130,16 @@ impl Document {
         let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let catalog = self.catalog;
-        let order =
-            Check { catalog, tree: &tree, texts: &texts, drafts: &drafts, dir: &dir, columns, problems: &mut problems }
-                .run(sweep.as_ref());
+        let order = Checks {
+            catalog,
+            tree: &tree,
+            texts: &texts,
+            drafts: &drafts,
+            dir: &dir,
+            columns,
+            problems: &mut problems,
+        }
+        .run(sweep.as_ref());
 
         let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);
@@ -161,14 +168,6 @@ fn typed(tree: &Node, drafts: Vec<Draft>, secrets: &Secrets) -> Option<Recipe> {
     let mut recipe: Recipe = serde_json::from_value(json).ok()?;
     let stages = drafts.into_iter().map(|draft| Some((draft.name, draft.stage?)));
     recipe.stages = stages.collect::<Option<IndexMap<String, Stage>>>()?;
-    for stage in recipe.stages.values_mut() {
-        if let Stage::Finetune(finetune) = stage
-            && let Task::Classification(task) = &mut finetune.task
-        {
-            // Order of keys must not change what is trained, for it's not in the key.
-            task.words.sort_keys();
-        }
-    }
     if let (Some(sweep), Some(node)) = (&mut recipe.sweep, tree.get("sweep")) {
         reorder(&mut sweep.zip, node.get("zip"));
         reorder(&mut sweep.grid, node.get("grid"));

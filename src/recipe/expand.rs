@@ -12,6 +12,7 @@ use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::shape::{Role, Slot};
+use super::template::{identifier, reason};
 use super::{flags, suggest};
 
 /// Steps (and 64ths of a byte made) that one expression may take.
@@ -297,28 +298,6 @@ impl<'a> Expander<'a> {
         };
         self.problems.push(problem.at(place));
     }
-}
-
-/// The engine's reason, without the name of a template.
-pub(super) fn reason(error: &Error) -> String {
-    match (error.kind(), error.detail()) {
-        (ErrorKind::SyntaxError | ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
-        (kind, Some(detail)) => format!("{kind}: {detail}"),
-        (kind, None) => kind.to_string(),
-    }
-}
-
-/// Where a name stands as a word of its own.
-pub(super) fn identifier(text: &str, name: &str) -> Option<Range<usize>> {
-    let part_of_word = |character: char| character.is_alphanumeric() || character == '_';
-    text.match_indices(name)
-        .find(|(at, _)| {
-            let before = text[..*at].chars().next_back();
-            let after = text[at + name.len()..].chars().next();
-            let quoted = before.is_some_and(|quote| quote == '"' || quote == '\'');
-            !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word) && before != Some('.') && !quoted
-        })
-        .map(|(at, _)| at..at + name.len())
 }
 
 /// The inside of a text that is one `{{ … }}`.

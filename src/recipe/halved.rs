@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
-use super::{Catalog, Checked, walk::stage_fields};
-use crate::spec::{Asha, Finetune, Stage, Sweep, Task};
+use super::{Catalog, Checked, DevMetrics, walk::stage_fields};
+use crate::spec::{Asha, Stage, Sweep};
 
 /// The stages of a recipe by name.
 pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;
@@ -13,7 +13,7 @@ pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;
 /// The training that successive halving stops.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Halved {
-    /// The finetune stage's name.
+    /// The stage's name.
     pub stage: String,
     /// A metric on its dev rows.
     pub metric: String,
@@ -28,8 +28,8 @@ impl Halved {
         let stages = recipe.stages.iter().map(|(name, stage)| (name.as_str(), stage)).collect();
         let first = || candidates(checked.catalog(), &stages, sweep).first().map(|name| (*name).to_owned());
         let stage = asha.stage.clone().or_else(first)?;
-        let Some(Stage::Finetune(spec)) = recipe.stages.get(&stage) else { return None };
-        let metric = asha.metric.clone().unwrap_or_else(|| default_metric(spec, sweep));
+        let metrics = dev_metrics(checked.catalog(), recipe.stages.get(&stage)?)?;
+        let metric = asha.metric.clone().unwrap_or_else(|| default_metric(&metrics, sweep));
         Some(Self { stage, metric })
     }
 
@@ -49,14 +49,14 @@ impl Halved {
     }
 }
 
-/// The finetune stages that the objective depends on and that aren't the same in all cells.
+/// The stages with dev metrics that the objective depends on and that aren't the same in all cells.
 pub(super) fn candidates<'a>(catalog: &Catalog, stages: &Stages<'a>, sweep: &Sweep) -> Vec<&'a str> {
     let before = needed(catalog, stages, sweep);
     let is_set = |name: &str| {
         sweep.paths().any(|path| path.strip_prefix("stages.").is_none_or(|rest| rest.split('.').next() == Some(name)))
     };
     let differs = |name: &str| closure(catalog, stages, name).into_iter().any(is_set);
-    let all = stages.iter().filter(|(name, stage)| matches!(stage, Stage::Finetune(_)) && before.contains(**name));
+    let all = stages.iter().filter(|(name, stage)| dev_metrics(catalog, stage).is_some() && before.contains(**name));
     all.map(|(name, _)| *name).filter(|name| differs(name)).collect()
 }
 
@@ -80,16 +80,15 @@ fn closure<'a>(catalog: &Catalog, stages: &Stages<'a>, name: &str) -> BTreeSet<&
     found
 }
 
+/// How a stage measures itself while it trains, if it does.
+pub(super) fn dev_metrics(catalog: &Catalog, stage: &Stage) -> Option<DevMetrics> {
+    catalog.kind(&stage.kind)?.dev_metrics(&stage.settings)
+}
+
 /// The metric on dev rows that says most about the objective.
-fn default_metric(spec: &Finetune, sweep: &Sweep) -> String {
+fn default_metric(metrics: &DevMetrics, sweep: &Sweep) -> String {
     let objective = sweep.aim().and_then(|(path, _)| path.rsplit('.').next());
     let objective = objective.map(|metric| metric.strip_prefix("dev_").unwrap_or(metric));
-    let objective = objective.filter(|metric| spec.task.dev_metrics().contains(metric));
-    let best = spec.train.keep_best.as_deref();
-    let early = spec.train.early_stopping.as_ref().map(|early| early.metric.as_str());
-    let usual = match spec.task {
-        Task::Classification(_) => "accuracy",
-        Task::Instruction(_) => "loss",
-    };
-    objective.or(best).or(early).unwrap_or(usual).to_owned()
+    let objective = objective.filter(|metric| metrics.names.contains(metric));
+    objective.unwrap_or(&metrics.preferred).to_owned()
 }

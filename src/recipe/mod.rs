@@ -12,6 +12,7 @@ mod document;
 mod expand;
 mod flags;
 mod halved;
+mod kind;
 mod node;
 pub mod place;
 mod render;
@@ -20,17 +21,21 @@ pub mod schema;
 mod secret;
 mod shape;
 mod source;
+pub mod template;
 mod typecheck;
 pub mod walk;
 
 use std::path::Path;
 
-pub use catalog::{Catalog, Extension, OpenPlace, normalized};
+pub use catalog::{Catalog, CheckpointCheck, Extension, OpenPlace, normalized};
+pub use check::{Checks, Draft};
 pub use checked::Checked;
 pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use document::{Document, Setting};
 pub use halved::Halved;
+pub use kind::{DevMetrics, Kind};
+pub use place::Span;
 
 pub(crate) use crate::support::suggest;
 

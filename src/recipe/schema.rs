@@ -7,6 +7,9 @@ use super::Catalog;
 /// Marks the definition of an open place, in the schema that the program works from.
 pub(super) const OPEN: &str = "x-open";
 
+/// Marks a field that is recorded in the clear, which can't hold a secret, with the reason.
+pub(super) const RECORDED: &str = "x-recorded";
+
 /// The schema for editors: as the types say, but wherever a value isn't text, an expression may stand.
 pub fn published(catalog: &Catalog) -> Json {
     let mut schema = catalog.schema().clone();
@@ -62,7 +65,7 @@ fn field(schema: &mut Json) {
     let text = schema.get("type").is_some_and(|kind| kind == "string" || kind == &json!(["string", "null"]));
     let Some(map) = schema.as_object_mut().filter(|_| !text) else { return };
     let mut outer = serde_json::Map::new();
-    for key in ["description", "default", "x-role"] {
+    for key in ["description", "default", "x-role", RECORDED] {
         outer.extend(map.remove(key).map(|value| (key.to_owned(), value)));
     }
     let mut branches = match map.remove("anyOf") {

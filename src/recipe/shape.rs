@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 
 use super::walk::FileKind;
+use crate::spec::Product;
 
 /// A place in the schema that holds a value.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Slot {
     pub(super) required: bool,
     /// What the field is, up to the first semicolon or full stop.
     pub(super) about: String,
+    /// Why it must not hold a secret: where it, or what is below it, is recorded in the clear.
+    pub(super) recorded: Option<String>,
     /// The name of the open place that it is, if it's one.
     pub(super) open: Option<String>,
 }
@@ -71,8 +74,8 @@ pub(super) enum Role {
     Checkpoint,
     /// A tokenizer's file, or a directory with one
     Tokenizer,
-    /// The name of a stage of one of these kinds
-    Stage(Vec<String>),
+    /// The name of a stage that makes this
+    Stage(Product),
     /// A template over data rows
     Template,
     /// Can't change a stage's output
@@ -158,6 +161,7 @@ pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
             nullable: false,
             required: false,
             about: String::new(),
+            recorded: None,
             open: None,
         },
     };
@@ -174,6 +178,9 @@ pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
     }
     if let Some(role) = schema.get("x-role").and_then(Json::as_str) {
         slot.role = self::role(role);
+    }
+    if let Some(reason) = schema.get(super::schema::RECORDED).and_then(Json::as_str) {
+        slot.recorded = Some(reason.to_owned());
     }
     if let Some(place) = schema.get(super::schema::OPEN).and_then(Json::as_str) {
         slot.open = Some(place.to_owned());
@@ -260,7 +267,7 @@ fn variants(branch: &Json, definitions: &Json) -> Vec<(String, Option<Slot>)> {
 
 fn role(text: &str) -> Role {
     match text.split_once(':') {
-        Some(("stage", kinds)) => Role::Stage(kinds.split(',').map(str::to_owned).collect()),
+        Some(("stage", product)) => Product::named(product).map_or(Role::Plain, Role::Stage),
         _ => match text {
             "path" => Role::Path,
             "checkpoint" => Role::Checkpoint,

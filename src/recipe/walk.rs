@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use super::Catalog;
 use super::shape::{Role, Shape, Slot};
-use crate::spec::Stage;
+use crate::spec::{Product, Stage};
 
 /// A field that names files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,8 +40,8 @@ pub struct StageField {
     pub pointer: String,
     /// The stage it names.
     pub name: String,
-    /// The kinds of stage that it may name.
-    pub kinds: Vec<String>,
+    /// What the stage that it names has to make.
+    pub product: Product,
 }
 
 /// The files that a stage reads.
@@ -59,8 +59,8 @@ pub fn file_fields(catalog: &Catalog, stage: &Stage) -> Vec<FileField> {
 pub fn stage_fields(catalog: &Catalog, stage: &Stage) -> Vec<StageField> {
     let mut fields = Vec::new();
     visit_stage(catalog, stage, &mut |pointer, value, slot| {
-        if let (Role::Stage(kinds), Some(name)) = (&slot.role, value.as_str()) {
-            fields.push(StageField { pointer: pointer.into(), name: name.into(), kinds: kinds.clone() });
+        if let (Role::Stage(product), Some(name)) = (&slot.role, value.as_str()) {
+            fields.push(StageField { pointer: pointer.into(), name: name.into(), product: *product });
         }
     });
     fields
@@ -81,13 +81,8 @@ pub fn described(catalog: &Catalog, stage: &Stage) -> Json {
 
 /// The spec inside a stage, and its slot.
 pub(super) fn spec_of<'c>(catalog: &'c Catalog, stage: &Stage) -> (Json, &'c Slot) {
-    let slot = catalog.stage().child(stage.kind()).unwrap_or_else(|| catalog.stage());
-    // Plain data with text keys always serializes.
-    let spec = match serde_json::to_value(stage) {
-        Ok(Json::Object(mut map)) => map.remove(stage.kind()).unwrap_or(Json::Null),
-        _ => Json::Null,
-    };
-    (spec, slot)
+    let slot = catalog.stage().child(&stage.kind).unwrap_or_else(|| catalog.stage());
+    (stage.settings.clone(), slot)
 }
 
 fn visit_stage(catalog: &Catalog, stage: &Stage, found: &mut dyn FnMut(&str, &Json, &Slot)) {

@@ -115,7 +115,7 @@ pub struct Train {
     pub log_every: usize,
     /// The stage's own seed, instead of the recipe's
     #[serde(default)]
-    #[schemars(extend("x-role" = "free"))]
+    #[schemars(extend("x-role" = "free", "x-recorded" = "seeds are recorded with results"))]
     pub seed: Option<u64>,
 }
 
@@ -127,42 +127,7 @@ open_place! {
     }
 }
 
-/// How long to train.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Length {
-    /// Optimiser steps
-    Steps(usize),
-    /// Passes over the data
-    Epochs(f64),
-}
-
-impl Length {
-    /// Whether it's as much as another one or more; unknown for steps beside epochs.
-    pub fn reaches(self, other: Self) -> Option<bool> {
-        match (self, other) {
-            (Self::Steps(steps), Self::Steps(others)) => Some(steps >= others),
-            (Self::Epochs(epochs), Self::Epochs(others)) => Some(epochs >= others),
-            _ => None,
-        }
-    }
-}
-
-/// How far a training came, as its state tells.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Reached {
-    /// Steps done.
-    pub step: usize,
-    /// Of a finished training, how long it was to be.
-    pub length: Option<Length>,
-}
-
 impl Train {
-    /// How long to train, where the recipe says it.
-    pub fn length(&self) -> Option<Length> {
-        self.steps.map(Length::Steps).or(self.epochs.map(Length::Epochs))
-    }
-
     /// Whether it depends on a dev metric which weights are kept, or when training ends.
     pub fn watches(&self, metric: &str) -> bool {
         self.keep_best.as_deref() == Some(metric)

@@ -114,7 +114,7 @@ fn set_reaches_through_kinds_lists_expressions_and_keys_that_are_not_there() {
     let Some(Model::Glm(glm)) = &base.model else { panic!("base has a model") };
     assert_eq!((base.train.lr, base.train.dropout, glm.layers, glm.hidden), (2e-3, 0.3, 3, 24));
     assert_eq!(base.train.batch, Batch::Examples(16));
-    assert_eq!(base.objectives[0].masked_lm.as_ref().map(|masked| masked.mask), Some(0.7));
+    assert_eq!(base.objectives[0].parts[0].settings["mask"], json!(0.7));
     assert_eq!(at(&checked, "stages.tokens.tokenize.corpus.0.document"), json!("file"));
     assert_eq!(at(&checked, "stages.topic.finetune.task.classification.words.a"), json!("eins"));
     assert_eq!(checked.recipe.seed, 9);

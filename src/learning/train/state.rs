@@ -13,12 +13,14 @@ use super::{
     trainer::{Best, Trainer},
 };
 use crate::{
-    engine::store::{Pace, State},
+    engine::{
+        plan::{Length, Reached},
+        store::{Pace, State},
+    },
     network::model::{
         AnyTensor, Parameters,
         tensors::{self, Entry, Reader},
     },
-    spec::{Length, Reached},
 };
 
 /// What isn't tensors.

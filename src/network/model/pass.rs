@@ -11,10 +11,10 @@ use burn::tensor::{Device, Tensor};
 
 use super::{
     adapters::Lora,
-    cache::Past,
     parameters::{MatrixId, Parameters, VectorId, WeightId},
+    past::Past,
     precision::Numbers,
-    recompute::Values,
+    values::Values,
 };
 use crate::{
     network::{
@@ -127,7 +127,7 @@ impl<'a> Pass<'a> {
 
     /// A pass over other tokens under the same rules, such as those of one side of an encoder–decoder. Places in the
     /// network count on.
-    pub(super) fn over(&self, batch: &Batch) -> Self {
+    pub fn over(&self, batch: &Batch) -> Self {
         let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
             .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
         Self {
@@ -151,12 +151,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Hidden states in the type of the residual stream.
-    pub(super) fn to_stream(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn to_stream(&self, x: Tensor<2>) -> Tensor<2> {
         x.cast(self.numbers.stream)
     }
 
     /// What a weight is multiplied with, in the weight's type.
-    pub(super) fn to_product(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn to_product(&self, x: Tensor<2>) -> Tensor<2> {
         x.cast(self.numbers.products)
     }
 
@@ -166,7 +166,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What the dropout masks of a token derive from.
-    pub(super) fn dropout_key(&self, token: usize) -> u32 {
+    pub fn dropout_key(&self, token: usize) -> u32 {
         self.dropout_keys[token]
     }
 
@@ -257,7 +257,7 @@ impl<'a> Pass<'a> {
 
     /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a
     /// sequence grows they're made once.
-    pub(super) fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+    pub fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
         match &self.past {
             Some(past) => past.keep(tokens, make),
             None => make(),

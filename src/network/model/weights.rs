@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::{
     adapters::{Checkpoint, Peft},
-    family::{Kind, Sizes},
+    architecture::Sizes,
+    families,
+    family::Family,
     heads::{ClassifierConfig, PairHead, Pooler},
     initial::Initial,
     network::Network,
@@ -44,7 +46,7 @@ impl Network {
     pub fn save(&self, directory: &Path) -> Result<()> {
         self.save_config(directory)?;
         let adapted = self.is_adapted();
-        let entries = self.family().on_disk().entries(self.parameters(), !adapted);
+        let entries = self.family().on_disk.entries(self.parameters(), !adapted);
         tensors::write(&directory.join(WEIGHTS), entries)?;
         self.save_adapter(directory)
     }
@@ -69,9 +71,9 @@ impl Network {
     }
 
     fn save_config(&self, directory: &Path) -> Result<()> {
-        let mut config = self.family().config();
-        config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
-        for (key, special) in self.family().token_keys() {
+        let mut config = self.architecture().config();
+        config["architectures"] = json!([self.architecture().class_name(self.pair.is_some())]);
+        for (key, special) in self.family().token_keys {
             if let Some(id) = self.specials.map(|specials| specials.id(*special)).filter(|&id| id != ABSENT) {
                 config[*key] = json!(id);
             }
@@ -118,9 +120,8 @@ impl Network {
     pub fn inspect(directory: &Path) -> Result<Outlook> {
         let reading = Reading { values: false, merged: false, keep: Keep::Learned };
         let (network, parameters) = Self::read(directory, &Device::flex(), &reading)?;
-        let family = network.family();
-        let Sizes { vocabulary, max_length, .. } = family.sizes();
-        Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
+        let Sizes { vocabulary, max_length, .. } = network.architecture().sizes();
+        Ok(Outlook { family: network.family(), vocabulary, max_length, parameters })
     }
 
     /// The network, and how many numbers its parameters have.
@@ -141,8 +142,8 @@ impl Network {
         let (config, heads) = read().with_context(|| format!("can't read {}", path.display()))?;
 
         let described = || format!("{}", path.display());
-        let kind = Kind::of(&config).with_context(described)?;
-        let mut stored = Stored::new(&checkpoint, kind.on_disk(), reading.values);
+        let family = families::of_config(&config).with_context(described)?;
+        let mut stored = Stored::new(&checkpoint, &family.on_disk, reading.values);
         let mut parameters = Parameters::new(device);
         // What has an adapter was frozen when that was trained, and is good for nothing else without merging.
         parameters.keep(match checkpoint.adapter() {
@@ -150,8 +151,8 @@ impl Network {
             None => reading.keep,
         });
         let mut builder = Builder::new(&mut parameters, &mut stored);
-        let family = kind.build(&config, &mut builder).with_context(described)?;
-        let mut network = Self::from_parts(parameters, family);
+        let architecture = family.build(&config, &mut builder).with_context(described)?;
+        let mut network = Self::from_parts(parameters, family, architecture);
         network.parameters_mut().keep(match reading.keep {
             Keep::Learned => Keep::Learned,
             Keep::Frozen(_) => Keep::Frozen(BaseDtype::F32),
@@ -189,8 +190,8 @@ struct Reading {
 /// What a checkpoint holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlook {
-    /// The family's name in recipes.
-    pub family: &'static str,
+    /// Its family.
+    pub family: &'static Family,
     /// Entries of the vocabulary.
     pub vocabulary: usize,
     /// The longest sequence.

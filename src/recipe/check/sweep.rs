@@ -1,7 +1,7 @@
 //! A sweep's sections must go together, its paths must lead somewhere, and its aim must be a metric. What stands behind
 //! a path is looked at in `sweep_values.rs`.
 
-use super::Check;
+use super::Checks;
 use super::sweep_values::Listed;
 use crate::recipe::condition::Condition;
 use crate::recipe::flags::{self, Miss, Target};
@@ -13,7 +13,7 @@ use crate::spec::Sweep;
 /// The sections that give cells.
 const SECTIONS: [&str; 5] = ["list", "zip", "grid", "random", "tpe"];
 
-impl Check<'_> {
+impl Checks<'_> {
     pub(super) fn sweep(&mut self, sweep: Option<&Sweep>) {
         let Some(node) = self.tree.get("sweep") else { return };
         self.sections(node);

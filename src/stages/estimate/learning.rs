@@ -4,7 +4,7 @@ use super::memory::FLOAT;
 use crate::{
     learning::train::optimizers::{self, UpdateRule},
     network::model::{Outline, Role, Shapes},
-    spec::{Adapter, BaseDtype, Stage},
+    spec::{Adapter, BaseDtype},
 };
 
 /// The layers that LoRA changes where nobody says: attention's projections, by their names in the families' checkpoints.
@@ -32,13 +32,8 @@ struct Small {
 }
 
 impl Learning {
-    /// As the stage has it.
-    pub(super) fn of(stage: &Stage, outline: &Outline) -> Self {
-        let adapter = match stage {
-            Stage::Pretrain(spec) => spec.adapter.as_ref(),
-            Stage::Finetune(spec) => spec.adapter.as_ref(),
-            _ => None,
-        };
+    /// As a stage has it.
+    pub(super) fn of(adapter: Option<&Adapter>, outline: &Outline) -> Self {
         match adapter {
             None => Self::all(),
             Some(Adapter::Lora(lora)) => {

@@ -37,7 +37,7 @@ impl Memory {
     /// Of a batch's step at its largest.
     pub(super) fn new(outline: &Outline, learning: &Learning, work: &Work, on_cpu: bool) -> Self {
         let shapes = &outline.shapes;
-        let sizes = outline.family().sizes();
+        let sizes = outline.architecture().sizes();
         let [vocabulary, hidden] = outline.output().map(|size| size as u64);
         let trained = learning.trained(shapes);
 

@@ -10,7 +10,7 @@ use crate::{
     recipe::{Checked, Halved},
     session::sweep::{Halving, Judgement, Planner},
     spec::Asha,
-    stages::estimate::Lengths,
+    stages::{estimate::Lengths, facts_of},
 };
 
 /// A rung, or the end.
@@ -43,7 +43,7 @@ impl Rungs {
         let mut known = Vec::new();
         for planned in planner.cells() {
             let node = halving.task(planned).and_then(|task| planner.tasks().get(task));
-            let length = node.map(|node| lengths.of(node)).transpose()?.flatten();
+            let length = node.map(|node| lengths.of(node, &facts_of(node)?)).transpose()?.flatten();
             if let Some((steps, every)) = length
                 && let Some(message) = Halved::clash(asha, &stage, steps, every, &format!("{every} of {steps} steps"))
             {

@@ -180,19 +180,29 @@ where
 /// # Errors
 /// An optimizer that isn't known, and settings that it can't have.
 pub fn of(train: &spec::Train) -> Result<Arc<dyn UpdateRule>> {
+    let def = def_of(train)?;
     match &train.optimizer {
-        Some(optimizer) => {
-            let named = OPTIMIZERS.named(&optimizer.name);
-            let def = named.with_context(|| format!("there is no optimizer `{}`", optimizer.name))?;
-            def.rule(&optimizer.settings).with_context(|| format!("the settings of `{}`", optimizer.name))
-        }
-        None => adamw::ADAMW.rule(&json!({
+        Some(optimizer) => def.rule(&optimizer.settings),
+        None => def.rule(&json!({
             "beta1": train.beta1,
             "beta2": train.beta2,
             "epsilon": train.epsilon,
             "weight_decay": train.weight_decay,
         })),
     }
+}
+
+/// The version of the code of a `train` section's optimizer.
+///
+/// # Errors
+/// An optimizer that isn't known.
+pub fn version(train: &spec::Train) -> Result<u32> {
+    Ok(def_of(train)?.version())
+}
+
+fn def_of(train: &spec::Train) -> Result<&'static OptimizerDef> {
+    let Some(optimizer) = &train.optimizer else { return Ok(&adamw::ADAMW) };
+    OPTIMIZERS.named(&optimizer.name).with_context(|| format!("there is no optimizer `{}`", optimizer.name))
 }
 
 /// Bytes that an optimizer keeps of a parameter between steps.

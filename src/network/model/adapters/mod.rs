@@ -39,8 +39,8 @@ impl Network {
     /// # Errors
     /// Targets that no linear layer's name ends with, and what could be meant; families without a place for a prefix.
     pub fn adapt(&mut self, adapter: &spec::Adapter, seed: u64) -> Result<()> {
-        let on_disk = self.family().on_disk();
-        let deviation = self.family().sizes().initializer_range;
+        let on_disk = &self.family().on_disk;
+        let deviation = self.architecture().sizes().initializer_range;
         let parameters = self.parameters_mut();
         let mut source = Fresh { seed };
         match adapter {
@@ -61,7 +61,7 @@ impl Network {
     /// # Errors
     /// Settings that aren't known, an adapter of another model: all that doesn't fit, a line each.
     pub(super) fn adapt_as(&mut self, stored: &Peft) -> Result<()> {
-        let on_disk = self.family().on_disk();
+        let on_disk = &self.family().on_disk;
         let parameters = self.parameters_mut();
         let mut source = stored.source();
         match stored.settings() {

@@ -283,7 +283,7 @@ impl Source for Stored<'_> {
 pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> Result<()> {
     let directory = directory.join(FOLDER);
     fs::create_dir_all(&directory)?;
-    let on_disk = network.family().on_disk();
+    let on_disk = &network.family().on_disk;
     let parameters = network.parameters();
     let key = |name: &str| match name {
         prefix::NAME => PROMPT.to_owned(),

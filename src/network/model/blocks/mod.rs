@@ -11,11 +11,11 @@ mod layer;
 mod linear;
 mod norm;
 
-pub use attention::{AttentionDesign, Projection, SelfAttention, Turn};
+pub use attention::{AttentionDesign, Projection, RotaryEmbedding, SelfAttention};
 pub use backbone::Backbone;
-pub use decoder::{DecoderLayer, Memory, ReadingNames};
+pub use decoder::{CrossAttentionNames, DecoderLayer, EncoderStates};
 pub use feed_forward::{Activation, FeedForward};
-pub use layer::{Arrangement, Layer, LayerDesign, LayerNames};
+pub use layer::{Layer, LayerDesign, LayerNames, NormPlacement};
 pub use linear::Linear;
 pub use norm::{Norm, NormKind};
 
