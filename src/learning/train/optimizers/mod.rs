@@ -4,6 +4,7 @@
 //! gradients, clipping, states on disk, replicas and counts of steps aren't its business.
 
 mod adamw;
+mod muon;
 mod sgd;
 
 use std::{fmt::Debug, sync::Arc};
@@ -23,7 +24,7 @@ use crate::{
 };
 
 /// What `train.optimizer` may name.
-pub static OPTIMIZERS: Registry<OptimizerDef> = Registry::new(&[&adamw::ADAMW, &sgd::SGD]);
+pub static OPTIMIZERS: Registry<OptimizerDef> = Registry::new(&[&adamw::ADAMW, &sgd::SGD, &muon::MUON]);
 
 /// What an optimizer does with one parameter.
 pub trait UpdateRule: Debug + Send + Sync + 'static {
