@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    OptimizerDef, Slot, UpdateContext, UpdateRule,
     adamw::{AdamW, AdamWSettings},
+    definition::OptimizerDef,
+    rule::{Slot, UpdateContext, UpdateRule},
 };
 use crate::network::{
     kernels,

@@ -6,7 +6,10 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{OptimizerDef, Slot, UpdateContext, UpdateRule};
+use super::{
+    definition::OptimizerDef,
+    rule::{Slot, UpdateContext, UpdateRule},
+};
 use crate::network::model::{AnyTensor, Role};
 
 /// `sgd` in recipes.
