@@ -54,7 +54,7 @@ pub use product::Product;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::{Asha, Random, Range, Repeat, Rung, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, LossNormalization, MicroBatch, Precision, Schedule, Train};
+pub use train::{Batch, EarlyStopping, LossNormalization, MicroBatch, Optimizer, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use super::{KINDS, check};
 use crate::{
-    learning::objectives::{Definition, OBJECTIVES},
+    learning::{
+        objectives::{Definition, OBJECTIVES},
+        train::{OPTIMIZERS, optimizers::OptimizerDef},
+    },
     network::model::{FAMILIES, Family},
     recipe::{Catalog, Extension, Kind, OpenPlace},
     spec::Section,
@@ -17,7 +20,8 @@ use crate::{
 pub fn catalog() -> &'static Catalog {
     /// The one of so many registrations.
     static CATALOG: Mutex<Option<(usize, &'static Catalog)>> = Mutex::new(None);
-    let registrations = KINDS.registrations() + FAMILIES.registrations() + OBJECTIVES.registrations();
+    let registrations =
+        KINDS.registrations() + FAMILIES.registrations() + OBJECTIVES.registrations() + OPTIMIZERS.registrations();
     let mut made = CATALOG.lock();
     match *made {
         Some((count, catalog)) if count == registrations => catalog,
@@ -33,10 +37,12 @@ pub fn catalog() -> &'static Catalog {
 fn new() -> Catalog {
     let kinds = KINDS.all().into_iter().map(|kind| kind as &'static dyn Kind);
     let families = FAMILIES.all().into_iter().map(|family| family as &'static dyn Extension);
+    let optimizers = OPTIMIZERS.all().into_iter().map(|optimizer| optimizer as &'static dyn Extension);
     let places = vec![
         OpenPlace::one_of("Model", families.collect()),
         OpenPlace::any_of("Objective", objectives(Section::Entry)),
         OpenPlace::one_of("Generative", objectives(Section::Generative)),
+        OpenPlace::one_of("Optimizer", optimizers.collect()),
     ];
     Catalog::new(kinds.collect(), places, check::checkpoint)
 }
@@ -64,6 +70,20 @@ impl Extension for Definition {
 impl Extension for Family {
     fn about(&self) -> &'static str {
         self.description
+    }
+
+    fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        Self::schema(self, generator)
+    }
+
+    fn normalize(&self, settings: Value) -> Result<Value> {
+        self.complete(&settings)
+    }
+}
+
+impl Extension for OptimizerDef {
+    fn about(&self) -> &'static str {
+        Self::about(self)
     }
 
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema {

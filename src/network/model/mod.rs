@@ -6,6 +6,7 @@
 
 mod adapters;
 mod answer_form;
+mod any_tensor;
 pub mod architecture;
 mod attention_pattern;
 mod attention_sizes;
@@ -36,6 +37,7 @@ mod values;
 mod weights;
 
 pub use answer_form::AnswerForm;
+pub use any_tensor::AnyTensor;
 pub use architecture::{Architecture, Sizes};
 pub use attention_pattern::AttentionPattern;
 pub use attention_sizes::{AttentionSizes, Misfit};
@@ -50,7 +52,9 @@ pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use outline::Outline;
-pub use parameters::{Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Source, VectorId, WeightId};
+pub use parameters::{
+    Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Role, Source, VectorId, WeightId, are_finite,
+};
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};

@@ -56,10 +56,11 @@ impl Network {
 
     /// Without heads.
     pub(super) fn from_parts(
-        parameters: Parameters,
+        mut parameters: Parameters,
         family: &'static Family,
         architecture: Box<dyn Architecture>,
     ) -> Self {
+        parameters.gives_logits(architecture.output().0);
         Self {
             parameters,
             family,

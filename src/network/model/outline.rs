@@ -75,11 +75,11 @@ impl Outline {
     pub fn low_rank(&self, r: usize, targets: &[&str]) -> [u64; 2] {
         let on_disk = &self.family.on_disk;
         let mut sums = [0, 0];
-        for Shape { name, shape: [rows, width] } in &self.shapes.matrices {
-            let Some(module) = name.strip_suffix(".weight") else { continue };
+        for Shape { name, shape, .. } in self.shapes.iter() {
+            let (&[rows, width], Some(module)) = (&shape[..], name.strip_suffix(".weight")) else { continue };
             let parts = on_disk.parts(module);
             let targeted = parts.iter().filter(|part| ends(part, targets)).count();
-            let (rows, width) = (rows / parts.len(), *width);
+            let rows = rows / parts.len();
             sums[0] += (targeted * r * (rows + width)) as u64;
             sums[1] += (targeted * (width + r)) as u64;
         }

@@ -18,7 +18,7 @@ use super::{
     initial::Initial,
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, Keep, Parameter, Parameters, Source},
+    parameters::{Builder, Keep, Parameters, Source},
     tensors::{self, Entry},
 };
 use crate::{
@@ -203,12 +203,8 @@ pub struct Outlook {
 impl Parameters {
     /// All that are learned under their own names, for writing.
     pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
-        fn entry<const D: usize>(parameter: &Parameter<D>) -> Entry<'_> {
-            Entry::single(parameter.name.clone(), parameter.value.dims().to_vec(), || parameter.data())
-        }
-        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned()).map(entry);
-        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned()).map(entry);
-        vectors.chain(matrices).collect()
+        let learned = self.iter().filter(|parameter| parameter.is_learned());
+        learned.map(|parameter| Entry::single(parameter.name.clone(), parameter.shape(), || parameter.data())).collect()
     }
 }
 

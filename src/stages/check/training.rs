@@ -2,8 +2,9 @@
 
 use super::model::{Known, origin_of};
 use crate::{
+    learning::train::optimizers,
     recipe::{Checks, Draft},
-    spec::Train,
+    spec::{Optimizer, Train},
     support::suggest,
 };
 
@@ -33,6 +34,7 @@ pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &T
             checks.report(checks.value(&at(field)), format!("`{field}` must be less than 1"), None);
         }
     }
+    optimizer(checks, draft, train);
     let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
     let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
     for (field, metric) in early.into_iter().chain(best) {
@@ -65,5 +67,19 @@ pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &T
             format!("sequences of {} tokens are longer than {place} can take, {longest}", train.max_length),
             format!("set `train.max_length` to {longest} at most, or the model's `max_length` higher"),
         );
+    }
+}
+
+/// What makes steps is named, or it's AdamW with the settings beside the learning rate.
+fn optimizer(checks: &mut Checks<'_>, draft: &Draft, train: &Train) {
+    let Some(Optimizer { name, .. }) = &train.optimizer else { return };
+    let at = |field: &str| draft.pointer(&format!("train.{field}"));
+    for field in ["beta1", "beta2", "epsilon", "weight_decay"] {
+        if checks.is_given(&at(field)) {
+            checks.both(&at("optimizer"), &at(field));
+        }
+    }
+    if let Err(error) = optimizers::of(train) {
+        checks.report(checks.value(&at(&format!("optimizer.{name}"))), format!("{error:#}"), None);
     }
 }

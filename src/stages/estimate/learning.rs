@@ -2,7 +2,8 @@
 
 use super::memory::FLOAT;
 use crate::{
-    network::model::{Outline, Shapes},
+    learning::train::optimizers::{self, UpdateRule},
+    network::model::{Outline, Role, Shapes},
     spec::{Adapter, BaseDtype},
 };
 
@@ -76,6 +77,15 @@ impl Learning {
     /// Numbers that are trained.
     pub(super) fn trained(&self, shapes: &Shapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.count(), |adapter| adapter.trained)
+    }
+
+    /// Bytes that an optimizer keeps of what is trained.
+    pub(super) fn optimizer_state(&self, shapes: &Shapes, optimizer: &dyn UpdateRule) -> u64 {
+        match &self.adapter {
+            // However it's divided into matrices, no optimizer keeps another share of them.
+            Some(adapter) => optimizers::state_bytes(optimizer, Role::Adapter, &[adapter.trained as usize]),
+            None => shapes.iter().map(|shape| optimizers::state_bytes(optimizer, shape.role, &shape.shape)).sum(),
+        }
     }
 
     /// Those of them that each token is multiplied with, the layer that gives logits not among them.

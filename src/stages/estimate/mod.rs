@@ -192,13 +192,13 @@ pub fn check(
 
 /// Token places of a step's batches that fit into a device's memory at a time, beside all else that it takes to train the
 /// network on these devices; `None` where nobody tells how much memory there is, or all of a batch fits.
-pub fn room(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
+pub fn max_micro_batch_tokens(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
     let machine = Machine::of(devices);
     let available = machine.memory?;
     let outline = Outline::of_config(&network.architecture().config()).ok()?;
     let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
     let largest = step.batches.iter().map(|batch| batch.places()).max()? as u64;
-    let mut work = Work::of_step(train, step, largest, &machine);
+    let mut work = Work::of_step(train, step, largest, &machine).ok()?;
     let share = work.tokens;
     work.fit(spared(available), |work| Memory::new(&outline, &learning, work, machine.is_cpu).total());
     (work.tokens < share).then_some(work.tokens as usize)

@@ -1,6 +1,6 @@
 //! What a step of a training stage looks at: tokens, how many of them are predicted, and the data behind them.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 
@@ -8,7 +8,10 @@ use super::{JUDGED_TOKENS, machine::Machine};
 use crate::{
     data,
     engine::plan::{Graph, Node},
-    learning::objectives::prompt::Template,
+    learning::{
+        objectives::prompt::Template,
+        train::optimizers::{self, UpdateRule},
+    },
     spec::{Batch, MicroBatch, Source, Task, Train},
     stages::facts::{Training, TrainingData},
 };
@@ -37,6 +40,8 @@ pub(super) struct Work {
     pub(super) data: u64,
     /// Replicas of what is trained, in the memory that is looked at.
     pub(super) replicas: u64,
+    /// What keeps something of each parameter.
+    pub(super) optimizer: Arc<dyn UpdateRule>,
 }
 
 impl Work {
@@ -52,6 +57,7 @@ impl Work {
             judged: 0,
             data: 0,
             replicas: machine.replicas(),
+            optimizer: optimizers::of(train)?,
         };
         // Documents are cut into windows, most of them nearly as long as may be.
         let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
@@ -86,7 +92,15 @@ impl Work {
     }
 
     /// Of a step whose largest batch has so many token places.
-    pub(super) fn of_step(train: &Train, step: &crate::network::batch::Step, largest: u64, machine: &Machine) -> Self {
+    ///
+    /// # Errors
+    /// An optimizer that isn't known.
+    pub(super) fn of_step(
+        train: &Train,
+        step: &crate::network::batch::Step,
+        largest: u64,
+        machine: &Machine,
+    ) -> Result<Self> {
         let places: usize = step.batches.iter().map(|batch| batch.places()).sum();
         let targets: usize = step.batches.iter().map(|batch| batch.targets.len()).sum();
         let mut work = Self {
@@ -99,9 +113,10 @@ impl Work {
             judged: 0,
             data: 0,
             replicas: machine.replicas(),
+            optimizer: optimizers::of(train)?,
         };
         work.share(places as u64, machine);
-        work
+        Ok(work)
     }
 
     /// Shares a step of so many tokens out over the machine's devices; one sequence at least is computed at a time.

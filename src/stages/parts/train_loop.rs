@@ -118,9 +118,10 @@ pub(in crate::stages) fn train(
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Computed> {
-    let mut settings = Settings::new(spec, feed.steps(), candidates);
+    let mut settings = Settings::new(spec, feed.steps(), candidates)?;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
-        settings.room = estimate::room(&network, spec, &feed.step(0)?, &devices.devices());
+        let devices = devices.devices();
+        settings.max_micro_batch_tokens = estimate::max_micro_batch_tokens(&network, spec, &feed.step(0)?, &devices);
     }
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(devices.devices().split_off(1));

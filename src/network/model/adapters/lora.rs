@@ -13,7 +13,7 @@ use crate::{
             heads,
             initial::Initial,
             on_disk::OnDisk,
-            parameters::{Builder, MatrixId, Parameters, Source, WeightId},
+            parameters::{Builder, MatrixId, Parameters, Role, Source, WeightId},
             pass::Pass,
         },
     },
@@ -81,7 +81,10 @@ pub(super) fn attach(
                 // What `kaiming_uniform_(a=√5)` comes to.
                 let initial = Initial::Uniform((width as f64).sqrt().recip());
                 let [a, b] = peft::keys(module);
-                [builder.matrix(a, [settings.r, width], initial), builder.matrix(b, [rows, settings.r], Initial::Zeros)]
+                builder.in_role(Role::Adapter, |builder| {
+                    let a = builder.matrix(a, [settings.r, width], initial);
+                    [a, builder.matrix(b, [rows, settings.r], Initial::Zeros)]
+                })
             });
             Part { rows, change }
         };

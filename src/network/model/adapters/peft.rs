@@ -21,7 +21,7 @@ use crate::{
         model::{
             initial::Initial,
             network::Network,
-            parameters::{Parameter, Source},
+            parameters::{Role, Source},
             tensors::{self, Entry, Reader},
         },
     },
@@ -292,14 +292,13 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
     };
     let mut entries = Vec::new();
     let mut heads = BTreeSet::new();
-    for parameter in parameters.vectors.iter().filter(|parameter| parameter.is_learned()) {
+    for parameter in parameters.iter().filter(|parameter| parameter.is_learned()) {
         // Adapters have no vectors themselves.
-        let module = parameter.name.trim_end_matches(".bias").trim_end_matches(".weight");
-        heads.insert(on_disk.written(module));
-        entries.push(entry(key(&parameter.name), parameter));
-    }
-    for parameter in parameters.matrices.iter().filter(|parameter| parameter.is_learned()) {
-        entries.push(entry(key(&parameter.name), parameter));
+        if parameter.role == Role::Vector {
+            let module = parameter.name.trim_end_matches(".bias").trim_end_matches(".weight");
+            heads.insert(on_disk.written(module));
+        }
+        entries.push(Entry::single(key(&parameter.name), parameter.shape(), || parameter.data()));
     }
     tensors::write(&directory.join(WEIGHTS), entries)?;
     let mut config = match settings {
@@ -333,10 +332,6 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
         config["modules_to_save"] = json!(heads);
     }
     Ok(fs::write(directory.join(CONFIG), format!("{config:#}\n"))?)
-}
-
-fn entry<const D: usize>(name: String, parameter: &Parameter<D>) -> Entry<'_> {
-    Entry::single(name, parameter.value.dims().to_vec(), || parameter.data())
 }
 
 /// PEFT writes whole numbers without a point.

@@ -9,7 +9,7 @@ use crate::{
         kernels::{self, KeyValue},
         model::{
             initial::Initial,
-            parameters::{Builder, MatrixId, Parameters, Source},
+            parameters::{Builder, MatrixId, Parameters, Role, Source},
             pass::Pass,
         },
     },
@@ -61,7 +61,8 @@ pub(super) fn attach(
     let widths = parameters.attentions.iter().map(|attention| attention.width).collect::<Vec<usize>>();
     ensure!(!widths.is_empty(), "this family of models has no place for a prefix");
     let shape = [settings.tokens, widths.iter().map(|width| 2 * width).sum()];
-    let table = Builder::new(parameters, source).matrix(NAME.into(), shape, Initial::Normal(deviation));
+    let table = Builder::new(parameters, source)
+        .in_role(Role::Adapter, |builder| builder.matrix(NAME.into(), shape, Initial::Normal(deviation)));
     let (tokens, dropout) = (settings.tokens, settings.dropout as f32);
     parameters.adapters.prefix = Some(Prefix { table, tokens, widths, dropout });
     Ok(())

@@ -13,7 +13,7 @@ use crate::{
         kernels::{Gelu, Pairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -175,7 +175,9 @@ impl ModelConfig for ChatglmConfig {
         let layers = Backbone::layers(builder, &layer, self.num_layers);
         let final_norm = Some(Norm::new(builder, "final_layernorm", self.hidden_size, layer.norm));
         let output = match self.tie_word_embeddings {
-            Some(false) => builder.matrix("lm_head.weight".into(), table, initial),
+            Some(false) => {
+                builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
+            }
             _ => words,
         };
         let code = |class: &str| json!(format!("THUDM/chatglm-6b--modeling_chatglm.{class}"));

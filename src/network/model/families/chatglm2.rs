@@ -13,7 +13,7 @@ use crate::{
         kernels::{Pairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -212,7 +212,8 @@ impl ModelConfig for Chatglm2Config {
         let layers = Backbone::layers(builder, &layer, self.num_layers);
         let norm = "encoder.final_layernorm";
         let final_norm = self.post_layer_norm.then(|| Norm::new(builder, norm, self.hidden_size, layer.norm));
-        let output = builder.matrix("output_layer.weight".into(), table, initial);
+        let output =
+            builder.in_role(Role::Head, |builder| builder.matrix("output_layer.weight".into(), table, initial));
         let code = |class: &str| json!(format!("THUDM/chatglm2-6b--modeling_chatglm.{class}"));
         let defaults = json!({
             "model_type": "chatglm",

@@ -13,7 +13,7 @@ use crate::{
         kernels::{Pairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -240,7 +240,7 @@ impl ModelConfig for Glm4Config {
         let final_norm = Some(Norm::new(builder, "norm", self.hidden_size, layer.norm));
         let output = match self.tie_word_embeddings {
             true => words,
-            false => builder.matrix("lm_head.weight".into(), table, initial),
+            false => builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial)),
         };
         let defaults = json!({
             "hidden_act": "silu",
