@@ -31,7 +31,6 @@ const FOLDERS_TO_UNTANGLE: &[&str] = &[
     "data/text/train",
     "engine/remote",
     "engine/store",
-    "learning/train",
     "network/kernels",
     "network/kernels/fused/attention",
     "network/kernels/gpu",

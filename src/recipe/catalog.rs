@@ -259,11 +259,15 @@ impl std::fmt::Debug for Catalog {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use schemars::JsonSchema;
     use serde::Deserialize;
 
     use super::*;
+    use crate::{
+        recipe::{Checks, DevMetrics, Draft},
+        spec::{Adapter, EarlyStopping, Origin, Product, Task, Tokenizer, Train},
+    };
 
     #[derive(Deserialize, JsonSchema, Serialize)]
     #[serde(deny_unknown_fields)]
@@ -296,35 +300,97 @@ mod tests {
         }
     }
 
-    static TOY: Toy = Toy { size: 0 };
+    /// A kind of stage with a field of each role.
+    struct Play;
+
+    #[derive(Deserialize, JsonSchema, Serialize)]
+    #[serde(deny_unknown_fields)]
+    struct PlaySettings {
+        #[schemars(extend("x-role" = "path"))]
+        path: String,
+        #[serde(default)]
+        #[schemars(extend("x-role" = "stage:tokens"))]
+        tokens: Option<String>,
+        #[serde(default)]
+        from: Option<Origin>,
+        #[serde(default)]
+        tokenizer: Option<Tokenizer>,
+        #[serde(default)]
+        adapter: Option<Adapter>,
+        #[serde(default)]
+        early_stopping: Option<EarlyStopping>,
+        #[serde(default)]
+        #[schemars(extend("x-recorded" = "tasks are told"))]
+        task: Option<Task>,
+        train: Train,
+    }
+
+    impl Named for Play {
+        fn name(&self) -> &'static str {
+            "play"
+        }
+    }
+
+    impl Extension for Play {
+        fn about(&self) -> &'static str {
+            "Play"
+        }
+
+        fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+            generator.subschema_for::<PlaySettings>()
+        }
+
+        fn normalize(&self, settings: Json) -> Result<Json> {
+            normalized::<PlaySettings>(settings)
+        }
+    }
+
+    impl Kind for Play {
+        fn products(&self) -> &'static [Product] {
+            &[Product::Model]
+        }
+
+        fn check(&self, _stage: &Draft, _checks: &mut Checks<'_>) {}
+
+        fn dev_metrics(&self, _settings: &Json) -> Option<DevMetrics> {
+            None
+        }
+    }
+
+    /// A catalog with one kind, `play`, and a `toy` among the adapters and beside the keys of early stopping.
+    pub(in crate::recipe) fn catalog() -> Catalog {
+        let places = vec![
+            OpenPlace::one_of("Adapter", vec![&Toy { size: 0 }]),
+            OpenPlace::any_of("EarlyStopping", vec![&Toy { size: 0 }]),
+        ];
+        Catalog::new(vec![&Play], places, |_, _| Ok(()))
+    }
 
     #[test]
     fn entries_stand_in_the_schema_as_variants_of_an_enum_do_and_optional_fields() {
-        let places = vec![OpenPlace::one_of("Adapter", vec![&TOY]), OpenPlace::any_of("EarlyStopping", vec![&TOY])];
-        let catalog = Catalog::new(places);
+        let catalog = catalog();
         let definitions = &catalog.schema()["$defs"];
         assert_eq!(definitions["Toy"]["properties"]["size"]["default"], json!(3));
         let [lora, .., toy] = definitions["Adapter"]["oneOf"].as_array().map_or(&[][..], Vec::as_slice) else {
             panic!("no variants")
         };
-        let like = |variant: &Json, name: &str, type_name: &str, about: &str| {
-            let text = variant.to_string().replace(name, "NAME").replace(type_name, "TYPE");
-            text.replace(variant["description"].as_str().unwrap_or_default(), about)
+        let like = |variant: &Json, name: &str, type_name: &str| {
+            let text = variant.to_string().replace(variant["description"].as_str().unwrap_or_default(), "…");
+            text.replace(name, "NAME").replace(type_name, "TYPE")
         };
-        assert_eq!(like(toy, "\"toy\"", "Toy", "…"), like(lora, "\"lora\"", "Lora", "…"));
+        assert_eq!(like(toy, "\"toy\"", "Toy"), like(lora, "\"lora\"", "Lora"));
         let field = &definitions["EarlyStopping"]["properties"]["toy"];
-        let option = &definitions["Finetune"]["properties"]["adapter"];
-        let text = |field: &Json| field.to_string().replace(field["description"].as_str().unwrap_or_default(), "…");
-        assert_eq!(text(field).replace("Toy", "Adapter"), text(option));
+        let mut option = definitions["PlaySettings"]["properties"]["adapter"].clone();
+        option["description"] = json!("A toy");
+        assert_eq!(field.to_string().replace("/Toy", "/Adapter"), option.to_string());
     }
 
     #[test]
     fn defaults_of_entries_are_filled_in_wherever_they_stand() {
-        let places = vec![OpenPlace::one_of("Adapter", vec![&TOY]), OpenPlace::any_of("EarlyStopping", vec![&TOY])];
-        let catalog = Catalog::new(places);
-        let finetune = catalog.stage().child("finetune").expect("a kind");
+        let catalog = catalog();
+        let play = catalog.stage().child("play").expect("a kind");
         let fill = |field: &str, mut value: Json| {
-            let slot = field.split('.').try_fold(finetune, |slot, key| slot.child(key)).expect("a field");
+            let slot = field.split('.').try_fold(play, |slot, key| slot.child(key)).expect("a field");
             catalog.normalize(&mut value, slot).map(|()| value).map_err(|error| error.to_string())
         };
         assert_eq!(fill("adapter", json!({ "toy": {} })), Ok(json!({ "toy": { "size": 3 } })));
@@ -334,5 +400,16 @@ mod tests {
         assert_eq!(stopping, Ok(json!({ "metric": "loss", "toy": null })), "as optional fields are");
         let stopping = fill("train.early_stopping", json!({ "toy": { "size": 1 } }));
         assert_eq!(stopping, Ok(json!({ "toy": { "size": 1 } })));
+    }
+
+    #[test]
+    fn what_is_recorded_is_told_at_any_depth() {
+        let catalog = catalog();
+        let recorded = |field: &str| catalog.recorded(&format!("stages.a.play.{field}"));
+        assert_eq!(recorded("task"), Some("tasks are told"));
+        assert_eq!(recorded("task.classification.words.体育"), Some("tasks are told"));
+        assert_eq!(recorded("train.seed"), Some("seeds are recorded with results"));
+        assert_eq!((recorded("train.lr"), recorded("path"), recorded("nothing")), (None, None, None));
+        assert!(catalog.recorded("sweep.grid.seed.0").is_some() && catalog.recorded("vars.a").is_none());
     }
 }

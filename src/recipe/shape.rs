@@ -282,46 +282,21 @@ fn role(text: &str) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::Catalog;
-
-    fn anywhere(slot: &Slot, pointer: &str, out: &mut Vec<String>) {
-        match &slot.shape {
-            Shape::Any => out.push(pointer.to_owned()),
-            Shape::List { item, .. } => anywhere(item, &format!("{pointer}.*"), out),
-            Shape::Map { value, .. } => anywhere(value, &format!("{pointer}.*"), out),
-            Shape::Record(fields) => {
-                fields.iter().for_each(|(name, field)| anywhere(field, &format!("{pointer}.{name}"), out));
-            }
-            Shape::Choice(variants) => variants
-                .iter()
-                .filter_map(|(name, payload)| Some((name, payload.as_ref()?)))
-                .for_each(|(name, payload)| anywhere(payload, &format!("{pointer}.{name}"), out)),
-            Shape::Either { plain, .. } => anywhere(plain, pointer, out),
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn every_field_but_vars_and_a_sweeps_values_has_a_type() {
-        let mut found = Vec::new();
-        anywhere(Catalog::new(Vec::new()).recipe(), "", &mut found);
-        let sweep = [".sweep.grid.*.*", ".sweep.list.*.*"];
-        let drawn = [".sweep.random.values.*.*", ".sweep.tpe.values.*.*", ".sweep.zip.*.*"];
-        assert_eq!(found, [&sweep[..], &drawn, &[".vars.*"]].concat());
-    }
+    use crate::recipe::catalog::tests::catalog;
 
     #[test]
     fn roles_reach_fields_options_and_variants() {
-        let catalog = Catalog::new(Vec::new());
+        let catalog = catalog();
         let field = |path: &[&str]| path.iter().try_fold(catalog.stage(), |slot, key| slot.child(key));
         let role = |path: &[&str]| field(path).map(|slot| &slot.role);
-        assert_eq!(role(&["tokenize", "corpus", "0", "path"]), Some(&Role::Path));
-        assert_eq!(role(&["tokenize", "tokenizer", "file"]), Some(&Role::Tokenizer));
-        assert_eq!(role(&["finetune", "from", "checkpoint"]), Some(&Role::Checkpoint));
-        assert!(field(&["finetune", "from"]).is_some_and(|slot| matches!(slot.meant(true).role, Role::Stage(_))));
-        assert_eq!(role(&["pretrain", "tokens"]), Some(&Role::Stage(vec!["tokenize".into()])));
-        assert_eq!(role(&["finetune", "task", "classification", "template"]), Some(&Role::Template));
-        assert_eq!(role(&["finetune", "train", "log_every"]), Some(&Role::Free));
-        assert!(field(&["finetune", "train", "steps"]).is_some_and(|slot| slot.nullable && !slot.required));
+        assert_eq!(role(&["play", "path"]), Some(&Role::Path));
+        assert_eq!(role(&["play", "tokenizer", "file"]), Some(&Role::Tokenizer));
+        assert_eq!(role(&["play", "from", "checkpoint"]), Some(&Role::Checkpoint));
+        let from = field(&["play", "from"]).map(|slot| &slot.meant(true).role);
+        assert_eq!(from, Some(&Role::Stage(Product::Model)));
+        assert_eq!(role(&["play", "tokens"]), Some(&Role::Stage(Product::Tokens)));
+        assert_eq!(role(&["play", "task", "classification", "template"]), Some(&Role::Template));
+        assert_eq!(role(&["play", "train", "log_every"]), Some(&Role::Free));
+        assert!(field(&["play", "train", "steps"]).is_some_and(|slot| slot.nullable && !slot.required));
     }
 }

@@ -5,3 +5,4 @@ mod common;
 
 mod families;
 mod objectives;
+mod optimizers;

@@ -203,7 +203,7 @@ fn models_learn_it_and_are_measured_by_it() {
         let model = spec(json!({ "bert": { "hidden": 32, "layers": 1, "heads": 2, "max_length": 32 } }));
         let mut network = Network::new(&model, SPECIALS.vocab_size, 7, &Device::flex()).unwrap();
         network.add_language_head(7).unwrap();
-        let mut trainer = Trainer::new(network, Settings::new(&train(steps), steps, None));
+        let mut trainer = Trainer::new(network, Settings::new(&train(steps), steps, None).unwrap());
         trainer.run(&mix(steps), None, None, &mut Silent).unwrap().loss
     };
     let (before, after) = (loss(1), loss(60));

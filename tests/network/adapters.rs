@@ -8,7 +8,7 @@ use common::{Space, TINY, tiny};
 use pipe::{
     network::{
         batch::{Batch, Span, Target},
-        model::{Counts, LossSettings, Network},
+        model::{Counts, LossSettings, Network, Role},
     },
     spec::{self, BaseDtype},
 };

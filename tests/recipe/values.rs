@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
 use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
-use pipe::spec::{Batch, Model, Source, Stage, Task};
+use pipe::spec::{Batch, Finetune, Pretrain, Product, Source, Task};
 use pipe::stages::catalog;
 use serde_json::{Value, json};
 
@@ -110,9 +110,9 @@ fn set_reaches_through_kinds_lists_expressions_and_keys_that_are_not_there() {
             ("seed", "9"),
         ],
     );
-    let Stage::Pretrain(base) = &checked.recipe.stages["base"] else { panic!("base is a pretrain stage") };
-    let Some(Model::Glm(glm)) = &base.model else { panic!("base has a model") };
-    assert_eq!((base.train.lr, base.train.dropout, glm.layers, glm.hidden), (2e-3, 0.3, 3, 24));
+    let base: Pretrain = checked.recipe.stages["base"].settings_as().expect("a pretrain stage");
+    let glm = base.model.expect("a model").settings;
+    assert_eq!((base.train.lr, base.train.dropout, &glm["layers"], &glm["hidden"]), (2e-3, 0.3, &json!(3), &json!(24)));
     assert_eq!(base.train.batch, Batch::Examples(16));
     assert_eq!(base.objectives[0].parts[0].settings["mask"], json!(0.7));
     assert_eq!(at(&checked, "stages.tokens.tokenize.corpus.0.document"), json!("file"));
@@ -126,7 +126,7 @@ fn stages_and_grid_keep_their_order_and_words_are_sorted() {
     assert_eq!(checked.recipe.stages.keys().collect::<Vec<_>>(), ["tokens", "base", "topic"]);
     let sweep = checked.recipe.sweep.as_ref().expect("a sweep");
     assert_eq!(sweep.grid.keys().collect::<Vec<_>>(), ["stages.topic.train.lr", "stages.base.train.seed"]);
-    let Stage::Finetune(topic) = &checked.recipe.stages["topic"] else { panic!("topic is a finetune stage") };
+    let topic: Finetune = checked.recipe.stages["topic"].settings_as().expect("a finetune stage");
     let Task::Classification(task) = &topic.task else { panic!("labels") };
     assert_eq!(task.words.keys().collect::<Vec<_>>(), ["10", "a", "b"]);
 }
@@ -209,7 +209,7 @@ fn fields_with_files_and_stages_are_found_with_their_pointers() {
     let stages = stage_fields(catalog(), &checked.recipe.stages["topic"]);
     assert_eq!(stages.len(), 1);
     assert_eq!((stages[0].pointer.as_str(), stages[0].name.as_str()), ("from", "base"));
-    assert_eq!(stages[0].kinds, ["pretrain", "finetune", "import"]);
+    assert_eq!(stages[0].product, Product::Model);
 }
 
 #[test]

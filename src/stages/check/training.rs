@@ -2,8 +2,9 @@
 
 use super::model::{Known, origin_of};
 use crate::{
-    recipe::{Checks, Diagnostic, Draft},
-    spec::Train,
+    learning::train::optimizers,
+    recipe::{Checks, Draft},
+    spec::{Optimizer, Train},
     support::suggest,
 };
 
@@ -33,19 +34,7 @@ pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &T
             checks.report(checks.value(&at(field)), format!("`{field}` must be less than 1"), None);
         }
     }
-    let mut problems = Vec::new();
-    if train.optimizer.is_some() {
-        for field in
-            ["beta1", "beta2", "epsilon", "weight_decay"].into_iter().filter(|field| checks.is_given(&at(field)))
-        {
-            let problem = Diagnostic::new(format!("`optimizer` and `{field}` are both given"))
-                .at(checks.key(&at(field)))
-                .also(checks.key(&at("optimizer")), "the other")
-                .hint(format!("`{field}` beside `optimizer` is AdamW's: put it into the optimizer's settings"));
-            problems.push(problem);
-        }
-    }
-    problems.into_iter().for_each(|problem| checks.add(problem));
+    optimizer(checks, draft, train);
     let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
     let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
     for (field, metric) in early.into_iter().chain(best) {
@@ -78,5 +67,19 @@ pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &T
             format!("sequences of {} tokens are longer than {place} can take, {longest}", train.max_length),
             format!("set `train.max_length` to {longest} at most, or the model's `max_length` higher"),
         );
+    }
+}
+
+/// What makes steps is named, or it's AdamW with the settings beside the learning rate.
+fn optimizer(checks: &mut Checks<'_>, draft: &Draft, train: &Train) {
+    let Some(Optimizer { name, .. }) = &train.optimizer else { return };
+    let at = |field: &str| draft.pointer(&format!("train.{field}"));
+    for field in ["beta1", "beta2", "epsilon", "weight_decay"] {
+        if checks.is_given(&at(field)) {
+            checks.both(&at("optimizer"), &at(field));
+        }
+    }
+    if let Err(error) = optimizers::of(train) {
+        checks.report(checks.value(&at(&format!("optimizer.{name}"))), format!("{error:#}"), None);
     }
 }

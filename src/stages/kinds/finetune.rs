@@ -28,7 +28,7 @@ impl StageKind for Finetune {
     fn version(&self) -> Result<u32> {
         // The second takes the lower perplexity for the better one.
         let watches_perplexity = self.train.watches("perplexity");
-        Ok(1 + revisions(self.model.as_ref(), self.adapter.as_ref(), watches_perplexity)?)
+        Ok(1 + revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, watches_perplexity)?)
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {

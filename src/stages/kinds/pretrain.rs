@@ -28,7 +28,7 @@ impl StageKind for Pretrain {
     const DEVICES: DeviceUse = DeviceUse::All;
 
     fn version(&self) -> Result<u32> {
-        let model = revisions(self.model.as_ref(), self.adapter.as_ref(), false)?;
+        let model = revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, false)?;
         Ok(1 + model + parts::revisions(&self.objectives)?)
     }
 

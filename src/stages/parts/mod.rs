@@ -20,8 +20,9 @@ use anyhow::Result;
 
 use super::facts::{BaseModel, Field};
 use crate::{
+    learning::train::optimizers,
     network::{batch::Layout, device::OpenDevice, model::families},
-    spec::{Adapter, Model, Origin},
+    spec::{Adapter, Model, Origin, Train},
 };
 use origin::OriginFields;
 
@@ -57,8 +58,8 @@ pub(super) fn base_model(from: Option<&Origin>, model: Option<&Model>, needs_tok
 }
 
 /// By how much the code of a training is newer than the first version of all that takes part in it: the family of a new
-/// model, the adapter, and (`other`) one thing more that has changed once.
-pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, other: bool) -> Result<u32> {
+/// model, the adapter, the optimizer, and (`other`) one thing more that has changed once.
+pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train: &Train, other: bool) -> Result<u32> {
     let family = match model {
         Some(model) => families::of_spec(model)?.version - 1,
         None => 0,
@@ -68,7 +69,8 @@ pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, other:
     let adapter = u32::from(matches!(adapter, Some(Adapter::PTuning(_))));
     // The first revisions of all of these were made together, and count as one.
     let first = u32::from(adapter > 0) + u32::from(other) + u32::from(model.is_some_and(is_revised_together));
-    Ok(family + adapter + u32::from(other) - first.saturating_sub(1))
+    let optimizer = optimizers::version(train)? - 1;
+    Ok(family + adapter + optimizer + u32::from(other) - first.saturating_sub(1))
 }
 
 /// Whether the second version of a family was made together with that of P-tuning.

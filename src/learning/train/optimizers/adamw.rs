@@ -6,7 +6,10 @@ use burn::tensor::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Clip, OptimizerDef, Slot, UpdateContext, UpdateRule};
+use super::{
+    definition::OptimizerDef,
+    rule::{Clip, Slot, UpdateContext, UpdateRule},
+};
 use crate::network::{
     kernels,
     model::{AnyTensor, Role},
