@@ -34,7 +34,6 @@ const FOLDERS_TO_UNTANGLE: &[&str] = &[
     "network/kernels",
     "network/kernels/fused/attention",
     "network/kernels/gpu",
-    "network/model",
     "recipe",
     "session/sweep",
     "stages",

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use crate::{
         learning::train::optimizers::{AdamW, AdamWSettings},
-        network::model::{Builder, Fresh, Initial},
+        network::model::{Builder, Initial, Initializer},
     };
 
     fn adamw() -> Optimizer {
@@ -203,7 +203,7 @@ mod tests {
     /// A vector `[3]` and a matrix `[2, 3]`, both of ones.
     fn parameters() -> Parameters {
         let mut parameters = Parameters::new(&Device::flex());
-        let mut source = Fresh { seed: 0 };
+        let mut source = Initializer { seed: 0 };
         let mut builder = Builder::new(&mut parameters, &mut source);
         builder.vector("bias".into(), 3, Initial::Ones);
         builder.matrix("weight".into(), [2, 3], Initial::Ones);

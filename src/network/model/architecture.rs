@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use super::{
-    parameters::{Builder, MatrixId, VectorId},
+    ids::{MatrixId, VectorId},
+    parameters::Builder,
     pass::Pass,
 };
 use crate::network::batch::Batch;

@@ -29,7 +29,7 @@ const LEAST: usize = 64;
 pub struct Cache {
     /// The tokens that have keys and values.
     seen: Example,
-    /// For each attention in the order of the calls its keys and values, `[capacity, groups * size]`; of tokens that
+    /// For each attention in the order of the calls its keys and values, `[capacity, kv_heads * size]`; of tokens that
     /// haven't been seen they're anything finite.
     layers: Vec<Option<KeyValue>>,
     /// Tokens that there's room for.

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    blocks::Linear,
-    parameters::{Builder, Role},
-    pass::Pass,
-};
+use super::{blocks::Linear, ids::Role, parameters::Builder, pass::Pass};
 use crate::network::{
     batch::Batch,
     kernels::{self, Ids},

@@ -116,7 +116,7 @@ impl Network {
         let rows = self.architecture().before_logits(pass, rows);
         let (weight, bias) = self.architecture().output();
         let bias = bias.map(|bias| pass.vector(bias));
-        kernels::linear_cross_entropy(pass.to_product(rows), pass.factor(weight), bias, tokens, weights, smoothing)
+        kernels::linear_cross_entropy(pass.to_operand(rows), pass.operand(weight), bias, tokens, weights, smoothing)
     }
 }
 

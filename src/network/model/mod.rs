@@ -18,6 +18,7 @@ mod copy;
 pub mod families;
 mod family;
 mod heads;
+mod ids;
 mod initial;
 mod loss;
 mod network;
@@ -47,14 +48,13 @@ pub use copy::copy;
 pub use families::FAMILIES;
 pub use family::{ConfigPattern, Family, FamilyCode, ModelConfig, ModelSettings};
 pub use heads::Pooling;
-pub use initial::{Fresh, Initial};
+pub use ids::{MatrixId, Role, VectorId, WeightId};
+pub use initial::{Initial, Initializer, Source};
 pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use outline::Outline;
-pub use parameters::{
-    Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Role, Source, VectorId, WeightId, are_finite,
-};
+pub use parameters::{Builder, Frozen, Keep, Parameter, Parameters, are_finite};
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};

@@ -11,7 +11,7 @@ use super::{
     families,
     family::Family,
     heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
-    initial::Fresh,
+    initial::Initializer,
     parameters::{Builder, Parameters},
     pass::{Mode, Pass},
 };
@@ -47,7 +47,7 @@ impl Network {
     /// Sizes that don't go together.
     pub fn new(spec: &spec::Model, vocabulary: usize, seed: u64, device: &Device) -> Result<Self> {
         let mut parameters = Parameters::new(device);
-        let mut source = Fresh { seed };
+        let mut source = Initializer { seed };
         let family = families::of_spec(spec)?;
         let builder = &mut Builder::new(&mut parameters, &mut source);
         let architecture = family.build_new(&spec.settings, vocabulary, builder)?;
@@ -122,7 +122,7 @@ impl Network {
         &mut self.parameters
     }
 
-    /// Learns with numbers of this precision from now on: in training passes only, and the weights stay f32.
+    /// Computes in this precision from now on, in training passes only; the weights stay f32.
     pub fn compute_with(&mut self, precision: spec::Precision) {
         self.precision = precision;
     }
@@ -139,13 +139,13 @@ impl Network {
     pub fn add_language_head(&mut self, seed: u64) -> Result<()> {
         let architecture = Arc::get_mut(&mut self.architecture);
         let architecture = architecture.context("a network with replicas gets no further heads")?;
-        architecture.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
+        architecture.add_head(&mut Builder::new(&mut self.parameters, &mut Initializer { seed }))
     }
 
     /// Adds a head for sentence pairs, unless there is one; it will be learned.
     pub fn add_pair_head(&mut self, seed: u64) {
         if self.pair.is_none() {
-            let mut source = Fresh { seed };
+            let mut source = Initializer { seed };
             if self.pooler.is_none() {
                 self.make_pooler(&mut source);
             }
@@ -169,7 +169,7 @@ impl Network {
                     there.config.pooling
                 );
             }
-            None => self.classifier = Some(self.make_classifier(config, &mut Fresh { seed })),
+            None => self.classifier = Some(self.make_classifier(config, &mut Initializer { seed })),
         }
         self.parameters.learn(heads::judges_classes);
         Ok(())
@@ -232,7 +232,7 @@ impl Network {
     pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.architecture.output();
         let hidden = self.architecture.before_logits(pass, hidden);
-        kernels::linear(pass.to_product(hidden), pass.factor(weight), bias.map(|bias| pass.vector(bias)))
+        kernels::linear(pass.to_operand(hidden), pass.operand(weight), bias.map(|bias| pass.vector(bias)))
     }
 
     /// Log-probabilities `[choices, union of the candidates]`.
@@ -253,8 +253,8 @@ impl Network {
         let (weight, bias) = self.architecture.output();
         let ids = candidates.ids(device);
         let bias = bias.map(|bias| pass.vector(bias).select(0, ids.tensor.clone()));
-        let weight = pass.to_product(kernels::embedding(pass.matrix(weight), &ids));
-        let logits = kernels::linear(pass.to_product(rows), weight, bias);
+        let weight = pass.to_operand(kernels::embedding(pass.matrix(weight), &ids));
+        let logits = kernels::linear(pass.to_operand(rows), weight, bias);
         Ok(candidates.log_softmax(logits.cast(DType::F32), &batch.choices))
     }
 

@@ -71,7 +71,7 @@ impl Outline {
     }
 
     /// What LoRA of rank `r` adds to the layers whose names in checkpoints are one of `targets`, or end with it after a
-    /// dot: its numbers, and the widths of what it keeps of each token.
+    /// dot: its elements, and the widths of what it keeps of each token.
     pub fn low_rank(&self, r: usize, targets: &[&str]) -> [u64; 2] {
         let on_disk = &self.family.on_disk;
         let mut sums = [0, 0];

@@ -3,7 +3,13 @@
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{AnyTensor, Initial, Shapes, adapters::Adapters};
+use super::{
+    adapters::Adapters,
+    any_tensor::AnyTensor,
+    ids::{MatrixId, Role, VectorId, WeightId},
+    initial::{Initial, Source},
+    shapes::Shapes,
+};
 use crate::{
     network::kernels::{Compact, Weight},
     spec::BaseDtype,
@@ -22,28 +28,6 @@ pub struct Parameter {
     pub value: AnyTensor,
 }
 
-/// What a parameter is for, as far as optimizers care.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// A bias or the scale of a norm, `[n]`.
-    Vector,
-    /// The weight of a linear layer between hidden states, `[out, in]`.
-    Linear,
-    /// A table whose rows are looked up; where it's tied, it also gives the logits.
-    Embedding,
-    /// The weight of a layer that gives logits or reads a judgement.
-    Head,
-    /// What is learned beside a model that stays as it is.
-    Adapter,
-}
-
-impl Role {
-    /// Whether weight decay applies: to all but vectors.
-    pub fn is_decayed(self) -> bool {
-        self != Self::Vector
-    }
-}
-
 /// The weight of a linear layer that isn't learned, in fewer bits.
 #[derive(Clone, Debug)]
 pub struct Frozen {
@@ -56,8 +40,8 @@ pub struct Frozen {
 /// The keys of a self-attention.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Attended {
-    /// Heads of keys.
-    pub(super) groups: usize,
+    /// Key and value heads.
+    pub(super) kv_heads: usize,
     /// Their width together.
     pub(super) width: usize,
 }
@@ -88,37 +72,6 @@ pub struct Parameters {
     pub(super) layers: Vec<WeightId>,
     /// What is learned beside them.
     pub(super) adapters: Adapters,
-}
-
-/// Names a vector of [`Parameters`]: its place among the vectors.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct VectorId(pub(super) usize);
-
-/// Names a matrix of [`Parameters`]: its place among the matrices.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct MatrixId(pub(super) usize);
-
-/// Names the weight of a linear layer.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum WeightId {
-    /// It is a matrix of [`Parameters`].
-    Full(MatrixId),
-    /// It is one of [`Parameters::compact`].
-    Compact(usize),
-}
-
-/// Where the values of parameters come from: a seed, or a checkpoint.
-pub trait Source {
-    /// The values of the parameter `name`; a new one begins with `initial`.
-    ///
-    /// Always gives values: a checkpoint that lacks the parameter notes that, gives none at all, and reports it later,
-    /// together with all else that is wrong with it.
-    fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData;
-
-    /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
-    fn has(&self, _name: &str) -> bool {
-        true
-    }
 }
 
 /// Adds parameters to a network while its blocks are put together, or only notes what they would be.
@@ -310,7 +263,7 @@ impl Parameters {
         value.unwrap_or_else(|| unreachable!("matrices stand behind vectors"))
     }
 
-    /// Whether all numbers are: no NaN, no infinity.
+    /// Whether all elements are finite: no NaN, no infinity.
     ///
     /// # Errors
     /// The device's.
@@ -422,15 +375,15 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Notes a self-attention with `groups` heads of keys, together `width` wide; in the order in which they'll run.
-    pub fn attends(&mut self, groups: usize, width: usize) {
+    /// Notes a self-attention with `kv_heads` heads of keys, together `width` wide; in the order in which they'll run.
+    pub fn attends(&mut self, kv_heads: usize, width: usize) {
         match &mut self.target {
-            Target::Values { parameters, .. } => parameters.attentions.push(Attended { groups, width }),
+            Target::Values { parameters, .. } => parameters.attentions.push(Attended { kv_heads, width }),
             Target::Shapes(shapes) => shapes.keys.push(width),
         }
     }
 
-    /// Notes that beside the inputs of linear layers so many numbers of each token are kept from the forward pass for the backward pass.
+    /// Notes that beside the inputs of linear layers so many elements of each token are kept from the forward pass for the backward pass.
     pub fn keeps(&mut self, width: usize) {
         if let Target::Shapes(shapes) = &mut self.target {
             shapes.kept += width as u64;

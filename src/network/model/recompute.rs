@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 use super::{
     parameters::Parameters,
     pass::{Mode, Pass, Rotaries},
-    precision::Numbers,
+    precision::DTypes,
     values::{Leaves, Values},
 };
 use crate::network::kernels::{self, Ids, Slopes, Visible};
@@ -22,7 +22,7 @@ use crate::network::kernels::{self, Ids, Slopes, Visible};
 struct Snapshot {
     parameters: Arc<Parameters>,
     mode: Mode,
-    numbers: Numbers,
+    dtypes: DTypes,
     dropout_keys: Arc<[u32]>,
     dropout_site: u32,
     attention: usize,
@@ -37,7 +37,7 @@ impl Snapshot {
         Self {
             parameters: Arc::clone(parameters),
             mode: pass.mode,
-            numbers: pass.numbers,
+            dtypes: pass.dtypes,
             dropout_keys: Arc::clone(&pass.dropout_keys),
             dropout_site: pass.dropout_sites.get(),
             attention: pass.attentions.get(),
@@ -55,7 +55,7 @@ impl Snapshot {
             values,
             recomputing: None,
             mode: self.mode,
-            numbers: self.numbers,
+            dtypes: self.dtypes,
             dropout_keys: Arc::clone(&self.dropout_keys),
             dropout_sites: Rc::new(Cell::new(self.dropout_site)),
             attentions: Rc::new(Cell::new(self.attention)),

@@ -1,7 +1,7 @@
 //! What a network would hold and do, noted while its blocks are put together: the same constructors that make a network
 //! tell its size, without any tensor.
 
-use super::parameters::{MatrixId, Role};
+use super::ids::{MatrixId, Role};
 
 /// A parameter without its values.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,12 +20,12 @@ pub struct Shapes {
     list: Vec<Shape>,
     /// How many of the list are vectors.
     vectors: usize,
-    /// Numbers in the matrices that each token is multiplied with: those of linear layers, not tables.
+    /// Elements of the matrices that each token is multiplied with: those of linear layers, not tables.
     pub multiplied: u64,
     /// Widths of the inputs of those layers, added up: of each token they're kept from the forward pass for the backward
     /// pass, where the layers are learned.
     pub inputs: u64,
-    /// Numbers of each token that are kept beside them, on the CPU.
+    /// Elements of each token that are kept beside them, on the CPU.
     pub kept: u64,
     /// The widest input or result of a linear layer.
     pub widest: usize,
@@ -34,14 +34,14 @@ pub struct Shapes {
 }
 
 impl Shape {
-    /// How many numbers there are.
+    /// How many elements it has.
     pub fn count(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product()
     }
 }
 
 impl Shapes {
-    /// How many numbers all parameters hold together.
+    /// How many elements all parameters have together.
     pub fn count(&self) -> u64 {
         self.list.iter().map(Shape::count).sum()
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     architecture::{Architecture, Sizes, check_positions, check_tokens},
     blocks::Backbone,
-    parameters::{MatrixId, VectorId},
+    ids::{MatrixId, VectorId},
     pass::{Along, Pass},
 };
 use crate::network::batch::Batch;

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use burn::tensor::Tensor;
 
-use super::parameters::{MatrixId, VectorId};
+use super::ids::{MatrixId, VectorId};
 
 /// What a pass computes with in place of the parameters themselves.
 #[derive(Debug, Default)]

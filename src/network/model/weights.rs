@@ -15,10 +15,10 @@ use super::{
     families,
     family::Family,
     heads::{ClassifierConfig, PairHead, Pooler},
-    initial::Initial,
+    initial::{Initial, Source},
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, Keep, Parameters, Source},
+    parameters::{Builder, Keep, Parameters},
     tensors::{self, Entry},
 };
 use crate::{
@@ -124,7 +124,7 @@ impl Network {
         Ok(Outlook { family: network.family(), vocabulary, max_length, parameters })
     }
 
-    /// The network, and how many numbers its parameters have.
+    /// The network, and how many elements its parameters have.
     fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<(Self, u64)> {
         let checkpoint = Checkpoint::open(directory, reading.merged)?;
         ensure!(
@@ -196,7 +196,7 @@ pub struct Outlook {
     pub vocabulary: usize,
     /// The longest sequence.
     pub max_length: usize,
-    /// How many numbers the parameters have.
+    /// How many elements the parameters have.
     pub parameters: u64,
 }
 
@@ -216,7 +216,7 @@ struct Stored<'a> {
     values: bool,
     unused: BTreeSet<String>,
     problems: Vec<String>,
-    /// How many numbers were asked for.
+    /// How many elements were asked for.
     parameters: u64,
 }
 

@@ -11,9 +11,10 @@ use crate::{
         kernels,
         model::{
             heads,
-            initial::Initial,
+            ids::{MatrixId, Role, WeightId},
+            initial::{Initial, Source},
             on_disk::OnDisk,
-            parameters::{Builder, MatrixId, Parameters, Role, Source, WeightId},
+            parameters::{Builder, Parameters},
             pass::Pass,
         },
     },
@@ -47,8 +48,8 @@ impl Lora {
         };
         let change = |part: &Part| match part.change {
             Some([a, b]) => {
-                let inner = kernels::linear(x.clone(), pass.factor(a), None) * self.scale;
-                kernels::linear(inner, pass.factor(b), None)
+                let inner = kernels::linear(x.clone(), pass.operand(a), None) * self.scale;
+                kernels::linear(inner, pass.operand(b), None)
             }
             None => Tensor::zeros([tokens, part.rows], (&x.device(), x.dtype())),
         };

@@ -9,11 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 
-use super::{
-    initial::Fresh,
-    network::Network,
-    parameters::{Parameters, WeightId},
-};
+use super::{ids::WeightId, initial::Initializer, network::Network, parameters::Parameters};
 use crate::spec;
 
 pub(super) use lora::Lora;
@@ -42,7 +38,7 @@ impl Network {
         let on_disk = &self.family().on_disk;
         let deviation = self.architecture().sizes().initializer_range;
         let parameters = self.parameters_mut();
-        let mut source = Fresh { seed };
+        let mut source = Initializer { seed };
         match adapter {
             spec::Adapter::Lora(lora) => {
                 lora::check(parameters, on_disk, &lora.targets)?;

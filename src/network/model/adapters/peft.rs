@@ -19,9 +19,9 @@ use crate::{
     network::{
         checkpoint::{ADAPTER as CONFIG, ADAPTER_WEIGHTS as WEIGHTS},
         model::{
-            initial::Initial,
+            ids::Role,
+            initial::{Initial, Source},
             network::Network,
-            parameters::{Role, Source},
             tensors::{self, Entry, Reader},
         },
     },
@@ -319,7 +319,7 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
             "num_virtual_tokens": tuning.tokens,
             "num_transformer_submodules": 1,
             "num_layers": parameters.attentions.len(),
-            "num_attention_heads": parameters.attentions.first().map(|attention| attention.groups),
+            "num_attention_heads": parameters.attentions.first().map(|attention| attention.kv_heads),
             "token_dim": parameters.attentions.first().map(|attention| attention.width),
             "encoder_hidden_size": parameters.attentions.first().map(|attention| attention.width),
             "prefix_projection": false,

@@ -8,8 +8,9 @@ use crate::{
     network::{
         kernels::{self, KeyValue},
         model::{
-            initial::Initial,
-            parameters::{Builder, MatrixId, Parameters, Role, Source},
+            ids::{MatrixId, Role},
+            initial::{Initial, Source},
+            parameters::{Builder, Parameters},
             pass::Pass,
         },
     },
@@ -39,7 +40,7 @@ impl Prefix {
     pub(in crate::network::model) fn of(&self, pass: &Pass, table: Tensor<2>, attention: usize) -> KeyValue {
         let width = self.widths[attention];
         let start: usize = self.widths[..attention].iter().map(|width| 2 * width).sum();
-        let rows = pass.to_product(table.narrow(1, start, 2 * width));
+        let rows = pass.to_operand(table.narrow(1, start, 2 * width));
         let rows = match pass.prefix_dropout(self.dropout, self.tokens) {
             Some(dropout) => kernels::dropout(rows, &dropout),
             None => rows,

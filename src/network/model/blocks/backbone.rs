@@ -6,7 +6,8 @@ use super::{Layer, LayerDesign, Norm};
 use crate::network::{
     kernels,
     model::{
-        parameters::{Builder, MatrixId},
+        ids::MatrixId,
+        parameters::Builder,
         pass::{Along, Pass},
     },
 };

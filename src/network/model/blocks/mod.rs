@@ -1,4 +1,4 @@
-//! What transformers are put together from. Blocks hold the numbers of their parameters, not the parameters.
+//! What transformers are put together from. Blocks hold ids of their parameters, not the parameters.
 //!
 //! A family describes its layers by a [`LayerDesign`] and puts them between embeddings and a last norm, as a
 //! [`Backbone`]; nothing else of a family computes.

@@ -68,7 +68,7 @@ pub struct Chatglm2Config {
     /// How many, if so.
     #[serde(default = "one")]
     pub multi_query_group_num: usize,
-    /// Numbers a head.
+    /// Dimensions of a head.
     pub kv_channels: usize,
     /// Width of the feed-forward layer.
     pub ffn_hidden_size: usize,

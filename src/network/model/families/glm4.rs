@@ -73,7 +73,7 @@ pub struct Glm4Config {
     /// Heads of keys and values.
     #[serde(default = "two")]
     pub num_key_value_heads: usize,
-    /// Numbers a head; what the hidden states have for each where it's null.
+    /// Dimensions of a head; what the hidden states have for each where it's null.
     #[serde(default = "head_dim")]
     pub head_dim: Option<usize>,
     /// Width of the feed-forward layer.
