@@ -65,9 +65,8 @@ impl Checks {
         let mut checks = Self::of_devices(choices);
         checks.list.extend(Self::of_data().list);
         let choices = choices.clone();
-        let memory = move |upcoming: Upcoming<'_>| {
-            estimate::check(upcoming.checked, upcoming.graph, upcoming.plan, &choices)
-        };
+        let memory =
+            move |upcoming: Upcoming<'_>| estimate::check(upcoming.checked, upcoming.graph, upcoming.plan, &choices);
         if fits { checks.with(memory) } else { checks }
     }
 

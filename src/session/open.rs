@@ -198,7 +198,10 @@ impl Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("store", &self.store.root()).field("remote", &self.remote).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("store", &self.store.root())
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
     }
 }
 

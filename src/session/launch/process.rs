@@ -133,11 +133,7 @@ fn lines(from: impl BufRead + Send + 'static) -> mpsc::Receiver<String> {
 ///
 /// # Errors
 /// If the job can't be read or the report not be written. What keeps the stage from being computed is reported.
-pub fn compute(
-    input: impl Read + Send + 'static,
-    output: impl Write + Send,
-    stop: &Arc<AtomicBool>,
-) -> Result<()> {
+pub fn compute(input: impl Read + Send + 'static, output: impl Write + Send, stop: &Arc<AtomicBool>) -> Result<()> {
     let mut input = BufReader::new(input);
     let mut job = String::new();
     input.read_line(&mut job).context("can't read the job")?;

@@ -6,9 +6,7 @@ use anyhow::Result;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 
-use super::{
-    Cell, Cost, Halving, Judgement, Known, Mistakes, Planner, Results, Selection, Space, look_back, measured,
-};
+use super::{Cell, Cost, Halving, Judgement, Known, Mistakes, Planner, Results, Selection, Space, look_back, measured};
 use crate::{
     engine::{
         executor::{Ending, Event, Launch, Outcome, Reporter, execute, outcomes},

@@ -4,14 +4,7 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
-use super::{
-    DONE, args,
-    args::PlanFormat,
-    estimates::Estimates,
-    load,
-    ls::bytes,
-    progress,
-};
+use super::{DONE, args, args::PlanFormat, estimates::Estimates, load, ls::bytes, progress};
 use crate::{
     engine::{
         plan::{Key, Plan, Planned, Status, mermaid},
@@ -57,9 +50,7 @@ fn table(plan: &Plan) -> String {
             Status::Remote(artifact) if fetched.contains(name) => {
                 ("fetch", format!("{}, {}", short(&artifact.key), bytes(artifact.bytes())))
             }
-            Status::Remote(artifact) => {
-                ("in the remote", format!("{}, its figures are enough", short(&artifact.key)))
-            }
+            Status::Remote(artifact) => ("in the remote", format!("{}, its figures are enough", short(&artifact.key))),
             Status::Miss { reason, from: None } => ("run", reason.to_string()),
             Status::Miss { reason, from: Some(step) } => ("continue", format!("goes on after step {step}; {reason}")),
             Status::Waits => ("depends", format!("on what {} gives", before(&planned.key))),
@@ -89,7 +80,10 @@ fn stages(plan: &Plan, estimates: &Estimates) -> Value {
             "estimate": estimates.json(name),
         })
     };
-    plan.stages().map(|(name, planned)| (name.to_owned(), stage(name, planned))).collect::<serde_json::Map<_, _>>().into()
+    plan.stages()
+        .map(|(name, planned)| (name.to_owned(), stage(name, planned)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// The stages that a key is after.

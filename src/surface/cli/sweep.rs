@@ -25,7 +25,9 @@ use crate::{
         plan::Node,
     },
     recipe::Checked,
-    session::sweep::{Cell, Cost, Decided, Follower, Mistakes, Outcomes, Planner, Selection, Sweep, write_csv, write_parquet},
+    session::sweep::{
+        Cell, Cost, Decided, Follower, Mistakes, Outcomes, Planner, Selection, Sweep, write_csv, write_parquet,
+    },
     surface::tracking::{Closing, Tracking},
 };
 
