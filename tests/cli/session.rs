@@ -123,14 +123,14 @@ fn a_process_that_is_killed_leaves_a_state_that_the_next_run_resumes_from() {
     assert!(next.stderr.contains("base: goes on from the last checkpoint, after step"), "{}", next.stderr);
 }
 
-/// What a closed stdin means to a stage's process: it keeps its state, and says so.
 #[test]
-fn a_process_whose_launcher_is_gone_pauses() {
+fn a_job_that_is_none_is_refused() {
     let space = tiny();
-    let mut stage = space.command(&["stage"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a process");
+    let mut stage = space.command(&["stage"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
     stage.stdin.take().expect("its stdin").write_all(b"{}\n").expect("a job");
     let output = stage.wait_with_output().expect("its end");
-    assert_eq!(output.status.code(), Some(1), "a job that isn't one");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the job isn't understood"), "{output:?}");
 }
 
 /// Checks are about what is missing: what the store has is taken from wherever it came.
