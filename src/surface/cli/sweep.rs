@@ -53,8 +53,9 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         say_refused(&mistakes, &first, checked);
         bail!("{} of the sweep can't run, so nothing was run", count(mistakes.cells(), "cell"));
     }
-    let asha = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.asha.as_ref());
-    let rungs = sweep.halving().zip(asha).map(|(halving, asha)| Rungs::new(halving, asha, sweep.planner(), checked));
+    let settings = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.halving());
+    let rungs = sweep.halving().zip(settings);
+    let rungs = rungs.map(|(halving, settings)| Rungs::new(halving, settings, sweep.planner(), checked));
     let rungs = rungs.transpose()?;
     let cost = sweep.cost()?;
     let more = sweep.space().to_come();

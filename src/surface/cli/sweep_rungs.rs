@@ -1,4 +1,4 @@
-//! What a sweep with `asha` is going to do: how far each rung is, how many cells will come to it, and the steps in all.
+//! What a sweep with successive halving is going to do: how far each rung is, how many cells will come to it, and the steps in all.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::progress::count;
 use crate::{
     recipe::{Checked, Halved},
     session::sweep::{Halving, Judgement, Planner},
-    spec::Asha,
+    spec::SuccessiveHalving,
     stages::{estimate::Lengths, facts_of},
 };
 
@@ -37,18 +37,25 @@ impl Rungs {
     ///
     /// # Errors
     /// If data can't be read, or a cell isn't measured often enough to tell the rungs apart.
-    pub(super) fn new(halving: &Halving, asha: &Asha, planner: &Planner<'_>, checked: &Checked) -> Result<Self> {
+    pub(super) fn new(
+        halving: &Halving,
+        settings: &SuccessiveHalving,
+        planner: &Planner<'_>,
+        checked: &Checked,
+    ) -> Result<Self> {
         let Halved { stage, metric } = halving.halved.clone();
+        let key = checked.recipe.sweep.as_ref().map_or("", |sweep| sweep.halving_key());
         let mut lengths = Lengths::default();
         let mut known = Vec::new();
         for planned in planner.cells() {
             let node = halving.task(planned).and_then(|task| planner.tasks().get(task));
             let length = node.map(|node| lengths.of(node, &facts_of(node)?)).transpose()?.flatten();
             if let Some((steps, every)) = length
-                && let Some(message) = Halved::clash(asha, &stage, steps, every, &format!("{every} of {steps} steps"))
+                && let Some(message) =
+                    Halved::clash(settings, &stage, steps, every, &format!("{every} of {steps} steps"))
             {
-                let hint = format!("set `evaluate_every` of `{stage}` lower, or `rungs` of `asha`");
-                return Err(checked.diagnose("sweep.asha", message, hint).into());
+                let hint = format!("set `evaluate_every` of `{stage}` lower, or `rungs` of the sweep");
+                return Err(checked.diagnose(&format!("sweep.{key}"), message, hint).into());
             }
             known.push(length);
         }
