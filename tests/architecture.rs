@@ -17,7 +17,6 @@ const ARROWS_TO_TURN_ROUND: &[(&str, &str)] = &[
     ("engine/plan", "network/checkpoint.rs"),
     ("engine/plan", "recipe"),
     ("engine/plan", "spec"),
-    ("learning/objectives", "recipe"),
     ("recipe", "network/checkpoint.rs"),
     ("recipe", "network/device"),
     ("recipe", "network/model"),
