@@ -9,11 +9,10 @@ use std::{
 use common::{Space, TINY, tiny};
 use indexmap::IndexMap;
 use pipe::{
-    engine::executor::Measured,
     recipe::{Document, Overrides},
     session::sweep::{Halving, Judgement, Known, Planner, Space as Cells, Standing},
     spec::Source,
-    stages::catalog,
+    stages::{Measured, catalog},
 };
 use serde_json::{Value, json};
 
@@ -81,9 +80,8 @@ fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Judgement {
     let checked = document.check(&overrides, &none).expect("a good recipe");
     let halving = Halving::new(&checked).expect("asha");
     let mut planner = Planner::new(&document, &overrides, &none);
-    planner
-        .add(&Cells::new(&checked).expect("a space").expect("a sweep").next(&checked).expect("cells"))
-        .expect("a plan");
+    let mut space = Cells::new(&checked).expect("a space").expect("a sweep");
+    assert!(planner.add(&space.next(&checked).expect("cells")).expect("a plan").is_empty());
     let task = |number: usize| halving.task(&planner.cells()[number - 1]).expect("a task").to_owned();
     let mut known = Known { failed: failed.iter().map(|number| task(*number)).collect(), ..Known::default() };
     for (number, figures) in (1..).zip(figures) {

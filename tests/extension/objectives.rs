@@ -6,7 +6,6 @@ use anyhow::Result;
 use burn::tensor::Device;
 use pipe::{
     data::text::Special,
-    engine::plan::Graph,
     learning::{
         objectives::{
             Corpus, Definition, Form, Mix, OBJECTIVES, Specials,
@@ -23,6 +22,7 @@ use pipe::{
         model::{AttentionPattern, FAMILIES, Network},
     },
     recipe::{Checked, Document, Overrides, schema},
+    session::graph,
     spec::{self, Problem, Section},
     stages::catalog,
 };
@@ -132,7 +132,7 @@ fn checked(mix: &str) -> Result<(Space, Checked), String> {
 fn recipes_may_name_it_and_its_settings_enter_the_key() {
     let of = |mix: &str| {
         let (_space, checked) = checked(mix).unwrap();
-        let graph = Graph::new(&checked).unwrap();
+        let graph = graph(&checked).unwrap();
         graph.get("base").expect("a stage").canonical["objectives"].clone()
     };
     assert_eq!(of("objectives: [{ last_tokens: {} }]"), json!([{ "last_tokens": {} }]));
