@@ -110,7 +110,7 @@ macro_rules! snapshots {
 snapshots! {
     misspelt_key => broken(&[("layers: 2", "layer: 2")]);
     misspelt_key_at_the_top => broken(&[("seed: 7", "sed: 7")]);
-    key_that_nothing_is_like => broken(&[("lr: 1e-3", "lr: 1e-3\n        optimizer: lion")]);
+    key_that_nothing_is_like => broken(&[("lr: 1e-3", "lr: 1e-3\n        exponential_average: true")]);
     wrong_types => broken(&[
         ("steps: 100", "steps: many"),
         ("lr: 1e-3", "lr: '1e-3'"),
