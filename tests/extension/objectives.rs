@@ -6,7 +6,6 @@ use anyhow::Result;
 use burn::tensor::Device;
 use pipe::{
     data::text::Special,
-    engine::plan::Graph,
     learning::{
         objectives::{
             Corpus, Definition, Form, Mix, OBJECTIVES, Specials,
@@ -132,8 +131,7 @@ fn checked(mix: &str) -> Result<(Space, Checked), String> {
 fn recipes_may_name_it_and_its_settings_enter_the_key() {
     let of = |mix: &str| {
         let (_space, checked) = checked(mix).unwrap();
-        let graph = Graph::new(&checked).unwrap();
-        graph.get("base").expect("a stage").canonical["objectives"].clone()
+        checked.canonical("base").expect("a stage")["objectives"].clone()
     };
     assert_eq!(of("objectives: [{ last_tokens: {} }]"), json!([{ "last_tokens": {} }]));
     assert_eq!(of("objectives: [{ last_tokens: { count: 1 } }]"), json!([{ "last_tokens": {} }]), "the default");

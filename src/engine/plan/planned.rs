@@ -107,6 +107,16 @@ impl Key {
 }
 
 impl Status {
+    /// In a word: hit, remote, miss or waits.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Hit(_) => "hit",
+            Self::Remote(_) => "remote",
+            Self::Miss { .. } => "miss",
+            Self::Waits => "waits",
+        }
+    }
+
     /// The artifact, where there is one already.
     pub fn artifact(&self) -> Option<&Artifact> {
         match self {

@@ -196,15 +196,3 @@ impl<'a> Resolver<'a> {
         Ok(seen)
     }
 }
-
-impl Status {
-    /// In a word: hit, remote, miss or waits.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Hit(_) => "hit",
-            Self::Remote(_) => "remote",
-            Self::Miss { .. } => "miss",
-            Self::Waits => "waits",
-        }
-    }
-}

@@ -1,6 +1,6 @@
 //! Stages computed in this process, which keeps its devices open from one to the next.
 
-use super::{LOCAL, Launcher, Setup};
+use super::launcher::{LOCAL, Launcher, Setup};
 use crate::{
     engine::executor::{Launch, Local},
     support::Named,

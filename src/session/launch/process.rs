@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use parking_lot::Mutex;
 
 use super::{
-    Launcher, Setup, StageJob,
+    launcher::{Launcher, Setup, StageJob},
     wire::{End, Message},
 };
 use crate::{

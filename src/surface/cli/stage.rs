@@ -9,7 +9,6 @@ use crate::session::launch;
 
 /// `pipe stage`, with the job on stdin. It ends well where the stage's own failure could be reported.
 pub(super) fn stage() -> Result<u8> {
-    super::work_begins();
     interrupt::install_for_stages()?;
     interrupt::during(|| launch::compute(stdin(), stdout(), &interrupt::flag()))?;
     Ok(DONE)
