@@ -36,6 +36,15 @@ impl Checked {
         self.catalog
     }
 
+    /// What the recipe says in a way that is no longer recommended, each with its place and what to write instead.
+    pub fn notes(&self) -> Vec<String> {
+        let sweep = self.recipe.sweep.as_ref().filter(|sweep| sweep.asha.is_some());
+        let (line, column) = self.place("sweep.asha");
+        let path = self.path.display();
+        let note = || format!("{path}:{line}:{column}: `asha` is called `successive_halving` now: rename the key");
+        sweep.map(|_| note()).into_iter().collect()
+    }
+
     /// The recipe's text, as it was read.
     pub fn text(&self) -> &str {
         self.texts.file().body()

@@ -1,11 +1,11 @@
-//! What a sweep's `asha` takes in parts: which finetune stage, and the dev metric that cells are compared by.
+//! What a sweep's `successive_halving` takes in parts: which finetune stage, and the dev metric that cells are compared by.
 
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
 use super::{Catalog, Checked, DevMetrics, walk::stage_fields};
-use crate::spec::{Asha, Stage, Sweep};
+use crate::spec::{Stage, SuccessiveHalving, Sweep};
 
 /// The stages of a recipe by name.
 pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;
@@ -20,23 +20,29 @@ pub struct Halved {
 }
 
 impl Halved {
-    /// That of a checked recipe; `None` if its sweep has no `asha`.
+    /// That of a checked recipe; `None` if its sweep has no `successive_halving`.
     pub fn of(checked: &Checked) -> Option<Self> {
         let recipe = &checked.recipe;
         let sweep = recipe.sweep.as_ref()?;
-        let asha = sweep.asha.as_ref()?;
+        let halving = sweep.halving()?;
         let stages = recipe.stages.iter().map(|(name, stage)| (name.as_str(), stage)).collect();
         let first = || candidates(checked.catalog(), &stages, sweep).first().map(|name| (*name).to_owned());
-        let stage = asha.stage.clone().or_else(first)?;
+        let stage = halving.stage.clone().or_else(first)?;
         let metrics = dev_metrics(checked.catalog(), recipe.stages.get(&stage)?)?;
-        let metric = asha.metric.clone().unwrap_or_else(|| default_metric(&metrics, sweep));
+        let metric = halving.metric.clone().unwrap_or_else(|| default_metric(&metrics, sweep));
         Some(Self { stage, metric })
     }
 
     /// What is wrong where measurements after every `every` of `steps` steps are too few to tell the rungs of a stage
     /// apart; `measured` says how often they are.
-    pub fn clash(asha: &Asha, stage: &str, steps: usize, every: usize, measured: &str) -> Option<String> {
-        let rungs = asha.rungs();
+    pub fn clash(
+        halving: &SuccessiveHalving,
+        stage: &str,
+        steps: usize,
+        every: usize,
+        measured: &str,
+    ) -> Option<String> {
+        let rungs = halving.rungs();
         let places = rungs.iter().map(|rung| rung.step(steps, every)).chain([steps]);
         let places: Vec<usize> = places.collect();
         let at = places.windows(2).position(|pair| pair[0] >= pair[1])?;

@@ -52,7 +52,7 @@ pub use pretrain::Pretrain;
 pub use problem::Problem;
 pub use product::Product;
 pub use source::{DocumentUnit, Format, Source};
-pub use sweep::{Asha, Random, Range, Repeat, Rung, Sweep, Tpe, Values};
+pub use sweep::{Random, Range, Repeat, Rung, SuccessiveHalving, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
 pub use train::{Batch, EarlyStopping, LossNormalization, MicroBatch, Optimizer, Precision, Schedule, Train};
 

@@ -22,7 +22,6 @@ use pipe::{
         model::{AttentionPattern, FAMILIES, Network},
     },
     recipe::{Checked, Document, Overrides, schema},
-    session::graph,
     spec::{self, Problem, Section},
     stages::catalog,
 };
@@ -132,8 +131,7 @@ fn checked(mix: &str) -> Result<(Space, Checked), String> {
 fn recipes_may_name_it_and_its_settings_enter_the_key() {
     let of = |mix: &str| {
         let (_space, checked) = checked(mix).unwrap();
-        let graph = graph(&checked).unwrap();
-        graph.get("base").expect("a stage").canonical["objectives"].clone()
+        checked.canonical("base").expect("a stage")["objectives"].clone()
     };
     assert_eq!(of("objectives: [{ last_tokens: {} }]"), json!([{ "last_tokens": {} }]));
     assert_eq!(of("objectives: [{ last_tokens: { count: 1 } }]"), json!([{ "last_tokens": {} }]), "the default");

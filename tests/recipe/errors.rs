@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pipe::recipe::{Overrides, load};
 use pipe::spec::Source;
+use pipe::stages::catalog;
 
 /// A recipe without mistakes; tests replace parts of it.
 const GOOD: &str = "\
@@ -74,7 +75,7 @@ fn said(text: &str, sets: &[(&str, &str)], vars: &[(&str, &str)]) -> String {
     let own = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     let overrides = Overrides { vars: own(vars), sets: own(sets) };
     fs_err::write(root.join("data.bin"), "").expect("a file without a format");
-    match load(&path, &overrides, &columns) {
+    match load(&path, catalog(), &overrides, &columns) {
         Ok(checked) => format!("fine; the order is {}", checked.order.join(", ")),
         Err(problems) => problems.to_string().replace(&format!("{}/", root.display()), ""),
     }

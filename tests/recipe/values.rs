@@ -399,3 +399,19 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn old_name_of_successive_halving_is_read_with_a_note() {
+    let read = |name: &str| {
+        let text = format!("{RECIPE}  {name}: {{ rungs: 1 }}\n  maximize: stages.topic.metrics.accuracy\n");
+        let dev = ("stages.topic.data.dev", "{path: Cargo.toml, format: tsv}");
+        let checked = good(&text, &[], &[dev, ("stages.topic.train.epochs", "9")]);
+        let halving = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.halving()).expect("successive halving");
+        (halving.rungs, halving.reduction, checked.notes())
+    };
+    assert_eq!(read("successive_halving"), (1, 3, Vec::new()));
+    let (rungs, reduction, notes) = read("asha");
+    assert_eq!((rungs, reduction), (1, 3));
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.starts_with("recipe.yaml:33:3: `asha` is called `successive_halving` now"), "{note}");
+}

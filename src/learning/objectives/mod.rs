@@ -28,6 +28,7 @@ pub mod parts;
 pub mod prefix_lm;
 pub mod prompt;
 mod sentence_order;
+pub mod span_corruption;
 pub mod windows;
 pub mod words;
 
@@ -57,6 +58,7 @@ pub static OBJECTIVES: Registry<Definition> = Registry::new(&[
     &causal_lm::DEFINITION,
     &prefix_lm::DEFINITION,
     &blank_infilling::DEFINITION,
+    &span_corruption::DEFINITION,
 ]);
 
 impl From<&spec::Batch> for Size {

@@ -1,25 +1,31 @@
-//! A sweep's `asha` must know which training it stops, and by what: dev rows that are measured at every rung.
+//! A sweep's `successive_halving` must know which training it stops, and by what: dev rows that are measured at every rung.
 
 use super::Checks;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::halved::{self, Halved, Stages};
 use crate::recipe::suggest;
-use crate::spec::{Asha, Stage, Sweep, Train};
+use crate::spec::{Stage, SuccessiveHalving, Sweep, Train};
 
 /// Steps that an epoch is taken to have where its rows aren't counted: a number that all small ones divide.
 const EPOCH: f64 = 720_720.0;
 
 impl Checks<'_> {
-    pub(super) fn asha(&mut self, sweep: &Sweep) {
-        let Some(asha) = &sweep.asha else { return };
-        let at = self.key("sweep.asha");
+    pub(super) fn halving(&mut self, sweep: &Sweep) {
+        let Some(halving) = sweep.halving() else { return };
+        let name = sweep.halving_key();
+        let section = format!("sweep.{name}");
+        let at = self.key(&section);
+        if sweep.successive_halving.is_some() && sweep.asha.is_some() {
+            self.both(&section, "sweep.asha");
+        }
         if sweep.tpe.is_some() {
-            let message = "`asha` compares cells that are all there, and `tpe` draws them from the results of others";
-            self.report(at, message, "take one of the two out; `random` draws cells for `asha`".to_owned());
+            let message =
+                format!("`{name}` compares cells that are all there, and `tpe` draws them from the results of others");
+            self.report(at, message, format!("take one of the two out; `random` draws cells for `{name}`"));
         }
         if sweep.aim().is_none() {
             let hint = "add `maximize: stages.NAME.metrics.METRIC`".to_owned();
-            return self.report(at, "`asha` needs to know what is better", hint);
+            return self.report(at, format!("`{name}` needs to know what is better"), hint);
         }
         // Of a stage that is wrong in itself nothing more can be said.
         let known = |draft: &'_ super::Draft| draft.stage.is_some();
@@ -28,46 +34,52 @@ impl Checks<'_> {
         }
         let stages: Stages<'_> =
             self.drafts.iter().filter_map(|draft| Some((draft.name.as_str(), draft.stage.as_ref()?))).collect();
-        let Some(name) = self.halved(asha, &stages, sweep) else { return };
-        let Some(measured) = stages.get(name).and_then(|stage| halved::dev_metrics(self.catalog, stage)) else {
+        let Some(stage) = self.halved(halving, &section, &stages, sweep) else { return };
+        let Some(measured) = stages.get(stage).and_then(|stage| halved::dev_metrics(self.catalog, stage)) else {
             return;
         };
-        if let Some(metric) = asha.metric.as_deref()
+        if let Some(metric) = halving.metric.as_deref()
             && !measured.names.contains(&metric)
         {
             let hint = suggest::did_you_mean(metric, measured.names.iter().copied(), "the metrics are");
-            let message = format!("no metric `{}` is measured on dev rows", self.shown("sweep.asha.metric"));
-            self.report(self.value("sweep.asha.metric"), message, hint);
+            let message = format!("no metric `{}` is measured on dev rows", self.shown(&format!("{section}.metric")));
+            self.report(self.value(&format!("{section}.metric")), message, hint);
         }
         if !measured.has_rows {
             self.problems.push(
-                Diagnostic::new(format!("`asha` compares cells by the dev rows of `{name}`, which has none"))
-                    .at(self.key("sweep.asha"))
-                    .also(self.key(&format!("stages.{name}.{}", measured.section)), "here")
+                Diagnostic::new(format!("`{name}` compares cells by the dev rows of `{stage}`, which has none"))
+                    .at(at)
+                    .also(self.key(&format!("stages.{stage}.{}", measured.section)), "here")
                     .hint(format!("name some under its `{}`", measured.section)),
             );
         } else {
-            self.measured_at_rungs(asha, name, &measured.train);
+            self.measured_at_rungs(halving, &section, stage, &measured.train);
         }
     }
 
     /// The stage whose training is stopped.
-    fn halved<'a>(&mut self, asha: &'a Asha, stages: &Stages<'a>, sweep: &Sweep) -> Option<&'a str> {
+    fn halved<'a>(
+        &mut self,
+        halving: &'a SuccessiveHalving,
+        section: &str,
+        stages: &Stages<'a>,
+        sweep: &Sweep,
+    ) -> Option<&'a str> {
         let candidates = halved::candidates(self.catalog, stages, sweep);
-        let Some(name) = asha.stage.as_deref() else {
+        let Some(name) = halving.stage.as_deref() else {
             match candidates.as_slice() {
                 [only] => return Some(only),
                 [] => {
                     let hint =
                         "it stops the training of a stage with dev rows, some of whose settings are swept".to_owned();
                     let message = "no stage with dev rows that the objective depends on differs between cells";
-                    self.report(self.key("sweep.asha"), message, hint);
+                    self.report(self.key(section), message, hint);
                 }
                 several => {
                     let names = suggest::list(several.iter().copied());
-                    let message = format!("`asha` can't tell which training to stop: {names} differ between cells");
+                    let message = format!("which training to stop isn't clear: {names} differ between cells");
                     let hint = format!("name one: `stage: {}`", several[several.len() - 1]);
-                    self.report(self.key("sweep.asha"), message, hint);
+                    self.report(self.key(section), message, hint);
                 }
             }
             return None;
@@ -75,7 +87,7 @@ impl Checks<'_> {
         if candidates.contains(&name) {
             return Some(name);
         }
-        let shown = self.shown("sweep.asha.stage");
+        let shown = self.shown(&format!("{section}.stage"));
         let is_measured = |stage: &Stage| halved::dev_metrics(self.catalog, stage).is_some();
         let trainings: Vec<&str> =
             stages.iter().filter(|(_, stage)| is_measured(stage)).map(|(name, _)| *name).collect();
@@ -94,22 +106,22 @@ impl Checks<'_> {
             }
             Some(_) => (format!("`{shown}` is the same in all cells"), None),
         };
-        self.report(self.value("sweep.asha.stage"), message, hint);
+        self.report(self.value(&format!("{section}.stage")), message, hint);
         None
     }
 
     /// As far as that shows without counting rows, each rung must have a measurement of its own before the end.
-    fn measured_at_rungs(&mut self, asha: &Asha, name: &str, train: &Train) {
+    fn measured_at_rungs(&mut self, halving: &SuccessiveHalving, section: &str, name: &str, train: &Train) {
         let (steps, every) = match (train.steps, train.epochs, train.evaluate_every) {
             (Some(steps), None, Some(every)) => (steps, every),
             (None, Some(epochs), None) => ((epochs * EPOCH).round() as usize, EPOCH as usize),
             _ => return,
         };
         let often = if train.steps.is_some() { format!("{every} of {steps} steps") } else { "epoch".to_owned() };
-        let Some(message) = Halved::clash(asha, name, steps, every, &often) else { return };
-        let hint = format!("set `evaluate_every` of `{name}` lower, or `rungs` of `asha`");
+        let Some(message) = Halved::clash(halving, name, steps, every, &often) else { return };
+        let hint = format!("set `evaluate_every` of `{name}` lower, or `rungs` of the sweep");
         let field = if train.steps.is_some() { "evaluate_every" } else { "epochs" };
         let length = self.key(&format!("stages.{name}.train.{field}"));
-        self.problems.push(Diagnostic::new(message).at(self.key("sweep.asha")).also(length, "as this says").hint(hint));
+        self.problems.push(Diagnostic::new(message).at(self.key(section)).also(length, "as this says").hint(hint));
     }
 }

@@ -40,7 +40,7 @@ impl Checks<'_> {
         self.repeats(node, &known);
         if let Some(sweep) = sweep {
             self.aims(sweep);
-            self.asha(sweep);
+            self.halving(sweep);
         }
     }
 

@@ -6,7 +6,9 @@ use anyhow::Result;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 
-use super::{Cell, Cost, Halving, Judgement, Known, Mistakes, Planner, Results, Selection, Space, look_back, measured};
+use super::{
+    Cell, Cost, Halving, Judgement, Known, Mistakes, Planner, Results, Rungs, Selection, Space, look_back, measured,
+};
 use crate::{
     engine::{
         executor::{Ending, Event, Launch, Outcome, Reporter, execute, outcomes},
@@ -114,6 +116,15 @@ impl<'a> Sweep<'a> {
     /// The rules by which cells are stopped early, if they are.
     pub fn halving(&self) -> Option<&Halving> {
         self.halving.as_ref()
+    }
+
+    /// The rungs that cells will come to, where they're stopped early.
+    ///
+    /// # Errors
+    /// If data can't be read, or a cell isn't measured often enough to tell the rungs apart.
+    pub fn rungs(&self) -> Result<Option<Rungs>> {
+        let Some(halving) = &self.halving else { return Ok(None) };
+        Rungs::new(halving, &self.planner, &self.recipe.checked)
     }
 
     /// What there is to compute, without cells of which it's known that they were stopped.

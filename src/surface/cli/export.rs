@@ -19,6 +19,7 @@ pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&
         let target = to(file);
         ensure!(!target.exists(), "{} is there already: name another directory, or remove it", target.display());
     }
+    super::work_begins();
     fs::create_dir_all(&command.dir)?;
     for file in &files {
         fs::copy(file, to(file))?;

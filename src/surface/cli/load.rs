@@ -42,6 +42,7 @@ pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
 pub(super) fn recipe(arguments: &args::Recipe) -> Result<Recipe> {
     let recipe = Recipe::read(&arguments.recipe, overrides(arguments))?;
     progress::hush(&recipe.checked);
+    recipe.checked.notes().iter().for_each(|note| progress::say(&format!("note: {note}")));
     Ok(recipe)
 }
 

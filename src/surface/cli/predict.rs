@@ -100,6 +100,7 @@ impl<'a> Output<'a> {
     }
 
     fn row(&mut self, number: Option<usize>, text: String, prediction: &Prediction) -> Result<()> {
+        super::work_begins();
         let highest = prediction.probabilities.iter().copied().fold(0.0, f32::max);
         if let Some(table) = &mut self.table {
             table.add_row([prediction.label.clone(), format!("{highest:.3}"), text]);

@@ -14,8 +14,7 @@ use super::{
     DONE, FAILED, args, interrupt, load, page,
     progress::{self, count, duration},
     run::{exit_status, say_how_to_go_on, summary},
-    sweep_report,
-    sweep_rungs::{self, Rungs},
+    sweep_report, sweep_rungs,
     talk::Talk,
     tracking, transfer,
 };
@@ -26,7 +25,7 @@ use crate::{
     },
     recipe::Checked,
     session::sweep::{
-        Cell, Cost, Decided, Follower, Mistakes, Outcomes, Planner, Selection, Sweep, write_csv, write_parquet,
+        Cell, Cost, Decided, Follower, Mistakes, Outcomes, Planner, Rungs, Selection, Sweep, write_csv, write_parquet,
     },
     surface::tracking::{Closing, Tracking},
 };
@@ -53,9 +52,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         say_refused(&mistakes, &first, checked);
         bail!("{} of the sweep can't run, so nothing was run", count(mistakes.cells(), "cell"));
     }
-    let asha = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.asha.as_ref());
-    let rungs = sweep.halving().zip(asha).map(|(halving, asha)| Rungs::new(halving, asha, sweep.planner(), checked));
-    let rungs = rungs.transpose()?;
+    let rungs = sweep.rungs()?;
     let cost = sweep.cost()?;
     let more = sweep.space().to_come();
     if command.dry_run {
@@ -87,7 +84,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         value["computed"] = json!(computed(outcomes));
         value["seconds"] = json!(seconds);
         if let (Some(rungs), Some(judgement)) = (&rungs, &swept.judgement) {
-            value["asha"] = rungs.outcome(judgement);
+            value["asha"] = sweep_rungs::outcome(rungs, judgement);
         }
         if let Some(remote) = remote {
             value["remote"] = remote;
@@ -208,7 +205,7 @@ fn outlook(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs
         (false, _) => {}
     }
     if let Some(rungs) = rungs {
-        text.push_str(&format!("\n{}", rungs.text()));
+        text.push_str(&format!("\n{}", sweep_rungs::text(rungs)));
     }
     text
 }
@@ -235,7 +232,7 @@ fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs
             "further_cells": more,
         });
         if let Some(rungs) = rungs {
-            value["asha"] = rungs.json();
+            value["asha"] = sweep_rungs::json(rungs);
         }
         progress::put(&serde_json::to_string_pretty(&value).context("the plan is JSON")?)?;
         return Ok(DONE);
