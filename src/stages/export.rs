@@ -1,9 +1,11 @@
 //! Make a model ready for others.
 
 use anyhow::{Context, Result};
-use serde_json::json;
 
-use super::origin::Origin;
+use super::{
+    metrics::{PARAMETERS, WEIGHT_FILES},
+    origin::Origin,
+};
 use crate::{
     engine::{executor::Job, store::Metrics},
     network::{checkpoint, model},
@@ -20,7 +22,7 @@ pub(super) fn export(job: &Job<'_>, spec: &Export) -> Result<Metrics> {
         origin.copy_tokenizer(job.out)?;
     }
     let mut metrics = Metrics::new();
-    metrics.insert("parameters".into(), json!(parameters));
-    metrics.insert("weight_files".into(), json!(checkpoint::weights(job.out)?.len()));
+    PARAMETERS.put(&mut metrics, parameters);
+    WEIGHT_FILES.put(&mut metrics, checkpoint::weights(job.out)?.len());
     Ok(metrics)
 }

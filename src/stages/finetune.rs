@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use serde_json::json;
 
 use super::{
     classifier::{Judge, classifier},
     instruction, layout,
+    metrics::ROWS,
     origin::Origin,
     records,
     rows::{self, LabelledRow, Use},
@@ -128,7 +128,7 @@ pub(super) fn teach(
     });
     let (network, candidates) = (start.network, lessons.candidates);
     let mut computed = training::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
-    computed.metrics.insert("rows".into(), json!(count));
+    ROWS.put(&mut computed.metrics, count);
     Ok(computed)
 }
 

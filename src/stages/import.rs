@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result};
 use fs_err as fs;
-use serde_json::json;
 
-use super::origin::copy_tokenizer;
+use super::{
+    metrics::{FAMILY, PARAMETERS},
+    origin::copy_tokenizer,
+};
 use crate::{
     engine::{executor::Job, store::Metrics},
     network::{checkpoint, model::Network},
@@ -25,7 +27,7 @@ pub(super) fn import(job: &Job<'_>) -> Result<Metrics> {
         copy_tokenizer(tokenizer, job.out)?;
     }
     let mut metrics = Metrics::new();
-    metrics.insert("family".into(), json!(outlook.family));
-    metrics.insert("parameters".into(), json!(outlook.parameters));
+    FAMILY.put(&mut metrics, outlook.family);
+    PARAMETERS.put(&mut metrics, outlook.parameters);
     Ok(metrics)
 }

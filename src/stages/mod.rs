@@ -16,6 +16,7 @@ mod generate;
 mod import;
 mod instruction;
 mod language;
+pub mod metrics;
 mod origin;
 mod pretrain;
 mod records;

@@ -1,10 +1,10 @@
 //! Train a language model on encoded corpora.
 
 use anyhow::Result;
-use serde_json::json;
 
 use super::{
     input, language, layout,
+    metrics::EPOCH_STEPS,
     origin::Origin,
     records,
     task::{Purpose, abilities},
@@ -40,6 +40,6 @@ pub(super) fn pretrain(job: &Job<'_>, spec: &Pretrain, devices: &OpenDevices) ->
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     start.write_tokenizer(job)?;
     let mut computed = training::train(job, devices, start.network, &mix, &spec.train, None, None)?;
-    computed.metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
+    EPOCH_STEPS.put(&mut computed.metrics, mix.epoch_steps());
     Ok(computed)
 }
