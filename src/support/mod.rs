@@ -1,5 +1,6 @@
-//! What every floor needs and knows no other: keyed random numbers, text hashes, panics as errors.
+//! What every floor needs and knows no other: clocks, keyed random numbers, text hashes, panics as errors.
 
+pub mod clock;
 pub mod panics;
 pub mod random;
 mod registry;

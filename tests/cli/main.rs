@@ -11,6 +11,7 @@ mod estimates;
 mod init;
 mod live;
 mod mlflow;
+mod needs;
 mod predict;
 mod provenance;
 mod report;
