@@ -1,7 +1,6 @@
 //! GPU backends compute what the CPU computes.
 //!
-//! With the features `vulkan` and `cuda` this needs such a device, and says that it skips where there's none. For Vulkan a
-//! software driver will do.
+//! With the features `vulkan` and `cuda` this needs such a device. For Vulkan a software driver will do.
 
 mod common;
 
@@ -39,6 +38,7 @@ mod backend {
 
     use super::{
         common::Space,
+        common::needs::Need,
         common::tensors::{assert_near, intervals, noise, values},
         tiny,
     };
@@ -110,24 +110,23 @@ stages:
         kept.map(|line| format!("{line}\n")).collect()
     }
 
-    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there, unless
-    /// `PIPE_REQUIRE_GPU` names it.
+    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there.
     fn gpus() -> Vec<(&'static str, OpenDevice)> {
-        let names: &[&str] = &[
+        let names: &[(&str, Need)] = &[
             #[cfg(feature = "vulkan")]
-            "vulkan",
+            ("vulkan", Need::Vulkan),
             #[cfg(feature = "cuda")]
-            "cuda",
+            ("cuda", Need::Cuda),
         ];
-        let open = |name: &&'static str| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open) {
+        let open = |(name, need): &(&'static str, Need)| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open)
+        {
             Ok(open) => {
                 // Or else only the compositions would be tested here.
                 open.check_kernels(spec::Precision::F32).expect("kernels that can be used");
                 Some((*name, open))
             }
             Err(error) => {
-                assert_ne!(std::env::var("PIPE_REQUIRE_GPU").as_deref(), Ok(*name), "{error}");
-                eprintln!("skipped {name}: {error}");
+                need.unmet(format!("{error:#}")).tell();
                 None
             }
         };
@@ -250,7 +249,7 @@ stages:
             assert_same_losses(&trained(&[(&gpu, 8)], std::slice::from_ref(&gpu.device)), &alone);
             let all = name.parse::<DeviceChoices>().and_then(DeviceChoices::found).expect("devices");
             if all.count() == 1 {
-                eprintln!("skipped several devices: there is one for {name}");
+                Need::SeveralGpus.unmet(format!("there is one device for {name}")).tell();
                 continue;
             }
             let devices = all.open().expect("several devices").devices();
@@ -417,7 +416,7 @@ stages:
             for (precision, numbers) in [(spec::Precision::Bf16, DType::BF16), (spec::Precision::F16, DType::F16)] {
                 match gpu.check_precision(precision) {
                     Ok(()) => compare_kernels(device, &gpu.device, numbers, 2e-2),
-                    Err(reason) => eprintln!("skipped {numbers:?} on {device}: {reason}"),
+                    Err(reason) => Need::HalfPrecision.unmet(format!("{numbers:?} on {device}: {reason}")).tell(),
                 }
             }
         }

@@ -1,6 +1,7 @@
-//! What every floor needs and knows no other: keyed random numbers, text hashes, panics as errors, errors with
+//! What every floor needs and knows no other: clocks, keyed random numbers, text hashes, panics as errors, errors with
 //! hints, guesses at misspelt names.
 
+pub mod clock;
 mod hint;
 pub mod panics;
 pub mod random;

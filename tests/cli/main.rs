@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod budget;
 mod cache;
 mod chat;
 mod commands;
@@ -11,6 +12,7 @@ mod estimates;
 mod init;
 mod live;
 mod mlflow;
+mod needs;
 mod predict;
 mod provenance;
 mod report;
