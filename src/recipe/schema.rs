@@ -65,7 +65,7 @@ fn field(schema: &mut Json) {
     let text = schema.get("type").is_some_and(|kind| kind == "string" || kind == &json!(["string", "null"]));
     let Some(map) = schema.as_object_mut().filter(|_| !text) else { return };
     let mut outer = serde_json::Map::new();
-    for key in ["description", "default", "x-role", RECORDED] {
+    for key in ["description", "default", "deprecated", "x-role", RECORDED] {
         outer.extend(map.remove(key).map(|value| (key.to_owned(), value)));
     }
     let mut branches = match map.remove("anyOf") {

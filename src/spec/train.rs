@@ -9,7 +9,7 @@ use super::open::open_place;
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
-    /// Optimiser steps; either this or `epochs`
+    /// Optimizer steps; either this or `epochs`
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub steps: Option<usize>,
