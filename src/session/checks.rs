@@ -7,7 +7,7 @@ use crate::{
     engine::plan::{Graph, Plan},
     network::device::DeviceChoices,
     recipe::Checked,
-    stages::{DataCheck, DeviceCheck, check_secrets, estimate},
+    stages::{DataCheck, DeviceCheck, check_memory, check_secrets},
 };
 
 /// A recipe that is about to run.
@@ -66,7 +66,7 @@ impl Checks {
         checks.list.extend(Self::of_data().list);
         let choices = choices.clone();
         let memory =
-            move |upcoming: Upcoming<'_>| estimate::check(upcoming.checked, upcoming.graph, upcoming.plan, &choices);
+            move |upcoming: Upcoming<'_>| check_memory(upcoming.checked, upcoming.graph, upcoming.plan, &choices);
         if fits { checks.with(memory) } else { checks }
     }
 

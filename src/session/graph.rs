@@ -14,6 +14,7 @@ use crate::{
         walk::{FileField, FileKind, file_fields, resolve_path, resolve_place, stage_fields},
     },
     spec::{Stage, Train},
+    stages::kind_named,
 };
 
 /// The graph of a recipe's stages.
@@ -30,8 +31,10 @@ pub fn graph(checked: &Checked) -> Result<Graph> {
 }
 
 fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
+    let (kind, catalog) = (kind_named(&stage.kind)?, checked.catalog());
+    let train = kind.facts(&stage.settings)?.training.map(|training| training.train);
     let (mut files, mut parts) = (BTreeMap::new(), BTreeMap::new());
-    for FileField { pointer, pattern, kind } in file_fields(stage) {
+    for FileField { pointer, pattern, kind } in file_fields(catalog, stage) {
         let found = match kind {
             FileKind::Files => resolve_path(&pattern, &checked.dir)?,
             FileKind::Checkpoint | FileKind::Tokenizer => {
@@ -48,20 +51,20 @@ fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
         files.insert(pointer, found);
     }
     let canonical = checked.canonical(name).unwrap_or_default();
-    let seed = stage.seed().unwrap_or(checked.recipe.seed);
+    let seed = train.as_ref().and_then(|train| train.seed).unwrap_or(checked.recipe.seed);
     Ok(Node {
         name: name.to_owned(),
-        kind: stage.kind().to_owned(),
-        version: stage.version(),
-        settings: serde_json::to_value(stage)?,
-        trunk: stage.train().and_then(|train| trunk(train, &canonical)),
+        kind: stage.kind.clone(),
+        version: kind.version(&stage.settings)?,
+        settings: stage.settings.clone(),
+        trunk: train.and_then(|train| trunk(&train, &canonical)),
         canonical,
         described: checked.described(name).unwrap_or_default(),
         seed,
-        key_seed: stage.is_random().then_some(seed),
+        key_seed: kind.is_random().then_some(seed),
         files,
         parts,
-        needs: stage_fields(stage).into_iter().map(|field| (field.pointer, field.name)).collect(),
+        needs: stage_fields(catalog, stage).into_iter().map(|field| (field.pointer, field.name)).collect(),
     })
 }
 

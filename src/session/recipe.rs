@@ -15,7 +15,7 @@ use crate::{
     network::device::{DeviceChoice, DeviceChoices},
     recipe::{Checked, Document, Overrides, Setting},
     spec::Source,
-    stages::check_secrets,
+    stages::{catalog, check_secrets},
 };
 
 /// A recipe without mistakes, and what it was read from.
@@ -34,7 +34,7 @@ impl Recipe {
     /// # Errors
     /// All mistakes in it, as [`Diagnostics`](crate::recipe::Diagnostics).
     pub fn read(path: &Path, overrides: Overrides) -> Result<Self> {
-        let document = Document::read(path)?;
+        let document = Document::read(path, catalog())?;
         let checked = document.check(&overrides, &columns)?;
         check_secrets(&checked)?;
         Ok(Self { document, overrides, checked })
@@ -63,9 +63,9 @@ impl Recipe {
     pub fn devices(&self, device: Option<&str>, devices: Option<&str>) -> Result<DeviceChoices> {
         match (device, devices, &self.checked.recipe.devices) {
             (None, Some(list), _) => list.parse::<DeviceChoices>()?.found(),
-            (None, None, Some(list)) => list.parse::<DeviceChoices>()?.found(),
+            (None, None, Some(devices)) => devices.choices.clone().found(),
             _ => {
-                let choice: DeviceChoice = device.unwrap_or(&self.checked.recipe.device).parse()?;
+                let choice: DeviceChoice = device.map_or(Ok(self.checked.recipe.device.choice), str::parse)?;
                 choice.check_support()?;
                 Ok(choice.into())
             }

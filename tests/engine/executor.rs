@@ -22,6 +22,7 @@ use pipe::{
     },
     recipe::{Document, Overrides},
     session::graph,
+    stages::catalog,
 };
 use serde_json::json;
 
@@ -42,7 +43,7 @@ fn space() -> Space {
 }
 
 fn tasks(space: &Space, recipe: &str) -> Graph {
-    let document = Document::parse(&space.path().join("recipe.yaml"), recipe).unwrap();
+    let document = Document::parse(&space.path().join("recipe.yaml"), recipe, catalog()).unwrap();
     let checked = document.check(&Overrides::default(), &|_, _| None).unwrap();
     graph(&checked).unwrap()
 }

@@ -12,6 +12,7 @@ use pipe::{
     engine::store::{DigestCache, Manifest},
     recipe::{Document, Overrides},
     session::graph,
+    stages::catalog,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -187,7 +188,7 @@ fn keys(space: &Space, files: &BTreeMap<String, Vec<u8>>, text: &str, newer: Opt
     for (name, bytes) in files {
         space.write(name, bytes);
     }
-    let checked = Document::parse(&space.path().join("recipe.yaml"), text)
+    let checked = Document::parse(&space.path().join("recipe.yaml"), text, catalog())
         .and_then(|document| document.check(&Overrides::default(), &|_, _| None))
         .unwrap_or_else(|problems| panic!("{}\n{text}", problems.render(false)));
     let mut digests = DigestCache::default();

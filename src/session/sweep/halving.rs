@@ -22,7 +22,7 @@ use crate::{
     stages::Measured,
 };
 
-/// A sweep's `asha`.
+/// A sweep's `successive_halving`.
 #[derive(Clone, Debug)]
 pub struct Halving {
     /// The stage whose training is stopped, and the metric that decides.
@@ -82,11 +82,11 @@ pub struct Judgement {
 }
 
 impl Halving {
-    /// That of a checked recipe; `None` if its sweep has no `asha`.
+    /// That of a checked recipe; `None` if its sweep has no `successive_halving`.
     pub fn new(checked: &Checked) -> Option<Self> {
-        let halved = Halved::of(&checked.recipe)?;
-        let asha = checked.recipe.sweep.as_ref()?.asha.as_ref()?;
-        Some(Self { halved, rungs: asha.rungs(), reduction: asha.reduction.max(2) })
+        let halved = Halved::of(checked)?;
+        let halving = checked.recipe.sweep.as_ref()?.halving()?;
+        Some(Self { halved, rungs: halving.rungs(), reduction: halving.reduction.max(2) })
     }
 
     /// The halved training of a cell.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Halving, Planner};
 use crate::{
     recipe::{Checked, Halved},
-    stages::estimate::Lengths,
+    stages::{estimate::Lengths, facts_of},
 };
 
 /// A rung, or the end.
@@ -42,19 +42,20 @@ impl Rungs {
     /// # Errors
     /// If data can't be read, or a cell isn't measured often enough to tell the rungs apart.
     pub fn new(halving: &Halving, planner: &Planner<'_>, checked: &Checked) -> Result<Option<Self>> {
-        let asha = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.asha.as_ref());
-        let Some(asha) = asha else { return Ok(None) };
+        let settings = checked.recipe.sweep.as_ref().and_then(|sweep| Some((sweep.halving()?, sweep.halving_key())));
+        let Some((successive_halving, key)) = settings else { return Ok(None) };
         let Halved { stage, metric } = halving.halved.clone();
         let mut lengths = Lengths::default();
         let mut known = Vec::new();
         for planned in planner.cells() {
             let node = halving.task(planned).and_then(|task| planner.tasks().get(task));
-            let length = node.map(|node| lengths.of(node)).transpose()?.flatten();
+            let length = node.map(|node| lengths.of(node, &facts_of(node)?)).transpose()?.flatten();
             if let Some((steps, every)) = length
-                && let Some(message) = Halved::clash(asha, &stage, steps, every, &format!("{every} of {steps} steps"))
+                && let often = format!("{every} of {steps} steps")
+                && let Some(message) = Halved::clash(successive_halving, &stage, steps, every, &often)
             {
-                let hint = format!("set `evaluate_every` of `{stage}` lower, or `rungs` of `asha`");
-                return Err(checked.diagnose("sweep.asha", message, hint).into());
+                let hint = format!("set `evaluate_every` of `{stage}` lower, or `rungs` of the sweep");
+                return Err(checked.diagnose(&format!("sweep.{key}"), message, hint).into());
             }
             known.push(length);
         }

@@ -15,15 +15,18 @@ pub use length::Lengths;
 pub use machine::Machine;
 pub use memory::Memory;
 
+/// Tokens that are judged at a time while a model is measured.
+pub(crate) const JUDGED_TOKENS: usize = 8192;
+
 use crate::{
     engine::plan::{Graph, Node, Plan},
     network::{
         batch::Step,
-        device::DeviceChoices,
         model::{Network, Outline},
     },
     recipe::{Checked, Diagnostics},
     spec::{BaseDtype, MicroBatch, Train},
+    stages::facts::Facts,
 };
 use learning::Learning;
 use model::Model;
@@ -68,7 +71,7 @@ impl Form {
     /// not, and the layer that gives logits is for the share of the tokens that are predicted), L layers of width H see T
     /// tokens. Frozen weights take 4 of the 6, as they have no gradients of their own.
     fn new(outline: &Outline, learning: &Learning, work: &Work, on_cpu: bool) -> Self {
-        let sizes = outline.family().sizes();
+        let sizes = outline.architecture().sizes();
         let [vocabulary, hidden] = outline.output().map(|size| size as f64);
         let output = vocabulary * hidden * work.predicted;
         let multiplied = outline.shapes.multiplied as f64 + output;
@@ -84,17 +87,21 @@ impl Form {
     }
 }
 
+/// Tells what a stage says of itself.
+pub type FactsOf<'a> = &'a dyn Fn(&Node) -> Result<Facts>;
+
 /// Estimates the training stages of a graph; `plan` tells which of the stages before them have been run.
 pub struct Estimator<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
     machine: &'a Machine,
+    facts: FactsOf<'a>,
 }
 
 impl<'a> Estimator<'a> {
     /// For a run on this machine.
-    pub fn new(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine) -> Self {
-        Self { graph, plan, machine }
+    pub fn new(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine, facts: FactsOf<'a>) -> Self {
+        Self { graph, plan, machine, facts }
     }
 
     /// The family of the model that a stage trains, measures or asks, as far as that can be told.
@@ -102,7 +109,7 @@ impl<'a> Estimator<'a> {
     /// # Errors
     /// As [`Self::stage`].
     pub fn family(&self, node: &Node) -> Result<Option<&'static str>> {
-        Ok(self.model(&node.name)?.map(|model| model.outline.family().name()))
+        Ok(self.model(&node.name)?.map(|model| model.outline.family().name))
     }
 
     /// What a stage will take; `None` where nothing is trained.
@@ -110,11 +117,11 @@ impl<'a> Estimator<'a> {
     /// # Errors
     /// Data and configs that can't be read, and models that aren't supported.
     pub fn stage(&self, node: &Node) -> Result<Option<Estimate>> {
-        let stage = super::of(node)?;
-        let Some(train) = stage.train() else { return Ok(None) };
+        let Some(training) = (self.facts)(node)?.training else { return Ok(None) };
+        let train = &training.train;
         let Some(Model { outline, about, existing }) = self.model(&node.name)? else { return Ok(None) };
-        let mut work = Work::new(self.graph, node, train, self.machine)?;
-        let recipe = Learning::of(&stage, &outline);
+        let mut work = Work::new(self.graph, node, &training, self.machine)?;
+        let recipe = Learning::of(training.adapter.as_ref(), &outline);
         let on_cpu = self.machine.is_cpu;
         if let (MicroBatch::Auto, Some(available)) = (train.micro_batch, self.machine.memory) {
             work.fit(spared(available), |work| Memory::new(&outline, &recipe, work, on_cpu).total());
@@ -139,10 +146,14 @@ impl<'a> Estimator<'a> {
 ///
 /// # Errors
 /// All such stages, as [`Diagnostics`].
-pub fn check(checked: &Checked, graph: &Graph, plan: &Plan, choices: &DeviceChoices) -> Result<()> {
-    let machine = Machine::new(choices);
+pub fn check(
+    checked: &Checked,
+    graph: &Graph,
+    plan: &Plan,
+    machine: &Machine,
+    estimator: &Estimator<'_>,
+) -> Result<()> {
     let Some(available) = machine.memory else { return Ok(()) };
-    let estimator = Estimator::new(graph, plan, &machine);
     let mut found = Vec::new();
     for node in graph.nodes() {
         let is_hit = plan.artifact(&node.name).is_some();
@@ -181,13 +192,13 @@ pub fn check(checked: &Checked, graph: &Graph, plan: &Plan, choices: &DeviceChoi
 
 /// Token places of a step's batches that fit into a device's memory at a time, beside all else that it takes to train the
 /// network on these devices; `None` where nobody tells how much memory there is, or all of a batch fits.
-pub fn room(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
+pub fn max_micro_batch_tokens(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
     let machine = Machine::of(devices);
     let available = machine.memory?;
-    let outline = Outline::of_config(&network.family().config()).ok()?;
+    let outline = Outline::of_config(&network.architecture().config()).ok()?;
     let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
     let largest = step.batches.iter().map(|batch| batch.places()).max()? as u64;
-    let mut work = Work::of_step(train, step, largest, &machine);
+    let mut work = Work::of_step(train, step, largest, &machine).ok()?;
     let share = work.tokens;
     work.fit(spared(available), |work| Memory::new(&outline, &learning, work, machine.is_cpu).total());
     (work.tokens < share).then_some(work.tokens as usize)

@@ -3,9 +3,15 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
-use crate::{session::launch::LOCAL, spec::Format};
+use crate::{
+    session::launch::LOCAL,
+    spec::{ChatFormat, Format},
+};
 
 /// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
 #[derive(Debug, Parser)]
@@ -444,9 +450,9 @@ pub(super) struct Chat {
     /// What holds for the whole conversation, where the chat format has a place for it
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// How the conversation is written: plain, chatglm, chatglm2, chatglm3 or glm4 [default: as the model's family does]
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    /// How the conversation is written [default: as the model's family does]
+    #[arg(long, value_name = "FORMAT", value_parser = chat_formats())]
+    pub format: Option<ChatFormat>,
     /// Tokens of an answer at most
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_tokens: usize,
@@ -577,4 +583,10 @@ fn period(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
+}
+
+/// Names of chat formats.
+fn chat_formats() -> impl TypedValueParser<Value = ChatFormat> {
+    let names = ChatFormat::ALL.map(ChatFormat::name);
+    PossibleValuesParser::new(names).try_map(|name| ChatFormat::named(&name).ok_or("it is no chat format"))
 }

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     engine::plan::{Graph, Plan},
     network::device::DeviceChoices,
-    stages::estimate::{Estimate, Estimator, Form, Machine, bytes},
+    stages::{
+        estimate::{Estimate, Form, Machine, bytes},
+        estimator,
+    },
 };
 
 /// The estimates of a plan's training stages.
@@ -20,7 +23,7 @@ pub(super) struct Estimates {
 impl Estimates {
     pub(super) fn new(graph: &Graph, plan: &Plan, choices: &DeviceChoices) -> Self {
         let machine = Machine::new(choices);
-        let estimator = Estimator::new(graph, plan, &machine);
+        let estimator = estimator(graph, plan, &machine);
         let stages = graph.nodes().filter_map(|node| match estimator.stage(node) {
             Ok(estimate) => Some((node.name.clone(), Ok(estimate?))),
             Err(error) => Some((node.name.clone(), Err(format!("{error:#}")))),

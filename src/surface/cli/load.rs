@@ -14,6 +14,9 @@ use crate::{
     network::device::{DeviceChoice, DeviceChoices},
     recipe::{Overrides, suggest},
     session::{Options, Recipe, Session, Wanted},
+    spec::{Product, Stage, Task},
+    stages::{TrainingData, kind_named},
+    support::Hinted,
 };
 
 /// A recipe that was found free of mistakes, and its graph.
@@ -39,6 +42,7 @@ pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
 pub(super) fn recipe(arguments: &args::Recipe) -> Result<Recipe> {
     let recipe = Recipe::read(&arguments.recipe, overrides(arguments))?;
     progress::hush(&recipe.checked);
+    recipe.checked.notes().iter().for_each(|note| progress::say(&format!("note: {note}")));
     Ok(recipe)
 }
 
@@ -121,27 +125,69 @@ pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
     store.record(&key)?.with_context(|| format!("{key} was removed"))
 }
 
-/// The artifact of a stage of one of these kinds (of any, if none is given) that has been run as the recipe says now,
-/// here or where the remote has it from.
+/// What a command needs of a stage.
+#[derive(Clone, Copy)]
+pub(super) enum Needs {
+    /// Nothing but that it has run.
+    Anything,
+    /// One of these products.
+    Product(&'static [Product]),
+    /// A model that tells labels.
+    Classifier,
+}
+
+impl Needs {
+    fn are_met(self, stage: &Stage) -> Result<bool> {
+        let kind = kind_named(&stage.kind)?;
+        Ok(match self {
+            Self::Anything => true,
+            Self::Product(products) => kind.products().iter().any(|product| products.contains(product)),
+            Self::Classifier => {
+                let training = kind.facts(&stage.settings)?.training;
+                let data = training.map(|training| training.data);
+                matches!(data, Some(TrainingData::Rows { task: Task::Classification(_), .. }))
+            }
+        })
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Anything => "stage".to_owned(),
+            Self::Product(products) => products.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
+            Self::Classifier => "classifier".to_owned(),
+        }
+    }
+}
+
+/// The artifact of a stage that makes what is needed and has been run as the recipe says now, here or where the remote has
+/// it from.
 ///
 /// # Errors
 /// If it hasn't, or the recipe has no such stage.
 pub(super) fn stored(
     arguments: &args::Recipe,
     stage: &str,
-    kinds: &[&str],
+    needs: Needs,
     store: &Path,
     remote: Option<&str>,
 ) -> Result<(Recipe, Artifact)> {
     let Loaded { recipe, graph } = load(arguments)?;
     let wanted = Wanted { stages: vec![stage.to_owned()], ..Wanted::default() };
     let graph = wanted.of(graph)?;
-    let kind = graph.get(stage).map(|node| node.kind.as_str());
-    if let Some(kind) = kind.filter(|kind| !kinds.is_empty() && !kinds.contains(kind)) {
-        let fitting = recipe.checked.recipe.stages.iter().filter(|(_, stage)| kinds.contains(&stage.kind()));
-        let fitting = suggest::list(fitting.map(|(name, _)| name.as_str()));
+    let stages = &recipe.checked.recipe.stages;
+    if let Some(wrong) = stages.get(stage)
+        && !needs.are_met(wrong)?
+    {
+        let mut fitting = Vec::new();
+        for (name, stage) in stages {
+            if needs.are_met(stage)? {
+                fitting.push(name.as_str());
+            }
+        }
+        let fitting = suggest::list(fitting);
         let hint = if fitting.is_empty() { "the recipe has none".to_owned() } else { format!("there is {fitting}") };
-        bail!("`{stage}` is of kind {kind}, and a {} stage is needed\nhint: {hint}", kinds.join(" or "));
+        let message = format!("`{stage}` is a stage of kind {} and makes no {}", wrong.kind, needs.name());
+        bail!(Hinted::new(message, hint));
     }
     let session = session(store, remote)?;
     let plan = session.everywhere().plan(&graph)?;

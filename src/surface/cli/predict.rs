@@ -10,7 +10,7 @@ use super::{DONE, args::Predict, load, progress};
 use crate::{
     data,
     learning::objectives::Row,
-    spec::{Source, Stage},
+    spec::{Finetune, Source, Stage},
     stages::{Prediction, Trained},
 };
 
@@ -19,7 +19,7 @@ const CHUNK: usize = 1024;
 
 /// `pipe predict RECIPE STAGE`.
 pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let (recipe, artifact) = load::stored(&command.recipe, &command.stage, &["finetune"], store, remote)?;
+    let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
     let mut output = Output::new(command.json, trained.labels());
@@ -50,7 +50,7 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
 fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
     let Predict { format, columns, delimiter, .. } = command;
     let told = format.is_some() || columns.is_some() || delimiter.is_some();
-    if let Some(Stage::Finetune(finetune)) = stage
+    if let Some(finetune) = stage.and_then(|stage| stage.settings_as::<Finetune>().ok())
         && !told
         && Path::new(&finetune.data.train.path).extension() == file.extension()
     {

@@ -8,7 +8,10 @@ use std::{
 use parking_lot::Mutex;
 
 use super::talk;
-use crate::recipe::{Checked, Diagnostics};
+use crate::{
+    recipe::{Checked, Diagnostics},
+    support::Hinted,
+};
 
 /// The secrets of all recipes that were read, each with the expression that is shown in its place; the longest first, since
 /// a shorter one may be a part of it.
@@ -63,6 +66,9 @@ pub(super) fn error_text(error: &anyhow::Error) -> String {
     let mut text = format!("{} {error}", paint("error:", "31;1"));
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  {} {cause}", paint("caused by:", "31")));
+    }
+    if let Some(hint) = Hinted::of(error).hint {
+        text.push_str(&format!("\n{} {hint}", paint("hint:", "36;1")));
     }
     text
 }
