@@ -135,7 +135,7 @@ impl Architecture for Bigram {
 
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let positions = (pass.matrix(self.positions), pass.ids(Along::Positions));
-        let x = kernels::embedding_sum((pass.matrix(self.tokens), &pass.tokens), [positions].into_iter());
+        let x = kernels::embedding_sum((pass.matrix(self.tokens), &pass.tokens), [positions]);
         let x = pass.to_stream(x);
         let (up, down) = (self.up.clone(), self.down.clone());
         let x = pass.block([x], move |pass, [x]| {
