@@ -13,6 +13,7 @@ mod live;
 mod mlflow;
 mod predict;
 mod provenance;
+mod reference;
 mod report;
 mod schema;
 mod sweep;

@@ -1,4 +1,4 @@
-//! The commands and their arguments. Their texts are those of `--help`.
+//! The commands and their arguments. Their texts are those of `--help` and of `docs/reference/commands.md`.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -33,7 +33,8 @@ pub(super) enum Command {
     Report(Report),
     /// Show what a run would do, and why
     Plan(Plan),
-    /// Show, field by field, how a stage differs from the nearest stored run, or how two stored runs differ (`why KEY KEY`)
+    /// Show, field by field, how a stage differs from the nearest stored run, or how two stored runs differ (`why KEY
+    /// KEY`)
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
@@ -67,6 +68,9 @@ pub(super) enum Command {
     Init(Init),
     /// Print the JSON Schema of recipes
     Schema,
+    /// Write the generated pages of the documentation
+    #[command(hide = true)]
+    Reference(Reference),
     /// List the devices that recipes can run on
     Devices(Devices),
     /// Time training steps on each device
@@ -334,7 +338,8 @@ pub(super) struct Predict {
     /// A text to classify; can be repeated
     #[arg(long, conflicts_with = "file")]
     pub text: Vec<String>,
-    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet); a file with the training data's extension is read
+    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet); a file with the training data's extension is
+    /// read
     /// like the training data, unless the options below say otherwise
     #[arg(long, required_unless_present = "text")]
     pub file: Option<PathBuf>,
@@ -427,7 +432,8 @@ pub(super) struct Chat {
     /// System message, for chat formats that have one
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// Chat format: plain, chatglm, chatglm2, chatglm3 or glm4 [default: the one the model was trained with, or its family's]
+    /// Chat format: plain, chatglm, chatglm2, chatglm3 or glm4 [default: the one the model was trained with, or its
+    /// family's]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Maximum number of tokens in an answer
@@ -519,6 +525,16 @@ pub(super) struct Bench {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Reference {
+    /// The project's folder
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// List the pages that are out of date instead of writing them
+    #[arg(long)]
+    pub check: bool,
 }
 
 #[derive(Args, Debug)]
