@@ -16,6 +16,7 @@ mod provenance;
 mod reference;
 mod report;
 mod schema;
+mod session;
 mod sweep;
 mod sweep_asha;
 mod tensorboard;

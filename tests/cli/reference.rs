@@ -104,7 +104,7 @@ fn properties(schema: &Value) -> BTreeSet<(String, String)> {
 
 #[test]
 fn every_key_of_the_schema_is_in_the_reference() {
-    let schema = schema::published();
+    let schema = schema::published(pipe::stages::catalog());
     let page = read(&root().join("docs/reference/recipe.md"));
     let keys = keys(&schema).expect("a key has no example");
     let listed: BTreeSet<_> = keys.iter().map(|key| (key.owner.clone(), key.name.clone())).collect();
@@ -121,7 +121,7 @@ fn every_key_of_the_schema_is_in_the_reference() {
 
 #[test]
 fn examples_of_the_reference_fit_the_schema() {
-    let schema = schema::published();
+    let schema = schema::published(pipe::stages::catalog());
     for key in keys(&schema).expect("a key has no example") {
         let owner = if key.owner.is_empty() { schema.clone() } else { schema["$defs"][&key.owner].clone() };
         let mut field = owner.pointer(&key.pointer).unwrap_or_else(|| panic!("{}", key.path())).clone();
@@ -135,7 +135,7 @@ fn examples_of_the_reference_fit_the_schema() {
 
 #[test]
 fn recipes_in_the_documentation_fit_the_schema() {
-    let validator = jsonschema::validator_for(&schema::published()).expect("a valid schema");
+    let validator = jsonschema::validator_for(&schema::published(pipe::stages::catalog())).expect("a valid schema");
     let mut recipes = 0;
     for path in pages() {
         let text = read(&path);
@@ -287,7 +287,7 @@ fn matrix() -> Vec<(String, Vec<String>)> {
 fn tiny_recipe(family: &str, cells: &[String]) -> Value {
     let train = |batch: Value| json!({ "steps": 1, "lr": 1e-3, "max_length": 64, "batch": batch });
     // A mix of all that the family learns.
-    let known = properties(&schema::published());
+    let known = properties(&schema::published(pipe::stages::catalog()));
     let names = |owner: &str| -> Vec<&str> {
         known.iter().filter(|(other, _)| other == owner).map(|(_, name)| name.as_str()).collect()
     };

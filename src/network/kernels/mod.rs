@@ -22,7 +22,7 @@ mod simd;
 mod slices;
 mod visible;
 
-pub use adamw::{AdamW, global_norm, norm};
+pub use adamw::{AdamW, block_squares, global_norm, norm};
 pub use compact::{Compact, Weight};
 pub use dropout::Dropout;
 pub use embedding::Ids;
@@ -30,7 +30,7 @@ pub use fused::CHUNK as LOGITS;
 pub use handwritten::{Slopes, divided, recorded};
 pub use moved::moved;
 pub use rotary::{Pairs, Rotary, Rotation};
-pub use slices::{with_slice, with_slice_mut};
+pub use slices::{with_slice, with_slice_mut, with_slices_mut};
 pub use visible::Visible;
 
 use std::sync::Arc;

@@ -3,13 +3,25 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
-use crate::spec::Format;
+use crate::{
+    session::launch::LOCAL,
+    spec::{ChatFormat, Format},
+};
 
 /// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
 #[derive(Debug, Parser)]
-#[command(name = "pipe", version, arg_required_else_help = true)]
+#[command(
+    name = "pipe",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit status: 0 if everything was done, 1 if a stage failed or anything else went wrong after work had begun, \
+                  2 if nothing was run, 130 if Ctrl-C stopped it and the same command resumes."
+)]
 pub(super) struct Arguments {
     /// Directory of the artifact store
     #[arg(long, global = true, env = "PIPE_STORE", default_value = ".pipe", value_name = "DIR")]
@@ -17,6 +29,10 @@ pub(super) struct Arguments {
     /// Cache shared between machines: s3://, gs://, az://, file:// or http(s)://; credentials come from the environment
     #[arg(long, global = true, env = "PIPE_REMOTE", hide_env_values = true, value_name = "URL")]
     pub remote: Option<String>,
+    /// Log decisions and waits to stderr; twice for more. `PIPE_LOG` filters by part of the program, such as
+    /// `PIPE_LOG=pipe::engine::remote=debug`
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -77,6 +93,9 @@ pub(super) enum Command {
     Bench(Bench),
     /// Print completions for a shell
     Completions(Completions),
+    /// Compute the stage of the job on stdin, and report on stdout
+    #[command(hide = true)]
+    Stage,
 }
 
 /// A recipe, and changes to it.
@@ -121,6 +140,9 @@ pub(super) struct Running {
     /// Run even if the estimate says that a stage won't fit into the device's memory
     #[arg(long)]
     pub ignore_memory: bool,
+    /// How stages are computed: local, in this process, or process, in one for each
+    #[arg(long, env = "PIPE_LAUNCHER", default_value = LOCAL, value_name = "NAME", hide = true)]
+    pub launcher: String,
     /// Directory for TensorBoard event files; '' writes none [default: the store's folder `tensorboard`]
     #[arg(long, env = "PIPE_TENSORBOARD", value_name = "DIR")]
     pub tensorboard: Option<OsString>,
@@ -432,10 +454,9 @@ pub(super) struct Chat {
     /// System message, for chat formats that have one
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// Chat format: plain, chatglm, chatglm2, chatglm3 or glm4 [default: the one the model was trained with, or its
-    /// family's]
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    /// Chat format [default: the one the model was trained with, or its family's]
+    #[arg(long, value_name = "FORMAT", value_parser = chat_formats())]
+    pub format: Option<ChatFormat>,
     /// Maximum number of tokens in an answer
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_tokens: usize,
@@ -576,4 +597,10 @@ fn period(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
+}
+
+/// Names of chat formats.
+fn chat_formats() -> impl TypedValueParser<Value = ChatFormat> {
+    let names = ChatFormat::ALL.map(ChatFormat::name);
+    PossibleValuesParser::new(names).try_map(|name| ChatFormat::named(&name).ok_or("it is no chat format"))
 }

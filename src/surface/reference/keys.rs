@@ -289,9 +289,9 @@ fn kind(schema: &Json, heading: &dyn Fn(&str) -> String) -> String {
         return link(&heading(name.trim_start_matches(DEFINITIONS)));
     }
     let role = schema.get("x-role").and_then(Json::as_str).unwrap_or_default();
-    if let Some(kinds) = role.strip_prefix("stage:") {
-        let kinds: Vec<String> = kinds.split(',').map(|kind| format!("`{kind}`")).collect();
-        return format!("name of a {} stage", kinds.join(" or "));
+    if let Some(product) = role.strip_prefix("stage:") {
+        let article = if product.ends_with('s') { "" } else { "a " };
+        return format!("name of a stage that makes {article}{product}");
     }
     match role {
         "path" => return "path or glob".to_owned(),

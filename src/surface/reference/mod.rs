@@ -21,7 +21,7 @@ pub use keys::{Key, keys};
 /// # Errors
 /// Keys of recipes that have no example, and pages that lack the marks around a generated part.
 pub fn pages(root: &Path, command: clap::Command) -> Result<Vec<(PathBuf, String)>> {
-    let schema = crate::recipe::schema::published();
+    let schema = crate::recipe::schema::published(crate::stages::catalog());
     let mut pages = vec![
         (root.join("docs/reference/recipe.md"), recipe::page(&schema)?),
         (root.join("docs/reference/commands.md"), commands::page(command)),

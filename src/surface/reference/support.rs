@@ -1,13 +1,13 @@
 //! What each family of models can be used for, as a table.
 
 use super::markdown::table;
-use crate::recipe::families::{FAMILIES, Form};
+use crate::{learning::objectives::OBJECTIVES, network::model::FAMILIES};
 
 /// A family, and what it can do.
 struct Family {
     name: &'static str,
     /// The objectives that it can be pretrained with.
-    objectives: &'static [&'static str],
+    objectives: Vec<&'static str>,
     /// Whether it writes text.
     generates: bool,
     /// The chat format that it has by default.
@@ -16,13 +16,12 @@ struct Family {
 
 /// The families, in the order of their table.
 fn families() -> Vec<Family> {
-    let known = FAMILIES.iter().map(|family| Family {
+    let objectives = OBJECTIVES.all();
+    let known = FAMILIES.all().into_iter().map(|family| Family {
         name: family.name,
-        objectives: family.objectives,
-        generates: family.form != Form::Cloze,
-        chat: family.chat.map(|format| {
-            serde_json::to_value(format).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
-        }),
+        objectives: objectives.iter().filter(|one| family.can_learn(one.attention)).map(|one| one.name).collect(),
+        generates: family.form.generates(),
+        chat: family.chat.and_then(|format| Some(serde_json::to_value(format).ok()?.as_str()?.to_owned())),
     });
     known.collect()
 }
@@ -52,7 +51,7 @@ fn matrix(head: [&str; 8], all: &str) -> String {
     let every = all_objectives(&families);
     let yes = |holds: bool| if holds { "✓" } else { "–" }.to_owned();
     let row = |family: &Family| {
-        let objectives = match family.objectives {
+        let objectives = match &family.objectives {
             objectives if objectives.len() == every => all.to_owned(),
             objectives => objectives.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
         };
