@@ -15,6 +15,7 @@ mod mlflow;
 mod needs;
 mod predict;
 mod provenance;
+mod reference;
 mod report;
 mod schema;
 mod session;

@@ -20,6 +20,7 @@ mod pin;
 mod plan;
 mod predict;
 mod progress;
+mod reference;
 mod report;
 mod rm;
 mod run;
@@ -95,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Pull(command) => transfer::pull(command, store, remote),
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
+        Command::Reference(command) => reference::reference(command),
         Command::Devices(command) => devices::devices(command),
         Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => args::completions(command),
