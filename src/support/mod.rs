@@ -1,5 +1,7 @@
-//! What every floor needs and knows no other: keyed random numbers, text hashes, panics as errors.
+//! What every floor needs and knows no other: how the CPU computes, keyed random numbers, text hashes, panics as errors.
 
+pub mod arithmetic;
+pub mod math;
 pub mod panics;
 pub mod random;
 mod registry;
