@@ -380,8 +380,8 @@ stages:
         let inputs: Vec<_> = (1..).zip(shapes).map(|(seed, &shape)| upload(seed, shape).require_grad()).collect();
         let out = kernel(&inputs, &device);
         let gradients = (out.clone() * upload(77, out.dims())).sum().backward();
-        let slopes = inputs.iter().map(|input| values(input.grad(&gradients).expect("tracked")));
-        std::iter::once(values(out.inner())).chain(slopes).collect()
+        let grads = inputs.iter().map(|input| values(input.grad(&gradients).expect("tracked")));
+        std::iter::once(values(out.inner())).chain(grads).collect()
     }
 
     #[test]

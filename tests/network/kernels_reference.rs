@@ -43,17 +43,17 @@ fn assert_right(
     assert_near(what, &values(out.inner()), &narrow(reference(&x)), 3e-6);
     let total = |x: &[Vec<f64>]| -> f64 { reference(x).iter().zip(&weights).map(|(y, w)| y * f64::from(*w)).sum() };
     for (i, tensor) in tensors.iter().enumerate() {
-        let slopes = (0..x[i].len()).map(|j| {
+        let derivatives = (0..x[i].len()).map(|j| {
             let (here, step) = (x[i][j], 1e-5);
             let mut at = |value| {
                 x[i][j] = value;
                 total(&x)
             };
-            let slope = (at(here + step) - at(here - step)) / (2.0 * step);
+            let derivative = (at(here + step) - at(here - step)) / (2.0 * step);
             x[i][j] = here;
-            slope
+            derivative
         });
-        let expected = narrow(slopes.collect());
+        let expected = narrow(derivatives.collect());
         assert_near(
             &format!("{what}: gradient {i}"),
             &values(tensor.grad(&gradients).expect("tracked")),

@@ -18,7 +18,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use super::{
     Dropout, Gelu, Ids, Weight,
     dropout::{FACTORS, WEYL},
-    handwritten::{Slopes, recorded},
+    handwritten::{Grads, recorded},
 };
 
 /// See [`super::product`].
@@ -147,12 +147,12 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
     }
     // Not left to autodiff: it would give the weight's gradient transposed, and so by copies all over.
     recorded(y, inputs, move |gradient: Tensor<2>| {
-        let slope = |at: usize| match at {
+        let grad = |at: usize| match at {
             0 => product(gradient.clone(), plain[1].clone()),
             1 => product(gradient.clone().transpose(), plain[0].clone()),
             _ => row_sums(gradient.clone()),
         };
-        Slopes::of((0..types.len()).map(|at| wanted[at].then(|| slope(at).cast(types[at]))))
+        Grads::of((0..types.len()).map(|at| wanted[at].then(|| grad(at).cast(types[at]))))
     })
 }
 

@@ -27,7 +27,7 @@ pub use compact::{Compact, Weight};
 pub use dropout::Dropout;
 pub use embedding::Ids;
 pub use fused::CHUNK as LOGITS;
-pub use handwritten::{Slopes, divided, recorded};
+pub use handwritten::{Grads, divided, recorded};
 pub use moved::moved;
 pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut};

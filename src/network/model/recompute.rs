@@ -16,7 +16,7 @@ use super::{
     pass::{Mode, Pass, Rotaries},
     precision::Numbers,
 };
-use crate::network::kernels::{self, Ids, Slopes, Visible};
+use crate::network::kernels::{self, Grads, Ids, Visible};
 
 /// What a pass computes with in place of the parameters themselves.
 #[derive(Debug, Default)]
@@ -135,36 +135,36 @@ impl Pass<'_> {
             // Behind a frozen embedding the block's own parameters may still be learned, and its rule has to be run.
             inputs[0] = plain[0].clone().autodiff().require_grad();
         }
-        kernels::recorded(output, inputs, move |gradient| slopes(&place, plain, &block, gradient))
+        kernels::recorded(output, inputs, move |gradient| grads(&place, plain, &block, gradient))
     }
 }
 
 /// The gradients of a block's inputs and parameters, from that of its output.
-fn slopes<const N: usize>(
+fn grads<const N: usize>(
     place: &Place,
     inputs: [Tensor<2>; N],
     block: &impl Fn(&Pass, [Tensor<2>; N]) -> Tensor<2>,
     gradient: Tensor<2>,
-) -> Slopes {
+) -> Grads {
     let pass = place.pass(Values::Leaves(RefCell::default()));
     let inputs = inputs.map(|input| input.autodiff().require_grad());
     let output = block(&pass, inputs.clone());
     // The way back begins with the output's gradient as it is.
     let nothing = Tensor::<1>::zeros([1], &gradient.device());
-    let root = kernels::recorded(nothing, vec![output], move |_| Slopes::of([Some(gradient)]));
+    let root = kernels::recorded(nothing, vec![output], move |_| Grads::of([Some(gradient)]));
     let mut found = root.backward();
-    let mut slopes = Slopes::of(inputs.iter().map(|input| input.grad_remove(&mut found)));
-    let Values::Leaves(leaves) = &pass.values else { return slopes };
+    let mut grads = Grads::of(inputs.iter().map(|input| input.grad_remove(&mut found)));
+    let Values::Leaves(leaves) = &pass.values else { return grads };
     let Leaves { vectors, matrices } = &*leaves.borrow();
     for (&id, leaf) in vectors {
-        if let Some(slope) = leaf.grad_remove(&mut found) {
-            slopes.push(place.parameters.vector(id).clone(), slope);
+        if let Some(grad) = leaf.grad_remove(&mut found) {
+            grads.push(place.parameters.vector(id).clone(), grad);
         }
     }
     for (&id, leaf) in matrices {
-        if let Some(slope) = leaf.grad_remove(&mut found) {
-            slopes.push(place.parameters.matrix(id).clone(), slope);
+        if let Some(grad) = leaf.grad_remove(&mut found) {
+            grads.push(place.parameters.matrix(id).clone(), grad);
         }
     }
-    slopes
+    grads
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::network::kernels::{
     Dropout, KeyValue, Visible,
-    handwritten::{Slopes, recorded},
+    handwritten::{Grads, recorded},
 };
 
 /// Scores that exist at a time; some four numbers of their size are alive together.
@@ -57,8 +57,8 @@ fn of_one(
     let blocks = Blocks::new(&parts[0], visible, 0, heads, dropout, most);
     let context = together(blocks.contexts(&parts));
     recorded(context, vec![qkv], move |gradient: Tensor<2>| {
-        let slopes = blocks.slopes(&parts, apart(gradient, rows, heads));
-        Slopes::of([Some(Tensor::cat(slopes.map(together).into(), 1))])
+        let grads = blocks.grads(&parts, apart(gradient, rows, heads));
+        Grads::of([Some(Tensor::cat(grads.map(together).into(), 1))])
     })
 }
 
@@ -103,7 +103,7 @@ pub fn grouped_attention(
     let plain = inputs.each_ref().map(|input| input.clone().inner());
     let blocks = Blocks::new(&plain[0], visible, shared, heads, dropout, None);
     let context = blocks.contexts(&plain);
-    together(recorded(context, inputs.into(), move |gradient| Slopes::of(blocks.slopes(&plain, gradient).map(Some))))
+    together(recorded(context, inputs.into(), move |gradient| Grads::of(blocks.grads(&plain, gradient).map(Some))))
 }
 
 /// What is between the products on the queries' device.
@@ -207,7 +207,7 @@ impl Blocks {
     }
 
     /// Gradients of queries, keys and values.
-    fn slopes(&self, [query, key, value]: &[Tensor<4>; 3], gradient: Tensor<4>) -> [Tensor<4>; 3] {
+    fn grads(&self, [query, key, value]: &[Tensor<4>; 3], gradient: Tensor<4>) -> [Tensor<4>; 3] {
         let groups = key.dims()[1];
         let mut d_queries = Vec::new();
         let mut sums: Option<[Tensor<4>; 2]> = None;
@@ -218,12 +218,12 @@ impl Blocks {
             let scaled = Self::scaled(query, groups, &queries);
             let gradient = Self::grouped(gradient.clone().narrow(2, queries.start, queries.len()), groups);
             let scores = self.scores(scaled.clone(), key.clone());
-            let slopes = self.apart(product(gradient.clone(), value.swap_dims(2, 3)));
-            let [dropped, slopes] =
-                self.softmax.slopes(scores, slopes, queries, keys.clone()).map(|x| Self::grouped(x, groups));
+            let grads = self.apart(product(gradient.clone(), value.swap_dims(2, 3)));
+            let [dropped, grads] =
+                self.softmax.grads(scores, grads, queries, keys.clone()).map(|x| Self::grouped(x, groups));
             let d_value = product(dropped.swap_dims(2, 3), gradient);
-            let d_key = product(slopes.clone().swap_dims(2, 3), scaled);
-            let d_query = product(slopes, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
+            let d_key = product(grads.clone().swap_dims(2, 3), scaled);
+            let d_query = product(grads, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
             d_queries.push(self.apart(d_query));
             sums = Some(self.added(sums.take(), [d_key, d_value].map(|part| part.cast(DType::F32)), keys));
         }
@@ -282,12 +282,12 @@ mod tests {
         let plain = inputs.each_ref().map(|input| input.clone().inner());
         let blocks = Blocks::new(&plain[0], &visible, shared, 4, Some(&dropout), Some(most));
         let context = recorded(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
-            Slopes::of(blocks.slopes(&plain, gradient).map(Some))
+            Grads::of(blocks.grads(&plain, gradient).map(Some))
         });
         let gradients = (context.clone() * noise([2, 4, 9, 3], 3.1)).sum().backward();
-        let slopes = inputs.iter().map(|input| input.grad(&gradients).expect("a gradient"));
+        let grads = inputs.iter().map(|input| input.grad(&gradients).expect("a gradient"));
         let values = |tensor: Tensor<4>| tensor.try_into_vec_as::<f32>().expect("numbers");
-        std::iter::once(context.inner()).chain(slopes).map(values).collect()
+        std::iter::once(context.inner()).chain(grads).map(values).collect()
     }
 
     fn assert_near(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {

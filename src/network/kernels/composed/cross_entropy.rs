@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use super::{product, row_sums};
 use crate::network::kernels::{
     embedding::upload,
-    handwritten::{Slopes, recorded},
+    handwritten::{Grads, recorded},
 };
 
 /// Logits that exist at a time: enough for products that fill a GPU. Each takes four bytes, and some four numbers of its
@@ -50,12 +50,12 @@ pub fn linear_cross_entropy_in_chunks(
         sums.add(&plain, first, part);
     }
     let loss = sums.loss.take().unwrap_or_else(|| Tensor::zeros([1], (&plain[0].device(), DType::F32)));
-    let slopes = sums.slopes(&plain);
+    let grads = sums.grads(&plain);
     recorded(loss, inputs, move |gradient: Tensor<1>| {
         // In f32 until they're scaled: a loss of f16 is multiplied so that its gradients keep in range.
         let gradient = gradient.mul_scalar(most).unsqueeze::<2>();
-        let slopes = slopes.into_iter().zip(types);
-        Slopes::of(slopes.map(|(slope, numbers)| slope.map(|slope| (slope * gradient.clone()).cast(numbers))))
+        let grads = grads.into_iter().zip(types);
+        Grads::of(grads.map(|(grad, numbers)| grad.map(|grad| (grad * gradient.clone()).cast(numbers))))
     })
 }
 
@@ -100,9 +100,9 @@ impl Part {
         #[cfg(feature = "gpu")]
         if crate::network::kernels::gpu::applies(&logits) {
             let bias = bias.cloned();
-            let [slopes, losses] =
+            let [grads, losses] =
                 crate::network::kernels::gpu::cross_entropy(logits, bias, targets, weights, scale, smoothing);
-            return (losses, Some(slopes));
+            return (losses, Some(grads));
         }
         let classes = logits.dims()[1];
         let mut logits = logits.cast(DType::F32);
@@ -126,12 +126,12 @@ impl Part {
             return (losses, None);
         }
         let shares = weights.mul_scalar(scale);
-        let mut slopes = (logits - total).exp() * shares.clone();
+        let mut grads = (logits - total).exp() * shares.clone();
         if smoothing > 0.0 {
-            slopes = slopes - shares.clone().mul_scalar(smoothing / classes as f32);
+            grads = grads - shares.clone().mul_scalar(smoothing / classes as f32);
         }
-        let slopes = slopes.scatter(1, targets, shares.mul_scalar(smoothing - 1.0), IndexingUpdateOp::Add);
-        (losses, Some(slopes))
+        let grads = grads.scatter(1, targets, shares.mul_scalar(smoothing - 1.0), IndexingUpdateOp::Add);
+        (losses, Some(grads))
     }
 }
 
@@ -152,11 +152,11 @@ impl Sums {
         let numbers = inputs[0].dtype();
         let hidden = inputs[0].clone().narrow(0, first, part.targets.dims()[0]);
         let logits = product(hidden.clone(), inputs[1].clone().transpose());
-        let (losses, slopes) = part.losses(logits, inputs.get(2), self.wanted.contains(&true));
+        let (losses, grads) = part.losses(logits, inputs.get(2), self.wanted.contains(&true));
         add(&mut self.loss, losses.sum());
-        let Some(slopes) = slopes else { return };
+        let Some(grads) = grads else { return };
 
-        let factor = slopes.clone().cast(numbers);
+        let factor = grads.clone().cast(numbers);
         let [of_hidden, of_weight, of_bias] = self.wanted;
         if of_hidden {
             self.hidden.push(product(factor.clone(), inputs[1].clone()).cast(DType::F32));
@@ -165,12 +165,12 @@ impl Sums {
             add(&mut self.weight, product(factor.transpose(), hidden).cast(DType::F32));
         }
         if of_bias {
-            add(&mut self.bias, row_sums(slopes));
+            add(&mut self.bias, row_sums(grads));
         }
     }
 
     /// The gradients of those of the inputs that want one; without rows they're 0.
-    fn slopes(self, inputs: &[Tensor<2>]) -> [Option<Tensor<2>>; 3] {
+    fn grads(self, inputs: &[Tensor<2>]) -> [Option<Tensor<2>>; 3] {
         let hidden = (!self.hidden.is_empty()).then(|| Tensor::cat(self.hidden, 0));
         let mut found = [hidden, self.weight, self.bias];
         for (at, input) in inputs.iter().enumerate().filter(|(at, _)| self.wanted[*at]) {

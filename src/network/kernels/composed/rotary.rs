@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor};
 
 use crate::network::kernels::{
     Pairs, Rotary, Rotation,
-    handwritten::{Slopes, recorded},
+    handwritten::{Grads, recorded},
 };
 
 /// See [`crate::network::kernels::rotary`]. The gradient turns back by the same angles.
@@ -12,7 +12,7 @@ pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
     let turned = turned(x.clone().inner(), heads, rotary, false);
     let rotary = rotary.clone();
     recorded(turned, vec![x], move |gradient: Tensor<2>| {
-        Slopes::of([Some(self::turned(gradient, heads, &rotary, true))])
+        Grads::of([Some(self::turned(gradient, heads, &rotary, true))])
     })
 }
 

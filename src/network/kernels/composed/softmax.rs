@@ -14,8 +14,7 @@ pub(in crate::network::kernels) trait Softmax: Debug + Send {
     fn probabilities(&self, scores: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> Tensor<4>;
 
     /// The same, and the gradients of the scores from those of the dropped probabilities.
-    fn slopes(&self, scores: Tensor<4>, slopes: Tensor<4>, queries: Range<usize>, keys: Range<usize>)
-    -> [Tensor<4>; 2];
+    fn grads(&self, scores: Tensor<4>, grads: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2];
 }
 
 /// Softmax of tensor operations, in f32.
@@ -103,22 +102,16 @@ impl Softmax for ByOperations {
         dropped(&all, kept.as_ref()).cast(numbers)
     }
 
-    fn slopes(
-        &self,
-        scores: Tensor<4>,
-        slopes: Tensor<4>,
-        queries: Range<usize>,
-        keys: Range<usize>,
-    ) -> [Tensor<4>; 2] {
+    fn grads(&self, scores: Tensor<4>, grads: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2] {
         let numbers = scores.dtype();
         let (all, kept) = self.both(scores, queries, keys);
         let dropped = dropped(&all, kept.as_ref()).cast(numbers);
-        let mut slopes = slopes.cast(DType::F32);
+        let mut grads = grads.cast(DType::F32);
         if let Some(kept) = kept {
-            slopes = slopes * kept;
+            grads = grads * kept;
         }
-        let slopes = all.clone() * slopes;
-        let slopes = slopes.clone() - all * slopes.sum_dim(3);
-        [dropped, slopes.cast(numbers)]
+        let grads = all.clone() * grads;
+        let grads = grads.clone() - all * grads.sum_dim(3);
+        [dropped, grads.cast(numbers)]
     }
 }

@@ -54,7 +54,7 @@ fn saved(x: FlexTensor, weight: FlexTensor, tracked: [bool; 2]) -> Saved {
     [tracked[1].then_some(x), tracked[0].then_some(weight)]
 }
 
-fn slopes([x, weight]: Saved, gradient: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+fn grads([x, weight]: Saved, gradient: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
     let [tokens, width] = shape(gradient);
     let d_x = weight.filter(|_| wanted[0]).map(|w| product(tokens, shape(&w)[1], matrix(gradient), matrix(&w)));
     let d_weight = x.filter(|_| wanted[1]).map(|x| product(width, shape(&x)[1], matrix(gradient).t(), matrix(&x)));
@@ -74,7 +74,7 @@ impl Kernel<2> for Linear {
     }
 
     fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        slopes(saved, &gradient, wanted)
+        grads(saved, &gradient, wanted)
     }
 }
 
@@ -87,7 +87,7 @@ impl Kernel<3> for Linear {
 
     fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let [a, b, bias] = wanted;
-        let [d_x, d_weight] = slopes(saved, &gradient, [a, b]);
+        let [d_x, d_weight] = grads(saved, &gradient, [a, b]);
         [d_x, d_weight, bias.then(|| d_bias(&gradient))]
     }
 }

@@ -88,12 +88,12 @@ fn update_kernel<F: Float, N: Size>(
     if ABSOLUTE_POS >= count {
         terminate!();
     }
-    let mut slope = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
+    let mut grad = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
     if clipped {
-        slope *= Vector::<f32, N>::new(clip[0]);
+        grad *= Vector::<f32, N>::new(clip[0]);
     }
-    let m = mean[ABSOLUTE_POS] * Vector::<f32, N>::new(beta1) + slope * Vector::<f32, N>::new(1f32 - beta1);
-    let v = square[ABSOLUTE_POS] * Vector::<f32, N>::new(beta2) + slope * slope * Vector::<f32, N>::new(1f32 - beta2);
+    let m = mean[ABSOLUTE_POS] * Vector::<f32, N>::new(beta1) + grad * Vector::<f32, N>::new(1f32 - beta1);
+    let v = square[ABSOLUTE_POS] * Vector::<f32, N>::new(beta2) + grad * grad * Vector::<f32, N>::new(1f32 - beta2);
     let spread = v.sqrt() * Vector::<f32, N>::new(square_scale) + Vector::<f32, N>::new(epsilon);
     let value = values[ABSOLUTE_POS] * Vector::<f32, N>::new(keep);
     values[ABSOLUTE_POS] = value - m * Vector::<f32, N>::new(step_size) / spread;

@@ -39,9 +39,9 @@ pub(in crate::network::kernels) fn cross_entropy(
     let bias = Maybe::new(bias.map(|bias| bias.cast(DType::F32)));
     let targets = targets.cast(IntDType::I32).into_dispatch();
     let share = Share { smoothing, scale };
-    let (slopes, losses) =
+    let (grads, losses) =
         Dispatch::cross_entropy(logits.into_dispatch(), bias, targets, weights.into_dispatch(), share);
-    [slopes, losses].map(Tensor::from_dispatch)
+    [grads, losses].map(Tensor::from_dispatch)
 }
 
 /// A logit with its bias, where there is one.
@@ -116,8 +116,8 @@ fn cross_entropy_kernel<F: Float, N: Size>(
         let here = places::<N>((at * N::value()) as u32).equal(&target);
         let goal = select_many(here, Vector::<f32, N>::new(1f32 - smoothing), zero);
         let spread = Vector::<f32, N>::new(smoothing / classes);
-        let slope = (exp(logit - Vector::<f32, N>::new(level)) - spread - goal) * Vector::<f32, N>::new(share);
-        logits[start + at] = Vector::<F, N>::cast_from(select(counts, slope, zero));
+        let grad = (exp(logit - Vector::<f32, N>::new(level)) - spread - goal) * Vector::<f32, N>::new(share);
+        logits[start + at] = Vector::<F, N>::cast_from(select(counts, grad, zero));
         at += CUBE_DIM as usize;
     }
     if UNIT_POS == 0 {

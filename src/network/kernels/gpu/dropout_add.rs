@@ -18,7 +18,7 @@ use super::{
 };
 use crate::network::kernels::{
     Dropout,
-    handwritten::{Slopes, recorded},
+    handwritten::{Grads, recorded},
 };
 
 /// What is dropped, beside the tokens' keys.
@@ -87,15 +87,15 @@ pub(in crate::network::kernels) fn dropout_add(
     let dropout = OnDevice::new(dropout, &plain(0).device());
     let y = Dispatch::drop_and_add(plain(0).into_dispatch(), bias, residual, dropout.dropping());
     recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
-        let slopes = match dropout.dropping() {
+        let grads = match dropout.dropping() {
             Dropping::Nothing => gradient.clone(),
             dropping => {
-                let slopes = gradient.clone().into_dispatch();
-                Tensor::from_dispatch(Dispatch::drop_and_add(slopes, Maybe::Nothing, Maybe::Nothing, dropping))
+                let grads = gradient.clone().into_dispatch();
+                Tensor::from_dispatch(Dispatch::drop_and_add(grads, Maybe::Nothing, Maybe::Nothing, dropping))
             }
         };
-        let of_bias = with_bias.then(|| learned.then(|| row_sums(slopes.clone()).cast(numbers)));
-        Slopes::of([Some(slopes)].into_iter().chain(with_residual.then_some(Some(gradient))).chain(of_bias))
+        let of_bias = with_bias.then(|| learned.then(|| row_sums(grads.clone()).cast(numbers)));
+        Grads::of([Some(grads)].into_iter().chain(with_residual.then_some(Some(gradient))).chain(of_bias))
     })
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::network::kernels::{
     Ids,
-    handwritten::{Slopes, recorded},
+    handwritten::{Grads, recorded},
 };
 
 /// See [`crate::network::kernels::embedding`].
@@ -28,7 +28,7 @@ pub(in crate::network::kernels) fn embedding(weight: Tensor<2>, ids: &Ids) -> Te
         let device = gradient.device();
         let [order, starts, ids] = [order, starts, ids].map(|numbers| upload(numbers, &device).into_dispatch());
         let sums = Dispatch::add_rows(gradient.into_dispatch(), order, starts, ids, classes);
-        Slopes::of([Some(Tensor::<2>::from_dispatch(sums))])
+        Grads::of([Some(Tensor::<2>::from_dispatch(sums))])
     })
 }
 

@@ -15,14 +15,14 @@ use super::{
     ops::Ops,
     rows::{largest, most, sum, total},
 };
-use crate::network::kernels::handwritten::{Slopes, recorded};
+use crate::network::kernels::handwritten::{Grads, recorded};
 
 /// See [`crate::network::kernels::log_softmax`].
 pub(in crate::network::kernels) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
     let y = Tensor::<2>::from_dispatch(Dispatch::log_softmax(x.clone().inner().into_dispatch()));
     recorded(y.clone(), vec![x], move |gradient: Tensor<2>| {
-        let slopes = Dispatch::log_softmax_slopes(y.into_dispatch(), gradient.into_dispatch());
-        Slopes::of([Some(Tensor::<2>::from_dispatch(slopes))])
+        let grads = Dispatch::log_softmax_grads(y.into_dispatch(), gradient.into_dispatch());
+        Grads::of([Some(Tensor::<2>::from_dispatch(grads))])
     })
 }
 
@@ -62,9 +62,9 @@ fn log_softmax_kernel<F: Float, N: Size>(
 
 /// With y the result and g its gradient: g - e^y Σ g.
 #[cube(launch)]
-fn slopes_kernel<F: Float, N: Size>(
+fn grads_kernel<F: Float, N: Size>(
     y: &[Vector<F, N>],
-    slopes: &mut [Vector<F, N>],
+    grads: &mut [Vector<F, N>],
     rows: usize,
     width: usize,
     #[comptime] planes: u32,
@@ -77,15 +77,15 @@ fn slopes_kernel<F: Float, N: Size>(
     let mut sums = Vector::<f32, N>::new(0f32);
     let mut at = UNIT_POS as usize;
     while at < width {
-        sums += Vector::<f32, N>::cast_from(slopes[start + at]);
+        sums += Vector::<f32, N>::cast_from(grads[start + at]);
         at += CUBE_DIM as usize;
     }
     let all = Vector::<f32, N>::new(sum(total(sums), planes));
     let mut at = UNIT_POS as usize;
     while at < width {
-        let slope = Vector::<f32, N>::cast_from(slopes[start + at]);
+        let grad = Vector::<f32, N>::cast_from(grads[start + at]);
         let share = exp(Vector::<f32, N>::cast_from(y[start + at])) * all;
-        slopes[start + at] = Vector::<F, N>::cast_from(slope - share);
+        grads[start + at] = Vector::<F, N>::cast_from(grad - share);
         at += CUBE_DIM as usize;
     }
 }
@@ -111,22 +111,22 @@ pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
     out
 }
 
-/// `log_softmax_slopes` on the device.
-pub(super) fn log_softmax_slopes(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
-    let (y, slopes) = (Rows::new(y), Rows::owned(gradient).tensor);
+/// `log_softmax_grads` on the device.
+pub(super) fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+    let (y, grads) = (Rows::new(y), Rows::owned(gradient).tensor);
     let Grid { count, dim, planes, vector, width, .. } = y.grid();
     let numbers = kind(y.tensor.dtype);
-    slopes_kernel::launch(
+    grads_kernel::launch(
         &y.client(),
         count,
         dim,
         vector,
         y.tensor.into_buffer_arg(),
-        slopes.clone().into_buffer_arg(),
+        grads.clone().into_buffer_arg(),
         y.rows,
         width,
         planes,
         numbers,
     );
-    slopes
+    grads
 }

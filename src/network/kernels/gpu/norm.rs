@@ -16,7 +16,7 @@ use super::{
     rows::{sum, total},
     sums::Parts,
 };
-use crate::network::kernels::handwritten::{Slopes, recorded};
+use crate::network::kernels::handwritten::{Grads, recorded};
 
 /// See [`crate::network::kernels::layer_norm`].
 pub(in crate::network::kernels) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
@@ -39,15 +39,15 @@ fn normalized(x: Tensor<2>, gamma: Tensor<1>, beta: Option<Tensor<1>>, eps: f32)
     let centred = inputs.len() > 2;
     recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
         let [x, gamma, gradient] = [x, gamma, gradient].map(Tensor::into_dispatch);
-        let (d_x, stats) = Dispatch::normalize_slopes(x.clone(), gamma, gradient.clone(), eps, centred);
-        let mut slopes = vec![Some(Tensor::<2>::from_dispatch(d_x))];
+        let (d_x, stats) = Dispatch::normalize_grads(x.clone(), gamma, gradient.clone(), eps, centred);
+        let mut grads = vec![Some(Tensor::<2>::from_dispatch(d_x))];
         if learned {
             let sums = Tensor::<3>::from_dispatch(Dispatch::normalize_sums(x, gradient, stats, centred)).sum_dim(1);
             let part = |at: usize| sums.clone().narrow(0, at, 1).squeeze_dim::<2>(0);
-            slopes.extend((1..types.len()).map(|at| Some(part(at - 1).cast(types[at]))));
+            grads.extend((1..types.len()).map(|at| Some(part(at - 1).cast(types[at]))));
         }
-        slopes.resize(types.len(), None);
-        Slopes::of(slopes)
+        grads.resize(types.len(), None);
+        Grads::of(grads)
     })
 }
 
@@ -133,7 +133,7 @@ fn normalize_kernel<F: Float, N: Size>(
 /// With x̂ the normalized row and g the gradient of it: (g - mean(g) - x̂ mean(g x̂)) / σ, the first mean where rows are
 /// centred. Leaves each row's mean and 1/σ in `stats`.
 #[cube(launch)]
-fn slopes_kernel<F: Float, N: Size>(
+fn grads_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     gamma: &[Vector<f32, N>],
     gradient: &[Vector<F, N>],
@@ -157,9 +157,9 @@ fn slopes_kernel<F: Float, N: Size>(
     let mut at = UNIT_POS as usize;
     while at < width {
         let normed = normed::<F, N>(x[start + at], mean, scale);
-        let slope = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
-        plain += slope;
-        along += slope * normed;
+        let grad = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
+        plain += grad;
+        along += grad * normed;
         at += CUBE_DIM as usize;
     }
     let count = f32::cast_from(width * N::value());
@@ -171,9 +171,9 @@ fn slopes_kernel<F: Float, N: Size>(
     let mut at = UNIT_POS as usize;
     while at < width {
         let normed = normed::<F, N>(x[start + at], mean, scale);
-        let slope = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
-        let slope = slope - Vector::<f32, N>::new(shift) - normed * Vector::<f32, N>::new(along);
-        out[start + at] = Vector::<F, N>::cast_from(slope * Vector::<f32, N>::new(scale));
+        let grad = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
+        let grad = grad - Vector::<f32, N>::new(shift) - normed * Vector::<f32, N>::new(along);
+        out[start + at] = Vector::<F, N>::cast_from(grad * Vector::<f32, N>::new(scale));
         at += CUBE_DIM as usize;
     }
     if UNIT_POS == 0 {
@@ -206,10 +206,10 @@ fn sums_kernel<F: Float, N: Size>(
     let end = min(rows, row + length);
     while row < end {
         let place = row * width + column;
-        let slope = Vector::<f32, N>::cast_from(gradient[place]);
+        let grad = Vector::<f32, N>::cast_from(gradient[place]);
         let away = Vector::<f32, N>::cast_from(x[place]) - Vector::<f32, N>::new(stats[2 * row]);
-        gains += slope * away * Vector::<f32, N>::new(stats[2 * row + 1]);
-        shifts += slope;
+        gains += grad * away * Vector::<f32, N>::new(stats[2 * row + 1]);
+        shifts += grad;
         row += 1;
     }
     sums[part * width + column] = gains;
@@ -250,8 +250,8 @@ pub(super) fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBacken
     out
 }
 
-/// `normalize_slopes` on the device.
-pub(super) fn normalize_slopes(
+/// `normalize_grads` on the device.
+pub(super) fn normalize_grads(
     x: CubeTensor,
     gamma: CubeTensor,
     gradient: CubeTensor,
@@ -263,7 +263,7 @@ pub(super) fn normalize_slopes(
     let stats = x.room([x.rows, 2], DType::F32);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
     let numbers = kind(x.tensor.dtype);
-    slopes_kernel::launch(
+    grads_kernel::launch(
         &x.client(),
         count,
         dim,

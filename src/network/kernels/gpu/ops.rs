@@ -77,7 +77,7 @@ pub(super) trait Ops: Backend {
 
     /// The gradient of `x`, and `[T, 2]` with each row's mean and 1/σ.
     #[fusion(meta = |x, _gamma, _gradient, _eps, _centred| (x.clone(), TensorSpec::new([x.shape[0], 2].into(), DType::F32)))]
-    fn normalize_slopes(
+    fn normalize_grads(
         x: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
@@ -104,7 +104,7 @@ pub(super) trait Ops: Backend {
 
     /// The gradient of `x` from that of the result.
     #[fusion(dtype = x, shape = x)]
-    fn activate_slopes(
+    fn activate_grads(
         x: FloatTensor<Self>,
         #[extension_type] bias: Maybe<Self>,
         gradient: FloatTensor<Self>,
@@ -135,10 +135,10 @@ pub(super) trait Ops: Backend {
     ) -> FloatTensor<Self>;
 
     /// Dropped probabilities in place of scores, and gradients of scores in place of those of dropped probabilities.
-    #[fusion(meta = |scores, slopes, _from, _to, _dropping, _layout| (scores.clone(), slopes.clone()))]
-    fn softmax_slopes(
+    #[fusion(meta = |scores, grads, _from, _to, _dropping, _layout| (scores.clone(), grads.clone()))]
+    fn softmax_grads(
         scores: FloatTensor<Self>,
-        slopes: FloatTensor<Self>,
+        grads: FloatTensor<Self>,
         from: IntTensor<Self>,
         to: IntTensor<Self>,
         #[extension_type] dropping: Dropping<Self>,
@@ -151,7 +151,7 @@ pub(super) trait Ops: Backend {
 
     /// The gradient of `x` from the result `y` and its gradient.
     #[fusion(dtype = gradient, shape = gradient)]
-    fn log_softmax_slopes(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn log_softmax_grads(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Gradients in place of logits `[N, V]`, and losses `[N, 1]`.
     #[fusion(meta = |logits, _bias, _targets, _weights, _share|
@@ -195,14 +195,14 @@ impl Ops for CubeBackend {
         norm::normalize(x, gamma, beta, eps)
     }
 
-    fn normalize_slopes(
+    fn normalize_grads(
         x: CubeTensor,
         gamma: CubeTensor,
         gradient: CubeTensor,
         eps: f32,
         centred: bool,
     ) -> (CubeTensor, CubeTensor) {
-        norm::normalize_slopes(x, gamma, gradient, eps, centred)
+        norm::normalize_grads(x, gamma, gradient, eps, centred)
     }
 
     fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centred: bool) -> CubeTensor {
@@ -217,8 +217,8 @@ impl Ops for CubeBackend {
         activation::activate(x, bias, unit)
     }
 
-    fn activate_slopes(x: CubeTensor, bias: Maybe<Self>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
-        activation::activate_slopes(x, bias, gradient, unit)
+    fn activate_grads(x: CubeTensor, bias: Maybe<Self>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
+        activation::activate_grads(x, bias, gradient, unit)
     }
 
     fn drop_and_add(x: CubeTensor, bias: Maybe<Self>, residual: Maybe<Self>, dropping: Dropping<Self>) -> CubeTensor {
@@ -239,23 +239,23 @@ impl Ops for CubeBackend {
         softmax::softmax(scores, from, to, dropping, layout)
     }
 
-    fn softmax_slopes(
+    fn softmax_grads(
         scores: CubeTensor,
-        slopes: CubeTensor,
+        grads: CubeTensor,
         from: CubeTensor,
         to: CubeTensor,
         dropping: Dropping<Self>,
         layout: Layout,
     ) -> (CubeTensor, CubeTensor) {
-        softmax::softmax_slopes(scores, slopes, from, to, dropping, layout)
+        softmax::softmax_grads(scores, grads, from, to, dropping, layout)
     }
 
     fn log_softmax(x: CubeTensor) -> CubeTensor {
         log_softmax::log_softmax_rows(x)
     }
 
-    fn log_softmax_slopes(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
-        log_softmax::log_softmax_slopes(y, gradient)
+    fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+        log_softmax::log_softmax_grads(y, gradient)
     }
 
     fn cross_entropy(

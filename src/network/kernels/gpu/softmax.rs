@@ -79,19 +79,13 @@ impl composed::Softmax for Softmax {
         Tensor::from_dispatch(Dispatch::softmax(scores.into_dispatch(), from, to, dropping, layout))
     }
 
-    fn slopes(
-        &self,
-        scores: Tensor<4>,
-        slopes: Tensor<4>,
-        queries: Range<usize>,
-        keys: Range<usize>,
-    ) -> [Tensor<4>; 2] {
+    fn grads(&self, scores: Tensor<4>, grads: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2] {
         let layout = self.layout(&queries, &keys);
         let (from, to) = (self.from.clone().into_dispatch(), self.to.clone().into_dispatch());
         let dropping = self.dropout.dropping();
-        let (dropped, slopes) =
-            Dispatch::softmax_slopes(scores.into_dispatch(), slopes.into_dispatch(), from, to, dropping, layout);
-        [dropped, slopes].map(Tensor::from_dispatch)
+        let (dropped, grads) =
+            Dispatch::softmax_grads(scores.into_dispatch(), grads.into_dispatch(), from, to, dropping, layout);
+        [dropped, grads].map(Tensor::from_dispatch)
     }
 }
 
@@ -259,9 +253,9 @@ fn softmax_kernel<F: Float, N: Size>(
 
 /// With p the probabilities, m what they're multiplied by and g the gradients of p m: p (m g - Σ p m g).
 #[cube(launch)]
-fn slopes_kernel<F: Float, N: Size>(
+fn grads_kernel<F: Float, N: Size>(
     scores: &mut [Vector<F, N>],
-    slopes: &mut [Vector<F, N>],
+    grads: &mut [Vector<F, N>],
     from: &[i32],
     to: &[i32],
     keys: &[u32],
@@ -290,7 +284,7 @@ fn slopes_kernel<F: Float, N: Size>(
         let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
         held[slot] *= Vector::<f32, N>::new(factor);
         if at < width {
-            let mut part = held[slot] * Vector::<f32, N>::cast_from(slopes[start + at]);
+            let mut part = held[slot] * Vector::<f32, N>::cast_from(grads[start + at]);
             if dropped {
                 part *= multipliers::<N>(stream, &span, place, (at * N::value()) as u32);
             }
@@ -303,14 +297,14 @@ fn slopes_kernel<F: Float, N: Size>(
         let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
         if at < width {
             let mut multiplied = held[slot];
-            let mut slope = Vector::<f32, N>::cast_from(slopes[start + at]);
+            let mut grad = Vector::<f32, N>::cast_from(grads[start + at]);
             if dropped {
                 let by = multipliers::<N>(stream, &span, place, (at * N::value()) as u32);
                 multiplied *= by;
-                slope *= by;
+                grad *= by;
             }
             scores[start + at] = Vector::<F, N>::cast_from(multiplied);
-            slopes[start + at] = Vector::<F, N>::cast_from(held[slot] * (slope - along));
+            grads[start + at] = Vector::<F, N>::cast_from(held[slot] * (grad - along));
         }
     }
 }
@@ -364,25 +358,25 @@ pub(super) fn softmax(
     scores.tensor
 }
 
-/// `softmax_slopes` on the device.
-pub(super) fn softmax_slopes(
+/// `softmax_grads` on the device.
+pub(super) fn softmax_grads(
     scores: CubeTensor,
-    slopes: CubeTensor,
+    grads: CubeTensor,
     from: CubeTensor,
     to: CubeTensor,
     dropping: Dropping<CubeBackend>,
     layout: Layout,
 ) -> (CubeTensor, CubeTensor) {
-    let (scores, slopes) = (Rows::owned(scores), Rows::owned(slopes).tensor);
+    let (scores, grads) = (Rows::owned(scores), Rows::owned(grads).tensor);
     let Grid { count, dim, planes, vector, width, slots } = scores.grid();
     let (keys, drops, dropped) = dropping.or(&from);
-    slopes_kernel::launch(
+    grads_kernel::launch(
         &scores.client(),
         count,
         dim,
         vector,
         scores.tensor.clone().into_buffer_arg(),
-        slopes.clone().into_buffer_arg(),
+        grads.clone().into_buffer_arg(),
         from.into_buffer_arg(),
         to.into_buffer_arg(),
         keys.into_buffer_arg(),
@@ -394,5 +388,5 @@ pub(super) fn softmax_slopes(
         planes,
         kind(scores.tensor.dtype),
     );
-    (scores.tensor, slopes)
+    (scores.tensor, grads)
 }

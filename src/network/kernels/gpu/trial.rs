@@ -99,14 +99,14 @@ fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
     let loss = kernels::linear_cross_entropy(x, table.clone().cast(numbers), None, targets, weights, 0.1);
 
     let found = loss.backward();
-    let slopes = inputs.each_ref().map(|input| input.grad(&found));
-    let norm = kernels::norm(device, [], slopes.iter().flatten());
+    let grads = inputs.each_ref().map(|input| input.grad(&found));
+    let norm = kernels::norm(device, [], grads.iter().flatten());
     let rule = kernels::AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1 };
     let mut results = vec![loss.inner()];
-    for (input, slope) in inputs.into_iter().zip(slopes) {
-        let Some(slope) = slope else { continue };
-        let (stepped, _) = rule.update_on_device(input.inner(), slope.clone(), None, Some(&norm));
-        results.extend([slope.flatten(0, 1), stepped.flatten(0, 1)]);
+    for (input, grad) in inputs.into_iter().zip(grads) {
+        let Some(grad) = grad else { continue };
+        let (stepped, _) = rule.update_on_device(input.inner(), grad.clone(), None, Some(&norm));
+        results.extend([grad.flatten(0, 1), stepped.flatten(0, 1)]);
     }
     Tensor::cat(results, 0).try_into_vec_as().map_err(|error| anyhow!("can't read their results: {error:?}"))
 }

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{
     Attention, BLOCK,
-    parts::{Inputs, Part, PartMut, Slopes},
-    softmax::{Seen, score_slopes, softmax},
+    parts::{Grads, Inputs, Part, PartMut},
+    softmax::{Seen, score_grads, softmax},
 };
 use crate::network::kernels::{
     Dropout,
@@ -152,14 +152,14 @@ impl Attention {
     /// Gradients of an example's queries in the heads of a group, and of their keys and values.
     ///
     /// Gives those of the shared keys and values, `[2, shared, size]`, because other examples add to them too.
-    pub(super) fn example_slopes<'a>(
+    pub(super) fn example_grads<'a>(
         &self,
         inputs: Inputs,
         group: usize,
         example: &Example,
         gradient: Part,
         scratch: &mut Scratch,
-        slopes: Slopes<'a>,
+        grads: Grads<'a>,
     ) -> Vec<f32> {
         let (size, kept_scale) = (inputs.size, self.kept_scale());
         let mut sums = vec![0.0; 2 * self.shared * size];
@@ -177,8 +177,8 @@ impl Attention {
             for block in self.blocks(example) {
                 if store == Store::Replace && block.keys != example.keys {
                     let keys = self.shared + example.keys.start..self.shared + example.keys.end;
-                    tile(slopes.key, &keys, group).fill(0.0);
-                    tile(slopes.value, &keys, group).fill(0.0);
+                    tile(grads.key, &keys, group).fill(0.0);
+                    tile(grads.value, &keys, group).fill(0.0);
                     store = Store::Add;
                 }
                 let (n, m) = self.extent(&block);
@@ -191,18 +191,18 @@ impl Attention {
                 }
                 for (i, query) in block.queries.clone().enumerate() {
                     let (scores, d_scores) = (&mut scores[i * m..][..m], &mut d_scores[i * m..][..m]);
-                    score_slopes(scores, d_scores, &self.seen(query, &block), self.dropped(query, head.head));
+                    score_grads(scores, d_scores, &self.seen(query, &block), self.dropped(query, head.head));
                 }
                 for segment in self.segments(&block) {
                     let (kept, d_scores) = (segment.of(scores, (n, m)), segment.of(d_scores, (n, m)));
-                    let d_query = tile(slopes.query, &block.queries, head.head);
+                    let d_query = tile(grads.query, &block.queries, head.head);
                     multiply(d_query, segment.store(), head.scale(), d_scores, head.keys(&segment), By::One);
                     let (store, d_key, d_value) = if segment.shared {
                         let sum = |sums| MatrixMut::new(sums, self.shared, size, size);
                         (Store::Add, sum(&mut *shared_key), sum(&mut *shared_value))
                     } else {
                         let sum = |part| tile(part, &segment.keys, group);
-                        (store, sum(slopes.key), sum(slopes.value))
+                        (store, sum(grads.key), sum(grads.value))
                     };
                     multiply(d_value, store, kept_scale, kept.t(), gradient, By::One);
                     multiply(d_key, store, head.scale(), d_scores.t(), head.queries(&block.queries), By::One);

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use self::{
     block::{Head, Scratch},
-    parts::{Inputs, Part, PartMut, Slopes},
+    parts::{Grads, Inputs, Part, PartMut},
 };
 use super::{
     Kernel,
@@ -80,7 +80,7 @@ impl Attention {
     }
 
     /// Gradients of queries, keys and values; `keys` is the number of the latter, the shared ones included.
-    fn slopes<'a>(&self, inputs: Inputs, keys: usize, gradient: &FlexTensor, slopes: Slopes<'a>) {
+    fn grads<'a>(&self, inputs: Inputs, keys: usize, gradient: &FlexTensor, grads: Grads<'a>) {
         let size = inputs.size;
         let tile = |part: PartMut<'a>, rows: Range<usize>, group, size| {
             // SAFETY: these tiles come one after the other, and before or after those of the tasks.
@@ -90,24 +90,24 @@ impl Attention {
             }
         };
         for idle in self.idle_queries() {
-            tile(slopes.query, idle, 0, self.heads * size).fill(0.0);
+            tile(grads.query, idle, 0, self.heads * size).fill(0.0);
         }
         let seen = self.visible.examples.iter().map(|e| self.shared + e.keys.start..self.shared + e.keys.end);
         // The shared keys too are outside: to them all examples add.
         for idle in outside(seen, keys) {
-            tile(slopes.key, idle.clone(), 0, self.groups * size).fill(0.0);
-            tile(slopes.value, idle, 0, self.groups * size).fill(0.0);
+            tile(grads.key, idle.clone(), 0, self.groups * size).fill(0.0);
+            tile(grads.value, idle, 0, self.groups * size).fill(0.0);
         }
         let gradient = Part::new(elements(gradient), self.heads * size, 0);
         let sums: Vec<Vec<f32>> = self
             .tasks(self.groups)
             .map_init(Scratch::default, |scratch, (example, group)| {
-                self.example_slopes(inputs, group, example, gradient, scratch, slopes)
+                self.example_grads(inputs, group, example, gradient, scratch, grads)
             })
             .collect();
         for (task, sums) in sums.iter().enumerate() {
             let (keys, values) = sums.split_at(self.shared * size);
-            for (part, sums) in [(slopes.key, keys), (slopes.value, values)] {
+            for (part, sums) in [(grads.key, keys), (grads.value, values)] {
                 let mut total = tile(part, 0..self.shared, task % self.groups, size);
                 sums.chunks_exact(size.max(1)).enumerate().for_each(|(key, sum)| rows::add(total.row(key), sum));
             }
@@ -130,7 +130,7 @@ impl Kernel<1> for Attention {
         let mut all = room(tokens * width);
         let matrix = Shared::new(&mut all, width);
         let [query, key, value] = [0, 1, 2].map(|i| PartMut::new(matrix, i * width / 3));
-        self.slopes(self.columns(&qkv), tokens, &gradient, Slopes { query, key, value });
+        self.grads(self.columns(&qkv), tokens, &gradient, Grads { query, key, value });
         [Some(tensor(all, [tokens, width]))]
     }
 }
@@ -148,12 +148,12 @@ impl Kernel<3> for Attention {
         }
         let shapes = inputs.each_ref().map(shape);
         let [mut query, mut key, mut value] = shapes.map(|[rows, columns]| room(rows * columns));
-        let slopes = Slopes {
+        let grads = Grads {
             query: PartMut::new(Shared::new(&mut query, shapes[0][1]), 0),
             key: PartMut::new(Shared::new(&mut key, shapes[1][1]), 0),
             value: PartMut::new(Shared::new(&mut value, shapes[2][1]), 0),
         };
-        self.slopes(self.matrices(&inputs), shapes[1][0], &gradient, slopes);
+        self.grads(self.matrices(&inputs), shapes[1][0], &gradient, grads);
         [Some(tensor(query, shapes[0])), Some(tensor(key, shapes[1])), Some(tensor(value, shapes[2]))]
     }
 }
