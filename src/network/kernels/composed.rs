@@ -17,8 +17,8 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 
 use super::{
     Dropout, Gelu, Ids, Weight,
+    custom_backward::{Grads, custom_backward},
     dropout::{FACTORS, WEYL},
-    handwritten::{Grads, recorded},
 };
 
 /// See [`super::product`].
@@ -146,7 +146,7 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
         y = y + bias.clone().cast(numbers);
     }
     // Not left to autodiff: it would give the weight's gradient transposed, and so by copies all over.
-    recorded(y, inputs, move |gradient: Tensor<2>| {
+    custom_backward(y, inputs, move |gradient: Tensor<2>| {
         let grad = |at: usize| match at {
             0 => product(gradient.clone(), plain[1].clone()),
             1 => product(gradient.clone().transpose(), plain[0].clone()),

@@ -10,12 +10,12 @@
 mod adamw;
 mod compact;
 pub mod composed;
+mod custom_backward;
 mod dropout;
 mod embedding;
 mod fused;
 #[cfg(feature = "gpu")]
 mod gpu;
-mod handwritten;
 mod moved;
 mod rotary;
 mod simd;
@@ -24,10 +24,10 @@ mod visible;
 
 pub use adamw::{AdamW, global_norm, norm};
 pub use compact::{Compact, Weight};
+pub use custom_backward::{Grads, custom_backward, fork_in_order};
 pub use dropout::Dropout;
 pub use embedding::Ids;
 pub use fused::CHUNK as LOGITS;
-pub use handwritten::{Grads, divided, recorded};
 pub use moved::moved;
 pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut};

@@ -250,7 +250,7 @@ impl<'a> Pass<'a> {
         let attention = self.attentions.get();
         self.attentions.set(attention + 1);
         let all = self.prefixes.take().unwrap_or_else(|| prefix.table(self));
-        let [own, rest] = kernels::divided(&all);
+        let [own, rest] = kernels::fork_in_order(&all);
         self.prefixes.set(Some(rest));
         Some(prefix.of(self, own, attention))
     }

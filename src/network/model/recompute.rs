@@ -135,7 +135,7 @@ impl Pass<'_> {
             // Behind a frozen embedding the block's own parameters may still be learned, and its rule has to be run.
             inputs[0] = plain[0].clone().autodiff().require_grad();
         }
-        kernels::recorded(output, inputs, move |gradient| grads(&place, plain, &block, gradient))
+        kernels::custom_backward(output, inputs, move |gradient| grads(&place, plain, &block, gradient))
     }
 }
 
@@ -151,7 +151,7 @@ fn grads<const N: usize>(
     let output = block(&pass, inputs.clone());
     // The way back begins with the output's gradient as it is.
     let nothing = Tensor::<1>::zeros([1], &gradient.device());
-    let root = kernels::recorded(nothing, vec![output], move |_| Grads::of([Some(gradient)]));
+    let root = kernels::custom_backward(nothing, vec![output], move |_| Grads::of([Some(gradient)]));
     let mut found = root.backward();
     let mut grads = Grads::of(inputs.iter().map(|input| input.grad_remove(&mut found)));
     let Values::Leaves(leaves) = &pass.values else { return grads };

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::network::kernels::{
     Dropout, KeyValue, Visible,
-    handwritten::{Grads, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// Scores that exist at a time; some four numbers of their size are alive together.
@@ -56,7 +56,7 @@ fn of_one(
     let parts = [0, 1, 2].map(|at| apart(plain.clone().narrow(1, at * hidden, hidden), rows, heads));
     let blocks = Blocks::new(&parts[0], visible, 0, heads, dropout, most);
     let context = together(blocks.contexts(&parts));
-    recorded(context, vec![qkv], move |gradient: Tensor<2>| {
+    custom_backward(context, vec![qkv], move |gradient: Tensor<2>| {
         let grads = blocks.grads(&parts, apart(gradient, rows, heads));
         Grads::of([Some(Tensor::cat(grads.map(together).into(), 1))])
     })
@@ -103,7 +103,9 @@ pub fn grouped_attention(
     let plain = inputs.each_ref().map(|input| input.clone().inner());
     let blocks = Blocks::new(&plain[0], visible, shared, heads, dropout, None);
     let context = blocks.contexts(&plain);
-    together(recorded(context, inputs.into(), move |gradient| Grads::of(blocks.grads(&plain, gradient).map(Some))))
+    together(custom_backward(context, inputs.into(), move |gradient| {
+        Grads::of(blocks.grads(&plain, gradient).map(Some))
+    }))
 }
 
 /// What is between the products on the queries' device.
@@ -281,7 +283,7 @@ mod tests {
         let inputs = [noise([2, 4, 9, 3], 1.1), noise(keys, 1.7), noise(keys, 2.3)].map(Tensor::require_grad);
         let plain = inputs.each_ref().map(|input| input.clone().inner());
         let blocks = Blocks::new(&plain[0], &visible, shared, 4, Some(&dropout), Some(most));
-        let context = recorded(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
+        let context = custom_backward(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
             Grads::of(blocks.grads(&plain, gradient).map(Some))
         });
         let gradients = (context.clone() * noise([2, 4, 9, 3], 3.1)).sum().backward();

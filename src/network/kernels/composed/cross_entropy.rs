@@ -4,8 +4,8 @@ use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{product, row_sums};
 use crate::network::kernels::{
+    custom_backward::{Grads, custom_backward},
     embedding::upload,
-    handwritten::{Grads, recorded},
 };
 
 /// Logits that exist at a time: enough for products that fill a GPU. Each takes four bytes, and some four numbers of its
@@ -51,7 +51,7 @@ pub fn linear_cross_entropy_in_chunks(
     }
     let loss = sums.loss.take().unwrap_or_else(|| Tensor::zeros([1], (&plain[0].device(), DType::F32)));
     let grads = sums.grads(&plain);
-    recorded(loss, inputs, move |gradient: Tensor<1>| {
+    custom_backward(loss, inputs, move |gradient: Tensor<1>| {
         // In f32 until they're scaled: a loss of f16 is multiplied so that its gradients keep in range.
         let gradient = gradient.mul_scalar(most).unsqueeze::<2>();
         let grads = grads.into_iter().zip(types);

@@ -4,14 +4,14 @@ use burn::tensor::{DType, Tensor};
 
 use crate::network::kernels::{
     Pairs, Rotary, Rotation,
-    handwritten::{Grads, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// See [`crate::network::kernels::rotary`]. The gradient turns back by the same angles.
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
     let turned = turned(x.clone().inner(), heads, rotary, false);
     let rotary = rotary.clone();
-    recorded(turned, vec![x], move |gradient: Tensor<2>| {
+    custom_backward(turned, vec![x], move |gradient: Tensor<2>| {
         Grads::of([Some(self::turned(gradient, heads, &rotary, true))])
     })
 }

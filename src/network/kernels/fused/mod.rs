@@ -93,15 +93,15 @@ type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
 impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
     fn unary<K: Kernel<1>>(kernel: K, a: Tracked<C>) -> Tracked<C> {
-        recorded::<K, C, 1>(kernel, [a])
+        with_backward::<K, C, 1>(kernel, [a])
     }
 
     fn binary<K: Kernel<2>>(kernel: K, a: Tracked<C>, b: Tracked<C>) -> Tracked<C> {
-        recorded::<K, C, 2>(kernel, [a, b])
+        with_backward::<K, C, 2>(kernel, [a, b])
     }
 
     fn ternary<K: Kernel<3>>(kernel: K, a: Tracked<C>, b: Tracked<C>, c: Tracked<C>) -> Tracked<C> {
-        recorded::<K, C, 3>(kernel, [a, b, c])
+        with_backward::<K, C, 3>(kernel, [a, b, c])
     }
 }
 
@@ -110,7 +110,10 @@ fn plain<K: Kernel<N>, const N: usize>(kernel: K, inputs: [FlexTensor; N]) -> Fl
 }
 
 /// Runs the kernel and leaves its gradient in autodiff's graph.
-fn recorded<K: Kernel<N>, C: CheckpointStrategy, const N: usize>(kernel: K, inputs: [Tracked<C>; N]) -> Tracked<C> {
+fn with_backward<K: Kernel<N>, C: CheckpointStrategy, const N: usize>(
+    kernel: K,
+    inputs: [Tracked<C>; N],
+) -> Tracked<C> {
     let nodes = inputs.each_ref().map(|input| input.node());
     let tracked = inputs.each_ref().map(|input| input.is_tracked());
     let inputs = inputs.map(|input| contiguous(input.into_primitive()));

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::network::kernels::{
     Gelu,
-    handwritten::{Grads, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// What is applied to each element, or to the two halves of a row.
@@ -71,7 +71,7 @@ fn activated(x: Tensor<2>, bias: Option<Tensor<1>>, unit: Unit) -> Tensor<2> {
     let x = inputs[0].clone().inner();
     let bias = inputs.get(1).map(|bias| bias.clone().inner().cast(DType::F32));
     let y = Dispatch::activate(x.clone().into_dispatch(), Maybe::new(bias.clone()), unit);
-    recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
+    custom_backward(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
         let grads =
             Dispatch::activate_grads(x.into_dispatch(), Maybe::new(bias.clone()), gradient.into_dispatch(), unit);
         let grads = Tensor::<2>::from_dispatch(grads);

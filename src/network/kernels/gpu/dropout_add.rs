@@ -18,7 +18,7 @@ use super::{
 };
 use crate::network::kernels::{
     Dropout,
-    handwritten::{Grads, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// What is dropped, beside the tokens' keys.
@@ -86,7 +86,7 @@ pub(in crate::network::kernels) fn dropout_add(
     let residual = Maybe::new(with_residual.then(|| plain(1)));
     let dropout = OnDevice::new(dropout, &plain(0).device());
     let y = Dispatch::drop_and_add(plain(0).into_dispatch(), bias, residual, dropout.dropping());
-    recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
+    custom_backward(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
         let grads = match dropout.dropping() {
             Dropping::Nothing => gradient.clone(),
             dropping => {

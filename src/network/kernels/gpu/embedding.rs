@@ -16,14 +16,14 @@ use super::{
 };
 use crate::network::kernels::{
     Ids,
-    handwritten::{Grads, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// See [`crate::network::kernels::embedding`].
 pub(in crate::network::kernels) fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
     let rows = weight.clone().inner().select(0, ids.tensor.clone().inner());
     let (host, classes) = (ids.host.clone(), weight.dims()[0]);
-    recorded(rows, vec![weight], move |gradient: Tensor<2>| {
+    custom_backward(rows, vec![weight], move |gradient: Tensor<2>| {
         let Occurrences { order, starts, ids } = Occurrences::new(&host);
         let device = gradient.device();
         let [order, starts, ids] = [order, starts, ids].map(|numbers| upload(numbers, &device).into_dispatch());

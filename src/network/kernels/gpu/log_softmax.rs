@@ -15,12 +15,12 @@ use super::{
     ops::Ops,
     rows::{largest, most, sum, total},
 };
-use crate::network::kernels::handwritten::{Grads, recorded};
+use crate::network::kernels::custom_backward::{Grads, custom_backward};
 
 /// See [`crate::network::kernels::log_softmax`].
 pub(in crate::network::kernels) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
     let y = Tensor::<2>::from_dispatch(Dispatch::log_softmax(x.clone().inner().into_dispatch()));
-    recorded(y.clone(), vec![x], move |gradient: Tensor<2>| {
+    custom_backward(y.clone(), vec![x], move |gradient: Tensor<2>| {
         let grads = Dispatch::log_softmax_grads(y.into_dispatch(), gradient.into_dispatch());
         Grads::of([Some(Tensor::<2>::from_dispatch(grads))])
     })

@@ -16,7 +16,7 @@ use super::{
     rows::{sum, total},
     sums::Parts,
 };
-use crate::network::kernels::handwritten::{Grads, recorded};
+use crate::network::kernels::custom_backward::{Grads, custom_backward};
 
 /// See [`crate::network::kernels::layer_norm`].
 pub(in crate::network::kernels) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
@@ -37,7 +37,7 @@ fn normalized(x: Tensor<2>, gamma: Tensor<1>, beta: Option<Tensor<1>>, eps: f32)
     let beta = Maybe::new(inputs.get(2).map(|beta| beta.clone().inner().cast(DType::F32)));
     let y = Dispatch::normalize(x.clone().into_dispatch(), gamma.clone().into_dispatch(), beta, eps);
     let centred = inputs.len() > 2;
-    recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
+    custom_backward(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
         let [x, gamma, gradient] = [x, gamma, gradient].map(Tensor::into_dispatch);
         let (d_x, stats) = Dispatch::normalize_grads(x.clone(), gamma, gradient.clone(), eps, centred);
         let mut grads = vec![Some(Tensor::<2>::from_dispatch(d_x))];

@@ -32,7 +32,7 @@ impl Memory {
     /// The same for one layer, and for those after it, whose gradients are added up in this order.
     pub fn divide(self) -> [Self; 2] {
         let Self { states, reads } = self;
-        kernels::divided(&states).map(|states| Self { states, reads: reads.clone() })
+        kernels::fork_in_order(&states).map(|states| Self { states, reads: reads.clone() })
     }
 }
 

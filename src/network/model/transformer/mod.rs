@@ -277,7 +277,7 @@ impl Family for Transformer {
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let sides = Sides::new(pass, self.config.decoder_start_token_id);
         // Both sides' gradients are added up before that of the output, which has the same table, comes to them.
-        let [words, _] = kernels::divided(&pass.matrix(self.words));
+        let [words, _] = kernels::fork_in_order(&pass.matrix(self.words));
         let states = pass.once(sides.source.tokens.len(), || {
             let source = pass.over(&sides.source);
             self.encoder.iter().fold(self.embed(&source, &words), |x, layer| layer.forward(&source, x))

@@ -52,7 +52,7 @@ impl Grads {
 ///
 /// # Panics
 /// More inputs.
-pub fn recorded<const R: usize, const D: usize>(
+pub fn custom_backward<const R: usize, const D: usize>(
     output: Tensor<R>,
     inputs: Vec<Tensor<D>>,
     rule: impl FnOnce(Tensor<R>) -> Grads + Send + 'static,
@@ -74,8 +74,8 @@ pub fn recorded<const R: usize, const D: usize>(
 /// A tensor's gradients are added up in the order in which autodiff comes by, which depends on all that is around them. Where
 /// each user in a row takes its tensor out of such a pair, they come together two by two instead, from the last to the
 /// first.
-pub fn divided<const D: usize>(tensor: &Tensor<D>) -> [Tensor<D>; 2] {
-    let same = || recorded(tensor.clone().inner(), vec![tensor.clone()], |gradient| Grads::of([Some(gradient)]));
+pub fn fork_in_order<const D: usize>(tensor: &Tensor<D>) -> [Tensor<D>; 2] {
+    let same = || custom_backward(tensor.clone().inner(), vec![tensor.clone()], |gradient| Grads::of([Some(gradient)]));
     [same(), same()]
 }
 
@@ -219,7 +219,7 @@ mod tests {
         let doubled = a.clone() * 2.0;
         let output = Tensor::from_data([7.0], &Device::flex());
         let other = beside.clone();
-        let result = recorded(output, vec![doubled, b.clone()], move |gradient: Tensor<1>| {
+        let result = custom_backward(output, vec![doubled, b.clone()], move |gradient: Tensor<1>| {
             let mut grads = Grads::of([Some(gradient.clone() * 10.0), None]);
             grads.push(other, gradient * 100.0);
             grads
@@ -234,7 +234,7 @@ mod tests {
     fn a_rule_may_go_back_through_a_graph_of_its_own() {
         let a = leaf(3.0);
         let value = a.clone().inner();
-        let result = recorded(value.clone() * value.clone(), vec![a.clone()], move |gradient: Tensor<1>| {
+        let result = custom_backward(value.clone() * value.clone(), vec![a.clone()], move |gradient: Tensor<1>| {
             let again = value.autodiff().require_grad();
             let mut found = (again.clone() * again.clone() * gradient).backward();
             Grads::of([again.grad_remove(&mut found)])
@@ -249,7 +249,7 @@ mod tests {
         let mut rest = all.clone();
         let mut sum = Tensor::zeros([1], &Device::flex().autodiff());
         for scale in [1e8, 5.0, 5.0] {
-            let [own, others] = divided(&rest);
+            let [own, others] = fork_in_order(&rest);
             sum = sum + own * scale;
             rest = others;
         }
@@ -260,7 +260,7 @@ mod tests {
     fn what_is_not_learned_stays_a_constant() {
         let plain = Tensor::<1>::from_data([1.0], &Device::flex());
         let never = |_: Tensor<1>| -> Grads { unreachable!("nothing is learned") };
-        assert!(!recorded(plain.clone(), vec![plain.clone()], never).is_autodiff());
-        assert!(!recorded(plain.clone(), vec![plain.autodiff()], never).is_tracked());
+        assert!(!custom_backward(plain.clone(), vec![plain.clone()], never).is_autodiff());
+        assert!(!custom_backward(plain.clone(), vec![plain.autodiff()], never).is_tracked());
     }
 }
