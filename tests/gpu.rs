@@ -448,7 +448,7 @@ stages:
             ("linear of many rows", &[[70, 6], [10, 6], [1, 10]], &|x, _| {
                 kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2])))
             }),
-            ("product", &[[6, 7], [7, 5]], &|x, _| kernels::product(x[0].clone(), x[1].clone())),
+            ("matmul", &[[6, 7], [7, 5]], &|x, _| kernels::matmul(x[0].clone(), x[1].clone())),
             ("embedding", &[[7, 16]], &|x, device| {
                 kernels::embedding(x[0].clone(), &Ids::new(vec![3, 0, 3, 6, 3, 1], device))
             }),

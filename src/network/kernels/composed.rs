@@ -1,5 +1,5 @@
 //! The kernels composed of tensor operations: what runs where there are none of our own, and what those for the CPU are
-//! tested against. On GPUs attention, cross-entropy and linear layers are put together here too, of burn's products and of
+//! tested against. On GPUs attention, cross-entropy and linear layers are put together here too, of burn's matrix products and of
 //! our kernels between them.
 
 mod attention;
@@ -21,8 +21,8 @@ use super::{
     dropout::{FACTORS, WEYL},
 };
 
-/// See [`super::product`].
-pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+/// See [`super::matmul`].
+pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
     if !has_wrong_products(&a.device()) {
         return a.matmul(b);
     }
@@ -141,15 +141,15 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
     let wanted: Vec<bool> = inputs.iter().map(Tensor::is_tracked).collect();
     let types: Vec<DType> = inputs.iter().map(Tensor::dtype).collect();
     let plain: Vec<Tensor<2>> = inputs.iter().map(|input| input.clone().inner()).collect();
-    let mut y = product(plain[0].clone(), plain[1].clone().transpose());
+    let mut y = matmul(plain[0].clone(), plain[1].clone().transpose());
     if let Some(bias) = plain.get(2) {
         y = y + bias.clone().cast(numbers);
     }
     // Not left to autodiff: it would give the weight's gradient transposed, and so by copies all over.
     custom_backward(y, inputs, move |gradient: Tensor<2>| {
         let grad = |at: usize| match at {
-            0 => product(gradient.clone(), plain[1].clone()),
-            1 => product(gradient.clone().transpose(), plain[0].clone()),
+            0 => matmul(gradient.clone(), plain[1].clone()),
+            1 => matmul(gradient.clone().transpose(), plain[0].clone()),
             _ => row_sums(gradient.clone()),
         };
         Grads::of((0..types.len()).map(|at| wanted[at].then(|| grad(at).cast(types[at]))))

@@ -93,11 +93,11 @@ pub fn try_out(device: &Device, numbers: DType) -> Result<(), String> {
     }
 }
 
-/// Product of two matrices, or of stacks of equally many.
+/// Matrix product of two matrices, or of stacks of equally many.
 ///
 /// What [`Tensor::matmul`] gives, and on devices where that is wrong what it should.
-pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    composed::product(a, b)
+pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+    composed::matmul(a, b)
 }
 
 /// Multi-head attention over the visible keys: `[T, 3 H]` to `[T, H]`.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use burn::tensor::{DType, Tensor};
 
 use super::{
-    product,
+    matmul,
     softmax::{ByOperations, Softmax},
 };
 use crate::network::kernels::{
@@ -108,7 +108,7 @@ pub fn grouped_attention(
     }))
 }
 
-/// What is between the products on the queries' device.
+/// What is between the matrix products on the queries' device.
 fn softmax(
     query: &Tensor<4>,
     visible: &Visible,
@@ -196,7 +196,7 @@ impl Blocks {
 
     /// A block's scores: `[rows, heads, queries, keys]`.
     fn scores(&self, scaled: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
-        self.apart(product(scaled, key.swap_dims(2, 3)))
+        self.apart(matmul(scaled, key.swap_dims(2, 3)))
     }
 
     /// A block's context, `[rows, heads, queries, size]`.
@@ -205,7 +205,7 @@ impl Blocks {
         let [key, value] = [key, value].map(|x| x.clone().narrow(2, keys.start, keys.len()));
         let scores = self.scores(Self::scaled(query, groups, &queries), key);
         let probabilities = self.softmax.probabilities(scores, queries, keys);
-        self.apart(product(Self::grouped(probabilities, groups), value))
+        self.apart(matmul(Self::grouped(probabilities, groups), value))
     }
 
     /// Gradients of queries, keys and values.
@@ -220,12 +220,12 @@ impl Blocks {
             let scaled = Self::scaled(query, groups, &queries);
             let gradient = Self::grouped(gradient.clone().narrow(2, queries.start, queries.len()), groups);
             let scores = self.scores(scaled.clone(), key.clone());
-            let grads = self.apart(product(gradient.clone(), value.swap_dims(2, 3)));
+            let grads = self.apart(matmul(gradient.clone(), value.swap_dims(2, 3)));
             let [dropped, grads] =
                 self.softmax.grads(scores, grads, queries, keys.clone()).map(|x| Self::grouped(x, groups));
-            let d_value = product(dropped.swap_dims(2, 3), gradient);
-            let d_key = product(grads.clone().swap_dims(2, 3), scaled);
-            let d_query = product(grads, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
+            let d_value = matmul(dropped.swap_dims(2, 3), gradient);
+            let d_key = matmul(grads.clone().swap_dims(2, 3), scaled);
+            let d_query = matmul(grads, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
             d_queries.push(self.apart(d_query));
             sums = Some(self.added(sums.take(), [d_key, d_value].map(|part| part.cast(DType::F32)), keys));
         }
@@ -271,7 +271,7 @@ mod tests {
     fn run(most: usize, shared: usize, numbers: DType) -> Vec<Vec<f32>> {
         let device = Device::flex();
         let noise = |shape: [usize; 4], seed: f32| {
-            let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * seed).sin()).collect::<Vec<f32>>();
+            let values = (0..shape.iter().matmul()).map(|i: usize| (i as f32 * seed).sin()).collect::<Vec<f32>>();
             Tensor::<4>::from_data(TensorData::new(values, shape), &device).cast(numbers).autodiff()
         };
         let from: Vec<u32> = (0..18).map(|q| q / 9 * 9 + if q % 9 < 4 { 0 } else { 4 }).collect();

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::{product, row_sums};
+use super::{matmul, row_sums};
 use crate::network::kernels::{
     custom_backward::{Grads, custom_backward},
     embedding::upload,
@@ -151,7 +151,7 @@ impl Sums {
     fn add(&mut self, inputs: &[Tensor<2>], first: usize, part: Part) {
         let numbers = inputs[0].dtype();
         let hidden = inputs[0].clone().narrow(0, first, part.targets.dims()[0]);
-        let logits = product(hidden.clone(), inputs[1].clone().transpose());
+        let logits = matmul(hidden.clone(), inputs[1].clone().transpose());
         let (losses, grads) = part.losses(logits, inputs.get(2), self.wanted.contains(&true));
         add(&mut self.loss, losses.sum());
         let Some(grads) = grads else { return };
@@ -159,10 +159,10 @@ impl Sums {
         let factor = grads.clone().cast(numbers);
         let [of_hidden, of_weight, of_bias] = self.wanted;
         if of_hidden {
-            self.hidden.push(product(factor.clone(), inputs[1].clone()).cast(DType::F32));
+            self.hidden.push(matmul(factor.clone(), inputs[1].clone()).cast(DType::F32));
         }
         if of_weight {
-            add(&mut self.weight, product(factor.transpose(), hidden).cast(DType::F32));
+            add(&mut self.weight, matmul(factor.transpose(), hidden).cast(DType::F32));
         }
         if of_bias {
             add(&mut self.bias, row_sums(grads));

@@ -1,4 +1,4 @@
-//! What is between attention's products: softmax over the visible keys, and dropout.
+//! What is between attention's matrix products: softmax over the visible keys, and dropout.
 
 use std::{fmt::Debug, ops::Range};
 

@@ -31,7 +31,7 @@ fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
 }
 
 /// A product as a new tensor.
-fn product(rows: usize, columns: usize, a: Matrix, b: Matrix) -> FlexTensor {
+fn matmul(rows: usize, columns: usize, a: Matrix, b: Matrix) -> FlexTensor {
     let mut out = room(rows * columns);
     multiply(MatrixMut::new(&mut out, rows, columns, columns), Store::Replace, 1.0, a, b, By::All);
     tensor(out, [rows, columns])
@@ -40,7 +40,7 @@ fn product(rows: usize, columns: usize, a: Matrix, b: Matrix) -> FlexTensor {
 fn run(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
     let ([tokens, _], [width, _]) = (shape(x), shape(weight));
     let Some(bias) = bias else {
-        return product(tokens, width, matrix(x), matrix(weight).t());
+        return matmul(tokens, width, matrix(x), matrix(weight).t());
     };
     let mut out = room(tokens * width);
     let bias = elements(bias);
@@ -56,8 +56,8 @@ fn saved(x: FlexTensor, weight: FlexTensor, tracked: [bool; 2]) -> Saved {
 
 fn grads([x, weight]: Saved, gradient: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
     let [tokens, width] = shape(gradient);
-    let d_x = weight.filter(|_| wanted[0]).map(|w| product(tokens, shape(&w)[1], matrix(gradient), matrix(&w)));
-    let d_weight = x.filter(|_| wanted[1]).map(|x| product(width, shape(&x)[1], matrix(gradient).t(), matrix(&x)));
+    let d_x = weight.filter(|_| wanted[0]).map(|w| matmul(tokens, shape(&w)[1], matrix(gradient), matrix(&w)));
+    let d_weight = x.filter(|_| wanted[1]).map(|x| matmul(width, shape(&x)[1], matrix(gradient).t(), matrix(&x)));
     [d_x, d_weight]
 }
 
@@ -96,7 +96,7 @@ impl CompactLinear {
     fn d_x(&self, gradient: &FlexTensor) -> FlexTensor {
         let [tokens, _] = shape(gradient);
         let weight = expand(&self.0);
-        product(tokens, shape(&weight)[1], matrix(gradient), matrix(&weight))
+        matmul(tokens, shape(&weight)[1], matrix(gradient), matrix(&weight))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is between attention's products: softmax over the visible keys and dropout, in place of the scores; a cube for
+//! What is between attention's matrix products: softmax over the visible keys and dropout, in place of the scores; a cube for
 //! each query of a head.
 
 use std::ops::Range;
