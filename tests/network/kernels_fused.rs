@@ -7,7 +7,7 @@ mod rotary;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use pipe::network::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
+use pipe::network::kernels::{self, AttentionSpans, Dropout, Gelu, Ids, composed};
 use proptest::prelude::*;
 use tensors::{assert_near, noise, random, values};
 
@@ -275,7 +275,7 @@ fn cross_entropy_and_attention_in_16_bits_are_near_those_in_f32() {
     let targets: Arc<[u32]> = (0..40).map(|i| i * 7 % 33).collect();
     let weights: Arc<[f32]> = vec![0.025; 40].into();
     let (from, to) = tensors::intervals(&[vec![20; 20], (1..=18).collect()], 2);
-    let visible = Visible::new(&from, &to, 1, 40, &Device::flex()).expect("intervals");
+    let spans = AttentionSpans::new(&from, &to, 1, 40, &Device::flex()).expect("intervals");
     let drop = dropout(40, 0.25);
     let losses = inputs(&[([40, 24], 1.0), ([33, 24], 1.0)], &[33]);
     let contexts = inputs(&[([40, 48], 1.0)], &[]);
@@ -297,12 +297,9 @@ fn cross_entropy_and_attention_in_16_bits_are_near_those_in_f32() {
                 composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, 0.1).reshape([1, 1])
             },
         );
-        near(
-            "attention",
-            &contexts,
-            &|(m, _)| kernels::attention(m[0].clone(), &visible, 2, Some(&drop)),
-            &|(m, _)| composed::attention(m[0].clone().cast(numbers), &visible, 2, Some(&drop)).cast(DType::F32),
-        );
+        near("attention", &contexts, &|(m, _)| kernels::attention(m[0].clone(), &spans, 2, Some(&drop)), &|(m, _)| {
+            composed::attention(m[0].clone().cast(numbers), &spans, 2, Some(&drop)).cast(DType::F32)
+        });
     }
 }
 

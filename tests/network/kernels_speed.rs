@@ -5,7 +5,7 @@ use crate::common::tensors;
 use std::{sync::Arc, time::Instant};
 
 use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{self, AdamW, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed};
+use pipe::network::kernels::{self, AdamW, AttentionSpans, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, composed};
 use tensors::{intervals, random};
 
 type Inputs = Vec<Tensor<2>>;
@@ -40,8 +40,8 @@ fn table() {
         let ids: Vec<u32> = (0..t as u32).map(|i| i * i % v as u32).collect();
         let ids = Ids::new(ids, &device);
         let (from, to) = intervals(&vec![vec![width; width]; t / width], 0);
-        let ragged = Visible::new(&from, &to, 1, t, &device).expect("intervals");
-        let rows = Visible::new(&from, &to, t / width, width, &device).expect("intervals");
+        let ragged = AttentionSpans::new(&from, &to, 1, t, &device).expect("intervals");
+        let rows = AttentionSpans::new(&from, &to, t / width, width, &device).expect("intervals");
         let targets: Arc<[u32]> = (0..n as u32).collect();
         let weights: Arc<[f32]> = vec![1.0; n].into();
         let (pairs, positions) = (h / heads / 4, (0..t as u32).map(|i| i % width as u32).collect::<Vec<_>>());
@@ -64,7 +64,7 @@ fn table() {
                 Box::new(move |m| composed::attention(m[0].clone(), rows, heads, Some(drop))),
             ),
             (
-                "two groups of heads",
+                "two kv heads",
                 vec![x(t, h), x(t, h / heads * 2), x(t, h / heads * 2)],
                 Box::new(move |m| kernels::grouped_attention(m[0].clone(), pair(m), None, ragged, heads, 2, None)),
                 Box::new(move |m| composed::grouped_attention(m[0].clone(), pair(m), None, rows, heads, 2, None)),

@@ -8,6 +8,7 @@
 //! included.
 
 mod adamw;
+mod attention_spans;
 mod compact;
 pub mod composed;
 mod custom_backward;
@@ -20,9 +21,9 @@ mod moved;
 mod rotary;
 mod simd;
 mod slices;
-mod visible;
 
 pub use adamw::{AdamW, global_norm, norm};
+pub use attention_spans::AttentionSpans;
 pub use compact::{Compact, Weight};
 pub use custom_backward::{Grads, custom_backward, fork_in_order};
 pub use dropout::Dropout;
@@ -31,7 +32,6 @@ pub use fused::CHUNK as LOGITS;
 pub use moved::moved;
 pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut};
-pub use visible::Visible;
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub enum Gelu {
     Tanh,
 }
 
-/// Keys and values of attention, `[keys, groups * size]` each.
+/// Keys and values of attention, `[keys, kv_heads * size]` each.
 #[derive(Clone, Debug)]
 pub struct KeyValue {
     /// What queries are compared with.
@@ -104,31 +104,31 @@ pub fn matmul<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
 ///
 /// A row of `qkv` is `[query | key | value]`, each all heads one after the other; scores are scaled by
 /// `1 / sqrt(H / heads)`. Dropout applies to the probabilities. A token that sees no key gets zeros.
-pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
+pub fn attention(qkv: Tensor<2>, spans: &AttentionSpans, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
     if !fused::applies(&qkv) {
-        return composed::attention(qkv, visible, heads, dropout);
+        return composed::attention(qkv, spans, heads, dropout);
     }
-    let visible = visible.host().clone();
-    fused::unary(fused::Attention { visible, heads, groups: heads, shared: 0, dropout: dropout.cloned() }, qkv)
+    let spans = spans.host().clone();
+    fused::unary(fused::Attention { spans, heads, kv_heads: heads, shared: 0, dropout: dropout.cloned() }, qkv)
 }
 
-/// Multi-head attention of queries `[Tq, heads * size]` to keys and values `[Tk, groups * size]`: `[Tq, heads * size]`.
+/// Multi-head attention of queries `[Tq, heads * size]` to keys and values `[Tk, kv_heads * size]`: `[Tq, heads * size]`.
 ///
-/// Each of the `groups` of keys and values serves `heads / groups` consecutive heads (Ainslie et al. 2023,
+/// Each of the `kv_heads` serves `heads / kv_heads` consecutive query heads (Ainslie et al. 2023,
 /// <https://arxiv.org/abs/2305.13245>). Scores are scaled by `1 / sqrt(size)`, and dropout applies to the
-/// probabilities. The `prefix` `[P, groups * size]` stands before the keys of every query that sees any (P-tuning v2,
+/// probabilities. The `prefix` `[P, kv_heads * size]` stands before the keys of every query that sees any (P-tuning v2,
 /// Liu et al. 2021, <https://arxiv.org/abs/2110.07602>); a query that sees none gets zeros.
 pub fn grouped_attention(
     query: Tensor<2>,
     keys: KeyValue,
     prefix: Option<KeyValue>,
-    visible: &Visible,
+    spans: &AttentionSpans,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
     if !fused::applies(&query) {
-        return composed::grouped_attention(query, keys, prefix, visible, heads, groups, dropout);
+        return composed::grouped_attention(query, keys, prefix, spans, heads, kv_heads, dropout);
     }
     let shared = prefix.as_ref().map_or(0, |prefix| prefix.key.dims()[0]);
     let KeyValue { key, value } = match prefix {
@@ -138,8 +138,8 @@ pub fn grouped_attention(
         },
         None => keys,
     };
-    let visible = visible.host().clone();
-    fused::ternary(fused::Attention { visible, heads, groups, shared, dropout: dropout.cloned() }, query, key, value)
+    let spans = spans.host().clone();
+    fused::ternary(fused::Attention { spans, heads, kv_heads, shared, dropout: dropout.cloned() }, query, key, value)
 }
 
 /// Turns pairs of numbers of each head of `x [T, heads * size]` by their token's angles.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     network::{
         batch::Batch,
-        kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible, Weight},
+        kernels::{self, AttentionSpans, Dropout, Ids, KeyValue, Rotary, Rotation, Weight},
     },
     spec::Precision,
     support::random::Key,
@@ -76,7 +76,7 @@ pub struct Pass<'a> {
     /// BERT's token types.
     pub segments: Ids,
     /// Which keys each token sees.
-    pub visible: Visible,
+    pub visible: AttentionSpans,
 }
 
 impl<'a> Pass<'a> {
@@ -120,7 +120,7 @@ impl<'a> Pass<'a> {
                 true => ids(&vec![0; batch.tokens.len()]),
                 false => ids(&batch.segments),
             },
-            visible: Visible::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
+            visible: AttentionSpans::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
             past,
         })
     }

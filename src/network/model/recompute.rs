@@ -16,7 +16,7 @@ use super::{
     pass::{Mode, Pass, Rotaries},
     precision::Numbers,
 };
-use crate::network::kernels::{self, Grads, Ids, Visible};
+use crate::network::kernels::{self, AttentionSpans, Grads, Ids};
 
 /// What a pass computes with in place of the parameters themselves.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ struct Place {
     attention: usize,
     rotaries: Rotaries,
     ids: [Ids; 4],
-    visible: Visible,
+    visible: AttentionSpans,
 }
 
 impl Place {

@@ -20,7 +20,7 @@ use super::{
     ops::{Dropping, Ops},
     rows::{kept, largest, most, places, stream, sum, total},
 };
-use crate::network::kernels::{Dropout, Visible, composed, visible::HIDDEN};
+use crate::network::kernels::{AttentionSpans, Dropout, attention_spans::HIDDEN, composed};
 
 /// Which scores lie where. Keys are counted with those that all queries share before those of the row.
 #[derive(Clone, Copy, Debug)]
@@ -53,12 +53,12 @@ pub(in crate::network::kernels) struct Softmax {
 impl Softmax {
     /// Over all keys and all queries of each row.
     pub(in crate::network::kernels) fn new(
-        visible: &Visible,
+        spans: &AttentionSpans,
         shared: usize,
         heads: usize,
         dropout: Option<&Dropout>,
     ) -> Self {
-        let Visible { from, to, width, keys, .. } = visible;
+        let AttentionSpans { from, to, width, keys, .. } = spans;
         let (width, keys) = (*width, *keys);
         let device = from.device().inner();
         let signed = |numbers: &Tensor<1, Int>| numbers.clone().inner().cast(IntDType::I32);

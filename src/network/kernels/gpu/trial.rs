@@ -14,7 +14,7 @@ use burn::{
 };
 
 use crate::{
-    network::kernels::{self, Dropout, Gelu, Ids, Pairs, Rotation, Visible},
+    network::kernels::{self, AttentionSpans, Dropout, Gelu, Ids, Pairs, Rotation},
     support::panics::caught_everywhere,
 };
 
@@ -88,8 +88,8 @@ fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
     let normed = kernels::layer_norm(x.clone(), row(gamma), row(beta), 1e-5);
     let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
     let qkv = kernels::rotary(kernels::linear(normed, factor.clone(), None), 6, &turn.at(&[0, 1, 2, 3, 4, 5]));
-    let visible = Visible::new(&[0, 0, 0, 3, 3, 3], &[1, 2, 3, 4, 5, 6], 1, tokens, &on)?;
-    let context = kernels::attention(qkv, &visible, 2, Some(&dropout));
+    let spans = AttentionSpans::new(&[0, 0, 0, 3, 3, 3], &[1, 2, 3, 4, 5, 6], 1, tokens, &on)?;
+    let context = kernels::attention(qkv, &spans, 2, Some(&dropout));
     let x = kernels::dropout_add(context, Some(row(beta)), x, Some(&dropout));
     let wide = kernels::linear(kernels::rms_norm(x.clone(), row(gamma), 1e-5), factor, None);
     let gate = kernels::gelu(wide.clone().narrow(1, 0, 2 * width), Gelu::Tanh);

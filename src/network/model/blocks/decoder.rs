@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::{Branch, Layer, LayerDesign, Linear, Norm, layer::Residual};
 use crate::network::{
-    kernels::{self, KeyValue, Visible},
+    kernels::{self, AttentionSpans, KeyValue},
     model::{parameters::Builder, pass::Pass},
 };
 
@@ -25,7 +25,7 @@ pub struct Memory {
     /// Its hidden states, `[S, hidden]`.
     pub states: Tensor<2>,
     /// Which of them each of the decoder's tokens reads.
-    pub reads: Visible,
+    pub reads: AttentionSpans,
 }
 
 impl Memory {
