@@ -472,9 +472,9 @@ stages:
             }),
             ("rotary", &[[10, 24]], &|x, _| {
                 let positions: Vec<u32> = (0..10).collect();
-                let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
-                let turned = kernels::rotary(x[0].clone(), 3, &turn.at(&positions));
-                kernels::rotary(turned, 3, &Rotation { layout: Pairs::Halves, offset: 4, ..turn }.at(&positions))
+                let rotation = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+                let rotated = kernels::rotary(x[0].clone(), 3, &rotation.at(&positions));
+                kernels::rotary(rotated, 3, &Rotation { layout: Pairs::Halves, offset: 4, ..rotation }.at(&positions))
             }),
             ("rms norm", &[[6, 16], [1, 16]], &|x, _| kernels::rms_norm(x[0].clone(), flat(&x[1]), 1e-5)),
             ("swiglu", &[[6, 32]], &|x, _| kernels::swiglu(x[0].clone())),

@@ -142,7 +142,7 @@ pub fn grouped_attention(
     fused::ternary(fused::Attention { spans, heads, kv_heads, shared, dropout: dropout.cloned() }, query, key, value)
 }
 
-/// Turns pairs of numbers of each head of `x [T, heads * size]` by their token's angles.
+/// Rotates pairs of elements of each head of `x [T, heads * size]` by their token's angles.
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
     if !fused::applies(&x) {
         return composed::rotary(x, heads, rotary);

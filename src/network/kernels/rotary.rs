@@ -1,11 +1,11 @@
-//! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): what turns by how much.
+//! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): which elements are rotated by which angles.
 
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 
-/// Which numbers of a head are turned together.
+/// Which elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pairs {
     /// `(2i, 2i + 1)` (ChatGLM2, GLM-4).
@@ -14,20 +14,20 @@ pub enum Pairs {
     Halves,
 }
 
-/// How positions turn a head: pair `i` by the angle `position * base^(-i / pairs)`.
+/// How positions rotate a head: pair `i` by the angle `position * base^(-i / pairs)`.
 ///
 /// Several may be applied to different parts of a head: ChatGLM's two-dimensional embedding is one of each half.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotation {
     /// What the angles fall off by.
     pub base: f64,
-    /// Pairs of a head that are turned.
+    /// Pairs of a head that are rotated.
     pub pairs: usize,
     /// Which numbers are a pair.
     pub layout: Pairs,
-    /// The first of the head's numbers that is turned; those before it and behind `offset + 2 * pairs` stay.
+    /// The first of the head's elements that is rotated; those before it and behind `offset + 2 * pairs` stay.
     pub offset: usize,
-    /// Rounds the angle that a position turns by to half precision, as ChatGLM's checkpoints have it.
+    /// Rounds the angle of one position to half precision, as ChatGLM's checkpoints have it.
     pub half: bool,
 }
 
@@ -46,7 +46,7 @@ impl Rotation {
     }
 }
 
-/// What [`super::rotary`] turns a batch's heads by.
+/// What [`super::rotary`] rotates a batch's heads by.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     pub(super) rotation: Rotation,

@@ -16,7 +16,7 @@ use super::{
     cross_entropy::{self, Share},
     dropout_add::{self, Drops},
     embedding, log_softmax, norm,
-    rotary::{self, Turn},
+    rotary::{self, HeadRotation},
     softmax::{self, Layout},
     sums::{self, Parts},
 };
@@ -120,9 +120,14 @@ pub(super) trait Ops: Backend {
         #[extension_type] dropping: Dropping<Self>,
     ) -> FloatTensor<Self>;
 
-    /// Pairs of numbers of each head of `x` turned by cosines and sines `[T, pairs]`.
+    /// Pairs of numbers of each head of `x` rotated by cosines and sines `[T, pairs]`.
     #[fusion(dtype = x, shape = x)]
-    fn rotate(x: FloatTensor<Self>, cos: FloatTensor<Self>, sin: FloatTensor<Self>, turn: Turn) -> FloatTensor<Self>;
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        rotation: HeadRotation,
+    ) -> FloatTensor<Self>;
 
     /// Probabilities, dropped where there is dropout, in place of scores `[rows, heads, queries, keys]`.
     #[fusion(dtype = scores, shape = scores)]
@@ -225,8 +230,8 @@ impl Ops for CubeBackend {
         dropout_add::drop_and_add(x, bias, residual, dropping)
     }
 
-    fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, turn: Turn) -> CubeTensor {
-        rotary::rotate(x, cos, sin, turn)
+    fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotation) -> CubeTensor {
+        rotary::rotate(x, cos, sin, rotation)
     }
 
     fn softmax(

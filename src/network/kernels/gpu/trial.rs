@@ -86,8 +86,8 @@ fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
     let factor = weight.clone().cast(numbers);
     let x = kernels::embedding(table.clone(), &Ids::new(vec![1, 4, 1, 0, 1111, 3], &on)).cast(numbers);
     let normed = kernels::layer_norm(x.clone(), row(gamma), row(beta), 1e-5);
-    let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
-    let qkv = kernels::rotary(kernels::linear(normed, factor.clone(), None), 6, &turn.at(&[0, 1, 2, 3, 4, 5]));
+    let rotation = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+    let qkv = kernels::rotary(kernels::linear(normed, factor.clone(), None), 6, &rotation.at(&[0, 1, 2, 3, 4, 5]));
     let spans = AttentionSpans::new(&[0, 0, 0, 3, 3, 3], &[1, 2, 3, 4, 5, 6], 1, tokens, &on)?;
     let context = kernels::attention(qkv, &spans, 2, Some(&dropout));
     let x = kernels::dropout_add(context, Some(row(beta)), x, Some(&dropout));
