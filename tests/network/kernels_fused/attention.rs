@@ -140,7 +140,7 @@ fn queries_beside_a_cache_of_keys() {
     let two =
         AttentionSpans::among(&[0, 0, 0, 9, 10, 9], &[7, 8, 9, 16, 17, 18], 2, [3, 9], &device).expect("intervals");
     let part = AttentionSpans::among(&[1, 1, 4, 3], &[3, 3, 4, 6], 1, [4, 8], &device).expect("intervals");
-    for visible in [one, two, part] {
+    for spans in [one, two, part] {
         for sharing in SHARINGS {
             assert_grouped("cache", &spans, sharing, 1.0);
         }
