@@ -42,7 +42,7 @@ pub struct Overrides {
 }
 
 /// Tells the columns of a file from its header, or none if they cannot be known.
-pub type Columns<'a> = dyn Fn(&spec::Source, &Path) -> Option<Vec<String>> + 'a;
+pub type Columns<'a> = dyn Fn(&crate::spec::Source, &Path) -> Option<Vec<String>> + 'a;
 
 /// Reads and checks a recipe.
 ///

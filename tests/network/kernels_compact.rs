@@ -1,7 +1,6 @@
 //! Weights in fewer bits: what they lose, and that the fused kernel computes with exactly what `expand` gives.
 
 use crate::common::tensors;
-#[expect(dead_code, reason = "intervals are for the other tests")]
 use burn::tensor::{Device, Tensor};
 use pipe::network::kernels::{Compact, composed, linear};
 use tensors::{random, values};

@@ -1,7 +1,6 @@
 //! How long each kernel takes beside its composition: `cargo test --release --test network kernels_speed -- --ignored --nocapture`.
 
 use crate::common::tensors;
-#[expect(dead_code, reason = "comparisons are for the other tests")]
 use std::{sync::Arc, time::Instant};
 
 use burn::tensor::{Device, Tensor};
