@@ -23,7 +23,7 @@ mod backend {
     use burn::tensor::{DType, Device, Tensor, TensorData};
     use pipe::network::{
         device::{DeviceChoice, DeviceChoices, OpenDevice},
-        kernels::{self, AttentionSpans, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, composed},
+        kernels::{self, AttentionSpans, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation},
     };
     use pipe::{
         engine::store::State,
@@ -492,11 +492,11 @@ stages:
             }),
             ("attention in blocks", &[[10, 24]], &|x, device| {
                 let spans = AttentionSpans::new(&from, &to, 1, 10, device).expect("intervals");
-                composed::attention_in_blocks(4, x[0].clone(), &spans, 2, Some(&dropout))
+                kernels::attention_in_blocks(4, x[0].clone(), &spans, 2, Some(&dropout))
             }),
             ("cross-entropy in chunks", &[[5, 16], [23, 16], [1, 23]], &|x, _| {
                 let (hidden, weight, bias) = (x[0].clone(), x[1].clone(), Some(flat(&x[2])));
-                composed::linear_cross_entropy_in_chunks(2, hidden, weight, bias, &targets, &weights, 0.1)
+                kernels::linear_cross_entropy_in_blocks(2, hidden, weight, bias, &targets, &weights, 0.1)
                     .reshape([1, 1])
             }),
         ];

@@ -35,6 +35,24 @@ choose! {
     pow(x, y) = x.powf(y);
 }
 
+/// Sine and cosine.
+#[inline]
+pub fn sin_cos(x: f64) -> (f64, f64) {
+    match Arithmetic::current() {
+        Arithmetic::Fast => x.sin_cos(),
+        Arithmetic::Portable => (portable::sin(x), portable::cos(x)),
+    }
+}
+
+/// Natural logarithm in f32.
+#[inline]
+pub fn ln_f32(x: f32) -> f32 {
+    match Arithmetic::current() {
+        Arithmetic::Fast => x.ln(),
+        Arithmetic::Portable => portable::ln(f64::from(x)) as f32,
+    }
+}
+
 /// `1 / sqrt(x)` in f32.
 #[inline]
 pub fn inverse_sqrt(x: f32) -> f32 {

@@ -1,4 +1,4 @@
-//! Results with a handwritten gradient, on any backend: for what is composed of tensor operations, but would keep too much
+//! Results with a backward pass of their own, on any backend: for what is made of tensor operations, but would keep too much
 //! if autodiff went back through each of them.
 
 use std::{

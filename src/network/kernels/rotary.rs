@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 
+use crate::support::math;
+
 /// Which elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pairs {
@@ -36,12 +38,13 @@ impl Rotation {
     pub fn at(self, positions: &[u32]) -> Rotary {
         // Single precision where the models' code has it: far positions' angles depend on it.
         let angle = |i: usize| {
-            let angle = self.base.powf(-(i as f64) / self.pairs as f64) as f32;
+            let angle = math::pow(self.base, -(i as f64) / self.pairs as f64) as f32;
             if self.half { f16::from_f32(angle).to_f32() } else { angle }
         };
         let steps: Vec<f32> = (0..self.pairs).map(angle).collect();
         let angles = positions.iter().flat_map(|&p| steps.iter().map(move |step| f64::from(p as f32 * step)));
-        let (cos, sin) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip::<_, _, Vec<_>, Vec<_>>();
+        let (cos, sin) =
+            angles.map(|angle| (math::cos(angle) as f32, math::sin(angle) as f32)).unzip::<_, _, Vec<_>, Vec<_>>();
         Rotary { rotation: self, tokens: positions.len(), cos: cos.into(), sin: sin.into(), uploaded: Arc::default() }
     }
 }

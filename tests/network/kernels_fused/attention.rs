@@ -1,7 +1,7 @@
 //! Attention over intervals, with heads of their own or sharing keys.
 
 use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{self, AttentionSpans, KeyValue, composed};
+use pipe::network::kernels::{self, AttentionSpans, KeyValue, reference};
 use proptest::prelude::*;
 
 use super::{assert_same, dropout, inputs, tensors::intervals};
@@ -24,7 +24,7 @@ fn assert_attention(
             what,
             &inputs,
             |(m, _)| kernels::attention(m[0].clone(), &spans, heads, drop.as_ref()),
-            |(m, _)| composed::attention(m[0].clone(), &spans, heads, drop.as_ref()),
+            |(m, _)| reference::attention(m[0].clone(), &spans, heads, drop.as_ref()),
             1e-5 * scale.max(1.0),
         );
     }
@@ -90,7 +90,7 @@ fn assert_grouped(what: &str, spans: &AttentionSpans, sharing: Sharing, scale: f
             what,
             &inputs,
             |(m, _)| kernels::grouped_attention(m[0].clone(), pair(m, 1), before(m), spans, heads, kv_heads, drop),
-            |(m, _)| composed::grouped_attention(m[0].clone(), pair(m, 1), before(m), spans, heads, kv_heads, drop),
+            |(m, _)| reference::grouped_attention(m[0].clone(), pair(m, 1), before(m), spans, heads, kv_heads, drop),
             1e-5 * scale.max(1.0),
         );
     }

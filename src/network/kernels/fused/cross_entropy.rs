@@ -6,14 +6,16 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
-    elements,
+    kernel::{Kernel, elements, shape},
     math::exp,
     matrix::{By, Matrix, MatrixMut, Store, multiply},
-    rows, shape,
+    rows,
 };
-use crate::network::kernels::simd::{map_sum, max, simd, sum};
+use crate::{
+    network::kernels::simd::{map_sum, max, simd, sum},
+    support::math,
+};
 
 /// Logits that exist at a time.
 pub const CHUNK: usize = 1 << 21;
@@ -22,10 +24,10 @@ const COLUMNS: usize = 1 << 10;
 
 /// See [`crate::network::kernels::linear_cross_entropy`]. The forward pass already computes the gradients.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct LinearCrossEntropy {
-    pub(in crate::network::kernels) targets: Arc<[u32]>,
-    pub(in crate::network::kernels) weights: Arc<[f32]>,
-    pub(in crate::network::kernels) smoothing: f32,
+pub(super) struct LinearCrossEntropy {
+    pub(super) targets: Arc<[u32]>,
+    pub(super) weights: Arc<[f32]>,
+    pub(super) smoothing: f32,
 }
 
 /// Gradients for a gradient of 1.
@@ -118,7 +120,7 @@ simd! {
             row[target] -= weight * (1.0 - smoothing);
         }
         // A weight of 0 stands for a row to leave out, whatever is in it.
-        if weight == 0.0 { 0.0 } else { weight * (total.ln() - expected) }
+        if weight == 0.0 { 0.0 } else { weight * (math::ln_f32(total) - expected) }
     }
 }
 

@@ -3,16 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{owned, vector},
-    elements, rows, shape,
+    kernel::{Kernel, elements, shape},
+    rows,
 };
 
 use crate::network::kernels::{Dropout, dropout::multiplier, simd::simd};
 
 /// See [`crate::network::kernels::dropout_add`] and [`crate::network::kernels::dropout`]; inputs are x, residual, bias.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct DropoutAdd(pub(in crate::network::kernels) Option<Dropout>);
+pub(super) struct DropoutAdd(pub(super) Option<Dropout>);
 
 impl DropoutAdd {
     fn run(&self, x: FlexTensor, residual: Option<&FlexTensor>, bias: Option<&FlexTensor>) -> FlexTensor {

@@ -3,18 +3,17 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{owned, room, tensor, vector},
-    elements,
+    kernel::{Kernel, elements, shape},
     math::{gelu_erf, gelu_tanh},
-    rows, shape,
+    rows,
 };
 
 use crate::network::kernels::{Gelu, simd::simd};
 
 /// See [`crate::network::kernels::gelu`] and [`crate::network::kernels::bias_gelu`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct GeluKernel(pub(in crate::network::kernels) Gelu);
+pub(super) struct GeluKernel(pub(super) Gelu);
 
 impl GeluKernel {
     fn run(&self, x: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {

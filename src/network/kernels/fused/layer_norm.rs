@@ -3,16 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
-    elements, rows, shape,
+    kernel::{Kernel, elements, shape},
+    rows,
 };
 use crate::network::kernels::simd::{simd, sum, sum2};
 
 /// See [`crate::network::kernels::layer_norm`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct LayerNorm {
-    pub(in crate::network::kernels) eps: f32,
+pub(super) struct LayerNorm {
+    pub(super) eps: f32,
 }
 
 impl Kernel<3> for LayerNorm {

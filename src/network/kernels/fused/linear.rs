@@ -4,22 +4,21 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
     compact::expand,
-    elements,
+    kernel::{Kernel, elements, shape},
     matrix::{By, Matrix, MatrixMut, Store, multiply},
-    rows, shape,
+    rows,
 };
 use crate::network::kernels::Compact;
 
 /// See [`crate::network::kernels::linear`]; inputs are x, weight, bias.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct Linear;
+pub(super) struct Linear;
 
 /// The same with a weight that is never learned; inputs are x and bias.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct CompactLinear(pub(in crate::network::kernels) Compact);
+pub(super) struct CompactLinear(pub(super) Compact);
 
 /// The rows if the weight's gradient will be wanted, the weight if the rows' will.
 type Saved = [Option<FlexTensor>; 2];
@@ -89,6 +88,26 @@ impl Kernel<3> for Linear {
         let [a, b, bias] = wanted;
         let [d_x, d_weight] = grads(saved, &gradient, [a, b]);
         [d_x, d_weight, bias.then(|| d_bias(&gradient))]
+    }
+}
+
+/// See [`crate::network::kernels::matmul`]; inputs are `[M, K]` and `[K, N]`.
+#[derive(Clone, Debug)]
+pub(super) struct MatMul;
+
+impl Kernel<2> for MatMul {
+    type Saved = [FlexTensor; 2];
+
+    fn forward(&self, [a, b]: [FlexTensor; 2], _: [bool; 2]) -> (FlexTensor, Self::Saved) {
+        (matmul(shape(&a)[0], shape(&b)[1], matrix(&a), matrix(&b)), [a, b])
+    }
+
+    fn backward(&self, [a, b]: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let [rows, columns] = shape(&gradient);
+        let inner = shape(&a)[1];
+        let d_a = wanted[0].then(|| matmul(rows, inner, matrix(&gradient), matrix(&b).t()));
+        let d_b = wanted[1].then(|| matmul(inner, columns, matrix(&a).t(), matrix(&gradient)));
+        [d_a, d_b]
     }
 }
 

@@ -3,16 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
-    elements, rows, shape,
+    kernel::{Kernel, elements, shape},
+    rows,
 };
 use crate::network::kernels::simd::{simd, sum, sum2};
 
 /// See [`crate::network::kernels::rms_norm`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct RmsNorm {
-    pub(in crate::network::kernels) eps: f32,
+pub(super) struct RmsNorm {
+    pub(super) eps: f32,
 }
 
 impl Kernel<2> for RmsNorm {

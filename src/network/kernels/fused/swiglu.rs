@@ -3,17 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{room, tensor},
-    elements,
+    kernel::{Kernel, elements, shape},
     math::sigmoid,
-    rows, shape,
+    rows,
 };
 use crate::network::kernels::simd::simd;
 
 /// See [`crate::network::kernels::swiglu`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct SwiGlu;
+pub(super) struct SwiGlu;
 
 impl Kernel<1> for SwiGlu {
     type Saved = FlexTensor;

@@ -1,7 +1,7 @@
 //! GELU and its like, and gated units: a unit of the device for each vector.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
     tensor::{DType, Shape, Tensor},
 };
 use burn_cubecl::{
@@ -13,7 +13,7 @@ use burn_cubecl::{
 use super::{
     launch::{Flat, Rows, kind},
     math::{density, integral, sigmoid},
-    ops::{Maybe, Ops},
+    maybe::Maybe,
     sums::row_sums,
 };
 use crate::network::kernels::{
@@ -45,22 +45,22 @@ impl Unit {
 }
 
 /// See [`crate::network::kernels::gelu`] and [`crate::network::kernels::bias_gelu`].
-pub(in crate::network::kernels) fn gelu(x: Tensor<2>, bias: Option<Tensor<1>>, kind: Gelu) -> Tensor<2> {
+pub(super) fn gelu(x: Tensor<2>, bias: Option<Tensor<1>>, kind: Gelu) -> Tensor<2> {
     activated(x, bias, Unit::Gelu(kind))
 }
 
 /// See [`crate::network::kernels::silu`].
-pub(in crate::network::kernels) fn silu(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn silu(x: Tensor<2>) -> Tensor<2> {
     activated(x, None, Unit::Silu)
 }
 
 /// See [`crate::network::kernels::tanh`].
-pub(in crate::network::kernels) fn tanh(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn tanh(x: Tensor<2>) -> Tensor<2> {
     activated(x, None, Unit::Tanh)
 }
 
 /// See [`crate::network::kernels::swiglu`].
-pub(in crate::network::kernels) fn swiglu(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn swiglu(x: Tensor<2>) -> Tensor<2> {
     activated(x, None, Unit::SwiGlu)
 }
 
@@ -211,7 +211,7 @@ fn swiglu_grads_kernel<F: Float, N: Size>(
 }
 
 /// `activate` on the device.
-pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
+fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(unit.shape(&x.tensor.shape()), x.tensor.dtype);
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
@@ -253,7 +253,7 @@ pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> C
 }
 
 /// `activate_grads` on the device.
-pub(super) fn activate_grads(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
+fn activate_grads(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
     let x = Rows::new(x);
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
     match unit {
@@ -294,5 +294,32 @@ pub(super) fn activate_grads(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: 
             );
             grads
         }
+    }
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait ActivationOps: Backend {
+    /// A unit applied to `x [T, F]`, to which `bias [F]` is added.
+    #[fusion(dtype = x, shape = unit.shape(x))]
+    fn activate(x: FloatTensor<Self>, #[extension_type] bias: Maybe<Self>, unit: Unit) -> FloatTensor<Self>;
+
+    /// The gradient of `x` from that of the result.
+    #[fusion(dtype = x, shape = x)]
+    fn activate_grads(
+        x: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+        gradient: FloatTensor<Self>,
+        unit: Unit,
+    ) -> FloatTensor<Self>;
+}
+
+impl ActivationOps for CubeBackend {
+    fn activate(x: CubeTensor, bias: Maybe<Self>, unit: Unit) -> CubeTensor {
+        activate(x, bias, unit)
+    }
+
+    fn activate_grads(x: CubeTensor, bias: Maybe<Self>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
+        activate_grads(x, bias, gradient, unit)
     }
 }

@@ -1,10 +1,11 @@
 //! Logarithms of a softmax over each row: a cube for each row.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
     tensor::Tensor,
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
@@ -12,13 +13,12 @@ use burn_cubecl::{
 use super::{
     launch::{Grid, Rows, kind},
     math::{exp, ln},
-    ops::Ops,
     rows::{largest, most, sum, total},
 };
 use crate::network::kernels::custom_backward::{Grads, custom_backward};
 
 /// See [`crate::network::kernels::log_softmax`].
-pub(in crate::network::kernels) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
     let y = Tensor::<2>::from_dispatch(Dispatch::log_softmax(x.clone().inner().into_dispatch()));
     custom_backward(y.clone(), vec![x], move |gradient: Tensor<2>| {
         let grads = Dispatch::log_softmax_grads(y.into_dispatch(), gradient.into_dispatch());
@@ -91,7 +91,7 @@ fn grads_kernel<F: Float, N: Size>(
 }
 
 /// `log_softmax` on the device.
-pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
+fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
@@ -112,7 +112,7 @@ pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
 }
 
 /// `log_softmax_grads` on the device.
-pub(super) fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
     let (y, grads) = (Rows::new(y), Rows::owned(gradient).tensor);
     let Grid { count, dim, planes, vector, width, .. } = y.grid();
     let numbers = kind(y.tensor.dtype);
@@ -129,4 +129,26 @@ pub(super) fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTens
         numbers,
     );
     grads
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait LogSoftmaxOps: Backend {
+    /// Logarithms of a softmax over each row of `x [N, C]`.
+    #[fusion(dtype = x, shape = x)]
+    fn log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of `x` from the result `y` and its gradient.
+    #[fusion(dtype = gradient, shape = gradient)]
+    fn log_softmax_grads(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl LogSoftmaxOps for CubeBackend {
+    fn log_softmax(x: CubeTensor) -> CubeTensor {
+        log_softmax_rows(x)
+    }
+
+    fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+        log_softmax_grads(y, gradient)
+    }
 }

@@ -1,7 +1,7 @@
 //! Layer and root mean square normalization: a cube for each row.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata, fusion::custom::TensorSpec},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, fusion::custom::TensorSpec, tensor::FloatTensor},
     tensor::{DType, Tensor},
 };
 use burn_cubecl::{
@@ -12,19 +12,19 @@ use burn_cubecl::{
 
 use super::{
     launch::{Grid, Rows, kind},
-    ops::{Maybe, Ops},
+    maybe::Maybe,
     rows::{sum, total},
     sums::Parts,
 };
 use crate::network::kernels::custom_backward::{Grads, custom_backward};
 
 /// See [`crate::network::kernels::layer_norm`].
-pub(in crate::network::kernels) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
+pub(super) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
     normalized(x, gamma, Some(beta), eps)
 }
 
 /// See [`crate::network::kernels::rms_norm`].
-pub(in crate::network::kernels) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
+pub(super) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
     normalized(x, gamma, None, eps)
 }
 
@@ -219,13 +219,13 @@ fn sums_kernel<F: Float, N: Size>(
 }
 
 /// What `normalize_sums` gives.
-pub(super) fn sums(x: &TensorSpec, centred: bool) -> TensorSpec {
+fn sums(x: &TensorSpec, centred: bool) -> TensorSpec {
     let (rows, width) = (x.shape[0], x.shape[1]);
     TensorSpec::new([1 + usize::from(centred), Parts::new(rows, width).count, width].into(), DType::F32)
 }
 
 /// `normalize` on the device.
-pub(super) fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBackend>, eps: f32) -> CubeTensor {
+fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBackend>, eps: f32) -> CubeTensor {
     let (x, gamma) = (Rows::new(x), Rows::new(gamma));
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
@@ -251,7 +251,7 @@ pub(super) fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBacken
 }
 
 /// `normalize_grads` on the device.
-pub(super) fn normalize_grads(
+fn normalize_grads(
     x: CubeTensor,
     gamma: CubeTensor,
     gradient: CubeTensor,
@@ -284,7 +284,7 @@ pub(super) fn normalize_grads(
 }
 
 /// `normalize_sums` on the device.
-pub(super) fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centred: bool) -> CubeTensor {
+fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centred: bool) -> CubeTensor {
     let (x, gradient, stats) = (Rows::new(x), Rows::new(gradient), Rows::new(stats));
     let parts = Parts::new(x.rows, x.width);
     let sums = x.room([1 + usize::from(centred), parts.count, x.width], DType::F32);
@@ -305,4 +305,57 @@ pub(super) fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTen
         numbers,
     );
     sums
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait NormOps: Backend {
+    /// Rows `x [T, H]` with their mean, where there is a `beta [H]`, at 0 and their standard deviation at 1, times
+    /// `gamma [H]`.
+    #[fusion(dtype = x, shape = x)]
+    fn normalize(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        #[extension_type] beta: Maybe<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `x`, and `[T, 2]` with each row's mean and 1/σ.
+    #[fusion(meta = |x, _gamma, _gradient, _eps, _centred| (x.clone(), TensorSpec::new([x.shape[0], 2].into(), DType::F32)))]
+    fn normalize_grads(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        eps: f32,
+        centred: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Sums over parts of the rows of the gradients of gamma and, where rows are centred, of beta: `[1 or 2, parts, H]`.
+    #[fusion(meta = |x, _gradient, _stats, centred| sums(x, *centred))]
+    fn normalize_sums(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        stats: FloatTensor<Self>,
+        centred: bool,
+    ) -> FloatTensor<Self>;
+}
+
+impl NormOps for CubeBackend {
+    fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<Self>, eps: f32) -> CubeTensor {
+        normalize(x, gamma, beta, eps)
+    }
+
+    fn normalize_grads(
+        x: CubeTensor,
+        gamma: CubeTensor,
+        gradient: CubeTensor,
+        eps: f32,
+        centred: bool,
+    ) -> (CubeTensor, CubeTensor) {
+        normalize_grads(x, gamma, gradient, eps, centred)
+    }
+
+    fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centred: bool) -> CubeTensor {
+        normalize_sums(x, gradient, stats, centred)
+    }
 }

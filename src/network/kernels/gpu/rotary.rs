@@ -1,24 +1,25 @@
 //! Rotary position embedding: a unit of the device for each number.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
     tensor::Tensor,
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
 
-use super::{
-    launch::{Rows, elementwise, kind},
-    ops::Ops,
+use super::launch::{Rows, elementwise, kind};
+use crate::network::kernels::{
+    Pairs, Rotary, Rotation,
+    custom_backward::{Grads, custom_backward},
 };
-use crate::network::kernels::{Pairs, Rotary, Rotation};
 
 /// Which elements of each head are rotated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadRotation {
-    /// Numbers of a head.
+    /// Elements of a head.
     size: usize,
     /// The first that is rotated.
     offset: usize,
@@ -28,8 +29,14 @@ pub(super) struct HeadRotation {
     back: bool,
 }
 
-/// `x [T, heads * size]` rotated by its tokens' angles, or back by them. Not for autodiff.
-pub(in crate::network::kernels) fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
+/// See [`crate::network::kernels::rotary`]. The gradient is rotated back by the same angles.
+pub(super) fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
+    let y = rotated(x.clone().inner(), heads, rotary, false);
+    let rotary = rotary.clone();
+    custom_backward(y, vec![x], move |gradient: Tensor<2>| Grads::of([Some(rotated(gradient, heads, &rotary, true))]))
+}
+
+fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
     let rotation =
         HeadRotation { size: x.dims()[1] / heads, offset, pairs, interleaved: layout == Pairs::Interleaved, back };
@@ -79,7 +86,7 @@ fn rotary_kernel<F: Float>(
 }
 
 /// `rotate` on the device.
-pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotation) -> CubeTensor {
+fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotation) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let (client, numbers, count) = (x.client(), kind(x.tensor.dtype), x.rows * x.width);
@@ -102,4 +109,23 @@ pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: 
         numbers,
     );
     out
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait RotaryOps: Backend {
+    /// Pairs of numbers of each head of `x` rotated by cosines and sines `[T, pairs]`.
+    #[fusion(dtype = x, shape = x)]
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        rotation: HeadRotation,
+    ) -> FloatTensor<Self>;
+}
+
+impl RotaryOps for CubeBackend {
+    fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotation) -> CubeTensor {
+        rotate(x, cos, sin, rotation)
+    }
 }

@@ -4,7 +4,10 @@
 use std::ops::Range;
 
 use burn::{
-    backend::Dispatch,
+    backend::{
+        Backend, Dispatch, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
     tensor::{Int, IntDType, Tensor},
 };
 use burn_cubecl::{
@@ -14,13 +17,12 @@ use burn_cubecl::{
 };
 
 use super::{
-    dropout_add::{Drops, OnDevice},
+    dropout_add::{Dropping, Drops, OnDevice},
     launch::{Grid, Rows, kind},
     math::exp,
-    ops::{Dropping, Ops},
     rows::{kept, largest, most, places, stream, sum, total},
 };
-use crate::network::kernels::{AttentionSpans, Dropout, attention_spans::HIDDEN, composed};
+use crate::network::kernels::{AttentionSpans, Dropout, attention_spans::HIDDEN, blocked};
 
 /// Which scores lie where. Keys are counted with those that all queries share before those of the row.
 #[derive(Clone, Copy, Debug)]
@@ -43,21 +45,16 @@ pub(super) struct Layout {
 
 /// Softmax over visible keys, wherever attention asks for it.
 #[derive(Debug)]
-pub(in crate::network::kernels) struct Softmax {
+pub(super) struct SpanSoftmax {
     from: Tensor<1, Int>,
     to: Tensor<1, Int>,
     dropout: OnDevice,
     layout: Layout,
 }
 
-impl Softmax {
+impl SpanSoftmax {
     /// Over all keys and all queries of each row.
-    pub(in crate::network::kernels) fn new(
-        spans: &AttentionSpans,
-        shared: usize,
-        heads: usize,
-        dropout: Option<&Dropout>,
-    ) -> Self {
+    pub(super) fn new(spans: &AttentionSpans, shared: usize, heads: usize, dropout: Option<&Dropout>) -> Self {
         let AttentionSpans { from, to, width, keys, .. } = spans;
         let (width, keys) = (*width, *keys);
         let device = from.device().inner();
@@ -71,7 +68,7 @@ impl Softmax {
     }
 }
 
-impl composed::Softmax for Softmax {
+impl blocked::Softmax for SpanSoftmax {
     fn probabilities(&self, scores: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> Tensor<4> {
         let layout = self.layout(&queries, &keys);
         let (from, to) = (self.from.clone().into_dispatch(), self.to.clone().into_dispatch());
@@ -100,7 +97,7 @@ struct Span {
 
 /// The numbers of [`Layout`] that kernels need.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Place {
+struct ScoreLayout {
     heads: u32,
     queries: u32,
     first_query: u32,
@@ -115,13 +112,13 @@ struct Place {
 
 /// The token whose query the cube has.
 #[cube]
-fn token(place: &Place) -> u32 {
+fn token(place: &ScoreLayout) -> u32 {
     let score = CUBE_POS as u32;
     score / (place.heads * place.queries) * place.width + place.first_query + score % place.queries
 }
 
 #[cube]
-fn span(from: &[i32], to: &[i32], place: &Place) -> Span {
+fn span(from: &[i32], to: &[i32], place: &ScoreLayout) -> Span {
     let token = token(place) as usize;
     let row = i32::cast_from(CUBE_POS as u32 / (place.heads * place.queries) * place.keys);
     let own = i32::cast_from(place.shared) - i32::cast_from(place.first_key);
@@ -146,7 +143,7 @@ fn visible<N: Size>(span: &Span, first: u32) -> Vector<bool, N> {
 
 /// What the probabilities of keys from `first` on are multiplied by. They're counted from the first that the query sees.
 #[cube]
-fn multipliers<N: Size>(stream: u32, span: &Span, place: &Place, first: u32) -> Vector<f32, N> {
+fn multipliers<N: Size>(stream: u32, span: &Span, place: &ScoreLayout, first: u32) -> Vector<f32, N> {
     let keys = places::<N>(first);
     let shift = place.shared - u32::cast_from(span.low);
     let common = Vector::<i32, N>::cast_from(keys).less_than(&Vector::<i32, N>::new(span.common));
@@ -157,7 +154,7 @@ fn multipliers<N: Size>(stream: u32, span: &Span, place: &Place, first: u32) -> 
 /// Where the random numbers of the cube's query and head begin.
 #[cube]
 #[allow(clippy::manual_rotate, reason = "kernels have no rotation")]
-fn lane_stream(keys: &[u32], place: &Place) -> u32 {
+fn lane_stream(keys: &[u32], place: &ScoreLayout) -> u32 {
     let head = CUBE_POS as u32 / place.queries % place.heads;
     let lane = (head << 16u32) | (head >> 16u32);
     stream(keys[token(place) as usize], place.site ^ lane)
@@ -219,7 +216,7 @@ fn softmax_kernel<F: Float, N: Size>(
     from: &[i32],
     to: &[i32],
     keys: &[u32],
-    place: &Place,
+    place: &ScoreLayout,
     rows: usize,
     width: usize,
     #[comptime] dropped: bool,
@@ -259,7 +256,7 @@ fn grads_kernel<F: Float, N: Size>(
     from: &[i32],
     to: &[i32],
     keys: &[u32],
-    place: &Place,
+    place: &ScoreLayout,
     rows: usize,
     width: usize,
     #[comptime] dropped: bool,
@@ -310,9 +307,9 @@ fn grads_kernel<F: Float, N: Size>(
 }
 
 impl Layout {
-    fn place(&self, drops: Drops) -> PlaceLaunch {
+    fn place(&self, drops: Drops) -> ScoreLayoutLaunch {
         let Drops { site, threshold, scale } = drops;
-        PlaceLaunch::new(
+        ScoreLayoutLaunch::new(
             self.heads as u32,
             self.queries as u32,
             self.first_query as u32,
@@ -328,7 +325,7 @@ impl Layout {
 }
 
 /// `softmax` on the device.
-pub(super) fn softmax(
+fn softmax(
     scores: CubeTensor,
     from: CubeTensor,
     to: CubeTensor,
@@ -359,7 +356,7 @@ pub(super) fn softmax(
 }
 
 /// `softmax_grads` on the device.
-pub(super) fn softmax_grads(
+fn softmax_grads(
     scores: CubeTensor,
     grads: CubeTensor,
     from: CubeTensor,
@@ -389,4 +386,52 @@ pub(super) fn softmax_grads(
         kind(scores.tensor.dtype),
     );
     (scores.tensor, grads)
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait SoftmaxOps: Backend {
+    /// Probabilities, dropped where there is dropout, in place of scores `[rows, heads, queries, keys]`.
+    #[fusion(dtype = scores, shape = scores)]
+    fn softmax(
+        scores: FloatTensor<Self>,
+        from: IntTensor<Self>,
+        to: IntTensor<Self>,
+        #[extension_type] dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> FloatTensor<Self>;
+
+    /// Dropped probabilities in place of scores, and gradients of scores in place of those of dropped probabilities.
+    #[fusion(meta = |scores, grads, _from, _to, _dropping, _layout| (scores.clone(), grads.clone()))]
+    fn softmax_grads(
+        scores: FloatTensor<Self>,
+        grads: FloatTensor<Self>,
+        from: IntTensor<Self>,
+        to: IntTensor<Self>,
+        #[extension_type] dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl SoftmaxOps for CubeBackend {
+    fn softmax(
+        scores: CubeTensor,
+        from: CubeTensor,
+        to: CubeTensor,
+        dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> CubeTensor {
+        softmax(scores, from, to, dropping, layout)
+    }
+
+    fn softmax_grads(
+        scores: CubeTensor,
+        grads: CubeTensor,
+        from: CubeTensor,
+        to: CubeTensor,
+        dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> (CubeTensor, CubeTensor) {
+        softmax_grads(scores, grads, from, to, dropping, layout)
+    }
 }

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     network::kernels::{self, Gelu},
     spec,
+    support::math,
 };
 
 /// Marian's own classes keep one table of embeddings, and positions that are computed.
@@ -225,9 +226,9 @@ fn sinusoids(rows: usize, width: usize, device: &Device) -> Tensor<2> {
     let mut table = vec![0.0; rows * width];
     for (position, row) in table.chunks_exact_mut(width).enumerate() {
         let (sines, cosines) = row.split_at_mut(width.div_ceil(2));
-        let angle = |i: usize| position as f64 / 10000_f64.powf(2.0 * i as f64 / width as f64);
-        sines.iter_mut().enumerate().for_each(|(i, value)| *value = angle(i).sin() as f32);
-        cosines.iter_mut().enumerate().for_each(|(i, value)| *value = angle(i).cos() as f32);
+        let angle = |i: usize| position as f64 / math::pow(10000.0, 2.0 * i as f64 / width as f64);
+        sines.iter_mut().enumerate().for_each(|(i, value)| *value = math::sin(angle(i)) as f32);
+        cosines.iter_mut().enumerate().for_each(|(i, value)| *value = math::cos(angle(i)) as f32);
     }
     Tensor::from_data(TensorData::new(table, [rows, width]), device)
 }

@@ -3,17 +3,20 @@
 use std::ops::Range;
 
 use super::{
-    Attention, BLOCK,
     parts::{Grads, Inputs, Part, PartMut},
+    problem::{Attention, BLOCK},
     softmax::{Seen, score_grads, softmax},
 };
-use crate::network::kernels::{
-    Dropout,
-    attention_spans::Example,
-    fused::{
-        matrix::{By, Matrix, MatrixMut, Store, multiply},
-        rows,
+use crate::{
+    network::kernels::{
+        Dropout,
+        attention_spans::Example,
+        fused::{
+            matrix::{By, Matrix, MatrixMut, Store, multiply},
+            rows,
+        },
     },
+    support::math,
 };
 
 /// A block's scores and their gradients.
@@ -72,7 +75,7 @@ impl<'a> Head<'a> {
 
     /// What scores are multiplied by.
     fn scale(&self) -> f32 {
-        (self.inputs.size as f32).powf(-0.5)
+        math::inverse_sqrt(self.inputs.size as f32)
     }
 }
 

@@ -2,52 +2,29 @@
 
 mod block;
 mod parts;
+mod problem;
 mod softmax;
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
+
+pub(super) use problem::Attention;
 
 use self::{
     block::{Head, Scratch},
     parts::{Grads, Inputs, Part, PartMut},
 };
 use super::{
-    Kernel,
     buffer::{room, tensor},
-    elements,
+    kernel::{Kernel, elements, shape},
     matrix::Shared,
-    rows, shape,
+    rows,
 };
-use crate::network::kernels::{
-    Dropout,
-    attention_spans::{Example, Host},
-};
-
-/// Queries of a block: its scores stay in the second-level cache.
-const BLOCK: usize = 64;
-
-/// See [`crate::network::kernels::attention`] and [`crate::network::kernels::grouped_attention`].
-///
-/// Inputs are rows of `[query | key | value]`, or queries, keys and values.
-#[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct Attention {
-    pub(in crate::network::kernels) spans: Arc<Host>,
-    pub(in crate::network::kernels) heads: usize,
-    /// Key/value heads.
-    pub(in crate::network::kernels) kv_heads: usize,
-    /// So many keys come before those that `spans` counts; every query that sees any sees them.
-    pub(in crate::network::kernels) shared: usize,
-    pub(in crate::network::kernels) dropout: Option<Dropout>,
-}
+use crate::network::kernels::attention_spans::Example;
 
 impl Attention {
-    /// Query heads of a key/value head.
-    fn together(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
     /// Every head of every example, or every key/value head of it: what one thread does at a time.
     fn tasks(&self, heads: usize) -> impl IndexedParallelIterator<Item = (&Example, usize)> {
         let examples = &self.spans.examples;

@@ -4,18 +4,8 @@ use std::{fmt::Debug, ops::Range};
 
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor, activation};
 
-use super::{multipliers, whole};
-use crate::network::kernels::{AttentionSpans, Dropout, attention_spans::HIDDEN};
-
-/// Softmax over scores `[rows, heads, queries, keys]` of some queries and keys of each row, in any type. Keys are counted
-/// with those that all queries share before those of the row.
-pub(in crate::network::kernels) trait Softmax: Debug + Send {
-    /// Dropped probabilities.
-    fn probabilities(&self, scores: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> Tensor<4>;
-
-    /// The same, and the gradients of the scores from those of the dropped probabilities.
-    fn grads(&self, scores: Tensor<4>, grads: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2];
-}
+use super::dropout::{multipliers, whole};
+use crate::network::kernels::{AttentionSpans, Dropout, attention_spans::HIDDEN, blocked::Softmax};
 
 /// Softmax of tensor operations, in f32.
 #[derive(Debug)]

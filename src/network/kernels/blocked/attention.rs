@@ -6,13 +6,11 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor};
 
-use super::{
-    matmul,
-    softmax::{ByOperations, Softmax},
-};
+use super::{Between, Softmax};
 use crate::network::kernels::{
     AttentionSpans, Dropout, KeyValue,
     custom_backward::{Grads, custom_backward},
+    matmul::matmul,
 };
 
 /// Scores that exist at a time; some four numbers of their size are alive together.
@@ -23,24 +21,10 @@ const QUERIES: usize = 64;
 /// its queries sees.
 const CAUSAL: usize = 256;
 
-/// See [`crate::network::kernels::attention`].
-pub fn attention(qkv: Tensor<2>, spans: &AttentionSpans, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
-    of_one(qkv, spans, heads, dropout, None)
-}
-
-/// The same in blocks of at most so many queries of each row, in place of as many as [`SCORES`] allows.
-pub fn attention_in_blocks(
-    queries: usize,
-    qkv: Tensor<2>,
-    spans: &AttentionSpans,
-    heads: usize,
-    dropout: Option<&Dropout>,
-) -> Tensor<2> {
-    of_one(qkv, spans, heads, dropout, Some(queries))
-}
-
-/// Queries, keys and values in one tensor, so that their gradients are put together once.
-fn of_one(
+/// See [`crate::network::kernels::attention`]; in blocks of at most so many queries of each row, or of as many as [`SCORES`]
+/// allows. Queries, keys and values are in one tensor, so that their gradients are put together once.
+pub(in crate::network::kernels) fn attention(
+    between: &dyn Between,
     qkv: Tensor<2>,
     spans: &AttentionSpans,
     heads: usize,
@@ -54,7 +38,7 @@ fn of_one(
     let rows = spans.rows;
     let plain = qkv.clone().inner();
     let parts = [0, 1, 2].map(|at| apart(plain.clone().narrow(1, at * hidden, hidden), rows, heads));
-    let blocks = Blocks::new(&parts[0], spans, 0, heads, dropout, most);
+    let blocks = Blocks::new(between, spans, 0, heads, dropout, most);
     let context = together(blocks.contexts(&parts));
     custom_backward(context, vec![qkv], move |gradient: Tensor<2>| {
         let grads = blocks.grads(&parts, apart(gradient, rows, heads));
@@ -75,7 +59,9 @@ fn together(x: Tensor<4>) -> Tensor<2> {
 }
 
 /// See [`crate::network::kernels::grouped_attention`].
-pub fn grouped_attention(
+#[expect(clippy::too_many_arguments, reason = "it takes what attention takes")]
+pub(in crate::network::kernels) fn grouped_attention(
+    between: &dyn Between,
     query: Tensor<2>,
     keys: KeyValue,
     prefix: Option<KeyValue>,
@@ -101,27 +87,11 @@ pub fn grouped_attention(
     }
     let inputs = [query, key, value];
     let plain = inputs.each_ref().map(|input| input.clone().inner());
-    let blocks = Blocks::new(&plain[0], spans, shared, heads, dropout, None);
+    let blocks = Blocks::new(between, spans, shared, heads, dropout, None);
     let context = blocks.contexts(&plain);
     together(custom_backward(context, inputs.into(), move |gradient| {
         Grads::of(blocks.grads(&plain, gradient).map(Some))
     }))
-}
-
-/// What is between the matrix products on the queries' device.
-fn softmax(
-    query: &Tensor<4>,
-    spans: &AttentionSpans,
-    shared: usize,
-    heads: usize,
-    dropout: Option<&Dropout>,
-) -> Box<dyn Softmax> {
-    #[cfg(feature = "gpu")]
-    if crate::network::kernels::gpu::applies(query) {
-        return Box::new(crate::network::kernels::gpu::Softmax::new(spans, shared, heads, dropout));
-    }
-    let _ = query;
-    Box::new(ByOperations::new(spans, shared, heads, dropout))
 }
 
 /// Which scores there are, and how many at a time.
@@ -139,7 +109,7 @@ struct Blocks {
 impl Blocks {
     /// Blocks of equal lengths: of `most` queries, or of as many as memory and what they see allow.
     fn new(
-        query: &Tensor<4>,
+        between: &dyn Between,
         spans: &AttentionSpans,
         shared: usize,
         heads: usize,
@@ -153,7 +123,7 @@ impl Blocks {
             if first < all { fits.min(CAUSAL) } else { fits }
         });
         let length = queries.div_ceil(queries.div_ceil(most));
-        let softmax = softmax(query, spans, shared, heads, dropout);
+        let softmax = between.softmax(spans, shared, heads, dropout);
         Self { spans: spans.clone(), shared, heads, length, softmax }
     }
 
@@ -266,12 +236,13 @@ mod tests {
     use burn::tensor::{Device, TensorData};
 
     use super::*;
+    use crate::network::kernels::reference::Reference;
 
     /// Context and gradients of two rows of nine queries, with so many of them in a block.
     fn run(most: usize, shared: usize, numbers: DType) -> Vec<Vec<f32>> {
         let device = Device::flex();
         let noise = |shape: [usize; 4], seed: f32| {
-            let values = (0..shape.iter().matmul()).map(|i: usize| (i as f32 * seed).sin()).collect::<Vec<f32>>();
+            let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * seed).sin()).collect::<Vec<f32>>();
             Tensor::<4>::from_data(TensorData::new(values, shape), &device).cast(numbers).autodiff()
         };
         let from: Vec<u32> = (0..18).map(|q| q / 9 * 9 + if q % 9 < 4 { 0 } else { 4 }).collect();
@@ -282,7 +253,7 @@ mod tests {
         let keys = [2, 2, shared + 9, 3];
         let inputs = [noise([2, 4, 9, 3], 1.1), noise(keys, 1.7), noise(keys, 2.3)].map(Tensor::require_grad);
         let plain = inputs.each_ref().map(|input| input.clone().inner());
-        let blocks = Blocks::new(&plain[0], &spans, shared, 4, Some(&dropout), Some(most));
+        let blocks = Blocks::new(&Reference, &spans, shared, 4, Some(&dropout), Some(most));
         let context = custom_backward(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
             Grads::of(blocks.grads(&plain, gradient).map(Some))
         });

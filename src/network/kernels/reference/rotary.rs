@@ -9,18 +9,12 @@ use crate::network::kernels::{
 
 /// See [`crate::network::kernels::rotary`]. The gradient is rotated back by the same angles.
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
-    let rotated = rotated(x.clone().inner(), heads, rotary, false);
+    let y = rotated(x.clone().inner(), heads, rotary, false);
     let rotary = rotary.clone();
-    custom_backward(rotated, vec![x], move |gradient: Tensor<2>| {
-        Grads::of([Some(self::rotated(gradient, heads, &rotary, true))])
-    })
+    custom_backward(y, vec![x], move |gradient: Tensor<2>| Grads::of([Some(rotated(gradient, heads, &rotary, true))]))
 }
 
 fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
-    #[cfg(feature = "gpu")]
-    if crate::network::kernels::gpu::applies(&x) {
-        return crate::network::kernels::gpu::rotary(x, heads, rotary, back);
-    }
     let [tokens, width] = x.dims();
     let numbers = x.dtype();
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
