@@ -40,7 +40,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{network::device, support::panics};
+use crate::{
+    network::device,
+    support::{arithmetic::Arithmetic, panics},
+};
 use args::{Arguments, Command};
 
 /// Everything was done.
@@ -61,6 +64,10 @@ pub fn main() -> ExitCode {
         }
     }));
     let arguments = Arguments::parse();
+    if let Err(error) = Arithmetic::from_environment() {
+        progress::say(&format!("error: {error}"));
+        return ExitCode::from(WRONG);
+    }
     let store = &arguments.store;
     let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
     device::keep_caches(&store.join("gpu"));
