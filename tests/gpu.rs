@@ -286,7 +286,8 @@ stages:
             let model = serde_json::from_value(model).expect("a model");
             let network = Network::new(&model, 24, 7, &open.device).expect("a network");
             let train = json!({ "steps": 8, "lr": 1e-2, "dropout": 0.1 });
-            let mut settings = Settings::new(&serde_json::from_value(train).expect("settings"), 8, None);
+            let train = serde_json::from_value(train).expect("settings");
+            let mut settings = Settings::new(&train, 8, None).expect("settings");
             // The schedule's rates stay those of eight steps, since they don't fall.
             settings.schedule.kind = spec::Schedule::Constant;
             settings.schedule.steps = last;

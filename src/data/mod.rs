@@ -7,10 +7,8 @@ mod parquet;
 mod rows;
 mod shards;
 pub mod text;
-mod tokenize;
 
 pub use corpus::{Corpus, DocumentView, Ids};
 pub use documents::{Document, Documents, documents};
 pub use rows::{Row, Rows, header, nested_rows, rows};
-pub use shards::ShardWriter;
-pub use tokenize::{Steps, tokenize};
+pub use shards::{SHARD, ShardWriter};

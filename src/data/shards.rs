@@ -12,7 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 /// Tokens of a file; it ends with the row group that reaches them.
-pub(super) const SHARD: usize = 32 << 20;
+pub const SHARD: usize = 32 << 20;
 /// Tokens that are held in memory before they're written, as one row group.
 const ROW_GROUP: usize = 1 << 20;
 
@@ -38,7 +38,7 @@ impl ShardWriter {
     }
 
     /// As [`Self::new`], to go on behind the first `shards`, which are finished, with files of `most` tokens.
-    pub(super) fn after(shards: usize, most: usize, directory: &Path, vocab_size: usize) -> Self {
+    pub fn after(shards: usize, most: usize, directory: &Path, vocab_size: usize) -> Self {
         let narrow = vocab_size <= 1 << 16;
         let list = |item| DataType::List(Arc::new(Field::new("item", item, false)));
         let schema = Schema::new(vec![
@@ -69,7 +69,7 @@ impl ShardWriter {
     }
 
     /// The names of the finished shards.
-    pub(super) fn finished(&self) -> impl ExactSizeIterator<Item = String> + use<> {
+    pub fn finished(&self) -> impl ExactSizeIterator<Item = String> + use<> {
         (0..self.shards - usize::from(self.writer.is_some())).map(name)
     }
 

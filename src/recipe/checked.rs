@@ -10,7 +10,7 @@ use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::Node;
 use super::place::{Span, Texts};
 use super::secret::Secrets;
-use super::walk;
+use super::{Catalog, walk};
 use crate::spec::Recipe;
 
 /// A recipe in which everything that can be known before it runs is right.
@@ -24,22 +24,25 @@ pub struct Checked {
     pub dir: PathBuf,
     /// The stages' names, each after all that it refers to; otherwise in the recipe's order.
     pub order: Vec<String>,
-    secrets: Secrets,
-    tree: Node,
-    texts: Texts,
+    pub(super) catalog: &'static Catalog,
+    pub(super) secrets: Secrets,
+    pub(super) tree: Node,
+    pub(super) texts: Texts,
 }
 
 impl Checked {
-    pub(super) fn new(
-        recipe: Recipe,
-        path: PathBuf,
-        dir: PathBuf,
-        order: Vec<String>,
-        secrets: Secrets,
-        tree: Node,
-        texts: Texts,
-    ) -> Self {
-        Self { recipe, path, dir, order, secrets, tree, texts }
+    /// What the recipe could name.
+    pub fn catalog(&self) -> &'static Catalog {
+        self.catalog
+    }
+
+    /// What the recipe says in a way that is no longer recommended, each with its place and what to write instead.
+    pub fn notes(&self) -> Vec<String> {
+        let sweep = self.recipe.sweep.as_ref().filter(|sweep| sweep.asha.is_some());
+        let (line, column) = self.place("sweep.asha");
+        let path = self.path.display();
+        let note = || format!("{path}:{line}:{column}: `asha` is called `successive_halving` now: rename the key");
+        sweep.map(|_| note()).into_iter().collect()
     }
 
     /// The recipe's text, as it was read.
@@ -58,6 +61,11 @@ impl Checked {
         self.secrets.scrub(text)
     }
 
+    /// Secret values, each with the expression that stands for it.
+    pub(crate) fn secret_values(&self) -> &[(String, String)] {
+        self.secrets.values()
+    }
+
     /// A stage's spec as its key sees it: [`walk::canonical`], with secrets replaced. None if there's no such stage.
     pub fn canonical(&self, stage: &str) -> Option<Json> {
         self.kept(stage, false)
@@ -70,8 +78,8 @@ impl Checked {
 
     fn kept(&self, name: &str, defaults: bool) -> Option<Json> {
         let stage = self.recipe.stages.get(name)?;
-        let (mut spec, slot) = walk::spec_of(stage);
-        self.secrets.redact(&mut spec, &mut format!("stages.{name}.{}", stage.kind()));
+        let (mut spec, slot) = walk::spec_of(self.catalog, stage);
+        self.secrets.redact(&mut spec, &mut format!("stages.{name}.{}", stage.kind));
         Some(walk::kept(spec, slot, defaults))
     }
 

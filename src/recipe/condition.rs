@@ -3,7 +3,7 @@
 use minijinja::{Environment, Expression, UndefinedBehavior, value::Serde};
 use serde_json::{Map, Value as Json, json};
 
-use super::expand;
+use super::template;
 
 /// Steps that one condition may take.
 const FUEL: u64 = 50_000;
@@ -52,7 +52,7 @@ impl Condition {
         }
         tree[CELL] = Json::Object(cell);
         let environment = environment();
-        let value = compiled(&environment, &self.0)?.eval(Serde(&tree)).map_err(|error| expand::reason(&error))?;
+        let value = compiled(&environment, &self.0)?.eval(Serde(&tree)).map_err(|error| template::reason(&error))?;
         Ok(value.is_true())
     }
 }
@@ -77,7 +77,7 @@ fn environment() -> Environment<'static> {
 }
 
 fn compiled<'e>(environment: &'e Environment<'_>, text: &'e str) -> Result<Expression<'e, 'e>, String> {
-    environment.compile_expression(text).map_err(|error| expand::reason(&error))
+    environment.compile_expression(text).map_err(|error| template::reason(&error))
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::{Value as Json, json};
 
-use super::check::{self, Check, Draft};
+use super::check::{self, Checks, Draft};
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
-use super::shape::RECIPE;
-use super::{Checked, Columns, Overrides, expand, flags, source, suggest, typecheck};
-use crate::spec::{Recipe, Stage, Task};
+use super::{Catalog, Checked, Columns, Overrides, expand, flags, source, suggest, typecheck};
+use crate::spec::{Recipe, Stage};
 
 /// A value that a sweep puts somewhere, and where it stands in the recipe.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +25,7 @@ pub struct Setting {
 /// A recipe's text and tree.
 #[derive(Clone, Debug)]
 pub struct Document {
+    catalog: &'static Catalog,
     path: PathBuf,
     texts: Texts,
     tree: Node,
@@ -34,11 +34,11 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a recipe's file.
+    /// Reads a recipe's file, which may name what the catalog has.
     ///
     /// # Errors
     /// If it cannot be read, is too large or not UTF-8, or is no YAML mapping.
-    pub fn read(path: &Path) -> Result<Self, Diagnostics> {
+    pub fn read(path: &Path, catalog: &'static Catalog) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
@@ -52,14 +52,14 @@ impl Document {
             let message = format!("`{name}` is not UTF-8 in line {row}");
             Diagnostics::unreadable(&name, message, Some("save it as UTF-8".into()))
         })?;
-        Self::parse(path, &text)
+        Self::parse(path, &text, catalog)
     }
 
     /// Takes a recipe's text; `path` is its name in messages, and the files it names are looked for in its folder.
     ///
     /// # Errors
     /// If the text is too large, or is no YAML mapping.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, Diagnostics> {
+    pub fn parse(path: &Path, text: &str, catalog: &'static Catalog) -> Result<Self, Diagnostics> {
         let name = path.display().to_string();
         if text.len() > source::MAX_BYTES {
             let message = format!("`{name}` is larger than a recipe can be, {} KiB", source::MAX_BYTES >> 10);
@@ -81,7 +81,7 @@ impl Document {
             }
         });
         match tree {
-            Some(tree) => Ok(Self { path: path.to_owned(), texts, tree, problems }),
+            Some(tree) => Ok(Self { catalog, path: path.to_owned(), texts, tree, problems }),
             None => {
                 if problems.is_empty() {
                     problems.push(
@@ -116,26 +116,36 @@ impl Document {
         let mut problems = self.problems.clone();
         let mut texts = self.texts.clone();
         let mut tree = self.tree.clone();
-        let later = flags::apply(&mut tree, &mut texts, &overrides.sets, &mut problems);
+        let slot = self.catalog.recipe();
+        let later = flags::apply(&mut tree, slot, &mut texts, &overrides.sets, &mut problems);
         let is_var = |(path, _): &(&String, &Setting)| path.starts_with("vars.");
-        flags::set(&mut tree, settings.iter().filter(is_var));
-        let read = expand::expand(&mut tree, &mut texts, &overrides.vars, &mut problems);
+        flags::set(&mut tree, slot, settings.iter().filter(is_var));
+        let read = expand::expand(&mut tree, slot, &mut texts, &overrides.vars, &mut problems);
         // What is still an expression failed, and was reported.
-        flags::apply(&mut tree, &mut texts, later, &mut problems);
-        flags::set(&mut tree, settings.iter().filter(|setting| !is_var(setting)));
+        flags::apply(&mut tree, slot, &mut texts, later, &mut problems);
+        flags::set(&mut tree, slot, settings.iter().filter(|setting| !is_var(setting)));
 
-        typecheck::check(&tree, &RECIPE, typecheck::ROOT, &mut problems);
-        let drafts = check::drafts(&tree);
+        typecheck::check(&tree, slot, typecheck::ROOT, &mut problems);
+        let drafts = check::drafts(&tree, self.catalog);
         let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
-        let order = Check { tree: &tree, texts: &texts, drafts: &drafts, dir: &dir, columns, problems: &mut problems }
-            .run(sweep.as_ref());
+        let catalog = self.catalog;
+        let order = Checks {
+            catalog,
+            tree: &tree,
+            texts: &texts,
+            drafts: &drafts,
+            dir: &dir,
+            columns,
+            problems: &mut problems,
+        }
+        .run(sweep.as_ref());
 
         let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);
         match recipe {
             Some(recipe) if problems.is_empty() => {
-                Ok(Checked::new(recipe, self.path.clone(), dir, order, secrets, tree, texts))
+                Ok(Checked { catalog, recipe, path: self.path.clone(), dir, order, secrets, tree, texts })
             }
             _ => {
                 if problems.is_empty() {
@@ -158,14 +168,6 @@ fn typed(tree: &Node, drafts: Vec<Draft>, secrets: &Secrets) -> Option<Recipe> {
     let mut recipe: Recipe = serde_json::from_value(json).ok()?;
     let stages = drafts.into_iter().map(|draft| Some((draft.name, draft.stage?)));
     recipe.stages = stages.collect::<Option<IndexMap<String, Stage>>>()?;
-    for stage in recipe.stages.values_mut() {
-        if let Stage::Finetune(finetune) = stage
-            && let Task::Classification(task) = &mut finetune.task
-        {
-            // Order of keys must not change what is trained, for it's not in the key.
-            task.words.sort_keys();
-        }
-    }
     if let (Some(sweep), Some(node)) = (&mut recipe.sweep, tree.get("sweep")) {
         reorder(&mut sweep.zip, node.get("zip"));
         reorder(&mut sweep.grid, node.get("grid"));

@@ -11,7 +11,8 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Dynam
 use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
-use super::shape::{RECIPE, Role, Slot};
+use super::shape::{Role, Slot};
+use super::template::{identifier, reason};
 use super::{flags, suggest};
 
 /// Steps (and 64ths of a byte made) that one expression may take.
@@ -21,6 +22,7 @@ const FUEL: u64 = 50_000;
 /// that were read from the environment, each with the call that read it.
 pub(super) fn expand(
     tree: &mut Node,
+    recipe: &Slot,
     texts: &mut Texts,
     vars: &[(String, String)],
     problems: &mut Vec<Diagnostic>,
@@ -35,13 +37,13 @@ pub(super) fn expand(
     {
         for var in vars {
             if !overridden.contains(&var.key) {
-                expander.tree(&mut var.node, RECIPE.child("vars").and_then(|vars| vars.child(&var.key)));
+                expander.tree(&mut var.node, recipe.child("vars").and_then(|vars| vars.child(&var.key)));
             }
             expander.define(&var.key, &var.node);
         }
     }
     for entry in entries.iter_mut().filter(|entry| entry.key != "vars") {
-        expander.tree(&mut entry.node, RECIPE.child(&entry.key));
+        expander.tree(&mut entry.node, recipe.child(&entry.key));
     }
     expander.read
 }
@@ -296,28 +298,6 @@ impl<'a> Expander<'a> {
         };
         self.problems.push(problem.at(place));
     }
-}
-
-/// The engine's reason, without the name of a template.
-pub(super) fn reason(error: &Error) -> String {
-    match (error.kind(), error.detail()) {
-        (ErrorKind::SyntaxError | ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
-        (kind, Some(detail)) => format!("{kind}: {detail}"),
-        (kind, None) => kind.to_string(),
-    }
-}
-
-/// Where a name stands as a word of its own.
-pub(super) fn identifier(text: &str, name: &str) -> Option<Range<usize>> {
-    let part_of_word = |character: char| character.is_alphanumeric() || character == '_';
-    text.match_indices(name)
-        .find(|(at, _)| {
-            let before = text[..*at].chars().next_back();
-            let after = text[at + name.len()..].chars().next();
-            let quoted = before.is_some_and(|quote| quote == '"' || quote == '\'');
-            !before.is_some_and(part_of_word) && !after.is_some_and(part_of_word) && before != Some('.') && !quoted
-        })
-        .map(|(at, _)| at..at + name.len())
 }
 
 /// The inside of a text that is one `{{ … }}`.

@@ -7,7 +7,7 @@ use super::diagnostic::Diagnostic;
 use super::document::Setting;
 use super::node::{Entry, Node, Value};
 use super::place::{Span, Text, Texts};
-use super::shape::{RECIPE, Shape, Slot};
+use super::shape::{Shape, Slot};
 use super::{expand, source, suggest, typecheck};
 
 /// Where a dotted path leads.
@@ -43,10 +43,14 @@ pub(super) enum Miss {
 }
 
 /// Puts a sweep's settings where their paths lead, each at its place in the recipe: a mistake in it is shown there.
-pub(super) fn set<'a>(tree: &mut Node, settings: impl IntoIterator<Item = (&'a String, &'a Setting)>) {
+pub(super) fn set<'a>(
+    tree: &mut Node,
+    recipe: &'static Slot,
+    settings: impl IntoIterator<Item = (&'a String, &'a Setting)>,
+) {
     for (path, Setting { value, place }) in settings {
         // The recipe's check has been over the paths.
-        if let Ok(target) = resolve(tree, path) {
+        if let Ok(target) = resolve(tree, recipe, path) {
             assign(tree, &target.steps, Node::from_json(value.clone(), *place), *place);
         }
     }
@@ -55,6 +59,7 @@ pub(super) fn set<'a>(tree: &mut Node, settings: impl IntoIterator<Item = (&'a S
 /// Applies flags; those that lead into expressions come back, to be tried when these are filled in.
 pub(super) fn apply<'a>(
     tree: &mut Node,
+    recipe: &'static Slot,
     texts: &mut Texts,
     sets: impl IntoIterator<Item = &'a (String, String)>,
     problems: &mut Vec<Diagnostic>,
@@ -62,7 +67,7 @@ pub(super) fn apply<'a>(
     let mut later = Vec::new();
     for set in sets {
         let (path, value) = set;
-        match resolve(tree, path) {
+        match resolve(tree, recipe, path) {
             Err(Miss::Expression) => later.push(set),
             Err(Miss::Wrong { part, message, hint }) => {
                 let number = texts.push(Text::flag(format!("--set {path}={value}")));
@@ -112,9 +117,9 @@ fn parse(value: &str, number: u32, offset: usize, texts: &Texts, problems: &mut 
 
 /// Finds what a dotted path such as `stages.base.train.lr` means. The key of a variant that the recipe has, such as a
 /// stage's kind, may be left out; entries of lists go by number.
-pub(super) fn resolve(tree: &Node, path: &str) -> Result<Target, Miss> {
+pub(super) fn resolve(tree: &Node, recipe: &'static Slot, path: &str) -> Result<Target, Miss> {
     let mut finder =
-        Finder { node: Some(tree), slot: &RECIPE, steps: Vec::new(), name: typecheck::ROOT.into(), depth: 0 };
+        Finder { node: Some(tree), slot: recipe, steps: Vec::new(), name: typecheck::ROOT.into(), depth: 0 };
     let mut start = 0;
     while start <= path.len() {
         let end = path[start..].find('.').map_or(path.len(), |at| start + at);

@@ -1,11 +1,11 @@
-//! What a sweep's `asha` takes in parts: which finetune stage, and the dev metric that cells are compared by.
+//! What a sweep's `successive_halving` takes in parts: which finetune stage, and the dev metric that cells are compared by.
 
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
 
-use super::walk::stage_fields;
-use crate::spec::{Asha, Finetune, Recipe, Stage, Sweep, Task};
+use super::{Catalog, Checked, DevMetrics, walk::stage_fields};
+use crate::spec::{Stage, SuccessiveHalving, Sweep};
 
 /// The stages of a recipe by name.
 pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;
@@ -13,29 +13,36 @@ pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;
 /// The training that successive halving stops.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Halved {
-    /// The finetune stage's name.
+    /// The stage's name.
     pub stage: String,
     /// A metric on its dev rows.
     pub metric: String,
 }
 
 impl Halved {
-    /// That of a checked recipe; `None` if its sweep has no `asha`.
-    pub fn of(recipe: &Recipe) -> Option<Self> {
+    /// That of a checked recipe; `None` if its sweep has no `successive_halving`.
+    pub fn of(checked: &Checked) -> Option<Self> {
+        let recipe = &checked.recipe;
         let sweep = recipe.sweep.as_ref()?;
-        let asha = sweep.asha.as_ref()?;
+        let halving = sweep.halving()?;
         let stages = recipe.stages.iter().map(|(name, stage)| (name.as_str(), stage)).collect();
-        let first = || candidates(&stages, sweep).first().map(|name| (*name).to_owned());
-        let stage = asha.stage.clone().or_else(first)?;
-        let Some(Stage::Finetune(spec)) = recipe.stages.get(&stage) else { return None };
-        let metric = asha.metric.clone().unwrap_or_else(|| default_metric(spec, sweep));
+        let first = || candidates(checked.catalog(), &stages, sweep).first().map(|name| (*name).to_owned());
+        let stage = halving.stage.clone().or_else(first)?;
+        let metrics = dev_metrics(checked.catalog(), recipe.stages.get(&stage)?)?;
+        let metric = halving.metric.clone().unwrap_or_else(|| default_metric(&metrics, sweep));
         Some(Self { stage, metric })
     }
 
     /// What is wrong where measurements after every `every` of `steps` steps are too few to tell the rungs of a stage
     /// apart; `measured` says how often they are.
-    pub fn clash(asha: &Asha, stage: &str, steps: usize, every: usize, measured: &str) -> Option<String> {
-        let rungs = asha.rungs();
+    pub fn clash(
+        halving: &SuccessiveHalving,
+        stage: &str,
+        steps: usize,
+        every: usize,
+        measured: &str,
+    ) -> Option<String> {
+        let rungs = halving.rungs();
         let places = rungs.iter().map(|rung| rung.step(steps, every)).chain([steps]);
         let places: Vec<usize> = places.collect();
         let at = places.windows(2).position(|pair| pair[0] >= pair[1])?;
@@ -48,47 +55,46 @@ impl Halved {
     }
 }
 
-/// The finetune stages that the objective depends on and that aren't the same in all cells.
-pub(super) fn candidates<'a>(stages: &Stages<'a>, sweep: &Sweep) -> Vec<&'a str> {
-    let before = needed(stages, sweep);
+/// The stages with dev metrics that the objective depends on and that aren't the same in all cells.
+pub(super) fn candidates<'a>(catalog: &Catalog, stages: &Stages<'a>, sweep: &Sweep) -> Vec<&'a str> {
+    let before = needed(catalog, stages, sweep);
     let is_set = |name: &str| {
         sweep.paths().any(|path| path.strip_prefix("stages.").is_none_or(|rest| rest.split('.').next() == Some(name)))
     };
-    let differs = |name: &str| closure(stages, name).into_iter().any(is_set);
-    let all = stages.iter().filter(|(name, stage)| matches!(stage, Stage::Finetune(_)) && before.contains(**name));
+    let differs = |name: &str| closure(catalog, stages, name).into_iter().any(is_set);
+    let all = stages.iter().filter(|(name, stage)| dev_metrics(catalog, stage).is_some() && before.contains(**name));
     all.map(|(name, _)| *name).filter(|name| differs(name)).collect()
 }
 
 /// The stages that the objective depends on, its own among them.
-pub(super) fn needed<'a>(stages: &Stages<'a>, sweep: &Sweep) -> BTreeSet<&'a str> {
+pub(super) fn needed<'a>(catalog: &Catalog, stages: &Stages<'a>, sweep: &Sweep) -> BTreeSet<&'a str> {
     let of = sweep.aim().and_then(|(path, _)| path.split('.').nth(1));
-    of.map(|name| closure(stages, name)).unwrap_or_default()
+    of.map(|name| closure(catalog, stages, name)).unwrap_or_default()
 }
 
 /// A stage and all that it needs.
-fn closure<'a>(stages: &Stages<'a>, name: &str) -> BTreeSet<&'a str> {
+fn closure<'a>(catalog: &Catalog, stages: &Stages<'a>, name: &str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
     let mut queue = vec![name.to_owned()];
     while let Some(name) = queue.pop() {
         if let Some((name, stage)) = stages.get_key_value(name.as_str())
             && found.insert(*name)
         {
-            queue.extend(stage_fields(stage).into_iter().map(|field| field.name));
+            queue.extend(stage_fields(catalog, stage).into_iter().map(|field| field.name));
         }
     }
     found
 }
 
+/// How a stage measures itself while it trains, if it does.
+pub(super) fn dev_metrics(catalog: &Catalog, stage: &Stage) -> Option<DevMetrics> {
+    catalog.kind(&stage.kind)?.dev_metrics(&stage.settings)
+}
+
 /// The metric on dev rows that says most about the objective.
-fn default_metric(spec: &Finetune, sweep: &Sweep) -> String {
+fn default_metric(metrics: &DevMetrics, sweep: &Sweep) -> String {
     let objective = sweep.aim().and_then(|(path, _)| path.rsplit('.').next());
     let objective = objective.map(|metric| metric.strip_prefix("dev_").unwrap_or(metric));
-    let objective = objective.filter(|metric| spec.task.dev_metrics().contains(metric));
-    let best = spec.train.keep_best.as_deref();
-    let early = spec.train.early_stopping.as_ref().map(|early| early.metric.as_str());
-    let usual = match spec.task {
-        Task::Classification(_) => "accuracy",
-        Task::Instruction(_) => "loss",
-    };
-    objective.or(best).or(early).unwrap_or(usual).to_owned()
+    let objective = objective.filter(|metric| metrics.names.contains(metric));
+    objective.unwrap_or(&metrics.preferred).to_owned()
 }

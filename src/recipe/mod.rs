@@ -3,15 +3,16 @@
 //! [`load`] does it all; [`Document`] reads once and checks often, as a sweep does. What comes out is either a
 //! [`Checked`] recipe or [`Diagnostics`] with every mistake that could be found.
 
+mod catalog;
 mod check;
 mod checked;
 mod condition;
 pub mod diagnostic;
 mod document;
 mod expand;
-pub mod families;
 mod flags;
 mod halved;
+mod kind;
 mod node;
 pub mod place;
 mod render;
@@ -20,17 +21,23 @@ pub mod schema;
 mod secret;
 mod shape;
 mod source;
-pub(crate) mod suggest;
+pub mod template;
 mod typecheck;
 pub mod walk;
 
 use std::path::Path;
 
+pub use catalog::{Catalog, CheckpointCheck, Extension, OpenPlace, normalized};
+pub use check::{Checks, Draft};
 pub use checked::Checked;
 pub use condition::Condition;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use document::{Document, Setting};
 pub use halved::Halved;
+pub use kind::{DevMetrics, Kind};
+pub use place::Span;
+
+pub(crate) use crate::support::suggest;
 
 /// What the command line changes in a recipe.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +55,11 @@ pub type Columns<'a> = dyn Fn(&crate::spec::Source, &Path) -> Option<Vec<String>
 ///
 /// # Errors
 /// All mistakes, each with its place.
-pub fn load(path: &Path, overrides: &Overrides, columns: &Columns<'_>) -> Result<Checked, Diagnostics> {
-    Document::read(path)?.check(overrides, columns)
+pub fn load(
+    path: &Path,
+    catalog: &'static Catalog,
+    overrides: &Overrides,
+    columns: &Columns<'_>,
+) -> Result<Checked, Diagnostics> {
+    Document::read(path, catalog)?.check(overrides, columns)
 }

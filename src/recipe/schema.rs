@@ -2,20 +2,26 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::spec::Recipe;
+use super::Catalog;
 
-/// The schema that the type checker works from.
-pub(super) fn internal() -> Json {
-    schemars::schema_for!(Recipe).to_value()
-}
+/// Marks the definition of an open place, in the schema that the program works from.
+pub(super) const OPEN: &str = "x-open";
+
+/// Marks a field that is recorded in the clear, which can't hold a secret, with the reason.
+pub(super) const RECORDED: &str = "x-recorded";
 
 /// The schema for editors: as the types say, but wherever a value isn't text, an expression may stand.
-pub fn published() -> Json {
-    let mut schema = internal();
+pub fn published(catalog: &Catalog) -> Json {
+    let mut schema = catalog.schema().clone();
     schema["title"] = json!("pipe recipe");
     allow_expressions(&mut schema);
     if let Some(definitions) = schema.get_mut("$defs").and_then(Json::as_object_mut) {
-        definitions.values_mut().for_each(allow_expressions);
+        for definition in definitions.values_mut() {
+            allow_expressions(definition);
+            if let Some(definition) = definition.as_object_mut() {
+                definition.remove(OPEN);
+            }
+        }
         definitions.insert(
             "Expression".into(),
             json!({ "description": "An expression over `vars`", "type": "string", "pattern": r"^\s*\{\{[\s\S]*\}\}\s*$" }),
@@ -25,8 +31,8 @@ pub fn published() -> Json {
 }
 
 /// The published schema as text: what `schemas/recipe.schema.json` holds.
-pub fn text() -> String {
-    format!("{:#}\n", published())
+pub fn text(catalog: &Catalog) -> String {
+    format!("{:#}\n", published(catalog))
 }
 
 /// Beside numbers, booleans, lists, mappings and words of an enum puts "or an expression".
@@ -59,7 +65,7 @@ fn field(schema: &mut Json) {
     let text = schema.get("type").is_some_and(|kind| kind == "string" || kind == &json!(["string", "null"]));
     let Some(map) = schema.as_object_mut().filter(|_| !text) else { return };
     let mut outer = serde_json::Map::new();
-    for key in ["description", "default", "x-role"] {
+    for key in ["description", "default", "deprecated", "x-role", RECORDED] {
         outer.extend(map.remove(key).map(|value| (key.to_owned(), value)));
     }
     let mut branches = match map.remove("anyOf") {

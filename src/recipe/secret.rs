@@ -86,6 +86,11 @@ impl Secrets {
         }
     }
 
+    /// Values, each with its expression, the longest first.
+    pub(super) fn values(&self) -> &[(String, String)] {
+        &self.values
+    }
+
     /// A text with each secret's expression in place of its value.
     pub(super) fn scrub(&self, text: &str) -> String {
         self.values.iter().fold(text.to_owned(), |text, (value, original)| {

@@ -1,11 +1,11 @@
 //! The recipe's schema in the form that the program walks: what each field may hold, its role and its default.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use serde_json::Value as Json;
 
 use super::walk::FileKind;
+use crate::spec::Product;
 
 /// A place in the schema that holds a value.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ pub(super) struct Slot {
     pub(super) required: bool,
     /// What the field is, up to the first semicolon or full stop.
     pub(super) about: String,
+    /// Why it must not hold a secret: where it, or what is below it, is recorded in the clear.
+    pub(super) recorded: Option<String>,
+    /// The name of the open place that it is, if it's one.
+    pub(super) open: Option<String>,
 }
 
 /// What a value looks like.
@@ -70,29 +74,12 @@ pub(super) enum Role {
     Checkpoint,
     /// A tokenizer's file, or a directory with one
     Tokenizer,
-    /// The name of a stage of one of these kinds
-    Stage(Vec<String>),
+    /// The name of a stage that makes this
+    Stage(Product),
     /// A template over data rows
     Template,
     /// Can't change a stage's output
     Free,
-}
-
-/// The whole recipe.
-pub(super) static RECIPE: LazyLock<Slot> = LazyLock::new(|| {
-    let schema = super::schema::internal();
-    slot(&schema, &schema["$defs"])
-});
-
-/// One stage, with the tag of its kind.
-pub(super) fn stage() -> &'static Slot {
-    match &RECIPE.shape {
-        Shape::Record(fields) => match fields.get("stages").map(|slot| &slot.shape) {
-            Some(Shape::Map { value, .. }) => value,
-            _ => &RECIPE,
-        },
-        _ => &RECIPE,
-    }
 }
 
 impl Role {
@@ -164,7 +151,7 @@ impl Slot {
 
 /// Reads a subschema of the kind that schemars makes of serde's types. The recipe's types are not recursive, so
 /// references are simply followed.
-fn slot(schema: &Json, definitions: &Json) -> Slot {
+pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
     let mut slot = match reference(schema) {
         Some(name) => self::slot(&definitions[name], definitions),
         None => Slot {
@@ -174,6 +161,8 @@ fn slot(schema: &Json, definitions: &Json) -> Slot {
             nullable: false,
             required: false,
             about: String::new(),
+            recorded: None,
+            open: None,
         },
     };
     if let Some(value) = option(schema) {
@@ -189,6 +178,12 @@ fn slot(schema: &Json, definitions: &Json) -> Slot {
     }
     if let Some(role) = schema.get("x-role").and_then(Json::as_str) {
         slot.role = self::role(role);
+    }
+    if let Some(reason) = schema.get(super::schema::RECORDED).and_then(Json::as_str) {
+        slot.recorded = Some(reason.to_owned());
+    }
+    if let Some(place) = schema.get(super::schema::OPEN).and_then(Json::as_str) {
+        slot.open = Some(place.to_owned());
     }
     slot
 }
@@ -272,7 +267,7 @@ fn variants(branch: &Json, definitions: &Json) -> Vec<(String, Option<Slot>)> {
 
 fn role(text: &str) -> Role {
     match text.split_once(':') {
-        Some(("stage", kinds)) => Role::Stage(kinds.split(',').map(str::to_owned).collect()),
+        Some(("stage", product)) => Product::named(product).map_or(Role::Plain, Role::Stage),
         _ => match text {
             "path" => Role::Path,
             "checkpoint" => Role::Checkpoint,
@@ -287,44 +282,21 @@ fn role(text: &str) -> Role {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn anywhere(slot: &Slot, pointer: &str, out: &mut Vec<String>) {
-        match &slot.shape {
-            Shape::Any => out.push(pointer.to_owned()),
-            Shape::List { item, .. } => anywhere(item, &format!("{pointer}.*"), out),
-            Shape::Map { value, .. } => anywhere(value, &format!("{pointer}.*"), out),
-            Shape::Record(fields) => {
-                fields.iter().for_each(|(name, field)| anywhere(field, &format!("{pointer}.{name}"), out));
-            }
-            Shape::Choice(variants) => variants
-                .iter()
-                .filter_map(|(name, payload)| Some((name, payload.as_ref()?)))
-                .for_each(|(name, payload)| anywhere(payload, &format!("{pointer}.{name}"), out)),
-            Shape::Either { plain, .. } => anywhere(plain, pointer, out),
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn every_field_but_vars_and_a_sweeps_values_has_a_type() {
-        let mut found = Vec::new();
-        anywhere(&RECIPE, "", &mut found);
-        let sweep = [".sweep.grid.*.*", ".sweep.list.*.*"];
-        let drawn = [".sweep.random.values.*.*", ".sweep.tpe.values.*.*", ".sweep.zip.*.*"];
-        assert_eq!(found, [&sweep[..], &drawn, &[".vars.*"]].concat());
-    }
+    use crate::recipe::catalog::tests::catalog;
 
     #[test]
     fn roles_reach_fields_options_and_variants() {
-        let field = |path: &[&str]| path.iter().try_fold(stage(), |slot, key| slot.child(key));
+        let catalog = catalog();
+        let field = |path: &[&str]| path.iter().try_fold(catalog.stage(), |slot, key| slot.child(key));
         let role = |path: &[&str]| field(path).map(|slot| &slot.role);
-        assert_eq!(role(&["tokenize", "corpus", "0", "path"]), Some(&Role::Path));
-        assert_eq!(role(&["tokenize", "tokenizer", "file"]), Some(&Role::Tokenizer));
-        assert_eq!(role(&["finetune", "from", "checkpoint"]), Some(&Role::Checkpoint));
-        assert!(field(&["finetune", "from"]).is_some_and(|slot| matches!(slot.meant(true).role, Role::Stage(_))));
-        assert_eq!(role(&["pretrain", "tokens"]), Some(&Role::Stage(vec!["tokenize".into()])));
-        assert_eq!(role(&["finetune", "task", "classification", "template"]), Some(&Role::Template));
-        assert_eq!(role(&["finetune", "train", "log_every"]), Some(&Role::Free));
-        assert!(field(&["finetune", "train", "steps"]).is_some_and(|slot| slot.nullable && !slot.required));
+        assert_eq!(role(&["play", "path"]), Some(&Role::Path));
+        assert_eq!(role(&["play", "tokenizer", "file"]), Some(&Role::Tokenizer));
+        assert_eq!(role(&["play", "from", "checkpoint"]), Some(&Role::Checkpoint));
+        let from = field(&["play", "from"]).map(|slot| &slot.meant(true).role);
+        assert_eq!(from, Some(&Role::Stage(Product::Model)));
+        assert_eq!(role(&["play", "tokens"]), Some(&Role::Stage(Product::Tokens)));
+        assert_eq!(role(&["play", "task", "classification", "template"]), Some(&Role::Template));
+        assert_eq!(role(&["play", "train", "log_every"]), Some(&Role::Free));
+        assert!(field(&["play", "train", "steps"]).is_some_and(|slot| slot.nullable && !slot.required));
     }
 }

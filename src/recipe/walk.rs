@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use globset::GlobBuilder;
 use serde_json::{Map, Value as Json};
 
-use super::shape::{self, Role, Shape, Slot};
-use crate::spec::Stage;
+use super::Catalog;
+use super::shape::{Role, Shape, Slot};
+use crate::spec::{Product, Stage};
 
 /// A field that names files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,14 +40,14 @@ pub struct StageField {
     pub pointer: String,
     /// The stage it names.
     pub name: String,
-    /// The kinds of stage that it may name.
-    pub kinds: Vec<String>,
+    /// What the stage that it names has to make.
+    pub product: Product,
 }
 
 /// The files that a stage reads.
-pub fn file_fields(stage: &Stage) -> Vec<FileField> {
+pub fn file_fields(catalog: &Catalog, stage: &Stage) -> Vec<FileField> {
     let mut fields = Vec::new();
-    visit_stage(stage, &mut |pointer, value, slot| {
+    visit_stage(catalog, stage, &mut |pointer, value, slot| {
         if let (Some(kind), Some(pattern)) = (slot.role.file_kind(), value.as_str()) {
             fields.push(FileField { pointer: pointer.into(), pattern: pattern.into(), kind });
         }
@@ -55,11 +56,11 @@ pub fn file_fields(stage: &Stage) -> Vec<FileField> {
 }
 
 /// The stages that a stage builds on.
-pub fn stage_fields(stage: &Stage) -> Vec<StageField> {
+pub fn stage_fields(catalog: &Catalog, stage: &Stage) -> Vec<StageField> {
     let mut fields = Vec::new();
-    visit_stage(stage, &mut |pointer, value, slot| {
-        if let (Role::Stage(kinds), Some(name)) = (&slot.role, value.as_str()) {
-            fields.push(StageField { pointer: pointer.into(), name: name.into(), kinds: kinds.clone() });
+    visit_stage(catalog, stage, &mut |pointer, value, slot| {
+        if let (Role::Stage(product), Some(name)) = (&slot.role, value.as_str()) {
+            fields.push(StageField { pointer: pointer.into(), name: name.into(), product: *product });
         }
     });
     fields
@@ -67,30 +68,25 @@ pub fn stage_fields(stage: &Stage) -> Vec<StageField> {
 
 /// The part of a spec that its output depends on, for hashing: without files' and stages' names (their content counts),
 /// without what can't change the output, and without what equals its default.
-pub fn canonical(stage: &Stage) -> Json {
-    let (spec, slot) = spec_of(stage);
+pub fn canonical(catalog: &Catalog, stage: &Stage) -> Json {
+    let (spec, slot) = spec_of(catalog, stage);
     kept(spec, slot, false)
 }
 
 /// As [`canonical`], but with defaults: what `pipe why` compares field by field.
-pub fn described(stage: &Stage) -> Json {
-    let (spec, slot) = spec_of(stage);
+pub fn described(catalog: &Catalog, stage: &Stage) -> Json {
+    let (spec, slot) = spec_of(catalog, stage);
     kept(spec, slot, true)
 }
 
 /// The spec inside a stage, and its slot.
-pub(super) fn spec_of(stage: &Stage) -> (Json, &'static Slot) {
-    let slot = shape::stage().child(stage.kind()).unwrap_or_else(|| shape::stage());
-    // Plain data with text keys always serializes.
-    let spec = match serde_json::to_value(stage) {
-        Ok(Json::Object(mut map)) => map.remove(stage.kind()).unwrap_or(Json::Null),
-        _ => Json::Null,
-    };
-    (spec, slot)
+pub(super) fn spec_of<'c>(catalog: &'c Catalog, stage: &Stage) -> (Json, &'c Slot) {
+    let slot = catalog.stage().child(&stage.kind).unwrap_or_else(|| catalog.stage());
+    (stage.settings.clone(), slot)
 }
 
-fn visit_stage(stage: &Stage, found: &mut dyn FnMut(&str, &Json, &Slot)) {
-    let (spec, slot) = spec_of(stage);
+fn visit_stage(catalog: &Catalog, stage: &Stage, found: &mut dyn FnMut(&str, &Json, &Slot)) {
+    let (spec, slot) = spec_of(catalog, stage);
     visit(&spec, slot, &mut String::new(), found);
 }
 

@@ -1,3 +1,15 @@
-//! A recipe loaded, planned, run and followed; searches over many of them.
+//! A recipe loaded, planned, run and followed; searches over many of them. What the command line does, a program can do
+//! by this: `examples/embed.rs` shows how.
 
+mod checks;
+mod graph;
+pub mod launch;
+mod open;
+mod recipe;
 pub mod sweep;
+
+pub use checks::{Check, Checks, Upcoming};
+pub use graph::graph;
+pub use launch::{LAUNCHERS, Launcher, StageJob};
+pub use open::{Options, Prepared, Session, Tell, Wanted};
+pub use recipe::Recipe;

@@ -10,13 +10,13 @@ use super::Source;
 #[serde(deny_unknown_fields)]
 pub struct Eval {
     /// The stage whose model is measured
-    #[schemars(extend("x-role" = "stage:pretrain,finetune,import"))]
+    #[schemars(extend("x-role" = "stage:model"))]
     pub model: String,
     /// Rows like those that a finetuned model learned from
     #[serde(default)]
     pub data: Option<Source>,
     /// The tokenize stage with the held-out corpora, for a language model
     #[serde(default)]
-    #[schemars(extend("x-role" = "stage:tokenize"))]
+    #[schemars(extend("x-role" = "stage:tokens"))]
     pub tokens: Option<String>,
 }

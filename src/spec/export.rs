@@ -17,7 +17,8 @@ pub struct Export {
     pub dtype: Dtype,
     /// Weights that take more than this are split into several files: a number with MB or GB
     #[serde(default = "five_gigabytes")]
-    pub max_shard_size: String,
+    #[schemars(with = "String")]
+    pub max_shard_size: FileSize,
 }
 
 /// The type of stored weights.
@@ -35,17 +36,54 @@ pub enum Dtype {
     Bf16,
 }
 
-fn five_gigabytes() -> String {
-    "5GB".into()
+/// The size of a file, as it's written and in bytes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(from = "String", into = "String")]
+pub struct FileSize {
+    text: String,
+    bytes: Option<u64>,
 }
 
-impl Export {
-    /// [`Self::max_shard_size`] in bytes; `None` if it's no size.
-    pub fn max_shard_bytes(&self) -> Option<u64> {
+impl FileSize {
+    /// In bytes; `None` if it isn't a whole number above 0 with a unit.
+    pub fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+}
+
+impl From<String> for FileSize {
+    fn from(text: String) -> Self {
         let units = [("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
-        let text = self.max_shard_size.trim();
-        let (number, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
-        let bytes = number.trim().parse::<u64>().ok()?.checked_mul(unit)?;
-        (bytes > 0).then_some(bytes)
+        let read = |text: &str| {
+            let (number, unit) = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
+            number.trim().parse::<u64>().ok()?.checked_mul(unit)
+        };
+        let bytes = read(text.trim()).filter(|bytes| *bytes > 0);
+        Self { text, bytes }
+    }
+}
+
+impl From<FileSize> for String {
+    fn from(size: FileSize) -> Self {
+        size.text
+    }
+}
+
+fn five_gigabytes() -> FileSize {
+    "5GB".to_owned().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_numbers_with_a_unit() {
+        let bytes = |text: &str| FileSize::from(text.to_owned()).bytes();
+        assert_eq!(
+            [bytes("10KB"), bytes(" 500 MB "), bytes("5GB")],
+            [Some(10_000), Some(500_000_000), Some(5_000_000_000)]
+        );
+        assert_eq!([bytes("5"), bytes("0GB"), bytes("1.5GB"), bytes("99999999999GB"), bytes("GB")], [None; 5]);
     }
 }

@@ -15,10 +15,11 @@ pub struct Finetune {
     pub from: Option<Origin>,
     /// The tokenize stage whose tokenizer a new model uses
     #[serde(default)]
-    #[schemars(extend("x-role" = "stage:tokenize"))]
+    #[schemars(extend("x-role" = "stage:tokenizer"))]
     pub tokens: Option<String>,
     /// Start from a new model
     #[serde(default)]
+    #[schemars(extend("x-recorded" = "a model's sizes stand in its config.json"))]
     pub model: Option<Model>,
     /// Train this, and leave the model of `from` as it is
     #[serde(default)]
@@ -26,8 +27,10 @@ pub struct Finetune {
     /// The rows to learn from
     pub data: FinetuneData,
     /// What to learn
+    #[schemars(extend("x-recorded" = "a task is stored with its model"))]
     pub task: Task,
     /// How to train
+    #[schemars(extend("x-recorded" = "how a model was trained shows in its curve and metrics"))]
     pub train: Train,
 }
 

@@ -47,6 +47,37 @@ pub enum ChatFormat {
     Glm4,
 }
 
+impl ChatFormat {
+    /// All formats.
+    pub const ALL: [Self; 5] = [Self::Plain, Self::Chatglm, Self::Chatglm2, Self::Chatglm3, Self::Glm4];
+
+    /// The name, as recipes have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Chatglm => "chatglm",
+            Self::Chatglm2 => "chatglm2",
+            Self::Chatglm3 => "chatglm3",
+            Self::Glm4 => "glm4",
+        }
+    }
+
+    /// The format of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Whether the roles of a conversation are tokens of their own, such as `<|user|>`, rather than text.
+    pub const fn has_role_tokens(self) -> bool {
+        matches!(self, Self::Chatglm3 | Self::Glm4)
+    }
+
+    /// Whether it can write what was said before the question.
+    pub const fn has_history(self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+}
+
 /// What becomes of a row whose response is too long.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,4 +119,22 @@ fn prompt() -> String {
 
 fn response() -> String {
     "response".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn chat_formats_have_the_names_that_recipes_use() {
+        for format in ChatFormat::ALL {
+            assert_eq!(json!(format), json!(format.name()));
+            assert_eq!(ChatFormat::named(format.name()), Some(format));
+        }
+        let schema = schemars::schema_for!(ChatFormat).to_value();
+        assert_eq!(schema["oneOf"].as_array().map(Vec::len), Some(ChatFormat::ALL.len()));
+        assert_eq!(ChatFormat::named("llama"), None);
+    }
 }

@@ -8,12 +8,17 @@ use serde::{Deserialize, Serialize};
 #[serde(untagged)]
 pub enum Origin {
     /// The model of this stage
-    Stage(#[schemars(extend("x-role" = "stage:pretrain,finetune,import"))] String),
+    Stage(#[schemars(extend("x-role" = "stage:model"))] String),
     /// The model in a directory
     Checkpoint(Checkpoint),
 }
 
 impl Origin {
+    /// Whether texts are to be spelt in bytes if the checkpoint has no tokenizer.
+    pub fn falls_back_on_bytes(&self) -> bool {
+        matches!(self, Self::Checkpoint(from) if from.without_tokenizer == WithoutTokenizer::Bytes)
+    }
+
     /// The name of the stage, where it is one.
     pub fn stage(&self) -> Option<&str> {
         match self {

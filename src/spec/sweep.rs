@@ -24,9 +24,13 @@ pub struct Sweep {
     /// Settings drawn where those that were tried did well (a tree-structured Parzen estimator); stands alone
     #[serde(default)]
     pub tpe: Option<Tpe>,
-    /// Stops the training of cells that do worse than others: successive halving
+    /// Stops the training of cells that do worse than others, rung by rung
     #[serde(default)]
-    pub asha: Option<Asha>,
+    pub successive_halving: Option<SuccessiveHalving>,
+    /// The same under its old name: write `successive_halving`
+    #[serde(default)]
+    #[schemars(extend("deprecated" = true))]
+    pub asha: Option<SuccessiveHalving>,
     /// Leaves out cells for which this isn't true, such as `stages.cls.train.lr < 1e-3`
     #[serde(default)]
     pub when: Option<String>,
@@ -116,7 +120,7 @@ pub struct Tpe {
 /// those that are left to the end.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asha {
+pub struct SuccessiveHalving {
     /// Of all settings at a rung one in so many goes on; a cell's steps to the next rung are so many times those to this
     #[serde(default = "reduction")]
     #[schemars(range(min = 2, max = 100))]
@@ -154,7 +158,7 @@ impl Rung {
     }
 }
 
-impl Asha {
+impl SuccessiveHalving {
     /// The rungs, the lowest first: for three of them and a reduction of 2 at 1/8, 1/4 and 1/2 of the steps.
     pub fn rungs(&self) -> Vec<Rung> {
         let part = |above: usize| self.reduction.saturating_pow(u32::try_from(above).unwrap_or(u32::MAX));
@@ -177,6 +181,16 @@ pub struct Repeat {
 }
 
 impl Sweep {
+    /// How cells are stopped early, under whichever name, if they are.
+    pub fn halving(&self) -> Option<&SuccessiveHalving> {
+        self.successive_halving.as_ref().or(self.asha.as_ref())
+    }
+
+    /// The key that says so.
+    pub fn halving_key(&self) -> &'static str {
+        if self.successive_halving.is_none() && self.asha.is_some() { "asha" } else { "successive_halving" }
+    }
+
     /// The dotted paths of all settings, but for the seeds of repeats.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         let listed = self.list.iter().flat_map(IndexMap::keys).chain(self.zip.keys()).chain(self.grid.keys());

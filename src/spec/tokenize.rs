@@ -10,6 +10,7 @@ use super::Source;
 #[serde(deny_unknown_fields)]
 pub struct Tokenize {
     /// How the tokenizer comes about
+    #[schemars(extend("x-recorded" = "a tokenizer shows its settings"))]
     pub tokenizer: Tokenizer,
     /// What to encode, and what a new tokenizer is trained on
     #[serde(default)]
@@ -33,7 +34,7 @@ pub enum Tokenizer {
     /// An existing tokenizer: its file, or the directory that it lies in
     File(#[schemars(extend("x-role" = "tokenizer"))] String),
     /// The tokenizer of another stage
-    Stage(#[schemars(extend("x-role" = "stage:tokenize,pretrain,finetune,import"))] String),
+    Stage(#[schemars(extend("x-role" = "stage:tokenizer"))] String),
 }
 
 /// Byte-level byte-pair encoding, as GPT-2 has it.

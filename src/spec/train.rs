@@ -3,11 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a model is trained: length, batches, optimiser, schedule and cadence.
+use super::open::open_place;
+
+/// How a model is trained: length, batches, optimizer, schedule and cadence.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
-    /// Optimiser steps; either this or `epochs`
+    /// Optimizer steps; either this or `epochs`
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub steps: Option<usize>,
@@ -61,7 +63,11 @@ pub struct Train {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub min_lr_ratio: f64,
-    /// Decoupled weight decay; not applied to biases and norms
+    /// What makes steps out of gradients; by default AdamW with the settings beside it, which can't be given together with
+    /// this
+    #[serde(default)]
+    pub optimizer: Option<Optimizer>,
+    /// AdamW's decoupled weight decay; not applied to biases and norms
     #[serde(default = "weight_decay")]
     #[schemars(range(min = 0.0))]
     pub weight_decay: f64,
@@ -109,46 +115,19 @@ pub struct Train {
     pub log_every: usize,
     /// The stage's own seed, instead of the recipe's
     #[serde(default)]
-    #[schemars(extend("x-role" = "free"))]
+    #[schemars(extend("x-role" = "free", "x-recorded" = "seeds are recorded with results"))]
     pub seed: Option<u64>,
 }
 
-/// How long to train.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Length {
-    /// Optimiser steps
-    Steps(usize),
-    /// Passes over the data
-    Epochs(f64),
-}
-
-impl Length {
-    /// Whether it's as much as another one or more; unknown for steps beside epochs.
-    pub fn reaches(self, other: Self) -> Option<bool> {
-        match (self, other) {
-            (Self::Steps(steps), Self::Steps(others)) => Some(steps >= others),
-            (Self::Epochs(epochs), Self::Epochs(others)) => Some(epochs >= others),
-            _ => None,
-        }
+open_place! {
+    /// What makes steps out of gradients.
+    Optimizer {
+        /// The optimizer's name.
+        name
     }
-}
-
-/// How far a training came, as its state tells.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Reached {
-    /// Steps done.
-    pub step: usize,
-    /// Of a finished training, how long it was to be.
-    pub length: Option<Length>,
 }
 
 impl Train {
-    /// How long to train, where the recipe says it.
-    pub fn length(&self) -> Option<Length> {
-        self.steps.map(Length::Steps).or(self.epochs.map(Length::Epochs))
-    }
-
     /// Whether it depends on a dev metric which weights are kept, or when training ends.
     pub fn watches(&self, metric: &str) -> bool {
         self.keep_best.as_deref() == Some(metric)
@@ -203,7 +182,7 @@ impl Default for Batch {
     }
 }
 
-/// The numbers that training computes with. Weights, the optimiser, norms, softmax and losses have 32 bits with any of them.
+/// The numbers that training computes with. Weights, the optimizer, norms, softmax and losses have 32 bits with any of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {

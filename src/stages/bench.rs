@@ -162,11 +162,12 @@ pub fn run(plan: &Plan, open: &OpenDevices, observer: &mut dyn Observer) -> Resu
         "steps": steps, "lr": 1e-4, "precision": precision, "dropout": plan.dropout,
         "micro_batch": plan.micro_batch, "log_every": plan.steps.div_ceil(2), "max_length": shape.length,
     }))?;
-    let mut settings = Settings::new(&train, steps, None);
+    let mut settings = Settings::new(&train, steps, None)?;
     let layout = if open.first.is_cpu() { Layout::Ragged } else { Layout::Rows { width: shape.length, packing: true } };
     let feed = MadeUp { shape, steps, layout };
     if plan.micro_batch == MicroBatch::Auto {
-        settings.room = crate::stages::estimate::room(&network, &train, &feed.step(0)?, &devices);
+        settings.max_micro_batch_tokens =
+            crate::stages::estimate::max_micro_batch_tokens(&network, &train, &feed.step(0)?, &devices);
     }
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(devices[1..].to_vec());

@@ -1,108 +1,111 @@
 //! The kinds of stages: each reads its inputs, puts the parts of the program together, and writes its files.
+//!
+//! [`kinds`] has one file a kind, and [`kind`] says what a kind is. What they share when they run is in [`parts`], what they
+//! check in recipes in [`check`], what is looked at before a run in [`preflight`], and what it will take in [`estimate`].
 
-mod batches;
 pub mod bench;
-mod capability;
+mod catalog;
 mod check;
-mod checkpoints;
-mod classifier;
-mod conversation;
+mod devices;
 pub mod estimate;
-mod eval;
-mod export;
-mod figures;
-mod finetune;
-mod generate;
-mod import;
-mod instruction;
-mod language;
-mod origin;
-mod pretrain;
-mod records;
-mod rows;
-mod task;
-mod tokenize;
-mod training;
-
-use std::sync::{Mutex, PoisonError};
+pub mod facts;
+mod kind;
+mod kinds;
+mod parts;
+mod preflight;
 
 use anyhow::{Context, Result};
 
 use crate::{
     engine::{
         executor::{Computed, Job, Runner},
-        store::Artifact,
+        plan::{Graph, Node, Plan},
     },
-    network::{
-        batch::Layout,
-        device::{DeviceChoice, DeviceChoices, OpenDevice, OpenDevices},
-    },
-    spec::Stage,
+    network::device::DeviceChoices,
+    recipe::Checked,
 };
+use estimate::{Estimator, Machine};
 
-pub(crate) use batches::JUDGED_TOKENS;
-pub use capability::DeviceCheck;
-pub use check::{DataCheck, check_secrets, preflight};
-pub use classifier::{Prediction, Trained};
-pub use conversation::Conversation;
-pub use figures::figures;
-pub use generate::{Show, Writer, Written};
-pub(crate) use records::write as write_columns;
+pub use catalog::catalog;
+pub use devices::{DeviceUse, Devices};
+pub use facts::{BaseModel, Facts, Field, NewHeads, Training, TrainingData};
+pub use kind::{AnyKind, Of, StageKind};
+pub use kinds::KINDS;
+pub(crate) use parts::records::write as write_columns;
+pub use parts::{
+    classifier::{Prediction, Trained},
+    conversation::Conversation,
+    encoding::{Steps, tokenize},
+    figures::figures,
+    generate::{Show, Writer, Written},
+    measured::Measured,
+};
+pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets};
 
-/// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
-const TOKENIZER: &str = "tokenizer.json";
+/// The kind of this name.
+///
+/// # Errors
+/// If there is none.
+pub fn kind_named(name: &str) -> Result<&'static dyn AnyKind> {
+    KINDS.named(name).with_context(|| format!("there is no kind of stage `{name}`"))
+}
+
+/// The kind of a stage.
+///
+/// # Errors
+/// If there is none of this name.
+pub fn kind_of(node: &Node) -> Result<&'static dyn AnyKind> {
+    kind_named(&node.kind)
+}
+
+/// What a stage says of itself before it runs.
+///
+/// # Errors
+/// If its kind is unknown, or has other settings.
+pub fn facts_of(node: &Node) -> Result<Facts> {
+    kind_of(node)?.facts(&node.settings)
+}
+
+/// Estimates the training stages of a graph for a run on this machine; `plan` tells which of the stages before them have been
+/// run.
+pub fn estimator<'a>(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine) -> Estimator<'a> {
+    Estimator::new(graph, plan, machine, &facts_of)
+}
+
+/// Refuses a run with stages that can't fit into the machine's memory. Estimates are within 20 %, so that much is
+/// conceded.
+///
+/// # Errors
+/// All such stages, as [`Diagnostics`](crate::recipe::Diagnostics).
+pub fn check_memory(checked: &Checked, graph: &Graph, plan: &Plan, choices: &DeviceChoices) -> Result<()> {
+    let machine = Machine::new(choices);
+    estimate::check(checked, graph, plan, &machine, &estimator(graph, plan, &machine))
+}
 
 /// Runs stages of all kinds on one device, or training ones on several, which are opened when the first stage needs them.
 pub struct Stages {
-    choices: DeviceChoices,
-    open: Mutex<Option<OpenDevices>>,
+    devices: Devices,
 }
 
 impl Stages {
     /// Stages that run on these devices.
     pub fn new(choices: DeviceChoices) -> Self {
-        Self { choices, open: Mutex::new(None) }
+        Self { devices: Devices::new(choices) }
     }
 
-    fn open(&self) -> Result<OpenDevices> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(devices) = &*open {
-            return Ok(devices.clone());
-        }
-        let devices = self.choices.open()?;
-        *open = Some(devices.clone());
-        Ok(devices)
+    /// The devices.
+    pub fn choices(&self) -> &DeviceChoices {
+        self.devices.choices()
     }
 }
 
 impl Runner for Stages {
     fn run(&self, job: &Job<'_>) -> Result<Computed> {
-        match job.stage {
-            Stage::Tokenize(spec) => tokenize::tokenize(job, spec).map(Computed::from),
-            Stage::Pretrain(spec) => pretrain::pretrain(job, spec, &self.open()?),
-            Stage::Finetune(spec) => finetune::finetune(job, spec, &self.open()?),
-            Stage::Eval(spec) => eval::eval(job, spec, &self.open()?.first).map(Computed::from),
-            Stage::Import(_) => import::import(job).map(Computed::from),
-            Stage::Export(spec) => export::export(job, spec).map(Computed::from),
-        }
+        kind_of(job.node)?.run(&job.node.settings, job, &self.devices)
     }
 
-    fn device(&self, stage: &Stage) -> String {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        match (stage, &*open) {
-            (Stage::Tokenize(_) | Stage::Import(_) | Stage::Export(_), _) | (_, None) => DeviceChoice::Cpu.to_string(),
-            (Stage::Eval(_), Some(devices)) => devices.first.name.clone(),
-            (_, Some(devices)) => devices.name(),
-        }
+    fn device(&self, node: &Node) -> String {
+        let used = kind_of(node).map_or(DeviceUse::None, AnyKind::devices);
+        self.devices.name(used)
     }
-}
-
-/// The artifact that a field of the spec names.
-fn input<'a>(job: &'a Job<'_>, field: &str) -> Result<&'a Artifact> {
-    job.inputs.get(field).with_context(|| format!("`{field}` was not resolved"))
-}
-
-/// The CPU's kernels take examples without padding; other backends want rectangles.
-fn layout(device: &OpenDevice, width: usize, packing: bool) -> Layout {
-    if device.is_cpu() { Layout::Ragged } else { Layout::Rows { width, packing } }
 }

@@ -1,11 +1,15 @@
-//! What every floor needs and knows no other: how the CPU computes, keyed random numbers, text hashes, panics as errors.
+//! What every floor needs and knows no other: how the CPU computes, keyed random numbers, text hashes, panics as errors,
+//! errors with hints, guesses at misspelt names.
 
 pub mod arithmetic;
+mod hint;
 pub mod math;
 pub mod panics;
 pub mod random;
 mod registry;
+pub(crate) mod suggest;
 mod text_hash;
 
+pub use hint::{Hinted, explained};
 pub use registry::{Named, Registry};
 pub use text_hash::text_hash;

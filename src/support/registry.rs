@@ -1,6 +1,8 @@
 //! Tables of what recipes may name (families, objectives, optimizers, kinds of stages, launchers), open to programs that
 //! embed `pipe`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use parking_lot::RwLock;
 
 /// Has a name that recipes use.
@@ -14,12 +16,13 @@ pub trait Named {
 pub struct Registry<T: ?Sized + 'static> {
     builtin: &'static [&'static T],
     added: RwLock<Vec<&'static T>>,
+    registrations: AtomicUsize,
 }
 
 impl<T: Named + ?Sized> Registry<T> {
     /// A table of these.
     pub const fn new(builtin: &'static [&'static T]) -> Self {
-        Self { builtin, added: RwLock::new(Vec::new()) }
+        Self { builtin, added: RwLock::new(Vec::new()), registrations: AtomicUsize::new(0) }
     }
 
     /// Adds an entry, in place of an earlier one that was added under its name. What is built in can't be replaced: its
@@ -28,6 +31,12 @@ impl<T: Named + ?Sized> Registry<T> {
         let mut added = self.added.write();
         added.retain(|other| other.name() != entry.name());
         added.push(entry);
+        self.registrations.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often something was registered: whoever makes something of the entries sees by it whether they're the same.
+    pub fn registrations(&self) -> usize {
+        self.registrations.load(Ordering::Acquire)
     }
 
     /// All entries.
@@ -63,5 +72,6 @@ mod tests {
         assert_eq!(all, [("b", 1), ("a", 2), ("c", 4), ("a", 5)]);
         assert_eq!(TABLE.named("a").map(|entry| entry.1), Some(2));
         assert!(TABLE.named("d").is_none());
+        assert_eq!(TABLE.registrations(), 3);
     }
 }

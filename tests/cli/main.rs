@@ -15,6 +15,7 @@ mod predict;
 mod provenance;
 mod report;
 mod schema;
+mod session;
 mod sweep;
 mod sweep_asha;
 mod tensorboard;

@@ -85,7 +85,7 @@ fn stage_of_another_kind_or_name_is_refused() {
     let space = ran();
     let output = space.pipe(&["predict", "recipe.yaml", "base", "--text", "x"]);
     assert_eq!(output.status, 2);
-    assert!(output.stderr.contains("`base` is of kind pretrain, and a finetune stage is needed"), "{}", output.stderr);
+    assert!(output.stderr.contains("`base` is a stage of kind pretrain and makes no classifier"), "{}", output.stderr);
     assert!(output.stderr.contains("hint: there is `topics`"), "{}", output.stderr);
     let output = space.pipe(&["generate", "recipe.yaml", "bose"]);
     assert!(output.status == 2 && output.stderr.contains("did you mean `base`?"), "{}", output.stderr);

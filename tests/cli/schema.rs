@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pipe::recipe::schema;
+use pipe::{recipe::schema, stages::catalog};
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {
@@ -16,7 +16,7 @@ fn recipes() -> Vec<PathBuf> {
 }
 
 fn validator() -> jsonschema::Validator {
-    jsonschema::validator_for(&schema::published()).expect("a valid schema")
+    jsonschema::validator_for(&schema::published(catalog())).expect("a valid schema")
 }
 
 fn recipe() -> Value {
@@ -37,7 +37,7 @@ fn recipe() -> Value {
 #[test]
 fn the_schema_in_the_repository_is_up_to_date() {
     let path = root().join("schemas/recipe.schema.json");
-    let text = schema::text();
+    let text = schema::text(catalog());
     if std::env::var_os("PIPE_GENERATE").is_some() {
         fs_err::create_dir_all(root().join("schemas")).expect("a folder for the schema");
         fs_err::write(&path, &text).expect("the schema");
@@ -103,7 +103,8 @@ fn recipes_pass_the_checker() {
     for path in recipes() {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = fs_err::read_to_string(&path).expect("a recipe");
-        let document = pipe::recipe::Document::parse(&path, &text).unwrap_or_else(|problems| panic!("{problems}"));
+        let document =
+            pipe::recipe::Document::parse(&path, &text, catalog()).unwrap_or_else(|problems| panic!("{problems}"));
         let set = text.lines().find_map(|line| line.trim().strip_prefix("data: ")?.split_whitespace().next());
         let mut vars = Vec::new();
         if let Some(set) = set.filter(|set| !root().join("recipes").join(set).exists()) {

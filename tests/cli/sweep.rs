@@ -392,7 +392,7 @@ sweep:
     let output = space.pipe(&["sweep", "recipe.yaml", "--json"]);
     assert_eq!(output.status, 1, "{}", output.stderr);
     assert!(!output.stderr.contains("nothing was run"), "{}", output.stderr);
-    assert!(output.stderr.contains("3 heads don't divide a hidden width of 16"), "{}", output.stderr);
+    assert!(output.stderr.contains("3 heads don't divide a hidden size of 16"), "{}", output.stderr);
     let result: Value = serde_json::from_str(&output.stdout).expect("JSON");
     let cells = result["cells"].as_array().expect("cells");
     let refused = 8 - cells.len();

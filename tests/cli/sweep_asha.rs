@@ -1,4 +1,4 @@
-//! `asha` in a sweep: who is compared with whom, who goes on, and what a second call finds.
+//! `successive_halving` in a sweep: who is compared with whom, who goes on, and what a second call finds.
 
 use crate::common;
 use std::{
@@ -9,10 +9,10 @@ use std::{
 use common::{Space, TINY, tiny};
 use indexmap::IndexMap;
 use pipe::{
-    engine::executor::Measured,
     recipe::{Document, Overrides},
     session::sweep::{Halving, Judgement, Known, Planner, Space as Cells, Standing},
     spec::Source,
+    stages::{Measured, catalog},
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ sweep:
   grid:
     stages.topics.train.lr: [1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2, 2.0e-2, 3.0e-2, 1.0e-1]
   maximize: stages.test.metrics.accuracy
-  asha: { reduction: 2, rungs: 2, metric: loss }
+  successive_halving: { reduction: 2, rungs: 2, metric: loss }
 ";
 
 fn recipe(sweep: &str) -> String {
@@ -75,14 +75,13 @@ fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Judgement {
     let space = tiny();
     let text = recipe(sweep).replace("steps: 8, evaluate_every: 1,", "steps: 18, evaluate_every: 2,");
     space.write("recipe.yaml", text);
-    let document = Document::read(&space.path().join("recipe.yaml")).expect("a recipe");
+    let document = Document::read(&space.path().join("recipe.yaml"), catalog()).expect("a recipe");
     let overrides = Overrides::default();
     let checked = document.check(&overrides, &none).expect("a good recipe");
     let halving = Halving::new(&checked).expect("asha");
     let mut planner = Planner::new(&document, &overrides, &none);
-    planner
-        .add(&Cells::new(&checked).expect("a space").expect("a sweep").next(&checked).expect("cells"))
-        .expect("a plan");
+    let mut space = Cells::new(&checked).expect("a space").expect("a sweep");
+    assert!(planner.add(&space.next(&checked).expect("cells")).expect("a plan").is_empty());
     let task = |number: usize| halving.task(&planner.cells()[number - 1]).expect("a task").to_owned();
     let mut known = Known { failed: failed.iter().map(|number| task(*number)).collect(), ..Known::default() };
     for (number, figures) in (1..).zip(figures) {
@@ -108,7 +107,7 @@ sweep:
     stages.topics.train.lr: [1.0e-4, 2.0e-4, 3.0e-4, 4.0e-4, 5.0e-4, 6.0e-4, 7.0e-4, 8.0e-4, 9.0e-4]
   repeat: { seeds: [1, 2], over: [stages.topics.train.seed] }
   maximize: stages.test.metrics.accuracy
-  asha: {}
+  successive_halving: {}
 ";
 
 #[test]
@@ -198,7 +197,7 @@ fn failed_cells_are_not_waited_for_and_settings_without_a_figure_go_no_further()
 
 #[test]
 fn what_is_kept_best_so_far_is_compared_and_less_loss_is_better() {
-    let best = THIRDS.replace("asha: {}", "asha: { rungs: 1 }");
+    let best = THIRDS.replace("successive_halving: {}", "successive_halving: { rungs: 1 }");
     let mut figures: [&[f64]; 18] = [&[0.5, 0.6]; 18];
     for at in [0, 1, 2, 3, 4, 5] {
         figures[at] = &[0.9, 0.1];
@@ -214,7 +213,7 @@ fn what_is_kept_best_so_far_is_compared_and_less_loss_is_better() {
 #[test]
 fn promoted_cells_end_as_in_the_plain_grid_which_later_reuses_them() {
     let plain = sweeping(SWEEP);
-    let grid = sweep(&plain, &["--set", "sweep.asha=null"], 0);
+    let grid = sweep(&plain, &["--set", "sweep.successive_halving=null"], 0);
     assert!(grid.get("asha").is_none());
     // Who has to go on, by the curves of the plain grid.
     let dev_loss = |cell: &Value, step: usize| -> f64 {
@@ -288,7 +287,7 @@ fn promoted_cells_end_as_in_the_plain_grid_which_later_reuses_them() {
     assert!(output.stdout.lines().next().is_some_and(|header| header.contains("dev loss")), "{}", output.stdout);
 
     // The rest of the grid goes on from where it was stopped, to the same bytes.
-    let rest = sweep(&space, &["--set", "sweep.asha=null"], 0);
+    let rest = sweep(&space, &["--set", "sweep.successive_halving=null"], 0);
     assert_eq!(rest["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 6, "eval": 6 }));
     for (number, cell) in cells(&rest) {
         let digest = |cell: &Value| cell["stages"]["topics"]["digest"].clone();
@@ -471,7 +470,7 @@ fn mistakes_are_shown_where_they_are() {
         (
             "with tpe",
             recipe(&format!(
-                "\nsweep:\n  tpe: {{ cells: 4, values: {{ {LR}: {{ log: [1.0e-4, 1.0e-2] }} }} }}\n  maximize: stages.test.metrics.accuracy\n  asha: {{}}\n"
+                "\nsweep:\n  tpe: {{ cells: 4, values: {{ {LR}: {{ log: [1.0e-4, 1.0e-2] }} }} }}\n  maximize: stages.test.metrics.accuracy\n  successive_halving: {{}}\n"
             )),
         ),
     ];
@@ -483,12 +482,12 @@ fn mistakes_are_shown_where_they_are() {
 fn the_shipped_examples_have_the_same_cells() {
     let read = |name: &str| {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
-        let document = Document::read(&path).expect("a recipe");
+        let document = Document::read(&path, catalog()).expect("a recipe");
         let recipe = document.check(&Overrides::default(), &none).expect("a good recipe").recipe;
         serde_json::to_value(recipe).expect("JSON")
     };
-    let (grid, mut asha) = (read("sweep_cls.yaml"), read("sweep_asha.yaml"));
+    let (grid, mut asha) = (read("sweep_cls.yaml"), read("sweep_halving.yaml"));
     assert_ne!(grid, asha);
-    asha["sweep"]["asha"] = Value::Null;
+    asha["sweep"]["successive_halving"] = Value::Null;
     assert_eq!(grid, asha);
 }

@@ -7,7 +7,8 @@ use pipe::data::text::Tokenizer;
 use pipe::engine::store::State;
 use pipe::spec::Tokenize;
 use pipe::{
-    data::{Corpus, Ids, ShardWriter, Steps, documents, tokenize},
+    data::{Corpus, Ids, ShardWriter, documents},
+    stages::{Steps, tokenize},
     support::text_hash,
 };
 use serde_json::json;

@@ -16,13 +16,15 @@ use common::Space;
 use indexmap::IndexMap;
 use pipe::{
     engine::{
-        executor::{Computed, Ending, Event, Job, Measured, Options, Outcome, Paused, Reporter, Runner, execute},
-        plan::{Graph, Node},
-        store::{DigestCache, Lost, Metrics, Store},
+        executor::{Computed, Ending, Event, Job, Local, Options, Outcome, Paused, Reporter, Runner, execute},
+        plan::{Graph, Resolver},
+        store::{Lost, Metrics, Store},
     },
     recipe::{Document, Overrides},
-    spec::Rung,
+    session::graph,
+    stages::catalog,
 };
+use serde_json::json;
 
 /// A chain `a` → `b` → `c`, and `x` → `y` beside it.
 const TWO_BRANCHES: &str = "
@@ -40,10 +42,25 @@ fn space() -> Space {
     space
 }
 
-fn tasks(space: &Space, recipe: &str) -> IndexMap<String, Node> {
-    let document = Document::parse(&space.path().join("recipe.yaml"), recipe).unwrap();
+fn tasks(space: &Space, recipe: &str) -> Graph {
+    let document = Document::parse(&space.path().join("recipe.yaml"), recipe, catalog()).unwrap();
     let checked = document.check(&Overrides::default(), &|_, _| None).unwrap();
-    Graph::new(&checked).unwrap().nodes().map(|node| (node.name.clone(), node.clone())).collect()
+    graph(&checked).unwrap()
+}
+
+/// Plans all stages and runs what is missing.
+fn run_with(
+    tasks: &Graph,
+    store: &Store,
+    force: &[&str],
+    runner: &dyn Runner,
+    reporter: &dyn Reporter,
+    options: &Options,
+) -> IndexMap<String, Outcome> {
+    let digests = Default::default();
+    let force: Vec<String> = force.iter().map(|name| (*name).to_owned()).collect();
+    let plan = Resolver::new(store, &digests).forcing(&force).plan(tasks).unwrap();
+    execute(plan, &Resolver::new(store, &digests), &Local::new(store, runner), reporter, options)
 }
 
 /// Writes what it's told to, or fails in the way it's told to.
@@ -72,12 +89,11 @@ impl Runner for Fake<'_> {
         if self.failing.contains(&job.name) {
             bail!("it rains");
         }
-        if let Some(rung) = job.until {
-            let step = rung.step(9, 1);
-            let measured = Measured { step, steps: 9, ended: false, evaluations: Vec::new() };
+        if let Some(part) = job.until {
+            let step = 9 / part;
             bail!(Paused {
                 metrics: Metrics::from_iter([("loss".into(), 2.into())]),
-                measured: Some(measured),
+                measured: Some(json!({ "step": step })),
                 ..Paused::at(format!("stopped after step {step}"))
             });
         }
@@ -115,7 +131,7 @@ impl Reporter for Told {
             Event::Fetching => "fetching".into(),
             Event::Fetched => "fetched".into(),
             Event::Waiting => "waiting".into(),
-            Event::Started { node, .. } => format!("started {}", node.stage.kind()),
+            Event::Started { node, .. } => format!("started {}", node.kind),
             Event::Progress { .. } => "progress".into(),
             Event::Figures(_) => "figures".into(),
             Event::Note(note) => format!("note {note}"),
@@ -128,28 +144,21 @@ impl Reporter for Told {
     }
 }
 
-fn run(
-    space: &Space,
-    tasks: &IndexMap<String, Node>,
-    fake: &Fake<'_>,
-    jobs: usize,
-    force: &[&str],
-) -> IndexMap<String, Outcome> {
+fn run(space: &Space, tasks: &Graph, fake: &Fake<'_>, jobs: usize, force: &[&str]) -> IndexMap<String, Outcome> {
     told(space, tasks, fake, jobs, force).0
 }
 
 fn told(
     space: &Space,
-    tasks: &IndexMap<String, Node>,
+    tasks: &Graph,
     fake: &Fake<'_>,
     jobs: usize,
     force: &[&str],
 ) -> (IndexMap<String, Outcome>, Vec<String>) {
     let store = Store::open(&space.path().join("store")).unwrap();
-    let digests = Mutex::new(DigestCache::default());
-    let options = Options { jobs, force: force.iter().map(|name| (*name).to_owned()).collect(), ..Options::default() };
+    let options = Options { jobs, ..Options::default() };
     let reporter = Told::default();
-    let outcomes = execute(tasks, &store, &digests, fake, &reporter, &options);
+    let outcomes = run_with(tasks, &store, force, fake, &reporter, &options);
     (outcomes, reporter.0.into_inner().unwrap())
 }
 
@@ -259,10 +268,34 @@ stages:
 fn input_that_vanished_fails_its_stage() {
     let (space, fake) = (space(), Fake::default());
     let tasks = tasks(&space, TWO_BRANCHES);
+    let store = Store::open(&space.path().join("store")).unwrap();
+    let digests = Default::default();
+    let resolver = Resolver::new(&store, &digests);
+    let plan = resolver.plan(&tasks).unwrap();
     std::fs::remove_file(space.path().join("x.json")).unwrap();
-    let outcomes = run(&space, &tasks, &fake, 1, &[]);
+    let error = resolver.plan(&tasks).unwrap_err();
+    assert!(format!("{error:#}").contains("x.json"), "{error:#}");
+    let outcomes = execute(plan, &resolver, &Local::new(&store, &fake), &Told::default(), &Options::default());
     assert_eq!(endings(&outcomes), "a=ran x=failed b=ran c=ran y=not_run");
     assert!(outcomes["x"].error.as_deref().unwrap().contains("x.json"), "{:?}", outcomes["x"].error);
+}
+
+#[test]
+fn input_that_changed_after_it_was_planned_fails_its_stage_and_is_planned_anew() {
+    let (space, fake) = (space(), Fake::default());
+    let tasks = tasks(&space, TWO_BRANCHES);
+    let store = Store::open(&space.path().join("store")).unwrap();
+    let digests = Default::default();
+    let resolver = Resolver::new(&store, &digests);
+    let plan = resolver.plan(&tasks).unwrap();
+    let planned = plan.get("x").unwrap().key.known().unwrap().to_owned();
+    space.write("x.json", "[1, 2]");
+    let outcomes = execute(plan, &resolver, &Local::new(&store, &fake), &Told::default(), &Options::default());
+    assert_eq!(endings(&outcomes), "a=ran x=failed b=ran c=ran y=not_run");
+    let error = outcomes["x"].error.as_deref().unwrap();
+    assert!(error.contains("x.json changed after the run was planned"), "{error}");
+    assert!(store.record(&planned).unwrap().is_none());
+    assert_eq!(endings(&run(&space, &tasks, &fake, 1, &[])), "a=hit x=ran b=hit c=hit y=ran");
 }
 
 #[test]
@@ -284,9 +317,8 @@ fn stage_that_is_paused_at_its_step_keeps_its_state_and_is_no_failure() {
     let space = space();
     let tasks = tasks(&space, TWO_BRANCHES);
     let store = Store::open(&space.path().join("store")).unwrap();
-    let options = Options { until: BTreeMap::from([("b".into(), Rung { part: 3 })]), ..Options::default() };
-    let digests = Mutex::new(DigestCache::default());
-    let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Told::default(), &options);
+    let options = Options { until: BTreeMap::from([("b".into(), 3)]), ..Options::default() };
+    let outcomes = run_with(&tasks, &store, &[], &Fake::default(), &Told::default(), &options);
     assert_eq!(endings(&outcomes), "a=ran x=ran b=paused c=not_run y=ran");
     let paused = &outcomes["b"];
     assert_eq!((paused.error.as_deref(), &paused.so_far["loss"]), (Some("stopped after step 3"), &2.into()));
@@ -346,8 +378,7 @@ fn stage_whose_lease_was_taken_over_stops_within_seconds_and_is_asked_for_again(
     // Nobody is there to compute it, so it falls to this process once more.
     let store = Store::open(&root).unwrap().with_patience(Duration::from_millis(200));
     let (runner, told) = (Suspended { store: root, runs: AtomicUsize::new(0) }, Told::default());
-    let digests = Mutex::new(DigestCache::default());
-    let outcomes = execute(&tasks, &store, &digests, &runner, &told, &Options::default());
+    let outcomes = run_with(&tasks, &store, &[], &runner, &told, &Options::default());
     assert_eq!(endings(&outcomes), "a=ran");
     assert_eq!(runner.runs.into_inner(), 2);
     let lost = format!("a: note {}", Lost);
@@ -376,8 +407,7 @@ fn run_that_waits_for_another_process_can_be_stopped() {
     space.write(&format!("store/leases/{key}"), FOREIGN);
     let store = Store::open(&space.path().join("store")).unwrap();
     let options = Options::default();
-    let digests = Mutex::new(DigestCache::default());
-    let outcomes = execute(&tasks, &store, &digests, &Fake::default(), &Impatient(&options.stop), &options);
+    let outcomes = run_with(&tasks, &store, &[], &Fake::default(), &Impatient(&options.stop), &options);
     assert_eq!(endings(&outcomes), "a=paused");
     assert_eq!(outcomes["a"].error.as_deref(), Some("stopped while it waited for another process"));
 }

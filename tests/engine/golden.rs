@@ -53,8 +53,6 @@ stages:
 /// All families, objectives, heads, adapters and schedules, and what else changes how something is computed.
 const ALL: &str = r#"
 seed: 5
-vars:
-  brief: { steps: 4, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3 }
 stages:
   tokens: { tokenize: { tokenizer: { wordpiece: { vocab_size: 300 } }, corpus: [{ path: corpus.txt }] } }
   bytes: { tokenize: { tokenizer: { bpe: { vocab_size: 320 } }, corpus: [{ path: corpus.txt }] } }
@@ -69,7 +67,7 @@ stages:
     pretrain:
       tokens: tokens
       model: { glm: { hidden: 16, layers: 2, heads: 2, max_length: 64 } }
-      objectives: [{ masked_lm: {} }, { generative: { blank_infilling: {} } }, { generative: { prefix_lm: {} } }]
+      objectives: [{ masked_lm: {} }, { generative: { blank_infilling: {} } }, { generative: { prefix_lm: {} } }, { generative: { span_corruption: {} } }]
       train: { steps: 6, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3, gradient_checkpointing: true, label_smoothing: 0.1 }
   gpt2:
     pretrain:
@@ -94,19 +92,19 @@ stages:
       tokens: bytes
       model: { glm4: { hidden: 16, layers: 1, heads: 4, groups: 1, max_length: 64 } }
       objectives: [{ generative: { causal_lm: {} } }]
-      train: { steps: 4, batch: { examples: 3 }, max_length: 48, lr: 1.0e-3, schedule: constant }
+      train: { steps: 4, batch: { examples: 3 }, max_length: 48, lr: 1.0e-3, schedule: constant, optimizer: { muon: {} } }
   transformer:
     pretrain:
       tokens: tokens
       model: { transformer: { hidden: 16, layers: 1, heads: 2, max_length: 64 } }
       objectives: [{ generative: { prefix_lm: {} } }]
-      train: { steps: 4, batch: { examples: 3 }, max_length: 48, lr: 1.0e-3 }
+      train: { steps: 4, batch: { examples: 3 }, max_length: 48, lr: 1.0e-3, optimizer: { sgd: {} } }
   prompt:
     finetune:
       from: glm
       data: { train: { path: train.tsv }, dev: { path: dev.tsv } }
       task: { classification: { template: "{{ text }}，这是[Classification]。", words: { 甲: 体育, 乙: 美食 } } }
-      train: { epochs: 2, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3, evaluate_every: 1, keep_best: log_loss }
+      train: { epochs: 2, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3, evaluate_every: 1, keep_best: loss }
   linear:
     finetune:
       from: bert
@@ -145,6 +143,7 @@ fn compare(class: &str, space: &Space, result: &Value, expected: &[Golden]) {
         }
         return;
     }
+    assert!(!expected.is_empty(), "no digests are noted for {class}: PIPE_GOLDEN=1 prints them");
     for (stage, version, digest) in expected {
         let key = result["stages"][stage]["key"].as_str().expect("a key");
         let found = result["stages"][stage]["digest"].as_str().expect("a digest");
@@ -232,8 +231,11 @@ fn changed_output_of_portable_kernels_has_a_new_version() {
     let portable = [("PIPE_KERNELS", "portable")];
     compare("portable arithmetic", &space, &run(&space, &portable), &PORTABLE);
     let found = written(&space, &portable);
-    println!("written: {found}");
-    assert!(found.contains(WRITTEN), "another text is generated: {found}");
+    if std::env::var_os("PIPE_GOLDEN").is_some() {
+        println!("written: {found}");
+        return;
+    }
+    assert!(!WRITTEN.is_empty() && found.contains(WRITTEN), "another text is generated: {found}");
 }
 
 /// Digests of all stages.

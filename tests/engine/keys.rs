@@ -9,11 +9,10 @@ use std::{
 
 use common::{Random, Space, cases};
 use pipe::{
-    engine::{
-        plan::Graph,
-        store::{DigestCache, Manifest},
-    },
+    engine::store::{DigestCache, Manifest},
     recipe::{Document, Overrides},
+    session::graph,
+    stages::catalog,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -189,14 +188,14 @@ fn keys(space: &Space, files: &BTreeMap<String, Vec<u8>>, text: &str, newer: Opt
     for (name, bytes) in files {
         space.write(name, bytes);
     }
-    let checked = Document::parse(&space.path().join("recipe.yaml"), text)
+    let checked = Document::parse(&space.path().join("recipe.yaml"), text, catalog())
         .and_then(|document| document.check(&Overrides::default(), &|_, _| None))
         .unwrap_or_else(|problems| panic!("{}\n{text}", problems.render(false)));
     let mut digests = DigestCache::default();
     let mut keys: BTreeMap<String, String> = BTreeMap::new();
-    for node in Graph::new(&checked).expect("a graph").nodes() {
+    for node in graph(&checked).expect("a graph").nodes() {
         let output = |name: &str| Some(blake3::hash(keys.get(name)?.as_bytes()).to_hex().to_string());
-        let manifest = node.manifest(&mut digests, &output).expect("files").expect("all before it");
+        let manifest = node.manifest(&node.file_digests(&mut digests).expect("files"), &output).expect("all before it");
         let version = manifest.version + u32::from(newer == Some(&node.name));
         keys.insert(node.name.clone(), Manifest { version, ..manifest }.key());
     }

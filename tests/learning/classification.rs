@@ -9,8 +9,7 @@ use pipe::{
     learning::objectives::{
         Classifier, Form, RowFeed, Specials,
         classification::Encode,
-        form::{begin, feed},
-        generate::{blanks, continuation},
+        form::{begin, blanks, continuation, feed},
         labels::Labels,
     },
     network::batch::{Choice, Feed, Layout},

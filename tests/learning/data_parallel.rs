@@ -74,7 +74,7 @@ impl Feed for Texts {
 fn settings(more: &Value) -> Settings {
     let mut train = json!({ "steps": STEPS, "lr": 5e-3, "warmup_steps": 2, "dropout": 0.1, "log_every": 4 });
     train.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    Settings::new(&serde_json::from_value(train).unwrap(), STEPS, None)
+    Settings::new(&serde_json::from_value(train).unwrap(), STEPS, None).unwrap()
 }
 
 fn trainer(family: &str, devices: usize, more: &Value) -> Trainer {
@@ -99,10 +99,8 @@ fn losses(curve: &Curve) -> Vec<f32> {
 }
 
 fn weights(network: &Network) -> BTreeMap<String, Vec<f32>> {
-    let parameters = network.parameters();
-    let vectors = parameters.vectors.iter().map(|parameter| (parameter.name.clone(), parameter.data().unwrap()));
-    let matrices = parameters.matrices.iter().map(|parameter| (parameter.name.clone(), parameter.data().unwrap()));
-    vectors.chain(matrices).map(|(name, data)| (name, data.try_to_vec().unwrap())).collect()
+    let parameters = network.parameters().iter();
+    parameters.map(|parameter| (parameter.name.clone(), parameter.data().unwrap().try_to_vec().unwrap())).collect()
 }
 
 fn assert_near(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {

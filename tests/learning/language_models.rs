@@ -9,7 +9,8 @@ use pipe::{
         Form, Text,
         blank_infilling::{Blanks, Mode, infill, suffix},
         causal_lm,
-        masked_lm::{self, Masking},
+        form::plain,
+        masked_lm::Masking,
         pairs::{self, Judgement},
         prefix_lm,
         windows::{Window, cut, cut_for_pairs, sentences},
@@ -63,7 +64,7 @@ fn masked_lm_hides_a_share_and_shows_it_in_three_ways() {
     let masking = Masking { spec: spec(json!({})), words: None };
     let mut ways = [0; 3];
     for id in 0..20 {
-        let mut example = masked_lm::plain(id, &text, &SPECIALS);
+        let mut example = plain(id, &text, &SPECIALS);
         let plain = example.tokens.clone();
         masking.mask(&mut example, &SPECIALS, Key::new(id));
         assert_eq!(example.targets.len(), 135);
@@ -80,7 +81,7 @@ fn masked_lm_hides_a_share_and_shows_it_in_three_ways() {
 
 #[test]
 fn masked_lm_hides_one_token_of_the_shortest_text() {
-    let mut example = masked_lm::plain(0, &[TEXT], &SPECIALS);
+    let mut example = plain(0, &[TEXT], &SPECIALS);
     Masking { spec: spec(json!({"mask": 1.0})), words: None }.mask(&mut example, &SPECIALS, Key::new(0));
     assert_eq!(example.tokens, [CLS, SPECIALS.mask, SEP]);
     assert_eq!(targets(&example), [(1, TEXT)]);
@@ -91,7 +92,7 @@ proptest! {
     #[test]
     fn masked_lm_never_hides_special_tokens(text in prop::collection::vec(0_u32..40, 1..80), seed: u64, whole_word: bool) {
         let masking = Masking { spec: spec(json!({"whole_word": whole_word})), words: whole_word.then(Default::default) };
-        let mut example = masked_lm::plain(0, &text, &SPECIALS);
+        let mut example = plain(0, &text, &SPECIALS);
         let plain = example.tokens.clone();
         masking.mask(&mut example, &SPECIALS, Key::new(seed));
         let maskable = text.iter().filter(|&&token| token >= TEXT).count();
@@ -131,7 +132,7 @@ fn whole_words_are_hidden_whole() {
     let words = Words::new(&Documents(vec![]), &vocabulary()).unwrap();
     let masking = Masking { spec: spec(json!({"whole_word": true, "mask": 1.0})), words: Some(words.into()) };
     for seed in 0..20 {
-        let mut example = masked_lm::plain(0, &text, &SPECIALS);
+        let mut example = plain(0, &text, &SPECIALS);
         masking.mask(&mut example, &SPECIALS, Key::new(seed));
         assert_eq!(example.targets.len(), 9);
         for word in example.tokens[1..61].chunks(3) {
@@ -140,7 +141,7 @@ fn whole_words_are_hidden_whole() {
         }
     }
     // A window that begins within a word: `[CLS]` is no head that would keep its pieces from being hidden.
-    let mut example = masked_lm::plain(0, &[ing, ing], &SPECIALS);
+    let mut example = plain(0, &[ing, ing], &SPECIALS);
     masking.mask(&mut example, &SPECIALS, Key::new(0));
     assert_eq!(targets(&example), [(1, ing), (2, ing)]);
 }

@@ -13,5 +13,6 @@ mod language_models;
 mod metrics_report;
 mod mix;
 mod schedule;
+mod span_corruption;
 mod train_loop;
 mod train_parity;

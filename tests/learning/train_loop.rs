@@ -11,7 +11,6 @@ use pipe::{
     },
     network::{
         batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out},
-        kernels::with_slice,
         model::{Candidates, Counts, LossSettings, Mode, Network, Pooling},
     },
     spec,
@@ -30,7 +29,7 @@ fn settings(steps: usize, more: Value) -> Settings {
     let mut train = json!({ "steps": steps, "lr": 5e-3, "warmup_steps": 5, "dropout": 0.0, "log_every": 10 });
     train.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let train: spec::Train = serde_json::from_value(train).unwrap();
-    Settings::new(&train, steps, None)
+    Settings::new(&train, steps, None).unwrap()
 }
 
 /// Eight texts of different lengths; each token is to be guessed from those before it.
@@ -80,10 +79,8 @@ fn train(feed: &Same, settings: Settings) -> Trainer {
 }
 
 fn weights(network: &Network) -> BTreeMap<String, Vec<f32>> {
-    let parameters = network.parameters();
-    let vectors = parameters.vectors.iter().map(|parameter| (parameter.name.clone(), parameter.data().unwrap()));
-    let matrices = parameters.matrices.iter().map(|parameter| (parameter.name.clone(), parameter.data().unwrap()));
-    vectors.chain(matrices).map(|(name, data)| (name, data.try_to_vec().unwrap())).collect()
+    let parameters = network.parameters().iter();
+    parameters.map(|parameter| (parameter.name.clone(), parameter.data().unwrap().try_to_vec().unwrap())).collect()
 }
 
 fn losses(curve: &Curve) -> Vec<f32> {
@@ -120,8 +117,8 @@ fn the_same_seed_gives_the_same_weights_on_one_thread_and_on_two() {
 #[test]
 fn weights_stay_in_their_place_in_memory() {
     let place = |network: &Network| -> Vec<Option<usize>> {
-        let parameters = &network.parameters().matrices;
-        parameters.iter().map(|parameter| with_slice(&parameter.value, |values| values.as_ptr() as usize)).collect()
+        let parameters = network.parameters().iter();
+        parameters.map(|parameter| parameter.value.with_slice(|values| values.as_ptr() as usize)).collect()
     };
     let mut trainer = Trainer::new(network(), settings(3, json!({})));
     let before = place(&trainer.network);

@@ -142,7 +142,7 @@ fn check_run(directory: &Path, feed: &Recorded, normalization: &str, prefix: &st
         "loss_normalization": normalization,
     });
     let train: spec::Train = serde_json::from_value(train).unwrap();
-    let mut trainer = Trainer::new(network, Settings::new(&train, steps, None));
+    let mut trainer = Trainer::new(network, Settings::new(&train, steps, None).unwrap());
     trainer.run(feed, None, None, &mut Silent).unwrap();
 
     let (losses, norms) = (expected.floats(&format!("{prefix}loss")), expected.floats(&format!("{prefix}grad_norm")));
@@ -166,10 +166,7 @@ fn check_gradients(directory: &Path, batch: &Batch) {
     let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, candidates: None };
     let mut found = network.loss(batch, &Counts::of(batch), 1.0, &settings).unwrap().backward();
     let parameters = network.parameters_mut();
-    for parameter in &mut parameters.vectors {
-        parameter.set(parameter.value.grad_remove(&mut found).unwrap());
-    }
-    for parameter in &mut parameters.matrices {
+    for parameter in parameters.iter_mut() {
         parameter.set(parameter.value.grad_remove(&mut found).unwrap());
     }
     check_weights(&network, &Tensors::read(&directory.join("grads_step0.safetensors")), 1e-3, 1e-5);

@@ -8,7 +8,7 @@ use common::{Space, TINY, tiny};
 use pipe::{
     network::{
         batch::{Batch, Span, Target},
-        model::{Counts, LossSettings, Network},
+        model::{Counts, LossSettings, Network, Role},
     },
     spec::{self, BaseDtype},
 };
@@ -90,12 +90,12 @@ fn a_new_lora_changes_nothing_and_only_its_factors_have_gradients() {
         let settings = LossSettings { dropout: 0.1, label_smoothing: 0.0, candidates: None };
         let batch = batch();
         let found = frozen.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
-        let matrices = &frozen.parameters().matrices;
-        let with: Vec<_> = matrices.iter().filter(|matrix| matrix.value.grad(&found).is_some()).collect();
+        let parameters = frozen.parameters();
+        let with: Vec<_> = parameters.iter().filter(|parameter| parameter.value.grad(&found).is_some()).collect();
         assert_eq!(with.len(), 4, "A and B in two layers of {family}");
         assert!(with.iter().all(|matrix| matrix.name.starts_with("base_model.model.") && matrix.is_learned()));
-        assert!(frozen.parameters().vectors.iter().all(|vector| vector.value.grad(&found).is_none()));
-        let count: usize = with.iter().map(|matrix| matrix.value.dims().iter().product::<usize>()).sum();
+        assert!(with.iter().all(|matrix| matrix.role == Role::Adapter && matrix.shape().len() == 2));
+        let count: usize = with.iter().map(|matrix| matrix.value.elements()).sum();
         assert_eq!(frozen.parameters().learned(), count);
     }
 }
@@ -107,11 +107,11 @@ fn adapters_come_back_as_they_were_and_merge_into_the_same_numbers() {
         network(family).save(base.path()).unwrap();
         let mut network = Network::load_frozen(base.path(), BaseDtype::F32, &Device::flex()).unwrap();
         network.adapt(&adapter(json!({ "lora": { "r": 3, "targets": [target] } })), 3).unwrap();
-        for matrix in network.parameters_mut().matrices.iter_mut().filter(|matrix| matrix.name.contains("lora_B")) {
-            let shape = matrix.value.dims();
+        for matrix in network.parameters_mut().iter_mut().filter(|matrix| matrix.name.contains("lora_B")) {
+            let shape = matrix.shape();
             // Not the same for all rows: norms would take it out again.
             let values = (0..shape[0] * shape[1]).map(|at| (at as f32).sin()).collect();
-            matrix.set(Tensor::from_data(TensorData::new::<f32, _>(values, shape), &Device::flex()));
+            matrix.set(Tensor::<2>::from_data(TensorData::new::<f32, _>(values, shape), &Device::flex()));
         }
         assert!(furthest(&logits(&network), &logits(&Network::load(base.path(), &Device::flex()).unwrap())) > 1e-4);
         network.save_beside(base.path(), stored.path()).unwrap();
@@ -138,9 +138,9 @@ fn a_prefix_is_seen_by_all_tokens_and_is_all_that_learns() {
         let mut network = Network::load_frozen(base.path(), BaseDtype::Bf16, &Device::flex()).unwrap();
         let before = logits(&network);
         network.adapt(&adapter(json!({ "p_tuning": { "tokens": 5, "dropout": 0.5 } })), 3).unwrap();
-        let learned = network.parameters().matrices.iter().filter(|matrix| matrix.is_learned());
-        let learned: Vec<_> = learned.map(|matrix| (matrix.name.as_str(), matrix.value.dims())).collect();
-        assert_eq!(learned, [("transformer.prefix_encoder.embedding.weight", [5, 2 * 2 * 16])]);
+        let learned = network.parameters().iter().filter(|matrix| matrix.is_learned());
+        let learned: Vec<_> = learned.map(|matrix| (matrix.name.as_str(), matrix.shape())).collect();
+        assert_eq!(learned, [("transformer.prefix_encoder.embedding.weight", vec![5, 2 * 2 * 16])]);
         let after = logits(&network);
         for (token, (before, after)) in before.chunks(24).zip(after.chunks(24)).enumerate() {
             assert!(furthest(before, after) > 0.0, "token {token} of {family}");
@@ -148,7 +148,7 @@ fn a_prefix_is_seen_by_all_tokens_and_is_all_that_learns() {
         let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, candidates: None };
         let batch = batch();
         let found = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
-        let with = network.parameters().matrices.iter().filter(|matrix| matrix.value.grad(&found).is_some());
+        let with = network.parameters().iter().filter(|matrix| matrix.value.grad(&found).is_some());
         assert_eq!(with.count(), 1);
 
         network.save(stored.path()).unwrap();

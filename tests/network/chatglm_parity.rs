@@ -88,7 +88,7 @@ fn chatglm1_parity_of_hidden_states_logits_and_loss() {
     let batch = chatglm_batch(&expected, "");
     decoder::check_logits(&network, &batch, &expected.floats("logits"));
     decoder::check_loss(&network, &batch, &expected);
-    let last = format!("hidden_states.{}", network.family().sizes().layers);
+    let last = format!("hidden_states.{}", network.architecture().sizes().layers);
     decoder::check_hidden(&network, &batch, &expected.floats(&last));
 }
 

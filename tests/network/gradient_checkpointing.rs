@@ -49,15 +49,11 @@ fn learned(network: &mut Network, recompute: bool) -> Learned {
     let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).expect("a loss");
     let found = loss.backward();
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<u32>>();
-    let vectors = network.parameters().vectors.iter().map(|vector| {
-        let gradient = vector.value.grad(&found);
-        (vector.name.clone(), gradient.map(|gradient| bits(gradient.try_into_vec_as().expect("numbers"))))
+    let gradients = network.parameters().iter().map(|parameter| {
+        let gradient = parameter.value.grad(&found).map(|gradient| gradient.into_data().expect("values"));
+        (parameter.name.clone(), gradient.map(|gradient| bits(gradient.try_to_vec().expect("f32"))))
     });
-    let matrices = network.parameters().matrices.iter().map(|matrix| {
-        let gradient = matrix.value.grad(&found);
-        (matrix.name.clone(), gradient.map(|gradient| bits(gradient.try_into_vec_as().expect("numbers"))))
-    });
-    let gradients = vectors.chain(matrices).collect();
+    let gradients = gradients.collect();
     (loss.inner().into_scalar::<f32>().to_bits(), gradients)
 }
 

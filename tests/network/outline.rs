@@ -17,12 +17,9 @@ fn an_outline_has_the_names_and_shapes_of_the_network() {
         let outline = Outline::new(&model, 50).unwrap();
         let network = Network::new(&model, 50, 1, &Device::flex()).unwrap();
         let parameters = network.parameters();
-        let found: Vec<_> = outline.shapes.matrices.iter().map(|shape| (&shape.name, shape.shape)).collect();
-        let made: Vec<_> = parameters.matrices.iter().map(|made| (&made.name, made.value.dims())).collect();
-        assert_eq!(found, made);
-        let found: Vec<_> = outline.shapes.vectors.iter().map(|shape| (&shape.name, shape.shape)).collect();
-        let made: Vec<_> = parameters.vectors.iter().map(|made| (&made.name, made.value.dims())).collect();
-        assert_eq!(found, made);
+        let found = outline.shapes.iter().map(|shape| (&shape.name, shape.role, shape.shape.clone()));
+        let made: Vec<_> = parameters.iter().map(|made| (&made.name, made.role, made.shape())).collect();
+        assert_eq!(found.collect::<Vec<_>>(), made);
         assert_eq!(outline.shapes.count(), parameters.count() as u64);
         assert_eq!(outline.output(), [50, 32]);
     }

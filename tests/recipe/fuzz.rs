@@ -12,6 +12,7 @@ use common::{Random, Space, TINY, cases};
 use pipe::{
     engine::store::{Claim, Manifest, Metrics, Provenance, Store},
     recipe::{Document, Overrides},
+    stages::catalog,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -88,7 +89,7 @@ const YAML: [&str; 34] = [
 
 fn read_recipe(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let said = match Document::parse(Path::new("recipe.yaml"), &text) {
+    let said = match Document::parse(Path::new("recipe.yaml"), &text, catalog()) {
         Ok(document) => match document.check(&Overrides::default(), &|_, _| None) {
             Ok(_) => String::new(),
             Err(problems) => problems.render(false),

@@ -79,12 +79,12 @@ fn heads_that_do_not_fit_are_refused_with_their_place() {
         output.stderr + &output.stdout
     };
     let text = told("chatglm2", "hidden: 24, layers: 1, heads: 6, head_size: 8, groups: 4");
-    assert!(text.contains("4 groups of keys don't divide 6 heads"), "{text}");
+    assert!(text.contains("4 kv heads don't divide 6 query heads"), "{text}");
     assert!(text.contains("`groups: 3` would"), "{text}");
     let text = told("glm4", "hidden: 24, layers: 1, heads: 4");
-    assert!(text.contains("heads of 6 numbers can't be turned by their positions"), "{text}");
+    assert!(text.contains("rotary embeddings need a head size divisible by 4, got 6"), "{text}");
     let text = told("chatglm2", "hidden: 20, layers: 1, heads: 3, groups: 3");
-    assert!(text.contains("3 heads don't divide a hidden width of 20"), "{text}");
+    assert!(text.contains("3 heads don't divide a hidden size of 20"), "{text}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
 use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
-use pipe::spec::{Batch, Model, Source, Stage, Task};
+use pipe::spec::{Batch, Finetune, Pretrain, Product, Source, Task};
+use pipe::stages::catalog;
 use serde_json::{Value, json};
 
 const RECIPE: &str = "\
@@ -48,7 +49,7 @@ fn unknown(_: &Source, _: &Path) -> Option<Vec<String>> {
 }
 
 fn document(text: &str) -> Document {
-    Document::parse(Path::new("recipe.yaml"), text).expect("YAML")
+    Document::parse(Path::new("recipe.yaml"), text, catalog()).expect("YAML")
 }
 
 fn check(text: &str, vars: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<Checked, Diagnostics> {
@@ -109,11 +110,11 @@ fn set_reaches_through_kinds_lists_expressions_and_keys_that_are_not_there() {
             ("seed", "9"),
         ],
     );
-    let Stage::Pretrain(base) = &checked.recipe.stages["base"] else { panic!("base is a pretrain stage") };
-    let Some(Model::Glm(glm)) = &base.model else { panic!("base has a model") };
-    assert_eq!((base.train.lr, base.train.dropout, glm.layers, glm.hidden), (2e-3, 0.3, 3, 24));
+    let base: Pretrain = checked.recipe.stages["base"].settings_as().expect("a pretrain stage");
+    let glm = base.model.expect("a model").settings;
+    assert_eq!((base.train.lr, base.train.dropout, &glm["layers"], &glm["hidden"]), (2e-3, 0.3, &json!(3), &json!(24)));
     assert_eq!(base.train.batch, Batch::Examples(16));
-    assert_eq!(base.objectives[0].masked_lm.as_ref().map(|masked| masked.mask), Some(0.7));
+    assert_eq!(base.objectives[0].parts[0].settings["mask"], json!(0.7));
     assert_eq!(at(&checked, "stages.tokens.tokenize.corpus.0.document"), json!("file"));
     assert_eq!(at(&checked, "stages.topic.finetune.task.classification.words.a"), json!("eins"));
     assert_eq!(checked.recipe.seed, 9);
@@ -125,7 +126,7 @@ fn stages_and_grid_keep_their_order_and_words_are_sorted() {
     assert_eq!(checked.recipe.stages.keys().collect::<Vec<_>>(), ["tokens", "base", "topic"]);
     let sweep = checked.recipe.sweep.as_ref().expect("a sweep");
     assert_eq!(sweep.grid.keys().collect::<Vec<_>>(), ["stages.topic.train.lr", "stages.base.train.seed"]);
-    let Stage::Finetune(topic) = &checked.recipe.stages["topic"] else { panic!("topic is a finetune stage") };
+    let topic: Finetune = checked.recipe.stages["topic"].settings_as().expect("a finetune stage");
     let Task::Classification(task) = &topic.task else { panic!("labels") };
     assert_eq!(task.words.keys().collect::<Vec<_>>(), ["10", "a", "b"]);
 }
@@ -195,17 +196,20 @@ fn defaults_written_out_change_nothing() {
 fn fields_with_files_and_stages_are_found_with_their_pointers() {
     let checked = good(RECIPE, &[], &[]);
     let files = |name: &str| -> Vec<(String, String)> {
-        file_fields(&checked.recipe.stages[name]).into_iter().map(|field| (field.pointer, field.pattern)).collect()
+        file_fields(catalog(), &checked.recipe.stages[name])
+            .into_iter()
+            .map(|field| (field.pointer, field.pattern))
+            .collect()
     };
     assert_eq!(
         files("tokens"),
         [("corpus.0.path".into(), "Cargo.toml".into()), ("corpus.1.path".into(), "Cargo.lock".into())]
     );
     assert_eq!(files("topic"), [("data.train.path".into(), "Cargo.toml".into())]);
-    let stages = stage_fields(&checked.recipe.stages["topic"]);
+    let stages = stage_fields(catalog(), &checked.recipe.stages["topic"]);
     assert_eq!(stages.len(), 1);
     assert_eq!((stages[0].pointer.as_str(), stages[0].name.as_str()), ("from", "base"));
-    assert_eq!(stages[0].kinds, ["pretrain", "finetune", "import"]);
+    assert_eq!(stages[0].product, Product::Model);
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn a_value_from_the_environment_is_used_but_never_shown_or_hashed_in_the_clear()
     let text = text.replace("path: Cargo.toml, format: txt", "path: '{{ home }}/Cargo.toml', format: txt");
     let text = text.replace("b: two", "b: 'word {{ env(\"CARGO_MANIFEST_DIR\") }}'");
     let checked = good(&text, &[], &[]);
-    let files = file_fields(&checked.recipe.stages["tokens"]);
+    let files = file_fields(catalog(), &checked.recipe.stages["tokens"]);
     assert_eq!(files[0].pattern, format!("{}/Cargo.toml", secret()));
 
     let described = checked.described("topic").expect("a stage");
@@ -387,11 +391,27 @@ proptest::proptest! {
     ) {
         let end = (at + cut).min(RECIPE.len());
         let text = format!("{}{junk}{}", &RECIPE[..at], &RECIPE[end..]);
-        if let Ok(document) = Document::parse(Path::new("recipe.yaml"), &text) {
+        if let Ok(document) = Document::parse(Path::new("recipe.yaml"), &text, catalog()) {
             match document.check(&Overrides::default(), &unknown) {
                 Ok(checked) => assert_eq!(checked.order.len(), checked.recipe.stages.len()),
                 Err(problems) => assert!(!problems.to_string().is_empty() && !problems.list().is_empty()),
             }
         }
     }
+}
+
+#[test]
+fn old_name_of_successive_halving_is_read_with_a_note() {
+    let read = |name: &str| {
+        let text = format!("{RECIPE}  {name}: {{ rungs: 1 }}\n  maximize: stages.topic.metrics.accuracy\n");
+        let dev = ("stages.topic.data.dev", "{path: Cargo.toml, format: tsv}");
+        let checked = good(&text, &[], &[dev, ("stages.topic.train.epochs", "9")]);
+        let halving = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.halving()).expect("successive halving");
+        (halving.rungs, halving.reduction, checked.notes())
+    };
+    assert_eq!(read("successive_halving"), (1, 3, Vec::new()));
+    let (rungs, reduction, notes) = read("asha");
+    assert_eq!((rungs, reduction), (1, 3));
+    let [note] = notes.as_slice() else { panic!("{notes:?}") };
+    assert!(note.starts_with("recipe.yaml:33:3: `asha` is called `successive_halving` now"), "{note}");
 }

@@ -1,8 +1,7 @@
 //! Conversations as ChatGLM's generations write them: turns to the tokens that the model's answer follows. Training on
 //! instructions and chatting both go through here, so that a model is asked as it was taught.
 //!
-//! What stands around the tokens (such as `[gMASK] <sop>`) is the business of the family's
-//! [form](crate::recipe::families::Form).
+//! What stands around the tokens (such as `[gMASK] <sop>`) is the business of the family's layout of answers.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -88,15 +87,13 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// If it needs tokens that the tokenizer lacks.
     pub fn new(format: ChatFormat, tokenizer: &'a Tokenizer) -> Result<Self> {
-        let roles = match format {
-            ChatFormat::Plain | ChatFormat::Chatglm | ChatFormat::Chatglm2 => None,
-            ChatFormat::Chatglm3 | ChatFormat::Glm4 => match RoleTokens::find(tokenizer) {
-                Ok(roles) => Some(roles),
-                Err(missing) => bail!(
-                    "the tokenizer has no {missing}, which the chat format needs\n\
-                     hint: `format: chatglm2` writes who speaks as text"
-                ),
-            },
+        let roles = match format.has_role_tokens().then(|| RoleTokens::find(tokenizer)).transpose() {
+            Ok(roles) => roles,
+            Err(missing) => bail!(
+                "the tokenizer has no {missing}, which the chat format needs\n\
+                 hint: `format: {}` writes who speaks as text",
+                ChatFormat::Chatglm2.name()
+            ),
         };
         Ok(Self { format, tokenizer, roles })
     }
@@ -107,7 +104,7 @@ impl<'a> Chat<'a> {
         let roles = RoleTokens::find(tokenizer).ok();
         let format = match (family, roles) {
             (ChatFormat::Chatglm2, Some(_)) => ChatFormat::Chatglm3,
-            (ChatFormat::Chatglm3 | ChatFormat::Glm4, None) => ChatFormat::Chatglm2,
+            (format, None) if format.has_role_tokens() => ChatFormat::Chatglm2,
             (other, _) => other,
         };
         Self { format, tokenizer, roles }
@@ -201,7 +198,7 @@ impl<'a> Chat<'a> {
     }
 
     fn roles(&self) -> Option<RoleTokens> {
-        matches!(self.format, ChatFormat::Chatglm3 | ChatFormat::Glm4).then_some(self.roles).flatten()
+        self.roles.filter(|_| self.format.has_role_tokens())
     }
 
     /// The formats that are text throughout: rounds of question and answer, and the last question.
@@ -230,7 +227,7 @@ impl<'a> Chat<'a> {
         {
             return Ok(question.clone());
         }
-        ensure!(self.format != ChatFormat::Plain, "the plain chat format has no room for a history");
+        ensure!(self.format.has_history(), "the plain chat format has no room for a history");
         let write = |(number, (question, answer)): (usize, &(&String, Option<&String>))| {
             let asked = format!("[Round {number}]{line}问：{question}{line}答：");
             answer.map_or(asked.clone(), |answer| format!("{asked}{answer}{line}"))

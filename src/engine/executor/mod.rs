@@ -1,8 +1,8 @@
 //! Runs a graph of stages: each as soon as what it needs is there, and only if the store doesn't have it.
 
-mod measured;
 mod queue;
 mod run;
+mod task;
 
 use std::{
     collections::BTreeMap,
@@ -13,17 +13,16 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use indexmap::IndexMap;
+use serde_json::Value;
 
-use crate::{
-    engine::{
-        plan::Node,
-        store::{Artifact, Metrics, Pace, State},
-    },
-    spec::{Rung, Stage},
+use crate::engine::{
+    plan::{Node, Plan, Planned, Status},
+    store::{Artifact, Metrics, Pace, State},
 };
 
-pub use measured::Measured;
 pub use run::{Options, execute};
+pub use task::{Done, Launch, Local, Task, Watch};
 
 /// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
 pub trait Runner: Sync {
@@ -34,7 +33,7 @@ pub trait Runner: Sync {
     fn run(&self, job: &Job<'_>) -> Result<Computed>;
 
     /// The name of the device that the stage was computed on, asked for after it was.
-    fn device(&self, _stage: &Stage) -> String {
+    fn device(&self, _node: &Node) -> String {
         String::new()
     }
 }
@@ -56,10 +55,10 @@ impl From<Metrics> for Computed {
 
 /// One stage to compute.
 pub struct Job<'a> {
-    /// Its name in the recipe.
+    /// Its id in the plan.
     pub name: &'a str,
-    /// What it is to do.
-    pub stage: &'a Stage,
+    /// The stage.
+    pub node: &'a Node,
     /// The seed that applies to it.
     pub seed: u64,
     /// The files it reads, by the field that names them.
@@ -72,8 +71,8 @@ pub struct Job<'a> {
     pub state: State,
     /// Of a training that longer ones can go on from: where those of all lengths leave how far they came.
     pub trunk: Option<State>,
-    /// Where a training is to pause, unless that is its end.
-    pub until: Option<Rung>,
+    /// Where a training is to pause, unless that is its end: at one in so many of its steps.
+    pub until: Option<usize>,
     /// Whether the stage is to stop where it can go on at another time; see [`Job::is_stopped`].
     pub stop: &'a AtomicBool,
     /// Set when another process has taken the stage over, since this one was suspended for long.
@@ -113,8 +112,8 @@ pub struct Paused {
     pub place: String,
     /// Its figures so far.
     pub metrics: Metrics,
-    /// Of a training, what it has measured.
-    pub measured: Option<Measured>,
+    /// What it has measured by then: it's kept under the stage's key.
+    pub measured: Option<Value>,
 }
 
 impl Paused {
@@ -243,11 +242,33 @@ pub enum Ending {
     Stopped,
 }
 
+/// What there is of a plan's stages if none of them is run.
+pub fn outcomes(plan: &Plan) -> IndexMap<String, Outcome> {
+    let outcome = |(id, planned): (&str, &Planned)| {
+        let ending = match &planned.status {
+            Status::Hit(_) => Ending::Hit,
+            Status::Remote(_) => Ending::Fetched,
+            Status::Miss { .. } | Status::Waits => Ending::NotRun,
+        };
+        let outcome = Outcome {
+            kind: planned.node.kind.clone(),
+            ending,
+            key: planned.key.known().map(str::to_owned),
+            seconds: 0.0,
+            artifact: planned.status.artifact().cloned(),
+            error: None,
+            so_far: Metrics::new(),
+        };
+        (id.to_owned(), outcome)
+    };
+    plan.stages().map(outcome).collect()
+}
+
 impl Outcome {
     /// Of a stage that didn't end well, or wasn't begun.
-    pub(crate) fn without_artifact(kind: &'static str, ending: Ending, error: String) -> Self {
+    pub(crate) fn without_artifact(kind: &str, ending: Ending, error: String) -> Self {
         let so_far = Metrics::new();
-        Self { kind, ending, key: None, seconds: 0.0, artifact: None, error: Some(error), so_far }
+        Self { kind: kind.to_owned(), ending, key: None, seconds: 0.0, artifact: None, error: Some(error), so_far }
     }
 }
 
@@ -275,7 +296,7 @@ impl Ending {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// How it ended.
     pub ending: Ending,
     /// Its key, where it got as far.

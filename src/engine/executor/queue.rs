@@ -2,20 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use indexmap::IndexMap;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Ending, Outcome};
-use crate::{engine::plan::Node, spec::Length};
+use crate::engine::plan::{Length, Planned};
 
 /// The stages of a run and what became of them.
 pub(super) struct Queue<'a> {
-    tasks: &'a IndexMap<String, Node>,
+    tasks: &'a IndexMap<String, Planned>,
     /// For each, the task that it's better to wait for: of trainings that differ in their length only, a shorter one, which
     /// it can go on from.
     after: Vec<Option<String>>,
@@ -32,8 +30,8 @@ struct State {
 
 impl State {
     /// The stage whose failure or pause keeps this one from running.
-    fn culprit<'t>(&self, tasks: &'t IndexMap<String, Node>, node: &'t Node) -> Option<&'t str> {
-        node.needs.values().find_map(|need| match self.outcomes.get(need)?.ending {
+    fn culprit<'t>(&self, tasks: &'t IndexMap<String, Planned>, node: &'t Planned) -> Option<&'t str> {
+        node.node.needs.values().find_map(|need| match self.outcomes.get(need)?.ending {
             Ending::Hit | Ending::Fetched | Ending::Ran => None,
             Ending::Failed | Ending::Paused | Ending::Stopped => Some(need.as_str()),
             Ending::NotRun => self.culprit(tasks, tasks.get(need)?),
@@ -44,13 +42,13 @@ impl State {
 /// What a thread is to do next.
 pub(super) enum Next<'a> {
     /// Compute this stage; all that it needs is there.
-    Run(&'a str, &'a Node),
+    Run(&'a str, &'a Planned),
     /// This stage can't run, since the named one, which it needs directly or through others, failed or was paused.
-    Skip(&'a str, &'a Node, String),
+    Skip(&'a str, &'a Planned, String),
 }
 
 impl<'a> Queue<'a> {
-    pub(super) fn new(tasks: &'a IndexMap<String, Node>, stop: &'a AtomicBool) -> Self {
+    pub(super) fn new(tasks: &'a IndexMap<String, Planned>, stop: &'a AtomicBool) -> Self {
         let state = State { taken: vec![false; tasks.len()], outcomes: IndexMap::new() };
         Self { tasks, after: shorter_ones(tasks), stop, state: Mutex::new(state), changed: Condvar::new() }
     }
@@ -66,7 +64,7 @@ impl<'a> Queue<'a> {
                 return None;
             }
             let ready = self.tasks.iter().enumerate().find(|(index, (_, node))| {
-                let mut before = node.needs.values().chain(&self.after[*index]);
+                let mut before = node.node.needs.values().chain(&self.after[*index]);
                 !state.taken[*index] && before.all(|need| state.outcomes.contains_key(need))
             });
             if let Some((index, (id, node))) = ready {
@@ -76,7 +74,7 @@ impl<'a> Queue<'a> {
                     None => Next::Run(id, node),
                 });
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 
@@ -85,7 +83,7 @@ impl<'a> Queue<'a> {
         for (taken, (id, node)) in state.taken.iter_mut().zip(self.tasks) {
             if !std::mem::replace(taken, true) {
                 let error = "the run was stopped before its turn".to_owned();
-                let outcome = Outcome::without_artifact(node.stage.kind(), Ending::NotRun, error);
+                let outcome = Outcome::without_artifact(&node.node.kind, Ending::NotRun, error);
                 state.outcomes.insert(id.clone(), outcome);
             }
         }
@@ -93,7 +91,7 @@ impl<'a> Queue<'a> {
     }
 
     /// A stage.
-    pub(super) fn task(&self, id: &str) -> Option<(&'a str, &'a Node)> {
+    pub(super) fn task(&self, id: &str) -> Option<(&'a str, &'a Planned)> {
         self.tasks.get_key_value(id).map(|(id, node)| (id.as_str(), node))
     }
 
@@ -110,21 +108,20 @@ impl<'a> Queue<'a> {
 
     /// All outcomes, in the order of the tasks.
     pub(super) fn into_outcomes(self) -> IndexMap<String, Outcome> {
-        let mut outcomes = self.state.into_inner().unwrap_or_else(PoisonError::into_inner).outcomes;
+        let mut outcomes = self.state.into_inner().outcomes;
         self.tasks.keys().filter_map(|id| Some((id.clone(), outcomes.swap_remove(id)?))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A stage's panic is caught where it runs, so a poisoned lock still guards sound data.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 /// For each task the one of the next smaller length, among those that are the same training but for the length.
-fn shorter_ones(tasks: &IndexMap<String, Node>) -> Vec<Option<String>> {
+fn shorter_ones(tasks: &IndexMap<String, Planned>) -> Vec<Option<String>> {
     let mut trainings: BTreeMap<String, Vec<(usize, Length)>> = BTreeMap::new();
     for (index, node) in tasks.values().enumerate() {
-        if let Some((trunk, length)) = node.trunk_signature() {
+        if let Some((trunk, length)) = node.node.trunk_signature() {
             trainings.entry(trunk).or_default().push((index, length));
         }
     }

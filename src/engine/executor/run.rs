@@ -1,26 +1,24 @@
-//! The run itself: claim, compute, commit.
+//! The run itself: a plan is taken stage by stage, and what is missing is launched.
 
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use indexmap::IndexMap;
 
 use super::{
-    Computed, Ending, Event, Job, Outcome, Paused, Reporter, Runner,
+    Done, Ending, Event, Launch, Outcome, Paused, Reporter, Task, Watch,
     queue::{Next, Queue},
 };
 use crate::{
     engine::{
-        plan::{Node, trunk},
-        remote::Remote,
-        store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Stopped, Store, unix_time},
+        plan::{Key, Node, Plan, Planned, Resolver, Seen, Status},
+        store::{Artifact, Lost, Manifest, Metrics, Provenance, Stopped, short},
     },
-    spec::Rung,
     support::panics,
 };
 
@@ -29,33 +27,28 @@ use crate::{
 pub struct Options {
     /// Stages that run at the same time; at least 1.
     pub jobs: usize,
-    /// Stages to compute even if the store has them.
-    pub force: Vec<String>,
-    /// By task, the rung at which its training is to pause, its state kept, for another run to go on from. What it has
-    /// measured by then is in the store's [`Store::rung`].
-    pub until: BTreeMap<String, Rung>,
-    /// Set by whoever wants the run to stop: what is running pauses as soon as it can go on later, nothing else begins.
+    /// By id, where a stage is to pause, its state kept, for another run to resume: at one in so many of its steps. What it
+    /// has measured by then is in the store's [`rung`](crate::engine::store::Store::rung).
+    pub until: BTreeMap<String, usize>,
+    /// Set by whoever wants the run to stop: what is running pauses as soon as it can be resumed, nothing else begins.
     pub stop: Arc<AtomicBool>,
-    /// What other machines may have computed, and are given what is computed here.
-    pub remote: Option<Arc<Remote>>,
     /// Recorded with every artifact that is made: recipe, overrides, host.
     pub provenance: Provenance,
 }
 
-/// Runs tasks (by id, each after those it needs) and tells what became of each. A failure ends the tasks that depend
-/// on it and no others.
+/// Carries out a plan, and tells what became of each of its stages. A failure ends the stages that depend on it and no
+/// others. `resolver` looks up those whose keys depend on what runs here; the remote that it asks is given what is computed.
 pub fn execute(
-    tasks: &IndexMap<String, Node>,
-    store: &Store,
-    digests: &Mutex<DigestCache>,
-    runner: &dyn Runner,
+    plan: Plan,
+    resolver: &Resolver<'_>,
+    launcher: &dyn Launch,
     reporter: &dyn Reporter,
     options: &Options,
 ) -> IndexMap<String, Outcome> {
-    let queue = Queue::new(tasks, &options.stop);
-    let store = &store.clone().stopped_by(Arc::clone(&options.stop));
-    let threads = options.jobs.clamp(1, tasks.len().max(1));
-    let worker = Worker { queue: &queue, store, digests, runner, reporter, options };
+    let stages = plan.into_stages();
+    let queue = Queue::new(&stages, &options.stop);
+    let threads = options.jobs.clamp(1, stages.len().max(1));
+    let worker = Worker { queue: &queue, resolver, launcher, reporter, options };
     if threads == 1 {
         worker.work();
     } else {
@@ -65,15 +58,14 @@ pub fn execute(
             }
         });
     }
-    digests.lock().unwrap_or_else(PoisonError::into_inner).save();
+    resolver.digests().lock().save();
     queue.into_outcomes()
 }
 
 struct Worker<'a> {
     queue: &'a Queue<'a>,
-    store: &'a Store,
-    digests: &'a Mutex<DigestCache>,
-    runner: &'a dyn Runner,
+    resolver: &'a Resolver<'a>,
+    launcher: &'a dyn Launch,
     reporter: &'a dyn Reporter,
     options: &'a Options,
 }
@@ -82,29 +74,31 @@ impl Worker<'_> {
     fn work(&self) {
         while let Some(next) = self.queue.next() {
             match next {
-                Next::Skip(id, node, because) => {
+                Next::Skip(id, stage, because) => {
                     let ending = self.queue.outcome(&because).map(|outcome| outcome.ending);
                     let how = if ending == Some(Ending::Paused) { "was paused" } else { "failed" };
                     self.reporter.event(id, Event::NotRun { because: &because, how });
                     let error = format!("`{because}` {how}");
-                    self.queue.settle(id, Outcome::without_artifact(node.stage.kind(), Ending::NotRun, error));
+                    self.queue.settle(id, Outcome::without_artifact(&stage.node.kind, Ending::NotRun, error));
                 }
-                Next::Run(id, node) => self.settle(id, node),
+                Next::Run(id, stage) => self.settle(id, stage, true),
             }
         }
     }
 
-    fn settle(&self, id: &str, node: &Node) {
+    /// Brings a stage to its end; `as_planned` unless what the plan counted on has turned out not to be there.
+    fn settle(&self, id: &str, stage: &Planned, as_planned: bool) {
         let began = Instant::now();
         let mut key = None;
         // A bug in a stage must not take the others down with it.
-        let result = catch_unwind(AssertUnwindSafe(|| self.compute(id, node, &mut key)))
+        let result = catch_unwind(AssertUnwindSafe(|| self.compute(id, stage, as_planned, &mut key)))
             .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panics::text(&*panic).unwrap_or("panic"))));
-        let kind = node.stage.kind();
+        let kind = &stage.node.kind;
         let seconds = began.elapsed().as_secs_f64();
         let outcome = match result {
             Ok((ending, artifact)) => {
-                Outcome { kind, ending, key, seconds, artifact: Some(artifact), error: None, so_far: Metrics::new() }
+                let (kind, artifact) = (kind.clone(), Some(artifact));
+                Outcome { kind, ending, key, seconds, artifact, error: None, so_far: Metrics::new() }
             }
             Err(error) => match paused(error) {
                 Ok(Paused { place, metrics: so_far, .. }) => {
@@ -113,67 +107,84 @@ impl Worker<'_> {
                     Outcome { key, seconds, so_far, ..outcome }
                 }
                 Err(error) => {
-                    let error = self.store.explain_full(error);
+                    let error = self.resolver.store().explain_full(error);
                     self.reporter.event(id, Event::Failed { error: &error });
                     let outcome = Outcome::without_artifact(kind, Ending::Failed, format!("{error:#}"));
                     Outcome { key, seconds, ..outcome }
                 }
             },
         };
+        tracing::info!(stage = id, ending = outcome.ending.name(), seconds, "settled");
         self.queue.settle(id, outcome);
     }
 
-    /// Finds a stage's artifact, here or in the remote, or computes it.
-    fn compute(&self, id: &str, node: &Node, key: &mut Option<String>) -> Result<(Ending, Artifact)> {
+    /// Finds a stage's artifact, here or in the remote, or has it computed.
+    fn compute(
+        &self,
+        id: &str,
+        stage: &Planned,
+        as_planned: bool,
+        key: &mut Option<String>,
+    ) -> Result<(Ending, Artifact)> {
+        let mut trusts_plan = as_planned;
         loop {
-            let manifest = self.manifest(node)?;
+            let manifest = self.manifest(stage)?;
             *key = Some(manifest.key());
-            if !self.options.force.contains(&node.name)
-                && let Some(found) = self.find(id, node, &manifest)
-            {
-                return Ok(found);
+            let is_planned = trusts_plan && stage.key == Key::Known(manifest.key());
+            let found = match &stage.status {
+                Status::Hit(artifact) if is_planned => Some((Ending::Hit, (**artifact).clone())),
+                Status::Remote(artifact) if is_planned => Some((Ending::Fetched, (**artifact).clone())),
+                _ if is_planned || stage.forced => None,
+                _ => self.find(&manifest)?,
+            };
+            tracing::debug!(stage = id, key = short(&manifest.key()), is_planned, found = found.is_some(), "resolved");
+            if let Some((ending, artifact)) = found {
+                self.tell_found(id, &stage.node, ending, &artifact);
+                return Ok((ending, artifact));
             }
-            let inputs = self.inputs(id, node)?;
+            let inputs = self.inputs(id, &stage.node)?;
             // Where an input's files couldn't be fetched, it was computed, and may be another one now.
-            if self.manifest(node)? == manifest {
-                return self.run(id, node, key, manifest, inputs);
+            if self.manifest(stage)? != manifest {
+                continue;
             }
+            match self.launch(id, stage, manifest, inputs) {
+                // Whoever took it over is computing it, or already has.
+                Err(error) if error.is::<Lost>() => self.reporter.event(id, Event::Note(&error.to_string())),
+                result => return result,
+            }
+            trusts_plan = false;
         }
     }
 
-    fn manifest(&self, node: &Node) -> Result<Manifest> {
-        let digest = |name: &str| Some(self.artifact(name)?.digest);
-        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        node.manifest(&mut digests, &digest)?.context("a stage was started before those that it needs")
+    /// What the stage is computed from, by the files as they were when it was planned and what the stages before it gave.
+    fn manifest(&self, stage: &Planned) -> Result<Manifest> {
+        let digest = |id: &str| Some(self.queue.outcome(id)?.artifact?.digest);
+        stage.manifest(&digest).context("a stage was started before those that it needs")
     }
 
-    fn artifact(&self, id: &str) -> Option<Artifact> {
-        self.queue.outcome(id)?.artifact
+    /// What is damaged counts as not there; whoever claims its key learns of the damage.
+    fn find(&self, manifest: &Manifest) -> Result<Option<(Ending, Artifact)>> {
+        Ok(match self.resolver.look(&manifest.key())? {
+            Seen::Here(artifact) => Some((Ending::Hit, *artifact)),
+            Seen::Remote(artifact) => Some((Ending::Fetched, *artifact)),
+            Seen::Damaged(_) | Seen::Nowhere => None,
+        })
     }
 
-    /// A damaged artifact counts as none; whoever claims its key learns of the damage.
-    fn find(&self, id: &str, node: &Node, manifest: &Manifest) -> Option<(Ending, Artifact)> {
-        let key = manifest.key();
-        if let Ok(Some(artifact)) = self.store.hit(&key) {
-            return Some(self.hit(id, node, artifact));
+    fn tell_found(&self, id: &str, node: &Node, ending: Ending, artifact: &Artifact) {
+        if ending == Ending::Fetched {
+            return self.reporter.event(id, Event::InRemote { node, artifact });
         }
-        let artifact = self.options.remote.as_ref()?.find(&key)?;
-        self.reporter.event(id, Event::InRemote { node, artifact: &artifact });
-        Some((Ending::Fetched, artifact))
-    }
-
-    fn hit(&self, id: &str, node: &Node, artifact: Artifact) -> (Ending, Artifact) {
-        self.reporter.event(id, Event::Hit { node, artifact: &artifact });
-        if let Some(remote) = &self.options.remote {
-            remote.push(&artifact, false);
+        self.reporter.event(id, Event::Hit { node, artifact });
+        if let Some(remote) = self.resolver.remote() {
+            remote.push(artifact, false);
         }
-        (Ending::Hit, artifact)
     }
 
-    /// What a stage reads, with all files in the local store.
-    fn inputs(&self, id: &str, node: &Node) -> Result<BTreeMap<String, Artifact>> {
+    /// The keys of what a stage reads, by field, with all files in the local store.
+    fn inputs(&self, id: &str, node: &Node) -> Result<BTreeMap<String, String>> {
         let local = |need: &String| self.local(need).with_context(|| format!("`{id}` needs `{need}`"));
-        node.needs.iter().map(|(field, need)| Ok((field.clone(), local(need)?))).collect()
+        node.needs.iter().map(|(field, need)| Ok((field.clone(), local(need)?.key))).collect()
     }
 
     /// The artifact of a settled stage, its files in the local store: fetched or, where that fails, computed after all.
@@ -182,11 +193,11 @@ impl Worker<'_> {
         loop {
             let outcome = self.queue.outcome(id).with_context(not_settled)?;
             let Some(artifact) = outcome.artifact else { bail!(outcome.error.unwrap_or_default()) };
-            let Some(remote) = self.options.remote.as_ref().filter(|_| outcome.ending == Ending::Fetched) else {
+            let Some(remote) = self.resolver.remote().filter(|_| outcome.ending == Ending::Fetched) else {
                 return Ok(artifact);
             };
-            if let Ok(Some(artifact)) = self.store.find(&artifact.key) {
-                return Ok(artifact);
+            if let Seen::Here(artifact) = self.resolver.look(&artifact.key)? {
+                return Ok(*artifact);
             }
             self.reporter.event(id, Event::Fetching);
             let waiting = || self.reporter.event(id, Event::Waiting);
@@ -199,81 +210,55 @@ impl Worker<'_> {
                 Ok(artifact) => return Ok(artifact),
                 Err(error) => self.reporter.event(id, Event::Note(&format!("{error:#}; computed again"))),
             }
-            let (id, node) = self.queue.task(id).with_context(not_settled)?;
-            self.settle(id, node);
+            let (id, stage) = self.queue.task(id).with_context(not_settled)?;
+            self.settle(id, stage, false);
         }
     }
 
-    fn run(
+    fn launch(
         &self,
         id: &str,
-        node: &Node,
-        key: &mut Option<String>,
+        stage: &Planned,
         manifest: Manifest,
-        inputs: BTreeMap<String, Artifact>,
+        inputs: BTreeMap<String, String>,
     ) -> Result<(Ending, Artifact)> {
-        let force = self.options.force.contains(&node.name);
-        let trunk = if force { None } else { trunk(&node.stage, &manifest) };
-        let slot = match self.store.claim(manifest, force, &|| self.reporter.event(id, Event::Waiting))? {
-            Claim::Hit(artifact) => return Ok(self.hit(id, node, *artifact)),
-            Claim::Miss(slot) => slot,
-        };
-        if let Some(damage) = slot.damage() {
-            self.reporter.event(id, Event::Note(&format!("what the store has is damaged: {damage:#}; computed again")));
-        }
-        self.reporter.event(id, Event::Started { node, key: slot.key() });
-        let started = unix_time();
-        let began = Instant::now();
-        let computed = self.runner.run(&Job {
-            name: id,
-            stage: &node.stage,
-            seed: node.seed,
-            files: &node.files,
+        self.check_files(stage)?;
+        let task = Task {
+            id: id.to_owned(),
+            node: stage.node.clone(),
+            manifest,
             inputs,
-            out: slot.dir(),
-            state: slot.state(),
-            trunk: trunk.map(|key| self.store.shared_state(&key)),
+            force: stage.forced,
             until: self.options.until.get(id).copied(),
-            stop: &self.options.stop,
-            lost: slot.lost(),
-            reporter: self.reporter,
-        });
-        if slot.is_lost() {
-            // Whoever took it over is computing it, or already has.
-            drop(slot);
-            self.reporter.event(id, Event::Note(&Lost.to_string()));
-            return self.compute(id, node, key);
-        }
-        if let Err(error) = &computed
-            && self.options.until.contains_key(id)
-        {
-            self.remember(id, slot.key(), error);
-        }
-        let Computed { metrics, pace } = computed?;
-        let provenance = Provenance {
-            stage: node.name.clone(),
-            spec: node.described.clone(),
-            device: self.runner.device(&node.stage),
-            started,
-            seconds: began.elapsed().as_secs_f64(),
-            pace,
-            ..self.options.provenance.clone()
+            provenance: self.options.provenance.clone(),
         };
-        let artifact = slot.commit(metrics, provenance)?;
+        let watch = Watch { stop: &self.options.stop, reporter: self.reporter };
+        let Done { artifact, computed } = self.launcher.launch(&task, watch)?;
+        if !computed {
+            self.tell_found(id, &stage.node, Ending::Hit, &artifact);
+            return Ok((Ending::Hit, artifact));
+        }
         self.reporter.event(id, Event::Finished { artifact: &artifact });
-        if let Some(remote) = &self.options.remote {
+        if let Some(remote) = self.resolver.remote() {
             remote.push(&artifact, true);
         }
         Ok((Ending::Ran, artifact))
     }
 
-    /// Remembers what a training had measured that paused at a rung, also when its state is gone. Without that nothing is
-    /// lost but the time to look again.
-    fn remember(&self, id: &str, key: &str, error: &anyhow::Error) {
-        let Some(Paused { measured: Some(measured), .. }) = error.downcast_ref() else { return };
-        if let Err(error) = self.store.rung(key).keep(Vec::new(), measured) {
-            self.reporter.event(id, Event::Note(&format!("what it measured can't be kept: {error:#}")));
-        }
+    /// The files have to hold what they held when they were checked and the keys were made of them.
+    fn check_files(&self, stage: &Planned) -> Result<()> {
+        let now = stage.node.file_digests(&mut self.resolver.digests().lock())?;
+        let changed = now.iter().find(|(field, digest)| stage.files.get(*field) != Some(digest));
+        let changed = changed.map(|(field, _)| stage.node.files.get(field).cloned().unwrap_or_default());
+        let names = |files: Vec<std::path::PathBuf>| {
+            files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+        };
+        ensure!(
+            changed.is_none(),
+            "{} changed after the run was planned\nhint: run it again, so that its keys and checks hold for what it reads",
+            changed.map(names).unwrap_or_default()
+        );
+        Ok(())
     }
 }
 

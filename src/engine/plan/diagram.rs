@@ -1,25 +1,17 @@
 //! The graph as a Mermaid flow chart.
 
-use super::{Planned, Status};
+use super::Plan;
 
 /// A Mermaid flow chart: stages as boxes, coloured by hit or miss.
-pub fn mermaid(planned: &[Planned]) -> String {
+pub fn mermaid(plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
-    for stage in planned {
-        let state = match stage.status {
-            Status::Hit(_) => "hit",
-            Status::Remote(_) => "remote",
-            Status::Miss { .. } => "miss",
-            Status::Waits(_) => "waits",
-        };
-        text.push_str(&format!(
-            "    {0}[\"{0}<br/><small>{1} · {state}</small>\"]:::{state}\n",
-            stage.name, stage.kind
-        ));
+    for (id, planned) in plan.stages() {
+        let (kind, state) = (&planned.node.kind, planned.status.word());
+        text.push_str(&format!("    {id}[\"{id}<br/><small>{kind} · {state}</small>\"]:::{state}\n"));
     }
-    for stage in planned {
-        for need in &stage.needs {
-            text.push_str(&format!("    {need} --> {}\n", stage.name));
+    for (id, planned) in plan.stages() {
+        for need in planned.node.needs.values() {
+            text.push_str(&format!("    {need} --> {id}\n"));
         }
     }
     text.push_str("    classDef hit fill:#d5f0d5,stroke:#3a7d3a,color:#123\n");

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use super::{Graph, Node};
+use super::Graph;
 
 /// The tasks of all cells. A task's needs are ids of tasks.
 #[derive(Clone, Debug, Default)]
 pub struct SweepPlan {
-    /// The distinct stages by id, each after those it needs.
-    pub tasks: IndexMap<String, Node>,
+    /// The distinct stages.
+    pub tasks: Graph,
     ids: BTreeMap<String, String>,
 }
 
@@ -41,6 +41,6 @@ impl SweepPlan {
     }
 
     fn fresh_id(&self, name: &str, number: usize) -> String {
-        if self.tasks.contains_key(name) { format!("{name} (cell {number})") } else { name.to_owned() }
+        if self.tasks.get(name).is_some() { format!("{name} (cell {number})") } else { name.to_owned() }
     }
 }

@@ -112,6 +112,7 @@ async fn transfer(
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<String> {
     let location = shared.place.blob(&file.digest);
+    tracing::debug!(file = file.path, from, of = file.bytes, "downloading");
     let damaged = || {
         shared.reject(&file.digest);
         anyhow!("the remote's copy of {} is damaged", file.path)

@@ -41,7 +41,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::engine::store::{Artifact, Claim, Store, digest_file};
+use crate::engine::store::{Artifact, Claim, Store, digest_file, short};
 use memory::Memory;
 use place::Place;
 
@@ -162,6 +162,7 @@ impl Remote {
         waiting: &dyn Fn(),
         progress: &(dyn Fn(u64, u64) + Sync),
     ) -> Result<Artifact> {
+        tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), "fetching files from the remote");
         let fetch = || -> Result<Artifact> {
             let slot = match self.shared.store.claim(artifact.manifest.clone(), false, waiting)? {
                 Claim::Hit(artifact) => return Ok(*artifact),
@@ -176,7 +177,14 @@ impl Remote {
             let _ = std::fs::remove_dir_all(&parts);
             Ok(stored)
         };
-        fetch().inspect_err(|_| self.shared.reject(&artifact.key))
+        fetch().inspect_err(|error| {
+            tracing::info!(
+                key = short(&artifact.key),
+                error = format!("{error:#}"),
+                "not fetched, so not asked for again"
+            );
+            self.shared.reject(&artifact.key);
+        })
     }
 
     /// One small file of an artifact that was [found](Self::find), or `None` where it can't be had.
@@ -194,6 +202,7 @@ impl Remote {
         if !computed && self.shared.memory.read(&artifact.key, false).is_some() {
             return;
         }
+        tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), computed, "pushing to the remote");
         let task = self.runtime.spawn(push::push(self.shared.clone(), artifact.clone(), computed));
         self.pushes.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
@@ -239,9 +248,12 @@ impl Shared {
         let offline = self.offline.load(Ordering::Relaxed);
         let known = self.memory.read(key, offline);
         if known.is_some() || offline {
+            tracing::debug!(key = short(key), hit = known.is_some(), offline, "known of the remote");
             return known;
         }
-        let text = match self.get_record(key).await {
+        let asked = self.get_record(key).await;
+        tracing::debug!(key = short(key), hit = matches!(asked, Ok(Some(_))), "asked the remote");
+        let text = match asked {
             Ok(text) => text?,
             Err(error) => {
                 self.unreachable(&error);

@@ -66,11 +66,15 @@ impl Shared {
         let location = self.place.blob(&file.digest);
         if !self.is_bad(&file.digest) {
             match self.objects.head(&location).await {
-                Ok(found) if found.size == file.bytes => return Ok(()),
+                Ok(found) if found.size == file.bytes => {
+                    tracing::debug!(file = file.path, "the remote has it");
+                    return Ok(());
+                }
                 Ok(_) | Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        tracing::debug!(file = file.path, bytes = file.bytes, "uploading");
         let mut source = fs::File::open(path)?;
         if file.bytes > CHUNK {
             return self.upload_parts(&location, &mut source, file).await;

@@ -24,7 +24,7 @@ use std::{
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use super::{aside, holder::Holder};
+use super::{aside, holder::Holder, short};
 
 /// How often a holder shows that it's alive.
 const BEAT: Duration = Duration::from_secs(2);
@@ -74,12 +74,18 @@ impl Leases {
                 (Some(_), None) => false,
             };
             if is_free && let Some(lease) = self.replace(key, text.as_deref(), &holder)? {
+                match &text {
+                    Some(_) => tracing::info!(key = short(key), "took over a lease whose holder shows no life"),
+                    None => tracing::debug!(key = short(key), "took the lease"),
+                }
                 return Ok(lease);
             }
             match (text, &watch) {
                 (Some(text), Some(watch)) if text == watch.text => {}
                 (Some(text), _) => {
                     if watch.is_none() {
+                        let holder = parse(&text).unwrap_or_default();
+                        tracing::info!(key = short(key), host = %holder.host, pid = holder.pid, "waiting for a lease");
                         waiting();
                     }
                     watch = Some(Watch { text, since: Instant::now() });
@@ -216,6 +222,7 @@ impl Beating {
             // So that other machines see it.
             let _ = written.and_then(|()| file.sync_data());
             if let Ok(false) = self.leases.is_held_by(&self.key, &self.token) {
+                tracing::warn!(key = short(&self.key), "lost the lease");
                 lost.store(true, SeqCst);
             }
         }

@@ -79,6 +79,37 @@ pub struct Store {
     soundness: Arc<Soundness>,
 }
 
+/// What there is under a key. What can't be read at all is an error instead.
+pub enum Found {
+    /// An artifact, as it was written.
+    Sound(Box<Artifact>),
+    /// Something that isn't what was written, and why. It's as good as nothing, and is replaced when it's computed again.
+    Damaged(anyhow::Error),
+    /// Nothing.
+    Nothing,
+}
+
+impl Found {
+    /// # Errors
+    /// If it couldn't be read.
+    fn of(read: Result<Option<Artifact>>) -> Result<Self> {
+        match read {
+            Ok(Some(artifact)) => Ok(Self::Sound(Box::new(artifact))),
+            Ok(None) => Ok(Self::Nothing),
+            Err(error) if is_unreadable(&error) => Err(error),
+            Err(damage) => Ok(Self::Damaged(damage)),
+        }
+    }
+}
+
+/// Whether the file system didn't let something be read, so that nothing is known of what was written. What is missing,
+/// cut short or something else than a file is known: it's damaged.
+fn is_unreadable(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    kinds.into_iter().any(|kind| !matches!(kind, NotFound | UnexpectedEof | InvalidData | NotADirectory | IsADirectory))
+}
+
 /// What came of asking for a key.
 pub enum Claim {
     /// It's there.
@@ -123,6 +154,28 @@ impl Store {
         let found = Artifact::read_sound(&self.artifact_dir(key), &self.soundness)?;
         found.iter().for_each(|artifact| self.touch(artifact));
         Ok(found)
+    }
+
+    /// As [`Store::find`], with what is damaged told from what can't be read. What a process left that was killed just
+    /// after it had made the artifact goes away.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn look(&self, key: &str) -> Result<Found> {
+        let found = Found::of(self.find(key))?;
+        if let Found::Sound(_) = found {
+            // In a store that can't be written to, it stays.
+            let _ = self.clean_up(key);
+        }
+        Ok(found)
+    }
+
+    /// As [`Store::look`], without looking at the files.
+    ///
+    /// # Errors
+    /// If the record can't be read.
+    pub fn look_at_record(&self, key: &str) -> Result<Found> {
+        Found::of(self.record(key))
     }
 
     /// As [`Store::find`], without looking at the files: for showing what it's of.
@@ -176,32 +229,18 @@ impl Store {
         }
     }
 
-    /// As [`Store::find`], for a run that goes on with it: what a process left that was killed just after it had made the
-    /// artifact goes away.
-    ///
-    /// # Errors
-    /// If it's damaged.
-    pub fn hit(&self, key: &str) -> Result<Option<Artifact>> {
-        let found = self.find(key)?;
-        if found.is_some() {
-            // In a store that can't be written to, it stays.
-            let _ = self.clean_up(key);
-        }
-        Ok(found)
-    }
-
     /// Asks for the artifact of `manifest`. On a miss the caller holds the key until the slot is committed or dropped;
     /// whoever asks for the same key meanwhile waits, and `waiting` is called once before that. With `force` what is
     /// there is computed again, as is what's damaged.
     ///
     /// # Errors
-    /// If the store can't be written.
+    /// If what is there can't be read, or the store can't be written.
     pub fn claim(&self, manifest: Manifest, force: bool, waiting: &dyn Fn()) -> Result<Claim> {
         let key = manifest.key();
-        if !force && let Ok(Some(artifact)) = self.hit(&key) {
-            return Ok(Claim::Hit(Box::new(artifact)));
+        if !force && let Found::Sound(artifact) = self.look(&key)? {
+            return Ok(Claim::Hit(artifact));
         }
-        let stored = || if force { Ok(None) } else { self.find(&key) };
+        let stored = || if force { Ok(Found::Nothing) } else { Found::of(self.find(&key)) };
         self.lease(manifest, key.clone(), force, &stored, waiting).map_err(|error| self.explain(error))
     }
 
@@ -210,20 +249,21 @@ impl Store {
         manifest: Manifest,
         key: String,
         force: bool,
-        stored: &dyn Fn() -> Result<Option<Artifact>>,
+        stored: &dyn Fn() -> Result<Found>,
         waiting: &dyn Fn(),
     ) -> Result<Claim> {
         format::create(&self.root)?;
         let inputs = manifest.inputs.values().cloned().collect();
         let lease = self.leases.take(&key, inputs, waiting)?;
-        let damage = match stored() {
-            Ok(Some(artifact)) => {
+        tracing::debug!(key = short(&key), "claimed");
+        let damage = match stored()? {
+            Found::Sound(artifact) => {
                 // Whoever made it may have been killed just after that, with the lease in hand.
                 let _ = self.tidy(&key, &lease);
-                return Ok(Claim::Hit(Box::new(artifact)));
+                return Ok(Claim::Hit(artifact));
             }
-            Ok(None) => None,
-            Err(damage) => Some(damage),
+            Found::Nothing => None,
+            Found::Damaged(damage) => Some(damage),
         };
         let workspace = Workspace::take_over(&self.root.join("tmp"), &key, lease.token(), !force)?;
         Ok(Claim::Miss(Box::new(Slot::new(self.clone(), manifest, workspace, damage, lease))))

@@ -44,6 +44,12 @@ impl LanguageTally {
         self.correct += u64::from(correct);
     }
 
+    /// Counts a masked token by whether the most probable candidate was the right one.
+    pub fn guessed(&mut self, correct: bool) {
+        self.masked += 1;
+        self.masked_correct += u64::from(correct);
+    }
+
     /// Mean `−ln p(token)` in nats; none where nothing was predicted.
     pub fn loss(&self) -> Option<f64> {
         mean(self.nll, self.tokens)

@@ -6,13 +6,130 @@
 
 use std::ops::Range;
 
-use super::{Document, Specials, windows::sentences};
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Corpus, Document, Form, Specials,
+    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    windows::{Window, cut, sentences},
+    words::WordCounts,
+};
 use crate::{
     data::text::Special,
-    network::batch::{Example, Target},
-    spec,
+    network::{
+        batch::{Example, Target},
+        model::AttentionPattern,
+    },
+    spec::{Problem, Section},
     support::random::{Categorical, Key, Stream},
 };
+
+/// The objective.
+pub static DEFINITION: Definition = Definition {
+    name: "blank_infilling",
+    section: Section::Generative,
+    about: "GLM's autoregressive blank infilling",
+    role: Role::Alone,
+    attention: AttentionPattern::Infilling,
+    assumed: true,
+    teaches: Some(Form::Infilling),
+    measure: Some(Measure::Perplexity),
+    head: None,
+    version: 1,
+    settings: SettingsType::of::<BlankInfilling>(),
+};
+
+/// Blank infilling with `[MASK]` spans, `[sMASK]` sentences and a `[gMASK]` document; each batch draws one of the three.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlankInfilling {
+    /// Weight of short spans with lengths from a Poisson distribution
+    #[serde(default = "span_weight")]
+    #[schemars(range(min = 0.0))]
+    pub span: f64,
+    /// Weight of whole sentences
+    #[serde(default = "sentence_weight")]
+    #[schemars(range(min = 0.0))]
+    pub sentence: f64,
+    /// Weight of one long continuation
+    #[serde(default = "sentence_weight")]
+    #[schemars(range(min = 0.0))]
+    pub document: f64,
+    /// Share of the tokens that spans and sentences cover
+    #[serde(default = "ratio")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub ratio: f64,
+    /// Mean length of a span
+    #[serde(default = "mean_span")]
+    #[schemars(range(min = 1.0))]
+    pub mean_span: f64,
+    /// The shortest continuation in document mode, as a share of the text
+    #[serde(default = "min_generation")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub min_generation: f64,
+}
+
+fn span_weight() -> f64 {
+    0.4
+}
+
+fn sentence_weight() -> f64 {
+    0.3
+}
+
+fn ratio() -> f64 {
+    0.15
+}
+
+fn mean_span() -> f64 {
+    3.0
+}
+
+fn min_generation() -> f64 {
+    0.25
+}
+
+impl ObjectiveSettings for BlankInfilling {
+    fn check(&self) -> Vec<Problem> {
+        let problem = Problem::of_key("", "`span`, `sentence` and `document` all have the weight 0")
+            .hint("give one of them a weight above 0");
+        (self.span + self.sentence + self.document == 0.0).then_some(problem).into_iter().collect()
+    }
+
+    /// Only the masks of those modes that have weight.
+    fn needs(&self, _: Form) -> Vec<Special> {
+        let Self { span, sentence, document, .. } = *self;
+        // In sentence mode too, some texts have spans blanked.
+        let spans = span > 0.0 || sentence > 0.0;
+        let masks = [(spans, Special::Mask), (sentence > 0.0, Special::Smask), (document > 0.0, Special::Gmask)];
+        let masks = masks.into_iter().filter(|(used, _)| *used).map(|(_, mask)| mask);
+        masks.chain([Special::Cls, Special::Sep, Special::Sop, Special::Eop]).collect()
+    }
+
+    fn predicted(&self) -> f64 {
+        // Each blank is read and written, with a token to begin and one to end.
+        if self.document > 0.0 { 1.0 } else { self.ratio * (1.0 + 1.0 / self.mean_span) }
+    }
+
+    fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+        let blanks = Blanks::new(self, max_length);
+        Ok(Box::new(blanks.context("blank_infilling needs a weight above 0 for span, sentence or document")?))
+    }
+}
+
+impl Examples for Blanks {
+    fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>> {
+        cut(corpus.text.as_ref(), self.room())
+    }
+
+    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example> {
+        let mode = self.mode(draw.batch.with("mode"));
+        let Source { id, document, window, .. } = *source;
+        Ok(Self::example(self, id, document, window.range(), mode, source.specials(), draw.own.with("blanks")))
+    }
+}
 
 /// Tokens of part A that aren't text: `[CLS]` and `[SEP]`.
 const FRAME: usize = 2;
@@ -35,7 +152,7 @@ pub enum Mode {
 /// The blanks to fill in a text, by the recipe's settings.
 #[derive(Clone, Debug)]
 pub struct Blanks {
-    spec: spec::BlankInfilling,
+    spec: BlankInfilling,
     modes: Categorical,
     lengths: Categorical,
     max_length: usize,
@@ -43,7 +160,7 @@ pub struct Blanks {
 
 impl Blanks {
     /// Examples will be no longer than `max_length`. `None` where no mode has weight.
-    pub fn new(spec: &spec::BlankInfilling, max_length: usize) -> Option<Self> {
+    pub fn new(spec: &BlankInfilling, max_length: usize) -> Option<Self> {
         let modes = Categorical::new([spec.span, spec.sentence, spec.document])?;
         let lengths = Categorical::poisson(spec.mean_span, LONGEST_SPAN)?;
         Some(Self { spec: spec.clone(), modes, lengths, max_length })
@@ -57,16 +174,6 @@ impl Blanks {
             text + FRAME + 2 * spans
         };
         (1..self.max_length).rev().find(|&text| needed(text) <= self.max_length).unwrap_or(1)
-    }
-
-    /// The special tokens that the examples take.
-    pub fn needs(&self) -> Vec<Special> {
-        let spec::BlankInfilling { span, sentence, document, .. } = self.spec;
-        // In sentence mode too, some texts have spans blanked.
-        let spans = span > 0.0 || sentence > 0.0;
-        let masks = [(spans, Special::Mask), (sentence > 0.0, Special::Smask), (document > 0.0, Special::Gmask)];
-        let masks = masks.into_iter().filter(|(used, _)| *used).map(|(_, mask)| mask);
-        masks.chain([Special::Cls, Special::Sep, Special::Sop, Special::Eop]).collect()
     }
 
     /// Draws the mode of a batch.

@@ -1,7 +1,80 @@
 //! Next-token prediction.
 
-use super::{Form, Specials};
-use crate::network::batch::{Example, Target};
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Corpus, Form, Specials,
+    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    windows::{Window, cut},
+    words::WordCounts,
+};
+use crate::{
+    data::text::Special,
+    network::{
+        batch::{Example, Target},
+        model::AttentionPattern,
+    },
+    spec::Section,
+};
+
+/// The objective.
+pub static DEFINITION: Definition = Definition {
+    name: "causal_lm",
+    section: Section::Generative,
+    about: "Every token from those before it",
+    role: Role::Alone,
+    attention: AttentionPattern::Causal,
+    assumed: true,
+    teaches: Some(Form::Causal),
+    measure: Some(Measure::Perplexity),
+    head: None,
+    version: 1,
+    settings: SettingsType::of::<CausalLm>(),
+};
+
+/// Next-token prediction.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CausalLm {}
+
+impl ObjectiveSettings for CausalLm {
+    fn needs(&self, form: Form) -> Vec<Special> {
+        needs(form)
+    }
+
+    fn predicted(&self) -> f64 {
+        1.0
+    }
+
+    fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+        Ok(Box::new(Texts { max_length }))
+    }
+}
+
+/// The special tokens around a text that is learned token by token.
+pub(super) fn needs(form: Form) -> Vec<Special> {
+    match form {
+        Form::Chatglm2 => vec![Special::Gmask, Special::Sop, Special::Sep],
+        _ => vec![Special::Cls, Special::Eop],
+    }
+}
+
+/// Texts of at most so many tokens.
+struct Texts {
+    max_length: usize,
+}
+
+impl Examples for Texts {
+    fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>> {
+        cut(corpus.text.as_ref(), corpus.room(self.max_length))
+    }
+
+    fn example(&self, source: &Source<'_>, _: Draw) -> Result<Example> {
+        Ok(example(source.id, source.text(), source.ends(), source.corpus.form, source.specials()))
+    }
+}
 
 /// A text behind what the family's [texts begin](Form::beginning) with, each token seeing those before it. Each token of
 /// the text is to be predicted from the one before; where the text `ends` there (and isn't merely cut), so is

@@ -1,9 +1,12 @@
-//! A prompt as the sequence that a family's models know, and the answer after it or within it.
+//! A prompt as the sequence that a family's models know, and the answer after it or within it: a text to continue, or one
+//! with blanks to fill.
+
+use anyhow::{Result, ensure};
 
 use super::Specials;
 use crate::{data::text::Special, network::batch::Example};
 
-pub use crate::recipe::families::Form;
+pub use crate::network::model::AnswerForm as Form;
 
 /// What a sequence is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +42,11 @@ impl Form {
     /// once.
     pub fn feeds(self) -> bool {
         self != Self::Cloze
+    }
+
+    /// Whether blanks within a text can be filled.
+    pub fn fills(self) -> bool {
+        matches!(self, Self::Infilling | Self::Chatglm)
     }
 
     /// The special tokens that its sequences take.
@@ -93,7 +101,7 @@ impl Form {
     pub fn plain(self, id: u64, text: &[u32], specials: &Specials) -> Example {
         match self {
             Self::Chatglm | Self::Chatglm2 => self.text(id, text, specials).example,
-            Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling => super::masked_lm::plain(id, text, specials),
+            Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling => plain(id, text, specials),
         }
     }
 
@@ -112,6 +120,13 @@ impl Form {
             Self::Causal | Self::Prefix | Self::Infilling | Self::Chatglm => specials.eop,
         }
     }
+}
+
+/// `[CLS] text [SEP]`, with attention in both directions and nothing to learn yet.
+pub fn plain(id: u64, text: &[u32], specials: &Specials) -> Example {
+    let tokens = [&[specials.cls], text, &[specials.sep]].concat();
+    let length = tokens.len();
+    Example::sequence(id, tokens, length)
 }
 
 /// A context that its tokens see in both directions, and `<sop>` for the blank at this place in it.
@@ -144,4 +159,31 @@ pub fn feed(example: &mut Example, answer: &[u32]) {
         example.block_positions.push(block);
         example.visible.push(example.tokens.len() as u32);
     }
+}
+
+/// The sequence whose last hidden state predicts the first token after the prompt; [`feed`] adds
+/// those that follow. The beginning of a prompt that doesn't fit into `most` tokens is left out.
+///
+/// # Errors
+///
+/// Where not even an empty prompt fits.
+pub fn continuation(form: Form, prompt: &[u32], most: usize, specials: &Specials) -> Result<Example> {
+    let frame = form.text(0, &[], specials).example.tokens.len();
+    ensure!(frame <= most, "there is room for {most} tokens, and an empty prompt takes {frame}");
+    let prompt = &prompt[prompt.len().saturating_sub(most - frame)..];
+    Ok(form.text(0, prompt, specials).example)
+}
+
+/// The context of a text with masks in it, and where in it the masks stand. [`begin`] begins the
+/// answer for a blank; each is seen by those after it.
+pub fn blanks(form: Form, text: &[u32], specials: &Specials) -> (Example, Vec<u32>) {
+    let Specials { cls, sep, mask, gmask, smask, .. } = *specials;
+    let context = match form {
+        Form::Infilling => [&[cls], text, &[sep]].concat(),
+        _ => text.to_vec(),
+    };
+    let masks = (0..).zip(&context).filter(|(_, token)| [mask, gmask, smask].contains(token));
+    let places = masks.map(|(place, _)| place).collect();
+    let length = context.len();
+    (Example::sequence(0, context, length), places)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-use super::{Corpus, entry::Entry};
+use super::{Corpus, entry::Entry, words::WordCounts};
 use crate::{
     network::batch::{Feed, Layout, Size, Step, divide, lay_out},
     spec::Objective,
@@ -31,7 +31,7 @@ impl HeldOut {
         tokens: usize,
         layout: Layout,
     ) -> Result<Self> {
-        let entry = Entry::new(objective, corpus, max_length, &mut None)?;
+        let entry = Entry::new(objective, corpus, max_length, &mut WordCounts::default())?;
         let batches = divide(entry.lengths(), Size::Tokens(tokens), false);
         Ok(Self { entry, batches, layout })
     }

@@ -2,25 +2,130 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Specials, words::Words};
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Corpus, Form, Specials,
+    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    form::plain,
+    windows::{Window, cut},
+    words::{WordCounts, Words},
+};
 use crate::{
-    network::batch::{Example, Target},
-    spec,
+    data::text::Special,
+    network::{
+        batch::{Example, Target},
+        model::AttentionPattern,
+    },
+    spec::{Problem, Section},
     support::random::{Key, Stream},
 };
 
-/// `[CLS] text [SEP]`, with attention in both directions and nothing to learn yet.
-pub fn plain(id: u64, text: &[u32], specials: &Specials) -> Example {
-    let tokens = [&[specials.cls], text, &[specials.sep]].concat();
-    let length = tokens.len();
-    Example::sequence(id, tokens, length)
+/// The objective.
+pub static DEFINITION: Definition = Definition {
+    name: "masked_lm",
+    section: Section::Entry,
+    about: "Guess masked tokens",
+    role: Role::Masks,
+    attention: AttentionPattern::Bidirectional,
+    assumed: true,
+    teaches: None,
+    measure: Some(Measure::MaskedAccuracy),
+    head: None,
+    version: 1,
+    settings: SettingsType::of::<MaskedLm>(),
+};
+
+/// Masked language modelling (Devlin et al. 2019).
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskedLm {
+    /// Share of the tokens that is to be guessed
+    #[serde(default = "probability")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub probability: f64,
+    /// Of those, the share shown as `[MASK]`
+    #[serde(default = "mask")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub mask: f64,
+    /// Of those, the share shown as another token; the rest is shown as it is
+    #[serde(default = "random")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub random: f64,
+    /// Mask whole words: `##` pieces with their head, and the runs that a dictionary-free segmenter joins in Chinese
+    #[serde(default)]
+    pub whole_word: bool,
+}
+
+fn probability() -> f64 {
+    0.15
+}
+
+fn mask() -> f64 {
+    0.8
+}
+
+fn random() -> f64 {
+    0.1
+}
+
+impl ObjectiveSettings for MaskedLm {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        // As with 0.8 + 0.1 + 0.1, sums of decimals may be off by a hair.
+        let sum = self.mask + self.random;
+        if sum > 1.0 + 1e-9 {
+            let sum = (sum * 1e6).round() / 1e6;
+            let message = format!("`mask` and `random` are shares of the same tokens, and add up to {sum}");
+            problems.push(Problem::of_value("random", message).hint("together they may be 1 at most"));
+        }
+        if self.probability == 0.0 {
+            problems.push(Problem::of_value("probability", "with 0, no token is ever masked"));
+        }
+        problems
+    }
+
+    fn needs(&self, _: Form) -> Vec<Special> {
+        vec![Special::Cls, Special::Sep, Special::Mask]
+    }
+
+    fn predicted(&self) -> f64 {
+        self.probability
+    }
+
+    fn examples(&self, corpus: &Corpus, max_length: usize, words: &mut WordCounts) -> Result<Box<dyn Examples>> {
+        let words = if self.whole_word { Some(words.of(corpus)?) } else { None };
+        Ok(Box::new(Texts { max_length, masking: Masking { spec: self.clone(), words } }))
+    }
+}
+
+/// Plain texts, masked.
+struct Texts {
+    max_length: usize,
+    masking: Masking,
+}
+
+impl Examples for Texts {
+    fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>> {
+        cut(corpus.text.as_ref(), corpus.room(self.max_length))
+    }
+
+    fn example(&self, source: &Source<'_>, _: Draw) -> Result<Example> {
+        Ok(plain(source.id, source.text(), source.specials()))
+    }
+
+    fn mask(&self, example: &mut Example, specials: &Specials, draw: Draw) {
+        self.masking.mask(example, specials, draw.own.with("mask"));
+    }
 }
 
 /// How tokens are hidden.
 #[derive(Clone, Debug)]
 pub struct Masking {
     /// The recipe's settings.
-    pub spec: spec::MaskedLm,
+    pub spec: MaskedLm,
     /// What makes a word, where whole words are hidden.
     pub words: Option<Arc<Words>>,
 }

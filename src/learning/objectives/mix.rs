@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{Corpus, entry::Entry};
+use super::{Corpus, entry::Entry, words::WordCounts};
 use crate::{
     network::batch::{Feed, Layout, Schedule, Step, lay_out},
     spec,
@@ -41,7 +41,7 @@ impl Mix {
         let Some(choice) = Categorical::new(drawn.iter().map(|objective| objective.weight)) else {
             bail!("no objective has a weight above 0");
         };
-        let mut words = None;
+        let mut words = WordCounts::default();
         let mut entries = Vec::with_capacity(drawn.len());
         for (index, objective) in (0..).zip(&drawn) {
             let entry = Entry::new(objective, corpus, train.max_length, &mut words)?;

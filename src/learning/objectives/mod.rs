@@ -1,40 +1,48 @@
 //! From documents or rows to examples with targets. No tensors: an objective is what stands in an
 //! [`Example`](crate::network::batch::Example).
 //!
-//! Every sequence begins with `[CLS]`. Texts are cut into windows ([`windows`]), an objective makes an example of each
-//! ([`masked_lm`], [`pairs`], [`causal_lm`], [`prefix_lm`], [`blank_infilling`]), and [`mix`] draws an objective a step.
+//! [`OBJECTIVES`] lists what a language model can be pretrained for: each objective is a file with its
+//! [`Definition`]. Texts are cut into [`windows`], objectives make an example of each, and [`mix`] draws an entry a
+//! step, which may have several objectives ([`parts`]).
+//!
+//! How a text stands in a sequence depends on the family ([`form`]): most begin with `[CLS]`; prompts of ChatGLM begin
+//! with their text and end with `[gMASK]`, and sequences of ChatGLM2 and later begin with `[gMASK] <sop>`.
 
 pub mod blank_infilling;
 pub mod causal_lm;
 pub mod classification;
 pub mod conversation;
+mod corpus;
+pub mod definition;
 mod entry;
 pub mod feed;
 pub mod form;
-pub mod generate;
 pub mod held_out;
 pub mod instruction;
 pub mod labels;
 pub mod masked_lm;
 pub mod mix;
+mod next_sentence;
 pub mod pairs;
+pub mod parts;
 pub mod prefix_lm;
 pub mod prompt;
+mod sentence_order;
+pub mod span_corruption;
 pub mod windows;
 pub mod words;
-
-use std::{borrow::Cow, sync::Arc};
-
-use anyhow::Result;
 
 use crate::{
     network::batch::{Division, Layout, Size},
     spec,
+    support::Registry,
 };
 
 pub use crate::data::text::Specials;
 pub use classification::Classifier;
 pub use conversation::Conversation;
+pub use corpus::{Corpus, Document, Text};
+pub use definition::Definition;
 pub use feed::RowFeed;
 pub use form::{Asked, Form};
 pub use held_out::HeldOut;
@@ -42,47 +50,16 @@ pub use instruction::Instructor;
 pub use mix::Mix;
 pub use prompt::Row;
 
-/// Encoded documents.
-pub trait Text: Send + Sync {
-    /// How many documents there are.
-    fn documents(&self) -> usize;
-
-    /// A document by its index.
-    ///
-    /// # Errors
-    ///
-    /// Where it can't be read.
-    fn document(&self, index: usize) -> Result<Document<'_>>;
-}
-
-/// One document.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Document<'a> {
-    /// Token ids, without special tokens.
-    pub tokens: Cow<'a, [u32]>,
-    /// The end of each sentence in `tokens`, rising; what follows the last one counts as a sentence too.
-    pub sentence_ends: Cow<'a, [u32]>,
-}
-
-impl Document<'_> {
-    /// Whether a sentence ends just before this token.
-    pub fn ends_sentence(&self, at: usize) -> bool {
-        u32::try_from(at).is_ok_and(|at| self.sentence_ends.binary_search(&at).is_ok())
-    }
-}
-
-/// What language models learn from: encoded documents, and what their ids mean.
-#[derive(Clone)]
-pub struct Corpus {
-    /// The documents.
-    pub text: Arc<dyn Text>,
-    /// The piece that each id stands for, by id; only needed for masking whole words.
-    pub vocabulary: Arc<[String]>,
-    /// The special tokens.
-    pub specials: Specials,
-    /// How texts stand in the model's sequences.
-    pub form: Form,
-}
+/// The objectives, in the order in which messages and names list them.
+pub static OBJECTIVES: Registry<Definition> = Registry::new(&[
+    &masked_lm::DEFINITION,
+    &next_sentence::DEFINITION,
+    &sentence_order::DEFINITION,
+    &causal_lm::DEFINITION,
+    &prefix_lm::DEFINITION,
+    &blank_infilling::DEFINITION,
+    &span_corruption::DEFINITION,
+]);
 
 impl From<&spec::Batch> for Size {
     fn from(batch: &spec::Batch) -> Self {

@@ -2,16 +2,34 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Document, Specials, Text,
-    windows::{Window, pieces, sentences},
+    Corpus, Document, Specials, Text,
+    definition::{Draw, Examples, Source},
+    windows::{Window, cut_for_pairs, pieces, sentences},
 };
 use crate::{
+    data::text::Special,
     network::batch::Example,
     support::random::{Key, Stream},
 };
+
+/// A judgement on a pair of text segments.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentencePair {
+    /// Factor of this loss beside the masked one
+    #[serde(default = "one")]
+    #[schemars(range(min = 0.0))]
+    pub loss_weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
 
 /// Tokens of a pair that aren't text: `[CLS]`, `[SEP]`, `[SEP]`.
 pub const FRAME: usize = 3;
@@ -23,6 +41,48 @@ pub enum Judgement {
     NextSentence,
     /// Half of the time A and B are exchanged.
     SentenceOrder,
+}
+
+/// The special tokens that pairs take.
+pub(super) const NEEDS: [Special; 2] = [Special::Cls, Special::Sep];
+
+/// Pairs out of a corpus.
+pub(super) struct Pairs {
+    judgement: Judgement,
+    room: usize,
+}
+
+impl Pairs {
+    /// With examples of at most `max_length` tokens.
+    pub(super) fn new(judgement: Judgement, max_length: usize) -> Self {
+        Self { judgement, room: max_length.saturating_sub(FRAME).max(2) }
+    }
+}
+
+impl Examples for Pairs {
+    fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>> {
+        cut_for_pairs(corpus.text.as_ref(), self.room, self.judgement == Judgement::NextSentence)
+    }
+
+    fn check(&self, name: &str, windows: &[Window]) -> Result<()> {
+        match self.judgement {
+            Judgement::NextSentence => {
+                let mut documents: Vec<u32> = windows.iter().map(|window| window.document).collect();
+                documents.dedup();
+                ensure!(documents.len() > 1, "{name} needs two documents or more, so that B can come from another one");
+            }
+            Judgement::SentenceOrder => {
+                ensure!(!windows.is_empty(), "{name} needs documents of two sentences or more; the corpus has none")
+            }
+        }
+        Ok(())
+    }
+
+    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example> {
+        let Source { id, corpus, window, .. } = *source;
+        let text = corpus.text.as_ref();
+        example(id, text, window, self.room, self.judgement, &corpus.specials, draw.own.with("pair"))
+    }
 }
 
 /// `[CLS] A [SEP] B [SEP]`, positions running through, attention in both directions; `pair` is 0 where B follows A.

@@ -3,11 +3,12 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
+    sync::Arc,
 };
 
 use anyhow::Result;
 
-use super::{Text, windows::for_each_document};
+use super::{Corpus, Text, windows::for_each_document};
 
 /// Two characters are joined where they stand side by side this many times as often as chance would have it (3 bits
 /// of pointwise mutual information) …
@@ -89,6 +90,25 @@ impl Words {
     fn continues(&self, word: &[u32], token: u32) -> bool {
         self.continuations.contains(&token)
             || word.len() < LONGEST && word.last().is_some_and(|&last| self.joined.contains(&(last, token)))
+    }
+}
+
+/// The words of one corpus, counted when the first objective asks for them.
+#[derive(Debug, Default)]
+pub struct WordCounts(Option<Arc<Words>>);
+
+impl WordCounts {
+    /// The words of the corpus, always the same one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Words::new`].
+    pub fn of(&mut self, corpus: &Corpus) -> Result<Arc<Words>> {
+        let words = match self.0.take() {
+            Some(words) => words,
+            None => Arc::new(Words::new(corpus.text.as_ref(), &corpus.vocabulary)?),
+        };
+        Ok(Arc::clone(self.0.insert(words)))
     }
 }
 

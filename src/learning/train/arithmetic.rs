@@ -22,8 +22,8 @@ pub(super) struct Arithmetic {
 impl Arithmetic {
     pub(super) fn of(network: &Network) -> Self {
         let parameters = network.parameters();
-        let (output, _) = network.family().output();
-        let sizes = network.family().sizes();
+        let (output, _) = network.architecture().output();
+        let sizes = network.architecture().sizes();
         let token = parameters.layers().map(|id| operations(parameters, id)).sum();
         let target = operations(parameters, WeightId::Full(output));
         Self { token, pair: 12.0 * sizes.layers as f64 * sizes.hidden as f64, target }

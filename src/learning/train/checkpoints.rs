@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{engine::store::State, spec::Length};
+use crate::engine::{plan::Length, store::State};
 
 /// Between two states, where the recipe doesn't say.
 const INTERVAL: Duration = Duration::from_secs(180);

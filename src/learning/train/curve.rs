@@ -25,7 +25,7 @@ pub struct Curve {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    /// An optimiser step.
+    /// An optimizer step.
     Train(Point),
     /// The dev metrics after so many steps.
     Evaluate {
@@ -36,7 +36,7 @@ pub enum Entry {
     },
 }
 
-/// An optimiser step.
+/// An optimizer step.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Point {
     /// Counted from 1.
@@ -67,7 +67,7 @@ impl Curve {
     /// Its file in the artifacts of training stages.
     pub const FILE: &str = "curve.jsonl";
 
-    /// The optimiser steps.
+    /// The optimizer steps.
     pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Train(point) => Some(point),

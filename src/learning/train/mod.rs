@@ -1,5 +1,6 @@
-//! The training loop: schedules, AdamW, curves, evaluation along the way, states to resume from, several devices.
+//! The training loop: schedules, optimizers, curves, evaluation along the way, states to resume from, several devices.
 
+mod accumulated;
 mod arithmetic;
 mod checkpoints;
 mod clock;
@@ -7,9 +8,10 @@ mod curve;
 mod evaluation;
 mod gradients;
 mod loss_scale;
+mod micro_batches;
 mod observer;
 mod optimizer;
-mod passes;
+pub mod optimizers;
 mod reduction;
 mod replicas;
 mod schedule;
@@ -21,7 +23,7 @@ pub use checkpoints::{Cadence, Checkpoints};
 pub use curve::{Curve, Entry, Point};
 pub use evaluation::{Evaluation, Metrics, is_better, less_is_better};
 pub use observer::{Observer, Progress, Silent};
-pub use optimizer::{AdamW, AdamWSettings};
+pub use optimizers::OPTIMIZERS;
 pub use schedule::Schedule;
 pub use settings::{Outcome, Settings};
 pub use trainer::Trainer;

@@ -1,85 +1,49 @@
-//! AdamW as PyTorch has it: decoupled weight decay, corrected bias, gradients clipped by their common norm.
+//! An optimizer at work: its rule applied to each parameter that has a gradient, gradients clipped by their common norm, and
+//! what the rule keeps from step to step.
 
-use anyhow::{Result, anyhow, ensure};
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::gradients::Gradients;
-use crate::{
-    network::{
-        kernels::{self, moved},
-        model::{Parameter, Parameters},
+use super::{
+    gradients::Gradients,
+    optimizers::{Clip, UpdateContext, UpdateRule},
+};
+use crate::network::{
+    kernels,
+    model::{
+        AnyTensor, Parameter, Parameters,
+        tensors::{Entry, Reader},
     },
-    spec,
 };
 
 /// Added to the norm before dividing by it, as `clip_grad_norm_` does.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// What stays the same from step to step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWSettings {
-    /// Decay of the mean of gradients.
-    pub beta1: f64,
-    /// Decay of the mean of squared gradients.
-    pub beta2: f64,
-    /// Keeps the division finite.
-    pub epsilon: f64,
-    /// Share of the learning rate by which matrices shrink; vectors don't.
-    pub weight_decay: f64,
+/// A rule with all that it keeps of a network's parameters.
+pub(super) struct Optimizer {
+    rule: Arc<dyn UpdateRule>,
     /// The norm to which gradients are clipped; 0 turns it off.
-    pub max_grad_norm: f64,
+    max_grad_norm: f64,
+    steps: u64,
+    /// In the parameters' order; there once a parameter had a gradient.
+    kept: Vec<Option<Kept>>,
 }
 
-impl AdamWSettings {
-    /// As a recipe has it.
-    pub fn new(train: &spec::Train) -> Self {
-        Self {
-            beta1: train.beta1,
-            beta2: train.beta2,
-            epsilon: train.epsilon,
-            weight_decay: train.weight_decay,
-            max_grad_norm: train.max_grad_norm,
-        }
-    }
-}
-
-/// The optimiser and its moments.
-pub struct AdamW {
-    settings: AdamWSettings,
-    /// Steps so far.
-    pub(super) steps: u64,
-    pub(super) vectors: Vec<Option<Moments<1>>>,
-    pub(super) matrices: Vec<Option<Moments<2>>>,
-}
-
-/// Decaying means of a parameter's gradients and of their squares; there once it had a gradient.
+/// What is kept of a parameter.
 #[derive(Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are a few hundred of them, and each stands for thousands of numbers"
-)]
-pub(super) enum Moments<const D: usize> {
-    /// On the CPU, changed in place.
-    Host { mean: Vec<f32>, square: Vec<f32> },
-    /// Elsewhere.
-    Device { mean: Tensor<D>, square: Tensor<D> },
+struct Kept {
+    /// Steps in which it had a gradient.
+    steps: u64,
+    /// The rule's, in the order of its slots.
+    tensors: Vec<AnyTensor>,
 }
 
-impl<const D: usize> Moments<D> {
-    fn on(&self, device: &Device) -> Result<Self> {
-        Ok(match self {
-            Self::Host { mean, square } => Self::Host { mean: mean.clone(), square: square.clone() },
-            Self::Device { mean, square } => {
-                Self::Device { mean: moved(mean.clone(), device)?, square: moved(square.clone(), device)? }
-            }
-        })
-    }
-}
-
-impl AdamW {
+impl Optimizer {
     /// Before the first step.
-    pub fn new(settings: AdamWSettings) -> Self {
-        Self { settings, steps: 0, vectors: Vec::new(), matrices: Vec::new() }
+    pub(super) fn new(rule: Arc<dyn UpdateRule>, max_grad_norm: f64) -> Self {
+        Self { rule, max_grad_norm, steps: 0, kept: Vec::new() }
     }
 
     /// The same for a replica on another device of the backend.
@@ -87,135 +51,159 @@ impl AdamW {
     /// # Errors
     /// The devices'.
     pub(super) fn on(&self, device: &Device) -> Result<Self> {
-        fn on<const D: usize>(moments: &[Option<Moments<D>>], device: &Device) -> Result<Vec<Option<Moments<D>>>> {
-            moments.iter().map(|moments| moments.as_ref().map(|moments| moments.on(device)).transpose()).collect()
-        }
-        let (vectors, matrices) = (on(&self.vectors, device)?, on(&self.matrices, device)?);
-        Ok(Self { settings: self.settings, steps: self.steps, vectors, matrices })
+        let on = |kept: &Kept| -> Result<Kept> {
+            let tensors = kept.tensors.iter().map(|tensor| tensor.clone().on(device)).collect::<Result<_>>()?;
+            Ok(Kept { steps: kept.steps, tensors })
+        };
+        let kept = self.kept.iter().map(|kept| kept.as_ref().map(on).transpose()).collect::<Result<_>>()?;
+        Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps: self.steps, kept })
     }
 
-    /// Changes the parameters that have gradients, and gives the norm of all gradients before clipping, one element.
+    /// Steps so far.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Changes the parameters that have gradients, and gives the norm of all gradients before clipping, `[1]`.
     ///
     /// # Errors
-    /// The device's.
-    pub(super) fn step(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Result<Tensor<1>> {
+    /// The device's, and the rule's.
+    pub(super) fn step(&mut self, parameters: &mut Parameters, gradients: Gradients, lr: f64) -> Result<Tensor<1>> {
+        let (norm, clip) = match *parameters.device() == Device::flex() {
+            true => self.clip_on_host(parameters.device(), &gradients)?,
+            false => self.clip_on_device(parameters.device(), &gradients),
+        };
+        self.apply(parameters, gradients, lr, &clip)?;
+        Ok(norm)
+    }
+
+    fn apply(&mut self, parameters: &mut Parameters, gradients: Gradients, lr: f64, clip: &Clip) -> Result<()> {
         self.steps += 1;
-        self.vectors.resize(parameters.vectors.len(), None);
-        self.matrices.resize(parameters.matrices.len(), None);
-        if *parameters.device() == Device::flex() {
-            self.step_on_host(parameters, gradients, rate)
-        } else {
-            Ok(self.step_on_device(parameters, gradients, rate))
+        self.kept.resize(parameters.len(), None);
+        for ((parameter, gradient), kept) in parameters.iter_mut().zip(gradients.0).zip(&mut self.kept) {
+            let Some(gradient) = gradient else { continue };
+            ensure!(gradient.shape() == parameter.shape(), "{}'s gradient has another shape", parameter.name);
+            let (before, tensors) = kept.take().map_or((0, None), |kept| (kept.steps, Some(kept.tensors)));
+            let value = parameter.take();
+            let context = UpdateContext {
+                name: &parameter.name,
+                role: parameter.role,
+                sparse_rows: parameter.sparse_rows,
+                lr,
+                step: self.steps,
+                parameter_step: before + 1,
+                clip,
+            };
+            let (value, tensors) = self.rule.update(&context, value, gradient, tensors)?;
+            *kept = Some(Kept { steps: before + 1, tensors });
+            parameter.set(value);
         }
+        Ok(())
     }
 
-    fn step_on_host(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Result<Tensor<1>> {
-        let vectors = host(gradients.vectors)?;
-        let matrices = host(gradients.matrices)?;
-        let mut slices = Vec::new();
-        for data in vectors.iter().chain(&matrices).flatten() {
-            slices.push(data.as_slice::<f32>().map_err(|error| anyhow!("a gradient isn't f32: {error:?}"))?);
+    fn clip_on_host(&self, device: &Device, gradients: &Gradients) -> Result<(Tensor<1>, Clip)> {
+        let mut squares = Vec::new();
+        for gradient in gradients.0.iter().flatten() {
+            let sums = gradient.with_slice(kernels::block_squares);
+            squares.extend(sums.context("a gradient isn't f32 on the CPU")?);
         }
-        let norm = kernels::global_norm(&slices);
-        let clip = self.clip(norm);
-        let (without_decay, with_decay) = (self.rule(rate, 0.0), self.rule(rate, self.settings.weight_decay));
-        update_on_host(&mut parameters.vectors, &vectors, &mut self.vectors, without_decay, clip)?;
-        update_on_host(&mut parameters.matrices, &matrices, &mut self.matrices, with_decay, clip)?;
-        Ok(Tensor::from_data([norm as f32], parameters.device()))
+        let norm = squares.iter().sum::<f64>().sqrt();
+        let limit = self.max_grad_norm;
+        let clip = if limit > 0.0 { (limit / (norm + NORM_EPSILON)).min(1.0) as f32 } else { 1.0 };
+        Ok((Tensor::from_data([norm as f32], device), Clip::Host(clip)))
     }
 
-    fn step_on_device(&mut self, parameters: &mut Parameters, gradients: Gradients, rate: f64) -> Tensor<1> {
-        let (vectors, matrices) = (gradients.vectors.iter().flatten(), gradients.matrices.iter().flatten());
-        let norm = kernels::norm(&parameters.device().clone().inner(), vectors, matrices);
-        let clip = (self.settings.max_grad_norm > 0.0)
-            .then(|| norm.clone().add_scalar(NORM_EPSILON).recip() * self.settings.max_grad_norm)
-            .map(|clip| clip.clamp_max(1.0));
-        let (without_decay, with_decay) = (self.rule(rate, 0.0), self.rule(rate, self.settings.weight_decay));
-        update(&mut parameters.vectors, gradients.vectors, &mut self.vectors, without_decay, clip.as_ref());
-        update(&mut parameters.matrices, gradients.matrices, &mut self.matrices, with_decay, clip.as_ref());
-        norm
+    fn clip_on_device(&self, device: &Device, gradients: &Gradients) -> (Tensor<1>, Clip) {
+        let gradients = || gradients.0.iter().flatten();
+        let (vectors, matrices) =
+            (gradients().filter_map(AnyTensor::as_vector), gradients().filter_map(AnyTensor::as_matrix));
+        let norm = kernels::norm(&device.clone().inner(), vectors, matrices);
+        let clip = (self.max_grad_norm > 0.0)
+            .then(|| norm.clone().add_scalar(NORM_EPSILON).recip() * self.max_grad_norm)
+            .map_or(Clip::Off, |clip| Clip::Device(clip.clamp_max(1.0)));
+        (norm, clip)
     }
 
-    fn rule(&self, rate: f64, weight_decay: f64) -> kernels::AdamW {
-        kernels::AdamW {
-            lr: rate as f32,
-            beta1: self.settings.beta1 as f32,
-            beta2: self.settings.beta2 as f32,
-            eps: self.settings.epsilon as f32,
-            weight_decay: weight_decay as f32,
-            step: self.steps,
+    /// All that the rule keeps, for writing: each tensor under the slot's name, a dot and the parameter's.
+    pub(super) fn entries<'a>(&'a self, parameters: &'a Parameters) -> Vec<Entry<'a>> {
+        let mut entries = Vec::new();
+        for (parameter, kept) in parameters.iter().zip(&self.kept) {
+            let Some(kept) = kept else { continue };
+            let slots = self.rule.slots(parameter.role, &parameter.shape());
+            for (slot, tensor) in slots.into_iter().zip(&kept.tensors) {
+                let name = format!("{}.{}", slot.name, parameter.name);
+                entries.push(Entry::single(name, slot.shape, || tensor.clone().into_data()));
+            }
         }
+        entries
     }
 
-    /// What gradients of this norm are multiplied by.
-    fn clip(&self, norm: f64) -> f32 {
-        let limit = self.settings.max_grad_norm;
-        if limit > 0.0 { (limit / (norm + NORM_EPSILON)).min(1.0) as f32 } else { 1.0 }
+    /// How many steps parameters had gradients in, by name, where that isn't the number of all steps.
+    pub(super) fn parameter_steps(&self, parameters: &Parameters) -> BTreeMap<String, u64> {
+        let steps = |at: usize| self.kept.get(at).and_then(Option::as_ref).map_or(0, |kept| kept.steps);
+        let learned = parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_learned());
+        let counts = learned.map(|(at, parameter)| (parameter.name.clone(), steps(at)));
+        counts.filter(|(_, count)| *count != self.steps).collect()
     }
-}
 
-/// The gradients' values; no copy where nobody else holds them.
-fn host<const D: usize>(gradients: Vec<Option<Tensor<D>>>) -> Result<Vec<Option<TensorData>>> {
-    let read = |tensor: Tensor<D>| tensor.try_into_data().map_err(|error| anyhow!("can't read a gradient: {error}"));
-    gradients.into_iter().map(|gradient| gradient.map(read).transpose()).collect()
-}
-
-fn update_on_host<const D: usize>(
-    parameters: &mut [Parameter<D>],
-    gradients: &[Option<TensorData>],
-    moments: &mut [Option<Moments<D>>],
-    rule: kernels::AdamW,
-    clip: f32,
-) -> Result<()> {
-    for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(moments) {
-        let Some(gradient) = gradient else { continue };
-        let gradient = gradient.as_slice::<f32>().map_err(|error| anyhow!("a gradient isn't f32: {error:?}"))?;
-        let zeros = || vec![0.0; gradient.len()];
-        let moments = moments.get_or_insert_with(|| Moments::Host { mean: zeros(), square: zeros() });
-        let Moments::Host { mean, square } = moments else {
-            return Err(anyhow!("{}'s moments aren't on the CPU", parameter.name));
+    /// The same optimizer where a state was written; `parameter_steps` are those that differ from `steps`.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(super) fn read(
+        &self,
+        parameters: &Parameters,
+        reader: &Reader,
+        steps: u64,
+        parameter_steps: &BTreeMap<String, u64>,
+    ) -> Result<Self> {
+        let device = parameters.device();
+        let read = |parameter: &Parameter| {
+            let steps = *parameter_steps.get(&parameter.name).unwrap_or(&steps);
+            self.read_kept(parameter, reader, steps, device)
         };
-        ensure!(mean.len() == gradient.len(), "{}'s gradient has another shape", parameter.name);
-        let updated = kernels::with_slice_mut(parameter.take(), |values| {
-            rule.update(values, gradient, mean, square, clip);
-        });
-        parameter.set(updated.map_err(|_| anyhow!("{} isn't on the CPU", parameter.name))?);
+        let kept = parameters.iter().map(read).collect::<Result<_>>()?;
+        Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps, kept })
     }
-    Ok(())
-}
 
-fn update<const D: usize>(
-    parameters: &mut [Parameter<D>],
-    gradients: Vec<Option<Tensor<D>>>,
-    moments: &mut [Option<Moments<D>>],
-    rule: kernels::AdamW,
-    clip: Option<&Tensor<1>>,
-) {
-    for ((parameter, gradient), moments) in parameters.iter_mut().zip(gradients).zip(moments) {
-        let Some(gradient) = gradient else { continue };
-        let before = match moments.take() {
-            Some(Moments::Device { mean, square }) => Some([mean, square]),
-            _ => None,
-        };
-        let (value, [mean, square]) = rule.update_on_device(parameter.take(), gradient, before, clip);
-        *moments = Some(Moments::Device { mean, square });
-        parameter.set(value);
+    fn read_kept(&self, parameter: &Parameter, reader: &Reader, steps: u64, device: &Device) -> Result<Option<Kept>> {
+        if steps == 0 || !parameter.is_learned() {
+            return Ok(None);
+        }
+        let mut tensors = Vec::new();
+        for slot in self.rule.slots(parameter.role, &parameter.shape()) {
+            let name = format!("{}.{}", slot.name, parameter.name);
+            if reader.shape(&name) != Some(&slot.shape[..]) {
+                // It never had a gradient.
+                return Ok(None);
+            }
+            let data = TensorData::new(reader.read(&name)?, slot.shape);
+            let tensor = AnyTensor::from_data(data, device);
+            tensors.push(tensor.ok_or_else(|| anyhow!("{name} is neither a vector nor a matrix"))?);
+        }
+        Ok(Some(Kept { steps, tensors }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::model::{Builder, Fresh, Initial};
+    use crate::{
+        learning::train::optimizers::{AdamW, AdamWSettings},
+        network::model::{Builder, Initial, Initializer},
+    };
 
-    const SETTINGS: AdamWSettings =
-        AdamWSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 };
+    fn adamw() -> Optimizer {
+        let settings = AdamWSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 };
+        Optimizer::new(Arc::new(AdamW::try_from(settings).unwrap()), 1.0)
+    }
+
     const RATE: f64 = 0.05;
 
     /// A vector `[3]` and a matrix `[2, 3]`, both of ones.
     fn parameters() -> Parameters {
         let mut parameters = Parameters::new(&Device::flex());
-        let mut source = Fresh { seed: 0 };
+        let mut source = Initializer { seed: 0 };
         let mut builder = Builder::new(&mut parameters, &mut source);
         builder.vector("bias".into(), 3, Initial::Ones);
         builder.matrix("weight".into(), [2, 3], Initial::Ones);
@@ -230,10 +218,9 @@ mod tests {
     fn gradients(step: usize) -> Gradients {
         let device = Device::flex();
         let values = |range: std::ops::Range<usize>| -> Vec<f32> { range.map(|i| gradient(step, i) as f32).collect() };
-        Gradients {
-            vectors: vec![Some(Tensor::from_data(&values(0..3)[..], &device))],
-            matrices: vec![Some(Tensor::from_data(TensorData::new(values(3..9), [2, 3]), &device))],
-        }
+        let vector = Tensor::<1>::from_data(&values(0..3)[..], &device);
+        let matrix = Tensor::<2>::from_data(TensorData::new(values(3..9), [2, 3]), &device);
+        Gradients(vec![Some(vector.into()), Some(matrix.into())])
     }
 
     /// `torch.optim.AdamW` and `clip_grad_norm_`, written down element by element in f64.
@@ -257,9 +244,7 @@ mod tests {
     }
 
     fn values(parameters: &Parameters) -> Vec<f32> {
-        let vector = parameters.vectors[0].data().unwrap();
-        let matrix = parameters.matrices[0].data().unwrap();
-        [vector.as_slice::<f32>().unwrap(), matrix.as_slice::<f32>().unwrap()].concat()
+        parameters.iter().flat_map(|parameter| parameter.data().unwrap().try_to_vec::<f32>().unwrap()).collect()
     }
 
     fn assert_near(found: &[f32], expected: &[f64]) {
@@ -271,17 +256,15 @@ mod tests {
     #[test]
     fn adamw_agrees_with_pytorch_on_the_host_and_on_devices() {
         let (mut on_host, mut on_device) = (parameters(), parameters());
-        let (mut host, mut device) = (AdamW::new(SETTINGS), AdamW::new(SETTINGS));
+        let (mut host, mut device) = (adamw(), adamw());
         for step in 0..5 {
             let norm = host.step(&mut on_host, gradients(step), RATE).unwrap().into_scalar::<f32>();
             let expected = (0..9).map(|i| gradient(step, i).powi(2)).sum::<f64>().sqrt();
             assert!((f64::from(norm) - expected).abs() < 1e-5, "{norm} instead of {expected}");
 
-            device.steps += 1;
-            device.vectors.resize(1, None);
-            device.matrices.resize(1, None);
-            let again = device.step_on_device(&mut on_device, gradients(step), RATE).into_scalar::<f32>();
-            assert!((norm - again).abs() < 1e-5);
+            let (again, clip) = device.clip_on_device(on_device.device(), &gradients(step));
+            device.apply(&mut on_device, gradients(step), RATE, &clip).unwrap();
+            assert!((norm - again.into_scalar::<f32>()).abs() < 1e-5);
         }
         assert_near(&values(&on_host), &reference(5));
         assert_near(&values(&on_device), &reference(5));
@@ -291,8 +274,8 @@ mod tests {
     fn parameters_without_gradients_stay() {
         let mut parameters = parameters();
         let mut gradients = gradients(0);
-        gradients.matrices[0] = None;
-        AdamW::new(SETTINGS).step(&mut parameters, gradients, RATE).unwrap();
+        gradients.0[1] = None;
+        adamw().step(&mut parameters, gradients, RATE).unwrap();
         assert!(values(&parameters)[..3].iter().all(|&value| value != 1.0));
         assert!(values(&parameters)[3..].iter().all(|&value| value == 1.0));
     }
@@ -300,11 +283,11 @@ mod tests {
     #[test]
     fn parameters_are_changed_in_place() {
         let mut parameters = parameters();
-        let place = |parameters: &Parameters| {
-            kernels::with_slice(&parameters.matrices[0].value, |values| values.as_ptr() as usize)
+        let place = |parameters: &Parameters| -> Vec<Option<usize>> {
+            parameters.iter().map(|parameter| parameter.value.with_slice(|values| values.as_ptr() as usize)).collect()
         };
         let before = place(&parameters);
-        AdamW::new(SETTINGS).step(&mut parameters, gradients(0), RATE).unwrap();
+        adamw().step(&mut parameters, gradients(0), RATE).unwrap();
         assert_eq!(place(&parameters), before);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Mutex, PoisonError, mpsc::channel},
+    sync::mpsc::channel,
     thread,
     time::Duration,
 };
@@ -12,9 +12,13 @@ use burn::tensor::{
     Device, Tensor,
     distributed::{CollectiveTensor, ReduceOperation, all_reduce},
 };
+use parking_lot::Mutex;
 
-use super::{gradients::Gradients, passes::Sum};
-use crate::{network::kernels::moved, support::panics::caught_everywhere};
+use super::accumulated::Accumulated;
+use crate::{
+    network::{kernels::moved, model::AnyTensor},
+    support::panics::caught_everywhere,
+};
 
 /// Numbers that a collective operation is tried with.
 const TRIED: usize = 1024;
@@ -46,24 +50,21 @@ impl Reduction {
     ///
     /// # Errors
     /// The devices'.
-    pub(super) fn total(&self, sums: &mut [Sum]) -> Result<()> {
-        let found = |place: usize| sums.iter().find_map(|sum| sum.gradients.matrices[place].as_ref());
-        let matrices = sums.first().map_or(0, |sum| sum.gradients.matrices.len());
-        let shapes: Vec<Option<[usize; 2]>> = (0..matrices).map(|place| found(place).map(Tensor::dims)).collect();
-        let taken = sums.iter_mut().map(|Sum { gradients, loss, .. }| {
-            let vectors = gradients.vectors.iter_mut().map(Option::take);
-            let matrices = gradients.matrices.iter_mut().map(|slot| slot.take().map(flat));
-            vectors.chain(matrices).chain([loss.take()]).collect()
+    pub(super) fn total(&self, sums: &mut [Accumulated]) -> Result<()> {
+        let parameters = sums.first().map_or(0, |sum| sum.gradients.0.len());
+        let shape = |at: usize| sums.iter().find_map(|sum| sum.gradients.0[at].as_ref()).map(AnyTensor::shape);
+        let shapes: Vec<Option<Vec<usize>>> = (0..parameters).map(shape).collect();
+        let taken = sums.iter_mut().map(|Accumulated { gradients, loss, .. }| {
+            let gradients = gradients.0.iter_mut().map(|gradient| gradient.take().map(AnyTensor::flat));
+            gradients.chain([loss.take()]).collect()
         });
         let totals = self.each(taken.collect())?;
         for (sum, totals) in sums.iter_mut().zip(totals) {
             let mut totals = totals.into_iter();
-            let Sum { gradients: Gradients { vectors, matrices }, loss, .. } = sum;
-            vectors.iter_mut().zip(&mut totals).for_each(|(slot, total)| *slot = total);
-            for ((slot, shape), total) in matrices.iter_mut().zip(&shapes).zip(&mut totals) {
-                *slot = total.zip(*shape).map(|(total, shape)| total.reshape(shape));
+            for ((gradient, shape), total) in sum.gradients.0.iter_mut().zip(&shapes).zip(&mut totals) {
+                *gradient = total.zip(shape.as_ref()).map(|(total, shape)| AnyTensor::folded(total, shape));
             }
-            *loss = totals.next().flatten();
+            sum.loss = totals.next().flatten();
         }
         Ok(())
     }
@@ -97,10 +98,6 @@ impl Reduction {
     }
 }
 
-fn flat(tensor: Tensor<2>) -> Tensor<1> {
-    tensor.flatten(0, 1)
-}
-
 /// Places whose tensors travel together: in a row, and of [`BUCKET`] numbers at most or one tensor.
 fn buckets(sizes: &[Option<usize>]) -> Vec<Vec<usize>> {
     let mut buckets: Vec<Vec<usize>> = Vec::new();
@@ -123,7 +120,7 @@ fn buckets(sizes: &[Option<usize>]) -> Vec<Vec<usize>> {
 fn together(tensors: Vec<Tensor<1>>, devices: &[Device]) -> Vec<Tensor<1>> {
     // All devices have to meet collective operations in the same order, whichever stages run at the same time.
     static ORDER: Mutex<()> = Mutex::new(());
-    let _turn = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
+    let _in_order = ORDER.lock();
     // The first operation returns before the last one has begun; waiting for it comes after.
     let begun: Vec<CollectiveTensor<1>> =
         tensors.into_iter().map(|tensor| all_reduce(tensor, ReduceOperation::Sum, devices.to_vec())).collect();

@@ -1,7 +1,7 @@
 //! Replicas of what is trained, on further devices: data parallelism in one process.
 //!
 //! Each device computes the gradients of its share of a step, with weights of its own; all get the sum of the gradients;
-//! and each does the optimiser's step, which is the same everywhere. (PyTorch's DistributedDataParallel, Li et al. 2020,
+//! and each takes the optimizer's step, which is the same everywhere. (PyTorch's DistributedDataParallel, Li et al. 2020,
 //! <https://arxiv.org/abs/2006.15704>, does so with a process a device.) A step's loss is the mean over all of its
 //! batches, however they're shared out, so that one device learns the same but for how sums are rounded.
 //!
@@ -10,38 +10,29 @@
 use anyhow::Result;
 use burn::tensor::Device;
 
-use super::{observer::Observer, optimizer::AdamW, reduction::Reduction, trainer::Trainer};
+use super::{gradients::Gradients, optimizer::Optimizer};
 use crate::network::model::Network;
 
 /// What a further device has.
 pub(super) struct Replica {
     pub(super) network: Network,
-    pub(super) optimizer: AdamW,
+    optimizer: Optimizer,
 }
 
-impl Trainer {
-    /// Shares each step with these devices too, beside the network's own. One that is named again takes another share.
-    pub fn share_with(&mut self, devices: Vec<Device>) {
-        self.shared_with = devices;
-    }
-
-    /// Where training takes place, the network's own device first.
-    pub fn devices(&self) -> Vec<Device> {
-        [self.network.parameters().device()].into_iter().chain(&self.shared_with).cloned().collect()
-    }
-
-    /// Makes the replicas, as the network and its optimiser stand now.
+impl Replica {
+    /// A network and its optimizer as they stand now, on another device or once more on their own.
     ///
     /// # Errors
     /// The devices'.
-    pub(super) fn replicate(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        if self.shared_with.is_empty() {
-            return Ok(());
-        }
-        let replica =
-            |device: &Device| Ok(Replica { network: self.network.on(device)?, optimizer: self.optimizer.on(device)? });
-        self.replicas = self.shared_with.iter().map(replica).collect::<Result<_>>()?;
-        self.passes.reduction = Some(Reduction::new(self.devices(), &mut |text| observer.noted(text)));
-        Ok(())
+    pub(super) fn of(network: &Network, optimizer: &Optimizer, device: &Device) -> Result<Self> {
+        Ok(Self { network: network.on(device)?, optimizer: optimizer.on(device)? })
+    }
+
+    /// The step that the first device takes.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn step(&mut self, gradients: Gradients, lr: f64) -> Result<()> {
+        self.optimizer.step(self.network.parameters_mut(), gradients, lr).map(|_| ())
     }
 }

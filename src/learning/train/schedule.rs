@@ -14,7 +14,7 @@ use crate::{spec, support::math};
 /// * constant: `p`.
 ///
 /// These are the schedules of Hugging Face's `get_*_schedule_with_warmup` for `r = 0`: with a warm-up, the very first
-/// step only fills the optimiser's moments.
+/// step only fills the optimizer's moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
     /// How it goes on after the warm-up.

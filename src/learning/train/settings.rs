@@ -1,6 +1,14 @@
 //! What a training is told, and what it tells in the end.
 
-use super::{evaluation::Metrics, optimizer::AdamWSettings, schedule::Schedule};
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{
+    evaluation::Metrics,
+    optimizers::{self, UpdateRule},
+    schedule::Schedule,
+};
 use crate::{
     network::model::{Candidates, LossSettings},
     spec::{self, LossNormalization, MicroBatch, Precision},
@@ -11,8 +19,10 @@ use crate::{
 pub struct Settings {
     /// The learning rates, and how many steps there are.
     pub schedule: Schedule,
-    /// The optimiser's constants.
-    pub optimizer: AdamWSettings,
+    /// What becomes of each parameter in a step.
+    pub optimizer: Arc<dyn UpdateRule>,
+    /// The norm to which gradients are clipped; 0 turns it off.
+    pub max_grad_norm: f64,
     /// What is made small.
     pub loss: LossSettings,
     /// What a step's loss is the mean of.
@@ -23,18 +33,22 @@ pub struct Settings {
     pub micro_batch: MicroBatch,
     /// Whether layers are computed again for their gradients, in place of keeping their activations.
     pub gradient_checkpointing: bool,
-    /// Token places that fit into the device's memory by estimate, where the micro-batch is to follow from that.
-    pub room: Option<usize>,
+    /// Padded tokens that fit into the device's memory by estimate, for `micro_batch: auto` to begin with.
+    pub max_micro_batch_tokens: Option<usize>,
     /// Steps between two reports.
     pub log_every: usize,
 }
 
 impl Settings {
     /// As a recipe has it, for `steps` steps; `candidates` where there are choices to learn.
-    pub fn new(train: &spec::Train, steps: usize, candidates: Option<Candidates>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// An optimizer that isn't known, or can't have these settings.
+    pub fn new(train: &spec::Train, steps: usize, candidates: Option<Candidates>) -> Result<Self> {
+        Ok(Self {
             schedule: Schedule::new(train, steps),
-            optimizer: AdamWSettings::new(train),
+            optimizer: optimizers::of(train)?,
+            max_grad_norm: train.max_grad_norm,
             loss: LossSettings {
                 dropout: train.dropout as f32,
                 label_smoothing: train.label_smoothing as f32,
@@ -44,9 +58,9 @@ impl Settings {
             precision: train.precision,
             micro_batch: train.micro_batch,
             gradient_checkpointing: train.gradient_checkpointing,
-            room: None,
+            max_micro_batch_tokens: None,
             log_every: train.log_every,
-        }
+        })
     }
 }
 
@@ -68,7 +82,7 @@ pub struct Outcome {
     pub flops_per_second: f64,
     /// Seconds of that time in which the next step's batches weren't there yet.
     pub waited: f64,
-    /// Token places that were computed at a time at most, where that was limited.
+    /// Padded tokens that were computed at a time at most, where that was limited.
     pub micro_batch: Option<usize>,
     /// The most memory that this process has held, where the system tells.
     pub peak_memory_bytes: Option<u64>,

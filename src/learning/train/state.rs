@@ -1,23 +1,26 @@
-//! States that training can go on from: weights, moments, counters and the curve so far.
+//! States that training can resume from: weights, what the optimizer keeps, counters and the curve so far.
 
-use anyhow::{Result, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::TensorData;
 use serde::{Deserialize, Serialize};
 
 use super::{
     curve::Curve,
     evaluation::{Metrics, Record},
     loss_scale::LossScale,
-    optimizer::Moments,
     trainer::{Best, Trainer},
 };
 use crate::{
-    engine::store::{Pace, State},
+    engine::{
+        plan::{Length, Reached},
+        store::{Pace, State},
+    },
     network::model::{
-        Parameter, Parameters,
+        AnyTensor, Parameters,
         tensors::{self, Entry, Reader},
     },
-    spec::{Length, Reached},
 };
 
 /// What isn't tensors.
@@ -25,6 +28,9 @@ use crate::{
 struct Numbers {
     reached: Reached,
     optimizer_steps: u64,
+    /// Those of parameters that had no gradient in some of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    parameter_steps: BTreeMap<String, u64>,
     loss_scale: Option<LossScale>,
     measured: Option<(usize, Metrics)>,
     best_is_kept: bool,
@@ -47,8 +53,7 @@ impl Trainer {
     fn keep_state(&self, state: &State, length: Option<Length>) -> Result<()> {
         let parameters = self.network.parameters();
         let mut entries = renamed(parameters.entries(), "value");
-        add_moments(&mut entries, &parameters.vectors, &self.optimizer.vectors);
-        add_moments(&mut entries, &parameters.matrices, &self.optimizer.matrices);
+        entries.extend(self.optimizer.entries(parameters));
         let best = self.best.as_ref().and_then(|best| best.parameters.as_ref());
         if let Some(best) = best {
             entries.extend(renamed(best.entries(), "best"));
@@ -60,8 +65,9 @@ impl Trainer {
         let file = written.inspect_err(|_| drop(std::fs::remove_file(&place)))?;
         let numbers = Numbers {
             reached: Reached { step: self.step, length },
-            optimizer_steps: self.optimizer.steps,
-            loss_scale: self.passes.scale,
+            optimizer_steps: self.optimizer.steps(),
+            parameter_steps: self.optimizer.parameter_steps(parameters),
+            loss_scale: self.micro_batching.scale,
             measured: self.best.as_ref().map(|best| (best.step, best.metrics.clone())),
             best_is_kept: best.is_some(),
             kept: self.kept.clone(),
@@ -83,7 +89,6 @@ impl Trainer {
             return Ok(false);
         }
         let reader = Reader::open(&state.dir().join(tensors_name(step)))?;
-        let device = self.network.parameters().device().clone();
         let mut best = None;
         if numbers.best_is_kept {
             let mut parameters = self.network.parameters().clone();
@@ -92,14 +97,12 @@ impl Trainer {
         }
         let mut parameters = self.network.parameters().clone();
         read_values(&mut parameters, &reader, "value")?;
-        let vectors = read_moments(&parameters.vectors, &reader, &device)?;
-        let matrices = read_moments(&parameters.matrices, &reader, &device)?;
+        let (steps, parameter_steps) = (numbers.optimizer_steps, &numbers.parameter_steps);
+        let optimizer = self.optimizer.read(&parameters, &reader, steps, parameter_steps)?;
         // From here on nothing can fail.
         *self.network.parameters_mut() = parameters;
-        self.optimizer.vectors = vectors;
-        self.optimizer.matrices = matrices;
-        self.optimizer.steps = numbers.optimizer_steps;
-        self.passes.scale = numbers.loss_scale;
+        self.optimizer = optimizer;
+        self.micro_batching.scale = numbers.loss_scale;
         self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = step;
         self.stored = Some((step, state.dir().to_owned()));
@@ -132,75 +135,13 @@ fn renamed<'a>(mut entries: Vec<Entry<'a>>, what: &str) -> Vec<Entry<'a>> {
     entries
 }
 
-fn add_moments<'a, const D: usize>(
-    entries: &mut Vec<Entry<'a>>,
-    parameters: &'a [Parameter<D>],
-    moments: &'a [Option<Moments<D>>],
-) {
-    for (parameter, moments) in parameters.iter().zip(moments) {
-        let Some(moments) = moments else { continue };
-        for (what, values) in ["mean", "square"].into_iter().zip(moments.data()) {
-            let shape = parameter.value.dims();
-            let values = move || values().map(|values| TensorData::new(values, shape));
-            entries.push(Entry::single(format!("{what}.{}", parameter.name), shape.to_vec(), values));
-        }
-    }
-}
-
-impl<const D: usize> Moments<D> {
-    /// Mean and square, each fetched when it's called.
-    fn data(&self) -> [Box<dyn FnOnce() -> Result<Vec<f32>> + '_>; 2] {
-        let fetch = |tensor: &Tensor<D>| Ok(tensor.clone().try_into_vec_as()?);
-        match self {
-            Self::Host { mean, square } => [Box::new(|| Ok(mean.clone())), Box::new(|| Ok(square.clone()))],
-            Self::Device { mean, square } => [Box::new(move || fetch(mean)), Box::new(move || fetch(square))],
-        }
-    }
-}
-
 fn read_values(parameters: &mut Parameters, reader: &Reader, what: &str) -> Result<()> {
     let device = parameters.device().clone();
-    for parameter in parameters.vectors.iter_mut().filter(|parameter| parameter.is_learned()) {
-        read_value(parameter, reader, what, &device)?;
-    }
-    for parameter in parameters.matrices.iter_mut().filter(|parameter| parameter.is_learned()) {
-        read_value(parameter, reader, what, &device)?;
+    for parameter in parameters.iter_mut().filter(|parameter| parameter.is_learned()) {
+        let (name, shape) = (format!("{what}.{}", parameter.name), parameter.shape());
+        ensure!(reader.shape(&name) == Some(&shape[..]), "{name} is missing or has another shape");
+        let value = AnyTensor::from_data(TensorData::new(reader.read(&name)?, shape), &device);
+        parameter.set(value.with_context(|| format!("{name} is neither a vector nor a matrix"))?);
     }
     Ok(())
-}
-
-fn read_value<const D: usize>(
-    parameter: &mut Parameter<D>,
-    reader: &Reader,
-    what: &str,
-    device: &Device,
-) -> Result<()> {
-    let name = format!("{what}.{}", parameter.name);
-    let shape = parameter.value.dims();
-    ensure!(reader.shape(&name) == Some(&shape[..]), "{name} is missing or has another shape");
-    parameter.set(Tensor::from_data(TensorData::new(reader.read(&name)?, shape), device));
-    Ok(())
-}
-
-fn read_moments<const D: usize>(
-    parameters: &[Parameter<D>],
-    reader: &Reader,
-    device: &Device,
-) -> Result<Vec<Option<Moments<D>>>> {
-    let read = |parameter: &Parameter<D>| {
-        let shape = parameter.value.dims();
-        let names = ["mean", "square"].map(|what| format!("{what}.{}", parameter.name));
-        if names.iter().any(|name| reader.shape(name) != Some(&shape[..])) {
-            // It never had a gradient.
-            return Ok(None);
-        }
-        let (mean, square) = (reader.read(&names[0])?, reader.read(&names[1])?);
-        let tensor = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
-        Ok(Some(if *device == Device::flex() {
-            Moments::Host { mean, square }
-        } else {
-            Moments::Device { mean: tensor(mean), square: tensor(square) }
-        }))
-    };
-    parameters.iter().map(read).collect()
 }

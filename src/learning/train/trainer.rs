@@ -1,9 +1,12 @@
-//! The loop: steps from a feed, gradients added up, AdamW, reports and measurements along the way.
+//! The loop: steps from a feed, their gradients, the optimizer, reports and measurements along the way.
 
 use std::{
     collections::VecDeque,
     path::PathBuf,
-    sync::mpsc::{Receiver, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,14 +20,15 @@ use super::{
     clock::{Meter, Timer},
     curve::{Curve, Entry, Point},
     evaluation::{Evaluation, Metrics, Record},
+    micro_batches::{Chunk, Computed, MicroBatching},
     observer::{Observer, Progress},
-    optimizer::AdamW,
-    passes::{Passed, Passes},
+    optimizer::Optimizer,
+    reduction::Reduction,
     replicas::Replica,
     settings::{Outcome, Settings},
 };
 use crate::{
-    engine::store::{Pace, State, Stretch, unix_time},
+    engine::store::{Pace, Stretch, unix_time},
     network::{
         batch::{Feed, Step},
         model::{Counts, Network, Parameters},
@@ -42,11 +46,11 @@ pub struct Trainer {
     /// What is trained.
     pub network: Network,
     pub(super) settings: Settings,
-    pub(super) optimizer: AdamW,
-    pub(super) passes: Passes,
+    pub(super) optimizer: Optimizer,
+    pub(super) micro_batching: MicroBatching,
     /// Further devices that steps are shared with, and while training runs the replicas on them.
-    pub(super) shared_with: Vec<Device>,
-    pub(super) replicas: Vec<Replica>,
+    shared_with: Vec<Device>,
+    replicas: Vec<Replica>,
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
@@ -80,15 +84,15 @@ struct Pending {
 impl Trainer {
     /// Before the first step.
     pub fn new(mut network: Network, settings: Settings) -> Self {
-        let optimizer = AdamW::new(settings.optimizer);
-        let passes = Passes::new(&settings);
+        let optimizer = Optimizer::new(Arc::clone(&settings.optimizer), settings.max_grad_norm);
+        let micro_batching = MicroBatching::new(&settings);
         network.compute_with(settings.precision);
         network.recompute_layers(settings.gradient_checkpointing);
         Self {
             network,
             settings,
             optimizer,
-            passes,
+            micro_batching,
             shared_with: Vec::new(),
             replicas: Vec::new(),
             step: 0,
@@ -99,6 +103,27 @@ impl Trainer {
             stopping: Record::default(),
             stored: None,
         }
+    }
+
+    /// Shares each step with these devices too, beside the network's own. One that is named again takes another share.
+    pub fn share_with(&mut self, devices: Vec<Device>) {
+        self.shared_with = devices;
+    }
+
+    /// Where training takes place, the network's own device first.
+    pub fn devices(&self) -> Vec<Device> {
+        [self.network.parameters().device()].into_iter().chain(&self.shared_with).cloned().collect()
+    }
+
+    /// Makes the replicas, as the network and its optimizer stand now.
+    fn replicate(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if self.shared_with.is_empty() {
+            return Ok(());
+        }
+        let replica = |device: &Device| Replica::of(&self.network, &self.optimizer, device);
+        self.replicas = self.shared_with.iter().map(replica).collect::<Result<_>>()?;
+        self.micro_batching.reduction = Some(Reduction::new(self.devices(), &mut |text| observer.noted(text)));
+        Ok(())
     }
 
     /// What happened so far.
@@ -192,10 +217,12 @@ impl Trainer {
             // What has stopped must not go on, so its state isn't kept.
             if let Some(checkpoints) = storing.filter(|_| !stopped) {
                 let began = Instant::now();
-                match self.checkpoint(&checkpoints.state)? {
-                    Err(error) if paused => return Err(error.context("the state to go on from can't be kept")),
-                    Err(error) => observer.noted(&format!("no checkpoint could be kept: {error:#}")),
-                    Ok(()) => {}
+                self.check_finite()?;
+                match self.save_state(&checkpoints.state) {
+                    // A disk that is full for a while costs a checkpoint, but a pause needs it.
+                    Err(error) if paused => return Err(error.context("the state to resume from can't be stored")),
+                    Err(error) => observer.noted(&format!("no checkpoint could be stored: {error:#}")),
+                    Ok(()) => self.stored = Some((self.step, checkpoints.state.dir().to_owned())),
                 }
                 timer.stored(began);
             }
@@ -233,18 +260,22 @@ impl Trainer {
         }
     }
 
-    /// One optimiser step; gives the number of its tokens.
+    /// One optimizer step; gives the number of its tokens.
     fn learn(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<(usize, Pending)> {
         let note = &mut |text: &str| observer.noted(text);
         let replicas = self.replicas.iter().map(|replica| &replica.network);
         let networks: Vec<&Network> = [&self.network].into_iter().chain(replicas).collect();
-        let Passed { gradients, loss } = self.passes.run(&networks, step, &self.settings, note)?;
+        let settings = &self.settings.loss;
+        let loss = |network: &Network, chunk: &Chunk<'_>| {
+            network.loss(&chunk.batch, &chunk.counts, step.pair_weight, settings)
+        };
+        let Computed { gradients, loss } = self.micro_batching.run(&networks, step, &loss, note)?;
         let lr = self.settings.schedule.rate(self.step);
         let mut gradients = gradients.into_iter();
         let own = gradients.next().context("no gradients")?;
         let grad_norm = self.optimizer.step(self.network.parameters_mut(), own, lr)?;
         for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
-            replica.optimizer.step(replica.network.parameters_mut(), gradients, lr)?;
+            replica.step(gradients, lr)?;
         }
         let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
         let objective = step.objective.clone();
@@ -292,18 +323,13 @@ impl Trainer {
         format!("{what}; {kept}\nhint: try a lower lr, a longer warm-up or a smaller max_grad_norm")
     }
 
-    /// Keeps a state, unless training could not go on from it. That the store can't take it, on a disk that is full for a
-    /// while, is for the caller to judge.
-    fn checkpoint(&mut self, state: &State) -> Result<Result<()>> {
-        // The loss tells of the weights before the step; those after it may be beyond all numbers already.
+    /// Refuses weights that no state may hold, since training couldn't resume from them. The loss tells of the weights
+    /// before the step; those after it may have overflowed already.
+    fn check_finite(&self) -> Result<()> {
         if !self.network.parameters().are_finite()? {
             bail!(self.diverged(&format!("the weights are not finite after step {}", self.step)));
         }
-        let kept = self.save_state(state);
-        if kept.is_ok() {
-            self.stored = Some((self.step, state.dir().to_owned()));
-        }
-        Ok(kept)
+        Ok(())
     }
 
     fn report(&mut self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
@@ -368,7 +394,7 @@ impl Trainer {
             tokens_per_second,
             flops_per_second,
             waited: total.waited.as_secs_f64(),
-            micro_batch: self.passes.limit,
+            micro_batch: self.micro_batching.max_tokens,
             peak_memory_bytes: peak_memory(),
             measured,
             paused,

@@ -5,7 +5,7 @@ mod memory;
 mod peak;
 mod several;
 
-use std::{fmt, path::Path, str::FromStr};
+use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 #[cfg(feature = "gpu")]
@@ -14,29 +14,13 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 #[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
 use burn::tensor::{DeviceKind, Devices};
 
+pub use crate::spec::{DeviceChoice, DeviceChoices};
 use crate::{network::kernels, spec::Precision, support::panics::caught_everywhere};
 
 pub use list::{DeviceInfo, devices, json, probe};
 pub use memory::{held, memory};
 pub use peak::{peak, peak_together};
-pub use several::{DeviceChoices, OpenDevices};
-
-/// What a recipe or `--device` asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DeviceChoice {
-    /// CUDA, then a real GPU through Vulkan, Metal or wgpu, then the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// The NVIDIA GPU with this index.
-    Cuda(usize),
-    /// A GPU through Vulkan; a software driver where there's no other.
-    Vulkan,
-    /// A GPU through whichever graphics API wgpu settles on.
-    Wgpu,
-    /// A GPU through Metal.
-    Metal,
-}
+pub use several::OpenDevices;
 
 /// A backend that was opened and has answered.
 #[derive(Clone, Debug)]
@@ -52,34 +36,6 @@ struct Found {
     device: Device,
     /// Whether a driver on the CPU only plays the GPU.
     software: bool,
-}
-
-impl FromStr for DeviceChoice {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Ok(match text {
-            "auto" => Self::Auto,
-            "cpu" => Self::Cpu,
-            "cuda" => Self::Cuda(0),
-            "vulkan" => Self::Vulkan,
-            "wgpu" => Self::Wgpu,
-            "metal" => Self::Metal,
-            _ => match text.strip_prefix("cuda:").map(str::parse) {
-                Some(Ok(index)) => Self::Cuda(index),
-                _ => bail!("unknown device `{text}`; known are auto, cpu, cuda, cuda:N, vulkan, wgpu and metal"),
-            },
-        })
-    }
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
-            other => formatter.write_str(other.backend()),
-        }
-    }
 }
 
 /// NVIDIA GPUs that the driver knows of, none of which is opened for that.
@@ -137,18 +93,6 @@ fn factors(precision: Precision) -> (DType, &'static str) {
 }
 
 impl DeviceChoice {
-    /// The backend's name.
-    fn backend(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Cpu => "cpu",
-            Self::Cuda(_) => "cuda",
-            Self::Vulkan => "vulkan",
-            Self::Wgpu => "wgpu",
-            Self::Metal => "metal",
-        }
-    }
-
     /// Tells, without opening anything, whether this build has the backend.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 use burn::tensor::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::simd::simd;
+use super::{
+    simd::simd,
+    slices::{with_slice, with_slices_mut},
+};
 use crate::support::math;
 
 /// Elements that one task works on; a constant, so that sums don't depend on the number of threads.
@@ -41,6 +44,21 @@ impl AdamW {
             square.par_chunks_mut(BLOCK),
         );
         slices.into_par_iter().for_each(|(p, g, m, v)| update_block(self, p, g, m, v, clip));
+    }
+
+    /// The same for tensors in the CPU's memory: parameters and moments (mean and mean square). `None` if they aren't there.
+    pub fn update_in_place<const D: usize>(
+        &self,
+        parameters: Tensor<D>,
+        gradient: &Tensor<D>,
+        [mean, square]: [Tensor<D>; 2],
+        clip: f32,
+    ) -> Option<(Tensor<D>, [Tensor<D>; 2])> {
+        let mut read = None;
+        let [parameters, mean, square] = with_slices_mut([parameters, mean, square], |[parameters, mean, square]| {
+            read = with_slice(gradient, |gradient| self.update(parameters, gradient, mean, square, clip));
+        })?;
+        read.map(|()| (parameters, [mean, square]))
     }
 
     /// Parameters and moments (mean and mean square) after the step, wherever they are; the gradient is multiplied by
@@ -100,9 +118,13 @@ simd! {
 
 /// Euclidean norm of all gradients as one vector.
 pub fn global_norm(gradients: &[&[f32]]) -> f64 {
-    let blocks: Vec<&[f32]> = gradients.iter().flat_map(|g| g.chunks(BLOCK)).collect();
-    let sums: Vec<f64> = blocks.into_par_iter().map(sum_of_squares).collect();
+    let sums: Vec<f64> = gradients.iter().flat_map(|gradient| block_squares(gradient)).collect();
     sums.iter().sum::<f64>().sqrt()
+}
+
+/// Sums of squares of a gradient's blocks; the root of all gradients' sums, added up one after the other, is their norm.
+pub fn block_squares(gradient: &[f32]) -> Vec<f64> {
+    gradient.par_chunks(BLOCK).map(sum_of_squares).collect()
 }
 
 /// Euclidean norm of tensors on a device, all of them one vector: `[1]`.

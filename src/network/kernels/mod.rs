@@ -27,7 +27,7 @@ mod simd;
 mod slices;
 
 pub use crate::support::arithmetic::Arithmetic;
-pub use adamw::{AdamW, global_norm, norm};
+pub use adamw::{AdamW, block_squares, global_norm, norm};
 pub use attention_spans::AttentionSpans;
 pub use blocked::{LOGITS as BLOCKED_LOGITS, SCORES as BLOCKED_SCORES};
 pub use compact::{Compact, Weight};
@@ -38,7 +38,7 @@ pub use fused::CHUNK as LOGITS;
 pub use moved::moved;
 pub use operands::{Gelu, KeyValue};
 pub use rotary::{Pairs, Rotary, Rotation};
-pub use slices::{with_slice, with_slice_mut};
+pub use slices::{with_slice, with_slice_mut, with_slices_mut};
 
 use std::sync::Arc;
 
@@ -166,6 +166,11 @@ pub fn tanh(x: Tensor<2>) -> Tensor<2> {
 /// Sum of all elements of `x [N, C]`: `[1]`.
 pub fn sum(x: Tensor<2>) -> Tensor<1> {
     backend(&x).sum(x)
+}
+
+/// Sum of all elements of `x [N, C]` in an order that doesn't depend on the number of threads: `[1, 1]`.
+pub fn sum_by_rows(x: Tensor<2>) -> Tensor<2> {
+    backend(&x).sum_by_rows(x)
 }
 
 /// `residual + dropout(x + bias)` for `x` and `residual` `[T, H]`, `bias [H]`; in the residual's type.

@@ -70,6 +70,10 @@ pub(super) trait Operations: Sync {
         x.sum()
     }
 
+    fn sum_by_rows(&self, x: Tensor<2>) -> Tensor<2> {
+        x.sum_dim(1).sum_dim(0)
+    }
+
     /// `x` is in the residual's type.
     fn dropout_add(
         &self,

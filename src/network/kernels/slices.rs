@@ -1,7 +1,7 @@
 //! The numbers of a tensor on the CPU, without a copy.
 
 use burn::{
-    backend::Flex,
+    backend::{Flex, flex::FlexTensor},
     tensor::{DType, Device, Tensor},
 };
 
@@ -17,6 +17,27 @@ pub fn with_slice<const D: usize, R>(tensor: &Tensor<D>, f: impl FnOnce(&[f32]) 
 /// case they keep the old elements.
 #[expect(clippy::result_large_err, reason = "a tensor either way")]
 pub fn with_slice_mut<const D: usize>(tensor: Tensor<D>, f: impl FnOnce(&mut [f32])) -> Result<Tensor<D>, Tensor<D>> {
+    let mut tensor = writable(tensor)?;
+    f(tensor.storage_mut());
+    Ok(Tensor::from_primitive::<Flex>(tensor))
+}
+
+/// The same for several tensors at once; `None` if one of them isn't f32 in burn's flex backend.
+pub fn with_slices_mut<const D: usize, const N: usize>(
+    tensors: [Tensor<D>; N],
+    f: impl FnOnce([&mut [f32]; N]),
+) -> Option<[Tensor<D>; N]> {
+    let mut found: Vec<FlexTensor> =
+        tensors.into_iter().map(writable).collect::<Result<_, _>>().ok().filter(|found: &Vec<_>| found.len() == N)?;
+    let slices: Vec<&mut [f32]> = found.iter_mut().map(FlexTensor::storage_mut).collect();
+    f(<[&mut [f32]; N]>::try_from(slices).ok()?);
+    let tensors: Vec<Tensor<D>> = found.into_iter().map(Tensor::from_primitive::<Flex>).collect();
+    tensors.try_into().ok()
+}
+
+/// The tensor itself, all of its memory its own elements, row by row.
+#[expect(clippy::result_large_err, reason = "a tensor either way")]
+fn writable<const D: usize>(tensor: Tensor<D>) -> Result<FlexTensor, Tensor<D>> {
     let device = tensor.device();
     if !on_flex(&device) || device.is_autodiff() || tensor.dtype() != DType::F32 {
         return Err(tensor);
@@ -28,8 +49,7 @@ pub fn with_slice_mut<const D: usize>(tensor: Tensor<D>, f: impl FnOnce(&mut [f3
     {
         tensor = tensor.to_contiguous();
     }
-    f(tensor.storage_mut());
-    Ok(Tensor::from_primitive::<Flex>(tensor))
+    Ok(tensor)
 }
 
 /// Whether the fused kernels can run here.

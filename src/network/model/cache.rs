@@ -1,14 +1,13 @@
 //! Keys and values of a sequence's tokens, kept from one pass to the next: a sequence that grows by a token then costs
 //! one token, not all of it again.
 
-use std::cell::{Cell, RefCell};
-
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
 
 use super::{
     network::Network,
     pass::{Mode, Pass},
+    past::Past,
 };
 use crate::{
     network::{
@@ -30,7 +29,7 @@ const LEAST: usize = 64;
 pub struct Cache {
     /// The tokens that have keys and values.
     seen: Example,
-    /// For each attention in the order of the calls its keys and values, `[capacity, groups * size]`; of tokens that
+    /// For each attention in the order of the calls its keys and values, `[capacity, kv_heads * size]`; of tokens that
     /// haven't been seen they're anything finite.
     layers: Vec<Option<KeyValue>>,
     /// Tokens that there's room for.
@@ -73,65 +72,6 @@ impl Cache {
     }
 }
 
-/// The cache during a pass over what comes after its first `length` tokens.
-pub(super) struct Past<'a> {
-    layers: RefCell<&'a mut Vec<Option<KeyValue>>>,
-    next: Cell<usize>,
-    length: usize,
-    capacity: usize,
-    /// Tokens at the beginning of the sequence that are as they were in the pass before.
-    unchanged: usize,
-    states: RefCell<&'a mut Option<Tensor<2>>>,
-}
-
-impl Past<'_> {
-    /// Keys that attention goes over, among them places that nothing was written to yet.
-    pub(super) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Puts the keys and values of the pass's tokens behind those of the tokens before: `[T, width]` to
-    /// `[capacity, width]`. Attentions are told apart by the order of the calls.
-    pub(super) fn extend(&self, new: KeyValue) -> KeyValue {
-        let at = self.next.replace(self.next.get() + 1);
-        let mut layers = self.layers.borrow_mut();
-        if layers.len() <= at {
-            layers.resize(at + 1, None);
-        }
-        // Taken out, so that it's the only holder and changes in place.
-        let all = match layers[at].take() {
-            Some(old) => KeyValue { key: self.put(old.key, new.key), value: self.put(old.value, new.value) },
-            None => KeyValue { key: self.begin(new.key), value: self.begin(new.value) },
-        };
-        layers[at] = Some(all.clone());
-        all
-    }
-
-    /// States `[tokens, hidden]` that so many tokens at the beginning decide alone; made anew where these have changed.
-    pub(super) fn keep(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
-        let mut states = self.states.borrow_mut();
-        let kept = states.take().filter(|kept| tokens <= self.unchanged && kept.dims()[0] == tokens);
-        states.insert(kept.unwrap_or_else(make)).clone()
-    }
-
-    fn begin(&self, new: Tensor<2>) -> Tensor<2> {
-        let empty = Tensor::zeros([self.capacity, new.dims()[1]], &new.device());
-        self.put(empty, new)
-    }
-
-    fn put(&self, mut old: Tensor<2>, new: Tensor<2>) -> Tensor<2> {
-        let [tokens, width] = new.dims();
-        if old.dims()[0] < self.capacity {
-            let larger = Tensor::zeros([self.capacity, width], &new.device());
-            old = match self.length {
-                0 => larger,
-                kept => larger.slice_assign([0..kept, 0..width], old.narrow(0, 0, kept)),
-            };
-        }
-        old.slice_assign([self.length..self.length + tokens, 0..width], new)
-    }
-}
-
 impl Network {
     /// Logits `[vocabulary]` after the last token of a sequence. Only the tokens that the cache doesn't know are
     /// computed.
@@ -142,28 +82,21 @@ impl Network {
         let mut example = Example { targets: Vec::new(), choices: Vec::new(), ..example.clone() };
         let length = example.tokens.len();
         ensure!(length > 0, "there is no token that another could follow");
-        if self.family().is_causal() {
+        if self.architecture().is_causal() {
             example.visible = (1..=length as u32).collect();
         }
         let unchanged = cache.shared(&example);
         // The last token is always read: its hidden state is what is asked for.
-        let known = if self.family().is_incremental() { unchanged.min(length - 1) } else { 0 };
+        let known = if self.architecture().is_incremental() { unchanged.min(length - 1) } else { 0 };
         if cache.capacity < length {
             cache.capacity = (2 * cache.capacity).max(length).max(LEAST);
         }
         cache.seen = Example::default();
         let batch = lay_out(&[rest(&example, known)], Layout::Ragged, Key::new(0));
         self.check(&batch)?;
-        let past = Past {
-            layers: RefCell::new(&mut cache.layers),
-            next: Cell::new(0),
-            length: known,
-            capacity: cache.capacity,
-            unchanged,
-            states: RefCell::new(&mut cache.states),
-        };
+        let past = Past::new(&mut cache.layers, &mut cache.states, known, cache.capacity, unchanged);
         let pass = Pass::after(self.parameters(), &batch, &batch.visible_to, Mode::Evaluate, Some(past))?;
-        let hidden = self.family().hidden(&pass);
+        let hidden = self.architecture().hidden(&pass);
         let last = (length - known - 1) as u32;
         let logits = self.logits_rows(&pass, &hidden, vec![last])?.pop().context("the model gave no answer")?;
         drop(pass);

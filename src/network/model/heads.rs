@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{blocks::Linear, parameters::Builder, pass::Pass};
+use super::{blocks::Linear, ids::Role, parameters::Builder, pass::Pass};
 use crate::network::{
     batch::Batch,
     kernels::{self, Ids},
@@ -24,7 +24,8 @@ impl Pooler {
 
     /// `pooler.dense`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
-        Self(Linear::new(builder, "pooler.dense", [hidden, hidden], true, deviation))
+        let dense = |builder: &mut Builder| Linear::new(builder, "pooler.dense", [hidden, hidden], true, deviation);
+        Self(builder.in_role(Role::Head, dense))
     }
 
     /// `[examples, hidden]` from the hidden states `[T, hidden]`.
@@ -43,7 +44,8 @@ impl PairHead {
 
     /// `cls.seq_relationship`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
-        Self(Linear::new(builder, "cls.seq_relationship", [2, hidden], true, deviation))
+        let judge = |builder: &mut Builder| Linear::new(builder, "cls.seq_relationship", [2, hidden], true, deviation);
+        Self(builder.in_role(Role::Head, judge))
     }
 
     /// Logits `[examples, 2]` from what the pooler gives.
@@ -84,7 +86,9 @@ pub(super) struct Classifier {
 impl Classifier {
     /// `classifier [classes, hidden]`.
     pub(super) fn new(builder: &mut Builder, config: ClassifierConfig, hidden: usize, deviation: f64) -> Self {
-        Self { config, output: Linear::new(builder, "classifier", [config.classes, hidden], true, deviation) }
+        let shape = [config.classes, hidden];
+        let output = |builder: &mut Builder| Linear::new(builder, "classifier", shape, true, deviation);
+        Self { config, output: builder.in_role(Role::Head, output) }
     }
 
     /// Logits `[examples, classes]` from the hidden states `[T, hidden]`.

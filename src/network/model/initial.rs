@@ -5,7 +5,6 @@ use std::f64::consts::TAU;
 
 use burn::tensor::TensorData;
 
-use super::parameters::Source;
 use crate::support::{math, random::Key};
 
 /// How a new parameter's elements begin.
@@ -21,14 +20,28 @@ pub enum Initial {
     Uniform(f64),
 }
 
-/// Makes every parameter anew.
+/// Where the values of parameters come from: a seed, or a checkpoint.
+pub trait Source {
+    /// The values of the parameter `name`; a new one begins with `initial`.
+    ///
+    /// Always gives values: a checkpoint that lacks the parameter notes that, gives none at all, and reports it later,
+    /// together with all else that is wrong with it.
+    fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData;
+
+    /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
+    fn has(&self, _name: &str) -> bool {
+        true
+    }
+}
+
+/// Initializes every parameter.
 #[derive(Clone, Copy, Debug)]
-pub struct Fresh {
+pub struct Initializer {
     /// What the random values derive from.
     pub seed: u64,
 }
 
-impl Source for Fresh {
+impl Source for Initializer {
     fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData {
         let count = shape.iter().product();
         let key = Key::new(self.seed).with("parameters").with(name);
@@ -62,7 +75,7 @@ mod tests {
     use super::*;
 
     fn values(seed: u64, name: &str, count: usize) -> Vec<f32> {
-        Fresh { seed }.values(name, &[count], Initial::Normal(0.02)).try_to_vec().unwrap()
+        Initializer { seed }.values(name, &[count], Initial::Normal(0.02)).try_to_vec().unwrap()
     }
 
     #[test]

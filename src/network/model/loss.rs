@@ -75,7 +75,7 @@ impl Network {
     pub fn loss(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Tensor<1>> {
         let pass = self.pass(batch, Mode::Train { dropout: settings.dropout })?.computing_with(self.precision.into());
         let pass = if self.recomputes { pass.recomputing() } else { pass };
-        let hidden = self.family().hidden(&pass);
+        let hidden = self.architecture().hidden(&pass);
         let smoothing = settings.label_smoothing;
         let mut parts = Vec::new();
         if !batch.targets.is_empty() {
@@ -113,10 +113,10 @@ impl Network {
         let tokens: Arc<[u32]> = batch.targets.iter().map(|target| target.token).collect();
         let weights: Arc<[f32]> = vec![1.0 / counts.targets as f32; tokens.len()].into();
         let rows = kernels::embedding(hidden.clone(), &Ids::new(places, self.parameters().device()));
-        let rows = self.family().before_logits(pass, rows);
-        let (weight, bias) = self.family().output();
+        let rows = self.architecture().before_logits(pass, rows);
+        let (weight, bias) = self.architecture().output();
         let bias = bias.map(|bias| pass.vector(bias));
-        kernels::linear_cross_entropy(pass.to_product(rows), pass.factor(weight), bias, tokens, weights, smoothing)
+        kernels::linear_cross_entropy(pass.to_operand(rows), pass.operand(weight), bias, tokens, weights, smoothing)
     }
 }
 

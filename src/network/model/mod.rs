@@ -1,18 +1,24 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
+//!
+//! A family is a static [`Family`] in a file of `families/`, listed in [`FAMILIES`]. It says how recipes and checkpoints
+//! describe its models, and puts them together from `blocks/` as an [`Architecture`]; a [`Network`] is an architecture
+//! with its parameters and heads.
 
 mod adapters;
-mod bert;
+mod answer_form;
+mod any_tensor;
+pub mod architecture;
+mod attention_pattern;
+mod attention_sizes;
 pub mod blocks;
 mod cache;
 mod candidates;
-mod chatglm;
-mod chatglm2;
+pub mod config;
 mod copy;
+pub mod families;
 mod family;
-mod glm;
-mod glm4;
-mod gpt2;
 mod heads;
+mod ids;
 mod initial;
 mod loss;
 mod network;
@@ -20,33 +26,37 @@ mod on_disk;
 mod outline;
 mod parameters;
 mod pass;
+mod past;
 mod precision;
 mod recompute;
 mod scores;
 mod shapes;
+mod single_stack;
+pub mod support;
 pub(crate) mod tensors;
-mod transformer;
+mod values;
 mod weights;
 
-pub use bert::{Bert, BertConfig};
+pub use answer_form::AnswerForm;
+pub use any_tensor::AnyTensor;
+pub use architecture::{Architecture, Sizes};
+pub use attention_pattern::AttentionPattern;
+pub use attention_sizes::{AttentionSizes, Misfit};
 pub use cache::Cache;
 pub use candidates::Candidates;
-pub use chatglm::{Chatglm, ChatglmConfig};
-pub use chatglm2::{Chatglm2, Chatglm2Config};
 pub use copy::copy;
-pub use family::{Family, Sizes};
-pub use glm::{Glm, GlmConfig};
-pub use glm4::{Glm4, Glm4Config};
-pub use gpt2::{Gpt2, Gpt2Config};
+pub use families::FAMILIES;
+pub use family::{ConfigPattern, Family, FamilyCode, ModelConfig, ModelSettings};
 pub use heads::Pooling;
-pub use initial::{Fresh, Initial};
+pub use ids::{MatrixId, Role, VectorId, WeightId};
+pub use initial::{Initial, Initializer, Source};
 pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use outline::Outline;
-pub use parameters::{Builder, Frozen, Keep, MatrixId, Parameter, Parameters, Source, VectorId, WeightId};
+pub use parameters::{Builder, Frozen, Keep, Parameter, Parameters, are_finite};
 pub use pass::{Along, Mode, Pass};
 pub use scores::TargetScore;
 pub use shapes::{Shape, Shapes};
-pub use transformer::{Transformer, TransformerConfig};
+pub use single_stack::SingleStack;
 pub use weights::Outlook;

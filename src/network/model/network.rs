@@ -1,4 +1,4 @@
-//! A model family together with its parameters and heads.
+//! An architecture together with its parameters and heads.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -6,10 +6,12 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{DType, Device, Tensor};
 
 use super::{
+    architecture::{Architecture, Sizes},
     candidates::Candidates,
-    family::{self, Family, Sizes},
+    families,
+    family::Family,
     heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
-    initial::Fresh,
+    initial::Initializer,
     parameters::{Builder, Parameters},
     pass::{Mode, Pass},
 };
@@ -25,7 +27,8 @@ use crate::{
 /// A model that can be trained, asked and stored.
 pub struct Network {
     parameters: Parameters,
-    family: Arc<dyn Family>,
+    family: &'static Family,
+    architecture: Arc<dyn Architecture>,
     /// What losses are computed with.
     pub(super) precision: spec::Precision,
     /// Whether training passes compute layers again in place of keeping their activations.
@@ -44,16 +47,24 @@ impl Network {
     /// Sizes that don't go together.
     pub fn new(spec: &spec::Model, vocabulary: usize, seed: u64, device: &Device) -> Result<Self> {
         let mut parameters = Parameters::new(device);
-        let mut source = Fresh { seed };
-        let family = family::from_spec(spec, vocabulary, &mut Builder::new(&mut parameters, &mut source))?;
-        Ok(Self::from_parts(parameters, family))
+        let mut source = Initializer { seed };
+        let family = families::of_spec(spec)?;
+        let builder = &mut Builder::new(&mut parameters, &mut source);
+        let architecture = family.build_new(&spec.settings, vocabulary, builder)?;
+        Ok(Self::from_parts(parameters, family, architecture))
     }
 
     /// Without heads.
-    pub(super) fn from_parts(parameters: Parameters, family: Box<dyn Family>) -> Self {
+    pub(super) fn from_parts(
+        mut parameters: Parameters,
+        family: &'static Family,
+        architecture: Box<dyn Architecture>,
+    ) -> Self {
+        parameters.gives_logits(architecture.output().0);
         Self {
             parameters,
-            family: family.into(),
+            family,
+            architecture: architecture.into(),
             precision: spec::Precision::F32,
             recomputes: false,
             specials: None,
@@ -70,7 +81,8 @@ impl Network {
     pub fn on(&self, device: &Device) -> Result<Self> {
         Ok(Self {
             parameters: self.parameters.on(device)?,
-            family: Arc::clone(&self.family),
+            family: self.family,
+            architecture: Arc::clone(&self.architecture),
             precision: self.precision,
             recomputes: self.recomputes,
             specials: self.specials,
@@ -85,14 +97,19 @@ impl Network {
         self.specials = Some(specials);
     }
 
+    /// Its family.
+    pub fn family(&self) -> &'static Family {
+        self.family
+    }
+
     /// The backbone.
-    pub fn family(&self) -> &dyn Family {
-        &*self.family
+    pub fn architecture(&self) -> &dyn Architecture {
+        &*self.architecture
     }
 
     /// Token ids that it has room for.
     pub fn vocabulary(&self) -> usize {
-        self.family.sizes().vocabulary
+        self.architecture.sizes().vocabulary
     }
 
     /// All parameters.
@@ -105,7 +122,7 @@ impl Network {
         &mut self.parameters
     }
 
-    /// Learns with numbers of this precision from now on: in training passes only, and the weights stay f32.
+    /// Computes in this precision from now on, in training passes only; the weights stay f32.
     pub fn compute_with(&mut self, precision: spec::Precision) {
         self.precision = precision;
     }
@@ -120,14 +137,15 @@ impl Network {
     /// # Errors
     /// Settings that aren't supported; a network that has replicas.
     pub fn add_language_head(&mut self, seed: u64) -> Result<()> {
-        let family = Arc::get_mut(&mut self.family).context("a network with replicas gets no further heads")?;
-        family.add_head(&mut Builder::new(&mut self.parameters, &mut Fresh { seed }))
+        let architecture = Arc::get_mut(&mut self.architecture);
+        let architecture = architecture.context("a network with replicas gets no further heads")?;
+        architecture.add_head(&mut Builder::new(&mut self.parameters, &mut Initializer { seed }))
     }
 
     /// Adds a head for sentence pairs, unless there is one; it will be learned.
     pub fn add_pair_head(&mut self, seed: u64) {
         if self.pair.is_none() {
-            let mut source = Fresh { seed };
+            let mut source = Initializer { seed };
             if self.pooler.is_none() {
                 self.make_pooler(&mut source);
             }
@@ -151,26 +169,26 @@ impl Network {
                     there.config.pooling
                 );
             }
-            None => self.classifier = Some(self.make_classifier(config, &mut Fresh { seed })),
+            None => self.classifier = Some(self.make_classifier(config, &mut Initializer { seed })),
         }
         self.parameters.learn(heads::judges_classes);
         Ok(())
     }
 
     pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
-        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
         self.pooler = Some(Pooler::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
-        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
         self.pair = Some(PairHead::new(builder, hidden, initializer_range));
     }
 
     pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
-        let Sizes { hidden, initializer_range, .. } = self.family.sizes();
+        let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
         Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, initializer_range)
     }
 
@@ -179,7 +197,7 @@ impl Network {
     /// # Errors
     /// Batches that don't fit the model.
     pub fn hidden(&self, batch: &Batch, mode: Mode) -> Result<Tensor<2>> {
-        Ok(self.family.hidden(&self.pass(batch, mode)?))
+        Ok(self.architecture.hidden(&self.pass(batch, mode)?))
     }
 
     /// Refuses batches that don't fit the model, or are at odds with themselves.
@@ -197,13 +215,13 @@ impl Network {
         ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
         ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
-        self.family.check(batch)
+        self.architecture.check(batch)
     }
 
     /// Checks a batch and puts it on the device.
     pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
         self.check(batch)?;
-        let visible_to = match self.family.is_causal() {
+        let visible_to = match self.architecture.is_causal() {
             true => batch.visible_to.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
             false => Cow::Borrowed(&batch.visible_to[..]),
         };
@@ -212,9 +230,9 @@ impl Network {
 
     /// Logits `[N, vocabulary]` from hidden states `[N, hidden]`.
     pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
-        let (weight, bias) = self.family.output();
-        let hidden = self.family.before_logits(pass, hidden);
-        kernels::linear(pass.to_product(hidden), pass.factor(weight), bias.map(|bias| pass.vector(bias)))
+        let (weight, bias) = self.architecture.output();
+        let hidden = self.architecture.before_logits(pass, hidden);
+        kernels::linear(pass.to_operand(hidden), pass.operand(weight), bias.map(|bias| pass.vector(bias)))
     }
 
     /// Log-probabilities `[choices, union of the candidates]`.
@@ -226,17 +244,17 @@ impl Network {
         candidates: &Candidates,
     ) -> Result<Tensor<2>> {
         candidates.check(&batch.choices)?;
-        let (largest, vocabulary) = (candidates.largest() as usize, self.family.sizes().vocabulary);
+        let (largest, vocabulary) = (candidates.largest() as usize, self.architecture.sizes().vocabulary);
         ensure!(largest < vocabulary, "candidate {largest} is outside of the model's vocabulary of {vocabulary}");
         let device = self.parameters.device();
         let places: Vec<u32> = batch.choices.iter().map(|choice| choice.at).collect();
         let rows = kernels::embedding(hidden.clone(), &Ids::new(places, device));
-        let rows = self.family.before_logits(pass, rows);
-        let (weight, bias) = self.family.output();
+        let rows = self.architecture.before_logits(pass, rows);
+        let (weight, bias) = self.architecture.output();
         let ids = candidates.ids(device);
         let bias = bias.map(|bias| pass.vector(bias).select(0, ids.tensor.clone()));
-        let weight = pass.to_product(kernels::embedding(pass.matrix(weight), &ids));
-        let logits = kernels::linear(pass.to_product(rows), weight, bias);
+        let weight = pass.to_operand(kernels::embedding(pass.matrix(weight), &ids));
+        let logits = kernels::linear(pass.to_operand(rows), weight, bias);
         Ok(candidates.log_softmax(logits.cast(DType::F32), &batch.choices))
     }
 

@@ -1,7 +1,7 @@
 //! How a family's parameters lie in checkpoints: the names, splits and transpositions of Hugging Face's classes, as one
 //! table a family that is followed in both directions.
 
-use anyhow::anyhow;
+use anyhow::Context;
 use safetensors::Dtype;
 
 use super::{
@@ -100,25 +100,22 @@ impl OnDisk {
 
     /// All parameters for writing; without those that are `learned`, if they are to lie elsewhere.
     pub(super) fn entries<'a>(&self, parameters: &'a Parameters, learned: bool) -> Vec<Entry<'a>> {
-        let vectors = parameters.vectors.iter().filter(|parameter| learned || !parameter.is_learned());
-        let vectors = vectors.flat_map(|parameter| self.split(parameter));
-        let matrices = parameters.matrices.iter().filter(|parameter| learned || !parameter.is_learned());
-        let matrices = matrices.flat_map(|parameter| self.split(parameter));
+        let written = parameters.iter().filter(|parameter| learned || !parameter.is_learned());
+        let written = written.flat_map(|parameter| self.split(parameter));
         let compact = parameters.compact.iter().flat_map(|frozen| self.compact(frozen));
-        vectors.chain(matrices).chain(compact).chain(self.copied(parameters, learned)).collect()
+        written.chain(compact).chain(self.copied(parameters, learned)).collect()
     }
 
     fn copied<'a>(&self, parameters: &'a Parameters, learned: bool) -> impl Iterator<Item = Entry<'a>> {
-        let find = |name: &str| parameters.matrices.iter().find(|parameter| parameter.name == name);
-        let copies = self.copies.iter().filter(move |(copy, _)| find(copy).is_none());
+        let copies = self.copies.iter().filter(|(copy, _)| parameters.named(copy).is_none());
         copies.filter_map(move |&(copy, original)| {
-            let original = find(original).filter(|original| learned || !original.is_learned())?;
-            Some(Entry::single(copy.into(), original.value.dims().to_vec(), || original.data()))
+            let original = parameters.named(original).filter(|original| learned || !original.is_learned())?;
+            Some(Entry::single(copy.into(), original.shape(), || original.data()))
         })
     }
 
-    fn split<'a, const D: usize>(&self, parameter: &'a Parameter<D>) -> Vec<Entry<'a>> {
-        let dims = parameter.value.dims();
+    fn split<'a>(&self, parameter: &'a Parameter) -> Vec<Entry<'a>> {
+        let dims = parameter.shape();
         let (names, shape) = self.places(&parameter.name, &dims);
         let rows = dims[0] / names.len();
         let (whole, transposed) = (names.len() == 1, self.is_transposed(&parameter.name));
@@ -127,9 +124,9 @@ impl OnDisk {
                 if whole && !transposed {
                     return parameter.data();
                 }
-                let part = parameter.value.clone().inner().narrow(0, index * rows, rows);
-                let part = if transposed { part.transpose() } else { part };
-                part.try_into_data().map_err(|error| anyhow!("can't read {name} from the device: {error}"))
+                let part = parameter.value.clone().inner().rows(index * rows, rows);
+                let part = if transposed { part.transposed() } else { part };
+                part.into_data().with_context(|| format!("can't read {name}"))
             })
         };
         names.into_iter().enumerate().map(entry).collect()
@@ -139,17 +136,17 @@ impl OnDisk {
     fn compact<'a>(&self, frozen: &'a Frozen) -> Vec<Entry<'a>> {
         let [all, columns] = frozen.value.dims();
         let (names, shape) = self.places(&frozen.name, &[all, columns]);
-        let (rows, turned) = (all / names.len(), self.is_transposed(&frozen.name));
+        let (rows, transposed) = (all / names.len(), self.is_transposed(&frozen.name));
         let mut entries = Vec::new();
         for (index, name) in names.into_iter().enumerate() {
             let part = index * rows..(index + 1) * rows;
             if let Some(scales) = frozen.value.scales() {
-                let (part, across) = (part.clone(), if turned { [1, rows] } else { [rows, 1] });
+                let (part, across) = (part.clone(), if transposed { [1, rows] } else { [rows, 1] });
                 let scales = move || Ok(scales.clone().slice(part).reshape(across).try_into_data()?);
                 entries.push(Entry::single(format!("{}{SCALE}", self.written(&name)), across.to_vec(), scales));
             }
             let dtype = if frozen.value.scales().is_some() { Dtype::I8 } else { Dtype::BF16 };
-            let values = move || Ok(frozen.value.data(part, turned)?.into_bytes());
+            let values = move || Ok(frozen.value.data(part, transposed)?.into_bytes());
             entries.push(Entry::new(self.written(&name), dtype, shape.clone(), values));
         }
         entries

@@ -1,21 +1,31 @@
-//! The weights of a network, by name: what optimisers and files go through, and blocks refer to by number.
+//! The weights of a network, by name: what optimizers and files go through, and blocks refer to by number.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Initial, Shapes, adapters::Adapters};
+use super::{
+    adapters::Adapters,
+    any_tensor::AnyTensor,
+    ids::{MatrixId, Role, VectorId, WeightId},
+    initial::{Initial, Source},
+    shapes::Shapes,
+};
 use crate::{
-    network::kernels::{Compact, Weight, moved},
+    network::kernels::{Compact, Weight},
     spec::BaseDtype,
 };
 
 /// A named tensor that is learned, or stays as it is.
 #[derive(Clone, Debug)]
-pub struct Parameter<const D: usize> {
+pub struct Parameter {
     /// The name it has in checkpoints.
     pub name: String,
+    /// What it's for.
+    pub role: Role,
+    /// Whether its gradient has zeros in all rows that no token looked up: a table that gives no logits.
+    pub sparse_rows: bool,
     /// Its value: a leaf that keeps gradients, unless it's frozen.
-    pub value: Tensor<D>,
+    pub value: AnyTensor,
 }
 
 /// The weight of a linear layer that isn't learned, in fewer bits.
@@ -30,8 +40,8 @@ pub struct Frozen {
 /// The keys of a self-attention.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Attended {
-    /// Heads of keys.
-    pub(super) groups: usize,
+    /// Key and value heads.
+    pub(super) kv_heads: usize,
     /// Their width together.
     pub(super) width: usize,
 }
@@ -45,18 +55,15 @@ pub enum Keep {
     Frozen(BaseDtype),
 }
 
-/// All parameters of a network.
-///
-/// There are two ranks. Vectors are biases and the scales of norms, which are exempt from weight decay; matrices are
-/// everything else.
+/// All parameters of a network: vectors in the order in which they were added, and then matrices in theirs. Sums over all
+/// gradients are made in this order, so that it's a part of every result.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     device: Device,
     keep: Keep,
-    /// Biases and the scales of norms.
-    pub vectors: Vec<Parameter<1>>,
-    /// Weights of linear layers, `[out, in]`, and embedding tables.
-    pub matrices: Vec<Parameter<2>>,
+    list: Vec<Parameter>,
+    /// How many of the list are vectors.
+    vectors: usize,
     /// Weights of linear layers that are kept in fewer bits.
     pub compact: Vec<Frozen>,
     /// The keys of all self-attentions, in their order.
@@ -67,71 +74,44 @@ pub struct Parameters {
     pub(super) adapters: Adapters,
 }
 
-/// Names a vector of [`Parameters`].
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct VectorId(pub(super) usize);
-
-/// Names a matrix of [`Parameters`].
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct MatrixId(pub(super) usize);
-
-/// Names the weight of a linear layer.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum WeightId {
-    /// It is a matrix of [`Parameters`].
-    Full(MatrixId),
-    /// It is one of [`Parameters::compact`].
-    Compact(usize),
-}
-
-/// Where the values of parameters come from: a seed, or a checkpoint.
-pub trait Source {
-    /// The values of the parameter `name`; a new one begins with `initial`.
-    ///
-    /// Always gives values: a checkpoint that lacks the parameter notes that, gives none at all, and reports it later,
-    /// together with all else that is wrong with it.
-    fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData;
-
-    /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
-    fn has(&self, _name: &str) -> bool {
-        true
-    }
-}
-
 /// Adds parameters to a network while its blocks are put together, or only notes what they would be.
-pub struct Builder<'a>(Target<'a>);
+pub struct Builder<'a> {
+    target: Target<'a>,
+    /// Of all matrices that are added, where it isn't what the kind of parameter says.
+    role: Option<Role>,
+}
 
 enum Target<'a> {
     Values { parameters: &'a mut Parameters, source: &'a mut dyn Source },
     Shapes(&'a mut Shapes),
 }
 
-impl<const D: usize> Parameter<D> {
-    fn new(name: String, data: TensorData, device: &Device, learned: bool) -> Self {
-        Self { name, value: Tensor::from_data(data, device).autodiff().set_require_grad(learned) }
-    }
-
+impl Parameter {
     /// Whether it has gradients.
     pub fn is_learned(&self) -> bool {
         self.value.is_require_grad()
     }
 
+    /// Its dimensions.
+    pub fn shape(&self) -> Vec<usize> {
+        self.value.shape()
+    }
+
     /// Replaces the value; it becomes a leaf again.
-    pub fn set(&mut self, value: Tensor<D>) {
-        self.value = value.autodiff().require_grad();
+    pub fn set(&mut self, value: impl Into<AnyTensor>) {
+        self.value = value.into().leaf(true);
     }
 
     /// Takes the value out, so that it can be changed in place; [`Self::set`] puts one back.
-    pub fn take(&mut self) -> Tensor<D> {
-        let device = self.value.device();
-        let nothing = Tensor::empty([0; D], &device);
+    pub fn take(&mut self) -> AnyTensor {
+        let nothing = self.value.empty();
         std::mem::replace(&mut self.value, nothing).inner()
     }
 
     /// The same on another device, or once more on its own.
     fn on(&self, device: &Device) -> Result<Self> {
-        let value = moved(self.value.clone().inner(), device)?;
-        Ok(Self { name: self.name.clone(), value: value.autodiff().set_require_grad(self.is_learned()) })
+        let value = self.value.clone().inner().on(device)?.leaf(self.is_learned());
+        Ok(Self { name: self.name.clone(), role: self.role, sparse_rows: self.sparse_rows, value })
     }
 
     /// The values on the host, row by row.
@@ -139,8 +119,7 @@ impl<const D: usize> Parameter<D> {
     /// # Errors
     /// The device's.
     pub fn data(&self) -> Result<TensorData> {
-        let data = self.value.clone().inner().try_into_data();
-        data.map_err(|error| anyhow!("can't read {} from the device: {error}", self.name))
+        self.value.clone().inner().into_data().with_context(|| format!("can't read {}", self.name))
     }
 }
 
@@ -150,8 +129,8 @@ impl Parameters {
         Self {
             device: device.clone().without_autodiff(),
             keep: Keep::Learned,
-            vectors: Vec::new(),
-            matrices: Vec::new(),
+            list: Vec::new(),
+            vectors: 0,
             compact: Vec::new(),
             attentions: Vec::new(),
             layers: Vec::new(),
@@ -170,8 +149,8 @@ impl Parameters {
         Ok(Self {
             device: device.clone().without_autodiff(),
             keep: self.keep,
-            vectors: self.vectors.iter().map(|parameter| parameter.on(device)).collect::<Result<_>>()?,
-            matrices: self.matrices.iter().map(|parameter| parameter.on(device)).collect::<Result<_>>()?,
+            list: self.list.iter().map(|parameter| parameter.on(device)).collect::<Result<_>>()?,
+            vectors: self.vectors,
             compact: self.compact.iter().map(compact).collect::<Result<_>>()?,
             attentions: self.attentions.clone(),
             layers: self.layers.clone(),
@@ -184,23 +163,58 @@ impl Parameters {
         self.keep = keep;
     }
 
+    /// The parameters, vectors before matrices.
+    pub fn iter(&self) -> std::slice::Iter<'_, Parameter> {
+        self.list.iter()
+    }
+
+    /// The parameters in the same order, to be changed.
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Parameter> {
+        self.list.iter_mut()
+    }
+
+    /// How many parameters there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The parameter of this name.
+    pub fn named(&self, name: &str) -> Option<&Parameter> {
+        self.list.iter().find(|parameter| parameter.name == name)
+    }
+
     fn add_vector(&mut self, name: String, data: TensorData) -> VectorId {
-        self.vectors.push(Parameter::new(name, data, &self.device, self.keep == Keep::Learned));
-        VectorId(self.vectors.len() - 1)
+        let value = AnyTensor::Vector(Tensor::from_data(data, &self.device)).leaf(self.keep == Keep::Learned);
+        self.list.insert(self.vectors, Parameter { name, role: Role::Vector, sparse_rows: false, value });
+        self.vectors += 1;
+        VectorId(self.vectors - 1)
     }
 
-    fn add_matrix(&mut self, name: String, data: TensorData) -> MatrixId {
-        self.matrices.push(Parameter::new(name, data, &self.device, self.keep == Keep::Learned));
-        MatrixId(self.matrices.len() - 1)
+    fn add_matrix(&mut self, name: String, data: TensorData, role: Role) -> MatrixId {
+        let value = AnyTensor::Matrix(Tensor::from_data(data, &self.device)).leaf(self.keep == Keep::Learned);
+        self.list.push(Parameter { name, role, sparse_rows: role == Role::Embedding, value });
+        MatrixId(self.list.len() - 1 - self.vectors)
     }
 
-    fn add_weight(&mut self, name: String, data: TensorData) -> WeightId {
+    /// Notes which matrix gives the logits: each row of it gets a gradient, also if it's a table.
+    pub(super) fn gives_logits(&mut self, id: MatrixId) {
+        if let Some(parameter) = self.list.get_mut(self.vectors + id.0) {
+            parameter.sparse_rows = false;
+        }
+    }
+
+    fn add_weight(&mut self, name: String, data: TensorData, role: Role) -> WeightId {
         // Sources give f32; one that has nothing to give has an empty matrix, and its network won't be used.
         let (&[rows, columns], Ok(values)) = (&data.shape()[..], data.as_slice::<f32>()) else {
-            return WeightId::Full(self.add_matrix(name, data));
+            return WeightId::Full(self.add_matrix(name, data, role));
         };
         let value = match self.keep {
-            Keep::Learned | Keep::Frozen(BaseDtype::F32) => return WeightId::Full(self.add_matrix(name, data)),
+            Keep::Learned | Keep::Frozen(BaseDtype::F32) => return WeightId::Full(self.add_matrix(name, data, role)),
             Keep::Frozen(BaseDtype::Bf16) => Compact::bf16(values, [rows, columns], &self.device),
             Keep::Frozen(BaseDtype::Int8) => Compact::int8(values, [rows, columns], &self.device),
         };
@@ -219,7 +233,7 @@ impl Parameters {
     /// The name of the weight of a linear layer, and its shape.
     pub fn described(&self, id: WeightId) -> (&str, [usize; 2]) {
         match id {
-            WeightId::Full(MatrixId(at)) => (&self.matrices[at].name, self.matrices[at].value.dims()),
+            WeightId::Full(id) => (&self.list[self.vectors + id.0].name, self.matrix(id).dims()),
             WeightId::Compact(at) => (&self.compact[at].name, self.compact[at].value.dims()),
         }
     }
@@ -232,77 +246,90 @@ impl Parameters {
     /// Whether a weight is learned.
     pub fn learns(&self, id: WeightId) -> bool {
         match id {
-            WeightId::Full(MatrixId(at)) => self.matrices[at].is_learned(),
+            WeightId::Full(id) => self.list[self.vectors + id.0].is_learned(),
             WeightId::Compact(_) => false,
         }
     }
 
     /// A vector.
     pub fn vector(&self, id: VectorId) -> &Tensor<1> {
-        &self.vectors[id.0].value
+        let value = self.list[id.0].value.as_vector();
+        value.unwrap_or_else(|| unreachable!("vectors stand before matrices"))
     }
 
     /// A matrix.
     pub fn matrix(&self, id: MatrixId) -> &Tensor<2> {
-        &self.matrices[id.0].value
+        let value = self.list[self.vectors + id.0].value.as_matrix();
+        value.unwrap_or_else(|| unreachable!("matrices stand behind vectors"))
     }
 
-    /// Whether all numbers are: no NaN, no infinity.
+    /// Whether all elements are finite: no NaN, no infinity.
     ///
     /// # Errors
     /// The device's.
     pub fn are_finite(&self) -> Result<bool> {
-        // A sum of magnitudes is finite only if each of them is; one a parameter, so that a device is asked once.
-        let vectors = self.vectors.iter().map(|parameter| parameter.value.clone().inner().abs().sum());
-        let matrices = self.matrices.iter().map(|parameter| parameter.value.clone().inner().abs().sum());
-        let sums = Tensor::cat(vectors.chain(matrices).collect(), 0);
-        let sums: Vec<f32> = sums.try_into_vec_as().map_err(|error| anyhow!("can't read weights: {error:?}"))?;
-        Ok(sums.iter().all(|sum| sum.is_finite()))
+        are_finite(self.list.iter().map(|parameter| parameter.value.clone().inner()))
     }
 
     /// Learns those that were frozen among the `wanted`.
     pub(super) fn learn(&mut self, wanted: impl Fn(&str) -> bool) {
-        fn learn<const D: usize>(parameter: &mut Parameter<D>) {
-            if !parameter.is_learned() {
-                let value = parameter.take();
-                parameter.set(value);
-            }
+        for parameter in self.list.iter_mut().filter(|parameter| !parameter.is_learned() && wanted(&parameter.name)) {
+            let value = parameter.take();
+            parameter.set(value);
         }
-        self.vectors.iter_mut().filter(|parameter| wanted(&parameter.name)).for_each(learn);
-        self.matrices.iter_mut().filter(|parameter| wanted(&parameter.name)).for_each(learn);
     }
 
-    /// How many numbers are learned.
+    /// How many elements are learned.
     pub fn learned(&self) -> usize {
-        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned());
-        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned());
-        let matrices = matrices.map(|parameter| parameter.value.dims().iter().product::<usize>());
-        vectors.map(|parameter| parameter.value.dims()[0]).chain(matrices).sum()
+        self.list.iter().filter(|parameter| parameter.is_learned()).map(|parameter| parameter.value.elements()).sum()
     }
 
-    /// How many numbers they hold together.
+    /// How many elements they hold together.
     pub fn count(&self) -> usize {
-        let vectors = self.vectors.iter().map(|parameter| parameter.value.dims()[0]);
-        let matrices = self.matrices.iter().map(|parameter| parameter.value.dims().iter().product());
+        let list = self.list.iter().map(|parameter| parameter.value.elements());
         let compact = self.compact.iter().map(|parameter| parameter.value.dims().iter().product());
-        vectors.chain(matrices).chain(compact).sum()
+        list.chain(compact).sum()
     }
+}
+
+/// Whether all elements of these tensors are: no NaN, no infinity. Waits for the device.
+///
+/// # Errors
+/// The device's.
+pub fn are_finite(tensors: impl Iterator<Item = AnyTensor>) -> Result<bool> {
+    // A sum of magnitudes is finite only if each of them is; one a tensor, so that a device is asked once.
+    let sums: Vec<Tensor<1>> = tensors.map(|tensor| tensor.magnitude()).collect();
+    if sums.is_empty() {
+        return Ok(true);
+    }
+    let sums: Vec<f32> = Tensor::cat(sums, 0)
+        .try_into_vec_as()
+        .map_err(|error| anyhow!("can't read from the device whether numbers are finite: {error:?}"))?;
+    Ok(sums.iter().all(|sum| sum.is_finite()))
 }
 
 impl<'a> Builder<'a> {
     /// Adds to `parameters` what `source` gives.
     pub fn new(parameters: &'a mut Parameters, source: &'a mut dyn Source) -> Self {
-        Self(Target::Values { parameters, source })
+        Self { target: Target::Values { parameters, source }, role: None }
     }
 
     /// Notes names and shapes only: no value is made, no device is needed.
     pub fn outline(shapes: &'a mut Shapes) -> Self {
-        Self(Target::Shapes(shapes))
+        Self { target: Target::Shapes(shapes), role: None }
+    }
+
+    /// Adds what `make` adds in this role, as far as it's matrices.
+    pub fn in_role<R>(&mut self, role: Role, make: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.role.replace(role);
+        let made = make(self);
+        self.role = before;
+        made
     }
 
     /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
     pub fn has(&self, name: &str) -> bool {
-        match &self.0 {
+        match &self.target {
             Target::Values { source, .. } => source.has(name),
             Target::Shapes(_) => true,
         }
@@ -310,7 +337,7 @@ impl<'a> Builder<'a> {
 
     /// Adds a vector.
     pub fn vector(&mut self, name: String, size: usize, initial: Initial) -> VectorId {
-        match &mut self.0 {
+        match &mut self.target {
             Target::Values { parameters, source } => {
                 let data = source.values(&name, &[size], initial);
                 parameters.add_vector(name, data)
@@ -319,44 +346,46 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds a matrix.
+    /// Adds a matrix: a table whose rows are looked up, unless [another role](Self::in_role) is given.
     pub fn matrix(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
-        match &mut self.0 {
+        let role = self.role.unwrap_or(Role::Embedding);
+        match &mut self.target {
             Target::Values { parameters, source } => {
                 let data = source.values(&name, &shape, initial);
-                parameters.add_matrix(name, data)
+                parameters.add_matrix(name, data, role)
             }
-            Target::Shapes(shapes) => MatrixId(shapes.add_matrix(name, shape)),
+            Target::Shapes(shapes) => MatrixId(shapes.add_matrix(name, shape, role)),
         }
     }
 
     /// Adds the weight of a linear layer, `[out, in]`, which each token is multiplied with.
     pub fn weight(&mut self, name: String, shape: [usize; 2], initial: Initial) -> WeightId {
-        match &mut self.0 {
+        let role = self.role.unwrap_or(Role::Linear);
+        match &mut self.target {
             Target::Values { parameters, source } => {
                 let data = source.values(&name, &shape, initial);
-                let id = parameters.add_weight(name, data);
+                let id = parameters.add_weight(name, data, role);
                 parameters.layers.push(id);
                 id
             }
             Target::Shapes(shapes) => {
                 shapes.multiply(shape);
-                WeightId::Full(MatrixId(shapes.add_matrix(name, shape)))
+                WeightId::Full(MatrixId(shapes.add_matrix(name, shape, role)))
             }
         }
     }
 
-    /// Notes a self-attention with `groups` heads of keys, together `width` wide; in the order in which they'll run.
-    pub fn attends(&mut self, groups: usize, width: usize) {
-        match &mut self.0 {
-            Target::Values { parameters, .. } => parameters.attentions.push(Attended { groups, width }),
+    /// Notes a self-attention with `kv_heads` heads of keys, together `width` wide; in the order in which they'll run.
+    pub fn attends(&mut self, kv_heads: usize, width: usize) {
+        match &mut self.target {
+            Target::Values { parameters, .. } => parameters.attentions.push(Attended { kv_heads, width }),
             Target::Shapes(shapes) => shapes.keys.push(width),
         }
     }
 
-    /// Notes that beside the inputs of linear layers so many numbers of each token are kept from the forward pass for the backward pass.
+    /// Notes that beside the inputs of linear layers so many elements of each token are kept from the forward pass for the backward pass.
     pub fn keeps(&mut self, width: usize) {
-        if let Target::Shapes(shapes) = &mut self.0 {
+        if let Target::Shapes(shapes) = &mut self.target {
             shapes.kept += width as u64;
         }
     }

@@ -11,10 +11,11 @@ use burn::tensor::{Device, Tensor};
 
 use super::{
     adapters::Lora,
-    cache::Past,
-    parameters::{MatrixId, Parameters, VectorId, WeightId},
-    precision::Numbers,
-    recompute::Values,
+    ids::{MatrixId, VectorId, WeightId},
+    parameters::Parameters,
+    past::Past,
+    precision::DTypes,
+    values::Values,
 };
 use crate::{
     network::{
@@ -37,7 +38,7 @@ pub enum Mode {
     Evaluate,
 }
 
-/// One of the numbers that each token has beside its id.
+/// An integer that each token has beside its id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Along {
     /// Its position.
@@ -58,7 +59,7 @@ pub struct Pass<'a> {
     /// The parameters once more, for the backward pass to compute layers again with; `None` where it doesn't.
     pub(super) recomputing: Option<Arc<Parameters>>,
     pub(super) mode: Mode,
-    pub(super) numbers: Numbers,
+    pub(super) dtypes: DTypes,
     pub(super) dropout_keys: Arc<[u32]>,
     pub(super) dropout_sites: Rc<Cell<u32>>,
     pub(super) attentions: Rc<Cell<usize>>,
@@ -107,7 +108,7 @@ impl<'a> Pass<'a> {
             values: if mode == Mode::Evaluate { Values::Plain } else { Values::Learned },
             recomputing: None,
             mode,
-            numbers: Precision::F32.into(),
+            dtypes: Precision::F32.into(),
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
             dropout_sites: Rc::default(),
             attentions: Rc::default(),
@@ -127,7 +128,7 @@ impl<'a> Pass<'a> {
 
     /// A pass over other tokens under the same rules, such as those of one side of an encoder–decoder. Places in the
     /// network count on.
-    pub(super) fn over(&self, batch: &Batch) -> Self {
+    pub fn over(&self, batch: &Batch) -> Self {
         let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
             .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
         Self {
@@ -135,14 +136,14 @@ impl<'a> Pass<'a> {
             attentions: Rc::clone(&self.attentions),
             prefixes: Rc::clone(&self.prefixes),
             recomputing: self.recomputing.clone(),
-            numbers: self.numbers,
+            dtypes: self.dtypes,
             ..pass
         }
     }
 
-    /// The same pass with numbers of these types.
-    pub(super) fn computing_with(self, numbers: Numbers) -> Self {
-        Self { numbers, ..self }
+    /// The same pass with other dtypes.
+    pub(super) fn computing_with(self, dtypes: DTypes) -> Self {
+        Self { dtypes, ..self }
     }
 
     /// The same pass, whose layers keep no activations: the backward pass computes them again.
@@ -150,14 +151,14 @@ impl<'a> Pass<'a> {
         Self { recomputing: Some(Arc::new(self.parameters.clone())), ..self }
     }
 
-    /// Hidden states in the type of the residual stream.
-    pub(super) fn to_stream(&self, x: Tensor<2>) -> Tensor<2> {
-        x.cast(self.numbers.stream)
+    /// Casts hidden states to the dtype of the residual stream.
+    pub fn to_stream(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.dtypes.stream)
     }
 
-    /// What a weight is multiplied with, in the weight's type.
-    pub(super) fn to_product(&self, x: Tensor<2>) -> Tensor<2> {
-        x.cast(self.numbers.products)
+    /// Casts what is multiplied with a weight to the weight's dtype.
+    pub fn to_operand(&self, x: Tensor<2>) -> Tensor<2> {
+        x.cast(self.dtypes.operands)
     }
 
     /// Where it's computed.
@@ -166,7 +167,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What the dropout masks of a token derive from.
-    pub(super) fn dropout_key(&self, token: usize) -> u32 {
+    pub fn dropout_key(&self, token: usize) -> u32 {
         self.dropout_keys[token]
     }
 
@@ -180,15 +181,15 @@ impl<'a> Pass<'a> {
         self.values.matrix(id, self.parameters.matrix(id))
     }
 
-    /// The value of a matrix that something is multiplied with.
-    pub fn factor(&self, id: MatrixId) -> Tensor<2> {
-        self.to_product(self.matrix(id))
+    /// The value of a matrix as an operand of a matmul.
+    pub fn operand(&self, id: MatrixId) -> Tensor<2> {
+        self.to_operand(self.matrix(id))
     }
 
     /// The weight of a linear layer.
     pub fn weight(&self, id: WeightId) -> Weight {
         match id {
-            WeightId::Full(id) => Weight::Full(self.factor(id)),
+            WeightId::Full(id) => Weight::Full(self.operand(id)),
             WeightId::Compact(_) => self.parameters.weight(id),
         }
     }
@@ -257,7 +258,7 @@ impl<'a> Pass<'a> {
 
     /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a
     /// sequence grows they're made once.
-    pub(super) fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
+    pub fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
         match &self.past {
             Some(past) => past.keep(tokens, make),
             None => make(),
@@ -265,14 +266,14 @@ impl<'a> Pass<'a> {
     }
 
     /// Attention of the batch's tokens to all that they see: `[T, heads * size]` for queries of that shape and
-    /// `[T, groups * size]` keys and values. To be called once an attention, in the same order in every pass.
-    pub fn attention(&self, query: Tensor<2>, keys: KeyValue, heads: usize, groups: usize) -> Tensor<2> {
+    /// `[T, kv_heads * size]` keys and values. To be called once an attention, in the same order in every pass.
+    pub fn attention(&self, query: Tensor<2>, keys: KeyValue, heads: usize, kv_heads: usize) -> Tensor<2> {
         let keys = match &self.past {
             Some(past) => past.extend(keys),
             None => keys,
         };
         let prefix = self.prefix();
-        kernels::grouped_attention(query, keys, prefix, &self.visible, heads, groups, self.dropout().as_ref())
+        kernels::grouped_attention(query, keys, prefix, &self.visible, heads, kv_heads, self.dropout().as_ref())
     }
 
     /// The same for rows `[query | key | value]` of one projection: `[T, 3 H]` to `[T, H]`.

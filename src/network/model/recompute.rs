@@ -4,7 +4,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
     rc::Rc,
     sync::Arc,
 };
@@ -12,60 +11,18 @@ use std::{
 use burn::tensor::Tensor;
 
 use super::{
-    parameters::{MatrixId, Parameters, VectorId},
+    parameters::Parameters,
     pass::{Mode, Pass, Rotaries},
-    precision::Numbers,
+    precision::DTypes,
+    values::{Leaves, Values},
 };
 use crate::network::kernels::{self, AttentionSpans, Grads, Ids};
 
-/// What a pass computes with in place of the parameters themselves.
-#[derive(Debug, Default)]
-pub(super) enum Values {
-    /// Nothing: they are what gradients belong to.
-    #[default]
-    Learned,
-    /// Their values, so that nothing is recorded.
-    Plain,
-    /// Leaves of a graph of its own, made as they're asked for.
-    Leaves(RefCell<Leaves>),
-}
-
-/// Copies of parameters that collect gradients.
-#[derive(Debug, Default)]
-pub(super) struct Leaves {
-    vectors: BTreeMap<VectorId, Tensor<1>>,
-    matrices: BTreeMap<MatrixId, Tensor<2>>,
-}
-
-impl Values {
-    /// In place of a vector.
-    pub(super) fn vector(&self, id: VectorId, value: &Tensor<1>) -> Tensor<1> {
-        match self {
-            Self::Learned => value.clone(),
-            Self::Plain => value.clone().inner(),
-            Self::Leaves(leaves) => leaves.borrow_mut().vectors.entry(id).or_insert_with(|| leaf(value)).clone(),
-        }
-    }
-
-    /// In place of a matrix.
-    pub(super) fn matrix(&self, id: MatrixId, value: &Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Learned => value.clone(),
-            Self::Plain => value.clone().inner(),
-            Self::Leaves(leaves) => leaves.borrow_mut().matrices.entry(id).or_insert_with(|| leaf(value)).clone(),
-        }
-    }
-}
-
-fn leaf<const D: usize>(value: &Tensor<D>) -> Tensor<D> {
-    value.clone().inner().autodiff().set_require_grad(value.is_require_grad())
-}
-
-/// A pass at a place in the network, to be taken up from there.
-struct Place {
+/// The state of a pass at a point of the network, to be resumed from there.
+struct Snapshot {
     parameters: Arc<Parameters>,
     mode: Mode,
-    numbers: Numbers,
+    dtypes: DTypes,
     dropout_keys: Arc<[u32]>,
     dropout_site: u32,
     attention: usize,
@@ -74,13 +31,13 @@ struct Place {
     visible: AttentionSpans,
 }
 
-impl Place {
-    /// Where a pass is now.
+impl Snapshot {
+    /// Of a pass as it is now.
     fn of(pass: &Pass, parameters: &Arc<Parameters>) -> Self {
         Self {
             parameters: Arc::clone(parameters),
             mode: pass.mode,
-            numbers: pass.numbers,
+            dtypes: pass.dtypes,
             dropout_keys: Arc::clone(&pass.dropout_keys),
             dropout_site: pass.dropout_sites.get(),
             attention: pass.attentions.get(),
@@ -90,7 +47,7 @@ impl Place {
         }
     }
 
-    /// The pass from there on.
+    /// The pass from that point on.
     fn pass(&self, values: Values) -> Pass<'_> {
         let [tokens, positions, block_positions, segments] = self.ids.clone();
         Pass {
@@ -98,7 +55,7 @@ impl Place {
             values,
             recomputing: None,
             mode: self.mode,
-            numbers: self.numbers,
+            dtypes: self.dtypes,
             dropout_keys: Arc::clone(&self.dropout_keys),
             dropout_sites: Rc::new(Cell::new(self.dropout_site)),
             attentions: Rc::new(Cell::new(self.attention)),
@@ -117,15 +74,15 @@ impl Place {
 impl Pass<'_> {
     /// What a block makes of its inputs, `[n, hidden]` each and three at most; where the pass is to recompute, nothing else
     /// is kept of it.
-    pub(super) fn block<const N: usize>(
+    pub fn block<const N: usize>(
         &self,
         inputs: [Tensor<2>; N],
         block: impl Fn(&Pass, [Tensor<2>; N]) -> Tensor<2> + Send + 'static,
     ) -> Tensor<2> {
         let Some(parameters) = &self.recomputing else { return block(self, inputs) };
-        let place = Place::of(self, parameters);
+        let snapshot = Snapshot::of(self, parameters);
         let plain = inputs.each_ref().map(|input| input.clone().inner());
-        let forward = place.pass(Values::Plain);
+        let forward = snapshot.pass(Values::Plain);
         let output = block(&forward, plain.clone());
         self.dropout_sites.set(forward.dropout_sites.get());
         self.attentions.set(forward.attentions.get());
@@ -135,18 +92,18 @@ impl Pass<'_> {
             // Behind a frozen embedding the block's own parameters may still be learned, and its rule has to be run.
             inputs[0] = plain[0].clone().autodiff().require_grad();
         }
-        kernels::custom_backward(output, inputs, move |gradient| grads(&place, plain, &block, gradient))
+        kernels::custom_backward(output, inputs, move |gradient| grads(&snapshot, plain, &block, gradient))
     }
 }
 
 /// The gradients of a block's inputs and parameters, from that of its output.
 fn grads<const N: usize>(
-    place: &Place,
+    snapshot: &Snapshot,
     inputs: [Tensor<2>; N],
     block: &impl Fn(&Pass, [Tensor<2>; N]) -> Tensor<2>,
     gradient: Tensor<2>,
 ) -> Grads {
-    let pass = place.pass(Values::Leaves(RefCell::default()));
+    let pass = snapshot.pass(Values::Leaves(RefCell::default()));
     let inputs = inputs.map(|input| input.autodiff().require_grad());
     let output = block(&pass, inputs.clone());
     // The way back begins with the output's gradient as it is.
@@ -158,12 +115,12 @@ fn grads<const N: usize>(
     let Leaves { vectors, matrices } = &*leaves.borrow();
     for (&id, leaf) in vectors {
         if let Some(grad) = leaf.grad_remove(&mut found) {
-            grads.push(place.parameters.vector(id).clone(), grad);
+            grads.push(snapshot.parameters.vector(id).clone(), grad);
         }
     }
     for (&id, leaf) in matrices {
         if let Some(grad) = leaf.grad_remove(&mut found) {
-            grads.push(place.parameters.matrix(id).clone(), grad);
+            grads.push(snapshot.parameters.matrix(id).clone(), grad);
         }
     }
     grads

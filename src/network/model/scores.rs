@@ -36,7 +36,7 @@ impl Network {
     /// Batches that don't fit the model.
     pub fn choice_log_probabilities(&self, batch: &Batch, candidates: &Candidates) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
-        let hidden = self.family().hidden(&pass);
+        let hidden = self.architecture().hidden(&pass);
         let rows = rows(self.choice_log_softmax(&pass, &hidden, batch, candidates)?)?;
         let choices = batch.choices.iter().zip(rows);
         Ok(choices
@@ -50,7 +50,7 @@ impl Network {
     /// Batches that don't fit the model, or a model without a linear head.
     pub fn class_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
-        let hidden = self.family().hidden(&pass);
+        let hidden = self.architecture().hidden(&pass);
         rows(kernels::log_softmax(self.class_logits(&pass, hidden, batch)?))
     }
 
@@ -60,7 +60,7 @@ impl Network {
     /// Batches that don't fit the model, or a model without a head for pairs.
     pub fn pair_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
-        let hidden = self.family().hidden(&pass);
+        let hidden = self.architecture().hidden(&pass);
         rows(kernels::log_softmax(self.pair_logits(&pass, hidden, batch)?))
     }
 
@@ -70,7 +70,7 @@ impl Network {
     /// Batches that don't fit the model.
     pub fn target_scores(&self, batch: &Batch) -> Result<Vec<TargetScore>> {
         let pass = self.pass(batch, Mode::Evaluate)?;
-        let hidden = self.family().hidden(&pass);
+        let hidden = self.architecture().hidden(&pass);
         let mut scores = Vec::with_capacity(batch.targets.len());
         for targets in batch.targets.chunks(ROWS) {
             let places = targets.iter().map(|target| target.at).collect();
@@ -95,7 +95,7 @@ impl Network {
             return Err(anyhow!("no token at {place} in a batch of {tokens}"));
         }
         let pass = self.pass(batch, Mode::Evaluate)?;
-        let hidden = self.family().hidden(&pass);
+        let hidden = self.architecture().hidden(&pass);
         let chunks = at.chunks(ROWS).map(|places| self.logits_rows(&pass, &hidden, places.to_vec()));
         Ok(chunks.collect::<Result<Vec<_>>>()?.concat())
     }

@@ -1,30 +1,31 @@
 //! What a network would hold and do, noted while its blocks are put together: the same constructors that make a network
 //! tell its size, without any tensor.
 
-use super::parameters::MatrixId;
+use super::ids::{MatrixId, Role};
 
-/// A named shape.
+/// A parameter without its values.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Shape<const D: usize> {
+pub struct Shape {
     /// The name of the parameter.
     pub name: String,
-    /// Its shape.
-    pub shape: [usize; D],
+    /// What it's for.
+    pub role: Role,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
 }
 
 /// The shapes of all parameters of a network, and what the blocks say of themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Shapes {
-    /// Biases and the scales of norms.
-    pub vectors: Vec<Shape<1>>,
-    /// Weights of linear layers, `[out, in]`, and embedding tables.
-    pub matrices: Vec<Shape<2>>,
-    /// Numbers in the matrices that each token is multiplied with: those of linear layers, not tables.
+    list: Vec<Shape>,
+    /// How many of the list are vectors.
+    vectors: usize,
+    /// Elements of the matrices that each token is multiplied with: those of linear layers, not tables.
     pub multiplied: u64,
     /// Widths of the inputs of those layers, added up: of each token they're kept from the forward pass for the backward
     /// pass, where the layers are learned.
     pub inputs: u64,
-    /// Numbers of each token that are kept beside them, on the CPU.
+    /// Elements of each token that are kept beside them, on the CPU.
     pub kept: u64,
     /// The widest input or result of a linear layer.
     pub widest: usize,
@@ -32,22 +33,28 @@ pub struct Shapes {
     pub keys: Vec<usize>,
 }
 
-impl<const D: usize> Shape<D> {
-    /// How many numbers there are.
+impl Shape {
+    /// How many elements it has.
     pub fn count(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product()
     }
 }
 
 impl Shapes {
-    /// How many numbers all parameters hold together.
+    /// How many elements all parameters have together.
     pub fn count(&self) -> u64 {
-        self.vectors.iter().map(Shape::count).chain(self.matrices.iter().map(Shape::count)).sum()
+        self.list.iter().map(Shape::count).sum()
+    }
+
+    /// The shapes in the parameters' order, vectors before matrices.
+    pub fn iter(&self) -> std::slice::Iter<'_, Shape> {
+        self.list.iter()
     }
 
     /// The shape of a matrix.
     pub fn matrix(&self, id: MatrixId) -> [usize; 2] {
-        self.matrices[id.0].shape
+        let shape = &self.list[self.vectors + id.0].shape;
+        [shape[0], shape[1]]
     }
 
     /// Notes a linear layer, `[out, in]`.
@@ -58,12 +65,13 @@ impl Shapes {
     }
 
     pub(super) fn add_vector(&mut self, name: String, size: usize) -> usize {
-        self.vectors.push(Shape { name, shape: [size] });
-        self.vectors.len() - 1
+        self.list.insert(self.vectors, Shape { name, role: Role::Vector, shape: vec![size] });
+        self.vectors += 1;
+        self.vectors - 1
     }
 
-    pub(super) fn add_matrix(&mut self, name: String, shape: [usize; 2]) -> usize {
-        self.matrices.push(Shape { name, shape });
-        self.matrices.len() - 1
+    pub(super) fn add_matrix(&mut self, name: String, shape: [usize; 2], role: Role) -> usize {
+        self.list.push(Shape { name, role, shape: shape.to_vec() });
+        self.list.len() - 1 - self.vectors
     }
 }

@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 
 use super::{
     adapters::{Checkpoint, Peft},
-    family::{Kind, Sizes},
+    architecture::Sizes,
+    families,
+    family::Family,
     heads::{ClassifierConfig, PairHead, Pooler},
-    initial::Initial,
+    initial::{Initial, Source},
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, Keep, Parameter, Parameters, Source},
+    parameters::{Builder, Keep, Parameters},
     tensors::{self, Entry},
 };
 use crate::{
@@ -44,7 +46,7 @@ impl Network {
     pub fn save(&self, directory: &Path) -> Result<()> {
         self.save_config(directory)?;
         let adapted = self.is_adapted();
-        let entries = self.family().on_disk().entries(self.parameters(), !adapted);
+        let entries = self.family().on_disk.entries(self.parameters(), !adapted);
         tensors::write(&directory.join(WEIGHTS), entries)?;
         self.save_adapter(directory)
     }
@@ -69,9 +71,9 @@ impl Network {
     }
 
     fn save_config(&self, directory: &Path) -> Result<()> {
-        let mut config = self.family().config();
-        config["architectures"] = json!([self.family().architecture(self.pair.is_some())]);
-        for (key, special) in self.family().token_keys() {
+        let mut config = self.architecture().config();
+        config["architectures"] = json!([self.architecture().class_name(self.pair.is_some())]);
+        for (key, special) in self.family().token_keys {
             if let Some(id) = self.specials.map(|specials| specials.id(*special)).filter(|&id| id != ABSENT) {
                 config[*key] = json!(id);
             }
@@ -118,12 +120,11 @@ impl Network {
     pub fn inspect(directory: &Path) -> Result<Outlook> {
         let reading = Reading { values: false, merged: false, keep: Keep::Learned };
         let (network, parameters) = Self::read(directory, &Device::flex(), &reading)?;
-        let family = network.family();
-        let Sizes { vocabulary, max_length, .. } = family.sizes();
-        Ok(Outlook { family: family.name(), vocabulary, max_length, parameters })
+        let Sizes { vocabulary, max_length, .. } = network.architecture().sizes();
+        Ok(Outlook { family: network.family(), vocabulary, max_length, parameters })
     }
 
-    /// The network, and how many numbers its parameters have.
+    /// The network, and how many elements its parameters have.
     fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<(Self, u64)> {
         let checkpoint = Checkpoint::open(directory, reading.merged)?;
         ensure!(
@@ -141,8 +142,8 @@ impl Network {
         let (config, heads) = read().with_context(|| format!("can't read {}", path.display()))?;
 
         let described = || format!("{}", path.display());
-        let kind = Kind::of(&config).with_context(described)?;
-        let mut stored = Stored::new(&checkpoint, kind.on_disk(), reading.values);
+        let family = families::of_config(&config).with_context(described)?;
+        let mut stored = Stored::new(&checkpoint, &family.on_disk, reading.values);
         let mut parameters = Parameters::new(device);
         // What has an adapter was frozen when that was trained, and is good for nothing else without merging.
         parameters.keep(match checkpoint.adapter() {
@@ -150,8 +151,8 @@ impl Network {
             None => reading.keep,
         });
         let mut builder = Builder::new(&mut parameters, &mut stored);
-        let family = kind.build(&config, &mut builder).with_context(described)?;
-        let mut network = Self::from_parts(parameters, family);
+        let architecture = family.build(&config, &mut builder).with_context(described)?;
+        let mut network = Self::from_parts(parameters, family, architecture);
         network.parameters_mut().keep(match reading.keep {
             Keep::Learned => Keep::Learned,
             Keep::Frozen(_) => Keep::Frozen(BaseDtype::F32),
@@ -189,25 +190,21 @@ struct Reading {
 /// What a checkpoint holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlook {
-    /// The family's name in recipes.
-    pub family: &'static str,
+    /// Its family.
+    pub family: &'static Family,
     /// Entries of the vocabulary.
     pub vocabulary: usize,
     /// The longest sequence.
     pub max_length: usize,
-    /// How many numbers the parameters have.
+    /// How many elements the parameters have.
     pub parameters: u64,
 }
 
 impl Parameters {
     /// All that are learned under their own names, for writing.
     pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
-        fn entry<const D: usize>(parameter: &Parameter<D>) -> Entry<'_> {
-            Entry::single(parameter.name.clone(), parameter.value.dims().to_vec(), || parameter.data())
-        }
-        let vectors = self.vectors.iter().filter(|parameter| parameter.is_learned()).map(entry);
-        let matrices = self.matrices.iter().filter(|parameter| parameter.is_learned()).map(entry);
-        vectors.chain(matrices).collect()
+        let learned = self.iter().filter(|parameter| parameter.is_learned());
+        learned.map(|parameter| Entry::single(parameter.name.clone(), parameter.shape(), || parameter.data())).collect()
     }
 }
 
@@ -219,7 +216,7 @@ struct Stored<'a> {
     values: bool,
     unused: BTreeSet<String>,
     problems: Vec<String>,
-    /// How many numbers were asked for.
+    /// How many elements were asked for.
     parameters: u64,
 }
 

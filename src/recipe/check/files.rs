@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use super::Check;
-use crate::network::checkpoint::{self, CONFIG};
+use super::Checks;
 use crate::recipe::suggest;
 use crate::recipe::walk::{self, FileKind};
+use crate::support::Hinted;
 
 /// Names in a folder that are compared with the one that isn't there.
 const MAX_NAMES: usize = 2_000;
 
-impl Check<'_> {
+impl Checks<'_> {
     pub(super) fn files(&mut self) {
         for draft in self.drafts {
             let mut paths = Vec::new();
@@ -38,28 +38,15 @@ impl Check<'_> {
         }
     }
 
-    /// A model's directory. That its weights are there is seen to when they're needed: to plan, its config is enough.
+    /// A model's directory.
     fn checkpoint(&mut self, pointer: &str, path: &str) {
         let (at, shown) = (self.value(pointer), self.said(pointer, path));
         match walk::resolve_place(path, self.dir) {
             None if path.is_empty() => self.report(at, "no directory is named", None),
             None => self.missing(pointer, path, "directory"),
-            Some(place) if place.is_file() && checkpoint::is_pickle(&place) => self.report(
-                at,
-                format!("`{shown}` is a pickle, which can run code when it's read"),
-                "name a directory that has config.json and model.safetensors".to_owned(),
-            ),
-            Some(place) if place.is_file() => {
-                self.report(at, format!("`{shown}` is a file"), "name the directory that it lies in".to_owned());
-            }
-            Some(place) if !checkpoint::base(&place).join(CONFIG).is_file() => self.report(
-                at,
-                format!("`{shown}` has no {CONFIG}"),
-                "name a directory with a model in Hugging Face's layout".to_owned(),
-            ),
             Some(place) => {
-                if let Err(error) = super::outline(&place) {
-                    self.report(at, format!("the model in `{shown}` can't be made: {error:#}"), None);
+                if let Err(Hinted { message, hint }) = self.catalog.check_checkpoint(&place, &shown) {
+                    self.report(at, message, hint);
                 }
             }
         }

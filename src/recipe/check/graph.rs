@@ -1,15 +1,16 @@
 //! Stages refer to stages: the names must be there, of the right kind, and never lead back.
 
-use super::{Check, Draft};
+use super::{Checks, Draft};
 use crate::recipe::node::Node;
 use crate::recipe::shape::Role;
 use crate::recipe::suggest;
 use crate::recipe::walk;
+use crate::spec::Product;
 
 /// A reference: the pointer of the field, and the index of the stage it names.
 type Edge = (String, usize);
 
-impl Check<'_> {
+impl Checks<'_> {
     /// Checks all references, and orders the stages by them; those in cycles are left out.
     pub(super) fn graph(&mut self) -> Vec<String> {
         let edges: Vec<Vec<Edge>> = self.drafts.iter().map(|draft| self.references(draft)).collect();
@@ -29,32 +30,29 @@ impl Check<'_> {
     fn references(&mut self, draft: &Draft) -> Vec<Edge> {
         let mut fields = Vec::new();
         walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |pointer, value, slot| {
-            if let (Role::Stage(kinds), Some(name)) = (&slot.role, value.as_str()) {
-                fields.push((draft.pointer(pointer), name.to_owned(), kinds.clone()));
+            if let (Role::Stage(product), Some(name)) = (&slot.role, value.as_str()) {
+                fields.push((draft.pointer(pointer), name.to_owned(), *product));
             }
         });
         let mut edges = Vec::new();
-        for (pointer, name, kinds) in fields {
+        for (pointer, name, product) in fields {
             let shown = self.shown(&pointer);
             if let Some(index) = self.drafts.iter().position(|draft| draft.name == name) {
-                let kind = &self.drafts[index].kind;
-                if kinds.contains(kind) {
+                let makes = |draft: &Draft| draft.kind.products().contains(&product);
+                if makes(&self.drafts[index]) {
                     edges.push((pointer, index));
                     continue;
                 }
-                let own = &draft.name;
-                let names = self.drafts.iter().filter(|draft| kinds.contains(&draft.kind) && draft.name != *own);
-                let names = suggest::list(names.map(|draft| draft.name.as_str()));
-                let wanted = match kinds.split_last() {
-                    Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
-                    _ => kinds.concat(),
-                };
+                let others = self.drafts.iter().filter(|other| makes(other) && other.name != draft.name);
+                let names = suggest::list(others.map(|other| other.name.as_str()));
                 let hint = if names.is_empty() {
-                    format!("the recipe has no other {wanted} stage")
+                    let kinds = self.kinds_making(product).join(", ");
+                    format!("the recipe has no other stage that makes {} (kinds that do: {kinds})", some(product))
                 } else {
-                    format!("the {wanted} stages are {names}")
+                    format!("the stages that make {} are {names}", some(product))
                 };
-                let message = format!("`{shown}` is {} {kind} stage, and a {wanted} stage is needed", article(kind));
+                let kind = self.drafts[index].kind.name();
+                let message = format!("`{shown}` is {} {kind} stage, which makes no {product}", article(kind));
                 self.report(self.value(&pointer), message, hint);
             } else if self.tree.get("stages").is_none_or(|stages| stages.get(&name).is_none()) {
                 let stages = self.tree.get("stages").map(Node::entries).unwrap_or_default();
@@ -97,6 +95,14 @@ impl Check<'_> {
         }
         path.pop();
         done[stage] = true;
+    }
+}
+
+/// A product with its article.
+fn some(product: Product) -> String {
+    match product {
+        Product::Tokens => product.to_string(),
+        one => format!("a {one}"),
     }
 }
 

@@ -1,40 +1,37 @@
-//! What types can't say: references, files, rules between fields, templates and sweeps. Everything is looked at, also
-//! beside mistakes; only a stage whose types are wrong is left out where its fields are needed.
+//! What types can't say: references, files, rules between fields and sweeps; and for each stage what its kind checks.
+//! Everything is looked at, also beside mistakes; only a stage whose types are wrong is left out where its fields are
+//! needed.
 
-mod asha;
-mod families;
 mod files;
 mod graph;
+mod halving;
 mod names;
-mod objectives;
-mod rows;
-mod stages;
 mod sweep;
 mod sweep_values;
 
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::Columns;
 use super::diagnostic::Diagnostic;
-use super::families::Family;
 use super::node::{Node, Value};
 use super::place::{Span, Texts};
-use super::shape::{self, Slot};
+use super::shape::Slot;
 use super::walk;
-use crate::network::checkpoint::{self, CONFIG};
-use crate::network::model::Outline;
-use crate::spec::{Origin, Stage, Sweep};
+use super::{Catalog, Columns, Kind};
+use crate::spec::{Source, Stage, Sweep};
 
 /// The most stages that a recipe may have: references are followed one by one.
 const MAX_STAGES: usize = 1_000;
 
 /// A stage as far as it can be understood.
-pub(super) struct Draft {
-    pub(super) name: String,
-    pub(super) kind: String,
+pub struct Draft {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static dyn Kind,
     /// Its spec without the tag of its kind, and the slot of that.
     spec: Json,
     slot: &'static Slot,
@@ -43,32 +40,43 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// The pointer of the stage's spec, or of something in it.
-    fn pointer(&self, field: &str) -> String {
+    /// The pointer of the stage's settings, or of something in them such as `train.lr`.
+    pub fn pointer(&self, field: &str) -> String {
         let dot = if field.is_empty() { "" } else { "." };
-        format!("stages.{}.{}{dot}{field}", self.name, self.kind)
+        format!("stages.{}.{}{dot}{field}", self.name, self.kind.name())
+    }
+
+    /// The settings with defaults filled in; none if their types are wrong.
+    pub fn settings(&self) -> Option<&Json> {
+        self.stage.as_ref().map(|stage| &stage.settings)
+    }
+
+    /// The same as their type has them; none for a stage of another kind, too.
+    pub fn settings_as<T: DeserializeOwned>(&self) -> Option<T> {
+        self.stage.as_ref()?.settings_as().ok()
     }
 }
 
 /// The stages of a tree whose kind is known.
-pub(super) fn drafts(tree: &Node) -> Vec<Draft> {
+pub(super) fn drafts(tree: &Node, catalog: &'static Catalog) -> Vec<Draft> {
     let stages = tree.get("stages").map(Node::entries).unwrap_or_default();
     let draft = |entry: &super::node::Entry| {
         let [tagged] = entry.node.entries() else { return None };
-        let slot = shape::stage().child(&tagged.key)?;
+        let kind = catalog.kind(&tagged.key)?;
+        let slot = catalog.stage().child(&tagged.key)?;
         let stage = if tagged.node.any(&|node| node.value == Value::Unknown) {
             None
         } else {
-            serde_json::from_value(entry.node.to_json()).ok()
+            catalog.read_stage(entry.node.to_json()).ok()
         };
-        let (name, kind) = (entry.key.clone(), tagged.key.clone());
-        Some(Draft { name, kind, spec: tagged.node.to_json(), slot, stage })
+        Some(Draft { name: entry.key.clone(), kind, spec: tagged.node.to_json(), slot, stage })
     };
     stages.iter().take(MAX_STAGES).filter_map(draft).collect()
 }
 
 /// All that the checks look at, and where they report.
-pub(super) struct Check<'a> {
+pub struct Checks<'a> {
+    pub(super) catalog: &'static Catalog,
     pub(super) tree: &'a Node,
     pub(super) texts: &'a Texts,
     pub(super) drafts: &'a [Draft],
@@ -77,7 +85,7 @@ pub(super) struct Check<'a> {
     pub(super) problems: &'a mut Vec<Diagnostic>,
 }
 
-impl<'a> Check<'a> {
+impl<'a> Checks<'a> {
     /// Makes all checks; gives the stages in an order in which each comes after those it refers to.
     pub(super) fn run(&mut self, sweep: Option<&Sweep>) -> Vec<String> {
         let stages = self.tree.get("stages").map(Node::entries).unwrap_or_default();
@@ -87,30 +95,27 @@ impl<'a> Check<'a> {
         self.names();
         self.files();
         let order = self.graph();
-        for draft in self.drafts {
-            match &draft.stage {
-                Some(Stage::Tokenize(spec)) => self.tokenize(draft, spec),
-                Some(Stage::Pretrain(spec)) => self.pretrain(draft, spec),
-                Some(Stage::Finetune(spec)) => self.finetune(draft, spec),
-                Some(Stage::Eval(spec)) => self.eval(draft, spec),
-                Some(Stage::Export(spec)) => self.export(draft, spec),
-                Some(Stage::Import(_)) => {}
-                None => {}
-            }
+        for draft in self.drafts.iter().filter(|draft| draft.stage.is_some()) {
+            draft.kind.check(draft, self);
         }
         self.sweep(sweep);
         order
     }
 
     /// The place of a key, or of the nearest thing above it.
-    fn key(&self, pointer: &str) -> Span {
+    pub fn key(&self, pointer: &str) -> Span {
         let (key, node) = self.nearest(pointer);
         key.unwrap_or(node.span)
     }
 
     /// The place of a value, or of the nearest key above it.
-    fn value(&self, pointer: &str) -> Span {
+    pub fn value(&self, pointer: &str) -> Span {
         self.tree.find(pointer).map_or_else(|| self.key(pointer), |(_, node)| node.span)
+    }
+
+    /// The place of a part of a string value, given the value's own place.
+    pub fn within(&self, whole: Span, value: &str, part: Range<usize>) -> Span {
+        self.texts.within(whole, value, part)
     }
 
     fn nearest(&self, pointer: &str) -> (Option<Span>, &'a Node) {
@@ -126,65 +131,67 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Whether the recipe itself has something there.
+    pub fn is_given(&self, pointer: &str) -> bool {
+        self.tree.find(pointer).is_some()
+    }
+
     /// A value as it may be shown.
-    fn shown(&self, pointer: &str) -> String {
+    pub fn shown(&self, pointer: &str) -> String {
         self.tree.find(pointer).map(|(_, node)| node.shown()).unwrap_or_default()
     }
 
-    fn report(&mut self, at: Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
-        self.problems.push(Diagnostic::new(message).at(at).hint(hint));
+    /// The entries of a mapping in the recipe's order: the key, and the value's place and how it may be shown.
+    pub fn entries(&self, pointer: &str) -> Vec<(&'a str, Span, String)> {
+        let entries = self.tree.find(pointer).map(|(_, node)| node.entries()).unwrap_or_default();
+        entries.iter().map(|entry| (entry.key.as_str(), entry.node.span, entry.node.shown())).collect()
     }
 
-    fn draft(&self, name: &str) -> Option<&'a Draft> {
+    /// Reports a mistake at a place.
+    pub fn report(&mut self, at: Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.add(Diagnostic::new(message).at(at).hint(hint));
+    }
+
+    /// Reports a mistake.
+    pub fn add(&mut self, problem: Diagnostic) {
+        self.problems.push(problem);
+    }
+
+    /// Reports that two fields are there of which only one may be given.
+    pub fn both(&mut self, one: &str, other: &str) {
+        let name = |pointer: &str| pointer.rsplit('.').next().unwrap_or_default().to_owned();
+        let message = format!("`{}` and `{}` are both given", name(one), name(other));
+        let (first, second) = (self.key(one).min(self.key(other)), self.key(one).max(self.key(other)));
+        self.add(Diagnostic::new(message).at(second).also(first, "the other").hint("keep one of the two".to_owned()));
+    }
+
+    /// The stage of a name.
+    pub fn stage(&self, name: &str) -> Option<&'a Draft> {
         self.drafts.iter().find(|draft| draft.name == name)
     }
 
-    /// The model that a stage begins with, through all its `from`, and the stage that makes or reads it.
-    fn origin_of(&self, draft: &Draft) -> Option<(String, Known)> {
-        let mut draft = draft;
-        // A cycle of `from` ends after as many steps as there are stages.
-        for _ in self.drafts {
-            let (from, model) = match draft.stage.as_ref()? {
-                Stage::Pretrain(spec) => (spec.from.as_ref(), spec.model.as_ref()),
-                Stage::Finetune(spec) => (spec.from.as_ref(), spec.model.as_ref()),
-                Stage::Import(spec) => return Some((draft.name.clone(), self.known(&spec.path)?)),
-                _ => return None,
-            };
-            match (from, model) {
-                (None, Some(model)) => {
-                    let known = Known { family: Family::named(model.family())?, max_length: Some(model.max_length()) };
-                    return Some((draft.name.clone(), known));
-                }
-                (Some(Origin::Stage(from)), None) => draft = self.draft(from)?,
-                (Some(Origin::Checkpoint(from)), None) => {
-                    return Some((draft.name.clone(), self.known(&from.checkpoint)?));
-                }
-                _ => return None,
-            }
-        }
-        None
+    /// How many stages there are.
+    pub fn count(&self) -> usize {
+        self.drafts.len()
     }
 
-    /// What the `config.json` of a checkpoint says of its model.
-    fn known(&self, directory: &str) -> Option<Known> {
-        let outline = outline(&walk::resolve_place(directory, self.dir)?).ok()?;
-        let family = outline.family();
-        let max_length = (!family.is_rotary()).then(|| family.sizes().max_length);
-        Some(Known { family: Family::named(family.name())?, max_length })
+    /// The first of the files that a source stands for, if there is one.
+    pub fn first_file(&self, source: &Source) -> Option<PathBuf> {
+        walk::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
     }
-}
 
-/// What is known of a model before it's there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    pub(super) family: &'static Family,
-    /// The longest sequence; none where the model takes any.
-    pub(super) max_length: Option<usize>,
-}
+    /// The columns of a file that a source stands for, if they can be known.
+    pub fn columns(&self, source: &Source, file: &Path) -> Option<Vec<String>> {
+        (self.columns)(source, file)
+    }
 
-/// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
-fn outline(directory: &Path) -> Result<Outline> {
-    let path = checkpoint::base(directory).join(CONFIG);
-    let config: Json = serde_json::from_slice(&fs_err::read(&path)?).context("it isn't JSON")?;
-    Outline::of_config(&config)
+    /// The directory that a field names, if it's there.
+    pub fn directory(&self, path: &str) -> Option<PathBuf> {
+        walk::resolve_place(path, self.dir)
+    }
+
+    /// The kinds of stages that there are.
+    pub(super) fn kinds_making(&self, product: crate::spec::Product) -> Vec<&'static str> {
+        self.catalog.kinds().iter().filter(|kind| kind.products().contains(&product)).map(|kind| kind.name()).collect()
+    }
 }

@@ -1,14 +1,12 @@
 //! Names of stages, vars and devices.
 
-use super::Check;
-use crate::network::device::DeviceChoices;
+use super::Checks;
 use crate::recipe::node::Node;
 use crate::recipe::suggest;
+use crate::spec::{DeviceChoice, DeviceChoices};
+use crate::support::Hinted;
 
-/// Devices by name; `cuda` may be followed by a number.
-const DEVICES: [&str; 6] = ["auto", "cpu", "cuda", "vulkan", "wgpu", "metal"];
-
-impl Check<'_> {
+impl Checks<'_> {
     pub(super) fn names(&mut self) {
         let tree = self.tree;
         for entry in tree.get("stages").map(Node::entries).unwrap_or_default() {
@@ -41,9 +39,8 @@ impl Check<'_> {
     fn device(&mut self) {
         let Some(node) = self.tree.get("device") else { return };
         let Some(name) = node.as_str() else { return };
-        let cuda = name.strip_prefix("cuda:").is_some_and(|number| number.parse::<u16>().is_ok());
-        if !cuda && !DEVICES.contains(&name) {
-            let hint = suggest::did_you_mean(name, DEVICES, "the devices are");
+        if name.parse::<DeviceChoice>().is_err() {
+            let hint = suggest::did_you_mean(name, DeviceChoice::NAMES, "the devices are");
             let hint = if name.starts_with("cuda") { Some("the second GPU is `cuda:1`".to_owned()) } else { hint };
             self.report(node.span, format!("there is no device `{}`", node.shown()), hint);
         }
@@ -62,8 +59,7 @@ impl Check<'_> {
             self.report(node.span, format!("there are no devices `{}`", node.shown()), None);
             return;
         }
-        let said = error.to_string();
-        let (message, hint) = said.split_once("\nhint: ").unwrap_or((&said, ""));
-        self.report(node.span, message, hint.to_owned());
+        let Hinted { message, hint } = Hinted::of(&error);
+        self.report(node.span, message, hint);
     }
 }

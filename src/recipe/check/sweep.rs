@@ -1,7 +1,7 @@
 //! A sweep's sections must go together, its paths must lead somewhere, and its aim must be a metric. What stands behind
 //! a path is looked at in `sweep_values.rs`.
 
-use super::Check;
+use super::Checks;
 use super::sweep_values::Listed;
 use crate::recipe::condition::Condition;
 use crate::recipe::flags::{self, Miss, Target};
@@ -13,7 +13,7 @@ use crate::spec::Sweep;
 /// The sections that give cells.
 const SECTIONS: [&str; 5] = ["list", "zip", "grid", "random", "tpe"];
 
-impl Check<'_> {
+impl Checks<'_> {
     pub(super) fn sweep(&mut self, sweep: Option<&Sweep>) {
         let Some(node) = self.tree.get("sweep") else { return };
         self.sections(node);
@@ -40,7 +40,7 @@ impl Check<'_> {
         self.repeats(node, &known);
         if let Some(sweep) = sweep {
             self.aims(sweep);
-            self.asha(sweep);
+            self.halving(sweep);
         }
     }
 
@@ -68,7 +68,7 @@ impl Check<'_> {
 
     /// Where a path leads, if it does.
     fn leads(&mut self, at: Span, path: &str) -> Option<Target> {
-        match flags::resolve(self.tree, path) {
+        match flags::resolve(self.tree, self.catalog.recipe(), path) {
             Ok(target) => Some(target),
             // What an expression gives is known when it has been filled in; what is broken was reported.
             Err(Miss::Expression) => None,

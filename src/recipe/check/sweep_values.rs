@@ -1,6 +1,6 @@
 //! What a sweep tries for one setting: each value must fit where its path leads, and a range must be one.
 
-use super::Check;
+use super::Checks;
 use crate::recipe::flags::Target;
 use crate::recipe::node::{Entry, Node, Value};
 use crate::recipe::shape::Shape;
@@ -23,7 +23,7 @@ pub(super) enum Listed {
     Drawn,
 }
 
-impl Check<'_> {
+impl Checks<'_> {
     pub(super) fn values(&mut self, listed: Listed, entry: &Entry, target: &Target) {
         let name = entry.key.rsplit('.').next().unwrap_or_default();
         match (&entry.node.value, listed) {

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::engine::{
-    plan::{Node, nearest},
-    remote::Remote,
-    store::{Artifact, DigestCache, Manifest, Store},
+    plan::{Node, Plan, nearest},
+    store::{Artifact, Manifest, Store},
 };
 
 /// How many stored runs of a kind, the newest, are looked at for the one that's most like a stage.
@@ -21,7 +19,7 @@ pub struct Cost {
     /// Stages that the store or the remote has.
     pub stored: usize,
     /// Stages to compute by kind; those whose inputs aren't known yet among them, which may turn out to be stored.
-    pub missing: BTreeMap<&'static str, usize>,
+    pub missing: BTreeMap<String, usize>,
     /// What the missing ones will take, one after the other, by how long stages like them took.
     pub seconds: f64,
     /// Missing stages that no stored run is like.
@@ -29,36 +27,27 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Looks up all tasks, each after those that it needs; what the store doesn't have the remote may.
+    /// That of a plan.
     ///
     /// # Errors
-    /// If the store or an input can't be read.
-    pub fn of(
-        tasks: &IndexMap<String, Node>,
-        store: &Store,
-        remote: Option<&Remote>,
-        digests: &mut DigestCache,
-    ) -> Result<Self> {
+    /// If the store can't be read.
+    pub fn of(plan: &Plan, store: &Store) -> Result<Self> {
         let mut cost = Self::default();
-        let mut known: BTreeMap<&str, String> = BTreeMap::new();
         let mut runs: Option<BTreeMap<String, Vec<Artifact>>> = None;
-        for (id, node) in tasks {
-            let settled = node.needs.values().all(|need| known.contains_key(need.as_str()));
-            // A need that isn't known stands in the manifest as nothing, which serves to compare it.
-            let manifest = node.manifest(digests, &|need| Some(known.get(need).cloned().unwrap_or_default()))?;
-            let Some(manifest) = manifest else { continue };
-            let key = settled.then(|| manifest.key());
-            let found = key.and_then(|key| store.find(&key).ok().flatten().or_else(|| remote?.find(&key)));
-            if let Some(artifact) = found {
-                known.insert(id, artifact.digest);
+        for (_, planned) in plan.stages() {
+            if !planned.is_missing() {
                 cost.stored += 1;
                 continue;
             }
-            *cost.missing.entry(node.stage.kind()).or_insert(0) += 1;
+            let node = &planned.node;
+            *cost.missing.entry(node.kind.clone()).or_insert(0) += 1;
             if runs.is_none() {
                 runs = Some(newest(store)?);
             }
-            let runs = runs.as_ref().and_then(|runs| runs.get(node.stage.kind()));
+            // A need that isn't known stands in the manifest as nothing, which serves to compare it.
+            let digest = |need: &str| Some(plan.artifact(need).map(|found| found.digest.clone()).unwrap_or_default());
+            let Some(manifest) = planned.manifest(&digest) else { continue };
+            let runs = runs.as_ref().and_then(|runs| runs.get(&node.kind));
             match like(node, &manifest, runs.map(Vec::as_slice).unwrap_or_default()) {
                 Some(seconds) => cost.seconds += seconds,
                 None => cost.unknown += 1,

@@ -13,15 +13,16 @@ use indexmap::IndexMap;
 use super::{Planned, Spread};
 use crate::{
     engine::{
-        executor::{Ending, Measured, Outcome},
+        executor::{Ending, Outcome},
         plan::Node,
     },
     learning::train::{is_better, less_is_better},
     recipe::{Checked, Halved},
     spec::Rung,
+    stages::Measured,
 };
 
-/// A sweep's `asha`.
+/// A sweep's `successive_halving`.
 #[derive(Clone, Debug)]
 pub struct Halving {
     /// The stage whose training is stopped, and the metric that decides.
@@ -81,11 +82,11 @@ pub struct Judgement {
 }
 
 impl Halving {
-    /// That of a checked recipe; `None` if its sweep has no `asha`.
+    /// That of a checked recipe; `None` if its sweep has no `successive_halving`.
     pub fn new(checked: &Checked) -> Option<Self> {
-        let halved = Halved::of(&checked.recipe)?;
-        let asha = checked.recipe.sweep.as_ref()?.asha.as_ref()?;
-        Some(Self { halved, rungs: asha.rungs(), reduction: asha.reduction.max(2) })
+        let halved = Halved::of(checked)?;
+        let halving = checked.recipe.sweep.as_ref()?.halving()?;
+        Some(Self { halved, rungs: halving.rungs(), reduction: halving.reduction.max(2) })
     }
 
     /// The halved training of a cell.
@@ -158,11 +159,11 @@ impl Halving {
         let mut groups: BTreeMap<usize, Vec<Seed<'_>>> = BTreeMap::new();
         for planned in cells {
             let Some(task) = self.task(planned) else { continue };
-            let train = tasks.get(task).and_then(|node| node.stage.train());
+            let keep_best = |node: &'a Node| node.described.pointer("/train/keep_best")?.as_str();
             groups.entry(planned.cell.group).or_default().push(Seed {
                 number: planned.cell.number,
                 task,
-                keep_best: train.and_then(|train| train.keep_best.as_deref()),
+                keep_best: tasks.get(task).and_then(keep_best),
                 measured: known.measured.get(task),
                 failed: known.failed.contains(task),
             });
@@ -257,7 +258,7 @@ impl Judgement {
                 let Some(node) = tasks.get(id).filter(|_| is_open) else { continue };
                 let key = before.and_then(|before| before.key.clone());
                 let place = format!("stopped after step {step} of {steps}");
-                let outcome = Outcome::without_artifact(node.stage.kind(), Ending::Stopped, place);
+                let outcome = Outcome::without_artifact(&node.kind, Ending::Stopped, place);
                 outcomes.insert(id.clone(), Outcome { key, ..outcome });
             }
         }

@@ -4,11 +4,12 @@ use serde_json::Value;
 
 use crate::{
     engine::{
-        executor::{Measured, Outcome},
+        executor::Outcome,
         remote::{self, Remote},
         store::{Artifact, Store},
     },
     learning::train::Curve,
+    stages::Measured,
 };
 
 /// What a training has measured that is at its end or paused at a rung; `None` if nothing is known. An artifact that's in

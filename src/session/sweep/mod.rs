@@ -1,9 +1,9 @@
 //! Sweeps: from a recipe's `sweep` section to cells, a plan of their stages, and results.
 //!
-//! [`Space`] gives the cells; [`Planner`] checks each of them and merges the stages that they share; the executor runs
-//! what is distinct, with [`Halving`] in rungs that only the better cells get beyond; [`Results`] puts cells with the same settings and other seeds together and ranks them. Whatever is
-//! drawn is drawn from the recipe's seed, so that the same recipe has the same cells, and a sweep that was interrupted
-//! goes on where it was.
+//! [`Sweep`] runs a sweep. [`Space`] gives the cells; [`Planner`] checks each of them and merges the stages that they
+//! share; the executor runs what is distinct, with [`Halving`] in rungs that only the better cells get beyond; [`Results`]
+//! puts cells with the same settings and other seeds together and ranks them. Whatever is drawn is drawn from the recipe's
+//! seed, so that the same recipe has the same cells, and a sweep that was interrupted resumes where it was.
 
 mod cost;
 mod draw;
@@ -12,7 +12,10 @@ mod halving;
 mod known;
 mod planner;
 mod results;
+mod run;
+mod rungs;
 mod search;
+mod select;
 mod space;
 mod stored;
 
@@ -22,5 +25,8 @@ pub use halving::{Halving, Judgement, Known, Open, Standing};
 pub use known::measured;
 pub use planner::{Mistakes, Planned, Planner};
 pub use results::{CellResult, Group, Results, Spread, Status};
+pub use run::{Decided, Follower, Outcomes, Sweep, Swept};
+pub use rungs::{PlannedRung, Rungs};
+pub use select::Selection;
 pub use space::{Cell, Space};
-pub use stored::{Stored, look_back, lookup};
+pub use stored::{Stored, look_back};

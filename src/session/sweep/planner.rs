@@ -7,11 +7,11 @@ use indexmap::IndexMap;
 
 use super::Cell;
 use crate::{
-    engine::plan::{Graph, Node, SweepPlan},
-    network::device::DeviceChoices,
+    engine::plan::{Graph, Node, Resolver, SweepPlan},
     recipe::{Document, Overrides},
+    session::{Check, Checks, Session, Upcoming, graph},
     spec::Source,
-    stages::{DataCheck, DeviceCheck, check_secrets, estimate},
+    stages::check_secrets,
 };
 
 /// Cells with their stages.
@@ -19,13 +19,17 @@ pub struct Planner<'a> {
     document: &'a Document,
     overrides: &'a Overrides,
     columns: &'a dyn Fn(&Source, &Path) -> Option<Vec<String>>,
-    /// Whether a device can do what each cell asks of it, if there is one.
-    capability: Option<DeviceCheck>,
-    /// The devices whose memory each cell must fit in, if that matters.
-    memory: Option<DeviceChoices>,
-    data: DataCheck,
+    /// What is looked at of each cell, as far as that isn't stored.
+    checks: Option<Checking<'a>>,
     plan: SweepPlan,
     cells: Vec<Planned>,
+}
+
+struct Checking<'a> {
+    checks: Checks,
+    session: &'a Session,
+    /// Whether what the remote has is stored too.
+    everywhere: bool,
 }
 
 /// A cell that can run.
@@ -47,6 +51,11 @@ impl Mistakes {
         self.0.iter().map(|(_, cells)| cells.len()).sum()
     }
 
+    /// Whether all cells can run.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn add(&mut self, error: anyhow::Error, cell: usize) {
         let text = format!("{error:#}");
         match self.0.iter_mut().find(|(known, _)| format!("{known:#}") == text) {
@@ -63,25 +72,28 @@ impl<'a> Planner<'a> {
         overrides: &'a Overrides,
         columns: &'a dyn Fn(&Source, &Path) -> Option<Vec<String>>,
     ) -> Self {
-        let (data, plan) = (DataCheck::default(), SweepPlan::default());
-        Self { document, overrides, columns, capability: None, memory: None, data, plan, cells: Vec::new() }
+        Self { document, overrides, columns, checks: None, plan: SweepPlan::default(), cells: Vec::new() }
     }
 
-    /// Sees that each cell can run on these devices, and, with `fits`, that their memory will do.
-    pub fn on_devices(mut self, choices: &DeviceChoices, fits: bool) -> Self {
-        self.capability = Some(DeviceCheck::new(choices));
-        self.memory = fits.then(|| choices.clone());
+    /// Looks at what isn't in the session's store, nor, if `everywhere`, in its remote.
+    pub fn checking(mut self, checks: Checks, session: &'a Session, everywhere: bool) -> Self {
+        self.checks = Some(Checking { checks, session, everywhere });
         self
     }
 
-    /// Adds cells to the plan, or finds out why not.
+    /// Adds those of the cells to the plan that can run, and gives what is wrong with the others.
     ///
     /// # Errors
-    /// All mistakes in all cells; the others are planned.
-    pub fn add(&mut self, cells: &[Cell]) -> Result<(), Mistakes> {
+    /// If an input, the store or a record can't be read.
+    pub fn add(&mut self, cells: &[Cell]) -> Result<Mistakes> {
         let mut mistakes = Mistakes::default();
+        let resolver = self.checks.as_ref().map(|checking| {
+            let (session, everywhere) = (checking.session, checking.everywhere);
+            let resolver = if everywhere { session.everywhere() } else { session.in_store() };
+            resolver.remembering()
+        });
         for cell in cells {
-            match self.graph(cell) {
+            match self.graph(cell, resolver.as_ref())? {
                 Ok(graph) => {
                     let tasks = self.plan.add(cell.number, &graph);
                     self.cells.push(Planned { cell: cell.clone(), tasks });
@@ -89,7 +101,7 @@ impl<'a> Planner<'a> {
                 Err(error) => mistakes.add(error, cell.number),
             }
         }
-        if mistakes.0.is_empty() { Ok(()) } else { Err(mistakes) }
+        Ok(mistakes)
     }
 
     /// The cells that can run.
@@ -97,22 +109,35 @@ impl<'a> Planner<'a> {
         &self.cells
     }
 
-    /// The distinct stages by id, each after those it needs.
-    pub fn tasks(&self) -> &IndexMap<String, Node> {
+    /// The distinct stages.
+    pub fn graph_of_all(&self) -> &Graph {
         &self.plan.tasks
     }
 
-    fn graph(&mut self, cell: &Cell) -> Result<Graph> {
-        let checked = self.document.check_cell(self.overrides, &cell.settings, self.columns)?;
-        check_secrets(&checked)?;
-        let graph = Graph::new(&checked)?;
-        self.data.check(&checked, graph.nodes())?;
-        if let Some(capability) = &mut self.capability {
-            capability.check(&checked, &graph, &[])?;
+    /// The distinct stages by id, each after those it needs.
+    pub fn tasks(&self) -> &IndexMap<String, Node> {
+        self.plan.tasks.by_id()
+    }
+
+    /// A cell's stages, or why it can't run.
+    fn graph(&mut self, cell: &Cell, resolver: Option<&Resolver<'_>>) -> Result<Result<Graph>> {
+        let checked = match self.document.check_cell(self.overrides, &cell.settings, self.columns) {
+            Ok(checked) => checked,
+            Err(mistakes) => return Ok(Err(mistakes.into())),
+        };
+        if let Err(secrets) = check_secrets(&checked) {
+            return Ok(Err(secrets));
         }
-        if let Some(devices) = &self.memory {
-            estimate::check(&checked, &graph, &[], devices)?;
+        let graph = match graph(&checked) {
+            Ok(graph) => graph,
+            Err(vanished) => return Ok(Err(vanished)),
+        };
+        if let (Some(Checking { checks, .. }), Some(resolver)) = (&mut self.checks, resolver) {
+            let plan = resolver.plan(&graph)?;
+            if let Err(mistakes) = checks.check(Upcoming { checked: &checked, graph: &graph, plan: &plan }) {
+                return Ok(Err(mistakes));
+            }
         }
-        Ok(graph)
+        Ok(Ok(graph))
     }
 }

@@ -1,18 +1,16 @@
 //! What the store has of a sweep, without running anything.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use indexmap::IndexMap;
 
 use super::{Halving, Judgement, Known, Planned, Planner, Results, Space, measured};
 use crate::{
     engine::{
-        executor::{Ending, Measured, Outcome},
-        plan::Node,
-        store::{DigestCache, Metrics, Store},
+        executor::{Outcome, outcomes},
+        store::Store,
     },
-    recipe::Checked,
+    session::{Checks, Recipe, Session, recipe::columns},
+    stages::Measured,
 };
 
 /// A sweep as far as it has been run.
@@ -25,31 +23,28 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Looks up all cells.
+    /// Looks up all cells of a recipe's sweep in the store; `None` if it has none.
     ///
     /// # Errors
-    /// If a cell can't run, or the store or an input can't be read.
-    pub fn find(
-        mut space: Space,
-        mut planner: Planner<'_>,
-        checked: &Checked,
-        store: &Store,
-        digests: &mut DigestCache,
-    ) -> Result<Self> {
+    /// If a cell can't run, or the store, a record or an input can't be read.
+    pub fn find(session: &Session, recipe: &Recipe) -> Result<Option<Self>> {
+        let checked = &recipe.checked;
+        let Some(mut space) = Space::new(checked)? else { return Ok(None) };
+        let planner = Planner::new(&recipe.document, &recipe.overrides, &columns);
+        let mut planner = planner.checking(Checks::of_data(), session, false);
         loop {
             let next = space.next(checked)?;
             let known = planner.cells().len();
             let is_end = next.is_empty();
             // What a search tried midway and couldn't run is left out, as it was then.
-            if let Err(mistakes) = planner.add(&next)
+            if let Some((mistake, _)) = planner.add(&next)?.0.into_iter().next()
                 && known == 0
-                && let Some((mistake, _)) = mistakes.0.into_iter().next()
             {
                 return Err(mistake);
             }
-            let mut outcomes = lookup(planner.tasks(), store, digests)?;
+            let mut outcomes = outcomes(&session.in_store().plan(planner.graph_of_all())?);
             let judged = Halving::new(checked).map(|halving| {
-                let judgement = look_back(&halving, &planner, store, &outcomes);
+                let judgement = look_back(&halving, &planner, session.store(), &outcomes);
                 judgement.mark(planner.cells(), planner.tasks(), &mut outcomes);
                 (halving, judgement)
             });
@@ -58,7 +53,7 @@ impl Stored {
             let waits = results.cells.iter().any(|cell| cell.number > known && !cell.good);
             // What a search tries next depends on all that it has tried.
             if is_end || (waits && space.to_come() > 0) {
-                return Ok(Self { cells: planner.cells().to_vec(), results });
+                return Ok(Some(Self { cells: planner.cells().to_vec(), results }));
             }
             space.tell(&results);
         }
@@ -87,30 +82,4 @@ pub fn look_back(
         }
         known.failed.extend(open.tasks.iter().cloned());
     }
-}
-
-/// What the store has of tasks, each after those that it needs: hits, and stages that weren't run.
-///
-/// # Errors
-/// If an input can't be read.
-pub fn lookup(
-    tasks: &IndexMap<String, Node>,
-    store: &Store,
-    digests: &mut DigestCache,
-) -> Result<IndexMap<String, Outcome>> {
-    let mut known: BTreeMap<&str, String> = BTreeMap::new();
-    let mut outcomes = IndexMap::new();
-    for (id, node) in tasks {
-        let manifest = node.manifest(digests, &|need| known.get(need).cloned())?;
-        let key = manifest.map(|manifest| manifest.key());
-        let artifact = key.as_deref().and_then(|key| store.find(key).ok().flatten());
-        known.extend(artifact.as_ref().map(|artifact| (id.as_str(), artifact.digest.clone())));
-        let ending = if artifact.is_some() { Ending::Hit } else { Ending::NotRun };
-        let kind = node.stage.kind();
-        outcomes.insert(
-            id.clone(),
-            Outcome { kind, ending, key, seconds: 0.0, artifact, error: None, so_far: Metrics::new() },
-        );
-    }
-    Ok(outcomes)
 }

@@ -2,8 +2,9 @@
 
 use super::memory::FLOAT;
 use crate::{
-    network::model::{Outline, Shapes},
-    spec::{Adapter, BaseDtype, Stage},
+    learning::train::optimizers::{self, UpdateRule},
+    network::model::{Outline, Role, Shapes},
+    spec::{Adapter, BaseDtype},
 };
 
 /// The layers that LoRA changes where nobody says: attention's projections, by their names in the families' checkpoints.
@@ -31,13 +32,8 @@ struct Small {
 }
 
 impl Learning {
-    /// As the stage has it.
-    pub(super) fn of(stage: &Stage, outline: &Outline) -> Self {
-        let adapter = match stage {
-            Stage::Pretrain(spec) => spec.adapter.as_ref(),
-            Stage::Finetune(spec) => spec.adapter.as_ref(),
-            _ => None,
-        };
+    /// As a stage has it.
+    pub(super) fn of(adapter: Option<&Adapter>, outline: &Outline) -> Self {
         match adapter {
             None => Self::all(),
             Some(Adapter::Lora(lora)) => {
@@ -81,6 +77,15 @@ impl Learning {
     /// Numbers that are trained.
     pub(super) fn trained(&self, shapes: &Shapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.count(), |adapter| adapter.trained)
+    }
+
+    /// Bytes that an optimizer keeps of what is trained.
+    pub(super) fn optimizer_state(&self, shapes: &Shapes, optimizer: &dyn UpdateRule) -> u64 {
+        match &self.adapter {
+            // However it's divided into matrices, no optimizer keeps another share of them.
+            Some(adapter) => optimizers::state_bytes(optimizer, Role::Adapter, &[adapter.trained as usize]),
+            None => shapes.iter().map(|shape| optimizers::state_bytes(optimizer, shape.role, &shape.shape)).sum(),
+        }
     }
 
     /// Those of them that each token is multiplied with, the layer that gives logits not among them.

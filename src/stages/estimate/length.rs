@@ -1,6 +1,6 @@
-//! How many steps a finetune stage will take, by its rows alone.
+//! How many steps a stage that learns from rows will take, by their number alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
 
@@ -8,7 +8,8 @@ use crate::{
     data,
     engine::plan::Node,
     network::batch::Schedule,
-    spec::{Batch, Finetune, Stage, Task},
+    spec::{Batch, Source, Task},
+    stages::facts::{Facts, Training, TrainingData},
     support::random::Key,
 };
 
@@ -19,44 +20,45 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// The steps of a finetune stage, and those between two measurements on its dev rows. `None` where that depends on the
+    /// The steps of a stage that learns from rows, and those between two measurements on its dev rows. `None` where that depends on the
     /// lengths of texts, and for other stages. Rows of instructions that will be left out are counted.
     ///
     /// # Errors
     /// Data that can't be read.
-    pub fn of(&mut self, node: &Node) -> Result<Option<(usize, usize)>> {
-        let Stage::Finetune(spec) = &node.stage else { return Ok(None) };
-        let train = &spec.train;
+    pub fn of(&mut self, node: &Node, facts: &Facts) -> Result<Option<(usize, usize)>> {
+        let Some(Training { train, data: TrainingData::Rows { source, field, task, .. }, .. }) = &facts.training else {
+            return Ok(None);
+        };
         if let (Some(steps), Some(every)) = (train.steps, train.evaluate_every) {
             return Ok(Some((steps, every)));
         }
         if matches!(train.batch, Batch::Tokens(_)) {
             return Ok(None);
         }
-        let rows = self.rows(spec, node)?;
+        let files = node.files.get(field.0).map(Vec::as_slice).unwrap_or_default();
+        let rows = self.rows(source, files, task)?;
         let schedule = Schedule::new(vec![1; rows], train.into(), Key::new(0));
         let steps = train.steps.or(train.epochs.map(|epochs| schedule.steps(epochs)));
         Ok(steps.map(|steps| (steps, train.evaluate_every.unwrap_or(schedule.epoch_steps(0)))))
     }
 
-    fn rows(&mut self, spec: &Finetune, node: &Node) -> Result<usize> {
-        let files = node.files.get("data.train.path").map(Vec::as_slice).unwrap_or_default();
-        let source = serde_json::to_string(&(&spec.data.train, files))?;
-        if let Some(rows) = self.rows.get(&source) {
+    fn rows(&mut self, source: &Source, files: &[PathBuf], task: &Task) -> Result<usize> {
+        let known = serde_json::to_string(&(source, files))?;
+        if let Some(rows) = self.rows.get(&known) {
             return Ok(*rows);
         }
-        let lists = match &spec.task {
+        let lists = match task {
             Task::Classification(_) => Vec::new(),
             Task::Instruction(task) => task.lists(),
         };
         let mut rows = 0;
         for file in files {
-            for row in data::nested_rows(&spec.data.train, file, &lists)? {
+            for row in data::nested_rows(source, file, &lists)? {
                 row?;
                 rows += 1;
             }
         }
-        self.rows.insert(source, rows);
+        self.rows.insert(known, rows);
         Ok(rows)
     }
 }

@@ -1,5 +1,5 @@
 //! Where the memory of a training stage goes. Each figure follows from what the program keeps: the CPU's kernels are
-//! described in `kernels/fused`, autodiff's graph is made of what they save, and AdamW works in place.
+//! described in `kernels/fused`, autodiff's graph is made of what they save, and optimizers work in place.
 
 use super::{learning::Learning, work::Work};
 use crate::network::{
@@ -19,7 +19,7 @@ pub struct Memory {
     pub weights: u64,
     /// Their gradients, twice where those of several batches are added up.
     pub gradients: u64,
-    /// AdamW's two means.
+    /// What the optimizer keeps of each parameter, such as AdamW's two moments.
     pub optimizer: u64,
     /// What the forward pass leaves for the backward pass, and the gradients of a layer's results.
     pub activations: u64,
@@ -37,7 +37,7 @@ impl Memory {
     /// Of a batch's step at its largest.
     pub(super) fn new(outline: &Outline, learning: &Learning, work: &Work, on_cpu: bool) -> Self {
         let shapes = &outline.shapes;
-        let sizes = outline.family().sizes();
+        let sizes = outline.architecture().sizes();
         let [vocabulary, hidden] = outline.output().map(|size| size as u64);
         let trained = learning.trained(shapes);
 
@@ -67,7 +67,7 @@ impl Memory {
         Self {
             weights: learning.weights(shapes) + FLOAT * trained * (work.replicas - 1 + u64::from(work.keeps_best)),
             gradients: FLOAT * trained * (work.replicas + u64::from(work.accumulates)),
-            optimizer: 2 * FLOAT * trained * work.replicas,
+            optimizer: learning.optimizer_state(shapes, &*work.optimizer) * work.replicas,
             activations: FLOAT * floats,
             loss: FLOAT * (rows * vocabulary + shared + 3 * targets * hidden),
             measuring: FLOAT * work.judged * layer,

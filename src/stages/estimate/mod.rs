@@ -15,15 +15,18 @@ pub use length::Lengths;
 pub use machine::Machine;
 pub use memory::Memory;
 
+/// Tokens that are judged at a time while a model is measured.
+pub(crate) const JUDGED_TOKENS: usize = 8192;
+
 use crate::{
-    engine::plan::{Graph, Node, Planned},
+    engine::plan::{Graph, Node, Plan},
     network::{
         batch::Step,
-        device::DeviceChoices,
         model::{Network, Outline},
     },
     recipe::{Checked, Diagnostics},
-    spec::{BaseDtype, MicroBatch, Stage, Train},
+    spec::{BaseDtype, MicroBatch, Train},
+    stages::facts::Facts,
 };
 use learning::Learning;
 use model::Model;
@@ -68,7 +71,7 @@ impl Form {
     /// not, and the layer that gives logits is for the share of the tokens that are predicted), L layers of width H see T
     /// tokens. Frozen weights take 4 of the 6, as they have no gradients of their own.
     fn new(outline: &Outline, learning: &Learning, work: &Work, on_cpu: bool) -> Self {
-        let sizes = outline.family().sizes();
+        let sizes = outline.architecture().sizes();
         let [vocabulary, hidden] = outline.output().map(|size| size as f64);
         let output = vocabulary * hidden * work.predicted;
         let multiplied = outline.shapes.multiplied as f64 + output;
@@ -84,17 +87,21 @@ impl Form {
     }
 }
 
-/// Estimates the training stages of a graph; `planned` tells which of the stages before them have been run.
+/// Tells what a stage says of itself.
+pub type FactsOf<'a> = &'a dyn Fn(&Node) -> Result<Facts>;
+
+/// Estimates the training stages of a graph; `plan` tells which of the stages before them have been run.
 pub struct Estimator<'a> {
     graph: &'a Graph,
-    planned: &'a [Planned],
+    plan: &'a Plan,
     machine: &'a Machine,
+    facts: FactsOf<'a>,
 }
 
 impl<'a> Estimator<'a> {
     /// For a run on this machine.
-    pub fn new(graph: &'a Graph, planned: &'a [Planned], machine: &'a Machine) -> Self {
-        Self { graph, planned, machine }
+    pub fn new(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine, facts: FactsOf<'a>) -> Self {
+        Self { graph, plan, machine, facts }
     }
 
     /// The family of the model that a stage trains, measures or asks, as far as that can be told.
@@ -102,7 +109,7 @@ impl<'a> Estimator<'a> {
     /// # Errors
     /// As [`Self::stage`].
     pub fn family(&self, node: &Node) -> Result<Option<&'static str>> {
-        Ok(self.model(&node.name)?.map(|model| model.outline.family().name()))
+        Ok(self.model(&node.name)?.map(|model| model.outline.family().name))
     }
 
     /// What a stage will take; `None` where nothing is trained.
@@ -110,10 +117,11 @@ impl<'a> Estimator<'a> {
     /// # Errors
     /// Data and configs that can't be read, and models that aren't supported.
     pub fn stage(&self, node: &Node) -> Result<Option<Estimate>> {
-        let Some(train) = training(&node.stage) else { return Ok(None) };
+        let Some(training) = (self.facts)(node)?.training else { return Ok(None) };
+        let train = &training.train;
         let Some(Model { outline, about, existing }) = self.model(&node.name)? else { return Ok(None) };
-        let mut work = Work::new(self.graph, node, train, self.machine)?;
-        let recipe = Learning::of(&node.stage, &outline);
+        let mut work = Work::new(self.graph, node, &training, self.machine)?;
+        let recipe = Learning::of(training.adapter.as_ref(), &outline);
         let on_cpu = self.machine.is_cpu;
         if let (MicroBatch::Auto, Some(available)) = (train.micro_batch, self.machine.memory) {
             work.fit(spared(available), |work| Memory::new(&outline, &recipe, work, on_cpu).total());
@@ -138,13 +146,17 @@ impl<'a> Estimator<'a> {
 ///
 /// # Errors
 /// All such stages, as [`Diagnostics`].
-pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choices: &DeviceChoices) -> Result<()> {
-    let machine = Machine::new(choices);
+pub fn check(
+    checked: &Checked,
+    graph: &Graph,
+    plan: &Plan,
+    machine: &Machine,
+    estimator: &Estimator<'_>,
+) -> Result<()> {
     let Some(available) = machine.memory else { return Ok(()) };
-    let estimator = Estimator::new(graph, planned, &machine);
     let mut found = Vec::new();
     for node in graph.nodes() {
-        let is_hit = planned.iter().any(|stage| stage.name == node.name && stage.status.artifact().is_some());
+        let is_hit = plan.artifact(&node.name).is_some();
         // What can't be estimated will be explained by the stage itself.
         let estimate = if is_hit { None } else { estimator.stage(node).ok().flatten() };
         let Some(Estimate { planned: form, others, .. }) = estimate else { continue };
@@ -172,7 +184,7 @@ pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choices: &De
             hint.push_str(&format!(" ({})", fitting.join(", ")));
         }
         hint.push_str("; `--ignore-memory` runs it all the same");
-        let pointer = format!("stages.{}.{}.train", node.name, node.stage.kind());
+        let pointer = format!("stages.{}.{}.train", node.name, node.kind);
         found.push(checked.diagnose(&pointer, message, hint));
     }
     Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
@@ -180,13 +192,13 @@ pub fn check(checked: &Checked, graph: &Graph, planned: &[Planned], choices: &De
 
 /// Token places of a step's batches that fit into a device's memory at a time, beside all else that it takes to train the
 /// network on these devices; `None` where nobody tells how much memory there is, or all of a batch fits.
-pub fn room(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
+pub fn max_micro_batch_tokens(network: &Network, train: &Train, step: &Step, devices: &[Device]) -> Option<usize> {
     let machine = Machine::of(devices);
     let available = machine.memory?;
-    let outline = Outline::of_config(&network.family().config()).ok()?;
+    let outline = Outline::of_config(&network.architecture().config()).ok()?;
     let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
     let largest = step.batches.iter().map(|batch| batch.places()).max()? as u64;
-    let mut work = Work::of_step(train, step, largest, &machine);
+    let mut work = Work::of_step(train, step, largest, &machine).ok()?;
     let share = work.tokens;
     work.fit(spared(available), |work| Memory::new(&outline, &learning, work, machine.is_cpu).total());
     (work.tokens < share).then_some(work.tokens as usize)
@@ -195,15 +207,6 @@ pub fn room(network: &Network, train: &Train, step: &Step, devices: &[Device]) -
 /// What estimates may fill: they are within 20 %, and others use the device too.
 fn spared(available: u64) -> u64 {
     available / 10 * 8
-}
-
-/// How a stage trains, if it does.
-fn training(stage: &Stage) -> Option<&Train> {
-    match stage {
-        Stage::Pretrain(spec) => Some(&spec.train),
-        Stage::Finetune(spec) => Some(&spec.train),
-        _ => None,
-    }
 }
 
 /// A number of bytes as people read it, in powers of ten.

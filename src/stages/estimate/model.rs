@@ -14,7 +14,8 @@ use crate::{
         checkpoint::{self, CONFIG},
         model::Outline,
     },
-    spec::{Finetune, Head, Pretrain, Stage, Task, Tokenizer},
+    spec,
+    stages::facts::{BaseModel, Facts, Field, Training, Vocabulary},
 };
 
 /// A model, as far as it's known.
@@ -31,23 +32,34 @@ impl Estimator<'_> {
     /// recipe doesn't say.
     pub(super) fn model(&self, stage: &str) -> Result<Option<Model>> {
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
-        let imported = node.files.get("path").filter(|_| node.stage.kind() == "import");
-        let checkpoint = node.files.get("from.checkpoint").or(imported).and_then(|directories| directories.first());
-        let mut model = match (checkpoint, node.needs.get("from"), &node.stage) {
-            (Some(directory), ..) => Some(Model { outline: outline(directory)?, about: false, existing: true }),
-            (None, Some(before), _) => self.model(before)?,
-            (None, None, Stage::Pretrain(Pretrain { model: Some(spec), .. })) => self.fresh(node, spec)?,
-            (None, None, Stage::Finetune(Finetune { model: Some(spec), .. })) => self.fresh(node, spec)?,
-            _ => None,
+        let Facts { base_model, training, .. } = (self.facts)(node)?;
+        let mut model = match base_model {
+            Some(BaseModel::Checkpoint { field, .. }) => {
+                match node.files.get(field.0).and_then(|found| found.first()) {
+                    Some(directory) => Some(Model { outline: outline(directory)?, about: false, existing: true }),
+                    None => None,
+                }
+            }
+            Some(BaseModel::Stage { field, .. }) => match node.needs.get(field.0) {
+                Some(before) => self.model(before)?,
+                None => None,
+            },
+            Some(BaseModel::New { model, tokens }) => self.fresh(node, &model, tokens)?,
+            None => None,
         };
-        if let Some(model) = &mut model {
-            add_heads(&mut model.outline, &node.stage);
+        if let (Some(model), Some(Training { heads, .. })) = (&mut model, training) {
+            if heads.pair {
+                model.outline.add_pair_head();
+            }
+            if let Some((labels, pooling)) = heads.classifier {
+                model.outline.add_classifier(labels, pooling);
+            }
         }
         Ok(model)
     }
 
-    fn fresh(&self, node: &Node, spec: &crate::spec::Model) -> Result<Option<Model>> {
-        let Some(tokens) = node.needs.get("tokens") else { return Ok(None) };
+    fn fresh(&self, node: &Node, spec: &spec::Model, tokens: Field) -> Result<Option<Model>> {
+        let Some(tokens) = node.needs.get(tokens.0) else { return Ok(None) };
         let Some((vocabulary, about)) = self.vocabulary(tokens)? else { return Ok(None) };
         Ok(Some(Model { outline: Outline::new(spec, vocabulary)?, about, existing: false }))
     }
@@ -59,23 +71,22 @@ impl Estimator<'_> {
             return Ok(Some((size as usize, false)));
         }
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
-        let Stage::Tokenize(spec) = &node.stage else {
-            return Ok(self.model(stage)?.map(|model| (model.outline.family().sizes().vocabulary, model.about)));
-        };
-        Ok(match (&spec.tokenizer, node.needs.get("tokenizer.stage")) {
-            (Tokenizer::Bpe(spec), _) => Some((spec.vocab_size, true)),
-            (Tokenizer::Wordpiece(spec), _) => Some((spec.vocab_size, true)),
-            (Tokenizer::Unigram(spec), _) => Some((spec.vocab_size, true)),
-            (_, Some(stage)) => self.vocabulary(stage)?,
-            _ => match node.files.get("tokenizer.file").and_then(|files| files.first()) {
+        Ok(match (self.facts)(node)?.vocabulary {
+            Some(Vocabulary::Wanted(size)) => Some((size, true)),
+            Some(Vocabulary::OfStage(field)) => match node.needs.get(field.0) {
+                Some(stage) => self.vocabulary(stage)?,
+                None => None,
+            },
+            Some(Vocabulary::OfFile(field)) => match node.files.get(field.0).and_then(|files| files.first()) {
                 Some(file) => Some((text::Tokenizer::load(file)?.vocab_size(), false)),
                 None => None,
             },
+            None => self.model(stage)?.map(|model| (model.outline.architecture().sizes().vocabulary, model.about)),
         })
     }
 
     fn artifact(&self, stage: &str) -> Option<&Artifact> {
-        self.planned.iter().find(|planned| planned.name == stage)?.status.artifact()
+        self.plan.artifact(stage)
     }
 }
 
@@ -83,24 +94,4 @@ fn outline(directory: &Path) -> Result<Outline> {
     let config = checkpoint::base(directory).join(CONFIG);
     let read = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
     read().with_context(|| format!("can't tell the size of {}", config.display()))
-}
-
-/// The heads that a stage adds before it trains.
-fn add_heads(outline: &mut Outline, stage: &Stage) {
-    match stage {
-        Stage::Pretrain(spec) => {
-            let objectives = &spec.objectives;
-            if objectives.iter().any(|each| each.next_sentence.is_some() || each.sentence_order.is_some()) {
-                outline.add_pair_head();
-            }
-        }
-        Stage::Finetune(spec) => {
-            if let Task::Classification(task) = &spec.task
-                && task.head == Head::Linear
-            {
-                outline.add_classifier(task.words.len(), task.pooling);
-            }
-        }
-        _ => {}
-    }
 }

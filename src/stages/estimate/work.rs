@@ -1,16 +1,19 @@
 //! What a step of a training stage looks at: tokens, how many of them are predicted, and the data behind them.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 
-use super::machine::Machine;
+use super::{JUDGED_TOKENS, machine::Machine};
 use crate::{
     data,
     engine::plan::{Graph, Node},
-    learning::objectives::prompt::Template,
-    spec::{Batch, Finetune, Generative, MicroBatch, Objective, Stage, Task, Train},
-    stages::JUDGED_TOKENS,
+    learning::{
+        objectives::prompt::Template,
+        train::optimizers::{self, UpdateRule},
+    },
+    spec::{Batch, MicroBatch, Source, Task, Train},
+    stages::facts::{Training, TrainingData},
 };
 
 /// Rows whose lengths are looked at.
@@ -37,44 +40,43 @@ pub(super) struct Work {
     pub(super) data: u64,
     /// Replicas of what is trained, in the memory that is looked at.
     pub(super) replicas: u64,
+    /// What keeps something of each parameter.
+    pub(super) optimizer: Arc<dyn UpdateRule>,
 }
 
 impl Work {
-    pub(super) fn new(graph: &Graph, node: &Node, train: &Train, machine: &Machine) -> Result<Self> {
+    pub(super) fn new(graph: &Graph, node: &Node, training: &Training, machine: &Machine) -> Result<Self> {
+        let train = &training.train;
         let mut work = Self {
             tokens: 0,
             length: train.max_length as u64,
-            predicted: 0.0,
+            predicted: training.predicted,
             accumulates: train.accumulate > 1,
             keeps_best: train.keep_best.is_some(),
             recomputes: train.gradient_checkpointing,
             judged: 0,
             data: 0,
             replicas: machine.replicas(),
+            optimizer: optimizers::of(train)?,
         };
         // Documents are cut into windows, most of them nearly as long as may be.
         let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
-        match &node.stage {
-            Stage::Pretrain(spec) => {
-                work.predicted = spec.objectives.iter().map(predicted).fold(0.0, f64::max);
-                // A corpus of UTF-8 has a token of two or four bytes for some four bytes of text, and sentence ends.
-                work.data = node.needs.get("tokens").and_then(|name| graph.get(name)).map_or(0, size_of_files);
+        match &training.data {
+            // A corpus of UTF-8 has a token of two or four bytes for some four bytes of text, and sentence ends.
+            TrainingData::Corpora(field) => {
+                work.data = node.needs.get(field.0).and_then(|name| graph.get(name)).map_or(0, size_of_files);
             }
-            Stage::Finetune(spec) => {
-                if let Task::Instruction(_) = &spec.task {
-                    // Responses may be most of what is read.
-                    work.predicted = 1.0;
-                }
-                if let Some(measured) = Lengths::measure(spec, node, train.max_length)? {
+            TrainingData::Rows { source, field, task, dev: (has_dev, _) } => {
+                let files = node.files.get(field.0).map(Vec::as_slice).unwrap_or_default();
+                if let Some(measured) = Lengths::measure(source, files, task, train.max_length)? {
                     lengths = measured;
                 }
                 // Texts, and for each of their tokens five integers.
                 work.data = 8 * size_of_files(node);
-                if spec.data.dev.is_some() {
+                if *has_dev {
                     work.judged = JUDGED_TOKENS as u64;
                 }
             }
-            _ => {}
         }
         let all = lengths.rows.saturating_mul(lengths.mean as u64 + 1);
         work.tokens = match train.batch {
@@ -90,7 +92,15 @@ impl Work {
     }
 
     /// Of a step whose largest batch has so many token places.
-    pub(super) fn of_step(train: &Train, step: &crate::network::batch::Step, largest: u64, machine: &Machine) -> Self {
+    ///
+    /// # Errors
+    /// An optimizer that isn't known.
+    pub(super) fn of_step(
+        train: &Train,
+        step: &crate::network::batch::Step,
+        largest: u64,
+        machine: &Machine,
+    ) -> Result<Self> {
         let places: usize = step.batches.iter().map(|batch| batch.places()).sum();
         let targets: usize = step.batches.iter().map(|batch| batch.targets.len()).sum();
         let mut work = Self {
@@ -103,9 +113,10 @@ impl Work {
             judged: 0,
             data: 0,
             replicas: machine.replicas(),
+            optimizer: optimizers::of(train)?,
         };
         work.share(places as u64, machine);
-        work
+        Ok(work)
     }
 
     /// Shares a step of so many tokens out over the machine's devices; one sequence at least is computed at a time.
@@ -136,20 +147,6 @@ impl Work {
     }
 }
 
-/// The largest share of an objective's tokens that are predicted.
-fn predicted(objective: &Objective) -> f64 {
-    let masked = objective.masked_lm.as_ref().map_or(0.0, |masked| masked.probability);
-    let generated = match &objective.generative {
-        None => 0.0,
-        Some(Generative::CausalLm(_)) => 1.0,
-        Some(Generative::PrefixLm(prefix)) => 1.0 - prefix.min_prefix,
-        // Each blank is read and written, with a token to begin and one to end.
-        Some(Generative::BlankInfilling(blanks)) if blanks.document > 0.0 => 1.0,
-        Some(Generative::BlankInfilling(blanks)) => blanks.ratio * (1.0 + 1.0 / blanks.mean_span),
-    };
-    masked.max(generated).min(1.0)
-}
-
 /// Tokens that a chat format puts around a question.
 const CHAT_FRAME: f64 = 12.0;
 
@@ -162,8 +159,8 @@ struct Lengths {
 
 impl Lengths {
     /// By the characters of the first rows: one token for a Chinese character, and for four others.
-    fn measure(spec: &Finetune, node: &Node, longest: usize) -> Result<Option<Self>> {
-        let (columns, lists, own) = match &spec.task {
+    fn measure(source: &Source, files: &[PathBuf], task: &Task, longest: usize) -> Result<Option<Self>> {
+        let (columns, lists, own) = match task {
             Task::Classification(task) => {
                 let columns = Template::new(&task.template)?.columns().to_vec();
                 let word = task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
@@ -177,8 +174,8 @@ impl Lengths {
         let columns: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
         let mut lengths = Vec::new();
         let mut rows = 0;
-        for file in node.files.get("data.train.path").into_iter().flatten() {
-            for row in data::nested_rows(&spec.data.train, file, &lists)? {
+        for file in files {
+            for row in data::nested_rows(source, file, &lists)? {
                 rows += 1;
                 if lengths.len() < SAMPLE {
                     let row = row?;

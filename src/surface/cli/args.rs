@@ -3,13 +3,25 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
-use crate::spec::Format;
+use crate::{
+    session::launch::LOCAL,
+    spec::{ChatFormat, Format},
+};
 
 /// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
 #[derive(Debug, Parser)]
-#[command(name = "pipe", version, arg_required_else_help = true)]
+#[command(
+    name = "pipe",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit status: 0 if everything was done, 1 if a stage failed or anything else went wrong after work had begun, \
+                  2 if nothing was run, 130 if Ctrl-C stopped it and the same command resumes."
+)]
 pub(super) struct Arguments {
     /// Directory of the artifact store
     #[arg(long, global = true, env = "PIPE_STORE", default_value = ".pipe", value_name = "DIR")]
@@ -17,6 +29,10 @@ pub(super) struct Arguments {
     /// A cache that machines share: s3://, gs://, az://, file:// or http(s)://; credentials come from the environment
     #[arg(long, global = true, env = "PIPE_REMOTE", hide_env_values = true, value_name = "URL")]
     pub remote: Option<String>,
+    /// Say on stderr what is decided and waited for; twice for more. `PIPE_LOG` chooses by part of the program, such as
+    /// `PIPE_LOG=pipe::engine::remote=debug`
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -74,6 +90,9 @@ pub(super) enum Command {
     Bench(Bench),
     /// Print completions for a shell
     Completions(Completions),
+    /// Compute the stage of the job on stdin, and report on stdout
+    #[command(hide = true)]
+    Stage,
 }
 
 /// A recipe, and changes to it.
@@ -118,6 +137,9 @@ pub(super) struct Running {
     /// Run even what seems too large for the device's memory
     #[arg(long)]
     pub ignore_memory: bool,
+    /// How stages are computed: local, in this process, or process, in one for each
+    #[arg(long, env = "PIPE_LAUNCHER", default_value = LOCAL, value_name = "NAME", hide = true)]
+    pub launcher: String,
     /// Where event files for TensorBoard go; by default into the store's folder `tensorboard`, and with '' nowhere
     #[arg(long, env = "PIPE_TENSORBOARD", value_name = "DIR")]
     pub tensorboard: Option<OsString>,
@@ -428,9 +450,9 @@ pub(super) struct Chat {
     /// What holds for the whole conversation, where the chat format has a place for it
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// How the conversation is written: plain, chatglm, chatglm2, chatglm3 or glm4 [default: as the model's family does]
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
+    /// How the conversation is written [default: as the model's family does]
+    #[arg(long, value_name = "FORMAT", value_parser = chat_formats())]
+    pub format: Option<ChatFormat>,
     /// Tokens of an answer at most
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_tokens: usize,
@@ -561,4 +583,10 @@ fn period(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(wrong)?;
     Ok(Duration::from_secs(seconds))
+}
+
+/// Names of chat formats.
+fn chat_formats() -> impl TypedValueParser<Value = ChatFormat> {
+    let names = ChatFormat::ALL.map(ChatFormat::name);
+    PossibleValuesParser::new(names).try_map(|name| ChatFormat::named(&name).ok_or("it is no chat format"))
 }

@@ -6,17 +6,15 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{DONE, args::Chat, interrupt, progress, writing};
-use crate::spec::ChatFormat;
 
 /// What stands before a question on a terminal.
 const ASK: &str = "> ";
 
 /// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
 pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let format = command.format.as_deref().map(format).transpose()?;
     let writer = writing::writer(&command.model, store, remote)?;
     let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
-    let mut conversation = writer.converse(format, command.system.clone())?;
+    let mut conversation = writer.converse(command.format, command.system.clone())?;
     interrupt::install()?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
@@ -60,10 +58,4 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
         }
         writing::say_speed(answer.tokens, took);
     }
-}
-
-fn format(name: &str) -> Result<ChatFormat> {
-    serde_json::from_value(name.into()).with_context(|| {
-        format!("there is no chat format `{name}`\nhint: there is plain, chatglm, chatglm2, chatglm3 and glm4")
-    })
 }

@@ -10,9 +10,9 @@ use crate::stages::DataCheck;
 pub(super) fn check(command: &Check) -> Result<u8> {
     let loaded = load::load(&command.recipe)?;
     let names: Vec<_> = loaded.graph.nodes().collect();
-    DataCheck::default().check(&loaded.checked, names.iter().copied())?;
+    DataCheck::default().check(&loaded.recipe.checked, names.iter().copied())?;
     if command.json {
-        let stages: Vec<_> = names.iter().map(|node| json!({"name": node.name, "kind": node.stage.kind()})).collect();
+        let stages: Vec<_> = names.iter().map(|node| json!({"name": node.name, "kind": node.kind})).collect();
         progress::put(&json!({ "ok": true, "stages": stages }).to_string())?;
     } else {
         let stages = progress::count(names.len(), "stage");

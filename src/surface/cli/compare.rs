@@ -9,15 +9,14 @@ use serde_json::{Value, json};
 use super::{DONE, args, compare_text, load, progress};
 use crate::{
     engine::{
-        plan::{Difference, Graph, differences_of_runs},
-        store::{Artifact, DigestCache, Store},
+        plan::{Difference, differences_of_runs},
+        store::Artifact,
     },
     learning::{
         metrics::{Interval, Paired, predictions},
         train::{Curve, Point},
     },
-    recipe::Document,
-    session::sweep::{Planner, Space, Stored, lookup},
+    session::{Session, sweep::Stored},
 };
 
 /// Points of a curve that are shown.
@@ -48,9 +47,9 @@ type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
 
 /// `pipe compare A B …`.
 pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {
-    let store = Store::open(store)?;
+    let session = load::session(store, None)?;
     let sides: Vec<Side> =
-        command.sides.iter().map(|name| side(name, &command.changes, &store)).collect::<Result<_>>()?;
+        command.sides.iter().map(|name| side(name, &command.changes, &session)).collect::<Result<_>>()?;
     let [first, others @ ..] = sides.as_slice() else { bail!("there is nothing to compare") };
     let mut comparisons = Vec::new();
     for other in others {
@@ -71,41 +70,32 @@ pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {
 }
 
 /// What a word on the command line means: a recipe's file, a cell of its sweep, or a key.
-fn side(name: &str, changes: &args::Changes, store: &Store) -> Result<Side> {
+fn side(name: &str, changes: &args::Changes, session: &Session) -> Result<Side> {
     let recipe = |path: &str| args::Recipe { recipe: PathBuf::from(path), changes: changes.clone() };
     if Path::new(name).is_file() {
         let loaded = load::load(&recipe(name))?;
-        let tasks = tasks(&loaded.graph);
-        let outcomes = lookup(&tasks, store, &mut DigestCache::open(store.root()))?;
-        let stages = outcomes.into_iter().filter_map(|(name, outcome)| Some((name, outcome.artifact?)));
+        let plan = session.in_store().plan(&loaded.graph)?;
+        let stages = plan.stages().filter_map(|(name, _)| Some((name.to_owned(), plan.artifact(name)?.clone())));
         return Side::new(name, stages.collect(), false);
     }
     match name.rsplit_once(':') {
         Some((path, number)) if Path::new(path).is_file() => {
             let number: usize = number.parse().with_context(|| format!("`{number}` is no cell's number"))?;
-            Side::new(name, cell(&recipe(path), number, store)?, false)
+            Side::new(name, cell(&recipe(path), number, session)?, false)
         }
         _ => {
             let known = name.len() >= 4 && name.chars().all(|letter| letter.is_ascii_hexdigit());
             ensure!(known, "`{name}` is no recipe's file, no RECIPE:CELL and no key");
-            let artifact = load::artifact(store, name)?;
+            let artifact = load::artifact(session.store(), name)?;
             Side::new(name, IndexMap::from([(artifact.provenance.stage.clone(), artifact)]), true)
         }
     }
 }
 
-fn tasks(graph: &Graph) -> IndexMap<String, crate::engine::plan::Node> {
-    graph.nodes().map(|node| (node.name.clone(), node.clone())).collect()
-}
-
 /// The stored stages of a sweep's cell.
-fn cell(recipe: &args::Recipe, number: usize, store: &Store) -> Result<IndexMap<String, Artifact>> {
-    let document = Document::read(&recipe.recipe)?;
-    let overrides = load::overrides(recipe);
-    let checked = load::check(&document, &overrides)?;
-    let space = Space::new(&checked)?.with_context(|| format!("{} has no `sweep` section", recipe.recipe.display()))?;
-    let planner = Planner::new(&document, &overrides, &load::columns);
-    let found = Stored::find(space, planner, &checked, store, &mut DigestCache::open(store.root()))?;
+fn cell(arguments: &args::Recipe, number: usize, session: &Session) -> Result<IndexMap<String, Artifact>> {
+    let found = Stored::find(session, &load::recipe(arguments)?)?;
+    let found = found.with_context(|| format!("{} has no `sweep` section", arguments.recipe.display()))?;
     let count = found.cells.len();
     let cell = found.results.cells.into_iter().find(|cell| cell.number == number);
     let cell = cell.with_context(|| format!("the sweep has no cell {number}; it has cells 1 to {count}"))?;

@@ -6,9 +6,12 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use crate::{
-    engine::plan::{Graph, Planned},
+    engine::plan::{Graph, Plan},
     network::device::DeviceChoices,
-    stages::estimate::{Estimate, Estimator, Form, Machine, bytes},
+    stages::{
+        estimate::{Estimate, Form, Machine, bytes},
+        estimator,
+    },
 };
 
 /// The estimates of a plan's training stages.
@@ -18,9 +21,9 @@ pub(super) struct Estimates {
 }
 
 impl Estimates {
-    pub(super) fn new(graph: &Graph, planned: &[Planned], choices: &DeviceChoices) -> Self {
+    pub(super) fn new(graph: &Graph, plan: &Plan, choices: &DeviceChoices) -> Self {
         let machine = Machine::new(choices);
-        let estimator = Estimator::new(graph, planned, &machine);
+        let estimator = estimator(graph, plan, &machine);
         let stages = graph.nodes().filter_map(|node| match estimator.stage(node) {
             Ok(estimate) => Some((node.name.clone(), Ok(estimate?))),
             Err(error) => Some((node.name.clone(), Err(format!("{error:#}")))),

@@ -4,21 +4,22 @@ use anyhow::{Result, ensure};
 use fs_err as fs;
 
 use super::{DONE, args::Export, load, progress};
-use crate::network::checkpoint;
+use crate::{network::checkpoint, spec::Product};
 
-/// Kinds of stages that have a model.
-const KINDS: [&str; 4] = ["pretrain", "finetune", "import", "export"];
+/// What can be copied.
+const MODELS: load::Needs = load::Needs::Product(&[Product::Model, Product::Checkpoint]);
 
 /// `pipe export RECIPE STAGE DIR`: copies a stage's model out of the store, in Hugging Face's layout. An existing file is
 /// never overwritten.
 pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let (_, artifact) = load::stored(&command.recipe, &command.stage, &KINDS, store, remote)?;
+    let (_, artifact) = load::stored(&command.recipe, &command.stage, MODELS, store, remote)?;
     let to = |file: &std::path::Path| command.dir.join(file.file_name().unwrap_or_default());
     let files = checkpoint::files(&artifact.path);
     for file in &files {
         let target = to(file);
         ensure!(!target.exists(), "{} is there already: name another directory, or remove it", target.display());
     }
+    super::work_begins();
     fs::create_dir_all(&command.dir)?;
     for file in &files {
         fs::copy(file, to(file))?;

@@ -12,23 +12,23 @@ use serde_json::{Value, json};
 use super::{
     DONE,
     args::{Gc, Recipe},
-    load,
+    load::{self, Loaded},
     ls::bytes,
     progress::{self, count, duration},
 };
 use crate::{
     engine::{
         executor::Ending,
-        plan::Graph,
-        store::{Collection, DigestCache, Judged, Remnant, RemnantKind, Store, short},
+        plan::Status,
+        store::{Collection, Judged, Remnant, RemnantKind, short},
     },
-    recipe::Document,
-    session::sweep::{Planner, Space, Stored},
+    session::{Session, sweep::Stored},
 };
 
 /// `pipe gc [RECIPE…]`.
 pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
-    let store = Store::open(store)?;
+    let session = load::session(store, None)?;
+    let store = session.store();
     if !store.root().is_dir() {
         progress::say(&format!("there is no store at {}", store.root().display()));
         return Ok(DONE);
@@ -36,11 +36,12 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
     let mut wanted = BTreeMap::new();
     for recipe in &command.recipes {
         let recipe = Recipe { recipe: recipe.clone(), changes: command.changes.clone() };
-        reach(&recipe, &store, &mut wanted)
+        reach(&recipe, &session, &mut wanted)
             .with_context(|| format!("{}: nothing was removed", recipe.recipe.display()))?;
     }
     let collection = store.judge(&wanted, command.grace)?;
     if command.delete {
+        super::work_begins();
         store.clear(&collection)?;
     }
     if command.json {
@@ -60,30 +61,22 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
 }
 
 /// The stored artifacts that a recipe asks for, those of its sweep's cells too.
-fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) -> Result<()> {
-    let document = Document::read(&recipe.recipe)?;
-    let base = load::overrides(recipe);
-    let checked = load::check(&document, &base)?;
-    let mut digests = DigestCache::open(store.root());
+fn reach(arguments: &Recipe, session: &Session, wanted: &mut BTreeMap<String, String>) -> Result<()> {
+    let Loaded { recipe, graph } = load::load(arguments)?;
     let mut waiting = BTreeSet::new();
     let mut want = |name: &str, key: String| {
-        let reason = format!("`{name}` of {}", recipe.recipe.display());
+        let reason = format!("`{name}` of {}", arguments.recipe.display());
         wanted.entry(key).or_insert(reason);
     };
-    let mut outputs = BTreeMap::new();
-    for node in Graph::new(&checked)?.nodes() {
-        let Some(manifest) = node.manifest(&mut digests, &|name| outputs.get(name).cloned())? else {
-            waiting.insert(node.name.clone());
-            continue;
-        };
-        // Whether its files are damaged will show when it's used.
-        let Ok(Some(artifact)) = store.record(&manifest.key()) else { continue };
-        outputs.insert(node.name.clone(), artifact.digest.clone());
-        want(&node.name, artifact.key);
+    // Whether its files are damaged will show when it's used.
+    for (name, planned) in session.in_store().by_records().plan(&graph)?.stages() {
+        match &planned.status {
+            Status::Hit(artifact) | Status::Remote(artifact) => want(name, artifact.key.clone()),
+            Status::Miss { .. } => {}
+            Status::Waits => drop(waiting.insert(name.to_owned())),
+        }
     }
-    if let Some(space) = Space::new(&checked)? {
-        let planner = Planner::new(&document, &base, &load::columns);
-        let stored = Stored::find(space, planner, &checked, store, &mut digests)?;
+    if let Some(stored) = Stored::find(session, &recipe)? {
         for (name, outcome) in stored.results.cells.into_iter().flat_map(|cell| cell.stages) {
             // Of a cell that was stopped at a rung it must stay known how it did there.
             match outcome.key {
@@ -93,10 +86,10 @@ fn reach(recipe: &Recipe, store: &Store, wanted: &mut BTreeMap<String, String>) 
             }
         }
     }
-    digests.save();
+    session.save();
     if !waiting.is_empty() {
         let names: Vec<_> = waiting.into_iter().collect();
-        let recipe = recipe.recipe.display();
+        let recipe = arguments.recipe.display();
         progress::say(&format!("{recipe}: what comes before {} isn't stored, so they keep nothing", names.join(", ")));
     }
     Ok(())

@@ -28,6 +28,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
     let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
     for prompt in &prompts {
         let (written, time) = writing::show(command.json, |show| writer.write(prompt, &settings, show))?;
+        super::work_begins();
         (tokens, took) = (tokens + written.tokens, took + time);
         if written.shortened {
             progress::say(&format!("the beginning of a prompt was left out: {}", reads(&writer)));

@@ -14,7 +14,7 @@ use super::{
     args::Init,
     progress::{self, count},
 };
-use crate::{data, engine::store::canonical_json, recipe::schema, spec::Source};
+use crate::{data, engine::store::canonical_json, recipe::schema, spec::Source, stages::catalog};
 
 /// More labels than this are no classes.
 const MOST_LABELS: usize = 200;
@@ -34,7 +34,7 @@ pub(super) fn init(command: &Init) -> Result<u8> {
 
     let files = [
         ("recipe.yaml", recipe_text(&table.names[text], &table.names[label], &labels)),
-        ("recipe.schema.json", schema::text()),
+        ("recipe.schema.json", schema::text(catalog())),
         ("data/train.jsonl", parts[0].concat()),
         ("data/dev.jsonl", parts[1].concat()),
         ("data/test.jsonl", parts[2].concat()),

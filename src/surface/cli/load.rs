@@ -4,87 +4,90 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 
-use super::{args, ls::bytes, progress};
+use super::{args, interrupt, ls::bytes, progress};
 use crate::{
-    data,
     engine::{
-        plan::{self, Graph, Status},
+        plan::{Graph, Status},
         remote::Remote,
-        store::{Artifact, DigestCache, Provenance, Store, host},
+        store::{Artifact, Store},
     },
     network::device::{DeviceChoice, DeviceChoices},
-    recipe::{Checked, Document, Overrides, suggest},
-    spec::Source,
-    stages::check_secrets,
+    recipe::{Overrides, suggest},
+    session::{Options, Recipe, Session, Wanted},
+    spec::{Product, Stage, Task},
+    stages::{TrainingData, kind_named},
+    support::Hinted,
 };
 
 /// A recipe that was found free of mistakes, and its graph.
 pub(super) struct Loaded {
-    pub checked: Checked,
+    pub recipe: Recipe,
     pub graph: Graph,
 }
 
-/// Loads, checks and plans a recipe.
+/// Loads and checks a recipe, and makes its graph.
 ///
 /// # Errors
 /// All mistakes in it, as [`recipe::Diagnostics`].
 pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
-    let checked = check(&Document::read(&arguments.recipe)?, &overrides(arguments))?;
-    let graph = Graph::new(&checked)?;
-    Ok(Loaded { checked, graph })
+    let recipe = recipe(arguments)?;
+    let graph = recipe.graph()?;
+    Ok(Loaded { recipe, graph })
 }
 
-/// Checks a recipe; from then on its secrets aren't said.
+/// Loads and checks a recipe; from then on its secrets aren't said.
 ///
 /// # Errors
-/// All mistakes in it.
-pub(super) fn check(document: &Document, overrides: &Overrides) -> Result<Checked> {
-    let checked = document.check(overrides, &columns)?;
-    progress::hush(&checked);
-    check_secrets(&checked)?;
-    Ok(checked)
-}
-
-/// The columns of a data file; `None` where it can't be read, which a stage will explain better.
-pub(super) fn columns(source: &Source, file: &Path) -> Option<Vec<String>> {
-    data::header(source, file).ok()
+/// All mistakes in it, as [`recipe::Diagnostics`].
+pub(super) fn recipe(arguments: &args::Recipe) -> Result<Recipe> {
+    let recipe = Recipe::read(&arguments.recipe, overrides(arguments))?;
+    progress::hush(&recipe.checked);
+    recipe.checked.notes().iter().for_each(|note| progress::say(&format!("note: {note}")));
+    Ok(recipe)
 }
 
 /// The command line's changes to a recipe.
-pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
+fn overrides(arguments: &args::Recipe) -> Overrides {
     Overrides { vars: arguments.changes.vars.clone(), sets: arguments.changes.sets.clone() }
+}
+
+/// A session with a store and the remote that was named, if one was, for looking things up.
+///
+/// # Errors
+/// If a store of another format is there, or there can't be a remote at this URL.
+pub(super) fn session(store: &Path, remote: Option<&str>) -> Result<Session> {
+    Session::open(options(store, remote))
+}
+
+/// As [`session`], for running stages.
+///
+/// # Errors
+/// As [`session`].
+pub(super) fn running(running: &args::Running, store: &Path, remote: Option<&str>) -> Result<Session> {
+    let args::Running { jobs, ignore_memory, launcher, .. } = running;
+    let (jobs, ignore_memory, launcher) = ((*jobs).into(), *ignore_memory, launcher.clone());
+    Session::open(Options { jobs, ignore_memory, launcher, stop: interrupt::flag(), ..options(store, remote) })
+}
+
+fn options(store: &Path, remote: Option<&str>) -> Options {
+    let (store, remote) = (store.to_owned(), remote.map(str::to_owned));
+    Options { store, remote, tell: Arc::new(progress::say), ..Options::default() }
 }
 
 /// The devices to run on: the command line's, or else the recipe's.
 ///
 /// # Errors
 /// If one is unknown, or this build has no support for it.
-pub(super) fn devices(place: &args::Place, checked: &Checked) -> Result<DeviceChoices> {
-    match (&place.device, &place.devices, &checked.recipe.devices) {
-        (None, Some(list), _) | (None, None, Some(list)) => list.parse::<DeviceChoices>()?.found(),
-        (device, ..) => {
-            let choice: DeviceChoice = device.as_ref().unwrap_or(&checked.recipe.device).parse()?;
-            choice.check_support()?;
-            Ok(choice.into())
-        }
-    }
+pub(super) fn devices(place: &args::Place, recipe: &Recipe) -> Result<DeviceChoices> {
+    recipe.devices(place.device.as_deref(), place.devices.as_deref())
 }
 
 /// The one device to run on, for what isn't shared.
 ///
 /// # Errors
 /// If it's unknown, or this build has no support for it.
-pub(super) fn device(option: Option<&str>, checked: &Checked) -> Result<DeviceChoice> {
-    let place = args::Place { device: option.map(str::to_owned), devices: None };
-    Ok(devices(&place, checked)?.first)
-}
-
-/// The remote that was named, if one was.
-///
-/// # Errors
-/// If there can't be one at this URL.
-pub(super) fn remote(url: Option<&str>, store: &Store) -> Result<Option<Arc<Remote>>> {
-    url.map(|url| Ok(Arc::new(Remote::open(url, store, progress::say)?))).transpose()
+pub(super) fn device(option: Option<&str>, recipe: &Recipe) -> Result<DeviceChoice> {
+    Ok(recipe.devices(option, None)?.first)
 }
 
 /// Brings the files of an artifact from the remote.
@@ -95,25 +98,6 @@ pub(super) fn materialise(remote: &Remote, stage: &str, artifact: &Artifact) -> 
     progress::say(&format!("{stage}: fetching {} from the remote", bytes(artifact.bytes())));
     let waiting = || progress::say(&format!("{stage}: being computed elsewhere; waiting"));
     remote.materialise(artifact, &waiting, &|_, _| ())
-}
-
-/// What is recorded with every artifact of a run.
-pub(super) fn provenance(arguments: &args::Recipe, checked: &Checked) -> Provenance {
-    Provenance {
-        pipe: env!("CARGO_PKG_VERSION").into(),
-        recipe: checked.text().to_owned(),
-        overrides: given(arguments),
-        host: host(),
-        ..Provenance::default()
-    }
-}
-
-/// The command line's changes to a recipe, as they were given.
-fn given(arguments: &args::Recipe) -> Vec<String> {
-    let flags = |flag: &str, pairs: &[(String, String)]| -> Vec<String> {
-        pairs.iter().map(|(name, value)| format!("--{flag} {name}={value}")).collect()
-    };
-    [flags("var", &arguments.changes.vars), flags("set", &arguments.changes.sets)].concat()
 }
 
 /// A flag as a shell takes it.
@@ -141,41 +125,81 @@ pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
     store.record(&key)?.with_context(|| format!("{key} was removed"))
 }
 
-/// The artifact of a stage of one of these kinds (of any, if none is given) that has been run as the recipe says now,
-/// here or where the remote has it from.
+/// What a command needs of a stage.
+#[derive(Clone, Copy)]
+pub(super) enum Needs {
+    /// Nothing but that it has run.
+    Anything,
+    /// One of these products.
+    Product(&'static [Product]),
+    /// A model that tells labels.
+    Classifier,
+}
+
+impl Needs {
+    fn are_met(self, stage: &Stage) -> Result<bool> {
+        let kind = kind_named(&stage.kind)?;
+        Ok(match self {
+            Self::Anything => true,
+            Self::Product(products) => kind.products().iter().any(|product| products.contains(product)),
+            Self::Classifier => {
+                let training = kind.facts(&stage.settings)?.training;
+                let data = training.map(|training| training.data);
+                matches!(data, Some(TrainingData::Rows { task: Task::Classification(_), .. }))
+            }
+        })
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Anything => "stage".to_owned(),
+            Self::Product(products) => products.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or "),
+            Self::Classifier => "classifier".to_owned(),
+        }
+    }
+}
+
+/// The artifact of a stage that makes what is needed and has been run as the recipe says now, here or where the remote has
+/// it from.
 ///
 /// # Errors
 /// If it hasn't, or the recipe has no such stage.
 pub(super) fn stored(
     arguments: &args::Recipe,
     stage: &str,
-    kinds: &[&str],
+    needs: Needs,
     store: &Path,
     remote: Option<&str>,
-) -> Result<(Checked, Artifact)> {
-    let Loaded { checked, mut graph } = load(arguments)?;
-    graph.select(&[stage.to_owned()])?;
-    let kind = graph.get(stage).map(|node| node.stage.kind());
-    if let Some(kind) = kind.filter(|kind| !kinds.is_empty() && !kinds.contains(kind)) {
-        let fitting = checked.recipe.stages.iter().filter(|(_, stage)| kinds.contains(&stage.kind()));
-        let fitting = suggest::list(fitting.map(|(name, _)| name.as_str()));
+) -> Result<(Recipe, Artifact)> {
+    let Loaded { recipe, graph } = load(arguments)?;
+    let wanted = Wanted { stages: vec![stage.to_owned()], ..Wanted::default() };
+    let graph = wanted.of(graph)?;
+    let stages = &recipe.checked.recipe.stages;
+    if let Some(wrong) = stages.get(stage)
+        && !needs.are_met(wrong)?
+    {
+        let mut fitting = Vec::new();
+        for (name, stage) in stages {
+            if needs.are_met(stage)? {
+                fitting.push(name.as_str());
+            }
+        }
+        let fitting = suggest::list(fitting);
         let hint = if fitting.is_empty() { "the recipe has none".to_owned() } else { format!("there is {fitting}") };
-        bail!("`{stage}` is of kind {kind}, and a {} stage is needed\nhint: {hint}", kinds.join(" or "));
+        let message = format!("`{stage}` is a stage of kind {} and makes no {}", wrong.kind, needs.name());
+        bail!(Hinted::new(message, hint));
     }
-    let store = Store::open(store)?;
-    let mut digests = DigestCache::open(store.root());
-    let remote = self::remote(remote, &store)?;
-    let planned = plan::plan(&graph, &store, remote.as_deref(), &mut digests, &[])?;
-    let status = planned.into_iter().find(|planned| planned.name == stage).map(|planned| planned.status);
-    let artifact = match (status, &remote) {
-        (Some(Status::Hit(artifact)), _) => Some(*artifact),
-        (Some(Status::Remote(artifact)), Some(remote)) => Some(materialise(remote, stage, &artifact)?),
+    let session = session(store, remote)?;
+    let plan = session.everywhere().plan(&graph)?;
+    let artifact = match (plan.get(stage).map(|planned| &planned.status), session.remote()) {
+        (Some(Status::Hit(artifact)), _) => Some((**artifact).clone()),
+        (Some(Status::Remote(artifact)), Some(remote)) => Some(materialise(remote, stage, artifact)?),
         _ => None,
     };
     let artifact = artifact.with_context(|| {
-        let recipe = arguments.recipe.display();
-        let flags: String = given(arguments).iter().map(|flag| format!(" {}", quoted(flag))).collect();
-        format!("`{stage}` hasn't been run as {recipe} says now\nhint: pipe run {recipe} --stage {stage}{flags}")
+        let path = arguments.recipe.display();
+        let flags: String = recipe.flags().iter().map(|flag| format!(" {}", quoted(flag))).collect();
+        format!("`{stage}` hasn't been run as {path} says now\nhint: pipe run {path} --stage {stage}{flags}")
     })?;
-    Ok((checked, artifact))
+    Ok((recipe, artifact))
 }

@@ -25,18 +25,22 @@ mod rm;
 mod run;
 mod schema;
 mod show;
+mod stage;
 mod sweep;
 mod sweep_report;
-mod sweep_run;
 mod sweep_rungs;
 mod talk;
+mod trace;
 mod tracking;
 mod transfer;
 mod verify;
 mod why;
 mod writing;
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use clap::Parser;
 
@@ -46,11 +50,14 @@ use crate::{
 };
 use args::{Arguments, Command};
 
+/// Whether anything was run, written or removed by now.
+static WORKED: AtomicBool = AtomicBool::new(false);
+
 /// Everything was done.
 const DONE: u8 = 0;
-/// A stage failed, or an artifact is damaged.
+/// A stage failed, an artifact is damaged, or something else went wrong after work had begun.
 const FAILED: u8 = 1;
-/// The recipe or the command line is wrong; nothing was run.
+/// Nothing was run: the recipe or the command line is wrong, or something that's needed can't be read.
 const WRONG: u8 = 2;
 /// Ended by Ctrl-C, as shells count it.
 const INTERRUPTED: u8 = 130;
@@ -64,6 +71,7 @@ pub fn main() -> ExitCode {
         }
     }));
     let arguments = Arguments::parse();
+    trace::start(arguments.verbose);
     if let Err(error) = Arithmetic::from_environment() {
         progress::say(&format!("error: {error}"));
         return ExitCode::from(WRONG);
@@ -97,18 +105,24 @@ pub fn main() -> ExitCode {
         Command::Devices(command) => devices::devices(command),
         Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => args::completions(command),
+        Command::Stage => stage::stage(),
     };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
         Err(error) => {
             progress::say(&progress::error_text(&error));
-            ExitCode::from(WRONG)
+            ExitCode::from(if WORKED.load(Relaxed) { FAILED } else { WRONG })
         }
     }
 }
 
-/// Whoever read our output has had enough of it; that's no failure.
+/// From now on something is run, written or removed, so that an error no longer means that nothing was.
+fn work_begins() {
+    WORKED.store(true, Relaxed);
+}
+
+/// A closed pipe isn't a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)

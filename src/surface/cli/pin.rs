@@ -28,7 +28,7 @@ pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
         }
         (Some(recipe), Some(stage)) => {
             let recipe = Recipe { recipe: PathBuf::from(recipe), changes: command.changes.clone() };
-            let (_, artifact) = load::stored(&recipe, stage, &[], at, None)?;
+            let (_, artifact) = load::stored(&recipe, stage, load::Needs::Anything, at, None)?;
             (artifact.key, stage.clone())
         }
     };

@@ -4,93 +4,92 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
-use super::{
-    DONE,
-    args::{Plan, PlanFormat},
-    estimates::Estimates,
-    load::{self, Loaded},
-    ls::bytes,
-    progress,
-};
+use super::{DONE, args, args::PlanFormat, estimates::Estimates, load, ls::bytes, progress};
 use crate::{
     engine::{
-        plan::{Planned, Status, fetched, mermaid},
-        store::{Artifact, DigestCache, Store},
+        plan::{Key, Plan, Planned, Status, mermaid},
+        store::{Artifact, short},
     },
-    stages::DeviceCheck,
+    session::{Check, Checks, Wanted},
 };
 
 pub(super) use super::args::PlanFormat as Form;
 
 /// `pipe plan RECIPE`.
-pub(super) fn plan(command: &Plan, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let Loaded { checked, mut graph } = load::load(&command.recipe)?;
-    let devices = load::devices(&command.place, &checked)?;
-    graph.select(&command.stages)?;
-    let store = Store::open(store)?;
-    let mut digests = DigestCache::open(store.root());
-    let remote = load::remote(remote, &store)?;
-    let planned = crate::engine::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &[])?;
-    DeviceCheck::new(&devices).check(&checked, &graph, &planned)?;
-    let estimates = Estimates::new(&graph, &planned, &devices);
-    print(&planned, &estimates, if command.json { PlanFormat::Json } else { command.format })
+pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let recipe = load::recipe(&command.recipe)?;
+    let devices = load::devices(&command.place, &recipe)?;
+    let wanted = Wanted { stages: command.stages.clone(), ..Wanted::default() };
+    let prepared = load::session(store, remote)?.plan(&recipe, &wanted, devices)?;
+    Checks::of_devices(&prepared.devices).check(prepared.upcoming())?;
+    let estimates = Estimates::new(&prepared.graph, &prepared.plan, &prepared.devices);
+    print(&prepared.plan, &estimates, if command.json { PlanFormat::Json } else { command.format })
 }
 
 /// Prints a plan.
-pub(super) fn print(planned: &[Planned], estimates: &Estimates, form: PlanFormat) -> Result<u8> {
+pub(super) fn print(plan: &Plan, estimates: &Estimates, form: PlanFormat) -> Result<u8> {
     let text = match form {
         PlanFormat::Text => match estimates.table() {
-            Some(training) => format!("{}\n\n{training}", table(planned)),
-            None => table(planned),
+            Some(training) => format!("{}\n\n{training}", table(plan)),
+            None => table(plan),
         },
-        PlanFormat::Json => serde_json::to_string_pretty(&json!({ "stages": stages(planned, estimates) }))?,
-        PlanFormat::Mermaid => mermaid(planned),
+        PlanFormat::Json => serde_json::to_string_pretty(&json!({ "stages": stages(plan, estimates) }))?,
+        PlanFormat::Mermaid => mermaid(plan),
     };
     progress::put(&text)?;
     Ok(DONE)
 }
 
-fn table(planned: &[Planned]) -> String {
+fn table(plan: &Plan) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["stage", "kind", "plan", "why"]);
-    let fetched = fetched(planned);
-    for stage in planned {
-        let (plan, why) = match &stage.status {
-            Status::Hit(artifact) => ("unchanged", artifact.key[..12].to_owned()),
-            Status::Remote(artifact) if fetched.contains(stage.name.as_str()) => {
-                ("fetch", format!("{}, {}", &artifact.key[..12], bytes(artifact.bytes())))
+    let fetched = plan.fetched();
+    for (name, planned) in plan.stages() {
+        let (word, why) = match &planned.status {
+            Status::Hit(artifact) => ("unchanged", short(&artifact.key).to_owned()),
+            Status::Remote(artifact) if fetched.contains(name) => {
+                ("fetch", format!("{}, {}", short(&artifact.key), bytes(artifact.bytes())))
             }
-            Status::Remote(artifact) => ("in the remote", format!("{}, its figures are enough", &artifact.key[..12])),
-            Status::Miss { reason, from: None, .. } => ("run", reason.clone()),
-            Status::Miss { reason, from: Some(step), .. } => {
-                ("continue", format!("goes on after step {step}; {reason}"))
-            }
-            Status::Waits(on) => ("depends", format!("on what {} gives", on.join(", "))),
+            Status::Remote(artifact) => ("in the remote", format!("{}, its figures are enough", short(&artifact.key))),
+            Status::Miss { reason, from: None } => ("run", reason.to_string()),
+            Status::Miss { reason, from: Some(step) } => ("continue", format!("goes on after step {step}; {reason}")),
+            Status::Waits => ("depends", format!("on what {} gives", before(&planned.key))),
         };
-        table.add_row([&stage.name, stage.kind, plan, &why]);
+        table.add_row([name, &planned.node.kind, word, &why]);
     }
     table.to_string()
 }
 
-fn stages(planned: &[Planned], estimates: &Estimates) -> Value {
-    let fetched = fetched(planned);
-    let stage = |stage: &Planned| {
-        let (status, key, reason, from) = match &stage.status {
-            Status::Hit(artifact) => ("hit", Some(artifact.key.clone()), None, None),
-            Status::Remote(artifact) => ("remote", Some(artifact.key.clone()), None, None),
-            Status::Miss { key, reason, from } => ("miss", Some(key.clone()), Some(reason.clone()), *from),
-            Status::Waits(on) => ("waits", None, Some(format!("depends on what {} gives", on.join(", "))), None),
+fn stages(plan: &Plan, estimates: &Estimates) -> Value {
+    let fetched = plan.fetched();
+    let stage = |name: &str, planned: &Planned| {
+        let status = &planned.status;
+        let (reason, from) = match status {
+            Status::Hit(_) | Status::Remote(_) => (None, None),
+            Status::Miss { reason, from } => (Some(reason.to_string()), *from),
+            Status::Waits => (Some(format!("depends on what {} gives", before(&planned.key))), None),
         };
         json!({
-            "kind": stage.kind,
-            "needs": stage.needs,
-            "status": status,
-            "key": key,
+            "kind": planned.node.kind,
+            "needs": planned.node.needs.values().collect::<Vec<_>>(),
+            "status": status.word(),
+            "key": planned.key.known(),
             "reason": reason,
             "continues_from": from,
-            "fetch_bytes": stage.status.artifact().filter(|_| fetched.contains(stage.name.as_str())).map(Artifact::bytes),
-            "estimate": estimates.json(&stage.name),
+            "fetch_bytes": status.artifact().filter(|_| fetched.contains(name)).map(Artifact::bytes),
+            "estimate": estimates.json(name),
         })
     };
-    planned.iter().map(|planned| (planned.name.clone(), stage(planned))).collect::<serde_json::Map<_, _>>().into()
+    plan.stages()
+        .map(|(name, planned)| (name.to_owned(), stage(name, planned)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// The stages that a key is after.
+fn before(key: &Key) -> String {
+    match key {
+        Key::Known(_) => String::new(),
+        Key::After(stages) => stages.join(", "),
+    }
 }

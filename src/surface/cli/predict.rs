@@ -10,7 +10,7 @@ use super::{DONE, args::Predict, load, progress};
 use crate::{
     data,
     learning::objectives::Row,
-    spec::{Source, Stage},
+    spec::{Finetune, Source, Stage},
     stages::{Prediction, Trained},
 };
 
@@ -19,13 +19,13 @@ const CHUNK: usize = 1024;
 
 /// `pipe predict RECIPE STAGE`.
 pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let (checked, artifact) = load::stored(&command.recipe, &command.stage, &["finetune"], store, remote)?;
-    let device = load::device(command.device.as_deref(), &checked)?.open()?;
+    let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
+    let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
     let mut output = Output::new(command.json, trained.labels());
 
     if let Some(file) = &command.file {
-        let source = source(command, file, checked.recipe.stages.get(&command.stage))?;
+        let source = source(command, file, recipe.checked.recipe.stages.get(&command.stage))?;
         predict_file(&source, file, &trained, &mut output)?;
     } else {
         let [column] = trained.columns() else {
@@ -50,7 +50,7 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
 fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
     let Predict { format, columns, delimiter, .. } = command;
     let told = format.is_some() || columns.is_some() || delimiter.is_some();
-    if let Some(Stage::Finetune(finetune)) = stage
+    if let Some(finetune) = stage.and_then(|stage| stage.settings_as::<Finetune>().ok())
         && !told
         && Path::new(&finetune.data.train.path).extension() == file.extension()
     {
@@ -100,6 +100,7 @@ impl<'a> Output<'a> {
     }
 
     fn row(&mut self, number: Option<usize>, text: String, prediction: &Prediction) -> Result<()> {
+        super::work_begins();
         let highest = prediction.probabilities.iter().copied().fold(0.0, f32::max);
         if let Some(table) = &mut self.table {
             table.add_row([prediction.label.clone(), format!("{highest:.3}"), text]);

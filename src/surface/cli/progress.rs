@@ -1,24 +1,35 @@
 //! Words for people on stderr, in colours where they're wanted.
 
 use std::{
+    cmp::Reverse,
     io::{IsTerminal, Write},
-    sync::OnceLock,
 };
 
+use parking_lot::Mutex;
+
 use super::talk;
-use crate::recipe::{Checked, Diagnostics};
+use crate::{
+    recipe::{Checked, Diagnostics},
+    support::Hinted,
+};
 
-/// The recipe whose secrets must not be said.
-static RECIPE: OnceLock<Checked> = OnceLock::new();
+/// The secrets of all recipes that were read, each with the expression that is shown in its place; the longest first, since
+/// a shorter one may be a part of it.
+static SECRETS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// From now on, secrets of this recipe are left out of all that's said.
+/// From now on, secrets of this recipe are left out of all that's said, as are those of other recipes before it.
 pub(super) fn hush(checked: &Checked) {
-    let _ = RECIPE.set(checked.clone());
+    let mut secrets = SECRETS.lock();
+    secrets.extend_from_slice(checked.secret_values());
+    secrets.sort_by(|(a, _), (b, _)| (Reverse(a.len()), a).cmp(&(Reverse(b.len()), b)));
+    secrets.dedup();
 }
 
 /// A message without secrets.
 pub(super) fn hushed(message: &str) -> String {
-    RECIPE.get().map_or_else(|| message.to_owned(), |recipe| recipe.scrub(message))
+    SECRETS.lock().iter().fold(message.to_owned(), |message, (value, shown)| {
+        if message.contains(value.as_str()) { message.replace(value.as_str(), shown) } else { message }
+    })
 }
 
 /// Writes a line to stderr; that stderr is gone is nobody's problem.
@@ -55,6 +66,9 @@ pub(super) fn error_text(error: &anyhow::Error) -> String {
     let mut text = format!("{} {error}", paint("error:", "31;1"));
     for cause in error.chain().skip(1) {
         text.push_str(&format!("\n  {} {cause}", paint("caused by:", "31")));
+    }
+    if let Some(hint) = Hinted::of(error).hint {
+        text.push_str(&format!("\n{} {hint}", paint("hint:", "36;1")));
     }
     text
 }

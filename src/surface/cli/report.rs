@@ -50,7 +50,7 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Rem
             Some(artifact) => headline(&artifact.metrics),
             None => outcome.error.as_deref().map(hushed).unwrap_or_default(),
         };
-        table.add_row([name.as_str(), outcome.kind, state, &duration(outcome.seconds), &figures]);
+        table.add_row([name.as_str(), &outcome.kind, state, &duration(outcome.seconds), &figures]);
     }
     if let Some(column) = table.column_mut(3) {
         column.set_cell_alignment(CellAlignment::Right);

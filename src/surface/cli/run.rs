@@ -1,8 +1,8 @@
 //! `pipe run`.
 
-use std::{collections::BTreeMap, sync::Mutex, time::Instant};
+use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
@@ -10,81 +10,51 @@ use super::{
     DONE, FAILED, INTERRUPTED,
     args::Run,
     estimates::Estimates,
-    interrupt,
-    load::{self, Loaded},
-    page, plan,
+    interrupt, load, page, plan,
     progress::{self, count, duration},
     report,
     talk::Talk,
     tracking, transfer,
 };
 use crate::{
-    engine::{
-        executor::{Ending, Options, Outcome, Reporter, execute},
-        plan::Node,
-        store::{DigestCache, Store},
-    },
-    recipe::suggest,
-    stages::{DeviceCheck, Stages, estimate, preflight},
+    engine::executor::{Ending, Outcome, Reporter},
+    session::{Check, Checks, Wanted},
     surface::tracking::Closing,
 };
 
 /// `pipe run RECIPE`.
 pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
-    let Loaded { checked, mut graph } = load::load(&command.recipe)?;
-    let devices = load::devices(&command.running.place, &checked)?;
-    for name in &command.force {
-        if graph.get(name).is_none() {
-            bail!("--force {name}: {}", graph.no_such_stage(name));
-        }
-    }
-    graph.select(&command.stages)?;
-    if let Some(name) = command.force.iter().find(|name| graph.get(name).is_none()) {
-        let chosen: Vec<_> = command.stages.iter().map(|stage| format!("--stage {stage}")).collect();
-        let needed = suggest::list(graph.nodes().map(|node| node.name.as_str()));
-        bail!(
-            "--force {name}: `{name}` isn't part of what {} runs, which is {needed}\nhint: add `--stage {name}`",
-            chosen.join(" ")
-        );
-    }
-    let store = Store::open(store)?;
-    let mut digests = DigestCache::open(store.root());
-    let remote = load::remote(remote, &store)?;
-    let planned = crate::engine::plan::plan(&graph, &store, remote.as_deref(), &mut digests, &command.force)?;
-    DeviceCheck::new(&devices).check(&checked, &graph, &planned)?;
+    let recipe = load::recipe(&command.recipe)?;
+    let devices = load::devices(&command.running.place, &recipe)?;
+    let wanted = Wanted { stages: command.stages.clone(), force: command.force.clone() };
+    // What is wrong with the command line is said before a store is opened.
+    wanted.of(recipe.graph()?)?;
+    let session = load::running(&command.running, store, remote)?;
+    let prepared = session.plan(&recipe, &wanted, devices)?;
     if command.dry_run {
-        let estimates = Estimates::new(&graph, &planned, &devices);
-        return plan::print(&planned, &estimates, if command.json { plan::Form::Json } else { plan::Form::Text });
+        Checks::of_devices(&prepared.devices).check(prepared.upcoming())?;
+        let estimates = Estimates::new(&prepared.graph, &prepared.plan, &prepared.devices);
+        let form = if command.json { plan::Form::Json } else { plan::Form::Text };
+        return plan::print(&prepared.plan, &estimates, form);
     }
-    preflight(&checked, &graph, &planned)?;
-    if !command.running.ignore_memory {
-        estimate::check(&checked, &graph, &planned, &devices)?;
-    }
+    session.check(&prepared)?;
 
-    let tasks: IndexMap<String, Node> = graph.nodes().map(|node| (node.name.clone(), node.clone())).collect();
-    let options = Options {
-        jobs: command.running.jobs.into(),
-        force: command.force.clone(),
-        stop: interrupt::flag(),
-        until: BTreeMap::new(),
-        remote: remote.clone(),
-        provenance: load::provenance(&command.recipe, &checked),
-    };
-    let settings = graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone())).collect();
-    let tracking = tracking::start(&command.recipe, &command.running, settings, &store, &options)?;
+    let settings = prepared.graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone()));
+    let tracking = tracking::start(&command.recipe, &command.running, settings.collect(), &recipe, &session)?;
     let talk = Talk::new();
-    talk.expect(tasks.len());
+    talk.expect(prepared.plan.len());
     interrupt::install_for_stages()?;
-    let (digests, stages) = (Mutex::new(digests), Stages::new(devices));
+    super::work_begins();
     let reporters: Vec<&dyn Reporter> = vec![&talk, &tracking];
-    let outcomes = interrupt::during(|| execute(&tasks, &store, &digests, &stages, &reporters, &options));
+    let outcomes = interrupt::during(|| session.execute(prepared, &reporters));
     talk.end();
-    let report = &|| page::page(&command.recipe, &store);
+    let report = &|| page::page(&recipe, &session);
     tracking.finish(&Closing { outcomes: &outcomes, results: None, aim: None, report });
 
-    let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.as_deref()) };
-    let remote = remote.map(|remote| transfer::finish(&remote));
+    let remote = session.remote();
+    let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.map(|remote| &**remote)) };
+    let remote = remote.map(|remote| transfer::finish(remote));
     let seconds = began.elapsed().as_secs_f64();
     if command.json {
         let recipe = command.recipe.recipe.to_string_lossy();

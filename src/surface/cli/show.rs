@@ -15,11 +15,11 @@ use crate::engine::store::{Artifact, Store};
 
 /// `pipe show KEY`.
 pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let store = Store::open(store)?;
-    let artifact = match load::artifact(&store, &command.key) {
+    let artifact = match load::artifact(&Store::open(store)?, &command.key) {
         Ok(artifact) => artifact,
         Err(error) => {
-            let known = load::remote(remote, &store)?.map(|remote| remote.matching(&command.key)).unwrap_or_default();
+            let known = load::session(store, remote)?;
+            let known = known.remote().map(|remote| remote.matching(&command.key)).unwrap_or_default();
             let [artifact] = &known[..] else { return Err(error) };
             artifact.clone()
         }

@@ -223,7 +223,7 @@ impl Reporter for Talk {
             Event::Waiting => line("being computed elsewhere; waiting"),
             Event::Started { node, .. } => {
                 self.start(stage);
-                line(node.stage.kind());
+                line(&node.kind);
             }
             Event::Progress { done, total, note, remaining } => self.advance(stage, done, total, note, remaining),
             Event::Figures(_) => {}

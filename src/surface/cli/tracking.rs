@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{args, progress};
 use crate::{
-    engine::{executor::Options, store::Store},
+    session::{Recipe, Session},
     surface::tracking::{Board, Subject, Tracking},
 };
 
@@ -20,11 +20,11 @@ pub(super) fn start(
     recipe: &args::Recipe,
     running: &args::Running,
     settings: Vec<(String, Value)>,
-    store: &Store,
-    options: &Options,
+    read: &Recipe,
+    session: &Session,
 ) -> Result<Tracking> {
     let board = match &running.tensorboard {
-        None => Board::InStore(store.tensorboard()),
+        None => Board::InStore(session.store().tensorboard()),
         Some(dir) if dir.is_empty() => Board::Nowhere,
         Some(dir) => {
             let dir = PathBuf::from(dir);
@@ -32,6 +32,6 @@ pub(super) fn start(
             Board::In(dir)
         }
     };
-    let subject = Subject { recipe: recipe.recipe.clone(), provenance: options.provenance.clone(), settings };
-    Ok(Tracking::start(&subject, board, options.remote.clone(), Arc::new(progress::say)))
+    let subject = Subject { recipe: recipe.recipe.clone(), provenance: read.provenance(), settings };
+    Ok(Tracking::start(&subject, board, session.remote().cloned(), Arc::new(progress::say)))
 }

@@ -1,6 +1,6 @@
 //! `pipe push` and `pipe pull`; and what went to and from the remote.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
@@ -12,61 +12,69 @@ use super::{
     ls::bytes,
     progress::{self, count},
 };
-use crate::engine::{
-    plan::{Planned, Status, plan},
-    remote::Remote,
-    store::{DigestCache, Store},
+use crate::{
+    engine::{
+        plan::{Plan, Planned, Status},
+        remote::Remote,
+    },
+    session::{Session, Wanted},
 };
+
+const NONE: &str = "no remote was named\nhint: --remote URL, or PIPE_REMOTE";
 
 /// `pipe push RECIPE`: what other machines lack of what was computed here.
 pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
-    let (remote, planned) = planned(command, store, remote)?;
+    let (session, plan) = planned(command, store, remote)?;
+    let remote = session.remote().context(NONE)?;
+    super::work_begins();
     let mut stages = Map::new();
-    for Planned { name, status, .. } in &planned {
+    for (name, Planned { status, .. }) in plan.stages() {
         let word = match status {
             Status::Hit(artifact) => {
                 remote.push(artifact, false);
                 "here"
             }
             Status::Remote(_) => "remote",
-            Status::Miss { .. } | Status::Waits(_) => "missing",
+            Status::Miss { .. } | Status::Waits => "missing",
         };
-        stages.insert(name.clone(), word.into());
+        stages.insert(name.to_owned(), word.into());
     }
-    report(command, &remote, &stages)
+    report(command, remote, &stages)
 }
 
 /// `pipe pull RECIPE`: with all files, as if it had been computed here.
 pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
-    let (remote, planned) = planned(command, store, remote)?;
+    let (session, plan) = planned(command, store, remote)?;
+    let remote = session.remote().context(NONE)?;
+    super::work_begins();
     let mut stages = Map::new();
-    for Planned { name, status, .. } in &planned {
-        if !command.stages.is_empty() && !command.stages.contains(name) {
+    for (name, Planned { status, .. }) in plan.stages() {
+        if !command.stages.is_empty() && !command.stages.iter().any(|stage| stage == name) {
             continue;
         }
         let word = match status {
             Status::Hit(_) => "here",
-            Status::Remote(artifact) => match load::materialise(&remote, name, artifact) {
+            Status::Remote(artifact) => match load::materialise(remote, name, artifact) {
                 Ok(_) => "fetched",
                 Err(error) => {
                     progress::say(&format!("{name}: {}", progress::error_text(&error)));
                     "missing"
                 }
             },
-            Status::Miss { .. } | Status::Waits(_) => "missing",
+            Status::Miss { .. } | Status::Waits => "missing",
         };
-        stages.insert(name.clone(), word.into());
+        stages.insert(name.to_owned(), word.into());
     }
-    report(command, &remote, &stages)
+    report(command, remote, &stages)
 }
 
-fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Arc<Remote>, Vec<Planned>)> {
-    let Loaded { mut graph, .. } = load::load(&command.recipe)?;
-    graph.select(&command.stages)?;
-    let store = Store::open(store)?;
-    let remote = load::remote(remote, &store)?.context("no remote was named\nhint: --remote URL, or PIPE_REMOTE")?;
-    let planned = plan(&graph, &store, Some(&remote), &mut DigestCache::open(store.root()), &[])?;
-    Ok((remote, planned))
+fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Session, Plan)> {
+    let Loaded { graph, .. } = load::load(&command.recipe)?;
+    let graph = Wanted { stages: command.stages.clone(), ..Wanted::default() }.of(graph)?;
+    let session = load::session(store, remote)?;
+    session.remote().context(NONE)?;
+    let plan = session.everywhere().plan(&graph)?;
+    Ok((session, plan))
 }
 
 /// A stage that is in neither place, or couldn't be brought to the other, is a failure.

@@ -1,6 +1,6 @@
 //! `pipe why`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
@@ -9,9 +9,12 @@ use super::{
     load::{self, Loaded},
     progress,
 };
-use crate::engine::{
-    plan::{Difference, differences, differences_of_runs, nearest},
-    store::{Artifact, DigestCache, Store},
+use crate::{
+    engine::{
+        plan::{Difference, Reason, Status, differences_of_runs},
+        store::{Artifact, Store},
+    },
+    session::Wanted,
 };
 
 /// `pipe why RECIPE STAGE`, or `pipe why KEY KEY`.
@@ -20,46 +23,38 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
     if is_key(&first) && is_key(&command.stage) && !command.recipe.recipe.exists() {
         return compare(&first, command, store);
     }
-    let Loaded { mut graph, .. } = load::load(&command.recipe)?;
-    if graph.get(&command.stage).is_none() {
-        bail!(graph.no_such_stage(&command.stage));
-    }
-    graph.select(std::slice::from_ref(&command.stage))?;
-    let store = Store::open(store)?;
-    let mut digests = DigestCache::open(store.root());
-    let runs = store.list()?;
-
+    let Loaded { graph, .. } = load::load(&command.recipe)?;
+    let graph = Wanted { stages: vec![command.stage.clone()], ..Wanted::default() }.of(graph)?;
     // Where a stage before this one has to run, its nearest stored run stands in for it, and the reader is told.
-    let mut known = std::collections::BTreeMap::new();
+    let plan = load::session(store, None)?.in_store().assuming().plan(&graph)?;
     let mut assumed = Vec::new();
     let mut last = None;
-    for node in graph.nodes() {
-        let Some(manifest) = node.manifest(&mut digests, &|name| known.get(name).cloned())? else { break };
-        let found = store.find(&manifest.key()).ok().flatten();
-        let hit = found.is_some();
-        let run = match &found {
-            Some(artifact) => Some(artifact),
-            None => nearest(node, &manifest, &runs),
+    for (name, planned) in plan.stages() {
+        let (run, changes, damage) = match &planned.status {
+            Status::Hit(artifact) | Status::Remote(artifact) => (Some(&**artifact), Vec::new(), None),
+            Status::Miss { reason: Reason::Differs { nearest, differences }, .. } => {
+                (Some(&**nearest), differences.clone(), None)
+            }
+            Status::Miss { reason: Reason::Damaged(damage), .. } => (None, Vec::new(), Some(damage.as_str())),
+            Status::Miss { .. } => (None, Vec::new(), None),
+            Status::Waits => continue,
         };
-        if let Some(run) = run {
-            known.insert(node.name.clone(), run.digest.clone());
-        }
-        let changes = || run.map(|run| differences(&node.described, &manifest, run)).unwrap_or_default();
-        if node.name == command.stage {
-            last = Some((hit, run.cloned(), changes()));
+        let hit = !planned.is_missing();
+        if name == command.stage {
+            last = Some((hit, run, changes, damage));
         } else if !hit {
-            assumed.push((node.name.clone(), changes()));
+            assumed.push((name, changes, damage));
         }
     }
 
-    let (hit, run, changes) = last.unwrap_or_default();
+    let (hit, run, changes, damage) = last.unwrap_or_default();
     if command.json {
         let upstream: serde_json::Map<_, _> =
-            assumed.iter().map(|(name, changes)| (name.clone(), list(changes))).collect();
+            assumed.iter().map(|(name, changes, _)| ((*name).to_owned(), list(changes))).collect();
         let value = json!({
             "stage": command.stage,
             "status": if hit && assumed.is_empty() { "hit" } else { "miss" },
-            "nearest": run.map(|run| run.key),
+            "nearest": run.map(|run| &run.key),
             "differences": list(&changes),
             "upstream": upstream,
         });
@@ -67,15 +62,19 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
         return Ok(DONE);
     }
     let mut lines = Vec::new();
-    for (name, changes) in &assumed {
+    let nothing = |damage: &Option<&str>| match damage {
+        Some(damage) => format!("what the store has is damaged: {damage}"),
+        None => "no run of its kind is in the store".to_owned(),
+    };
+    for (name, changes, damage) in &assumed {
         lines.push(format!("{name}, which it needs, has to run:"));
         lines.extend(changes.iter().map(|change| format!("  {change}")));
         if changes.is_empty() {
-            lines.push("  no run of its kind is in the store".into());
+            lines.push(format!("  {}", nothing(damage)));
         }
     }
     match run {
-        None => lines.push(format!("{}: no run of its kind is in the store", command.stage)),
+        None => lines.push(format!("{}: {}", command.stage, nothing(&damage))),
         Some(run) if hit && assumed.is_empty() => {
             lines.push(format!("{}: unchanged, stored as {}", command.stage, &run.key[..12]));
         }

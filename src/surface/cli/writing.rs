@@ -16,6 +16,7 @@ use super::{
 use crate::{
     learning::generation::{Sampling, Settings},
     network::device::DeviceChoice,
+    spec::Product,
     stages::{Show, Writer, Written},
 };
 
@@ -32,8 +33,8 @@ pub(super) fn writer(model: &Trained, store: &Path, remote: Option<&str>) -> Res
     }
     let (recipe, stage) = recipe.clone().zip(stage.as_ref()).context("neither a stage nor a checkpoint was named")?;
     let recipe = Recipe { recipe, changes: changes.clone() };
-    let (checked, artifact) = load::stored(&recipe, stage, &["pretrain", "finetune", "import"], store, remote)?;
-    Writer::load(&artifact.path, &load::device(device.as_deref(), &checked)?.open()?)
+    let (read, artifact) = load::stored(&recipe, stage, load::Needs::Product(&[Product::Model]), store, remote)?;
+    Writer::load(&artifact.path, &load::device(device.as_deref(), &read)?.open()?)
 }
 
 /// The settings: the command line's, or else the model's.

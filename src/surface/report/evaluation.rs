@@ -9,13 +9,16 @@ use super::{
 };
 use crate::{engine::store::Artifact, learning::metrics::EvalReport};
 
+/// The file with what was measured.
+const REPORT: &str = "report.json";
+
 /// Figures beside the baselines, classes, confusion, calibration and the worst errors. Of other evaluations the plain
 /// figures; nothing for a stage that isn't one.
 pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
-    if artifact.manifest.kind != "eval" {
+    if artifact.files.iter().all(|file| file.path != REPORT) {
         return Ok(None);
     }
-    let text = std::fs::read(artifact.file("report.json")).unwrap_or_default();
+    let text = std::fs::read(artifact.file(REPORT)).unwrap_or_default();
     let Ok(report) = serde_json::from_slice::<EvalReport>(&text) else {
         let figures: Vec<_> =
             artifact.metrics.iter().filter_map(|(label, value)| Some((label, figure(value.as_f64()?)))).collect();

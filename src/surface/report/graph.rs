@@ -56,7 +56,7 @@ pub(super) fn section(subject: &Subject<'_>) -> Result<Value> {
         .iter()
         .map(|(name, node)| {
             let needs: Vec<&String> = node.needs.values().collect();
-            json!({ "name": name, "kind": node.stage.kind(), "needs": needs, "state": state(name) })
+            json!({ "name": name, "kind": node.kind, "needs": needs, "state": state(name) })
         })
         .collect();
     let says: Vec<String> = subject.stages.keys().map(|name| format!("{name}: {}", state(name))).collect();
@@ -74,7 +74,7 @@ pub(super) fn section(subject: &Subject<'_>) -> Result<Value> {
             let colour = if subject.artifacts.contains_key(name) { PRESENT } else { ABSENT };
             area.draw(&Rectangle::new([(left, top), (left + WIDTH, top + HEIGHT)], colour.filled()))?;
             let middle = left + WIDTH / 2;
-            let title = format!("{name} · {}", node.stage.kind());
+            let title = format!("{name} · {}", node.kind);
             area.draw(&Text::new(title, (middle, top + 18), text((HPos::Center, VPos::Center), 1.0)))?;
             area.draw(&Text::new(state(name), (middle, top + 37), text((HPos::Center, VPos::Center), 0.85)))?;
         }

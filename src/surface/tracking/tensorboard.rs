@@ -80,7 +80,7 @@ impl TensorBoard {
     }
 
     fn begin(&self, stage: &str, node: &Node, key: &str) -> Result<()> {
-        if node.stage.train().is_none() {
+        if node.described.get("train").is_none() {
             return Ok(());
         }
         let dir = self.place(node, key);
@@ -105,7 +105,9 @@ impl TensorBoard {
     /// Writes the file of a finished training, unless it's there.
     fn complete(&self, node: &Node, artifact: &Artifact, curves: &Curves) -> Result<()> {
         let dir = self.place(node, &artifact.key);
-        if node.stage.train().is_none() || event_files(&dir)?.iter().any(|file| is_ended(file).unwrap_or(false)) {
+        if node.described.get("train").is_none()
+            || event_files(&dir)?.iter().any(|file| is_ended(file).unwrap_or(false))
+        {
             return Ok(());
         }
         let figures = curves.of(artifact);

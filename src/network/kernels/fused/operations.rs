@@ -105,6 +105,10 @@ impl Operations for Fused {
         if is_portable() { unary(Sum, x) } else { x.sum() }
     }
 
+    fn sum_by_rows(&self, x: Tensor<2>) -> Tensor<2> {
+        if is_portable() { unary::<1, _, 2>(Sum, x).unsqueeze() } else { x.sum_dim(1).sum_dim(0) }
+    }
+
     fn dropout_add(
         &self,
         x: Tensor<2>,

@@ -11,9 +11,10 @@ use crate::{
         kernels,
         model::{
             heads,
-            initial::Initial,
+            ids::{MatrixId, Role, WeightId},
+            initial::{Initial, Source},
             on_disk::OnDisk,
-            parameters::{Builder, MatrixId, Parameters, Source, WeightId},
+            parameters::{Builder, Parameters},
             pass::Pass,
         },
     },
@@ -47,8 +48,8 @@ impl Lora {
         };
         let change = |part: &Part| match part.change {
             Some([a, b]) => {
-                let inner = kernels::linear(x.clone(), pass.factor(a), None) * self.scale;
-                kernels::linear(inner, pass.factor(b), None)
+                let inner = kernels::linear(x.clone(), pass.operand(a), None) * self.scale;
+                kernels::linear(inner, pass.operand(b), None)
             }
             None => Tensor::zeros([tokens, part.rows], (&x.device(), x.dtype())),
         };
@@ -81,7 +82,10 @@ pub(super) fn attach(
                 // What `kaiming_uniform_(a=√5)` comes to.
                 let initial = Initial::Uniform((width as f64).sqrt().recip());
                 let [a, b] = peft::keys(module);
-                [builder.matrix(a, [settings.r, width], initial), builder.matrix(b, [rows, settings.r], Initial::Zeros)]
+                builder.in_role(Role::Adapter, |builder| {
+                    let a = builder.matrix(a, [settings.r, width], initial);
+                    [a, builder.matrix(b, [rows, settings.r], Initial::Zeros)]
+                })
             });
             Part { rows, change }
         };

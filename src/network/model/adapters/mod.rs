@@ -9,11 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 
-use super::{
-    initial::Fresh,
-    network::Network,
-    parameters::{Parameters, WeightId},
-};
+use super::{ids::WeightId, initial::Initializer, network::Network, parameters::Parameters};
 use crate::spec;
 
 pub(super) use lora::Lora;
@@ -39,10 +35,10 @@ impl Network {
     /// # Errors
     /// Targets that no linear layer's name ends with, and what could be meant; families without a place for a prefix.
     pub fn adapt(&mut self, adapter: &spec::Adapter, seed: u64) -> Result<()> {
-        let on_disk = self.family().on_disk();
-        let deviation = self.family().sizes().initializer_range;
+        let on_disk = &self.family().on_disk;
+        let deviation = self.architecture().sizes().initializer_range;
         let parameters = self.parameters_mut();
-        let mut source = Fresh { seed };
+        let mut source = Initializer { seed };
         match adapter {
             spec::Adapter::Lora(lora) => {
                 lora::check(parameters, on_disk, &lora.targets)?;
@@ -61,7 +57,7 @@ impl Network {
     /// # Errors
     /// Settings that aren't known, an adapter of another model: all that doesn't fit, a line each.
     pub(super) fn adapt_as(&mut self, stored: &Peft) -> Result<()> {
-        let on_disk = self.family().on_disk();
+        let on_disk = &self.family().on_disk;
         let parameters = self.parameters_mut();
         let mut source = stored.source();
         match stored.settings() {

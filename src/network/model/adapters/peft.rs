@@ -19,9 +19,9 @@ use crate::{
     network::{
         checkpoint::{ADAPTER as CONFIG, ADAPTER_WEIGHTS as WEIGHTS},
         model::{
-            initial::Initial,
+            ids::Role,
+            initial::{Initial, Source},
             network::Network,
-            parameters::{Parameter, Source},
             tensors::{self, Entry, Reader},
         },
     },
@@ -283,7 +283,7 @@ impl Source for Stored<'_> {
 pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> Result<()> {
     let directory = directory.join(FOLDER);
     fs::create_dir_all(&directory)?;
-    let on_disk = network.family().on_disk();
+    let on_disk = &network.family().on_disk;
     let parameters = network.parameters();
     let key = |name: &str| match name {
         prefix::NAME => PROMPT.to_owned(),
@@ -292,14 +292,13 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
     };
     let mut entries = Vec::new();
     let mut heads = BTreeSet::new();
-    for parameter in parameters.vectors.iter().filter(|parameter| parameter.is_learned()) {
+    for parameter in parameters.iter().filter(|parameter| parameter.is_learned()) {
         // Adapters have no vectors themselves.
-        let module = parameter.name.trim_end_matches(".bias").trim_end_matches(".weight");
-        heads.insert(on_disk.written(module));
-        entries.push(entry(key(&parameter.name), parameter));
-    }
-    for parameter in parameters.matrices.iter().filter(|parameter| parameter.is_learned()) {
-        entries.push(entry(key(&parameter.name), parameter));
+        if parameter.role == Role::Vector {
+            let module = parameter.name.trim_end_matches(".bias").trim_end_matches(".weight");
+            heads.insert(on_disk.written(module));
+        }
+        entries.push(Entry::single(key(&parameter.name), parameter.shape(), || parameter.data()));
     }
     tensors::write(&directory.join(WEIGHTS), entries)?;
     let mut config = match settings {
@@ -320,7 +319,7 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
             "num_virtual_tokens": tuning.tokens,
             "num_transformer_submodules": 1,
             "num_layers": parameters.attentions.len(),
-            "num_attention_heads": parameters.attentions.first().map(|attention| attention.groups),
+            "num_attention_heads": parameters.attentions.first().map(|attention| attention.kv_heads),
             "token_dim": parameters.attentions.first().map(|attention| attention.width),
             "encoder_hidden_size": parameters.attentions.first().map(|attention| attention.width),
             "prefix_projection": false,
@@ -333,10 +332,6 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
         config["modules_to_save"] = json!(heads);
     }
     Ok(fs::write(directory.join(CONFIG), format!("{config:#}\n"))?)
-}
-
-fn entry<const D: usize>(name: String, parameter: &Parameter<D>) -> Entry<'_> {
-    Entry::single(name, parameter.value.dims().to_vec(), || parameter.data())
 }
 
 /// PEFT writes whole numbers without a point.

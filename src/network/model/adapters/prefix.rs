@@ -8,8 +8,9 @@ use crate::{
     network::{
         kernels::{self, KeyValue},
         model::{
-            initial::Initial,
-            parameters::{Builder, MatrixId, Parameters, Source},
+            ids::{MatrixId, Role},
+            initial::{Initial, Source},
+            parameters::{Builder, Parameters},
             pass::Pass,
         },
     },
@@ -39,7 +40,7 @@ impl Prefix {
     pub(in crate::network::model) fn of(&self, pass: &Pass, table: Tensor<2>, attention: usize) -> KeyValue {
         let width = self.widths[attention];
         let start: usize = self.widths[..attention].iter().map(|width| 2 * width).sum();
-        let rows = pass.to_product(table.narrow(1, start, 2 * width));
+        let rows = pass.to_operand(table.narrow(1, start, 2 * width));
         let rows = match pass.prefix_dropout(self.dropout, self.tokens) {
             Some(dropout) => kernels::dropout(rows, &dropout),
             None => rows,
@@ -61,7 +62,8 @@ pub(super) fn attach(
     let widths = parameters.attentions.iter().map(|attention| attention.width).collect::<Vec<usize>>();
     ensure!(!widths.is_empty(), "this family of models has no place for a prefix");
     let shape = [settings.tokens, widths.iter().map(|width| 2 * width).sum()];
-    let table = Builder::new(parameters, source).matrix(NAME.into(), shape, Initial::Normal(deviation));
+    let table = Builder::new(parameters, source)
+        .in_role(Role::Adapter, |builder| builder.matrix(NAME.into(), shape, Initial::Normal(deviation)));
     let (tokens, dropout) = (settings.tokens, settings.dropout as f32);
     parameters.adapters.prefix = Some(Prefix { table, tokens, widths, dropout });
     Ok(())

@@ -1,4 +1,4 @@
-//! Self-attention: projections to queries, keys and values, rotary positions, and what becomes of the heads.
+//! Self-attention: projections to queries, keys and values, rotary embeddings, and the heads' attention.
 
 use burn::tensor::Tensor;
 
@@ -11,7 +11,7 @@ use crate::network::{
     },
 };
 
-/// How queries, keys and values are made, by the names of the layers that make them.
+/// The linear layers that make queries, keys and values, by name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Projection {
     /// By one layer with the rows `[queries | keys | values]`.
@@ -22,10 +22,10 @@ pub enum Projection {
     Separate([&'static str; 3]),
 }
 
-/// A part of each head that is turned by the tokens' positions.
+/// Rotary embedding of a part of each head (Su et al. 2021, <https://arxiv.org/abs/2104.09864>).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Turn {
-    /// Which numbers, and by how much.
+pub struct RotaryEmbedding {
+    /// Which dimensions, and at which frequencies.
     pub rotation: Rotation,
     /// Which positions.
     pub along: Along,
@@ -34,24 +34,25 @@ pub struct Turn {
 /// The sizes of an attention.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionDesign {
-    /// Heads of queries.
+    /// Query heads.
     pub heads: usize,
-    /// Heads of keys and values, each for `heads / groups` heads of queries.
-    pub groups: usize,
-    /// Numbers a head.
+    /// Key and value heads, each shared by `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Dimensions of a head.
     pub size: usize,
     /// How queries, keys and values are made.
     pub projection: Projection,
     /// Whether that has a bias.
     pub bias: bool,
-    /// What is turned in queries and keys.
-    pub turns: Vec<Turn>,
+    /// Rotary embeddings of queries and keys.
+    pub rotary: Vec<RotaryEmbedding>,
 }
 
 impl AttentionDesign {
-    /// As many heads of keys as of queries, together as wide as the hidden states; a bias and no turns.
-    pub fn classic(hidden: usize, heads: usize, projection: Projection) -> Self {
-        Self { heads, groups: heads, size: hidden / heads, projection, bias: true, turns: Vec::new() }
+    /// Multi-head attention (Vaswani et al. 2017): as many key heads as query heads, together as wide as the hidden
+    /// states; a bias and no rotary embeddings.
+    pub fn multi_head(hidden: usize, heads: usize, projection: Projection) -> Self {
+        Self { heads, kv_heads: heads, size: hidden / heads, projection, bias: true, rotary: Vec::new() }
     }
 
     /// The layers that make queries, keys and values of `[T, hidden]`, `name`d within their model.
@@ -62,8 +63,8 @@ impl AttentionDesign {
         hidden: usize,
         deviation: f64,
     ) -> Vec<Linear> {
-        let (queries, keys) = (self.heads * self.size, self.groups * self.size);
-        builder.attends(self.groups, keys);
+        let (queries, keys) = (self.heads * self.size, self.kv_heads * self.size);
+        builder.attends(self.kv_heads, keys);
         builder.keeps(queries + 2 * keys);
         let mut linear = |part, rows| Linear::new(builder, &name(part), [rows, hidden], self.bias, deviation);
         match self.projection {
@@ -91,23 +92,23 @@ impl SelfAttention {
         Self { design, projections, dense }
     }
 
-    /// Queries `[T, heads * size]`, keys and values `[T, groups * size]`, turned.
+    /// Queries `[T, heads * size]`, keys and values `[T, kv_heads * size]`, with rotary embeddings.
     fn projected(&self, pass: &Pass, x: Tensor<2>) -> (Tensor<2>, KeyValue) {
-        let AttentionDesign { heads, groups, .. } = self.design;
+        let AttentionDesign { heads, kv_heads, .. } = self.design;
         let [query, key, value] = match &self.projections[..] {
             [all] => self.parts(all.forward(pass, x)),
             layers => [0, 1, 2].map(|part| layers[part].forward(pass, x.clone())),
         };
-        let turned = |x, heads| {
-            let turns = self.design.turns.iter();
-            turns.fold(x, |x, turn| kernels::rotary(x, heads, &pass.rotary(turn.rotation, turn.along)))
+        let rotated = |x, heads| {
+            let rotary = self.design.rotary.iter();
+            rotary.fold(x, |x, part| kernels::rotary(x, heads, &pass.rotary(part.rotation, part.along)))
         };
-        (turned(query, heads), KeyValue { key: turned(key, groups), value })
+        (rotated(query, heads), KeyValue { key: rotated(key, kv_heads), value })
     }
 
-    /// Queries, keys and values out of the product of the one layer.
+    /// Queries, keys and values out of the output of the one layer.
     fn parts(&self, all: Tensor<2>) -> [Tensor<2>; 3] {
-        let AttentionDesign { heads, groups, size, projection, .. } = self.design;
+        let AttentionDesign { heads, kv_heads, size, projection, .. } = self.design;
         match projection {
             Projection::PerHead(_) => {
                 let tokens = all.dims()[0];
@@ -115,28 +116,28 @@ impl SelfAttention {
                 [0, 1, 2].map(|part| all.clone().narrow(2, part * size, size).reshape([tokens, heads * size]))
             }
             _ => {
-                let (queries, keys) = (heads * size, groups * size);
+                let (queries, keys) = (heads * size, kv_heads * size);
                 [(0, queries), (queries, keys), (queries + keys, keys)]
                     .map(|(start, width)| all.clone().narrow(1, start, width))
             }
         }
     }
 
-    /// Whether the product of the one layer is what the kernel for classic attention takes.
-    fn is_classic(&self) -> bool {
-        let AttentionDesign { heads, groups, projection, turns, .. } = &self.design;
-        matches!(projection, Projection::Stacked(_)) && heads == groups && turns.is_empty()
+    /// Whether the output of the one layer is what the kernel for plain multi-head attention takes.
+    fn is_multi_head(&self) -> bool {
+        let AttentionDesign { heads, kv_heads, projection, rotary, .. } = &self.design;
+        matches!(projection, Projection::Stacked(_)) && heads == kv_heads && rotary.is_empty()
     }
 }
 
 impl Branch for SelfAttention {
     fn inner(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        let AttentionDesign { heads, groups, .. } = self.design;
-        if self.is_classic() {
+        let AttentionDesign { heads, kv_heads, .. } = self.design;
+        if self.is_multi_head() {
             return pass.self_attention(self.projections[0].forward(pass, x), heads);
         }
         let (query, keys) = self.projected(pass, x);
-        pass.attention(query, keys, heads, groups)
+        pass.attention(query, keys, heads, kv_heads)
     }
 
     fn last(&self) -> &Linear {

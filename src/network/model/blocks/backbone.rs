@@ -6,7 +6,8 @@ use super::{Layer, LayerDesign, Norm};
 use crate::network::{
     kernels,
     model::{
-        parameters::{Builder, MatrixId},
+        ids::MatrixId,
+        parameters::Builder,
         pass::{Along, Pass},
     },
 };
@@ -15,15 +16,15 @@ use crate::network::{
 #[derive(Clone, Debug)]
 pub struct Backbone {
     /// The table of token embeddings, `[vocabulary, hidden]`.
-    pub words: MatrixId,
-    /// Further tables that are added to it.
-    pub tables: Vec<(MatrixId, Along)>,
+    pub token_embedding: MatrixId,
+    /// Further embeddings that are added, such as those of positions.
+    pub embeddings: Vec<(MatrixId, Along)>,
     /// A norm of the sum.
     pub embedding_norm: Option<Norm>,
     /// The layers.
     pub layers: Vec<Layer>,
     /// A norm behind them.
-    pub norm: Option<Norm>,
+    pub final_norm: Option<Norm>,
 }
 
 impl Backbone {
@@ -32,11 +33,21 @@ impl Backbone {
         (0..count).map(|index| Layer::new(builder, design, index)).collect()
     }
 
+    /// One whose positions are rotary, so that it embeds tokens only.
+    pub fn rotary(token_embedding: MatrixId, layers: Vec<Layer>, final_norm: Option<Norm>) -> Self {
+        Self { token_embedding, embeddings: Vec::new(), embedding_norm: None, layers, final_norm }
+    }
+
+    /// Whether there is a table for these positions.
+    pub fn embeds(&self, along: Along) -> bool {
+        self.embeddings.iter().any(|&(_, other)| other == along)
+    }
+
     /// Hidden states `[T, hidden]` of a batch.
     pub fn hidden(&self, pass: &Pass) -> Tensor<2> {
-        let words = (pass.matrix(self.words), &pass.tokens);
-        let tables = self.tables.iter().map(|&(table, along)| (pass.matrix(table), pass.ids(along)));
-        let mut x = kernels::embedding_sum(words, tables);
+        let tokens = (pass.matrix(self.token_embedding), &pass.tokens);
+        let others = self.embeddings.iter().map(|&(table, along)| (pass.matrix(table), pass.ids(along)));
+        let mut x = kernels::embedding_sum(tokens, others);
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(pass, x);
         }
@@ -45,7 +56,7 @@ impl Backbone {
             x = kernels::dropout(x, &dropout);
         }
         let x = self.layers.iter().fold(x, |x, layer| layer.forward(pass, x));
-        match &self.norm {
+        match &self.final_norm {
             Some(norm) => norm.forward(pass, x),
             None => x,
         }

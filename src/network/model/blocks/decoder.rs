@@ -10,7 +10,7 @@ use crate::network::{
 
 /// What the parameters of the attention to the source are called.
 #[derive(Debug)]
-pub struct ReadingNames {
+pub struct CrossAttentionNames {
     /// The layers that make queries, keys and values.
     pub projections: [&'static str; 3],
     /// The last linear layer.
@@ -21,16 +21,16 @@ pub struct ReadingNames {
 
 /// What an encoder made of the sources of a batch.
 #[derive(Debug)]
-pub struct Memory {
+pub struct EncoderStates {
     /// Its hidden states, `[S, hidden]`.
     pub states: Tensor<2>,
     /// Which of them each of the decoder's tokens reads.
     pub reads: AttentionSpans,
 }
 
-impl Memory {
+impl EncoderStates {
     /// The same for one layer, and for those after it, whose gradients are added up in this order.
-    pub fn divide(self) -> [Self; 2] {
+    pub fn fork(self) -> [Self; 2] {
         let Self { states, reads } = self;
         kernels::fork_in_order(&states).map(|states| Self { states, reads: reads.clone() })
     }
@@ -41,12 +41,12 @@ impl Memory {
 pub struct DecoderLayer {
     halves: Layer,
     residual: Residual,
-    reading: Reading,
+    cross_attention: CrossAttention,
 }
 
 /// Attention to the source.
 #[derive(Clone, Debug)]
-struct Reading {
+struct CrossAttention {
     query: Linear,
     key: Linear,
     value: Linear,
@@ -56,7 +56,7 @@ struct Reading {
 
 impl DecoderLayer {
     /// Adds the parameters of the layer of this number.
-    pub fn new(builder: &mut Builder, design: &LayerDesign, names: &ReadingNames, index: usize) -> Self {
+    pub fn new(builder: &mut Builder, design: &LayerDesign, names: &CrossAttentionNames, index: usize) -> Self {
         let LayerDesign { hidden, bias, deviation, last_deviation, .. } = *design;
         let halves = Layer::new(builder, design, index);
         let name = |part: &str| format!("{}.{index}.{part}", design.names.layers);
@@ -65,30 +65,34 @@ impl DecoderLayer {
         let [query, key, value] = names.projections.map(|part| linear(part, deviation));
         let dense = linear(names.dense, last_deviation);
         let residual = Residual::Post(Norm::new(builder, &name(names.norm), hidden, design.norm));
-        Self { halves, residual, reading: Reading { query, key, value, dense, heads: design.attention.heads } }
+        Self {
+            halves,
+            residual,
+            cross_attention: CrossAttention { query, key, value, dense, heads: design.attention.heads },
+        }
     }
 
     /// `[T, hidden]` to the same.
-    pub fn forward(&self, pass: &Pass, x: Tensor<2>, memory: Memory) -> Tensor<2> {
-        let (layer, Memory { states, reads }) = (self.clone(), memory);
+    pub fn forward(&self, pass: &Pass, x: Tensor<2>, memory: EncoderStates) -> Tensor<2> {
+        let (layer, EncoderStates { states, reads }) = (self.clone(), memory);
         pass.block([x, states], move |pass, [x, states]| {
             let x = layer.halves.attended(pass, x);
-            let memory = &Memory { states, reads: reads.clone() };
-            let x = layer.residual.around(pass, x, &Reader { reading: &layer.reading, memory });
+            let memory = &EncoderStates { states, reads: reads.clone() };
+            let x = layer.residual.around(pass, x, &CrossAttending { attention: &layer.cross_attention, memory });
             layer.halves.fed(pass, x)
         })
     }
 }
 
 /// The attention with what it reads.
-struct Reader<'a> {
-    reading: &'a Reading,
-    memory: &'a Memory,
+struct CrossAttending<'a> {
+    attention: &'a CrossAttention,
+    memory: &'a EncoderStates,
 }
 
-impl Branch for Reader<'_> {
+impl Branch for CrossAttending<'_> {
     fn inner(&self, pass: &Pass, x: Tensor<2>) -> Tensor<2> {
-        let Reading { query, key, value, heads, .. } = self.reading;
+        let CrossAttention { query, key, value, heads, .. } = self.attention;
         let states = &self.memory.states;
         let keys = KeyValue { key: key.forward(pass, states.clone()), value: value.forward(pass, states.clone()) };
         let (reads, dropout) = (&self.memory.reads, pass.dropout());
@@ -96,6 +100,6 @@ impl Branch for Reader<'_> {
     }
 
     fn last(&self) -> &Linear {
-        &self.reading.dense
+        &self.attention.dense
     }
 }

@@ -23,7 +23,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Rows of the first layer that give `width` numbers.
+    /// Rows of the first layer that give `width` activations.
     pub fn rows(self, width: usize) -> usize {
         match self {
             Self::Gelu(_) | Self::Relu | Self::Silu => width,

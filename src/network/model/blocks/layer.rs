@@ -8,9 +8,9 @@ use crate::network::{
     model::{parameters::Builder, pass::Pass},
 };
 
-/// Where the norms stand.
+/// Where a layer's norms are, relative to its branches and the residual stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Arrangement {
+pub enum NormPlacement {
     /// `x + f(norm(x))` (GPT-2, GLM, ChatGLM2).
     Pre,
     /// `norm(x + f(x))` (BERT).
@@ -19,13 +19,13 @@ pub enum Arrangement {
     Sandwich([&'static str; 2]),
     /// `alpha norm(x) + f(norm(x))`: the residual stream begins behind the norm. With an alpha above 1, DeepNorm (Wang
     /// et al. 2022, <https://arxiv.org/abs/2203.00555>) as GLM-130B and ChatGLM have it.
-    Deep(f64),
+    DeepNorm(f64),
 }
 
-/// What the parameters of a layer are called.
+/// Names of a layer's parameters.
 #[derive(Debug)]
 pub struct LayerNames {
-    /// Before the layer's number.
+    /// What precedes the layer's number.
     pub layers: &'static str,
     /// The norm that belongs to attention.
     pub attention_norm: &'static str,
@@ -39,7 +39,7 @@ pub struct LayerNames {
     pub down: &'static str,
 }
 
-/// What all layers of a model have in common.
+/// The design that all layers of a model share.
 #[derive(Clone, Debug)]
 pub struct LayerDesign {
     /// Names of the parameters.
@@ -48,16 +48,16 @@ pub struct LayerDesign {
     pub hidden: usize,
     /// Heads and projections.
     pub attention: AttentionDesign,
-    /// What the second linear layer of the feed-forward half takes.
+    /// Width of the feed-forward half: the input of its second linear layer.
     pub feed_forward: usize,
-    /// What stands before that.
+    /// The activation before it.
     pub activation: Activation,
     /// Whether linear layers have a bias, but for the projections to queries, keys and values.
     pub bias: bool,
     /// Which norms.
     pub norm: NormKind,
-    /// Where they stand.
-    pub arrangement: Arrangement,
+    /// Where they are.
+    pub placement: NormPlacement,
     /// Standard deviation of new weights.
     pub deviation: f64,
     /// The same for the last layers of the two halves.
@@ -67,7 +67,7 @@ pub struct LayerDesign {
 impl LayerDesign {
     /// The deviation of a branch's last layer in a pre-norm model: each of its `2 layers` branches adds a share to the
     /// variance of the stream (Radford et al. 2019).
-    pub fn shared(deviation: f64, layers: usize) -> f64 {
+    pub fn scaled_deviation(deviation: f64, layers: usize) -> f64 {
         deviation / (2.0 * layers as f64).sqrt()
     }
 }
@@ -124,7 +124,7 @@ pub(super) enum Residual {
     Pre(Norm),
     Post(Norm),
     Sandwich(Norm, Norm),
-    Deep(Norm, f32),
+    DeepNorm(Norm, f32),
 }
 
 impl Residual {
@@ -132,11 +132,11 @@ impl Residual {
     fn new(builder: &mut Builder, design: &LayerDesign, half: usize, name: &dyn Fn(&str) -> String) -> Self {
         let mut norm = |part: &str| Norm::new(builder, &name(part), design.hidden, design.norm);
         let own = norm([design.names.attention_norm, design.names.feed_forward_norm][half]);
-        match design.arrangement {
-            Arrangement::Pre => Self::Pre(own),
-            Arrangement::Post => Self::Post(own),
-            Arrangement::Sandwich(after) => Self::Sandwich(own, norm(after[half])),
-            Arrangement::Deep(alpha) => Self::Deep(own, alpha as f32),
+        match design.placement {
+            NormPlacement::Pre => Self::Pre(own),
+            NormPlacement::Post => Self::Post(own),
+            NormPlacement::Sandwich(after) => Self::Sandwich(own, norm(after[half])),
+            NormPlacement::DeepNorm(alpha) => Self::DeepNorm(own, alpha as f32),
         }
     }
 
@@ -156,7 +156,7 @@ impl Residual {
                 let normed = after.forward(pass, branch.last().forward(pass, inner));
                 kernels::dropout_add(normed, None, x, pass.dropout().as_ref())
             }
-            Self::Deep(norm, alpha) => {
+            Self::DeepNorm(norm, alpha) => {
                 let x = norm.forward(pass, x);
                 let inner = branch.inner(pass, x.clone());
                 branch.last().add_to(pass, inner, x * *alpha)

@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 use crate::network::{
     kernels::{self, Gelu},
     model::{
+        ids::{VectorId, WeightId},
         initial::Initial,
-        parameters::{Builder, VectorId, WeightId},
+        parameters::Builder,
         pass::Pass,
     },
 };
@@ -48,7 +49,7 @@ impl Linear {
 
     /// `x weightᵀ + bias`, and what an adapter adds to it.
     fn product(&self, pass: &Pass, x: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-        let (x, weight) = (pass.to_product(x), pass.weight(self.weight));
+        let (x, weight) = (pass.to_operand(x), pass.weight(self.weight));
         match pass.lora(self.weight) {
             Some(lora) => lora.add_to(pass, x.clone(), kernels::linear(x, weight, bias)),
             None => kernels::linear(x, weight, bias),

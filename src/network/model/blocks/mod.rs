@@ -1,4 +1,4 @@
-//! What transformers are put together from. Blocks hold the numbers of their parameters, not the parameters.
+//! What transformers are put together from. Blocks hold ids of their parameters, not the parameters.
 //!
 //! A family describes its layers by a [`LayerDesign`] and puts them between embeddings and a last norm, as a
 //! [`Backbone`]; nothing else of a family computes.
@@ -11,11 +11,11 @@ mod layer;
 mod linear;
 mod norm;
 
-pub use attention::{AttentionDesign, Projection, SelfAttention, Turn};
+pub use attention::{AttentionDesign, Projection, RotaryEmbedding, SelfAttention};
 pub use backbone::Backbone;
-pub use decoder::{DecoderLayer, Memory, ReadingNames};
+pub use decoder::{CrossAttentionNames, DecoderLayer, EncoderStates};
 pub use feed_forward::{Activation, FeedForward};
-pub use layer::{Arrangement, Layer, LayerDesign, LayerNames};
+pub use layer::{Layer, LayerDesign, LayerNames, NormPlacement};
 pub use linear::Linear;
 pub use norm::{Norm, NormKind};
 

@@ -4,11 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::network::{
     kernels,
-    model::{
-        initial::Initial,
-        parameters::{Builder, VectorId},
-        pass::Pass,
-    },
+    model::{ids::VectorId, initial::Initial, parameters::Builder, pass::Pass},
 };
 
 /// Which normalization, and what it adds to variances.

@@ -16,16 +16,21 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{Closing, Curves, Subject, Tell};
-use crate::engine::{
-    executor::Event,
-    plan::Node,
-    store::{Artifact, unix_time},
+use crate::{
+    engine::{
+        executor::Event,
+        plan::Node,
+        store::{Artifact, unix_time},
+    },
+    stages::{DeviceUse, kind_named},
 };
 use api::{Access, Pair};
 use worker::Worker;
 
-/// The kinds of stages that have runs of their own.
-const KINDS: [&str; 3] = ["pretrain", "finetune", "eval"];
+/// Whether stages of a kind have runs of their own: those that compute something with tensors, so train or measure.
+fn has_runs(kind: &str) -> bool {
+    kind_named(kind).is_ok_and(|kind| kind.devices() != DeviceUse::None)
+}
 
 /// MLflow's words for how a run ended.
 const FINISHED: &str = "FINISHED";
@@ -56,7 +61,7 @@ struct About {
     stage: String,
     /// Its name in the recipe.
     name: String,
-    kind: &'static str,
+    kind: String,
     key: String,
     params: Vec<Pair>,
 }
@@ -111,10 +116,10 @@ impl MlFlow {
 impl About {
     /// A stage's, if it's one that has a run of its own.
     fn new(stage: &str, node: &Node, key: &str) -> Option<Self> {
-        KINDS.contains(&node.stage.kind()).then(|| Self {
+        has_runs(&node.kind).then(|| Self {
             stage: stage.to_owned(),
             name: node.name.clone(),
-            kind: node.stage.kind(),
+            kind: node.kind.clone(),
             key: key.to_owned(),
             params: values::flat("", &node.described),
         })

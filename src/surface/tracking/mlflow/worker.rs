@@ -15,8 +15,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    About, FAILED, FINISHED, KILLED, KINDS, Message,
+    About, FAILED, FINISHED, KILLED, Message,
     api::{Access, Pair, Run, Server, var},
+    has_runs,
     values::{self, METRICS, PARAMS},
 };
 use crate::{
@@ -200,7 +201,7 @@ impl Worker {
     }
 
     fn begin(&mut self, about: &About, started: f64) -> Result<Open> {
-        let tags = [(KEY, &*about.key), (TYPE, "stage"), ("pipe.stage", &*about.name), ("pipe.kind", about.kind)];
+        let tags = [(KEY, &*about.key), (TYPE, "stage"), ("pipe.stage", &*about.name), ("pipe.kind", &*about.kind)];
         let run = self.child(&about.stage, started, &tags, &about.params)?;
         let (metrics, curves, key) = (Vec::new(), BTreeSet::new(), about.key.clone());
         Ok(Open { run, key, metrics, curves, step: 0, told: 0 })
@@ -367,7 +368,7 @@ fn log_results<'a>(
     stages: impl IntoIterator<Item = (&'a String, &'a Outcome)>,
     at: f64,
 ) -> Result<()> {
-    let tracked = stages.into_iter().filter(|(_, outcome)| KINDS.contains(&outcome.kind));
+    let tracked = stages.into_iter().filter(|(_, outcome)| has_runs(&outcome.kind));
     let numbers = tracked.flat_map(|(name, outcome)| {
         let figures = outcome.artifact.as_ref().map_or(&outcome.so_far, |artifact| &artifact.metrics);
         values::numbers(name, figures)

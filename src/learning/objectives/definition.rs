@@ -1,0 +1,227 @@
+//! What an objective says of itself: all that the rest of the program knows about it.
+
+use anyhow::{Context, Result, ensure};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Corpus, Document, Form, Specials, windows::Window, words::WordCounts};
+use crate::{
+    data::text::Special,
+    network::{batch::Example, model::AttentionPattern},
+    spec::{OpenSettings, Problem, Section},
+    support::{Named, random::Key},
+};
+
+/// An objective, as [`OBJECTIVES`](super::OBJECTIVES) lists it. Everything here holds whatever its settings are.
+#[derive(Debug)]
+pub struct Definition {
+    /// Its name in recipes.
+    pub name: &'static str,
+    /// Where in an entry of a recipe's mix it stands.
+    pub section: Section,
+    /// What it is, for whoever writes a recipe: its description in the schema.
+    pub about: &'static str,
+    /// What it may be combined with.
+    pub role: Role,
+    /// What its examples ask of attention: which families can learn it.
+    pub attention: AttentionPattern,
+    /// Whether a checkpoint that doesn't say what it was trained for is taken to have learned it, if it can.
+    pub assumed: bool,
+    /// The form in which a model that learned it continues a prompt; none if it doesn't learn to.
+    pub teaches: Option<Form>,
+    /// What it's measured by on held-out text; none if it isn't measured.
+    pub measure: Option<Measure>,
+    /// The head that it needs beside the language model's.
+    pub head: Option<Head>,
+    /// Version of its code. Raise it whenever the same text and seed would give other examples, so that no artifact made
+    /// by older code is served for newer.
+    pub version: u32,
+    /// The type of its settings.
+    pub settings: SettingsType,
+}
+
+/// What an objective may be combined with in one entry of the mix.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// It masks tokens: of plain texts, or of the examples of a [`Role::Pairs`] objective, whose loss is then added.
+    Masks,
+    /// It makes pairs of segments, whose tokens others may mask.
+    Pairs,
+    /// It stands alone.
+    Alone,
+}
+
+/// What an objective is measured by on held-out text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Measure {
+    /// How probable the predicted tokens are.
+    Perplexity,
+    /// How many of the masked tokens are guessed right.
+    MaskedAccuracy,
+}
+
+/// A head that objectives may need.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Head {
+    /// Classifies sequences in two.
+    Pair,
+}
+
+/// The type of an objective's settings, erased.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingsType {
+    schema: fn(&mut SchemaGenerator) -> Schema,
+    read: fn(&OpenSettings) -> Result<Box<dyn ObjectiveSettings>>,
+    complete: fn(&OpenSettings) -> Result<OpenSettings>,
+}
+
+impl SettingsType {
+    /// Settings of this type, with its defaults and its documentation.
+    pub const fn of<T: ObjectiveSettings + DeserializeOwned + JsonSchema + Serialize + 'static>() -> Self {
+        Self { schema: schema::<T>, read: boxed::<T>, complete: complete::<T> }
+    }
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn read<T: DeserializeOwned>(settings: &OpenSettings) -> Result<T> {
+    Ok(serde_json::from_value(settings.iter().map(|(name, value)| (name.clone(), value.clone())).collect())?)
+}
+
+fn boxed<T: ObjectiveSettings + DeserializeOwned + 'static>(
+    settings: &OpenSettings,
+) -> Result<Box<dyn ObjectiveSettings>> {
+    Ok(Box::new(read::<T>(settings)?))
+}
+
+fn complete<T: DeserializeOwned + Serialize>(settings: &OpenSettings) -> Result<OpenSettings> {
+    // By text, since that keeps the order of the fields.
+    Ok(serde_json::from_str(&serde_json::to_string(&read::<T>(settings)?)?)?)
+}
+
+impl Definition {
+    /// Its settings, from a recipe's.
+    ///
+    /// # Errors
+    /// If they aren't of its type.
+    pub fn read(&self, settings: &OpenSettings) -> Result<Box<dyn ObjectiveSettings>> {
+        (self.settings.read)(settings).with_context(|| format!("the settings of {}", self.name))
+    }
+
+    /// The same settings with all defaults, each in its own type, in the order of their declaration.
+    ///
+    /// # Errors
+    /// If they aren't of its type.
+    pub fn complete(&self, settings: &OpenSettings) -> Result<OpenSettings> {
+        (self.settings.complete)(settings).with_context(|| format!("the settings of {}", self.name))
+    }
+
+    /// A reference to the schema of its settings, which the generator then has among its definitions.
+    pub fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
+        (self.settings.schema)(generator)
+    }
+}
+
+impl Named for Definition {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+}
+
+/// An objective with its settings.
+pub trait ObjectiveSettings: Send + Sync {
+    /// Rules between its settings that their schema can't say; see [`Problem`].
+    fn check(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// The special tokens that its examples take.
+    fn needs(&self, form: Form) -> Vec<Special>;
+
+    /// The largest share of an example's tokens that is predicted over the whole vocabulary: what memory is estimated by.
+    fn predicted(&self) -> f64;
+
+    /// Factor on the loss of its sentence pairs, if it makes pairs.
+    fn pair_weight(&self) -> Option<f64> {
+        None
+    }
+
+    /// What makes its examples of at most `max_length` tokens out of a corpus.
+    ///
+    /// # Errors
+    /// If the corpus can't be read, or the settings leave nothing to do.
+    fn examples(&self, corpus: &Corpus, max_length: usize, words: &mut WordCounts) -> Result<Box<dyn Examples>>;
+}
+
+/// Makes an objective's examples.
+pub trait Examples: Send + Sync {
+    /// Cuts the corpus into windows, of each of which an example is made.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>>;
+
+    /// Makes sure that these windows are enough; `name` is what the recipe calls the entry.
+    ///
+    /// # Errors
+    /// Says what the corpus lacks.
+    fn check(&self, name: &str, windows: &[Window]) -> Result<()> {
+        ensure!(!windows.is_empty(), "{name} has nothing to learn from: the corpus has no tokens");
+        Ok(())
+    }
+
+    /// Tokens of a window's example, as far as they're known before it's made: batches are planned by it.
+    fn length(&self, corpus: &Corpus, window: Window) -> usize {
+        window.length() + corpus.frame()
+    }
+
+    /// Makes an example.
+    ///
+    /// # Errors
+    /// If other documents are needed and can't be read.
+    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example>;
+
+    /// Masks tokens of an example that it or another objective of the entry made.
+    fn mask(&self, _example: &mut Example, _specials: &Specials, _draw: Draw) {}
+}
+
+/// What an example is made of.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The example's number.
+    pub id: u64,
+    /// The corpus.
+    pub corpus: &'a Corpus,
+    /// The document that the window lies in.
+    pub document: &'a Document<'a>,
+    /// The part of the document.
+    pub window: Window,
+}
+
+impl<'a> Source<'a> {
+    /// The window's tokens.
+    pub fn text(&self) -> &'a [u32] {
+        &self.document.tokens[self.window.range()]
+    }
+
+    /// Whether the window ends its document.
+    pub fn ends(&self) -> bool {
+        self.window.end as usize == self.document.tokens.len()
+    }
+
+    /// The special tokens.
+    pub fn specials(&self) -> &'a Specials {
+        &self.corpus.specials
+    }
+}
+
+/// Where an example's random numbers come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    /// For what all examples of a batch have in common.
+    pub batch: Key,
+    /// For the example's own: by seed, epoch and example.
+    pub own: Key,
+}

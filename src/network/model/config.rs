@@ -1,0 +1,44 @@
+//! What the families share in reading and writing `config.json`.
+
+use anyhow::{Result, bail, ensure};
+use serde_json::{Map, Value};
+
+use crate::network::kernels::Gelu;
+
+/// Settings of a `config.json` that change what a model computes, and of which only one value is supported.
+///
+/// # Errors
+/// Another value.
+pub fn check_settings(config: &Map<String, Value>, supported: &[(&str, Value)]) -> Result<()> {
+    for (key, supported) in supported {
+        let value = config.get(*key).unwrap_or(supported);
+        ensure!(value == supported || value.is_null(), "{key} {value} isn't supported");
+    }
+    Ok(())
+}
+
+/// The activation of this name in Hugging Face's configs.
+///
+/// # Errors
+/// Another than GELU.
+pub fn gelu(name: &str) -> Result<Gelu> {
+    match name {
+        "gelu" => Ok(Gelu::Erf),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Gelu::Tanh),
+        other => bail!("the activation {other} isn't supported; gelu, gelu_new and gelu_pytorch_tanh are"),
+    }
+}
+
+/// `config.json` out of the `settings` that matter, with `defaults` for what they don't say.
+pub fn config_json(settings: Value, defaults: Value) -> Value {
+    match (settings, defaults) {
+        (Value::Object(settings), Value::Object(mut all)) => {
+            all.extend(settings);
+            // Whatever was read, f32 is written; code of before 2025 knows the type by its older name.
+            let old = all.remove("torch_dtype").is_some();
+            all.insert(if old { "torch_dtype" } else { "dtype" }.into(), "float32".into());
+            Value::Object(all)
+        }
+        (settings, _) => settings,
+    }
+}

@@ -1,0 +1,272 @@
+//! GLM-4 as Hugging Face has it (Zeng et al. 2024, <https://arxiv.org/abs/2406.12793>): ChatGLM2's architecture under
+//! other names, with separate projections and, in the model called `glm4` there, a second norm around each branch. The
+//! one without them is called `glm`.
+
+use anyhow::{Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::sizes::GroupedQuery;
+use crate::{
+    data::text::Special,
+    network::{
+        kernels::{Pairs, Rotation},
+        model::{
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
+            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
+            blocks::{
+                Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
+                Projection, RotaryEmbedding,
+            },
+            config::{check_settings, config_json},
+        },
+    },
+    spec::ChatFormat,
+};
+
+/// GLM-4.
+pub static FAMILY: Family = Family {
+    name: "glm4",
+    description: "GLM-4 as Hugging Face has it: like `chatglm2`, with norms around each branch, for `causal_lm`",
+    version: 1,
+    attention: &[AttentionPattern::Causal],
+    form: AnswerForm::Chatglm2,
+    chat: Some(ChatFormat::Glm4),
+    // The original GLM is a `glm`, too.
+    config: ConfigPattern { model_types: &["glm", "glm4"], keys: &[] },
+    // As `GlmForCausalLM` and `Glm4ForCausalLM` have it.
+    on_disk: OnDisk {
+        prefix: "model.",
+        prefixed: true,
+        ignored: &["rotary_emb.inv_freq", "lm_head.weight"],
+        ..OnDisk::PLAIN
+    },
+    token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
+    code: FamilyCode::of::<Glm4Config>(),
+};
+
+const NAMES: LayerNames = LayerNames {
+    layers: "layers",
+    attention_norm: "input_layernorm",
+    dense: "self_attn.o_proj",
+    feed_forward_norm: "post_attention_layernorm",
+    up: "mlp.gate_up_proj",
+    down: "mlp.down_proj",
+};
+
+/// The norms behind the branches.
+const AFTER: [&str; 2] = ["post_self_attn_layernorm", "post_mlp_layernorm"];
+
+/// The keys of `config.json` that matter, under Hugging Face's names.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Glm4Config {
+    /// Which of the two.
+    pub model_type: ModelType,
+    /// Entries of the vocabulary.
+    pub vocab_size: usize,
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Layers.
+    pub num_hidden_layers: usize,
+    /// Heads of queries.
+    pub num_attention_heads: usize,
+    /// Heads of keys and values.
+    #[serde(default = "two")]
+    pub num_key_value_heads: usize,
+    /// Dimensions of a head; what the hidden states have for each where it's null.
+    #[serde(default = "head_dim")]
+    pub head_dim: Option<usize>,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// The longest sequence.
+    pub max_position_embeddings: usize,
+    /// Added to mean squares.
+    #[serde(default = "epsilon")]
+    pub rms_norm_eps: f64,
+    /// Whether the projections to queries, keys and values have a bias.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Whether the table of embeddings gives the logits too.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// Standard deviation of new weights.
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
+    /// Rotary positions, as newer configs have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_parameters: Option<Rope>,
+    /// Rotary positions, as older configs have them.
+    #[serde(flatten)]
+    pub rope: Rope,
+    /// What else there was; it's written again.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// What Hugging Face calls the two models.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelType {
+    /// With a norm before each branch.
+    Glm,
+    /// With one behind it too.
+    Glm4,
+}
+
+/// How far positions turn what.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Rope {
+    /// What the angles fall off by; 10000 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// The share of each head that is turned; a half where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial_rotary_factor: Option<f64>,
+    /// Only `default` is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_type: Option<String>,
+}
+
+fn two() -> usize {
+    2
+}
+
+fn head_dim() -> Option<usize> {
+    Some(128)
+}
+
+fn epsilon() -> f64 {
+    1.562_5e-7
+}
+
+fn initializer_range() -> f64 {
+    0.02
+}
+
+impl Glm4Config {
+    fn attention_sizes(&self) -> AttentionSizes {
+        let size = self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1));
+        AttentionSizes {
+            hidden: self.hidden_size,
+            heads: self.num_attention_heads,
+            kv_heads: self.num_key_value_heads,
+            head_size: Some(size),
+            // The share of a head that is rotated is a setting here: see `rotation`.
+            rotary: false,
+        }
+    }
+
+    fn rotation(&self) -> Result<Rotation> {
+        let new = self.rope_parameters.clone().unwrap_or_default();
+        let kind = new.rope_type.unwrap_or_else(|| "default".into());
+        ensure!(kind == "default", "rope_type {kind} isn't supported");
+        let share = new.partial_rotary_factor.or(self.rope.partial_rotary_factor).unwrap_or(0.5);
+        let size = self.attention_sizes().head_size();
+        let width = (size as f64 * share) as usize;
+        ensure!(
+            width > 0 && width <= size && width.is_multiple_of(2),
+            "a partial_rotary_factor of {share} rotates {width} dimensions of heads of {size}; rotary embeddings need \
+             an even number"
+        );
+        let base = new.rope_theta.or(self.rope.rope_theta).unwrap_or(1e4);
+        Ok(Rotation { base, pairs: width / 2, layout: Pairs::Interleaved, offset: 0, half: false })
+    }
+
+    fn layer(&self) -> Result<LayerDesign> {
+        let sizes = self.attention_sizes();
+        sizes.check()?;
+        check_settings(&self.other, &[("hidden_act", json!("silu")), ("rope_scaling", Value::Null)])?;
+        Ok(LayerDesign {
+            names: &NAMES,
+            hidden: self.hidden_size,
+            attention: AttentionDesign {
+                heads: sizes.heads,
+                kv_heads: sizes.kv_heads,
+                size: sizes.head_size(),
+                projection: Projection::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+                bias: self.attention_bias,
+                rotary: vec![RotaryEmbedding { rotation: self.rotation()?, along: Along::Positions }],
+            },
+            feed_forward: self.intermediate_size,
+            activation: Activation::SwiGlu,
+            bias: false,
+            norm: NormKind::Rms(self.rms_norm_eps),
+            placement: match self.model_type {
+                ModelType::Glm => NormPlacement::Pre,
+                ModelType::Glm4 => NormPlacement::Sandwich(AFTER),
+            },
+            deviation: self.initializer_range,
+            last_deviation: LayerDesign::scaled_deviation(self.initializer_range, self.num_hidden_layers),
+        })
+    }
+}
+
+impl ModelConfig for Glm4Config {
+    type Settings = GroupedQuery;
+
+    fn attention(settings: &GroupedQuery) -> AttentionSizes {
+        settings.attention()
+    }
+
+    fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
+        let rope = Rope { rope_theta: Some(settings.rope_base), partial_rotary_factor: Some(0.5), rope_type: None };
+        Self {
+            model_type: ModelType::Glm4,
+            vocab_size: vocabulary,
+            hidden_size: settings.hidden,
+            num_hidden_layers: settings.layers,
+            num_attention_heads: settings.heads,
+            num_key_value_heads: settings.kv_heads,
+            head_dim: Some(settings.attention().head_size()),
+            intermediate_size: settings.feed_forward(),
+            max_position_embeddings: settings.max_length,
+            rms_norm_eps: 1e-5,
+            attention_bias: true,
+            tie_word_embeddings: false,
+            initializer_range: settings.initializer_range,
+            // Both, for whichever version of the library opens it.
+            rope_parameters: Some(Rope { rope_type: Some("default".into()), ..rope.clone() }),
+            rope,
+            other: Map::new(),
+        }
+    }
+
+    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+        let layer = self.layer()?;
+        let initial = Initial::Normal(self.initializer_range);
+        let table = [self.vocab_size, self.hidden_size];
+        let words = builder.matrix("embed_tokens.weight".into(), table, initial);
+        let layers = Backbone::layers(builder, &layer, self.num_hidden_layers);
+        let final_norm = Some(Norm::new(builder, "norm", self.hidden_size, layer.norm));
+        let output = match self.tie_word_embeddings {
+            true => words,
+            false => builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial)),
+        };
+        let defaults = json!({
+            "hidden_act": "silu",
+            "attention_dropout": 0.0,
+            "use_cache": true,
+            // Hugging Face's own would be past a small vocabulary.
+            "eos_token_id": null,
+            "pad_token_id": null,
+        });
+        Ok(Box::new(SingleStack {
+            sizes: Sizes {
+                hidden: self.hidden_size,
+                layers: self.num_hidden_layers,
+                vocabulary: self.vocab_size,
+                max_length: self.max_position_embeddings,
+                positions: None,
+                initializer_range: self.initializer_range,
+            },
+            class_name: match self.model_type {
+                ModelType::Glm => "GlmForCausalLM",
+                ModelType::Glm4 => "Glm4ForCausalLM",
+            },
+            config: config_json(json!(self), defaults),
+            is_causal: true,
+            backbone: Backbone::rotary(words, layers, final_norm),
+            output,
+        }))
+    }
+}

@@ -1,0 +1,50 @@
+//! What a pass takes for the values of parameters.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use burn::tensor::Tensor;
+
+use super::ids::{MatrixId, VectorId};
+
+/// What a pass computes with in place of the parameters themselves.
+#[derive(Debug, Default)]
+pub(super) enum Values {
+    /// Nothing: they are what gradients belong to.
+    #[default]
+    Learned,
+    /// Their values, so that nothing is recorded.
+    Plain,
+    /// Leaves of a graph of its own, made as they're asked for.
+    Leaves(RefCell<Leaves>),
+}
+
+/// Copies of parameters that collect gradients.
+#[derive(Debug, Default)]
+pub(super) struct Leaves {
+    pub(super) vectors: BTreeMap<VectorId, Tensor<1>>,
+    pub(super) matrices: BTreeMap<MatrixId, Tensor<2>>,
+}
+
+impl Values {
+    /// In place of a vector.
+    pub(super) fn vector(&self, id: VectorId, value: &Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Learned => value.clone(),
+            Self::Plain => value.clone().inner(),
+            Self::Leaves(leaves) => leaves.borrow_mut().vectors.entry(id).or_insert_with(|| leaf(value)).clone(),
+        }
+    }
+
+    /// In place of a matrix.
+    pub(super) fn matrix(&self, id: MatrixId, value: &Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Learned => value.clone(),
+            Self::Plain => value.clone().inner(),
+            Self::Leaves(leaves) => leaves.borrow_mut().matrices.entry(id).or_insert_with(|| leaf(value)).clone(),
+        }
+    }
+}
+
+fn leaf<const D: usize>(value: &Tensor<D>) -> Tensor<D> {
+    value.clone().inner().autodiff().set_require_grad(value.is_require_grad())
+}

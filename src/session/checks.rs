@@ -1,0 +1,84 @@
+//! What is looked at before anything runs: one list of checks over what a plan has to compute. What the store has already
+//! needs none of them, whatever device it was computed on.
+
+use anyhow::Result;
+
+use crate::{
+    engine::plan::{Graph, Plan},
+    network::device::DeviceChoices,
+    recipe::Checked,
+    stages::{DataCheck, DeviceCheck, check_memory, check_secrets},
+};
+
+/// A recipe that is about to run.
+#[derive(Clone, Copy)]
+pub struct Upcoming<'a> {
+    /// The recipe.
+    pub checked: &'a Checked,
+    /// Its graph.
+    pub graph: &'a Graph,
+    /// What will be done with each of its stages.
+    pub plan: &'a Plan,
+}
+
+/// Finds mistakes that a recipe's text alone doesn't show.
+pub trait Check {
+    /// Looks at what is missing in a plan. What was looked at in another plan before (of a sweep's other cells) needn't be
+    /// looked at again.
+    ///
+    /// # Errors
+    /// All mistakes of one kind.
+    fn check(&mut self, upcoming: Upcoming<'_>) -> Result<()>;
+}
+
+impl<F: FnMut(Upcoming<'_>) -> Result<()>> Check for F {
+    fn check(&mut self, upcoming: Upcoming<'_>) -> Result<()> {
+        self(upcoming)
+    }
+}
+
+/// Checks, in their order.
+#[derive(Default)]
+pub struct Checks {
+    list: Vec<Box<dyn Check>>,
+}
+
+impl Checks {
+    /// Of what can be told without a device: secrets that would be recorded, labels without words, checkpoints that can't
+    /// be read.
+    pub fn of_data() -> Self {
+        let mut data = DataCheck::default();
+        Self::default()
+            .with(|upcoming: Upcoming<'_>| check_secrets(upcoming.checked))
+            .with(move |upcoming: Upcoming<'_>| data.check(upcoming.checked, upcoming.plan.missing()))
+    }
+
+    /// Of whether these devices can do what is asked of them.
+    pub fn of_devices(choices: &DeviceChoices) -> Self {
+        let mut devices = DeviceCheck::new(choices);
+        Self::default()
+            .with(move |upcoming: Upcoming<'_>| devices.check(upcoming.checked, upcoming.graph, upcoming.plan))
+    }
+
+    /// All of them, for a run on these devices; of whether their memory will do only if `fits`.
+    pub fn all(choices: &DeviceChoices, fits: bool) -> Self {
+        let mut checks = Self::of_devices(choices);
+        checks.list.extend(Self::of_data().list);
+        let choices = choices.clone();
+        let memory =
+            move |upcoming: Upcoming<'_>| check_memory(upcoming.checked, upcoming.graph, upcoming.plan, &choices);
+        if fits { checks.with(memory) } else { checks }
+    }
+
+    /// One more.
+    pub fn with(mut self, check: impl Check + 'static) -> Self {
+        self.list.push(Box::new(check));
+        self
+    }
+}
+
+impl Check for Checks {
+    fn check(&mut self, upcoming: Upcoming<'_>) -> Result<()> {
+        self.list.iter_mut().try_for_each(|check| check.check(upcoming))
+    }
+}

@@ -1,0 +1,80 @@
+//! From a checked recipe to the graph that the engine runs.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use crate::{
+    engine::plan::{Graph, Length, Node, Trunk},
+    network::checkpoint,
+    recipe::{
+        Checked,
+        walk::{FileField, FileKind, file_fields, resolve_path, resolve_place, stage_fields},
+    },
+    spec::{Stage, Train},
+    stages::kind_named,
+};
+
+/// The graph of a recipe's stages.
+///
+/// # Errors
+/// If an input file vanished since the check.
+pub fn graph(checked: &Checked) -> Result<Graph> {
+    let mut nodes = IndexMap::new();
+    for name in &checked.order {
+        let stage = checked.recipe.stages.get(name).with_context(|| format!("there is no stage `{name}`"))?;
+        nodes.insert(name.clone(), node(checked, name, stage)?);
+    }
+    Ok(nodes.into())
+}
+
+fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
+    let (kind, catalog) = (kind_named(&stage.kind)?, checked.catalog());
+    let train = kind.facts(&stage.settings)?.training.map(|training| training.train);
+    let (mut files, mut parts) = (BTreeMap::new(), BTreeMap::new());
+    for FileField { pointer, pattern, kind } in file_fields(catalog, stage) {
+        let found = match kind {
+            FileKind::Files => resolve_path(&pattern, &checked.dir)?,
+            FileKind::Checkpoint | FileKind::Tokenizer => {
+                let place = resolve_place(&pattern, &checked.dir);
+                let place = place.with_context(|| format!("there is no `{pattern}` any more"))?;
+                if kind == FileKind::Checkpoint {
+                    parts.insert(pointer.clone(), checkpoint::files(&place));
+                } else if place.is_dir() {
+                    parts.insert(pointer.clone(), checkpoint::tokenizer(&place));
+                }
+                vec![place]
+            }
+        };
+        files.insert(pointer, found);
+    }
+    let canonical = checked.canonical(name).unwrap_or_default();
+    let seed = train.as_ref().and_then(|train| train.seed).unwrap_or(checked.recipe.seed);
+    Ok(Node {
+        name: name.to_owned(),
+        kind: stage.kind.clone(),
+        version: kind.version(&stage.settings)?,
+        settings: stage.settings.clone(),
+        trunk: train.and_then(|train| trunk(&train, &canonical)),
+        canonical,
+        described: checked.described(name).unwrap_or_default(),
+        seed,
+        key_seed: kind.is_random().then_some(seed),
+        files,
+        parts,
+        needs: stage_fields(catalog, stage).into_iter().map(|field| (field.pointer, field.name)).collect(),
+    })
+}
+
+/// What a training shares with longer ones, which can begin with it.
+fn trunk(train: &Train, canonical: &Value) -> Option<Trunk> {
+    let length = train.steps.map(Length::Steps).or(train.epochs.map(Length::Epochs));
+    let length = length.filter(|_| train.begins_longer_ones())?;
+    let mut canonical = canonical.clone();
+    let settings = canonical.get_mut("train")?.as_object_mut()?;
+    settings.remove("steps");
+    settings.remove("epochs");
+    Some(Trunk { canonical, length })
+}

@@ -1,0 +1,22 @@
+//! Stages computed in this process, which keeps its devices open from one to the next.
+
+use super::launcher::{LOCAL, Launcher, Setup};
+use crate::{
+    engine::executor::{Launch, Local},
+    support::Named,
+};
+
+/// The way that stages are computed unless somebody asks for another.
+pub(super) struct InThisProcess;
+
+impl Named for InThisProcess {
+    fn name(&self) -> &'static str {
+        LOCAL
+    }
+}
+
+impl Launcher for InThisProcess {
+    fn prepare<'a>(&self, setup: Setup<'a>) -> Box<dyn Launch + 'a> {
+        Box::new(Local::new(setup.store, setup.stages))
+    }
+}

@@ -1,0 +1,15 @@
+//! Ways to launch a stage. A stage that is to be computed is one value, [`StageJob`], which any process that reaches the
+//! store can be given; whoever computes it commits the artifact.
+
+mod launcher;
+mod local;
+mod process;
+mod wire;
+
+use crate::support::Registry;
+
+pub use launcher::{LOCAL, Launcher, Setup, StageJob};
+pub use process::compute;
+
+/// The ways there are.
+pub static LAUNCHERS: Registry<dyn Launcher> = Registry::new(&[&local::InThisProcess, &process::InAChild]);

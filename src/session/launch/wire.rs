@@ -1,0 +1,132 @@
+//! What a process that computes a stage says to the one that launched it: a line of JSON for each message.
+
+use std::time::Duration;
+
+use anyhow::{Error, anyhow};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::engine::{
+    executor::{Event, Figures, Paused, Reporter},
+    plan::Node,
+    store::{Lost, Metrics},
+};
+
+/// A message.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Message {
+    /// Another process is computing it.
+    Waiting,
+    /// Its computation begins.
+    Started { key: String },
+    /// It's this far.
+    Progress { done: u64, total: u64, note: String, remaining: Option<f64> },
+    /// Figures of a training.
+    Figures(Vec<Point>),
+    /// Something that a person should read.
+    Note(String),
+    /// The last message: how it ended.
+    End(End),
+}
+
+/// [`Figures`]; a value that JSON can't have is `None`.
+#[derive(Deserialize, Serialize)]
+pub(super) struct Point {
+    step: usize,
+    at: f64,
+    values: Vec<(String, Option<f64>)>,
+}
+
+/// How the computation ended.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum End {
+    /// The artifact is in the store.
+    Done { computed: bool },
+    /// It was stopped, and can be resumed.
+    Paused { place: String, metrics: Metrics, measured: Option<Value> },
+    /// Somebody else has taken it over.
+    Lost,
+    /// It failed: the error, and what caused it.
+    Failed(Vec<String>),
+}
+
+impl End {
+    /// Of an error.
+    pub(super) fn of(error: &Error) -> Self {
+        if let Some(Paused { place, metrics, measured }) = error.downcast_ref() {
+            return Self::Paused { place: place.clone(), metrics: metrics.clone(), measured: measured.clone() };
+        }
+        if error.is::<Lost>() {
+            return Self::Lost;
+        }
+        Self::Failed(error.chain().map(ToString::to_string).collect())
+    }
+
+    /// Whether the artifact was computed by that process.
+    ///
+    /// # Errors
+    /// What kept the artifact from being there.
+    pub(super) fn into_result(self) -> anyhow::Result<bool> {
+        match self {
+            Self::Done { computed } => Ok(computed),
+            Self::Paused { place, metrics, measured } => Err(Paused { place, metrics, measured }.into()),
+            Self::Lost => Err(Lost.into()),
+            Self::Failed(chain) => {
+                let mut causes = chain.into_iter().rev();
+                let root = anyhow!(causes.next().unwrap_or_else(|| "it failed".to_owned()));
+                Err(causes.fold(root, |error, context| error.context(context)))
+            }
+        }
+    }
+}
+
+impl Message {
+    /// What the launching process has no need to be told is `None`: it tells itself how a stage ended.
+    pub(super) fn of(event: Event<'_>) -> Option<Self> {
+        Some(match event {
+            Event::Waiting => Self::Waiting,
+            Event::Started { key, .. } => Self::Started { key: key.to_owned() },
+            Event::Progress { done, total, note, remaining } => {
+                let remaining = remaining.map(|time| time.as_secs_f64());
+                Self::Progress { done, total, note: note.to_owned(), remaining }
+            }
+            Event::Figures(figures) => Self::Figures(figures.iter().map(Point::of).collect()),
+            Event::Note(note) => Self::Note(note.to_owned()),
+            _ => return None,
+        })
+    }
+
+    /// Tells a reporter, as if the stage were computed here; gives the end, if that's what it is.
+    pub(super) fn tell(self, node: &Node, id: &str, reporter: &dyn Reporter) -> Option<End> {
+        match self {
+            Self::Waiting => reporter.event(id, Event::Waiting),
+            Self::Started { key } => reporter.event(id, Event::Started { node, key: &key }),
+            Self::Progress { done, total, note, remaining } => {
+                let remaining = remaining.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                reporter.event(id, Event::Progress { done, total, note: &note, remaining });
+            }
+            Self::Figures(points) => {
+                let figures: Vec<Figures> = points.into_iter().map(Point::into_figures).collect();
+                reporter.event(id, Event::Figures(&figures));
+            }
+            Self::Note(note) => reporter.event(id, Event::Note(&note)),
+            Self::End(end) => return Some(end),
+        }
+        None
+    }
+}
+
+impl Point {
+    fn of(figures: &Figures) -> Self {
+        let finite = |value: f64| value.is_finite().then_some(value);
+        let values = figures.values.iter().map(|(name, value)| (name.clone(), finite(*value))).collect();
+        Self { step: figures.step, at: figures.at, values }
+    }
+
+    fn into_figures(self) -> Figures {
+        let values = self.values.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect();
+        Figures { step: self.step, at: self.at, values }
+    }
+}

@@ -1,0 +1,130 @@
+//! The model that a stage begins with: where it comes from, and whether its sizes go together.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{
+    network::{
+        checkpoint::{self, CONFIG},
+        model::{Family, Misfit, Outline, families},
+    },
+    recipe::{Checks, Diagnostic, Draft},
+    spec::{Model, Tokenize},
+    stages::{BaseModel, Field, kind_named},
+    support::Hinted,
+};
+
+/// What is known of a model before it's there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) family: &'static Family,
+    /// The longest sequence; none where the model takes any.
+    pub(super) max_length: Option<usize>,
+}
+
+/// The model that a stage begins with, through all stages that it continues, and the stage that makes or reads it.
+pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, Known)> {
+    let mut draft = draft;
+    // A cycle of references ends after as many steps as there are stages.
+    for _ in 0..checks.count() {
+        let facts = kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()?;
+        match facts.base_model? {
+            BaseModel::New { model, .. } => {
+                let family = families::of_spec(&model).ok()?;
+                let known = Known { family, max_length: Some(family.max_length(&model.settings).ok()?) };
+                return Some((draft.name.clone(), known));
+            }
+            BaseModel::Stage { name, .. } => draft = checks.stage(&name)?,
+            BaseModel::Checkpoint { directory, .. } => {
+                return Some((draft.name.clone(), known(&checks.directory(&directory)?)?));
+            }
+        }
+    }
+    None
+}
+
+/// What the `config.json` of a checkpoint says of its model.
+fn known(directory: &Path) -> Option<Known> {
+    let outline = outline(directory).ok()?;
+    let sizes = outline.architecture().sizes();
+    Some(Known { family: outline.family(), max_length: sizes.positions.map(|_| sizes.max_length) })
+}
+
+/// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
+fn outline(directory: &Path) -> Result<Outline> {
+    let path = checkpoint::base(directory).join(CONFIG);
+    let config: Value = serde_json::from_slice(&fs_err::read(&path)?).context("it isn't JSON")?;
+    Outline::of_config(&config)
+}
+
+/// What is wrong with the directory of a checkpoint, which is called so in messages. That its weights are there is seen to
+/// when they're needed: to plan, its config is enough.
+pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hinted> {
+    if place.is_file() && checkpoint::is_pickle(place) {
+        let hint = "name a directory that has config.json and model.safetensors".to_owned();
+        return Err(Hinted::new(format!("`{shown}` is a pickle, which can run code when it's read"), hint));
+    }
+    if place.is_file() {
+        return Err(Hinted::new(format!("`{shown}` is a file"), "name the directory that it lies in".to_owned()));
+    }
+    if !checkpoint::base(place).join(CONFIG).is_file() {
+        let hint = "name a directory with a model in Hugging Face's layout".to_owned();
+        return Err(Hinted::new(format!("`{shown}` has no {CONFIG}"), hint));
+    }
+    match outline(place) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Hinted::new(format!("the model in `{shown}` can't be made: {error:#}"), None)),
+    }
+}
+
+/// A model comes from another stage or is new: one of the two.
+pub(in crate::stages) fn origin(checks: &mut Checks<'_>, draft: &Draft, from: bool, model: bool) {
+    if from && model {
+        checks.add(
+            Diagnostic::new("`from` and `model` are both given")
+                .at(checks.key(&draft.pointer("model")))
+                .label("a new model")
+                .also(checks.key(&draft.pointer("from")), "one that exists")
+                .hint("keep one of the two".to_owned()),
+        );
+    } else if !from && !model {
+        checks.report(
+            checks.key(&draft.pointer("")),
+            "the stage has no model",
+            "continue one with `from: STAGE`, or make a new one with `model`".to_owned(),
+        );
+    }
+}
+
+pub(in crate::stages) fn adapter(checks: &mut Checks<'_>, draft: &Draft, alone: bool) {
+    if alone {
+        checks.report(
+            checks.key(&draft.pointer("adapter")),
+            "an adapter needs a model that exists: a new one has learned nothing yet",
+            "start `from` a stage or a checkpoint, or take `adapter` out".to_owned(),
+        );
+    }
+}
+
+pub(in crate::stages) fn has_corpus(checks: &mut Checks<'_>, draft: &Draft, tokens: &str, field: Field) {
+    if let Some(spec) = checks.stage(tokens).and_then(Draft::settings_as::<Tokenize>)
+        && spec.corpus.is_empty()
+    {
+        let pointer = draft.pointer(field.0);
+        let message = format!("`{}` encodes no corpus", checks.shown(&pointer));
+        checks.report(checks.value(&pointer), message, "name texts under its `corpus`".to_owned());
+    }
+}
+
+/// The sizes of a new model have to go together.
+pub(in crate::stages) fn model(checks: &mut Checks<'_>, draft: &Draft, model: Option<&Model>) {
+    let Some(model) = model else { return };
+    let sizes = families::of_spec(model).and_then(|family| family.attention_sizes(&model.settings));
+    // What is no family or has other types was found before.
+    for Misfit { field, message, hint } in sizes.map(|sizes| sizes.misfits()).unwrap_or_default() {
+        let place = draft.pointer(&format!("model.{}.{field}", model.family));
+        checks.report(checks.value(&place), message, hint);
+    }
+}

@@ -1,0 +1,271 @@
+//! Data rows against what is done with them: columns, labels, words and templates.
+
+use std::path::Path;
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Dynamic};
+
+use super::abilities::{family_of, which};
+use crate::{
+    learning::objectives::prompt::MARKER,
+    recipe::{Checks, Draft, Span, template},
+    spec::{Classification, Finetune, Format, Head, Source, Task},
+    support::suggest,
+};
+
+/// Steps that a template may take for one row.
+const FUEL: u64 = 50_000;
+
+pub(in crate::stages) fn rows(checks: &mut Checks<'_>, draft: &Draft, spec: &Finetune) {
+    let train = draft.pointer("data.train");
+    let columns = header(checks, &train, &spec.data.train);
+    let named = match &spec.task {
+        Task::Classification(task) => {
+            words(checks, draft, task);
+            check_template(checks, draft, task, columns.as_deref());
+            vec![("classification.label", task.label.as_str(), "the label")]
+        }
+        Task::Instruction(task) => {
+            let column = |(field, name)| match field {
+                "prompt" => ("instruction.prompt", name, "the instruction"),
+                "response" => ("instruction.response", name, "the response"),
+                "history" => ("instruction.history", name, "what was said before"),
+                _ => ("instruction.messages", name, "the conversation"),
+            };
+            task.columns().into_iter().map(column).collect()
+        }
+    };
+    for (field, name, what) in named {
+        if columns.as_ref().is_some_and(|columns| !columns.iter().any(|column| column == name)) {
+            column(checks, draft, field, name, what, &train, columns.as_deref().unwrap_or_default());
+        }
+    }
+    if let Some(dev) = &spec.data.dev {
+        other_rows(checks, &draft.pointer("data.dev"), dev, &draft.name, &spec.task, columns.as_deref());
+    }
+}
+
+/// Says that the training rows lack the column that a field of the task names.
+fn column(
+    checks: &mut Checks<'_>,
+    draft: &Draft,
+    field: &str,
+    name: &str,
+    what: &str,
+    train: &str,
+    columns: &[String],
+) {
+    let pointer = draft.pointer(&format!("task.{field}"));
+    let given = checks.is_given(&pointer);
+    let at = if given { checks.value(&pointer) } else { checks.value(&format!("{train}.path")) };
+    let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+    let field = field.rsplit('.').next().unwrap_or(field);
+    let hint = if given { hint } else { hint.map(|hint| format!("name the column under `{field}`; {hint}")) };
+    let shown = if given { checks.shown(&pointer) } else { name.to_owned() };
+    checks.report(at, format!("the training rows have no column `{shown}` for {what}"), hint);
+}
+
+pub(in crate::stages) fn evaluated_rows(
+    checks: &mut Checks<'_>,
+    draft: &Draft,
+    source: &Source,
+    stage: &str,
+    finetune: &Finetune,
+) {
+    // Columns that the training rows lack as well are reported there.
+    let train = checks.first_file(&finetune.data.train);
+    let train = train.and_then(|file| checks.columns(&finetune.data.train, &file));
+    other_rows(checks, &draft.pointer("data"), source, stage, &finetune.task, train.as_deref());
+}
+
+/// Rows beside the training rows need the columns that the task uses; what the training rows lack as well is
+/// reported there.
+fn other_rows(
+    checks: &mut Checks<'_>,
+    pointer: &str,
+    source: &Source,
+    stage: &str,
+    task: &Task,
+    train: Option<&[String]>,
+) {
+    let Some(columns) = header(checks, pointer, source) else { return };
+    let used = match task {
+        Task::Classification(task) => {
+            let mut used = variables(&task.template).unwrap_or_default();
+            used.push(task.label.clone());
+            used
+        }
+        Task::Instruction(task) => task.columns().into_iter().map(|(_, name)| name.to_owned()).collect(),
+    };
+    for name in used.iter().filter(|name| !columns.contains(name)) {
+        if train.is_some_and(|train| !train.contains(name)) {
+            continue;
+        }
+        let path = format!("{pointer}.path");
+        let message = format!("`{}` has no column `{name}`, which the task of `{stage}` uses", checks.shown(&path));
+        let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+        checks.report(checks.value(&path), message, hint);
+    }
+}
+
+/// Texts to encode need a format, and a column unless they're running text.
+pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: &Source) {
+    let columns = header(checks, pointer, source);
+    let format = format(checks, source);
+    if source.text.is_empty() && format.is_some_and(|format| format != Format::Txt) {
+        let hint = columns
+            .as_deref()
+            .map(|columns| format!("such as `text: [{}]`", columns.first().map_or("text", String::as_str)));
+        checks.report(
+            checks.value(&format!("{pointer}.path")),
+            "it isn't said which column holds the text",
+            hint.or_else(|| Some("name it under `text`".to_owned())),
+        );
+    }
+    let Some(columns) = columns.filter(|_| format != Some(Format::Txt)) else { return };
+    for (index, name) in source.text.iter().enumerate().filter(|(_, name)| !columns.contains(name)) {
+        let pointer = format!("{pointer}.text.{index}");
+        let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+        checks.report(checks.value(&pointer), format!("the file has no column `{}`", checks.shown(&pointer)), hint);
+    }
+}
+
+/// The columns of a source's first file, if they can be known.
+fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source) -> Option<Vec<String>> {
+    let first = checks.first_file(source)?;
+    if format(checks, source).is_none() {
+        let path = format!("{pointer}.path");
+        checks.report(
+            checks.value(&path),
+            format!("the name `{}` doesn't tell the file's format", checks.shown(&path)),
+            "give `format`: txt, tsv, csv, jsonl or parquet".to_owned(),
+        );
+        return None;
+    }
+    checks.columns(source, &first)
+}
+
+/// The format that is given, or that the extension tells.
+fn format(checks: &Checks<'_>, source: &Source) -> Option<Format> {
+    let by_name = || by_extension(Path::new(&source.path)).or_else(|| by_extension(&checks.first_file(source)?));
+    source.format.or_else(by_name)
+}
+
+fn words(checks: &mut Checks<'_>, draft: &Draft, task: &Classification) {
+    let pointer = draft.pointer("task.classification.words");
+    let mut seen: Vec<(&String, &String)> = Vec::new();
+    for (key, at, shown) in checks.entries(&pointer) {
+        let Some((label, word)) = task.words.get_key_value(key) else { continue };
+        if word.trim().is_empty() {
+            checks.report(at, format!("the word for the label `{label}` is empty"), None);
+        } else if let Some((other, _)) = seen.iter().find(|(_, other)| other.trim() == word.trim()) {
+            checks.report(
+                at,
+                format!("the labels `{other}` and `{label}` have the same word, `{shown}`"),
+                "give each label a word of its own, or the model's answer means both".to_owned(),
+            );
+        } else {
+            seen.push((label, word));
+        }
+    }
+}
+
+fn check_template(checks: &mut Checks<'_>, draft: &Draft, task: &Classification, columns: Option<&[String]>) {
+    let pointer = draft.pointer("task.classification.template");
+    let whole = checks.value(&pointer);
+    let text = task.template.as_str();
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_debug(true);
+    let place = |check: &Checks<'_>, part: Option<std::ops::Range<usize>>| -> Span {
+        part.map_or(whole, |part| check.within(whole, text, part))
+    };
+    let template = match environment.template_from_str(text) {
+        Ok(template) => template,
+        Err(error) => {
+            let message = format!("the template is wrong: {}", template::reason(&error));
+            return checks.report(place(checks, error.range()), message, None);
+        }
+    };
+    match (text.matches(MARKER).count(), task.head) {
+        (0, Head::Prompt) => checks.report(
+            whole,
+            format!("the template has no `{MARKER}`"),
+            "put it where the model is to answer".to_owned(),
+        ),
+        (2.., _) => {
+            let second = text.match_indices(MARKER).nth(1).map(|(at, _)| at..at + MARKER.len());
+            checks.report(place(checks, second), format!("the template has `{MARKER}` twice"), None);
+        }
+        _ => {}
+    }
+    let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
+    let mut used: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+    used.retain(|name| !globals.contains(&name.as_str()));
+    used.sort();
+    if let Some(columns) = columns {
+        for name in used.iter().filter(|name| !columns.contains(name)) {
+            let at = place(checks, template::identifier(text, name));
+            let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "the columns are");
+            checks.report(at, format!("the training rows have no column `{name}`"), hint);
+        }
+    }
+    // A dry run on a made-up row finds what isn't known before: filters, functions, endless loops.
+    let names = columns.unwrap_or_default().iter().chain(&used);
+    let row = Dynamic::from_pairs(names.map(|name| (name.as_str(), Dynamic::from("文"))));
+    match template.render(row) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::UnknownFilter
+                    | ErrorKind::UnknownFunction
+                    | ErrorKind::UnknownTest
+                    | ErrorKind::TemplateNotFound
+                    | ErrorKind::OutOfFuel
+            ) =>
+        {
+            let message = format!("the template fails: {}", template::reason(&error));
+            checks.report(place(checks, error.range()), message, None);
+        }
+        Ok(rendered) if task.head == Head::Prompt => answered_last(checks, draft, text, &rendered),
+        _ => {}
+    }
+}
+
+/// What stands behind the marker is never seen by a model that reads from left to right.
+fn answered_last(checks: &mut Checks<'_>, draft: &Draft, template: &str, rendered: &str) {
+    let behind = rendered.split_once(MARKER).is_some_and(|(_, behind)| !behind.trim().is_empty());
+    let Some((owner, family)) = family_of(checks, draft).filter(|(_, family)| behind && family.form.answers_last())
+    else {
+        return;
+    };
+    let whole = checks.value(&draft.pointer("task.classification.template"));
+    let part = template.find(MARKER).map(|at| at + MARKER.len()..template.len());
+    let at = part.map_or(whole, |part| checks.within(whole, template, part));
+    checks.report(
+        at,
+        format!("{} answers before it has read what stands after `{MARKER}`", which(draft, &owner, family)),
+        "put the marker at the end of the template".to_owned(),
+    );
+}
+
+/// The names that a template takes from a row; none if it's wrong.
+fn variables(template: &str) -> Option<Vec<String>> {
+    let environment = Environment::new();
+    let template = environment.template_from_str(template).ok()?;
+    let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
+    names.retain(|name| !environment.globals().any(|(global, _)| global == name));
+    names.sort();
+    Some(names)
+}
+
+fn by_extension(path: &Path) -> Option<Format> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "txt" => Some(Format::Txt),
+        "tsv" => Some(Format::Tsv),
+        "csv" => Some(Format::Csv),
+        "jsonl" => Some(Format::Jsonl),
+        "parquet" => Some(Format::Parquet),
+        _ => None,
+    }
+}

@@ -1,0 +1,189 @@
+//! `eval`: measure a model on held-out data.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, bail, ensure};
+use fs_err as fs;
+
+use crate::{
+    data::text::Tokenizer,
+    engine::{
+        executor::{Computed, Event, Job},
+        store::{Artifact, Metrics},
+    },
+    learning::{
+        metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
+        objectives::{HeldOut, definition::Measure, parts::measured},
+    },
+    network::{batch::Feed, device::OpenDevice, model::Network},
+    recipe::{Checks, Draft},
+    spec::{Eval, Finetune, Product, Source},
+    stages::{
+        DeviceUse, Devices, Field, Preflight, StageKind, check,
+        parts::{
+            TOKENS,
+            classifier::Trained,
+            instruction, language, layout, records,
+            rows::{self, Use},
+            task::{Purpose, abilities},
+            teach::scored,
+        },
+    },
+};
+
+/// The field with the stage whose model is measured.
+const MODEL: Field = Field("model");
+/// The field with the files of rows.
+const DATA: Field = Field("data.path");
+
+/// The report's file.
+const REPORT: &str = "report.json";
+/// Tokens that a language model reads at a time.
+const BATCH_TOKENS: usize = 4096;
+
+impl StageKind for Eval {
+    const NAME: &'static str = "eval";
+    const ABOUT: &'static str = "Measure a model on held-out data";
+    const PRODUCTS: &'static [Product] = &[Product::Report];
+    const FIELDS: &'static [Field] = &[MODEL, TOKENS, DATA];
+    const DEVICES: DeviceUse = DeviceUse::One;
+
+    fn version(&self) -> Result<u32> {
+        // 2 adds token accuracy.
+        Ok(2)
+    }
+
+    fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
+        let Some(model) = checks.stage(&self.model).filter(|model| model.kind.products().contains(&Product::Model))
+        else {
+            return;
+        };
+        // Of a stage whose types are wrong nothing more can be said.
+        let Some(settings) = model.settings() else { return };
+        let finetuned = model.settings_as::<Finetune>();
+        let kind = model.kind.name();
+        let (data, tokens) = (("data", self.data.is_some()), ("tokens", self.tokens.is_some()));
+        let learns_rows = model.kind.dev_metrics(settings).is_some();
+        let (wanted, other) = if learns_rows { (data, tokens) } else { (tokens, data) };
+        if !wanted.1 {
+            let what = if learns_rows {
+                "rows like those it learned from"
+            } else {
+                "the held-out corpora of a tokenize stage"
+            };
+            let message = format!("the model of a {kind} stage is measured on {what}");
+            checks.report(checks.key(&stage.pointer("")), message, format!("name them under `{}`", wanted.0));
+        }
+        if other.1 {
+            let message = format!("`{}` is not used to measure the model of a {kind} stage", other.0);
+            checks.report(checks.key(&stage.pointer(other.0)), message, "take it out".to_owned());
+        }
+        if let Some(name) = &self.tokens {
+            check::has_corpus(checks, stage, name, TOKENS);
+        }
+        if let (Some(source), Some(finetuned)) = (&self.data, finetuned) {
+            check::evaluated_rows(checks, stage, source, &self.model, &finetuned);
+        }
+    }
+
+    fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
+        match (preflight.settings_of::<Finetune>(&self.model), &self.data) {
+            (Some(finetuned), Some(data)) => preflight.rows(DATA, data, &finetuned.task),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes `report.json`, and `predictions.parquet` for a classifier.
+    fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
+        let device = devices.first()?;
+        let model = MODEL.needed(job)?;
+        let metrics = match (&self.data, TOKENS.artifact(job)) {
+            (Some(data), _) => match Purpose::read(&model.path)? {
+                purpose if purpose.instruction.is_some() => {
+                    let rows = (data, DATA.files(job));
+                    let report = instruction::eval(job, &model.path, rows, &purpose, &device)?;
+                    fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
+                    report.metrics()
+                }
+                _ => classifier(job, data, model, &device)?,
+            },
+            (None, Some(tokens)) => language_model(job, model, tokens, &device)?,
+            (None, None) => bail!("neither `data` nor `tokens` says what to measure on"),
+        };
+        Ok(metrics.into())
+    }
+}
+
+fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
+    let trained = Trained::load(&model.path, device)?;
+    let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
+    job.tell(Event::Note(&format!("{} rows", rows.len())));
+    let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
+    let probabilities =
+        trained.judge()?.probabilities(&trained.network, &examples, &|done, all| job.progressed(done, all, "rows"))?;
+    let scored = scored(&rows, &probabilities);
+
+    let seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
+    let leaks = Leaks::find(rows.iter().map(|row| (row.text.as_str(), row.label)), &seen);
+    let learned = records::read_rows(&model.file(records::ROWS))?;
+    let label = |label: &str| trained.labels().iter().position(|known| known == label);
+    let learned: Vec<(&str, usize)> =
+        learned.iter().filter_map(|(text, name)| Some((text.as_str(), label(name)?))).collect();
+
+    let report = EvalReport::new(trained.labels(), &scored, &learned, &leaks)?;
+    fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
+    predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored, &leaks.leaked)?;
+    Ok(report.metrics())
+}
+
+fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {
+    let purpose = Purpose::read(&model.path)?;
+    let network = Network::load(&model.path, &device.device)?;
+    let tokenizer = Tokenizer::load(&model.path)?;
+    ensure!(
+        tokenizer.is_same(&Tokenizer::load(&tokens.path)?),
+        "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
+         `tokenizer: {{ stage: … }}` with the model's stage"
+    );
+    let form = abilities(&network)?.form;
+    let documents = language::load(&tokens.path)?;
+    let seen = records::read_seen(&model.path)?;
+    let measured = measured(&purpose.objectives)?;
+    ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
+
+    let mut report = LanguageReport::default();
+    for leaked in [false, true] {
+        let corpus = language::corpus(&documents, &tokenizer, form, |hash| seen.contains(&hash) == leaked);
+        let mut tally = LanguageTally { documents: corpus.text.documents() as u64, ..LanguageTally::default() };
+        if tally.documents > 0 {
+            for (measure, objective) in &measured {
+                let layout = layout(device, purpose.max_length, true);
+                let feed = HeldOut::new(objective, &corpus, purpose.max_length, BATCH_TOKENS, layout)?;
+                score(job, &network, &feed, *measure, &mut tally)?;
+            }
+        }
+        report.add(&tally, leaked);
+    }
+    fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
+    Ok(report.metrics())
+}
+
+/// Adds up what the model makes of held-out examples.
+fn score(job: &Job<'_>, network: &Network, feed: &HeldOut, measure: Measure, tally: &mut LanguageTally) -> Result<()> {
+    for step in 0..feed.steps() {
+        for batch in feed.step(step)?.batches {
+            for score in network.target_scores(&batch)? {
+                match measure {
+                    Measure::Perplexity => tally.predicted(score.log_probability, score.correct),
+                    Measure::MaskedAccuracy => tally.guessed(score.correct),
+                }
+            }
+        }
+        let note = match measure {
+            Measure::Perplexity => "generated",
+            Measure::MaskedAccuracy => "masked",
+        };
+        job.progressed(step + 1, feed.steps(), note)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `export`: make a model ready for others.
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::{
+    engine::{
+        executor::{Computed, Job},
+        store::Metrics,
+    },
+    network::{checkpoint, model},
+    recipe::{Checks, Draft},
+    spec::{Export, Product},
+    stages::{
+        Devices, Field, StageKind,
+        parts::origin::{Origin, OriginFields},
+    },
+};
+
+const MODEL: OriginFields =
+    OriginFields { stage: Field("model"), checkpoint: Field("model.checkpoint"), tokenizer: Field("model.tokenizer") };
+
+impl StageKind for Export {
+    const NAME: &'static str = "export";
+    const ABOUT: &'static str = "Make a model ready for others";
+    const PRODUCTS: &'static [Product] = &[Product::Checkpoint];
+    const FIELDS: &'static [Field] = &[MODEL.stage, MODEL.checkpoint, MODEL.tokenizer];
+
+    fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
+        if self.max_shard_size.bytes().is_none() {
+            let pointer = stage.pointer("max_shard_size");
+            let message = format!("invalid file size `{}`", checks.shown(&pointer));
+            let hint = "write a whole number with a unit, such as 500MB or 5GB".to_owned();
+            checks.report(checks.value(&pointer), message, hint);
+        }
+    }
+
+    /// Writes weights, `config.json` and tokenizer; `pipe export` copies them out of the store.
+    fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
+        let origin = Origin::needed(job, &MODEL)?;
+        let most = self.max_shard_size.bytes().unwrap_or(u64::MAX);
+        let parameters = model::Network::inspect(&origin.model)?.parameters;
+        model::copy(&origin.model, job.out, self.dtype, most)?;
+        if origin.tokenizer != origin.model {
+            origin.copy_tokenizer(job.out)?;
+        }
+        let mut metrics = Metrics::new();
+        metrics.insert("parameters".into(), json!(parameters));
+        metrics.insert("weight_files".into(), json!(checkpoint::weights(job.out)?.len()));
+        Ok(metrics.into())
+    }
+}

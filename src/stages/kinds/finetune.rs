@@ -1,0 +1,103 @@
+//! `finetune`: adapt a model to rows, labelled ones or instructions.
+
+use anyhow::Result;
+
+use crate::{
+    engine::executor::{Computed, Job},
+    recipe::{Checks, Draft},
+    spec::{Finetune, Head, Origin, Product, Task},
+    stages::{
+        DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check,
+        parts::{
+            FROM, TOKENS, base_model, instruction, revisions,
+            rows::{DEV, TRAIN},
+            teach::classify,
+            train_loop::Start,
+        },
+    },
+};
+
+impl StageKind for Finetune {
+    const NAME: &'static str = "finetune";
+    const ABOUT: &'static str = "Adapt a model to labelled rows";
+    const PRODUCTS: &'static [Product] = &[Product::Model, Product::Tokenizer];
+    const FIELDS: &'static [Field] = &[TOKENS, FROM.stage, FROM.checkpoint, FROM.tokenizer, TRAIN, DEV];
+    const IS_RANDOM: bool = true;
+    const DEVICES: DeviceUse = DeviceUse::All;
+
+    fn version(&self) -> Result<u32> {
+        // The second takes the lower perplexity for the better one.
+        let watches_perplexity = self.train.watches("perplexity");
+        Ok(1 + revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, watches_perplexity)?)
+    }
+
+    fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
+        check::origin(checks, stage, self.from.is_some(), self.model.is_some());
+        check::adapter(checks, stage, self.adapter.is_some() && self.from.is_none());
+        match (&self.from, &self.tokens) {
+            (Some(from), Some(_)) => checks.report(
+                checks.key(&stage.pointer(TOKENS.0)),
+                "`tokens` goes with `model`; `from` brings its own tokenizer",
+                match from {
+                    Origin::Checkpoint(_) => "name another one under `from.tokenizer`".to_owned(),
+                    Origin::Stage(_) => "take `tokens` out".to_owned(),
+                },
+            ),
+            (None, None) if self.model.is_some() => checks.report(
+                checks.key(&stage.pointer("model")),
+                "a new model needs a tokenizer",
+                "name a tokenize stage under `tokens`".to_owned(),
+            ),
+            _ => {}
+        }
+        check::model(checks, stage, self.model.as_ref());
+        check::train(checks, stage, &self.train, Some((self.task.dev_metrics(), self.data.dev.is_some())));
+        check::rows(checks, stage, self);
+        match &self.task {
+            Task::Classification(task) => check::readable(checks, stage, task),
+            Task::Instruction(task) => check::instructable(checks, stage, task),
+        }
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        let classifier = match &self.task {
+            Task::Classification(task) if task.head == Head::Linear => Some((task.words.len(), task.pooling)),
+            _ => None,
+        };
+        let training = Training {
+            train: self.train.clone(),
+            adapter: self.adapter.clone(),
+            heads: NewHeads { pair: false, classifier },
+            // Responses may be most of what is read.
+            predicted: if matches!(self.task, Task::Instruction(_)) { 1.0 } else { 0.0 },
+            data: TrainingData::Rows {
+                source: self.data.train.clone(),
+                field: TRAIN,
+                task: self.task.clone(),
+                dev: (self.data.dev.is_some(), "data.dev"),
+            },
+        };
+        let base_model = base_model(self.from.as_ref(), self.model.as_ref(), true);
+        Ok(Facts { base_model, training: Some(training), vocabulary: None })
+    }
+
+    fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
+        preflight.rows(TRAIN, &self.data.train, &self.task)?;
+        match &self.data.dev {
+            Some(dev) => preflight.rows(DEV, dev, &self.task),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
+    /// rows too.
+    fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
+        let devices = devices.all()?;
+        let Self { from, model, adapter, .. } = self;
+        let start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
+        match &self.task {
+            Task::Classification(task) => classify(job, self, task, start, &devices),
+            Task::Instruction(task) => instruction::finetune(job, self, task, start, &devices),
+        }
+    }
+}

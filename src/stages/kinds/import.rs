@@ -1,0 +1,50 @@
+//! `import`: take a checkpoint into the store.
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use serde_json::json;
+
+use crate::{
+    engine::{
+        executor::{Computed, Job},
+        store::Metrics,
+    },
+    network::{checkpoint, model::Network},
+    spec::{Import, Product},
+    stages::{BaseModel, Devices, Facts, Field, StageKind, parts::origin::copy_tokenizer},
+};
+
+const PATH: Field = Field("path");
+const TOKENIZER: Field = Field("tokenizer");
+
+impl StageKind for Import {
+    const NAME: &'static str = "import";
+    const ABOUT: &'static str = "Take a checkpoint into the store";
+    const PRODUCTS: &'static [Product] = &[Product::Model, Product::Tokenizer];
+    const FIELDS: &'static [Field] = &[PATH, TOKENIZER];
+
+    fn facts(&self) -> Result<Facts> {
+        let base_model =
+            BaseModel::Checkpoint { field: PATH, directory: self.path.clone(), needs_tokenizer: false, bytes: false };
+        Ok(Facts { base_model: Some(base_model), ..Facts::default() })
+    }
+
+    /// Checks the checkpoint, and copies the files that make the model, as they are.
+    fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
+        let from = PATH.file(job).context("`path` was not resolved")?;
+        let outlook = Network::inspect(from)?;
+        for file in checkpoint::files(from) {
+            fs::copy(&file, job.out.join(file.file_name().unwrap_or_default()))?;
+        }
+        if let Some(tokenizer) = TOKENIZER.file(job) {
+            for file in checkpoint::tokenizer(job.out) {
+                fs::remove_file(file)?;
+            }
+            copy_tokenizer(tokenizer, job.out)?;
+        }
+        let mut metrics = Metrics::new();
+        metrics.insert("family".into(), json!(outlook.family.name));
+        metrics.insert("parameters".into(), json!(outlook.parameters));
+        Ok(metrics.into())
+    }
+}

@@ -1,0 +1,89 @@
+//! `pretrain`: train a language model on encoded corpora.
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::{
+    engine::executor::{Computed, Event, Job},
+    learning::objectives::{Mix, definition::Head, parts},
+    network::batch::Feed,
+    recipe::{Checks, Draft},
+    spec::{Pretrain, Product},
+    stages::{
+        DeviceUse, Devices, Facts, Field, NewHeads, StageKind, Training, TrainingData, check,
+        parts::{
+            FROM, TOKENS, base_model, language, layout, records, revisions,
+            task::{Purpose, abilities},
+            train_loop::{self, Start},
+        },
+    },
+};
+
+impl StageKind for Pretrain {
+    const NAME: &'static str = "pretrain";
+    const ABOUT: &'static str = "Train a language model on encoded corpora";
+    const PRODUCTS: &'static [Product] = &[Product::Model, Product::Tokenizer];
+    const FIELDS: &'static [Field] = &[TOKENS, FROM.stage, FROM.checkpoint, FROM.tokenizer];
+    const IS_RANDOM: bool = true;
+    const DEVICES: DeviceUse = DeviceUse::All;
+
+    fn version(&self) -> Result<u32> {
+        let model = revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, false)?;
+        Ok(1 + model + parts::revisions(&self.objectives)?)
+    }
+
+    fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
+        check::origin(checks, stage, self.from.is_some(), self.model.is_some());
+        check::adapter(checks, stage, self.adapter.is_some() && self.from.is_none());
+        check::has_corpus(checks, stage, &self.tokens, TOKENS);
+        check::model(checks, stage, self.model.as_ref());
+        check::objectives(checks, stage, &self.objectives);
+        check::learnable(checks, stage, &self.objectives);
+        check::train(checks, stage, &self.train, None);
+    }
+
+    fn facts(&self) -> Result<Facts> {
+        let pair = parts::needs_head(&self.objectives, Head::Pair)?;
+        let predicted = self.objectives.iter().map(parts::predicted).collect::<Result<Vec<_>>>()?;
+        let training = Training {
+            train: self.train.clone(),
+            adapter: self.adapter.clone(),
+            heads: NewHeads { pair, classifier: None },
+            predicted: predicted.into_iter().fold(0.0, f64::max),
+            data: TrainingData::Corpora(TOKENS),
+        };
+        let base_model = base_model(self.from.as_ref(), self.model.as_ref(), false);
+        Ok(Facts { base_model, training: Some(training), vocabulary: None })
+    }
+
+    /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
+    fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
+        let devices = devices.all()?;
+        let Self { from, model, adapter, objectives, train, .. } = self;
+        let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
+        let documents = language::load(&TOKENS.needed(job)?.path)?;
+        let corpus = language::corpus(&documents, &start.tokenizer, abilities(&start.network)?.form, |_| true);
+        let layout = layout(&devices.first, train.max_length, train.packing);
+        let mix = Mix::new(objectives, &corpus, train, job.seed, layout)?;
+        start.network.add_language_head(job.seed)?;
+        if parts::needs_head(objectives, Head::Pair)? {
+            start.network.add_pair_head(job.seed);
+        }
+        let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();
+        job.tell(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
+
+        let mut seen = language::hashes(&documents);
+        if let Some(from) = &start.from {
+            seen.extend(records::read_seen(&from.model)?);
+        }
+        // In the order of their declaration: the digest depends on it.
+        let own = objectives.iter().map(parts::complete).collect::<Result<Vec<_>>>()?;
+        let learned = [start.objectives(), own].concat();
+        Purpose { objectives: learned, ..start.purpose(train.max_length) }.write(job.out)?;
+        records::write_seen(&job.out.join(records::SEEN), &seen)?;
+        start.write_tokenizer(job)?;
+        let mut computed = train_loop::train(job, &devices, start.network, &mix, train, None, None)?;
+        computed.metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
+        Ok(computed)
+    }
+}

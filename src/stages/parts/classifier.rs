@@ -1,0 +1,153 @@
+//! A finetuned classifier: from its artifact, and at work.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result};
+
+use super::{
+    batches::{Told, in_batches},
+    layout,
+    task::{Purpose, abilities},
+};
+use crate::{
+    data::text::Tokenizer,
+    learning::objectives::{Classifier, Row},
+    network::{
+        batch::{Example, Layout},
+        device::OpenDevice,
+        model::{Candidates, Network},
+    },
+    spec::Classification,
+};
+
+/// A task's examples for a model, made with its tokenizer.
+pub(in crate::stages) fn classifier(
+    task: &Classification,
+    network: &Network,
+    max_length: usize,
+    tokenizer: &Arc<Tokenizer>,
+) -> Result<Classifier> {
+    let encoder = Arc::clone(tokenizer);
+    let form = abilities(network)?.form;
+    Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
+}
+
+/// How a network's states become probabilities of labels.
+pub(in crate::stages) struct Judge<'a> {
+    classifier: &'a Classifier,
+    /// The candidates of the label trie's nodes; none for a linear head.
+    pub candidates: Option<Candidates>,
+    layout: Layout,
+}
+
+impl<'a> Judge<'a> {
+    pub(in crate::stages) fn new(classifier: &'a Classifier, max_length: usize, device: &OpenDevice) -> Result<Self> {
+        let nodes: Vec<Vec<u32>> = classifier.nodes().iter().map(|node| node.candidates.clone()).collect();
+        let candidates = if nodes.is_empty() { None } else { Some(Candidates::new(&nodes)?) };
+        Ok(Self { classifier, candidates, layout: layout(device, max_length, true) })
+    }
+
+    /// For each row, given as the examples that [`Classifier::inference`] made of it, the probability of each label.
+    pub(in crate::stages) fn probabilities(
+        &self,
+        network: &Network,
+        rows: &[&[Example]],
+        told: Told<'_>,
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut nodes = vec![vec![Vec::new(); self.classifier.nodes().len().max(1)]; rows.len()];
+        let examples = rows
+            .iter()
+            .enumerate()
+            .flat_map(|(row, examples)| examples.iter().map(move |example| (row, example)))
+            .collect();
+        in_batches(examples, self.layout, told, |part, batch| {
+            match &self.candidates {
+                Some(candidates) => {
+                    let places =
+                        part.iter().flat_map(|(row, example)| example.choices.iter().map(|choice| (*row, choice.node)));
+                    for ((row, node), values) in places.zip(network.choice_log_probabilities(batch, candidates)?) {
+                        nodes[row][node as usize] = values;
+                    }
+                }
+                None => {
+                    for ((row, _), values) in part.iter().zip(network.class_log_probabilities(batch)?) {
+                        nodes[*row][0] = values;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let single = |row: Vec<f64>| row.into_iter().map(|probability| probability as f32).collect();
+        Ok(nodes.iter().map(|nodes| single(self.classifier.score(nodes))).collect())
+    }
+}
+
+/// A classifier loaded from the artifact of a finetune stage.
+pub struct Trained {
+    pub(in crate::stages) classifier: Classifier,
+    pub(in crate::stages) network: Network,
+    max_length: usize,
+    device: OpenDevice,
+}
+
+/// What a classifier says of a row.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    /// The likeliest label.
+    pub label: String,
+    /// Every label with its probability, in the order of [`Trained::labels`].
+    pub probabilities: Vec<f32>,
+}
+
+impl Trained {
+    /// Loads a classifier.
+    ///
+    /// # Errors
+    /// If the artifact isn't a classifier's, or is damaged.
+    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
+        let Purpose { classification, max_length, .. } = Purpose::read(dir)?;
+        let task = classification.context("this model wasn't finetuned to classify")?;
+        let tokenizer = Arc::new(Tokenizer::load(dir)?);
+        let network = Network::load(dir, &device.device)?;
+        let classifier = classifier(&task, &network, max_length, &tokenizer)?;
+        Ok(Self { classifier, network, max_length, device: device.clone() })
+    }
+
+    /// The labels.
+    pub fn labels(&self) -> &[String] {
+        self.classifier.labels()
+    }
+
+    /// The columns that the template uses.
+    pub fn columns(&self) -> &[String] {
+        self.classifier.columns()
+    }
+
+    pub(in crate::stages) fn judge(&self) -> Result<Judge<'_>> {
+        Judge::new(&self.classifier, self.max_length, &self.device)
+    }
+
+    /// Classifies rows, each given as a look-up of its columns.
+    ///
+    /// # Errors
+    /// If a row lacks a column.
+    pub fn predict(&self, rows: &[&Row<'_>]) -> Result<Vec<Prediction>> {
+        let examples: Vec<Vec<Example>> =
+            (0..).zip(rows).map(|(id, row)| self.classifier.inference(row, id)).collect::<Result<_>>()?;
+        let examples: Vec<&[Example]> = examples.iter().map(Vec::as_slice).collect();
+        let probabilities = self.judge()?.probabilities(&self.network, &examples, &|_, _| Ok(()))?;
+        Ok(probabilities
+            .into_iter()
+            .map(|probabilities| Prediction { label: self.labels()[likeliest(&probabilities)].clone(), probabilities })
+            .collect())
+    }
+}
+
+/// The index of the highest value; the first of several.
+fn likeliest(values: &[f32]) -> usize {
+    values
+        .iter()
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), |best, (index, &value)| if value > best.1 { (index, value) } else { best })
+        .0
+}

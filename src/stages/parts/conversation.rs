@@ -1,0 +1,94 @@
+//! A conversation with a language model.
+
+use anyhow::{Context, Result, ensure};
+
+use super::generate::{Answer, Show, Writer, Written};
+use crate::{
+    data::text::chat::{Chat, Fitted, Role, Turn},
+    learning::{
+        generation::{Settings, Vocabulary},
+        objectives::form::continuation,
+    },
+    network::model::Cache,
+    spec::ChatFormat,
+};
+
+/// What was said so far, and what the model remembers of it.
+pub struct Conversation<'a> {
+    writer: &'a Writer,
+    chat: Chat<'a>,
+    vocabulary: Vocabulary,
+    system: Option<Turn>,
+    turns: Vec<Turn>,
+    cache: Cache,
+}
+
+impl<'a> Conversation<'a> {
+    pub(in crate::stages) fn new(
+        writer: &'a Writer,
+        format: Option<ChatFormat>,
+        system: Option<String>,
+    ) -> Result<Self> {
+        let chat = match format.or(writer.taught) {
+            Some(format) => Chat::new(format, &writer.tokenizer)?,
+            None => {
+                let family = writer.chat.context("models of this family can't be spoken to")?;
+                Chat::by_default(family, &writer.tokenizer)
+            }
+        };
+        let ends = [&writer.vocabulary.ends[..], &chat.stops()].concat();
+        let conversation = Self {
+            vocabulary: Vocabulary { ends, ..writer.vocabulary.clone() },
+            system: system.map(|content| Turn { role: Role::System, content }),
+            turns: Vec::new(),
+            cache: Cache::default(),
+            writer,
+            chat,
+        };
+        // Whether there's a place for the system's turn is better said now than at the first question.
+        conversation.chat.prompt(&conversation.said(Turn::user("")))?;
+        Ok(conversation)
+    }
+
+    /// Answers a question; `show` is given the answer as it grows. The oldest turns are left out of a conversation
+    /// that has become too long.
+    ///
+    /// # Errors
+    /// If the question can't be encoded or doesn't fit, or the device fails.
+    pub fn ask(&mut self, question: &str, settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+        let writer = self.writer;
+        let frame = continuation(writer.form, &[], usize::MAX, &writer.specials)?.tokens.len();
+        let room = writer.room(settings);
+        ensure!(room > frame, "the model reads {} tokens at most, too few for a conversation", writer.max_length);
+        let question = Turn::user(question);
+        let Fitted { tokens, shortened } = self.chat.fit(&self.said(question.clone()), room - frame)?;
+        let mut example = continuation(writer.form, &tokens, room, &writer.specials)?;
+        let prompt_tokens = example.tokens.len();
+        if self.cache.is_empty() {
+            self.cache = writer.cache(prompt_tokens, settings);
+        }
+        let mut begun = false;
+        // The line break after a role isn't part of the answer.
+        let mut show = |text: &str| {
+            let text = if begun { text } else { self.chat.shown(text) };
+            begun |= !text.is_empty();
+            show(text)
+        };
+        let Answer { text, tokens, end } =
+            writer.answer(&mut example, &mut self.cache, &self.vocabulary, settings, &mut show)?;
+        let text = self.chat.shown(&text).to_owned();
+        self.turns.extend([question, Turn::assistant(&*text)]);
+        Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
+    }
+
+    /// Forgets all turns but the system's.
+    pub fn clear(&mut self) {
+        self.turns.clear();
+    }
+
+    /// The turns up to a question. The plain format knows of no others.
+    fn said(&self, question: Turn) -> Vec<Turn> {
+        let turns = if self.chat.format().has_history() { &self.turns[..] } else { &[] };
+        self.system.iter().chain(turns).cloned().chain([question]).collect()
+    }
+}

@@ -1,0 +1,270 @@
+//! Writing text with a trained language model.
+
+use std::{ops::ControlFlow, path::Path};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    conversation::Conversation,
+    task::{Purpose, abilities},
+};
+use crate::{
+    data::text::{ABSENT, Tokenizer},
+    learning::{
+        generation::{Configured, End, Sampling, Settings, TextStream, Vocabulary, extend},
+        objectives::{
+            Asked, Form, Specials,
+            form::{begin, blanks, continuation},
+            parts::taught,
+        },
+    },
+    network::{
+        batch::Example,
+        device::OpenDevice,
+        model::{Cache, Network},
+    },
+    spec::ChatFormat,
+};
+
+/// Shows text as it's written, and is called after every token, with nothing where a character isn't whole yet.
+pub type Show<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
+
+/// A language model that writes.
+pub struct Writer {
+    pub(in crate::stages) network: Network,
+    pub(in crate::stages) tokenizer: Tokenizer,
+    pub(in crate::stages) specials: Specials,
+    pub(in crate::stages) form: Form,
+    /// How its family is spoken to.
+    pub(in crate::stages) chat: Option<ChatFormat>,
+    /// The chat format of the instructions that it was finetuned on.
+    pub(in crate::stages) taught: Option<ChatFormat>,
+    pub(in crate::stages) vocabulary: Vocabulary,
+    pub(in crate::stages) max_length: usize,
+    sampling: Sampling,
+}
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The continuation, or the whole text where blanks were filled.
+    pub text: String,
+    /// What was filled into each blank.
+    pub blanks: Vec<String>,
+    /// How many tokens were read.
+    pub prompt_tokens: usize,
+    /// How many tokens were written.
+    pub tokens: usize,
+    /// Why it ended.
+    pub end: End,
+    /// Whether a part of the prompt was left out.
+    pub shortened: bool,
+}
+
+/// An answer on its way from tokens to text.
+pub(in crate::stages) struct Answer {
+    pub text: String,
+    pub tokens: usize,
+    pub end: End,
+}
+
+impl Writer {
+    /// Loads the model of a stage, or a checkpoint in Hugging Face's layout.
+    ///
+    /// # Errors
+    /// If files are missing or damaged, or the model never learned to generate.
+    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
+        let purpose = if Purpose::is_in(dir) { Some(Purpose::read(dir)?) } else { None };
+        let network = Network::load(dir, &device.device)?;
+        let tokenizer = Tokenizer::load(dir)?;
+        let abilities = abilities(&network)?;
+        let form = match (abilities.form, &purpose) {
+            // Theirs is a rule of the family; others are asked as they were taught.
+            (form @ (Form::Chatglm | Form::Chatglm2), _) | (form, None) => form,
+            (form, Some(purpose)) if purpose.instruction.is_some() => form,
+            (_, Some(purpose)) => trained_form(purpose)?,
+        };
+        let taught = purpose.as_ref().and_then(|purpose| purpose.instruction.as_ref()?.format);
+        ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", abilities.name);
+        let specials = tokenizer.special;
+        specials.require("generating text", form.needs(Asked::Text))?;
+        let configured = Configured::read(dir)?;
+        let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
+        // What a model of our own was never taught to write; other people's may put their tokens to any use.
+        let forbidden = if purpose.is_some() { specials.ids() } else { Vec::new() };
+        Ok(Self {
+            vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
+            max_length: purpose.map_or(network.architecture().sizes().max_length, |purpose| purpose.max_length),
+            sampling: configured.sampling.unwrap_or_default(),
+            chat: abilities.chat,
+            taught,
+            network,
+            tokenizer,
+            specials,
+            form,
+        })
+    }
+
+    /// How tokens are chosen where nobody says otherwise: as the checkpoint's `generation_config.json` has it.
+    pub fn sampling(&self) -> Sampling {
+        self.sampling
+    }
+
+    /// Tokens of the longest sequence that it reads, what it writes included.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// Continues a prompt, or fills its blanks where it has any and the model can. What is shown begins with the
+    /// prompt.
+    ///
+    /// # Errors
+    /// If the prompt can't be encoded or doesn't fit, or the device fails.
+    pub fn write(&self, prompt: &str, settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+        let parts = self.parts(prompt);
+        if parts.iter().any(|part| matches!(part, Part::Blank(..))) {
+            return self.fill(&parts, settings, show);
+        }
+        let prompt = prompt.strip_suffix(GMASK).filter(|_| self.form.fills()).unwrap_or(prompt);
+        let tokens = self.tokenizer.encode(prompt)?;
+        let mut example = continuation(self.form, &tokens, self.room(settings), &self.specials)?;
+        let prompt_tokens = example.tokens.len();
+        let shortened = self.form.text(0, &tokens, &self.specials).example.tokens.len() > prompt_tokens;
+        let mut cache = self.cache(prompt_tokens, settings);
+        let Answer { text, tokens, end } = match show(prompt) {
+            ControlFlow::Continue(()) => self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?,
+            ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: End::Interrupted },
+        };
+        Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
+    }
+
+    /// A conversation with the model, with no turns yet.
+    ///
+    /// # Errors
+    /// If the model can't be spoken to in this format, or in any.
+    pub fn converse(&self, format: Option<ChatFormat>, system: Option<String>) -> Result<Conversation<'_>> {
+        Conversation::new(self, format, system)
+    }
+
+    /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.
+    pub(in crate::stages) fn room(&self, settings: &Settings) -> usize {
+        self.max_length - settings.max_tokens.min(self.max_length / 2)
+    }
+
+    pub(in crate::stages) fn cache(&self, prompt: usize, settings: &Settings) -> Cache {
+        Cache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
+    }
+
+    /// Goes on from the end of a sequence, showing the text.
+    pub(in crate::stages) fn answer(
+        &self,
+        example: &mut Example,
+        cache: &mut Cache,
+        vocabulary: &Vocabulary,
+        settings: &Settings,
+        show: &mut Show<'_>,
+    ) -> Result<Answer> {
+        let mut stream = TextStream::new(&self.tokenizer, &settings.stop);
+        let (mut text, mut tokens) = (String::new(), 0);
+        let end = extend(&self.network, cache, example, self.max_length, vocabulary, settings, &mut |token| {
+            tokens += 1;
+            let piece = stream.push(token)?;
+            text.push_str(&piece.text);
+            let shown = show(&piece.text);
+            Ok(if piece.stopped { Some(End::Stop) } else { shown.is_break().then_some(End::Interrupted) })
+        })?;
+        if end != End::Stop {
+            let rest = stream.finish()?;
+            text.push_str(&rest);
+            // There's nothing left to interrupt.
+            let _ = show(&rest);
+        }
+        Ok(Answer { text, tokens, end })
+    }
+
+    /// Fills blanks from left to right, each seen by those after it.
+    fn fill(&self, parts: &[Part<'_>], settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+        let mut tokens = Vec::new();
+        for part in parts {
+            match part {
+                Part::Text(text) => tokens.extend(self.tokenizer.encode(text)?),
+                Part::Blank(mask) => tokens.push(*mask),
+            }
+        }
+        let (mut example, places) = blanks(self.form, &tokens, &self.specials);
+        let prompt_tokens = example.tokens.len();
+        ensure!(
+            prompt_tokens < self.max_length,
+            "the prompt has {prompt_tokens} tokens, which leaves no room to fill its blanks: the model reads {} at most",
+            self.max_length
+        );
+        let mut cache = self.cache(prompt_tokens + places.len(), settings);
+        let mut places = places.into_iter();
+        let mut written = Written {
+            text: String::new(),
+            blanks: Vec::new(),
+            prompt_tokens,
+            tokens: 0,
+            end: End::Token,
+            shortened: false,
+        };
+        for part in parts {
+            match part {
+                Part::Text(text) => {
+                    written.text.push_str(text);
+                    if show(text).is_break() {
+                        return Ok(Written { end: End::Interrupted, ..written });
+                    }
+                }
+                Part::Blank(_) => {
+                    let place = places.next().context("a blank is missing among the tokens")?;
+                    begin(&mut example, place, &self.specials);
+                    let Answer { text, tokens, end } =
+                        self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?;
+                    written.text.push_str(&text);
+                    written.blanks.push(text);
+                    (written.tokens, written.end) = (written.tokens + tokens, end);
+                    if end == End::Interrupted {
+                        return Ok(written);
+                    }
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    /// A prompt's text and blanks; a `[gMASK]` at its end is where a continuation stands anyway.
+    fn parts<'t>(&self, prompt: &'t str) -> Vec<Part<'t>> {
+        let Specials { mask, smask, gmask, .. } = self.specials;
+        let mut masks = vec![("[MASK]", mask), ("[sMASK]", smask), (GMASK, gmask)];
+        masks.retain(|&(_, id)| id != ABSENT);
+        let mut parts = Vec::new();
+        let mut rest = prompt;
+        let next = |rest: &str| masks.iter().filter_map(|&(name, id)| Some((rest.find(name)?, name, id))).min();
+        while let Some((at, name, id)) = next(rest).filter(|_| self.form.fills() && rest != GMASK) {
+            if at > 0 {
+                parts.push(Part::Text(&rest[..at]));
+            }
+            parts.push(Part::Blank(id));
+            rest = &rest[at + name.len()..];
+        }
+        parts.push(Part::Text(rest));
+        parts
+    }
+}
+
+const GMASK: &str = "[gMASK]";
+
+/// A part of a text with blanks.
+enum Part<'t> {
+    Text(&'t str),
+    /// By the token that stands for it.
+    Blank(u32),
+}
+
+/// The form in which a model of our own learned to generate.
+fn trained_form(purpose: &Purpose) -> Result<Form> {
+    taught(&purpose.objectives).context(
+        "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
+    )
+}

@@ -1,0 +1,79 @@
+//! What kinds of stages put their work together from.
+
+pub(super) mod batches;
+pub(super) mod classifier;
+pub(super) mod conversation;
+pub(super) mod encoding;
+pub(super) mod figures;
+pub(super) mod generate;
+pub(super) mod instruction;
+pub(super) mod language;
+pub(super) mod measured;
+pub(super) mod origin;
+pub(super) mod records;
+pub(super) mod rows;
+pub(super) mod task;
+pub(super) mod teach;
+pub(super) mod train_loop;
+
+use anyhow::Result;
+
+use super::facts::{BaseModel, Field};
+use crate::{
+    learning::train::optimizers,
+    network::{batch::Layout, device::OpenDevice, model::families},
+    spec::{Adapter, Model, Origin, Train},
+};
+use origin::OriginFields;
+
+/// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+
+/// The field with the model to start from.
+pub(super) const FROM: OriginFields =
+    OriginFields { stage: Field("from"), checkpoint: Field("from.checkpoint"), tokenizer: Field("from.tokenizer") };
+
+/// The field with the stage whose tokenizer, and maybe whose corpora, are used.
+pub(super) const TOKENS: Field = Field("tokens");
+
+/// The CPU's kernels take examples without padding; other backends want rectangles.
+pub(super) fn layout(device: &OpenDevice, width: usize, packing: bool) -> Layout {
+    if device.is_cpu() { Layout::Ragged } else { Layout::Rows { width, packing } }
+}
+
+/// The model that a training stage begins with, by its fields `from` and `model`; one of the two in a recipe without
+/// mistakes. `needs_tokenizer` tells whether a checkpoint's own tokenizer is used.
+pub(super) fn base_model(from: Option<&Origin>, model: Option<&Model>, needs_tokenizer: bool) -> Option<BaseModel> {
+    match (from, model) {
+        (None, Some(model)) => Some(BaseModel::New { model: model.clone(), tokens: TOKENS }),
+        (Some(Origin::Stage(name)), None) => Some(BaseModel::Stage { field: FROM.stage, name: name.clone() }),
+        (Some(origin @ Origin::Checkpoint(from)), None) => Some(BaseModel::Checkpoint {
+            field: FROM.checkpoint,
+            directory: from.checkpoint.clone(),
+            needs_tokenizer: needs_tokenizer && from.tokenizer.is_none(),
+            bytes: origin.falls_back_on_bytes(),
+        }),
+        _ => None,
+    }
+}
+
+/// By how much the code of a training is newer than the first version of all that takes part in it: the family of a new
+/// model, the adapter, the optimizer, and (`other`) one thing more that has changed once.
+pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train: &Train, other: bool) -> Result<u32> {
+    let family = match model {
+        Some(model) => families::of_spec(model)?.version - 1,
+        None => 0,
+    };
+    // The second version of P-tuning adds up the gradients of what layers share in another order, as that of the
+    // transformer does.
+    let adapter = u32::from(matches!(adapter, Some(Adapter::PTuning(_))));
+    // The first revisions of all of these were made together, and count as one.
+    let first = u32::from(adapter > 0) + u32::from(other) + u32::from(model.is_some_and(is_revised_together));
+    let optimizer = optimizers::version(train)? - 1;
+    Ok(family + adapter + optimizer + u32::from(other) - first.saturating_sub(1))
+}
+
+/// Whether the second version of a family was made together with that of P-tuning.
+fn is_revised_together(model: &Model) -> bool {
+    model.family == "transformer"
+}

@@ -1,0 +1,99 @@
+//! The model that a stage begins with: what another stage made, or a checkpoint as it lies in its directory.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use fs_err as fs;
+
+use super::{super::facts::Field, TOKENIZER};
+use crate::{
+    data::text::Tokenizer,
+    engine::executor::Job,
+    network::checkpoint::{self, CONFIG},
+    spec,
+    support::Hinted,
+};
+
+/// A model that exists, and its tokenizer.
+pub(in crate::stages) struct Origin {
+    /// The directory with `config.json` and the weights.
+    pub model: PathBuf,
+    /// The tokenizer's file, or the directory that it lies in.
+    pub tokenizer: PathBuf,
+    /// Whether texts are spelt in bytes, as there is no tokenizer and the recipe says so.
+    bytes: bool,
+}
+
+/// The fields of a setting that is a [`spec::Origin`].
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stages) struct OriginFields {
+    /// The one that names a stage.
+    pub stage: Field,
+    /// The one that names a checkpoint.
+    pub checkpoint: Field,
+    /// The one that names another tokenizer than the checkpoint's.
+    pub tokenizer: Field,
+}
+
+impl Origin {
+    /// What these fields of the stage's settings name: a stage, or a checkpoint. `origin` is the setting, where texts may be
+    /// spelt in bytes.
+    pub(in crate::stages) fn of(job: &Job<'_>, fields: &OriginFields, origin: Option<&spec::Origin>) -> Option<Self> {
+        if let Some(artifact) = fields.stage.artifact(job) {
+            return Some(Self { model: artifact.path.clone(), tokenizer: artifact.path.clone(), bytes: false });
+        }
+        let model = fields.checkpoint.file(job)?.to_owned();
+        let tokenizer = fields.tokenizer.file(job).map_or_else(|| model.clone(), Path::to_owned);
+        let may_spell = origin.is_some_and(spec::Origin::falls_back_on_bytes);
+        let bytes = may_spell && checkpoint::tokenizer(&tokenizer).is_empty();
+        Some(Self { model, tokenizer, bytes })
+    }
+
+    /// As [`Self::of`], where there has to be one, with a tokenizer if one is used.
+    ///
+    /// # Errors
+    /// If it isn't set.
+    pub(in crate::stages) fn needed(job: &Job<'_>, fields: &OriginFields) -> Result<Self> {
+        Self::of(job, fields, None).with_context(|| format!("`{}` was not resolved", fields.stage.0))
+    }
+
+    /// Whether it has a tokenizer.
+    pub(in crate::stages) fn has_tokenizer(&self) -> bool {
+        self.bytes || !checkpoint::tokenizer(&self.tokenizer).is_empty()
+    }
+
+    /// Loads its tokenizer.
+    pub(in crate::stages) fn load_tokenizer(&self) -> Result<Tokenizer> {
+        if self.bytes {
+            return Tokenizer::bytes(&self.model.join(CONFIG));
+        }
+        let hint = || "name one beside the checkpoint, under `tokenizer`".to_owned();
+        ensure!(self.has_tokenizer(), Hinted::new(format!("{} has no tokenizer", self.tokenizer.display()), hint()));
+        Tokenizer::load(&self.tokenizer)
+    }
+
+    /// Copies its tokenizer's files into a directory, as they are.
+    pub(in crate::stages) fn copy_tokenizer(&self, to: &Path) -> Result<()> {
+        if self.bytes {
+            return self.load_tokenizer()?.save(&to.join(TOKENIZER));
+        }
+        copy_tokenizer(&self.tokenizer, to)
+    }
+}
+
+/// Copies the files of the tokenizer at `from`, a file or a directory. A file gets the name that it's known by.
+pub(in crate::stages) fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    let known = |extension: &str| match extension {
+        "txt" => "vocab.txt",
+        "model" => "tokenizer.model",
+        _ => TOKENIZER,
+    };
+    for file in checkpoint::tokenizer(from) {
+        let name = match from.is_dir() {
+            true => file.file_name().unwrap_or_default().to_owned(),
+            false => known(&file.extension().unwrap_or_default().to_string_lossy()).into(),
+        };
+        fs::copy(&file, to.join(name))?;
+    }
+    Ok(())
+}

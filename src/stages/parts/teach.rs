@@ -1,0 +1,141 @@
+//! Training on rows: a classifier's, and what all models that learn from rows have in common.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{
+    classifier::{Judge, classifier},
+    layout, records,
+    rows::{self, LabelledRow, Use},
+    task::Purpose,
+    train_loop::{self, Start},
+};
+use crate::{
+    engine::executor::{Computed, Event, Job},
+    learning::{
+        metrics::{Classification as Measured, Scored},
+        objectives::RowFeed,
+        train::{self, Evaluation},
+    },
+    network::{
+        batch::{Example, Feed},
+        device::OpenDevices,
+        model::{Candidates, Network},
+    },
+    spec::{Classification, Finetune, Head},
+    support::text_hash,
+};
+
+/// Teaches a model to tell labels.
+pub(in crate::stages) fn classify(
+    job: &Job<'_>,
+    spec: &Finetune,
+    task: &Classification,
+    mut start: Start,
+    devices: &OpenDevices,
+) -> Result<Computed> {
+    let max_length = spec.train.max_length;
+    let classifier = classifier(task, &start.network, max_length, &start.tokenizer)?;
+    let labels = classifier.labels();
+    let learned = rows::labelled(&spec.data.train, rows::TRAIN.files(job), &classifier, Use::Learn)?;
+    let dev = match &spec.data.dev {
+        Some(dev) => rows::labelled(dev, rows::DEV.files(job), &classifier, Use::Judge)?,
+        None => Vec::new(),
+    };
+    match task.head {
+        Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
+        Head::Prompt => start.network.add_language_head(job.seed)?,
+    }
+    // For the baselines.
+    let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
+    records::write_rows(&job.out.join(records::ROWS), &pairs)?;
+
+    let judge = Judge::new(&classifier, max_length, &devices.first)?;
+    let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
+    let lessons = Lessons {
+        objective: "classification",
+        purpose: Purpose { classification: Some(task.clone()), ..start.purpose(max_length) },
+        seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
+        note: format!("{} rows to learn from, {} dev rows", learned.len(), dev.len()),
+        examples: learned.into_iter().flat_map(|row| row.examples).collect(),
+        candidates: judge.candidates.clone(),
+        measure: if dev.is_empty() { None } else { Some(&mut measure) },
+    };
+    teach(job, spec, start, lessons, devices)
+}
+
+/// Measures a network on rows that it doesn't learn from.
+type Measure<'a> = &'a mut dyn FnMut(&Network) -> Result<train::Metrics>;
+
+/// What a stage has made of its rows.
+pub(in crate::stages) struct Lessons<'a> {
+    /// What curves call it.
+    pub objective: &'static str,
+    /// What the model will be good for.
+    pub purpose: Purpose,
+    /// Hashes of the rows' texts, for finding leaked ones.
+    pub seen: BTreeSet<u64>,
+    /// An example a row.
+    pub examples: Vec<Example>,
+    /// The candidates of the label trie's nodes.
+    pub candidates: Option<Candidates>,
+    /// What to tell about the rows.
+    pub note: String,
+    /// Measures a network on the dev rows, if there are any.
+    pub measure: Option<Measure<'a>>,
+}
+
+/// Trains on rows, and writes what all finetuned models have.
+pub(in crate::stages) fn teach(
+    job: &Job<'_>,
+    spec: &Finetune,
+    start: Start,
+    lessons: Lessons<'_>,
+    devices: &OpenDevices,
+) -> Result<Computed> {
+    let mut seen = lessons.seen;
+    if let Some(from) = &start.from {
+        seen.extend(records::read_seen(&from.model)?);
+    }
+    records::write_seen(&job.out.join(records::SEEN), &seen)?;
+    lessons.purpose.write(job.out)?;
+    start.write_tokenizer(job)?;
+
+    let count = lessons.examples.len();
+    let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
+    let feed = RowFeed::new(lessons.objective, lessons.examples, &spec.train, job.seed, layout)?;
+    job.tell(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
+    let evaluation = lessons.measure.map(|measure| Evaluation {
+        every: spec.train.evaluate_every.unwrap_or(feed.epoch_steps()),
+        measure,
+        keep_best: spec.train.keep_best.clone(),
+        early_stopping: spec.train.early_stopping.clone(),
+    });
+    let (network, candidates) = (start.network, lessons.candidates);
+    let mut computed = train_loop::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
+    computed.metrics.insert("rows".into(), json!(count));
+    Ok(computed)
+}
+
+/// Accuracy, macro F1 and mean loss on the dev rows.
+fn measure(judge: &Judge<'_>, network: &Network, dev: &[LabelledRow], classes: usize) -> Result<train::Metrics> {
+    let examples: Vec<_> = dev.iter().map(|row| row.examples.as_slice()).collect();
+    let probabilities = judge.probabilities(network, &examples, &|_, _| Ok(()))?;
+    let scored = scored(dev, &probabilities);
+    let mut metrics = BTreeMap::new();
+    if let Some(measured) = Measured::measure(classes, scored.iter()) {
+        metrics.insert("accuracy".into(), measured.accuracy);
+        metrics.insert("macro_f1".into(), measured.macro_f1);
+        metrics.insert("loss".into(), measured.log_loss);
+    }
+    Ok(metrics)
+}
+
+/// Rows with what a model makes of them.
+pub(in crate::stages) fn scored<'a>(rows: &'a [LabelledRow], probabilities: &'a [Vec<f32>]) -> Vec<Scored<'a>> {
+    let rows = rows.iter().zip(probabilities);
+    rows.map(|(row, probabilities)| Scored { row: row.number, text: &row.text, gold: row.label, probabilities })
+        .collect()
+}

@@ -1,0 +1,267 @@
+//! What pretrain and finetune stages have in common: the model to start from, the loop, and what they write.
+
+use std::{cmp::Reverse, path::Path, sync::Arc};
+
+use anyhow::{Result, bail, ensure};
+use serde_json::json;
+
+use super::{
+    FROM, TOKENS,
+    figures::{SPEED, figures, of_entry},
+    measured::Measured,
+    origin::{Origin, copy_tokenizer},
+    task::Purpose,
+};
+use crate::{
+    data::text::Tokenizer,
+    engine::{
+        executor::{Computed, Event, Figures, Job, Paused},
+        plan::reached,
+        store::{Metrics, unix_time},
+    },
+    learning::train::{
+        self, Cadence, Checkpoints, Curve, Entry, Evaluation, Observer, Outcome, Progress, Settings, Trainer,
+    },
+    network::{
+        batch::Feed,
+        device::{self, OpenDevice, OpenDevices},
+        model::{Candidates, Network},
+    },
+    spec::{self, MicroBatch, Precision, Rung},
+    stages::estimate,
+};
+
+/// A model to train, with its tokenizer.
+pub(in crate::stages) struct Start {
+    pub network: Network,
+    pub tokenizer: Arc<Tokenizer>,
+    /// Where it comes from; `None` for a new model.
+    pub from: Option<Origin>,
+    /// What it was trained for before; `None` for a new model.
+    pub before: Option<Purpose>,
+}
+
+impl Start {
+    /// Takes the model in `from`, a stage's or a checkpoint, or makes a new one for the tokenizer of the stage in `tokens`.
+    /// With an `adapter`, that alone will be trained.
+    pub(in crate::stages) fn new(
+        job: &Job<'_>,
+        from: Option<&spec::Origin>,
+        model: Option<&spec::Model>,
+        adapter: Option<&spec::Adapter>,
+        device: &OpenDevice,
+    ) -> Result<Self> {
+        let from = Origin::of(job, &FROM, from);
+        let tokens = TOKENS.artifact(job);
+        if let (Some(from), Some(tokens)) = (&from, tokens)
+            && from.has_tokenizer()
+        {
+            ensure!(
+                from.load_tokenizer()?.is_same(&Tokenizer::load(&tokens.path)?),
+                "the model in `from` was trained with another tokenizer than that of `tokens`: give that tokenize \
+                 stage `tokenizer: {{ stage: … }}` with the model's stage"
+            );
+        }
+        let tokenizer = Arc::new(match (&from, tokens) {
+            (Some(from), tokens) if from.has_tokenizer() || tokens.is_none() => from.load_tokenizer()?,
+            _ => Tokenizer::load(&TOKENS.needed(job)?.path)?,
+        });
+        let (network, before) = match (&from, model) {
+            (Some(from), _) => (existing(&from.model, adapter, job.seed, device)?, Some(Purpose::read(&from.model)?)),
+            (None, Some(model)) => {
+                let mut network = Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?;
+                network.name_tokens(tokenizer.special);
+                (network, None)
+            }
+            (None, None) => bail!("neither `from` nor `model` says what to start from"),
+        };
+        let (model, known) = (network.vocabulary(), tokenizer.vocab_size());
+        ensure!(known <= model, "the tokenizer has {known} entries, but the model has room for {model} only");
+        Ok(Self { network, tokenizer, from, before })
+    }
+
+    /// The objectives that the model has been trained for.
+    pub(in crate::stages) fn objectives(&self) -> Vec<spec::Objective> {
+        self.before.as_ref().map(|before| before.objectives.clone()).unwrap_or_default()
+    }
+
+    /// What the model is good for by what it was trained for before; not for what it was finetuned to, which a stage
+    /// after that may undo.
+    pub(in crate::stages) fn purpose(&self, max_length: usize) -> Purpose {
+        Purpose { objectives: self.objectives(), classification: None, instruction: None, max_length }
+    }
+
+    /// Writes the tokenizer beside the model.
+    pub(in crate::stages) fn write_tokenizer(&self, job: &Job<'_>) -> Result<()> {
+        match self.from.as_ref().filter(|from| from.has_tokenizer()) {
+            Some(from) => from.copy_tokenizer(job.out),
+            None => copy_tokenizer(&TOKENS.needed(job)?.path, job.out),
+        }
+    }
+}
+
+/// The model in a directory, LoRA merged; with a new `adapter` and otherwise frozen where there is one.
+fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &OpenDevice) -> Result<Network> {
+    let Some(adapter) = adapter else { return Network::load_merged(model, &device.device) };
+    let mut network = Network::load_frozen(model, adapter.base_dtype(), &device.device)?;
+    network.adapt(adapter, seed)?;
+    Ok(network)
+}
+
+/// Trains on these devices, and writes the model and the curve.
+pub(in crate::stages) fn train(
+    job: &Job<'_>,
+    devices: &OpenDevices,
+    network: Network,
+    feed: &dyn Feed,
+    spec: &spec::Train,
+    candidates: Option<Candidates>,
+    evaluation: Option<Evaluation<'_>>,
+) -> Result<Computed> {
+    let mut settings = Settings::new(spec, feed.steps(), candidates)?;
+    if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
+        let devices = devices.devices();
+        settings.max_micro_batch_tokens = estimate::max_micro_batch_tokens(&network, spec, &feed.step(0)?, &devices);
+    }
+    let mut trainer = Trainer::new(network, settings);
+    trainer.share_with(devices.devices().split_off(1));
+    go_on(job, &mut trainer)?;
+    let every = Cadence::new(spec.checkpoint_every);
+    let length = job.node.trunk.as_ref().map(|trunk| trunk.length);
+    let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(length) };
+    let measured_every = evaluation.as_ref().map_or(1, |evaluation| evaluation.every);
+    let until = job.until.map(|part| Rung { part }.step(feed.steps(), measured_every));
+    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until })?;
+    if outcome.paused {
+        let (step, steps) = (outcome.steps, feed.steps());
+        let place = match until {
+            Some(until) if step >= until => format!("at its rung, step {step} of {steps}"),
+            _ => format!("stopped after step {step} of {steps}"),
+        };
+        let metrics = metrics(&outcome, &trainer, spec.precision);
+        let measured = serde_json::to_value(measured(&trainer, feed.steps()))?;
+        bail!(Paused { place, metrics, measured: Some(measured) });
+    }
+    match FROM.stage.artifact(job).filter(|_| trainer.network.is_adapted()) {
+        Some(from) => trainer.network.save_beside(&from.path, job.out)?,
+        None => trainer.network.save(job.out)?,
+    }
+    trainer.curve().write(&job.out.join(Curve::FILE))?;
+    let mut metrics = metrics(&outcome, &trainer, spec.precision);
+    if outcome.steps < feed.steps() {
+        metrics.insert("planned_steps".into(), json!(feed.steps()));
+    }
+    Ok(Computed { metrics, pace: trainer.pace().clone() })
+}
+
+/// What a training has measured that isn't at its end.
+fn measured(trainer: &Trainer, steps: usize) -> Measured {
+    let finite = |metrics: &train::Metrics| {
+        metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.clone(), *value)).collect()
+    };
+    let evaluations = trainer.curve().evaluations().map(|(step, metrics)| (step, finite(metrics))).collect();
+    Measured { step: trainer.steps_done(), steps, ended: false, evaluations }
+}
+
+/// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
+fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
+    let own = ("the last checkpoint", &job.state);
+    let shorter = job.trunk.as_ref().map(|trunk| ("where a shorter training ended", trunk));
+    let mut states: Vec<_> = [own].into_iter().chain(shorter).collect();
+    states.sort_by_key(|(_, state)| Reverse(reached(state).map(|reached| reached.step)));
+    for (what, state) in states {
+        match trainer.load_state(state) {
+            Ok(true) => {
+                job.tell(Event::Note(&format!("goes on from {what}, after step {}", trainer.steps_done())));
+                job.tell(Event::Figures(&figures(trainer.curve(), trainer.pace(), unix_time())));
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(error) => {
+                job.tell(Event::Note(&format!("can't go on from {what}, so that is thrown away: {error:#}")));
+                state.clear()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn metrics(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+    let mut metrics = Metrics::new();
+    metrics.insert("loss".into(), json!(outcome.loss));
+    metrics.insert("steps".into(), json!(outcome.steps));
+    metrics.insert("parameters".into(), json!(outcome.parameters));
+    if outcome.learned < outcome.parameters {
+        metrics.insert("learned_parameters".into(), json!(outcome.learned));
+    }
+    metrics.extend(speed(outcome, trainer, precision));
+    if let Some(bytes) = outcome.peak_memory_bytes {
+        metrics.insert("peak_memory_bytes".into(), json!(bytes));
+    }
+    if let Some((step, measured)) = &outcome.measured {
+        metrics.insert("kept_step".into(), json!(step));
+        metrics.extend(measured.iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
+    }
+    metrics
+}
+
+/// How fast training was, beside the most that its devices can do, and what it waited for. The share of the peak is what
+/// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
+fn speed(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+    let devices = trainer.devices();
+    let peak = device::peak_together(&devices, precision);
+    let mut figures = Metrics::new();
+    if devices.len() > 1 {
+        figures.insert("devices".into(), json!(devices.len()));
+    }
+    figures.insert(SPEED.into(), json!(outcome.tokens_per_second));
+    figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
+    figures.insert("peak_flops_per_second".into(), json!(peak));
+    figures.insert("mfu".into(), json!(peak.map(|peak| outcome.flops_per_second / peak)));
+    figures.insert("data_wait_seconds".into(), json!(outcome.waited));
+    if let Some(tokens) = outcome.micro_batch {
+        figures.insert("micro_batch_tokens".into(), json!(tokens));
+    }
+    // Of the device that holds most.
+    if let Some(bytes) = device::held(&devices) {
+        figures.insert("device_memory_bytes".into(), json!(bytes));
+    }
+    figures
+}
+
+/// Passes the loop's progress on, and what is wanted of it back.
+struct Watcher<'a> {
+    job: &'a Job<'a>,
+    /// The step to pause at.
+    until: Option<usize>,
+}
+
+impl Observer for Watcher<'_> {
+    fn progressed(&mut self, progress: &Progress) {
+        let Progress { step, steps, loss, tokens_per_second, remaining, .. } = progress;
+        let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
+        let (done, total) = (*step as u64, *steps as u64);
+        self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
+        let values = vec![(SPEED.to_owned(), *tokens_per_second)];
+        self.job.tell(Event::Figures(&[Figures { step: *step, at: unix_time(), values }]));
+    }
+
+    fn entered(&mut self, entries: &[(Entry, f64)]) {
+        let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
+        self.job.tell(Event::Figures(&figures));
+    }
+
+    fn noted(&mut self, text: &str) {
+        self.job.tell(Event::Note(text));
+    }
+
+    fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {
+        let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
+        let mark = if best { " (kept)" } else { "" };
+        self.job.tell(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
+    }
+
+    fn pauses(&mut self, step: usize) -> bool {
+        self.job.is_stopped() || self.until.is_some_and(|until| step >= until)
+    }
+}

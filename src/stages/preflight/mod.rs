@@ -1,0 +1,139 @@
+//! What can be found wrong with a recipe beyond its own text: labels in the data that have no word, checkpoints that
+//! can't be read, secrets that would be recorded, and devices that can't do what is asked of them. All before anything
+//! runs.
+
+mod checkpoints;
+mod devices;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
+
+use anyhow::Result;
+use serde::de::DeserializeOwned;
+
+use super::{Field, kind_of, parts::rows};
+use crate::{
+    engine::plan::Node,
+    learning::objectives::Conversation,
+    recipe::{Checked, Diagnostics},
+    spec::{Classification, Source, Task},
+};
+
+pub use devices::DeviceCheck;
+
+/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
+/// stages and cells they are.
+#[derive(Default)]
+pub struct DataCheck {
+    done: HashSet<String>,
+}
+
+impl DataCheck {
+    /// Checks the rows and the checkpoints that these stages read.
+    ///
+    /// # Errors
+    /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
+    pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
+        let mut found = Vec::new();
+        for node in nodes {
+            found.extend(checkpoints::check(checked, node)?);
+            let (kind, settings) = (kind_of(node)?, &node.settings);
+            kind.preflight(settings, &mut Preflight { checked, node, done: &mut self.done, found: &mut found })?;
+        }
+        Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
+    }
+}
+
+/// What a kind of stage looks at before one of its stages runs.
+pub struct Preflight<'a> {
+    checked: &'a Checked,
+    node: &'a Node,
+    done: &'a mut HashSet<String>,
+    found: &'a mut Vec<Diagnostics>,
+}
+
+impl Preflight<'_> {
+    /// The settings of another stage of the recipe, if it's of their kind.
+    pub fn settings_of<T: DeserializeOwned>(&self, stage: &str) -> Option<T> {
+        self.checked.recipe.stages.get(stage)?.settings_as().ok()
+    }
+
+    /// The files that a field names.
+    pub fn files(&self, field: Field) -> &[PathBuf] {
+        self.node.files.get(field.0).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Reports a mistake at a field.
+    pub fn report(&mut self, field: &str, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.found.push(self.checked.diagnose(&pointer(self.node, field), message, hint));
+    }
+
+    /// Checks rows that are read for a task: labels need words, conversations have to be some. The same rows for the same
+    /// task are looked at once, in however many stages and cells they are.
+    ///
+    /// # Errors
+    /// Rows that can't be read.
+    pub fn rows(&mut self, field: Field, source: &Source, task: &Task) -> Result<()> {
+        for file in self.files(field).to_vec() {
+            let files = std::slice::from_ref(&file);
+            match task {
+                Task::Classification(task) => {
+                    if self.done.insert(format!("{file:?} {source:?} {} {:?}", task.label, task.words)) {
+                        for (message, hint) in without_words(source, files, task)? {
+                            self.report(field.0, message, hint);
+                        }
+                    }
+                }
+                Task::Instruction(task) => {
+                    if self.done.insert(format!("{file:?} {source:?} {:?}", task.columns())) {
+                        rows::read(source, files, &task.lists(), |_, row| {
+                            Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned)).map(drop)
+                        })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a field of a stage's settings stands in the recipe.
+fn pointer(node: &Node, field: &str) -> String {
+    format!("stages.{}.{}.{field}", node.name, node.kind)
+}
+
+/// The labels that no word stands for, each with the row where it's seen first and how often it's seen.
+fn without_words(source: &Source, files: &[PathBuf], task: &Classification) -> Result<Vec<(String, String)>> {
+    let unknown = rows::read(source, files, &[], |_, row| {
+        let label = row.get(&task.label).filter(|label| !task.words.contains_key(*label));
+        Ok(label.map(|label| (label.to_owned(), row.number)))
+    })?;
+    let mut seen: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (label, row) in unknown.into_iter().flatten() {
+        seen.entry(label).or_insert((row, 0)).1 += 1;
+    }
+    let report = |(label, (row, count)): (String, (usize, usize))| {
+        let file = files.iter().map(|file| file.display().to_string()).collect::<String>();
+        let message = format!("label `{label}` in the data has no word");
+        let rows = if count == 1 { "the only such row".to_owned() } else { format!("the first of {count} rows") };
+        let hint = format!("{file}: row {row} has it, {rows}; add it to the `words` of the finetune stage");
+        (message, hint)
+    };
+    Ok(seen.into_iter().map(report).collect())
+}
+
+/// Checks that nothing is to be recorded in the clear which must not be: the schema says of which fields that is so, and
+/// why.
+///
+/// # Errors
+/// All mistakes, as [`Diagnostics`].
+pub fn check_secrets(checked: &Checked) -> Result<()> {
+    let found = checked.secrets().keys().filter_map(|pointer| {
+        let reason = checked.catalog().recorded(pointer)?;
+        let message = format!("`{}` can't come out of env(): {reason}", checked.shown(pointer));
+        Some(checked.diagnose(pointer, message, "give it with `--var`, or in the recipe".to_owned()))
+    });
+    Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
+}

@@ -1,0 +1,55 @@
+//! Errors that say what to do about them.
+
+use std::{error::Error, fmt};
+
+/// A mistake, and what to do about it. The two are kept apart, so that each goes where it belongs: beside the carets under
+/// a recipe's line, or on a line of its own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hinted {
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Hinted {
+    /// A mistake with a hint.
+    pub fn new(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+
+    /// What an error says, and the first hint among its causes.
+    pub fn of(error: &anyhow::Error) -> Self {
+        let hint = error.chain().find_map(|cause| cause.downcast_ref::<Self>()?.hint.clone());
+        Self { message: format!("{error:#}"), hint }
+    }
+}
+
+impl fmt::Display for Hinted {
+    /// The message alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Hinted {}
+
+/// An error with all its causes in one line, and on another what to do about it, if that is known.
+pub fn explained(error: &anyhow::Error) -> String {
+    let Hinted { message, hint } = Hinted::of(error);
+    hint.map_or_else(|| message.clone(), |hint| format!("{message}\nhint: {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn hints_follow_the_whole_message() {
+        let error = Err::<(), _>(Hinted::new("no such file", "look again".to_owned())).context("can't read");
+        assert_eq!(error.map_err(|error| explained(&error)), Err("can't read: no such file\nhint: look again".into()));
+        assert_eq!(explained(&anyhow::anyhow!("broken")), "broken");
+    }
+}

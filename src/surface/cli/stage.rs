@@ -1,0 +1,15 @@
+//! `pipe stage`: how a process computes a stage for the one that launched it.
+
+use std::io::{stdin, stdout};
+
+use anyhow::Result;
+
+use super::{DONE, interrupt};
+use crate::session::launch;
+
+/// `pipe stage`, with the job on stdin. It ends well where the stage's own failure could be reported.
+pub(super) fn stage() -> Result<u8> {
+    interrupt::install_for_stages()?;
+    interrupt::during(|| launch::compute(stdin(), stdout(), &interrupt::flag()))?;
+    Ok(DONE)
+}
