@@ -45,7 +45,10 @@ use std::{
 
 use clap::Parser;
 
-use crate::{network::device, support::panics};
+use crate::{
+    network::device,
+    support::{arithmetic::Arithmetic, panics},
+};
 use args::{Arguments, Command};
 
 /// Whether anything was run, written or removed by now.
@@ -70,6 +73,10 @@ pub fn main() -> ExitCode {
     }));
     let arguments = Arguments::parse();
     trace::start(arguments.verbose);
+    if let Err(error) = Arithmetic::from_environment() {
+        progress::say(&format!("error: {error}"));
+        return ExitCode::from(WRONG);
+    }
     let store = &arguments.store;
     let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
     device::keep_caches(&store.join("gpu"));
