@@ -69,6 +69,7 @@ pub(super) fn schema(about: &[&str]) -> schemars::Schema {
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "the macro makes types for all of the program")]
 mod tests {
     use super::*;
 

@@ -4,5 +4,6 @@
 mod common;
 
 mod families;
+mod kinds;
 mod objectives;
 mod optimizers;

@@ -19,7 +19,7 @@ use crate::{
         plan::{Key, Node, Plan, Planned, Resolver, Seen, Status},
         store::{Artifact, Lost, Manifest, Metrics, Provenance, Stopped, short},
     },
-    support::panics,
+    support::{explained, panics},
 };
 
 /// How to run.
@@ -109,7 +109,7 @@ impl Worker<'_> {
                 Err(error) => {
                     let error = self.resolver.store().explain_full(error);
                     self.reporter.event(id, Event::Failed { error: &error });
-                    let outcome = Outcome::without_artifact(kind, Ending::Failed, format!("{error:#}"));
+                    let outcome = Outcome::without_artifact(kind, Ending::Failed, explained(&error));
                     Outcome { key, seconds, ..outcome }
                 }
             },

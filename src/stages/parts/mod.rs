@@ -61,7 +61,7 @@ pub(super) fn base_model(from: Option<&Origin>, model: Option<&Model>, needs_tok
 /// model, the adapter, the optimizer, and (`other`) one thing more that has changed once.
 pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train: &Train, other: bool) -> Result<u32> {
     let family = match model {
-        Some(model) => families::of_spec(model)?.version - 1,
+        Some(model) => families::of_spec(model)?.version.saturating_sub(1),
         None => 0,
     };
     // The second version of P-tuning adds up the gradients of what layers share in another order, as that of the
@@ -69,7 +69,7 @@ pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train:
     let adapter = u32::from(matches!(adapter, Some(Adapter::PTuning(_))));
     // The first revisions of all of these were made together, and count as one.
     let first = u32::from(adapter > 0) + u32::from(other) + u32::from(model.is_some_and(is_revised_together));
-    let optimizer = optimizers::version(train)? - 1;
+    let optimizer = optimizers::version(train)?.saturating_sub(1);
     Ok(family + adapter + optimizer + u32::from(other) - first.saturating_sub(1))
 }
 

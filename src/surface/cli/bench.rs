@@ -13,6 +13,7 @@ use crate::{
         bench::{self, Measured, Plan, SHAPES, Shape},
         estimate::bytes,
     },
+    support::explained,
 };
 
 /// `pipe bench`: times training steps on each device that can be used, and prints a table.
@@ -32,7 +33,7 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
             Ok(figures) => measured.push(figures),
             Err(error) => {
                 failed = true;
-                progress::say(&format!("{choices}: {error:#}"));
+                progress::say(&format!("{choices}: {}", explained(&error)));
             }
         }
     }

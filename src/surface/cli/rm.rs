@@ -12,9 +12,9 @@ use crate::engine::store::{Store, short};
 pub(super) fn rm(command: &Rm, store: &Path) -> Result<u8> {
     let store = Store::open(store)?;
     let keys = command.keys.iter().map(|prefix| store.key(prefix)).collect::<Result<Vec<_>>>()?;
-    super::work_begins();
     for key in &keys {
         store.remove(key)?;
+        super::work_begins();
         progress::say(&format!("removed {}", short(key)));
     }
     if command.json {
