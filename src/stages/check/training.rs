@@ -2,7 +2,7 @@
 
 use super::model::{Known, origin_of};
 use crate::{
-    learning::train::optimizers,
+    learning::train::{OPTIMIZERS, optimizers},
     recipe::{Checks, Draft},
     spec::{Optimizer, Train},
     support::suggest,
@@ -79,7 +79,10 @@ fn optimizer(checks: &mut Checks<'_>, draft: &Draft, train: &Train) {
             checks.both(&at("optimizer"), &at(field));
         }
     }
-    if let Err(error) = optimizers::of(train) {
+    // Of a name that isn't known the types tell.
+    if OPTIMIZERS.named(name).is_some()
+        && let Err(error) = optimizers::of(train)
+    {
         checks.report(checks.value(&at(&format!("optimizer.{name}"))), format!("{error:#}"), None);
     }
 }
