@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
-use super::{Fields, Rows};
+use super::row::{Fields, Rows};
 use crate::data::parquet;
 
 /// Nulls are empty fields.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::Rows;
+use super::row::Rows;
 use crate::data::lines::Lines;
 use crate::spec::{Format, Source};
 

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Fields, Rows};
+use super::row::{Fields, Rows};
 use crate::data::lines::Lines;
 
 /// Lines whose keys make up the columns: later lines may leave keys out, and keys that only they have are not read.

@@ -3,66 +3,16 @@
 mod columnar;
 mod delimited;
 mod jsonl;
+mod row;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use super::lines::Lines;
 use crate::spec::{Format, Source};
 
-/// One row of a file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// Where it stands, counted from 1: the line of a text file (a header line counts), the row of a Parquet file.
-    pub number: usize,
-    /// The fields, in the order of the columns.
-    pub fields: Vec<String>,
-    columns: Arc<[String]>,
-}
-
-impl Row {
-    /// The field in a column, if there is such a column.
-    pub fn get(&self, column: &str) -> Option<&str> {
-        let index = self.columns.iter().position(|name| name == column)?;
-        self.fields.get(index).map(String::as_str)
-    }
-}
-
-/// A file's rows, read as they're asked for; ends after an error.
-pub struct Rows {
-    columns: Arc<[String]>,
-    fields: Box<dyn Iterator<Item = Result<Fields>> + Send>,
-    left: usize,
-}
-
-/// A row's number and its fields.
-type Fields = (usize, Vec<String>);
-
-impl Rows {
-    fn new(columns: Vec<String>, fields: impl Iterator<Item = Result<Fields>> + Send + 'static) -> Self {
-        Self { columns: columns.into(), fields: Box::new(fields), left: usize::MAX }
-    }
-
-    /// The names of the columns.
-    pub fn columns(&self) -> &[String] {
-        &self.columns
-    }
-}
-
-impl Iterator for Rows {
-    type Item = Result<Row>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.left = self.left.checked_sub(1)?;
-        let row = self.fields.next();
-        if !matches!(row, Some(Ok(_))) {
-            self.left = 0;
-        }
-        row.map(|row| row.map(|(number, fields)| Row { number, fields, columns: self.columns.clone() }))
-    }
-}
+pub use row::{Row, Rows};
 
 /// Opens one file of a source. Lines without any text are passed over.
 ///
@@ -78,17 +28,16 @@ pub fn rows(source: &Source, file: &Path) -> Result<Rows> {
 /// # Errors
 /// As [`rows`].
 pub fn nested_rows(source: &Source, file: &Path, nested: &[&str]) -> Result<Rows> {
-    let mut rows = match format(source, file)? {
+    let rows = match format(source, file)? {
         Format::Txt => text(file)?,
         format @ (Format::Tsv | Format::Csv) => delimited::open(source, format, file)?,
         Format::Jsonl => jsonl::open(file, nested)?,
         Format::Parquet => columnar::open(file)?,
     };
-    if let Some(twice) = duplicate(&rows.columns) {
+    if let Some(twice) = duplicate(rows.columns()) {
         bail!("{}: two columns are called {twice:?}", file.display());
     }
-    rows.left = source.limit.unwrap_or(usize::MAX);
-    Ok(rows)
+    Ok(rows.limited(source.limit.unwrap_or(usize::MAX)))
 }
 
 /// The names of a file's columns; reads only its start.

@@ -11,7 +11,8 @@ use tokenizers::{
     pre_tokenizers::byte_level::ByteLevel,
 };
 
-use super::{byte_level::letters, special};
+use super::byte_level::letters;
+use crate::data::text::special;
 
 /// What the ids in a `config.json` are of; ChatGLM, which alone has a `gmask_token_id`, begins answers with its `bos`.
 const CHATGLM: [(&str, &str); 5] = [

@@ -101,7 +101,7 @@ impl Settings {
         }
         for (_, name) in self.named() {
             if tokenizer.token_to_id(&name).is_some() {
-                super::special::add(tokenizer, &name)?;
+                crate::data::text::special::add(tokenizer, &name)?;
             }
         }
         if let Some((single, pair)) = class.templates() {

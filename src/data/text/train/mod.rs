@@ -19,9 +19,6 @@ use anyhow::{Result, bail};
 use super::special;
 use crate::spec;
 
-/// Of the room that special tokens and bytes leave, the share that single characters may take at most.
-const ALPHABET_SHARE: f64 = 0.75;
-
 /// See [`Tokenizer::train`](super::Tokenizer::train).
 pub(super) fn train(
     spec: &spec::Tokenizer,

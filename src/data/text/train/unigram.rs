@@ -15,8 +15,8 @@ use tokenizers::models::unigram::Unigram;
 
 use super::mix::MixMap;
 use super::seeds::{Text, frequent};
-use super::words::{characters, most_frequent};
-use super::{ALPHABET_SHARE, assemble, words};
+use super::words::{ALPHABET_SHARE, characters, most_frequent};
+use super::{assemble, words};
 use crate::data::text::special;
 use crate::spec;
 use crate::support::math;

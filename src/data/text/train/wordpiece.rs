@@ -7,8 +7,8 @@ use tokenizers::models::bpe::Vocab;
 use tokenizers::models::wordpiece::WordPiece;
 
 use super::merges::{Word, learn};
-use super::words::most_frequent;
-use super::{ALPHABET_SHARE, assemble, words};
+use super::words::{ALPHABET_SHARE, most_frequent};
+use super::{assemble, words};
 use crate::data::text::special;
 use crate::spec;
 

@@ -6,6 +6,9 @@ use anyhow::{Error, Result};
 use rayon::prelude::*;
 use tokenizers::{NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
+/// Of the room that special tokens and bytes leave, the share that single characters may take at most.
+pub(super) const ALPHABET_SHARE: f64 = 0.75;
+
 /// Words with how often they occur, sorted.
 pub(super) fn count(tokenizer: &tokenizers::Tokenizer, texts: &[String]) -> Result<Vec<(String, u64)>> {
     let counts =
