@@ -5,7 +5,7 @@ use std::{fs::TryLockError, path::Path};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 
-use super::aside;
+use super::atomic;
 
 /// The layout that is written. 2 has leases in place of locks, and checksums of records.
 const FORMAT: &str = "2";
@@ -57,7 +57,7 @@ pub(super) fn create(root: &Path) -> Result<()> {
         }
         None => {
             fs::write(root.join(".gitignore"), "*\n")?;
-            let mut file = aside::create(root)?;
+            let mut file = atomic::create(root)?;
             std::io::Write::write_all(&mut file, format!("{FORMAT}\n").as_bytes())?;
             match file.persist_noclobber(root.join(MARKER)) {
                 // Another process was faster.

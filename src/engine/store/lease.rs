@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use super::{aside, holder::Holder, short};
+use super::{atomic, holder::Holder, manifest::short};
 use crate::support::clock::{Clock, Signal, SystemClock};
 
 /// How often a holder shows that it's alive.
@@ -129,7 +129,7 @@ impl Leases {
         if self.read(key)?.as_deref() != seen {
             return Ok(None);
         }
-        let mut file = aside::create(&self.root.join("leases"))?;
+        let mut file = atomic::create(&self.root.join("leases"))?;
         std::io::Write::write_all(&mut file, text.as_bytes()).context("failed to write a lease")?;
         let file = file.persist(&path).with_context(|| format!("failed to write {}", path.display()))?;
         Ok(Some(Lease::new(self.clone(), key, holder.token.clone(), file)))

@@ -43,3 +43,8 @@ impl Manifest {
         blake3::hash(canonical_json(&value).as_bytes()).to_hex().to_string()
     }
 }
+
+/// The beginning of a key, as it's shown to people.
+pub fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
+}

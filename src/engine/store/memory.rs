@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::aside;
+use super::atomic;
 use crate::support::clock::Clock;
 
 /// A file changed within this time before it was hashed may change again without its stamp telling, in nanoseconds.
@@ -148,7 +148,7 @@ impl Memory {
         let written = || -> Option<()> {
             let dir = path.parent()?;
             std::fs::create_dir_all(dir).ok()?;
-            let mut file = aside::create(dir).ok()?;
+            let mut file = atomic::create(dir).ok()?;
             std::io::Write::write_all(&mut file, &serde_json::to_vec(&settled).ok()?).ok()?;
             file.persist(path).ok()?;
             Some(())

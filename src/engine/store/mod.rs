@@ -17,7 +17,7 @@
 //! ```
 
 mod artifact;
-mod aside;
+mod atomic;
 mod canonical;
 mod check;
 mod collect;
@@ -53,7 +53,7 @@ pub use digest::DigestCache;
 pub(crate) use holder::host;
 pub use lease::Stopped;
 use lease::{Lease, Leases};
-pub use manifest::Manifest;
+pub use manifest::{Manifest, short};
 pub use memory::digest_file;
 pub use pace::{Pace, Stretch, unix_time};
 pub use pins::Pin;
@@ -67,11 +67,6 @@ use crate::support::clock::Clock;
 
 /// How exact the time of an artifact's last use is.
 const USE: Duration = Duration::from_secs(3600);
-
-/// The beginning of a key, as it's shown to people.
-pub fn short(key: &str) -> &str {
-    key.get(..12).unwrap_or(key)
-}
 
 /// A directory of artifacts. Copies share what they remember.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, aside, workspace::remove};
+use super::{Store, atomic, workspace::remove};
 
 /// An artifact that is to be kept, under a name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -51,7 +51,7 @@ impl Store {
             let dir = self.root.join("pins");
             fs::create_dir_all(&dir)?;
             let pin = Pin { name: name.to_owned(), key: key.to_owned() };
-            let mut file = aside::create(&dir)?;
+            let mut file = atomic::create(&dir)?;
             serde_json::to_writer(&mut file, &pin)?;
             file.persist(self.pin_path(name)).context("failed to write a pin")?;
             Ok(())

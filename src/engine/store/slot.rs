@@ -12,6 +12,7 @@ use fs_err as fs;
 use super::{
     Artifact, Manifest, Metrics, Provenance, State, Store,
     artifact::{FileRecord, RECORD, output_digest},
+    atomic::sync_dir,
     lease::Lease,
     workspace::{Workspace, remove},
 };
@@ -171,13 +172,4 @@ impl Drop for Slot {
             let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
-}
-
-pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    // Directories can't be opened for syncing everywhere; where they can, a rename survives a power cut.
-    #[cfg(unix)]
-    fs::File::open(dir)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = dir;
-    Ok(())
 }

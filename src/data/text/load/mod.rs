@@ -17,7 +17,6 @@ use anyhow::{Context, Error, Result, bail};
 use fs_err as fs;
 use tokenizers::Tokenizer;
 
-use super::special;
 use settings::Settings;
 
 /// The name of Hugging Face's own file.
