@@ -12,14 +12,11 @@ use fs_err as fs;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{Error, GetOptions, GetRange, GetResult, ObjectStoreExt, path::Path as Location};
 
-use super::{PARALLEL, Shared};
+use super::shared::{PARALLEL, Shared};
 use crate::engine::store::{Artifact, FileRecord};
 
 /// What is sent or fetched with one request.
 pub(super) const CHUNK: u64 = 8 << 20;
-
-/// No record is larger.
-const LARGEST_RECORD: u64 = 64 << 20;
 
 /// Fetches an artifact's files into `dir`, by way of `parts`, where they gather under their digests; what a transfer
 /// that was cut off has left there isn't fetched again. In `dir` there are all files in the end, or none.
@@ -170,28 +167,6 @@ async fn get(shared: &Shared, location: &Location, range: Option<Range<u64>>) ->
 }
 
 impl Shared {
-    /// The text of a record, or `None` where there is none.
-    ///
-    /// # Errors
-    /// The remote's.
-    pub(super) async fn get_record(&self, key: &str) -> object_store::Result<Option<Vec<u8>>> {
-        let found = match self.objects.get(&self.place.record(key)).await {
-            Ok(found) => found,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut text = Vec::new();
-        let mut chunks = found.into_stream();
-        while let Some(chunk) = chunks.next().await {
-            text.extend(chunk?);
-            if text.len() as u64 > LARGEST_RECORD {
-                // What is cut off is found to be damaged.
-                break;
-            }
-        }
-        Ok(Some(text))
-    }
-
     /// Why a file can't be fetched.
     fn explain(&self, error: &Error, file: &FileRecord) -> anyhow::Error {
         if matches!(error, Error::NotFound { .. }) {

@@ -16,39 +16,32 @@
 //! The rest of the program is synchronous; futures stay in here.
 
 mod blobs;
+mod hints;
 mod memory;
 mod place;
 mod push;
 mod record;
-mod trouble;
+mod shared;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use anyhow::{Context, Result};
-use fs_err as fs;
-use object_store::ObjectStore;
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::Semaphore,
     task::JoinHandle,
 };
 
-use crate::engine::store::{Artifact, Claim, Store, digest_file, short};
-use memory::Memory;
-use place::Place;
+use crate::engine::store::{Artifact, Claim, Store, short};
+use shared::Shared;
 
 pub use record::{decode, encode};
-
-/// Transfers at the same time.
-const PARALLEL: usize = 8;
 
 /// One small file of an artifact, out of the local store or else out of the remote; `None` where it can't be had.
 pub fn small_file(artifact: &Artifact, name: &str, remote: Option<&Remote>) -> Option<Vec<u8>> {
@@ -60,29 +53,6 @@ pub struct Remote {
     shared: Arc<Shared>,
     pushes: Mutex<Vec<JoinHandle<()>>>,
     runtime: Runtime,
-}
-
-/// What transfers share.
-struct Shared {
-    place: Place,
-    objects: Box<dyn ObjectStore>,
-    store: Store,
-    memory: Memory,
-    tell: Box<dyn Fn(&str) + Send + Sync>,
-    /// Whether it couldn't be reached, and isn't asked any more.
-    offline: AtomicBool,
-    /// Whether it took an upload badly, and is sent no more of them.
-    refuses: AtomicBool,
-    /// Keys whose record or files turned out to be damaged or missing, and digests of such files.
-    bad: Mutex<BTreeSet<String>>,
-    /// Where the local store has files, by their digests; filled when something is first fetched.
-    local: Mutex<Option<BTreeMap<String, PathBuf>>>,
-    gate: Semaphore,
-    records: AtomicU64,
-    files: AtomicU64,
-    bytes: AtomicU64,
-    pushed: AtomicU64,
-    unpushed: AtomicU64,
 }
 
 /// What went over the line.
@@ -104,31 +74,15 @@ pub struct Transferred {
 
 impl Remote {
     /// A remote at `url`: `s3://BUCKET/PATH`, `gs://…`, `az://…`, `file:///DIR`, `http://…` or `https://…`. Credentials
-    /// and endpoints come from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). Nothing is asked of it yet. `tell` is
-    /// told what a person should read: that it can't be reached, or that something there is damaged.
+    /// and endpoints come from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). Nothing is asked of it yet. `report`
+    /// takes messages for the user: the remote can't be reached, or something there is damaged.
     ///
     /// # Errors
     /// URLs that name none of these, or have credentials in them.
-    pub fn open(url: &str, store: &Store, tell: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
+    pub fn open(url: &str, store: &Store, report: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
         let (place, objects) = place::open(url)?;
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let shared = Shared {
-            memory: Memory::new(store, &place),
-            place,
-            objects,
-            store: store.clone(),
-            tell: Box::new(tell),
-            offline: AtomicBool::new(false),
-            refuses: AtomicBool::new(false),
-            bad: Mutex::default(),
-            local: Mutex::default(),
-            gate: Semaphore::new(PARALLEL),
-            records: AtomicU64::new(0),
-            files: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            pushed: AtomicU64::new(0),
-            unpushed: AtomicU64::new(0),
-        };
+        let shared = Shared::new(place, objects, store, Box::new(report));
         let runtime = runtime.context("failed to start the threads for the remote")?;
         Ok(Self { shared: Arc::new(shared), pushes: Mutex::default(), runtime })
     }
@@ -139,7 +93,7 @@ impl Remote {
     }
 
     /// The record of the artifact with this key, where the remote has a sound one. The artifact's files are not in the
-    /// local store: see [`Self::materialise`]. A remote that can't be reached has nothing, which is told once.
+    /// local store: see [`Self::materialise`]. A remote that can't be reached has nothing, which is reported once.
     pub fn find(&self, key: &str) -> Option<Artifact> {
         self.runtime.block_on(self.shared.find(key))
     }
@@ -237,81 +191,5 @@ impl Remote {
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Remote").field(&self.url()).finish()
-    }
-}
-
-impl Shared {
-    async fn find(&self, key: &str) -> Option<Artifact> {
-        if self.is_bad(key) {
-            return None;
-        }
-        let offline = self.offline.load(Ordering::Relaxed);
-        let known = self.memory.read(key, offline);
-        if known.is_some() || offline {
-            tracing::debug!(key = short(key), hit = known.is_some(), offline, "known of the remote");
-            return known;
-        }
-        let asked = self.get_record(key).await;
-        tracing::debug!(key = short(key), hit = matches!(asked, Ok(Some(_))), "asked the remote");
-        let text = match asked {
-            Ok(text) => text?,
-            Err(error) => {
-                self.unreachable(&error);
-                return self.memory.read(key, true);
-            }
-        };
-        self.records.fetch_add(1, Ordering::Relaxed);
-        match decode(&text, key) {
-            Ok(mut artifact) => {
-                artifact.path = self.store.artifact_dir(key);
-                self.memory.write(key, &text);
-                Some(artifact)
-            }
-            Err(damage) => {
-                (self.tell)(&format!("the remote's record of {} is damaged: {damage:#}", &key[..12]));
-                self.reject(key);
-                None
-            }
-        }
-    }
-
-    /// Remembers where the files of artifacts in the local store are.
-    fn know_local<'a>(&self, artifacts: impl IntoIterator<Item = &'a Artifact>) {
-        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        let local = local.get_or_insert_default();
-        for artifact in artifacts {
-            local.extend(artifact.files.iter().map(|file| (file.digest.clone(), artifact.file(&file.path))));
-        }
-    }
-
-    /// Puts those of an artifact's files into `parts` that other artifacts have too, as second names of the same files.
-    fn link_local(&self, artifact: &Artifact, parts: &Path) -> Result<()> {
-        if self.local.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-            self.know_local(&self.store.list()?);
-        }
-        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::create_dir_all(parts)?;
-        for file in artifact.blobs() {
-            let Some(path) = local.as_ref().and_then(|local| local.get(&file.digest)) else { continue };
-            if digest_file(path).is_ok_and(|digest| digest == file.digest) {
-                // What can't be linked is fetched.
-                let _ = std::fs::hard_link(path, parts.join(&file.digest));
-            }
-        }
-        Ok(())
-    }
-
-    fn is_bad(&self, key: &str) -> bool {
-        self.bad().contains(key)
-    }
-
-    /// From now on this process looks for the key, or the file of this digest, in vain, and replaces it.
-    fn reject(&self, key: &str) {
-        self.memory.forget(key);
-        self.bad().insert(key.to_owned());
-    }
-
-    fn bad(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.bad.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,7 +11,11 @@ use fs_err as fs;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload, path::Path as Location};
 
-use super::{PARALLEL, Shared, blobs::CHUNK, decode, encode};
+use super::{
+    blobs::CHUNK,
+    decode, encode,
+    shared::{PARALLEL, Shared},
+};
 use crate::engine::store::{Artifact, FileRecord};
 
 const UNREADABLE: &str = "failed to read a file of the store";
@@ -31,7 +35,7 @@ pub(super) async fn push(shared: Arc<Shared>, artifact: Artifact, computed: bool
                 Some(error) => shared.refused(error),
                 None => {
                     let key = &artifact.key[..12];
-                    (shared.tell)(&format!("warning: {key} isn't pushed to the remote: {error:#}"));
+                    (shared.report)(&format!("warning: {key} isn't pushed to the remote: {error:#}"));
                 }
             }
         }

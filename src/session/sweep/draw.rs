@@ -1,8 +1,11 @@
 //! Values out of ranges: all of a grid's, or drawn at random.
 
+use indexmap::IndexMap;
 use serde_json::{Value, json};
 
+use super::cell::Settings;
 use crate::{
+    recipe::{Checked, Setting},
     spec::{Range, Values},
     support::random::Key,
 };
@@ -97,6 +100,18 @@ fn between(low: f64, high: f64, log: bool, share: f64, value: impl Fn(f64) -> Va
 /// A number with no more digits than can be read.
 pub(super) fn short(value: f64) -> f64 {
     format!("{value:.*e}", DIGITS - 1).parse().unwrap_or(value)
+}
+
+/// The settings of one random draw. Each depends on the recipe's seed, its own path and the number of the draw: more draws
+/// and more settings leave those alone that were there.
+pub(super) fn drawn(values: &IndexMap<String, Values>, index: usize, section: &str, checked: &Checked) -> Settings {
+    let key = Key::new(checked.recipe.seed).with("sweep");
+    let setting = |(path, values): (&String, &Values)| {
+        let value = Domain::new(values).draw(key.with(path).at(index as u64));
+        let place = checked.span(&format!("sweep.{section}.values.{path}"));
+        (path.clone(), Setting { value, place })
+    };
+    values.iter().map(setting).collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
-use super::{Planned, Spread};
+use super::{Planned, summary::Summary};
 use crate::{
     engine::{
         executor::{Ending, Outcome},
@@ -183,7 +183,7 @@ impl Halving {
     fn loss(&self, group: &[Seed<'_>], rung: Rung) -> f64 {
         let figures: Vec<f64> = group.iter().filter_map(|seed| self.figure(seed, seed.at(rung)?)).collect();
         let sign = if self.less_is_better() { 1.0 } else { -1.0 };
-        Spread::of(&figures).map_or(f64::INFINITY, |spread| sign * spread.mean)
+        Summary::of(&figures).map_or(f64::INFINITY, |summary| sign * summary.mean)
     }
 
     /// The metric of the weights that the stage would give if it ended here: the best by `keep_best`, or the last.

@@ -5,6 +5,7 @@
 //! puts cells with the same settings and other seeds together and ranks them. Whatever is drawn is drawn from the recipe's
 //! seed, so that the same recipe has the same cells, and a sweep that was interrupted resumes where it was.
 
+mod cell;
 mod cost;
 mod draw;
 mod export;
@@ -18,15 +19,18 @@ mod search;
 mod select;
 mod space;
 mod stored;
+mod summary;
 
+pub use cell::Cell;
 pub use cost::Cost;
 pub use export::{write_csv, write_parquet};
 pub use halving::{Halving, Judgement, Known, Open, Standing};
 pub use known::measured;
 pub use planner::{Mistakes, Planned, Planner};
-pub use results::{CellResult, Group, Results, Spread, Status};
+pub use results::{CellResult, Group, Results, Status};
 pub use run::{Decided, Follower, Outcomes, Sweep, Swept};
 pub use rungs::{PlannedRung, Rungs};
 pub use select::Selection;
-pub use space::{Cell, Space};
+pub use space::Space;
 pub use stored::{Stored, look_back};
+pub use summary::Summary;

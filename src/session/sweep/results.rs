@@ -8,7 +8,7 @@ use std::{
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Halving, Judgement, Standing, planner::Planned};
+use super::{Halving, Judgement, Standing, planner::Planned, summary::Summary};
 use crate::{
     engine::executor::{Ending, Outcome},
     spec,
@@ -102,36 +102,11 @@ pub struct Group {
     /// How many of them are good.
     pub good: usize,
     /// The figure that the sweep is about, over the cells that have it.
-    pub objective: Option<Spread>,
+    pub objective: Option<Summary>,
     /// The dev metric that they were compared by at rungs, as far as they came, over the cells that have it.
-    pub figure: Option<Spread>,
+    pub figure: Option<Summary>,
     /// How many rungs they were compared at.
     pub compared: usize,
-}
-
-/// A mean and how far the values lie around it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    /// The mean.
-    pub mean: f64,
-    /// The sample's standard deviation, with `n − 1`; none for a single value.
-    pub deviation: Option<f64>,
-    /// How many values.
-    pub count: usize,
-}
-
-impl Spread {
-    /// Measures values; none where there are none.
-    pub fn of(values: &[f64]) -> Option<Self> {
-        let count = values.len();
-        if count == 0 {
-            return None;
-        }
-        let mean = values.iter().sum::<f64>() / count as f64;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let deviation = (count > 1).then(|| (squares / (count - 1) as f64).sqrt());
-        Some(Self { mean, deviation, count })
-    }
 }
 
 impl Results {
@@ -194,7 +169,7 @@ impl Results {
         let seeds: &[String] = sweep.repeat.as_ref().map_or(&[], |repeat| &repeat.over);
         let mut groups = groups(&cells, seeds);
         groups.sort_by(|a, b| {
-            let mean = |spread: Option<Spread>| spread.map(|spread| spread.mean);
+            let mean = |spread: Option<Summary>| spread.map(|spread| spread.mean);
             let of = |group: &Group| rank(mean(group.objective), group.compared, mean(group.figure));
             order(of(a), of(b))
         });
@@ -238,7 +213,7 @@ fn groups(cells: &[CellResult], seeds: &[String]) -> Vec<Group> {
     }
     let spread = |mut group: Group| {
         let of = |value: fn(&CellResult) -> Option<f64>| {
-            Spread::of(&group.cells.iter().filter_map(|index| value(&cells[*index])).collect::<Vec<_>>())
+            Summary::of(&group.cells.iter().filter_map(|index| value(&cells[*index])).collect::<Vec<_>>())
         };
         (group.objective, group.figure) = (of(|cell| cell.objective), of(|cell| cell.standing?.figure));
         group.compared =
@@ -273,18 +248,4 @@ fn varied(groups: &[Group]) -> (Vec<String>, Vec<(String, Value)>) {
 fn metric(stages: &IndexMap<String, Outcome>, path: &str) -> Option<f64> {
     let ["stages", stage, "metrics", metric] = path.split('.').collect::<Vec<_>>()[..] else { return None };
     stages.get(stage)?.artifact.as_ref()?.metrics.get(metric)?.as_f64()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spread_is_the_samples() {
-        let spread = Spread::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]).expect("values");
-        assert_eq!((spread.mean, spread.count), (5.0, 8));
-        assert!((spread.deviation.expect("a deviation") - (32.0_f64 / 7.0).sqrt()).abs() < 1e-12);
-        assert_eq!(Spread::of(&[1.5]), Some(Spread { mean: 1.5, deviation: None, count: 1 }));
-        assert_eq!(Spread::of(&[]), None);
-    }
 }

@@ -17,8 +17,8 @@ use optimizer::{
 use serde_json::Value;
 
 use super::{
-    draw::{Domain, short},
-    space::{self, Settings},
+    cell::Settings,
+    draw::{Domain, drawn, short},
 };
 use crate::{
     recipe::{Checked, Setting},
@@ -68,7 +68,7 @@ impl Search {
         let number = self.draws;
         self.draws += 1;
         if at_random || self.told.len() < 2 {
-            return Ok(space::drawn(&self.spec.values, number, "tpe", checked));
+            return Ok(drawn(&self.spec.values, number, "tpe", checked));
         }
         let mut settings = Settings::new();
         for (path, values) in &self.spec.values {

@@ -6,36 +6,17 @@ use anyhow::{Result, anyhow};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Results, draw::Domain, search::Search};
+use super::{
+    Results,
+    cell::{Cell, Settings},
+    draw::{Domain, drawn},
+    search::Search,
+};
 use crate::{
     engine::store::canonical_json,
     recipe::{Checked, Condition, Setting},
     spec::{self, Values},
-    support::random::Key,
 };
-
-/// One combination of the swept settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cell {
-    /// Its number, from 1, in the order of the recipe.
-    pub number: usize,
-    /// What it shares with the cells that have other seeds and otherwise the same settings, counted from 0.
-    pub group: usize,
-    /// All its settings, the seed of a repeat among them, by dotted path.
-    pub settings: IndexMap<String, Setting>,
-    /// The seed, where the sweep repeats each cell.
-    pub seed: Option<u64>,
-}
-
-impl Cell {
-    /// Settings and values.
-    pub fn values(&self) -> impl Iterator<Item = (&String, &Value)> {
-        self.settings.iter().map(|(path, setting)| (path, &setting.value))
-    }
-}
-
-/// Settings by dotted path.
-pub(super) type Settings = IndexMap<String, Setting>;
 
 /// How many draws in a row may come out as cells that were there, or have no place in the sweep.
 const PATIENCE: usize = 100;
@@ -228,16 +209,4 @@ fn combinations(sweep: &spec::Sweep, checked: &Checked) -> Vec<Settings> {
         return Vec::new();
     }
     axes.into_iter().fold(vec![Settings::new()], combine)
-}
-
-/// The settings of one random draw. Each depends on the recipe's seed, its own path and the number of the draw: more draws
-/// and more settings leave those alone that were there.
-pub(super) fn drawn(values: &IndexMap<String, Values>, index: usize, section: &str, checked: &Checked) -> Settings {
-    let key = Key::new(checked.recipe.seed).with("sweep");
-    let setting = |(path, values): (&String, &Values)| {
-        let value = Domain::new(values).draw(key.with(path).at(index as u64));
-        let place = checked.span(&format!("sweep.{section}.values.{path}"));
-        (path.clone(), Setting { value, place })
-    };
-    values.iter().map(setting).collect()
 }

@@ -9,7 +9,7 @@ use super::{
     run::stage_json,
 };
 use crate::{
-    session::sweep::{Group, Results, Spread},
+    session::sweep::{Group, Results, Summary},
     spec,
 };
 
@@ -123,7 +123,7 @@ fn numbers(results: &Results, group: &Group) -> String {
     }
 }
 
-fn spread(spread: Spread) -> String {
+fn spread(spread: Summary) -> String {
     let mean = figure(&spread.mean.into());
     spread.deviation.map_or(mean.clone(), |deviation| format!("{mean} ± {}", figure(&deviation.into())))
 }

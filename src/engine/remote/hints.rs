@@ -1,0 +1,32 @@
+//! Error hints: the cause of a remote's failure in one line, with what to do about it.
+
+use std::error::Error;
+
+/// A reason longer than this is a web page rather than a sentence.
+const LONGEST: usize = 200;
+
+/// The root cause of an error in one line, with a hint where credentials are missing or refused.
+pub(super) fn reason(error: &object_store::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    let text = cause.to_string();
+    let tag = |name: &str| Some(text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0);
+    let mut reason = match (tag("Code"), tag("Message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_owned(),
+        _ => text.lines().next().unwrap_or_default().to_owned(),
+    };
+    if reason.chars().count() > LONGEST {
+        reason = reason.chars().take(LONGEST).chain(['…']).collect();
+    }
+    use object_store::Error::{PermissionDenied, Unauthenticated};
+    if matches!(error, PermissionDenied { .. } | Unauthenticated { .. }) {
+        reason.push_str(
+            "\nhint: credentials are taken from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+             GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY, …); they must allow to read, list and write",
+        );
+    }
+    reason
+}
