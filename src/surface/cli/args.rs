@@ -2,9 +2,8 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use anyhow::Result;
 use clap::{
-    ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum,
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
@@ -562,14 +561,6 @@ pub(super) struct Reference {
 pub(super) struct Completions {
     /// The shell
     pub shell: clap_complete::Shell,
-}
-
-/// `pipe completions`.
-pub(super) fn completions(command: &Completions) -> Result<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(command.shell, &mut Arguments::command(), "pipe", &mut script);
-    super::progress::put(&String::from_utf8_lossy(&script))?;
-    Ok(super::DONE)
 }
 
 fn format(text: &str) -> Result<Format, String> {

@@ -4,7 +4,11 @@ use anyhow::{Result, bail};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
-use super::{DONE, FAILED, args::Bench, progress};
+use super::{
+    args::Bench,
+    console,
+    exit::{DONE, FAILED},
+};
 use crate::{
     learning::train::{Observer, Progress},
     network::device::{self, DeviceChoice, DeviceChoices},
@@ -28,19 +32,19 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
     let mut measured = Vec::new();
     let mut failed = false;
     for choices in candidates(command)? {
-        progress::say(&format!("{choices}: {}, {}", plan.shape.name, plan.precision.name()));
-        match choices.open().and_then(|open| bench::run(&plan, &open, &mut Talk)) {
+        console::eprint_line(&format!("{choices}: {}, {}", plan.shape.name, plan.precision.name()));
+        match choices.open().and_then(|open| bench::run(&plan, &open, &mut ProgressReporter)) {
             Ok(figures) => measured.push(figures),
             Err(error) => {
                 failed = true;
-                progress::say(&format!("{choices}: {}", explained(&error)));
+                console::eprint_line(&format!("{choices}: {}", explained(&error)));
             }
         }
     }
     if command.json {
-        progress::put(&serde_json::to_string_pretty(&measured)?)?;
+        console::print(&serde_json::to_string_pretty(&measured)?)?;
     } else {
-        progress::put(&table(&measured))?;
+        console::print(&table(&measured))?;
     }
     Ok(if failed { FAILED } else { DONE })
 }
@@ -97,15 +101,15 @@ fn table(measured: &[Measured]) -> String {
     table.to_string()
 }
 
-struct Talk;
+struct ProgressReporter;
 
-impl Observer for Talk {
+impl Observer for ProgressReporter {
     fn progressed(&mut self, progress: &Progress) {
         let Progress { step, steps, loss, tokens_per_second, .. } = progress;
-        progress::say(&format!("step {step} of {steps}: loss {loss:.4}, {tokens_per_second:.0} tokens/s"));
+        console::eprint_line(&format!("step {step} of {steps}: loss {loss:.4}, {tokens_per_second:.0} tokens/s"));
     }
 
     fn noted(&mut self, text: &str) {
-        progress::say(text);
+        console::eprint_line(text);
     }
 }

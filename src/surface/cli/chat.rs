@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{DONE, args::Chat, interrupt, progress, writing};
+use super::{args::Chat, console, exit::DONE, interrupt, writing};
 
 /// What stands before a question on a terminal.
 const ASK: &str = "> ";
@@ -18,7 +18,7 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
     interrupt::install()?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
-        progress::say("/clear forgets what was said, /exit ends; Ctrl-C ends an answer");
+        console::eprint_line("/clear forgets what was said, /exit ends; Ctrl-C ends an answer");
     }
     let mut line = String::new();
     loop {
@@ -36,14 +36,14 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
             "/exit" => return Ok(DONE),
             "/clear" => {
                 conversation.clear();
-                progress::say("forgotten");
+                console::eprint_line("forgotten");
                 continue;
             }
             _ => {}
         }
         let (answer, took) = writing::show(command.json, |show| conversation.ask(question, &settings, show))?;
         if answer.shortened {
-            progress::say("the conversation is too long for the model, so that its oldest part was left out");
+            console::eprint_line("the conversation is too long for the model, so that its oldest part was left out");
         }
         if command.json {
             let object = json!({
@@ -54,7 +54,7 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
                 "end": answer.end.name(),
                 "seconds": took.as_secs_f64(),
             });
-            progress::put(&object.to_string())?;
+            console::print(&object.to_string())?;
         }
         writing::say_speed(answer.tokens, took);
     }

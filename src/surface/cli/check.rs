@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::{DONE, args::Check, load, progress};
+use super::{args::Check, console, exit::DONE, load};
 use crate::stages::DataCheck;
 
 /// `pipe check RECIPE`: everything that can be found wrong without running it, the rows' labels included.
@@ -13,10 +13,10 @@ pub(super) fn check(command: &Check) -> Result<u8> {
     DataCheck::default().check(&loaded.recipe.checked, names.iter().copied())?;
     if command.json {
         let stages: Vec<_> = names.iter().map(|node| json!({"name": node.name, "kind": node.kind})).collect();
-        progress::put(&json!({ "ok": true, "stages": stages }).to_string())?;
+        console::print(&json!({ "ok": true, "stages": stages }).to_string())?;
     } else {
-        let stages = progress::count(names.len(), "stage");
-        progress::put(&format!("{}: {stages}, no mistakes", command.recipe.recipe.display()))?;
+        let stages = console::count(names.len(), "stage");
+        console::print(&format!("{}: {stages}, no mistakes", command.recipe.recipe.display()))?;
     }
     Ok(DONE)
 }

@@ -6,21 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::{DONE, args, compare_text, load, progress};
+use super::{args, compare_text, comparison::Pair, console, exit::DONE, load};
 use crate::{
-    engine::{
-        plan::{Difference, differences_of_runs},
-        store::Artifact,
-    },
-    learning::{
-        metrics::{Interval, Paired, predictions},
-        train::{Curve, Point},
-    },
+    engine::store::Artifact,
     session::{Session, sweep::Stored},
 };
-
-/// Points of a curve that are shown.
-const POINTS: usize = 10;
 
 /// One of the things that are compared: its stages that are stored, by name.
 pub(super) struct Side {
@@ -29,21 +19,6 @@ pub(super) struct Side {
     /// Whether it's a single run, which is compared with the stage of its kind whatever that is called.
     is_run: bool,
 }
-
-/// A stage of two sides.
-pub(super) struct Pair {
-    pub(super) stage: String,
-    pub(super) differences: Vec<Difference>,
-    /// Figures of both by name.
-    pub(super) figures: Vec<(String, f64, f64)>,
-    /// What their predictions tell, where both have some.
-    pub(super) intervals: Option<Intervals>,
-    /// Step and loss of both, thinned.
-    pub(super) curves: [Vec<(usize, f32)>; 2],
-}
-
-/// Rows that both measured, rows that only one did, and by metric the differences on the former.
-type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
 
 /// `pipe compare A B …`.
 pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {
@@ -60,11 +35,11 @@ pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {
             .iter()
             .map(|(other, pairs)| json!({ "a": first.name, "b": other.name, "stages": pairs.iter().map(Pair::json).collect::<Vec<_>>() }))
             .collect();
-        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        console::print(&serde_json::to_string_pretty(&value)?)?;
     } else {
         let texts: Vec<_> =
             comparisons.iter().map(|(other, pairs)| compare_text::text(&first.name, &other.name, pairs)).collect();
-        progress::put(&texts.join("\n"))?;
+        console::print(&texts.join("\n"))?;
     }
     Ok(DONE)
 }
@@ -117,68 +92,9 @@ fn pairs(first: &Side, second: &Side, command: &args::Compare) -> Result<Vec<Pai
         let by_kind = first.is_run || second.is_run;
         let same = second.stages.get(stage).filter(|other| other.manifest.kind == one.manifest.kind);
         if let Some(other) = same.or_else(|| if by_kind { of_kind() } else { None }) {
-            pairs.push(pair(stage, one, other, command)?);
+            pairs.push(Pair::new(stage, one, other, (command.resamples, command.seed))?);
         }
     }
     ensure!(!pairs.is_empty(), "{} and {} have no stage in common that was run", first.name, second.name);
     Ok(pairs)
-}
-
-fn pair(stage: &str, first: &Artifact, second: &Artifact, command: &args::Compare) -> Result<Pair> {
-    let figures = first
-        .metrics
-        .iter()
-        .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?, second.metrics.get(name)?.as_f64()?)));
-    let files = [first, second].map(|artifact| artifact.file("predictions.parquet"));
-    let intervals = if files.iter().all(|file| file.is_file()) {
-        let paired = Paired::new(&predictions::read(&files[0])?, &predictions::read(&files[1])?);
-        let resamples = usize::try_from(command.resamples)?;
-        Some((paired.rows(), paired.unpaired, paired.intervals(resamples, command.seed)))
-    } else {
-        None
-    };
-    Ok(Pair {
-        stage: stage.to_owned(),
-        differences: differences_of_runs(first, second),
-        figures: figures.collect(),
-        intervals,
-        curves: [first, second].map(|artifact| thinned(&Curve::of(artifact).points().collect::<Vec<_>>())),
-    })
-}
-
-/// As many means over equal parts of the steps as are shown, each at its last step.
-fn thinned(points: &[&Point]) -> Vec<(usize, f32)> {
-    let part = points.len().div_ceil(POINTS).max(1);
-    let mean = |part: &[&Point]| {
-        let last = part.last()?;
-        Some((last.step, part.iter().map(|point| point.loss).sum::<f32>() / part.len() as f32))
-    };
-    points.chunks(part).filter_map(mean).collect()
-}
-
-impl Pair {
-    fn json(&self) -> Value {
-        let differences = self
-            .differences
-            .iter()
-            .map(|difference| json!({ "field": difference.field, "a": difference.was, "b": difference.is }));
-        let figures: serde_json::Map<_, _> = self
-            .figures
-            .iter()
-            .map(|(name, a, b)| (name.clone(), json!({ "a": a, "b": b, "difference": b - a })))
-            .collect();
-        let intervals = self.intervals.as_ref().map(|(rows, unpaired, intervals)| {
-            let intervals: serde_json::Map<_, _> =
-                intervals.iter().map(|(name, interval)| ((*name).to_owned(), json!(interval))).collect();
-            json!({ "rows": rows, "rows_of_one_only": unpaired, "intervals": intervals })
-        });
-        let [a, b] = &self.curves;
-        json!({
-            "stage": self.stage,
-            "differences": differences.collect::<Vec<_>>(),
-            "metrics": figures,
-            "paired": intervals,
-            "curves": { "a": a, "b": b },
-        })
-    }
 }

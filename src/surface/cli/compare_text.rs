@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
 
-use super::{compare::Pair, progress::count, report::figure};
+use super::{comparison::Pair, console::count, report::figure};
 use crate::stages::metrics::{Role, role};
 
 /// Two sides: a part for each stage in which something differs.

@@ -4,19 +4,19 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
-use super::{DONE, args::Devices, progress};
+use super::{args::Devices, console, exit::DONE};
 use crate::{network::device, stages::estimate::bytes};
 
 /// `pipe devices`: what a recipe can run on here, and why not on the rest.
 pub(super) fn devices(command: &Devices) -> Result<u8> {
     if let Some(choice) = &command.probe {
-        progress::put(&serde_json::to_string(&device::probe(choice.parse()?))?)?;
+        console::print(&serde_json::to_string(&device::probe(choice.parse()?))?)?;
         return Ok(DONE);
     }
     let devices = device::devices()?;
     if command.json {
         let list: Vec<Value> = devices.iter().map(device::json).collect();
-        progress::put(&serde_json::to_string_pretty(&list)?)?;
+        console::print(&serde_json::to_string_pretty(&list)?)?;
         return Ok(DONE);
     }
     let mut table = Table::new();
@@ -34,6 +34,6 @@ pub(super) fn devices(command: &Devices) -> Result<u8> {
             about.join("; "),
         ]);
     }
-    progress::put(&table.to_string())?;
+    console::print(&table.to_string())?;
     Ok(DONE)
 }

@@ -3,7 +3,12 @@
 use anyhow::{Result, ensure};
 use fs_err as fs;
 
-use super::{DONE, args::Export, load, progress};
+use super::{
+    args::Export,
+    console,
+    exit::{self, DONE},
+    load,
+};
 use crate::{network::checkpoint, spec::Product};
 
 /// What can be copied.
@@ -19,11 +24,11 @@ pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&
         let target = to(file);
         ensure!(!target.exists(), "{} is there already: name another directory, or remove it", target.display());
     }
-    super::work_begins();
+    exit::work_begins();
     fs::create_dir_all(&command.dir)?;
     for file in &files {
         fs::copy(file, to(file))?;
-        progress::put(&to(file).display().to_string())?;
+        console::print(&to(file).display().to_string())?;
     }
     Ok(DONE)
 }

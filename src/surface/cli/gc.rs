@@ -10,11 +10,11 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use super::{
-    DONE,
     args::{Gc, Recipe},
+    console::{self, count, duration},
+    exit::{self, DONE},
     load::{self, Loaded},
     ls::bytes,
-    progress::{self, count, duration},
 };
 use crate::{
     engine::{
@@ -30,7 +30,7 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
     let session = load::session(store, None)?;
     let store = session.store();
     if !store.root().is_dir() {
-        progress::say(&format!("there is no store at {}", store.root().display()));
+        console::eprint_line(&format!("there is no store at {}", store.root().display()));
         return Ok(DONE);
     }
     let mut wanted = BTreeMap::new();
@@ -41,19 +41,19 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
     }
     let collection = store.judge(&wanted, command.grace)?;
     if command.delete {
-        super::work_begins();
+        exit::work_begins();
         store.clear(&collection)?;
     }
     if command.json {
-        progress::put(&serde_json::to_string_pretty(&json(&collection, command.delete))?)?;
+        console::print(&serde_json::to_string_pretty(&json(&collection, command.delete))?)?;
     } else {
-        progress::put(&table(&collection))?;
+        console::print(&table(&collection))?;
     }
     let going = collection.going().count();
     let kept = collection.artifacts.len() - going;
     let what = format!("{} and {}", count(going, "artifact"), count(collection.remnants.len(), "remnant"));
     let freed = bytes(collection.freed);
-    progress::say(&match command.delete {
+    console::eprint_line(&match command.delete {
         true => format!("removed {what}, {freed}; kept {}", count(kept, "artifact")),
         false => format!("would remove {what}, {freed}, and keep {}; --delete does it", count(kept, "artifact")),
     });
@@ -90,7 +90,10 @@ fn reach(arguments: &Recipe, session: &Session, wanted: &mut BTreeMap<String, St
     if !waiting.is_empty() {
         let names: Vec<_> = waiting.into_iter().collect();
         let recipe = arguments.recipe.display();
-        progress::say(&format!("{recipe}: what comes before {} isn't stored, so they keep nothing", names.join(", ")));
+        console::eprint_line(&format!(
+            "{recipe}: what comes before {} isn't stored, so they keep nothing",
+            names.join(", ")
+        ));
     }
     Ok(())
 }

@@ -6,7 +6,12 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use super::{DONE, INTERRUPTED, args::Generate, interrupt, progress, writing};
+use super::{
+    args::Generate,
+    console,
+    exit::{self, DONE, INTERRUPTED},
+    interrupt, writing,
+};
 use crate::{
     learning::generation::End,
     stages::{Writer, Written},
@@ -28,13 +33,13 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
     let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
     for prompt in &prompts {
         let (written, time) = writing::show(command.json, |show| writer.write(prompt, &settings, show))?;
-        super::work_begins();
+        exit::work_begins();
         (tokens, took) = (tokens + written.tokens, took + time);
         if written.shortened {
-            progress::say(&format!("the beginning of a prompt was left out: {}", reads(&writer)));
+            console::eprint_line(&format!("the beginning of a prompt was left out: {}", reads(&writer)));
         }
         if command.json {
-            progress::put(&object(prompt, &written, time).to_string())?;
+            console::print(&object(prompt, &written, time).to_string())?;
         }
         if written.end == End::Interrupted {
             status = INTERRUPTED;

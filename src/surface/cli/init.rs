@@ -10,9 +10,9 @@ use fs_err as fs;
 use serde_json::Value;
 
 use super::{
-    DONE,
     args::Init,
-    progress::{self, count},
+    console::{self, count},
+    exit::DONE,
 };
 use crate::{data, engine::store::canonical_json, recipe::schema, spec::Source, stages::catalog};
 
@@ -52,10 +52,10 @@ pub(super) fn init(command: &Init) -> Result<u8> {
     let rows: Vec<_> = parts.iter().map(|rows| rows.len().to_string()).collect();
     let (text, label) = (&table.columns[text], &table.columns[label]);
     let (labels, rows) = (labels.len(), rows.join(" / "));
-    progress::say(&format!(
+    console::eprint_line(&format!(
         "{recipe}: `{text}` to be sorted by `{label}` into {labels} labels; {rows} rows for training, dev and test"
     ));
-    progress::say(&format!("now: pipe run {recipe}"));
+    console::eprint_line(&format!("now: pipe run {recipe}"));
     Ok(DONE)
 }
 

@@ -12,7 +12,7 @@ use signal_hook::{
     flag,
 };
 
-use super::INTERRUPTED;
+use super::exit::INTERRUPTED;
 
 /// Whether Ctrl-C was pressed, or would have nothing to end but the program.
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));

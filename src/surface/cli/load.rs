@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 
-use super::{args, interrupt, ls::bytes, progress};
+use super::{args, console, interrupt, ls::bytes};
 use crate::{
     engine::{
         plan::{Graph, Status},
@@ -41,8 +41,8 @@ pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
 /// All mistakes in it, as [`recipe::Diagnostics`].
 pub(super) fn recipe(arguments: &args::Recipe) -> Result<Recipe> {
     let recipe = Recipe::read(&arguments.recipe, overrides(arguments))?;
-    progress::hush(&recipe.checked);
-    recipe.checked.notes().iter().for_each(|note| progress::say(&format!("note: {note}")));
+    console::register_secrets(&recipe.checked);
+    recipe.checked.notes().iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
     Ok(recipe)
 }
 
@@ -71,7 +71,7 @@ pub(super) fn running(running: &args::Running, store: &Path, remote: Option<&str
 
 fn options(store: &Path, remote: Option<&str>) -> Options {
     let (store, remote) = (store.to_owned(), remote.map(str::to_owned));
-    Options { store, remote, tell: Arc::new(progress::say), ..Options::default() }
+    Options { store, remote, tell: Arc::new(console::eprint_line), ..Options::default() }
 }
 
 /// The devices to run on: the command line's, or else the recipe's.
@@ -95,8 +95,8 @@ pub(super) fn device(option: Option<&str>, recipe: &Recipe) -> Result<DeviceChoi
 /// # Errors
 /// If that can't be done.
 pub(super) fn materialise(remote: &Remote, stage: &str, artifact: &Artifact) -> Result<Artifact> {
-    progress::say(&format!("{stage}: fetching {} from the remote", bytes(artifact.bytes())));
-    let waiting = || progress::say(&format!("{stage}: being computed elsewhere; waiting"));
+    console::eprint_line(&format!("{stage}: fetching {} from the remote", bytes(artifact.bytes())));
+    let waiting = || console::eprint_line(&format!("{stage}: being computed elsewhere; waiting"));
     remote.materialise(artifact, &waiting, &|_, _| ())
 }
 

@@ -7,9 +7,9 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use super::{
-    DONE,
     args::Ls,
-    progress::{self, count, duration},
+    console::{self, count, duration},
+    exit::DONE,
 };
 use crate::engine::store::{Artifact, Store};
 
@@ -19,7 +19,10 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
     let artifacts = store.list()?;
     let unreadable = store.keys()?.len().saturating_sub(artifacts.len());
     if unreadable > 0 {
-        progress::say(&format!("{} left out; `pipe verify` names what's wrong", count(unreadable, "damaged artifact")));
+        console::eprint_line(&format!(
+            "{} left out; `pipe verify` names what's wrong",
+            count(unreadable, "damaged artifact")
+        ));
     }
     if command.by_stage {
         return by_stage(&artifacts, command.json);
@@ -40,7 +43,7 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
                 })
             })
             .collect();
-        progress::put(&serde_json::to_string_pretty(&list)?)?;
+        console::print(&serde_json::to_string_pretty(&list)?)?;
         return Ok(DONE);
     }
     let mut table = Table::new();
@@ -58,9 +61,9 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
     if let Some(column) = table.column_mut(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    progress::put(&table.to_string())?;
+    console::print(&table.to_string())?;
     let total = artifacts.iter().map(Artifact::bytes).sum();
-    progress::say(&format!("{}, {}", count(artifacts.len(), "artifact"), bytes(total)));
+    console::eprint_line(&format!("{}, {}", count(artifacts.len(), "artifact"), bytes(total)));
     Ok(DONE)
 }
 
@@ -75,7 +78,7 @@ fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
     stages.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
     if json {
         let stage = |((stage, kind), (artifacts, bytes)): &((&str, &str), (usize, u64))| json!({ "stage": stage, "kind": kind, "artifacts": artifacts, "bytes": bytes });
-        progress::put(&serde_json::to_string_pretty(&stages.iter().map(stage).collect::<Vec<_>>())?)?;
+        console::print(&serde_json::to_string_pretty(&stages.iter().map(stage).collect::<Vec<_>>())?)?;
         return Ok(DONE);
     }
     let mut table = Table::new();
@@ -86,7 +89,7 @@ fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    progress::put(&table.to_string())?;
+    console::print(&table.to_string())?;
     Ok(DONE)
 }
 

@@ -6,8 +6,12 @@ mod chat;
 mod check;
 mod compare;
 mod compare_text;
+mod comparison;
+mod completions;
+mod console;
 mod devices;
 mod estimates;
+mod exit;
 mod export;
 mod gc;
 mod generate;
@@ -30,7 +34,6 @@ mod stage;
 mod sweep;
 mod sweep_report;
 mod sweep_rungs;
-mod talk;
 mod trace;
 mod tracking;
 mod transfer;
@@ -38,10 +41,7 @@ mod verify;
 mod why;
 mod writing;
 
-use std::{
-    process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -51,31 +51,19 @@ use crate::{
 };
 use args::{Arguments, Command};
 
-/// Whether anything was run, written or removed by now.
-static WORKED: AtomicBool = AtomicBool::new(false);
-
-/// Everything was done.
-const DONE: u8 = 0;
-/// A stage failed, an artifact is damaged, or something else went wrong after work had begun.
-const FAILED: u8 = 1;
-/// Nothing was run: the recipe or the command line is wrong, or something that's needed can't be read.
-const WRONG: u8 = 2;
-/// Ended by Ctrl-C, as shells count it.
-const INTERRUPTED: u8 = 130;
-
 /// Reads the command line, does what it says and gives the exit status.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         // Training goes on with less at a time, or says it itself.
         if !panics::text(panic.payload()).is_some_and(device::is_lack_of_memory) {
-            progress::say(&format!("internal error: {panic}"));
+            console::eprint_line(&format!("internal error: {panic}"));
         }
     }));
     let arguments = Arguments::parse();
     trace::start(arguments.verbose);
     if let Err(error) = Arithmetic::from_environment() {
-        progress::say(&format!("error: {error}"));
-        return ExitCode::from(WRONG);
+        console::eprint_line(&format!("error: {error}"));
+        return ExitCode::from(exit::WRONG);
     }
     let store = &arguments.store;
     let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
@@ -106,22 +94,17 @@ pub fn main() -> ExitCode {
         Command::Reference(command) => reference::reference(command),
         Command::Devices(command) => devices::devices(command),
         Command::Bench(command) => bench::bench(command),
-        Command::Completions(command) => args::completions(command),
+        Command::Completions(command) => completions::completions(command),
         Command::Stage => stage::stage(),
     };
     match result {
         Ok(status) => ExitCode::from(status),
-        Err(error) if is_broken_pipe(&error) => ExitCode::from(DONE),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::DONE),
         Err(error) => {
-            progress::say(&progress::error_text(&error));
-            ExitCode::from(if WORKED.load(Relaxed) { FAILED } else { WRONG })
+            console::eprint_line(&console::error_text(&error));
+            ExitCode::from(exit::of_error())
         }
     }
-}
-
-/// From now on something is run, written or removed, so that an error no longer means that nothing was.
-fn work_begins() {
-    WORKED.store(true, Relaxed);
 }
 
 /// A closed pipe isn't a failure.

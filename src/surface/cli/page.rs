@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use indexmap::IndexMap;
 
-use super::{DONE, args, load, progress};
+use super::{args, console, exit::DONE, load};
 use crate::{
     engine::{plan::Graph, store::Artifact},
     session::{Recipe, Session, sweep::Stored},
@@ -22,7 +22,7 @@ pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
         .clone()
         .unwrap_or_else(|| PathBuf::from(command.recipe.recipe.file_name().unwrap_or_default()).with_extension("html"));
     fs::write(&output, page)?;
-    progress::say(&format!("wrote {}", output.display()));
+    console::eprint_line(&format!("wrote {}", output.display()));
     Ok(DONE)
 }
 
@@ -59,5 +59,5 @@ pub(super) fn page(recipe: &Recipe, session: &Session) -> Result<String> {
         sweep: sweep.as_ref().map(|stored| (&stored.results, aim)),
         cell: best.map(|cell| cell.number),
     })?;
-    Ok(progress::hushed(&page))
+    Ok(console::redact(&page))
 }

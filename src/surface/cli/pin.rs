@@ -7,9 +7,10 @@ use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
 use super::{
-    DONE,
     args::{Pin, Recipe, Unpin},
-    load, progress,
+    console,
+    exit::DONE,
+    load,
 };
 use crate::engine::store::{Store, short};
 
@@ -35,9 +36,9 @@ pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
     let name = command.name.as_ref().unwrap_or(&stage);
     store.pin(name, &key)?;
     if command.json {
-        progress::put(&serde_json::to_string_pretty(&json!({ "name": name, "key": key, "stage": stage }))?)?;
+        console::print(&serde_json::to_string_pretty(&json!({ "name": name, "key": key, "stage": stage }))?)?;
     }
-    progress::say(&format!("{} of `{stage}` is pinned as {name}", short(&key)));
+    console::eprint_line(&format!("{} of `{stage}` is pinned as {name}", short(&key)));
     Ok(DONE)
 }
 
@@ -47,7 +48,7 @@ fn list(store: &Store, json: bool) -> Result<u8> {
     if json {
         let pins: Vec<Value> =
             pins.iter().map(|pin| json!({ "name": pin.name, "key": pin.key, "stage": stage(&pin.key) })).collect();
-        progress::put(&serde_json::to_string_pretty(&pins)?)?;
+        console::print(&serde_json::to_string_pretty(&pins)?)?;
         return Ok(DONE);
     }
     let mut table = Table::new();
@@ -56,7 +57,7 @@ fn list(store: &Store, json: bool) -> Result<u8> {
         let stage = stage(&pin.key).unwrap_or_else(|| "not in the store".into());
         table.add_row([pin.name.as_str(), short(&pin.key), &stage]);
     }
-    progress::put(&table.to_string())?;
+    console::print(&table.to_string())?;
     Ok(DONE)
 }
 
@@ -64,8 +65,8 @@ fn list(store: &Store, json: bool) -> Result<u8> {
 pub(super) fn unpin(command: &Unpin, store: &Path) -> Result<u8> {
     Store::open(store)?.unpin(&command.name)?;
     if command.json {
-        progress::put(&serde_json::to_string_pretty(&json!({ "unpinned": command.name }))?)?;
+        console::print(&serde_json::to_string_pretty(&json!({ "unpinned": command.name }))?)?;
     }
-    progress::say(&format!("{} is no longer pinned", command.name));
+    console::eprint_line(&format!("{} is no longer pinned", command.name));
     Ok(DONE)
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
-use super::{DONE, args, args::PlanFormat, estimates::Estimates, load, ls::bytes, progress};
+use super::{args, args::PlanFormat, console, estimates::Estimates, exit::DONE, load, ls::bytes};
 use crate::{
     engine::{
         plan::{Key, Plan, Planned, Status, mermaid},
@@ -36,7 +36,7 @@ pub(super) fn print(plan: &Plan, estimates: &Estimates, form: PlanFormat) -> Res
         PlanFormat::Json => serde_json::to_string_pretty(&json!({ "stages": stages(plan, estimates) }))?,
         PlanFormat::Mermaid => mermaid(plan),
     };
-    progress::put(&text)?;
+    console::print(&text)?;
     Ok(DONE)
 }
 

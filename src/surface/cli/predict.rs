@@ -6,7 +6,12 @@ use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Map, Value, json};
 
-use super::{DONE, args::Predict, load, progress};
+use super::{
+    args::Predict,
+    console,
+    exit::{self, DONE},
+    load,
+};
 use crate::{
     data,
     learning::objectives::Row,
@@ -100,7 +105,7 @@ impl<'a> Output<'a> {
     }
 
     fn row(&mut self, number: Option<usize>, text: String, prediction: &Prediction) -> Result<()> {
-        super::work_begins();
+        exit::work_begins();
         let highest = prediction.probabilities.iter().copied().fold(0.0, f32::max);
         if let Some(table) = &mut self.table {
             table.add_row([prediction.label.clone(), format!("{highest:.3}"), text]);
@@ -112,12 +117,12 @@ impl<'a> Output<'a> {
         if let Some(row) = number {
             line["row"] = row.into();
         }
-        progress::put(&line.to_string())
+        console::print(&line.to_string())
     }
 
     fn finish(self) -> Result<u8> {
         if let Some(table) = self.table {
-            progress::put(&table.to_string())?;
+            console::print(&table.to_string())?;
         }
         Ok(DONE)
     }

@@ -7,9 +7,9 @@ use clap::CommandFactory;
 use fs_err as fs;
 
 use super::{
-    DONE, FAILED,
     args::{Arguments, Reference},
-    progress,
+    console,
+    exit::{DONE, FAILED},
 };
 use crate::surface::reference;
 
@@ -26,14 +26,14 @@ pub(super) fn reference(command: &Reference) -> Result<u8> {
         }
         if command.check {
             stale = true;
-            progress::say(&format!("{} is out of date; `just docs` writes it", path.display()));
+            console::eprint_line(&format!("{} is out of date; `just docs` writes it", path.display()));
             continue;
         }
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         fs::write(&path, text)?;
-        progress::say(&format!("wrote {}", path.display()));
+        console::eprint_line(&format!("wrote {}", path.display()));
     }
     Ok(if stale { FAILED } else { DONE })
 }

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::progress::{duration, hushed};
+use super::console::{duration, redact};
 use crate::{
     engine::{
         executor::{Ending, Outcome},
@@ -48,7 +48,7 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Rem
         };
         let figures = match &outcome.artifact {
             Some(artifact) => headline(&artifact.metrics),
-            None => outcome.error.as_deref().map(hushed).unwrap_or_default(),
+            None => outcome.error.as_deref().map(redact).unwrap_or_default(),
         };
         table.add_row([name.as_str(), &outcome.kind, state, &duration(outcome.seconds), &figures]);
     }

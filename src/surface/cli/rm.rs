@@ -5,7 +5,11 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{DONE, args::Rm, progress};
+use super::{
+    args::Rm,
+    console,
+    exit::{self, DONE},
+};
 use crate::engine::store::{Store, short};
 
 /// `pipe rm KEY…`. Nothing is removed if one of them can't be found.
@@ -14,11 +18,11 @@ pub(super) fn rm(command: &Rm, store: &Path) -> Result<u8> {
     let keys = command.keys.iter().map(|prefix| store.key(prefix)).collect::<Result<Vec<_>>>()?;
     for key in &keys {
         store.remove(key)?;
-        super::work_begins();
-        progress::say(&format!("removed {}", short(key)));
+        exit::work_begins();
+        console::eprint_line(&format!("removed {}", short(key)));
     }
     if command.json {
-        progress::put(&serde_json::to_string_pretty(&json!({ "removed": keys }))?)?;
+        console::print(&serde_json::to_string_pretty(&json!({ "removed": keys }))?)?;
     }
     Ok(DONE)
 }

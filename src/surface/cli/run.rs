@@ -7,14 +7,13 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    DONE, FAILED, INTERRUPTED,
     args::Run,
+    console::{self, count, duration},
     estimates::Estimates,
+    exit::{self, DONE, FAILED, INTERRUPTED},
     interrupt, load, page, plan,
-    progress::{self, count, duration},
-    report,
-    talk::Talk,
-    tracking, transfer,
+    progress::ProgressReporter,
+    report, tracking, transfer,
 };
 use crate::{
     engine::executor::{Ending, Outcome, Reporter},
@@ -42,13 +41,13 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
 
     let settings = prepared.graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone()));
     let tracking = tracking::start(&command.recipe, &command.running, settings.collect(), &recipe, &session)?;
-    let talk = Talk::new();
-    talk.expect(prepared.plan.len());
+    let progress = ProgressReporter::new();
+    progress.expect(prepared.plan.len());
     interrupt::install_for_stages()?;
-    super::work_begins();
-    let reporters: Vec<&dyn Reporter> = vec![&talk, &tracking];
+    exit::work_begins();
+    let reporters: Vec<&dyn Reporter> = vec![&progress, &tracking];
     let outcomes = interrupt::during(|| session.execute(prepared, &reporters));
-    talk.end();
+    progress.end();
     let report = &|| page::page(&recipe, &session);
     tracking.finish(&Closing { outcomes: &outcomes, results: None, aim: None, report });
 
@@ -64,12 +63,12 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         if let Some(remote) = remote {
             result["remote"] = remote;
         }
-        progress::put(&serde_json::to_string_pretty(&result)?)?;
+        console::print(&serde_json::to_string_pretty(&result)?)?;
     } else {
-        progress::put(&report)?;
+        console::print(&report)?;
     }
-    progress::say(&summary(&outcomes, seconds));
-    say_how_to_go_on(&outcomes);
+    console::eprint_line(&summary(&outcomes, seconds));
+    print_how_to_resume(&outcomes);
     Ok(exit_status(&outcomes))
 }
 
@@ -87,7 +86,7 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
         "metrics": artifact.map(|artifact| artifact.metrics.clone()).unwrap_or_default(),
     });
     if let Some(error) = &outcome.error {
-        stage["error"] = progress::hushed(error).into();
+        stage["error"] = console::redact(error).into();
     }
     stage
 }
@@ -103,10 +102,10 @@ pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
 }
 
 /// After a run that was stopped: that nothing is lost.
-pub(super) fn say_how_to_go_on(outcomes: &IndexMap<String, Outcome>) {
+pub(super) fn print_how_to_resume(outcomes: &IndexMap<String, Outcome>) {
     if exit_status(outcomes) == INTERRUPTED {
         let command: Vec<_> = std::env::args().skip(1).map(|argument| load::quoted_word(&argument)).collect();
-        progress::say(&format!("stopped; the same command goes on from here: pipe {}", command.join(" ")));
+        console::eprint_line(&format!("stopped; the same command goes on from here: pipe {}", command.join(" ")));
     }
 }
 

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::{DONE, progress};
+use super::{console, exit::DONE};
 
 /// `pipe schema`.
 pub(super) fn schema() -> Result<u8> {
-    progress::put(&crate::recipe::schema::text(crate::stages::catalog()))?;
+    console::print(&crate::recipe::schema::text(crate::stages::catalog()))?;
     Ok(DONE)
 }

@@ -4,11 +4,11 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
-    DONE,
     args::Show,
+    console::{self, duration},
+    exit::DONE,
     load,
     ls::bytes,
-    progress::{self, duration},
     report,
 };
 use crate::engine::store::{Artifact, Store};
@@ -27,9 +27,9 @@ pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>
     if command.json {
         let mut value = serde_json::to_value(&artifact)?;
         value["path"] = artifact.path.to_string_lossy().into();
-        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        console::print(&serde_json::to_string_pretty(&value)?)?;
     } else {
-        progress::put(&text(&artifact)?)?;
+        console::print(&text(&artifact)?)?;
     }
     Ok(DONE)
 }

@@ -4,7 +4,7 @@ use std::io::{stdin, stdout};
 
 use anyhow::Result;
 
-use super::{DONE, interrupt};
+use super::{exit::DONE, interrupt};
 use crate::session::launch;
 
 /// `pipe stage`, with the job on stdin. It ends well where the stage's own failure could be reported.

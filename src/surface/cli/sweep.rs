@@ -11,12 +11,13 @@ use indexmap::IndexMap;
 use serde_json::json;
 
 use super::{
-    DONE, FAILED, args, interrupt, load, page,
-    progress::{self, count, duration},
-    run::{exit_status, say_how_to_go_on, summary},
-    sweep_report, sweep_rungs,
-    talk::Talk,
-    tracking, transfer,
+    args,
+    console::{self, count, duration},
+    exit::{self, DONE, FAILED},
+    interrupt, load, page,
+    progress::ProgressReporter,
+    run::{exit_status, print_how_to_resume, summary},
+    sweep_report, sweep_rungs, tracking, transfer,
 };
 use crate::{
     engine::{
@@ -61,14 +62,14 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     for path in command.csv.iter().chain(&command.parquet) {
         see_writable(path)?;
     }
-    progress::say(&outlook(sweep.planner(), &cost, more, rungs.as_ref()));
+    console::eprint_line(&outlook(sweep.planner(), &cost, more, rungs.as_ref()));
 
     let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &recipe, &session)?;
     interrupt::install_for_stages()?;
-    super::work_begins();
-    let follower = Telling { talk: Talk::new(), tracking: &tracking, checked };
+    exit::work_begins();
+    let follower = Telling { progress: ProgressReporter::new(), tracking: &tracking, checked };
     let swept = interrupt::during(|| sweep.run(&follower))?;
-    follower.talk.end();
+    follower.progress.end();
     let (outcomes, results) = (&swept.outcomes, &swept.results);
     let report = &|| page::page(&recipe, &session);
     let aim = sweep.space().sweep().aim().map(|(path, _)| path);
@@ -89,22 +90,25 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         if let Some(remote) = remote {
             value["remote"] = remote;
         }
-        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        console::print(&serde_json::to_string_pretty(&value)?)?;
     } else {
-        progress::put(&sweep_report::table(results, sweep.space().sweep()))?;
+        console::print(&sweep_report::table(results, sweep.space().sweep()))?;
     }
     if let Some(failures) = sweep_report::failures(results) {
-        progress::say(&failures);
+        console::eprint_line(&failures);
     }
     if let Some(judgement) = &swept.judgement {
-        progress::say(&format!("trained {}", sweep_rungs::share(judgement.steps)));
+        console::eprint_line(&format!("trained {}", sweep_rungs::share(judgement.steps)));
     }
     let left_out = swept.left_out;
     if left_out > 0 {
-        progress::say(&format!("{} that the search drew can't run, for the reasons above", count(left_out, "cell")));
+        console::eprint_line(&format!(
+            "{} that the search drew can't run, for the reasons above",
+            count(left_out, "cell")
+        ));
     }
-    progress::say(&format!("{}; {}", count(sweep.planner().cells().len(), "cell"), summary(outcomes, seconds)));
-    say_how_to_go_on(outcomes);
+    console::eprint_line(&format!("{}; {}", count(sweep.planner().cells().len(), "cell"), summary(outcomes, seconds)));
+    print_how_to_resume(outcomes);
     written?;
     Ok(if left_out > 0 { FAILED } else { exit_status(outcomes) })
 }
@@ -125,21 +129,21 @@ fn see_writable(path: &PathBuf) -> Result<()> {
 
 /// Says how a sweep goes.
 struct Telling<'a> {
-    talk: Talk,
+    progress: ProgressReporter,
     tracking: &'a Tracking,
     checked: &'a Checked,
 }
 
 impl Reporter for Telling<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
-        self.talk.event(stage, event);
+        self.progress.event(stage, event);
         self.tracking.event(stage, event);
     }
 }
 
 impl Follower for Telling<'_> {
     fn planned(&self, tasks: usize) {
-        self.talk.expect(tasks);
+        self.progress.expect(tasks);
     }
 
     fn refused(&self, mistakes: &Mistakes, cells: &[Cell]) {
@@ -148,7 +152,9 @@ impl Follower for Telling<'_> {
 
     fn decided(&self, Decided { number, of, rung, compared, promoted }: Decided) {
         let (part, settings) = (rung.part, count(compared, "setting"));
-        progress::say(&format!("rung {number} of {of}, at 1/{part} of the steps: {promoted} of {settings} go on"));
+        console::eprint_line(&format!(
+            "rung {number} of {of}, at 1/{part} of the steps: {promoted} of {settings} go on"
+        ));
     }
 }
 
@@ -162,10 +168,10 @@ fn say_refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) {
             names.push(format!("{} more", numbers.len() - NAMED));
         }
         let which = if numbers.len() == 1 { "cell" } else { "cells" };
-        progress::say(&format!(
+        console::eprint_line(&format!(
             "in the {which} {} of {place}:\n{}",
             names.join(" and "),
-            progress::error_text(mistake)
+            console::error_text(mistake)
         ));
     }
 }
@@ -234,12 +240,12 @@ fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs
         if let Some(rungs) = rungs {
             value["asha"] = sweep_rungs::json(rungs);
         }
-        progress::put(&serde_json::to_string_pretty(&value).context("the plan is JSON")?)?;
+        console::print(&serde_json::to_string_pretty(&value).context("the plan is JSON")?)?;
         return Ok(DONE);
     }
     for planned in cells {
-        progress::put(&sweep_report::settings(planned.cell.values()))?;
+        console::print(&sweep_report::settings(planned.cell.values()))?;
     }
-    progress::say(&outlook(planner, cost, more, rungs));
+    console::eprint_line(&outlook(planner, cost, more, rungs));
     Ok(DONE)
 }

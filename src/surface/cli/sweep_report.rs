@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use serde_json::{Map, Value, json};
 
 use super::{
-    progress::{count, hushed},
+    console::{count, redact},
     report::figure,
     run::stage_json,
 };
@@ -103,7 +103,7 @@ pub(super) fn failures(results: &Results) -> Option<String> {
     let mut lines = vec![format!("{} failed, to be tried again on the next call:", count(failed.len(), "cell"))];
     lines.extend(failed.into_iter().map(|(cell, (stage, error))| {
         let settings = settings(cell.overrides.iter());
-        format!("  cell {}  {settings}\n    {stage}: {}", cell.number, hushed(error).replace('\n', "\n    "))
+        format!("  cell {}  {settings}\n    {stage}: {}", cell.number, redact(error).replace('\n', "\n    "))
     }));
     Some(lines.join("\n"))
 }

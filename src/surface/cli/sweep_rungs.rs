@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::progress::count;
+use super::console::count;
 use crate::session::sweep::{Judgement, PlannedRung, Rungs};
 
 /// As lines.

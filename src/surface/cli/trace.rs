@@ -4,7 +4,7 @@ use std::io;
 
 use tracing_subscriber::{EnvFilter, fmt, fmt::MakeWriter};
 
-use super::progress;
+use super::console;
 
 /// Begins to say what happens: nothing, unless it's asked for.
 pub(super) fn start(verbose: u8) {
@@ -22,7 +22,7 @@ pub(super) fn start(verbose: u8) {
     let _ = fmt::Subscriber::builder()
         .event_format(format)
         .with_env_filter(filter)
-        .with_ansi(progress::colour())
+        .with_ansi(console::colour())
         .with_writer(Lines)
         .try_init();
 }
@@ -57,7 +57,7 @@ impl Drop for Line {
         let text = String::from_utf8_lossy(&self.0);
         let text = text.trim_end();
         if !text.is_empty() {
-            progress::say(text);
+            console::eprint_line(text);
         }
     }
 }

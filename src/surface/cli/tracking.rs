@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde_json::Value;
 
-use super::{args, progress};
+use super::{args, console};
 use crate::{
     session::{Recipe, Session},
     surface::tracking::{Board, Subject, Tracking},
@@ -33,5 +33,5 @@ pub(super) fn start(
         }
     };
     let subject = Subject { recipe: recipe.recipe.clone(), provenance: read.provenance(), settings };
-    Ok(Tracking::start(&subject, board, session.remote().cloned(), Arc::new(progress::say)))
+    Ok(Tracking::start(&subject, board, session.remote().cloned(), Arc::new(console::eprint_line)))
 }

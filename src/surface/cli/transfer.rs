@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::{
-    DONE, FAILED,
     args::Transfer,
+    console::{self, count},
+    exit::{self, DONE, FAILED},
     load::{self, Loaded},
     ls::bytes,
-    progress::{self, count},
 };
 use crate::{
     engine::{
@@ -26,7 +26,7 @@ const NONE: &str = "no remote was named\nhint: --remote URL, or PIPE_REMOTE";
 pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().context(NONE)?;
-    super::work_begins();
+    exit::work_begins();
     let mut stages = Map::new();
     for (name, Planned { status, .. }) in plan.stages() {
         let word = match status {
@@ -46,7 +46,7 @@ pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
 pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().context(NONE)?;
-    super::work_begins();
+    exit::work_begins();
     let mut stages = Map::new();
     for (name, Planned { status, .. }) in plan.stages() {
         if !command.stages.is_empty() && !command.stages.iter().any(|stage| stage == name) {
@@ -57,7 +57,7 @@ pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
             Status::Remote(artifact) => match load::materialise(remote, name, artifact) {
                 Ok(_) => "fetched",
                 Err(error) => {
-                    progress::say(&format!("{name}: {}", progress::error_text(&error)));
+                    console::eprint_line(&format!("{name}: {}", console::error_text(&error)));
                     "missing"
                 }
             },
@@ -81,10 +81,10 @@ fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Se
 fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> Result<u8> {
     let transferred = finish(remote);
     if command.json {
-        progress::put(&serde_json::to_string_pretty(&json!({ "stages": stages, "remote": transferred }))?)?;
+        console::print(&serde_json::to_string_pretty(&json!({ "stages": stages, "remote": transferred }))?)?;
     } else {
         for (name, word) in stages {
-            progress::put(&format!("{name}: {}", word.as_str().unwrap_or_default()))?;
+            console::print(&format!("{name}: {}", word.as_str().unwrap_or_default()))?;
         }
     }
     let good = transferred["unpushed"] == 0 && stages.values().all(|word| word != "missing");
@@ -106,7 +106,7 @@ pub(super) fn finish(remote: &Remote) -> Value {
         parts.push(format!("{} not pushed", count(moved.unpushed as usize, "stage")));
     }
     if !parts.is_empty() {
-        progress::say(&format!("{}: {}", remote.url(), parts.join(", ")));
+        console::eprint_line(&format!("{}: {}", remote.url(), parts.join(", ")));
     }
     json!({
         "url": remote.url(),

@@ -6,11 +6,11 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    DONE, FAILED,
     args::Verify,
+    console::{self, count},
+    exit::{DONE, FAILED},
     ls::bytes,
-    progress::{self, count},
-    talk::Talk,
+    progress::ProgressReporter,
 };
 use crate::engine::store::{Damage, Store, short};
 
@@ -21,10 +21,11 @@ pub(super) fn verify(command: &Verify, store: &Path) -> Result<u8> {
         [] => store.keys()?,
         prefixes => prefixes.iter().map(|prefix| store.key(prefix)).collect::<Result<_>>()?,
     };
-    let talk = Talk::new();
-    talk.start("verify");
-    let found = store.verify(&keys, &|done, total| talk.advance("verify", done as u64, total as u64, "files", None))?;
-    talk.stop("verify");
+    let progress = ProgressReporter::new();
+    progress.start("verify");
+    let found =
+        store.verify(&keys, &|done, total| progress.advance("verify", done as u64, total as u64, "files", None))?;
+    progress.stop("verify");
     if command.json {
         let damage = |damage: &Damage| -> Value {
             json!({
@@ -37,22 +38,22 @@ pub(super) fn verify(command: &Verify, store: &Path) -> Result<u8> {
         let damaged: Vec<_> = found.damage.iter().map(damage).collect();
         let value =
             json!({ "artifacts": found.artifacts, "files": found.files, "bytes": found.bytes, "damaged": damaged });
-        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        console::print(&serde_json::to_string_pretty(&value)?)?;
     } else {
         for damage in &found.damage {
             let stage = damage.stage.as_ref().map(|stage| format!(" of `{stage}`")).unwrap_or_default();
             let key = short(&damage.key);
-            progress::put(&format!("{key}{stage}: {}: {}", damage.file.display(), damage.problem))?;
+            console::print(&format!("{key}{stage}: {}: {}", damage.file.display(), damage.problem))?;
         }
     }
     let looked =
         format!("{} in {}, {}", count(found.files, "file"), count(found.artifacts, "artifact"), bytes(found.bytes));
     if found.damage.is_empty() {
-        progress::say(&format!("{looked}: all as written"));
+        console::eprint_line(&format!("{looked}: all as written"));
         return Ok(DONE);
     }
     let damaged = count(found.damage.len(), "damaged file");
-    progress::say(&format!(
+    console::eprint_line(&format!(
         "{looked}: {damaged}; `pipe run` computes again what a recipe needs of them, `pipe rm` removes them"
     ));
     Ok(FAILED)

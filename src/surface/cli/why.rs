@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    DONE,
     args::Why,
+    console,
+    exit::DONE,
     load::{self, Loaded},
-    progress,
 };
 use crate::{
     engine::{
@@ -58,7 +58,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
             "differences": list(&changes),
             "upstream": upstream,
         });
-        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        console::print(&serde_json::to_string_pretty(&value)?)?;
         return Ok(DONE);
     }
     let mut lines = Vec::new();
@@ -87,7 +87,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
             }
         }
     }
-    progress::put(&lines.join("\n"))?;
+    console::print(&lines.join("\n"))?;
     Ok(DONE)
 }
 
@@ -99,7 +99,7 @@ fn compare(before: &str, command: &Why, store: &std::path::Path) -> Result<u8> {
     let changes = differences_of_runs(&before, &after);
     if command.json {
         let value = json!({ "was": before.key, "is": after.key, "differences": list(&changes) });
-        progress::put(&serde_json::to_string_pretty(&value)?)?;
+        console::print(&serde_json::to_string_pretty(&value)?)?;
         return Ok(DONE);
     }
     let name = |run: &Artifact| format!("{} of `{}`", &run.key[..12], run.provenance.stage);
@@ -108,7 +108,7 @@ fn compare(before: &str, command: &Why, store: &std::path::Path) -> Result<u8> {
     if changes.is_empty() {
         lines.push("  nothing differs".into());
     }
-    progress::put(&lines.join("\n"))?;
+    console::print(&lines.join("\n"))?;
     Ok(DONE)
 }
 

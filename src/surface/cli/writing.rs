@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::{
     args::{Recipe, Trained, Writing},
-    interrupt, load, progress,
+    console, interrupt, load,
 };
 use crate::{
     learning::generation::{Sampling, Settings},
@@ -84,6 +84,9 @@ pub(super) fn show(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<Writ
 pub(super) fn say_speed(tokens: usize, took: Duration) {
     let seconds = took.as_secs_f64();
     let speed = tokens as f64 / seconds.max(1e-9);
-    let tokens = progress::count(tokens, "token");
-    progress::say(&progress::paint(&format!("{tokens} in {}: {speed:.1} tokens/s", progress::duration(seconds)), "2"));
+    let tokens = console::count(tokens, "token");
+    console::eprint_line(&console::paint(
+        &format!("{tokens} in {}: {speed:.1} tokens/s", console::duration(seconds)),
+        "2",
+    ));
 }

@@ -11,7 +11,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::figure;
+use super::format::figure;
 
 /// The roles; `page.html` says how each looks.
 pub(super) const INK: RGBColor = RGBColor(0, 0, 1);

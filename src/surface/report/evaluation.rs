@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     charts::{About, calibration},
-    figure, percent,
+    format::{figure, percent},
 };
 use crate::{engine::store::Artifact, learning::metrics::EvalReport};
 

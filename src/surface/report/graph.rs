@@ -11,9 +11,9 @@ use plotters::{
 use serde_json::{Value, json};
 
 use super::{
-    Subject,
     charts::{ABSENT, About, INK, PRESENT, draw, text},
-    duration,
+    format::duration,
+    subject::Subject,
 };
 
 const WIDTH: i32 = 200;

@@ -6,35 +6,20 @@
 
 mod charts;
 mod evaluation;
+mod format;
 mod graph;
+mod subject;
 mod sweep;
 mod training;
 
 use anyhow::{Context, Result};
-use indexmap::IndexMap;
 use minijinja::{AutoEscape, Environment, value::Serde};
 use serde_json::{Value, json};
 
-use crate::{
-    engine::{plan::Node, store::Artifact},
-    session::sweep::Results,
-};
+use crate::engine::store::Artifact;
+use format::duration;
 
-/// A recipe as far as it was run.
-pub struct Subject<'a> {
-    /// The recipe's file.
-    pub recipe: &'a str,
-    /// Its text.
-    pub text: &'a str,
-    /// Its stages (of a sweep those of one cell), each after those it needs.
-    pub stages: &'a IndexMap<String, Node>,
-    /// What the store has of them.
-    pub artifacts: &'a IndexMap<String, Artifact>,
-    /// The sweep's results and its objective, where there is a sweep.
-    pub sweep: Option<(&'a Results, Option<(&'a str, bool)>)>,
-    /// The sweep's cell whose stages are shown.
-    pub cell: Option<usize>,
-}
+pub use subject::Subject;
 
 /// The page.
 ///
@@ -78,30 +63,4 @@ fn provenance(name: &str, artifact: &Artifact) -> Value {
         "seconds": duration(made.seconds),
         "overrides": made.overrides,
     })
-}
-
-/// Seconds as a person reads them.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 0.0995 => format!("{:.0} ms", s * 1e3),
-        s if s < 99.95 => format!("{s:.1} s"),
-        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
-    }
-}
-
-/// A number with as many digits as mean something.
-fn figure(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        size if !(1e-3..1e6).contains(&size) => format!("{value:.1e}"),
-        size if size >= 100.0 => format!("{value:.0}"),
-        _ => {
-            let text = format!("{value:.4}");
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        }
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }

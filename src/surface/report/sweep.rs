@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     charts::{About, Axis, Plot, parallel},
-    figure,
+    format::figure,
 };
 use crate::session::sweep::{Results, Status};
 

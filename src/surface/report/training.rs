@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     charts::{About, Plot},
-    duration, figure,
+    format::{duration, figure},
 };
 use crate::{
     engine::store::Artifact,

@@ -16,7 +16,10 @@ use std::{
 use anyhow::Result;
 use fs_err::{self as fs, File};
 
-use super::{Curves, Tell, events};
+use super::{
+    events,
+    subject::{Curves, Tell},
+};
 use crate::engine::{
     executor::Event,
     plan::Node,

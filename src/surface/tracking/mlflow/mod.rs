@@ -4,6 +4,7 @@
 //! for it. A server that can't be reached, or refuses, is told once; then all goes on without.
 
 mod api;
+mod message;
 mod values;
 mod worker;
 
@@ -13,57 +14,20 @@ use std::{
 };
 
 use anyhow::Result;
-use serde_json::Value;
 
-use super::{Closing, Curves, Subject, Tell};
-use crate::{
-    engine::{
-        executor::Event,
-        plan::Node,
-        store::{Artifact, unix_time},
-    },
-    stages::{DeviceUse, kind_named},
+use super::subject::{Closing, Curves, Subject, Tell};
+use crate::engine::{
+    executor::Event,
+    store::{Artifact, unix_time},
 };
-use api::{Access, Pair};
+use api::Access;
+use message::{About, FAILED, FINISHED, KILLED, Message};
 use worker::Worker;
-
-/// Whether stages of a kind have runs of their own: those that compute something with tensors, so train or measure.
-fn has_runs(kind: &str) -> bool {
-    kind_named(kind).is_ok_and(|kind| kind.devices() != DeviceUse::None)
-}
-
-/// MLflow's words for how a run ended.
-const FINISHED: &str = "FINISHED";
-const FAILED: &str = "FAILED";
-const KILLED: &str = "KILLED";
 
 /// A server that is told of a run.
 pub(super) struct MlFlow {
     messages: Sender<Message>,
     worker: JoinHandle<Worker>,
-}
-
-/// What the worker is told.
-enum Message {
-    /// A stage is being computed since this time.
-    Begin(About, f64),
-    /// Metrics of a stage that is.
-    Metrics { stage: String, metrics: Vec<Value> },
-    /// It's done, or not: the server's word for it.
-    End { stage: String, status: &'static str, at: f64, artifact: Option<Box<Artifact>> },
-    /// A stage was computed at another time.
-    Stored(About, Box<Artifact>),
-}
-
-/// A stage that has a run of its own.
-struct About {
-    /// Its id among those of this run of the recipe.
-    stage: String,
-    /// Its name in the recipe.
-    name: String,
-    kind: String,
-    key: String,
-    params: Vec<Pair>,
 }
 
 impl MlFlow {
@@ -110,18 +74,5 @@ impl MlFlow {
         if let Ok(worker) = self.worker.join() {
             worker.finish(closing);
         }
-    }
-}
-
-impl About {
-    /// A stage's, if it's one that has a run of its own.
-    fn new(stage: &str, node: &Node, key: &str) -> Option<Self> {
-        has_runs(&node.kind).then(|| Self {
-            stage: stage.to_owned(),
-            name: node.name.clone(),
-            kind: node.kind.clone(),
-            key: key.to_owned(),
-            params: values::flat("", &node.described),
-        })
     }
 }

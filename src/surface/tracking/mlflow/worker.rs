@@ -15,9 +15,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    About, FAILED, FINISHED, KILLED, Message,
     api::{Access, Pair, Run, Server, var},
-    has_runs,
+    message::{About, FAILED, FINISHED, KILLED, Message, has_runs},
     values::{self, METRICS, PARAMS},
 };
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
         store::{Artifact, Provenance, canonical_json, unix_time},
     },
     session::sweep::{CellResult, Status},
-    surface::tracking::{Closing, Curves, Subject, Tell},
+    surface::tracking::subject::{Closing, Curves, Subject, Tell},
 };
 
 /// How long figures may wait, so that many go with one call.

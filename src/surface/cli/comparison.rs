@@ -1,0 +1,93 @@
+//! Two stages side by side: settings, metrics, curves and confidence intervals of the differences.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::{
+    engine::{
+        plan::{Difference, differences_of_runs},
+        store::Artifact,
+    },
+    learning::{
+        metrics::{Interval, Paired, predictions},
+        train::{Curve, Point},
+    },
+};
+
+/// Points of a curve that are shown.
+const POINTS: usize = 10;
+
+/// A stage of two sides.
+pub(super) struct Pair {
+    pub(super) stage: String,
+    pub(super) differences: Vec<Difference>,
+    /// Figures of both by name.
+    pub(super) figures: Vec<(String, f64, f64)>,
+    /// What their predictions tell, where both have some.
+    pub(super) intervals: Option<Intervals>,
+    /// Step and loss of both, thinned.
+    pub(super) curves: [Vec<(usize, f32)>; 2],
+}
+
+/// Rows that both measured, rows that only one did, and by metric the differences on the former.
+type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
+
+impl Pair {
+    /// Compares two artifacts; confidence intervals take so many `resamples`, drawn from `seed`.
+    pub(super) fn new(stage: &str, first: &Artifact, second: &Artifact, (resamples, seed): (u64, u64)) -> Result<Self> {
+        let figures = first
+            .metrics
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?, second.metrics.get(name)?.as_f64()?)));
+        let files = [first, second].map(|artifact| artifact.file("predictions.parquet"));
+        let intervals = if files.iter().all(|file| file.is_file()) {
+            let paired = Paired::new(&predictions::read(&files[0])?, &predictions::read(&files[1])?);
+            let resamples = usize::try_from(resamples)?;
+            Some((paired.rows(), paired.unpaired, paired.intervals(resamples, seed)))
+        } else {
+            None
+        };
+        Ok(Self {
+            stage: stage.to_owned(),
+            differences: differences_of_runs(first, second),
+            figures: figures.collect(),
+            intervals,
+            curves: [first, second].map(|artifact| thinned(&Curve::of(artifact).points().collect::<Vec<_>>())),
+        })
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let differences = self
+            .differences
+            .iter()
+            .map(|difference| json!({ "field": difference.field, "a": difference.was, "b": difference.is }));
+        let figures: serde_json::Map<_, _> = self
+            .figures
+            .iter()
+            .map(|(name, a, b)| (name.clone(), json!({ "a": a, "b": b, "difference": b - a })))
+            .collect();
+        let intervals = self.intervals.as_ref().map(|(rows, unpaired, intervals)| {
+            let intervals: serde_json::Map<_, _> =
+                intervals.iter().map(|(name, interval)| ((*name).to_owned(), json!(interval))).collect();
+            json!({ "rows": rows, "rows_of_one_only": unpaired, "intervals": intervals })
+        });
+        let [a, b] = &self.curves;
+        json!({
+            "stage": self.stage,
+            "differences": differences.collect::<Vec<_>>(),
+            "metrics": figures,
+            "paired": intervals,
+            "curves": { "a": a, "b": b },
+        })
+    }
+}
+
+/// As many means over equal parts of the steps as are shown, each at its last step.
+fn thinned(points: &[&Point]) -> Vec<(usize, f32)> {
+    let part = points.len().div_ceil(POINTS).max(1);
+    let mean = |part: &[&Point]| {
+        let last = part.last()?;
+        Some((last.step, part.iter().map(|point| point.loss).sum::<f32>() / part.len() as f32))
+    };
+    points.chunks(part).filter_map(mean).collect()
+}

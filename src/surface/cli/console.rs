@@ -1,0 +1,102 @@
+//! Words for people on stderr, in colours where they're wanted.
+
+use std::{
+    cmp::Reverse,
+    io::{IsTerminal, Write},
+    sync::LazyLock,
+};
+
+use indicatif::MultiProgress;
+use parking_lot::Mutex;
+
+use crate::{
+    recipe::{Checked, Diagnostics},
+    support::Hinted,
+};
+
+/// The lines at the terminal's bottom that change; hidden where stderr is no terminal.
+pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// The secrets of all recipes that were read, each with the expression that is shown in its place; the longest first, since
+/// a shorter one may be a part of it.
+static SECRETS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+/// From now on, secrets of this recipe are left out of all that's said, as are those of other recipes before it.
+pub(super) fn register_secrets(checked: &Checked) {
+    let mut secrets = SECRETS.lock();
+    secrets.extend_from_slice(checked.secret_values());
+    secrets.sort_by(|(a, _), (b, _)| (Reverse(a.len()), a).cmp(&(Reverse(b.len()), b)));
+    secrets.dedup();
+}
+
+/// A message without secrets.
+pub(super) fn redact(message: &str) -> String {
+    SECRETS.lock().iter().fold(message.to_owned(), |message, (value, shown)| {
+        if message.contains(value.as_str()) { message.replace(value.as_str(), shown) } else { message }
+    })
+}
+
+/// Writes something above the bars, if there are any.
+fn beside_bars(write: impl FnOnce()) {
+    if BARS.is_hidden() { write() } else { BARS.suspend(write) }
+}
+
+/// Writes a line to stderr; that stderr is gone is nobody's problem.
+pub(super) fn eprint_line(line: &str) {
+    beside_bars(|| {
+        let _ = writeln!(std::io::stderr().lock(), "{}", redact(line));
+    });
+}
+
+/// Writes to stdout.
+///
+/// # Errors
+/// If stdout is gone.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        stdout.write_all(b"\n")?;
+    }
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Whether stderr takes colours: a terminal, and `NO_COLOR` isn't set.
+pub(super) fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// An error as a person reads it; a recipe's diagnostics carry their own form.
+pub(super) fn error_text(error: &anyhow::Error) -> String {
+    if let Some(diagnostics) = error.downcast_ref::<Diagnostics>() {
+        return diagnostics.render(colour());
+    }
+    let mut text = format!("{} {error}", paint("error:", "31;1"));
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  {} {cause}", paint("caused by:", "31")));
+    }
+    if let Some(hint) = Hinted::of(error).hint {
+        text.push_str(&format!("\n{} {hint}", paint("hint:", "36;1")));
+    }
+    text
+}
+
+/// `text` in an ANSI colour where colours are wanted.
+pub(super) fn paint(text: &str, code: &str) -> String {
+    if colour() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// A number of things, such as `1 stage` and `2 stages`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Seconds as a person reads them.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.0995 => format!("{:.0} ms", s * 1000.0),
+        s if s < 99.95 => format!("{s:.1} s"),
+        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
+    }
+}

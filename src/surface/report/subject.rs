@@ -1,0 +1,24 @@
+//! What a report is about.
+
+use indexmap::IndexMap;
+
+use crate::{
+    engine::{plan::Node, store::Artifact},
+    session::sweep::Results,
+};
+
+/// A recipe as far as it was run.
+pub struct Subject<'a> {
+    /// The recipe's file.
+    pub recipe: &'a str,
+    /// Its text.
+    pub text: &'a str,
+    /// Its stages (of a sweep those of one cell), each after those it needs.
+    pub stages: &'a IndexMap<String, Node>,
+    /// What the store has of them.
+    pub artifacts: &'a IndexMap<String, Artifact>,
+    /// The sweep's results and its objective, where there is a sweep.
+    pub sweep: Option<(&'a Results, Option<(&'a str, bool)>)>,
+    /// The sweep's cell whose stages are shown.
+    pub cell: Option<usize>,
+}
