@@ -1,0 +1,98 @@
+//! The command line as a whole: options of all commands, and the list of commands.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use super::{
+    model::{Chat, Export, Generate, Predict},
+    results::{Compare, Report},
+    run::{Check, Plan, Run, Sweep, Why},
+    store::{Gc, Ls, Pin, Rm, Show, Transfer, Unpin, Verify},
+    tools::{Bench, Completions, Devices, Init, Reference},
+};
+
+/// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
+#[derive(Debug, Parser)]
+#[command(
+    name = "pipe",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit status: 0 if everything was done, 1 if a stage failed or anything else went wrong after work had begun, \
+                  2 if nothing was run, 130 if Ctrl-C stopped it and the same command resumes."
+)]
+pub(in crate::surface::cli) struct Arguments {
+    /// Directory of the artifact store
+    #[arg(long, global = true, env = "PIPE_STORE", default_value = ".pipe", value_name = "DIR")]
+    pub store: PathBuf,
+    /// Cache shared between machines: s3://, gs://, az://, file:// or http(s)://; credentials come from the environment
+    #[arg(long, global = true, env = "PIPE_REMOTE", hide_env_values = true, value_name = "URL")]
+    pub remote: Option<String>,
+    /// Log decisions and waits to stderr; twice for more. `PIPE_LOG` filters by part of the program, such as
+    /// `PIPE_LOG=pipe::engine::remote=debug`
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::surface::cli) enum Command {
+    /// Run a recipe; stages that haven't changed are not computed again
+    Run(Run),
+    /// Run all cells of a recipe's sweep; stages that cells have in common are computed once
+    Sweep(Sweep),
+    /// Compare recipes, sweep cells or stored runs: settings, metrics with confidence intervals, curves
+    Compare(Compare),
+    /// Write a report of a recipe's stored results as a single HTML file
+    Report(Report),
+    /// Show what a run would do, and why
+    Plan(Plan),
+    /// Show, field by field, how a stage differs from the nearest stored run, or how two stored runs differ (`why KEY
+    /// KEY`)
+    Why(Why),
+    /// Check a recipe without running anything
+    Check(Check),
+    /// List the artifacts in the store
+    Ls(Ls),
+    /// Show an artifact: what it was made from, its metrics and its files
+    Show(Show),
+    /// Read every artifact again and list the damaged ones
+    Verify(Verify),
+    /// List unreferenced artifacts and their size, and why the others are kept; `--delete` removes them
+    Gc(Gc),
+    /// Protect an artifact from `pipe gc`; without arguments, list the pins
+    Pin(Pin),
+    /// Remove a pin, so that `pipe gc` may remove the artifact
+    Unpin(Unpin),
+    /// Remove artifacts from the store
+    Rm(Rm),
+    /// Classify texts with a finetuned stage
+    Predict(Predict),
+    /// Continue a prompt, or fill in its blanks, with a trained model
+    Generate(Generate),
+    /// Chat with a trained model; each line of stdin is a question
+    Chat(Chat),
+    /// Copy a stage's model out of the store, in Hugging Face's layout
+    Export(Export),
+    /// Upload a recipe's artifacts that the remote lacks
+    Push(Transfer),
+    /// Download a recipe's artifacts from the remote, with all their files
+    Pull(Transfer),
+    /// Write a commented recipe for your own data file
+    Init(Init),
+    /// Print the JSON Schema of recipes
+    Schema,
+    /// Write the generated pages of the documentation
+    #[command(hide = true)]
+    Reference(Reference),
+    /// List the devices that recipes can run on
+    Devices(Devices),
+    /// Time training steps on each device
+    Bench(Bench),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// Compute the stage of the job on stdin, and report on stdout
+    #[command(hide = true)]
+    Stage,
+}

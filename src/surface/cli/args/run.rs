@@ -1,0 +1,121 @@
+//! Arguments of the commands that run recipes or tell what a run would do.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::recipe::{Place, Recipe};
+use crate::session::launch::LOCAL;
+
+/// Where and how to run.
+#[derive(Args, Clone, Debug)]
+pub(in crate::surface::cli) struct Running {
+    #[command(flatten)]
+    pub place: Place,
+    /// How many independent stages may run at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: u16,
+    /// Run even if the estimate says that a stage won't fit into the device's memory
+    #[arg(long)]
+    pub ignore_memory: bool,
+    /// How stages are computed: local, in this process, or process, in one for each
+    #[arg(long, env = "PIPE_LAUNCHER", default_value = LOCAL, value_name = "NAME", hide = true)]
+    pub launcher: String,
+    /// Directory for TensorBoard event files; '' writes none [default: the store's folder `tensorboard`]
+    #[arg(long, env = "PIPE_TENSORBOARD", value_name = "DIR")]
+    pub tensorboard: Option<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Run {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    #[command(flatten)]
+    pub running: Running,
+    /// Run only this stage and the stages it depends on; can be repeated
+    #[arg(long = "stage", value_name = "NAME")]
+    pub stages: Vec<String>,
+    /// Compute this stage even if the store has it; can be repeated
+    #[arg(long, value_name = "NAME")]
+    pub force: Vec<String>,
+    /// Show what would run without running it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Sweep {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    #[command(flatten)]
+    pub running: Running,
+    /// Run only the first N cells
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_cells: Option<u64>,
+    /// Run only cells that meet this condition, such as `stages.cls.train.lr < 1e-3`; can be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub filter: Vec<String>,
+    /// Show the cells, the distinct stages and the estimated time without running anything
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the results as a CSV file, one row per cell
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write the results as a Parquet file, one row per cell
+    #[arg(long, value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Plan {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// Plan only this stage and the stages it depends on; can be repeated
+    #[arg(long = "stage", value_name = "NAME")]
+    pub stages: Vec<String>,
+    #[command(flatten)]
+    pub place: Place,
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlanFormat,
+    /// Same as `--format json`
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(in crate::surface::cli) enum PlanFormat {
+    /// A table
+    #[default]
+    Text,
+    /// JSON
+    Json,
+    /// A Mermaid flow chart
+    Mermaid,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Why {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The stage; or a second key, if a key is given in place of the recipe
+    pub stage: String,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Check {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
