@@ -105,7 +105,7 @@ impl Session {
     pub fn open(options: Options) -> Result<Self> {
         let launcher = LAUNCHERS.named(&options.launcher).with_context(|| {
             let known = suggest::list(LAUNCHERS.all().iter().map(|launcher| launcher.name()));
-            format!("there is no launcher `{}`\nhint: there is {known}", options.launcher)
+            format!("unknown launcher `{}`\nhint: known are {known}", options.launcher)
         })?;
         let store = Store::open(&options.store)?;
         let tell = Arc::clone(&options.tell);

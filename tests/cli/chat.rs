@@ -78,7 +78,7 @@ fn formats_without_a_place_for_the_system_say_so() {
     let space = ran();
     let output = chat(&space, &["--system", "你是厨师"], "你好\n");
     assert_eq!(output.status, 2);
-    assert!(output.stderr.contains("no place for a turn of <|system|>"), "{}", output.stderr);
+    assert!(output.stderr.contains("doesn't support the role <|system|>"), "{}", output.stderr);
     let output = chat(&space, &["--format", "chatglm9"], "你好\n");
     assert_eq!(output.status, 2);
     assert!(output.stderr.contains("plain, chatglm, chatglm2, chatglm3, glm4"), "{}", output.stderr);

@@ -212,7 +212,7 @@ fn dry_run_tells_the_plan_and_runs_nothing() {
     assert_eq!(plan["stages"]["tokens"]["status"], "miss");
     let output = space.pipe(&["run", "recipe.yaml", "--dry-run"]);
     assert_eq!(output.status, 0);
-    assert!(output.stdout.contains("depends  on what base gives"), "{}", output.stdout);
+    assert!(output.stdout.contains("depends  on the output of base"), "{}", output.stdout);
     assert!(!space.path().join(".pipe").exists());
 }
 
@@ -235,7 +235,7 @@ fn damaged_artifact_is_noted_and_computed_again() {
     assert!(plan["stages"]["tokens"]["reason"].as_str().is_some_and(|reason| reason.contains("damaged")), "{plan}");
     let output = space.pipe(&["run", "recipe.yaml"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
-    assert!(output.stderr.contains("tokens: what the store has is damaged"), "{}", output.stderr);
+    assert!(output.stderr.contains("tokens: the stored artifact is damaged"), "{}", output.stderr);
     assert_eq!(space.statuses(&["recipe.yaml"]), "tokens=hit");
 }
 
@@ -285,7 +285,7 @@ fn colours_need_a_terminal() {
 #[test]
 fn why_knows_hits_misses_and_strangers() {
     let space = tokens();
-    assert!(space.pipe(&["why", "recipe.yaml", "tokens"]).stdout.contains("no run of its kind is in the store"));
+    assert!(space.pipe(&["why", "recipe.yaml", "tokens"]).stdout.contains("the store has no run of this kind"));
     let _ = key(&space, "tokens");
     assert_eq!(space.json(&["why", "recipe.yaml", "tokens"])["status"], "hit");
     space.write("corpus.txt", "别的文字。\n");

@@ -138,10 +138,10 @@ fn cells_of_a_sweep_go_by_number_and_mistakes_are_told() {
         assert_eq!(output.status, 2);
         output.stderr
     };
-    assert!(said(&["recipe.yaml:1", "recipe.yaml:2"]).contains("nothing of recipe.yaml:1 is stored: run it first"));
+    assert!(said(&["recipe.yaml:1", "recipe.yaml:2"]).contains("no stored results for recipe.yaml:1; run it first"));
     assert_eq!(space.pipe(&["sweep", "recipe.yaml"]).status, 0);
     let result = compared(&space, &["recipe.yaml:1", "recipe.yaml:2"]);
     assert_eq!(result[0]["stages"][2]["differences"][0], json!({ "field": "train.lr", "a": "0.001", "b": "0.02" }));
     assert!(said(&["recipe.yaml:1", "recipe.yaml:3"]).contains("no cell 3; it has cells 1 to 2"));
-    assert!(said(&["recipe.yaml", "reecipe.yaml"]).contains("`reecipe.yaml` is no recipe's file"));
+    assert!(said(&["recipe.yaml", "reecipe.yaml"]).contains("`reecipe.yaml` is neither a recipe file"));
 }

@@ -106,7 +106,7 @@ fn nothing_is_overwritten() {
         space.write("my.tsv", format!("label\ttext\n{}", lines.collect::<String>()));
         let output = space.pipe(&["init", "mine", "--data", "my.tsv"]);
         assert_eq!(output.status, 2);
-        assert!(output.stderr.contains(&format!("mine/{name} is there already")), "{}", output.stderr);
+        assert!(output.stderr.contains(&format!("mine/{name} already exists")), "{}", output.stderr);
         assert_eq!(space.read(&format!("mine/{name}")), "mine");
         assert!(!space.path().join("mine/data/train.jsonl").exists());
     }

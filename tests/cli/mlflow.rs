@@ -393,7 +393,7 @@ fn a_server_that_is_not_there_is_told_once_and_the_run_goes_on() {
     drop(listener);
     let told = without(&[("MLFLOW_TRACKING_URI", &format!("http://anna:geheim@{address}"))]);
     let expected =
-        format!("the MLflow server http://{address} can't be used, so it isn't told of this run: Connection");
+        format!("the MLflow server http://{address} can't be used, so this run is not logged there: Connection");
     assert!(told.contains(&expected), "{told}");
     assert!(!told.contains("geheim"), "{told}");
 }
@@ -421,5 +421,5 @@ fn what_names_no_server_or_answers_like_none_is_told_once() {
     assert!(told.contains("MLFLOW_TRACKING_URI names no server"), "{told}");
     let (address, _) = stub("200 OK", "<html>hello</html>");
     let told = without(&[("MLFLOW_TRACKING_URI", &format!("http://{address}"))]);
-    assert!(told.contains("the answer isn't as MLflow's are"), "{told}");
+    assert!(told.contains("unexpected answer from MLflow"), "{told}");
 }

@@ -71,7 +71,7 @@ fn stages_computed_in_processes_of_their_own_give_the_same() {
     let unknown = space.pipe(&["run", "recipe.yaml", "--launcher", "magic"]);
     assert_eq!(unknown.status, 2);
     assert!(
-        unknown.stderr.contains("there is no launcher `magic`\nhint: there is `local`, `process`"),
+        unknown.stderr.contains("unknown launcher `magic`\nhint: known are `local`, `process`"),
         "{}",
         unknown.stderr
     );
@@ -184,7 +184,7 @@ fn a_job_that_is_none_is_refused() {
     stage.stdin.take().expect("its stdin").write_all(b"{}\n").expect("a job");
     let output = stage.wait_with_output().expect("its end");
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("the job isn't understood"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the job is malformed"), "{output:?}");
 }
 
 /// Checks are about what is missing: what the store has is taken from wherever it came.

@@ -283,7 +283,7 @@ fn a_cell_that_diverges_is_reported_at_the_end_and_tried_again() {
     assert_eq!(result["cells"][1]["status"], "failed");
     let output = space.pipe(&["sweep", "recipe.yaml"]);
     assert_eq!(output.status, 1);
-    let end = output.stderr.rsplit("1 cell failed, to be tried again on the next call:").next().expect("an end");
+    let end = output.stderr.rsplit("1 cell failed, to be retried on the next run:").next().expect("an end");
     assert!(end.contains("cell 2  stages.topics.train.lr=1e+30"), "{}", output.stderr);
     assert!(end.contains("topics") && end.contains("is not finite at step"), "{}", output.stderr);
     assert!(output.stdout.lines().nth(2).is_some_and(|row| row.contains("failed")), "{}", output.stdout);

@@ -345,11 +345,7 @@ fn a_cell_that_diverges_stops_no_other_and_is_tried_again() {
     let output = space.pipe(&["sweep", "recipe.yaml"]);
     assert_eq!(output.status, 1);
     assert_eq!(output.stderr.matches(": finetune\n").count(), 1, "{}", output.stderr);
-    assert!(
-        output.stderr.contains("1 cell failed, to be tried again on the next call:\n  cell 8"),
-        "{}",
-        output.stderr
-    );
+    assert!(output.stderr.contains("1 cell failed, to be retried on the next run:\n  cell 8"), "{}", output.stderr);
     // A report can tell who was stopped all the same.
     assert_eq!(space.pipe(&["report", "recipe.yaml"]).status, 0);
     let page = space.read("recipe.html");

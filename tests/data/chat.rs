@@ -119,9 +119,9 @@ fn conversations_that_a_format_cannot_write_are_refused() {
     let tokenizer = tokenizer(true);
     let told = |format, turns: &[Turn]| message(Chat::new(format, &tokenizer).unwrap().prompt(turns));
     let system = Turn { role: Role::System, content: "简短。".into() };
-    assert!(told(ChatFormat::Chatglm2, &[system, Turn::user("你好")]).contains("no place for a turn of <|system|>"));
+    assert!(told(ChatFormat::Chatglm2, &[system, Turn::user("你好")]).contains("doesn't support the role <|system|>"));
     assert!(told(ChatFormat::Chatglm2, &[Turn::user("你好"), Turn::user("喂")]).contains("take turns"));
     assert!(told(ChatFormat::Chatglm3, &conversation()[..2]).contains("the assistant's own"));
-    assert!(told(ChatFormat::Plain, &conversation()).contains("no room for a history"));
+    assert!(told(ChatFormat::Plain, &conversation()).contains("doesn't support a history"));
     assert!(told(ChatFormat::Plain, &[]).contains("no turns"));
 }

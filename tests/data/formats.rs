@@ -173,11 +173,11 @@ fn mistakes_in_files_are_told_with_file_and_row() {
         ),
         (json!({}), folder.file("wide.tsv", b"\xFF\xFEa\0"), "wide.tsv: this is UTF-16; save it as UTF-8"),
         (json!({}), folder.file("empty.csv", "\n"), "empty.csv: the file is empty; it should begin with a header line"),
-        (json!({}), folder.file("twice.csv", "a,b,a\n"), "twice.csv: two columns are called \"a\""),
+        (json!({}), folder.file("twice.csv", "a,b,a\n"), "twice.csv: duplicate column \"a\""),
         (
             json!({}),
             folder.file("open.csv", "a\n1\n\"never\nclosed\n"),
-            "open.csv: row 3: a quote opens a field here and none closes it\n\
+            "open.csv: row 3: unclosed quote\n\
              hint: if quotes are part of the text, set `quoting: false`",
         ),
         (
@@ -195,13 +195,13 @@ fn mistakes_in_files_are_told_with_file_and_row() {
         (
             json!({}),
             folder.file("a.json", "{}"),
-            "a.json: can't tell the format from the name; known are .txt, .tsv, .csv, .jsonl and .parquet\n\
-             hint: say which it is with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`",
+            "a.json: unknown format; supported are .txt, .tsv, .csv, .jsonl and .parquet\n\
+             hint: set it with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`",
         ),
         (
             json!({"columns": ["a"]}),
             folder.file("a.txt", "x"),
-            "a.txt: `columns` has no meaning in format txt\nhint: set `format: tsv` or `format: csv`",
+            "a.txt: `columns` doesn't apply to format txt\nhint: set `format: tsv` or `format: csv`",
         ),
     ];
     for (fields, file, expected) in cases {

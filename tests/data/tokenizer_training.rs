@@ -228,7 +228,7 @@ fn loaded_tokenizers_do_not_cut_texts() {
 #[test]
 fn files_that_are_no_tokenizer_are_told() {
     let error = format!("{:#}", load("{}").err().unwrap());
-    assert!(error.contains("tokenizer.json: not a tokenizer that can be read: "), "{error}");
+    assert!(error.contains("tokenizer.json: can't be read as a tokenizer: "), "{error}");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn pin_takes_a_key_or_a_stage_that_was_run() {
     assert_eq!(space.json(&["pin", &first[..9]])["name"], "tokens");
     let output =
         space.pipe(&["pin", "recipe.yaml", "tokens", "--set", "stages.tokens.tokenizer.wordpiece.vocab_size=50"]);
-    assert_eq!((output.status, output.stderr.contains("hasn't been run as recipe.yaml says now")), (2, true));
+    assert_eq!((output.status, output.stderr.contains("has no stored result for recipe.yaml as it is now")), (2, true));
     let output = space.pipe(&["pin", &first[..9], "--name", "../x"]);
     assert_eq!((output.status, output.stderr.contains("letters, digits")), (2, true));
     assert_eq!(space.pipe(&["pin", "recipe.yaml"]).status, 2);

@@ -308,7 +308,7 @@ fn damaged_artifact_is_computed_again_with_a_note() {
     let fake = Fake::default();
     let (outcomes, told) = told(&space, &tasks, &fake, 1, &[]);
     assert_eq!(endings(&outcomes), "a=hit x=hit b=ran c=hit y=hit");
-    assert!(told.iter().any(|line| line.starts_with("b: note what the store has is damaged")), "{told:?}");
+    assert!(told.iter().any(|line| line.starts_with("b: note the stored artifact is damaged")), "{told:?}");
     assert_eq!(endings(&run(&space, &tasks, &fake, 1, &[])), "a=hit x=hit b=hit c=hit y=hit");
 }
 
@@ -338,7 +338,7 @@ stages:
 ";
         let (outcomes, told) = told(&space, &tasks(&space, recipe), &fake, jobs, &[]);
         assert_eq!(endings(&outcomes), "a=ran b=paused c=not_run");
-        assert_eq!(outcomes["c"].error.as_deref(), Some("the run was stopped before its turn"));
+        assert_eq!(outcomes["c"].error.as_deref(), Some("not scheduled: the run was stopped before"));
         assert!(told.contains(&"b: paused stopped".to_owned()), "{told:?}");
         assert_eq!(fake.ran(), ["a", "b"]);
     }

@@ -118,7 +118,7 @@ fn read_only_store_serves_what_it_has_and_says_why_it_takes_nothing_new() {
     }
     let output = space.pipe(&["run", "recipe.yaml", "--stage", "base", "--store", "disk/store"]);
     assert_eq!(output.status, 1);
-    let expected = "the store at disk/store can't be written to: what it has can be used";
+    let expected = "the store at disk/store is not writable: stored results can be used";
     assert!(output.stderr.contains(expected), "{}", output.stderr);
     assert!(output.stderr.contains("--store"), "{}", output.stderr);
 }
@@ -158,7 +158,7 @@ fn store_without_the_permission_to_write_serves_what_it_has() {
     assert_eq!((output.status, output.stderr.contains("nothing to do")), (0, true), "{}", output.stderr);
     let output = run("base");
     assert_eq!(output.status, 1);
-    assert!(output.stderr.contains("the store at .pipe can't be written to"), "{}", output.stderr);
+    assert!(output.stderr.contains("the store at .pipe is not writable"), "{}", output.stderr);
     assert!(output.stderr.contains("ermission denied"), "{}", output.stderr);
     for entry in walkdir::WalkDir::new(&store).into_iter().flatten() {
         mode(entry.path(), 0o755);
@@ -233,7 +233,7 @@ fn damaged_artifact_is_named_by_verify_and_computed_again_by_run() {
     assert_eq!((&found["damaged"][0]["key"], &found["damaged"][0]["stage"]), (&key.into(), &"base".into()));
     assert!(found["damaged"][0]["file"].as_str().is_some_and(|file| file.ends_with("model.safetensors")), "{found}");
     let output = space.pipe(&["verify", &key[..10]]);
-    assert!(output.stdout.contains("its bytes are not those that were written"), "{}", output.stdout);
+    assert!(output.stdout.contains("its content does not match its digest"), "{}", output.stdout);
     assert_eq!(space.json(&["plan", "recipe.yaml", "--stage", "base"])["stages"]["base"]["status"], "miss");
 
     let after = space.json(&["run", "recipe.yaml", "--stage", "base"]);
@@ -258,7 +258,7 @@ fn missing_and_shortened_files_are_found() {
         store.verify(&keys, &|_, _| {}).expect("a look").damage.into_iter().map(|damage| damage.problem).collect();
     problems.sort_by_key(|problem| problem.len());
     assert_eq!(problems[0], "it is missing");
-    assert!(problems.iter().any(|problem| problem.contains("499 bytes in place of 500")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.contains("499 bytes instead of 500")), "{problems:?}");
     assert!(problems.iter().any(|problem| problem.ends_with("artifact.json is missing")), "{problems:?}");
     assert!(keys.iter().all(|key| store.find(key).is_err()));
 }

@@ -207,7 +207,7 @@ fn interrupted_run_pauses_says_how_to_go_on_and_goes_on() {
         assert_eq!(output.status, 130, "{}", output.stderr);
         assert!(output.stderr.contains("base: stopped after step "), "{}", output.stderr);
         assert!(output.stderr.contains("4 stages: 1 unchanged, 1 paused, 2 not run in"), "{}", output.stderr);
-        let again = format!("the same command goes on from here: pipe {}", run.join(" "));
+        let again = format!("the same command resumes from here: pipe {}", run.join(" "));
         assert!(output.stderr.contains(&again), "{}", output.stderr);
         let left = entries(&space.path().join(".pipe/tmp"));
         assert!(left.len() == 1 && left[0].ends_with(".state"), "{left:?}");
@@ -282,7 +282,7 @@ fn longer_training_with_a_constant_rate_goes_on_where_the_shorter_one_ended() {
         let plan = space.json(&["plan", "recipe.yaml"]);
         assert_eq!(plan["stages"]["topics"]["continues_from"], step, "{plan}");
         let text = space.pipe(&["plan", "recipe.yaml"]).stdout;
-        assert!(text.contains(&format!("goes on after step {step}; train.")), "{text}");
+        assert!(text.contains(&format!("continues after step {step}; train.")), "{text}");
         let output = space.pipe(&["run", "recipe.yaml"]);
         let told = format!("topics: goes on from where a shorter training ended, after step {step}");
         assert!(output.stderr.contains(&told), "{}", output.stderr);

@@ -122,10 +122,10 @@ fn damaged_artifact_is_a_miss_that_says_so() {
             std::fs::write(artifact.file("artifact.json"), r#"{"key": "ab"#).unwrap();
         }),
         ("part/file is missing", &|artifact| std::fs::remove_file(artifact.file("part/file")).unwrap()),
-        ("part/file is not as it was written: 3 bytes in place of 5", &|artifact| {
+        ("part/file is damaged: 3 bytes instead of 5", &|artifact| {
             std::fs::write(artifact.file("part/file"), "who").unwrap();
         }),
-        ("its checksum is wrong", &|artifact| {
+        ("its checksum does not match", &|artifact| {
             let record = std::fs::read_to_string(artifact.file("artifact.json")).unwrap();
             std::fs::write(artifact.file("artifact.json"), record.replace(&artifact.key, "ab")).unwrap();
         }),

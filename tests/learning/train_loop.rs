@@ -378,7 +378,7 @@ fn damaged_and_foreign_states_change_nothing() {
     bytes[middle] ^= 64;
     std::fs::write(&file, bytes).unwrap();
     let error = trainer.load_state(&checkpoints.state).unwrap_err().to_string();
-    assert!(error.ends_with("step-8.safetensors isn't as it was written"), "{error}");
+    assert!(error.ends_with("step-8.safetensors does not match its digest"), "{error}");
     assert!(trainer.steps_done() == 0 && weights(&trainer.network) == before);
 }
 

@@ -220,5 +220,5 @@ fn export_overwrites_nothing() {
     let space = space();
     let output = space.pipe(&["export", "recipe.yaml", "base", "model", "--store", "other"]);
     assert_eq!(output.status, 2);
-    assert_eq!(output.stderr, "error: model/config.json is there already: name another directory, or remove it\n");
+    assert_eq!(output.stderr, "error: model/config.json already exists: name another directory, or remove it\n");
 }

@@ -186,6 +186,6 @@ fn record_larger_than_any_can_be_is_refused_unread() {
     let path = space.path().join("artifacts").join(&key).join("artifact.json");
     std::fs::File::options().write(true).open(path).and_then(|file| file.set_len(1 << 40)).expect("a hole");
     let error = Store::open(space.path()).expect("a store").find(&key).expect_err("too large");
-    assert!(format!("{error:#}").contains("larger than a record can be"), "{error:#}");
+    assert!(format!("{error:#}").contains("exceeds the maximum size of a record"), "{error:#}");
     assert_little_memory();
 }

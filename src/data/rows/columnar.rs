@@ -13,7 +13,7 @@ use crate::data::parquet;
 /// Nulls are empty fields.
 pub(super) fn open(file: &Path) -> Result<Rows> {
     let name = file.display().to_string();
-    let builder = parquet::open(file).with_context(|| format!("{name}: not a Parquet file that can be read"))?;
+    let builder = parquet::open(file).with_context(|| format!("{name}: can't be read as a Parquet file"))?;
     let mut columns = Vec::new();
     for field in builder.schema().fields() {
         if field.data_type().is_nested() || matches!(field.data_type(), DataType::Binary | DataType::LargeBinary) {

@@ -85,7 +85,7 @@ impl Records {
                     splitter.line(&line, self.delimiter);
                 }
                 _ => bail!(
-                    "{}: row {number}: a quote opens a field here and none closes it\n\
+                    "{}: row {number}: unclosed quote\n\
                      hint: if quotes are part of the text, set `quoting: false`",
                     self.lines.path().display()
                 ),

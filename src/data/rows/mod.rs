@@ -35,7 +35,7 @@ pub fn nested_rows(source: &Source, file: &Path, nested: &[&str]) -> Result<Rows
         Format::Parquet => columnar::open(file)?,
     };
     if let Some(twice) = duplicate(rows.columns()) {
-        bail!("{}: two columns are called {twice:?}", file.display());
+        bail!("{}: duplicate column {twice:?}", file.display());
     }
     Ok(rows.limited(source.limit.unwrap_or(usize::MAX)))
 }
@@ -57,8 +57,8 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
         (None, "jsonl") => Format::Jsonl,
         (None, "parquet") => Format::Parquet,
         (None, _) => bail!(
-            "{name}: can't tell the format from the name; known are .txt, .tsv, .csv, .jsonl and .parquet\n\
-             hint: say which it is with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`"
+            "{name}: unknown format; supported are .txt, .tsv, .csv, .jsonl and .parquet\n\
+             hint: set it with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`"
         ),
     };
     if !matches!(format, Format::Tsv | Format::Csv) {
@@ -70,7 +70,7 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
         ];
         if let Some((field, _)) = set.iter().find(|(_, set)| *set) {
             let known = format!("{format:?}").to_lowercase();
-            bail!("{name}: `{field}` has no meaning in format {known}\nhint: set `format: tsv` or `format: csv`");
+            bail!("{name}: `{field}` doesn't apply to format {known}\nhint: set `format: tsv` or `format: csv`");
         }
     }
     Ok(format)

@@ -205,7 +205,7 @@ impl<'a> Chat<'a> {
     fn rounds(&self, turns: &[Turn]) -> Result<String> {
         if let Some(turn) = turns.iter().find(|turn| matches!(turn.role, Role::System | Role::Observation)) {
             let role = ROLES[turn.role as usize];
-            bail!("the chat format has no place for a turn of {role}\nhint: `format: chatglm3` has");
+            bail!("the chat format doesn't support the role {role}\nhint: `format: chatglm3` does");
         }
         let mut rounds = Vec::new();
         for round in turns.chunks(2) {
@@ -227,7 +227,7 @@ impl<'a> Chat<'a> {
         {
             return Ok(question.clone());
         }
-        ensure!(self.format.has_history(), "the plain chat format has no room for a history");
+        ensure!(self.format.has_history(), "the plain chat format doesn't support a history");
         let write = |(number, (question, answer)): (usize, &(&String, Option<&String>))| {
             let asked = format!("[Round {number}]{line}问：{question}{line}答：");
             answer.map_or(asked.clone(), |answer| format!("{asked}{answer}{line}"))

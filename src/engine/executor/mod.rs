@@ -236,7 +236,7 @@ pub enum Ending {
     Paused,
     /// Its computation failed.
     Failed,
-    /// A stage before it failed or was paused, or the run was stopped before its turn.
+    /// A stage before it failed or was paused, or not scheduled: the run was stopped before.
     NotRun,
     /// Of a sweep's cell that did worse than others: it was left where it was.
     Stopped,

@@ -82,7 +82,7 @@ impl<'a> Queue<'a> {
     fn leave_out(&self, state: &mut State) {
         for (taken, (id, node)) in state.taken.iter_mut().zip(self.tasks) {
             if !std::mem::replace(taken, true) {
-                let error = "the run was stopped before its turn".to_owned();
+                let error = "not scheduled: the run was stopped before".to_owned();
                 let outcome = Outcome::without_artifact(&node.node.kind, Ending::NotRun, error);
                 state.outcomes.insert(id.clone(), outcome);
             }

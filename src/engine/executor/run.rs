@@ -208,7 +208,7 @@ impl Worker<'_> {
             self.reporter.event(id, Event::Fetched);
             match fetched {
                 Ok(artifact) => return Ok(artifact),
-                Err(error) => self.reporter.event(id, Event::Note(&format!("{error:#}; computed again"))),
+                Err(error) => self.reporter.event(id, Event::Note(&format!("{error:#}; recomputing"))),
             }
             let (id, stage) = self.queue.task(id).with_context(not_settled)?;
             self.settle(id, stage, false);

@@ -85,7 +85,7 @@ impl Launch for Local<'_> {
             Claim::Miss(slot) => slot,
         };
         if let Some(damage) = slot.damage() {
-            tell(Event::Note(&format!("what the store has is damaged: {damage:#}; computed again")));
+            tell(Event::Note(&format!("the stored artifact is damaged: {damage:#}; recomputing")));
         }
         tell(Event::Started { node, key: slot.key() });
         let (started, began) = (unix_time(), Instant::now());
@@ -113,7 +113,7 @@ impl Launch for Local<'_> {
             // Also when its state is gone. Without this nothing is lost but the time to look again.
             && let Err(error) = store.rung(slot.key()).keep(Vec::new(), measured)
         {
-            tell(Event::Note(&format!("what it measured can't be kept: {error:#}")));
+            tell(Event::Note(&format!("its metrics can't be saved: {error:#}")));
         }
         let Computed { metrics, pace } = computed?;
         let provenance = Provenance {
@@ -133,7 +133,8 @@ impl Local<'_> {
     fn inputs(&self, task: &Task) -> Result<BTreeMap<String, Artifact>> {
         let input = |(field, key): (&String, &String)| {
             let artifact = self.store.record(key)?;
-            let artifact = artifact.with_context(|| format!("what `{field}` names isn't in the store any more"))?;
+            let artifact =
+                artifact.with_context(|| format!("the artifact that `{field}` names is no longer in the store"))?;
             Ok((field.clone(), artifact))
         };
         task.inputs.iter().map(input).collect()

@@ -81,7 +81,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NotStored => f.write_str("it isn't stored"),
             Self::Forced => f.write_str("forced"),
-            Self::Damaged(damage) => write!(f, "what the store has is damaged: {damage}"),
+            Self::Damaged(damage) => write!(f, "the stored artifact is damaged: {damage}"),
             Self::FirstOfItsKind(kind) => write!(f, "no {kind} stage was run before"),
             Self::Differs { differences, .. } => {
                 let shown = if differences.len() > 3 { 2 } else { differences.len() };

@@ -146,7 +146,7 @@ async fn transfer(
                 return Err(damaged());
             }
             hasher.update(&chunk);
-            target.write_all(&chunk).context("failed to write what came from the remote")?;
+            target.write_all(&chunk).context("failed to write downloaded data")?;
             shared.bytes.fetch_add(length, Ordering::Relaxed);
             advance(length);
             from += length;
@@ -171,7 +171,7 @@ impl Shared {
     fn explain(&self, error: &Error, file: &FileRecord) -> anyhow::Error {
         if matches!(error, Error::NotFound { .. }) {
             self.reject(&file.digest);
-            return anyhow!("the remote has lost {}", file.path);
+            return anyhow!("{} is missing in the remote", file.path);
         }
         self.unreachable(error);
         anyhow!("{} can't be fetched from the remote", file.path)

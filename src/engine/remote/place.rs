@@ -73,9 +73,9 @@ pub(super) fn open(url: &str) -> Result<(Place, Box<dyn ObjectStore>)> {
          hint: give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     );
     let Ok((scheme, prefix)) = ObjectStoreScheme::parse(&parsed) else {
-        bail!("there can't be a remote at {url}\nhint: {KNOWN}");
+        bail!("unsupported remote {url}\nhint: {KNOWN}");
     };
-    let objects = build(&scheme, &parsed).with_context(|| format!("there can't be a remote at {url}"))?;
+    let objects = build(&scheme, &parsed).with_context(|| format!("failed to set up the remote {url}"))?;
     Ok((Place { url: url.to_owned(), prefix }, objects))
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn push(shared: Arc<Shared>, artifact: Artifact, computed: bool
                 Some(error) => shared.refused(error),
                 None => {
                     let key = &artifact.key[..12];
-                    (shared.report)(&format!("warning: {key} isn't pushed to the remote: {error:#}"));
+                    (shared.report)(&format!("warning: {key} was not pushed to the remote: {error:#}"));
                 }
             }
         }

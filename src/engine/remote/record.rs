@@ -18,6 +18,6 @@ pub fn encode(artifact: &Artifact) -> Result<Vec<u8>> {
 /// If a byte of it was changed, it's of another key, or it contradicts itself: see [`Artifact::check`].
 pub fn decode(text: &[u8], key: &str) -> Result<Artifact> {
     let artifact = Artifact::parse(text)?;
-    ensure!(artifact.key == key, "it's the record of another key");
+    ensure!(artifact.key == key, "the record belongs to another key");
     Ok(artifact)
 }

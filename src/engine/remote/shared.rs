@@ -174,7 +174,9 @@ impl Shared {
     pub(super) fn unreachable(&self, error: &object_store::Error) {
         if !self.offline.swap(true, Ordering::Relaxed) {
             let (url, reason) = (self.place.url(), reason(error));
-            (self.report)(&format!("warning: the remote {url} can't be used, so only the local store is: {reason}"));
+            (self.report)(&format!(
+                "warning: the remote {url} can't be used, continuing with the local store only: {reason}"
+            ));
         }
     }
 
@@ -183,7 +185,7 @@ impl Shared {
         let told = self.refuses.swap(true, Ordering::Relaxed) || self.offline.load(Ordering::Relaxed);
         if !told {
             let (url, reason) = (self.place.url(), reason(error));
-            (self.report)(&format!("warning: pushing to the remote {url} failed, the next run tries again: {reason}"));
+            (self.report)(&format!("warning: pushing to the remote {url} failed, the next run will retry: {reason}"));
         }
     }
 }

@@ -98,7 +98,7 @@ impl Artifact {
         for file in &artifact.files {
             let metadata = artifact.metadata(file)?;
             let path = artifact.file(&file.path);
-            ensure!(soundness.holds(&path, &metadata, &file.digest)?, "{} is not as it was written", path.display());
+            ensure!(soundness.holds(&path, &metadata, &file.digest)?, "{} does not match its digest", path.display());
         }
         Ok(Some(artifact))
     }
@@ -124,7 +124,7 @@ impl Artifact {
         };
         let mut artifact = Self::parse(&text).with_context(what)?;
         artifact.path = dir.to_owned();
-        ensure!(dir.ends_with(&artifact.key), "{} is the record of another key", path.display());
+        ensure!(dir.ends_with(&artifact.key), "{} belongs to another key", path.display());
         Ok(Some(artifact))
     }
 
@@ -133,7 +133,7 @@ impl Artifact {
     /// # Errors
     /// If it isn't as it was written.
     pub(crate) fn parse(text: &[u8]) -> Result<Self> {
-        ensure!(text.len() as u64 <= record::MAX_BYTES, "it's larger than a record can be");
+        ensure!(text.len() as u64 <= record::MAX_BYTES, "it exceeds the maximum size of a record");
         record::check(text)?;
         let artifact: Self = serde_json::from_slice(text)?;
         artifact.check()?;
@@ -157,7 +157,7 @@ impl Artifact {
         };
         ensure!(
             metadata.len() == file.bytes && metadata.is_file(),
-            "{} is not as it was written: {} bytes in place of {}",
+            "{} is damaged: {} bytes instead of {}",
             path.display(),
             metadata.len(),
             file.bytes

@@ -17,13 +17,13 @@ impl Artifact {
     /// # Errors
     /// What doesn't hold.
     pub fn check(&self) -> Result<()> {
-        ensure!(self.key == self.manifest.key(), "its key is that of another manifest");
-        ensure!(self.digest == output_digest(&self.files), "its digest is that of other files");
+        ensure!(self.key == self.manifest.key(), "its key does not match its manifest");
+        ensure!(self.digest == output_digest(&self.files), "its digest does not match its files");
         let mut paths = BTreeSet::new();
         for file in &self.files {
-            ensure!(is_within(&file.path), "it names a file outside of its directory: {:?}", file.path);
-            ensure!(is_digest(&file.digest), "the digest of {:?} isn't one", file.path);
-            ensure!(paths.insert(&file.path), "{:?} is in it twice", file.path);
+            ensure!(is_within(&file.path), "it names a file outside its directory: {:?}", file.path);
+            ensure!(is_digest(&file.digest), "the digest of {:?} is malformed", file.path);
+            ensure!(paths.insert(&file.path), "it lists {:?} twice", file.path);
         }
         Ok(())
     }

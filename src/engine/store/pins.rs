@@ -46,7 +46,10 @@ impl Store {
     /// # Errors
     /// If the name can't be one, or the store can't be written.
     pub fn pin(&self, name: &str, key: &str) -> Result<()> {
-        ensure!(is_name(name), "a pin's name has letters, digits, `.`, `_` and `-` only, and doesn't begin with `.`");
+        ensure!(
+            is_name(name),
+            "a pin name may contain only letters, digits, `.`, `_` and `-`, and must not begin with `.`"
+        );
         let write = || -> Result<()> {
             let dir = self.root.join("pins");
             fs::create_dir_all(&dir)?;

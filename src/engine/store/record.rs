@@ -32,8 +32,8 @@ pub(super) fn check(text: &[u8]) -> Result<()> {
         return Ok(());
     }
     let sealed = text.strip_prefix(BEGIN).filter(|sealed| sealed.len() > DIGITS);
-    let (checksum, rest) = sealed.context("it doesn't begin as a record does")?.split_at(DIGITS);
-    ensure!(checksum == self::checksum(rest).as_bytes(), "its checksum is wrong");
+    let (checksum, rest) = sealed.context("it doesn't begin with a checksum")?.split_at(DIGITS);
+    ensure!(checksum == self::checksum(rest).as_bytes(), "its checksum does not match");
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub struct Lost;
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("another process has taken this stage over, since this one showed no life for too long")
+        f.write_str("another process has taken this stage over, since this one was unresponsive for too long")
     }
 }
 

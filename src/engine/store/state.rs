@@ -104,7 +104,7 @@ impl State {
         let Some(record) = self.record()? else { return Ok(None) };
         for file in &record.files {
             let path = self.dir.join(&file.path);
-            ensure!(digest_file(&path)? == file.digest, "{} isn't as it was written", path.display());
+            ensure!(digest_file(&path)? == file.digest, "{} does not match its digest", path.display());
         }
         Ok(Some(record.body))
     }

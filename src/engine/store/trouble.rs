@@ -16,8 +16,8 @@ impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the disk of the store at {} is full: nothing that was finished is lost; make room (`pipe gc` tells what could \
-             go) and run it again",
+            "the disk of the store at {} is full: no finished result is lost; free some space (`pipe gc` lists what can be \
+             removed) and run again",
             self.root.display()
         )
     }
@@ -30,7 +30,7 @@ impl Store {
         match kind {
             Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) if !error.is::<Lost>() => {
                 error.context(format!(
-                    "the store at {} can't be written to: what it has can be used, and new results need another one (--store)",
+                    "the store at {} is not writable: stored results can be used, but new ones need another store (--store)",
                     self.root.display()
                 ))
             }

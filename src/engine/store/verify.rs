@@ -79,7 +79,7 @@ impl Store {
         let path = artifact.file(&file.path);
         let problem = match artifact.metadata(file).and_then(|_| self.soundness.read(&path, &file.digest)) {
             Ok(true) => return None,
-            Ok(false) => "its bytes are not those that were written".into(),
+            Ok(false) => "its content does not match its digest".into(),
             Err(_) if !path.exists() => "it is missing".into(),
             Err(error) => format!("{error:#}"),
         };

@@ -68,7 +68,7 @@ impl Launch for Children<'_> {
             match lines.recv_timeout(LOOK) {
                 Ok(line) => {
                     let message = serde_json::from_str::<Message>(&line);
-                    let message = message.with_context(|| format!("the process says what isn't understood: {line}"))?;
+                    let message = message.with_context(|| format!("unexpected output of the process: {line}"))?;
                     end = message.tell(&task.node, &task.id, watch.reporter).or(end);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -102,7 +102,7 @@ impl Drop for Kept {
 fn program() -> Result<PathBuf> {
     match std::env::var_os("PIPE_PROGRAM") {
         Some(program) => Ok(program.into()),
-        None => std::env::current_exe().context("can't tell which program this is"),
+        None => std::env::current_exe().context("can't find the path of this program"),
     }
 }
 
@@ -137,7 +137,7 @@ pub fn compute(input: impl Read + Send + 'static, output: impl Write + Send, sto
     let mut input = BufReader::new(input);
     let mut job = String::new();
     input.read_line(&mut job).context("can't read the job")?;
-    let job: StageJob = serde_json::from_str(&job).context("the job isn't understood")?;
+    let job: StageJob = serde_json::from_str(&job).context("the job is malformed")?;
     let stopped = Arc::clone(stop);
     std::thread::spawn(move || {
         // There is nothing more to read but the end.

@@ -50,7 +50,7 @@ impl Selection {
             kept.extend(group);
         }
         if kept.is_empty() && before == 0 {
-            bail!("no cell of the sweep is left");
+            bail!("no cells match the filters");
         }
         Ok(kept)
     }

@@ -79,7 +79,7 @@ fn word<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T> {
         Ok(tokens) => serde_json::json!({ "tokens": tokens }),
         Err(_) => Value::from(text),
     };
-    serde_json::from_value(value).map_err(|_| anyhow::anyhow!("`{text}` is no {what}"))
+    serde_json::from_value(value).map_err(|_| anyhow::anyhow!("invalid {what} `{text}`"))
 }
 
 fn table(measured: &[Measured]) -> String {

@@ -18,7 +18,7 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
     interrupt::install()?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {
-        console::eprint_line("/clear forgets what was said, /exit ends; Ctrl-C ends an answer");
+        console::eprint_line("/clear starts a new conversation, /exit quits; Ctrl-C stops an answer");
     }
     let mut line = String::new();
     loop {

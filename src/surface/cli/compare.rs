@@ -25,7 +25,7 @@ pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {
     let session = load::session(store, None)?;
     let sides: Vec<Side> =
         command.sides.iter().map(|name| side(name, &command.changes, &session)).collect::<Result<_>>()?;
-    let [first, others @ ..] = sides.as_slice() else { bail!("there is nothing to compare") };
+    let [first, others @ ..] = sides.as_slice() else { bail!("nothing to compare") };
     let mut comparisons = Vec::new();
     for other in others {
         comparisons.push((other, pairs(first, other, command)?));
@@ -55,12 +55,12 @@ fn side(name: &str, changes: &args::Changes, session: &Session) -> Result<Side> 
     }
     match name.rsplit_once(':') {
         Some((path, number)) if Path::new(path).is_file() => {
-            let number: usize = number.parse().with_context(|| format!("`{number}` is no cell's number"))?;
+            let number: usize = number.parse().with_context(|| format!("`{number}` is not a cell number"))?;
             Side::new(name, cell(&recipe(path), number, session)?, false)
         }
         _ => {
             let known = name.len() >= 4 && name.chars().all(|letter| letter.is_ascii_hexdigit());
-            ensure!(known, "`{name}` is no recipe's file, no RECIPE:CELL and no key");
+            ensure!(known, "`{name}` is neither a recipe file, RECIPE:CELL, nor an artifact key");
             let artifact = load::artifact(session.store(), name)?;
             Side::new(name, IndexMap::from([(artifact.provenance.stage.clone(), artifact)]), true)
         }
@@ -79,7 +79,7 @@ fn cell(arguments: &args::Recipe, number: usize, session: &Session) -> Result<In
 
 impl Side {
     fn new(name: &str, stages: IndexMap<String, Artifact>, is_run: bool) -> Result<Self> {
-        ensure!(!stages.is_empty(), "nothing of {name} is stored: run it first");
+        ensure!(!stages.is_empty(), "no stored results for {name}; run it first");
         Ok(Self { name: name.to_owned(), stages, is_run })
     }
 }
@@ -95,6 +95,6 @@ fn pairs(first: &Side, second: &Side, command: &args::Compare) -> Result<Vec<Pai
             pairs.push(Pair::new(stage, one, other, (command.resamples, command.seed))?);
         }
     }
-    ensure!(!pairs.is_empty(), "{} and {} have no stage in common that was run", first.name, second.name);
+    ensure!(!pairs.is_empty(), "{} and {} have no stored stage in common", first.name, second.name);
     Ok(pairs)
 }

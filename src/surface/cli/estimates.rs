@@ -52,7 +52,7 @@ impl Estimates {
         }
         let memory = match self.machine.memory {
             Some(memory) => format!("{} has {} of memory", self.machine.name, bytes(memory)),
-            None => format!("how much memory {} has isn't known", self.machine.name),
+            None => format!("the memory of {} is unknown", self.machine.name),
         };
         Some(format!("{table}\n{}\n{memory}", parts.join("\n")))
     }

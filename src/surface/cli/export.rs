@@ -22,7 +22,7 @@ pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&
     let files = checkpoint::files(&artifact.path);
     for file in &files {
         let target = to(file);
-        ensure!(!target.exists(), "{} is there already: name another directory, or remove it", target.display());
+        ensure!(!target.exists(), "{} already exists: name another directory, or remove it", target.display());
     }
     exit::work_begins();
     fs::create_dir_all(&command.dir)?;

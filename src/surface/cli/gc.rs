@@ -55,7 +55,7 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
     let freed = bytes(collection.freed);
     console::eprint_line(&match command.delete {
         true => format!("removed {what}, {freed}; kept {}", count(kept, "artifact")),
-        false => format!("would remove {what}, {freed}, and keep {}; --delete does it", count(kept, "artifact")),
+        false => format!("would remove {what}, {freed}, and keep {}; --delete removes them", count(kept, "artifact")),
     });
     Ok(DONE)
 }
@@ -144,7 +144,7 @@ fn table(collection: &Collection) -> String {
     for remnant in &collection.remnants {
         let name = remnant.path.file_name().unwrap_or_default().to_string_lossy();
         let (kind, why) = match remnant.kind {
-            RemnantKind::State => ("tmp", "an old state to go on from"),
+            RemnantKind::State => ("tmp", "an old training state"),
             RemnantKind::HalfWritten => ("tmp", "left by a process that has ended"),
             RemnantKind::Events => ("events", "its training isn't stored any more"),
         };

@@ -51,7 +51,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
 }
 
 fn reads(writer: &Writer) -> String {
-    format!("the model reads {} tokens, and is to have room to write", writer.max_length())
+    format!("the model's context is {} tokens and must leave room for the output", writer.max_length())
 }
 
 /// What was written, for programs.

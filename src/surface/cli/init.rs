@@ -41,7 +41,7 @@ pub(super) fn init(command: &Init) -> Result<u8> {
     ];
     let files = files.map(|(name, content)| (command.dir.join(name), content));
     if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
-        bail!("{} is there already; nothing was written", there.display());
+        bail!("{} already exists; nothing was written", there.display());
     }
     fs::create_dir_all(command.dir.join("data"))?;
     for (path, content) in &files {
@@ -106,7 +106,7 @@ impl Table {
         let distinct = |column: usize| self.values(column).collect::<BTreeSet<_>>().len();
         let candidates = (0..self.columns.len()).filter(|&column| distinct(column) > 1);
         let fewest = candidates.min_by_key(|&column| distinct(column));
-        fewest.context("no column has several values; name the labels' with --label")
+        fewest.context("no column has several values; name the label column with --label")
     }
 
     fn text_column(&self, wanted: Option<&str>, label: usize) -> Result<usize> {
@@ -116,7 +116,7 @@ impl Table {
         let length = |column: usize| self.values(column).map(str::len).sum::<usize>();
         let candidates = (0..self.columns.len()).filter(|&column| column != label);
         let longest = candidates.max_by_key(|&column| length(column));
-        longest.context("there is no column beside the labels'; name the text's with --text")
+        longest.context("there is no column besides the label column; name the text column with --text")
     }
 
     /// The labels, and how many rows have each.
@@ -130,7 +130,7 @@ impl Table {
             bail!("column `{name}` is empty in {rows} of {} rows; every row needs a label", self.rows.len());
         }
         match labels.len() {
-            0 | 1 => bail!("column `{name}` has only one value; name the labels' column with --label"),
+            0 | 1 => bail!("column `{name}` has only one value; name the label column with --label"),
             2..=MOST_LABELS => Ok(labels),
             more => bail!("column `{name}` has {more} values, too many for labels; name another with --label"),
         }

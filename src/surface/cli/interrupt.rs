@@ -38,7 +38,7 @@ fn listen(signal: i32) -> Result<()> {
     // In this order, so that only the second one ends the program.
     let listen = flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&ASKED))
         .and_then(|_| flag::register(signal, Arc::clone(&ASKED)));
-    listen.map(|_| ()).context("can't listen for Ctrl-C")
+    listen.map(|_| ()).context("failed to install the handler for Ctrl-C")
 }
 
 /// Is set when Ctrl-C is pressed [`during`] something.

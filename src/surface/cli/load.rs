@@ -199,7 +199,7 @@ pub(super) fn stored(
     let artifact = artifact.with_context(|| {
         let path = arguments.recipe.display();
         let flags: String = recipe.flags().iter().map(|flag| format!(" {}", quoted(flag))).collect();
-        format!("`{stage}` hasn't been run as {path} says now\nhint: pipe run {path} --stage {stage}{flags}")
+        format!("`{stage}` has no stored result for {path} as it is now\nhint: pipe run {path} --stage {stage}{flags}")
     })?;
     Ok((recipe, artifact))
 }

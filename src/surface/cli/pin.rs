@@ -21,7 +21,7 @@ pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
         (None, _) => return list(&store, command.json),
         (Some(prefix), None) => {
             if Path::new(prefix).is_file() {
-                bail!("name the stage of {prefix} that is to be kept");
+                bail!("name the stage of {prefix} to pin");
             }
             let key = store.key(prefix)?;
             let stage = store.record(&key)?.map(|artifact| artifact.provenance.stage).unwrap_or_default();

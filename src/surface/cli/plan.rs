@@ -50,10 +50,12 @@ fn table(plan: &Plan) -> String {
             Status::Remote(artifact) if fetched.contains(name) => {
                 ("fetch", format!("{}, {}", short(&artifact.key), bytes(artifact.bytes())))
             }
-            Status::Remote(artifact) => ("in the remote", format!("{}, its figures are enough", short(&artifact.key))),
+            Status::Remote(artifact) => {
+                ("in the remote", format!("{}, only its metrics are needed", short(&artifact.key)))
+            }
             Status::Miss { reason, from: None } => ("run", reason.to_string()),
-            Status::Miss { reason, from: Some(step) } => ("continue", format!("goes on after step {step}; {reason}")),
-            Status::Waits => ("depends", format!("on what {} gives", before(&planned.key))),
+            Status::Miss { reason, from: Some(step) } => ("continue", format!("continues after step {step}; {reason}")),
+            Status::Waits => ("depends", format!("on the output of {}", before(&planned.key))),
         };
         table.add_row([name, &planned.node.kind, word, &why]);
     }
@@ -67,7 +69,7 @@ fn stages(plan: &Plan, estimates: &Estimates) -> Value {
         let (reason, from) = match status {
             Status::Hit(_) | Status::Remote(_) => (None, None),
             Status::Miss { reason, from } => (Some(reason.to_string()), *from),
-            Status::Waits => (Some(format!("depends on what {} gives", before(&planned.key))), None),
+            Status::Waits => (Some(format!("depends on the output of {}", before(&planned.key))), None),
         };
         json!({
             "kind": planned.node.kind,

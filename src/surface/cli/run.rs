@@ -105,7 +105,7 @@ pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
 pub(super) fn print_how_to_resume(outcomes: &IndexMap<String, Outcome>) {
     if exit_status(outcomes) == INTERRUPTED {
         let command: Vec<_> = std::env::args().skip(1).map(|argument| load::quoted_word(&argument)).collect();
-        console::eprint_line(&format!("stopped; the same command goes on from here: pipe {}", command.join(" ")));
+        console::eprint_line(&format!("stopped; the same command resumes from here: pipe {}", command.join(" ")));
     }
 }
 

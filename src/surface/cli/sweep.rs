@@ -153,7 +153,7 @@ impl Follower for Telling<'_> {
     fn decided(&self, Decided { number, of, rung, compared, promoted }: Decided) {
         let (part, settings) = (rung.part, count(compared, "setting"));
         console::eprint_line(&format!(
-            "rung {number} of {of}, at 1/{part} of the steps: {promoted} of {settings} go on"
+            "rung {number} of {of}, at 1/{part} of the steps: {promoted} of {settings} promoted"
         ));
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn failures(results: &Results) -> Option<String> {
         return None;
     }
     failed.sort_by_key(|(cell, _)| cell.number);
-    let mut lines = vec![format!("{} failed, to be tried again on the next call:", count(failed.len(), "cell"))];
+    let mut lines = vec![format!("{} failed, to be retried on the next run:", count(failed.len(), "cell"))];
     lines.extend(failed.into_iter().map(|(cell, (stage, error))| {
         let settings = settings(cell.overrides.iter());
         format!("  cell {}  {settings}\n    {stage}: {}", cell.number, redact(error).replace('\n', "\n    "))

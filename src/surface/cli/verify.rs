@@ -49,7 +49,7 @@ pub(super) fn verify(command: &Verify, store: &Path) -> Result<u8> {
     let looked =
         format!("{} in {}, {}", count(found.files, "file"), count(found.artifacts, "artifact"), bytes(found.bytes));
     if found.damage.is_empty() {
-        console::eprint_line(&format!("{looked}: all as written"));
+        console::eprint_line(&format!("{looked}: no damage found"));
         return Ok(DONE);
     }
     let damaged = count(found.damage.len(), "damaged file");

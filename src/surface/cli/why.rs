@@ -63,11 +63,11 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
     }
     let mut lines = Vec::new();
     let nothing = |damage: &Option<&str>| match damage {
-        Some(damage) => format!("what the store has is damaged: {damage}"),
-        None => "no run of its kind is in the store".to_owned(),
+        Some(damage) => format!("the stored artifact is damaged: {damage}"),
+        None => "the store has no run of this kind".to_owned(),
     };
     for (name, changes, damage) in &assumed {
-        lines.push(format!("{name}, which it needs, has to run:"));
+        lines.push(format!("{name}, which it depends on, has to run:"));
         lines.extend(changes.iter().map(|change| format!("  {change}")));
         if changes.is_empty() {
             lines.push(format!("  {}", nothing(damage)));
@@ -83,7 +83,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
             lines.push(format!("{}: compared with the stored run {} of `{name}`:", command.stage, &run.key[..12]));
             lines.extend(changes.iter().map(|change| format!("  {change}")));
             if changes.is_empty() {
-                lines.push("  nothing of its own differs".into());
+                lines.push("  no difference of its own".into());
             }
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn section(subject: &Subject<'_>) -> Result<Value> {
         })
         .collect();
     let says: Vec<String> = subject.stages.keys().map(|name| format!("{name}: {}", state(name))).collect();
-    let about = About { title: "Stages and what they need", says: &says.join("; ") };
+    let about = About { title: "Stages and their dependencies", says: &says.join("; ") };
     let svg = draw(&about, (size.0 as u32, size.1 as u32), |area| {
         for (name, node) in subject.stages {
             let Some((left, top)) = places.get(name.as_str()) else { continue };

@@ -40,7 +40,7 @@ impl Tracking {
         let board =
             board.map(|(dir, is_wanted)| TensorBoard::new(dir.join(subject.name()), is_wanted, Arc::clone(&tell)));
         let mlflow = MlFlow::start(subject, curves.clone(), Arc::clone(&tell)).unwrap_or_else(|error| {
-            tell(&format!("warning: MLflow isn't told of this run: {error:#}"));
+            tell(&format!("warning: this run is not logged to MLflow: {error:#}"));
             None
         });
         Self { board, mlflow, curves }

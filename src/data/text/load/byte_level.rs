@@ -26,7 +26,7 @@ fn pairs(merges: &str) -> Result<Merges> {
     let lines = merges.lines().zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with("#version"));
     lines
         .map(|(line, number)| {
-            let (left, right) = line.split_once(' ').with_context(|| format!("line {number}: no two parts"))?;
+            let (left, right) = line.split_once(' ').with_context(|| format!("line {number}: two parts expected"))?;
             ensure!(!right.contains(' '), "line {number}: more than two parts");
             Ok((left.to_owned(), right.to_owned()))
         })

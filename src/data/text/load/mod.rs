@@ -49,7 +49,7 @@ pub(super) fn bytes(config: &Path) -> Result<Tokenizer> {
 }
 
 fn unreadable(path: &Path) -> String {
-    format!("{}: not a tokenizer that can be read", path.display())
+    format!("{}: can't be read as a tokenizer", path.display())
 }
 
 /// The file in a directory that holds the vocabulary.

@@ -20,7 +20,7 @@ impl<'a> Value<'a> {
     pub(super) fn varint(self) -> Result<u64> {
         match self {
             Self::Varint(value) => Ok(value),
-            other => bail!("an integer was expected, not {other:?}"),
+            other => bail!("expected an integer, not {other:?}"),
         }
     }
 
@@ -31,7 +31,7 @@ impl<'a> Value<'a> {
     pub(super) fn bytes(self) -> Result<&'a [u8]> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            other => bail!("text or a message was expected, not {other:?}"),
+            other => bail!("expected text or a message, not {other:?}"),
         }
     }
 
@@ -42,7 +42,7 @@ impl<'a> Value<'a> {
     pub(super) fn float(self) -> Result<f32> {
         match self {
             Self::Fixed32(bytes) => Ok(f32::from_le_bytes(bytes)),
-            other => bail!("a float was expected, not {other:?}"),
+            other => bail!("expected a float, not {other:?}"),
         }
     }
 }

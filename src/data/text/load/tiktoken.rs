@@ -35,7 +35,7 @@ pub(super) fn ranks(file: &[u8]) -> Option<Result<Ranks>> {
 }
 
 fn line(text: &str) -> Result<(Vec<u8>, u32)> {
-    let (token, rank) = text.split_once(' ').context("a token and its rank were expected")?;
+    let (token, rank) = text.split_once(' ').context("expected a token and its rank")?;
     Ok((BASE64.decode(token.as_bytes()).context("the token isn't base64")?, rank.trim().parse()?))
 }
 

@@ -143,5 +143,5 @@ fn format(text: &str) -> Result<Format, String> {
 /// Names of chat formats.
 fn chat_formats() -> impl TypedValueParser<Value = ChatFormat> {
     let names = ChatFormat::ALL.map(ChatFormat::name);
-    PossibleValuesParser::new(names).try_map(|name| ChatFormat::named(&name).ok_or("it is no chat format"))
+    PossibleValuesParser::new(names).try_map(|name| ChatFormat::named(&name).ok_or("unknown chat format"))
 }

@@ -121,7 +121,9 @@ impl Server {
         let request = self.json(Method::POST, "experiments/create", &json!({ "name": name }));
         match self.answer(request)? {
             // Somebody else was faster.
-            (_, body) if code(&body) == "RESOURCE_ALREADY_EXISTS" => find()?.context("the experiment came and went"),
+            (_, body) if code(&body) == "RESOURCE_ALREADY_EXISTS" => {
+                find()?.context("the experiment was removed concurrently")
+            }
             (status, body) => text(&accepted(status, &body)?["experiment_id"]),
         }
     }
@@ -239,7 +241,7 @@ fn accepted(status: StatusCode, body: &Value) -> Result<Value> {
     let message: String = body["message"].as_str().unwrap_or_default().chars().take(LONGEST).collect();
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "\nhint: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, say who asks"
+            "\nhint: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, set the credentials"
         }
         _ => "",
     };
@@ -251,7 +253,7 @@ fn code(body: &Value) -> &str {
 }
 
 fn text(value: &Value) -> Result<String> {
-    value.as_str().map(str::to_owned).context("the answer isn't as MLflow's are")
+    value.as_str().map(str::to_owned).context("unexpected answer from MLflow")
 }
 
 /// What lies at the bottom of an error.

@@ -116,7 +116,7 @@ impl Worker {
             self.is_off = true;
             let url = self.access.url();
             (self.tell)(&format!(
-                "warning: the MLflow server {url} can't be used, so it isn't told of this run: {error:#}"
+                "warning: the MLflow server {url} can't be used, so this run is not logged there: {error:#}"
             ));
         }
     }
