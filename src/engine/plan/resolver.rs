@@ -186,7 +186,7 @@ impl<'a> Resolver<'a> {
         let here = if self.records_only { self.store.look_at_record(key)? } else { self.store.look(key)? };
         let elsewhere = || self.remote?.find(key).map(|artifact| Seen::Remote(Box::new(artifact)));
         let seen = match here {
-            Found::Sound(artifact) => Seen::Here(artifact),
+            Found::Intact(artifact) => Seen::Here(artifact),
             Found::Damaged(damage) => elsewhere().unwrap_or_else(|| Seen::Damaged(format!("{damage:#}"))),
             Found::Nothing => elsewhere().unwrap_or(Seen::Nowhere),
         };

@@ -108,7 +108,7 @@ async fn transfer(
     target: &mut (dyn Write + Send),
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<String> {
-    let location = shared.place.blob(&file.digest);
+    let location = shared.address.blob(&file.digest);
     tracing::debug!(file = file.path, from, of = file.bytes, "downloading");
     let damaged = || {
         shared.reject(&file.digest);

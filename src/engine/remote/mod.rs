@@ -15,12 +15,12 @@
 //!
 //! The rest of the program is synchronous; futures stay in here.
 
+mod address;
 mod blobs;
 mod hints;
-mod memory;
-mod place;
 mod push;
 mod record;
+mod record_cache;
 mod shared;
 
 use std::{
@@ -80,16 +80,16 @@ impl Remote {
     /// # Errors
     /// URLs that name none of these, or have credentials in them.
     pub fn open(url: &str, store: &Store, report: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
-        let (place, objects) = place::open(url)?;
+        let (address, objects) = address::open(url)?;
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let shared = Shared::new(place, objects, store, Box::new(report));
+        let shared = Shared::new(address, objects, store, Box::new(report));
         let runtime = runtime.context("failed to start the threads for the remote")?;
         Ok(Self { shared: Arc::new(shared), pushes: Mutex::default(), runtime })
     }
 
     /// Its URL, which holds no secrets.
     pub fn url(&self) -> &str {
-        self.shared.place.url()
+        self.shared.address.url()
     }
 
     /// The record of the artifact with this key, where the remote has a sound one. The artifact's files are not in the
@@ -100,7 +100,7 @@ impl Remote {
 
     /// The records that are known of keys that begin so: those that were seen before, or that of a whole key.
     pub fn matching(&self, start: &str) -> Vec<Artifact> {
-        let known = self.shared.memory.matching(start);
+        let known = self.shared.cache.matching(start);
         if known.is_empty() && start.len() == 64 { self.find(start).into_iter().collect() } else { known }
     }
 
@@ -126,7 +126,7 @@ impl Remote {
             self.shared.link_local(artifact, &parts)?;
             self.runtime.block_on(blobs::fetch(&self.shared, artifact, &parts, slot.dir(), progress))?;
             let stored = slot.commit(artifact.metrics.clone(), artifact.provenance.clone())?;
-            self.shared.know_local([&stored]);
+            self.shared.index_local([&stored]);
             // What is left of the parts is a second name of the artifact's files.
             let _ = std::fs::remove_dir_all(&parts);
             Ok(stored)
@@ -153,7 +153,7 @@ impl Remote {
     /// far as they aren't there, then the record. `computed` says that it was just made, and so replaces a record that
     /// is there.
     pub fn push(&self, artifact: &Artifact, computed: bool) {
-        if !computed && self.shared.memory.read(&artifact.key, false).is_some() {
+        if !computed && self.shared.cache.read(&artifact.key, false).is_some() {
             return;
         }
         tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), computed, "pushing to the remote");

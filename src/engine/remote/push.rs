@@ -51,7 +51,7 @@ impl Shared {
             && let Some(text) = self.get_record(key).await?
             && decode(&text, key).is_ok()
         {
-            self.memory.write(key, &text);
+            self.cache.write(key, &text);
             return Ok(false);
         }
         let uploads = artifact.blobs().into_iter().cloned().map(|file| async move {
@@ -60,14 +60,14 @@ impl Shared {
         });
         stream::iter(uploads).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
         let text = encode(artifact)?;
-        self.objects.put(&self.place.record(key), PutPayload::from(text.clone())).await?;
-        self.memory.write(key, &text);
+        self.objects.put(&self.address.record(key), PutPayload::from(text.clone())).await?;
+        self.cache.write(key, &text);
         Ok(true)
     }
 
     /// Uploads a file, unless it's there and not known to be damaged.
     async fn upload(&self, path: &Path, file: &FileRecord) -> Result<()> {
-        let location = self.place.blob(&file.digest);
+        let location = self.address.blob(&file.digest);
         if !self.is_bad(&file.digest) {
             match self.objects.head(&location).await {
                 Ok(found) if found.size == file.bytes => {

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
 use tokio::sync::Semaphore;
 
-use super::{decode, hints::reason, memory::Memory, place::Place};
+use super::{address::Address, decode, hints::reason, record_cache::RecordCache};
 use crate::engine::store::{Artifact, Store, digest_file, short};
 
 /// Transfers at the same time.
@@ -26,10 +26,10 @@ const LARGEST_RECORD: u64 = 64 << 20;
 
 /// What transfers share.
 pub(super) struct Shared {
-    pub(super) place: Place,
+    pub(super) address: Address,
     pub(super) objects: Box<dyn ObjectStore>,
     pub(super) store: Store,
-    pub(super) memory: Memory,
+    pub(super) cache: RecordCache,
     pub(super) report: Box<dyn Fn(&str) + Send + Sync>,
     /// Whether it couldn't be reached, and isn't asked any more.
     pub(super) offline: AtomicBool,
@@ -50,14 +50,14 @@ pub(super) struct Shared {
 impl Shared {
     /// A remote that hasn't been asked anything yet.
     pub(super) fn new(
-        place: Place,
+        address: Address,
         objects: Box<dyn ObjectStore>,
         store: &Store,
         report: Box<dyn Fn(&str) + Send + Sync>,
     ) -> Self {
         Self {
-            memory: Memory::new(store, &place),
-            place,
+            cache: RecordCache::new(store, &address),
+            address,
             objects,
             store: store.clone(),
             report,
@@ -79,7 +79,7 @@ impl Shared {
             return None;
         }
         let offline = self.offline.load(Ordering::Relaxed);
-        let known = self.memory.read(key, offline);
+        let known = self.cache.read(key, offline);
         if known.is_some() || offline {
             tracing::debug!(key = short(key), hit = known.is_some(), offline, "known of the remote");
             return known;
@@ -90,14 +90,14 @@ impl Shared {
             Ok(text) => text?,
             Err(error) => {
                 self.unreachable(&error);
-                return self.memory.read(key, true);
+                return self.cache.read(key, true);
             }
         };
         self.records.fetch_add(1, Ordering::Relaxed);
         match decode(&text, key) {
             Ok(mut artifact) => {
                 artifact.path = self.store.artifact_dir(key);
-                self.memory.write(key, &text);
+                self.cache.write(key, &text);
                 Some(artifact)
             }
             Err(damage) => {
@@ -109,7 +109,7 @@ impl Shared {
     }
 
     /// Remembers where the files of artifacts in the local store are.
-    pub(super) fn know_local<'a>(&self, artifacts: impl IntoIterator<Item = &'a Artifact>) {
+    pub(super) fn index_local<'a>(&self, artifacts: impl IntoIterator<Item = &'a Artifact>) {
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let local = local.get_or_insert_default();
         for artifact in artifacts {
@@ -120,7 +120,7 @@ impl Shared {
     /// Puts those of an artifact's files into `parts` that other artifacts have too, as second names of the same files.
     pub(super) fn link_local(&self, artifact: &Artifact, parts: &Path) -> Result<()> {
         if self.local.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-            self.know_local(&self.store.list()?);
+            self.index_local(&self.store.list()?);
         }
         let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         fs::create_dir_all(parts)?;
@@ -140,7 +140,7 @@ impl Shared {
 
     /// From now on this process looks for the key, or the file of this digest, in vain, and replaces it.
     pub(super) fn reject(&self, key: &str) {
-        self.memory.forget(key);
+        self.cache.forget(key);
         self.bad().insert(key.to_owned());
     }
 
@@ -153,7 +153,7 @@ impl Shared {
     /// # Errors
     /// The remote's.
     pub(super) async fn get_record(&self, key: &str) -> object_store::Result<Option<Vec<u8>>> {
-        let found = match self.objects.get(&self.place.record(key)).await {
+        let found = match self.objects.get(&self.address.record(key)).await {
             Ok(found) => found,
             Err(Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -173,7 +173,7 @@ impl Shared {
     /// The remote isn't asked any more, which is told the first time.
     pub(super) fn unreachable(&self, error: &object_store::Error) {
         if !self.offline.swap(true, Ordering::Relaxed) {
-            let (url, reason) = (self.place.url(), reason(error));
+            let (url, reason) = (self.address.url(), reason(error));
             (self.report)(&format!(
                 "warning: the remote {url} can't be used, continuing with the local store only: {reason}"
             ));
@@ -184,7 +184,7 @@ impl Shared {
     pub(super) fn refused(&self, error: &object_store::Error) {
         let told = self.refuses.swap(true, Ordering::Relaxed) || self.offline.load(Ordering::Relaxed);
         if !told {
-            let (url, reason) = (self.place.url(), reason(error));
+            let (url, reason) = (self.address.url(), reason(error));
             (self.report)(&format!("warning: pushing to the remote {url} failed, the next run will retry: {reason}"));
         }
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Manifest, Pace, record, soundness::Soundness};
+use super::{Manifest, Pace, integrity::Integrity, record};
 
 /// Named figures and tables of a stage, as they stand in `artifact.json` and in `--json`.
 pub type Metrics = serde_json::Map<String, Value>;
@@ -93,12 +93,12 @@ impl Artifact {
     ///
     /// # Errors
     /// As [`Self::read`], and if a file holds other bytes.
-    pub(super) fn read_sound(dir: &Path, soundness: &Soundness) -> Result<Option<Self>> {
+    pub(super) fn read_verified(dir: &Path, integrity: &Integrity) -> Result<Option<Self>> {
         let Some(artifact) = Self::record(dir)? else { return Ok(None) };
         for file in &artifact.files {
             let metadata = artifact.metadata(file)?;
             let path = artifact.file(&file.path);
-            ensure!(soundness.holds(&path, &metadata, &file.digest)?, "{} does not match its digest", path.display());
+            ensure!(integrity.holds(&path, &metadata, &file.digest)?, "{} does not match its digest", path.display());
         }
         Ok(Some(artifact))
     }

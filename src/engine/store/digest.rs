@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use fs_err as fs;
 
-use super::memory::{Hashed, Memory, Stamp};
+use super::digest_table::{DigestTable, Hashed, Stamp};
 use crate::support::clock::{Clock, SystemClock};
 
 /// Context of the hashes that stand for paths.
@@ -18,20 +18,20 @@ const CONTEXT: &str = "pipe 2026-11 path of a file whose digest is remembered";
 /// `env()`, so hashes stand for them.
 #[derive(Debug)]
 pub struct DigestCache {
-    memory: Memory,
+    table: DigestTable,
     clock: Arc<dyn Clock>,
 }
 
 impl Default for DigestCache {
     fn default() -> Self {
-        Self { memory: Memory::default(), clock: Arc::new(SystemClock) }
+        Self { table: DigestTable::default(), clock: Arc::new(SystemClock) }
     }
 }
 
 impl DigestCache {
     /// Reads the memory kept in the store at `root`; a missing or unreadable one is empty.
     pub fn open(root: &Path) -> Self {
-        Self { memory: Memory::open(root.join("digests.json")), ..Self::default() }
+        Self { table: DigestTable::open(root.join("digests.json")), ..Self::default() }
     }
 
     /// The same by another clock, which says whether a file has been left alone for long enough.
@@ -61,17 +61,17 @@ impl DigestCache {
     pub fn digest(&mut self, path: &Path) -> Result<String> {
         let path = &fs::canonicalize(path)?;
         let id = id(path);
-        if let Some(digest) = self.memory.get(&id, &Stamp::of(&fs::metadata(path)?)) {
+        if let Some(digest) = self.table.get(&id, &Stamp::of(&fs::metadata(path)?)) {
             return Ok(digest.to_owned());
         }
         let hashed = Hashed::read(path, &*self.clock)?;
-        self.memory.learn(id, &hashed);
+        self.table.learn(id, &hashed);
         Ok(hashed.digest)
     }
 
     /// Writes what was learned, if anything.
     pub fn save(&mut self) {
-        self.memory.save();
+        self.table.save();
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     fn is_remembered(dir: &Path, path: &Path) -> bool {
         let path = fs::canonicalize(path).unwrap();
         let stamp = Stamp::of(&fs::metadata(&path).unwrap());
-        DigestCache::open(dir).memory.get(&id(&path), &stamp).is_some()
+        DigestCache::open(dir).table.get(&id(&path), &stamp).is_some()
     }
 
     /// What is learned of files `after` they were written.

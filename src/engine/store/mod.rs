@@ -20,20 +20,20 @@ mod artifact;
 mod atomic;
 mod canonical;
 mod check;
-mod collect;
 mod digest;
+mod digest_table;
 mod format;
+mod gc;
+mod hints;
 mod holder;
+mod integrity;
 mod lease;
 mod manifest;
-mod memory;
 mod pace;
 mod pins;
 mod record;
 mod slot;
-mod soundness;
 mod state;
-mod trouble;
 mod verify;
 mod workspace;
 
@@ -48,17 +48,17 @@ use fs_err as fs;
 
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
-pub use collect::{Collection, Judged, Remnant, RemnantKind};
 pub use digest::DigestCache;
+pub use digest_table::digest_file;
+pub use gc::{Garbage, GarbageKind, GcPlan, GcVerdict};
 pub(crate) use holder::host;
+use integrity::Integrity;
 pub use lease::Stopped;
 use lease::{Lease, Leases};
 pub use manifest::{Manifest, short};
-pub use memory::digest_file;
 pub use pace::{Pace, Stretch, unix_time};
 pub use pins::Pin;
 pub use slot::{Lost, Slot};
-use soundness::Soundness;
 pub use state::State;
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
@@ -73,13 +73,13 @@ const USE: Duration = Duration::from_secs(3600);
 pub struct Store {
     root: PathBuf,
     leases: Leases,
-    soundness: Arc<Soundness>,
+    integrity: Arc<Integrity>,
 }
 
 /// What there is under a key. What can't be read at all is an error instead.
 pub enum Found {
     /// An artifact, as it was written.
-    Sound(Box<Artifact>),
+    Intact(Box<Artifact>),
     /// Something that isn't what was written, and why. It's as good as nothing, and is replaced when it's computed again.
     Damaged(anyhow::Error),
     /// Nothing.
@@ -91,7 +91,7 @@ impl Found {
     /// If it couldn't be read.
     fn of(read: Result<Option<Artifact>>) -> Result<Self> {
         match read {
-            Ok(Some(artifact)) => Ok(Self::Sound(Box::new(artifact))),
+            Ok(Some(artifact)) => Ok(Self::Intact(Box::new(artifact))),
             Ok(None) => Ok(Self::Nothing),
             Err(error) if is_unreadable(&error) => Err(error),
             Err(damage) => Ok(Self::Damaged(damage)),
@@ -123,13 +123,13 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self> {
         format::check(root)?;
         let leases = Leases::new(root);
-        let soundness = Arc::new(Soundness::new(root, leases.clock.clone()));
-        Ok(Self { root: root.to_owned(), leases, soundness })
+        let integrity = Arc::new(Integrity::new(root, leases.clock.clone()));
+        Ok(Self { root: root.to_owned(), leases, integrity })
     }
 
     /// The same store by another clock: when leases count as left behind, and files as settled.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.soundness = Arc::new(Soundness::new(&self.root, clock.clone()));
+        self.integrity = Arc::new(Integrity::new(&self.root, clock.clone()));
         self.leases.clock = clock;
         self
     }
@@ -150,7 +150,7 @@ impl Store {
     /// # Errors
     /// If it's damaged: [`Store::claim`] counts that as a miss.
     pub fn find(&self, key: &str) -> Result<Option<Artifact>> {
-        let found = Artifact::read_sound(&self.artifact_dir(key), &self.soundness)?;
+        let found = Artifact::read_verified(&self.artifact_dir(key), &self.integrity)?;
         found.iter().for_each(|artifact| self.touch(artifact));
         Ok(found)
     }
@@ -162,7 +162,7 @@ impl Store {
     /// If it can't be read.
     pub fn look(&self, key: &str) -> Result<Found> {
         let found = Found::of(self.find(key))?;
-        if let Found::Sound(_) = found {
+        if let Found::Intact(_) = found {
             // In a store that can't be written to, it stays.
             let _ = self.clean_up(key);
         }
@@ -236,7 +236,7 @@ impl Store {
     /// If what is there can't be read, or the store can't be written.
     pub fn claim(&self, manifest: Manifest, force: bool, waiting: &dyn Fn()) -> Result<Claim> {
         let key = manifest.key();
-        if !force && let Found::Sound(artifact) = self.look(&key)? {
+        if !force && let Found::Intact(artifact) = self.look(&key)? {
             return Ok(Claim::Hit(artifact));
         }
         let stored = || if force { Ok(Found::Nothing) } else { Found::of(self.find(&key)) };
@@ -256,7 +256,7 @@ impl Store {
         let lease = self.leases.take(&key, inputs, waiting)?;
         tracing::debug!(key = short(&key), "claimed");
         let damage = match stored()? {
-            Found::Sound(artifact) => {
+            Found::Intact(artifact) => {
                 // Whoever made it may have been killed just after that, with the lease in hand.
                 let _ = self.tidy(&key, &lease);
                 return Ok(Claim::Hit(artifact));

@@ -156,7 +156,7 @@ impl Slot {
                 let parts: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
                 let bytes = entry.metadata()?.len();
                 fs::File::open(entry.path())?.sync_all()?;
-                let digest = self.store.soundness.learn(entry.path())?;
+                let digest = self.store.integrity.learn(entry.path())?;
                 files.push(FileRecord { path: parts.join("/"), bytes, digest });
             }
         }

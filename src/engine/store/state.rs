@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 
-use super::{artifact::FileRecord, atomic::sync_dir, memory::digest_file, workspace::remove};
+use super::{artifact::FileRecord, atomic::sync_dir, digest_table::digest_file, workspace::remove};
 
 /// The version of the form written by this code.
 const FORMAT: u32 = 1;

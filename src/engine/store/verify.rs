@@ -77,7 +77,7 @@ impl Store {
 
     fn damage(&self, artifact: &Artifact, file: &FileRecord) -> Option<Damage> {
         let path = artifact.file(&file.path);
-        let problem = match artifact.metadata(file).and_then(|_| self.soundness.read(&path, &file.digest)) {
+        let problem = match artifact.metadata(file).and_then(|_| self.integrity.read(&path, &file.digest)) {
             Ok(true) => return None,
             Ok(false) => "its content does not match its digest".into(),
             Err(_) if !path.exists() => "it is missing".into(),

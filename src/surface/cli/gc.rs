@@ -20,7 +20,7 @@ use crate::{
     engine::{
         executor::Ending,
         plan::Status,
-        store::{Collection, Judged, Remnant, RemnantKind, short},
+        store::{Garbage, GarbageKind, GcPlan, GcVerdict, short},
     },
     session::{Session, sweep::Stored},
 };
@@ -39,20 +39,20 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
         reach(&recipe, &session, &mut wanted)
             .with_context(|| format!("{}: nothing was removed", recipe.recipe.display()))?;
     }
-    let collection = store.judge(&wanted, command.grace)?;
+    let plan = store.plan_gc(&wanted, command.grace)?;
     if command.delete {
         exit::work_begins();
-        store.clear(&collection)?;
+        store.collect_garbage(&plan)?;
     }
     if command.json {
-        console::print(&serde_json::to_string_pretty(&json(&collection, command.delete))?)?;
+        console::print(&serde_json::to_string_pretty(&json(&plan, command.delete))?)?;
     } else {
-        console::print(&table(&collection))?;
+        console::print(&table(&plan))?;
     }
-    let going = collection.going().count();
-    let kept = collection.artifacts.len() - going;
-    let what = format!("{} and {}", count(going, "artifact"), count(collection.remnants.len(), "remnant"));
-    let freed = bytes(collection.freed);
+    let going = plan.removable().count();
+    let kept = plan.artifacts.len() - going;
+    let what = format!("{} and {}", count(going, "artifact"), count(plan.garbage.len(), "remnant"));
+    let freed = bytes(plan.freed);
     console::eprint_line(&match command.delete {
         true => format!("removed {what}, {freed}; kept {}", count(kept, "artifact")),
         false => format!("would remove {what}, {freed}, and keep {}; --delete removes them", count(kept, "artifact")),
@@ -98,59 +98,58 @@ fn reach(arguments: &Recipe, session: &Session, wanted: &mut BTreeMap<String, St
     Ok(())
 }
 
-fn json(collection: &Collection, deleted: bool) -> Value {
-    let artifact = |judged: &Judged| {
-        let (kind, stage) = judged.made.clone().unzip();
+fn json(plan: &GcPlan, deleted: bool) -> Value {
+    let artifact = |verdict: &GcVerdict| {
+        let (kind, stage) = verdict.made.clone().unzip();
         json!({
-            "key": judged.key,
+            "key": verdict.key,
             "kind": kind,
             "stage": stage,
-            "bytes": judged.bytes,
-            "unused_seconds": judged.unused.as_secs(),
-            "kept": judged.kept,
+            "bytes": verdict.bytes,
+            "unused_seconds": verdict.unused.as_secs(),
+            "kept": verdict.kept,
         })
     };
-    let remnant = |remnant: &Remnant| {
-        let what = match remnant.kind {
-            RemnantKind::State => "state",
-            RemnantKind::HalfWritten => "half-written",
-            RemnantKind::Events => "events",
+    let item = |item: &Garbage| {
+        let what = match item.kind {
+            GarbageKind::State => "state",
+            GarbageKind::HalfWritten => "half-written",
+            GarbageKind::Events => "events",
         };
-        json!({ "path": remnant.path.to_string_lossy(), "bytes": remnant.bytes, "what": what })
+        json!({ "path": item.path.to_string_lossy(), "bytes": item.bytes, "what": what })
     };
-    let (kept, going): (Vec<_>, Vec<_>) = collection.artifacts.iter().partition(|artifact| artifact.kept.is_some());
+    let (kept, going): (Vec<_>, Vec<_>) = plan.artifacts.iter().partition(|artifact| artifact.kept.is_some());
     json!({
         "deleted": deleted,
-        "freed_bytes": collection.freed,
+        "freed_bytes": plan.freed,
         "remove": going.into_iter().map(artifact).collect::<Vec<_>>(),
         "keep": kept.into_iter().map(artifact).collect::<Vec<_>>(),
-        "remnants": collection.remnants.iter().map(remnant).collect::<Vec<_>>(),
+        "remnants": plan.garbage.iter().map(item).collect::<Vec<_>>(),
     })
 }
 
-fn table(collection: &Collection) -> String {
+fn table(plan: &GcPlan) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["", "key", "kind", "stage", "size", "unused", "why"]);
-    for judged in &collection.artifacts {
-        let (kind, stage) = judged.made.clone().unwrap_or_else(|| ("damaged".into(), String::new()));
-        let (plan, why) = match &judged.kept {
+    for verdict in &plan.artifacts {
+        let (kind, stage) = verdict.made.clone().unwrap_or_else(|| ("damaged".into(), String::new()));
+        let (action, why) = match &verdict.kept {
             Some(reason) => ("keep", reason.as_str()),
-            None => ("remove", "nothing asks for it"),
+            None => ("remove", "unreferenced"),
         };
-        let key = short(&judged.key).to_owned();
-        let unused = duration(judged.unused.as_secs_f64());
-        table.add_row([plan.to_owned(), key, kind, stage, bytes(judged.bytes), unused, why.to_owned()]);
+        let key = short(&verdict.key).to_owned();
+        let unused = duration(verdict.unused.as_secs_f64());
+        table.add_row([action.to_owned(), key, kind, stage, bytes(verdict.bytes), unused, why.to_owned()]);
     }
-    for remnant in &collection.remnants {
-        let name = remnant.path.file_name().unwrap_or_default().to_string_lossy();
-        let (kind, why) = match remnant.kind {
-            RemnantKind::State => ("tmp", "an old training state"),
-            RemnantKind::HalfWritten => ("tmp", "left by a process that has ended"),
-            RemnantKind::Events => ("events", "its training isn't stored any more"),
+    for item in &plan.garbage {
+        let name = item.path.file_name().unwrap_or_default().to_string_lossy();
+        let (kind, why) = match item.kind {
+            GarbageKind::State => ("tmp", "an old training state"),
+            GarbageKind::HalfWritten => ("tmp", "left by a process that has ended"),
+            GarbageKind::Events => ("events", "its training isn't stored any more"),
         };
         let key = name.chars().take(12).collect();
-        let row =
-            ["remove".to_owned(), key, kind.into(), String::new(), bytes(remnant.bytes), String::new(), why.into()];
+        let row = ["remove".to_owned(), key, kind.into(), String::new(), bytes(item.bytes), String::new(), why.into()];
         table.add_row(row);
     }
     for column in [4, 5] {

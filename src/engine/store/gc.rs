@@ -18,7 +18,7 @@ use super::{
 
 /// An artifact, and whether it's to be kept.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct GcVerdict {
     /// Its key.
     pub key: String,
     /// Its kind and the stage that computed it; `None` if it's damaged.
@@ -34,18 +34,18 @@ pub struct Judged {
 /// Something in `tmp/` that no process works on, something that's kept for a while in `states/` or `rungs/`, or the event files
 /// of an artifact that goes.
 #[derive(Clone, Debug)]
-pub struct Remnant {
+pub struct Garbage {
     /// Where it lies.
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
     /// What it is.
-    pub kind: RemnantKind,
+    pub kind: GarbageKind,
 }
 
 /// What is left of computations beside their artifacts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RemnantKind {
+pub enum GarbageKind {
     /// A state that training could go on from.
     State,
     /// What a process has left in the middle of its work.
@@ -56,18 +56,18 @@ pub enum RemnantKind {
 
 /// What would be cleared away.
 #[derive(Clone, Debug, Default)]
-pub struct Collection {
+pub struct GcPlan {
     /// All artifacts, those that go first.
-    pub artifacts: Vec<Judged>,
+    pub artifacts: Vec<GcVerdict>,
     /// What goes from `tmp/`, `states/`, `rungs/` and `tensorboard/`.
-    pub remnants: Vec<Remnant>,
+    pub garbage: Vec<Garbage>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
 }
 
-impl Collection {
+impl GcPlan {
     /// The artifacts that go.
-    pub fn going(&self) -> impl Iterator<Item = &Judged> {
+    pub fn removable(&self) -> impl Iterator<Item = &GcVerdict> {
         self.artifacts.iter().filter(|artifact| artifact.kept.is_none())
     }
 }
@@ -78,7 +78,7 @@ impl Store {
     ///
     /// # Errors
     /// If the store can't be read.
-    pub fn judge(&self, wanted: &BTreeMap<String, String>, grace: Duration) -> Result<Collection> {
+    pub fn plan_gc(&self, wanted: &BTreeMap<String, String>, grace: Duration) -> Result<GcPlan> {
         let now = self.now()?;
         let mut reasons = wanted.clone();
         reasons.extend(self.pins()?.into_iter().map(|pin| (pin.key, format!("pinned as {}", pin.name))));
@@ -86,7 +86,7 @@ impl Store {
         let working: BTreeSet<&String> = holders.values().flat_map(|holder| &holder.inputs).collect();
 
         let mut artifacts = BTreeMap::new();
-        let mut judged = Vec::new();
+        let mut verdicts = Vec::new();
         for key in self.keys()? {
             let dir = self.artifact_dir(&key);
             let artifact = Artifact::record(&dir).ok().flatten();
@@ -101,13 +101,13 @@ impl Store {
                 None => None,
             };
             let made = artifact.as_ref().map(|one| (one.manifest.kind.clone(), one.provenance.stage.clone()));
-            judged.push(Judged { key: key.clone(), made, bytes: size(&dir), unused, kept });
+            verdicts.push(GcVerdict { key: key.clone(), made, bytes: size(&dir), unused, kept });
             artifacts.extend(artifact.map(|artifact| (key, artifact)));
         }
-        keep_inputs(&mut judged, &artifacts);
-        judged.sort_by(|a, b| (a.kept.is_some(), &a.key).cmp(&(b.kept.is_some(), &b.key)));
+        keep_inputs(&mut verdicts, &artifacts);
+        verdicts.sort_by(|a, b| (a.kept.is_some(), &a.key).cmp(&(b.kept.is_some(), &b.key)));
 
-        let mut remnants = Vec::new();
+        let mut garbage = Vec::new();
         let entries = |folder: &str| workspace::entries(&self.root.join(folder));
         // Which cells of a sweep were stopped is known as long as a recipe asks for it.
         let rungs = entries("rungs")?.into_iter().filter(|entry| !wanted.contains_key(&entry.key));
@@ -117,21 +117,21 @@ impl Store {
             if holders.contains_key(&entry.key) || entry.is_state() && is_recent {
                 continue;
             }
-            let kind = if entry.is_state() { RemnantKind::State } else { RemnantKind::HalfWritten };
-            remnants.push(Remnant { bytes: size(&entry.path), path: entry.path, kind });
+            let kind = if entry.is_state() { GarbageKind::State } else { GarbageKind::HalfWritten };
+            garbage.push(Garbage { bytes: size(&entry.path), path: entry.path, kind });
         }
         for (path, key) in self.event_folders() {
             let of = |found: &String| found.starts_with(&key);
-            let is_kept = judged.iter().any(|one| of(&one.key) && one.kept.is_some()) || holders.keys().any(of);
+            let is_kept = verdicts.iter().any(|one| of(&one.key) && one.kept.is_some()) || holders.keys().any(of);
             let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).unwrap_or(now);
             if !is_kept && now.duration_since(modified).unwrap_or_default() >= grace {
-                remnants.push(Remnant { bytes: size(&path), path, kind: RemnantKind::Events });
+                garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Events });
             }
         }
-        remnants.sort_by(|a, b| a.path.cmp(&b.path));
-        let going = judged.iter().filter(|one| one.kept.is_none()).map(|one| self.artifact_dir(&one.key));
-        let freed = freed(going.chain(remnants.iter().map(|remnant| remnant.path.clone())));
-        Ok(Collection { artifacts: judged, remnants, freed })
+        garbage.sort_by(|a, b| a.path.cmp(&b.path));
+        let going = verdicts.iter().filter(|one| one.kept.is_none()).map(|one| self.artifact_dir(&one.key));
+        let freed = freed(going.chain(garbage.iter().map(|item| item.path.clone())));
+        Ok(GcPlan { artifacts: verdicts, garbage, freed })
     }
 
     /// The folders of trainings' event files, `RECIPE/STAGE/KEY` below that of all, each with its key's beginning.
@@ -140,31 +140,31 @@ impl Store {
         folders.map(|entry| (entry.path().to_owned(), entry.file_name().to_string_lossy().into_owned())).collect()
     }
 
-    /// Clears away what a collection says, but for artifacts that were used since.
+    /// Clears away what a plan says, but for artifacts that were used since.
     ///
     /// # Errors
     /// If something can't be removed; the rest is as it was.
-    pub fn clear(&self, collection: &Collection) -> Result<()> {
+    pub fn collect_garbage(&self, plan: &GcPlan) -> Result<()> {
         let clear = || -> Result<()> {
-            for judged in collection.going() {
-                let dir = self.artifact_dir(&judged.key);
+            for verdict in plan.removable() {
+                let dir = self.artifact_dir(&verdict.key);
                 let used = std::fs::metadata(&dir).and_then(|metadata| metadata.modified()).ok();
                 let is_used = used.is_some_and(|used| {
-                    self.now().is_ok_and(|now| now.duration_since(used).unwrap_or_default() < judged.unused)
+                    self.now().is_ok_and(|now| now.duration_since(used).unwrap_or_default() < verdict.unused)
                 });
                 if !is_used {
-                    self.discard(&judged.key)?;
+                    self.discard(&verdict.key)?;
                 }
             }
-            for remnant in &collection.remnants {
-                remove(&remnant.path)?;
+            for item in &plan.garbage {
+                remove(&item.path)?;
             }
             Ok(())
         };
         clear().map_err(|error| self.explain(error))?;
         let files = walkdir::WalkDir::new(self.root.join("artifacts")).into_iter().flatten();
         let known: BTreeSet<_> = files.filter_map(|entry| identity(&entry.metadata().ok()?)).collect();
-        self.soundness.retain(&|name| known.contains(name));
+        self.integrity.retain(&|name| known.contains(name));
         Ok(())
     }
 
@@ -221,16 +221,16 @@ impl Store {
 }
 
 /// Keeps what kept artifacts were computed from: those whose output is among their inputs.
-fn keep_inputs(judged: &mut [Judged], artifacts: &BTreeMap<String, Artifact>) {
+fn keep_inputs(verdicts: &mut [GcVerdict], artifacts: &BTreeMap<String, Artifact>) {
     loop {
         let mut needed = BTreeMap::new();
-        for one in judged.iter().filter(|one| one.kept.is_some()) {
+        for one in verdicts.iter().filter(|one| one.kept.is_some()) {
             for digest in artifacts.get(&one.key).into_iter().flat_map(|artifact| artifact.manifest.inputs.values()) {
                 needed.insert(digest.clone(), one.key.clone());
             }
         }
         let mut found = false;
-        for one in judged.iter_mut().filter(|one| one.kept.is_none()) {
+        for one in verdicts.iter_mut().filter(|one| one.kept.is_none()) {
             let reader = artifacts.get(&one.key).and_then(|artifact| needed.get(&artifact.digest));
             if let Some(reader) = reader {
                 one.kept = Some(format!("read by {}", short(reader)));
@@ -250,7 +250,7 @@ fn size(path: &Path) -> u64 {
 }
 
 fn identity(metadata: &std::fs::Metadata) -> Option<String> {
-    super::memory::Stamp::of(metadata).identity()
+    super::digest_table::Stamp::of(metadata).identity()
 }
 
 /// Number of a file's names.

@@ -6,21 +6,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{decode, place::Place};
+use super::{address::Address, decode};
 use crate::engine::store::{Artifact, Store};
 
 /// How long a record is believed to be still there: objects may expire.
 const BELIEVED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Records in `STORE/remote/PLACE`. That one can't be read or written is no error: the remote is merely asked again.
-pub(super) struct Memory {
+pub(super) struct RecordCache {
     store: Store,
     dir: PathBuf,
 }
 
-impl Memory {
-    pub(super) fn new(store: &Store, place: &Place) -> Self {
-        Self { store: store.clone(), dir: store.root().join("remote").join(place.id()) }
+impl RecordCache {
+    pub(super) fn new(store: &Store, address: &Address) -> Self {
+        Self { store: store.clone(), dir: store.root().join("remote").join(address.id()) }
     }
 
     /// A record, if it was seen lately, or at `any` time: where the remote can't be asked, an old one is better than none.

@@ -23,12 +23,12 @@ const KNOWN: &str =
     "known are s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH, file:///DIR, http:// and https://";
 
 /// The place of a remote.
-pub(super) struct Place {
+pub(super) struct Address {
     url: String,
     prefix: Path,
 }
 
-impl Place {
+impl Address {
     /// The URL as it was given: it holds no secrets.
     pub(super) fn url(&self) -> &str {
         &self.url
@@ -65,7 +65,7 @@ impl Place {
 ///
 /// # Errors
 /// URLs that aren't understood, or with credentials, which aren't repeated then.
-pub(super) fn open(url: &str) -> Result<(Place, Box<dyn ObjectStore>)> {
+pub(super) fn open(url: &str) -> Result<(Address, Box<dyn ObjectStore>)> {
     let Ok(parsed) = Url::parse(url) else { bail!("--remote takes a URL\nhint: {KNOWN}") };
     ensure!(
         parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none(),
@@ -76,7 +76,7 @@ pub(super) fn open(url: &str) -> Result<(Place, Box<dyn ObjectStore>)> {
         bail!("unsupported remote {url}\nhint: {KNOWN}");
     };
     let objects = build(&scheme, &parsed).with_context(|| format!("failed to set up the remote {url}"))?;
-    Ok((Place { url: url.to_owned(), prefix }, objects))
+    Ok((Address { url: url.to_owned(), prefix }, objects))
 }
 
 fn build(scheme: &ObjectStoreScheme, url: &Url) -> Result<Box<dyn ObjectStore>> {
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn blobs_and_records_lie_below_the_path_of_the_url() {
-        let (place, _) = open("https://host/a/b").unwrap();
-        assert_eq!(place.blob("00ff").as_ref(), "a/b/v1/blobs/00ff");
-        assert_eq!(place.record("00ff").as_ref(), "a/b/v1/records/00ff");
+        let (address, _) = open("https://host/a/b").unwrap();
+        assert_eq!(address.blob("00ff").as_ref(), "a/b/v1/blobs/00ff");
+        assert_eq!(address.record("00ff").as_ref(), "a/b/v1/records/00ff");
     }
 }

@@ -9,21 +9,21 @@ use std::{
 
 use anyhow::Result;
 
-use super::memory::{Hashed, Memory, Stamp};
+use super::digest_table::{DigestTable, Hashed, Stamp};
 use crate::support::clock::Clock;
 
 /// A store's memory of the files that were found sound. It's read when the first artifact is, and written when the last
 /// copy of the store goes.
 #[derive(Debug)]
-pub(super) struct Soundness {
+pub(super) struct Integrity {
     path: PathBuf,
-    memory: OnceLock<Mutex<Memory>>,
+    table: OnceLock<Mutex<DigestTable>>,
     clock: Arc<dyn Clock>,
 }
 
-impl Soundness {
+impl Integrity {
     pub(super) fn new(root: &Path, clock: Arc<dyn Clock>) -> Self {
-        Self { path: root.join("sound.json"), memory: OnceLock::new(), clock }
+        Self { path: root.join("sound.json"), table: OnceLock::new(), clock }
     }
 
     /// Whether a file has this digest. It's read unless it was before, and hasn't been touched since.
@@ -32,7 +32,7 @@ impl Soundness {
     /// If it can't be read.
     pub(super) fn holds(&self, path: &Path, metadata: &Metadata, digest: &str) -> Result<bool> {
         let stamp = Stamp::of(metadata);
-        let known = stamp.identity().is_some_and(|name| self.memory().get(&name, &stamp) == Some(digest));
+        let known = stamp.identity().is_some_and(|name| self.table().get(&name, &stamp) == Some(digest));
         Ok(known || self.read(path, digest)?)
     }
 
@@ -42,9 +42,9 @@ impl Soundness {
     /// If it can't be read.
     pub(super) fn read(&self, path: &Path, digest: &str) -> Result<bool> {
         let hashed = Hashed::read(path, &*self.clock)?;
-        let is_sound = hashed.digest == digest;
-        self.note(path, is_sound.then_some(&hashed));
-        Ok(is_sound)
+        let is_intact = hashed.digest == digest;
+        self.note(path, is_intact.then_some(&hashed));
+        Ok(is_intact)
     }
 
     /// Hashes a file that has just been written.
@@ -59,7 +59,7 @@ impl Soundness {
 
     /// Forgets the files that aren't among these, each by [`Stamp::identity`].
     pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
-        self.memory().retain(keep);
+        self.table().retain(keep);
     }
 
     fn note(&self, path: &Path, hashed: Option<&Hashed>) {
@@ -67,21 +67,21 @@ impl Soundness {
             return;
         };
         match hashed {
-            Some(hashed) => self.memory().learn(name, hashed),
-            None => self.memory().forget(&name),
+            Some(hashed) => self.table().learn(name, hashed),
+            None => self.table().forget(&name),
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        let memory = self.memory.get_or_init(|| Mutex::new(Memory::open(self.path.clone())));
-        memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, DigestTable> {
+        let table = self.table.get_or_init(|| Mutex::new(DigestTable::open(self.path.clone())));
+        table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Soundness {
+impl Drop for Integrity {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.get_mut() {
-            memory.get_mut().unwrap_or_else(PoisonError::into_inner).save();
+        if let Some(table) = self.table.get_mut() {
+            table.get_mut().unwrap_or_else(PoisonError::into_inner).save();
         }
     }
 }

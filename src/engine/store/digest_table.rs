@@ -92,14 +92,14 @@ impl Hashed {
 
 /// Digests by a name for the file, kept in a file of their own.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct DigestTable {
     path: Option<PathBuf>,
-    known: BTreeMap<String, Known>,
+    known: BTreeMap<String, CachedDigest>,
     changed: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Known {
+struct CachedDigest {
     stamp: Stamp,
     digest: String,
     /// Not to be trusted by the next process.
@@ -107,7 +107,7 @@ struct Known {
     is_fresh: bool,
 }
 
-impl Memory {
+impl DigestTable {
     /// Reads a memory; a missing or unreadable one is empty.
     pub(super) fn open(path: PathBuf) -> Self {
         let known = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
@@ -126,7 +126,7 @@ impl Memory {
         }
         let is_fresh = !hashed.stamp.is_older(SETTLED, hashed.began);
         self.changed |= !is_fresh;
-        self.known.insert(name, Known { stamp: hashed.stamp, digest: hashed.digest.clone(), is_fresh });
+        self.known.insert(name, CachedDigest { stamp: hashed.stamp, digest: hashed.digest.clone(), is_fresh });
     }
 
     pub(super) fn forget(&mut self, name: &str) {
