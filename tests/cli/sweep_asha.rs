@@ -10,7 +10,7 @@ use common::{Space, TINY, tiny};
 use indexmap::IndexMap;
 use pipe::{
     recipe::{Document, Overrides},
-    session::sweep::{Halving, Judgement, Known, Planner, Space as Cells, Standing},
+    session::sweep::{Halving, Measurements, Planner, Promotions, Space as Cells, Standing},
     spec::Source,
     stages::{Measured, catalog},
 };
@@ -71,7 +71,7 @@ fn none(_: &Source, _: &std::path::Path) -> Option<Vec<String>> {
 }
 
 /// Judges a sweep's cells by dev metrics after 2, 6 and 18 steps, as far as a cell has them.
-fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Judgement {
+fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Promotions {
     let space = tiny();
     let text = recipe(sweep).replace("steps: 8, evaluate_every: 1,", "steps: 18, evaluate_every: 2,");
     space.write("recipe.yaml", text);
@@ -83,7 +83,8 @@ fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Judgement {
     let mut space = Cells::new(&checked).expect("a space").expect("a sweep");
     assert!(planner.add(&space.next(&checked).expect("cells")).expect("a plan").is_empty());
     let task = |number: usize| halving.task(&planner.cells()[number - 1]).expect("a task").to_owned();
-    let mut known = Known { failed: failed.iter().map(|number| task(*number)).collect(), ..Known::default() };
+    let mut known =
+        Measurements { failed: failed.iter().map(|number| task(*number)).collect(), ..Measurements::default() };
     for (number, figures) in (1..).zip(figures) {
         let evaluations: Vec<_> = [2, 6, 18]
             .into_iter()
@@ -93,11 +94,11 @@ fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Judgement {
         let Some((step, _)) = evaluations.last() else { continue };
         known.measured.insert(task(number), Measured { step: *step, steps: 18, ended: *step == 18, evaluations });
     }
-    halving.judge(planner.cells(), planner.tasks(), &known)
+    halving.decide(planner.cells(), planner.tasks(), &known)
 }
 
-fn numbers(judgement: &Judgement, stopped: bool) -> Vec<usize> {
-    judgement.standings.iter().filter(|(_, one)| one.stopped == stopped).map(|(number, _)| *number).collect()
+fn numbers(promotions: &Promotions, stopped: bool) -> Vec<usize> {
+    promotions.standings.iter().filter(|(_, one)| one.stopped == stopped).map(|(number, _)| *number).collect()
 }
 
 /// Nine settings with two seeds each, in three thirds: after 2 of 18 steps, after 6, and at the end.
@@ -133,15 +134,15 @@ fn promotions_follow_a_table_that_was_worked_out_by_hand() {
         &[0.6],
         &[0.7],
     ];
-    let judgement = judged(THIRDS, &first, &[]);
-    assert_eq!(judgement.decided, [(9, 3)]);
-    let open = judgement.open.as_ref().expect("a second rung");
+    let promotions = judged(THIRDS, &first, &[]);
+    assert_eq!(promotions.decided, [(9, 3)]);
+    let open = promotions.open.as_ref().expect("a second rung");
     assert_eq!((open.number, open.rung.part, open.tasks.len()), (1, 3, 6));
-    assert_eq!(numbers(&judgement, false), [7, 8, 9, 10, 13, 14]);
+    assert_eq!(numbers(&promotions, false), [7, 8, 9, 10, 13, 14]);
     // All 18 cells have done 2 of their 18 steps.
-    assert_eq!(judgement.steps, (36, 324));
-    let stopped = Standing { compared: 1, stopped: true, step: 2, steps: 18, figure: Some(0.9) };
-    assert_eq!(judgement.standings[&5], stopped, "one good seed doesn't make a setting good");
+    assert_eq!(promotions.steps, (36, 324));
+    let stopped = Standing { compared: 1, stopped: true, step: 2, steps: 18, dev_metric: Some(0.9) };
+    assert_eq!(promotions.standings[&5], stopped, "one good seed doesn't make a setting good");
 
     // After 6 steps the means of these are .60, .55 and .80: setting 7 alone is trained to the end.
     let mut second = first;
@@ -151,19 +152,19 @@ fn promotions_follow_a_table_that_was_worked_out_by_hand() {
     second[9] = &[0.8, 0.5];
     second[12] = &[0.5, 0.7];
     second[13] = &[0.9, 0.9];
-    let judgement = judged(THIRDS, &second, &[]);
-    assert_eq!((judgement.decided.as_slice(), &judgement.open), (&[(9, 3), (3, 1)][..], &None));
-    assert_eq!(numbers(&judgement, false), [13, 14]);
-    assert_eq!(judgement.steps, (12 * 2 + 6 * 6, 324));
+    let promotions = judged(THIRDS, &second, &[]);
+    assert_eq!((promotions.decided.as_slice(), &promotions.open), (&[(9, 3), (3, 1)][..], &None));
+    assert_eq!(numbers(&promotions, false), [13, 14]);
+    assert_eq!(promotions.steps, (12 * 2 + 6 * 6, 324));
 
     // At the end nothing changes but how far they are.
     second[12] = &[0.5, 0.7, 0.1];
     second[13] = &[0.9, 0.9, 0.1];
-    let judgement = judged(THIRDS, &second, &[]);
-    assert_eq!(numbers(&judgement, false), [13, 14]);
-    assert_eq!(judgement.steps, (12 * 2 + 4 * 6 + 2 * 18, 324));
-    let done = Standing { compared: 2, stopped: false, step: 18, steps: 18, figure: Some(0.1) };
-    assert_eq!(judgement.standings[&13], done);
+    let promotions = judged(THIRDS, &second, &[]);
+    assert_eq!(numbers(&promotions, false), [13, 14]);
+    assert_eq!(promotions.steps, (12 * 2 + 4 * 6 + 2 * 18, 324));
+    let done = Standing { compared: 2, stopped: false, step: 18, steps: 18, dev_metric: Some(0.1) };
+    assert_eq!(promotions.standings[&13], done);
 }
 
 #[test]
@@ -179,9 +180,9 @@ fn failed_cells_are_not_waited_for_and_settings_without_a_figure_go_no_further()
     first[0] = &[];
     first[1] = &[0.9];
     (first[2], first[3]) = (&[], &[]);
-    let judgement = judged(THIRDS, &first, &[1, 3, 4]);
-    assert_eq!(judgement.decided, [(9, 3)]);
-    assert_eq!(numbers(&judgement, false), [2, 5, 6, 7, 8]);
+    let promotions = judged(THIRDS, &first, &[1, 3, 4]);
+    assert_eq!(promotions.decided, [(9, 3)]);
+    assert_eq!(numbers(&promotions, false), [2, 5, 6, 7, 8]);
     // One that is only missing is waited for.
     assert_eq!(judged(THIRDS, &first, &[1, 3]).open.expect("a rung").tasks.len(), 1);
     // A later failure doesn't change what was decided before.
@@ -190,9 +191,9 @@ fn failed_cells_are_not_waited_for_and_settings_without_a_figure_go_no_further()
     for at in [4, 5, 6] {
         second[at] = &[0.5, 0.5];
     }
-    let judgement = judged(THIRDS, &second, &[1, 3, 4, 8]);
-    assert_eq!(judgement.decided, [(9, 3), (3, 1)]);
-    assert_eq!(numbers(&judgement, false), [5, 6, 8]);
+    let promotions = judged(THIRDS, &second, &[1, 3, 4, 8]);
+    assert_eq!(promotions.decided, [(9, 3), (3, 1)]);
+    assert_eq!(numbers(&promotions, false), [5, 6, 8]);
 }
 
 #[test]

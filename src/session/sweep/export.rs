@@ -65,7 +65,7 @@ fn columns(results: &Results) -> Vec<(String, Vec<Value>)> {
         };
         columns.push(("step".into(), of(|standing| standing.step.into())));
         columns.push(("steps".into(), of(|standing| standing.steps.into())));
-        columns.push((format!("dev_{metric}"), of(|standing| standing.figure.into())));
+        columns.push((format!("dev_{metric}"), of(|standing| standing.dev_metric.into())));
     }
     let measures = cells.iter().flat_map(|cell| &cell.stages).filter(|(_, outcome)| outcome.kind == "eval");
     let figures: BTreeSet<(String, String)> = measures
@@ -75,11 +75,11 @@ fn columns(results: &Results) -> Vec<(String, Vec<Value>)> {
         .map(|(stage, name, _)| (stage.clone(), name.clone()))
         .collect();
     for (stage, name) in figures {
-        let figure = cells.iter().map(|cell| {
+        let metric = cells.iter().map(|cell| {
             let artifact = cell.stages.get(&stage).and_then(|outcome| outcome.artifact.as_ref());
             artifact.and_then(|artifact| artifact.metrics.get(&name)).cloned().unwrap_or_default()
         });
-        columns.push((format!("{stage}.{name}"), figure.collect()));
+        columns.push((format!("{stage}.{name}"), metric.collect()));
     }
     columns
 }

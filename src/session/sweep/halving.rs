@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
-use super::{Planned, summary::Summary};
+use super::{PlannedCell, summary::Summary};
 use crate::{
     engine::{
         executor::{Ending, Outcome},
@@ -35,7 +35,7 @@ pub struct Halving {
 
 /// What is known of the halved trainings, by task.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct Measurements {
     /// What those have measured that have come to a rung, or to their end.
     pub measured: BTreeMap<String, Measured>,
     /// Those that have failed.
@@ -54,12 +54,12 @@ pub struct Standing {
     /// Steps of its training as a whole.
     pub steps: usize,
     /// The metric then.
-    pub figure: Option<f64>,
+    pub dev_metric: Option<f64>,
 }
 
 /// A rung that can't be decided yet.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Open {
+pub struct PendingRung {
     /// Its number, from 0.
     pub number: usize,
     /// Where it is.
@@ -70,13 +70,13 @@ pub struct Open {
 
 /// Who goes on, as far as is known.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Judgement {
+pub struct Promotions {
     /// By cell; of cells of which nothing is known there is none.
     pub standings: BTreeMap<usize, Standing>,
     /// For each rung that is decided, how many settings were compared and how many went on.
     pub decided: Vec<(usize, usize)>,
     /// The first rung that isn't.
-    pub open: Option<Open>,
+    pub open: Option<PendingRung>,
     /// Steps of all halved trainings as far as they count, and if all of them went to their end; without those that failed.
     pub steps: (usize, usize),
 }
@@ -90,7 +90,7 @@ impl Halving {
     }
 
     /// The halved training of a cell.
-    pub fn task<'a>(&self, planned: &'a Planned) -> Option<&'a str> {
+    pub fn task<'a>(&self, planned: &'a PlannedCell) -> Option<&'a str> {
         planned.tasks.get(&self.halved.stage).map(String::as_str)
     }
 
@@ -101,9 +101,9 @@ impl Halving {
 
     /// Goes up rung by rung. What is compared are settings, by the mean over those of their seeds that didn't fail; of equal
     /// ones the first in the recipe's order goes on.
-    pub fn judge(&self, cells: &[Planned], tasks: &IndexMap<String, Node>, known: &Known) -> Judgement {
+    pub fn decide(&self, cells: &[PlannedCell], tasks: &IndexMap<String, Node>, known: &Measurements) -> Promotions {
         let groups = self.settings(cells, tasks, known);
-        let mut judgement = Judgement::default();
+        let mut promotions = Promotions::default();
         let mut alive: Vec<&Vec<Seed<'_>>> = groups.values().collect();
         for (number, rung) in self.rungs.iter().enumerate() {
             if alive.is_empty() {
@@ -113,48 +113,48 @@ impl Halving {
             let waits = seeds.filter(|seed| !seed.failed && seed.at(*rung).is_none());
             let tasks: BTreeSet<String> = waits.map(|seed| seed.task.to_owned()).collect();
             if !tasks.is_empty() {
-                judgement.open = Some(Open { number, rung: *rung, tasks });
+                promotions.open = Some(PendingRung { number, rung: *rung, tasks });
                 break;
             }
-            let goes_on = self.best(&alive, *rung);
-            judgement.decided.push((alive.len(), goes_on.len()));
+            let promoted = self.best(&alive, *rung);
+            promotions.decided.push((alive.len(), promoted.len()));
             for (index, group) in alive.iter().enumerate() {
                 for seed in group.iter() {
                     let Some((made, measured)) = seed.at(*rung).zip(seed.measured) else { continue };
                     let standing = Standing {
                         compared: number + 1,
-                        stopped: !goes_on.contains(&index),
+                        stopped: !promoted.contains(&index),
                         step: made.last().map_or(measured.step, |(step, _)| *step),
                         steps: measured.steps,
-                        figure: self.figure(seed, made),
+                        dev_metric: self.dev_metric(seed, made),
                     };
-                    judgement.standings.insert(seed.number, standing);
+                    promotions.standings.insert(seed.number, standing);
                 }
             }
-            alive = goes_on.into_iter().map(|index| alive[index]).collect();
+            alive = promoted.into_iter().map(|index| alive[index]).collect();
         }
         // Those that weren't stopped count as far as they are.
         for seed in alive.into_iter().flatten() {
             let Some(measured) = seed.measured else { continue };
             let standing = Standing {
-                compared: judgement.decided.len(),
+                compared: promotions.decided.len(),
                 stopped: false,
                 step: measured.step,
                 steps: measured.steps,
-                figure: self.figure(seed, &measured.evaluations),
+                dev_metric: self.dev_metric(seed, &measured.evaluations),
             };
-            judgement.standings.insert(seed.number, standing);
+            promotions.standings.insert(seed.number, standing);
         }
-        judgement.steps = steps(groups.values().flatten(), &judgement.standings);
-        judgement
+        promotions.steps = steps(groups.values().flatten(), &promotions.standings);
+        promotions
     }
 
     /// The cells with a halved training, those with the same settings together.
     fn settings<'a>(
         &self,
-        cells: &'a [Planned],
+        cells: &'a [PlannedCell],
         tasks: &'a IndexMap<String, Node>,
-        known: &'a Known,
+        known: &'a Measurements,
     ) -> BTreeMap<usize, Vec<Seed<'a>>> {
         let mut groups: BTreeMap<usize, Vec<Seed<'_>>> = BTreeMap::new();
         for planned in cells {
@@ -181,13 +181,13 @@ impl Halving {
 
     /// What decides at a rung, less being better; infinite where no seed has a figure.
     fn loss(&self, group: &[Seed<'_>], rung: Rung) -> f64 {
-        let figures: Vec<f64> = group.iter().filter_map(|seed| self.figure(seed, seed.at(rung)?)).collect();
+        let figures: Vec<f64> = group.iter().filter_map(|seed| self.dev_metric(seed, seed.at(rung)?)).collect();
         let sign = if self.less_is_better() { 1.0 } else { -1.0 };
         Summary::of(&figures).map_or(f64::INFINITY, |summary| sign * summary.mean)
     }
 
     /// The metric of the weights that the stage would give if it ended here: the best by `keep_best`, or the last.
-    fn figure(&self, seed: &Seed<'_>, made: &[Evaluation]) -> Option<f64> {
+    fn dev_metric(&self, seed: &Seed<'_>, made: &[Evaluation]) -> Option<f64> {
         let kept = match seed.keep_best {
             Some(metric) => {
                 let mut values = made.iter().filter_map(|(_, metrics)| Some((metrics, *metrics.get(metric)?)));
@@ -234,25 +234,30 @@ fn steps<'a>(seeds: impl Iterator<Item = &'a Seed<'a>>, standings: &BTreeMap<usi
     trainings.values().fold((0, 0), |(used, all), (more, of)| (used + more, all + of))
 }
 
-impl Judgement {
+impl Promotions {
     /// Whether a cell was left at a rung.
     pub fn is_stopped(&self, number: usize) -> bool {
         self.standings.get(&number).is_some_and(|standing| standing.stopped)
     }
 
     /// The tasks of those of the cells that weren't stopped.
-    pub fn going_on<'a>(&self, cells: impl IntoIterator<Item = &'a Planned>) -> BTreeSet<&'a str> {
+    pub fn promoted_tasks<'a>(&self, cells: impl IntoIterator<Item = &'a PlannedCell>) -> BTreeSet<&'a str> {
         let cells = cells.into_iter().filter(|planned| !self.is_stopped(planned.cell.number));
         cells.flat_map(|planned| planned.tasks.values()).map(String::as_str).collect()
     }
 
     /// Gives the stages that stopped cells leave undone an outcome that says so.
-    pub fn mark(&self, cells: &[Planned], tasks: &IndexMap<String, Node>, outcomes: &mut IndexMap<String, Outcome>) {
-        let going_on = self.going_on(cells);
+    pub fn mark(
+        &self,
+        cells: &[PlannedCell],
+        tasks: &IndexMap<String, Node>,
+        outcomes: &mut IndexMap<String, Outcome>,
+    ) {
+        let promoted = self.promoted_tasks(cells);
         for planned in cells {
             let standing = self.standings.get(&planned.cell.number).filter(|standing| standing.stopped);
             let Some(Standing { step, steps, .. }) = standing else { continue };
-            for id in planned.tasks.values().filter(|id| !going_on.contains(id.as_str())) {
+            for id in planned.tasks.values().filter(|id| !promoted.contains(id.as_str())) {
                 let before = outcomes.get(id);
                 let is_open = before.is_none_or(|before| !before.is_good() && before.ending != Ending::Failed);
                 let Some(node) = tasks.get(id).filter(|_| is_open) else { continue };

@@ -22,7 +22,7 @@ pub struct Planner<'a> {
     /// What is looked at of each cell, as far as that isn't stored.
     checks: Option<Checking<'a>>,
     plan: SweepPlan,
-    cells: Vec<Planned>,
+    cells: Vec<PlannedCell>,
 }
 
 struct Checking<'a> {
@@ -34,7 +34,7 @@ struct Checking<'a> {
 
 /// A cell that can run.
 #[derive(Clone, Debug)]
-pub struct Planned {
+pub struct PlannedCell {
     /// The cell.
     pub cell: Cell,
     /// For each of the recipe's stages the id of the task that computes it.
@@ -66,7 +66,7 @@ impl Mistakes {
 }
 
 impl<'a> Planner<'a> {
-    /// Plans cells of a recipe with the command line's changes; `columns` tells a data file's.
+    /// Plans cells of a recipe with the command line's changes; `columns` gives the columns of a data file.
     pub fn new(
         document: &'a Document,
         overrides: &'a Overrides,
@@ -96,7 +96,7 @@ impl<'a> Planner<'a> {
             match self.graph(cell, resolver.as_ref())? {
                 Ok(graph) => {
                     let tasks = self.plan.add(cell.number, &graph);
-                    self.cells.push(Planned { cell: cell.clone(), tasks });
+                    self.cells.push(PlannedCell { cell: cell.clone(), tasks });
                 }
                 Err(error) => mistakes.add(error, cell.number),
             }
@@ -105,7 +105,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The cells that can run.
-    pub fn cells(&self) -> &[Planned] {
+    pub fn cells(&self) -> &[PlannedCell] {
         &self.cells
     }
 

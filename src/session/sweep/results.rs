@@ -8,7 +8,7 @@ use std::{
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::{Halving, Judgement, Standing, planner::Planned, summary::Summary};
+use super::{Halving, Promotions, Standing, planner::PlannedCell, summary::Summary};
 use crate::{
     engine::executor::{Ending, Outcome},
     spec,
@@ -17,7 +17,7 @@ use crate::{
 /// A sweep's results.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
-    /// The cells, best first; those without a figure last.
+    /// The cells, best first; those without an objective last.
     pub cells: Vec<CellResult>,
     /// Cells with the same settings and other seeds, best mean first.
     pub groups: Vec<Group>,
@@ -104,7 +104,7 @@ pub struct Group {
     /// The figure that the sweep is about, over the cells that have it.
     pub objective: Option<Summary>,
     /// The dev metric that they were compared by at rungs, as far as they came, over the cells that have it.
-    pub figure: Option<Summary>,
+    pub dev_metric: Option<Summary>,
     /// How many rungs they were compared at.
     pub compared: usize,
 }
@@ -112,16 +112,16 @@ pub struct Group {
 impl Results {
     /// Ranks cells by what became of their stages, and those that were stopped by how far they came.
     pub fn new(
-        planned: &[Planned],
+        planned: &[PlannedCell],
         outcomes: &IndexMap<String, Outcome>,
         sweep: &spec::Sweep,
-        halving: Option<(&Halving, &Judgement)>,
+        halving: Option<(&Halving, &Promotions)>,
     ) -> Self {
         let aim = sweep.aim();
         let mut seen = HashSet::new();
         let mut cells: Vec<CellResult> = planned
             .iter()
-            .map(|Planned { cell, tasks }| {
+            .map(|PlannedCell { cell, tasks }| {
                 let mut stages = IndexMap::new();
                 for (name, id) in tasks {
                     let Some(outcome) = outcomes.get(id) else { continue };
@@ -142,9 +142,9 @@ impl Results {
                 }
             })
             .collect();
-        if let Some((_, judgement)) = halving {
+        if let Some((_, promotions)) = halving {
             for cell in &mut cells {
-                cell.standing = judgement.standings.get(&cell.number).copied();
+                cell.standing = promotions.standings.get(&cell.number).copied();
             }
         }
         let loss = |objective: Option<f64>, more_is_better: bool| match objective {
@@ -154,23 +154,24 @@ impl Results {
         };
         // Those without an objective by how far they came, and by what was measured there.
         let more_dev_is_better = halving.is_some_and(|(halving, _)| !halving.less_is_better());
-        let rank = |objective: Option<f64>, compared: usize, figure: Option<f64>| {
+        let rank = |objective: Option<f64>, compared: usize, dev_metric: Option<f64>| {
             let objective = loss(objective, aim.is_some_and(|(_, more)| more));
-            (objective, Reverse(compared), loss(figure, more_dev_is_better))
+            (objective, Reverse(compared), loss(dev_metric, more_dev_is_better))
         };
         let order = |a: (f64, Reverse<usize>, f64), b: (f64, Reverse<usize>, f64)| {
             a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.total_cmp(&b.2))
         };
         let of_cell = |cell: &CellResult| {
-            let (compared, figure) = cell.standing.map_or((0, None), |standing| (standing.compared, standing.figure));
-            rank(cell.objective, compared, figure)
+            let (compared, dev_metric) =
+                cell.standing.map_or((0, None), |standing| (standing.compared, standing.dev_metric));
+            rank(cell.objective, compared, dev_metric)
         };
         cells.sort_by(|a, b| order(of_cell(a), of_cell(b)));
         let seeds: &[String] = sweep.repeat.as_ref().map_or(&[], |repeat| &repeat.over);
         let mut groups = groups(&cells, seeds);
         groups.sort_by(|a, b| {
-            let mean = |spread: Option<Summary>| spread.map(|spread| spread.mean);
-            let of = |group: &Group| rank(mean(group.objective), group.compared, mean(group.figure));
+            let mean = |summary: Option<Summary>| summary.map(|summary| summary.mean);
+            let of = |group: &Group| rank(mean(group.objective), group.compared, mean(group.dev_metric));
             order(of(a), of(b))
         });
         let (varied, fixed) = varied(&groups);
@@ -206,21 +207,21 @@ fn groups(cells: &[CellResult], seeds: &[String]) -> Vec<Group> {
         settings.retain(|path, _| !seeds.contains(path));
         let key = serde_json::to_string(&settings).unwrap_or_default();
         let (cells, good, compared) = (Vec::new(), 0, 0);
-        let new = Group { settings, cells, good, objective: None, figure: None, compared };
+        let new = Group { settings, cells, good, objective: None, dev_metric: None, compared };
         let group = groups.entry(key).or_insert(new);
         group.cells.push(index);
         group.good += usize::from(cell.good);
     }
-    let spread = |mut group: Group| {
+    let summarize = |mut group: Group| {
         let of = |value: fn(&CellResult) -> Option<f64>| {
             Summary::of(&group.cells.iter().filter_map(|index| value(&cells[*index])).collect::<Vec<_>>())
         };
-        (group.objective, group.figure) = (of(|cell| cell.objective), of(|cell| cell.standing?.figure));
+        (group.objective, group.dev_metric) = (of(|cell| cell.objective), of(|cell| cell.standing?.dev_metric));
         group.compared =
             group.cells.iter().filter_map(|index| cells[*index].standing).map(|one| one.compared).max().unwrap_or(0);
         group
     };
-    groups.into_values().map(spread).collect()
+    groups.into_values().map(summarize).collect()
 }
 
 /// The settings that differ between groups, and those that don't.

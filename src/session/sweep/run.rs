@@ -7,7 +7,8 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::{
-    Cell, Cost, Halving, Judgement, Known, Mistakes, Planner, Results, Rungs, Selection, Space, look_back, measured,
+    Cell, Cost, Halving, Measurements, Mistakes, Planner, Promotions, Results, Rungs, Selection, Space, look_back,
+    measured,
 };
 use crate::{
     engine::{
@@ -24,7 +25,7 @@ use crate::{
 pub type Outcomes = IndexMap<String, Outcome>;
 
 /// Follows a sweep.
-pub trait Follower: Reporter {
+pub trait SweepObserver: Reporter {
     /// So many distinct stages are planned by now.
     fn planned(&self, _tasks: usize) {}
 
@@ -32,12 +33,12 @@ pub trait Follower: Reporter {
     fn refused(&self, _mistakes: &Mistakes, _cells: &[Cell]) {}
 
     /// A rung was decided.
-    fn decided(&self, _rung: Decided) {}
+    fn decided(&self, _rung: RungDecision) {}
 }
 
 /// How a rung was decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Decided {
+pub struct RungDecision {
     /// The rung's number, from 1.
     pub number: usize,
     /// How many rungs there are.
@@ -69,7 +70,7 @@ pub struct Swept {
     /// The cells, ranked.
     pub results: Results,
     /// Who was stopped at which rung, where it went by rungs.
-    pub judgement: Option<Judgement>,
+    pub promotions: Option<Promotions>,
     /// How many cells that a search drew couldn't run.
     pub left_out: usize,
 }
@@ -134,12 +135,12 @@ impl<'a> Sweep<'a> {
     pub fn cost(&self) -> Result<Cost> {
         let mut graph = self.planner.graph_of_all().clone();
         if let Some(halving) = &self.halving {
-            let judgement = look_back(halving, &self.planner, self.session.store(), &self.stored()?);
-            let going_on = judgement.going_on(self.planner.cells());
-            if going_on.is_empty() {
+            let promotions = look_back(halving, &self.planner, self.session.store(), &self.stored()?);
+            let promoted = promotions.promoted_tasks(self.planner.cells());
+            if promoted.is_empty() {
                 return Ok(Cost::default());
             }
-            graph.select(going_on)?;
+            graph.select(promoted)?;
         }
         Cost::of(&self.session.everywhere().plan(&graph)?, self.session.store())
     }
@@ -148,17 +149,17 @@ impl<'a> Sweep<'a> {
     ///
     /// # Errors
     /// If a stage can't be looked up, or what is next can't be planned. What becomes of stages is in their outcomes.
-    pub fn run(&mut self, follower: &dyn Follower) -> Result<Swept> {
+    pub fn run(&mut self, observer: &dyn SweepObserver) -> Result<Swept> {
         let stages = Stages::new(self.devices.clone());
         let launch = self.session.launch(&stages);
-        let once = Once { follower, told: Mutex::default() };
+        let once = Once { observer, reported: Mutex::default() };
         match self.halving.clone() {
             Some(halving) => self.climb(&halving, &*launch, &once),
             None => self.search(&*launch, &once),
         }
     }
 
-    /// Asks for cells, runs them, tells the search how they did, and so on.
+    /// Asks for cells, runs them, reports their results to the search, and so on.
     fn search(&mut self, launch: &dyn Launch, once: &Once<'_>) -> Result<Swept> {
         let mut swept = Swept::default();
         loop {
@@ -172,14 +173,14 @@ impl<'a> Sweep<'a> {
             if self.session.is_stopped() {
                 return Ok(swept);
             }
-            self.space.tell(&swept.results);
+            self.space.observe(&swept.results);
             let (cells, mistakes) = self.plan_next()?;
             if cells.is_empty() {
                 return Ok(swept);
             }
             // Only a search has more cells after the first; what it draws amiss mustn't end it.
             if !mistakes.is_empty() {
-                once.follower.refused(&mistakes, &cells);
+                once.observer.refused(&mistakes, &cells);
                 swept.left_out += mistakes.cells();
             }
         }
@@ -190,14 +191,14 @@ impl<'a> Sweep<'a> {
     fn climb(&self, halving: &Halving, launch: &dyn Launch, once: &Once<'_>) -> Result<Swept> {
         let (cells, tasks) = (self.planner.cells(), self.planner.tasks());
         let mut outcomes = Outcomes::new();
-        let mut known = Known::default();
+        let mut known = Measurements::default();
         let stored = self.stored()?;
         self.learn(halving, &stored, &mut known);
-        let mut told = 0;
+        let mut reported = 0;
         loop {
-            let judgement = halving.judge(cells, tasks, &known);
-            tell(halving, &judgement, &mut told, once.follower);
-            let Some(open) = &judgement.open else { break };
+            let promotions = halving.decide(cells, tasks, &known);
+            report_decided(halving, &promotions, &mut reported, once.observer);
+            let Some(open) = &promotions.open else { break };
             let until = open.tasks.iter().map(|task| (task.clone(), open.rung.part)).collect();
             let wanted: Vec<&str> = open.tasks.iter().map(String::as_str).collect();
             self.execute(&wanted, until, launch, once, &mut outcomes)?;
@@ -209,27 +210,27 @@ impl<'a> Sweep<'a> {
             let has_come = |task: &String| known.measured.get(task).is_some_and(|one| one.until(open.rung).is_some());
             known.failed.extend(open.tasks.iter().filter(|task| !has_come(task)).cloned());
         }
-        let mut judgement = halving.judge(cells, tasks, &known);
-        if judgement.open.is_none() && !self.session.is_stopped() {
+        let mut promotions = halving.decide(cells, tasks, &known);
+        if promotions.open.is_none() && !self.session.is_stopped() {
             let is_well = |planned: &&_| halving.task(planned).is_none_or(|task| !known.failed.contains(task));
-            let going_on: Vec<&str> = judgement.going_on(cells.iter().filter(is_well)).into_iter().collect();
-            if !going_on.is_empty() {
-                self.execute(&going_on, BTreeMap::new(), launch, once, &mut outcomes)?;
+            let promoted: Vec<&str> = promotions.promoted_tasks(cells.iter().filter(is_well)).into_iter().collect();
+            if !promoted.is_empty() {
+                self.execute(&promoted, BTreeMap::new(), launch, once, &mut outcomes)?;
             }
             self.learn(halving, &outcomes, &mut known);
-            judgement = halving.judge(cells, tasks, &known);
+            promotions = halving.decide(cells, tasks, &known);
         }
         // A cell that was stopped may yet be stored as a whole, since it was run without halving before.
         for (id, outcome) in stored.into_iter().filter(|(_, outcome)| outcome.is_good()) {
             outcomes.entry(id).or_insert(outcome);
         }
-        judgement.mark(cells, tasks, &mut outcomes);
+        promotions.mark(cells, tasks, &mut outcomes);
         for (id, node) in tasks {
             let left = || Outcome::without_artifact(&node.kind, Ending::NotRun, "not scheduled".to_owned());
             outcomes.entry(id.clone()).or_insert_with(left);
         }
-        let results = Results::new(cells, &outcomes, self.space.sweep(), Some((halving, &judgement)));
-        Ok(Swept { outcomes, results, judgement: Some(judgement), left_out: 0 })
+        let results = Results::new(cells, &outcomes, self.space.sweep(), Some((halving, &promotions)));
+        Ok(Swept { outcomes, results, promotions: Some(promotions), left_out: 0 })
     }
 
     /// What the store has of all tasks.
@@ -238,7 +239,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Takes note of what halved trainings have measured.
-    fn learn(&self, halving: &Halving, outcomes: &Outcomes, known: &mut Known) {
+    fn learn(&self, halving: &Halving, outcomes: &Outcomes, known: &mut Measurements) {
         let (store, remote) = (self.session.store(), self.session.remote().map(|remote| &**remote));
         for task in self.planner.cells().iter().filter_map(|planned| halving.task(planned)) {
             // Nothing comes after the end, and the curve may have to be fetched.
@@ -260,7 +261,7 @@ impl<'a> Sweep<'a> {
         outcomes: &mut Outcomes,
     ) -> Result<()> {
         let mut graph = self.planner.graph_of_all().clone();
-        once.follower.planned(graph.by_id().len());
+        once.observer.planned(graph.by_id().len());
         graph.select(wanted.iter().copied())?;
         let resolver = self.session.everywhere();
         let plan: Plan = resolver.plan(&graph)?;
@@ -276,26 +277,26 @@ impl<'a> Sweep<'a> {
 }
 
 /// Says once how each rung was decided.
-fn tell(halving: &Halving, judgement: &Judgement, told: &mut usize, follower: &dyn Follower) {
-    for (index, (compared, promoted)) in judgement.decided.iter().copied().enumerate().skip(*told) {
+fn report_decided(halving: &Halving, promotions: &Promotions, reported: &mut usize, observer: &dyn SweepObserver) {
+    for (index, (compared, promoted)) in promotions.decided.iter().copied().enumerate().skip(*reported) {
         let (number, of, rung) = (index + 1, halving.rungs.len(), halving.rungs[index]);
-        follower.decided(Decided { number, of, rung, compared, promoted });
-        *told = number;
+        observer.decided(RungDecision { number, of, rung, compared, promoted });
+        *reported = number;
     }
 }
 
 /// Tells once only that a stage is there.
 struct Once<'a> {
-    follower: &'a dyn Follower,
-    told: Mutex<HashSet<String>>,
+    observer: &'a dyn SweepObserver,
+    reported: Mutex<HashSet<String>>,
 }
 
 impl Reporter for Once<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
         let ends = matches!(event, Event::Hit { .. } | Event::InRemote { .. } | Event::Finished { .. });
-        let is_new = !ends || self.told.lock().insert(stage.to_owned());
+        let is_new = !ends || self.reported.lock().insert(stage.to_owned());
         if is_new {
-            self.follower.event(stage, event);
+            self.observer.event(stage, event);
         }
     }
 }

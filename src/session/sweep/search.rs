@@ -32,12 +32,12 @@ pub(super) struct Search {
     spec: spec::Tpe,
     /// Draws so far, also those that weren't cells.
     draws: usize,
-    told: Vec<(IndexMap<String, Value>, f64)>,
+    trials: Vec<(IndexMap<String, Value>, f64)>,
 }
 
 impl Search {
     pub(super) fn new(spec: &spec::Tpe) -> Self {
-        Self { spec: spec.clone(), draws: 0, told: Vec::new() }
+        Self { spec: spec.clone(), draws: 0, trials: Vec::new() }
     }
 
     /// The most cells that it gives.
@@ -57,7 +57,7 @@ impl Search {
         // Whatever order results come in, the sampler sees the same.
         tried.sort_by_cached_key(|(settings, _)| serde_json::to_string(settings).unwrap_or_default());
         let worst = tried.iter().filter_map(|(_, loss)| *loss).fold(0.0, f64::max);
-        self.told = tried.into_iter().map(|(settings, loss)| (settings, loss.unwrap_or(worst))).collect();
+        self.trials = tried.into_iter().map(|(settings, loss)| (settings, loss.unwrap_or(worst))).collect();
     }
 
     /// The settings of another draw, at random where that's asked for or nothing is known.
@@ -67,7 +67,7 @@ impl Search {
     pub(super) fn draw(&mut self, checked: &Checked, at_random: bool) -> Result<Settings> {
         let number = self.draws;
         self.draws += 1;
-        if at_random || self.told.len() < 2 {
+        if at_random || self.trials.len() < 2 {
             return Ok(drawn(&self.spec.values, number, "tpe", checked));
         }
         let mut settings = Settings::new();
@@ -76,9 +76,9 @@ impl Search {
             let distribution = distribution(&domain);
             let id = ParamId::new();
             let history: Vec<CompletedTrial> = (0..)
-                .zip(&self.told)
-                .filter_map(|(trial, (told, loss))| {
-                    let params = HashMap::from([(id, parameter(&domain, told.get(path)?)?)]);
+                .zip(&self.trials)
+                .filter_map(|(trial, (settings, loss))| {
+                    let params = HashMap::from([(id, parameter(&domain, settings.get(path)?)?)]);
                     let distributions = HashMap::from([(id, distribution.clone())]);
                     Some(CompletedTrial::new(trial, params, distributions, HashMap::new(), *loss))
                 })

@@ -108,14 +108,14 @@ impl Space {
     }
 
     /// Tells a search how well cells did, by the mean over their seeds; one without a figure counts as the worst.
-    pub fn tell(&mut self, results: &Results) {
+    pub fn observe(&mut self, results: &Results) {
         let Some(search) = &mut self.search else { return };
         let sign = if self.sweep.maximize.is_some() { -1.0 } else { 1.0 };
         search.learn(
             results
                 .groups
                 .iter()
-                .map(|group| (group.settings.clone(), group.objective.map(|spread| sign * spread.mean))),
+                .map(|group| (group.settings.clone(), group.objective.map(|summary| sign * summary.mean))),
         );
     }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use indexmap::IndexMap;
 
-use super::{Halving, Judgement, Known, Planned, Planner, Results, Space, measured};
+use super::{Halving, Measurements, PlannedCell, Planner, Promotions, Results, Space, measured};
 use crate::{
     engine::{
         executor::{Outcome, outcomes},
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Stored {
     /// Its cells; of a search those that are known by now.
-    pub cells: Vec<Planned>,
+    pub cells: Vec<PlannedCell>,
     /// Their results; stages that aren't stored count as not run.
     pub results: Results,
 }
@@ -44,18 +44,18 @@ impl Stored {
             }
             let mut outcomes = outcomes(&session.in_store().plan(planner.graph_of_all())?);
             let judged = Halving::new(checked).map(|halving| {
-                let judgement = look_back(&halving, &planner, session.store(), &outcomes);
-                judgement.mark(planner.cells(), planner.tasks(), &mut outcomes);
-                (halving, judgement)
+                let promotions = look_back(&halving, &planner, session.store(), &outcomes);
+                promotions.mark(planner.cells(), planner.tasks(), &mut outcomes);
+                (halving, promotions)
             });
-            let judged = judged.as_ref().map(|(halving, judgement)| (halving, judgement));
+            let judged = judged.as_ref().map(|(halving, promotions)| (halving, promotions));
             let results = Results::new(planner.cells(), &outcomes, space.sweep(), judged);
             let waits = results.cells.iter().any(|cell| cell.number > known && !cell.good);
             // What a search tries next depends on all that it has tried.
             if is_end || (waits && space.to_come() > 0) {
                 return Ok(Some(Self { cells: planner.cells().to_vec(), results }));
             }
-            space.tell(&results);
+            space.observe(&results);
         }
     }
 }
@@ -66,19 +66,19 @@ pub fn look_back(
     planner: &Planner<'_>,
     store: &Store,
     outcomes: &IndexMap<String, Outcome>,
-) -> Judgement {
-    let mut known = Known::default();
+) -> Promotions {
+    let mut known = Measurements::default();
     for task in planner.cells().iter().filter_map(|planned| halving.task(planned)) {
         let found = outcomes.get(task).and_then(|outcome| measured(outcome, store, None));
         known.measured.extend(found.map(|measured| (task.to_owned(), measured)));
     }
     loop {
-        let judgement = halving.judge(planner.cells(), planner.tasks(), &known);
-        let Some(open) = &judgement.open else { return judgement };
+        let promotions = halving.decide(planner.cells(), planner.tasks(), &known);
+        let Some(open) = &promotions.open else { return promotions };
         let next = halving.rungs.get(open.number + 1);
         let is_past = |measured: &Measured| next.map_or(measured.ended, |next| measured.until(*next).is_some());
         if !known.measured.values().any(is_past) {
-            return judgement;
+            return promotions;
         }
         known.failed.extend(open.tasks.iter().cloned());
     }

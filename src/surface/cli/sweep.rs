@@ -26,7 +26,8 @@ use crate::{
     },
     recipe::Checked,
     session::sweep::{
-        Cell, Cost, Decided, Follower, Mistakes, Outcomes, Planner, Rungs, Selection, Sweep, write_csv, write_parquet,
+        Cell, Cost, Mistakes, Outcomes, Planner, RungDecision, Rungs, Selection, Sweep, SweepObserver, write_csv,
+        write_parquet,
     },
     surface::tracking::{Closing, Tracking},
 };
@@ -50,7 +51,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     // Everything that's known is planned before anything runs, so a mistake in the last cell is found now.
     let (first, mistakes) = sweep.plan_next()?;
     if !mistakes.is_empty() {
-        say_refused(&mistakes, &first, checked);
+        print_refused(&mistakes, &first, checked);
         bail!("{} of the sweep can't run, so nothing was run", count(mistakes.cells(), "cell"));
     }
     let rungs = sweep.rungs()?;
@@ -60,16 +61,16 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         return dry_run(sweep.planner(), &cost, more, rungs.as_ref(), command.json);
     }
     for path in command.csv.iter().chain(&command.parquet) {
-        see_writable(path)?;
+        ensure_writable(path)?;
     }
-    console::eprint_line(&outlook(sweep.planner(), &cost, more, rungs.as_ref()));
+    console::eprint_line(&overview(sweep.planner(), &cost, more, rungs.as_ref()));
 
     let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &recipe, &session)?;
     interrupt::install_for_stages()?;
     exit::work_begins();
-    let follower = Telling { progress: ProgressReporter::new(), tracking: &tracking, checked };
-    let swept = interrupt::during(|| sweep.run(&follower))?;
-    follower.progress.end();
+    let reporter = SweepReporter { progress: ProgressReporter::new(), tracking: &tracking, checked };
+    let swept = interrupt::during(|| sweep.run(&reporter))?;
+    reporter.progress.end();
     let (outcomes, results) = (&swept.outcomes, &swept.results);
     let report = &|| page::page(&recipe, &session);
     let aim = sweep.space().sweep().aim().map(|(path, _)| path);
@@ -84,8 +85,8 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
         let mut value = sweep_report::json(results, sweep.space().sweep());
         value["computed"] = json!(computed(outcomes));
         value["seconds"] = json!(seconds);
-        if let (Some(rungs), Some(judgement)) = (&rungs, &swept.judgement) {
-            value["asha"] = sweep_rungs::outcome(rungs, judgement);
+        if let (Some(rungs), Some(promotions)) = (&rungs, &swept.promotions) {
+            value["asha"] = sweep_rungs::outcome(rungs, promotions);
         }
         if let Some(remote) = remote {
             value["remote"] = remote;
@@ -97,8 +98,8 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     if let Some(failures) = sweep_report::failures(results) {
         console::eprint_line(&failures);
     }
-    if let Some(judgement) = &swept.judgement {
-        console::eprint_line(&format!("trained {}", sweep_rungs::share(judgement.steps)));
+    if let Some(promotions) = &swept.promotions {
+        console::eprint_line(&format!("trained {}", sweep_rungs::share(promotions.steps)));
     }
     let left_out = swept.left_out;
     if left_out > 0 {
@@ -117,7 +118,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
 ///
 /// # Errors
 /// If it can't.
-fn see_writable(path: &PathBuf) -> Result<()> {
+fn ensure_writable(path: &PathBuf) -> Result<()> {
     let exists = path.exists();
     let opened = fs_err::OpenOptions::new().append(true).create(true).open(path);
     opened.context("the results can't be written, so nothing was run")?;
@@ -128,29 +129,29 @@ fn see_writable(path: &PathBuf) -> Result<()> {
 }
 
 /// Says how a sweep goes.
-struct Telling<'a> {
+struct SweepReporter<'a> {
     progress: ProgressReporter,
     tracking: &'a Tracking,
     checked: &'a Checked,
 }
 
-impl Reporter for Telling<'_> {
+impl Reporter for SweepReporter<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
         self.progress.event(stage, event);
         self.tracking.event(stage, event);
     }
 }
 
-impl Follower for Telling<'_> {
+impl SweepObserver for SweepReporter<'_> {
     fn planned(&self, tasks: usize) {
         self.progress.expect(tasks);
     }
 
     fn refused(&self, mistakes: &Mistakes, cells: &[Cell]) {
-        say_refused(mistakes, cells, self.checked);
+        print_refused(mistakes, cells, self.checked);
     }
 
-    fn decided(&self, Decided { number, of, rung, compared, promoted }: Decided) {
+    fn decided(&self, RungDecision { number, of, rung, compared, promoted }: RungDecision) {
         let (part, settings) = (rung.part, count(compared, "setting"));
         console::eprint_line(&format!(
             "rung {number} of {of}, at 1/{part} of the steps: {promoted} of {settings} promoted"
@@ -159,7 +160,7 @@ impl Follower for Telling<'_> {
 }
 
 /// Says what is wrong with which cells.
-fn say_refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) {
+fn print_refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) {
     let place = format!("{}:{}", checked.path.display(), checked.place("sweep").0);
     for (mistake, numbers) in &mistakes.0 {
         let named = cells.iter().filter(|cell| numbers.contains(&cell.number)).take(NAMED);
@@ -186,7 +187,7 @@ fn computed(outcomes: &Outcomes) -> BTreeMap<&str, usize> {
 }
 
 /// What the sweep is going to do, in a line.
-fn outlook(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>) -> String {
+fn overview(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>) -> String {
     let counts = |counts: &mut dyn Iterator<Item = (&str, usize)>| -> String {
         counts.map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
     };
@@ -246,6 +247,6 @@ fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs
     for planned in cells {
         console::print(&sweep_report::settings(planned.cell.values()))?;
     }
-    console::eprint_line(&outlook(planner, cost, more, rungs));
+    console::eprint_line(&overview(planner, cost, more, rungs));
     Ok(DONE)
 }

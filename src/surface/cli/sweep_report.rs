@@ -32,10 +32,10 @@ pub(super) fn table(results: &Results, sweep: &spec::Sweep) -> String {
         let mut row = vec![if best { "best".to_owned() } else { String::new() }, numbers(results, group)];
         row.extend(results.varied.iter().map(|path| group.settings.get(path).map_or_else(|| "–".into(), plain)));
         if aim.is_some() {
-            row.push(group.objective.map_or_else(|| "–".into(), spread));
+            row.push(group.objective.map_or_else(|| "–".into(), summary));
         }
         if compared_by.is_some() {
-            row.push(group.figure.map_or_else(|| "–".into(), spread));
+            row.push(group.dev_metric.map_or_else(|| "–".into(), summary));
         }
         if repeats {
             row.push(group.cells.len().to_string());
@@ -71,7 +71,7 @@ pub(super) fn json(results: &Results, sweep: &spec::Sweep) -> Value {
                 "compared": standing.compared,
                 "step": standing.step,
                 "steps": standing.steps,
-                "dev_metric": standing.figure,
+                "dev_metric": standing.dev_metric,
             });
         }
         value
@@ -81,8 +81,8 @@ pub(super) fn json(results: &Results, sweep: &spec::Sweep) -> Value {
             "settings": group.settings,
             "cells": group.cells.iter().map(|index| results.cells[*index].number).collect::<Vec<_>>(),
             "done": group.good,
-            "mean": group.objective.map(|spread| spread.mean),
-            "deviation": group.objective.and_then(|spread| spread.deviation),
+            "mean": group.objective.map(|summary| summary.mean),
+            "deviation": group.objective.and_then(|summary| summary.deviation),
         })
     });
     json!({
@@ -123,9 +123,9 @@ fn numbers(results: &Results, group: &Group) -> String {
     }
 }
 
-fn spread(spread: Summary) -> String {
-    let mean = figure(&spread.mean.into());
-    spread.deviation.map_or(mean.clone(), |deviation| format!("{mean} ± {}", figure(&deviation.into())))
+fn summary(summary: Summary) -> String {
+    let mean = figure(&summary.mean.into());
+    summary.deviation.map_or(mean.clone(), |deviation| format!("{mean} ± {}", figure(&deviation.into())))
 }
 
 fn plain(value: &Value) -> String {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::console::count;
-use crate::session::sweep::{Judgement, PlannedRung, Rungs};
+use crate::session::sweep::{PlannedRung, Promotions, Rungs};
 
 /// As lines.
 pub(super) fn text(planned: &Rungs) -> String {
@@ -33,10 +33,10 @@ pub(super) fn json(planned: &Rungs) -> Value {
 }
 
 /// As the part of a result's `--json`: what became of each rung that was decided.
-pub(super) fn outcome(planned: &Rungs, judgement: &Judgement) -> Value {
+pub(super) fn outcome(planned: &Rungs, promotions: &Promotions) -> Value {
     let rung = |(rung, (compared, going_on)): (&PlannedRung, &(usize, usize))| json!({ "part": rung.part, "settings": compared, "going_on": going_on });
-    let rungs = planned.rungs.iter().zip(&judgement.decided).map(rung).collect();
-    value(planned, rungs, Some(judgement.steps))
+    let rungs = planned.rungs.iter().zip(&promotions.decided).map(rung).collect();
+    value(planned, rungs, Some(promotions.steps))
 }
 
 fn value(planned: &Rungs, rungs: Vec<Value>, steps: Option<(usize, usize)>) -> Value {

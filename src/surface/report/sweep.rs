@@ -23,15 +23,15 @@ pub(super) fn section(results: &Results, aim: Option<(&str, bool)>) -> Result<Va
             let spread = group.objective;
             json!({
                 "settings": settings,
-                "mean": spread.map(|spread| figure(spread.mean)),
-                "deviation": spread.and_then(|spread| spread.deviation).map(figure),
-                "figure": group.figure.map(|spread| figure(spread.mean)),
+                "mean": spread.map(|summary| figure(summary.mean)),
+                "deviation": spread.and_then(|summary| summary.deviation).map(figure),
+                "figure": group.dev_metric.map(|summary| figure(summary.mean)),
                 "state": results.state(group),
             })
         })
         .collect();
     let means: Vec<Option<f64>> =
-        results.groups.iter().map(|group| group.objective.map(|spread| spread.mean)).collect();
+        results.groups.iter().map(|group| group.objective.map(|summary| summary.mean)).collect();
     let mut plots = Vec::new();
     let mut coordinates = None;
     if let Some((path, _)) = aim {
