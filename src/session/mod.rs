@@ -11,5 +11,5 @@ pub mod sweep;
 pub use checks::{Check, Checks, Upcoming};
 pub use graph::graph;
 pub use launch::{LAUNCHERS, Launcher, StageJob};
-pub use open::{Options, Prepared, Session, Tell, Wanted};
+pub use open::{Notify, Options, Prepared, Session, Wanted};
 pub use recipe::Recipe;

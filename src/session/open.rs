@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Says what a person should read, such as that the remote can't be reached.
-pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a session is opened with.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub struct Options {
     /// Set by whoever wants runs to stop: what is running pauses as soon as it can be resumed, nothing else begins.
     pub stop: Arc<AtomicBool>,
     /// Is told what a person should read.
-    pub tell: Tell,
+    pub notify: Notify,
 }
 
 impl Default for Options {
@@ -62,7 +62,7 @@ impl Default for Options {
             ignore_memory: false,
             launcher: LOCAL.to_owned(),
             stop: Arc::default(),
-            tell: Arc::new(|_| ()),
+            notify: Arc::new(|_| ()),
         }
     }
 }
@@ -101,15 +101,15 @@ impl Session {
     /// Opens a store, and a remote if there is to be one.
     ///
     /// # Errors
-    /// If a store of another format is there, or there can't be a remote at the URL.
+    /// If a store of another format is there, or the URL is not that of a remote.
     pub fn open(options: Options) -> Result<Self> {
         let launcher = LAUNCHERS.named(&options.launcher).with_context(|| {
             let known = suggest::list(LAUNCHERS.all().iter().map(|launcher| launcher.name()));
             format!("unknown launcher `{}`\nhint: known are {known}", options.launcher)
         })?;
         let store = Store::open(&options.store)?;
-        let tell = Arc::clone(&options.tell);
-        let remote = options.remote.as_deref().map(|url| Remote::open(url, &store, move |text: &str| tell(text)));
+        let notify = Arc::clone(&options.notify);
+        let remote = options.remote.as_deref().map(|url| Remote::open(url, &store, move |text: &str| notify(text)));
         let remote = remote.transpose()?.map(Arc::new);
         let digests = Mutex::new(DigestCache::open(store.root()));
         Ok(Self { store, remote, digests, launcher, options })

@@ -184,8 +184,8 @@ pub enum Event<'a> {
         /// How long the rest will take, where that can be told.
         remaining: Option<Duration>,
     },
-    /// Figures of a training, in the order of their steps. Where it goes on from a step, those up to it come first.
-    Figures(&'a [Figures]),
+    /// Metrics of a training, in the order of their steps. After a resume, those up to the resumed step come first.
+    Metrics(&'a [StepMetrics]),
     /// Something that a person should read.
     Note(&'a str),
     /// It's done.
@@ -212,9 +212,9 @@ pub enum Event<'a> {
     },
 }
 
-/// Figures of a training at one of its steps.
+/// Metrics of a training at one of its steps.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Figures {
+pub struct StepMetrics {
     /// The steps done, that one among them.
     pub step: usize,
     /// When that was, in seconds since 1970.

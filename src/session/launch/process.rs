@@ -69,7 +69,7 @@ impl Launch for Children<'_> {
                 Ok(line) => {
                     let message = serde_json::from_str::<Message>(&line);
                     let message = message.with_context(|| format!("unexpected output of the process: {line}"))?;
-                    end = message.tell(&task.node, &task.id, watch.reporter).or(end);
+                    end = message.notify(&task.node, &task.id, watch.reporter).or(end);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::{
-    executor::{Event, Figures, Paused, Reporter},
+    executor::{Event, Paused, Reporter, StepMetrics},
     plan::Node,
     store::{Lost, Metrics},
 };
@@ -22,15 +22,15 @@ pub(super) enum Message {
     Started { key: String },
     /// It's this far.
     Progress { done: u64, total: u64, note: String, remaining: Option<f64> },
-    /// Figures of a training.
-    Figures(Vec<Point>),
+    /// Metrics of a training.
+    Metrics(Vec<Point>),
     /// Something that a person should read.
     Note(String),
     /// The last message: how it ended.
     End(End),
 }
 
-/// [`Figures`]; a value that JSON can't have is `None`.
+/// [`StepMetrics`]; a value that JSON can't have is `None`.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Point {
     step: usize,
@@ -92,14 +92,14 @@ impl Message {
                 let remaining = remaining.map(|time| time.as_secs_f64());
                 Self::Progress { done, total, note: note.to_owned(), remaining }
             }
-            Event::Figures(figures) => Self::Figures(figures.iter().map(Point::of).collect()),
+            Event::Metrics(metrics) => Self::Metrics(metrics.iter().map(Point::of).collect()),
             Event::Note(note) => Self::Note(note.to_owned()),
             _ => return None,
         })
     }
 
     /// Tells a reporter, as if the stage were computed here; gives the end, if that's what it is.
-    pub(super) fn tell(self, node: &Node, id: &str, reporter: &dyn Reporter) -> Option<End> {
+    pub(super) fn notify(self, node: &Node, id: &str, reporter: &dyn Reporter) -> Option<End> {
         match self {
             Self::Waiting => reporter.event(id, Event::Waiting),
             Self::Started { key } => reporter.event(id, Event::Started { node, key: &key }),
@@ -107,9 +107,9 @@ impl Message {
                 let remaining = remaining.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
                 reporter.event(id, Event::Progress { done, total, note: &note, remaining });
             }
-            Self::Figures(points) => {
-                let figures: Vec<Figures> = points.into_iter().map(Point::into_figures).collect();
-                reporter.event(id, Event::Figures(&figures));
+            Self::Metrics(points) => {
+                let metrics: Vec<StepMetrics> = points.into_iter().map(Point::into_metrics).collect();
+                reporter.event(id, Event::Metrics(&metrics));
             }
             Self::Note(note) => reporter.event(id, Event::Note(&note)),
             Self::End(end) => return Some(end),
@@ -119,14 +119,14 @@ impl Message {
 }
 
 impl Point {
-    fn of(figures: &Figures) -> Self {
+    fn of(metrics: &StepMetrics) -> Self {
         let finite = |value: f64| value.is_finite().then_some(value);
-        let values = figures.values.iter().map(|(name, value)| (name.clone(), finite(*value))).collect();
-        Self { step: figures.step, at: figures.at, values }
+        let values = metrics.values.iter().map(|(name, value)| (name.clone(), finite(*value))).collect();
+        Self { step: metrics.step, at: metrics.at, values }
     }
 
-    fn into_figures(self) -> Figures {
+    fn into_metrics(self) -> StepMetrics {
         let values = self.values.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect();
-        Figures { step: self.step, at: self.at, values }
+        StepMetrics { step: self.step, at: self.at, values }
     }
 }

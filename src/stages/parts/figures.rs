@@ -2,34 +2,34 @@
 
 use crate::stages::metrics::TOKENS_PER_SECOND;
 use crate::{
-    engine::{executor::Figures, store::Pace},
+    engine::{executor::StepMetrics, store::Pace},
     learning::train::{Curve, Entry},
 };
 
 /// What an entry of a curve says; `at` is its time in seconds since 1970.
-pub(in crate::stages) fn of_entry(entry: &Entry, at: f64) -> Figures {
+pub(in crate::stages) fn of_entry(entry: &Entry, at: f64) -> StepMetrics {
     match entry {
         Entry::Train(point) => {
             let values = [("loss", f64::from(point.loss)), ("lr", point.lr), ("grad_norm", f64::from(point.grad_norm))];
-            Figures { step: point.step, at, values: values.map(|(name, value)| (name.to_owned(), value)).into() }
+            StepMetrics { step: point.step, at, values: values.map(|(name, value)| (name.to_owned(), value)).into() }
         }
         Entry::Evaluate { step, metrics } => {
             let values = metrics.iter().map(|(name, value)| (format!("dev/{name}"), *value)).collect();
-            Figures { step: *step, at, values }
+            StepMetrics { step: *step, at, values }
         }
     }
 }
 
 /// All that a training has told on its way. Times follow from its pace; where none is known, `otherwise` stands for it.
-pub fn figures(curve: &Curve, pace: &Pace, otherwise: f64) -> Vec<Figures> {
+pub fn figures(curve: &Curve, pace: &Pace, otherwise: f64) -> Vec<StepMetrics> {
     let time = |step: usize| pace.time_of(step).unwrap_or(otherwise);
     let entries = curve.entries.iter().map(|entry| {
         let of_step = of_entry(entry, 0.0);
-        Figures { at: time(of_step.step), ..of_step }
+        StepMetrics { at: time(of_step.step), ..of_step }
     });
     let speeds = pace.stretches().iter().map(|stretch| {
         let values = vec![(TOKENS_PER_SECOND.name.to_owned(), stretch.tokens_per_second())];
-        Figures { step: stretch.step, at: stretch.at, values }
+        StepMetrics { step: stretch.step, at: stretch.at, values }
     });
     let mut all: Vec<_> = entries.chain(speeds).collect();
     all.sort_by_key(|figures| figures.step);

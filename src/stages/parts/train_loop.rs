@@ -15,7 +15,7 @@ use super::{
 use crate::{
     data::text::Tokenizer,
     engine::{
-        executor::{Computed, Event, Figures, Job, Paused},
+        executor::{Computed, Event, Job, Paused, StepMetrics},
         plan::reached,
         store::{Metrics, unix_time},
     },
@@ -173,7 +173,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
         match trainer.load_state(state) {
             Ok(true) => {
                 job.tell(Event::Note(&format!("goes on from {what}, after step {}", trainer.steps_done())));
-                job.tell(Event::Figures(&figures(trainer.curve(), trainer.pace(), unix_time())));
+                job.tell(Event::Metrics(&figures(trainer.curve(), trainer.pace(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
@@ -240,12 +240,12 @@ impl Observer for Watcher<'_> {
         let (done, total) = (*step as u64, *steps as u64);
         self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
         let values = vec![(metrics::TOKENS_PER_SECOND.name.to_owned(), *tokens_per_second)];
-        self.job.tell(Event::Figures(&[Figures { step: *step, at: unix_time(), values }]));
+        self.job.tell(Event::Metrics(&[StepMetrics { step: *step, at: unix_time(), values }]));
     }
 
     fn entered(&mut self, entries: &[(Entry, f64)]) {
         let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
-        self.job.tell(Event::Figures(&figures));
+        self.job.tell(Event::Metrics(&figures));
     }
 
     fn noted(&mut self, text: &str) {

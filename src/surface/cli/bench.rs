@@ -33,7 +33,7 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
     let mut failed = false;
     for choices in candidates(command)? {
         console::eprint_line(&format!("{choices}: {}, {}", plan.shape.name, plan.precision.name()));
-        match choices.open().and_then(|open| bench::run(&plan, &open, &mut ProgressReporter)) {
+        match choices.open().and_then(|open| bench::run(&plan, &open, &mut StepPrinter)) {
             Ok(figures) => measured.push(figures),
             Err(error) => {
                 failed = true;
@@ -101,9 +101,9 @@ fn table(measured: &[Measured]) -> String {
     table.to_string()
 }
 
-struct ProgressReporter;
+struct StepPrinter;
 
-impl Observer for ProgressReporter {
+impl Observer for StepPrinter {
     fn progressed(&mut self, progress: &Progress) {
         let Progress { step, steps, loss, tokens_per_second, .. } = progress;
         console::eprint_line(&format!("step {step} of {steps}: loss {loss:.4}, {tokens_per_second:.0} tokens/s"));

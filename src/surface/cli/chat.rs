@@ -5,15 +5,15 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{args::Chat, console, exit::DONE, interrupt, writing};
+use super::{args::Chat, console, exit::DONE, generation, interrupt};
 
 /// What stands before a question on a terminal.
 const ASK: &str = "> ";
 
 /// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
 pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let writer = writing::writer(&command.model, store, remote)?;
-    let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
+    let writer = generation::writer(&command.model, store, remote)?;
+    let settings = generation::settings(&command.writing, command.max_tokens, &writer)?;
     let mut conversation = writer.converse(command.format, command.system.clone())?;
     interrupt::install()?;
     let terminal = std::io::stdin().is_terminal();
@@ -41,7 +41,7 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
             }
             _ => {}
         }
-        let (answer, took) = writing::show(command.json, |show| conversation.ask(question, &settings, show))?;
+        let (answer, took) = generation::show(command.json, |show| conversation.ask(question, &settings, show))?;
         if answer.shortened {
             console::eprint_line("the conversation is too long for the model, so that its oldest part was left out");
         }
@@ -56,6 +56,6 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
             });
             console::print(&object.to_string())?;
         }
-        writing::say_speed(answer.tokens, took);
+        generation::print_speed(answer.tokens, took);
     }
 }

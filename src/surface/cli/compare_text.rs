@@ -26,7 +26,7 @@ pub(super) fn text(first: &str, second: &str, pairs: &[Pair]) -> String {
 
 /// The metrics of a role that differ.
 fn differing(pair: &Pair, wanted: Role) -> impl Iterator<Item = &(String, f64, f64)> {
-    pair.figures.iter().filter(move |(name, a, b)| a != b && role(name) == wanted)
+    pair.metrics.iter().filter(move |(name, a, b)| a != b && role(name) == wanted)
 }
 
 /// What the settings that differ make of the data and the model.
@@ -92,9 +92,9 @@ fn headed(names: [&str; 4]) -> Table {
     table
 }
 
-fn cells(name: &str, figures: [String; 3]) -> Vec<Cell> {
+fn cells(name: &str, metrics: [String; 3]) -> Vec<Cell> {
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    [Cell::new(name)].into_iter().chain(figures.map(right)).collect()
+    [Cell::new(name)].into_iter().chain(metrics.map(right)).collect()
 }
 
 fn indented(table: &Table) -> String {

@@ -22,7 +22,7 @@ pub(super) struct Pair {
     pub(super) stage: String,
     pub(super) differences: Vec<Difference>,
     /// Figures of both by name.
-    pub(super) figures: Vec<(String, f64, f64)>,
+    pub(super) metrics: Vec<(String, f64, f64)>,
     /// What their predictions tell, where both have some.
     pub(super) intervals: Option<Intervals>,
     /// Step and loss of both, thinned.
@@ -35,7 +35,7 @@ type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
 impl Pair {
     /// Compares two artifacts; confidence intervals take so many `resamples`, drawn from `seed`.
     pub(super) fn new(stage: &str, first: &Artifact, second: &Artifact, (resamples, seed): (u64, u64)) -> Result<Self> {
-        let figures = first
+        let metrics = first
             .metrics
             .iter()
             .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?, second.metrics.get(name)?.as_f64()?)));
@@ -50,7 +50,7 @@ impl Pair {
         Ok(Self {
             stage: stage.to_owned(),
             differences: differences_of_runs(first, second),
-            figures: figures.collect(),
+            metrics: metrics.collect(),
             intervals,
             curves: [first, second].map(|artifact| thinned(&Curve::of(artifact).points().collect::<Vec<_>>())),
         })
@@ -61,8 +61,8 @@ impl Pair {
             .differences
             .iter()
             .map(|difference| json!({ "field": difference.field, "a": difference.was, "b": difference.is }));
-        let figures: serde_json::Map<_, _> = self
-            .figures
+        let metrics: serde_json::Map<_, _> = self
+            .metrics
             .iter()
             .map(|(name, a, b)| (name.clone(), json!({ "a": a, "b": b, "difference": b - a })))
             .collect();
@@ -75,7 +75,7 @@ impl Pair {
         json!({
             "stage": self.stage,
             "differences": differences.collect::<Vec<_>>(),
-            "metrics": figures,
+            "metrics": metrics,
             "paired": intervals,
             "curves": { "a": a, "b": b },
         })

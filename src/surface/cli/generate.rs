@@ -10,7 +10,7 @@ use super::{
     args::Generate,
     console,
     exit::{self, DONE, INTERRUPTED},
-    interrupt, writing,
+    generation, interrupt,
 };
 use crate::{
     learning::generation::End,
@@ -27,12 +27,12 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
         }
         None => vec![command.prompt.clone()],
     };
-    let writer = writing::writer(&command.model, store, remote)?;
-    let settings = writing::settings(&command.writing, command.max_tokens, &writer)?;
+    let writer = generation::writer(&command.model, store, remote)?;
+    let settings = generation::settings(&command.writing, command.max_tokens, &writer)?;
     interrupt::install()?;
     let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
     for prompt in &prompts {
-        let (written, time) = writing::show(command.json, |show| writer.write(prompt, &settings, show))?;
+        let (written, time) = generation::show(command.json, |show| writer.write(prompt, &settings, show))?;
         exit::work_begins();
         (tokens, took) = (tokens + written.tokens, took + time);
         if written.shortened {
@@ -46,7 +46,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
             break;
         }
     }
-    writing::say_speed(tokens, took);
+    generation::print_speed(tokens, took);
     Ok(status)
 }
 

@@ -55,6 +55,6 @@ pub(super) fn during<R>(work: impl FnOnce() -> R) -> R {
 }
 
 /// Whether what is being done should end.
-pub(super) fn asked() -> bool {
+pub(super) fn requested() -> bool {
     ASKED.load(SeqCst)
 }

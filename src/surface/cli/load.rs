@@ -63,23 +63,23 @@ pub(super) fn session(store: &Path, remote: Option<&str>) -> Result<Session> {
 ///
 /// # Errors
 /// As [`session`].
-pub(super) fn running(running: &args::Running, store: &Path, remote: Option<&str>) -> Result<Session> {
-    let args::Running { jobs, ignore_memory, launcher, .. } = running;
+pub(super) fn running(running: &args::RunOptions, store: &Path, remote: Option<&str>) -> Result<Session> {
+    let args::RunOptions { jobs, ignore_memory, launcher, .. } = running;
     let (jobs, ignore_memory, launcher) = ((*jobs).into(), *ignore_memory, launcher.clone());
     Session::open(Options { jobs, ignore_memory, launcher, stop: interrupt::flag(), ..options(store, remote) })
 }
 
 fn options(store: &Path, remote: Option<&str>) -> Options {
     let (store, remote) = (store.to_owned(), remote.map(str::to_owned));
-    Options { store, remote, tell: Arc::new(console::eprint_line), ..Options::default() }
+    Options { store, remote, notify: Arc::new(console::eprint_line), ..Options::default() }
 }
 
 /// The devices to run on: the command line's, or else the recipe's.
 ///
 /// # Errors
 /// If one is unknown, or this build has no support for it.
-pub(super) fn devices(place: &args::Place, recipe: &Recipe) -> Result<DeviceChoices> {
-    recipe.devices(place.device.as_deref(), place.devices.as_deref())
+pub(super) fn devices(options: &args::DeviceOptions, recipe: &Recipe) -> Result<DeviceChoices> {
+    recipe.devices(options.device.as_deref(), options.devices.as_deref())
 }
 
 /// The one device to run on, for what isn't shared.

@@ -15,6 +15,7 @@ mod exit;
 mod export;
 mod gc;
 mod generate;
+mod generation;
 mod init;
 mod interrupt;
 mod load;
@@ -39,7 +40,6 @@ mod tracking;
 mod transfer;
 mod verify;
 mod why;
-mod writing;
 
 use std::process::ExitCode;
 

@@ -18,7 +18,7 @@ pub(super) use super::args::PlanFormat as Form;
 /// `pipe plan RECIPE`.
 pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let recipe = load::recipe(&command.recipe)?;
-    let devices = load::devices(&command.place, &recipe)?;
+    let devices = load::devices(&command.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), ..Wanted::default() };
     let prepared = load::session(store, remote)?.plan(&recipe, &wanted, devices)?;
     Checks::of_devices(&prepared.devices).check(prepared.upcoming())?;

@@ -15,8 +15,8 @@ use crate::engine::executor::{Event, Reporter};
 /// Pace of plain progress lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
 /// How long something must have run for its end to be foretold from that.
-const FORETOLD_AFTER: Duration = Duration::from_secs(2);
-/// How a stage can end, in the order in which that is told.
+const ESTIMATE_AFTER: Duration = Duration::from_secs(2);
+/// How a stage can end, in the order in which that is state.
 const ENDINGS: [&str; 4] = [DONE, PAUSED, FAILED, NOT_RUN];
 const DONE: &str = "done";
 const PAUSED: &str = "paused";
@@ -27,11 +27,11 @@ const NAME: usize = 28;
 
 /// Tells of a run's stages.
 pub(super) struct ProgressReporter {
-    told: Mutex<Told>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Told {
+struct State {
     running: BTreeMap<String, Running>,
     /// How stages have ended: one of [`ENDINGS`].
     ended: BTreeMap<String, &'static str>,
@@ -44,7 +44,7 @@ struct Running {
     began: Instant,
     /// Units that were done when the first ones were told, and when that was.
     first: Option<(u64, Instant)>,
-    told: Instant,
+    printed: Instant,
     bar: ProgressBar,
 }
 
@@ -53,70 +53,70 @@ impl Running {
         let now = Instant::now();
         let bar = BARS.add(ProgressBar::no_length());
         bar.set_style(style(COUNT));
-        Self { began: now, first: None, told: now, bar }
+        Self { began: now, first: None, printed: now, bar }
     }
 
     /// How long the rest will take at the pace so far.
     fn remaining(&mut self, done: u64, total: u64) -> Option<Duration> {
         let (from, since) = *self.first.get_or_insert_with(|| (done, Instant::now()));
         let taken = since.elapsed();
-        let is_known = taken >= FORETOLD_AFTER && from < done && done < total;
+        let is_known = taken >= ESTIMATE_AFTER && from < done && done < total;
         is_known.then(|| taken.mul_f64((total - done) as f64 / (done - from) as f64))
     }
 }
 
 impl ProgressReporter {
     pub(super) fn new() -> Self {
-        Self { told: Mutex::default() }
+        Self { state: Mutex::default() }
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// So many stages are to come to an end.
     pub(super) fn expect(&self, total: usize) {
-        let mut told = self.told();
-        told.total = total;
-        if total > 1 && !BARS.is_hidden() && told.whole.is_none() {
+        let mut state = self.state();
+        state.total = total;
+        if total > 1 && !BARS.is_hidden() && state.whole.is_none() {
             let bar = BARS.add(ProgressBar::no_length());
             bar.set_style(style(WHOLE));
-            told.whole = Some(bar);
+            state.whole = Some(bar);
         }
-        told.redraw();
-        if let Some(whole) = &told.whole {
+        state.redraw();
+        if let Some(whole) = &state.whole {
             whole.enable_steady_tick(Duration::from_secs(1));
         }
     }
 
-    /// Nothing more is to be told.
+    /// Nothing more is to be state.
     pub(super) fn end(&self) {
-        if let Some(bar) = self.told().whole.take() {
+        if let Some(bar) = self.state().whole.take() {
             bar.finish_and_clear();
         }
     }
 
     /// Something long begins.
     pub(super) fn start(&self, stage: &str) {
-        let mut told = self.told();
-        told.ended.remove(stage);
-        told.running.insert(stage.to_owned(), Running::new());
-        if let Some(whole) = told.whole.take() {
+        let mut state = self.state();
+        state.ended.remove(stage);
+        state.running.insert(stage.to_owned(), Running::new());
+        if let Some(whole) = state.whole.take() {
             // It stays below all others.
             BARS.remove(&whole);
-            told.whole = Some(BARS.add(whole));
+            state.whole = Some(BARS.add(whole));
         }
-        let width = told.running.keys().map(|name| name.width()).max().unwrap_or_default().min(NAME);
-        told.running.iter().for_each(|(name, running)| running.bar.set_prefix(fitted(name, width)));
-        told.redraw();
+        let width = state.running.keys().map(|name| name.width()).max().unwrap_or_default().min(NAME);
+        state.running.iter().for_each(|(name, running)| running.bar.set_prefix(fitted(name, width)));
+        state.redraw();
     }
 
     /// It's this far.
     pub(super) fn advance(&self, stage: &str, done: u64, total: u64, note: &str, remaining: Option<Duration>) {
-        let mut told = self.told();
-        let Some(running) = told.running.get_mut(stage) else { return };
-        let foretold = running.remaining(done, total);
-        let remaining = remaining.or(foretold).filter(|_| done < total);
+        let mut state = self.state();
+        let Some(running) = state.running.get_mut(stage) else { return };
+        let estimated = running.remaining(done, total);
+        let remaining = remaining.or(estimated).filter(|_| done < total);
         let left = remaining.map_or_else(String::new, |time| format!("  {} left", duration(time.as_secs_f64())));
         if !BARS.is_hidden() {
             if total > 0 && running.bar.length() != Some(total) {
@@ -125,8 +125,8 @@ impl ProgressReporter {
             }
             running.bar.set_position(done);
             running.bar.set_message(format!("{note}{left}"));
-        } else if running.told.elapsed() > PLAIN_EVERY || done == total {
-            running.told = Instant::now();
+        } else if running.printed.elapsed() > PLAIN_EVERY || done == total {
+            running.printed = Instant::now();
             let of = if total > 0 { format!("/{total}") } else { String::new() };
             eprint_line(&format!("{stage}: {done}{of} {note}{left}"));
         }
@@ -134,27 +134,27 @@ impl ProgressReporter {
 
     /// It has ended; gives the time it took.
     pub(super) fn stop(&self, stage: &str) -> Option<f64> {
-        let mut told = self.told();
-        let running = told.running.remove(stage)?;
+        let mut state = self.state();
+        let running = state.running.remove(stage)?;
         running.bar.finish_and_clear();
-        told.redraw();
+        state.redraw();
         Some(running.began.elapsed().as_secs_f64())
     }
 
     /// A stage has come to its end; gives what to say of the whole, where no line is kept for that.
     fn settle(&self, stage: &str, ending: &'static str) -> String {
-        let mut told = self.told();
-        told.ended.insert(stage.to_owned(), ending);
-        told.redraw();
-        if told.total > 1 && told.whole.is_none() {
-            format!(" ({} of {} stages)", told.ended.len(), told.total)
+        let mut state = self.state();
+        state.ended.insert(stage.to_owned(), ending);
+        state.redraw();
+        if state.total > 1 && state.whole.is_none() {
+            format!(" ({} of {} stages)", state.ended.len(), state.total)
         } else {
             String::new()
         }
     }
 }
 
-impl Told {
+impl State {
     fn redraw(&self) {
         if let Some(whole) = &self.whole {
             let (ended, running) = (self.ended.len(), self.running.len());
@@ -218,7 +218,7 @@ impl Reporter for ProgressReporter {
                 line(&node.kind);
             }
             Event::Progress { done, total, note, remaining } => self.advance(stage, done, total, note, remaining),
-            Event::Figures(_) => {}
+            Event::Metrics(_) => {}
             Event::Note(note) => line(note),
             Event::Finished { artifact } => {
                 let seconds = self.stop(stage).unwrap_or(artifact.provenance.seconds);

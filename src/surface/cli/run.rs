@@ -18,14 +18,14 @@ use super::{
 use crate::{
     engine::executor::{Ending, Outcome, Reporter},
     session::{Check, Checks, Wanted},
-    surface::tracking::Closing,
+    surface::tracking::RunEnd,
 };
 
 /// `pipe run RECIPE`.
 pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
-    let devices = load::devices(&command.running.place, &recipe)?;
+    let devices = load::devices(&command.running.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), force: command.force.clone() };
     // What is wrong with the command line is said before a store is opened.
     wanted.of(recipe.graph()?)?;
@@ -49,7 +49,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
     let outcomes = interrupt::during(|| session.execute(prepared, &reporters));
     progress.end();
     let report = &|| page::page(&recipe, &session);
-    tracking.finish(&Closing { outcomes: &outcomes, results: None, aim: None, report });
+    tracking.finish(&RunEnd { outcomes: &outcomes, results: None, aim: None, report });
 
     let remote = session.remote();
     let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.map(|remote| &**remote)) };

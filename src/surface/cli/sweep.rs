@@ -29,7 +29,7 @@ use crate::{
         Cell, Cost, Mistakes, Outcomes, Planner, RungDecision, Rungs, Selection, Sweep, SweepObserver, write_csv,
         write_parquet,
     },
-    surface::tracking::{Closing, Tracking},
+    surface::tracking::{RunEnd, Tracking},
 };
 
 /// How many cells with the same mistake are named.
@@ -40,7 +40,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
     let checked = &recipe.checked;
-    let devices = load::devices(&command.running.place, &recipe)?;
+    let devices = load::devices(&command.running.device_options, &recipe)?;
     let most = command.max_cells.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
     let selection = Selection::new(most, &command.filter)?;
     let session = load::running(&command.running, store, remote)?;
@@ -74,7 +74,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let (outcomes, results) = (&swept.outcomes, &swept.results);
     let report = &|| page::page(&recipe, &session);
     let aim = sweep.space().sweep().aim().map(|(path, _)| path);
-    tracking.finish(&Closing { outcomes, results: Some(results), aim, report });
+    tracking.finish(&RunEnd { outcomes, results: Some(results), aim, report });
     let remote = session.remote().map(|remote| transfer::finish(remote));
     let seconds = began.elapsed().as_secs_f64();
 

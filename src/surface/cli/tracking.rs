@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{args, console};
 use crate::{
     session::{Recipe, Session},
-    surface::tracking::{Board, Subject, Tracking},
+    surface::tracking::{EventFiles, Subject, Tracking},
 };
 
 /// The trackers of a run that is about to begin.
@@ -18,18 +18,18 @@ use crate::{
 /// If there can't be files for TensorBoard where the command line wants them.
 pub(super) fn start(
     recipe: &args::Recipe,
-    running: &args::Running,
+    running: &args::RunOptions,
     settings: Vec<(String, Value)>,
     read: &Recipe,
     session: &Session,
 ) -> Result<Tracking> {
     let board = match &running.tensorboard {
-        None => Board::InStore(session.store().tensorboard()),
-        Some(dir) if dir.is_empty() => Board::Nowhere,
+        None => EventFiles::InStore(session.store().tensorboard()),
+        Some(dir) if dir.is_empty() => EventFiles::Nowhere,
         Some(dir) => {
             let dir = PathBuf::from(dir);
             fs::create_dir_all(&dir).context("--tensorboard: there can't be files for TensorBoard")?;
-            Board::In(dir)
+            EventFiles::In(dir)
         }
     };
     let subject = Subject { recipe: recipe.recipe.clone(), provenance: read.provenance(), settings };

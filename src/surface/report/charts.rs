@@ -11,12 +11,12 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::format::figure;
+use super::format::rounded;
 
 /// The roles; `page.html` says how each looks.
 pub(super) const INK: RGBColor = RGBColor(0, 0, 1);
 const GRID: RGBColor = RGBColor(0, 0, 2);
-/// What a drawing is about, and what it's compared with.
+/// What a drawing shows, and what it's compared with.
 pub(super) const MAIN: RGBColor = RGBColor(0, 0, 0x11);
 pub(super) const OTHER: RGBColor = RGBColor(0, 0, 0x12);
 /// A box of something that's there, and of something that isn't.
@@ -26,16 +26,20 @@ pub(super) const ABSENT: RGBColor = RGBColor(0, 0, 0x22);
 const SIZE: (u32, u32) = (480, 280);
 const FONT: i32 = 14;
 
-/// What a chart is called and says, for those who can't see it.
-pub(super) struct About<'a> {
+/// Title and description of a chart, for those who can't see it.
+pub(super) struct Caption<'a> {
     pub(super) title: &'a str,
-    pub(super) says: &'a str,
+    pub(super) description: &'a str,
 }
 
 pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Draws an SVG of this size.
-pub(super) fn draw(about: &About<'_>, size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<String> {
+pub(super) fn draw(
+    caption: &Caption<'_>,
+    size: (u32, u32),
+    paint: impl FnOnce(&Area<'_>) -> Result<()>,
+) -> Result<String> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -45,10 +49,10 @@ pub(super) fn draw(about: &About<'_>, size: (u32, u32), paint: impl FnOnce(&Area
     // What plotters writes begins with the tag of the whole.
     let head = format!(
         "<svg role=\"img\" aria-label=\"{}\" viewBox=\"0 0 {} {}\"><title>{0}</title><desc>{}</desc>",
-        escaped(about.title),
+        escaped(caption.title),
         size.0,
         size.1,
-        escaped(about.says)
+        escaped(caption.description)
     );
     let body = svg.split_once("<svg").and_then(|(_, rest)| rest.split_once('>')).map_or("", |(_, body)| body);
     Ok(head + body)
@@ -65,7 +69,7 @@ pub(super) fn text(at: (HPos, VPos), scale: f64) -> TextStyle<'static> {
 
 /// Points over an axis that may be one of ratios.
 pub(super) struct Plot<'a> {
-    pub(super) about: About<'a>,
+    pub(super) caption: Caption<'a>,
     pub(super) x: &'a str,
     pub(super) y: &'a str,
     pub(super) log_x: bool,
@@ -84,7 +88,7 @@ impl Plot<'_> {
         let fixed = self.y_range.into_iter().flat_map(|(low, high)| [low, high]);
         let (low, high) =
             widened(span(all().map(|(_, y)| y).chain(fixed)), if self.y_range.is_some() { 0.0 } else { 0.06 });
-        draw(&self.about, SIZE, |area| {
+        draw(&self.caption, SIZE, |area| {
             let mut chart = ChartBuilder::on(area)
                 .margin(10)
                 .margin_right(18)
@@ -100,8 +104,8 @@ impl Plot<'_> {
                 .y_labels(6)
                 .label_style(text((HPos::Center, VPos::Center), 0.9))
                 .axis_desc_style(text((HPos::Center, VPos::Center), 0.95))
-                .x_label_formatter(&|x| figure(if self.log_x { 10_f64.powf(*x) } else { *x }))
-                .y_label_formatter(&|y| figure(*y))
+                .x_label_formatter(&|x| rounded(if self.log_x { 10_f64.powf(*x) } else { *x }))
+                .y_label_formatter(&|y| rounded(*y))
                 .x_desc(self.x)
                 .y_desc(self.y)
                 .draw()?;
@@ -121,9 +125,9 @@ impl Plot<'_> {
     }
 }
 
-/// Bars of accuracy by confidence with the line on which a model is as right as it says.
-pub(super) fn calibration(about: &About<'_>, bins: &[(f64, f64, f64)]) -> Result<String> {
-    draw(about, SIZE, |area| {
+/// Bars of accuracy by confidence with the line on which a model is as right as its confidence.
+pub(super) fn calibration(caption: &Caption<'_>, bins: &[(f64, f64, f64)]) -> Result<String> {
+    draw(caption, SIZE, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
             .margin_right(18)
@@ -159,14 +163,14 @@ pub(super) struct Axis {
 }
 
 /// Lines through all axes, the first of them in the main colour and on top.
-pub(super) fn parallel(about: &About<'_>, axes: &[Axis], lines: usize) -> Result<String> {
+pub(super) fn parallel(caption: &Caption<'_>, axes: &[Axis], lines: usize) -> Result<String> {
     let (top, bottom, left) = (46, 250, 60);
     let gaps = axes.len().max(2) as i32 - 1;
     let width = (2 * left + 130 * gaps).max(SIZE.0 as i32);
     let step = (width - 2 * left) / gaps;
     let x = |axis: usize| left + axis as i32 * step;
     let y = |place: f64| bottom - (place * f64::from(bottom - top)).round() as i32;
-    draw(about, (width as u32, 270), |area| {
+    draw(caption, (width as u32, 270), |area| {
         for (number, axis) in axes.iter().enumerate() {
             area.draw(&PathElement::new(vec![(x(number), top), (x(number), bottom)], GRID.stroke_width(2)))?;
             // Names that stand beside each other alternate in height.

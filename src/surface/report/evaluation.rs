@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    charts::{About, calibration},
-    format::{figure, percent},
+    charts::{Caption, calibration},
+    format::{percent, rounded},
 };
 use crate::{engine::store::Artifact, learning::metrics::EvalReport};
 
@@ -21,7 +21,7 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
     let text = std::fs::read(artifact.file(REPORT)).unwrap_or_default();
     let Ok(report) = serde_json::from_slice::<EvalReport>(&text) else {
         let figures: Vec<_> =
-            artifact.metrics.iter().filter_map(|(label, value)| Some((label, figure(value.as_f64()?)))).collect();
+            artifact.metrics.iter().filter_map(|(label, value)| Some((label, rounded(value.as_f64()?)))).collect();
         return Ok(Some(json!({ "name": name, "plain": figures })));
     };
     let figures = &report.all;
@@ -47,8 +47,8 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
         .collect();
     let bins: Vec<(f64, f64, f64)> =
         model.calibration.bins.iter().filter_map(|bin| Some((bin.above, bin.up_to, bin.accuracy?))).collect();
-    let says = format!("the expected calibration error is {}", percent(model.calibration.error));
-    let about = About { title: &format!("Calibration of {name}"), says: &says };
+    let description = format!("the expected calibration error is {}", percent(model.calibration.error));
+    let caption = Caption { title: &format!("Calibration of {name}"), description: &description };
     let worst: Vec<Value> = report
         .worst
         .iter()
@@ -61,7 +61,7 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
         "tiles": [
             ["accuracy", percent(model.accuracy)],
             ["macro F1", percent(model.macro_f1)],
-            ["log-loss", figure(model.log_loss)],
+            ["log-loss", rounded(model.log_loss)],
             ["calibration error", percent(model.calibration.error)],
             ["naive Bayes", percent(figures.naive_bayes.accuracy)],
             ["majority class", percent(figures.majority.accuracy)],
@@ -69,7 +69,7 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
         "labels": report.labels,
         "classes": classes,
         "confusion": confusion,
-        "calibration": calibration(&about, &bins)?,
+        "calibration": calibration(&caption, &bins)?,
         "worst": worst,
     })))
 }

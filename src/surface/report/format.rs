@@ -10,7 +10,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// A number with as many digits as mean something.
-pub(super) fn figure(value: f64) -> String {
+pub(super) fn rounded(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
         size if !(1e-3..1e6).contains(&size) => format!("{value:.1e}"),

@@ -11,7 +11,7 @@ use plotters::{
 use serde_json::{Value, json};
 
 use super::{
-    charts::{ABSENT, About, INK, PRESENT, draw, text},
+    charts::{ABSENT, Caption, INK, PRESENT, draw, text},
     format::duration,
     subject::Subject,
 };
@@ -59,9 +59,9 @@ pub(super) fn section(subject: &Subject<'_>) -> Result<Value> {
             json!({ "name": name, "kind": node.kind, "needs": needs, "state": state(name) })
         })
         .collect();
-    let says: Vec<String> = subject.stages.keys().map(|name| format!("{name}: {}", state(name))).collect();
-    let about = About { title: "Stages and their dependencies", says: &says.join("; ") };
-    let svg = draw(&about, (size.0 as u32, size.1 as u32), |area| {
+    let description: Vec<String> = subject.stages.keys().map(|name| format!("{name}: {}", state(name))).collect();
+    let caption = Caption { title: "Stages and their dependencies", description: &description.join("; ") };
+    let svg = draw(&caption, (size.0 as u32, size.1 as u32), |area| {
         for (name, node) in subject.stages {
             let Some((left, top)) = places.get(name.as_str()) else { continue };
             for need in node.needs.values().filter_map(|need| places.get(need.as_str())) {

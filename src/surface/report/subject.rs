@@ -1,4 +1,4 @@
-//! What a report is about.
+//! The recipe and the results that a report shows.
 
 use indexmap::IndexMap;
 

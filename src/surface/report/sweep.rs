@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    charts::{About, Axis, Plot, parallel},
-    format::figure,
+    charts::{Axis, Caption, Plot, parallel},
+    format::rounded,
 };
 use crate::session::sweep::{Results, Status};
 
@@ -23,9 +23,9 @@ pub(super) fn section(results: &Results, aim: Option<(&str, bool)>) -> Result<Va
             let spread = group.objective;
             json!({
                 "settings": settings,
-                "mean": spread.map(|summary| figure(summary.mean)),
-                "deviation": spread.and_then(|summary| summary.deviation).map(figure),
-                "figure": group.dev_metric.map(|summary| figure(summary.mean)),
+                "mean": spread.map(|summary| rounded(summary.mean)),
+                "deviation": spread.and_then(|summary| summary.deviation).map(rounded),
+                "figure": group.dev_metric.map(|summary| rounded(summary.mean)),
                 "state": results.state(group),
             })
         })
@@ -37,9 +37,9 @@ pub(super) fn section(results: &Results, aim: Option<(&str, bool)>) -> Result<Va
     if let Some((path, _)) = aim {
         let mut axes: Vec<Axis> = results.varied.iter().map(|setting| axis(results, setting)).collect();
         axes.push(numeric(label(path), &means));
-        let says = "a line for each combination of settings; the best one stands out";
-        let about = About { title: "All settings and the objective", says };
-        coordinates = Some(parallel(&about, &axes, results.groups.len())?);
+        let description = "a line for each combination of settings; the best one stands out";
+        let caption = Caption { title: "All settings and the objective", description };
+        coordinates = Some(parallel(&caption, &axes, results.groups.len())?);
         for setting in &results.varied {
             plots.extend(against(results, setting, path)?);
         }
@@ -74,8 +74,8 @@ fn against(results: &Results, setting: &str, objective: &str) -> Result<Option<S
     let Some(points) = points.filter(|points| !points.is_empty()) else { return Ok(None) };
     let log_x = is_wide(points.iter().map(|(value, _)| *value));
     let (x, y) = (short(setting), label(objective));
-    let about = About { title: &format!("{y} against {x}"), says: &format!("{} cells", points.len()) };
-    Plot { about, x, y: &y, log_x, y_range: None, joined: false }.draw(&[points]).map(Some)
+    let caption = Caption { title: &format!("{y} against {x}"), description: &format!("{} cells", points.len()) };
+    Plot { caption, x, y: &y, log_x, y_range: None, joined: false }.draw(&[points]).map(Some)
 }
 
 fn axis(results: &Results, path: &str) -> Axis {
@@ -113,7 +113,7 @@ fn numeric(name: String, values: &[Option<f64>]) -> Axis {
     }
     Axis {
         name,
-        marks: marks.into_iter().map(|value| (place(value), figure(value))).collect(),
+        marks: marks.into_iter().map(|value| (place(value), rounded(value))).collect(),
         places: values.iter().map(|value| value.map(place)).collect(),
     }
 }
@@ -136,6 +136,6 @@ fn shown(value: Option<&Value>) -> String {
     match value {
         None => "–".to_owned(),
         Some(Value::String(text)) => text.clone(),
-        Some(value) => value.as_f64().map_or_else(|| value.to_string(), figure),
+        Some(value) => value.as_f64().map_or_else(|| value.to_string(), rounded),
     }
 }

@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
-    charts::{About, Plot},
-    format::{duration, figure},
+    charts::{Caption, Plot},
+    format::{duration, rounded},
 };
 use crate::{
     engine::store::Artifact,
@@ -32,25 +32,25 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
     let losses: Vec<_> = points.chunks(part).map(|part| mean(part, |point| f64::from(point.loss))).collect();
     let rates: Vec<_> = points.chunks(part).map(|part| mean(part, |point| point.lr)).collect();
     let ends = |curve: &[(f64, f64)]| {
-        let value = |end: Option<&(f64, f64)>| end.map_or_else(String::new, |(_, value)| figure(*value));
+        let value = |end: Option<&(f64, f64)>| end.map_or_else(String::new, |(_, value)| rounded(*value));
         format!("from {} to {} in {} steps", value(curve.first()), value(curve.last()), points.len())
     };
-    let plot = |y: &str, title: String, says: String, series: &[Vec<(f64, f64)>]| {
-        let about = About { title: &title, says: &says };
-        Plot { about, x: "step", y, log_x: false, y_range: None, joined: true }.draw(series)
+    let plot = |y: &str, title: String, description: String, series: &[Vec<(f64, f64)>]| {
+        let caption = Caption { title: &title, description: &description };
+        Plot { caption, x: "step", y, log_x: false, y_range: None, joined: true }.draw(series)
     };
     let has_dev = !dev.is_empty();
-    let says = ends(&losses);
+    let description = ends(&losses);
     let series = if has_dev { vec![losses, dev] } else { vec![losses] };
-    let loss = plot("loss", format!("Loss of {name}"), says, &series)?;
+    let loss = plot("loss", format!("Loss of {name}"), description, &series)?;
     let rate = plot("learning rate", format!("Learning rate of {name}"), ends(&rates), &[rates])?;
     let speeds = speeds(artifact);
     // A stage that an older version computed doesn't have it.
     let speed = (!speeds.is_empty()).then(|| plot("tokens/s", format!("Speed of {name}"), ends(&speeds), &[speeds]));
     let number = |metric: &str| artifact.metrics.get(metric).and_then(Value::as_f64);
     let figures: Vec<(&str, String)> = [
-        ("steps", number("steps").map(figure)),
-        ("loss at the end", number("loss").map(figure)),
+        ("steps", number("steps").map(rounded)),
+        ("loss at the end", number("loss").map(rounded)),
         ("parameters", number("parameters").map(|count| format!("{:.2} million", count / 1e6))),
         ("tokens/s", number("tokens_per_second").map(|speed| format!("{speed:.0}"))),
         ("peak memory", number("peak_memory_bytes").map(|bytes| format!("{:.0} MB", bytes / 1e6))),

@@ -10,7 +10,7 @@
 //! SessionLog  1 status: enum { START = 1, STOP = 2 }
 //! ```
 
-use crate::engine::executor::Figures;
+use crate::engine::executor::StepMetrics;
 
 /// Added to rotated checksums.
 const MASK: u32 = 0xa282_ead8;
@@ -36,7 +36,7 @@ pub(super) fn head(at: f64) -> Vec<u8> {
 }
 
 /// Figures, as scalars by their names.
-pub(super) fn scalars(figures: &[Figures]) -> Vec<u8> {
+pub(super) fn scalars(figures: &[StepMetrics]) -> Vec<u8> {
     figures.iter().flat_map(|figures| frame(&event(figures))).collect()
 }
 
@@ -59,7 +59,7 @@ pub(super) fn ending() -> u64 {
     end(0.0).len() as u64
 }
 
-fn event(figures: &Figures) -> Vec<u8> {
+fn event(figures: &StepMetrics) -> Vec<u8> {
     let mut summary = Vec::new();
     for (name, value) in &figures.values {
         let mut scalar = Vec::new();
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn numbers_and_texts_are_as_protocol_buffers_have_them() {
-        let figures = Figures { step: 300, at: 1.0, values: vec![("lr".into(), 0.5)] };
+        let figures = StepMetrics { step: 300, at: 1.0, values: vec![("lr".into(), 0.5)] };
         let expected = [
             &[0x09][..],
             &1.0_f64.to_le_bytes(),
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_end_is_known_whenever_it_was() {
-        let figures = [Figures { step: 1, at: 2.0, values: vec![("loss".into(), 0.5)] }];
+        let figures = [StepMetrics { step: 1, at: 2.0, values: vec![("loss".into(), 0.5)] }];
         let running = [head(1.0), scalars(&figures)].concat();
         assert!(!is_ended(&running) && !is_ended(&[]) && !is_ended(&head(1.0)));
         let whole = [running, end(1e9)].concat();

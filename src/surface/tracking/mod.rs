@@ -18,7 +18,7 @@ use mlflow::MlFlow;
 use subject::Curves;
 use tensorboard::TensorBoard;
 
-pub use subject::{Board, Closing, Subject, Tell};
+pub use subject::{EventFiles, Notify, RunEnd, Subject};
 
 /// The trackers of one run of a recipe.
 pub struct Tracking {
@@ -30,26 +30,26 @@ pub struct Tracking {
 impl Tracking {
     /// Event files for TensorBoard, and the MLflow server that the environment names, if it does. `remote` has the curves
     /// of stages that aren't in the store.
-    pub fn start(subject: &Subject, board: Board, remote: Option<Arc<Remote>>, tell: Tell) -> Self {
+    pub fn start(subject: &Subject, board: EventFiles, remote: Option<Arc<Remote>>, notify: Notify) -> Self {
         let curves = Curves { remote };
         let board = match board {
-            Board::Nowhere => None,
-            Board::InStore(dir) => Some((dir, false)),
-            Board::In(dir) => Some((dir, true)),
+            EventFiles::Nowhere => None,
+            EventFiles::InStore(dir) => Some((dir, false)),
+            EventFiles::In(dir) => Some((dir, true)),
         };
         let board =
-            board.map(|(dir, is_wanted)| TensorBoard::new(dir.join(subject.name()), is_wanted, Arc::clone(&tell)));
-        let mlflow = MlFlow::start(subject, curves.clone(), Arc::clone(&tell)).unwrap_or_else(|error| {
-            tell(&format!("warning: this run is not logged to MLflow: {error:#}"));
+            board.map(|(dir, is_wanted)| TensorBoard::new(dir.join(subject.name()), is_wanted, Arc::clone(&notify)));
+        let mlflow = MlFlow::start(subject, curves.clone(), Arc::clone(&notify)).unwrap_or_else(|error| {
+            notify(&format!("warning: this run is not logged to MLflow: {error:#}"));
             None
         });
         Self { board, mlflow, curves }
     }
 
     /// Waits until all trackers know everything.
-    pub fn finish(self, closing: &Closing<'_>) {
+    pub fn finish(self, end: &RunEnd<'_>) {
         if let Some(mlflow) = self.mlflow {
-            mlflow.finish(closing);
+            mlflow.finish(end);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     engine::{
-        executor::{Figures, Outcome},
+        executor::{Outcome, StepMetrics},
         remote::{self, Remote},
         store::{Artifact, Provenance},
     },
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Says what a person should read.
-pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What is tracked.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ impl Subject {
 
 /// Where event files go.
 #[derive(Clone, Debug)]
-pub enum Board {
+pub enum EventFiles {
     /// There are none.
     Nowhere,
     /// Where they lie unless somebody says otherwise.
@@ -50,7 +50,7 @@ pub enum Board {
 }
 
 /// How it ended.
-pub struct Closing<'a> {
+pub struct RunEnd<'a> {
     /// The stages.
     pub outcomes: &'a IndexMap<String, Outcome>,
     /// A sweep's cells.
@@ -69,7 +69,7 @@ pub(super) struct Curves {
 
 impl Curves {
     /// All that a training has told on its way; nothing for a stage of another kind, or if its file can't be had.
-    pub(super) fn of(&self, artifact: &Artifact) -> Vec<Figures> {
+    pub(super) fn of(&self, artifact: &Artifact) -> Vec<StepMetrics> {
         let text = remote::small_file(artifact, Curve::FILE, self.remote.as_deref()).unwrap_or_default();
         let made = &artifact.provenance;
         figures(&Curve::parse(&String::from_utf8_lossy(&text)), &made.pace, made.started)

@@ -18,7 +18,7 @@ use fs_err::{self as fs, File};
 
 use super::{
     events,
-    subject::{Curves, Tell},
+    subject::{Curves, Notify},
 };
 use crate::engine::{
     executor::Event,
@@ -36,7 +36,7 @@ pub(super) struct TensorBoard {
     is_wanted: bool,
     /// The files of running trainings, by stage.
     open: Mutex<HashMap<String, File>>,
-    tell: Tell,
+    notify: Notify,
     failed: AtomicBool,
 }
 
@@ -44,8 +44,8 @@ impl TensorBoard {
     /// Files below `dir`, which is made when there is something to write. Unless `is_wanted`, nothing is fetched from a
     /// remote for them, and nothing said where those of finished trainings can't be written, as in a store that may only
     /// be read.
-    pub(super) fn new(dir: PathBuf, is_wanted: bool, tell: Tell) -> Self {
-        Self { dir, is_wanted, open: Mutex::default(), tell, failed: AtomicBool::new(false) }
+    pub(super) fn new(dir: PathBuf, is_wanted: bool, notify: Notify) -> Self {
+        Self { dir, is_wanted, open: Mutex::default(), notify, failed: AtomicBool::new(false) }
     }
 
     /// Writes what an event says of a training; `curves` has those of stored ones. What can't be written is told
@@ -53,7 +53,7 @@ impl TensorBoard {
     pub(super) fn event(&self, stage: &str, event: Event<'_>, curves: &Curves) {
         let written = match event {
             Event::Started { node, key } => self.begin(stage, node, key),
-            Event::Figures(figures) => self.append(stage, &events::scalars(figures)),
+            Event::Metrics(figures) => self.append(stage, &events::scalars(figures)),
             Event::Finished { .. } => {
                 let written = self.append(stage, &events::end(unix_time()));
                 self.close(stage);
@@ -74,7 +74,7 @@ impl TensorBoard {
         if let Err(error) = written
             && !self.failed.swap(true, Ordering::Relaxed)
         {
-            (self.tell)(&format!("warning: files for TensorBoard can't be written: {error:#}"));
+            (self.notify)(&format!("warning: files for TensorBoard can't be written: {error:#}"));
         }
     }
 

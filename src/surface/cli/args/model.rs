@@ -43,7 +43,7 @@ pub(in crate::surface::cli) struct Predict {
 
 /// A trained model: a stage of a recipe, or a checkpoint.
 #[derive(Args, Debug)]
-pub(in crate::surface::cli) struct Trained {
+pub(in crate::surface::cli) struct ModelSource {
     /// The recipe
     #[arg(required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
     pub recipe: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub(in crate::surface::cli) struct Trained {
 
 /// How text is generated. A checkpoint's `generation_config.json` gives the defaults, if it has one.
 #[derive(Args, Debug)]
-pub(in crate::surface::cli) struct Writing {
+pub(in crate::surface::cli) struct GenerationOptions {
     /// Minimum number of tokens to generate
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub min_tokens: usize,
@@ -89,7 +89,7 @@ pub(in crate::surface::cli) struct Writing {
 #[derive(Args, Debug)]
 pub(in crate::surface::cli) struct Generate {
     #[command(flatten)]
-    pub model: Trained,
+    pub model: ModelSource,
     /// The text to continue; `[MASK]`, `[sMASK]` and `[gMASK]` mark blanks to fill in
     #[arg(long, default_value = "", conflicts_with = "file")]
     pub prompt: String,
@@ -100,7 +100,7 @@ pub(in crate::surface::cli) struct Generate {
     #[arg(long, default_value_t = 128, value_name = "N")]
     pub max_tokens: usize,
     #[command(flatten)]
-    pub writing: Writing,
+    pub writing: GenerationOptions,
     /// Print one JSON object per prompt
     #[arg(long)]
     pub json: bool,
@@ -109,7 +109,7 @@ pub(in crate::surface::cli) struct Generate {
 #[derive(Args, Debug)]
 pub(in crate::surface::cli) struct Chat {
     #[command(flatten)]
-    pub model: Trained,
+    pub model: ModelSource,
     /// System message, for chat formats that have one
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
@@ -120,7 +120,7 @@ pub(in crate::surface::cli) struct Chat {
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_tokens: usize,
     #[command(flatten)]
-    pub writing: Writing,
+    pub writing: GenerationOptions,
     /// Print one JSON object per answer
     #[arg(long)]
     pub json: bool,

@@ -26,7 +26,7 @@ pub(in crate::surface::cli) struct Changes {
 
 /// Where to run.
 #[derive(Args, Clone, Debug)]
-pub(in crate::surface::cli) struct Place {
+pub(in crate::surface::cli) struct DeviceOptions {
     /// Device to run on: auto, cpu, cuda, cuda:N, vulkan, wgpu or metal [default: the recipe's]
     #[arg(long)]
     pub device: Option<String>,

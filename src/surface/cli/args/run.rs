@@ -4,14 +4,14 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::recipe::{Place, Recipe};
+use super::recipe::{DeviceOptions, Recipe};
 use crate::session::launch::LOCAL;
 
 /// Where and how to run.
 #[derive(Args, Clone, Debug)]
-pub(in crate::surface::cli) struct Running {
+pub(in crate::surface::cli) struct RunOptions {
     #[command(flatten)]
-    pub place: Place,
+    pub device_options: DeviceOptions,
     /// How many independent stages may run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
@@ -31,7 +31,7 @@ pub(in crate::surface::cli) struct Run {
     #[command(flatten)]
     pub recipe: Recipe,
     #[command(flatten)]
-    pub running: Running,
+    pub running: RunOptions,
     /// Run only this stage and the stages it depends on; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
@@ -51,7 +51,7 @@ pub(in crate::surface::cli) struct Sweep {
     #[command(flatten)]
     pub recipe: Recipe,
     #[command(flatten)]
-    pub running: Running,
+    pub running: RunOptions,
     /// Run only the first N cells
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_cells: Option<u64>,
@@ -80,7 +80,7 @@ pub(in crate::surface::cli) struct Plan {
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
     #[command(flatten)]
-    pub place: Place,
+    pub device_options: DeviceOptions,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,

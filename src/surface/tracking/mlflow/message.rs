@@ -11,13 +11,13 @@ use crate::{
 /// What the worker is told.
 pub(super) enum Message {
     /// A stage is being computed since this time.
-    Begin(About, f64),
+    Begin(StageInfo, f64),
     /// Metrics of a stage that is.
     Metrics { stage: String, metrics: Vec<Value> },
     /// It's done, or not: the server's word for it.
     End { stage: String, status: &'static str, at: f64, artifact: Option<Box<Artifact>> },
     /// A stage was computed at another time.
-    Stored(About, Box<Artifact>),
+    Stored(StageInfo, Box<Artifact>),
 }
 
 /// MLflow's words for how a run ended.
@@ -26,7 +26,7 @@ pub(super) const FAILED: &str = "FAILED";
 pub(super) const KILLED: &str = "KILLED";
 
 /// A stage that has a run of its own.
-pub(super) struct About {
+pub(super) struct StageInfo {
     /// Its id among those of this run of the recipe.
     pub(super) stage: String,
     /// Its name in the recipe.
@@ -36,7 +36,7 @@ pub(super) struct About {
     pub(super) params: Vec<Pair>,
 }
 
-impl About {
+impl StageInfo {
     /// A stage's, if it's one that has a run of its own.
     pub(super) fn new(stage: &str, node: &Node, key: &str) -> Option<Self> {
         has_runs(&node.kind).then(|| Self {

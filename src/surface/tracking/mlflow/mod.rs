@@ -15,13 +15,13 @@ use std::{
 
 use anyhow::Result;
 
-use super::subject::{Closing, Curves, Subject, Tell};
+use super::subject::{Curves, Notify, RunEnd, Subject};
 use crate::engine::{
     executor::Event,
     store::{Artifact, unix_time},
 };
 use api::Access;
-use message::{About, FAILED, FINISHED, KILLED, Message};
+use message::{FAILED, FINISHED, KILLED, Message, StageInfo};
 use worker::Worker;
 
 /// A server that is told of a run.
@@ -35,10 +35,10 @@ impl MlFlow {
     ///
     /// # Errors
     /// If what it names is none.
-    pub(super) fn start(subject: &Subject, curves: Curves, tell: Tell) -> Result<Option<Self>> {
+    pub(super) fn start(subject: &Subject, curves: Curves, notify: Notify) -> Result<Option<Self>> {
         let Some(access) = Access::from_env()? else { return Ok(None) };
         let (messages, receiver) = channel();
-        let worker = Worker::new(access, subject.clone(), curves, tell);
+        let worker = Worker::new(access, subject.clone(), curves, notify);
         let worker = thread::Builder::new().name("mlflow".into()).spawn(move || worker.work(&receiver))?;
         Ok(Some(Self { messages, worker }))
     }
@@ -50,9 +50,9 @@ impl MlFlow {
         };
         let message = match event {
             Event::Started { node, key } => {
-                About::new(stage, node, key).map(|about| Message::Begin(about, unix_time()))
+                StageInfo::new(stage, node, key).map(|stage_info| Message::Begin(stage_info, unix_time()))
             }
-            Event::Figures(figures) => {
+            Event::Metrics(figures) => {
                 let metrics = values::metrics(figures).collect();
                 Some(Message::Metrics { stage: stage.to_owned(), metrics })
             }
@@ -60,7 +60,8 @@ impl MlFlow {
             Event::Paused { .. } => end(KILLED, None),
             Event::Failed { .. } => end(FAILED, None),
             Event::Hit { node, artifact } | Event::InRemote { node, artifact } => {
-                About::new(stage, node, &artifact.key).map(|about| Message::Stored(about, Box::new(artifact.clone())))
+                StageInfo::new(stage, node, &artifact.key)
+                    .map(|stage_info| Message::Stored(stage_info, Box::new(artifact.clone())))
             }
             _ => None,
         };
@@ -69,10 +70,10 @@ impl MlFlow {
     }
 
     /// Waits until the server knows everything, and tells it how the whole has ended.
-    pub(super) fn finish(self, closing: &Closing<'_>) {
+    pub(super) fn finish(self, end: &RunEnd<'_>) {
         drop(self.messages);
         if let Ok(worker) = self.worker.join() {
-            worker.finish(closing);
+            worker.finish(end);
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::api::{Pair, millis};
-use crate::engine::executor::Figures;
+use crate::engine::executor::StepMetrics;
 
 /// What MLflow takes at most: characters of a setting's value and of a name, and entries of one call.
 const VALUE: usize = 6000;
@@ -50,7 +50,7 @@ fn name(path: &str) -> String {
 }
 
 /// Figures of a training as MLflow's metrics.
-pub(super) fn metrics(figures: &[Figures]) -> impl Iterator<Item = Value> {
+pub(super) fn metrics(figures: &[StepMetrics]) -> impl Iterator<Item = Value> {
     figures.iter().flat_map(|figures| {
         figures.values.iter().filter_map(|(name, value)| metric(name, *value, figures.step, figures.at))
     })

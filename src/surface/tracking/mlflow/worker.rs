@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Access, Pair, Run, Server, var},
-    message::{About, FAILED, FINISHED, KILLED, Message, has_runs},
+    message::{FAILED, FINISHED, KILLED, Message, StageInfo, has_runs},
     values::{self, METRICS, PARAMS},
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         store::{Artifact, Provenance, canonical_json, unix_time},
     },
     session::sweep::{CellResult, Status},
-    surface::tracking::subject::{Closing, Curves, Subject, Tell},
+    surface::tracking::subject::{Curves, Notify, RunEnd, Subject},
 };
 
 /// How long figures may wait, so that many go with one call.
@@ -41,7 +41,7 @@ pub(super) struct Worker {
     access: Access,
     subject: Subject,
     curves: Curves,
-    tell: Tell,
+    notify: Notify,
     server: Option<Server>,
     /// The run of the whole.
     parent: Option<Run>,
@@ -88,9 +88,9 @@ impl Open {
 }
 
 impl Worker {
-    pub(super) fn new(access: Access, subject: Subject, curves: Curves, tell: Tell) -> Self {
+    pub(super) fn new(access: Access, subject: Subject, curves: Curves, notify: Notify) -> Self {
         let (open, paused, sent) = (HashMap::new(), HashMap::new(), Instant::now());
-        Self { access, subject, curves, tell, server: None, parent: None, open, paused, sent, is_off: false }
+        Self { access, subject, curves, notify, server: None, parent: None, open, paused, sent, is_off: false }
     }
 
     /// Does what it's told until nothing more can come.
@@ -115,7 +115,7 @@ impl Worker {
         {
             self.is_off = true;
             let url = self.access.url();
-            (self.tell)(&format!(
+            (self.notify)(&format!(
                 "warning: the MLflow server {url} can't be used, so this run is not logged there: {error:#}"
             ));
         }
@@ -123,16 +123,16 @@ impl Worker {
 
     fn take(&mut self, message: Message) -> Result<()> {
         match message {
-            Message::Begin(about, at) => {
-                self.abandon(&about.stage)?;
-                let open = match self.paused.remove(&about.key) {
+            Message::Begin(stage_info, at) => {
+                self.abandon(&stage_info.stage)?;
+                let open = match self.paused.remove(&stage_info.key) {
                     Some(open) => self.resume(open)?,
                     None => {
-                        self.bury(&about.key)?;
-                        self.begin(&about, at)?
+                        self.bury(&stage_info.key)?;
+                        self.begin(&stage_info, at)?
                     }
                 };
-                self.open.insert(about.stage, open);
+                self.open.insert(stage_info.stage, open);
             }
             Message::Metrics { stage, metrics } => {
                 if let Some(open) = self.open.get_mut(&stage) {
@@ -148,20 +148,20 @@ impl Worker {
                     }
                 }
             }
-            Message::Stored(about, artifact) => {
-                self.abandon(&about.stage)?;
-                self.stored(&about, &artifact)?;
+            Message::Stored(stage_info, artifact) => {
+                self.abandon(&stage_info.stage)?;
+                self.stored(&stage_info, &artifact)?;
             }
         }
         Ok(())
     }
 
-    fn stored(&mut self, about: &About, artifact: &Artifact) -> Result<()> {
-        if self.has(&about.key, FINISHED)? {
+    fn stored(&mut self, stage_info: &StageInfo, artifact: &Artifact) -> Result<()> {
+        if self.has(&stage_info.key, FINISHED)? {
             return Ok(());
         }
         let Provenance { started, seconds, .. } = artifact.provenance;
-        let mut open = self.begin(about, started)?;
+        let mut open = self.begin(stage_info, started)?;
         open.add(values::metrics(&self.curves.of(artifact)).collect());
         open.conclude(artifact, started + seconds);
         self.end(&mut open, Some(artifact), FINISHED, started + seconds)
@@ -199,10 +199,15 @@ impl Worker {
         Ok(!self.server()?.search(&ended)?.is_empty())
     }
 
-    fn begin(&mut self, about: &About, started: f64) -> Result<Open> {
-        let tags = [(KEY, &*about.key), (TYPE, "stage"), ("pipe.stage", &*about.name), ("pipe.kind", &*about.kind)];
-        let run = self.child(&about.stage, started, &tags, &about.params)?;
-        let (metrics, curves, key) = (Vec::new(), BTreeSet::new(), about.key.clone());
+    fn begin(&mut self, stage_info: &StageInfo, started: f64) -> Result<Open> {
+        let tags = [
+            (KEY, &*stage_info.key),
+            (TYPE, "stage"),
+            ("pipe.stage", &*stage_info.name),
+            ("pipe.kind", &*stage_info.kind),
+        ];
+        let run = self.child(&stage_info.stage, started, &tags, &stage_info.params)?;
+        let (metrics, curves, key) = (Vec::new(), BTreeSet::new(), stage_info.key.clone());
         Ok(Open { run, key, metrics, curves, step: 0, told: 0 })
     }
 
@@ -290,36 +295,36 @@ impl Worker {
     }
 
     /// Tells how the whole has ended, where there was anything to tell before.
-    pub(super) fn finish(mut self, closing: &Closing<'_>) {
+    pub(super) fn finish(mut self, end: &RunEnd<'_>) {
         self.attempt(|worker| {
-            let cells = closing.results.map(|results| results.cells.as_slice()).unwrap_or_default();
-            cells.iter().try_for_each(|cell| worker.cell(cell, closing))?;
+            let cells = end.results.map(|results| results.cells.as_slice()).unwrap_or_default();
+            cells.iter().try_for_each(|cell| worker.cell(cell, end))?;
             let Some(parent) = worker.parent.clone() else { return Ok(()) };
-            let stages = match (closing.results, closing.aim) {
-                (None, _) => Some(closing.outcomes),
+            let stages = match (end.results, end.aim) {
+                (None, _) => Some(end.outcomes),
                 // The best is the first of them.
                 (Some(_), Some(_)) => cells.first().map(|best| &best.stages),
                 (Some(_), None) => None,
             };
             let server = worker.server()?;
             log_results(server, &parent, stages.into_iter().flatten(), unix_time())?;
-            server.end(&parent.id, status(closing.outcomes.values()), unix_time())
+            server.end(&parent.id, status(end.outcomes.values()), unix_time())
         });
         let Some(parent) = self.parent.clone().filter(|_| !self.is_off) else { return };
         let text = self.subject.provenance.recipe.clone().into_bytes();
         let recipe = format!("{}.yaml", self.subject.name());
         let uploaded = self.server().and_then(|server| {
-            let page = (closing.report)()?.into_bytes();
+            let page = (end.report)()?.into_bytes();
             server.upload(&parent, "report.html", "text/html; charset=utf-8", page)?;
             server.upload(&parent, &recipe, "application/yaml", text)
         });
         if let Err(error) = uploaded {
-            (self.tell)(&format!("warning: the report isn't among the MLflow run's artifacts: {error:#}"));
+            (self.notify)(&format!("warning: the report isn't among the MLflow run's artifacts: {error:#}"));
         }
     }
 
     /// A sweep's cell, if it has come to an end that the server doesn't know.
-    fn cell(&mut self, cell: &CellResult, closing: &Closing<'_>) -> Result<()> {
+    fn cell(&mut self, cell: &CellResult, end: &RunEnd<'_>) -> Result<()> {
         let status = match cell.status() {
             Status::Done => FINISHED,
             Status::Failed => FAILED,
@@ -339,7 +344,7 @@ impl Worker {
         let ended = made().map(|made| made.started + made.seconds).fold(began, f64::max);
         let number = cell.number.to_string();
         let tags = [(KEY, &*key), (TYPE, "cell"), ("pipe.cell", &*number), ("pipe.status", cell.status().name())];
-        let aim = closing.aim.map(|aim| ("pipe.objective", aim));
+        let aim = end.aim.map(|aim| ("pipe.objective", aim));
         let tags: Vec<_> = tags.into_iter().chain(aim).collect();
         let params: Vec<_> = cell.overrides.iter().flat_map(|(path, value)| values::flat(path, value)).collect();
         let run = self.child(&format!("cell {number}"), began, &tags, &params)?;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    args::{Recipe, Trained, Writing},
+    args::{GenerationOptions, ModelSource, Recipe},
     console, interrupt, load,
 };
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
 ///
 /// # Errors
 /// If the recipe is wrong, the stage wasn't run, or the model can't write.
-pub(super) fn writer(model: &Trained, store: &Path, remote: Option<&str>) -> Result<Writer> {
-    let Trained { recipe, stage, checkpoint, changes, device } = model;
+pub(super) fn writer(model: &ModelSource, store: &Path, remote: Option<&str>) -> Result<Writer> {
+    let ModelSource { recipe, stage, checkpoint, changes, device } = model;
     if let Some(checkpoint) = checkpoint {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;
         choice.check_support()?;
@@ -41,7 +41,7 @@ pub(super) fn writer(model: &Trained, store: &Path, remote: Option<&str>) -> Res
 ///
 /// # Errors
 /// Numbers that mean nothing.
-pub(super) fn settings(writing: &Writing, max_tokens: usize, writer: &Writer) -> Result<Settings> {
+pub(super) fn settings(writing: &GenerationOptions, max_tokens: usize, writer: &Writer) -> Result<Settings> {
     let given = writer.sampling();
     let sampling = Sampling {
         repetition_penalty: writing.repetition_penalty.unwrap_or(given.repetition_penalty),
@@ -50,7 +50,7 @@ pub(super) fn settings(writing: &Writing, max_tokens: usize, writer: &Writer) ->
         top_p: writing.top_p.unwrap_or(given.top_p),
     };
     sampling.check()?;
-    let Writing { min_tokens, seed, ref stop, .. } = *writing;
+    let GenerationOptions { min_tokens, seed, ref stop, .. } = *writing;
     Ok(Settings { sampling, seed, max_tokens, min_tokens, stop: stop.clone() })
 }
 
@@ -67,7 +67,7 @@ pub(super) fn show(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<Writ
             if !quiet && !text.is_empty() {
                 failure = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).err();
             }
-            if failure.is_some() || interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if failure.is_some() || interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     })?;
     let took = began.elapsed();
@@ -81,7 +81,7 @@ pub(super) fn show(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<Writ
 }
 
 /// Says on stderr how fast tokens came.
-pub(super) fn say_speed(tokens: usize, took: Duration) {
+pub(super) fn print_speed(tokens: usize, took: Duration) {
     let seconds = took.as_secs_f64();
     let speed = tokens as f64 / seconds.max(1e-9);
     let tokens = console::count(tokens, "token");
