@@ -25,7 +25,6 @@ const FOLDERS_TO_UNTANGLE: &[&str] = &[
     "network/kernels/gpu",
     "recipe",
     "session/sweep",
-    "stages",
     "stages/estimate",
     "surface/cli",
     "surface/report",
