@@ -24,6 +24,10 @@ lint:
 schema:
     cargo run --release -- schema > schemas/recipe.schema.json
 
+# Write the generated pages of the documentation anew, and the schema that they're made from
+docs: schema
+    cargo run --release -- reference
+
 # Training and tokenization beside the peers' (PEERS_PYTHON: a Python that has their packages), on an idle machine
 bench *options:
     cargo build --release

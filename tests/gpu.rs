@@ -1,7 +1,6 @@
 //! GPU backends compute what the CPU computes.
 //!
-//! With the features `vulkan` and `cuda` this needs such a device, and says that it skips where there's none. For Vulkan a
-//! software driver will do.
+//! With the features `vulkan` and `cuda` this needs such a device. For Vulkan a software driver will do.
 
 mod common;
 
@@ -23,7 +22,7 @@ mod backend {
     use burn::tensor::{DType, Device, Tensor, TensorData};
     use pipe::network::{
         device::{DeviceChoice, DeviceChoices, OpenDevice},
-        kernels::{self, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, Visible, composed},
+        kernels::{self, AttentionSpans, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation},
     };
     use pipe::{
         engine::store::State,
@@ -39,6 +38,7 @@ mod backend {
 
     use super::{
         common::Space,
+        common::needs::Need,
         common::tensors::{assert_near, intervals, noise, values},
         tiny,
     };
@@ -110,24 +110,23 @@ stages:
         kept.map(|line| format!("{line}\n")).collect()
     }
 
-    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there, unless
-    /// `PIPE_REQUIRE_GPU` names it.
+    /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there.
     fn gpus() -> Vec<(&'static str, OpenDevice)> {
-        let names: &[&str] = &[
+        let names: &[(&str, Need)] = &[
             #[cfg(feature = "vulkan")]
-            "vulkan",
+            ("vulkan", Need::Vulkan),
             #[cfg(feature = "cuda")]
-            "cuda",
+            ("cuda", Need::Cuda),
         ];
-        let open = |name: &&'static str| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open) {
+        let open = |(name, need): &(&'static str, Need)| match name.parse::<DeviceChoice>().and_then(DeviceChoice::open)
+        {
             Ok(open) => {
                 // Or else only the compositions would be tested here.
                 open.check_kernels(spec::Precision::F32).expect("kernels that can be used");
                 Some((*name, open))
             }
             Err(error) => {
-                assert_ne!(std::env::var("PIPE_REQUIRE_GPU").as_deref(), Ok(*name), "{error}");
-                eprintln!("skipped {name}: {error}");
+                need.unmet(format!("{error:#}")).tell();
                 None
             }
         };
@@ -250,7 +249,7 @@ stages:
             assert_same_losses(&trained(&[(&gpu, 8)], std::slice::from_ref(&gpu.device)), &alone);
             let all = name.parse::<DeviceChoices>().and_then(DeviceChoices::found).expect("devices");
             if all.count() == 1 {
-                eprintln!("skipped several devices: there is one for {name}");
+                Need::SeveralGpus.unmet(format!("there is one device for {name}")).tell();
                 continue;
             }
             let devices = all.open().expect("several devices").devices();
@@ -381,8 +380,8 @@ stages:
         let inputs: Vec<_> = (1..).zip(shapes).map(|(seed, &shape)| upload(seed, shape).require_grad()).collect();
         let out = kernel(&inputs, &device);
         let gradients = (out.clone() * upload(77, out.dims())).sum().backward();
-        let slopes = inputs.iter().map(|input| values(input.grad(&gradients).expect("tracked")));
-        std::iter::once(values(out.inner())).chain(slopes).collect()
+        let grads = inputs.iter().map(|input| values(input.grad(&gradients).expect("tracked")));
+        std::iter::once(values(out.inner())).chain(grads).collect()
     }
 
     #[test]
@@ -398,8 +397,8 @@ stages:
         for (device, gpu) in gpus() {
             let row = [1.0, f32::NAN, 2.0, 3.0];
             let x = || Tensor::<2>::from_data(TensorData::new(row.to_vec(), [1, 4]), &gpu.device);
-            let visible = Visible::new(&[0], &[1], 1, 1, &gpu.device).expect("intervals");
-            let softmax = || kernels::attention(Tensor::cat(vec![x(); 3], 1), &visible, 1, None);
+            let spans = AttentionSpans::new(&[0], &[1], 1, 1, &gpu.device).expect("intervals");
+            let softmax = || kernels::attention(Tensor::cat(vec![x(); 3], 1), &spans, 1, None);
             let (targets, weights) = (Arc::from([0]), Arc::from([1.0]));
             let loss = kernels::linear_cross_entropy(x(), x(), None, targets, weights, 0.0).reshape([1, 1]);
             let found =
@@ -417,7 +416,7 @@ stages:
             for (precision, numbers) in [(spec::Precision::Bf16, DType::BF16), (spec::Precision::F16, DType::F16)] {
                 match gpu.check_precision(precision) {
                     Ok(()) => compare_kernels(device, &gpu.device, numbers, 2e-2),
-                    Err(reason) => eprintln!("skipped {numbers:?} on {device}: {reason}"),
+                    Err(reason) => Need::HalfPrecision.unmet(format!("{numbers:?} on {device}: {reason}")).tell(),
                 }
             }
         }
@@ -449,7 +448,7 @@ stages:
             ("linear of many rows", &[[70, 6], [10, 6], [1, 10]], &|x, _| {
                 kernels::linear(x[0].clone(), x[1].clone(), Some(flat(&x[2])))
             }),
-            ("product", &[[6, 7], [7, 5]], &|x, _| kernels::product(x[0].clone(), x[1].clone())),
+            ("matmul", &[[6, 7], [7, 5]], &|x, _| kernels::matmul(x[0].clone(), x[1].clone())),
             ("embedding", &[[7, 16]], &|x, device| {
                 kernels::embedding(x[0].clone(), &Ids::new(vec![3, 0, 3, 6, 3, 1], device))
             }),
@@ -457,25 +456,25 @@ stages:
                 kernels::dropout_add(x[0].clone(), Some(flat(&x[2])), x[1].clone(), Some(&dropout))
             }),
             ("attention", &[[10, 24]], &|x, device| {
-                let visible = Visible::new(&from, &to, 1, 10, device).expect("intervals");
-                kernels::attention(x[0].clone(), &visible, 2, Some(&dropout))
+                let spans = AttentionSpans::new(&from, &to, 1, 10, device).expect("intervals");
+                kernels::attention(x[0].clone(), &spans, 2, Some(&dropout))
             }),
             ("grouped attention", &[[10, 24], [10, 12], [10, 12], [3, 12], [3, 12]], &|x, device| {
-                let visible = Visible::new(&from, &to, 1, 10, device).expect("intervals");
+                let spans = AttentionSpans::new(&from, &to, 1, 10, device).expect("intervals");
                 let pair = |i: usize| KeyValue { key: x[i].clone(), value: x[i + 1].clone() };
-                kernels::grouped_attention(x[0].clone(), pair(1), Some(pair(3)), &visible, 4, 2, Some(&dropout))
+                kernels::grouped_attention(x[0].clone(), pair(1), Some(pair(3)), &spans, 4, 2, Some(&dropout))
             }),
             ("attention of long texts", &[[300, 12]], &|x, device| {
                 let (from, to) = intervals(&[(1..=130).collect(), vec![160; 160]], 10);
                 let dropout = Dropout { p: 0.25, keys: (0..300).collect(), site: 5 };
-                let visible = Visible::new(&from, &to, 1, 300, device).expect("intervals");
-                kernels::attention(x[0].clone(), &visible, 2, Some(&dropout))
+                let spans = AttentionSpans::new(&from, &to, 1, 300, device).expect("intervals");
+                kernels::attention(x[0].clone(), &spans, 2, Some(&dropout))
             }),
             ("rotary", &[[10, 24]], &|x, _| {
                 let positions: Vec<u32> = (0..10).collect();
-                let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
-                let turned = kernels::rotary(x[0].clone(), 3, &turn.at(&positions));
-                kernels::rotary(turned, 3, &Rotation { layout: Pairs::Halves, offset: 4, ..turn }.at(&positions))
+                let rotation = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+                let rotated = kernels::rotary(x[0].clone(), 3, &rotation.at(&positions));
+                kernels::rotary(rotated, 3, &Rotation { layout: Pairs::Halves, offset: 4, ..rotation }.at(&positions))
             }),
             ("rms norm", &[[6, 16], [1, 16]], &|x, _| kernels::rms_norm(x[0].clone(), flat(&x[1]), 1e-5)),
             ("swiglu", &[[6, 32]], &|x, _| kernels::swiglu(x[0].clone())),
@@ -492,12 +491,12 @@ stages:
                 kernels::linear_cross_entropy(x[0].clone(), x[1].clone(), None, targets, weights, 0.0).reshape([1, 1])
             }),
             ("attention in blocks", &[[10, 24]], &|x, device| {
-                let visible = Visible::new(&from, &to, 1, 10, device).expect("intervals");
-                composed::attention_in_blocks(4, x[0].clone(), &visible, 2, Some(&dropout))
+                let spans = AttentionSpans::new(&from, &to, 1, 10, device).expect("intervals");
+                kernels::attention_in_blocks(4, x[0].clone(), &spans, 2, Some(&dropout))
             }),
             ("cross-entropy in chunks", &[[5, 16], [23, 16], [1, 23]], &|x, _| {
                 let (hidden, weight, bias) = (x[0].clone(), x[1].clone(), Some(flat(&x[2])));
-                composed::linear_cross_entropy_in_chunks(2, hidden, weight, bias, &targets, &weights, 0.1)
+                kernels::linear_cross_entropy_in_blocks(2, hidden, weight, bias, &targets, &weights, 0.1)
                     .reshape([1, 1])
             }),
         ];

@@ -11,6 +11,7 @@ pub mod estimate;
 pub mod facts;
 mod kind;
 mod kinds;
+pub mod metrics;
 mod parts;
 mod preflight;
 

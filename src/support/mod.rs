@@ -1,7 +1,10 @@
-//! What every floor needs and knows no other: keyed random numbers, text hashes, panics as errors, errors with
-//! hints, guesses at misspelt names.
+//! What every floor needs and knows no other: how the CPU computes, clocks, keyed random numbers, text hashes, panics as
+//! errors, errors with hints, guesses at misspelt names.
 
+pub mod arithmetic;
+pub mod clock;
 mod hint;
+pub mod math;
 pub mod panics;
 pub mod random;
 mod registry;

@@ -347,7 +347,7 @@ fn value_from_the_environment_is_nowhere_to_be_seen() {
         space.write(&format!("{SECRET}/{name}"), space.read(name));
     }
     // Old enough for their digests to be remembered.
-    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    common::await_settled(&space.path().join(SECRET).join("test.tsv"));
     let recipe =
         TINY.replace("path: ", "path: \"{{ dir }}/").replace(".txt }", ".txt\" }").replace(".tsv }", ".tsv\" }");
     let recipe = format!("vars: {{ dir: '{{{{ env(\"DATA_DIR\") }}}}' }}\n{recipe}");

@@ -108,6 +108,28 @@ fn recipes_and_keys_are_put_side_by_side() {
 }
 
 #[test]
+fn runs_that_come_to_the_same_show_no_difference_but_the_setting() {
+    let space = tiny();
+    // A bound that no gradient reaches, so that nothing but speed and memory can differ.
+    for (name, bound) in [("recipe.yaml", "1.0e6"), ("other.yaml", "2.0e6")] {
+        space.write(name, TINY.replace("steps: 8,", &format!("steps: 8, max_grad_norm: {bound},")));
+        space.json(&["run", name, "--stage", "base"]);
+    }
+    let output = space.pipe(&["compare", "recipe.yaml", "other.yaml"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let (_, base) = output.stdout.split_once("base\n").expect("the stage");
+    let (differences, curves) = base.split_once("loss up to step").expect("curves");
+    assert_eq!(differences.trim(), "train.max_grad_norm: 1000000.0 → 2000000.0");
+    let steps: Vec<Vec<&str>> = curves.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert!(steps.len() == 8 && steps.iter().all(|step| step[..2] == step[2..]), "{curves}");
+    // Speeds are there for those who ask for all that's recorded.
+    let result = compared(&space, &["recipe.yaml", "other.yaml"]);
+    let base = &result[0]["stages"][1];
+    assert!(base["metrics"]["tokens_per_second"]["a"].is_number(), "{base}");
+    assert_eq!(base["metrics"]["loss"]["difference"], 0.0);
+}
+
+#[test]
 fn cells_of_a_sweep_go_by_number_and_mistakes_are_told() {
     let space = tiny();
     space.write("recipe.yaml", format!("{TINY}\nsweep: {{ grid: {{ stages.topics.train.lr: [1.0e-3, 2.0e-2] }} }}\n"));

@@ -1,10 +1,13 @@
-//! How a run goes, as a terminal shows it and as a file keeps it. `script` of util-linux makes the terminal; without it
-//! that part is skipped, and says so.
+//! How a run goes, as a terminal shows it and as a file keeps it. `script` of util-linux makes the terminal.
 
 use crate::common;
 use std::process::Command;
 
-use common::{Space, TINY, finish, tiny};
+use common::{
+    Space, TINY, finish, need,
+    needs::{Need, Needed},
+    tiny,
+};
 
 /// Two trainings of one model that can run side by side, long enough to be seen.
 fn two_branches() -> Space {
@@ -15,12 +18,11 @@ fn two_branches() -> Space {
     space
 }
 
-/// What a terminal of a hundred columns gets, or nothing where there can't be one.
-fn on_a_terminal(space: &Space, colours: bool) -> Option<String> {
+/// What a terminal of a hundred columns gets.
+fn on_a_terminal(space: &Space, colours: bool) -> Needed<String> {
     let is_known = Command::new("script").arg("--version").output();
     if !is_known.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("util-linux")) {
-        eprintln!("skipped: there is no `script` of util-linux");
-        return None;
+        return Err(Need::Script.unmet("there is no `script` of util-linux"));
     }
     let run = "stty cols 100 rows 30; exec $PIPE run recipe.yaml --jobs 2";
     let mut command = Command::new("script");
@@ -32,13 +34,13 @@ fn on_a_terminal(space: &Space, colours: bool) -> Option<String> {
     };
     let output = finish(command);
     assert_eq!(output.status, 0, "{}", output.stdout);
-    Some(output.stdout)
+    Ok(output.stdout)
 }
 
 #[test]
 fn a_terminal_shows_each_running_stage_and_the_whole() {
     let space = two_branches();
-    let Some(shown) = on_a_terminal(&space, false) else { return };
+    let shown = need!(on_a_terminal(&space, false));
     for part in
         ["0 done, 0 running, 5 left", "2 done, 2 running, 1 left", "█", "tokens/s", "loss ", "others ", "topics "]
     {

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod budget;
 mod cache;
 mod chat;
 mod commands;
@@ -11,8 +12,10 @@ mod estimates;
 mod init;
 mod live;
 mod mlflow;
+mod needs;
 mod predict;
 mod provenance;
+mod reference;
 mod report;
 mod schema;
 mod session;

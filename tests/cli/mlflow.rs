@@ -1,5 +1,5 @@
-//! Runs as an MLflow server sees them: a real one, on loopback, which `PIPE_MLFLOW` (the path of `mlflow`) starts; without
-//! it these tests are skipped, and say so. And servers that aren't there, or want to know who asks.
+//! Runs as an MLflow server sees them: a real one, on loopback, which `PIPE_MLFLOW` (the path of `mlflow`) starts.
+//! And servers that aren't there, or want to know who asks.
 
 use crate::common;
 use std::{
@@ -8,10 +8,13 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::{Duration, Instant},
 };
 
-use common::{Output, Space, TINY, finish, tiny};
+use common::{
+    Output, Space, TINY, finish, need,
+    needs::{Need, Needed},
+    tiny,
+};
 use serde_json::{Value, json};
 
 /// A server; it ends with the last test that asks it.
@@ -23,22 +26,19 @@ struct Server {
 
 impl Server {
     /// The one that all tests share, each in an experiment of its own.
-    fn shared() -> Option<Arc<Self>> {
+    fn shared() -> Needed<Arc<Self>> {
         static RUNNING: Mutex<Weak<Server>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = running.upgrade() {
-            return Some(server);
+            return Ok(server);
         }
         let server = Arc::new(Self::start()?);
         *running = Arc::downgrade(&server);
-        Some(server)
+        Ok(server)
     }
 
-    fn start() -> Option<Self> {
-        let Some(program) = std::env::var_os("PIPE_MLFLOW") else {
-            eprintln!("skipped: PIPE_MLFLOW names no mlflow; pip install mlflow");
-            return None;
-        };
+    fn start() -> Needed<Self> {
+        let program = Need::Mlflow.variable("PIPE_MLFLOW")?;
         let data = tempfile::tempdir().expect("a folder");
         // Not one of the ports that the system gives to clients.
         let port = (20_000 + std::process::id() % 10_000) as u16;
@@ -54,12 +54,10 @@ impl Server {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let process = command.spawn().expect("mlflow");
         let server = Self { process, address, _data: data };
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() || !server.get("/health").0.contains("200") {
-            assert!(began.elapsed() < Duration::from_secs(120), "the server doesn't start");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        Some(server)
+        common::await_that("the server answers", || {
+            TcpStream::connect(address).is_ok() && server.get("/health").0.contains("200")
+        });
+        Ok(server)
     }
 
     /// The status line, and the body.
@@ -181,7 +179,7 @@ fn singles(losses: &[(u64, f64)]) -> Vec<(u64, f64)> {
 
 #[test]
 fn a_server_shows_stages_with_settings_figures_and_the_report() {
-    let Some(server) = Server::shared() else { return };
+    let server = need!(Server::shared());
     let space = tiny();
     let output = server.pipe(&space, "whole", &["run", "recipe.yaml", "--json"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
@@ -240,7 +238,7 @@ fn a_server_shows_stages_with_settings_figures_and_the_report() {
 
 #[test]
 fn what_was_computed_before_is_told_with_its_curve_and_its_time() {
-    let Some(server) = Server::shared() else { return };
+    let server = need!(Server::shared());
     let space = tiny();
     let result = space.json(&["run", "recipe.yaml"]);
     assert_eq!(server.pipe(&space, "stored", &["run", "recipe.yaml"]).status, 0);
@@ -256,7 +254,7 @@ fn what_was_computed_before_is_told_with_its_curve_and_its_time() {
 
 #[test]
 fn a_training_that_was_killed_is_closed_and_its_successor_has_every_step_once() {
-    let Some(server) = Server::shared() else { return };
+    let server = need!(Server::shared());
     let space = tiny();
     space.write("recipe.yaml", TINY.replace("steps: 8,", "steps: 1200, checkpoint_every: 20, log_every: 5,"));
     let arguments = ["run", "recipe.yaml", "--stage", "base", "--json"];
@@ -265,12 +263,9 @@ fn a_training_that_was_killed_is_closed_and_its_successor_has_every_step_once() 
     let tmp = space.path().join(".pipe/tmp");
     let state = || walkdir::WalkDir::new(&tmp).into_iter().flatten().any(|entry| entry.file_name() == "state.json");
     let path = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=killed";
-    let began = Instant::now();
-    while !state() || !server.get(path).0.contains("200") || server.runs("killed").len() < 2 {
-        assert!(began.elapsed() < Duration::from_secs(60), "the server isn't told");
-        assert_eq!(child.try_wait().expect("a process"), None, "the server is told while the training runs");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let is_told = || server.get(path).0.contains("200") && server.runs("killed").len() >= 2;
+    common::await_that("the server is told", || state() && is_told());
+    assert_eq!(child.try_wait().expect("a process"), None, "the server is told while the training runs");
     child.kill().expect("a process to kill");
     let _ = child.wait();
 
@@ -287,7 +282,7 @@ fn a_training_that_was_killed_is_closed_and_its_successor_has_every_step_once() 
 
 #[test]
 fn a_sweep_has_a_run_for_each_cell_and_each_distinct_stage() {
-    let Some(server) = Server::shared() else { return };
+    let server = need!(Server::shared());
     let space = tiny();
     let sweep = "
 sweep:
@@ -323,7 +318,7 @@ sweep:
 
 #[test]
 fn a_cell_that_halving_goes_on_with_keeps_its_run() {
-    let Some(server) = Server::shared() else { return };
+    let server = need!(Server::shared());
     let space = tiny();
     let trained = "train: { steps: 8, evaluate_every: 1, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3 }";
     let recipe = TINY.replace("train: { epochs: 2, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3 }", trained);

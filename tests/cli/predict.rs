@@ -139,7 +139,7 @@ fn files_are_read_as_the_options_or_the_training_rows_say() {
     space.write("a.data", "1;球队赢了\n2;面很好吃\n");
     same(&space, &["--file", "a.data", "--format", "csv", "--columns", "id,text", "--delimiter", ";"]);
     let output = space.pipe(&["predict", "recipe.yaml", "topics", "--file", "a.data", "--format", "xml"]);
-    assert!(output.status == 2 && output.stderr.contains("known are txt, tsv"), "{}", output.stderr);
+    assert!(output.status == 2 && output.stderr.contains("expected txt, tsv"), "{}", output.stderr);
 
     // Training rows without a header line.
     let rows = space.read("train.tsv");

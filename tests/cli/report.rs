@@ -1,9 +1,9 @@
-//! `pipe report`: one file with everything in it, seen in a real browser where there is one.
+//! `pipe report`: one file with everything in it, seen in a real browser.
 
 use crate::common;
 use std::process::Command;
 
-use common::{Space, TINY, finish, tiny};
+use common::{Space, TINY, finish, need, needs::Need, tiny};
 
 const SWEEP: &str = "
 sweep:
@@ -51,11 +51,8 @@ fn a_browser_shows_all_parts_of_a_sweeps_report_without_complaint() {
     let (space, page) = reported(&format!("{TINY}{SWEEP}"));
     assert!(page.contains("id=\"parallel\""));
     let names = ["chromium", "chromium-browser", "google-chrome"];
-    let browser = names.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok());
-    let Some(browser) = browser else {
-        eprintln!("skipped: no Chromium is here");
-        return;
-    };
+    let found = names.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok());
+    let browser = need!(found.ok_or_else(|| Need::Chromium.unmet(format!("none of {} is here", names.join(", ")))));
     let profile = tempfile::tempdir().expect("a folder");
     let mut command = Command::new(browser);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);

@@ -1,5 +1,6 @@
 //! The published JSON Schema: up to date, fitting the recipes that come with the project, and strict.
 
+use crate::common;
 use std::path::{Path, PathBuf};
 
 use pipe::{recipe::schema, stages::catalog};
@@ -99,21 +100,20 @@ fn mistakes_are_rejected_where_they_are() {
 #[test]
 fn recipes_pass_the_checker() {
     // The var `data` names a folder beside the recipe, or a data set beside the project, which may not be here.
-    let shared = std::env::var_os("PIPE_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
     for path in recipes() {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = fs_err::read_to_string(&path).expect("a recipe");
         let document =
             pipe::recipe::Document::parse(&path, &text, catalog()).unwrap_or_else(|problems| panic!("{problems}"));
         let set = text.lines().find_map(|line| line.trim().strip_prefix("data: ")?.split_whitespace().next());
         let mut vars = Vec::new();
         if let Some(set) = set.filter(|set| !root().join("recipes").join(set).exists()) {
-            let data = shared.join("data").join(set);
-            if !data.is_dir() {
-                eprintln!("skipped {name}: its data is not here");
-                continue;
+            match common::data(set) {
+                Ok(data) => vars.push(("data".to_owned(), data.display().to_string())),
+                Err(unmet) => {
+                    unmet.tell();
+                    continue;
+                }
             }
-            vars.push(("data".to_owned(), data.display().to_string()));
         }
         // The var `checkpoint` names a model of which only the config is looked at.
         let checkpoint = tempfile::tempdir().expect("a directory");

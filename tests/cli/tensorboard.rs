@@ -1,15 +1,15 @@
 //! Event files of trainings: their bytes, and what TensorBoard's own reader makes of them. `PIPE_TENSORBOARD_PYTHON` names
-//! a Python that has it; without it that part is skipped, and says so.
+//! a Python that has it.
 
 use crate::common;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use common::{Space, TINY, tiny};
+use common::{Space, TINY, need, needs::Need, tiny};
 use serde_json::Value;
 
 /// By tag, the steps with their values and times.
@@ -229,12 +229,8 @@ fn a_training_is_followed_while_it_runs_and_has_each_step_once_after_it_was_kill
     let stage = space.path().join("logs/recipe/base");
     let running = || walkdir::WalkDir::new(&stage).into_iter().flatten().find(|entry| entry.file_type().is_file());
     let steps = |file: &Path| read(file).1.get("loss").map_or(0, Vec::len);
-    let began = Instant::now();
-    while running().is_none_or(|file| steps(file.path()) < 30) {
-        assert!(began.elapsed() < Duration::from_secs(60), "no steps are in the file");
-        assert_eq!(child.try_wait().expect("a process"), None, "the file is written while the training runs");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    common::await_that("steps are in the file", || running().is_some_and(|file| steps(file.path()) >= 30));
+    assert_eq!(child.try_wait().expect("a process"), None, "the file is written while the training runs");
     child.kill().expect("a process to kill");
     let _ = child.wait();
 
@@ -252,16 +248,13 @@ fn a_training_is_followed_while_it_runs_and_has_each_step_once_after_it_was_kill
 
 #[test]
 fn tensorboards_own_reader_finds_every_figure() {
-    let Some(python) = std::env::var_os("PIPE_TENSORBOARD_PYTHON") else {
-        eprintln!("skipped: PIPE_TENSORBOARD_PYTHON names no Python with tensorboard");
-        return;
-    };
+    let python = need!(Need::Tensorboard.variable("PIPE_TENSORBOARD_PYTHON"));
     let space = tiny();
     let result = space.json(&["run", "recipe.yaml"]);
     for name in ["base", "topics"] {
         let stage = &result["stages"][name];
         let file = event_file(&space.path().join(".pipe/tensorboard"), name, &stage["key"]);
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tracking/read_events.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/read_events.py");
         let mut command = Command::new(&python);
         command.arg(script).arg(file.parent().expect("a folder"));
         let output = common::finish(command);

@@ -1,20 +1,17 @@
 //! Models that `pipe` trained and exported open in transformers unchanged, and give the same logits there. `PIPE_PYTHON`
-//! names a Python that has torch and transformers; without it the tests say so and pass.
+//! names a Python that has torch and transformers.
 
 use crate::common;
 use std::process::Command;
 
 use burn::tensor::Device;
-use common::{Space, tiny};
+use common::{Space, need, needs::Need, tiny};
 use pipe::network::{batch::Batch, model::Network};
 use serde_json::json;
 
 /// Trains a model for a few steps, exports it and hands it to transformers.
 fn check(family: &str, objectives: &str, form: &str) {
-    let Some(python) = std::env::var_os("PIPE_PYTHON") else {
-        eprintln!("skipped: PIPE_PYTHON names no Python with torch and transformers");
-        return;
-    };
+    let python = need!(Need::Transformers.variable("PIPE_PYTHON"));
     let space = tiny();
     space.write("recipe.yaml", recipe(family, objectives, form));
     let output = space.pipe(&["run", "recipe.yaml"]);
@@ -22,7 +19,7 @@ fn check(family: &str, objectives: &str, form: &str) {
     let output = space.pipe(&["export", "recipe.yaml", "out", "model"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
     expect(&space, family == "gpt2");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/transformers/open_in_transformers.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/transformers/open_in_transformers.py");
     let mut command = Command::new(python);
     command.arg(script).arg("model").arg("expected.json").current_dir(space.path());
     let output = common::finish(command);

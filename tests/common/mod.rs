@@ -1,17 +1,23 @@
 //! A directory of its own for each test, and the `pipe` command run in it.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "each binary uses its part")]
 
+pub mod hurry;
+pub mod needs;
 pub mod objectives;
 pub mod parity;
 pub mod tensors;
 pub mod web;
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
+pub(crate) use needs::need;
+use needs::{Need, Needed};
 use serde_json::Value;
 
 /// A temporary directory with a store in it.
@@ -53,7 +59,7 @@ impl Space {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        for name in ["PIPE_STORE", "PIPE_REMOTE", "PIPE_TENSORBOARD", "MLFLOW_TRACKING_URI"] {
+        for name in ["PIPE_KERNELS", "PIPE_STORE", "PIPE_REMOTE", "PIPE_TENSORBOARD", "MLFLOW_TRACKING_URI"] {
             command.env_remove(name);
         }
         command.env("NO_COLOR", "1");
@@ -62,6 +68,15 @@ impl Space {
 
     pub fn pipe(&self, arguments: &[&str]) -> Output {
         finish(self.command(arguments))
+    }
+
+    /// Runs a recipe up to a stage, in the store `other`, and exports the model that it makes to `model`.
+    pub fn make_checkpoint(&self, recipe: &str, stage: &str) {
+        let run = ["run", recipe, "--store", "other", "--stage", stage];
+        for arguments in [&run[..], &["export", recipe, stage, "model", "--store", "other"]] {
+            let output = self.pipe(arguments);
+            assert_eq!(output.status, 0, "{}", output.stderr);
+        }
     }
 
     /// Runs with `--json` and expects success.
@@ -82,13 +97,42 @@ impl Space {
     }
 }
 
-pub fn finish(mut command: Command) -> Output {
-    let output = command.output().expect("a running command");
-    Output {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
+}
+
+pub fn finish(mut command: Command) -> Output {
+    command.output().expect("a running command").into()
+}
+
+/// What a started command leaves when it has ended.
+pub fn ended(child: Child) -> Output {
+    child.wait_with_output().expect("a process that ended").into()
+}
+
+/// Waits for what another process does.
+#[track_caller]
+pub fn await_that(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(120), "it's never so that {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Runs an ignored test of this binary, given as `module::name`, in a process of its own; fails unless it passes.
+pub fn run_alone(test: &str, environment: &[(&str, &OsStr)]) {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args([test, "--exact", "--ignored"]).envs(environment.iter().copied());
+    let output = finish(command);
+    let has_passed = output.status == 0 && output.stdout.contains("1 passed");
+    assert!(has_passed, "{}{}", output.stdout, output.stderr);
 }
 
 /// SplitMix64: the same numbers on every machine.
@@ -116,16 +160,35 @@ impl Random {
     }
 }
 
-/// The folder with the data sets and fixtures that don't belong to the project, if it's here.
-pub fn shared(part: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("PIPE_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = root.join(part);
-    if path.exists() {
-        return Some(path);
-    }
-    eprintln!("skipped: {part} is not here");
-    None
+/// The folder with the data sets and fixtures that don't belong to the project.
+pub fn shared() -> PathBuf {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    std::env::var_os("PIPE_SHARED").map_or_else(beside, PathBuf::from)
+}
+
+/// A data set's folder, or a file of it.
+pub fn data(part: &str) -> Needed<PathBuf> {
+    let path = shared().join("data").join(part);
+    if path.exists() { Ok(path) } else { Err(Need::Data.unmet(format!("there is no {part}"))) }
+}
+
+/// Waits until the file system's clock, which counts in steps, can tell a change from those before.
+pub fn await_tick(dir: &Path) {
+    // More than a step of any system's clock.
+    const STEP: Duration = Duration::from_millis(25);
+    let changed = || {
+        let file = tempfile::NamedTempFile::new_in(dir).expect("a file");
+        file.as_file().metadata().and_then(|metadata| metadata.modified()).expect("a time")
+    };
+    let first = changed();
+    await_that("time has passed", || changed().duration_since(first).unwrap_or_default() >= STEP);
+}
+
+/// Waits until a file has been left alone for so long that its digest is remembered.
+pub fn await_settled(file: &Path) {
+    const SETTLED: Duration = Duration::from_millis(2_100);
+    let age = || file.metadata().and_then(|metadata| metadata.modified()).expect("a time").elapsed();
+    await_that("the file is settled", || age().unwrap_or_default() >= SETTLED);
 }
 
 /// A recipe that runs through all kinds of stages in a second or two.

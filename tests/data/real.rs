@@ -1,27 +1,17 @@
-//! Real data sets, as their authors published them; skipped where they aren't at hand.
+//! Real data sets, as their authors published them.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use crate::common;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use pipe::data::text::Tokenizer;
-use pipe::data::{documents, header, rows};
-use pipe::spec::{self, Source};
+use common::{data, need};
+use pipe::{
+    data::{documents, header, rows, text::Tokenizer},
+    spec::{self, Source},
+};
 use serde_json::{Value, json};
-
-/// A file of the data sets: in `shared/data` beside the repository, or in that of `PIPE_SHARED`.
-fn data(path: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = std::env::var_os("PIPE_SHARED").map(PathBuf::from);
-    let found = [Some(beside), shared]
-        .into_iter()
-        .flatten()
-        .map(|shared| shared.join("data").join(path))
-        .find(|path| path.exists());
-    if found.is_none() {
-        eprintln!("SKIPPED: no {path}; set PIPE_SHARED");
-    }
-    found
-}
 
 fn source(fields: Value) -> Source {
     let mut source = json!({"path": "unused"});
@@ -35,7 +25,7 @@ fn labels(source: &Source, file: &Path) -> Vec<String> {
 
 #[test]
 fn chnsenticorp_has_stray_quotes_and_all_its_rows() {
-    let Some(file) = data("chnsenticorp/train.tsv") else { return };
+    let file = need!(data("chnsenticorp/train.tsv"));
     let source = source(json!({}));
     assert_eq!(header(&source, &file).unwrap(), ["label", "text_a"]);
     let labels = labels(&source, &file);
@@ -46,7 +36,7 @@ fn chnsenticorp_has_stray_quotes_and_all_its_rows() {
 
 #[test]
 fn thucnews_has_no_header() {
-    let Some(file) = data("thucnews_titles/train.txt") else { return };
+    let file = need!(data("thucnews_titles/train.txt"));
     let source = source(json!({"format": "tsv", "columns": ["title", "label"]}));
     let labels = labels(&source, &file);
     assert_eq!(labels.len(), 41_557);
@@ -55,7 +45,7 @@ fn thucnews_has_no_header() {
 
 #[test]
 fn sst2_is_parted_at_the_first_space() {
-    let Some(file) = data("sst2/stsa.binary.train") else { return };
+    let file = need!(data("sst2/stsa.binary.train"));
     let source = source(json!({"format": "tsv", "columns": ["label", "text"], "delimiter": " "}));
     let row = rows(&source, &file).unwrap().next().unwrap().unwrap();
     assert_eq!(row.get("label"), Some("1"));
@@ -65,7 +55,7 @@ fn sst2_is_parted_at_the_first_space() {
 
 #[test]
 fn trec_is_latin_1_and_the_row_is_named() {
-    let Some(file) = data("trec/TREC.train.all") else { return };
+    let file = need!(data("trec/TREC.train.all"));
     let source = source(json!({"format": "tsv", "columns": ["label", "text"], "delimiter": " "}));
     let error = rows(&source, &file).unwrap().find_map(Result::err).unwrap().to_string();
     assert!(error.ends_with("TREC.train.all: row 66: not valid UTF-8 (byte 0xF0 at column 53)"), "{error}");
@@ -73,17 +63,17 @@ fn trec_is_latin_1_and_the_row_is_named() {
 
 #[test]
 fn poems_and_articles_are_paragraphs_of_sentences() {
-    let Some(file) = data("song_ci/song_ci.txt") else { return };
+    let file = need!(data("song_ci/song_ci.txt"));
     let poems: Vec<_> = documents(&source(json!({})), &file).unwrap().map(Result::unwrap).collect();
     assert_eq!(poems.len(), 21_053);
     assert_eq!(poems[0].sentences[..3], ["导引　和岘", "气和玉烛，睿化著鸿明。", "缇管一阳生。"]);
-    let Some(file) = data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt") else { return };
+    let file = need!(data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt"));
     assert_eq!(documents(&source(json!({})), &file).unwrap().count(), 2500);
 }
 
 #[test]
 fn tokenizers_of_two_megabytes_are_trained_and_used_in_seconds() {
-    let Some(file) = data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt") else { return };
+    let file = need!(data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt"));
     let source = source(json!({}));
     let sentences: Vec<String> =
         documents(&source, &file).unwrap().flat_map(|document| document.unwrap().sentences).collect();

@@ -1,7 +1,7 @@
 //! The tokenize stage's work: shards that say what the documents said, the same bytes at every run.
 
+use crate::common;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pipe::data::text::Tokenizer;
 use pipe::engine::store::State;
@@ -227,10 +227,5 @@ fn memory_does_not_grow_with_the_corpus() {
     let file = folder.path().join("a.txt");
     let document = format!("{}\n\n", "一二三四五六七八九十一二三四五六七八九十。".repeat(12));
     std::fs::write(&file, document.repeat(100_000)).unwrap();
-    let run = Command::new(std::env::current_exe().unwrap())
-        .args(["reads_documents", "--exact", "--ignored"])
-        .env("PIPE_TEST_FILE", &file)
-        .output()
-        .unwrap();
-    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+    common::run_alone("tokenize::reads_documents", &[("PIPE_TEST_FILE", file.as_os_str())]);
 }

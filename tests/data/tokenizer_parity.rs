@@ -1,7 +1,7 @@
 //! Tokenizers give the ids, places and texts that Hugging Face's own binding gives, from each of the forms that a
 //! checkpoint may bring them in.
 
-use crate::common::parity;
+use crate::common::{need, parity};
 use std::{fs, ops::Range, path::Path};
 
 use pipe::data::text::Tokenizer;
@@ -47,7 +47,7 @@ fn check(tokenizer: &Tokenizer, folder: &Path, name: &str) {
 }
 
 fn check_json(name: &str) {
-    let Some(folder) = parity::fixture("tokenizer").map(|folder| folder.join(name)) else { return };
+    let folder = need!(parity::fixture("tokenizer")).join(name);
     let tokenizer = Tokenizer::load(&folder).unwrap();
     check(&tokenizer, &folder, name);
     // What is saved is the same tokenizer.
@@ -73,7 +73,7 @@ fn parity_of_unigram() {
 
 #[test]
 fn parity_of_bert_vocabulary_file() {
-    let Some(folder) = parity::fixture("tokenizer").map(|folder| folder.join("bert_wordpiece")) else { return };
+    let folder = need!(parity::fixture("tokenizer")).join("bert_wordpiece");
     let bare = tempfile::tempdir().unwrap();
     fs::copy(folder.join("vocab.txt"), bare.path().join("vocab.txt")).unwrap();
     check(&Tokenizer::load(bare.path()).unwrap(), &folder, "vocab.txt");
@@ -82,7 +82,7 @@ fn parity_of_bert_vocabulary_file() {
 /// The vocabulary and the merges out of tokenizer.json, as GPT-2's checkpoints have them.
 #[test]
 fn parity_of_gpt2_vocabulary_and_merges() {
-    let Some(folder) = parity::fixture("tokenizer").map(|folder| folder.join("byte_level_bpe")) else { return };
+    let folder = need!(parity::fixture("tokenizer")).join("byte_level_bpe");
     let json: Value = serde_json::from_slice(&fs::read(folder.join("tokenizer.json")).unwrap()).unwrap();
     let merge = |merge: &Value| match merge.as_array() {
         Some(parts) => parts.iter().map(|part| part.as_str().unwrap()).collect::<Vec<_>>().join(" "),
@@ -98,7 +98,7 @@ fn parity_of_gpt2_vocabulary_and_merges() {
 /// A checkpoint's own files agree with one another.
 #[test]
 fn parity_of_a_bert_checkpoint_with_and_without_its_json() {
-    let (Some(bert), Some(texts)) = (parity::fixture("bert"), parity::fixture("tokenizer")) else { return };
+    let (bert, texts) = (need!(parity::fixture("bert")), need!(parity::fixture("tokenizer")));
     let whole = Tokenizer::load(&bert).unwrap();
     let files = tempfile::tempdir().unwrap();
     for name in ["vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "config.json"] {

@@ -1,7 +1,7 @@
 //! Tokenizers that are trained here: the same at every run, special tokens first, faithful to the text.
 
+use crate::common;
 use std::path::Path;
-use std::process::Command;
 
 use pipe::data::text::{ABSENT, Special, Specials, Tokenizer, sentences};
 use pipe::spec::{self, Bpe, Unigram, WordPiece};
@@ -80,12 +80,10 @@ fn writes_tokenizers() {
 fn other_processes_and_threads_train_the_same_tokenizers() {
     for threads in ["1", "3"] {
         let directory = tempfile::tempdir().unwrap();
-        let run = Command::new(std::env::current_exe().unwrap())
-            .args(["writes_tokenizers", "--exact", "--ignored"])
-            .env("RAYON_NUM_THREADS", threads)
-            .env("PIPE_TEST_OUT", directory.path())
-            .output();
-        assert!(run.unwrap().status.success());
+        common::run_alone(
+            "tokenizer_training::writes_tokenizers",
+            &[("RAYON_NUM_THREADS", threads.as_ref()), ("PIPE_TEST_OUT", directory.path().as_os_str())],
+        );
         for (index, spec) in kinds().iter().enumerate() {
             let other = std::fs::read_to_string(directory.path().join(index.to_string())).unwrap();
             assert_eq!(other, json(&train(spec)), "{spec:?} with {threads} threads");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use common::Space;
+use common::{Space, hurry::Hurry};
 use indexmap::IndexMap;
 use pipe::{
     engine::{
@@ -376,7 +376,8 @@ fn stage_whose_lease_was_taken_over_stops_within_seconds_and_is_asked_for_again(
     let root = space.path().join("store");
     let tasks = tasks(&space, "stages:\n  a: { tokenize: { tokenizer: { file: a.json } } }\n");
     // Nobody is there to compute it, so it falls to this process once more.
-    let store = Store::open(&root).unwrap().with_patience(Duration::from_millis(200));
+    let hurry = Hurry::new();
+    let store = Store::open(&root).unwrap().with_clock(hurry.clock.clone());
     let (runner, told) = (Suspended { store: root, runs: AtomicUsize::new(0) }, Told::default());
     let outcomes = run_with(&tasks, &store, &[], &runner, &told, &Options::default());
     assert_eq!(endings(&outcomes), "a=ran");

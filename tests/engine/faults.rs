@@ -6,26 +6,30 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use common::{Random, Space, tiny};
-use pipe::engine::store::{Artifact, Claim, DigestCache, Manifest, Metrics, Provenance, Slot, Store};
+use common::{
+    Random, Space, need,
+    needs::{Need, Needed},
+    tiny,
+};
+use pipe::{
+    engine::store::{Artifact, Claim, DigestCache, Manifest, Metrics, Provenance, Slot, Store},
+    support::clock::ManualClock,
+};
 use serde_json::{Value, json};
 
 /// A small file system of its own, until it's dropped.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// `None`, and a line that says so, without the rights.
-    fn new(space: &Space, name: &str, size: &str) -> Option<Self> {
+    fn new(space: &Space, name: &str, size: &str) -> Needed<Self> {
         let path = space.path().join(name);
         std::fs::create_dir(&path).expect("a folder");
         let mount = Self::mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], &path);
-        if !mount {
-            eprintln!("skipped: a file system can't be mounted here");
-        }
-        mount.then_some(Self(path))
+        mount.then_some(Self(path)).ok_or_else(|| Need::Mount.unmet("a file system can't be mounted here"))
     }
 
     fn mount(options: &[&str], path: &Path) -> bool {
@@ -80,7 +84,7 @@ fn entries(dir: &Path) -> usize {
 #[test]
 fn full_disk_fails_the_stage_with_the_way_out_and_loses_nothing() {
     let space = tiny();
-    let Some(mount) = Mount::new(&space, "disk", "1m") else { return };
+    let mount = need!(Mount::new(&space, "disk", "1m"));
     let run = ["run", "recipe.yaml", "--stage", "base", "--store", "disk/store"];
     assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "tokens", "--store", "disk/store"]).status, 0);
     // All but some kilobytes are taken.
@@ -103,7 +107,7 @@ fn full_disk_fails_the_stage_with_the_way_out_and_loses_nothing() {
 #[test]
 fn read_only_store_serves_what_it_has_and_says_why_it_takes_nothing_new() {
     let space = tiny();
-    let Some(mount) = Mount::new(&space, "disk", "8m") else { return };
+    let mount = need!(Mount::new(&space, "disk", "8m"));
     let tokens = ["run", "recipe.yaml", "--stage", "tokens", "--store", "disk/store"];
     assert_eq!(space.pipe(&tokens).status, 0);
     mount.read_only();
@@ -179,10 +183,14 @@ fn a_thousand_random_flips_are_all_found_and_none_is_served() {
             make(&store, size, &files);
         }
     }
-    // Long enough for the files to count as unchanged, and to be remembered as sound.
-    std::thread::sleep(Duration::from_millis(2_100));
-    let keys = Store::open(space.path()).expect("a store").keys().expect("keys");
-    let verified = Store::open(space.path()).expect("a store").verify(&keys, &|_, _| {}).expect("a look");
+    common::await_tick(space.path());
+    // Late enough for the files to count as unchanged, and to be remembered as sound.
+    let clock = Arc::new(ManualClock::new());
+    clock.advance(Duration::from_secs(3));
+    let store = Store::open(space.path()).expect("a store").with_clock(clock);
+    let keys = store.keys().expect("keys");
+    let verified = store.verify(&keys, &|_, _| {}).expect("a look");
+    drop(store);
     assert_eq!((verified.artifacts, verified.files, verified.damage.len()), (24, 72, 0));
 
     for flip in 0..1_000 {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Output, Space, TINY, tiny};
+use common::{Space, TINY, await_that, ended, tiny};
 use pipe::support::random::{Key, Stream};
 use serde_json::Value;
 
@@ -35,25 +35,18 @@ fn start(space: &Space, arguments: &[&str]) -> Child {
     space.command(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process")
 }
 
-fn ended(child: Child) -> Output {
-    let output = child.wait_with_output().expect("a process that ended");
-    Output {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
 /// Waits until a stage of this space has kept a state.
 fn await_state(space: &Space) {
     let tmp = space.path().join(".pipe/tmp");
-    let is_kept =
-        || entries(&tmp).iter().any(|name| name.ends_with(".state") && tmp.join(name).join("state.json").exists());
-    let began = Instant::now();
-    while !is_kept() {
-        assert!(began.elapsed() < Duration::from_secs(60), "no state is kept");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let is_kept = |name: &String| name.ends_with(".state") && tmp.join(name).join("state.json").exists();
+    await_that("a state is kept", || entries(&tmp).iter().any(is_kept));
+}
+
+/// Whether one of the files below a folder has these bytes in it.
+fn holds(folder: &Path, bytes: &[u8]) -> bool {
+    let files =
+        walkdir::WalkDir::new(folder).into_iter().flatten().filter_map(|entry| std::fs::read(entry.path()).ok());
+    files.into_iter().any(|file| file.windows(bytes.len()).any(|part| part == bytes))
 }
 
 /// Runs again and again, killed at random moments `kills` times, in new stores as often as one is finished; gives how
@@ -254,7 +247,7 @@ fn second_interrupt_stops_at_once() {
     space.write("recipe.yaml", recipe.replace("lr: 1.0e-3 }\n  topics", "lr: 1.0e-3, log_every: 1 }\n  topics"));
     space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
     let child = start(&space, &BASE);
-    std::thread::sleep(Duration::from_millis(400));
+    await_that("a step is done", || holds(&space.path().join(".pipe/tensorboard"), b"loss"));
     signal(&child, "INT");
     std::thread::sleep(Duration::from_millis(5));
     let began = Instant::now();

@@ -1,5 +1,5 @@
 //! The shared cache on a real S3 server: `moto_server` in a process of its own, which `PIPE_MOTO_SERVER` or the path
-//! names. The tests are skipped, and say so, where it isn't installed.
+//! names.
 
 use crate::common;
 use std::{
@@ -10,10 +10,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
-use common::{Space, finish, tiny};
+use common::{
+    Space, finish, need,
+    needs::{Need, Needed},
+    tiny,
+};
 use serde_json::Value;
 
 const URL: &str = "s3://cache/of/all";
@@ -26,28 +29,20 @@ struct Server {
 
 impl Server {
     /// `settings` are moto's own, in its environment.
-    fn start(settings: &[(&str, &str)]) -> Option<Self> {
+    fn start(settings: &[(&str, &str)]) -> Needed<Self> {
         let program = std::env::var("PIPE_MOTO_SERVER").unwrap_or_else(|_| "moto_server".into());
         let address = free_address();
         let mut command = Command::new(&program);
         command.args(["-H", "127.0.0.1", "-p", &address.port().to_string()]);
         command.envs(settings.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let Ok(process) = command.spawn() else {
-            eprintln!(
-                "skipped: {program} can't be started; pip install 'moto[server]', and name it in PIPE_MOTO_SERVER"
-            );
-            return None;
-        };
+        let process =
+            command.spawn().map_err(|error| Need::S3.unmet(format!("{program} can't be started: {error}")))?;
         let server = Self { process, address };
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "{program} doesn't start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        common::await_that("the server answers", || TcpStream::connect(address).is_ok());
         if settings.is_empty() {
             assert!(server.request("PUT /cache").starts_with("HTTP/1.1 200"));
         }
-        Some(server)
+        Ok(server)
     }
 
     /// A request without a body. Moto wants to see a signature, and doesn't check it.
@@ -144,7 +139,7 @@ fn line_that_breaks(server: SocketAddr, after: u64) -> SocketAddr {
 
 #[test]
 fn another_machine_computes_nothing_with_an_s3_server() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = need!(Server::start(&[]));
     let (first, _) = json(&tiny(), server.address, &["run", "recipe.yaml"]);
     assert_eq!((&first["remote"]["pushed"], &first["remote"]["unpushed"]), (&4.into(), &0.into()));
     let other = tiny();
@@ -167,7 +162,7 @@ fn another_machine_computes_nothing_with_an_s3_server() {
 
 #[test]
 fn a_server_that_stops_in_mid_push_loses_nothing_and_the_next_run_pushes_the_rest() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = need!(Server::start(&[]));
     let space = tiny();
     let line = line_that_breaks(server.address, 60_000);
     let (first, told) = json(&space, line, &["run", "recipe.yaml"]);
@@ -193,7 +188,7 @@ fn a_server_that_stops_in_mid_push_loses_nothing_and_the_next_run_pushes_the_res
 
 #[test]
 fn a_server_that_is_gone_leaves_the_run_to_the_local_store() {
-    let Some(server) = Server::start(&[]) else { return };
+    let server = need!(Server::start(&[]));
     let address = server.address;
     drop(server);
     let space = tiny();
@@ -204,7 +199,7 @@ fn a_server_that_is_gone_leaves_the_run_to_the_local_store() {
 
 #[test]
 fn wrong_credentials_are_told_with_where_they_come_from() {
-    let Some(server) = Server::start(&[("INITIAL_NO_AUTH_ACTION_COUNT", "0")]) else { return };
+    let server = need!(Server::start(&[("INITIAL_NO_AUTH_ACTION_COUNT", "0")]));
     let output = finish(command(&tiny(), server.address, &["plan", "recipe.yaml"]));
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(output.stderr.contains("InvalidAccessKeyId"), "{}", output.stderr);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Space, TINY, tiny};
+use common::{Space, TINY, ended, tiny};
 use serde_json::Value;
 
 const STAGES: [&str; 4] = ["tokens", "base", "topics", "test"];
@@ -20,9 +20,9 @@ fn start(space: &Space) -> Child {
 }
 
 fn result(child: Child) -> Value {
-    let output = child.wait_with_output().expect("an end");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    let output = ended(child);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    serde_json::from_str(&output.stdout).expect("JSON")
 }
 
 /// What processes say of a stage.

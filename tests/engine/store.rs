@@ -1,10 +1,13 @@
 //! The store: what is visible when, what makes a key, and what happens to damaged artifacts.
 
 use crate::common;
-use std::{cell::Cell, collections::BTreeMap, path::Path};
+use std::{cell::Cell, collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use common::Space;
-use pipe::engine::store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Slot, Store};
+use common::{Space, hurry::Hurry};
+use pipe::{
+    engine::store::{Artifact, Claim, DigestCache, Lost, Manifest, Metrics, Provenance, Slot, Store},
+    support::clock::ManualClock,
+};
 use serde_json::json;
 
 fn manifest(size: u64) -> Manifest {
@@ -180,8 +183,9 @@ fn remembered_digests_do_not_tell_paths() {
     let space = Space::new();
     space.write("secret-place/data", "text");
     let path = space.path().join("secret-place/data");
-    std::thread::sleep(std::time::Duration::from_millis(2_100));
-    let mut digests = DigestCache::open(space.path());
+    let clock = Arc::new(ManualClock::new());
+    clock.advance(Duration::from_secs(3));
+    let mut digests = DigestCache::open(space.path()).with_clock(clock);
     let digest = digests.digest(&path).unwrap();
     digests.save();
     let kept = space.read("digests.json");
@@ -239,7 +243,8 @@ fn slot_whose_lease_was_taken_over_is_not_committed() {
 #[test]
 fn what_a_holder_left_that_died_behind_its_commit_goes_when_its_lease_is_taken_over() {
     let space = Space::new();
-    let store = Store::open(space.path()).unwrap().with_patience(std::time::Duration::from_millis(100));
+    let hurry = Hurry::new();
+    let store = Store::open(space.path()).unwrap().with_clock(hurry.clock.clone());
     fill(miss(&store, manifest(1), false), "done");
     let key = manifest(1).key();
     let (place, away) = (space.path().join("artifacts").join(&key), space.path().join("away"));
@@ -257,7 +262,8 @@ fn what_a_holder_left_that_died_behind_its_commit_goes_when_its_lease_is_taken_o
 #[test]
 fn lease_that_shows_no_life_is_taken_over_with_its_state() {
     let space = Space::new();
-    let store = Store::open(space.path()).unwrap().with_patience(std::time::Duration::from_millis(100));
+    let hurry = Hurry::new();
+    let store = Store::open(space.path()).unwrap().with_clock(hurry.clock.clone());
     let key = manifest(1).key();
     drop(miss(&store, manifest(1), false));
     let token = "0123456789abcdef";

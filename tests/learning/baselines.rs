@@ -1,9 +1,13 @@
-//! Baselines and leaks, worked by hand and on real data sets; the latter are skipped where the data isn't there.
+//! Baselines and leaks, worked by hand and on real data sets.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use crate::common;
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
+use common::{data, need};
 use fs_err as fs;
 use pipe::{
     learning::metrics::{Leaks, NaiveBayes},
@@ -42,17 +46,6 @@ fn label_last(line: &str) -> (&str, &str) {
     (label, text)
 }
 
-/// The folder of a data set; where it's missing, says so and gives nothing.
-fn data(name: &str) -> Option<PathBuf> {
-    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let shared = if beside.is_dir() { Some(beside) } else { std::env::var_os("PIPE_SHARED").map(PathBuf::from) };
-    let folder = shared.map(|shared| shared.join("data").join(name)).filter(|folder| folder.is_dir());
-    if folder.is_none() {
-        eprintln!("skipped: there is no ../shared/data/{name}");
-    }
-    folder
-}
-
 fn borrowed(rows: &[Row]) -> impl Iterator<Item = (&str, usize)> {
     rows.iter().map(|(text, label)| (text.as_str(), *label))
 }
@@ -70,7 +63,7 @@ fn near(measured: f64, published: f64) {
 
 #[test]
 fn naive_bayes_reaches_its_floor_on_chnsenticorp() {
-    let Some(folder) = data("chnsenticorp") else { return };
+    let folder = need!(data("chnsenticorp"));
     let mut labels = Labels::default();
     let train = labels.read(folder.join("train.tsv"), true, label_first);
     let test = labels.read(folder.join("test.tsv"), true, label_first);
@@ -82,7 +75,7 @@ fn naive_bayes_reaches_its_floor_on_chnsenticorp() {
 
 #[test]
 fn naive_bayes_reaches_its_floor_on_thucnews_quickly() {
-    let Some(folder) = data("thucnews_titles") else { return };
+    let folder = need!(data("thucnews_titles"));
     let mut labels = Labels::default();
     let train = labels.read(folder.join("train.txt"), false, label_last);
     let test = labels.read(folder.join("test.txt"), false, label_last);
@@ -97,7 +90,7 @@ fn naive_bayes_reaches_its_floor_on_thucnews_quickly() {
 
 #[test]
 fn naive_bayes_reaches_its_floor_on_tnews() {
-    let Some(folder) = data("tnews") else { return };
+    let folder = need!(data("tnews"));
     let mut labels = Labels::default();
     let train = labels.read(folder.join("train.tsv"), false, label_last);
     let dev = labels.read(folder.join("dev.tsv"), false, label_last);
@@ -109,7 +102,7 @@ fn naive_bayes_reaches_its_floor_on_tnews() {
 
 #[test]
 fn naive_bayes_reaches_its_floor_on_english() {
-    let Some(folder) = data("sst2") else { return };
+    let folder = need!(data("sst2"));
     let mut labels = Labels::default();
     let train = labels.read(folder.join("stsa.binary.train"), false, label_first);
     let test = labels.read(folder.join("stsa.binary.test"), false, label_first);
@@ -118,7 +111,7 @@ fn naive_bayes_reaches_its_floor_on_english() {
 
 #[test]
 fn the_331_leaked_test_rows_of_chnsenticorp_are_found() {
-    let Some(folder) = data("chnsenticorp") else { return };
+    let folder = need!(data("chnsenticorp"));
     let mut labels = Labels::default();
     let train = labels.read(folder.join("train.tsv"), true, label_first);
     let test = labels.read(folder.join("test.tsv"), true, label_first);

@@ -1,7 +1,6 @@
 //! Blank infilling against the inputs that GLM's own training code makes from the same spans and order.
 
-use crate::common::objectives;
-use crate::common::parity;
+use crate::common::{need, needs::Needed, objectives, parity};
 use std::ops::Range;
 
 use objectives::SPECIALS;
@@ -53,9 +52,9 @@ struct Expected {
     attention_boundary: u32,
 }
 
-fn cases() -> Option<Fixture> {
+fn cases() -> Needed<Fixture> {
     let text = fs_err::read_to_string(fixture("glm_blank_infilling")?.join("cases.json")).unwrap();
-    Some(serde_json::from_str(&text).unwrap())
+    Ok(serde_json::from_str(&text).unwrap())
 }
 
 /// The example in the fixture's terms.
@@ -81,7 +80,7 @@ fn expected(example: &Example, boundary: u32, masked: &[usize], dblock: u32) -> 
 
 #[test]
 fn parity_blank_infilling_from_spans_and_order() {
-    let Some(fixture) = cases() else { return };
+    let fixture = need!(cases());
     let ids = &fixture.special_ids;
     let specials = Specials { cls: ids.ENC, sop: ids.sop, eop: ids.eop, gmask: ids.gMASK, ..SPECIALS };
     for case in &fixture.cases {

@@ -1,6 +1,6 @@
 //! LoRA gives PEFT's numbers: beside the weights, merged into them, and backwards.
 
-use crate::common::parity;
+use crate::common::{need, parity};
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -50,7 +50,7 @@ fn load(directory: &Path) -> Network {
 
 #[test]
 fn lora_parity_of_logits_beside_the_weights_and_merged_into_them() {
-    let Some(directory) = fixture("lora_gpt2") else { return };
+    let directory = need!(fixture("lora_gpt2"));
     let expected = Tensors::expected(&directory);
     check_logits(&load(&directory.join("base")), &expected, "base_logits");
     check_logits(&load(&directory.join("adapter")), &expected, "logits");
@@ -62,7 +62,7 @@ fn lora_parity_of_logits_beside_the_weights_and_merged_into_them() {
 
 #[test]
 fn lora_parity_of_merged_weights() {
-    let Some(directory) = fixture("lora_gpt2") else { return };
+    let directory = need!(fixture("lora_gpt2"));
     let expected = Tensors::weights(&directory.join("merged"));
     let exported = tempfile::tempdir().unwrap();
     copy(&directory.join("adapter"), exported.path(), Dtype::Stored, u64::MAX).unwrap();
@@ -78,7 +78,7 @@ fn lora_parity_of_merged_weights() {
 
 #[test]
 fn lora_parity_of_loss_and_gradients() {
-    let Some(directory) = fixture("lora_gpt2") else { return };
+    let directory = need!(fixture("lora_gpt2"));
     let (expected, slopes) = (Tensors::expected(&directory), Tensors::read(&directory.join("lora_grads.safetensors")));
     let network = load(&directory.join("adapter"));
     let batch = batch(&expected);
@@ -102,7 +102,7 @@ fn lora_parity_of_loss_and_gradients() {
 
 #[test]
 fn lora_parity_of_a_stored_adapter() {
-    let Some(directory) = fixture("lora_gpt2") else { return };
+    let directory = need!(fixture("lora_gpt2"));
     let stored = tempfile::tempdir().unwrap();
     load(&directory.join("adapter")).save(stored.path()).unwrap();
     let tensors = |directory: &Path| Tensors::read(&directory.join("adapter_model.safetensors"));

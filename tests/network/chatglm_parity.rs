@@ -1,6 +1,6 @@
 //! All generations of ChatGLM give the original code's numbers.
 
-use crate::common::parity;
+use crate::common::{need, parity};
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -83,7 +83,7 @@ fn chatglm_batch(expected: &Tensors, prefix: &str) -> Batch {
 
 #[test]
 fn chatglm1_parity_of_hidden_states_logits_and_loss() {
-    let Some(directory) = fixture("chatglm1") else { return };
+    let directory = need!(fixture("chatglm1"));
     let (network, expected) = (Network::load(&directory, &Device::flex()).unwrap(), Tensors::expected(&directory));
     let batch = chatglm_batch(&expected, "");
     decoder::check_logits(&network, &batch, &expected.floats("logits"));
@@ -94,7 +94,7 @@ fn chatglm1_parity_of_hidden_states_logits_and_loss() {
 
 #[test]
 fn chatglm1_parity_with_padding_on_the_left() {
-    let Some(directory) = fixture("chatglm1") else { return };
+    let directory = need!(fixture("chatglm1"));
     let (network, expected) = (Network::load(&directory, &Device::flex()).unwrap(), Tensors::expected(&directory));
     let batch = chatglm_batch(&expected, "leftpad.");
     assert!(batch.examples.iter().any(|example| !(example.start as usize).is_multiple_of(batch.width)));
@@ -103,7 +103,7 @@ fn chatglm1_parity_with_padding_on_the_left() {
 
 #[test]
 fn chatglm1_parity_of_positions_and_masks() {
-    let Some(directory) = fixture("chatglm1") else { return };
+    let directory = need!(fixture("chatglm1"));
     let (expected, specials) = (Tensors::expected(&directory), specials(&directory));
     let reference = chatglm_batch(&expected, "");
     let examples: Vec<Example> = reference.tokens.chunks(reference.width).map(|row| example(row, &specials)).collect();
@@ -116,7 +116,7 @@ fn chatglm1_parity_of_positions_and_masks() {
 
 #[test]
 fn chatglm1_parity_of_greedy_generation() {
-    let Some(directory) = fixture("chatglm1") else { return };
+    let directory = need!(fixture("chatglm1"));
     let specials = specials(&directory);
     decoder::check_generation_of(&directory, |tokens| {
         lay_out(&[example(tokens, &specials)], Layout::Ragged, Key::new(0))
@@ -125,13 +125,13 @@ fn chatglm1_parity_of_greedy_generation() {
 
 #[test]
 fn chatglm1_parity_of_stored_files() {
-    let Some(directory) = fixture("chatglm1") else { return };
+    let directory = need!(fixture("chatglm1"));
     decoder::check_stored(&directory, ".inv_freq");
 }
 
 #[test]
 fn chatglm2_parity_of_logits_loss_and_generation() {
-    let Some(directory) = fixture("chatglm2") else { return };
+    let directory = need!(fixture("chatglm2"));
     decoder::check_numbers(&directory);
     decoder::check_left_padding(&directory);
     decoder::check_generation(&directory);
@@ -141,7 +141,7 @@ fn chatglm2_parity_of_logits_loss_and_generation() {
 #[test]
 fn glm_and_glm4_parity_of_logits_loss_and_generation() {
     for name in ["glm", "glm4"] {
-        let Some(directory) = fixture(name) else { return };
+        let directory = need!(fixture(name));
         decoder::check_numbers(&directory);
         decoder::check_left_padding(&directory);
         decoder::check_generation(&directory);
@@ -152,7 +152,7 @@ fn glm_and_glm4_parity_of_logits_loss_and_generation() {
 #[test]
 fn glm_and_glm4_parity_with_configs_of_older_versions() {
     for name in ["glm", "glm4"] {
-        let Some(directory) = fixture(name) else { return };
+        let directory = need!(fixture(name));
         let older = tempfile::tempdir().unwrap();
         let copy = |from: &str, to: &str| std::fs::copy(directory.join(from), older.path().join(to)).unwrap();
         copy("config_v4_style.json", "config.json");
@@ -166,7 +166,7 @@ fn glm_and_glm4_parity_with_configs_of_older_versions() {
 
 #[test]
 fn glm4_parity_of_shards() {
-    let Some(directory) = fixture("glm4") else { return };
+    let directory = need!(fixture("glm4"));
     let network = Network::load(&directory.join("sharded"), &Device::flex()).unwrap();
     let expected = Tensors::expected(&directory);
     let [rows, width] = expected.shape("input_ids")[..] else { panic!("rows of tokens") };

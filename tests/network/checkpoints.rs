@@ -9,9 +9,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 /// Makes a checkpoint in `model`.
 fn space() -> Space {
     let space = tiny();
-    let made = space.pipe(&["run", "recipe.yaml", "--store", "other", "--stage", "base"]);
-    assert_eq!(made.status, 0, "{}", made.stderr);
-    export(&space, &["recipe.yaml", "base", "model", "--store", "other"]);
+    space.make_checkpoint("recipe.yaml", "base");
     space
 }
 
@@ -204,9 +202,7 @@ fn a_bare_encoder_gets_a_head_to_be_asked_by_prompt() {
     let space = tiny();
     let bert = common::TINY.replace("glm:", "bert:").replace(", { generative: { blank_infilling: {} } }", "");
     space.write("recipe.yaml", bert).write("tune.yaml", FINETUNE);
-    let made = space.pipe(&["run", "recipe.yaml", "--store", "other", "--stage", "base"]);
-    assert_eq!(made.status, 0, "{}", made.stderr);
-    export(&space, &["recipe.yaml", "base", "model", "--store", "other"]);
+    space.make_checkpoint("recipe.yaml", "base");
     let file = space.path().join("model/model.safetensors");
     let bare = tensors(&space.path().join("model"));
     let views = bare.iter().filter_map(|(name, (dtype, shape, bytes))| {

@@ -1,20 +1,20 @@
 //! GPT-2 gives the reference implementation's numbers.
 
-use crate::common::parity;
+use crate::common::{need, parity};
 use burn::tensor::Device;
 use parity::{Tensors, decoder, fixture};
 use pipe::network::model::Network;
 
 #[test]
 fn gpt2_parity_of_logits_and_loss() {
-    let Some(directory) = fixture("gpt2") else { return };
+    let directory = need!(fixture("gpt2"));
     decoder::check_numbers(&directory);
 }
 
 /// Rows for a linear head come with attention in both directions.
 #[test]
 fn gpt2_parity_whatever_a_batch_lets_its_tokens_see() {
-    let Some(directory) = fixture("gpt2") else { return };
+    let directory = need!(fixture("gpt2"));
     let network = Network::load(&directory, &Device::flex()).unwrap();
     let expected = Tensors::expected(&directory);
     let [rows, width] = expected.shape("input_ids")[..] else { panic!("rows of tokens") };
@@ -25,18 +25,18 @@ fn gpt2_parity_whatever_a_batch_lets_its_tokens_see() {
 
 #[test]
 fn gpt2_parity_with_padding_on_the_left() {
-    let Some(directory) = fixture("gpt2") else { return };
+    let directory = need!(fixture("gpt2"));
     decoder::check_left_padding(&directory);
 }
 
 #[test]
 fn gpt2_parity_of_greedy_generation() {
-    let Some(directory) = fixture("gpt2") else { return };
+    let directory = need!(fixture("gpt2"));
     decoder::check_generation(&directory);
 }
 
 #[test]
 fn gpt2_parity_of_stored_files() {
-    let Some(directory) = fixture("gpt2") else { return };
+    let directory = need!(fixture("gpt2"));
     decoder::check_stored(&directory, "");
 }

@@ -2,7 +2,7 @@
 
 use crate::common::tensors;
 use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{Compact, composed, linear};
+use pipe::network::kernels::{Compact, linear, reference};
 use tensors::{random, values};
 
 /// Rows of very different sizes, with zeros in one.
@@ -65,7 +65,7 @@ fn a_linear_layer_with_a_compact_weight_is_that_with_the_expanded_one() {
         let full = gradients(|x, weight, bias| linear(x, weight.expand().autodiff(), Some(bias)));
         assert_eq!(fused, full);
         let plain = gradients(|x, weight, bias| {
-            composed::linear(x, pipe::network::kernels::Weight::Compact(weight.clone()), Some(bias))
+            reference::linear(x, pipe::network::kernels::Weight::Compact(weight.clone()), Some(bias))
         });
         for (fused, plain) in fused.iter().zip(&plain) {
             tensors::assert_near("linear", fused, plain, 1e-5);

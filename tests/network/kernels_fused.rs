@@ -1,4 +1,4 @@
-//! The fused kernels give what the composed ones do, at any number of threads.
+//! The fused kernels give what the reference does, at any number of threads.
 
 use crate::common::tensors;
 mod attention;
@@ -7,7 +7,7 @@ mod rotary;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use pipe::network::kernels::{self, Dropout, Gelu, Ids, Visible, composed};
+use pipe::network::kernels::{self, AttentionSpans, Dropout, Gelu, Ids, reference};
 use proptest::prelude::*;
 use tensors::{assert_near, noise, random, values};
 
@@ -39,11 +39,11 @@ fn assert_same(
     what: &str,
     inputs: &Inputs,
     fused: impl Fn(&Inputs) -> Tensor<2> + Sync,
-    composed: impl Fn(&Inputs) -> Tensor<2>,
+    reference: impl Fn(&Inputs) -> Tensor<2>,
     tolerance: f32,
 ) {
     let found = run(&fused, inputs);
-    for (i, (found, expected)) in found.iter().zip(run(&composed, inputs)).enumerate() {
+    for (i, (found, expected)) in found.iter().zip(run(&reference, inputs)).enumerate() {
         assert_near(&format!("{what}, {i}"), found, &expected, tolerance);
     }
     assert_eq!(values(fused(inputs)), found[0], "{what} without autodiff");
@@ -73,7 +73,7 @@ fn layer_norm() {
             &format!("layer norm {t} {h}"),
             &inputs,
             |(m, v)| kernels::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5),
-            |(m, v)| composed::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5),
+            |(m, v)| reference::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5),
             if h == 1 { 1e-3 } else { 2e-5 },
         );
     }
@@ -87,7 +87,7 @@ fn layer_norm_of_large_and_shifted_rows() {
         "layer norm",
         &inputs,
         |(m, v)| kernels::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-12),
-        |(m, v)| composed::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-12),
+        |(m, v)| reference::layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-12),
         1e-4,
     );
 }
@@ -102,7 +102,7 @@ fn rms_norm() {
                 &format!("rms norm {t} {h}"),
                 &inputs,
                 |(m, v)| kernels::rms_norm(m[0].clone(), v[0].clone(), 1e-5),
-                |(m, v)| composed::rms_norm(m[0].clone(), v[0].clone(), 1e-5),
+                |(m, v)| reference::rms_norm(m[0].clone(), v[0].clone(), 1e-5),
                 2e-5,
             );
         }
@@ -117,7 +117,7 @@ fn swiglu() {
                 &format!("swiglu {t} {h}"),
                 &inputs(&[([t, 2 * h], scale)], &[]),
                 |(m, _)| kernels::swiglu(m[0].clone()),
-                |(m, _)| composed::swiglu(m[0].clone()),
+                |(m, _)| reference::swiglu(m[0].clone()),
                 2e-6,
             );
         }
@@ -135,14 +135,14 @@ fn gelu() {
                     "gelu",
                     &bare,
                     |(m, _)| kernels::gelu(m[0].clone(), kind),
-                    |(m, _)| composed::gelu(m[0].clone(), kind),
+                    |(m, _)| reference::gelu(m[0].clone(), kind),
                     2e-6,
                 );
                 assert_same(
                     "bias gelu",
                     &inputs,
                     |(m, v)| kernels::bias_gelu(m[0].clone(), v[0].clone(), kind),
-                    |(m, v)| composed::bias_gelu(m[0].clone(), v[0].clone(), kind),
+                    |(m, v)| reference::bias_gelu(m[0].clone(), v[0].clone(), kind),
                     1e-5,
                 );
             }
@@ -162,14 +162,14 @@ fn dropout_and_residual() {
                 "dropout add with a bias",
                 &inputs,
                 |(m, v)| kernels::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), drop),
-                |(m, v)| composed::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), drop),
+                |(m, v)| reference::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), drop),
                 1e-5,
             );
             assert_same(
                 "dropout add",
                 &bare,
                 |(m, _)| kernels::dropout_add(m[0].clone(), None, m[1].clone(), drop),
-                |(m, _)| composed::dropout_add(m[0].clone(), None, m[1].clone(), drop),
+                |(m, _)| reference::dropout_add(m[0].clone(), None, m[1].clone(), drop),
                 1e-6,
             );
         }
@@ -178,7 +178,7 @@ fn dropout_and_residual() {
             "dropout",
             &single,
             |(m, _)| kernels::dropout(m[0].clone(), &drop),
-            |(m, _)| composed::dropout(m[0].clone(), &drop),
+            |(m, _)| reference::dropout(m[0].clone(), &drop),
             1e-6,
         );
     }
@@ -193,14 +193,14 @@ fn linear() {
             "linear with a bias",
             &inputs,
             |(m, v)| kernels::linear(m[0].clone(), m[1].clone(), Some(v[0].clone())),
-            |(m, v)| composed::linear(m[0].clone(), m[1].clone(), Some(v[0].clone())),
+            |(m, v)| reference::linear(m[0].clone(), m[1].clone(), Some(v[0].clone())),
             1e-5,
         );
         assert_same(
             "linear",
             &bare,
             |(m, _)| kernels::linear(m[0].clone(), m[1].clone(), None),
-            |(m, _)| composed::linear(m[0].clone(), m[1].clone(), None),
+            |(m, _)| reference::linear(m[0].clone(), m[1].clone(), None),
             1e-5,
         );
     }
@@ -213,7 +213,7 @@ fn linear_on_a_transposed_view_of_the_weight() {
         "linear",
         &inputs,
         |(m, _)| kernels::linear(m[0].clone(), m[1].clone().transpose(), None),
-        |(m, _)| composed::linear(m[0].clone(), m[1].clone().transpose(), None),
+        |(m, _)| reference::linear(m[0].clone(), m[1].clone().transpose(), None),
         1e-6,
     );
 }
@@ -232,14 +232,14 @@ fn embedding() {
             "embedding",
             &single,
             |(m, _)| kernels::embedding(m[0].clone(), &ids),
-            |(m, _)| composed::embedding(m[0].clone(), &ids),
+            |(m, _)| reference::embedding(m[0].clone(), &ids),
             1e-6,
         );
         assert_same(
             "sum of embeddings",
             &inputs,
             |(m, _)| kernels::embedding_sum((m[0].clone(), &ids), [(m[1].clone(), &second)]),
-            |(m, _)| composed::embedding(m[0].clone(), &ids) + composed::embedding(m[1].clone(), &second),
+            |(m, _)| reference::embedding(m[0].clone(), &ids) + reference::embedding(m[1].clone(), &second),
             1e-5,
         );
     }
@@ -257,8 +257,8 @@ fn linear_cross_entropy() {
             noise(5, n).into_iter().enumerate().map(|(i, w)| if i == 2 { 0.0 } else { w.abs() }).collect();
         for smoothing in [0.0, 0.1] {
             let both = [
-                kernels::linear_cross_entropy as fn(_, _, _, _, _, _) -> _,
-                |h, w, b, t: Arc<[u32]>, r: Arc<[f32]>, s| composed::linear_cross_entropy(h, w, b, &t, &r, s),
+                kernels::linear_cross_entropy as fn(_, _, _, _, _, f32) -> Tensor<1>,
+                reference::linear_cross_entropy as fn(_, _, _, _, _, f32) -> Tensor<1>,
             ];
             let call = |i: usize, (m, v): &Inputs| {
                 let bias = v.first().cloned();
@@ -275,12 +275,12 @@ fn cross_entropy_and_attention_in_16_bits_are_near_those_in_f32() {
     let targets: Arc<[u32]> = (0..40).map(|i| i * 7 % 33).collect();
     let weights: Arc<[f32]> = vec![0.025; 40].into();
     let (from, to) = tensors::intervals(&[vec![20; 20], (1..=18).collect()], 2);
-    let visible = Visible::new(&from, &to, 1, 40, &Device::flex()).expect("intervals");
+    let spans = AttentionSpans::new(&from, &to, 1, 40, &Device::flex()).expect("intervals");
     let drop = dropout(40, 0.25);
     let losses = inputs(&[([40, 24], 1.0), ([33, 24], 1.0)], &[33]);
     let contexts = inputs(&[([40, 48], 1.0)], &[]);
-    let near = |what: &str, inputs: &Inputs, fused: &dyn Fn(&Inputs) -> Tensor<2>, composed: &dyn Fn(&Inputs) -> _| {
-        for (i, (found, expected)) in run(composed, inputs).iter().zip(run(fused, inputs)).enumerate() {
+    let near = |what: &str, inputs: &Inputs, fused: &dyn Fn(&Inputs) -> Tensor<2>, reference: &dyn Fn(&Inputs) -> _| {
+        for (i, (found, expected)) in run(reference, inputs).iter().zip(run(fused, inputs)).enumerate() {
             assert_near(&format!("{what}, {i}"), found, &expected, 2e-2);
         }
     };
@@ -294,15 +294,13 @@ fn cross_entropy_and_attention_in_16_bits_are_near_those_in_f32() {
             },
             &|(m, v)| {
                 let ([hidden, weight], bias) = ([0, 1].map(|i| m[i].clone().cast(numbers)), Some(v[0].clone()));
-                composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, 0.1).reshape([1, 1])
+                reference::linear_cross_entropy(hidden, weight, bias, targets.clone(), weights.clone(), 0.1)
+                    .reshape([1, 1])
             },
         );
-        near(
-            "attention",
-            &contexts,
-            &|(m, _)| kernels::attention(m[0].clone(), &visible, 2, Some(&drop)),
-            &|(m, _)| composed::attention(m[0].clone().cast(numbers), &visible, 2, Some(&drop)).cast(DType::F32),
-        );
+        near("attention", &contexts, &|(m, _)| kernels::attention(m[0].clone(), &spans, 2, Some(&drop)), &|(m, _)| {
+            reference::attention(m[0].clone().cast(numbers), &spans, 2, Some(&drop)).cast(DType::F32)
+        });
     }
 }
 
@@ -334,8 +332,8 @@ proptest! {
                 kernels::layer_norm(kernels::gelu(sum, Gelu::Tanh), v[1].clone(), v[0].clone(), 1e-2)
             },
             |(m, v)| {
-                let sum = composed::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), Some(&drop));
-                composed::layer_norm(composed::gelu(sum, Gelu::Tanh), v[1].clone(), v[0].clone(), 1e-2)
+                let sum = reference::dropout_add(m[0].clone(), Some(v[0].clone()), m[1].clone(), Some(&drop));
+                reference::layer_norm(reference::gelu(sum, Gelu::Tanh), v[1].clone(), v[0].clone(), 1e-2)
             },
             5e-5,
         );

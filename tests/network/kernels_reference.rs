@@ -7,7 +7,7 @@ mod rotary;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use pipe::network::kernels::{self, Dropout, Visible};
+use pipe::network::kernels::{self, AttentionSpans, Dropout};
 use tensors::{assert_near, intervals, noise, values};
 
 /// A matrix as a test gives it: numbers and columns.
@@ -43,17 +43,17 @@ fn assert_right(
     assert_near(what, &values(out.inner()), &narrow(reference(&x)), 3e-6);
     let total = |x: &[Vec<f64>]| -> f64 { reference(x).iter().zip(&weights).map(|(y, w)| y * f64::from(*w)).sum() };
     for (i, tensor) in tensors.iter().enumerate() {
-        let slopes = (0..x[i].len()).map(|j| {
+        let derivatives = (0..x[i].len()).map(|j| {
             let (here, step) = (x[i][j], 1e-5);
             let mut at = |value| {
                 x[i][j] = value;
                 total(&x)
             };
-            let slope = (at(here + step) - at(here - step)) / (2.0 * step);
+            let derivative = (at(here + step) - at(here - step)) / (2.0 * step);
             x[i][j] = here;
-            slope
+            derivative
         });
-        let expected = narrow(slopes.collect());
+        let expected = narrow(derivatives.collect());
         assert_near(
             &format!("{what}: gradient {i}"),
             &values(tensor.grad(&gradients).expect("tracked")),
@@ -85,7 +85,7 @@ fn attention_is_softmax_of_scaled_products_over_the_visible_keys() {
     let (from, to) = intervals(&[vec![3, 3, 3], vec![1, 2, 3, 4, 5], vec![1]], 2);
     let (tokens, heads, size) = (from.len(), 2, 3);
     let hidden = heads * size;
-    let visible = Visible::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
+    let spans = AttentionSpans::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
     for drop in [None, Some(dropout(tokens))] {
         let reference = |x: &[Vec<f64>]| {
             let part =
@@ -111,7 +111,7 @@ fn attention_is_softmax_of_scaled_products_over_the_visible_keys() {
         assert_right(
             "attention",
             &inputs,
-            |x| kernels::attention(x[0].clone(), &visible, heads, drop.as_ref()),
+            |x| kernels::attention(x[0].clone(), &spans, heads, drop.as_ref()),
             reference,
         );
     }
@@ -121,10 +121,10 @@ fn attention_is_softmax_of_scaled_products_over_the_visible_keys() {
 fn padding_has_no_output_and_no_gradient() {
     let (from, to) = intervals(&[vec![2, 2]], 3);
     let device = Device::flex().autodiff();
-    let visible = Visible::new(&from, &to, 1, 5, &device).expect("intervals");
+    let spans = AttentionSpans::new(&from, &to, 1, 5, &device).expect("intervals");
     let x = tensors::random::<2>(3, [5, 12], f32::MAX, &Device::flex()).narrow(0, 2, 3);
     let x = Tensor::cat(vec![Tensor::ones([2, 12], &Device::flex()), x], 0).autodiff().require_grad();
-    let out = kernels::attention(x.clone(), &visible, 2, None);
+    let out = kernels::attention(x.clone(), &spans, 2, None);
     let gradients = out.clone().sum().backward();
     assert_eq!(values(out.inner()), [vec![1.0; 8], vec![0.0; 12]].concat());
     assert_eq!(values(x.grad(&gradients).expect("tracked"))[24..], [0.0; 36]);

@@ -1,6 +1,6 @@
 //! The models give the reference implementations' numbers.
 
-use crate::common::parity;
+use crate::common::{need, parity};
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -12,30 +12,28 @@ use pipe::network::{
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-const ROWS: usize = 3;
-const WIDTH: usize = 53;
-
 /// The reference's batch, padding and what it sees included.
 fn glm_batch(expected: &Tensors) -> Batch {
+    let [rows, width] = expected.shape("input_ids")[..] else { panic!("rows of tokens") };
     let positions = expected.integers("position_ids");
-    let row_of = |which: usize| positions.chunks(WIDTH).skip(which).step_by(2).flatten().copied().collect();
+    let row_of = |which: usize| positions.chunks(width).skip(which).step_by(2).flatten().copied().collect();
     let boundaries = expected.integers("attention_boundary");
     let (mask, targets) = (expected.integers("loss_mask"), expected.integers("targets"));
-    let starts = || (0..ROWS * WIDTH).map(|place| (place / WIDTH * WIDTH) as u32);
+    let starts = || (0..rows * width).map(|place| (place / width * width) as u32);
     Batch {
-        rows: ROWS,
-        width: WIDTH,
+        rows,
+        width,
         tokens: expected.integers("input_ids"),
         positions: row_of(0),
         block_positions: row_of(1),
         visible_from: starts().collect(),
         visible_to: starts()
             .enumerate()
-            .map(|(place, start)| start + boundaries[place / WIDTH].max((place % WIDTH) as u32 + 1))
+            .map(|(place, start)| start + boundaries[place / width].max((place % width) as u32 + 1))
             .collect(),
-        dropout_keys: vec![0; ROWS * WIDTH],
-        examples: (0..ROWS).map(|row| Span { start: (row * WIDTH) as u32, length: WIDTH as u32 }).collect(),
-        targets: (0..ROWS * WIDTH)
+        dropout_keys: vec![0; rows * width],
+        examples: (0..rows).map(|row| Span { start: (row * width) as u32, length: width as u32 }).collect(),
+        targets: (0..rows * width)
             .filter(|&place| mask[place] == 1)
             .map(|place| Target { at: place as u32, token: targets[place] })
             .collect(),
@@ -45,15 +43,16 @@ fn glm_batch(expected: &Tensors) -> Batch {
 
 #[test]
 fn glm_parity_of_hidden_states_logits_and_loss() {
-    let Some(directory) = fixture("glm_original") else { return };
+    let directory = need!(fixture("glm_original"));
     let network = Network::load(&directory, &Device::flex()).unwrap();
     let expected = Tensors::expected(&directory);
     let batch = glm_batch(&expected);
 
     let hidden: Vec<f32> = network.hidden(&batch, Mode::Evaluate).unwrap().try_into_vec_as().unwrap();
-    assert!(furthest(&hidden, &expected.floats("hidden_states.2")) < 1e-4);
+    let last = format!("hidden_states.{}", network.architecture().sizes().layers);
+    assert!(furthest(&hidden, &expected.floats(&last)) < 1e-4);
 
-    let places: Vec<u32> = (0..(ROWS * WIDTH) as u32).collect();
+    let places: Vec<u32> = (0..batch.tokens.len() as u32).collect();
     let logits = network.logits_at(&batch, &places).unwrap().concat();
     assert!(furthest(&logits, &expected.floats("logits")) < 1e-4);
 
@@ -69,16 +68,17 @@ fn glm_parity_of_hidden_states_logits_and_loss() {
 
 #[test]
 fn glm_parity_without_padding() {
-    let Some(directory) = fixture("glm_original") else { return };
+    let directory = need!(fixture("glm_original"));
     let network = Network::load(&directory, &Device::flex()).unwrap();
     let expected = Tensors::expected(&directory);
     let padded = glm_batch(&expected);
-    let lengths = expected.integers("loss_mask");
+    let (rows, width) = (padded.rows, padded.width);
+    let learned = expected.integers("loss_mask");
     let lengths: Vec<usize> =
-        lengths.chunks(WIDTH).map(|row| row.iter().rposition(|&learned| learned == 1).unwrap() + 1).collect();
+        learned.chunks(width).map(|row| row.iter().rposition(|&learned| learned == 1).unwrap() + 1).collect();
     assert!(lengths.iter().min() < lengths.iter().max(), "the examples differ in length: {lengths:?}");
 
-    let places: Vec<usize> = (0..ROWS).flat_map(|row| row * WIDTH..row * WIDTH + lengths[row]).collect();
+    let places: Vec<usize> = (0..rows).flat_map(|row| row * width..row * width + lengths[row]).collect();
     let pick = |values: &[u32]| places.iter().map(|&place| values[place]).collect::<Vec<u32>>();
     let mut batch = Batch { rows: 1, width: places.len(), ..Batch::default() };
     batch.tokens = pick(&padded.tokens);
@@ -86,23 +86,23 @@ fn glm_parity_without_padding() {
     batch.block_positions = pick(&padded.block_positions);
     batch.dropout_keys = pick(&padded.dropout_keys);
     let (visible_from, visible_to) = (pick(&padded.visible_from), pick(&padded.visible_to));
-    let moved = |place: u32, row: usize| (place as usize - row * WIDTH + lengths[..row].iter().sum::<usize>()) as u32;
+    let moved = |place: u32, row: usize| (place as usize - row * width + lengths[..row].iter().sum::<usize>()) as u32;
     for (at, &place) in places.iter().enumerate() {
-        batch.visible_from.push(moved(visible_from[at], place / WIDTH));
-        batch.visible_to.push(moved(visible_to[at], place / WIDTH));
+        batch.visible_from.push(moved(visible_from[at], place / width));
+        batch.visible_to.push(moved(visible_to[at], place / width));
     }
 
     let all: Vec<u32> = (0..places.len() as u32).collect();
     let logits = network.logits_at(&batch, &all).unwrap();
-    let reference = expected.floats("logits");
+    let (reference, vocabulary) = (expected.floats("logits"), network.vocabulary());
     for (row, &place) in logits.iter().zip(&places) {
-        assert!(furthest(row, &reference[place * 384..][..384]) < 1e-4, "at {place}");
+        assert!(furthest(row, &reference[place * vocabulary..][..vocabulary]) < 1e-4, "at {place}");
     }
 }
 
 #[test]
 fn glm_parity_of_greedy_generation() {
-    let Some(directory) = fixture("glm_original") else { return };
+    let directory = need!(fixture("glm_original"));
     let network = Network::load(&directory, &Device::flex()).unwrap();
     let cases: Value = serde_json::from_slice(&std::fs::read(directory.join("generation.json")).unwrap()).unwrap();
     let numbers = |value: &Value| -> Vec<u32> {
@@ -136,7 +136,7 @@ fn glm_parity_of_greedy_generation() {
 
 #[test]
 fn glm_parity_of_stored_weights() {
-    let Some(directory) = fixture("glm_original") else { return };
+    let directory = need!(fixture("glm_original"));
     let network = Network::load(&directory, &Device::flex()).unwrap();
     let stored = tempfile::tempdir().unwrap();
     network.save(stored.path()).unwrap();

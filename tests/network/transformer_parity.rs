@@ -1,8 +1,14 @@
-//! A Marian model gives the numbers of Hugging Face's `transformers`. `tests/transformers/marian.py` makes the fixture.
+//! A Marian model gives the numbers of Hugging Face's `transformers`, which makes it here.
 
-use crate::common::parity;
+use crate::common::{
+    finish, need,
+    needs::{Need, Needed},
+    parity,
+};
+use std::process::Command;
+
 use burn::tensor::Device;
-use parity::{Tensors, fixture, furthest};
+use parity::{Tensors, furthest};
 use pipe::{
     network::{
         batch::{Example, Layout, lay_out},
@@ -11,11 +17,23 @@ use pipe::{
     support::random::Key,
 };
 
+/// A folder with a small random model, its inputs and outputs.
+fn made() -> Needed<tempfile::TempDir> {
+    let python = Need::Transformers.variable("PIPE_PYTHON")?;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/marian.py"));
+    command.arg("make").arg(directory.path());
+    let output = finish(command);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    Ok(directory)
+}
+
 #[test]
 fn marian_parity_of_logits() {
-    let Some(directory) = fixture("marian") else { return };
-    let network = Network::load(&directory, &Device::flex()).unwrap();
-    let expected = Tensors::expected(&directory);
+    let directory = need!(made());
+    let network = Network::load(directory.path(), &Device::flex()).unwrap();
+    let expected = Tensors::expected(directory.path());
     let [[count, width], [_, length]] =
         ["input_ids", "decoder_input_ids"].map(|name| <[usize; 2]>::try_from(expected.shape(name)).unwrap());
     let (sources, targets) = (expected.integers("input_ids"), expected.integers("decoder_input_ids"));
@@ -39,10 +57,10 @@ fn marian_parity_of_logits() {
 
 #[test]
 fn marian_parity_of_names_and_shapes() {
-    let Some(directory) = fixture("marian") else { return };
+    let directory = need!(made());
     let saved = tempfile::tempdir().unwrap();
-    Network::load(&directory, &Device::flex()).unwrap().save(saved.path()).unwrap();
-    let [found, expected] = [saved.path(), &directory].map(|directory| {
+    Network::load(directory.path(), &Device::flex()).unwrap().save(saved.path()).unwrap();
+    let [found, expected] = [saved.path(), directory.path()].map(|directory| {
         let file = Tensors::weights(directory);
         let mut tensors: Vec<_> =
             file.all().tensors().into_iter().map(|(name, tensor)| (name, tensor.shape().to_vec())).collect();

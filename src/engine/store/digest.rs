@@ -1,26 +1,42 @@
 //! Digests of input files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Result;
 use fs_err as fs;
 
 use super::memory::{Hashed, Memory, Stamp};
+use crate::support::clock::{Clock, SystemClock};
 
 /// Context of the hashes that stand for paths.
 const CONTEXT: &str = "pipe 2026-11 path of a file whose digest is remembered";
 
 /// Remembers digests by path and stamp, so that unchanged files needn't be read again. Paths may come out of a recipe's
 /// `env()`, so hashes stand for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DigestCache {
     memory: Memory,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for DigestCache {
+    fn default() -> Self {
+        Self { memory: Memory::default(), clock: Arc::new(SystemClock) }
+    }
 }
 
 impl DigestCache {
     /// Reads the memory kept in the store at `root`; a missing or unreadable one is empty.
     pub fn open(root: &Path) -> Self {
-        Self { memory: Memory::open(root.join("digests.json")) }
+        Self { memory: Memory::open(root.join("digests.json")), ..Self::default() }
+    }
+
+    /// The same by another clock, which says whether a file has been left alone for long enough.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
     }
 
     /// Digest of some files of a directory: of their names and bytes, whatever their order and wherever it lies.
@@ -48,7 +64,7 @@ impl DigestCache {
         if let Some(digest) = self.memory.get(&id, &Stamp::of(&fs::metadata(path)?)) {
             return Ok(digest.to_owned());
         }
-        let hashed = Hashed::read(path)?;
+        let hashed = Hashed::read(path, &*self.clock)?;
         self.memory.learn(id, &hashed);
         Ok(hashed.digest)
     }
@@ -68,6 +84,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::support::clock::ManualClock;
 
     /// Longer than it takes for a file to count as settled.
     const SETTLING: Duration = Duration::from_millis(2_100);
@@ -78,21 +95,29 @@ mod tests {
         DigestCache::open(dir).memory.get(&id(&path), &stamp).is_some()
     }
 
+    /// What is learned of files `after` they were written.
+    fn learned(dir: &Path, paths: &[&Path], after: Duration) -> DigestCache {
+        let clock = Arc::new(ManualClock::new());
+        clock.advance(after);
+        let mut cache = DigestCache::open(dir).with_clock(clock);
+        for path in paths {
+            cache.digest(path).unwrap();
+        }
+        cache.save();
+        cache
+    }
+
     #[test]
     fn settled_file_is_remembered_and_a_fresh_or_backdated_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let [old, new, backdated] = ["old", "new", "backdated"].map(|name| dir.path().join(name));
         std::fs::write(&old, "a").unwrap();
-        std::thread::sleep(SETTLING);
+        learned(dir.path(), &[&old], SETTLING);
         std::fs::write(&new, "b").unwrap();
         std::fs::write(&backdated, "c").unwrap();
         let then = SystemTime::now() - Duration::from_secs(60);
         std::fs::File::options().write(true).open(&backdated).unwrap().set_modified(then).unwrap();
-        let mut cache = DigestCache::open(dir.path());
-        for path in [&old, &new, &backdated] {
-            cache.digest(path).unwrap();
-        }
-        cache.save();
+        learned(dir.path(), &[&new, &backdated], Duration::ZERO);
         assert_eq!([&old, &new, &backdated].map(|path| is_remembered(dir.path(), path)), [true, false, !cfg!(unix)]);
     }
 
@@ -101,15 +126,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         std::fs::write(&path, "one").unwrap();
-        let then = std::fs::metadata(&path).unwrap().modified().unwrap();
-        std::thread::sleep(SETTLING);
-        let mut cache = DigestCache::open(dir.path());
+        let written = fs::metadata(&path).unwrap();
+        let mut cache = learned(dir.path(), &[&path], SETTLING);
+        assert!(is_remembered(dir.path(), &path));
         let first = cache.digest(&path).unwrap();
-        std::fs::write(&path, "two").unwrap();
-        #[cfg(unix)]
-        std::fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+        // Until the system's clock, which counts in steps, tells the two apart.
+        while Stamp::of(&fs::metadata(&path).unwrap()) == Stamp::of(&written) {
+            std::fs::write(&path, "two").unwrap();
+            #[cfg(unix)]
+            std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(written.modified().unwrap())
+                .unwrap();
+        }
         assert_ne!(cache.digest(&path).unwrap(), first);
-        let _ = then;
     }
 
     #[test]

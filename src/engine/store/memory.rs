@@ -12,6 +12,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::aside;
+use crate::support::clock::Clock;
 
 /// A file changed within this time before it was hashed may change again without its stamp telling, in nanoseconds.
 /// Some file systems count time in steps of two seconds.
@@ -80,9 +81,9 @@ pub(super) struct Hashed {
 
 impl Hashed {
     /// Hashes a file.
-    pub(super) fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path, clock: &dyn Clock) -> Result<Self> {
         let stamp = Stamp::of(&fs::metadata(path)?);
-        let began = nanoseconds(SystemTime::now());
+        let began = nanoseconds(clock.date());
         let digest = digest_file(path)?;
         let steady = Stamp::of(&fs::metadata(path)?) == stamp;
         Ok(Self { digest, stamp, began, steady })

@@ -63,6 +63,8 @@ pub use state::State;
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
 
+use crate::support::clock::Clock;
+
 /// How exact the time of an artifact's last use is.
 const USE: Duration = Duration::from_secs(3600);
 
@@ -125,13 +127,15 @@ impl Store {
     /// If a store of another format is there.
     pub fn open(root: &Path) -> Result<Self> {
         format::check(root)?;
-        Ok(Self { root: root.to_owned(), leases: Leases::new(root), soundness: Arc::new(Soundness::new(root)) })
+        let leases = Leases::new(root);
+        let soundness = Arc::new(Soundness::new(root, leases.clock.clone()));
+        Ok(Self { root: root.to_owned(), leases, soundness })
     }
 
-    /// The same store with another patience: how long a stage's holder on another machine may show no life before
-    /// another process takes the stage over.
-    pub fn with_patience(mut self, patience: Duration) -> Self {
-        self.leases.patience = patience;
+    /// The same store by another clock: when leases count as left behind, and files as settled.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.soundness = Arc::new(Soundness::new(&self.root, clock.clone()));
+        self.leases.clock = clock;
         self
     }
 

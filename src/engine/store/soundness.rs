@@ -4,12 +4,13 @@
 use std::{
     fs::Metadata,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use anyhow::Result;
 
 use super::memory::{Hashed, Memory, Stamp};
+use crate::support::clock::Clock;
 
 /// A store's memory of the files that were found sound. It's read when the first artifact is, and written when the last
 /// copy of the store goes.
@@ -17,11 +18,12 @@ use super::memory::{Hashed, Memory, Stamp};
 pub(super) struct Soundness {
     path: PathBuf,
     memory: OnceLock<Mutex<Memory>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Soundness {
-    pub(super) fn new(root: &Path) -> Self {
-        Self { path: root.join("sound.json"), memory: OnceLock::new() }
+    pub(super) fn new(root: &Path, clock: Arc<dyn Clock>) -> Self {
+        Self { path: root.join("sound.json"), memory: OnceLock::new(), clock }
     }
 
     /// Whether a file has this digest. It's read unless it was before, and hasn't been touched since.
@@ -39,7 +41,7 @@ impl Soundness {
     /// # Errors
     /// If it can't be read.
     pub(super) fn read(&self, path: &Path, digest: &str) -> Result<bool> {
-        let hashed = Hashed::read(path)?;
+        let hashed = Hashed::read(path, &*self.clock)?;
         let is_sound = hashed.digest == digest;
         self.note(path, is_sound.then_some(&hashed));
         Ok(is_sound)
@@ -50,7 +52,7 @@ impl Soundness {
     /// # Errors
     /// If it can't be read.
     pub(super) fn learn(&self, path: &Path) -> Result<String> {
-        let hashed = Hashed::read(path)?;
+        let hashed = Hashed::read(path, &*self.clock)?;
         self.note(path, Some(&hashed));
         Ok(hashed.digest)
     }

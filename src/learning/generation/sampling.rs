@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::support::random::Categorical;
+use crate::support::{math, random::Categorical};
 
 /// What is done to a distribution before a token is drawn from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,7 +52,7 @@ impl Sampling {
             return Ok(first);
         }
         let top = f64::from(logits[first as usize]);
-        let weight = |&id: &u32| ((f64::from(logits[id as usize]) - top) / self.temperature).exp();
+        let weight = |&id: &u32| math::exp((f64::from(logits[id as usize]) - top) / self.temperature);
         let mut weights: Vec<f64> = ranked.iter().map(weight).collect();
         weights.truncate(nucleus(&weights, self.top_p));
         let distribution = Categorical::new(weights).context("the logits have no largest one")?;

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, ClassFigures, Confusion};
+use crate::support::math;
 
 /// Probabilities are kept at least this far from 0 before their logarithm is taken, so that one confident mistake
 /// doesn't make the mean infinite.
@@ -63,7 +64,7 @@ impl Scored<'_> {
     /// `−ln p(gold)` in nats, with `p` at least 1e-15.
     pub fn loss(&self) -> f64 {
         // `−ln 1` is −0, which would be printed with its sign.
-        -self.probability(self.gold).clamp(LEAST_PROBABILITY, 1.0).ln() + 0.0
+        -math::ln(self.probability(self.gold).clamp(LEAST_PROBABILITY, 1.0)) + 0.0
     }
 }
 

@@ -13,6 +13,8 @@
 
 use std::collections::HashMap;
 
+use crate::support::math;
+
 /// Added to every count.
 const SMOOTHING: f64 = 0.3;
 
@@ -60,14 +62,15 @@ impl NaiveBayes {
                 sums[label] += 1;
             }
         }
-        let norms: Vec<f64> = sums.iter().map(|&sum| (sum as f64 + SMOOTHING * features.len() as f64).ln()).collect();
+        let norms: Vec<f64> =
+            sums.iter().map(|&sum| math::ln(sum as f64 + SMOOTHING * features.len() as f64)).collect();
         for of_feature in counts.chunks_exact_mut(classes.max(1)) {
             for (count, norm) in of_feature.iter_mut().zip(&norms) {
-                *count = ((f64::from(*count) + SMOOTHING).ln() - norm) as f32;
+                *count = (math::ln(f64::from(*count) + SMOOTHING) - norm) as f32;
             }
         }
         let total: u64 = texts.iter().sum();
-        let priors = texts.iter().map(|&count| (count as f64 / total as f64).ln()).collect();
+        let priors = texts.iter().map(|&count| math::ln(count as f64 / total as f64)).collect();
         Self { units, features, weights: counts, priors }
     }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     network::batch::Example,
     spec::{Classification, Head},
+    support::math,
 };
 
 /// Turns text into token ids, without special tokens around it.
@@ -139,7 +140,7 @@ impl Classifier {
     pub fn score(&self, log_probabilities: &[Vec<f64>]) -> Vec<f64> {
         match &self.head {
             Reading::Prompt(labels) => labels.score(log_probabilities),
-            Reading::Linear => log_probabilities.iter().flatten().map(|value| value.exp()).collect(),
+            Reading::Linear => log_probabilities.iter().flatten().map(|&value| math::exp(value)).collect(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use anyhow::{Result, bail, ensure};
 use indexmap::IndexMap;
 
-use crate::network::batch::Choice;
+use crate::{network::batch::Choice, support::math};
 
 /// A node of the trie with two or more tokens to choose from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -140,6 +140,6 @@ impl Labels {
     /// Each label's probability, from the log-softmax of each node's candidates.
     pub fn score(&self, log_probabilities: &[Vec<f64>]) -> Vec<f64> {
         let at = |choice: &Choice| log_probabilities[choice.node as usize][choice.gold as usize];
-        self.paths.iter().map(|path| path.iter().map(at).sum::<f64>().exp()).collect()
+        self.paths.iter().map(|path| math::exp(path.iter().map(at).sum::<f64>())).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use crate::spec;
+use crate::{spec, support::math};
 
 /// Linear warm-up, then a fall or none.
 ///
@@ -51,7 +51,7 @@ impl Schedule {
         let past = past.min(1.0);
         let left = match self.kind {
             spec::Schedule::Linear => 1.0 - past,
-            spec::Schedule::Cosine => (1.0 + (PI * past).cos()) / 2.0,
+            spec::Schedule::Cosine => (1.0 + math::cos(PI * past)) / 2.0,
             spec::Schedule::Constant => 1.0,
         };
         self.peak * (self.min_ratio + (1.0 - self.min_ratio) * left)

@@ -69,12 +69,12 @@ impl OpenDevice {
         }
         match caught_everywhere(|| multiplies(&self.device, dtype)) {
             Ok(true) => Ok(()),
-            Ok(false) => bail!("{} gives wrong products in {name}", self.name),
+            Ok(false) => bail!("{} gives wrong matrix products in {name}", self.name),
             Err(error) => bail!("{} can't multiply in {name}: {error}", self.name),
         }
     }
 
-    /// Tells whether what lies between products is computed by kernels of our own with these numbers.
+    /// Tells whether what lies between matrix products is computed by kernels of our own with these numbers.
     ///
     /// # Errors
     /// Why it's computed by the backend's operations instead.
@@ -187,7 +187,7 @@ fn multiplies(device: &Device, numbers: DType) -> bool {
         let number = |row: usize, column: usize| ((row * 7 + column * 3) % 5) as f32 - 2.0;
         let matrix: Vec<f32> = (0..size * size).map(|place| number(place / size, place % size)).collect();
         let tensor = Tensor::<2>::from_data(TensorData::new(matrix, [size, size]), device).cast(numbers);
-        let product = kernels::product(tensor.clone(), tensor.transpose()).cast(DType::F32);
+        let product = kernels::matmul(tensor.clone(), tensor.transpose()).cast(DType::F32);
         let product: Vec<f32> = product.into_data().iter::<f32>().collect();
         (0..size * size).all(|place| {
             let (row, column) = (place / size, place % size);

@@ -7,6 +7,7 @@ use super::{
     simd::simd,
     slices::{with_slice, with_slices_mut},
 };
+use crate::support::math;
 
 /// Elements that one task works on; a constant, so that sums don't depend on the number of threads.
 const BLOCK: usize = 1 << 14;
@@ -95,7 +96,7 @@ impl AdamW {
     /// The learning rate over the mean's correction, 1 over the root of the mean square's, and what is left of parameters
     /// after their decay.
     fn factors(&self) -> (f32, f32, f32) {
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(self.step as f64);
+        let correction = |beta: f32| 1.0 - math::pow(f64::from(beta), self.step as f64);
         let step_size = (f64::from(self.lr) / correction(self.beta1)) as f32;
         let square_scale = (1.0 / correction(self.beta2).sqrt()) as f32;
         (step_size, square_scale, 1.0 - self.lr * self.weight_decay)

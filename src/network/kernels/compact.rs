@@ -97,19 +97,19 @@ impl Compact {
         }
     }
 
-    /// The numbers of some rows as they are kept, bfloat16 or codes; `[rows, C]`, or `[C, rows]` if they are turned.
+    /// The numbers of some rows as they are kept, bfloat16 or codes; `[rows, C]`, or `[C, rows]` if they are transposed.
     ///
     /// # Errors
     /// The device's.
-    pub fn data(&self, rows: Range<usize>, turned: bool) -> Result<TensorData, ExecutionError> {
+    pub fn data(&self, rows: Range<usize>, transposed: bool) -> Result<TensorData, ExecutionError> {
         match self.form() {
             Form::Bf16(values) => {
                 let part = values.clone().slice(rows);
-                if turned { part.transpose() } else { part }.try_into_data()
+                if transposed { part.transpose() } else { part }.try_into_data()
             }
             Form::Int8 { codes, .. } => {
                 let part = codes.clone().slice(rows);
-                if turned { part.transpose() } else { part }.try_into_data()
+                if transposed { part.transpose() } else { part }.try_into_data()
             }
         }
     }

@@ -1,82 +1,61 @@
-//! The operations a transformer spends its time in: kernels of our own on the CPU and on GPUs, composed of tensor operations
+//! The operations a transformer spends its time in: kernels of our own on the CPU and on GPUs, burn's tensor operations
 //! elsewhere.
 //!
 //! Hidden states are `[token, hidden]`, in f32 or in 16 bits: sums, norms, softmax and losses are computed in f32 either
 //! way, and a result has the type of the first input. Every function looks at the device of its first tensor: on burn's flex
-//! backend it runs a kernel of `fused`, on a GPU those of `gpu`, both with handwritten gradients, and where neither serves the
-//! composition in `composed`, most of which autodiff differentiates. All give the same numbers up to rounding, dropout masks
-//! included.
+//! backend it runs a kernel of `fused`, on a GPU those of `gpu`, both with gradients of their own, and where neither serves
+//! the operations of `reference`, most of which autodiff differentiates. All give the same numbers up to rounding, dropout
+//! masks included. On the CPU [`Arithmetic`] decides whether they're the same on every machine to the bit.
 
 mod adamw;
+mod attention_spans;
+mod blocked;
 mod compact;
-pub mod composed;
+mod custom_backward;
 mod dropout;
 mod embedding;
 mod fused;
 #[cfg(feature = "gpu")]
 mod gpu;
-mod handwritten;
+mod matmul;
 mod moved;
+mod operands;
+mod operations;
+pub mod reference;
 mod rotary;
 mod simd;
 mod slices;
-mod visible;
 
+pub use crate::support::arithmetic::Arithmetic;
 pub use adamw::{AdamW, block_squares, global_norm, norm};
+pub use attention_spans::AttentionSpans;
+pub use blocked::{LOGITS as BLOCKED_LOGITS, SCORES as BLOCKED_SCORES};
 pub use compact::{Compact, Weight};
+pub use custom_backward::{Grads, custom_backward, fork_in_order};
 pub use dropout::Dropout;
 pub use embedding::Ids;
 pub use fused::CHUNK as LOGITS;
-pub use handwritten::{Slopes, divided, recorded};
 pub use moved::moved;
+pub use operands::{Gelu, KeyValue};
 pub use rotary::{Pairs, Rotary, Rotation};
 pub use slices::{with_slice, with_slice_mut, with_slices_mut};
-pub use visible::Visible;
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor, activation};
+use burn::tensor::{DType, Device, Tensor};
 
-/// Which Gaussian error linear unit: they differ by up to 5e-4.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Gelu {
-    /// `x Φ(x)` exactly (BERT).
-    Erf,
-    /// The approximation by tanh (GPT-2, ChatGLM).
-    Tanh,
-}
+use self::{blocked::Between, operations::Operations, reference::Reference};
 
-/// Keys and values of attention, `[keys, groups * size]` each.
-#[derive(Clone, Debug)]
-pub struct KeyValue {
-    /// What queries are compared with.
-    pub key: Tensor<2>,
-    /// What is taken from there.
-    pub value: Tensor<2>,
-}
-
-/// Who computes with a tensor.
-enum Place {
-    /// Kernels for the CPU.
-    Fused,
-    /// Kernels for GPUs.
-    #[cfg(feature = "gpu")]
-    Gpu,
-    /// Operations of the backend.
-    Composed,
-}
-
-impl Place {
-    fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
-        if fused::applies(tensor) {
-            return Self::Fused;
-        }
-        #[cfg(feature = "gpu")]
-        if gpu::applies(tensor) {
-            return Self::Gpu;
-        }
-        Self::Composed
+/// Who computes with a tensor: chosen here alone, by its device and type.
+fn backend<const D: usize>(tensor: &Tensor<D>) -> &'static dyn Operations {
+    if fused::applies(tensor) {
+        return &fused::Fused;
     }
+    #[cfg(feature = "gpu")]
+    if gpu::applies(tensor) {
+        return &gpu::Gpu;
+    }
+    &Reference
 }
 
 /// Tries the kernels of a GPU for numbers of a type, before their first use; the CPU's are tested when they're built.
@@ -93,163 +72,116 @@ pub fn try_out(device: &Device, numbers: DType) -> Result<(), String> {
     }
 }
 
-/// Product of two matrices, or of stacks of equally many.
-///
-/// What [`Tensor::matmul`] gives, and on devices where that is wrong what it should.
-pub fn product<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
-    composed::product(a, b)
+/// Matrix product of `a [M, K]` and `b [K, N]`: what [`Tensor::matmul`] gives, and on devices where that is wrong what it
+/// should.
+pub fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    backend(&a).matmul(a, b)
 }
 
-/// Multi-head attention over the visible keys: `[T, 3 H]` to `[T, H]`.
+/// Multi-head attention over the keys in each token's span: `[T, 3 H]` to `[T, H]`.
 ///
 /// A row of `qkv` is `[query | key | value]`, each all heads one after the other; scores are scaled by
 /// `1 / sqrt(H / heads)`. Dropout applies to the probabilities. A token that sees no key gets zeros.
-pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
-    if !fused::applies(&qkv) {
-        return composed::attention(qkv, visible, heads, dropout);
-    }
-    let visible = visible.host().clone();
-    fused::unary(fused::Attention { visible, heads, groups: heads, shared: 0, dropout: dropout.cloned() }, qkv)
+pub fn attention(qkv: Tensor<2>, spans: &AttentionSpans, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
+    backend(&qkv).attention(qkv, spans, heads, dropout)
 }
 
-/// Multi-head attention of queries `[Tq, heads * size]` to keys and values `[Tk, groups * size]`: `[Tq, heads * size]`.
+/// The same for devices without kernels of their own for all of it, in blocks of at most so many queries: for tests of what
+/// blocks have to do with each other.
+pub fn attention_in_blocks(
+    queries: usize,
+    qkv: Tensor<2>,
+    spans: &AttentionSpans,
+    heads: usize,
+    dropout: Option<&Dropout>,
+) -> Tensor<2> {
+    blocked::attention(between(&qkv), qkv, spans, heads, dropout, Some(queries))
+}
+
+/// Multi-head attention of queries `[Tq, heads * size]` to keys and values `[Tk, kv_heads * size]`: `[Tq, heads * size]`.
 ///
-/// Each of the `groups` of keys and values serves `heads / groups` consecutive heads (Ainslie et al. 2023,
+/// Each of the `kv_heads` serves `heads / kv_heads` consecutive query heads (Ainslie et al. 2023,
 /// <https://arxiv.org/abs/2305.13245>). Scores are scaled by `1 / sqrt(size)`, and dropout applies to the
-/// probabilities. The `prefix` `[P, groups * size]` stands before the keys of every query that sees any (P-tuning v2,
+/// probabilities. The `prefix` `[P, kv_heads * size]` stands before the keys of every query that sees any (P-tuning v2,
 /// Liu et al. 2021, <https://arxiv.org/abs/2110.07602>); a query that sees none gets zeros.
 pub fn grouped_attention(
     query: Tensor<2>,
     keys: KeyValue,
     prefix: Option<KeyValue>,
-    visible: &Visible,
+    spans: &AttentionSpans,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
-    if !fused::applies(&query) {
-        return composed::grouped_attention(query, keys, prefix, visible, heads, groups, dropout);
-    }
-    let shared = prefix.as_ref().map_or(0, |prefix| prefix.key.dims()[0]);
-    let KeyValue { key, value } = match prefix {
-        Some(prefix) => KeyValue {
-            key: Tensor::cat(vec![prefix.key, keys.key], 0),
-            value: Tensor::cat(vec![prefix.value, keys.value], 0),
-        },
-        None => keys,
-    };
-    let visible = visible.host().clone();
-    fused::ternary(fused::Attention { visible, heads, groups, shared, dropout: dropout.cloned() }, query, key, value)
+    backend(&query).grouped_attention(query, keys, prefix, spans, heads, kv_heads, dropout)
 }
 
-/// Turns pairs of numbers of each head of `x [T, heads * size]` by their token's angles.
+/// Rotates pairs of elements of each head of `x [T, heads * size]` by their token's angles.
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
-    if !fused::applies(&x) {
-        return composed::rotary(x, heads, rotary);
-    }
-    fused::unary(fused::RotaryKernel { heads, rotary: rotary.clone() }, x)
+    backend(&x).rotary(x, heads, rotary)
 }
 
 /// Root mean square normalization of each row of `x [T, H]`, with `gamma [H]` (Zhang & Sennrich 2019,
 /// <https://arxiv.org/abs/1910.07467>): `x / sqrt(mean(x²) + eps) * gamma`.
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
-    match Place::of(&x) {
-        Place::Fused => fused::binary(fused::RmsNorm { eps }, x, gamma),
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::rms_norm(x, gamma, eps),
-        Place::Composed => composed::rms_norm(x, gamma, eps),
-    }
+    backend(&x).rms_norm(x, gamma, eps)
 }
 
 /// Gated unit (Shazeer 2020, <https://arxiv.org/abs/2002.05202>): `silu(first half) * second half` of each row,
 /// `[T, 2 F]` to `[T, F]`.
 pub fn swiglu(x: Tensor<2>) -> Tensor<2> {
-    match Place::of(&x) {
-        Place::Fused => fused::unary(fused::SwiGlu, x),
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::swiglu(x),
-        Place::Composed => composed::swiglu(x),
-    }
+    backend(&x).swiglu(x)
 }
 
 /// Layer normalization of each row of `x [T, H]`, with `gamma [H]` and `beta [H]`.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
-    match Place::of(&x) {
-        Place::Fused => fused::ternary(fused::LayerNorm { eps }, x, gamma, beta),
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::layer_norm(x, gamma, beta, eps),
-        Place::Composed => composed::layer_norm(x, gamma, beta, eps),
-    }
+    backend(&x).layer_norm(x, gamma, beta, eps)
 }
 
 /// Gaussian error linear unit, element by element.
 pub fn gelu(x: Tensor<2>, kind: Gelu) -> Tensor<2> {
-    match Place::of(&x) {
-        Place::Fused => fused::unary(fused::GeluKernel(kind), x),
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::gelu(x, None, kind),
-        Place::Composed => composed::gelu(x, kind),
-    }
-}
-
-/// Logarithms of a softmax over each row of `x [N, C]`.
-pub fn log_softmax(x: Tensor<2>) -> Tensor<2> {
-    match Place::of(&x) {
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::log_softmax(x),
-        _ => activation::log_softmax(x, 1),
-    }
-}
-
-/// `x sigmoid(x)`, element by element (Elfwing et al. 2018, <https://arxiv.org/abs/1702.03118>).
-pub fn silu(x: Tensor<2>) -> Tensor<2> {
-    match Place::of(&x) {
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::silu(x),
-        _ => activation::silu(x),
-    }
-}
-
-/// Hyperbolic tangent, element by element.
-pub fn tanh(x: Tensor<2>) -> Tensor<2> {
-    match Place::of(&x) {
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::tanh(x),
-        _ => x.tanh(),
-    }
+    backend(&x).gelu(x, None, kind)
 }
 
 /// `gelu(x + bias)` for `x [T, F]` and `bias [F]`.
 pub fn bias_gelu(x: Tensor<2>, bias: Tensor<1>, kind: Gelu) -> Tensor<2> {
-    match Place::of(&x) {
-        Place::Fused => fused::binary(fused::GeluKernel(kind), x, bias),
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::gelu(x, Some(bias), kind),
-        Place::Composed => composed::bias_gelu(x, bias, kind),
-    }
+    backend(&x).gelu(x, Some(bias), kind)
+}
+
+/// Logarithms of a softmax over each row of `x [N, C]`.
+pub fn log_softmax(x: Tensor<2>) -> Tensor<2> {
+    backend(&x).log_softmax(x)
+}
+
+/// `x sigmoid(x)`, element by element (Elfwing et al. 2018, <https://arxiv.org/abs/1702.03118>).
+pub fn silu(x: Tensor<2>) -> Tensor<2> {
+    backend(&x).silu(x)
+}
+
+/// Hyperbolic tangent, element by element.
+pub fn tanh(x: Tensor<2>) -> Tensor<2> {
+    backend(&x).tanh(x)
+}
+
+/// Sum of all elements of `x [N, C]`: `[1]`.
+pub fn sum(x: Tensor<2>) -> Tensor<1> {
+    backend(&x).sum(x)
+}
+
+/// Sum of all elements of `x [N, C]` in an order that doesn't depend on the number of threads: `[1, 1]`.
+pub fn sum_by_rows(x: Tensor<2>) -> Tensor<2> {
+    backend(&x).sum_by_rows(x)
 }
 
 /// `residual + dropout(x + bias)` for `x` and `residual` `[T, H]`, `bias [H]`; in the residual's type.
 pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, dropout: Option<&Dropout>) -> Tensor<2> {
     let x = x.cast(residual.dtype());
-    let kernel = || fused::DropoutAdd(dropout.cloned());
-    match (Place::of(&x), bias) {
-        (Place::Fused, Some(bias)) => fused::ternary(kernel(), x, residual, bias),
-        (Place::Fused, None) => fused::binary(kernel(), x, residual),
-        #[cfg(feature = "gpu")]
-        (Place::Gpu, bias) => gpu::dropout_add(x, bias, Some(residual), dropout),
-        (Place::Composed, bias) => composed::dropout_add(x, bias, residual, dropout),
-    }
+    backend(&x).dropout_add(x, bias, residual, dropout)
 }
 
 /// Zeroes elements of `x [T, H]` at random and scales the others up.
 pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
-    match Place::of(&x) {
-        Place::Fused => fused::unary(fused::DropoutAdd(Some(dropout.clone())), x),
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::dropout_add(x, None, None, Some(dropout)),
-        Place::Composed => composed::dropout(x, dropout),
-    }
+    backend(&x).dropout(x, dropout)
 }
 
 /// `x weightᵀ + bias` for `x [T, I]`, `weight [O, I]` (Hugging Face's layout, and `x`'s type) and `bias [O]`: `[T, O]`.
@@ -257,28 +189,14 @@ pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
 /// A compact weight is expanded for this call alone, and for its backward pass once more; other backends than the CPU's
 /// keep it expanded until then.
 pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let weight = weight.into();
-    if !fused::applies(&x) {
-        return composed::linear(x, weight, bias);
-    }
-    match (weight, bias) {
-        (Weight::Full(weight), Some(bias)) => fused::ternary(fused::Linear, x, weight, bias),
-        (Weight::Full(weight), None) => fused::binary(fused::Linear, x, weight),
-        (Weight::Compact(weight), Some(bias)) => fused::binary(fused::CompactLinear(weight), x, bias),
-        (Weight::Compact(weight), None) => fused::unary(fused::CompactLinear(weight), x),
-    }
+    backend(&x).linear(x, weight.into(), bias)
 }
 
 /// Rows of `weight [V, H]`, one an id: `[ids, H]`. The gradient is added up in the order of the ids.
 ///
 /// Also takes hidden states out of a batch, with token places for ids.
 pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
-    match Place::of(&weight) {
-        Place::Fused => fused::unary(fused::Embedding(ids.host.clone()), weight),
-        #[cfg(feature = "gpu")]
-        Place::Gpu => gpu::embedding(weight, ids),
-        Place::Composed => composed::embedding(weight, ids),
-    }
+    backend(&weight).embedding(weight, ids)
 }
 
 /// Sum of a row of each table: of `[V, H]` tables and as many ids for each, `[ids, H]`.
@@ -287,10 +205,7 @@ pub fn embedding_sum<'a>(
     others: impl IntoIterator<Item = (Tensor<2>, &'a Ids)>,
 ) -> Tensor<2> {
     let sum = embedding(first.0, first.1);
-    others.into_iter().fold(sum, |sum, (table, ids)| match fused::applies(&sum) {
-        true => fused::binary(fused::AddEmbedding(ids.host.clone()), sum, table),
-        false => sum + embedding(table, ids),
-    })
+    others.into_iter().fold(sum, |sum, (table, ids)| backend(&sum).add_embedding(sum, table, ids))
 }
 
 /// Weighted sum of the cross-entropies between `softmax(hidden weightᵀ + bias)` and the targets; one element, in f32.
@@ -306,13 +221,29 @@ pub fn linear_cross_entropy(
     weights: Arc<[f32]>,
     smoothing: f32,
 ) -> Tensor<1> {
-    if !fused::applies(&hidden) {
-        return composed::linear_cross_entropy(hidden, weight, bias, &targets, &weights, smoothing);
+    backend(&hidden).linear_cross_entropy(hidden, weight, bias, targets, weights, smoothing)
+}
+
+/// The same for devices without kernels of their own for all of it, with the logits of so many rows at a time; as
+/// [`attention_in_blocks`].
+pub fn linear_cross_entropy_in_blocks(
+    rows: usize,
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    targets: &[u32],
+    weights: &[f32],
+    smoothing: f32,
+) -> Tensor<1> {
+    blocked::linear_cross_entropy(between(&hidden), hidden, weight, bias, targets, weights, smoothing, Some(rows))
+}
+
+/// What computes between the matrix products of [`blocked`] operations on a tensor.
+fn between<const D: usize>(tensor: &Tensor<D>) -> &'static dyn Between {
+    #[cfg(feature = "gpu")]
+    if gpu::applies(tensor) {
+        return &gpu::Gpu;
     }
-    let kernel = fused::LinearCrossEntropy { targets, weights, smoothing };
-    let hidden = hidden.cast(DType::F32);
-    match bias {
-        Some(bias) => fused::ternary(kernel, hidden, weight, bias),
-        None => fused::binary(kernel, hidden, weight),
-    }
+    let _ = tensor;
+    &Reference
 }

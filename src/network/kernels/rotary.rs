@@ -1,11 +1,13 @@
-//! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): what turns by how much.
+//! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>): which elements are rotated by which angles.
 
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::f16;
 
-/// Which numbers of a head are turned together.
+use crate::support::math;
+
+/// Which elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pairs {
     /// `(2i, 2i + 1)` (ChatGLM2, GLM-4).
@@ -14,20 +16,20 @@ pub enum Pairs {
     Halves,
 }
 
-/// How positions turn a head: pair `i` by the angle `position * base^(-i / pairs)`.
+/// How positions rotate a head: pair `i` by the angle `position * base^(-i / pairs)`.
 ///
 /// Several may be applied to different parts of a head: ChatGLM's two-dimensional embedding is one of each half.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rotation {
     /// What the angles fall off by.
     pub base: f64,
-    /// Pairs of a head that are turned.
+    /// Pairs of a head that are rotated.
     pub pairs: usize,
     /// Which numbers are a pair.
     pub layout: Pairs,
-    /// The first of the head's numbers that is turned; those before it and behind `offset + 2 * pairs` stay.
+    /// The first of the head's elements that is rotated; those before it and behind `offset + 2 * pairs` stay.
     pub offset: usize,
-    /// Rounds the angle that a position turns by to half precision, as ChatGLM's checkpoints have it.
+    /// Rounds the angle of one position to half precision, as ChatGLM's checkpoints have it.
     pub half: bool,
 }
 
@@ -36,17 +38,18 @@ impl Rotation {
     pub fn at(self, positions: &[u32]) -> Rotary {
         // Single precision where the models' code has it: far positions' angles depend on it.
         let angle = |i: usize| {
-            let angle = self.base.powf(-(i as f64) / self.pairs as f64) as f32;
+            let angle = math::pow(self.base, -(i as f64) / self.pairs as f64) as f32;
             if self.half { f16::from_f32(angle).to_f32() } else { angle }
         };
         let steps: Vec<f32> = (0..self.pairs).map(angle).collect();
         let angles = positions.iter().flat_map(|&p| steps.iter().map(move |step| f64::from(p as f32 * step)));
-        let (cos, sin) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip::<_, _, Vec<_>, Vec<_>>();
+        let (cos, sin) =
+            angles.map(|angle| (math::cos(angle) as f32, math::sin(angle) as f32)).unzip::<_, _, Vec<_>, Vec<_>>();
         Rotary { rotation: self, tokens: positions.len(), cos: cos.into(), sin: sin.into(), uploaded: Arc::default() }
     }
 }
 
-/// What [`super::rotary`] turns a batch's heads by.
+/// What [`super::rotary`] rotates a batch's heads by.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     pub(super) rotation: Rotation,

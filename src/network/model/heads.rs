@@ -116,5 +116,5 @@ fn means(hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
         shares[start..start + length].fill(1.0 / length as f32);
     }
     let shares = TensorData::new(shares, [batch.examples.len(), tokens]);
-    kernels::product(Tensor::from_data(shares, &hidden.device().inner()), hidden.cast(DType::F32))
+    kernels::matmul(Tensor::from_data(shares, &hidden.device().inner()), hidden.cast(DType::F32))
 }

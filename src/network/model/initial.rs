@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 
 use burn::tensor::TensorData;
 
-use crate::support::random::Key;
+use crate::support::{math, random::Key};
 
 /// How a new parameter's elements begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,8 +62,8 @@ fn normal(key: Key, count: usize, deviation: f64) -> Vec<f32> {
     let mut values = Vec::with_capacity(count + 1);
     for pair in 0..count.div_ceil(2) as u64 {
         // The logarithm is of a number above 0 and up to 1.
-        let radius = (-2.0 * (1.0 - key.at(2 * pair).f64()).ln()).sqrt() * deviation;
-        let (sine, cosine) = (key.at(2 * pair + 1).f64() * TAU).sin_cos();
+        let radius = (-2.0 * math::ln(1.0 - key.at(2 * pair).f64())).sqrt() * deviation;
+        let (sine, cosine) = math::sin_cos(key.at(2 * pair + 1).f64() * TAU);
         values.extend([(radius * cosine) as f32, (radius * sine) as f32]);
     }
     values.truncate(count);

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     network::{
         batch::Batch,
-        kernels::{self, Dropout, Ids, KeyValue, Rotary, Rotation, Visible, Weight},
+        kernels::{self, AttentionSpans, Dropout, Ids, KeyValue, Rotary, Rotation, Weight},
     },
     spec::Precision,
     support::random::Key,
@@ -77,7 +77,7 @@ pub struct Pass<'a> {
     /// BERT's token types.
     pub segments: Ids,
     /// Which keys each token sees.
-    pub visible: Visible,
+    pub visible: AttentionSpans,
 }
 
 impl<'a> Pass<'a> {
@@ -121,7 +121,7 @@ impl<'a> Pass<'a> {
                 true => ids(&vec![0; batch.tokens.len()]),
                 false => ids(&batch.segments),
             },
-            visible: Visible::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
+            visible: AttentionSpans::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
             past,
         })
     }
@@ -251,7 +251,7 @@ impl<'a> Pass<'a> {
         let attention = self.attentions.get();
         self.attentions.set(attention + 1);
         let all = self.prefixes.take().unwrap_or_else(|| prefix.table(self));
-        let [own, rest] = kernels::divided(&all);
+        let [own, rest] = kernels::fork_in_order(&all);
         self.prefixes.set(Some(rest));
         Some(prefix.of(self, own, attention))
     }

@@ -16,7 +16,7 @@ use super::{
     precision::DTypes,
     values::{Leaves, Values},
 };
-use crate::network::kernels::{self, Ids, Slopes, Visible};
+use crate::network::kernels::{self, AttentionSpans, Grads, Ids};
 
 /// The state of a pass at a point of the network, to be resumed from there.
 struct Snapshot {
@@ -28,7 +28,7 @@ struct Snapshot {
     attention: usize,
     rotaries: Rotaries,
     ids: [Ids; 4],
-    visible: Visible,
+    visible: AttentionSpans,
 }
 
 impl Snapshot {
@@ -92,36 +92,36 @@ impl Pass<'_> {
             // Behind a frozen embedding the block's own parameters may still be learned, and its rule has to be run.
             inputs[0] = plain[0].clone().autodiff().require_grad();
         }
-        kernels::recorded(output, inputs, move |gradient| slopes(&snapshot, plain, &block, gradient))
+        kernels::custom_backward(output, inputs, move |gradient| grads(&snapshot, plain, &block, gradient))
     }
 }
 
 /// The gradients of a block's inputs and parameters, from that of its output.
-fn slopes<const N: usize>(
+fn grads<const N: usize>(
     snapshot: &Snapshot,
     inputs: [Tensor<2>; N],
     block: &impl Fn(&Pass, [Tensor<2>; N]) -> Tensor<2>,
     gradient: Tensor<2>,
-) -> Slopes {
+) -> Grads {
     let pass = snapshot.pass(Values::Leaves(RefCell::default()));
     let inputs = inputs.map(|input| input.autodiff().require_grad());
     let output = block(&pass, inputs.clone());
     // The way back begins with the output's gradient as it is.
     let nothing = Tensor::<1>::zeros([1], &gradient.device());
-    let root = kernels::recorded(nothing, vec![output], move |_| Slopes::of([Some(gradient)]));
+    let root = kernels::custom_backward(nothing, vec![output], move |_| Grads::of([Some(gradient)]));
     let mut found = root.backward();
-    let mut slopes = Slopes::of(inputs.iter().map(|input| input.grad_remove(&mut found)));
-    let Values::Leaves(leaves) = &pass.values else { return slopes };
+    let mut grads = Grads::of(inputs.iter().map(|input| input.grad_remove(&mut found)));
+    let Values::Leaves(leaves) = &pass.values else { return grads };
     let Leaves { vectors, matrices } = &*leaves.borrow();
     for (&id, leaf) in vectors {
-        if let Some(slope) = leaf.grad_remove(&mut found) {
-            slopes.push(snapshot.parameters.vector(id).clone(), slope);
+        if let Some(grad) = leaf.grad_remove(&mut found) {
+            grads.push(snapshot.parameters.vector(id).clone(), grad);
         }
     }
     for (&id, leaf) in matrices {
-        if let Some(slope) = leaf.grad_remove(&mut found) {
-            slopes.push(snapshot.parameters.matrix(id).clone(), slope);
+        if let Some(grad) = leaf.grad_remove(&mut found) {
+            grads.push(snapshot.parameters.matrix(id).clone(), grad);
         }
     }
-    slopes
+    grads
 }

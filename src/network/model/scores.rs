@@ -8,9 +8,12 @@ use super::{
     network::Network,
     pass::{Mode, Pass},
 };
-use crate::network::{
-    batch::Batch,
-    kernels::{self, Ids},
+use crate::{
+    network::{
+        batch::Batch,
+        kernels::{self, Ids},
+    },
+    support::math,
 };
 
 /// Rows of logits over the whole vocabulary that are held at once.
@@ -74,8 +77,8 @@ impl Network {
             for (target, row) in targets.iter().zip(self.logits_rows(&pass, &hidden, places)?) {
                 let logit = *row.get(target.token as usize).context("a target is outside of the vocabulary")?;
                 let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f64 = row.iter().map(|&other| f64::from(other - largest).exp()).sum();
-                let log_probability = (f64::from(logit - largest) - sum.ln()) as f32;
+                let sum: f64 = row.iter().map(|&other| math::exp(f64::from(other - largest))).sum();
+                let log_probability = (f64::from(logit - largest) - math::ln(sum)) as f32;
                 scores.push(TargetScore { log_probability, correct: logit >= largest });
             }
         }

@@ -3,7 +3,7 @@
 
 use super::{learning::Learning, work::Work};
 use crate::network::{
-    kernels::{LOGITS, composed},
+    kernels::{BLOCKED_LOGITS, BLOCKED_SCORES, LOGITS},
     model::Outline,
 };
 
@@ -59,8 +59,8 @@ impl Memory {
         } else {
             // Kernels leave what the CPU's do. There are two numbers for each score of some heads of 64, and each logit.
             let heads = (hidden / 64).max(1);
-            floats += floats / 8 + 2 * (heads * work.tokens * work.length).min(composed::SCORES as u64);
-            rows = 2 * rows.min((composed::LOGITS as u64 / vocabulary.max(1)).max(1));
+            floats += floats / 8 + 2 * (heads * work.tokens * work.length).min(BLOCKED_SCORES as u64);
+            rows = 2 * rows.min((BLOCKED_LOGITS as u64 / vocabulary.max(1)).max(1));
         }
         let shared = if learning.is_all() { vocabulary * hidden } else { 0 };
         let layer = (shapes.kept + shapes.inputs) / (sizes.layers as u64).max(1);

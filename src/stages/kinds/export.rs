@@ -1,7 +1,6 @@
 //! `export`: make a model ready for others.
 
 use anyhow::Result;
-use serde_json::json;
 
 use crate::{
     engine::{
@@ -13,6 +12,7 @@ use crate::{
     spec::{Export, Product},
     stages::{
         Devices, Field, StageKind,
+        metrics::{PARAMETERS, WEIGHT_FILES},
         parts::origin::{Origin, OriginFields},
     },
 };
@@ -45,8 +45,8 @@ impl StageKind for Export {
             origin.copy_tokenizer(job.out)?;
         }
         let mut metrics = Metrics::new();
-        metrics.insert("parameters".into(), json!(parameters));
-        metrics.insert("weight_files".into(), json!(checkpoint::weights(job.out)?.len()));
+        PARAMETERS.put(&mut metrics, parameters);
+        WEIGHT_FILES.put(&mut metrics, checkpoint::weights(job.out)?.len());
         Ok(metrics.into())
     }
 }

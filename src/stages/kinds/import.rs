@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 use fs_err as fs;
-use serde_json::json;
 
 use crate::{
     engine::{
@@ -11,7 +10,11 @@ use crate::{
     },
     network::{checkpoint, model::Network},
     spec::{Import, Product},
-    stages::{BaseModel, Devices, Facts, Field, StageKind, parts::origin::copy_tokenizer},
+    stages::{
+        BaseModel, Devices, Facts, Field, StageKind,
+        metrics::{FAMILY, PARAMETERS},
+        parts::origin::copy_tokenizer,
+    },
 };
 
 const PATH: Field = Field("path");
@@ -43,8 +46,8 @@ impl StageKind for Import {
             copy_tokenizer(tokenizer, job.out)?;
         }
         let mut metrics = Metrics::new();
-        metrics.insert("family".into(), json!(outlook.family.name));
-        metrics.insert("parameters".into(), json!(outlook.parameters));
+        FAMILY.put(&mut metrics, outlook.family.name);
+        PARAMETERS.put(&mut metrics, outlook.parameters);
         Ok(metrics.into())
     }
 }

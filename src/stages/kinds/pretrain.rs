@@ -1,7 +1,6 @@
 //! `pretrain`: train a language model on encoded corpora.
 
 use anyhow::Result;
-use serde_json::json;
 
 use crate::{
     engine::executor::{Computed, Event, Job},
@@ -11,6 +10,7 @@ use crate::{
     spec::{Pretrain, Product},
     stages::{
         DeviceUse, Devices, Facts, Field, NewHeads, StageKind, Training, TrainingData, check,
+        metrics::EPOCH_STEPS,
         parts::{
             FROM, TOKENS, base_model, language, layout, records, revisions,
             task::{Purpose, abilities},
@@ -83,7 +83,7 @@ impl StageKind for Pretrain {
         records::write_seen(&job.out.join(records::SEEN), &seen)?;
         start.write_tokenizer(job)?;
         let mut computed = train_loop::train(job, &devices, start.network, &mix, train, None, None)?;
-        computed.metrics.insert("epoch_steps".into(), json!(mix.epoch_steps()));
+        EPOCH_STEPS.put(&mut computed.metrics, mix.epoch_steps());
         Ok(computed)
     }
 }

@@ -1,12 +1,10 @@
 //! A training's curve as figures for reporters.
 
+use crate::stages::metrics::TOKENS_PER_SECOND;
 use crate::{
     engine::{executor::Figures, store::Pace},
     learning::train::{Curve, Entry},
 };
-
-/// The name of how fast a training is.
-pub(in crate::stages) const SPEED: &str = "tokens_per_second";
 
 /// What an entry of a curve says; `at` is its time in seconds since 1970.
 pub(in crate::stages) fn of_entry(entry: &Entry, at: f64) -> Figures {
@@ -30,7 +28,7 @@ pub fn figures(curve: &Curve, pace: &Pace, otherwise: f64) -> Vec<Figures> {
         Figures { at: time(of_step.step), ..of_step }
     });
     let speeds = pace.stretches().iter().map(|stretch| {
-        let values = vec![(SPEED.to_owned(), stretch.tokens_per_second())];
+        let values = vec![(TOKENS_PER_SECOND.name.to_owned(), stretch.tokens_per_second())];
         Figures { step: stretch.step, at: stretch.at, values }
     });
     let mut all: Vec<_> = entries.chain(speeds).collect();

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use serde_json::json;
 
 use super::{
     classifier::{Judge, classifier},
@@ -25,6 +24,7 @@ use crate::{
         model::{Candidates, Network},
     },
     spec::{Classification, Finetune, Head},
+    stages::metrics::ROWS,
     support::text_hash,
 };
 
@@ -115,7 +115,7 @@ pub(in crate::stages) fn teach(
     });
     let (network, candidates) = (start.network, lessons.candidates);
     let mut computed = train_loop::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
-    computed.metrics.insert("rows".into(), json!(count));
+    ROWS.put(&mut computed.metrics, count);
     Ok(computed)
 }
 

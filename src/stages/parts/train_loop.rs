@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     FROM, TOKENS,
-    figures::{SPEED, figures, of_entry},
+    figures::{figures, of_entry},
     measured::Measured,
     origin::{Origin, copy_tokenizer},
     task::Purpose,
@@ -28,7 +28,7 @@ use crate::{
         model::{Candidates, Network},
     },
     spec::{self, MicroBatch, Precision, Rung},
-    stages::estimate,
+    stages::{estimate, metrics},
 };
 
 /// A model to train, with its tokenizer.
@@ -138,7 +138,7 @@ pub(in crate::stages) fn train(
             Some(until) if step >= until => format!("at its rung, step {step} of {steps}"),
             _ => format!("stopped after step {step} of {steps}"),
         };
-        let metrics = metrics(&outcome, &trainer, spec.precision);
+        let metrics = recorded(&outcome, &trainer, spec.precision);
         let measured = serde_json::to_value(measured(&trainer, feed.steps()))?;
         bail!(Paused { place, metrics, measured: Some(measured) });
     }
@@ -147,11 +147,11 @@ pub(in crate::stages) fn train(
         None => trainer.network.save(job.out)?,
     }
     trainer.curve().write(&job.out.join(Curve::FILE))?;
-    let mut metrics = metrics(&outcome, &trainer, spec.precision);
+    let mut recorded = recorded(&outcome, &trainer, spec.precision);
     if outcome.steps < feed.steps() {
-        metrics.insert("planned_steps".into(), json!(feed.steps()));
+        metrics::PLANNED_STEPS.put(&mut recorded, feed.steps());
     }
-    Ok(Computed { metrics, pace: trainer.pace().clone() })
+    Ok(Computed { metrics: recorded, pace: trainer.pace().clone() })
 }
 
 /// What a training has measured that isn't at its end.
@@ -186,47 +186,44 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     Ok(())
 }
 
-fn metrics(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
-    let mut metrics = Metrics::new();
-    metrics.insert("loss".into(), json!(outcome.loss));
-    metrics.insert("steps".into(), json!(outcome.steps));
-    metrics.insert("parameters".into(), json!(outcome.parameters));
+/// What an artifact's record says of a training.
+fn recorded(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+    let mut recorded = Metrics::new();
+    metrics::LOSS.put(&mut recorded, outcome.loss);
+    metrics::STEPS.put(&mut recorded, outcome.steps);
+    metrics::PARAMETERS.put(&mut recorded, outcome.parameters);
     if outcome.learned < outcome.parameters {
-        metrics.insert("learned_parameters".into(), json!(outcome.learned));
+        metrics::LEARNED_PARAMETERS.put(&mut recorded, outcome.learned);
     }
-    metrics.extend(speed(outcome, trainer, precision));
+    record_speed(&mut recorded, outcome, trainer, precision);
     if let Some(bytes) = outcome.peak_memory_bytes {
-        metrics.insert("peak_memory_bytes".into(), json!(bytes));
+        metrics::PEAK_MEMORY_BYTES.put(&mut recorded, bytes);
     }
     if let Some((step, measured)) = &outcome.measured {
-        metrics.insert("kept_step".into(), json!(step));
-        metrics.extend(measured.iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
+        metrics::KEPT_STEP.put(&mut recorded, step);
+        recorded.extend(measured.iter().map(|(name, value)| (format!("dev_{name}"), json!(value))));
     }
-    metrics
+    recorded
 }
 
-/// How fast training was, beside the most that its devices can do, and what it waited for. The share of the peak is what
-/// Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>) call model FLOPs utilization.
-fn speed(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+/// How fast training was, beside the most that its devices can do, and what it waited for.
+fn record_speed(recorded: &mut Metrics, outcome: &Outcome, trainer: &Trainer, precision: Precision) {
     let devices = trainer.devices();
     let peak = device::peak_together(&devices, precision);
-    let mut figures = Metrics::new();
     if devices.len() > 1 {
-        figures.insert("devices".into(), json!(devices.len()));
+        metrics::DEVICES.put(recorded, devices.len());
     }
-    figures.insert(SPEED.into(), json!(outcome.tokens_per_second));
-    figures.insert("flops_per_second".into(), json!(outcome.flops_per_second));
-    figures.insert("peak_flops_per_second".into(), json!(peak));
-    figures.insert("mfu".into(), json!(peak.map(|peak| outcome.flops_per_second / peak)));
-    figures.insert("data_wait_seconds".into(), json!(outcome.waited));
+    metrics::TOKENS_PER_SECOND.put(recorded, outcome.tokens_per_second);
+    metrics::FLOPS_PER_SECOND.put(recorded, outcome.flops_per_second);
+    metrics::PEAK_FLOPS_PER_SECOND.put(recorded, peak);
+    metrics::MFU.put(recorded, peak.map(|peak| outcome.flops_per_second / peak));
+    metrics::DATA_WAIT_SECONDS.put(recorded, outcome.waited);
     if let Some(tokens) = outcome.micro_batch {
-        figures.insert("micro_batch_tokens".into(), json!(tokens));
+        metrics::MICRO_BATCH_TOKENS.put(recorded, tokens);
     }
-    // Of the device that holds most.
     if let Some(bytes) = device::held(&devices) {
-        figures.insert("device_memory_bytes".into(), json!(bytes));
+        metrics::DEVICE_MEMORY_BYTES.put(recorded, bytes);
     }
-    figures
 }
 
 /// Passes the loop's progress on, and what is wanted of it back.
@@ -242,7 +239,7 @@ impl Observer for Watcher<'_> {
         let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
         let (done, total) = (*step as u64, *steps as u64);
         self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
-        let values = vec![(SPEED.to_owned(), *tokens_per_second)];
+        let values = vec![(metrics::TOKENS_PER_SECOND.name.to_owned(), *tokens_per_second)];
         self.job.tell(Event::Figures(&[Figures { step: *step, at: unix_time(), values }]));
     }
 

@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The commands and their arguments. Their texts are those of `--help` and of `docs/reference/commands.md`.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -26,10 +26,10 @@ pub(super) struct Arguments {
     /// Directory of the artifact store
     #[arg(long, global = true, env = "PIPE_STORE", default_value = ".pipe", value_name = "DIR")]
     pub store: PathBuf,
-    /// A cache that machines share: s3://, gs://, az://, file:// or http(s)://; credentials come from the environment
+    /// Cache shared between machines: s3://, gs://, az://, file:// or http(s)://; credentials come from the environment
     #[arg(long, global = true, env = "PIPE_REMOTE", hide_env_values = true, value_name = "URL")]
     pub remote: Option<String>,
-    /// Say on stderr what is decided and waited for; twice for more. `PIPE_LOG` chooses by part of the program, such as
+    /// Log decisions and waits to stderr; twice for more. `PIPE_LOG` filters by part of the program, such as
     /// `PIPE_LOG=pipe::engine::remote=debug`
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
@@ -39,51 +39,54 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run a recipe; what hasn't changed isn't computed again
+    /// Run a recipe; stages that haven't changed are not computed again
     Run(Run),
-    /// Run a recipe's sweep: all its cells, sharing every stage that can be shared
+    /// Run all cells of a recipe's sweep; stages that cells have in common are computed once
     Sweep(Sweep),
-    /// Put recipes, cells of sweeps or stored runs side by side: settings, figures with intervals, curves
+    /// Compare recipes, sweep cells or stored runs: settings, metrics with confidence intervals, curves
     Compare(Compare),
-    /// Write what is known of a recipe into one HTML file
+    /// Write a report of a recipe's stored results as a single HTML file
     Report(Report),
     /// Show what a run would do, and why
     Plan(Plan),
-    /// Show what differs between a stage and the nearest stored run, or between two stored runs (`why KEY KEY`), field by
-    /// field
+    /// Show, field by field, how a stage differs from the nearest stored run, or how two stored runs differ (`why KEY
+    /// KEY`)
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
     /// List the artifacts in the store
     Ls(Ls),
-    /// Show an artifact: what it was made from, its figures and its files
+    /// Show an artifact: what it was made from, its metrics and its files
     Show(Show),
-    /// Read every artifact again, and name what is damaged
+    /// Read every artifact again and list the damaged ones
     Verify(Verify),
-    /// Show what could be removed from the store, and remove it with `--delete`
+    /// List unreferenced artifacts and their size, and why the others are kept; `--delete` removes them
     Gc(Gc),
-    /// Keep an artifact whatever `pipe gc` is told; without arguments, list what is kept so
+    /// Protect an artifact from `pipe gc`; without arguments, list the pins
     Pin(Pin),
-    /// Let a pinned artifact go with the next `pipe gc`
+    /// Remove a pin, so that `pipe gc` may remove the artifact
     Unpin(Unpin),
     /// Remove artifacts from the store
     Rm(Rm),
     /// Classify texts with a finetuned stage
     Predict(Predict),
-    /// Continue a text, or fill its blanks, with a trained model
+    /// Continue a prompt, or fill in its blanks, with a trained model
     Generate(Generate),
-    /// Talk with a trained model: questions on stdin, a line each
+    /// Chat with a trained model; each line of stdin is a question
     Chat(Chat),
     /// Copy a stage's model out of the store, in Hugging Face's layout
     Export(Export),
-    /// Give the remote what it lacks of a recipe's stages
+    /// Upload a recipe's artifacts that the remote lacks
     Push(Transfer),
-    /// Bring a recipe's stages from the remote into the store, with their files
+    /// Download a recipe's artifacts from the remote, with all their files
     Pull(Transfer),
     /// Write a commented recipe for your own data file
     Init(Init),
-    /// Print the recipes' JSON Schema
+    /// Print the JSON Schema of recipes
     Schema,
+    /// Write the generated pages of the documentation
+    #[command(hide = true)]
+    Reference(Reference),
     /// List the devices that recipes can run on
     Devices(Devices),
     /// Time training steps on each device
@@ -98,7 +101,7 @@ pub(super) enum Command {
 /// A recipe, and changes to it.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Recipe {
-    /// The recipe
+    /// The recipe file
     pub recipe: PathBuf,
     #[command(flatten)]
     pub changes: Changes,
@@ -107,10 +110,10 @@ pub(super) struct Recipe {
 /// Changes to a recipe.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Changes {
-    /// Change a setting, such as `stages.base.train.lr=1e-4`; can be repeated
+    /// Override a setting, such as `stages.base.train.lr=1e-4`; can be repeated
     #[arg(long = "set", value_name = "PATH=VALUE", value_parser = pair)]
     pub sets: Vec<(String, String)>,
-    /// Change a variable; can be repeated
+    /// Override a variable of `vars`; can be repeated
     #[arg(long = "var", value_name = "NAME=VALUE", value_parser = pair)]
     pub vars: Vec<(String, String)>,
 }
@@ -118,10 +121,10 @@ pub(super) struct Changes {
 /// Where to run.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Place {
-    /// Where tensors live: auto, cpu, cuda, cuda:N, vulkan, wgpu or metal
+    /// Device to run on: auto, cpu, cuda, cuda:N, vulkan, wgpu or metal [default: the recipe's]
     #[arg(long)]
     pub device: Option<String>,
-    /// Several devices, which share each step of a training: cuda:0-3, cuda:0,cuda:2, or cuda or auto for all there are
+    /// Several devices that share each training step: cuda:0-3 or cuda:0,cuda:2; cuda or auto for all of them
     #[arg(long, value_name = "LIST", conflicts_with = "device")]
     pub devices: Option<String>,
 }
@@ -131,16 +134,16 @@ pub(super) struct Place {
 pub(super) struct Running {
     #[command(flatten)]
     pub place: Place,
-    /// Independent stages that run at the same time
+    /// How many independent stages may run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: u16,
-    /// Run even what seems too large for the device's memory
+    /// Run even if the estimate says that a stage won't fit into the device's memory
     #[arg(long)]
     pub ignore_memory: bool,
     /// How stages are computed: local, in this process, or process, in one for each
     #[arg(long, env = "PIPE_LAUNCHER", default_value = LOCAL, value_name = "NAME", hide = true)]
     pub launcher: String,
-    /// Where event files for TensorBoard go; by default into the store's folder `tensorboard`, and with '' nowhere
+    /// Directory for TensorBoard event files; '' writes none [default: the store's folder `tensorboard`]
     #[arg(long, env = "PIPE_TENSORBOARD", value_name = "DIR")]
     pub tensorboard: Option<OsString>,
 }
@@ -151,13 +154,13 @@ pub(super) struct Run {
     pub recipe: Recipe,
     #[command(flatten)]
     pub running: Running,
-    /// Run only this stage and what it needs; can be repeated
+    /// Run only this stage and the stages it depends on; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
     /// Compute this stage even if the store has it; can be repeated
     #[arg(long, value_name = "NAME")]
     pub force: Vec<String>,
-    /// Show what would run, and run nothing
+    /// Show what would run without running it
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON
@@ -174,34 +177,34 @@ pub(super) struct Sweep {
     /// Run only the first N cells
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_cells: Option<u64>,
-    /// Run only cells for which this holds, such as `stages.cls.train.lr < 1e-3`; can be repeated
+    /// Run only cells that meet this condition, such as `stages.cls.train.lr < 1e-3`; can be repeated
     #[arg(long, value_name = "CONDITION")]
     pub filter: Vec<String>,
-    /// Show the cells, the distinct stages and how long they will take, and run nothing
+    /// Show the cells, the distinct stages and the estimated time without running anything
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
-    /// Write the cells to a CSV file
+    /// Write the results as a CSV file, one row per cell
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
-    /// Write the cells to a Parquet file
+    /// Write the results as a Parquet file, one row per cell
     #[arg(long, value_name = "FILE")]
     pub parquet: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Compare {
-    /// Recipes, cells of a sweep as RECIPE:NUMBER, or keys of stored runs; the others are compared with the first
+    /// Recipes, sweep cells as RECIPE:NUMBER, or keys of stored runs; all are compared with the first
     #[arg(required = true, num_args = 2.., value_name = "RECIPE|RECIPE:CELL|KEY")]
     pub sides: Vec<String>,
     #[command(flatten)]
     pub changes: Changes,
-    /// Times that the rows are drawn anew for an interval
+    /// Bootstrap resamples for each confidence interval
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     pub resamples: u64,
-    /// Seed of these draws
+    /// Seed of the resampling
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Print as JSON
@@ -213,7 +216,7 @@ pub(super) struct Compare {
 pub(super) struct Report {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// The file to write; by default the recipe's name with .html, in the working directory
+    /// File to write [default: the recipe's name with .html, in the working directory]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -222,15 +225,15 @@ pub(super) struct Report {
 pub(super) struct Plan {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// Plan only this stage and what it needs; can be repeated
+    /// Plan only this stage and the stages it depends on; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
     #[command(flatten)]
     pub place: Place,
-    /// The form of the output
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,
-    /// The same as `--format json`
+    /// Same as `--format json`
     #[arg(long)]
     pub json: bool,
 }
@@ -250,7 +253,7 @@ pub(super) enum PlanFormat {
 pub(super) struct Why {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// The stage; or a key, to be compared with a key in the recipe's place
+    /// The stage; or a second key, if a key is given in place of the recipe
     pub stage: String,
     /// Print as JSON
     #[arg(long)]
@@ -268,7 +271,7 @@ pub(super) struct Check {
 
 #[derive(Args, Debug)]
 pub(super) struct Ls {
-    /// Add up what the artifacts of each stage take
+    /// Show the total size per stage
     #[arg(long)]
     pub by_stage: bool,
     /// Print as JSON
@@ -278,7 +281,7 @@ pub(super) struct Ls {
 
 #[derive(Args, Debug)]
 pub(super) struct Show {
-    /// A key, or the beginning of one
+    /// A key or a prefix of one
     pub key: String,
     /// Print as JSON
     #[arg(long)]
@@ -287,7 +290,7 @@ pub(super) struct Show {
 
 #[derive(Args, Debug)]
 pub(super) struct Verify {
-    /// Beginnings of the keys of artifacts; all by default
+    /// Keys, or prefixes of keys, of the artifacts to verify [default: all]
     #[arg(value_name = "KEY")]
     pub keys: Vec<String>,
     /// Print as JSON
@@ -297,15 +300,15 @@ pub(super) struct Verify {
 
 #[derive(Args, Debug)]
 pub(super) struct Gc {
-    /// Recipes whose artifacts are kept, those of their sweeps too
+    /// Recipes whose artifacts are kept, including those of their sweeps
     #[arg(value_name = "RECIPE")]
     pub recipes: Vec<PathBuf>,
     #[command(flatten)]
     pub changes: Changes,
-    /// Keep what was used within this time, such as 12h or 7d
+    /// Keep artifacts used within this time, such as 12h or 7d
     #[arg(long, default_value = "7d", value_parser = period, value_name = "TIME")]
     pub grace: Duration,
-    /// Remove what goes; without this it's only shown
+    /// Remove the artifacts instead of only listing them
     #[arg(long, visible_alias = "yes")]
     pub delete: bool,
     /// Print as JSON
@@ -315,13 +318,13 @@ pub(super) struct Gc {
 
 #[derive(Args, Debug)]
 pub(super) struct Pin {
-    /// The beginning of an artifact's key; or a recipe
+    /// An artifact's key or a prefix of it; or a recipe
     pub target: Option<String>,
     /// The recipe's stage
     pub stage: Option<String>,
     #[command(flatten)]
     pub changes: Changes,
-    /// The pin's name; by default the stage's
+    /// Name of the pin [default: the stage's]
     #[arg(long, value_name = "NAME", requires = "target")]
     pub name: Option<String>,
     /// Print as JSON
@@ -340,7 +343,7 @@ pub(super) struct Unpin {
 
 #[derive(Args, Debug)]
 pub(super) struct Rm {
-    /// Beginnings of the artifacts' keys
+    /// Keys, or prefixes of keys, of the artifacts to remove
     #[arg(required = true, value_name = "KEY")]
     pub keys: Vec<String>,
     /// Print as JSON
@@ -357,23 +360,24 @@ pub(super) struct Predict {
     /// A text to classify; can be repeated
     #[arg(long, conflicts_with = "file")]
     pub text: Vec<String>,
-    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet); read as the stage's training rows where its
-    /// name ends as theirs does, unless the options below say how
+    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet); a file with the training data's extension is
+    /// read
+    /// like the training data, unless the options below say otherwise
     #[arg(long, required_unless_present = "text")]
     pub file: Option<PathBuf>,
-    /// The file's format: txt, tsv, csv, jsonl or parquet; by default its name tells
+    /// The file's format: txt, tsv, csv, jsonl or parquet [default: by its extension]
     #[arg(long, requires = "file", value_parser = format)]
     pub format: Option<Format>,
-    /// Names for the columns of a .tsv or .csv without a header line, with commas between
+    /// Comma-separated column names for a .tsv or .csv file without a header line
     #[arg(long, requires = "file", value_delimiter = ',', value_name = "NAMES")]
     pub columns: Option<Vec<String>>,
-    /// The character between two fields
+    /// The character that separates fields
     #[arg(long, requires = "file", value_name = "CHARACTER")]
     pub delimiter: Option<char>,
-    /// Where tensors live
+    /// Device to run on [default: the recipe's]
     #[arg(long)]
     pub device: Option<String>,
-    /// Print a JSON object a row
+    /// Print one JSON object per row
     #[arg(long)]
     pub json: bool,
 }
@@ -387,38 +391,38 @@ pub(super) struct Trained {
     /// The trained stage
     #[arg(required_unless_present = "checkpoint")]
     pub stage: Option<String>,
-    /// A directory with a model in Hugging Face's layout, in place of a recipe's stage
+    /// A model directory in Hugging Face's layout, instead of a recipe and a stage
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
     #[command(flatten)]
     pub changes: Changes,
-    /// Where tensors live
+    /// Device to run on [default: the recipe's]
     #[arg(long)]
     pub device: Option<String>,
 }
 
-/// How text is written. What isn't given is as the checkpoint's `generation_config.json` has it, where there is one.
+/// How text is generated. A checkpoint's `generation_config.json` gives the defaults, if it has one.
 #[derive(Args, Debug)]
 pub(super) struct Writing {
-    /// Tokens to write at least
+    /// Minimum number of tokens to generate
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub min_tokens: usize,
-    /// Randomness: 0 always takes the likeliest token [default: 0.8]
+    /// Sampling temperature; 0 always picks the likeliest token [default: 0.8]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// Choose among this many likeliest tokens; 0 for all [default: 40]
+    /// Sample from the K likeliest tokens; 0 for all [default: 40]
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
-    /// Choose among the likeliest tokens that have this much probability together [default: 0.95]
+    /// Sample from the likeliest tokens whose total probability reaches P [default: 0.95]
     #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
-    /// Make tokens that were there already less likely; 1 changes nothing [default: 1]
+    /// Penalty on tokens that have already occurred; 1 means none [default: 1]
     #[arg(long, value_name = "PENALTY")]
     pub repetition_penalty: Option<f64>,
-    /// End before this text; can be repeated
+    /// Stop before this text; can be repeated
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
-    /// Seed of the choices
+    /// Seed of the sampling
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
@@ -427,18 +431,18 @@ pub(super) struct Writing {
 pub(super) struct Generate {
     #[command(flatten)]
     pub model: Trained,
-    /// What to continue; `[MASK]`, `[sMASK]` or `[gMASK]` in it marks a blank to fill
+    /// The text to continue; `[MASK]`, `[sMASK]` and `[gMASK]` mark blanks to fill in
     #[arg(long, default_value = "", conflicts_with = "file")]
     pub prompt: String,
-    /// A file with a prompt a line
+    /// A file with one prompt per line
     #[arg(long)]
     pub file: Option<PathBuf>,
-    /// Tokens to write at most, for each blank where there are any
+    /// Maximum number of tokens to generate, per blank if there are any
     #[arg(long, default_value_t = 128, value_name = "N")]
     pub max_tokens: usize,
     #[command(flatten)]
     pub writing: Writing,
-    /// Print a JSON object a prompt
+    /// Print one JSON object per prompt
     #[arg(long)]
     pub json: bool,
 }
@@ -447,18 +451,18 @@ pub(super) struct Generate {
 pub(super) struct Chat {
     #[command(flatten)]
     pub model: Trained,
-    /// What holds for the whole conversation, where the chat format has a place for it
+    /// System message, for chat formats that have one
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
-    /// How the conversation is written [default: as the model's family does]
+    /// Chat format [default: the one the model was trained with, or its family's]
     #[arg(long, value_name = "FORMAT", value_parser = chat_formats())]
     pub format: Option<ChatFormat>,
-    /// Tokens of an answer at most
+    /// Maximum number of tokens in an answer
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub max_tokens: usize,
     #[command(flatten)]
     pub writing: Writing,
-    /// Print a JSON object an answer
+    /// Print one JSON object per answer
     #[arg(long)]
     pub json: bool,
 }
@@ -467,7 +471,7 @@ pub(super) struct Chat {
 pub(super) struct Export {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// The stage
+    /// The stage whose model is copied
     pub stage: String,
     /// The directory to write to
     pub dir: PathBuf,
@@ -477,7 +481,7 @@ pub(super) struct Export {
 pub(super) struct Transfer {
     #[command(flatten)]
     pub recipe: Recipe,
-    /// Only this stage and, in a push, what it needs; can be repeated
+    /// Only this stage and, for a push, the stages it depends on; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
     /// Print as JSON
@@ -492,17 +496,17 @@ pub(super) struct Init {
     /// Your labelled data (.tsv, .csv, .jsonl or .parquet)
     #[arg(long)]
     pub data: PathBuf,
-    /// The column that holds the text; by default the one with the longest values
+    /// The column with the text [default: the one with the longest values]
     #[arg(long)]
     pub text: Option<String>,
-    /// The column that holds the label; by default `label`, or else the one with the fewest values
+    /// The column with the label [default: `label`, or else the one with the fewest distinct values]
     #[arg(long)]
     pub label: Option<String>,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Devices {
-    /// Open this one device and tell what it can
+    /// Open this one device and report what it can do
     #[arg(long, hide = true, value_name = "DEVICE")]
     pub probe: Option<String>,
     /// Print as JSON
@@ -512,36 +516,46 @@ pub(super) struct Devices {
 
 #[derive(Args, Debug)]
 pub(super) struct Bench {
-    /// The device; by default each that can be used, but for software drivers
+    /// The device [default: each usable one, except software drivers]
     #[arg(long)]
     pub device: Option<String>,
-    /// Several devices, which share each step, such as cuda:0-3
+    /// Several devices that share each step, such as cuda:0-3
     #[arg(long, value_name = "LIST", conflicts_with = "device")]
     pub devices: Option<String>,
-    /// The model and its texts: small, bert-base, gpt2 or tiny
+    /// Model and sequence shape: small, bert-base, gpt2 or tiny
     #[arg(long, default_value = "small")]
     pub shape: String,
-    /// The numbers to compute with: f32, bf16, f16 or mixed
+    /// Precision: f32, bf16, f16 or mixed
     #[arg(long, default_value = "f32")]
     pub precision: String,
-    /// Texts of a step [default: the shape's]
+    /// Sequences per step [default: the shape's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
-    /// Tokens of a text [default: the shape's]
+    /// Tokens per sequence [default: the shape's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(8..))]
     pub length: Option<u32>,
-    /// Steps that are counted, after five that aren't
+    /// Timed steps, after five warm-up steps
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub steps: usize,
-    /// Probability of dropping an activation
+    /// Dropout probability
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     pub dropout: f64,
-    /// What of a step is computed at a time: whole, auto or a number of tokens
+    /// Micro-batch: whole, auto or a number of tokens
     #[arg(long, default_value = "whole", value_name = "TOKENS")]
     pub micro_batch: String,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Reference {
+    /// The project's folder
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// List the pages that are out of date instead of writing them
+    #[arg(long)]
+    pub check: bool,
 }
 
 #[derive(Args, Debug)]
@@ -559,7 +573,7 @@ pub(super) fn completions(command: &Completions) -> Result<u8> {
 }
 
 fn format(text: &str) -> Result<Format, String> {
-    serde_json::from_value(text.into()).map_err(|_| "known are txt, tsv, csv, jsonl and parquet".to_owned())
+    serde_json::from_value(text.into()).map_err(|_| "expected txt, tsv, csv, jsonl or parquet".to_owned())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

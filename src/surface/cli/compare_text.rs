@@ -3,9 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
 
 use super::{compare::Pair, progress::count, report::figure};
-
-/// Figures that only say how a run went, not what came out of it.
-const INCIDENTAL: [&str; 3] = ["tokens_per_second", "peak_memory_bytes", "seconds"];
+use crate::stages::metrics::{Role, role};
 
 /// Two sides: a part for each stage in which something differs.
 pub(super) fn text(first: &str, second: &str, pairs: &[Pair]) -> String {
@@ -18,16 +16,27 @@ pub(super) fn text(first: &str, second: &str, pairs: &[Pair]) -> String {
         parts.push(format!("{}\n", pair.stage));
         let lines = pair.differences.iter().map(|difference| format!("  {difference}\n"));
         parts.push(lines.collect());
-        parts.extend(figures(pair));
+        parts.push(settings(pair));
+        parts.extend(results(pair));
         parts.extend(intervals(pair));
         parts.extend(curves(pair));
     }
     parts.concat()
 }
 
-fn figures(pair: &Pair) -> Option<String> {
-    let shown = pair.figures.iter().filter(|(name, a, b)| a != b && !INCIDENTAL.contains(&name.as_str()));
-    let rows: Vec<_> = shown.collect();
+/// The metrics of a role that differ.
+fn differing(pair: &Pair, wanted: Role) -> impl Iterator<Item = &(String, f64, f64)> {
+    pair.figures.iter().filter(move |(name, a, b)| a != b && role(name) == wanted)
+}
+
+/// What the settings that differ make of the data and the model.
+fn settings(pair: &Pair) -> String {
+    let shown = |value: f64| figure(&value.into());
+    differing(pair, Role::Setting).map(|(name, a, b)| format!("  {name}: {} → {}\n", shown(*a), shown(*b))).collect()
+}
+
+fn results(pair: &Pair) -> Option<String> {
+    let rows: Vec<_> = differing(pair, Role::Result).collect();
     if rows.is_empty() {
         return None;
     }

@@ -20,6 +20,7 @@ mod pin;
 mod plan;
 mod predict;
 mod progress;
+mod reference;
 mod report;
 mod rm;
 mod run;
@@ -44,7 +45,10 @@ use std::{
 
 use clap::Parser;
 
-use crate::{network::device, support::panics};
+use crate::{
+    network::device,
+    support::{arithmetic::Arithmetic, panics},
+};
 use args::{Arguments, Command};
 
 /// Whether anything was run, written or removed by now.
@@ -69,6 +73,10 @@ pub fn main() -> ExitCode {
     }));
     let arguments = Arguments::parse();
     trace::start(arguments.verbose);
+    if let Err(error) = Arithmetic::from_environment() {
+        progress::say(&format!("error: {error}"));
+        return ExitCode::from(WRONG);
+    }
     let store = &arguments.store;
     let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
     device::keep_caches(&store.join("gpu"));
@@ -95,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Pull(command) => transfer::pull(command, store, remote),
         Command::Init(command) => init::init(command),
         Command::Schema => schema::schema(),
+        Command::Reference(command) => reference::reference(command),
         Command::Devices(command) => devices::devices(command),
         Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => args::completions(command),

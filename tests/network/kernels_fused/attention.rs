@@ -1,7 +1,7 @@
 //! Attention over intervals, with heads of their own or sharing keys.
 
 use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{self, KeyValue, Visible, composed};
+use pipe::network::kernels::{self, AttentionSpans, KeyValue, reference};
 use proptest::prelude::*;
 
 use super::{assert_same, dropout, inputs, tensors::intervals};
@@ -17,14 +17,14 @@ fn assert_attention(
     scale: f32,
 ) {
     let tokens = from.len();
-    let visible = Visible::new(&from, &to, rows, tokens / rows, &Device::flex()).expect("intervals");
+    let spans = AttentionSpans::new(&from, &to, rows, tokens / rows, &Device::flex()).expect("intervals");
     let inputs = inputs(&[([tokens, 3 * hidden], scale)], &[]);
     for drop in [None, Some(dropout(tokens, 0.25))] {
         assert_same(
             what,
             &inputs,
-            |(m, _)| kernels::attention(m[0].clone(), &visible, heads, drop.as_ref()),
-            |(m, _)| composed::attention(m[0].clone(), &visible, heads, drop.as_ref()),
+            |(m, _)| kernels::attention(m[0].clone(), &spans, heads, drop.as_ref()),
+            |(m, _)| reference::attention(m[0].clone(), &spans, heads, drop.as_ref()),
             1e-5 * scale.max(1.0),
         );
     }
@@ -65,8 +65,8 @@ fn attention_to_intervals_of_any_kind() {
 /// Keys that heads share.
 #[derive(Clone, Copy)]
 struct Sharing {
-    groups: usize,
-    /// Heads of a group.
+    kv_heads: usize,
+    /// Query heads of a key/value head.
     together: usize,
     size: usize,
     /// Keys that every query sees.
@@ -75,11 +75,11 @@ struct Sharing {
 
 /// Checks attention of queries to other tokens' keys.
 #[track_caller]
-fn assert_grouped(what: &str, visible: &Visible, sharing: Sharing, scale: f32) {
-    let Sharing { groups, together, size, prefix } = sharing;
-    let heads = groups * together;
-    let (queries, keys) = (visible.rows * visible.width, visible.rows * visible.keys);
-    let [queries, keys, shared] = [[queries, heads * size], [keys, groups * size], [prefix, groups * size]];
+fn assert_grouped(what: &str, spans: &AttentionSpans, sharing: Sharing, scale: f32) {
+    let Sharing { kv_heads, together, size, prefix } = sharing;
+    let heads = kv_heads * together;
+    let (queries, keys) = (spans.rows * spans.width, spans.rows * spans.keys);
+    let [queries, keys, shared] = [[queries, heads * size], [keys, kv_heads * size], [prefix, kv_heads * size]];
     let all = [(queries, scale), (keys, scale), (keys, 1.0), (shared, scale), (shared, 1.0)];
     let inputs = inputs(&all[..if prefix > 0 { 5 } else { 3 }], &[]);
     let pair = |m: &[Tensor<2>], i: usize| KeyValue { key: m[i].clone(), value: m[i + 1].clone() };
@@ -89,19 +89,19 @@ fn assert_grouped(what: &str, visible: &Visible, sharing: Sharing, scale: f32) {
         assert_same(
             what,
             &inputs,
-            |(m, _)| kernels::grouped_attention(m[0].clone(), pair(m, 1), before(m), visible, heads, groups, drop),
-            |(m, _)| composed::grouped_attention(m[0].clone(), pair(m, 1), before(m), visible, heads, groups, drop),
+            |(m, _)| kernels::grouped_attention(m[0].clone(), pair(m, 1), before(m), spans, heads, kv_heads, drop),
+            |(m, _)| reference::grouped_attention(m[0].clone(), pair(m, 1), before(m), spans, heads, kv_heads, drop),
             1e-5 * scale.max(1.0),
         );
     }
 }
 
 const SHARINGS: [Sharing; 5] = [
-    Sharing { groups: 1, together: 1, size: 1, prefix: 0 },
-    Sharing { groups: 2, together: 3, size: 8, prefix: 0 },
-    Sharing { groups: 1, together: 4, size: 17, prefix: 3 },
-    Sharing { groups: 3, together: 1, size: 16, prefix: 70 },
-    Sharing { groups: 2, together: 2, size: 5, prefix: 1 },
+    Sharing { kv_heads: 1, together: 1, size: 1, prefix: 0 },
+    Sharing { kv_heads: 2, together: 3, size: 8, prefix: 0 },
+    Sharing { kv_heads: 1, together: 4, size: 17, prefix: 3 },
+    Sharing { kv_heads: 3, together: 1, size: 16, prefix: 70 },
+    Sharing { kv_heads: 2, together: 2, size: 5, prefix: 1 },
 ];
 
 #[test]
@@ -116,9 +116,9 @@ fn heads_that_share_keys() {
         (vec![3, 3, 4, 0, 0, 1], vec![5, 6, 6, 1, 2, 3]),
     ];
     for (from, to) in batches {
-        let visible = Visible::new(&from, &to, 1, from.len(), &Device::flex()).expect("intervals");
+        let spans = AttentionSpans::new(&from, &to, 1, from.len(), &Device::flex()).expect("intervals");
         for sharing in SHARINGS {
-            assert_grouped("shared", &visible, sharing, 1.0);
+            assert_grouped("shared", &spans, sharing, 1.0);
         }
     }
 }
@@ -126,9 +126,9 @@ fn heads_that_share_keys() {
 #[test]
 fn large_scores() {
     let (from, to) = intervals(&[vec![20; 20], (1..=30).collect()], 0);
-    let visible = Visible::new(&from, &to, 1, 50, &Device::flex()).expect("intervals");
+    let spans = AttentionSpans::new(&from, &to, 1, 50, &Device::flex()).expect("intervals");
     for sharing in SHARINGS {
-        assert_grouped("large", &visible, sharing, 20.0);
+        assert_grouped("large", &spans, sharing, 20.0);
     }
 }
 
@@ -136,12 +136,13 @@ fn large_scores() {
 fn queries_beside_a_cache_of_keys() {
     let device = Device::flex();
     // A query at the end of 90 tokens; the last three of each of two rows; a source of which some is seen, some never.
-    let one = Visible::among(&[0], &[90], 1, [1, 90], &device).expect("intervals");
-    let two = Visible::among(&[0, 0, 0, 9, 10, 9], &[7, 8, 9, 16, 17, 18], 2, [3, 9], &device).expect("intervals");
-    let part = Visible::among(&[1, 1, 4, 3], &[3, 3, 4, 6], 1, [4, 8], &device).expect("intervals");
-    for visible in [one, two, part] {
+    let one = AttentionSpans::among(&[0], &[90], 1, [1, 90], &device).expect("intervals");
+    let two =
+        AttentionSpans::among(&[0, 0, 0, 9, 10, 9], &[7, 8, 9, 16, 17, 18], 2, [3, 9], &device).expect("intervals");
+    let part = AttentionSpans::among(&[1, 1, 4, 3], &[3, 3, 4, 6], 1, [4, 8], &device).expect("intervals");
+    for spans in [one, two, part] {
         for sharing in SHARINGS {
-            assert_grouped("cache", &visible, sharing, 1.0);
+            assert_grouped("cache", &spans, sharing, 1.0);
         }
     }
 }
@@ -167,7 +168,7 @@ proptest! {
     #[test]
     fn shared_keys_in_random_batches(
         examples in prop::collection::vec((1usize..80, 1usize..80, 0usize..=100), 1..5),
-        groups in 1usize..3,
+        kv_heads in 1usize..3,
         together in 1usize..4,
         size in 1usize..20,
         prefix in 0usize..5,
@@ -178,7 +179,7 @@ proptest! {
             to.extend((0..queries).map(|i| (keys + (length * seen / 100 + i).min(length)) as u32));
             keys += length;
         }
-        let visible = Visible::among(&from, &to, 1, [from.len(), keys], &Device::flex()).expect("intervals");
-        assert_grouped("random batch", &visible, Sharing { groups, together, size, prefix }, 1.0);
+        let spans = AttentionSpans::among(&from, &to, 1, [from.len(), keys], &Device::flex()).expect("intervals");
+        assert_grouped("random batch", &spans, Sharing { kv_heads, together, size, prefix }, 1.0);
     }
 }

@@ -1,6 +1,6 @@
 //! Rotary position embedding.
 
-use pipe::network::kernels::{self, Pairs, Rotation, composed};
+use pipe::network::kernels::{self, Pairs, Rotation, reference};
 
 use super::{assert_same, inputs};
 
@@ -15,7 +15,7 @@ fn rotary() {
                 &format!("{layout:?} {tokens} {heads} {pairs}"),
                 &inputs(&[([tokens, heads * size], 2.0)], &[]),
                 |(m, _)| kernels::rotary(m[0].clone(), heads, &rotary),
-                |(m, _)| composed::rotary(m[0].clone(), heads, &rotary),
+                |(m, _)| reference::rotary(m[0].clone(), heads, &rotary),
                 1e-6,
             );
         }

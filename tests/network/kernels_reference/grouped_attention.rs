@@ -1,17 +1,17 @@
 //! Attention with shared keys, as loops.
 
 use burn::tensor::Device;
-use pipe::network::kernels::{self, Dropout, KeyValue, Visible};
+use pipe::network::kernels::{self, AttentionSpans, Dropout, KeyValue};
 
 use super::{assert_right, dropout, input, kept, tensors::intervals};
 
 /// What attends to what.
 struct Case {
-    visible: Visible,
+    spans: AttentionSpans,
     /// Keys that every query sees.
     shared: usize,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     size: usize,
     dropout: Option<Dropout>,
 }
@@ -19,8 +19,8 @@ struct Case {
 impl Case {
     /// The definition; `x` is queries, keys, values and, where keys are shared, those and their values.
     fn reference(&self, x: &[Vec<f64>]) -> Vec<f64> {
-        let (heads, groups, size) = (self.heads, self.groups, self.size);
-        let [from, to] = [&self.visible.from, &self.visible.to].map(|ends| {
+        let (heads, kv_heads, size) = (self.heads, self.kv_heads, self.size);
+        let [from, to] = [&self.spans.from, &self.spans.to].map(|ends| {
             let ends: Vec<i32> = ends.clone().into_data().try_to_vec().expect("integers");
             ends.into_iter().map(|end| end as usize).collect::<Vec<_>>()
         });
@@ -29,10 +29,10 @@ impl Case {
             if from[query] == to[query] {
                 continue;
             }
-            let column = head / (heads / groups) * size;
+            let column = head / (heads / kv_heads) * size;
             let shared = (0..self.shared).map(|key| (3, key));
             let seen: Vec<(usize, usize)> = shared.chain((from[query]..to[query]).map(|key| (1, key))).collect();
-            let part = |table: usize, key: usize| &x[table][key * groups * size + column..][..size];
+            let part = |table: usize, key: usize| &x[table][key * kv_heads * size + column..][..size];
             let asked = &x[0][(query * heads + head) * size..][..size];
             let score = |&(table, key): &(usize, usize)| -> f64 {
                 let product: f64 = asked.iter().zip(part(table, key)).map(|(q, k)| q * k).sum();
@@ -52,8 +52,8 @@ impl Case {
 
     #[track_caller]
     fn assert_right(&self, what: &str) {
-        let (queries, keys) = (self.visible.rows * self.visible.width, self.visible.rows * self.visible.keys);
-        let width = self.groups * self.size;
+        let (queries, keys) = (self.spans.rows * self.spans.width, self.spans.rows * self.spans.keys);
+        let width = self.kv_heads * self.size;
         let mut inputs = vec![
             input(1, queries, self.heads * self.size, 1.5),
             input(2, keys, width, 1.5),
@@ -68,9 +68,9 @@ impl Case {
             |x| {
                 let pair = |i: usize| KeyValue { key: x[i].clone(), value: x[i + 1].clone() };
                 let prefix = (self.shared > 0).then(|| pair(3));
-                let (heads, groups) = (self.heads, self.groups);
+                let (heads, kv_heads) = (self.heads, self.kv_heads);
                 let dropout = self.dropout.as_ref();
-                kernels::grouped_attention(x[0].clone(), pair(1), prefix, &self.visible, heads, groups, dropout)
+                kernels::grouped_attention(x[0].clone(), pair(1), prefix, &self.spans, heads, kv_heads, dropout)
             },
             |x| self.reference(x),
         );
@@ -81,10 +81,10 @@ impl Case {
 fn heads_of_a_group_share_keys_and_values() {
     let (from, to) = intervals(&[vec![3, 3, 3], vec![1, 2, 3, 4, 5], vec![1]], 2);
     let tokens = from.len();
-    let visible = Visible::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
-    for (heads, groups) in [(1, 1), (2, 2), (4, 2), (3, 1)] {
+    let spans = AttentionSpans::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
+    for (heads, kv_heads) in [(1, 1), (2, 2), (4, 2), (3, 1)] {
         for dropout in [None, Some(dropout(tokens))] {
-            Case { visible: visible.clone(), shared: 0, heads, groups, size: 3, dropout }.assert_right("grouped");
+            Case { spans: spans.clone(), shared: 0, heads, kv_heads, size: 3, dropout }.assert_right("grouped");
         }
     }
 }
@@ -93,9 +93,9 @@ fn heads_of_a_group_share_keys_and_values() {
 fn every_query_that_sees_a_key_sees_the_prefix() {
     let (from, to) = intervals(&[vec![3, 3, 3], vec![1, 2]], 2);
     let tokens = from.len();
-    let visible = Visible::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
+    let spans = AttentionSpans::new(&from, &to, 1, tokens, &Device::flex()).expect("intervals");
     for dropout in [None, Some(dropout(tokens))] {
-        Case { visible: visible.clone(), shared: 4, heads: 4, groups: 2, size: 2, dropout }.assert_right("prefix");
+        Case { spans: spans.clone(), shared: 4, heads: 4, kv_heads: 2, size: 2, dropout }.assert_right("prefix");
     }
 }
 
@@ -103,9 +103,9 @@ fn every_query_that_sees_a_key_sees_the_prefix() {
 fn queries_attend_to_other_tokens_than_themselves() {
     // Two rows of three queries and five keys: a cache of which all is seen, and a source of which some is.
     let (from, to) = ([0, 0, 0, 5, 7, 6], [3, 4, 5, 8, 7, 10]);
-    let visible = Visible::among(&from, &to, 2, [3, 5], &Device::flex()).expect("intervals");
+    let spans = AttentionSpans::among(&from, &to, 2, [3, 5], &Device::flex()).expect("intervals");
     for shared in [0, 2] {
-        Case { visible: visible.clone(), shared, heads: 2, groups: 1, size: 4, dropout: Some(dropout(6)) }
+        Case { spans: spans.clone(), shared, heads: 2, kv_heads: 1, size: 4, dropout: Some(dropout(6)) }
             .assert_right("among others");
     }
 }

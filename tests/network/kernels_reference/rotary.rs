@@ -5,8 +5,8 @@ use pipe::network::kernels::{self, Pairs, Rotation};
 
 use super::{assert_right, input};
 
-/// Pairs of numbers turned by their definition.
-fn turned(x: &[f64], positions: &[u32], heads: usize, rotation: &Rotation) -> Vec<f64> {
+/// Pairs of elements rotated by their definition.
+fn rotated(x: &[f64], positions: &[u32], heads: usize, rotation: &Rotation) -> Vec<f64> {
     let mut out = x.to_vec();
     let size = x.len() / positions.len() / heads;
     for (i, head) in out.chunks_exact_mut(size).enumerate() {
@@ -37,7 +37,7 @@ fn pairs_turn_by_their_token_s_angle_and_the_rest_stays() {
                 &format!("{rotation:?}"),
                 &[input(1, positions.len(), heads * size, 2.0)],
                 |x| kernels::rotary(x[0].clone(), heads, &rotary),
-                |x| turned(&x[0], &positions, heads, &rotation),
+                |x| rotated(&x[0], &positions, heads, &rotation),
             );
         }
     }
@@ -52,7 +52,7 @@ fn half_precision_angles_are_those_of_half_precision() {
         "half",
         &[input(1, positions.len(), heads * size, 2.0)],
         |x| kernels::rotary(x[0].clone(), heads, &rotary),
-        |x| turned(&x[0], &positions, heads, &rotation),
+        |x| rotated(&x[0], &positions, heads, &rotation),
     );
 }
 
@@ -66,6 +66,6 @@ fn two_dimensions_are_a_rotation_of_each_half() {
         "two dimensions",
         &[input(1, positions.len(), heads * size, 2.0)],
         |x| kernels::rotary(kernels::rotary(x[0].clone(), heads, &first), heads, &second),
-        |x| turned(&turned(&x[0], &positions, heads, &along), &blocks, heads, &across),
+        |x| rotated(&rotated(&x[0], &positions, heads, &along), &blocks, heads, &across),
     );
 }

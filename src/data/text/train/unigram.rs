@@ -19,6 +19,7 @@ use super::words::{characters, most_frequent};
 use super::{ALPHABET_SHARE, assemble, words};
 use crate::data::text::special;
 use crate::spec;
+use crate::support::math;
 
 /// Share of the text that the alphabet covers; what's rarer is spelt in bytes, or unknown.
 const COVERAGE: f64 = 0.9995;
@@ -71,7 +72,7 @@ fn alphabet(words: &[(String, u64)], most: usize) -> Vec<char> {
 
 /// A natural logarithm, rounded so that it doesn't show how the machine computes it.
 fn score(weight: f64) -> f64 {
-    (weight.ln() * 1e4).round() / 1e4
+    (math::ln(weight) * 1e4).round() / 1e4
 }
 
 /// A candidate for the vocabulary.
@@ -145,8 +146,8 @@ fn prune(pieces: &mut Vec<Piece>, text: &Text, alphabet: usize, survivors: usize
         let others = lattice.best_path(&lattices, &piece.symbols, Some(index as u32));
         let new_total = total + count * (others.len() as f64 - 1.0);
         let others = others.iter().map(|&other| used.get(other as usize).copied().unwrap_or_default() + count);
-        let log_others: f64 = others.map(|count| (count / new_total).ln()).sum();
-        count * ((count / total).ln() - log_others)
+        let log_others: f64 = others.map(|count| math::ln(count / new_total)).sum();
+        count * (math::ln(count / total) - log_others)
     };
     let mut losses: Vec<(f64, usize)> =
         pieces.par_iter().enumerate().skip(alphabet).map(|(index, piece)| (loss(index, piece), index)).collect();

@@ -113,8 +113,7 @@ impl UpdateRule for Muon {
 /// The nearest matrix whose singular values are all about 1, or as near as so many rounds come: `[rows, columns]`.
 fn orthogonal(matrix: Tensor<2>, rounds: usize) -> Tensor<2> {
     let [rows, columns] = matrix.dims();
-    // Row by row: a sum over everything at once depends on the number of threads.
-    let norm = matrix.clone().square().sum_dim(1).sum_dim(0).sqrt().add_scalar(NORM_EPSILON);
+    let norm = kernels::sum_by_rows(matrix.clone().square()).sqrt().add_scalar(NORM_EPSILON);
     // Products of the shorter side with itself take least.
     let wide = rows <= columns;
     let mut x = if wide { matrix } else { matrix.transpose() } / norm;

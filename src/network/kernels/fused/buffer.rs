@@ -156,7 +156,7 @@ pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
         return tensor;
     }
     let mut copy = room(tensor.layout().num_elements());
-    copy.copy_from_slice(super::elements(&tensor));
+    copy.copy_from_slice(super::kernel::elements(&tensor));
     shaped(copy, tensor.layout().shape().clone())
 }
 

@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::{
     buffer::{room, tensor},
-    elements, rows,
+    kernel::elements,
+    rows,
 };
 use crate::network::kernels::{
     compact::{Compact, Form},

@@ -6,14 +6,16 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
-    elements,
+    kernel::{Kernel, elements, shape},
     math::exp,
     matrix::{By, Matrix, MatrixMut, Store, multiply},
-    rows, shape,
+    rows,
 };
-use crate::network::kernels::simd::{map_sum, max, simd, sum};
+use crate::{
+    network::kernels::simd::{map_sum, max, simd, sum},
+    support::math,
+};
 
 /// Logits that exist at a time.
 pub const CHUNK: usize = 1 << 21;
@@ -22,10 +24,10 @@ const COLUMNS: usize = 1 << 10;
 
 /// See [`crate::network::kernels::linear_cross_entropy`]. The forward pass already computes the gradients.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct LinearCrossEntropy {
-    pub(in crate::network::kernels) targets: Arc<[u32]>,
-    pub(in crate::network::kernels) weights: Arc<[f32]>,
-    pub(in crate::network::kernels) smoothing: f32,
+pub(super) struct LinearCrossEntropy {
+    pub(super) targets: Arc<[u32]>,
+    pub(super) weights: Arc<[f32]>,
+    pub(super) smoothing: f32,
 }
 
 /// Gradients for a gradient of 1.
@@ -61,14 +63,14 @@ impl LinearCrossEntropy {
             let store = if bias.is_some() { Store::Add } else { Store::Replace };
             multiply(MatrixMut::new(logits, count, classes, classes), store, 1.0, part, weights.t(), By::All);
             loss += self.losses(first, logits, classes, tracked.contains(&true));
-            let slopes = Matrix::new(logits, count, classes, classes);
+            let grads = Matrix::new(logits, count, classes, classes);
             if let Some(d_hidden) = &mut d_hidden {
                 let place = MatrixMut::new(&mut d_hidden[first * width..], count, width, width);
-                multiply(place, Store::Replace, 1.0, slopes, weights, By::All);
+                multiply(place, Store::Replace, 1.0, grads, weights, By::All);
             }
             if let Some(d_weight) = &mut d_weight {
                 let store = if first == 0 { Store::Replace } else { Store::Add };
-                multiply(MatrixMut::new(d_weight, classes, width, width), store, 1.0, slopes.t(), part, By::All);
+                multiply(MatrixMut::new(d_weight, classes, width, width), store, 1.0, grads.t(), part, By::All);
             }
             if let Some(d_bias) = &mut d_bias {
                 add_columns(d_bias, logits);
@@ -86,13 +88,13 @@ impl LinearCrossEntropy {
     }
 
     /// Sum of the losses of consecutive rows; replaces their logits by the loss's gradients if asked to.
-    fn losses(&self, first: usize, logits: &mut [f32], classes: usize, slopes: bool) -> f64 {
+    fn losses(&self, first: usize, logits: &mut [f32], classes: usize, grads: bool) -> f64 {
         let losses: Vec<f32> = logits
             .par_chunks_mut(classes)
             .enumerate()
             .map(|(i, row)| {
                 let (target, weight) = (self.targets[first + i] as usize, self.weights[first + i]);
-                row_loss(row, target, weight, self.smoothing, slopes)
+                row_loss(row, target, weight, self.smoothing, grads)
             })
             .collect();
         losses.into_iter().map(f64::from).sum()
@@ -101,7 +103,7 @@ impl LinearCrossEntropy {
 
 simd! {
     /// A row's loss; replaces logits by gradients if asked to.
-    fn row_loss(row: &mut [f32], target: usize, weight: f32, smoothing: f32, slopes: bool) -> f32 {
+    fn row_loss(row: &mut [f32], target: usize, weight: f32, smoothing: f32, grads: bool) -> f32 {
         let even = smoothing / row.len() as f32;
         let top = max(row);
         let mut expected = (1.0 - smoothing) * (row[target] - top);
@@ -109,7 +111,7 @@ simd! {
             expected += even * sum(row, |x| x - top);
         }
         let total = map_sum(row, |x| exp(x - top));
-        if slopes {
+        if grads {
             let scale = weight / total;
             let even = weight * even;
             for x in row.iter_mut() {
@@ -118,7 +120,7 @@ simd! {
             row[target] -= weight * (1.0 - smoothing);
         }
         // A weight of 0 stands for a row to leave out, whatever is in it.
-        if weight == 0.0 { 0.0 } else { weight * (total.ln() - expected) }
+        if weight == 0.0 { 0.0 } else { weight * (math::ln_f32(total) - expected) }
     }
 }
 

@@ -3,16 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{owned, vector},
-    elements, rows, shape,
+    kernel::{Kernel, elements, shape},
+    rows,
 };
 
 use crate::network::kernels::{Dropout, dropout::multiplier, simd::simd};
 
 /// See [`crate::network::kernels::dropout_add`] and [`crate::network::kernels::dropout`]; inputs are x, residual, bias.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct DropoutAdd(pub(in crate::network::kernels) Option<Dropout>);
+pub(super) struct DropoutAdd(pub(super) Option<Dropout>);
 
 impl DropoutAdd {
     fn run(&self, x: FlexTensor, residual: Option<&FlexTensor>, bias: Option<&FlexTensor>) -> FlexTensor {
@@ -35,7 +35,7 @@ impl DropoutAdd {
     }
 
     /// The gradient of x, and of the bias if asked for.
-    fn slopes(&self, gradient: FlexTensor, bias: bool) -> (FlexTensor, Option<FlexTensor>) {
+    fn grads(&self, gradient: FlexTensor, bias: bool) -> (FlexTensor, Option<FlexTensor>) {
         let [_, width] = shape(&gradient);
         match (&self.0, bias) {
             (None, false) => (gradient, None),
@@ -44,15 +44,15 @@ impl DropoutAdd {
                 (gradient, Some(vector(sums)))
             }
             (Some(_), _) => {
-                let mut slopes = owned(gradient);
+                let mut grads = owned(gradient);
                 let sums = if bias { width } else { 0 };
-                let sums = rows::for_each_with_sums(slopes.storage_mut(), width, sums, |first, part, sums| {
+                let sums = rows::for_each_with_sums(grads.storage_mut(), width, sums, |first, part, sums| {
                     for (i, row) in part.chunks_exact_mut(width).enumerate() {
                         self.drop(first + i, row);
                         rows::add(sums, row);
                     }
                 });
-                (slopes, bias.then(|| vector(sums)))
+                (grads, bias.then(|| vector(sums)))
             }
         }
     }
@@ -80,7 +80,7 @@ impl Kernel<1> for DropoutAdd {
     }
 
     fn backward(&self, (): (), gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        [Some(self.slopes(gradient, false).0)]
+        [Some(self.grads(gradient, false).0)]
     }
 }
 
@@ -93,7 +93,7 @@ impl Kernel<2> for DropoutAdd {
 
     fn backward(&self, (): (), gradient: FlexTensor, [x, residual]: [bool; 2]) -> [Option<FlexTensor>; 2] {
         let residual = residual.then(|| gradient.clone());
-        [x.then(|| self.slopes(gradient, false).0), residual]
+        [x.then(|| self.grads(gradient, false).0), residual]
     }
 }
 
@@ -106,7 +106,7 @@ impl Kernel<3> for DropoutAdd {
 
     fn backward(&self, (): (), gradient: FlexTensor, [_, residual, bias]: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let residual = residual.then(|| gradient.clone());
-        let (x, bias) = self.slopes(gradient, bias);
+        let (x, bias) = self.grads(gradient, bias);
         [Some(x), residual, bias]
     }
 }

@@ -6,9 +6,9 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    Kernel,
     buffer::{owned, room, tensor},
-    elements, rows, shape,
+    kernel::{Kernel, elements, shape},
+    rows,
 };
 
 /// Rows of the table whose gradients a thread adds up at a time.
@@ -16,11 +16,11 @@ const SHARD: usize = 1 << 9;
 
 /// See [`crate::network::kernels::embedding`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct Embedding(pub(in crate::network::kernels) Arc<[u32]>);
+pub(super) struct Embedding(pub(super) Arc<[u32]>);
 
 /// The same, added to what is there: inputs are sum, table.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct AddEmbedding(pub(in crate::network::kernels) Arc<[u32]>);
+pub(super) struct AddEmbedding(pub(super) Arc<[u32]>);
 
 fn row<'a>(table: &'a [f32], ids: &[u32], at: usize, width: usize) -> &'a [f32] {
     &table[ids[at] as usize * width..][..width]

@@ -3,18 +3,17 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{owned, room, tensor, vector},
-    elements,
+    kernel::{Kernel, elements, shape},
     math::{gelu_erf, gelu_tanh},
-    rows, shape,
+    rows,
 };
 
 use crate::network::kernels::{Gelu, simd::simd};
 
 /// See [`crate::network::kernels::gelu`] and [`crate::network::kernels::bias_gelu`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct GeluKernel(pub(in crate::network::kernels) Gelu);
+pub(super) struct GeluKernel(pub(super) Gelu);
 
 impl GeluKernel {
     fn run(&self, x: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
@@ -32,22 +31,22 @@ impl GeluKernel {
     }
 
     /// The gradient of `x`, and that of the bias if there is one.
-    fn slopes(&self, x: &FlexTensor, bias: Option<&FlexTensor>, gradient: FlexTensor) -> (FlexTensor, Vec<f32>) {
+    fn grads(&self, x: &FlexTensor, bias: Option<&FlexTensor>, gradient: FlexTensor) -> (FlexTensor, Vec<f32>) {
         let [_, width] = shape(x);
-        let mut slopes = owned(gradient);
+        let mut grads = owned(gradient);
         let (all, bias) = (elements(x), bias.map(elements));
         let sums = if bias.is_some() { width } else { 0 };
-        let sums = rows::for_each_with_sums(slopes.storage_mut(), width, sums, |first, part, sums| {
+        let sums = rows::for_each_with_sums(grads.storage_mut(), width, sums, |first, part, sums| {
             let x = &all[first * width..][..part.len()];
             match self.0 {
-                Gelu::Erf => erf_slopes(x, bias, width, part),
-                Gelu::Tanh => tanh_slopes(x, bias, width, part),
+                Gelu::Erf => erf_grads(x, bias, width, part),
+                Gelu::Tanh => tanh_grads(x, bias, width, part),
             }
             if bias.is_some() {
                 part.chunks_exact(width).for_each(|row| rows::add(sums, row));
             }
         });
-        (slopes, sums)
+        (grads, sums)
     }
 }
 
@@ -83,13 +82,13 @@ simd! {
 }
 
 simd! {
-    fn erf_slopes(x: &[f32], bias: Option<&[f32]>, width: usize, gradient: &mut [f32]) {
+    fn erf_grads(x: &[f32], bias: Option<&[f32]>, width: usize, gradient: &mut [f32]) {
         each(x, bias, width, gradient, |x, d| d * gelu_erf(x).1);
     }
 }
 
 simd! {
-    fn tanh_slopes(x: &[f32], bias: Option<&[f32]>, width: usize, gradient: &mut [f32]) {
+    fn tanh_grads(x: &[f32], bias: Option<&[f32]>, width: usize, gradient: &mut [f32]) {
         each(x, bias, width, gradient, |x, d| d * gelu_tanh(x).1);
     }
 }
@@ -102,7 +101,7 @@ impl Kernel<1> for GeluKernel {
     }
 
     fn backward(&self, x: FlexTensor, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        [Some(self.slopes(&x, None, gradient).0)]
+        [Some(self.grads(&x, None, gradient).0)]
     }
 }
 
@@ -114,7 +113,7 @@ impl Kernel<2> for GeluKernel {
     }
 
     fn backward(&self, [x, bias]: Self::Saved, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        let (slopes, sums) = self.slopes(&x, Some(&bias), gradient);
-        [Some(slopes), Some(vector(sums))]
+        let (grads, sums) = self.grads(&x, Some(&bias), gradient);
+        [Some(grads), Some(vector(sums))]
     }
 }

@@ -3,16 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
-    elements, rows, shape,
+    kernel::{Kernel, elements, shape},
+    rows,
 };
 use crate::network::kernels::simd::{simd, sum, sum2};
 
 /// See [`crate::network::kernels::layer_norm`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct LayerNorm {
-    pub(in crate::network::kernels) eps: f32,
+pub(super) struct LayerNorm {
+    pub(super) eps: f32,
 }
 
 impl Kernel<3> for LayerNorm {
@@ -36,7 +36,7 @@ impl Kernel<3> for LayerNorm {
         let mut sums = rows::for_each_with_sums(&mut out, width, 2 * width, |first, part, sums| {
             let (d_gamma, d_beta) = sums.split_at_mut(width);
             let span = first * width..first * width + part.len();
-            slopes(&all[span.clone()], &gradient[span], scale, self.eps, part, d_gamma, d_beta);
+            grads(&all[span.clone()], &gradient[span], scale, self.eps, part, d_gamma, d_beta);
         });
         let d_beta = sums.split_off(width);
         [Some(tensor(out, [tokens, width])), Some(vector(sums)), Some(vector(d_beta))]
@@ -65,7 +65,7 @@ simd! {
 }
 
 simd! {
-    fn slopes(
+    fn grads(
         rows: &[f32],
         gradient: &[f32],
         gamma: &[f32],
@@ -87,10 +87,10 @@ simd! {
                 *d_beta += d;
                 *out = d * g;
             }
-            let mean_slope = sum(out, |g| g) / n;
+            let mean_grad = sum(out, |g| g) / n;
             let along = sum2(out, row, |g, x| g * ((x - mean) * scale)) / n;
             for (out, x) in out.iter_mut().zip(row) {
-                *out = (*out - mean_slope - (x - mean) * scale * along) * scale;
+                *out = (*out - mean_grad - (x - mean) * scale * along) * scale;
             }
         }
     }

@@ -4,22 +4,21 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
     compact::expand,
-    elements,
+    kernel::{Kernel, elements, shape},
     matrix::{By, Matrix, MatrixMut, Store, multiply},
-    rows, shape,
+    rows,
 };
 use crate::network::kernels::Compact;
 
 /// See [`crate::network::kernels::linear`]; inputs are x, weight, bias.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct Linear;
+pub(super) struct Linear;
 
 /// The same with a weight that is never learned; inputs are x and bias.
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct CompactLinear(pub(in crate::network::kernels) Compact);
+pub(super) struct CompactLinear(pub(super) Compact);
 
 /// The rows if the weight's gradient will be wanted, the weight if the rows' will.
 type Saved = [Option<FlexTensor>; 2];
@@ -31,7 +30,7 @@ fn matrix(tensor: &FlexTensor) -> Matrix<'_> {
 }
 
 /// A product as a new tensor.
-fn product(rows: usize, columns: usize, a: Matrix, b: Matrix) -> FlexTensor {
+fn matmul(rows: usize, columns: usize, a: Matrix, b: Matrix) -> FlexTensor {
     let mut out = room(rows * columns);
     multiply(MatrixMut::new(&mut out, rows, columns, columns), Store::Replace, 1.0, a, b, By::All);
     tensor(out, [rows, columns])
@@ -40,7 +39,7 @@ fn product(rows: usize, columns: usize, a: Matrix, b: Matrix) -> FlexTensor {
 fn run(x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
     let ([tokens, _], [width, _]) = (shape(x), shape(weight));
     let Some(bias) = bias else {
-        return product(tokens, width, matrix(x), matrix(weight).t());
+        return matmul(tokens, width, matrix(x), matrix(weight).t());
     };
     let mut out = room(tokens * width);
     let bias = elements(bias);
@@ -54,10 +53,10 @@ fn saved(x: FlexTensor, weight: FlexTensor, tracked: [bool; 2]) -> Saved {
     [tracked[1].then_some(x), tracked[0].then_some(weight)]
 }
 
-fn slopes([x, weight]: Saved, gradient: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+fn grads([x, weight]: Saved, gradient: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
     let [tokens, width] = shape(gradient);
-    let d_x = weight.filter(|_| wanted[0]).map(|w| product(tokens, shape(&w)[1], matrix(gradient), matrix(&w)));
-    let d_weight = x.filter(|_| wanted[1]).map(|x| product(width, shape(&x)[1], matrix(gradient).t(), matrix(&x)));
+    let d_x = weight.filter(|_| wanted[0]).map(|w| matmul(tokens, shape(&w)[1], matrix(gradient), matrix(&w)));
+    let d_weight = x.filter(|_| wanted[1]).map(|x| matmul(width, shape(&x)[1], matrix(gradient).t(), matrix(&x)));
     [d_x, d_weight]
 }
 
@@ -74,7 +73,7 @@ impl Kernel<2> for Linear {
     }
 
     fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        slopes(saved, &gradient, wanted)
+        grads(saved, &gradient, wanted)
     }
 }
 
@@ -87,8 +86,28 @@ impl Kernel<3> for Linear {
 
     fn backward(&self, saved: Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let [a, b, bias] = wanted;
-        let [d_x, d_weight] = slopes(saved, &gradient, [a, b]);
+        let [d_x, d_weight] = grads(saved, &gradient, [a, b]);
         [d_x, d_weight, bias.then(|| d_bias(&gradient))]
+    }
+}
+
+/// See [`crate::network::kernels::matmul`]; inputs are `[M, K]` and `[K, N]`.
+#[derive(Clone, Debug)]
+pub(super) struct MatMul;
+
+impl Kernel<2> for MatMul {
+    type Saved = [FlexTensor; 2];
+
+    fn forward(&self, [a, b]: [FlexTensor; 2], _: [bool; 2]) -> (FlexTensor, Self::Saved) {
+        (matmul(shape(&a)[0], shape(&b)[1], matrix(&a), matrix(&b)), [a, b])
+    }
+
+    fn backward(&self, [a, b]: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let [rows, columns] = shape(&gradient);
+        let inner = shape(&a)[1];
+        let d_a = wanted[0].then(|| matmul(rows, inner, matrix(&gradient), matrix(&b).t()));
+        let d_b = wanted[1].then(|| matmul(inner, columns, matrix(&a).t(), matrix(&gradient)));
+        [d_a, d_b]
     }
 }
 
@@ -96,7 +115,7 @@ impl CompactLinear {
     fn d_x(&self, gradient: &FlexTensor) -> FlexTensor {
         let [tokens, _] = shape(gradient);
         let weight = expand(&self.0);
-        product(tokens, shape(&weight)[1], matrix(gradient), matrix(&weight))
+        matmul(tokens, shape(&weight)[1], matrix(gradient), matrix(&weight))
     }
 }
 

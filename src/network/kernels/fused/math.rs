@@ -72,10 +72,10 @@ pub(super) fn gelu_erf(x: f32) -> (f32, f32) {
 #[inline(always)]
 pub(super) fn gelu_tanh(x: f32) -> (f32, f32) {
     // (1 + tanh u) / 2 is sigmoid(2 u), and this is 2 √(2/π).
-    const SLOPE: f32 = 1.595_769_2;
+    const STEEPNESS: f32 = 1.595_769_2;
     const CUBIC: f32 = 0.044_715;
-    let s = sigmoid(SLOPE * x * (1.0 + CUBIC * x * x));
-    (x * s, s + x * s * (1.0 - s) * SLOPE * (1.0 + 3.0 * CUBIC * x * x))
+    let s = sigmoid(STEEPNESS * x * (1.0 + CUBIC * x * x));
+    (x * s, s + x * s * (1.0 - s) * STEEPNESS * (1.0 + 3.0 * CUBIC * x * x))
 }
 
 #[cfg(test)]
@@ -146,16 +146,16 @@ mod tests {
         for x in range(12.0) {
             let wide = f64::from(x);
             let tolerance = 4e-7 * wide.abs().max(1.0);
-            let (value, slope) = gelu_erf(x);
+            let (value, derivative) = gelu_erf(x);
             let density = (-0.5 * wide * wide).exp() / (2.0 * PI).sqrt();
             assert_near("gelu", x, value, wide * normal_integral(wide), tolerance);
-            assert_near("gelu'", x, slope, normal_integral(wide) + wide * density, tolerance);
-            let (value, slope) = gelu_tanh(x);
+            assert_near("gelu'", x, derivative, normal_integral(wide) + wide * density, tolerance);
+            let (value, derivative) = gelu_tanh(x);
             let root = (2.0 / PI).sqrt();
             let t = (root * (wide + 0.044715 * wide.powi(3))).tanh();
             let inner = root * (1.0 + 3.0 * 0.044715 * wide * wide);
             assert_near("gelu", x, value, 0.5 * wide * (1.0 + t), tolerance);
-            assert_near("gelu'", x, slope, 0.5 * (1.0 + t) + 0.5 * wide * (1.0 - t * t) * inner, 2.0 * tolerance);
+            assert_near("gelu'", x, derivative, 0.5 * (1.0 + t) + 0.5 * wide * (1.0 - t * t) * inner, 2.0 * tolerance);
         }
     }
 

@@ -3,16 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{room, tensor, vector},
-    elements, rows, shape,
+    kernel::{Kernel, elements, shape},
+    rows,
 };
 use crate::network::kernels::simd::{simd, sum, sum2};
 
 /// See [`crate::network::kernels::rms_norm`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct RmsNorm {
-    pub(in crate::network::kernels) eps: f32,
+pub(super) struct RmsNorm {
+    pub(super) eps: f32,
 }
 
 impl Kernel<2> for RmsNorm {
@@ -35,7 +35,7 @@ impl Kernel<2> for RmsNorm {
         let (all, gains, gradient) = (elements(&x), elements(&gamma), elements(&gradient));
         let d_gamma = rows::for_each_with_sums(&mut out, width, width, |first, part, d_gamma| {
             let span = first * width..first * width + part.len();
-            slopes(&all[span.clone()], &gradient[span], gains, self.eps, part, d_gamma);
+            grads(&all[span.clone()], &gradient[span], gains, self.eps, part, d_gamma);
         });
         [Some(tensor(out, [tokens, width])), Some(vector(d_gamma))]
     }
@@ -60,7 +60,7 @@ simd! {
 }
 
 simd! {
-    fn slopes(rows: &[f32], gradient: &[f32], gamma: &[f32], eps: f32, out: &mut [f32], d_gamma: &mut [f32]) {
+    fn grads(rows: &[f32], gradient: &[f32], gamma: &[f32], eps: f32, out: &mut [f32], d_gamma: &mut [f32]) {
         let width = gamma.len();
         let rows = rows.chunks_exact(width).zip(gradient.chunks_exact(width)).zip(out.chunks_exact_mut(width));
         for ((row, gradient), out) in rows {

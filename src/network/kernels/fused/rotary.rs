@@ -2,14 +2,18 @@
 
 use burn::backend::flex::FlexTensor;
 
-use super::{Kernel, buffer::owned, rows, shape};
+use super::{
+    buffer::owned,
+    kernel::{Kernel, shape},
+    rows,
+};
 use crate::network::kernels::{Pairs, Rotary, Rotation, simd::simd};
 
 /// See [`crate::network::kernels::rotary`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct RotaryKernel {
-    pub(in crate::network::kernels) heads: usize,
-    pub(in crate::network::kernels) rotary: Rotary,
+pub(super) struct RotaryKernel {
+    pub(super) heads: usize,
+    pub(super) rotary: Rotary,
 }
 
 impl RotaryKernel {

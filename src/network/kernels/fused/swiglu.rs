@@ -3,17 +3,16 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    Kernel,
     buffer::{room, tensor},
-    elements,
+    kernel::{Kernel, elements, shape},
     math::sigmoid,
-    rows, shape,
+    rows,
 };
 use crate::network::kernels::simd::simd;
 
 /// See [`crate::network::kernels::swiglu`].
 #[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct SwiGlu;
+pub(super) struct SwiGlu;
 
 impl Kernel<1> for SwiGlu {
     type Saved = FlexTensor;
@@ -33,7 +32,7 @@ impl Kernel<1> for SwiGlu {
         let (all, gradient) = (elements(&x), elements(&gradient));
         rows::for_each(&mut out, width, |first, part| {
             let gradient = &gradient[first * (width / 2)..][..part.len() / 2];
-            slopes(&all[first * width..][..part.len()], gradient, width / 2, part);
+            grads(&all[first * width..][..part.len()], gradient, width / 2, part);
         });
         [Some(tensor(out, [tokens, width]))]
     }
@@ -51,7 +50,7 @@ simd! {
 }
 
 simd! {
-    fn slopes(x: &[f32], gradient: &[f32], inner: usize, out: &mut [f32]) {
+    fn grads(x: &[f32], gradient: &[f32], inner: usize, out: &mut [f32]) {
         let rows = x.chunks_exact(2 * inner).zip(gradient.chunks_exact(inner)).zip(out.chunks_exact_mut(2 * inner));
         for ((x, gradient), out) in rows {
             let ((gate, rest), (d_gate, d_rest)) = (x.split_at(inner), out.split_at_mut(inner));

@@ -1,7 +1,7 @@
 //! GELU and its like, and gated units: a unit of the device for each vector.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
     tensor::{DType, Shape, Tensor},
 };
 use burn_cubecl::{
@@ -13,12 +13,12 @@ use burn_cubecl::{
 use super::{
     launch::{Flat, Rows, kind},
     math::{density, integral, sigmoid},
-    ops::{Maybe, Ops},
+    maybe::Maybe,
     sums::row_sums,
 };
 use crate::network::kernels::{
     Gelu,
-    handwritten::{Slopes, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// What is applied to each element, or to the two halves of a row.
@@ -45,22 +45,22 @@ impl Unit {
 }
 
 /// See [`crate::network::kernels::gelu`] and [`crate::network::kernels::bias_gelu`].
-pub(in crate::network::kernels) fn gelu(x: Tensor<2>, bias: Option<Tensor<1>>, kind: Gelu) -> Tensor<2> {
+pub(super) fn gelu(x: Tensor<2>, bias: Option<Tensor<1>>, kind: Gelu) -> Tensor<2> {
     activated(x, bias, Unit::Gelu(kind))
 }
 
 /// See [`crate::network::kernels::silu`].
-pub(in crate::network::kernels) fn silu(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn silu(x: Tensor<2>) -> Tensor<2> {
     activated(x, None, Unit::Silu)
 }
 
 /// See [`crate::network::kernels::tanh`].
-pub(in crate::network::kernels) fn tanh(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn tanh(x: Tensor<2>) -> Tensor<2> {
     activated(x, None, Unit::Tanh)
 }
 
 /// See [`crate::network::kernels::swiglu`].
-pub(in crate::network::kernels) fn swiglu(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn swiglu(x: Tensor<2>) -> Tensor<2> {
     activated(x, None, Unit::SwiGlu)
 }
 
@@ -71,12 +71,12 @@ fn activated(x: Tensor<2>, bias: Option<Tensor<1>>, unit: Unit) -> Tensor<2> {
     let x = inputs[0].clone().inner();
     let bias = inputs.get(1).map(|bias| bias.clone().inner().cast(DType::F32));
     let y = Dispatch::activate(x.clone().into_dispatch(), Maybe::new(bias.clone()), unit);
-    recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
-        let slopes =
-            Dispatch::activate_slopes(x.into_dispatch(), Maybe::new(bias.clone()), gradient.into_dispatch(), unit);
-        let slopes = Tensor::<2>::from_dispatch(slopes);
-        let of_bias = types.get(1).map(|numbers| learned.then(|| row_sums(slopes.clone()).cast(*numbers)));
-        Slopes::of([Some(slopes)].into_iter().chain(of_bias))
+    custom_backward(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
+        let grads =
+            Dispatch::activate_grads(x.into_dispatch(), Maybe::new(bias.clone()), gradient.into_dispatch(), unit);
+        let grads = Tensor::<2>::from_dispatch(grads);
+        let of_bias = types.get(1).map(|numbers| learned.then(|| row_sums(grads.clone()).cast(*numbers)));
+        Grads::of([Some(grads)].into_iter().chain(of_bias))
     })
 }
 
@@ -93,7 +93,7 @@ fn applied<N: Size>(x: Vector<f32, N>, #[comptime] unit: Unit) -> Vector<f32, N>
 
 /// Its derivative.
 #[cube]
-fn slope<N: Size>(x: Vector<f32, N>, #[comptime] unit: Unit) -> Vector<f32, N> {
+fn derivative<N: Size>(x: Vector<f32, N>, #[comptime] unit: Unit) -> Vector<f32, N> {
     let one = Vector::<f32, N>::new(1f32);
     match unit {
         Unit::Gelu(Gelu::Erf) => integral(x) + x * density(x),
@@ -154,10 +154,10 @@ fn unit_kernel<F: Float, N: Size>(
 }
 
 #[cube(launch)]
-fn unit_slopes_kernel<F: Float, N: Size>(
+fn unit_grads_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     bias: &[Vector<f32, N>],
-    slopes: &mut [Vector<F, N>],
+    grads: &mut [Vector<F, N>],
     count: usize,
     width: usize,
     #[comptime] unit: Unit,
@@ -168,8 +168,8 @@ fn unit_slopes_kernel<F: Float, N: Size>(
         terminate!();
     }
     let x = shifted::<F, N>(x, bias, width, biased);
-    let gradient = Vector::<f32, N>::cast_from(slopes[ABSOLUTE_POS]);
-    slopes[ABSOLUTE_POS] = Vector::<F, N>::cast_from(gradient * slope(x, unit));
+    let gradient = Vector::<f32, N>::cast_from(grads[ABSOLUTE_POS]);
+    grads[ABSOLUTE_POS] = Vector::<F, N>::cast_from(gradient * derivative(x, unit));
 }
 
 /// `width` is that of the result.
@@ -191,10 +191,10 @@ fn swiglu_kernel<F: Float, N: Size>(
 }
 
 #[cube(launch)]
-fn swiglu_slopes_kernel<F: Float, N: Size>(
+fn swiglu_grads_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     gradient: &[Vector<F, N>],
-    slopes: &mut [Vector<F, N>],
+    grads: &mut [Vector<F, N>],
     count: usize,
     width: usize,
     #[define(F)] _numbers: ElemType,
@@ -206,12 +206,12 @@ fn swiglu_slopes_kernel<F: Float, N: Size>(
     let gate = Vector::<f32, N>::cast_from(x[place]);
     let rest = Vector::<f32, N>::cast_from(x[place + width]);
     let gradient = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
-    slopes[place] = Vector::<F, N>::cast_from(gradient * rest * slope(gate, Unit::SwiGlu));
-    slopes[place + width] = Vector::<F, N>::cast_from(gradient * applied(gate, Unit::SwiGlu));
+    grads[place] = Vector::<F, N>::cast_from(gradient * rest * derivative(gate, Unit::SwiGlu));
+    grads[place + width] = Vector::<F, N>::cast_from(gradient * applied(gate, Unit::SwiGlu));
 }
 
 /// `activate` on the device.
-pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
+fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(unit.shape(&x.tensor.shape()), x.tensor.dtype);
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
@@ -252,47 +252,74 @@ pub(super) fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> C
     out
 }
 
-/// `activate_slopes` on the device.
-pub(super) fn activate_slopes(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
+/// `activate_grads` on the device.
+fn activate_grads(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
     let x = Rows::new(x);
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
     match unit {
         Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
-            let slopes = Rows::owned(gradient).tensor;
+            let grads = Rows::owned(gradient).tensor;
             let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
             let (bias, biased) = bias.or(&x.tensor);
-            unit_slopes_kernel::launch(
+            unit_grads_kernel::launch(
                 &client,
                 cubes,
                 dim,
                 vector,
                 x.tensor.into_buffer_arg(),
                 Rows::new(bias).tensor.into_buffer_arg(),
-                slopes.clone().into_buffer_arg(),
+                grads.clone().into_buffer_arg(),
                 count,
                 width,
                 unit,
                 biased,
                 numbers,
             );
-            slopes
+            grads
         }
         Unit::SwiGlu => {
-            let slopes = x.room(x.tensor.shape(), x.tensor.dtype);
+            let grads = x.room(x.tensor.shape(), x.tensor.dtype);
             let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width / 2);
-            swiglu_slopes_kernel::launch(
+            swiglu_grads_kernel::launch(
                 &client,
                 cubes,
                 dim,
                 vector,
                 x.tensor.into_buffer_arg(),
                 Rows::new(gradient).tensor.into_buffer_arg(),
-                slopes.clone().into_buffer_arg(),
+                grads.clone().into_buffer_arg(),
                 count,
                 width,
                 numbers,
             );
-            slopes
+            grads
         }
+    }
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait ActivationOps: Backend {
+    /// A unit applied to `x [T, F]`, to which `bias [F]` is added.
+    #[fusion(dtype = x, shape = unit.shape(x))]
+    fn activate(x: FloatTensor<Self>, #[extension_type] bias: Maybe<Self>, unit: Unit) -> FloatTensor<Self>;
+
+    /// The gradient of `x` from that of the result.
+    #[fusion(dtype = x, shape = x)]
+    fn activate_grads(
+        x: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+        gradient: FloatTensor<Self>,
+        unit: Unit,
+    ) -> FloatTensor<Self>;
+}
+
+impl ActivationOps for CubeBackend {
+    fn activate(x: CubeTensor, bias: Maybe<Self>, unit: Unit) -> CubeTensor {
+        activate(x, bias, unit)
+    }
+
+    fn activate_grads(x: CubeTensor, bias: Maybe<Self>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
+        activate_grads(x, bias, gradient, unit)
     }
 }

@@ -1,7 +1,7 @@
 //! The optimiser's step, in place: one launch a parameter.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
     tensor::{DType, Device, Tensor},
 };
 use burn_cubecl::{
@@ -12,7 +12,7 @@ use burn_cubecl::{
 
 use super::{
     launch::{Flat, Rows, elementwise, kind},
-    ops::{Maybe, Ops},
+    maybe::Maybe,
 };
 
 /// Numbers among which squares are added up before they're one sum; as many units add.
@@ -88,12 +88,12 @@ fn update_kernel<F: Float, N: Size>(
     if ABSOLUTE_POS >= count {
         terminate!();
     }
-    let mut slope = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
+    let mut grad = Vector::<f32, N>::cast_from(gradient[ABSOLUTE_POS]);
     if clipped {
-        slope *= Vector::<f32, N>::new(clip[0]);
+        grad *= Vector::<f32, N>::new(clip[0]);
     }
-    let m = mean[ABSOLUTE_POS] * Vector::<f32, N>::new(beta1) + slope * Vector::<f32, N>::new(1f32 - beta1);
-    let v = square[ABSOLUTE_POS] * Vector::<f32, N>::new(beta2) + slope * slope * Vector::<f32, N>::new(1f32 - beta2);
+    let m = mean[ABSOLUTE_POS] * Vector::<f32, N>::new(beta1) + grad * Vector::<f32, N>::new(1f32 - beta1);
+    let v = square[ABSOLUTE_POS] * Vector::<f32, N>::new(beta2) + grad * grad * Vector::<f32, N>::new(1f32 - beta2);
     let spread = v.sqrt() * Vector::<f32, N>::new(square_scale) + Vector::<f32, N>::new(epsilon);
     let value = values[ABSOLUTE_POS] * Vector::<f32, N>::new(keep);
     values[ABSOLUTE_POS] = value - m * Vector::<f32, N>::new(step_size) / spread;
@@ -117,7 +117,7 @@ fn squares_kernel<F: Float>(sums: &mut [f32], x: &[F], count: usize, #[define(F)
 }
 
 /// `adamw` on the device.
-pub(super) fn adamw(
+fn adamw(
     values: CubeTensor,
     gradient: CubeTensor,
     mean: CubeTensor,
@@ -154,7 +154,7 @@ pub(super) fn adamw(
 }
 
 /// `add_squares` on the device.
-pub(super) fn add_squares(sums: CubeTensor, x: CubeTensor) -> CubeTensor {
+fn add_squares(sums: CubeTensor, x: CubeTensor) -> CubeTensor {
     let (sums, x) = (Rows::owned(sums), Rows::new(x));
     let (client, numbers) = (x.client(), kind(x.tensor.dtype));
     let (cubes, dim) = elementwise(&client, sums.width);
@@ -169,4 +169,40 @@ pub(super) fn add_squares(sums: CubeTensor, x: CubeTensor) -> CubeTensor {
         numbers,
     );
     sums.tensor
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait AdamWOps: Backend {
+    /// Parameters and both moments one step further.
+    #[fusion(meta = |values, _gradient, mean, square, _clip, _update| (values.clone(), mean.clone(), square.clone()))]
+    fn adamw(
+        values: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        square: FloatTensor<Self>,
+        #[extension_type] clip: Maybe<Self>,
+        update: Update,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// `sums` with squares of the numbers of `x` added, in whatever place.
+    #[fusion(dtype = sums, shape = sums)]
+    fn add_squares(sums: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl AdamWOps for CubeBackend {
+    fn adamw(
+        values: CubeTensor,
+        gradient: CubeTensor,
+        mean: CubeTensor,
+        square: CubeTensor,
+        clip: Maybe<Self>,
+        update: Update,
+    ) -> (CubeTensor, CubeTensor, CubeTensor) {
+        adamw(values, gradient, mean, square, clip, update)
+    }
+
+    fn add_squares(sums: CubeTensor, x: CubeTensor) -> CubeTensor {
+        add_squares(sums, x)
+    }
 }

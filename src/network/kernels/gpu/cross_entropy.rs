@@ -1,7 +1,11 @@
 //! Cross-entropy of rows of logits, and their gradients in the logits' place: a cube for each row.
 
 use burn::{
-    backend::Dispatch,
+    backend::{
+        Backend, Dispatch, backend_extension,
+        fusion::custom::TensorSpec,
+        tensor::{FloatTensor, IntTensor},
+    },
     tensor::{DType, Int, IntDType, Tensor},
 };
 use burn_cubecl::{
@@ -13,7 +17,7 @@ use burn_cubecl::{
 use super::{
     launch::{Grid, Rows, kind},
     math::{exp, ln},
-    ops::{Maybe, Ops},
+    maybe::Maybe,
     rows::{largest, most, places, sum, total},
 };
 
@@ -28,7 +32,7 @@ pub(super) struct Share {
 
 /// Gradients of logits `[N, V]` in their type, for weights times `scale`, and weighted losses `[N, 1]` in f32. A weight of 0
 /// stands for a row to leave out, whatever is in it. Not for autodiff.
-pub(in crate::network::kernels) fn cross_entropy(
+pub(super) fn cross_entropy(
     logits: Tensor<2>,
     bias: Option<Tensor<2>>,
     targets: Tensor<2, Int>,
@@ -39,9 +43,9 @@ pub(in crate::network::kernels) fn cross_entropy(
     let bias = Maybe::new(bias.map(|bias| bias.cast(DType::F32)));
     let targets = targets.cast(IntDType::I32).into_dispatch();
     let share = Share { smoothing, scale };
-    let (slopes, losses) =
+    let (grads, losses) =
         Dispatch::cross_entropy(logits.into_dispatch(), bias, targets, weights.into_dispatch(), share);
-    [slopes, losses].map(Tensor::from_dispatch)
+    [grads, losses].map(Tensor::from_dispatch)
 }
 
 /// A logit with its bias, where there is one.
@@ -116,8 +120,8 @@ fn cross_entropy_kernel<F: Float, N: Size>(
         let here = places::<N>((at * N::value()) as u32).equal(&target);
         let goal = select_many(here, Vector::<f32, N>::new(1f32 - smoothing), zero);
         let spread = Vector::<f32, N>::new(smoothing / classes);
-        let slope = (exp(logit - Vector::<f32, N>::new(level)) - spread - goal) * Vector::<f32, N>::new(share);
-        logits[start + at] = Vector::<F, N>::cast_from(select(counts, slope, zero));
+        let grad = (exp(logit - Vector::<f32, N>::new(level)) - spread - goal) * Vector::<f32, N>::new(share);
+        logits[start + at] = Vector::<F, N>::cast_from(select(counts, grad, zero));
         at += CUBE_DIM as usize;
     }
     if UNIT_POS == 0 {
@@ -127,7 +131,7 @@ fn cross_entropy_kernel<F: Float, N: Size>(
 }
 
 /// `cross_entropy` on the device.
-pub(super) fn cross_entropy_rows(
+fn cross_entropy_rows(
     logits: CubeTensor,
     bias: Maybe<CubeBackend>,
     targets: CubeTensor,
@@ -157,4 +161,31 @@ pub(super) fn cross_entropy_rows(
         kind(logits.tensor.dtype),
     );
     (logits.tensor, losses)
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait CrossEntropyOps: Backend {
+    /// Gradients in place of logits `[N, V]`, and losses `[N, 1]`.
+    #[fusion(meta = |logits, _bias, _targets, _weights, _share|
+        (logits.clone(), TensorSpec::new([logits.shape[0], 1].into(), DType::F32)))]
+    fn cross_entropy(
+        logits: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+        targets: IntTensor<Self>,
+        weights: FloatTensor<Self>,
+        share: Share,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl CrossEntropyOps for CubeBackend {
+    fn cross_entropy(
+        logits: CubeTensor,
+        bias: Maybe<Self>,
+        targets: CubeTensor,
+        weights: CubeTensor,
+        share: Share,
+    ) -> (CubeTensor, CubeTensor) {
+        cross_entropy_rows(logits, bias, targets, weights, share)
+    }
 }

@@ -1,7 +1,10 @@
 //! Bias, dropout and residual connection in one pass.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{
+        Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
 use burn_cubecl::{
@@ -12,13 +15,13 @@ use burn_cubecl::{
 
 use super::{
     launch::{Flat, Rows, kind},
-    ops::{Dropping, Maybe, Ops},
+    maybe::Maybe,
     rows::{kept, places, stream},
     sums::row_sums,
 };
 use crate::network::kernels::{
     Dropout,
-    handwritten::{Slopes, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// What is dropped, beside the tokens' keys.
@@ -36,6 +39,21 @@ impl Drops {
     pub(super) fn new(dropout: &Dropout) -> Self {
         Self { site: dropout.place(), threshold: dropout.threshold(), scale: dropout.scale() }
     }
+}
+
+/// Dropout, if there is any.
+#[derive(ExtensionType)]
+#[extension_type(fusion)]
+pub(super) enum Dropping<B: Backend> {
+    /// There isn't.
+    Nothing,
+    /// By the tokens' keys `[T]`.
+    By {
+        /// A random number for each token.
+        keys: IntTensor<B>,
+        /// What of them is dropped.
+        drops: Drops,
+    },
 }
 
 /// Dropout on a device.
@@ -71,7 +89,7 @@ impl Dropping<CubeBackend> {
 }
 
 /// See [`crate::network::kernels::dropout_add`]; without a residual, [`crate::network::kernels::dropout`].
-pub(in crate::network::kernels) fn dropout_add(
+pub(super) fn dropout_add(
     x: Tensor<2>,
     bias: Option<Tensor<1>>,
     residual: Option<Tensor<2>>,
@@ -86,16 +104,16 @@ pub(in crate::network::kernels) fn dropout_add(
     let residual = Maybe::new(with_residual.then(|| plain(1)));
     let dropout = OnDevice::new(dropout, &plain(0).device());
     let y = Dispatch::drop_and_add(plain(0).into_dispatch(), bias, residual, dropout.dropping());
-    recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
-        let slopes = match dropout.dropping() {
+    custom_backward(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
+        let grads = match dropout.dropping() {
             Dropping::Nothing => gradient.clone(),
             dropping => {
-                let slopes = gradient.clone().into_dispatch();
-                Tensor::from_dispatch(Dispatch::drop_and_add(slopes, Maybe::Nothing, Maybe::Nothing, dropping))
+                let grads = gradient.clone().into_dispatch();
+                Tensor::from_dispatch(Dispatch::drop_and_add(grads, Maybe::Nothing, Maybe::Nothing, dropping))
             }
         };
-        let of_bias = with_bias.then(|| learned.then(|| row_sums(slopes.clone()).cast(numbers)));
-        Slopes::of([Some(slopes)].into_iter().chain(with_residual.then_some(Some(gradient))).chain(of_bias))
+        let of_bias = with_bias.then(|| learned.then(|| row_sums(grads.clone()).cast(numbers)));
+        Grads::of([Some(grads)].into_iter().chain(with_residual.then_some(Some(gradient))).chain(of_bias))
     })
 }
 
@@ -135,7 +153,7 @@ fn drop_kernel<F: Float, N: Size>(
 }
 
 /// `drop_and_add` on the device.
-pub(super) fn drop_and_add(
+fn drop_and_add(
     x: CubeTensor,
     bias: Maybe<CubeBackend>,
     residual: Maybe<CubeBackend>,
@@ -168,4 +186,23 @@ pub(super) fn drop_and_add(
         numbers,
     );
     out
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait DropoutOps: Backend {
+    /// `x [T, H]` plus `bias [H]`, dropped by the tokens' `keys [T]`, plus a residual `[T, H]`.
+    #[fusion(dtype = x, shape = x)]
+    fn drop_and_add(
+        x: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        #[extension_type] dropping: Dropping<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+impl DropoutOps for CubeBackend {
+    fn drop_and_add(x: CubeTensor, bias: Maybe<Self>, residual: Maybe<Self>, dropping: Dropping<Self>) -> CubeTensor {
+        drop_and_add(x, bias, residual, dropping)
+    }
 }

@@ -1,34 +1,36 @@
 //! The gradient of a table of embeddings: a cube for each id that occurs, which adds up the id's rows in their order.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{
+        Backend, Dispatch, TensorMetadata, backend_extension,
+        fusion::custom::TensorSpec,
+        tensor::{FloatTensor, IntTensor},
+    },
     tensor::{DType, Device, Int, Tensor, TensorData},
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     ops::numeric::zeros,
     tensor::CubeTensor,
 };
 
-use super::{
-    launch::{Grid, Rows, kind},
-    ops::Ops,
-};
+use super::launch::{Grid, Rows, kind};
 use crate::network::kernels::{
     Ids,
-    handwritten::{Slopes, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
 /// See [`crate::network::kernels::embedding`].
-pub(in crate::network::kernels) fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+pub(super) fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
     let rows = weight.clone().inner().select(0, ids.tensor.clone().inner());
     let (host, classes) = (ids.host.clone(), weight.dims()[0]);
-    recorded(rows, vec![weight], move |gradient: Tensor<2>| {
+    custom_backward(rows, vec![weight], move |gradient: Tensor<2>| {
         let Occurrences { order, starts, ids } = Occurrences::new(&host);
         let device = gradient.device();
         let [order, starts, ids] = [order, starts, ids].map(|numbers| upload(numbers, &device).into_dispatch());
         let sums = Dispatch::add_rows(gradient.into_dispatch(), order, starts, ids, classes);
-        Slopes::of([Some(Tensor::<2>::from_dispatch(sums))])
+        Grads::of([Some(Tensor::<2>::from_dispatch(sums))])
     })
 }
 
@@ -94,13 +96,7 @@ fn add_kernel<F: Float, N: Size>(
 }
 
 /// `add_rows` on the device.
-pub(super) fn add_rows(
-    rows: CubeTensor,
-    order: CubeTensor,
-    starts: CubeTensor,
-    ids: CubeTensor,
-    classes: usize,
-) -> CubeTensor {
+fn add_rows(rows: CubeTensor, order: CubeTensor, starts: CubeTensor, ids: CubeTensor, classes: usize) -> CubeTensor {
     let rows = Rows::new(rows);
     let sums = zeros(rows.tensor.device.clone(), [classes, rows.width].into(), rows.tensor.dtype);
     let found = ids.shape().num_elements();
@@ -124,6 +120,32 @@ pub(super) fn add_rows(
         numbers,
     );
     sums
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait EmbeddingOps: Backend {
+    /// Sums of the rows `[N, H]` of equal ids, `[V, H]`: those of id `ids[i]` stand at `order[starts[i]..starts[i + 1]]`.
+    #[fusion(meta = |rows, _order, _starts, _ids, classes| TensorSpec::new([*classes, rows.shape[1]].into(), rows.dtype))]
+    fn add_rows(
+        rows: FloatTensor<Self>,
+        order: IntTensor<Self>,
+        starts: IntTensor<Self>,
+        ids: IntTensor<Self>,
+        classes: usize,
+    ) -> FloatTensor<Self>;
+}
+
+impl EmbeddingOps for CubeBackend {
+    fn add_rows(
+        rows: CubeTensor,
+        order: CubeTensor,
+        starts: CubeTensor,
+        ids: CubeTensor,
+        classes: usize,
+    ) -> CubeTensor {
+        add_rows(rows, order, starts, ids, classes)
+    }
 }
 
 #[cfg(test)]

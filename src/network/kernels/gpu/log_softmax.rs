@@ -1,10 +1,11 @@
 //! Logarithms of a softmax over each row: a cube for each row.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
     tensor::Tensor,
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
@@ -12,17 +13,16 @@ use burn_cubecl::{
 use super::{
     launch::{Grid, Rows, kind},
     math::{exp, ln},
-    ops::Ops,
     rows::{largest, most, sum, total},
 };
-use crate::network::kernels::handwritten::{Slopes, recorded};
+use crate::network::kernels::custom_backward::{Grads, custom_backward};
 
 /// See [`crate::network::kernels::log_softmax`].
-pub(in crate::network::kernels) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn log_softmax(x: Tensor<2>) -> Tensor<2> {
     let y = Tensor::<2>::from_dispatch(Dispatch::log_softmax(x.clone().inner().into_dispatch()));
-    recorded(y.clone(), vec![x], move |gradient: Tensor<2>| {
-        let slopes = Dispatch::log_softmax_slopes(y.into_dispatch(), gradient.into_dispatch());
-        Slopes::of([Some(Tensor::<2>::from_dispatch(slopes))])
+    custom_backward(y.clone(), vec![x], move |gradient: Tensor<2>| {
+        let grads = Dispatch::log_softmax_grads(y.into_dispatch(), gradient.into_dispatch());
+        Grads::of([Some(Tensor::<2>::from_dispatch(grads))])
     })
 }
 
@@ -62,9 +62,9 @@ fn log_softmax_kernel<F: Float, N: Size>(
 
 /// With y the result and g its gradient: g - e^y Σ g.
 #[cube(launch)]
-fn slopes_kernel<F: Float, N: Size>(
+fn grads_kernel<F: Float, N: Size>(
     y: &[Vector<F, N>],
-    slopes: &mut [Vector<F, N>],
+    grads: &mut [Vector<F, N>],
     rows: usize,
     width: usize,
     #[comptime] planes: u32,
@@ -77,21 +77,21 @@ fn slopes_kernel<F: Float, N: Size>(
     let mut sums = Vector::<f32, N>::new(0f32);
     let mut at = UNIT_POS as usize;
     while at < width {
-        sums += Vector::<f32, N>::cast_from(slopes[start + at]);
+        sums += Vector::<f32, N>::cast_from(grads[start + at]);
         at += CUBE_DIM as usize;
     }
     let all = Vector::<f32, N>::new(sum(total(sums), planes));
     let mut at = UNIT_POS as usize;
     while at < width {
-        let slope = Vector::<f32, N>::cast_from(slopes[start + at]);
+        let grad = Vector::<f32, N>::cast_from(grads[start + at]);
         let share = exp(Vector::<f32, N>::cast_from(y[start + at])) * all;
-        slopes[start + at] = Vector::<F, N>::cast_from(slope - share);
+        grads[start + at] = Vector::<F, N>::cast_from(grad - share);
         at += CUBE_DIM as usize;
     }
 }
 
 /// `log_softmax` on the device.
-pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
+fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
@@ -111,22 +111,44 @@ pub(super) fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
     out
 }
 
-/// `log_softmax_slopes` on the device.
-pub(super) fn log_softmax_slopes(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
-    let (y, slopes) = (Rows::new(y), Rows::owned(gradient).tensor);
+/// `log_softmax_grads` on the device.
+fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+    let (y, grads) = (Rows::new(y), Rows::owned(gradient).tensor);
     let Grid { count, dim, planes, vector, width, .. } = y.grid();
     let numbers = kind(y.tensor.dtype);
-    slopes_kernel::launch(
+    grads_kernel::launch(
         &y.client(),
         count,
         dim,
         vector,
         y.tensor.into_buffer_arg(),
-        slopes.clone().into_buffer_arg(),
+        grads.clone().into_buffer_arg(),
         y.rows,
         width,
         planes,
         numbers,
     );
-    slopes
+    grads
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait LogSoftmaxOps: Backend {
+    /// Logarithms of a softmax over each row of `x [N, C]`.
+    #[fusion(dtype = x, shape = x)]
+    fn log_softmax(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of `x` from the result `y` and its gradient.
+    #[fusion(dtype = gradient, shape = gradient)]
+    fn log_softmax_grads(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl LogSoftmaxOps for CubeBackend {
+    fn log_softmax(x: CubeTensor) -> CubeTensor {
+        log_softmax_rows(x)
+    }
+
+    fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
+        log_softmax_grads(y, gradient)
+    }
 }

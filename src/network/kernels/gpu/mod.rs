@@ -2,7 +2,7 @@
 //!
 //! Matrix products are burn's; what lies between them is one kernel each here, forward and backward, where autodiff would go
 //! back through a dozen operations and keep what each of them made. Rows belong to a cube whose units add up by planes.
-//! A device that can't do that, or on which a trial comes out wrong, takes the compositions instead. Numbers are computed with
+//! A device that can't do that, or on which a trial comes out wrong, takes the operations of `reference` instead. Numbers are computed with
 //! in f32 and kept in the type of their tensor; dropout is the hash of [`super::dropout`]; sums are taken in a fixed order.
 
 mod activation;
@@ -13,24 +13,17 @@ mod embedding;
 mod launch;
 mod log_softmax;
 mod math;
+mod maybe;
 mod norm;
-mod ops;
+mod operations;
 mod rotary;
 mod rows;
 mod softmax;
 mod sums;
 mod trial;
 
-pub(super) use activation::{gelu, silu, swiglu, tanh};
 pub(super) use adamw::{Squares, Update};
-pub(super) use cross_entropy::cross_entropy;
-pub(super) use dropout_add::dropout_add;
-pub(super) use embedding::embedding;
-pub(super) use log_softmax::log_softmax;
-pub(super) use norm::{layer_norm, rms_norm};
-pub(super) use rotary::rotary;
-pub(super) use softmax::Softmax;
-pub(super) use sums::row_sums;
+pub(super) use operations::Gpu;
 pub(super) use trial::try_out;
 
 use burn::tensor::{DType, Tensor};

@@ -1,7 +1,7 @@
 //! Layer and root mean square normalization: a cube for each row.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata, fusion::custom::TensorSpec},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, fusion::custom::TensorSpec, tensor::FloatTensor},
     tensor::{DType, Tensor},
 };
 use burn_cubecl::{
@@ -12,19 +12,19 @@ use burn_cubecl::{
 
 use super::{
     launch::{Grid, Rows, kind},
-    ops::{Maybe, Ops},
+    maybe::Maybe,
     rows::{sum, total},
     sums::Parts,
 };
-use crate::network::kernels::handwritten::{Slopes, recorded};
+use crate::network::kernels::custom_backward::{Grads, custom_backward};
 
 /// See [`crate::network::kernels::layer_norm`].
-pub(in crate::network::kernels) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
+pub(super) fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
     normalized(x, gamma, Some(beta), eps)
 }
 
 /// See [`crate::network::kernels::rms_norm`].
-pub(in crate::network::kernels) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
+pub(super) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
     normalized(x, gamma, None, eps)
 }
 
@@ -37,17 +37,17 @@ fn normalized(x: Tensor<2>, gamma: Tensor<1>, beta: Option<Tensor<1>>, eps: f32)
     let beta = Maybe::new(inputs.get(2).map(|beta| beta.clone().inner().cast(DType::F32)));
     let y = Dispatch::normalize(x.clone().into_dispatch(), gamma.clone().into_dispatch(), beta, eps);
     let centred = inputs.len() > 2;
-    recorded(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
+    custom_backward(Tensor::from_dispatch(y), inputs, move |gradient: Tensor<2>| {
         let [x, gamma, gradient] = [x, gamma, gradient].map(Tensor::into_dispatch);
-        let (d_x, stats) = Dispatch::normalize_slopes(x.clone(), gamma, gradient.clone(), eps, centred);
-        let mut slopes = vec![Some(Tensor::<2>::from_dispatch(d_x))];
+        let (d_x, stats) = Dispatch::normalize_grads(x.clone(), gamma, gradient.clone(), eps, centred);
+        let mut grads = vec![Some(Tensor::<2>::from_dispatch(d_x))];
         if learned {
             let sums = Tensor::<3>::from_dispatch(Dispatch::normalize_sums(x, gradient, stats, centred)).sum_dim(1);
             let part = |at: usize| sums.clone().narrow(0, at, 1).squeeze_dim::<2>(0);
-            slopes.extend((1..types.len()).map(|at| Some(part(at - 1).cast(types[at]))));
+            grads.extend((1..types.len()).map(|at| Some(part(at - 1).cast(types[at]))));
         }
-        slopes.resize(types.len(), None);
-        Slopes::of(slopes)
+        grads.resize(types.len(), None);
+        Grads::of(grads)
     })
 }
 
@@ -133,7 +133,7 @@ fn normalize_kernel<F: Float, N: Size>(
 /// With x̂ the normalized row and g the gradient of it: (g - mean(g) - x̂ mean(g x̂)) / σ, the first mean where rows are
 /// centred. Leaves each row's mean and 1/σ in `stats`.
 #[cube(launch)]
-fn slopes_kernel<F: Float, N: Size>(
+fn grads_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     gamma: &[Vector<f32, N>],
     gradient: &[Vector<F, N>],
@@ -157,9 +157,9 @@ fn slopes_kernel<F: Float, N: Size>(
     let mut at = UNIT_POS as usize;
     while at < width {
         let normed = normed::<F, N>(x[start + at], mean, scale);
-        let slope = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
-        plain += slope;
-        along += slope * normed;
+        let grad = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
+        plain += grad;
+        along += grad * normed;
         at += CUBE_DIM as usize;
     }
     let count = f32::cast_from(width * N::value());
@@ -171,9 +171,9 @@ fn slopes_kernel<F: Float, N: Size>(
     let mut at = UNIT_POS as usize;
     while at < width {
         let normed = normed::<F, N>(x[start + at], mean, scale);
-        let slope = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
-        let slope = slope - Vector::<f32, N>::new(shift) - normed * Vector::<f32, N>::new(along);
-        out[start + at] = Vector::<F, N>::cast_from(slope * Vector::<f32, N>::new(scale));
+        let grad = Vector::<f32, N>::cast_from(gradient[start + at]) * gamma[at];
+        let grad = grad - Vector::<f32, N>::new(shift) - normed * Vector::<f32, N>::new(along);
+        out[start + at] = Vector::<F, N>::cast_from(grad * Vector::<f32, N>::new(scale));
         at += CUBE_DIM as usize;
     }
     if UNIT_POS == 0 {
@@ -206,10 +206,10 @@ fn sums_kernel<F: Float, N: Size>(
     let end = min(rows, row + length);
     while row < end {
         let place = row * width + column;
-        let slope = Vector::<f32, N>::cast_from(gradient[place]);
+        let grad = Vector::<f32, N>::cast_from(gradient[place]);
         let away = Vector::<f32, N>::cast_from(x[place]) - Vector::<f32, N>::new(stats[2 * row]);
-        gains += slope * away * Vector::<f32, N>::new(stats[2 * row + 1]);
-        shifts += slope;
+        gains += grad * away * Vector::<f32, N>::new(stats[2 * row + 1]);
+        shifts += grad;
         row += 1;
     }
     sums[part * width + column] = gains;
@@ -219,13 +219,13 @@ fn sums_kernel<F: Float, N: Size>(
 }
 
 /// What `normalize_sums` gives.
-pub(super) fn sums(x: &TensorSpec, centred: bool) -> TensorSpec {
+fn sums(x: &TensorSpec, centred: bool) -> TensorSpec {
     let (rows, width) = (x.shape[0], x.shape[1]);
     TensorSpec::new([1 + usize::from(centred), Parts::new(rows, width).count, width].into(), DType::F32)
 }
 
 /// `normalize` on the device.
-pub(super) fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBackend>, eps: f32) -> CubeTensor {
+fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBackend>, eps: f32) -> CubeTensor {
     let (x, gamma) = (Rows::new(x), Rows::new(gamma));
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
@@ -250,8 +250,8 @@ pub(super) fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBacken
     out
 }
 
-/// `normalize_slopes` on the device.
-pub(super) fn normalize_slopes(
+/// `normalize_grads` on the device.
+fn normalize_grads(
     x: CubeTensor,
     gamma: CubeTensor,
     gradient: CubeTensor,
@@ -263,7 +263,7 @@ pub(super) fn normalize_slopes(
     let stats = x.room([x.rows, 2], DType::F32);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
     let numbers = kind(x.tensor.dtype);
-    slopes_kernel::launch(
+    grads_kernel::launch(
         &x.client(),
         count,
         dim,
@@ -284,7 +284,7 @@ pub(super) fn normalize_slopes(
 }
 
 /// `normalize_sums` on the device.
-pub(super) fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centred: bool) -> CubeTensor {
+fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centred: bool) -> CubeTensor {
     let (x, gradient, stats) = (Rows::new(x), Rows::new(gradient), Rows::new(stats));
     let parts = Parts::new(x.rows, x.width);
     let sums = x.room([1 + usize::from(centred), parts.count, x.width], DType::F32);
@@ -305,4 +305,57 @@ pub(super) fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTen
         numbers,
     );
     sums
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait NormOps: Backend {
+    /// Rows `x [T, H]` with their mean, where there is a `beta [H]`, at 0 and their standard deviation at 1, times
+    /// `gamma [H]`.
+    #[fusion(dtype = x, shape = x)]
+    fn normalize(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        #[extension_type] beta: Maybe<Self>,
+        eps: f32,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of `x`, and `[T, 2]` with each row's mean and 1/σ.
+    #[fusion(meta = |x, _gamma, _gradient, _eps, _centred| (x.clone(), TensorSpec::new([x.shape[0], 2].into(), DType::F32)))]
+    fn normalize_grads(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        eps: f32,
+        centred: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Sums over parts of the rows of the gradients of gamma and, where rows are centred, of beta: `[1 or 2, parts, H]`.
+    #[fusion(meta = |x, _gradient, _stats, centred| sums(x, *centred))]
+    fn normalize_sums(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        stats: FloatTensor<Self>,
+        centred: bool,
+    ) -> FloatTensor<Self>;
+}
+
+impl NormOps for CubeBackend {
+    fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<Self>, eps: f32) -> CubeTensor {
+        normalize(x, gamma, beta, eps)
+    }
+
+    fn normalize_grads(
+        x: CubeTensor,
+        gamma: CubeTensor,
+        gradient: CubeTensor,
+        eps: f32,
+        centred: bool,
+    ) -> (CubeTensor, CubeTensor) {
+        normalize_grads(x, gamma, gradient, eps, centred)
+    }
+
+    fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centred: bool) -> CubeTensor {
+        normalize_sums(x, gradient, stats, centred)
+    }
 }

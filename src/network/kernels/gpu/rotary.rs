@@ -1,26 +1,27 @@
 //! Rotary position embedding: a unit of the device for each number.
 
 use burn::{
-    backend::{Dispatch, TensorMetadata},
+    backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
     tensor::Tensor,
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
 
-use super::{
-    launch::{Rows, elementwise, kind},
-    ops::Ops,
+use super::launch::{Rows, elementwise, kind};
+use crate::network::kernels::{
+    Pairs, Rotary, Rotation,
+    custom_backward::{Grads, custom_backward},
 };
-use crate::network::kernels::{Pairs, Rotary, Rotation};
 
-/// What of each head is turned.
+/// Which elements of each head are rotated.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
-    /// Numbers of a head.
+pub(super) struct HeadRotation {
+    /// Elements of a head.
     size: usize,
-    /// The first that is turned.
+    /// The first that is rotated.
     offset: usize,
     pairs: usize,
     interleaved: bool,
@@ -28,12 +29,19 @@ pub(super) struct Turn {
     back: bool,
 }
 
-/// `x [T, heads * size]` turned by its tokens' angles, or back by them. Not for autodiff.
-pub(in crate::network::kernels) fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
+/// See [`crate::network::kernels::rotary`]. The gradient is rotated back by the same angles.
+pub(super) fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
+    let y = rotated(x.clone().inner(), heads, rotary, false);
+    let rotary = rotary.clone();
+    custom_backward(y, vec![x], move |gradient: Tensor<2>| Grads::of([Some(rotated(gradient, heads, &rotary, true))]))
+}
+
+fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
-    let turn = Turn { size: x.dims()[1] / heads, offset, pairs, interleaved: layout == Pairs::Interleaved, back };
+    let rotation =
+        HeadRotation { size: x.dims()[1] / heads, offset, pairs, interleaved: layout == Pairs::Interleaved, back };
     let [cos, sin] = rotary.tensors(&x.device()).map(Tensor::into_dispatch);
-    Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos, sin, turn))
+    Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos, sin, rotation))
 }
 
 #[cube(launch)]
@@ -68,17 +76,17 @@ fn rotary_kernel<F: Float>(
         }
         let other = select(first, ABSOLUTE_POS + away, ABSOLUTE_POS - away);
         let angle = ABSOLUTE_POS / width * pairs + pair;
-        let mut turned = f32::cast_from(x[other]) * sin[angle];
+        let mut rotated = f32::cast_from(x[other]) * sin[angle];
         if back {
-            turned = 0f32 - turned;
+            rotated = 0f32 - rotated;
         }
-        let turned = select(first, 0f32 - turned, turned);
-        out[ABSOLUTE_POS] = F::cast_from(f32::cast_from(x[ABSOLUTE_POS]) * cos[angle] + turned);
+        let rotated = select(first, 0f32 - rotated, rotated);
+        out[ABSOLUTE_POS] = F::cast_from(f32::cast_from(x[ABSOLUTE_POS]) * cos[angle] + rotated);
     }
 }
 
 /// `rotate` on the device.
-pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, turn: Turn) -> CubeTensor {
+fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotation) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let (client, numbers, count) = (x.client(), kind(x.tensor.dtype), x.rows * x.width);
@@ -93,12 +101,31 @@ pub(super) fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, turn: Turn
         out.clone().into_buffer_arg(),
         count,
         x.width,
-        turn.size,
-        turn.offset,
-        turn.pairs,
-        turn.interleaved,
-        turn.back,
+        rotation.size,
+        rotation.offset,
+        rotation.pairs,
+        rotation.interleaved,
+        rotation.back,
         numbers,
     );
     out
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait RotaryOps: Backend {
+    /// Pairs of numbers of each head of `x` rotated by cosines and sines `[T, pairs]`.
+    #[fusion(dtype = x, shape = x)]
+    fn rotate(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        rotation: HeadRotation,
+    ) -> FloatTensor<Self>;
+}
+
+impl RotaryOps for CubeBackend {
+    fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotation) -> CubeTensor {
+        rotate(x, cos, sin, rotation)
+    }
 }

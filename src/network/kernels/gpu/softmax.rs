@@ -1,10 +1,13 @@
-//! What is between attention's products: softmax over the visible keys and dropout, in place of the scores; a cube for
+//! What is between attention's matrix products: softmax over the visible keys and dropout, in place of the scores; a cube for
 //! each query of a head.
 
 use std::ops::Range;
 
 use burn::{
-    backend::Dispatch,
+    backend::{
+        Backend, Dispatch, backend_extension,
+        tensor::{FloatTensor, IntTensor},
+    },
     tensor::{Int, IntDType, Tensor},
 };
 use burn_cubecl::{
@@ -14,13 +17,12 @@ use burn_cubecl::{
 };
 
 use super::{
-    dropout_add::{Drops, OnDevice},
+    dropout_add::{Dropping, Drops, OnDevice},
     launch::{Grid, Rows, kind},
     math::exp,
-    ops::{Dropping, Ops},
     rows::{kept, largest, most, places, stream, sum, total},
 };
-use crate::network::kernels::{Dropout, Visible, composed, visible::HIDDEN};
+use crate::network::kernels::{AttentionSpans, Dropout, attention_spans::HIDDEN, blocked};
 
 /// Which scores lie where. Keys are counted with those that all queries share before those of the row.
 #[derive(Clone, Copy, Debug)]
@@ -43,22 +45,17 @@ pub(super) struct Layout {
 
 /// Softmax over visible keys, wherever attention asks for it.
 #[derive(Debug)]
-pub(in crate::network::kernels) struct Softmax {
+pub(super) struct SpanSoftmax {
     from: Tensor<1, Int>,
     to: Tensor<1, Int>,
     dropout: OnDevice,
     layout: Layout,
 }
 
-impl Softmax {
+impl SpanSoftmax {
     /// Over all keys and all queries of each row.
-    pub(in crate::network::kernels) fn new(
-        visible: &Visible,
-        shared: usize,
-        heads: usize,
-        dropout: Option<&Dropout>,
-    ) -> Self {
-        let Visible { from, to, width, keys, .. } = visible;
+    pub(super) fn new(spans: &AttentionSpans, shared: usize, heads: usize, dropout: Option<&Dropout>) -> Self {
+        let AttentionSpans { from, to, width, keys, .. } = spans;
         let (width, keys) = (*width, *keys);
         let device = from.device().inner();
         let signed = |numbers: &Tensor<1, Int>| numbers.clone().inner().cast(IntDType::I32);
@@ -71,7 +68,7 @@ impl Softmax {
     }
 }
 
-impl composed::Softmax for Softmax {
+impl blocked::Softmax for SpanSoftmax {
     fn probabilities(&self, scores: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> Tensor<4> {
         let layout = self.layout(&queries, &keys);
         let (from, to) = (self.from.clone().into_dispatch(), self.to.clone().into_dispatch());
@@ -79,19 +76,13 @@ impl composed::Softmax for Softmax {
         Tensor::from_dispatch(Dispatch::softmax(scores.into_dispatch(), from, to, dropping, layout))
     }
 
-    fn slopes(
-        &self,
-        scores: Tensor<4>,
-        slopes: Tensor<4>,
-        queries: Range<usize>,
-        keys: Range<usize>,
-    ) -> [Tensor<4>; 2] {
+    fn grads(&self, scores: Tensor<4>, grads: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2] {
         let layout = self.layout(&queries, &keys);
         let (from, to) = (self.from.clone().into_dispatch(), self.to.clone().into_dispatch());
         let dropping = self.dropout.dropping();
-        let (dropped, slopes) =
-            Dispatch::softmax_slopes(scores.into_dispatch(), slopes.into_dispatch(), from, to, dropping, layout);
-        [dropped, slopes].map(Tensor::from_dispatch)
+        let (dropped, grads) =
+            Dispatch::softmax_grads(scores.into_dispatch(), grads.into_dispatch(), from, to, dropping, layout);
+        [dropped, grads].map(Tensor::from_dispatch)
     }
 }
 
@@ -106,7 +97,7 @@ struct Span {
 
 /// The numbers of [`Layout`] that kernels need.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-struct Place {
+struct ScoreLayout {
     heads: u32,
     queries: u32,
     first_query: u32,
@@ -121,13 +112,13 @@ struct Place {
 
 /// The token whose query the cube has.
 #[cube]
-fn token(place: &Place) -> u32 {
+fn token(place: &ScoreLayout) -> u32 {
     let score = CUBE_POS as u32;
     score / (place.heads * place.queries) * place.width + place.first_query + score % place.queries
 }
 
 #[cube]
-fn span(from: &[i32], to: &[i32], place: &Place) -> Span {
+fn span(from: &[i32], to: &[i32], place: &ScoreLayout) -> Span {
     let token = token(place) as usize;
     let row = i32::cast_from(CUBE_POS as u32 / (place.heads * place.queries) * place.keys);
     let own = i32::cast_from(place.shared) - i32::cast_from(place.first_key);
@@ -152,7 +143,7 @@ fn visible<N: Size>(span: &Span, first: u32) -> Vector<bool, N> {
 
 /// What the probabilities of keys from `first` on are multiplied by. They're counted from the first that the query sees.
 #[cube]
-fn multipliers<N: Size>(stream: u32, span: &Span, place: &Place, first: u32) -> Vector<f32, N> {
+fn multipliers<N: Size>(stream: u32, span: &Span, place: &ScoreLayout, first: u32) -> Vector<f32, N> {
     let keys = places::<N>(first);
     let shift = place.shared - u32::cast_from(span.low);
     let common = Vector::<i32, N>::cast_from(keys).less_than(&Vector::<i32, N>::new(span.common));
@@ -163,7 +154,7 @@ fn multipliers<N: Size>(stream: u32, span: &Span, place: &Place, first: u32) -> 
 /// Where the random numbers of the cube's query and head begin.
 #[cube]
 #[allow(clippy::manual_rotate, reason = "kernels have no rotation")]
-fn lane_stream(keys: &[u32], place: &Place) -> u32 {
+fn lane_stream(keys: &[u32], place: &ScoreLayout) -> u32 {
     let head = CUBE_POS as u32 / place.queries % place.heads;
     let lane = (head << 16u32) | (head >> 16u32);
     stream(keys[token(place) as usize], place.site ^ lane)
@@ -225,7 +216,7 @@ fn softmax_kernel<F: Float, N: Size>(
     from: &[i32],
     to: &[i32],
     keys: &[u32],
-    place: &Place,
+    place: &ScoreLayout,
     rows: usize,
     width: usize,
     #[comptime] dropped: bool,
@@ -259,13 +250,13 @@ fn softmax_kernel<F: Float, N: Size>(
 
 /// With p the probabilities, m what they're multiplied by and g the gradients of p m: p (m g - Σ p m g).
 #[cube(launch)]
-fn slopes_kernel<F: Float, N: Size>(
+fn grads_kernel<F: Float, N: Size>(
     scores: &mut [Vector<F, N>],
-    slopes: &mut [Vector<F, N>],
+    grads: &mut [Vector<F, N>],
     from: &[i32],
     to: &[i32],
     keys: &[u32],
-    place: &Place,
+    place: &ScoreLayout,
     rows: usize,
     width: usize,
     #[comptime] dropped: bool,
@@ -290,7 +281,7 @@ fn slopes_kernel<F: Float, N: Size>(
         let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
         held[slot] *= Vector::<f32, N>::new(factor);
         if at < width {
-            let mut part = held[slot] * Vector::<f32, N>::cast_from(slopes[start + at]);
+            let mut part = held[slot] * Vector::<f32, N>::cast_from(grads[start + at]);
             if dropped {
                 part *= multipliers::<N>(stream, &span, place, (at * N::value()) as u32);
             }
@@ -303,22 +294,22 @@ fn slopes_kernel<F: Float, N: Size>(
         let at = UNIT_POS as usize + slot * CUBE_DIM as usize;
         if at < width {
             let mut multiplied = held[slot];
-            let mut slope = Vector::<f32, N>::cast_from(slopes[start + at]);
+            let mut grad = Vector::<f32, N>::cast_from(grads[start + at]);
             if dropped {
                 let by = multipliers::<N>(stream, &span, place, (at * N::value()) as u32);
                 multiplied *= by;
-                slope *= by;
+                grad *= by;
             }
             scores[start + at] = Vector::<F, N>::cast_from(multiplied);
-            slopes[start + at] = Vector::<F, N>::cast_from(held[slot] * (slope - along));
+            grads[start + at] = Vector::<F, N>::cast_from(held[slot] * (grad - along));
         }
     }
 }
 
 impl Layout {
-    fn place(&self, drops: Drops) -> PlaceLaunch {
+    fn place(&self, drops: Drops) -> ScoreLayoutLaunch {
         let Drops { site, threshold, scale } = drops;
-        PlaceLaunch::new(
+        ScoreLayoutLaunch::new(
             self.heads as u32,
             self.queries as u32,
             self.first_query as u32,
@@ -334,7 +325,7 @@ impl Layout {
 }
 
 /// `softmax` on the device.
-pub(super) fn softmax(
+fn softmax(
     scores: CubeTensor,
     from: CubeTensor,
     to: CubeTensor,
@@ -364,25 +355,25 @@ pub(super) fn softmax(
     scores.tensor
 }
 
-/// `softmax_slopes` on the device.
-pub(super) fn softmax_slopes(
+/// `softmax_grads` on the device.
+fn softmax_grads(
     scores: CubeTensor,
-    slopes: CubeTensor,
+    grads: CubeTensor,
     from: CubeTensor,
     to: CubeTensor,
     dropping: Dropping<CubeBackend>,
     layout: Layout,
 ) -> (CubeTensor, CubeTensor) {
-    let (scores, slopes) = (Rows::owned(scores), Rows::owned(slopes).tensor);
+    let (scores, grads) = (Rows::owned(scores), Rows::owned(grads).tensor);
     let Grid { count, dim, planes, vector, width, slots } = scores.grid();
     let (keys, drops, dropped) = dropping.or(&from);
-    slopes_kernel::launch(
+    grads_kernel::launch(
         &scores.client(),
         count,
         dim,
         vector,
         scores.tensor.clone().into_buffer_arg(),
-        slopes.clone().into_buffer_arg(),
+        grads.clone().into_buffer_arg(),
         from.into_buffer_arg(),
         to.into_buffer_arg(),
         keys.into_buffer_arg(),
@@ -394,5 +385,53 @@ pub(super) fn softmax_slopes(
         planes,
         kind(scores.tensor.dtype),
     );
-    (scores.tensor, slopes)
+    (scores.tensor, grads)
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait SoftmaxOps: Backend {
+    /// Probabilities, dropped where there is dropout, in place of scores `[rows, heads, queries, keys]`.
+    #[fusion(dtype = scores, shape = scores)]
+    fn softmax(
+        scores: FloatTensor<Self>,
+        from: IntTensor<Self>,
+        to: IntTensor<Self>,
+        #[extension_type] dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> FloatTensor<Self>;
+
+    /// Dropped probabilities in place of scores, and gradients of scores in place of those of dropped probabilities.
+    #[fusion(meta = |scores, grads, _from, _to, _dropping, _layout| (scores.clone(), grads.clone()))]
+    fn softmax_grads(
+        scores: FloatTensor<Self>,
+        grads: FloatTensor<Self>,
+        from: IntTensor<Self>,
+        to: IntTensor<Self>,
+        #[extension_type] dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl SoftmaxOps for CubeBackend {
+    fn softmax(
+        scores: CubeTensor,
+        from: CubeTensor,
+        to: CubeTensor,
+        dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> CubeTensor {
+        softmax(scores, from, to, dropping, layout)
+    }
+
+    fn softmax_grads(
+        scores: CubeTensor,
+        grads: CubeTensor,
+        from: CubeTensor,
+        to: CubeTensor,
+        dropping: Dropping<Self>,
+        layout: Layout,
+    ) -> (CubeTensor, CubeTensor) {
+        softmax_grads(scores, grads, from, to, dropping, layout)
+    }
 }

@@ -1,18 +1,16 @@
 //! Sums over the rows of a matrix, as the gradient of a bias is one: many units add up some rows each.
 
 use burn::{
-    backend::Dispatch,
+    backend::{Backend, Dispatch, backend_extension, fusion::custom::TensorSpec, tensor::FloatTensor},
     tensor::{DType, Tensor},
 };
 use burn_cubecl::{
+    CubeBackend,
     cubecl::{self, prelude::*},
     tensor::CubeTensor,
 };
 
-use super::{
-    launch::{Rows, kind, vector},
-    ops::Ops,
-};
+use super::launch::{Rows, kind, vector};
 
 /// Units of a cube; each has a vector of columns.
 const UNITS: usize = 64;
@@ -21,7 +19,7 @@ const LENGTH: usize = 16;
 const PARTS: usize = 512;
 
 /// Sum of the rows of `x [T, H]`, in f32: `[1, H]`. Not for autodiff.
-pub(in crate::network::kernels) fn row_sums(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn row_sums(x: Tensor<2>) -> Tensor<2> {
     Tensor::<2>::from_dispatch(Dispatch::column_sums(x.into_dispatch())).sum_dim(0)
 }
 
@@ -79,7 +77,7 @@ fn sums_kernel<F: Float, N: Size>(
 }
 
 /// `column_sums` on the device.
-pub(super) fn column_sums(x: CubeTensor) -> CubeTensor {
+fn column_sums(x: CubeTensor) -> CubeTensor {
     let x = Rows::new(x);
     let parts = Parts::new(x.rows, x.width);
     let sums = x.room([parts.count, x.width], DType::F32);
@@ -97,4 +95,18 @@ pub(super) fn column_sums(x: CubeTensor) -> CubeTensor {
         numbers,
     );
     sums
+}
+
+/// What enters burn's dispatch; nothing of it is differentiated.
+#[backend_extension(Cube, Fusion)]
+trait SumOps: Backend {
+    /// Sums over parts of the rows of `x [T, H]`: `[parts, H]`.
+    #[fusion(meta = |x| TensorSpec::new([Parts::new(x.shape[0], x.shape[1]).count, x.shape[1]].into(), DType::F32))]
+    fn column_sums(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+impl SumOps for CubeBackend {
+    fn column_sums(x: CubeTensor) -> CubeTensor {
+        column_sums(x)
+    }
 }

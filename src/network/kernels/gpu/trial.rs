@@ -14,7 +14,7 @@ use burn::{
 };
 
 use crate::{
-    network::kernels::{self, Dropout, Gelu, Ids, Pairs, Rotation, Visible},
+    network::kernels::{self, AttentionSpans, Dropout, Gelu, Ids, Pairs, Rotation},
     support::panics::caught_everywhere,
 };
 
@@ -86,10 +86,10 @@ fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
     let factor = weight.clone().cast(numbers);
     let x = kernels::embedding(table.clone(), &Ids::new(vec![1, 4, 1, 0, 1111, 3], &on)).cast(numbers);
     let normed = kernels::layer_norm(x.clone(), row(gamma), row(beta), 1e-5);
-    let turn = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
-    let qkv = kernels::rotary(kernels::linear(normed, factor.clone(), None), 6, &turn.at(&[0, 1, 2, 3, 4, 5]));
-    let visible = Visible::new(&[0, 0, 0, 3, 3, 3], &[1, 2, 3, 4, 5, 6], 1, tokens, &on)?;
-    let context = kernels::attention(qkv, &visible, 2, Some(&dropout));
+    let rotation = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+    let qkv = kernels::rotary(kernels::linear(normed, factor.clone(), None), 6, &rotation.at(&[0, 1, 2, 3, 4, 5]));
+    let spans = AttentionSpans::new(&[0, 0, 0, 3, 3, 3], &[1, 2, 3, 4, 5, 6], 1, tokens, &on)?;
+    let context = kernels::attention(qkv, &spans, 2, Some(&dropout));
     let x = kernels::dropout_add(context, Some(row(beta)), x, Some(&dropout));
     let wide = kernels::linear(kernels::rms_norm(x.clone(), row(gamma), 1e-5), factor, None);
     let gate = kernels::gelu(wide.clone().narrow(1, 0, 2 * width), Gelu::Tanh);
@@ -99,14 +99,14 @@ fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
     let loss = kernels::linear_cross_entropy(x, table.clone().cast(numbers), None, targets, weights, 0.1);
 
     let found = loss.backward();
-    let slopes = inputs.each_ref().map(|input| input.grad(&found));
-    let norm = kernels::norm(device, [], slopes.iter().flatten());
+    let grads = inputs.each_ref().map(|input| input.grad(&found));
+    let norm = kernels::norm(device, [], grads.iter().flatten());
     let rule = kernels::AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1 };
     let mut results = vec![loss.inner()];
-    for (input, slope) in inputs.into_iter().zip(slopes) {
-        let Some(slope) = slope else { continue };
-        let (stepped, _) = rule.update_on_device(input.inner(), slope.clone(), None, Some(&norm));
-        results.extend([slope.flatten(0, 1), stepped.flatten(0, 1)]);
+    for (input, grad) in inputs.into_iter().zip(grads) {
+        let Some(grad) = grad else { continue };
+        let (stepped, _) = rule.update_on_device(input.inner(), grad.clone(), None, Some(&norm));
+        results.extend([grad.flatten(0, 1), stepped.flatten(0, 1)]);
     }
     Tensor::cat(results, 0).try_into_vec_as().map_err(|error| anyhow!("can't read their results: {error:?}"))
 }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::{Branch, Layer, LayerDesign, Linear, Norm, layer::Residual};
 use crate::network::{
-    kernels::{self, KeyValue, Visible},
+    kernels::{self, AttentionSpans, KeyValue},
     model::{parameters::Builder, pass::Pass},
 };
 
@@ -25,14 +25,14 @@ pub struct EncoderStates {
     /// Its hidden states, `[S, hidden]`.
     pub states: Tensor<2>,
     /// Which of them each of the decoder's tokens reads.
-    pub reads: Visible,
+    pub reads: AttentionSpans,
 }
 
 impl EncoderStates {
     /// The same for one layer, and for those after it, whose gradients are added up in this order.
     pub fn fork(self) -> [Self; 2] {
         let Self { states, reads } = self;
-        kernels::divided(&states).map(|states| Self { states, reads: reads.clone() })
+        kernels::fork_in_order(&states).map(|states| Self { states, reads: reads.clone() })
     }
 }
 

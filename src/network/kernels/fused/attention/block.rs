@@ -3,17 +3,20 @@
 use std::ops::Range;
 
 use super::{
-    Attention, BLOCK,
-    parts::{Inputs, Part, PartMut, Slopes},
-    softmax::{Seen, score_slopes, softmax},
+    parts::{Grads, Inputs, Part, PartMut},
+    problem::{Attention, BLOCK},
+    softmax::{Seen, score_grads, softmax},
 };
-use crate::network::kernels::{
-    Dropout,
-    fused::{
-        matrix::{By, Matrix, MatrixMut, Store, multiply},
-        rows,
+use crate::{
+    network::kernels::{
+        Dropout,
+        attention_spans::Example,
+        fused::{
+            matrix::{By, Matrix, MatrixMut, Store, multiply},
+            rows,
+        },
     },
-    visible::Example,
+    support::math,
 };
 
 /// A block's scores and their gradients.
@@ -49,12 +52,12 @@ impl Segment {
     }
 }
 
-/// A head and the group whose keys it shares.
+/// A query head and the key/value head it reads.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     pub(super) inputs: Inputs<'a>,
     pub(super) head: usize,
-    pub(super) group: usize,
+    pub(super) kv_head: usize,
 }
 
 impl<'a> Head<'a> {
@@ -63,16 +66,16 @@ impl<'a> Head<'a> {
     }
 
     fn keys(&self, segment: &Segment) -> Matrix<'a> {
-        self.inputs.key.head(&segment.keys, self.group, self.inputs.size)
+        self.inputs.key.head(&segment.keys, self.kv_head, self.inputs.size)
     }
 
     fn values(&self, segment: &Segment) -> Matrix<'a> {
-        self.inputs.value.head(&segment.keys, self.group, self.inputs.size)
+        self.inputs.value.head(&segment.keys, self.kv_head, self.inputs.size)
     }
 
     /// What scores are multiplied by.
     fn scale(&self) -> f32 {
-        (self.inputs.size as f32).powf(-0.5)
+        math::inverse_sqrt(self.inputs.size as f32)
     }
 }
 
@@ -90,7 +93,7 @@ impl Attention {
     }
 
     fn keys(&self, query: usize) -> Range<usize> {
-        self.visible.from[query] as usize..self.visible.to[query] as usize
+        self.spans.from[query] as usize..self.spans.to[query] as usize
     }
 
     /// Rows and columns of a block's scores.
@@ -149,23 +152,23 @@ impl Attention {
         }
     }
 
-    /// Gradients of an example's queries in the heads of a group, and of their keys and values.
+    /// Gradients of an example's queries in the heads that share a key/value head, and of its keys and values.
     ///
     /// Gives those of the shared keys and values, `[2, shared, size]`, because other examples add to them too.
-    pub(super) fn example_slopes<'a>(
+    pub(super) fn example_grads<'a>(
         &self,
         inputs: Inputs,
-        group: usize,
+        kv_head: usize,
         example: &Example,
         gradient: Part,
         scratch: &mut Scratch,
-        slopes: Slopes<'a>,
+        grads: Grads<'a>,
     ) -> Vec<f32> {
         let (size, kept_scale) = (inputs.size, self.kept_scale());
         let mut sums = vec![0.0; 2 * self.shared * size];
         let (shared_key, shared_value) = sums.split_at_mut(self.shared * size);
         let tile = |part: PartMut<'a>, rows: &Range<usize>, head| {
-            // SAFETY: no other task has this head of these queries or this group of these keys; below, no two tiles of
+            // SAFETY: no other task has this head of these queries or this key/value head of these keys; below, no two tiles of
             // the same part live at the same time.
             #[expect(unsafe_code)]
             unsafe {
@@ -173,12 +176,12 @@ impl Attention {
             }
         };
         let mut store = Store::Replace;
-        for head in (0..self.together()).map(|i| Head { inputs, head: group * self.together() + i, group }) {
+        for head in (0..self.together()).map(|i| Head { inputs, head: kv_head * self.together() + i, kv_head }) {
             for block in self.blocks(example) {
                 if store == Store::Replace && block.keys != example.keys {
                     let keys = self.shared + example.keys.start..self.shared + example.keys.end;
-                    tile(slopes.key, &keys, group).fill(0.0);
-                    tile(slopes.value, &keys, group).fill(0.0);
+                    tile(grads.key, &keys, kv_head).fill(0.0);
+                    tile(grads.value, &keys, kv_head).fill(0.0);
                     store = Store::Add;
                 }
                 let (n, m) = self.extent(&block);
@@ -191,18 +194,18 @@ impl Attention {
                 }
                 for (i, query) in block.queries.clone().enumerate() {
                     let (scores, d_scores) = (&mut scores[i * m..][..m], &mut d_scores[i * m..][..m]);
-                    score_slopes(scores, d_scores, &self.seen(query, &block), self.dropped(query, head.head));
+                    score_grads(scores, d_scores, &self.seen(query, &block), self.dropped(query, head.head));
                 }
                 for segment in self.segments(&block) {
                     let (kept, d_scores) = (segment.of(scores, (n, m)), segment.of(d_scores, (n, m)));
-                    let d_query = tile(slopes.query, &block.queries, head.head);
+                    let d_query = tile(grads.query, &block.queries, head.head);
                     multiply(d_query, segment.store(), head.scale(), d_scores, head.keys(&segment), By::One);
                     let (store, d_key, d_value) = if segment.shared {
                         let sum = |sums| MatrixMut::new(sums, self.shared, size, size);
                         (Store::Add, sum(&mut *shared_key), sum(&mut *shared_value))
                     } else {
-                        let sum = |part| tile(part, &segment.keys, group);
-                        (store, sum(slopes.key), sum(slopes.value))
+                        let sum = |part| tile(part, &segment.keys, kv_head);
+                        (store, sum(grads.key), sum(grads.value))
                     };
                     multiply(d_value, store, kept_scale, kept.t(), gradient, By::One);
                     multiply(d_key, store, head.scale(), d_scores.t(), head.queries(&block.queries), By::One);

@@ -2,66 +2,43 @@
 
 mod block;
 mod parts;
+mod problem;
 mod softmax;
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
+pub(super) use problem::Attention;
+
 use self::{
     block::{Head, Scratch},
-    parts::{Inputs, Part, PartMut, Slopes},
+    parts::{Grads, Inputs, Part, PartMut},
 };
 use super::{
-    Kernel,
     buffer::{room, tensor},
-    elements,
+    kernel::{Kernel, elements, shape},
     matrix::Shared,
-    rows, shape,
+    rows,
 };
-use crate::network::kernels::{
-    Dropout,
-    visible::{Example, Host},
-};
-
-/// Queries of a block: its scores stay in the second-level cache.
-const BLOCK: usize = 64;
-
-/// See [`crate::network::kernels::attention`] and [`crate::network::kernels::grouped_attention`].
-///
-/// Inputs are rows of `[query | key | value]`, or queries, keys and values.
-#[derive(Clone, Debug)]
-pub(in crate::network::kernels) struct Attention {
-    pub(in crate::network::kernels) visible: Arc<Host>,
-    pub(in crate::network::kernels) heads: usize,
-    /// Groups of heads that share keys and values.
-    pub(in crate::network::kernels) groups: usize,
-    /// So many keys come before those that `visible` counts; every query that sees any sees them.
-    pub(in crate::network::kernels) shared: usize,
-    pub(in crate::network::kernels) dropout: Option<Dropout>,
-}
+use crate::network::kernels::attention_spans::Example;
 
 impl Attention {
-    /// Heads of a group.
-    fn together(&self) -> usize {
-        self.heads / self.groups
-    }
-
-    /// Every head of every example, or every group of heads: what one thread does at a time.
+    /// Every head of every example, or every key/value head of it: what one thread does at a time.
     fn tasks(&self, heads: usize) -> impl IndexedParallelIterator<Item = (&Example, usize)> {
-        let examples = &self.visible.examples;
+        let examples = &self.spans.examples;
         (0..examples.len() * heads).into_par_iter().map(move |i| (&examples[i / heads], i % heads))
     }
 
     /// The queries of no example.
     fn idle_queries(&self) -> Vec<Range<usize>> {
-        outside(self.visible.examples.iter().map(|e| e.queries.clone()), self.visible.from.len())
+        outside(self.spans.examples.iter().map(|e| e.queries.clone()), self.spans.from.len())
     }
 
     /// Results of all heads, `[queries, heads * size]`.
     fn run(&self, inputs: Inputs) -> FlexTensor {
-        let (queries, hidden) = (self.visible.from.len(), self.heads * inputs.size);
+        let (queries, hidden) = (self.spans.from.len(), self.heads * inputs.size);
         let mut out = room(queries * hidden);
         for idle in self.idle_queries() {
             out[idle.start * hidden..idle.end * hidden].fill(0.0);
@@ -73,42 +50,42 @@ impl Attention {
                 #[expect(unsafe_code)]
                 let out =
                     unsafe { shared.tile(block.queries.start, block.queries.len(), head * inputs.size, inputs.size) };
-                self.attend(Head { inputs, head, group: head / self.together() }, &block, scores, out);
+                self.attend(Head { inputs, head, kv_head: head / self.together() }, &block, scores, out);
             }
         });
         tensor(out, [queries, hidden])
     }
 
     /// Gradients of queries, keys and values; `keys` is the number of the latter, the shared ones included.
-    fn slopes<'a>(&self, inputs: Inputs, keys: usize, gradient: &FlexTensor, slopes: Slopes<'a>) {
+    fn grads<'a>(&self, inputs: Inputs, keys: usize, gradient: &FlexTensor, grads: Grads<'a>) {
         let size = inputs.size;
-        let tile = |part: PartMut<'a>, rows: Range<usize>, group, size| {
+        let tile = |part: PartMut<'a>, rows: Range<usize>, kv_head, size| {
             // SAFETY: these tiles come one after the other, and before or after those of the tasks.
             #[expect(unsafe_code)]
             unsafe {
-                part.tile(&rows, group, size)
+                part.tile(&rows, kv_head, size)
             }
         };
         for idle in self.idle_queries() {
-            tile(slopes.query, idle, 0, self.heads * size).fill(0.0);
+            tile(grads.query, idle, 0, self.heads * size).fill(0.0);
         }
-        let seen = self.visible.examples.iter().map(|e| self.shared + e.keys.start..self.shared + e.keys.end);
+        let seen = self.spans.examples.iter().map(|e| self.shared + e.keys.start..self.shared + e.keys.end);
         // The shared keys too are outside: to them all examples add.
         for idle in outside(seen, keys) {
-            tile(slopes.key, idle.clone(), 0, self.groups * size).fill(0.0);
-            tile(slopes.value, idle, 0, self.groups * size).fill(0.0);
+            tile(grads.key, idle.clone(), 0, self.kv_heads * size).fill(0.0);
+            tile(grads.value, idle, 0, self.kv_heads * size).fill(0.0);
         }
         let gradient = Part::new(elements(gradient), self.heads * size, 0);
         let sums: Vec<Vec<f32>> = self
-            .tasks(self.groups)
-            .map_init(Scratch::default, |scratch, (example, group)| {
-                self.example_slopes(inputs, group, example, gradient, scratch, slopes)
+            .tasks(self.kv_heads)
+            .map_init(Scratch::default, |scratch, (example, kv_head)| {
+                self.example_grads(inputs, kv_head, example, gradient, scratch, grads)
             })
             .collect();
         for (task, sums) in sums.iter().enumerate() {
             let (keys, values) = sums.split_at(self.shared * size);
-            for (part, sums) in [(slopes.key, keys), (slopes.value, values)] {
-                let mut total = tile(part, 0..self.shared, task % self.groups, size);
+            for (part, sums) in [(grads.key, keys), (grads.value, values)] {
+                let mut total = tile(part, 0..self.shared, task % self.kv_heads, size);
                 sums.chunks_exact(size.max(1)).enumerate().for_each(|(key, sum)| rows::add(total.row(key), sum));
             }
         }
@@ -130,7 +107,7 @@ impl Kernel<1> for Attention {
         let mut all = room(tokens * width);
         let matrix = Shared::new(&mut all, width);
         let [query, key, value] = [0, 1, 2].map(|i| PartMut::new(matrix, i * width / 3));
-        self.slopes(self.columns(&qkv), tokens, &gradient, Slopes { query, key, value });
+        self.grads(self.columns(&qkv), tokens, &gradient, Grads { query, key, value });
         [Some(tensor(all, [tokens, width]))]
     }
 }
@@ -148,12 +125,12 @@ impl Kernel<3> for Attention {
         }
         let shapes = inputs.each_ref().map(shape);
         let [mut query, mut key, mut value] = shapes.map(|[rows, columns]| room(rows * columns));
-        let slopes = Slopes {
+        let grads = Grads {
             query: PartMut::new(Shared::new(&mut query, shapes[0][1]), 0),
             key: PartMut::new(Shared::new(&mut key, shapes[1][1]), 0),
             value: PartMut::new(Shared::new(&mut value, shapes[2][1]), 0),
         };
-        self.slopes(self.matrices(&inputs), shapes[1][0], &gradient, slopes);
+        self.grads(self.matrices(&inputs), shapes[1][0], &gradient, grads);
         [Some(tensor(query, shapes[0])), Some(tensor(key, shapes[1])), Some(tensor(value, shapes[2]))]
     }
 }

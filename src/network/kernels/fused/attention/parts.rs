@@ -61,7 +61,7 @@ pub(super) struct Inputs<'a> {
 
 /// Where their gradients go.
 #[derive(Clone, Copy)]
-pub(super) struct Slopes<'a> {
+pub(super) struct Grads<'a> {
     pub(super) query: PartMut<'a>,
     pub(super) key: PartMut<'a>,
     pub(super) value: PartMut<'a>,

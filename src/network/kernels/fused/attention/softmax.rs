@@ -74,12 +74,12 @@ fn exponentials<'a>(row: &'a mut [f32], seen: &Seen) -> Option<(&'a mut [f32], f
 
 simd! {
     /// From scores and the gradients of the (kept) probabilities: the kept probabilities and the scores' gradients.
-    pub(super) fn score_slopes(scores: &mut [f32], slopes: &mut [f32], seen: &Seen, dropout: Option<(u32, u32)>) {
+    pub(super) fn score_grads(scores: &mut [f32], grads: &mut [f32], seen: &Seen, dropout: Option<(u32, u32)>) {
         let whole = seen.whole();
-        slopes[..whole.start].fill(0.0);
-        slopes[whole.end..].fill(0.0);
-        slopes[seen.gap()].fill(0.0);
-        let slopes = &mut slopes[whole];
+        grads[..whole.start].fill(0.0);
+        grads[whole.end..].fill(0.0);
+        grads[seen.gap()].fill(0.0);
+        let grads = &mut grads[whole];
         let Some((scores, scale)) = exponentials(scores, seen) else { return };
         for p in scores.iter_mut() {
             *p *= scale;
@@ -87,14 +87,14 @@ simd! {
         if let Some((stream, threshold)) = dropout {
             // Until the last loop dropped probabilities are kept as negative numbers.
             let index = seen.index();
-            for (i, (p, d)) in scores.iter_mut().zip(slopes.iter_mut()).enumerate() {
+            for (i, (p, d)) in scores.iter_mut().zip(grads.iter_mut()).enumerate() {
                 let dropped = dropped(stream, index(i), threshold);
                 *p = if dropped { -*p } else { *p };
                 *d = if dropped { 0.0 } else { *d };
             }
         }
-        let mean = sum2(scores, slopes, |p, d| p * d);
-        for (p, d) in scores.iter_mut().zip(slopes.iter_mut()) {
+        let mean = sum2(scores, grads, |p, d| p * d);
+        for (p, d) in scores.iter_mut().zip(grads.iter_mut()) {
             *d = p.abs() * (*d - mean);
             *p = if *p > 0.0 { *p } else { 0.0 };
         }

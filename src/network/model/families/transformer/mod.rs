@@ -14,17 +14,20 @@ use serde_json::{Map, Value, json};
 
 use self::sides::Sides;
 use super::sizes::MultiHead;
-use crate::network::{
-    kernels::{self, Gelu},
-    model::{
-        AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family, FamilyCode,
-        Initial, MatrixId, ModelConfig, OnDisk, Pass, Sizes, VectorId,
-        blocks::{
-            Activation, AttentionDesign, CrossAttentionNames, DecoderLayer, EncoderStates, Layer, LayerDesign,
-            LayerNames, NormKind, NormPlacement, Projection,
+use crate::{
+    network::{
+        kernels::{self, Gelu},
+        model::{
+            AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family, FamilyCode,
+            Initial, MatrixId, ModelConfig, OnDisk, Pass, Sizes, VectorId,
+            blocks::{
+                Activation, AttentionDesign, CrossAttentionNames, DecoderLayer, EncoderStates, Layer, LayerDesign,
+                LayerNames, NormKind, NormPlacement, Projection,
+            },
+            config::{check_settings, config_json},
         },
-        config::{check_settings, config_json},
     },
+    support::math,
 };
 
 /// The transformer.
@@ -241,9 +244,9 @@ fn sinusoids(rows: usize, width: usize, device: &Device) -> Tensor<2> {
     let mut table = vec![0.0; rows * width];
     for (position, row) in table.chunks_exact_mut(width).enumerate() {
         let (sines, cosines) = row.split_at_mut(width.div_ceil(2));
-        let angle = |i: usize| position as f64 / 10000_f64.powf(2.0 * i as f64 / width as f64);
-        sines.iter_mut().enumerate().for_each(|(i, value)| *value = angle(i).sin() as f32);
-        cosines.iter_mut().enumerate().for_each(|(i, value)| *value = angle(i).cos() as f32);
+        let angle = |i: usize| position as f64 / math::pow(10000.0, 2.0 * i as f64 / width as f64);
+        sines.iter_mut().enumerate().for_each(|(i, value)| *value = math::sin(angle(i)) as f32);
+        cosines.iter_mut().enumerate().for_each(|(i, value)| *value = math::cos(angle(i)) as f32);
     }
     Tensor::from_data(TensorData::new(table, [rows, width]), device)
 }
@@ -286,7 +289,7 @@ impl Architecture for Transformer {
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let sides = Sides::new(pass, self.config.decoder_start_token_id);
         // Both sides' gradients are added up before that of the output, which has the same table, comes to them.
-        let [words, _] = kernels::divided(&pass.matrix(self.token_embedding));
+        let [words, _] = kernels::fork_in_order(&pass.matrix(self.token_embedding));
         let states = pass.once(sides.source.tokens.len(), || {
             let source = pass.over(&sides.source);
             self.encoder.iter().fold(self.embed(&source, &words), |x, layer| layer.forward(&source, x))

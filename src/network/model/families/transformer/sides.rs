@@ -17,7 +17,7 @@ use burn::tensor::Device;
 
 use crate::network::{
     batch::Batch,
-    kernels::{Ids, Visible},
+    kernels::{AttentionSpans, Ids},
     model::pass::Pass,
 };
 
@@ -49,7 +49,7 @@ struct Token {
 impl Sides {
     /// Divides the examples of a pass; targets begin with the token `start`.
     pub(super) fn new(pass: &Pass, start: u32) -> Self {
-        let Visible { rows, width, .. } = pass.visible;
+        let AttentionSpans { rows, width, .. } = pass.visible;
         let (sources, targets): (Vec<_>, Vec<_>) =
             (0..rows).map(|row| divide(pass, row * width..(row + 1) * width, start)).unzip();
         let (source, target) = (lay_out(pass, &sources), lay_out(pass, &targets));
@@ -70,9 +70,9 @@ impl Sides {
     }
 
     /// Which of the source's tokens each of the target's reads.
-    pub(super) fn reads(&self, device: &Device) -> Visible {
+    pub(super) fn reads(&self, device: &Device) -> AttentionSpans {
         let Batch { rows, width, .. } = self.target;
-        Visible::among(&self.from, &self.to, rows, [width, self.source.width], device)
+        AttentionSpans::among(&self.from, &self.to, rows, [width, self.source.width], device)
             .unwrap_or_else(|error| unreachable!("sources are in their rows: {error}"))
     }
 

@@ -1,11 +1,12 @@
 //! Linear layer and cross-entropy in one, over some rows at a time.
 
-use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-use super::{product, row_sums};
+use super::Between;
 use crate::network::kernels::{
+    custom_backward::{Grads, custom_backward},
     embedding::upload,
-    handwritten::{Slopes, recorded},
+    matmul::matmul,
 };
 
 /// Logits that exist at a time: enough for products that fill a GPU. Each takes four bytes, and some four numbers of its
@@ -14,29 +15,20 @@ pub const LOGITS: usize = 1 << 26;
 /// Fewest rows of a chunk, however many classes there are.
 const ROWS: usize = 64;
 
-/// See [`crate::network::kernels::linear_cross_entropy`]. The forward pass already computes the gradients, as the fused one does.
-pub fn linear_cross_entropy(
+/// See [`crate::network::kernels::linear_cross_entropy`]; with the logits of at most so many rows at a time, or of as many as
+/// [`LOGITS`] allows. The forward pass already computes the gradients, as the fused one does.
+#[expect(clippy::too_many_arguments, reason = "it takes what the loss takes")]
+pub(in crate::network::kernels) fn linear_cross_entropy(
+    between: &dyn Between,
     hidden: Tensor<2>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
     targets: &[u32],
     weights: &[f32],
     smoothing: f32,
+    most_rows: Option<usize>,
 ) -> Tensor<1> {
-    let rows = (LOGITS / weight.dims()[0].max(1)).max(ROWS);
-    linear_cross_entropy_in_chunks(rows, hidden, weight, bias, targets, weights, smoothing)
-}
-
-/// The same with the logits of so many rows at a time, in place of as many as [`LOGITS`] allows.
-pub fn linear_cross_entropy_in_chunks(
-    rows: usize,
-    hidden: Tensor<2>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    targets: &[u32],
-    weights: &[f32],
-    smoothing: f32,
-) -> Tensor<1> {
+    let rows = most_rows.unwrap_or_else(|| (LOGITS / weight.dims()[0].max(1)).max(ROWS));
     let of = Rows { targets, weights, smoothing };
     let inputs: Vec<Tensor<2>> = [hidden, weight].into_iter().chain(bias.map(Tensor::unsqueeze)).collect();
     let wanted = [0, 1, 2].map(|at| inputs.get(at).is_some_and(Tensor::is_tracked));
@@ -47,15 +39,15 @@ pub fn linear_cross_entropy_in_chunks(
     for first in (0..of.targets.len()).step_by(rows) {
         let count = rows.min(of.targets.len() - first);
         let part = of.part(first, count, most, &plain[0].device());
-        sums.add(&plain, first, part);
+        sums.add(between, &plain, first, part);
     }
     let loss = sums.loss.take().unwrap_or_else(|| Tensor::zeros([1], (&plain[0].device(), DType::F32)));
-    let slopes = sums.slopes(&plain);
-    recorded(loss, inputs, move |gradient: Tensor<1>| {
+    let grads = sums.grads(&plain);
+    custom_backward(loss, inputs, move |gradient: Tensor<1>| {
         // In f32 until they're scaled: a loss of f16 is multiplied so that its gradients keep in range.
         let gradient = gradient.mul_scalar(most).unsqueeze::<2>();
-        let slopes = slopes.into_iter().zip(types);
-        Slopes::of(slopes.map(|(slope, numbers)| slope.map(|slope| (slope * gradient.clone()).cast(numbers))))
+        let grads = grads.into_iter().zip(types);
+        Grads::of(grads.map(|(grad, numbers)| grad.map(|grad| (grad * gradient.clone()).cast(numbers))))
     })
 }
 
@@ -67,71 +59,31 @@ struct Rows<'a> {
 }
 
 /// Some rows' targets and weights on the device, `[count, 1]`.
-struct Part {
-    targets: Tensor<2, Int>,
-    weights: Tensor<2>,
-    /// What makes shares of the largest of all weights of them.
-    scale: f32,
-    /// Whether there are rows to leave out.
-    gaps: bool,
-    smoothing: f32,
+pub(in crate::network::kernels) struct LossRows {
+    /// Classes.
+    pub(in crate::network::kernels) targets: Tensor<2, Int>,
+    /// What losses are multiplied by.
+    pub(in crate::network::kernels) weights: Tensor<2>,
+    /// What makes shares of the largest of all weights of them, for gradients.
+    pub(in crate::network::kernels) scale: f32,
+    /// Whether there are rows to leave out: a weight of 0 stands for one, whatever is in it.
+    pub(in crate::network::kernels) gaps: bool,
+    /// Share of the target's probability that is spread over all classes.
+    pub(in crate::network::kernels) smoothing: f32,
 }
 
 impl Rows<'_> {
-    fn part(&self, first: usize, count: usize, most: f32, device: &Device) -> Part {
+    fn part(&self, first: usize, count: usize, most: f32, device: &Device) -> LossRows {
         let column = |values: Vec<f32>| Tensor::<2>::from_data(TensorData::new(values, [count, 1]), device);
         let weights = &self.weights[first..first + count];
         let scale = if most > 0.0 { most.recip() } else { 0.0 };
-        Part {
+        LossRows {
             targets: upload(&self.targets[first..first + count], device).reshape([count, 1]),
             weights: column(weights.to_vec()),
             scale,
             gaps: weights.contains(&0.0),
             smoothing: self.smoothing,
         }
-    }
-}
-
-impl Part {
-    /// Losses of the rows, weighted, `[count, 1]` in f32, and the gradients of logits `[count, V]` for weights whose largest
-    /// is 1, in whatever type.
-    fn losses(self, logits: Tensor<2>, bias: Option<&Tensor<2>>, wanted: bool) -> (Tensor<2>, Option<Tensor<2>>) {
-        let Self { targets, weights, scale, gaps, smoothing } = self;
-        #[cfg(feature = "gpu")]
-        if crate::network::kernels::gpu::applies(&logits) {
-            let bias = bias.cloned();
-            let [slopes, losses] =
-                crate::network::kernels::gpu::cross_entropy(logits, bias, targets, weights, scale, smoothing);
-            return (losses, Some(slopes));
-        }
-        let classes = logits.dims()[1];
-        let mut logits = logits.cast(DType::F32);
-        if let Some(bias) = bias {
-            logits = logits + bias.clone().cast(DType::F32);
-        }
-        let logits = logits.clone() - logits.max_dim(1);
-        let total = logits.clone().exp().sum_dim(1).log();
-        let mut gain = logits.clone().gather(1, targets.clone()) - total.clone();
-        if smoothing > 0.0 {
-            let even = logits.clone().mean_dim(1) - total.clone();
-            gain = gain.mul_scalar(1.0 - smoothing) + even.mul_scalar(smoothing);
-        }
-        let mut losses = gain * weights.clone();
-        if gaps {
-            // A weight of 0 stands for a row to leave out, whatever is in it.
-            losses = losses.mask_fill(weights.clone().equal_elem(0.0), 0.0);
-        }
-        let losses = losses.neg();
-        if !wanted {
-            return (losses, None);
-        }
-        let shares = weights.mul_scalar(scale);
-        let mut slopes = (logits - total).exp() * shares.clone();
-        if smoothing > 0.0 {
-            slopes = slopes - shares.clone().mul_scalar(smoothing / classes as f32);
-        }
-        let slopes = slopes.scatter(1, targets, shares.mul_scalar(smoothing - 1.0), IndexingUpdateOp::Add);
-        (losses, Some(slopes))
     }
 }
 
@@ -148,29 +100,29 @@ struct Sums {
 
 impl Sums {
     /// Adds the rows from `first` on.
-    fn add(&mut self, inputs: &[Tensor<2>], first: usize, part: Part) {
+    fn add(&mut self, between: &dyn Between, inputs: &[Tensor<2>], first: usize, part: LossRows) {
         let numbers = inputs[0].dtype();
         let hidden = inputs[0].clone().narrow(0, first, part.targets.dims()[0]);
-        let logits = product(hidden.clone(), inputs[1].clone().transpose());
-        let (losses, slopes) = part.losses(logits, inputs.get(2), self.wanted.contains(&true));
+        let logits = matmul(hidden.clone(), inputs[1].clone().transpose());
+        let (losses, grads) = between.losses(logits, inputs.get(2), part, self.wanted.contains(&true));
         add(&mut self.loss, losses.sum());
-        let Some(slopes) = slopes else { return };
+        let Some(grads) = grads else { return };
 
-        let factor = slopes.clone().cast(numbers);
+        let factor = grads.clone().cast(numbers);
         let [of_hidden, of_weight, of_bias] = self.wanted;
         if of_hidden {
-            self.hidden.push(product(factor.clone(), inputs[1].clone()).cast(DType::F32));
+            self.hidden.push(matmul(factor.clone(), inputs[1].clone()).cast(DType::F32));
         }
         if of_weight {
-            add(&mut self.weight, product(factor.transpose(), hidden).cast(DType::F32));
+            add(&mut self.weight, matmul(factor.transpose(), hidden).cast(DType::F32));
         }
         if of_bias {
-            add(&mut self.bias, row_sums(slopes));
+            add(&mut self.bias, between.row_sums(grads));
         }
     }
 
     /// The gradients of those of the inputs that want one; without rows they're 0.
-    fn slopes(self, inputs: &[Tensor<2>]) -> [Option<Tensor<2>>; 3] {
+    fn grads(self, inputs: &[Tensor<2>]) -> [Option<Tensor<2>>; 3] {
         let hidden = (!self.hidden.is_empty()).then(|| Tensor::cat(self.hidden, 0));
         let mut found = [hidden, self.weight, self.bias];
         for (at, input) in inputs.iter().enumerate().filter(|(at, _)| self.wanted[*at]) {
@@ -190,6 +142,7 @@ fn add<const D: usize>(sum: &mut Option<Tensor<D>>, part: Tensor<D>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::kernels::reference::Reference;
 
     /// Loss and gradients of seven rows and eleven classes, so many rows at a time.
     fn run(rows: usize, numbers: DType, scale: f32) -> Vec<Vec<f32>> {
@@ -202,7 +155,7 @@ mod tests {
         let bias = Tensor::<1>::from_floats([0.5; 11], &device).autodiff().require_grad();
         let weights = [1e-5, 2e-5, 0.0, 1e-5, 1e-5, 1e-5, 3e-5];
         let (h, w, targets) = (hidden.clone(), weight.clone(), [0, 10, 3, 3, 7, 1, 0]);
-        let loss = linear_cross_entropy_in_chunks(rows, h, w, Some(bias.clone()), &targets, &weights, 0.1);
+        let loss = linear_cross_entropy(&Reference, h, w, Some(bias.clone()), &targets, &weights, 0.1, Some(rows));
         let gradients = (loss.clone() * scale).backward();
         let values = |tensor: Tensor<2>| tensor.try_into_vec_as::<f32>().expect("numbers");
         [

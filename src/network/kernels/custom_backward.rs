@@ -1,4 +1,4 @@
-//! Results with a handwritten gradient, on any backend: for what is composed of tensor operations, but would keep too much
+//! Results with a backward pass of their own, on any backend: for what is made of tensor operations, but would keep too much
 //! if autodiff went back through each of them.
 
 use std::{
@@ -27,21 +27,21 @@ const INPUTS: usize = 3;
 
 /// Gradients of a result's inputs, and of further tensors that it was made of.
 #[derive(Debug, Default)]
-pub struct Slopes {
+pub struct Grads {
     inputs: Vec<Option<DispatchTensor>>,
     leaves: Vec<(DispatchTensor, DispatchTensor)>,
 }
 
-impl Slopes {
+impl Grads {
     /// Those of the inputs, in their order; what isn't learned needs none.
     pub fn of<const D: usize>(inputs: impl IntoIterator<Item = Option<Tensor<D>>>) -> Self {
-        let inputs = inputs.into_iter().map(|slope| slope.map(Tensor::into_dispatch)).collect();
+        let inputs = inputs.into_iter().map(|grad| grad.map(Tensor::into_dispatch)).collect();
         Self { inputs, leaves: Vec::new() }
     }
 
     /// Adds that of a leaf that isn't among the inputs.
-    pub fn push<const D: usize>(&mut self, leaf: Tensor<D>, slope: Tensor<D>) {
-        self.leaves.push((leaf.into_dispatch(), slope.into_dispatch()));
+    pub fn push<const D: usize>(&mut self, leaf: Tensor<D>, grad: Tensor<D>) {
+        self.leaves.push((leaf.into_dispatch(), grad.into_dispatch()));
     }
 }
 
@@ -52,10 +52,10 @@ impl Slopes {
 ///
 /// # Panics
 /// More inputs.
-pub fn recorded<const R: usize, const D: usize>(
+pub fn custom_backward<const R: usize, const D: usize>(
     output: Tensor<R>,
     inputs: Vec<Tensor<D>>,
-    rule: impl FnOnce(Tensor<R>) -> Slopes + Send + 'static,
+    rule: impl FnOnce(Tensor<R>) -> Grads + Send + 'static,
 ) -> Tensor<R> {
     assert!(inputs.len() <= INPUTS, "a result of {} inputs", inputs.len());
     if !inputs.iter().any(Tensor::is_autodiff) {
@@ -74,8 +74,8 @@ pub fn recorded<const R: usize, const D: usize>(
 /// A tensor's gradients are added up in the order in which autodiff comes by, which depends on all that is around them. Where
 /// each user in a row takes its tensor out of such a pair, they come together two by two instead, from the last to the
 /// first.
-pub fn divided<const D: usize>(tensor: &Tensor<D>) -> [Tensor<D>; 2] {
-    let same = || recorded(tensor.clone().inner(), vec![tensor.clone()], |gradient| Slopes::of([Some(gradient)]));
+pub fn fork_in_order<const D: usize>(tensor: &Tensor<D>) -> [Tensor<D>; 2] {
+    let same = || custom_backward(tensor.clone().inner(), vec![tensor.clone()], |gradient| Grads::of([Some(gradient)]));
     [same(), same()]
 }
 
@@ -83,14 +83,14 @@ pub fn divided<const D: usize>(tensor: &Tensor<D>) -> [Tensor<D>; 2] {
 #[derive(Clone)]
 struct Rule(Arc<Mutex<Option<Box<Apply>>>>);
 
-type Apply = dyn FnOnce(DispatchTensor) -> Slopes + Send;
+type Apply = dyn FnOnce(DispatchTensor) -> Grads + Send;
 
 impl Rule {
-    fn new(rule: impl FnOnce(DispatchTensor) -> Slopes + Send + 'static) -> Self {
+    fn new(rule: impl FnOnce(DispatchTensor) -> Grads + Send + 'static) -> Self {
         Self(Arc::new(Mutex::new(Some(Box::new(rule)))))
     }
 
-    fn apply(&self, gradient: DispatchTensor) -> Slopes {
+    fn apply(&self, gradient: DispatchTensor) -> Grads {
         let rule = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         rule.map(|rule| rule(gradient)).unwrap_or_default()
     }
@@ -178,14 +178,14 @@ where
     fn backward(self, ops: Ops<Rule, INPUTS>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let gradient = <DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(gradient));
-        let Slopes { inputs, leaves } = ops.state.apply(gradient);
-        for (parent, slope) in ops.parents.into_iter().zip(inputs) {
-            if let (Some(parent), Some(slope)) = (parent, slope) {
-                gradients.register::<B>(parent.id, primitive::<B>(slope));
+        let Grads { inputs, leaves } = ops.state.apply(gradient);
+        for (parent, grad) in ops.parents.into_iter().zip(inputs) {
+            if let (Some(parent), Some(grad)) = (parent, grad) {
+                gradients.register::<B>(parent.id, primitive::<B>(grad));
             }
         }
-        for (leaf, slope) in leaves {
-            gradients.register::<B>(primitive::<Autodiff<B>>(leaf).id(), primitive::<B>(slope));
+        for (leaf, grad) in leaves {
+            gradients.register::<B>(primitive::<Autodiff<B>>(leaf).id(), primitive::<B>(grad));
         }
     }
 }
@@ -219,10 +219,10 @@ mod tests {
         let doubled = a.clone() * 2.0;
         let output = Tensor::from_data([7.0], &Device::flex());
         let other = beside.clone();
-        let result = recorded(output, vec![doubled, b.clone()], move |gradient: Tensor<1>| {
-            let mut slopes = Slopes::of([Some(gradient.clone() * 10.0), None]);
-            slopes.push(other, gradient * 100.0);
-            slopes
+        let result = custom_backward(output, vec![doubled, b.clone()], move |gradient: Tensor<1>| {
+            let mut grads = Grads::of([Some(gradient.clone() * 10.0), None]);
+            grads.push(other, gradient * 100.0);
+            grads
         });
         let sum = result * 3.0 + beside.clone();
         assert_eq!(number(Some(sum.clone().inner())), Some(26.0));
@@ -234,10 +234,10 @@ mod tests {
     fn a_rule_may_go_back_through_a_graph_of_its_own() {
         let a = leaf(3.0);
         let value = a.clone().inner();
-        let result = recorded(value.clone() * value.clone(), vec![a.clone()], move |gradient: Tensor<1>| {
+        let result = custom_backward(value.clone() * value.clone(), vec![a.clone()], move |gradient: Tensor<1>| {
             let again = value.autodiff().require_grad();
             let mut found = (again.clone() * again.clone() * gradient).backward();
-            Slopes::of([again.grad_remove(&mut found)])
+            Grads::of([again.grad_remove(&mut found)])
         });
         assert_eq!(number(a.grad(&(result * 2.0).backward())), Some(12.0));
     }
@@ -249,7 +249,7 @@ mod tests {
         let mut rest = all.clone();
         let mut sum = Tensor::zeros([1], &Device::flex().autodiff());
         for scale in [1e8, 5.0, 5.0] {
-            let [own, others] = divided(&rest);
+            let [own, others] = fork_in_order(&rest);
             sum = sum + own * scale;
             rest = others;
         }
@@ -259,8 +259,8 @@ mod tests {
     #[test]
     fn what_is_not_learned_stays_a_constant() {
         let plain = Tensor::<1>::from_data([1.0], &Device::flex());
-        let never = |_: Tensor<1>| -> Slopes { unreachable!("nothing is learned") };
-        assert!(!recorded(plain.clone(), vec![plain.clone()], never).is_autodiff());
-        assert!(!recorded(plain.clone(), vec![plain.autodiff()], never).is_tracked());
+        let never = |_: Tensor<1>| -> Grads { unreachable!("nothing is learned") };
+        assert!(!custom_backward(plain.clone(), vec![plain.clone()], never).is_autodiff());
+        assert!(!custom_backward(plain.clone(), vec![plain.autodiff()], never).is_tracked());
     }
 }

@@ -19,7 +19,7 @@ pub(super) const HIDDEN: f32 = -1e30;
 /// none if they are equal. In self-attention queries and keys are the same tokens; beside a cache of keys there are
 /// more keys than queries, and a decoder's keys into its source are other tokens altogether.
 #[derive(Clone, Debug)]
-pub struct Visible {
+pub struct AttentionSpans {
     /// First visible key.
     pub from: Tensor<1, Int>,
     /// One past the last visible key.
@@ -49,7 +49,7 @@ pub(super) struct Example {
     pub(super) keys: Range<usize>,
 }
 
-impl Visible {
+impl AttentionSpans {
     /// Checks the intervals of tokens among themselves, and puts them on the device.
     ///
     /// # Errors
@@ -170,8 +170,8 @@ mod tests {
     fn intervals_outside_of_the_row_are_refused() {
         let device = Device::flex();
         for (from, to) in [([0, 0, 0, 2], [1, 1, 3, 4]), ([0, 0, 2, 2], [1, 3, 4, 4]), ([1, 0, 2, 2], [0, 1, 4, 4])] {
-            assert!(Visible::new(&from, &to, 2, 2, &device).is_err());
+            assert!(AttentionSpans::new(&from, &to, 2, 2, &device).is_err());
         }
-        assert!(Visible::new(&[0; 3], &[1; 3], 2, 2, &device).is_err());
+        assert!(AttentionSpans::new(&[0; 3], &[1; 3], 2, 2, &device).is_err());
     }
 }

@@ -1,9 +1,8 @@
 """Marian models of `transformers` beside those of pipe.
 
-    python tests/transformers/marian.py make DIRECTORY
-        writes a small random model with inputs and logits to DIRECTORY/marian, for
-        `PIPE_PARITY=DIRECTORY cargo test --release --test network transformer_parity`
-    python tests/transformers/marian.py write MODEL PROMPT
+    python tests/network/marian.py make DIRECTORY
+        writes a small random model with inputs and logits to DIRECTORY, for the tests of `transformer_parity.rs`
+    python tests/network/marian.py write MODEL PROMPT
         opens a model that pipe has stored and continues the prompt greedily, as
         `pipe generate RECIPE STAGE --prompt PROMPT --temperature 0` does
 """
@@ -63,7 +62,7 @@ def write(directory: Path, prompt: str, most: int = 40) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["make", directory]:
-            make(Path(directory) / "marian")
+            make(Path(directory))
         case ["write", directory, prompt]:
             write(Path(directory), prompt)
         case _:

@@ -1,28 +1,17 @@
-//! What is between attention's products: softmax over the visible keys, and dropout.
+//! What is between attention's matrix products: softmax over the visible keys, and dropout.
 
 use std::{fmt::Debug, ops::Range};
 
 use burn::tensor::{Bool, DType, Int, IntDType, Tensor, activation};
 
-use super::{multipliers, whole};
-use crate::network::kernels::{Dropout, Visible, visible::HIDDEN};
-
-/// Softmax over scores `[rows, heads, queries, keys]` of some queries and keys of each row, in any type. Keys are counted
-/// with those that all queries share before those of the row.
-pub(in crate::network::kernels) trait Softmax: Debug + Send {
-    /// Dropped probabilities.
-    fn probabilities(&self, scores: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> Tensor<4>;
-
-    /// The same, and the gradients of the scores from those of the dropped probabilities.
-    fn slopes(&self, scores: Tensor<4>, slopes: Tensor<4>, queries: Range<usize>, keys: Range<usize>)
-    -> [Tensor<4>; 2];
-}
+use super::dropout::{multipliers, whole};
+use crate::network::kernels::{AttentionSpans, Dropout, attention_spans::HIDDEN, blocked::Softmax};
 
 /// Softmax of tensor operations, in f32.
 #[derive(Debug)]
 pub(super) struct ByOperations {
-    visible: Visible,
-    /// Keys before those that `visible` counts; every query that sees any sees them.
+    spans: AttentionSpans,
+    /// Keys before those that `spans` counts; every query that sees any sees them.
     shared: usize,
     dropout: Option<Drops>,
 }
@@ -36,16 +25,16 @@ struct Drops {
 }
 
 impl ByOperations {
-    pub(super) fn new(visible: &Visible, shared: usize, heads: usize, dropout: Option<&Dropout>) -> Self {
-        let (rows, queries) = (visible.rows, visible.width);
+    pub(super) fn new(spans: &AttentionSpans, shared: usize, heads: usize, dropout: Option<&Dropout>) -> Self {
+        let (rows, queries) = (spans.rows, spans.width);
         let drops = |dropout: &Dropout| {
             let token = |at: usize| (at / queries / heads * queries + at % queries, at / queries % heads);
             let streams =
                 (0..rows * heads * queries).map(token).map(|(token, head)| dropout.stream(token, head as u32));
-            let streams = whole(streams.collect(), [rows, heads, queries, 1], &visible.from.device().inner());
+            let streams = whole(streams.collect(), [rows, heads, queries, 1], &spans.from.device().inner());
             Drops { dropout: dropout.clone(), streams }
         };
-        Self { visible: visible.clone(), shared, dropout: dropout.map(drops) }
+        Self { spans: spans.clone(), shared, dropout: dropout.map(drops) }
     }
 
     /// Probabilities in f32, and what they're multiplied by.
@@ -60,12 +49,12 @@ impl ByOperations {
 
     /// `[rows, 1, queries, keys]`: true where the query doesn't see the key.
     fn hidden(&self, queries: &Range<usize>) -> Tensor<4, Bool> {
-        let hidden = self.visible.hidden(queries.clone());
+        let hidden = self.spans.hidden(queries.clone());
         if self.shared == 0 {
             return hidden;
         }
-        let blind = self.visible.blind(queries.clone());
-        Tensor::cat(vec![blind.expand([self.visible.rows, 1, queries.len(), self.shared]), hidden], 3)
+        let blind = self.spans.blind(queries.clone());
+        Tensor::cat(vec![blind.expand([self.spans.rows, 1, queries.len(), self.shared]), hidden], 3)
     }
 
     /// What a block's probabilities are multiplied by.
@@ -73,11 +62,11 @@ impl ByOperations {
     /// A mask's element is counted from the first key that the query sees, the shared ones included. What hidden keys are
     /// multiplied by doesn't matter.
     fn multipliers(&self, drops: &Drops, queries: Range<usize>, seen: Range<usize>) -> Tensor<4> {
-        let Visible { rows, keys, from, .. } = &self.visible;
+        let AttentionSpans { rows, keys, from, .. } = &self.spans;
         let (rows, keys, shared) = (*rows, *keys, self.shared as u32);
         let device = from.device().inner();
         let key = whole((0..(rows * keys) as u32).collect(), [rows, 1, 1, keys], &device).add_scalar(shared);
-        let from = from.clone().cast(IntDType::U32).reshape([rows, 1, self.visible.width, 1]);
+        let from = from.clone().cast(IntDType::U32).reshape([rows, 1, self.spans.width, 1]);
         let mut index: Tensor<4, Int> = key - from.narrow(2, queries.start, queries.len());
         if shared > 0 {
             let first = whole((0..shared).collect(), [1, 1, 1, self.shared], &device);
@@ -103,22 +92,16 @@ impl Softmax for ByOperations {
         dropped(&all, kept.as_ref()).cast(numbers)
     }
 
-    fn slopes(
-        &self,
-        scores: Tensor<4>,
-        slopes: Tensor<4>,
-        queries: Range<usize>,
-        keys: Range<usize>,
-    ) -> [Tensor<4>; 2] {
+    fn grads(&self, scores: Tensor<4>, grads: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2] {
         let numbers = scores.dtype();
         let (all, kept) = self.both(scores, queries, keys);
         let dropped = dropped(&all, kept.as_ref()).cast(numbers);
-        let mut slopes = slopes.cast(DType::F32);
+        let mut grads = grads.cast(DType::F32);
         if let Some(kept) = kept {
-            slopes = slopes * kept;
+            grads = grads * kept;
         }
-        let slopes = all.clone() * slopes;
-        let slopes = slopes.clone() - all * slopes.sum_dim(3);
-        [dropped, slopes.cast(numbers)]
+        let grads = all.clone() * grads;
+        let grads = grads.clone() - all * grads.sum_dim(3);
+        [dropped, grads.cast(numbers)]
     }
 }

@@ -6,13 +6,11 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor};
 
-use super::{
-    product,
-    softmax::{ByOperations, Softmax},
-};
+use super::{Between, Softmax};
 use crate::network::kernels::{
-    Dropout, KeyValue, Visible,
-    handwritten::{Slopes, recorded},
+    AttentionSpans, Dropout, KeyValue,
+    custom_backward::{Grads, custom_backward},
+    matmul::matmul,
 };
 
 /// Scores that exist at a time; some four numbers of their size are alive together.
@@ -23,26 +21,12 @@ const QUERIES: usize = 64;
 /// its queries sees.
 const CAUSAL: usize = 256;
 
-/// See [`crate::network::kernels::attention`].
-pub fn attention(qkv: Tensor<2>, visible: &Visible, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
-    of_one(qkv, visible, heads, dropout, None)
-}
-
-/// The same in blocks of at most so many queries of each row, in place of as many as [`SCORES`] allows.
-pub fn attention_in_blocks(
-    queries: usize,
+/// See [`crate::network::kernels::attention`]; in blocks of at most so many queries of each row, or of as many as [`SCORES`]
+/// allows. Queries, keys and values are in one tensor, so that their gradients are put together once.
+pub(in crate::network::kernels) fn attention(
+    between: &dyn Between,
     qkv: Tensor<2>,
-    visible: &Visible,
-    heads: usize,
-    dropout: Option<&Dropout>,
-) -> Tensor<2> {
-    of_one(qkv, visible, heads, dropout, Some(queries))
-}
-
-/// Queries, keys and values in one tensor, so that their gradients are put together once.
-fn of_one(
-    qkv: Tensor<2>,
-    visible: &Visible,
+    spans: &AttentionSpans,
     heads: usize,
     dropout: Option<&Dropout>,
     most: Option<usize>,
@@ -51,14 +35,14 @@ fn of_one(
     if tokens == 0 {
         return qkv.narrow(1, 0, hidden);
     }
-    let rows = visible.rows;
+    let rows = spans.rows;
     let plain = qkv.clone().inner();
     let parts = [0, 1, 2].map(|at| apart(plain.clone().narrow(1, at * hidden, hidden), rows, heads));
-    let blocks = Blocks::new(&parts[0], visible, 0, heads, dropout, most);
+    let blocks = Blocks::new(between, spans, 0, heads, dropout, most);
     let context = together(blocks.contexts(&parts));
-    recorded(context, vec![qkv], move |gradient: Tensor<2>| {
-        let slopes = blocks.slopes(&parts, apart(gradient, rows, heads));
-        Slopes::of([Some(Tensor::cat(slopes.map(together).into(), 1))])
+    custom_backward(context, vec![qkv], move |gradient: Tensor<2>| {
+        let grads = blocks.grads(&parts, apart(gradient, rows, heads));
+        Grads::of([Some(Tensor::cat(grads.map(together).into(), 1))])
     })
 }
 
@@ -75,58 +59,46 @@ fn together(x: Tensor<4>) -> Tensor<2> {
 }
 
 /// See [`crate::network::kernels::grouped_attention`].
-pub fn grouped_attention(
+#[expect(clippy::too_many_arguments, reason = "it takes what attention takes")]
+pub(in crate::network::kernels) fn grouped_attention(
+    between: &dyn Between,
     query: Tensor<2>,
     keys: KeyValue,
     prefix: Option<KeyValue>,
-    visible: &Visible,
+    spans: &AttentionSpans,
     heads: usize,
-    groups: usize,
+    kv_heads: usize,
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
-    let rows = visible.rows;
+    let rows = spans.rows;
     if query.dims()[0] == 0 {
         return query;
     }
     let query = apart(query, rows, heads);
-    let (mut key, mut value) = (apart(keys.key, rows, groups), apart(keys.value, rows, groups));
+    let (mut key, mut value) = (apart(keys.key, rows, kv_heads), apart(keys.value, rows, kv_heads));
     let mut shared = 0;
     if let Some(prefix) = prefix {
         shared = prefix.key.dims()[0];
         let first = |x: Tensor<2>, rest: Tensor<4>| {
             let [_, _, _, size] = rest.dims();
-            Tensor::cat(vec![apart(x, 1, groups).expand([rows, groups, shared, size]), rest], 2)
+            Tensor::cat(vec![apart(x, 1, kv_heads).expand([rows, kv_heads, shared, size]), rest], 2)
         };
         (key, value) = (first(prefix.key, key), first(prefix.value, value));
     }
     let inputs = [query, key, value];
     let plain = inputs.each_ref().map(|input| input.clone().inner());
-    let blocks = Blocks::new(&plain[0], visible, shared, heads, dropout, None);
+    let blocks = Blocks::new(between, spans, shared, heads, dropout, None);
     let context = blocks.contexts(&plain);
-    together(recorded(context, inputs.into(), move |gradient| Slopes::of(blocks.slopes(&plain, gradient).map(Some))))
-}
-
-/// What is between the products on the queries' device.
-fn softmax(
-    query: &Tensor<4>,
-    visible: &Visible,
-    shared: usize,
-    heads: usize,
-    dropout: Option<&Dropout>,
-) -> Box<dyn Softmax> {
-    #[cfg(feature = "gpu")]
-    if crate::network::kernels::gpu::applies(query) {
-        return Box::new(crate::network::kernels::gpu::Softmax::new(visible, shared, heads, dropout));
-    }
-    let _ = query;
-    Box::new(ByOperations::new(visible, shared, heads, dropout))
+    together(custom_backward(context, inputs.into(), move |gradient| {
+        Grads::of(blocks.grads(&plain, gradient).map(Some))
+    }))
 }
 
 /// Which scores there are, and how many at a time.
 #[derive(Debug)]
 struct Blocks {
-    visible: Visible,
-    /// Keys before those that `visible` counts; every query that sees any sees them.
+    spans: AttentionSpans,
+    /// Keys before those that `spans` counts; every query that sees any sees them.
     shared: usize,
     heads: usize,
     /// Queries of a block; the last one may have fewer.
@@ -137,93 +109,93 @@ struct Blocks {
 impl Blocks {
     /// Blocks of equal lengths: of `most` queries, or of as many as memory and what they see allow.
     fn new(
-        query: &Tensor<4>,
-        visible: &Visible,
+        between: &dyn Between,
+        spans: &AttentionSpans,
         shared: usize,
         heads: usize,
         dropout: Option<&Dropout>,
         most: Option<usize>,
     ) -> Self {
-        let queries = visible.width;
+        let queries = spans.width;
         let most = most.unwrap_or_else(|| {
-            let fits = (SCORES / (visible.rows * heads * (shared + visible.keys)).max(1)).max(QUERIES);
-            let [first, all] = [0..1, 0..queries].map(|queries| visible.span(queries).len());
+            let fits = (SCORES / (spans.rows * heads * (shared + spans.keys)).max(1)).max(QUERIES);
+            let [first, all] = [0..1, 0..queries].map(|queries| spans.span(queries).len());
             if first < all { fits.min(CAUSAL) } else { fits }
         });
         let length = queries.div_ceil(queries.div_ceil(most));
-        let softmax = softmax(query, visible, shared, heads, dropout);
-        Self { visible: visible.clone(), shared, heads, length, softmax }
+        let softmax = between.softmax(spans, shared, heads, dropout);
+        Self { spans: spans.clone(), shared, heads, length, softmax }
     }
 
-    /// Context `[rows, heads, queries, size]` from queries of that shape, and keys and values `[rows, groups, keys, size]`.
+    /// Context `[rows, heads, queries, size]` from queries of that shape, and keys and values `[rows, kv_heads, keys, size]`.
     fn contexts(&self, inputs: &[Tensor<4>; 3]) -> Tensor<4> {
         Tensor::cat(self.each().map(|queries| self.context(inputs, queries)).collect(), 2)
     }
 
     /// The queries of each block.
     fn each(&self) -> impl Iterator<Item = Range<usize>> {
-        let (queries, length) = (self.visible.width, self.length);
+        let (queries, length) = (self.spans.width, self.length);
         (0..queries).step_by(length).map(move |first| first..(first + length).min(queries))
     }
 
     /// The keys that any of these queries sees in any row, the shared ones before the others; at least one.
     fn keys(&self, queries: &Range<usize>) -> Range<usize> {
-        let seen = self.visible.span(queries.clone());
+        let seen = self.spans.span(queries.clone());
         let start = if self.shared > 0 { 0 } else { seen.start };
         start..(self.shared + seen.end).max(start + 1)
     }
 
-    /// A group's heads as further queries of its keys: `[rows, heads, queries, n]` to `[rows, groups, …, n]`.
-    fn grouped(x: Tensor<4>, groups: usize) -> Tensor<4> {
+    /// The query heads of a key/value head as further queries of its keys: `[rows, heads, queries, n]` to `[rows, kv_heads, …, n]`.
+    fn grouped(x: Tensor<4>, kv_heads: usize) -> Tensor<4> {
         let [rows, heads, queries, width] = x.dims();
-        x.reshape([rows, groups, heads / groups * queries, width])
+        x.reshape([rows, kv_heads, heads / kv_heads * queries, width])
     }
 
     /// And back.
     fn apart(&self, x: Tensor<4>) -> Tensor<4> {
-        let [rows, groups, queries, width] = x.dims();
-        x.reshape([rows, self.heads, queries * groups / self.heads, width])
+        let [rows, kv_heads, queries, width] = x.dims();
+        x.reshape([rows, self.heads, queries * kv_heads / self.heads, width])
     }
 
-    /// A block's queries by group, scaled.
-    fn scaled(query: &Tensor<4>, groups: usize, queries: &Range<usize>) -> Tensor<4> {
+    /// A block's queries by key/value head, scaled.
+    fn scaled(query: &Tensor<4>, kv_heads: usize, queries: &Range<usize>) -> Tensor<4> {
         let size = query.dims()[3];
         let block = query.clone().narrow(2, queries.start, queries.len());
-        Self::grouped(block, groups).mul_scalar((size as f32).powf(-0.5))
+        Self::grouped(block, kv_heads).mul_scalar((size as f32).powf(-0.5))
     }
 
     /// A block's scores: `[rows, heads, queries, keys]`.
     fn scores(&self, scaled: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
-        self.apart(product(scaled, key.swap_dims(2, 3)))
+        self.apart(matmul(scaled, key.swap_dims(2, 3)))
     }
 
     /// A block's context, `[rows, heads, queries, size]`.
     fn context(&self, [query, key, value]: &[Tensor<4>; 3], queries: Range<usize>) -> Tensor<4> {
-        let (groups, keys) = (value.dims()[1], self.keys(&queries));
+        let (kv_heads, keys) = (value.dims()[1], self.keys(&queries));
         let [key, value] = [key, value].map(|x| x.clone().narrow(2, keys.start, keys.len()));
-        let scores = self.scores(Self::scaled(query, groups, &queries), key);
+        let scores = self.scores(Self::scaled(query, kv_heads, &queries), key);
         let probabilities = self.softmax.probabilities(scores, queries, keys);
-        self.apart(product(Self::grouped(probabilities, groups), value))
+        self.apart(matmul(Self::grouped(probabilities, kv_heads), value))
     }
 
     /// Gradients of queries, keys and values.
-    fn slopes(&self, [query, key, value]: &[Tensor<4>; 3], gradient: Tensor<4>) -> [Tensor<4>; 3] {
-        let groups = key.dims()[1];
+    fn grads(&self, [query, key, value]: &[Tensor<4>; 3], gradient: Tensor<4>) -> [Tensor<4>; 3] {
+        let kv_heads = key.dims()[1];
         let mut d_queries = Vec::new();
         let mut sums: Option<[Tensor<4>; 2]> = None;
         // The last block first: it sees most keys, so that what the others add fits into its sums.
         for queries in self.each().collect::<Vec<_>>().into_iter().rev() {
             let keys = self.keys(&queries);
             let [key, value] = [key, value].map(|x| x.clone().narrow(2, keys.start, keys.len()));
-            let scaled = Self::scaled(query, groups, &queries);
-            let gradient = Self::grouped(gradient.clone().narrow(2, queries.start, queries.len()), groups);
+            let scaled = Self::scaled(query, kv_heads, &queries);
+            let gradient = Self::grouped(gradient.clone().narrow(2, queries.start, queries.len()), kv_heads);
             let scores = self.scores(scaled.clone(), key.clone());
-            let slopes = self.apart(product(gradient.clone(), value.swap_dims(2, 3)));
-            let [dropped, slopes] =
-                self.softmax.slopes(scores, slopes, queries, keys.clone()).map(|x| Self::grouped(x, groups));
-            let d_value = product(dropped.swap_dims(2, 3), gradient);
-            let d_key = product(slopes.clone().swap_dims(2, 3), scaled);
-            let d_query = product(slopes, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
+            let grads = self.apart(matmul(gradient.clone(), value.swap_dims(2, 3)));
+            let [dropped, grads] =
+                self.softmax.grads(scores, grads, queries, keys.clone()).map(|x| Self::grouped(x, kv_heads));
+            let d_value = matmul(dropped.swap_dims(2, 3), gradient);
+            let d_key = matmul(grads.clone().swap_dims(2, 3), scaled);
+            let d_query = matmul(grads, key).mul_scalar((query.dims()[3] as f32).powf(-0.5));
             d_queries.push(self.apart(d_query));
             sums = Some(self.added(sums.take(), [d_key, d_value].map(|part| part.cast(DType::F32)), keys));
         }
@@ -234,14 +206,14 @@ impl Blocks {
 
     /// Sums over blocks with those of some keys added.
     fn added(&self, sums: Option<[Tensor<4>; 2]>, parts: [Tensor<4>; 2], keys: Range<usize>) -> [Tensor<4>; 2] {
-        let all = self.shared + self.visible.keys;
+        let all = self.shared + self.spans.keys;
         let Some(sums) = sums else {
             return match keys.len() == all {
                 true => parts,
                 false => parts.map(|part| {
-                    let [rows, groups, _, size] = part.dims();
-                    let whole = Tensor::zeros([rows, groups, all, size], (&part.device(), DType::F32));
-                    whole.slice_assign([0..rows, 0..groups, keys.clone(), 0..size], part)
+                    let [rows, kv_heads, _, size] = part.dims();
+                    let whole = Tensor::zeros([rows, kv_heads, all, size], (&part.device(), DType::F32));
+                    whole.slice_assign([0..rows, 0..kv_heads, keys.clone(), 0..size], part)
                 }),
             };
         };
@@ -251,8 +223,8 @@ impl Blocks {
             if keys.len() == all {
                 return sum + part;
             }
-            let [rows, groups, _, size] = part.dims();
-            let place = [0..rows, 0..groups, keys.clone(), 0..size];
+            let [rows, kv_heads, _, size] = part.dims();
+            let place = [0..rows, 0..kv_heads, keys.clone(), 0..size];
             let part = sum.clone().slice(place.clone()) + part;
             sum.slice_assign(place, part)
         })
@@ -264,6 +236,7 @@ mod tests {
     use burn::tensor::{Device, TensorData};
 
     use super::*;
+    use crate::network::kernels::reference::Reference;
 
     /// Context and gradients of two rows of nine queries, with so many of them in a block.
     fn run(most: usize, shared: usize, numbers: DType) -> Vec<Vec<f32>> {
@@ -275,19 +248,19 @@ mod tests {
         let from: Vec<u32> = (0..18).map(|q| q / 9 * 9 + if q % 9 < 4 { 0 } else { 4 }).collect();
         // Whole examples and causal ones; the last query of each row sees nothing.
         let to: Vec<u32> = (0..18).map(|q| if q % 9 == 8 { from[q as usize] } else { q / 9 * 9 + q % 9 + 1 }).collect();
-        let visible = Visible::new(&from, &to, 2, 9, &device.clone().autodiff()).expect("intervals");
+        let spans = AttentionSpans::new(&from, &to, 2, 9, &device.clone().autodiff()).expect("intervals");
         let dropout = Dropout { p: 0.25, keys: (0..18).map(|i| i * i + 3).collect(), site: 4 };
         let keys = [2, 2, shared + 9, 3];
         let inputs = [noise([2, 4, 9, 3], 1.1), noise(keys, 1.7), noise(keys, 2.3)].map(Tensor::require_grad);
         let plain = inputs.each_ref().map(|input| input.clone().inner());
-        let blocks = Blocks::new(&plain[0], &visible, shared, 4, Some(&dropout), Some(most));
-        let context = recorded(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
-            Slopes::of(blocks.slopes(&plain, gradient).map(Some))
+        let blocks = Blocks::new(&Reference, &spans, shared, 4, Some(&dropout), Some(most));
+        let context = custom_backward(blocks.contexts(&plain), inputs.clone().into(), move |gradient| {
+            Grads::of(blocks.grads(&plain, gradient).map(Some))
         });
         let gradients = (context.clone() * noise([2, 4, 9, 3], 3.1)).sum().backward();
-        let slopes = inputs.iter().map(|input| input.grad(&gradients).expect("a gradient"));
+        let grads = inputs.iter().map(|input| input.grad(&gradients).expect("a gradient"));
         let values = |tensor: Tensor<4>| tensor.try_into_vec_as::<f32>().expect("numbers");
-        std::iter::once(context.inner()).chain(slopes).map(values).collect()
+        std::iter::once(context.inner()).chain(grads).map(values).collect()
     }
 
     fn assert_near(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {

@@ -4,23 +4,17 @@ use burn::tensor::{DType, Tensor};
 
 use crate::network::kernels::{
     Pairs, Rotary, Rotation,
-    handwritten::{Slopes, recorded},
+    custom_backward::{Grads, custom_backward},
 };
 
-/// See [`crate::network::kernels::rotary`]. The gradient turns back by the same angles.
+/// See [`crate::network::kernels::rotary`]. The gradient is rotated back by the same angles.
 pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
-    let turned = turned(x.clone().inner(), heads, rotary, false);
+    let y = rotated(x.clone().inner(), heads, rotary, false);
     let rotary = rotary.clone();
-    recorded(turned, vec![x], move |gradient: Tensor<2>| {
-        Slopes::of([Some(self::turned(gradient, heads, &rotary, true))])
-    })
+    custom_backward(y, vec![x], move |gradient: Tensor<2>| Grads::of([Some(rotated(gradient, heads, &rotary, true))]))
 }
 
-fn turned(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
-    #[cfg(feature = "gpu")]
-    if crate::network::kernels::gpu::applies(&x) {
-        return crate::network::kernels::gpu::rotary(x, heads, rotary, back);
-    }
+fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
     let [tokens, width] = x.dims();
     let numbers = x.dtype();
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
@@ -36,11 +30,11 @@ fn turned(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> 
     let mut single = shape;
     (single[1], single[axis]) = (1, 1);
     let (cos, sin) = (cos.reshape(single), sin.reshape(single));
-    let turned = x.clone().narrow(2, offset, 2 * pairs).reshape(shape).cast(DType::F32);
-    let (a, b) = (turned.clone().narrow(axis, 0, 1), turned.narrow(axis, 1, 1));
-    let turned = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin];
-    let turned = Tensor::cat(turned, axis).reshape([tokens, heads, 2 * pairs]).cast(numbers);
-    let parts = [(0, offset, None), (offset, 2 * pairs, Some(turned)), (end, size - end, None)];
+    let rotated = x.clone().narrow(2, offset, 2 * pairs).reshape(shape).cast(DType::F32);
+    let (a, b) = (rotated.clone().narrow(axis, 0, 1), rotated.narrow(axis, 1, 1));
+    let rotated = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin];
+    let rotated = Tensor::cat(rotated, axis).reshape([tokens, heads, 2 * pairs]).cast(numbers);
+    let parts = [(0, offset, None), (offset, 2 * pairs, Some(rotated)), (end, size - end, None)];
     let parts = parts.into_iter().filter(|(_, length, _)| *length > 0);
     let parts = parts.map(|(start, length, part)| part.unwrap_or_else(|| x.clone().narrow(2, start, length)));
     Tensor::cat(parts.collect(), 2).reshape([tokens, width])

