@@ -22,7 +22,6 @@ const FOLDERS_TO_UNTANGLE: &[&str] = &[
     "engine/store",
     "recipe",
     "session/sweep",
-    "stages",
     "stages/estimate",
     "surface/cli",
     "surface/report",
