@@ -23,6 +23,16 @@ pub struct Conversation<'a> {
     cache: Cache,
 }
 
+impl Writer {
+    /// A conversation with the model, with no turns yet.
+    ///
+    /// # Errors
+    /// If the model can't be spoken to in this format, or in any.
+    pub fn converse(&self, format: Option<ChatFormat>, system: Option<String>) -> Result<Conversation<'_>> {
+        Conversation::new(self, format, system)
+    }
+}
+
 impl<'a> Conversation<'a> {
     pub(in crate::stages) fn new(
         writer: &'a Writer,

@@ -11,7 +11,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::TOKENIZER;
+use super::origin::TOKENIZER;
 use crate::{
     data::{Document, Documents, SHARD, ShardWriter, documents, text::Tokenizer},
     engine::store::{FileRecord, State},

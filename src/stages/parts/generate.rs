@@ -4,10 +4,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
-    conversation::Conversation,
-    task::{Purpose, abilities},
-};
+use super::task::{Purpose, abilities};
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
@@ -136,14 +133,6 @@ impl Writer {
             ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: End::Interrupted },
         };
         Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
-    }
-
-    /// A conversation with the model, with no turns yet.
-    ///
-    /// # Errors
-    /// If the model can't be spoken to in this format, or in any.
-    pub fn converse(&self, format: Option<ChatFormat>, system: Option<String>) -> Result<Conversation<'_>> {
-        Conversation::new(self, format, system)
     }
 
     /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.

@@ -26,9 +26,6 @@ use crate::{
 };
 use origin::OriginFields;
 
-/// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
-pub(super) const TOKENIZER: &str = "tokenizer.json";
-
 /// The field with the model to start from.
 pub(super) const FROM: OriginFields =
     OriginFields { stage: Field("from"), checkpoint: Field("from.checkpoint"), tokenizer: Field("from.tokenizer") };

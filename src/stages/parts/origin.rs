@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 
-use super::{super::facts::Field, TOKENIZER};
+use super::super::facts::Field;
 use crate::{
     data::text::Tokenizer,
     engine::executor::Job,
@@ -13,6 +13,9 @@ use crate::{
     spec,
     support::Hinted,
 };
+
+/// The tokenizer's file in the artifacts of tokenize, pretrain and finetune stages.
+pub(in crate::stages) const TOKENIZER: &str = "tokenizer.json";
 
 /// A model that exists, and its tokenizer.
 pub(in crate::stages) struct Origin {

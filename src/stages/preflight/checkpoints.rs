@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::pointer;
+use super::place::pointer;
 use crate::{
     engine::plan::Node,
     network::{checkpoint, model::Network},

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use serde_json::json;
 
-use super::pointer;
+use super::place::pointer;
 use crate::{
     engine::plan::{Graph, Plan},
     learning::train::{Settings, Silent, Trainer},

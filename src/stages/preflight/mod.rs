@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod devices;
+mod place;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use devices::DeviceCheck;
+use place::pointer;
 
 /// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
 /// stages and cells they are.
@@ -97,11 +99,6 @@ impl Preflight<'_> {
         }
         Ok(())
     }
-}
-
-/// Where a field of a stage's settings stands in the recipe.
-fn pointer(node: &Node, field: &str) -> String {
-    format!("stages.{}.{}.{field}", node.name, node.kind)
 }
 
 /// The labels that no word stands for, each with the row where it's seen first and how often it's seen.
