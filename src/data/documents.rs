@@ -43,7 +43,7 @@ const TEXT_COLUMNS: [&str; 4] = ["text", "text_a", "sentence", "content"];
 /// Opens one file of a source; documents without text are passed over.
 ///
 /// # Errors
-/// As [`rows`]; also if the columns that hold the text aren't there, or can't be told.
+/// As [`rows`]; also if the columns that hold the text aren't there, or are ambiguous.
 pub fn documents(source: &Source, file: &Path) -> Result<Documents> {
     let texts: Box<dyn Iterator<Item = Result<String>> + Send> = match format(source, file)? {
         Format::Txt => {

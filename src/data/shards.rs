@@ -37,7 +37,7 @@ impl ShardWriter {
         Self::after(0, SHARD, directory, vocab_size)
     }
 
-    /// As [`Self::new`], to go on behind the first `shards`, which are finished, with files of `most` tokens.
+    /// As [`Self::new`], resuming after the first `shards`, which are finished, with files of `most` tokens.
     pub fn after(shards: usize, most: usize, directory: &Path, vocab_size: usize) -> Self {
         let narrow = vocab_size <= 1 << 16;
         let list = |item| DataType::List(Arc::new(Field::new("item", item, false)));

@@ -44,7 +44,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Of what can be told without a device: secrets that would be recorded, labels without words, checkpoints that can't
+    /// What can be checked without a device: secrets that would be recorded, labels without words, checkpoints that can't
     /// be read.
     pub fn of_data() -> Self {
         let mut data = DataCheck::default();

@@ -31,7 +31,7 @@ use crate::{
     support::suggest,
 };
 
-/// Says what a person should read, such as that the remote can't be reached.
+/// Shows a message to the user, such as that the remote can't be reached.
 pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a session is opened with.
@@ -47,9 +47,9 @@ pub struct Options {
     pub ignore_memory: bool,
     /// How stages are computed: one of [`LAUNCHERS`].
     pub launcher: String,
-    /// Set by whoever wants runs to stop: what is running pauses as soon as it can be resumed, nothing else begins.
+    /// Stop flag: what is running pauses as soon as it can be resumed, nothing else begins.
     pub stop: Arc<AtomicBool>,
-    /// Is told what a person should read.
+    /// Receives messages for the user.
     pub notify: Notify,
 }
 
@@ -130,7 +130,7 @@ impl Session {
         &self.options
     }
 
-    /// Whether somebody wants runs to stop.
+    /// Whether a stop was requested.
     pub fn is_stopped(&self) -> bool {
         self.options.stop.load(Ordering::SeqCst)
     }

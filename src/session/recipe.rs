@@ -56,7 +56,7 @@ impl Recipe {
         graph(&self.document.check_cell(&self.overrides, settings, &columns)?)
     }
 
-    /// The devices to run on: one or several that somebody names, or else the recipe's.
+    /// The devices to run on: the given ones, or else the recipe's.
     ///
     /// # Errors
     /// If one is unknown, or this build has no support for it.

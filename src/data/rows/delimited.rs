@@ -112,7 +112,7 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// Reads one line; `quoted` tells afterwards whether the record goes on in the next.
+    /// Reads one line; `quoted` is set if the record continues in the next.
     fn line(&mut self, line: &str, delimiter: char) {
         let mut start = !self.quoted;
         let mut characters = line.chars().peekable();

@@ -19,7 +19,7 @@ pub(super) fn open(file: &Path, nested: &[&str]) -> Result<Rows> {
     let name = file.display().to_string();
     let mut columns: Vec<String> = Vec::new();
     for object in objects(name.clone(), Lines::open(file)?).take(HEAD) {
-        // A mistake here is told when its row is reached, after the good rows before it.
+        // An error here is reported when its row is reached, after the good rows before it.
         let Ok((_, object)) = object else { break };
         columns.extend(object.into_iter().map(|(key, _)| key).filter(|key| !columns.contains(key)).collect::<Vec<_>>());
     }

@@ -17,7 +17,7 @@ pub use row::{Row, Rows};
 /// Opens one file of a source. Lines without any text are passed over.
 ///
 /// # Errors
-/// If the file can't be read or its format can't be told; while iterating, if a row isn't UTF-8 or has too few or too
+/// If the file can't be read or its format is unknown; while iterating, if a row isn't UTF-8 or has too few or too
 /// many fields. Messages name the file and the row.
 pub fn rows(source: &Source, file: &Path) -> Result<Rows> {
     nested_rows(source, file, &[])
@@ -45,7 +45,7 @@ pub fn header(source: &Source, file: &Path) -> Result<Vec<String>> {
     Ok(rows(source, file)?.columns().to_vec())
 }
 
-/// The format that the source names, or that the file's extension tells.
+/// The format that the source names, or that the file's extension implies.
 pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
     let name = file.display();
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();

@@ -23,13 +23,13 @@ pub enum Role {
     Observation,
 }
 
-/// What someone says.
+/// One message of a conversation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
-    /// Who says it.
+    /// The role.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 

@@ -159,7 +159,7 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// What marks a piece that goes on within a word, for models that mark it (`##` in WordPiece).
+    /// What marks a piece that continues a word, for models that mark it (`##` in WordPiece).
     pub fn continuing_prefix(&self) -> Option<&str> {
         match self.inner.get_model() {
             ModelWrapper::WordPiece(model) => Some(&model.continuing_subword_prefix),

@@ -67,32 +67,32 @@ pub struct Job<'a> {
     pub inputs: BTreeMap<String, Artifact>,
     /// Where it writes.
     pub out: &'a Path,
-    /// For what it takes to go on after it was stopped; it outlives a failure.
+    /// State to resume from after a stop or a failure.
     pub state: State,
-    /// Of a training that longer ones can go on from: where those of all lengths leave how far they came.
+    /// For a training that longer ones can resume from: where those of all lengths leave how far they came.
     pub trunk: Option<State>,
     /// Where a training is to pause, unless that is its end: at one in so many of its steps.
     pub until: Option<usize>,
-    /// Whether the stage is to stop where it can go on at another time; see [`Job::is_stopped`].
+    /// Whether the stage should stop at a point from which it can resume; see [`Job::is_stopped`].
     pub stop: &'a AtomicBool,
     /// Set when another process has taken the stage over, since this one was suspended for long.
     pub lost: &'a AtomicBool,
-    /// Whom to tell how far it is.
+    /// Progress sink.
     pub reporter: &'a dyn Reporter,
 }
 
 impl Job<'_> {
-    /// Tells the reporter something about this stage.
+    /// Reports an event of this stage.
     pub fn tell(&self, event: Event<'_>) {
         self.reporter.event(self.name, event);
     }
 
-    /// Whether somebody wants the stage to stop. It keeps its state then, and its error is [`Paused`].
+    /// Whether a stop was requested. It keeps its state then, and its error is [`Paused`].
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::SeqCst) || self.lost.load(Ordering::SeqCst)
     }
 
-    /// For a stage that keeps nothing: tells how far it is, and stops it if somebody wants that.
+    /// For a stage without state: reports progress, and stops if that was requested.
     ///
     /// # Errors
     /// [`Paused`] if it's stopped.
@@ -105,7 +105,7 @@ impl Job<'_> {
     }
 }
 
-/// The error of a stage that didn't fail: it was stopped, and goes on from its state when it's run again.
+/// The error of a stage that didn't fail: it was stopped, and resumes from its state when it's run again.
 #[derive(Debug)]
 pub struct Paused {
     /// How far it is, such as `stopped after step 20 of 100`.
@@ -131,7 +131,7 @@ impl fmt::Display for Paused {
 
 impl std::error::Error for Paused {}
 
-/// Is told what happens, from any thread.
+/// Receives events, from any thread.
 pub trait Reporter: Sync {
     /// Something happened to a stage.
     fn event(&self, stage: &str, event: Event<'_>);
@@ -179,9 +179,9 @@ pub enum Event<'a> {
         done: u64,
         /// Units in all; 0 if unknown.
         total: u64,
-        /// What else there is to say: loss, tokens/s.
+        /// Details: loss, tokens/s.
         note: &'a str,
-        /// How long the rest will take, where that can be told.
+        /// How long the rest will take, where that can be estimated.
         remaining: Option<Duration>,
     },
     /// Metrics of a training, in the order of their steps. After a resume, those up to the resumed step come first.
@@ -193,7 +193,7 @@ pub enum Event<'a> {
         /// Its artifact.
         artifact: &'a Artifact,
     },
-    /// It was stopped, and goes on from there when it's run again.
+    /// It was stopped, and resumes from there when it's run again.
     Paused {
         /// How far it is.
         place: &'a str,
@@ -232,7 +232,7 @@ pub enum Ending {
     Fetched,
     /// It was computed.
     Ran,
-    /// It was stopped, and goes on when it's run again.
+    /// It was stopped, and resumes when it's run again.
     Paused,
     /// Its computation failed.
     Failed,

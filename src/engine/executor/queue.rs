@@ -15,7 +15,7 @@ use crate::engine::plan::{Length, Planned};
 pub(super) struct Queue<'a> {
     tasks: &'a IndexMap<String, Planned>,
     /// For each, the task that it's better to wait for: of trainings that differ in their length only, a shorter one, which
-    /// it can go on from.
+    /// it can resume from.
     after: Vec<Option<String>>,
     /// Nothing is begun any more once this is set.
     stop: &'a AtomicBool,

@@ -30,13 +30,13 @@ pub struct Options {
     /// By id, where a stage is to pause, its state kept, for another run to resume: at one in so many of its steps. What it
     /// has measured by then is in the store's [`rung`](crate::engine::store::Store::rung).
     pub until: BTreeMap<String, usize>,
-    /// Set by whoever wants the run to stop: what is running pauses as soon as it can be resumed, nothing else begins.
+    /// Stop flag: what is running pauses as soon as it can be resumed, nothing else begins.
     pub stop: Arc<AtomicBool>,
     /// Recorded with every artifact that is made: recipe, overrides, host.
     pub provenance: Provenance,
 }
 
-/// Carries out a plan, and tells what became of each of its stages. A failure ends the stages that depend on it and no
+/// Executes a plan, and returns the outcome of each of its stages. A failure ends the stages that depend on it and no
 /// others. `resolver` looks up those whose keys depend on what runs here; the remote that it asks is given what is computed.
 pub fn execute(
     plan: Plan,
@@ -148,7 +148,7 @@ impl Worker<'_> {
                 continue;
             }
             match self.launch(id, stage, manifest, inputs) {
-                // Whoever took it over is computing it, or already has.
+                // The process that took it over is computing it, or already has.
                 Err(error) if error.is::<Lost>() => self.reporter.event(id, Event::Note(&error.to_string())),
                 result => return result,
             }
@@ -162,7 +162,7 @@ impl Worker<'_> {
         stage.manifest(&digest).context("a stage was started before those that it needs")
     }
 
-    /// What is damaged counts as not there; whoever claims its key learns of the damage.
+    /// What is damaged counts as not there; claiming its key reports the damage.
     fn find(&self, manifest: &Manifest) -> Result<Option<(Ending, Artifact)>> {
         Ok(match self.resolver.look(&manifest.key())? {
             Seen::Here(artifact) => Some((Ending::Hit, *artifact)),

@@ -37,9 +37,9 @@ pub struct Task {
 /// Follows a computation, and can stop it.
 #[derive(Clone, Copy)]
 pub struct Watch<'a> {
-    /// Set by whoever wants it to stop.
+    /// Stop flag.
     pub stop: &'a Arc<AtomicBool>,
-    /// Is told what happens.
+    /// Receives events.
     pub reporter: &'a dyn Reporter,
 }
 
@@ -48,17 +48,17 @@ pub struct Watch<'a> {
 pub struct Done {
     /// The artifact.
     pub artifact: Artifact,
-    /// Whether it was computed by this, and not by somebody else meanwhile.
+    /// Whether it was computed by this, and not by another process meanwhile.
     pub computed: bool,
 }
 
 /// A way to have stages computed: in this process, in another one, on another machine. The artifact is committed to the
-/// store by whoever computes it.
+/// store by the process that computes it.
 pub trait Launch: Sync {
     /// Computes a stage, and returns when that is done.
     ///
     /// # Errors
-    /// [`Paused`] if it was stopped, [`Lost`] if somebody else took it over; else what failed.
+    /// [`Paused`] if it was stopped, [`Lost`] if another process took it over; else what failed.
     fn launch(&self, task: &Task, watch: Watch<'_>) -> Result<Done>;
 }
 
@@ -78,16 +78,16 @@ impl<'a> Local<'a> {
 impl Launch for Local<'_> {
     fn launch(&self, task: &Task, watch: Watch<'_>) -> Result<Done> {
         let Task { id, node, manifest, force, until, .. } = task;
-        let tell = |event: Event<'_>| watch.reporter.event(id, event);
+        let report = |event: Event<'_>| watch.reporter.event(id, event);
         let store = self.store.clone().stopped_by(Arc::clone(watch.stop));
-        let slot = match store.claim(manifest.clone(), *force, &|| tell(Event::Waiting))? {
+        let slot = match store.claim(manifest.clone(), *force, &|| report(Event::Waiting))? {
             Claim::Hit(artifact) => return Ok(Done { artifact: *artifact, computed: false }),
             Claim::Miss(slot) => slot,
         };
         if let Some(damage) = slot.damage() {
-            tell(Event::Note(&format!("the stored artifact is damaged: {damage:#}; recomputing")));
+            report(Event::Note(&format!("the stored artifact is damaged: {damage:#}; recomputing")));
         }
-        tell(Event::Started { node, key: slot.key() });
+        report(Event::Started { node, key: slot.key() });
         let (started, began) = (unix_time(), Instant::now());
         let trunk = if *force { None } else { node.trunk_key(manifest) };
         let computed = self.runner.run(&Job {
@@ -113,7 +113,7 @@ impl Launch for Local<'_> {
             // Also when its state is gone. Without this nothing is lost but the time to look again.
             && let Err(error) = store.rung(slot.key()).keep(Vec::new(), measured)
         {
-            tell(Event::Note(&format!("its metrics can't be saved: {error:#}")));
+            report(Event::Note(&format!("its metrics can't be saved: {error:#}")));
         }
         let Computed { metrics, pace } = computed?;
         let provenance = Provenance {

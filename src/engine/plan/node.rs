@@ -21,7 +21,7 @@ pub struct Node {
     pub kind: String,
     /// The version of the kind's code.
     pub version: u32,
-    /// All its settings, as whoever runs it takes them. They may hold secrets: nothing of this is stored or shown.
+    /// All its settings, as its runner takes them. They may hold secrets: nothing of this is stored or shown.
     pub settings: Value,
     /// The spec that enters the key.
     pub canonical: Value,
@@ -71,7 +71,7 @@ impl Length {
     }
 }
 
-/// How far a stage came, as its state tells.
+/// How far a stage came, by its state.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Reached {
     /// Steps done.

@@ -59,7 +59,7 @@ pub enum Status {
 /// Why a stage has to be computed.
 #[derive(Clone, Debug)]
 pub enum Reason {
-    /// Nobody asked why.
+    /// The reason wasn't asked for.
     NotStored,
     /// It's forced.
     Forced,

@@ -72,7 +72,7 @@ impl<'a> Resolver<'a> {
         Self { records_only: true, ..self }
     }
 
-    /// Says of each miss what differs from the nearest stored run, and what it can resume from.
+    /// Reports for each miss what differs from the nearest stored run, and what it can resume from.
     pub fn explaining(self) -> Self {
         Self { explains: true, ..self }
     }

@@ -15,7 +15,7 @@ use object_store::{
 use url::{Position, Url};
 
 /// How long a connection may take to be made, and one request to be answered in full: of at most a chunk, so that slow
-/// lines do, and a remote that has died is given up before long. `PIPE_REMOTE_TIMEOUT` says otherwise of the second.
+/// lines do, and a remote that has died is given up before long. `PIPE_REMOTE_TIMEOUT` overrides the latter.
 const CONNECT: &str = "5s";
 const REQUEST: &str = "30s";
 
@@ -34,7 +34,7 @@ impl Address {
         &self.url
     }
 
-    /// What tells this place from others: the URL, and the endpoints in the environment.
+    /// Identifies this remote: the URL, and the endpoints in the environment.
     pub(super) fn id(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.url.as_bytes());
@@ -94,7 +94,7 @@ fn build(scheme: &ObjectStoreScheme, url: &Url) -> Result<Box<dyn ObjectStore>> 
             for (key, value) in limits {
                 builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
             }
-            // Whoever names an endpoint without TLS means it.
+            // An endpoint without TLS is a deliberate choice.
             if builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some_and(|url| url.starts_with("http://")) {
                 builder = builder.with_allow_http(true);
             }

@@ -68,7 +68,7 @@ async fn download(shared: &Shared, file: &FileRecord, path: &Path, advance: &(dy
         return Ok(());
     }
     let part = path.with_extension("part");
-    // Where what was left by another transfer doesn't go on to the right digest, that may be its fault.
+    // A partial file of an earlier transfer may be at fault if the digest doesn't match.
     for resumed in [true, false] {
         let mut target = fs::File::options().read(true).write(true).create(true).truncate(false).open(&part)?;
         let mut hasher = blake3::Hasher::new();
@@ -114,7 +114,7 @@ async fn transfer(
         shared.reject(&file.digest);
         anyhow!("the remote's copy of {} is damaged", file.path)
     };
-    // Nothing goes on from the middle of a file that is shorter or longer.
+    // A partial file can't be resumed if the size differs.
     if from > 0
         && shared.objects.head(&location).await.map_err(|error| shared.explain(&error, file))?.size != file.bytes
     {

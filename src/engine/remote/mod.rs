@@ -105,7 +105,7 @@ impl Remote {
     }
 
     /// Brings the files of an artifact that was [found](Self::find) into the local store. What another transfer has left
-    /// or another artifact has isn't fetched again. `progress` is told how many of the bytes are there.
+    /// or another artifact has isn't fetched again. `progress` receives the number of bytes so far.
     ///
     /// # Errors
     /// If a file is missing, damaged or can't be fetched: the key isn't found any more then, so that it's computed. Or
@@ -149,7 +149,7 @@ impl Remote {
         Some(bytes)
     }
 
-    /// Sees to it, while the program goes on, that the remote has an artifact of the local store: first its files, as
+    /// Uploads an artifact of the local store in the background: first its files, as
     /// far as they aren't there, then the record. `computed` says that it was just made, and so replaces a record that
     /// is there.
     pub fn push(&self, artifact: &Artifact, computed: bool) {
@@ -161,12 +161,12 @@ impl Remote {
         self.pushes.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
-    /// Waits for what is being pushed, and tells what went over the line.
+    /// Waits for pending uploads, and returns what was transferred.
     pub fn finish(&self) -> Transferred {
         let pushes = std::mem::take(&mut *self.pushes.lock().unwrap_or_else(PoisonError::into_inner));
         self.runtime.block_on(async {
             for push in pushes {
-                // A push tells of its failure itself; a panic was told by the hook.
+                // A push reports its failure itself; a panic was reported by the hook.
                 let _ = push.await;
             }
         });

@@ -20,7 +20,7 @@ use crate::engine::store::{Artifact, FileRecord};
 
 const UNREADABLE: &str = "failed to read a file of the store";
 
-/// Pushes an artifact, unless it's there; `computed` replaces the record that is. Failures are told, not returned.
+/// Pushes an artifact, unless it's there; `computed` replaces the record that is. Failures are reported, not returned.
 pub(super) async fn push(shared: Arc<Shared>, artifact: Artifact, computed: bool) {
     if shared.offline.load(Ordering::Relaxed) || shared.refuses.load(Ordering::Relaxed) {
         shared.unpushed.fetch_add(1, Ordering::Relaxed);

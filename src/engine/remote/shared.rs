@@ -170,7 +170,7 @@ impl Shared {
         Ok(Some(text))
     }
 
-    /// The remote isn't asked any more, which is told the first time.
+    /// Marks the remote as offline, which is reported the first time.
     pub(super) fn unreachable(&self, error: &object_store::Error) {
         if !self.offline.swap(true, Ordering::Relaxed) {
             let (url, reason) = (self.address.url(), reason(error));
@@ -180,10 +180,10 @@ impl Shared {
         }
     }
 
-    /// Nothing more is pushed, which is told the first time, unless it's known that the remote is away.
+    /// Stops pushing, which is reported the first time, unless the remote is known to be offline.
     pub(super) fn refused(&self, error: &object_store::Error) {
-        let told = self.refuses.swap(true, Ordering::Relaxed) || self.offline.load(Ordering::Relaxed);
-        if !told {
+        let reported = self.refuses.swap(true, Ordering::Relaxed) || self.offline.load(Ordering::Relaxed);
+        if !reported {
             let (url, reason) = (self.address.url(), reason(error));
             (self.report)(&format!("warning: pushing to the remote {url} failed, the next run will retry: {reason}"));
         }

@@ -148,7 +148,7 @@ impl Artifact {
         record::seal(self)
     }
 
-    /// What the file system says of a file that must be there in full.
+    /// The metadata of a file that must be there in full.
     pub(super) fn metadata(&self, file: &FileRecord) -> Result<Metadata> {
         let path = self.file(&file.path);
         let metadata = match std::fs::metadata(&path) {

@@ -34,7 +34,7 @@ impl DigestCache {
         Self { table: DigestTable::open(root.join("digests.json")), ..Self::default() }
     }
 
-    /// The same by another clock, which says whether a file has been left alone for long enough.
+    /// The same with another clock, by which a file counts as settled.
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
     }
@@ -130,7 +130,7 @@ mod tests {
         let mut cache = learned(dir.path(), &[&path], SETTLING);
         assert!(is_remembered(dir.path(), &path));
         let first = cache.digest(&path).unwrap();
-        // Until the system's clock, which counts in steps, tells the two apart.
+        // Until the system's clock, which counts in steps, distinguishes the two.
         while Stamp::of(&fs::metadata(&path).unwrap()) == Stamp::of(&written) {
             std::fs::write(&path, "two").unwrap();
             #[cfg(unix)]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::atomic;
 use crate::support::clock::Clock;
 
-/// A file changed within this time before it was hashed may change again without its stamp telling, in nanoseconds.
+/// A file changed within this time before it was hashed may change again without a change of its stamp, in nanoseconds.
 /// Some file systems count time in steps of two seconds.
 const SETTLED: u64 = 2_000_000_000;
 /// The same within one run, where time counts in steps of the system's clock.
@@ -30,7 +30,7 @@ pub fn digest_file(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// What the file system says of a file. Whoever writes to the file changes it: programs can set the time of
+/// A file's metadata. Writing to the file changes it: programs can set the time of
 /// modification back, but not that of the change.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Stamp {

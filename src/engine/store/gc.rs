@@ -1,4 +1,4 @@
-//! What can be cleared away: artifacts that nothing asks for, and what dead processes left in `tmp/`.
+//! Garbage collection: unreferenced artifacts, and what dead processes left in `tmp/`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use super::{
     workspace::{self, Workspace, remove},
 };
 
-/// An artifact, and whether it's to be kept.
+/// An artifact, and whether it's kept.
 #[derive(Clone, Debug)]
 pub struct GcVerdict {
     /// Its key.
@@ -46,7 +46,7 @@ pub struct Garbage {
 /// What is left of computations beside their artifacts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GarbageKind {
-    /// A state that training could go on from.
+    /// A state that training could resume from.
     State,
     /// What a process has left in the middle of its work.
     HalfWritten,
@@ -54,7 +54,7 @@ pub enum GarbageKind {
     Events,
 }
 
-/// What would be cleared away.
+/// What garbage collection would remove.
 #[derive(Clone, Debug, Default)]
 pub struct GcPlan {
     /// All artifacts, those that go first.
@@ -73,8 +73,8 @@ impl GcPlan {
 }
 
 impl Store {
-    /// Judges what's in the store. Kept are the artifacts in `wanted`, with the reason there, pinned ones, what any process
-    /// works with, what was used within `grace`, and whatever a kept artifact was computed from.
+    /// Decides what can be removed. Kept are the artifacts in `wanted`, with the reason there, pinned ones, what any
+    /// process works with, what was used within `grace`, and whatever a kept artifact was computed from.
     ///
     /// # Errors
     /// If the store can't be read.
@@ -140,7 +140,7 @@ impl Store {
         folders.map(|entry| (entry.path().to_owned(), entry.file_name().to_string_lossy().into_owned())).collect()
     }
 
-    /// Clears away what a plan says, but for artifacts that were used since.
+    /// Removes what a plan lists, except artifacts that were used since.
     ///
     /// # Errors
     /// If something can't be removed; the rest is as it was.

@@ -36,7 +36,7 @@ impl Integrity {
         Ok(known || self.read(path, digest)?)
     }
 
-    /// Reads a file, whatever is remembered of it, and tells whether it has this digest.
+    /// Reads a file, whatever is remembered of it, and returns whether it has this digest.
     ///
     /// # Errors
     /// If it can't be read.

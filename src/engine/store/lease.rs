@@ -1,7 +1,7 @@
-//! Who may compute a key: the holder of its lease, for as long as the lease is kept alive.
+//! Leases: a key is computed by the holder of its lease, for as long as the lease is kept alive.
 //!
-//! `leases/KEY` holds a number that the holder raises every [`BEAT`], and below it who the holder is. Whoever else wants
-//! the key watches the file. If it has stayed the same for [`PATIENCE`], by the watcher's own steady clock, or if
+//! `leases/KEY` holds a heartbeat counter, which the holder raises every [`BEAT`], and below it the holder. Any other
+//! process that wants the key watches the file. If it has stayed the same for [`PATIENCE`], by the watcher's own steady clock, or if
 //! the holder was a process of the same machine that has ended, the lease may be taken over. No two clocks are ever
 //! compared, so it doesn't matter how they're set.
 //!
@@ -30,14 +30,14 @@ use crate::support::clock::{Clock, Signal, SystemClock};
 const BEAT: Duration = Duration::from_secs(2);
 /// How long a lease stays as it is before it counts as left behind.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The pause between two looks at somebody else's lease; the first are shorter.
+/// The pause between two looks at another holder's lease; the first are shorter.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The leases of a store.
 #[derive(Clone, Debug)]
 pub(super) struct Leases {
     root: PathBuf,
-    /// Set by whoever wants waiting to end.
+    /// Set to end waiting.
     pub(super) stop: Arc<AtomicBool>,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -93,7 +93,7 @@ impl Leases {
     /// Waits until the key's lease is free or left behind, and takes it; `waiting` is called once before that.
     ///
     /// # Errors
-    /// [`Stopped`] if it's told to stop; the file system's.
+    /// [`Stopped`] if a stop was requested; the file system's.
     pub(super) fn take(&self, key: &str, inputs: Vec<String>, waiting: &dyn Fn()) -> Result<Lease> {
         let mut watch = self.watch(key, inputs);
         let mut pause = Duration::from_millis(5);
@@ -180,7 +180,7 @@ fn parse(text: &[u8]) -> Option<Holder> {
     serde_json::from_slice(&text[end..]).ok()
 }
 
-/// A key that is held until this is dropped, or until somebody finds that its holder shows no life.
+/// A key that is held until this is dropped, or until another process finds that its holder is unresponsive.
 #[derive(Debug)]
 pub(super) struct Lease {
     leases: Leases,
@@ -195,9 +195,9 @@ impl Lease {
         let stop = Signal::default();
         let lost = Arc::new(AtomicBool::new(false));
         let beating = Beating { leases: leases.clone(), key: key.to_owned(), token: token.clone(), file };
-        let (tell, stopped) = (Arc::clone(&lost), stop.clone());
-        // What fails to beat is taken over in the end; there's nobody to tell.
-        let beat = std::thread::Builder::new().name("lease".into()).spawn(move || beating.until(&stopped, &tell));
+        let (flag, stopped) = (Arc::clone(&lost), stop.clone());
+        // A lease without heartbeat is taken over in the end.
+        let beat = std::thread::Builder::new().name("lease".into()).spawn(move || beating.until(&stopped, &flag));
         Self { leases, key: key.to_owned(), token, lost, beat: beat.ok().map(|thread| (stop, thread)) }
     }
 
@@ -210,12 +210,12 @@ impl Lease {
         self.leases.guard()
     }
 
-    /// Whether nobody has taken it over. Certain only under the guard.
+    /// Whether it's still held. Certain only under the guard.
     pub(super) fn is_held(&self) -> Result<bool> {
         self.leases.is_held_by(&self.key, &self.token)
     }
 
-    /// Is set at the first beat after somebody took it over.
+    /// Is set at the first heartbeat after it was taken over.
     pub(super) fn lost(&self) -> &AtomicBool {
         &self.lost
     }
@@ -231,7 +231,7 @@ struct Beating {
 }
 
 impl Beating {
-    /// Raises the number at the beginning of the lease, and says so if another has taken its name.
+    /// Raises the number at the beginning of the lease, and sets `lost` if another lease has taken its name.
     fn until(&self, stopped: &Signal, lost: &AtomicBool) {
         use std::io::{Seek, Write};
 

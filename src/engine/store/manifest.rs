@@ -30,7 +30,7 @@ impl Manifest {
 
     /// BLAKE3 of the canonical JSON, in hexadecimal.
     pub fn key(&self) -> String {
-        // Whoever adds a field is asked here whether it's a part of the key.
+        // A new field must be added here explicitly if it's a part of the key.
         let Self { format, kind, version, spec, inputs, seed } = self;
         let value = serde_json::json!({
             "format": format,

@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! artifacts/KEY/   artifact.json and the stage's files; complete as soon as it's there
-//! tmp/             slots being written, renamed into artifacts/ when done, and states to go on from
-//! states/KEY.state where finished trainings stood, for longer ones to go on from; can be removed at any time
+//! tmp/             slots being written, renamed into artifacts/ when done, and states to resume from
+//! states/KEY.state where finished trainings stood, for longer ones to resume from; can be removed at any time
 //! rungs/KEY.state  what a training had measured when it paused at a rung of a sweep
-//! leases/KEY       there while KEY is being computed, and says by whom
+//! leases/KEY       there while KEY is being computed; names the holder
 //! pins/NAME        an artifact that is to be kept
 //! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
@@ -155,7 +155,7 @@ impl Store {
         Ok(found)
     }
 
-    /// As [`Store::find`], with what is damaged told from what can't be read. What a process left that was killed just
+    /// As [`Store::find`], distinguishing damage from read errors. What a process left that was killed just
     /// after it had made the artifact goes away.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl Store {
     }
 
     /// Asks for the artifact of `manifest`. On a miss the caller holds the key until the slot is committed or dropped;
-    /// whoever asks for the same key meanwhile waits, and `waiting` is called once before that. With `force` what is
+    /// others that claim the same key meanwhile wait, and `waiting` is called once before that. With `force` what is
     /// there is computed again, as is what's damaged.
     ///
     /// # Errors
@@ -257,7 +257,7 @@ impl Store {
         tracing::debug!(key = short(&key), "claimed");
         let damage = match stored()? {
             Found::Intact(artifact) => {
-                // Whoever made it may have been killed just after that, with the lease in hand.
+                // The process that made it may have been killed just after that, with the lease in hand.
                 let _ = self.tidy(&key, &lease);
                 return Ok(Claim::Hit(artifact));
             }

@@ -64,8 +64,8 @@ impl Slot {
         &self.dir
     }
 
-    /// Where the stage keeps what it takes to go on after a crash. Unlike the slot it outlives a failure; it's removed
-    /// with [`Self::commit`], and by a claim with `force`. Whoever claims the key next finds it, under another name.
+    /// Where the stage keeps its state to resume from after a crash. Unlike the slot it outlives a failure; it's removed
+    /// with [`Self::commit`], and by a claim with `force`. The next claim of the key finds it, under another name.
     pub fn state(&self) -> State {
         State::new(self.workspace.state(), &self.key)
     }

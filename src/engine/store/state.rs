@@ -1,8 +1,8 @@
-//! What a stage keeps so as to go on after it was stopped: files, and a record that vouches for them.
+//! A stage's state to resume from after a stop: files, and a record that vouches for them.
 //!
 //! The record is written aside and renamed, after the files that it names are on the disk: whatever the moment of a crash,
 //! there is the old state or the new one. It carries the version of its form and of the program, the key of the
-//! computation that it belongs to, the digests of its files and one of itself. What doesn't fit is never gone on from.
+//! computation that it belongs to, the digests of its files and one of itself. What doesn't match is never resumed from.
 
 use std::{
     io::{ErrorKind, Write},
@@ -99,7 +99,7 @@ impl State {
     /// What was kept, once every file has been found as it was written; `None` if nothing was.
     ///
     /// # Errors
-    /// Why there is no going on from it: it's damaged, of another version of the program or of another computation.
+    /// Why it can't be resumed from: it's damaged, of another version of the program or of another computation.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         let Some(record) = self.record()? else { return Ok(None) };
         for file in &record.files {

@@ -38,7 +38,7 @@ pub struct Verification {
 
 impl Store {
     /// Looks at these artifacts: at every file in full, on all cores. What's damaged is a miss from then on, even where the
-    /// file system says that the file is unchanged. `progress` is told how
+    /// file system says that the file is unchanged. `progress` receives how
     /// many files have been read, and of how many.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Store {
             let dir = self.artifact_dir(key);
             match Artifact::record(&dir) {
                 Ok(Some(artifact)) => sound.push(artifact),
-                // Somebody removed it meanwhile.
+                // Removed concurrently.
                 Ok(None) => verification.artifacts -= 1,
                 Err(error) => verification.damage.push(Damage {
                     key: key.clone(),

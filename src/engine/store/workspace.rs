@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! KEY.TOKEN          the slot
-//! KEY.TOKEN.state…   what it takes to go on after a crash
+//! KEY.TOKEN.state…   state to resume from after a crash
 //! KEY.TOKEN.old      what the slot replaces, for an instant
 //! KEY.TOKEN.gone     what is being removed
 //! ```
@@ -48,7 +48,7 @@ impl Entry {
         Some(Self { key: key.to_owned(), token: token.to_owned(), rest, path })
     }
 
-    /// Whether it belongs to a state to go on from.
+    /// Whether it belongs to a resumable state.
     pub(super) fn is_state(&self) -> bool {
         self.rest.starts_with(STATE)
     }

@@ -14,7 +14,7 @@ use crate::{
     support::Named,
 };
 
-/// The name of the way that stages are computed unless somebody asks for another: in this process.
+/// The name of the default way to compute stages: in this process.
 pub const LOCAL: &str = "local";
 
 /// A way to have stages computed.
@@ -36,7 +36,7 @@ impl Setup<'_> {
     /// What another process needs to compute a stage.
     ///
     /// # Errors
-    /// If it can't be told where the store is.
+    /// If the store's path can't be determined.
     pub fn job(&self, task: &Task) -> Result<StageJob> {
         let store = std::path::absolute(self.store.root())?;
         let devices = self.stages.choices().to_string();

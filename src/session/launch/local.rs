@@ -6,7 +6,7 @@ use crate::{
     support::Named,
 };
 
-/// The way that stages are computed unless somebody asks for another.
+/// The default way to compute stages.
 pub(super) struct InThisProcess;
 
 impl Named for InThisProcess {

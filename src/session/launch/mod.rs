@@ -1,5 +1,5 @@
 //! Ways to launch a stage. A stage that is to be computed is one value, [`StageJob`], which any process that reaches the
-//! store can be given; whoever computes it commits the artifact.
+//! store can be given; the process that computes it commits the artifact.
 
 mod launcher;
 mod local;

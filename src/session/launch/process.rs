@@ -87,7 +87,7 @@ impl Launch for Children<'_> {
     }
 }
 
-/// A process that doesn't outlive whoever launched it.
+/// A process that doesn't outlive its parent.
 struct Kept(Child);
 
 impl Drop for Kept {
@@ -115,7 +115,7 @@ fn spawn(program: &std::path::Path) -> Result<Child> {
     command.spawn().with_context(|| format!("can't launch {}", program.display()))
 }
 
-/// The lines that something says, until its end.
+/// The lines of a stream, until its end.
 fn lines(from: impl BufRead + Send + 'static) -> mpsc::Receiver<String> {
     let (send, lines) = mpsc::channel();
     std::thread::spawn(move || {
@@ -178,7 +178,7 @@ impl<W: Write> Report<W> {
 
 impl<W: Write + Send> Reporter for Report<W> {
     fn event(&self, _stage: &str, event: Event<'_>) {
-        // Where nobody listens any more, the end of stdin stops the stage.
+        // Where the parent is gone, the end of stdin stops the stage.
         Message::of(event).into_iter().for_each(|message| drop(self.send(&message)));
     }
 }

@@ -1,4 +1,4 @@
-//! What a process that computes a stage says to the one that launched it: a line of JSON for each message.
+//! The protocol between a stage's process and its parent: a line of JSON for each message.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) enum End {
     Done { computed: bool },
     /// It was stopped, and can be resumed.
     Paused { place: String, metrics: Metrics, measured: Option<Value> },
-    /// Somebody else has taken it over.
+    /// Another process has taken it over.
     Lost,
     /// It failed: the error, and what caused it.
     Failed(Vec<String>),
@@ -83,7 +83,7 @@ impl End {
 }
 
 impl Message {
-    /// What the launching process has no need to be told is `None`: it tells itself how a stage ended.
+    /// Events that the parent derives itself are `None`: it reports how a stage ended.
     pub(super) fn of(event: Event<'_>) -> Option<Self> {
         Some(match event {
             Event::Waiting => Self::Waiting,
@@ -98,7 +98,7 @@ impl Message {
         })
     }
 
-    /// Tells a reporter, as if the stage were computed here; gives the end, if that's what it is.
+    /// Forwards to a reporter, as if the stage were computed here; gives the end, if that's what it is.
     pub(super) fn notify(self, node: &Node, id: &str, reporter: &dyn Reporter) -> Option<End> {
         match self {
             Self::Waiting => reporter.event(id, Event::Waiting),

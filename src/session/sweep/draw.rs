@@ -10,7 +10,7 @@ use crate::{
     support::random::Key,
 };
 
-/// What is drawn has this many digits that count, so that it can be read and said again.
+/// What is drawn has this many digits that count, so that it can be read and typed again.
 const DIGITS: usize = 4;
 
 /// The values of one setting, as a number of choices or as a line between two ends.

@@ -1,5 +1,5 @@
-//! Successive halving: which cells go on at each rung, by what was measured there. Nothing is run here and nothing is
-//! drawn, so the same figures always give the same answer, in whatever order they came in and at whichever call.
+//! Successive halving: which cells are promoted at each rung, by the metrics measured there. Nothing is run here and
+//! nothing is drawn, so the same metrics always give the same answer, in whatever order they came in and at whichever call.
 //!
 //! A rung is decided when every cell on it has been measured (or has failed): this is the synchronous form of Jamieson and
 //! Talwalkar 2016 (<https://arxiv.org/abs/1502.07943>). Asynchronous halving (Li et al. 2018,
@@ -29,7 +29,7 @@ pub struct Halving {
     pub halved: Halved,
     /// The rungs, the lowest first.
     pub rungs: Vec<Rung>,
-    /// Of so many settings at a rung one goes on.
+    /// Of so many settings at a rung one is promoted.
     pub reduction: usize,
 }
 
@@ -68,12 +68,12 @@ pub struct PendingRung {
     pub tasks: BTreeSet<String>,
 }
 
-/// Who goes on, as far as is known.
+/// Which cells are promoted, as far as is known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Promotions {
     /// By cell; of cells of which nothing is known there is none.
     pub standings: BTreeMap<usize, Standing>,
-    /// For each rung that is decided, how many settings were compared and how many went on.
+    /// For each rung that is decided, how many settings were compared and how many were promoted.
     pub decided: Vec<(usize, usize)>,
     /// The first rung that isn't.
     pub open: Option<PendingRung>,
@@ -94,13 +94,13 @@ impl Halving {
         planned.tasks.get(&self.halved.stage).map(String::as_str)
     }
 
-    /// How many settings go on of so many.
+    /// How many settings are promoted of so many.
     pub fn promoted(&self, settings: usize) -> usize {
         (settings / self.reduction).max(1)
     }
 
     /// Goes up rung by rung. What is compared are settings, by the mean over those of their seeds that didn't fail; of equal
-    /// ones the first in the recipe's order goes on.
+    /// ones the first in the recipe's order is promoted.
     pub fn decide(&self, cells: &[PlannedCell], tasks: &IndexMap<String, Node>, known: &Measurements) -> Promotions {
         let groups = self.settings(cells, tasks, known);
         let mut promotions = Promotions::default();
@@ -171,7 +171,7 @@ impl Halving {
         groups
     }
 
-    /// The settings that go on, by their indices; none whose seeds have all failed.
+    /// The promoted settings, by their indices; none whose seeds have all failed.
     fn best(&self, alive: &[&Vec<Seed<'_>>], rung: Rung) -> BTreeSet<usize> {
         let mut ranked: Vec<(usize, f64)> = alive.iter().map(|group| self.loss(group, rung)).enumerate().collect();
         ranked.sort_by(|(_, a), (_, b)| a.total_cmp(b));

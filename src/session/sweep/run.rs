@@ -29,7 +29,7 @@ pub trait SweepObserver: Reporter {
     /// So many distinct stages are planned by now.
     fn planned(&self, _tasks: usize) {}
 
-    /// A search drew cells that can't run; it goes on without them.
+    /// A search drew cells that can't run; it continues without them.
     fn refused(&self, _mistakes: &Mistakes, _cells: &[Cell]) {}
 
     /// A rung was decided.
@@ -109,7 +109,7 @@ impl<'a> Sweep<'a> {
         &self.planner
     }
 
-    /// What the section says.
+    /// The section itself.
     pub fn space(&self) -> &Space {
         &self.space
     }
@@ -122,7 +122,7 @@ impl<'a> Sweep<'a> {
     /// The rungs that cells will come to, where they're stopped early.
     ///
     /// # Errors
-    /// If data can't be read, or a cell isn't measured often enough to tell the rungs apart.
+    /// If data can't be read, or a cell isn't measured often enough to distinguish the rungs.
     pub fn rungs(&self) -> Result<Option<Rungs>> {
         let Some(halving) = &self.halving else { return Ok(None) };
         Rungs::new(halving, &self.planner, &self.recipe.checked)
@@ -276,7 +276,7 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// Says once how each rung was decided.
+/// Reports once how each rung was decided.
 fn report_decided(halving: &Halving, promotions: &Promotions, reported: &mut usize, observer: &dyn SweepObserver) {
     for (index, (compared, promoted)) in promotions.decided.iter().copied().enumerate().skip(*reported) {
         let (number, of, rung) = (index + 1, halving.rungs.len(), halving.rungs[index]);
@@ -285,7 +285,7 @@ fn report_decided(halving: &Halving, promotions: &Promotions, reported: &mut usi
     }
 }
 
-/// Tells once only that a stage is there.
+/// Reports only once that a stage is stored.
 struct Once<'a> {
     observer: &'a dyn SweepObserver,
     reported: Mutex<HashSet<String>>,

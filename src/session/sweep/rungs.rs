@@ -19,7 +19,7 @@ pub struct PlannedRung {
     pub settings: usize,
     /// Cells that do.
     pub cells: usize,
-    /// The fewest and the most steps up to here, over all cells; none where they can't be told.
+    /// The fewest and the most steps up to here, over all cells; none where they're unknown.
     pub steps: Option<(usize, usize)>,
 }
 
@@ -40,7 +40,7 @@ impl Rungs {
     /// Looks ahead, by the rows of each cell's data. `None` if cells aren't stopped early.
     ///
     /// # Errors
-    /// If data can't be read, or a cell isn't measured often enough to tell the rungs apart.
+    /// If data can't be read, or a cell isn't measured often enough to distinguish the rungs.
     pub fn new(halving: &Halving, planner: &Planner<'_>, checked: &Checked) -> Result<Option<Self>> {
         let settings = checked.recipe.sweep.as_ref().and_then(|sweep| Some((sweep.halving()?, sweep.halving_key())));
         let Some((successive_halving, key)) = settings else { return Ok(None) };
@@ -78,7 +78,8 @@ impl Rungs {
             sums.push((settings, steps.map(|steps| steps.iter().sum::<usize>())));
             settings = halving.promoted(settings);
         }
-        // Whoever comes to a rung has all steps up to it; which cells these are isn't known, so the mean of all stands in.
+        // A cell that reaches a rung has all steps up to it; which cells these are isn't known, so the mean of all
+        // stands in.
         let mut used = Some(0.0);
         let mut below = 0;
         for (settings, sum) in &sums {

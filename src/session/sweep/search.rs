@@ -2,7 +2,7 @@
 //!
 //! Each setting is drawn on its own, by the sampler of the `optimizer` crate, from its history and a seed that depends on
 //! nothing but the recipe's seed, the setting's path and the number of the draw. So a search that was interrupted finds
-//! its results in the store and goes on as if it hadn't been.
+//! its results in the store and continues as if it hadn't been.
 
 use std::collections::HashMap;
 

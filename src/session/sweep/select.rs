@@ -1,4 +1,4 @@
-//! Which of a sweep's cells somebody wants.
+//! Selects cells of a sweep.
 
 use std::collections::BTreeMap;
 

@@ -21,7 +21,7 @@ use crate::{
 /// How many draws in a row may come out as cells that were there, or have no place in the sweep.
 const PATIENCE: usize = 100;
 
-/// What a sweep's section says, ready to list cells.
+/// A sweep's search space, which lists its cells.
 #[derive(Debug)]
 pub struct Space {
     sweep: spec::Sweep,
@@ -107,7 +107,7 @@ impl Space {
         Ok(self.repeated(before, checked))
     }
 
-    /// Tells a search how well cells did, by the mean over their seeds; one without a figure counts as the worst.
+    /// Reports results to a search: the mean over the seeds; cells without one count as the worst.
     pub fn observe(&mut self, results: &Results) {
         let Some(search) = &mut self.search else { return };
         let sign = if self.sweep.maximize.is_some() { -1.0 } else { 1.0 };

@@ -59,7 +59,7 @@ fn candidates(command: &Bench) -> Result<Vec<DeviceChoices>> {
         choice.check_support()?;
         return Ok(vec![choice.into()]);
     }
-    // Those that can be used and have nothing to be said against them.
+    // Usable devices, except software drivers.
     let devices = device::devices()?.into_iter().filter(|info| info.usable && info.note.is_none());
     devices.map(|info| Ok(info.device.parse::<DeviceChoice>()?.into())).collect()
 }

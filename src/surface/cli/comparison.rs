@@ -21,9 +21,9 @@ const POINTS: usize = 10;
 pub(super) struct Pair {
     pub(super) stage: String,
     pub(super) differences: Vec<Difference>,
-    /// Figures of both by name.
+    /// Metrics of both by name.
     pub(super) metrics: Vec<(String, f64, f64)>,
-    /// What their predictions tell, where both have some.
+    /// Confidence intervals on predictions, where both have some.
     pub(super) intervals: Option<Intervals>,
     /// Step and loss of both, thinned.
     pub(super) curves: [Vec<(usize, f32)>; 2],

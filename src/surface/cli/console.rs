@@ -1,4 +1,4 @@
-//! Words for people on stderr, in colours where they're wanted.
+//! Output to the terminal: messages on stderr, results on stdout, redaction of secrets, colours.
 
 use std::{
     cmp::Reverse,
@@ -21,7 +21,7 @@ pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::n
 /// a shorter one may be a part of it.
 static SECRETS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// From now on, secrets of this recipe are left out of all that's said, as are those of other recipes before it.
+/// From now on, secrets of this recipe are redacted in all output, as are those of recipes before it.
 pub(super) fn register_secrets(checked: &Checked) {
     let mut secrets = SECRETS.lock();
     secrets.extend_from_slice(checked.secret_values());
@@ -29,7 +29,7 @@ pub(super) fn register_secrets(checked: &Checked) {
     secrets.dedup();
 }
 
-/// A message without secrets.
+/// A message with secrets redacted.
 pub(super) fn redact(message: &str) -> String {
     SECRETS.lock().iter().fold(message.to_owned(), |message, (value, shown)| {
         if message.contains(value.as_str()) { message.replace(value.as_str(), shown) } else { message }
@@ -41,7 +41,7 @@ fn beside_bars(write: impl FnOnce()) {
     if BARS.is_hidden() { write() } else { BARS.suspend(write) }
 }
 
-/// Writes a line to stderr; that stderr is gone is nobody's problem.
+/// Writes a line to stderr, with secrets redacted; errors writing to stderr are ignored.
 pub(super) fn eprint_line(line: &str) {
     beside_bars(|| {
         let _ = writeln!(std::io::stderr().lock(), "{}", redact(line));

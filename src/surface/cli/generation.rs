@@ -54,7 +54,7 @@ pub(super) fn settings(writing: &GenerationOptions, max_tokens: usize, writer: &
     Ok(Settings { sampling, seed, max_tokens, min_tokens, stop: stop.clone() })
 }
 
-/// Lets `write` write, showing its text on stdout unless that is to be `quiet`, and tells how long it took.
+/// Lets `write` write, showing its text on stdout unless that is to be `quiet`, and returns how long it took.
 ///
 /// # Errors
 /// If writing fails, or stdout is gone.
@@ -80,7 +80,7 @@ pub(super) fn show(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<Writ
     }
 }
 
-/// Says on stderr how fast tokens came.
+/// Prints the generation speed on stderr.
 pub(super) fn print_speed(tokens: usize, took: Duration) {
     let seconds = took.as_secs_f64();
     let speed = tokens as f64 / seconds.max(1e-9);

@@ -61,7 +61,7 @@ pub(super) fn init(command: &Init) -> Result<u8> {
 
 struct Table {
     columns: Vec<String>,
-    /// The columns' names as a template can say them.
+    /// The columns' names as a template can use them.
     names: Vec<String>,
     rows: Vec<Vec<String>>,
 }
@@ -161,7 +161,7 @@ impl Table {
     }
 }
 
-/// A column's name as a template can say it, unlike those that are taken: whatever isn't a letter, a digit or `_`
+/// A column's name as a template can use it, unlike those that are taken: whatever isn't a letter, a digit or `_`
 /// becomes `_`.
 fn variable(column: &str, taken: &[String]) -> String {
     let mut name: String =

@@ -25,7 +25,7 @@ pub(super) fn install() -> Result<()> {
     listen(SIGINT)
 }
 
-/// As [`install`], for SIGTERM too: whoever shuts the machine down gives a few seconds' time.
+/// As [`install`], for SIGTERM too: a shutdown leaves a few seconds' time.
 ///
 /// # Errors
 /// If the system doesn't let us.

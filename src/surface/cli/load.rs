@@ -35,7 +35,7 @@ pub(super) fn load(arguments: &args::Recipe) -> Result<Loaded> {
     Ok(Loaded { recipe, graph })
 }
 
-/// Loads and checks a recipe; from then on its secrets aren't said.
+/// Loads and checks a recipe; from then on its secrets are redacted.
 ///
 /// # Errors
 /// All mistakes in it, as [`recipe::Diagnostics`].
@@ -132,7 +132,7 @@ pub(super) enum Needs {
     Anything,
     /// One of these products.
     Product(&'static [Product]),
-    /// A model that tells labels.
+    /// A classifier.
     Classifier,
 }
 
@@ -159,7 +159,7 @@ impl Needs {
     }
 }
 
-/// The artifact of a stage that makes what is needed and has been run as the recipe says now, here or where the remote has
+/// The artifact of a stage that makes what is needed and was run with the recipe as it is now, here or where the remote has
 /// it from.
 ///
 /// # Errors

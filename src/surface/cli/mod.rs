@@ -1,4 +1,4 @@
-//! The command line: one file per command. Only this part of the program prints; stdout is data, stderr is talk.
+//! The command line: one file per command. Only this part of the program prints: results to stdout, messages to stderr.
 
 mod args;
 mod bench;
@@ -51,10 +51,10 @@ use crate::{
 };
 use args::{Arguments, Command};
 
-/// Reads the command line, does what it says and gives the exit status.
+/// Parses the command line, runs the command and returns the exit status.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        // Training goes on with less at a time, or says it itself.
+        // Training retries with smaller micro-batches, or reports it itself.
         if !panics::text(panic.payload()).is_some_and(device::is_lack_of_memory) {
             console::eprint_line(&format!("internal error: {panic}"));
         }

@@ -50,7 +50,7 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
     output.finish()
 }
 
-/// How the file is to be read: as the command line says; or as the stage reads its training rows, where the names end
+/// How the file is to be read: by the command line's options; or as the stage reads its training rows, where the names end
 /// alike.
 fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
     let Predict { format, columns, delimiter, .. } = command;

@@ -1,4 +1,4 @@
-//! How a run goes, on stderr: on a terminal a line for each running stage and one for the whole, plain lines elsewhere.
+//! Progress of a run on stderr: on a terminal a line for each running stage and one for the whole, plain lines elsewhere.
 
 use std::{
     collections::BTreeMap,
@@ -12,9 +12,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use super::console::{BARS, colour, duration, eprint_line, error_text, paint};
 use crate::engine::executor::{Event, Reporter};
 
-/// Pace of plain progress lines.
+/// Interval of plain progress lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(2);
-/// How long something must have run for its end to be foretold from that.
+/// How long something must have run before its remaining time is estimated.
 const ESTIMATE_AFTER: Duration = Duration::from_secs(2);
 /// How a stage can end, in the order in which that is state.
 const ENDINGS: [&str; 4] = [DONE, PAUSED, FAILED, NOT_RUN];
@@ -25,7 +25,7 @@ const NOT_RUN: &str = "not run";
 /// Columns for a stage's name, at most.
 const NAME: usize = 28;
 
-/// Tells of a run's stages.
+/// Reports a run's stages.
 pub(super) struct ProgressReporter {
     state: Mutex<State>,
 }
@@ -35,14 +35,14 @@ struct State {
     running: BTreeMap<String, Running>,
     /// How stages have ended: one of [`ENDINGS`].
     ended: BTreeMap<String, &'static str>,
-    /// Stages in all; 0 where nobody has said.
+    /// Stages in all; 0 where unknown.
     total: usize,
     whole: Option<ProgressBar>,
 }
 
 struct Running {
     began: Instant,
-    /// Units that were done when the first ones were told, and when that was.
+    /// Units done at the first report, and its time.
     first: Option<(u64, Instant)>,
     printed: Instant,
     bar: ProgressBar,
@@ -141,7 +141,7 @@ impl ProgressReporter {
         Some(running.began.elapsed().as_secs_f64())
     }
 
-    /// A stage has come to its end; gives what to say of the whole, where no line is kept for that.
+    /// A stage has come to its end; gives the progress of the whole, where there is no bar for that.
     fn settle(&self, stage: &str, ending: &'static str) -> String {
         let mut state = self.state();
         state.ended.insert(stage.to_owned(), ending);

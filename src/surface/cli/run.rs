@@ -27,7 +27,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
     let recipe = load::recipe(&command.recipe)?;
     let devices = load::devices(&command.running.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), force: command.force.clone() };
-    // What is wrong with the command line is said before a store is opened.
+    // Errors of the command line are reported before a store is opened.
     wanted.of(recipe.graph()?)?;
     let session = load::running(&command.running, store, remote)?;
     let prepared = session.plan(&recipe, &wanted, devices)?;

@@ -78,7 +78,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let remote = session.remote().map(|remote| transfer::finish(remote));
     let seconds = began.elapsed().as_secs_f64();
 
-    // What can't be written mustn't keep the rest from being said.
+    // A failure to write files mustn't suppress the rest of the output.
     let written = command.csv.iter().try_for_each(|path| write_csv(path, results));
     let written = command.parquet.iter().try_for_each(|path| write_parquet(path, results)).and(written);
     if command.json {
@@ -128,7 +128,7 @@ fn ensure_writable(path: &PathBuf) -> Result<()> {
     Ok(())
 }
 
-/// Says how a sweep goes.
+/// Reports the progress of a sweep.
 struct SweepReporter<'a> {
     progress: ProgressReporter,
     tracking: &'a Tracking,
@@ -159,7 +159,7 @@ impl SweepObserver for SweepReporter<'_> {
     }
 }
 
-/// Says what is wrong with which cells.
+/// Prints what is wrong with which cells.
 fn print_refused(mistakes: &Mistakes, cells: &[Cell], checked: &Checked) {
     let place = format!("{}:{}", checked.path.display(), checked.place("sweep").0);
     for (mistake, numbers) in &mistakes.0 {

@@ -6,7 +6,7 @@ use tracing_subscriber::{EnvFilter, fmt, fmt::MakeWriter};
 
 use super::console;
 
-/// Begins to say what happens: nothing, unless it's asked for.
+/// Starts logging: nothing, unless it's asked for.
 pub(super) fn start(verbose: u8) {
     let asked = std::env::var("PIPE_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = match (asked, verbose) {
@@ -38,7 +38,7 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// One event: it's said as a whole, without secrets, and above progress bars.
+/// One log line: printed as a whole, redacted, and above progress bars.
 struct Line(Vec<u8>);
 
 impl io::Write for Line {

@@ -91,7 +91,7 @@ fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> R
     Ok(if good { DONE } else { FAILED })
 }
 
-/// Waits for what is being pushed, tells what went over the line, and gives it as `--json` prints it.
+/// Waits for pending uploads, prints what was transferred, and returns it as in `--json`.
 pub(super) fn finish(remote: &Remote) -> Value {
     let moved = remote.finish();
     let mut parts = Vec::new();

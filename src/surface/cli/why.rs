@@ -25,7 +25,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
     }
     let Loaded { graph, .. } = load::load(&command.recipe)?;
     let graph = Wanted { stages: vec![command.stage.clone()], ..Wanted::default() }.of(graph)?;
-    // Where a stage before this one has to run, its nearest stored run stands in for it, and the reader is told.
+    // Where a stage before this one has to run, its nearest stored run stands in for it, which is printed.
     let plan = load::session(store, None)?.in_store().assuming().plan(&graph)?;
     let mut assumed = Vec::new();
     let mut last = None;

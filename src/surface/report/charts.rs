@@ -13,7 +13,7 @@ use plotters::{
 
 use super::format::rounded;
 
-/// The roles; `page.html` says how each looks.
+/// The roles; `page.html` defines how each looks.
 pub(super) const INK: RGBColor = RGBColor(0, 0, 1);
 const GRID: RGBColor = RGBColor(0, 0, 2);
 /// What a drawing shows, and what it's compared with.

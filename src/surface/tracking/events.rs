@@ -23,7 +23,7 @@ const FIXED64: u8 = 1;
 const BYTES: u8 = 2;
 const FIXED32: u8 = 5;
 
-/// What a session's log says.
+/// The status in a session's log.
 const START: u8 = 1;
 const STOP: u8 = 2;
 
@@ -45,7 +45,7 @@ pub(super) fn end(at: f64) -> Vec<u8> {
     frame(&session(at, STOP))
 }
 
-/// Whether a file's last bytes say that it has all of its training.
+/// Whether a file's last bytes mark a complete training.
 pub(super) fn is_ended(file: &[u8]) -> bool {
     let whole = end(0.0);
     let Some(last) = file.len().checked_sub(whole.len()).map(|from| &file[from..]) else { return false };

@@ -1,5 +1,5 @@
 //! Trackers: programs that people watch trainings with. They're fed by the executor's events, and never hold up or fail a
-//! run: what they can't take is told once.
+//! run: what they can't take is reported once.
 //!
 //! Nothing here belongs to an artifact: what is written has times in it.
 

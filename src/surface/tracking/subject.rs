@@ -17,7 +17,7 @@ use crate::{
     stages::figures,
 };
 
-/// Says what a person should read.
+/// Shows a message to the user.
 pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What is tracked.
@@ -43,9 +43,9 @@ impl Subject {
 pub enum EventFiles {
     /// There are none.
     Nowhere,
-    /// Where they lie unless somebody says otherwise.
+    /// The default place.
     InStore(PathBuf),
-    /// Where somebody wants them.
+    /// Requested by the user.
     In(PathBuf),
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Curves {
 }
 
 impl Curves {
-    /// All that a training has told on its way; nothing for a stage of another kind, or if its file can't be had.
+    /// All metrics that a training has reported; nothing for a stage of another kind, or if its file can't be had.
     pub(super) fn of(&self, artifact: &Artifact) -> Vec<StepMetrics> {
         let text = remote::small_file(artifact, Curve::FILE, self.remote.as_deref()).unwrap_or_default();
         let made = &artifact.provenance;

@@ -1,6 +1,6 @@
 //! TensorBoard: an event file for each training, at `DIR/RECIPE/STAGE/KEY`, written while it runs.
 //!
-//! A training that goes on after it was stopped writes a new file, from its first step, in place of the old one. What
+//! A resumed training writes a new file, from its first step, in place of the old one. What
 //! comes out of the store, or was computed without this, gets its file from the stored curve.
 
 use std::{
@@ -32,7 +32,7 @@ const PREFIX: &str = "events.out.tfevents.";
 /// The event files of a recipe's trainings.
 pub(super) struct TensorBoard {
     dir: PathBuf,
-    /// Whether somebody counts on the files of finished trainings too.
+    /// Whether files of finished trainings are wanted too.
     is_wanted: bool,
     /// The files of running trainings, by stage.
     open: Mutex<HashMap<String, File>>,
@@ -42,14 +42,14 @@ pub(super) struct TensorBoard {
 
 impl TensorBoard {
     /// Files below `dir`, which is made when there is something to write. Unless `is_wanted`, nothing is fetched from a
-    /// remote for them, and nothing said where those of finished trainings can't be written, as in a store that may only
-    /// be read.
+    /// remote for them, and nothing reported where those of finished trainings can't be written, as in a read-only
+    /// store.
     pub(super) fn new(dir: PathBuf, is_wanted: bool, notify: Notify) -> Self {
         Self { dir, is_wanted, open: Mutex::default(), notify, failed: AtomicBool::new(false) }
     }
 
-    /// Writes what an event says of a training; `curves` has those of stored ones. What can't be written is told
-    /// once, and is otherwise nobody's concern.
+    /// Writes an event of a training; `curves` has those of stored ones. A failure to write is reported
+    /// once, and otherwise ignored.
     pub(super) fn event(&self, stage: &str, event: Event<'_>, curves: &Curves) {
         let written = match event {
             Event::Started { node, key } => self.begin(stage, node, key),
@@ -63,7 +63,7 @@ impl TensorBoard {
                 self.close(stage);
                 self.complete(node, artifact, curves).or_else(|error| if self.is_wanted { Err(error) } else { Ok(()) })
             }
-            // Nobody else has asked for any of its files.
+            // None of its files is used elsewhere.
             Event::InRemote { node, artifact } if self.is_wanted => self.complete(node, artifact, curves),
             Event::Paused { .. } | Event::Failed { .. } => {
                 self.close(stage);

@@ -23,7 +23,7 @@ pub(super) struct Learnt {
 type Pair = (u32, u32);
 
 /// Merges until there are `size` tokens or no pair is as frequent as `min_frequency`. A token that begins with `prefix`
-/// goes on within a word, and loses the prefix where it's joined to the token before it.
+/// continues a word, and loses the prefix where it's joined to the token before it.
 pub(super) fn learn(tokens: Vec<String>, words: Vec<Word>, prefix: &str, size: usize, min_frequency: u64) -> Learnt {
     let min_frequency = min_frequency.max(1);
     let mut ids: HashMap<String, u32> = tokens.iter().cloned().zip(0..).collect();

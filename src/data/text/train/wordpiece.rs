@@ -12,7 +12,7 @@ use super::{assemble, words};
 use crate::data::text::special;
 use crate::spec;
 
-/// What marks a piece that goes on within a word.
+/// What marks a piece that continues a word.
 const PREFIX: &str = "##";
 
 pub(super) fn train(spec: &spec::WordPiece, texts: &[String]) -> Result<tokenizers::Tokenizer> {

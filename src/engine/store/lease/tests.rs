@@ -115,13 +115,13 @@ fn waiting_looks_again_and_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let (leases, clock) = leases(dir.path());
     foreign(&leases, "key", 7);
-    let told = AtomicUsize::new(0);
+    let calls = AtomicUsize::new(0);
     thread::scope(|scope| {
         let taken = scope.spawn(|| {
-            let tell = || {
-                told.fetch_add(1, Ordering::SeqCst);
+            let waiting = || {
+                calls.fetch_add(1, Ordering::SeqCst);
             };
-            leases.take("key", Vec::new(), &tell).unwrap().is_held().unwrap()
+            leases.take("key", Vec::new(), &waiting).unwrap().is_held().unwrap()
         });
         for beats in 8..12 {
             assert!(clock.is_waited_for_by(1));
@@ -134,7 +134,7 @@ fn waiting_looks_again_and_is_told_once() {
         clock.advance(PAUSE);
         assert!(taken.join().unwrap());
     });
-    assert_eq!(told.into_inner(), 1);
+    assert_eq!(calls.into_inner(), 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Arguments of the commands that run recipes or tell what a run would do.
+//! Arguments of the commands that run recipes or show what a run would do.
 
 use std::{ffi::OsString, path::PathBuf};
 

@@ -15,7 +15,7 @@ use url::Url;
 /// seconds for the second.
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(30);
-/// Before a request is tried once more that the server, or the line, had trouble with.
+/// Before a request is tried once more that failed on the server or the connection.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// A reason longer than this is a web page rather than a sentence.
 const LONGEST: usize = 300;
@@ -30,7 +30,7 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// What the environment says; `None` if it names no server.
+    /// From the environment; `None` if it names no server.
     ///
     /// # Errors
     /// If what it names is no server.
@@ -120,7 +120,7 @@ impl Server {
         }
         let request = self.json(Method::POST, "experiments/create", &json!({ "name": name }));
         match self.answer(request)? {
-            // Somebody else was faster.
+            // Created concurrently.
             (_, body) if code(&body) == "RESOURCE_ALREADY_EXISTS" => {
                 find()?.context("the experiment was removed concurrently")
             }
@@ -128,7 +128,7 @@ impl Server {
         }
     }
 
-    /// Makes a run that is going on.
+    /// Creates an open run.
     ///
     /// # Errors
     /// The server's, as of all that follows.
@@ -147,13 +147,13 @@ impl Server {
         self.post("runs/log-batch", &body).map(drop)
     }
 
-    /// Says how a run ended: `FINISHED`, `FAILED` or `KILLED`.
+    /// Closes a run with a status: `FINISHED`, `FAILED` or `KILLED`.
     pub(super) fn end(&self, run: &str, status: &str, ended: f64) -> Result<()> {
         let body = json!({ "run_id": run, "status": status, "end_time": millis(ended) });
         self.post("runs/update", &body).map(drop)
     }
 
-    /// Says that a run that has ended is going on again.
+    /// Reopens a run that has ended.
     pub(super) fn reopen(&self, run: &str) -> Result<()> {
         self.post("runs/update", &json!({ "run_id": run, "status": "RUNNING" })).map(drop)
     }
@@ -226,7 +226,7 @@ impl Server {
                 std::thread::sleep(*pause);
                 continue;
             }
-            // Of what isn't JSON, the status says enough.
+            // For a body that isn't JSON, the status is enough.
             let (status, body) = answer.map_err(|error| anyhow!("{}", bottom(&error)))?;
             return Ok((status, serde_json::from_slice(&body).unwrap_or_default()));
         }

@@ -8,7 +8,7 @@ use crate::{
     stages::{DeviceUse, kind_named},
 };
 
-/// What the worker is told.
+/// A message to the worker.
 pub(super) enum Message {
     /// A stage is being computed since this time.
     Begin(StageInfo, f64),

@@ -1,7 +1,7 @@
 //! MLflow: a run for each training and evaluation, below one for the whole, on the server in `MLFLOW_TRACKING_URI`.
 //!
 //! What happens is handed to a thread of its own, which keeps the server up to date (`worker.rs`), so that no stage waits
-//! for it. A server that can't be reached, or refuses, is told once; then all goes on without.
+//! for it. A server that can't be reached, or refuses, is reported once; then the run continues without it.
 
 mod api;
 mod message;
@@ -24,7 +24,7 @@ use api::Access;
 use message::{FAILED, FINISHED, KILLED, Message, StageInfo};
 use worker::Worker;
 
-/// A server that is told of a run.
+/// A server that a run is logged to.
 pub(super) struct MlFlow {
     messages: Sender<Message>,
     worker: JoinHandle<Worker>,
@@ -65,11 +65,11 @@ impl MlFlow {
             }
             _ => None,
         };
-        // Nobody listens where the worker has come to a bad end, which its panic has told.
+        // The channel is closed if the worker has panicked, which was reported.
         message.into_iter().for_each(|message| drop(self.messages.send(message)));
     }
 
-    /// Waits until the server knows everything, and tells it how the whole has ended.
+    /// Waits until everything is logged, and logs how the whole has ended.
     pub(super) fn finish(self, end: &RunEnd<'_>) {
         drop(self.messages);
         if let Ok(worker) = self.worker.join() {

@@ -1,8 +1,8 @@
 //! Keeps an MLflow server up to date.
 //!
 //! Each stage that is computed gets a run, below that of the whole, which is made with the first of them. A run has all of
-//! its training: where one goes on after its process was stopped, the run that was left is closed, and the new one begins
-//! with the curve so far; where the same process has it go on, as sweeps by rungs do, its run goes on. What comes out of
+//! its training: where one resumes after its process was stopped, the run that was left is closed, and the new one begins
+//! with the curve so far; where the same process resumes it, as sweeps by rungs do, its run is reopened. What comes out of
 //! the store gets a run only where the server has none of the same key that finished.
 
 use std::{
@@ -31,7 +31,7 @@ use crate::{
 /// How long figures may wait, so that many go with one call.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Tags that say what a run is of.
+/// Tags that identify a run.
 const KEY: &str = "pipe.key";
 const TYPE: &str = "pipe.type";
 const HOST: &str = "pipe.host";
@@ -47,14 +47,14 @@ pub(super) struct Worker {
     parent: Option<Run>,
     /// The runs of the stages that are being computed.
     open: HashMap<String, Open>,
-    /// Those of stages that were paused, by key: a sweep may have them go on.
+    /// Those of stages that were paused, by key: a sweep may resume them.
     paused: HashMap<String, Open>,
     sent: Instant,
-    /// Nothing more is told to the server.
+    /// Whether logging to the server has ended.
     is_off: bool,
 }
 
-/// A run that is going on.
+/// An open run.
 struct Open {
     run: Run,
     key: String,
@@ -62,14 +62,14 @@ struct Open {
     /// Names that have a curve.
     curves: BTreeSet<String>,
     step: i64,
-    /// Figures up to this step were told before.
-    told: i64,
+    /// Metrics up to this step were logged before.
+    logged: i64,
 }
 
 impl Open {
     fn add(&mut self, metrics: Vec<Value>) {
         let step = |metric: &Value| metric["step"].as_i64().unwrap_or_default();
-        for metric in metrics.into_iter().filter(|metric| step(metric) > self.told) {
+        for metric in metrics.into_iter().filter(|metric| step(metric) > self.logged) {
             self.curves.extend(metric["key"].as_str().map(str::to_owned));
             self.step = self.step.max(step(&metric));
             self.metrics.push(metric);
@@ -93,7 +93,7 @@ impl Worker {
         Self { access, subject, curves, notify, server: None, parent: None, open, paused, sent, is_off: false }
     }
 
-    /// Does what it's told until nothing more can come.
+    /// Handles messages until the channel closes.
     pub(super) fn work(mut self, messages: &Receiver<Message>) -> Self {
         loop {
             match messages.recv_timeout(EVERY) {
@@ -208,13 +208,13 @@ impl Worker {
         ];
         let run = self.child(&stage_info.stage, started, &tags, &stage_info.params)?;
         let (metrics, curves, key) = (Vec::new(), BTreeSet::new(), stage_info.key.clone());
-        Ok(Open { run, key, metrics, curves, step: 0, told: 0 })
+        Ok(Open { run, key, metrics, curves, step: 0, logged: 0 })
     }
 
-    /// Goes on with the run of a stage that was paused.
+    /// Reopens the run of a stage that was paused.
     fn resume(&mut self, open: Open) -> Result<Open> {
         self.server()?.reopen(&open.run.id)?;
-        Ok(Open { told: open.step, ..open })
+        Ok(Open { logged: open.step, ..open })
     }
 
     fn end(&mut self, open: &mut Open, artifact: Option<&Artifact>, status: &str, at: f64) -> Result<()> {
@@ -294,7 +294,7 @@ impl Worker {
         Ok(self.server.insert(server))
     }
 
-    /// Tells how the whole has ended, where there was anything to tell before.
+    /// Logs how the whole has ended, if anything was logged before.
     pub(super) fn finish(mut self, end: &RunEnd<'_>) {
         self.attempt(|worker| {
             let cells = end.results.map(|results| results.cells.as_slice()).unwrap_or_default();
