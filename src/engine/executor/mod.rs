@@ -26,7 +26,7 @@ pub use task::{Done, Launch, Local, Task, Watch};
 
 /// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
 pub trait Runner: Sync {
-    /// Computes the stage into `job.out` and gives its figures.
+    /// Computes the stage into `job.out` and gives its metrics.
     ///
     /// # Errors
     /// Whatever keeps the stage from being computed; the artifact isn't made then.
@@ -41,7 +41,7 @@ pub trait Runner: Sync {
 /// What is known of a stage that was computed, beside its files.
 #[derive(Clone, Debug, Default)]
 pub struct Computed {
-    /// Its figures.
+    /// Its metrics.
     pub metrics: Metrics,
     /// Of a training, how fast it was on its way.
     pub pace: Pace,
@@ -110,14 +110,14 @@ impl Job<'_> {
 pub struct Paused {
     /// How far it is, such as `stopped after step 20 of 100`.
     pub place: String,
-    /// Its figures so far.
+    /// Its metrics so far.
     pub metrics: Metrics,
     /// What it has measured by then: it's kept under the stage's key.
     pub measured: Option<Value>,
 }
 
 impl Paused {
-    /// The pause of a stage without figures.
+    /// The pause of a stage without metrics.
     pub fn at(place: impl Into<String>) -> Self {
         Self { place: place.into(), metrics: Metrics::new(), measured: None }
     }
@@ -307,7 +307,7 @@ pub struct Outcome {
     pub artifact: Option<Artifact>,
     /// What failed, or how far a paused stage is.
     pub error: Option<String>,
-    /// The figures of a paused stage so far; those of a finished one are its artifact's.
+    /// The metrics of a paused stage so far; those of a finished one are its artifact's.
     pub so_far: Metrics,
 }
 

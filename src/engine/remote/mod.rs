@@ -8,7 +8,7 @@
 //! v1/records/KEY    the artifact's record, as it is in a store; written after its files
 //! ```
 //!
-//! A record is all that a stage's figures and the keys of the stages after it take, so a hit in the remote brings its
+//! A record is all that a stage's metrics and the keys of the stages after it take, so a hit in the remote brings its
 //! record alone. The files come when something reads them, see [`Remote::materialise`]; only then is the artifact in
 //! the local store, complete. So the local store, and what verifies or cleans it, knows of no artifact without files.
 //! Records that were seen are remembered in `STORE/remote`, which may be removed at any time.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Manifest, Pace, integrity::Integrity, record};
 
-/// Named figures and tables of a stage, as they stand in `artifact.json` and in `--json`.
+/// Named metrics and tables of a stage, as they stand in `artifact.json` and in `--json`.
 pub type Metrics = serde_json::Map<String, Value>;
 
 /// The record's file name.
@@ -29,7 +29,7 @@ pub struct Artifact {
     pub digest: String,
     /// The files.
     pub files: Vec<FileRecord>,
-    /// The stage's figures.
+    /// The stage's metrics.
     pub metrics: Metrics,
     /// How it came about; not part of any digest.
     pub provenance: Provenance,

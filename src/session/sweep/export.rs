@@ -1,4 +1,4 @@
-//! A sweep's cells as CSV or Parquet: a row a cell, best first, with its settings and all figures of its evaluations.
+//! A sweep's cells as CSV or Parquet: a row a cell, best first, with its settings and all metrics of its evaluations.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -68,13 +68,13 @@ fn columns(results: &Results) -> Vec<(String, Vec<Value>)> {
         columns.push((format!("dev_{metric}"), of(|standing| standing.dev_metric.into())));
     }
     let measures = cells.iter().flat_map(|cell| &cell.stages).filter(|(_, outcome)| outcome.kind == "eval");
-    let figures: BTreeSet<(String, String)> = measures
+    let metrics: BTreeSet<(String, String)> = measures
         .filter_map(|(stage, outcome)| Some((stage, &outcome.artifact.as_ref()?.metrics)))
         .flat_map(|(stage, metrics)| metrics.iter().map(move |(name, value)| (stage, name, value)))
         .filter(|(_, _, value)| !value.is_object() && !value.is_array())
         .map(|(stage, name, _)| (stage.clone(), name.clone()))
         .collect();
-    for (stage, name) in figures {
+    for (stage, name) in metrics {
         let metric = cells.iter().map(|cell| {
             let artifact = cell.stages.get(&stage).and_then(|outcome| outcome.artifact.as_ref());
             artifact.and_then(|artifact| artifact.metrics.get(&name)).cloned().unwrap_or_default()

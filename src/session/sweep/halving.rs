@@ -179,11 +179,11 @@ impl Halving {
         ranked.into_iter().filter(|(_, loss)| loss.is_finite()).map(|(index, _)| index).collect()
     }
 
-    /// What decides at a rung, less being better; infinite where no seed has a figure.
+    /// What decides at a rung, less being better; infinite where no seed has a metric.
     fn loss(&self, group: &[Seed<'_>], rung: Rung) -> f64 {
-        let figures: Vec<f64> = group.iter().filter_map(|seed| self.dev_metric(seed, seed.at(rung)?)).collect();
+        let metrics: Vec<f64> = group.iter().filter_map(|seed| self.dev_metric(seed, seed.at(rung)?)).collect();
         let sign = if self.less_is_better() { 1.0 } else { -1.0 };
-        Summary::of(&figures).map_or(f64::INFINITY, |summary| sign * summary.mean)
+        Summary::of(&metrics).map_or(f64::INFINITY, |summary| sign * summary.mean)
     }
 
     /// The metric of the weights that the stage would give if it ended here: the best by `keep_best`, or the last.

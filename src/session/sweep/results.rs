@@ -40,7 +40,7 @@ pub struct CellResult {
     pub seed: Option<u64>,
     /// Whether all its stages are there.
     pub good: bool,
-    /// The figure that the sweep is about.
+    /// The metric that the sweep is about.
     pub objective: Option<f64>,
     /// How far it came, where training goes by rungs.
     pub standing: Option<Standing>,
@@ -101,7 +101,7 @@ pub struct Group {
     pub cells: Vec<usize>,
     /// How many of them are good.
     pub good: usize,
-    /// The figure that the sweep is about, over the cells that have it.
+    /// The metric that the sweep is about, over the cells that have it.
     pub objective: Option<Summary>,
     /// The dev metric that they were compared by at rungs, as far as they came, over the cells that have it.
     pub dev_metric: Option<Summary>,

@@ -2,7 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets::NOTHING};
 
-use super::{comparison::Pair, console::count, report::figure};
+use super::{comparison::Pair, console::count, report::format_metric};
 use crate::stages::metrics::{Role, role};
 
 /// Two sides: a part for each stage in which something differs.
@@ -31,7 +31,7 @@ fn differing(pair: &Pair, wanted: Role) -> impl Iterator<Item = &(String, f64, f
 
 /// What the settings that differ make of the data and the model.
 fn settings(pair: &Pair) -> String {
-    let shown = |value: f64| figure(&value.into());
+    let shown = |value: f64| format_metric(&value.into());
     differing(pair, Role::Setting).map(|(name, a, b)| format!("  {name}: {} → {}\n", shown(*a), shown(*b))).collect()
 }
 
@@ -42,7 +42,7 @@ fn results(pair: &Pair) -> Option<String> {
     }
     let mut table = headed(["", "first", "second", "difference"]);
     for (name, a, b) in rows {
-        table.add_row(cells(name, [figure(&(*a).into()), figure(&(*b).into()), signed(b - a)]));
+        table.add_row(cells(name, [format_metric(&(*a).into()), format_metric(&(*b).into()), signed(b - a)]));
     }
     Some(indented(&table))
 }
@@ -102,6 +102,6 @@ fn indented(table: &Table) -> String {
 }
 
 fn signed(value: f64) -> String {
-    let text = figure(&value.into());
+    let text = format_metric(&value.into());
     if value > 0.0 { format!("+{text}") } else { text }
 }

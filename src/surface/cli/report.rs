@@ -14,7 +14,7 @@ use crate::{
     learning::metrics::{EvalReport, render},
 };
 
-/// The figures worth a place in the table of stages, by what a stage has.
+/// The metrics worth a place in the table of stages, by what a stage has.
 const HEADLINES: [&str; 11] = [
     "loss",
     "dev_accuracy",
@@ -32,7 +32,7 @@ const HEADLINES: [&str; 11] = [
 /// The file of an evaluation that the tables are made of.
 const REPORT: &str = "report.json";
 
-/// The stages and their main figures, and below them what evaluations found.
+/// The stages and their main metrics, and below them what evaluations found.
 pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Remote>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["stage", "kind", "", "time", "figures"]);
@@ -46,11 +46,11 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Rem
             Ending::NotRun => "not run",
             Ending::Stopped => "stopped",
         };
-        let figures = match &outcome.artifact {
+        let metrics = match &outcome.artifact {
             Some(artifact) => headline(&artifact.metrics),
             None => outcome.error.as_deref().map(redact).unwrap_or_default(),
         };
-        table.add_row([name.as_str(), &outcome.kind, state, &duration(outcome.seconds), &figures]);
+        table.add_row([name.as_str(), &outcome.kind, state, &duration(outcome.seconds), &metrics]);
     }
     if let Some(column) = table.column_mut(3) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -67,18 +67,18 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Rem
 }
 
 fn headline(metrics: &Metrics) -> String {
-    let figures = HEADLINES.iter().filter_map(|name| Some(format!("{name} {}", figure(metrics.get(*name)?))));
-    figures.take(5).collect::<Vec<_>>().join("  ")
+    let metrics = HEADLINES.iter().filter_map(|name| Some(format!("{name} {}", format_metric(metrics.get(*name)?))));
+    metrics.take(5).collect::<Vec<_>>().join("  ")
 }
 
-/// All plain figures, a line each.
+/// All plain metrics, a line each.
 pub(super) fn metrics(metrics: &Metrics) -> String {
     let lines = metrics.iter().filter(|(_, value)| !value.is_object() && !value.is_array());
-    lines.map(|(name, value)| format!("{name}  {}", figure(value))).collect::<Vec<_>>().join("\n")
+    lines.map(|(name, value)| format!("{name}  {}", format_metric(value))).collect::<Vec<_>>().join("\n")
 }
 
-/// A figure with as many digits as mean something.
-pub(super) fn figure(value: &Value) -> String {
+/// A metric with as many digits as mean something.
+pub(super) fn format_metric(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => {
             let number = number.as_f64().unwrap_or(f64::NAN);

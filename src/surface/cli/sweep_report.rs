@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     console::{count, redact},
-    report::figure,
+    report::format_metric,
     run::stage_json,
 };
 use crate::{
@@ -124,8 +124,8 @@ fn numbers(results: &Results, group: &Group) -> String {
 }
 
 fn summary(summary: Summary) -> String {
-    let mean = figure(&summary.mean.into());
-    summary.deviation.map_or(mean.clone(), |deviation| format!("{mean} ± {}", figure(&deviation.into())))
+    let mean = format_metric(&summary.mean.into());
+    summary.deviation.map_or(mean.clone(), |deviation| format!("{mean} ± {}", format_metric(&deviation.into())))
 }
 
 fn plain(value: &Value) -> String {

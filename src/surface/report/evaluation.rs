@@ -12,20 +12,20 @@ use crate::{engine::store::Artifact, learning::metrics::EvalReport};
 /// The file with what was measured.
 const REPORT: &str = "report.json";
 
-/// Figures beside the baselines, classes, confusion, calibration and the worst errors. Of other evaluations the plain
-/// figures; nothing for a stage that isn't one.
+/// Metrics beside the baselines, classes, confusion, calibration and the worst errors. Of other evaluations the plain
+/// metrics; nothing for a stage that isn't one.
 pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
     if artifact.files.iter().all(|file| file.path != REPORT) {
         return Ok(None);
     }
     let text = std::fs::read(artifact.file(REPORT)).unwrap_or_default();
     let Ok(report) = serde_json::from_slice::<EvalReport>(&text) else {
-        let figures: Vec<_> =
+        let metrics: Vec<_> =
             artifact.metrics.iter().filter_map(|(label, value)| Some((label, rounded(value.as_f64()?)))).collect();
-        return Ok(Some(json!({ "name": name, "plain": figures })));
+        return Ok(Some(json!({ "name": name, "plain": metrics })));
     };
-    let figures = &report.all;
-    let model = &figures.model;
+    let metrics = &report.all;
+    let model = &metrics.model;
     let optional = |share: Option<f64>| share.map_or_else(|| "–".to_owned(), percent);
     let classes: Vec<Value> = report
         .labels
@@ -63,8 +63,8 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
             ["macro F1", percent(model.macro_f1)],
             ["log-loss", rounded(model.log_loss)],
             ["calibration error", percent(model.calibration.error)],
-            ["naive Bayes", percent(figures.naive_bayes.accuracy)],
-            ["majority class", percent(figures.majority.accuracy)],
+            ["naive Bayes", percent(metrics.naive_bayes.accuracy)],
+            ["majority class", percent(metrics.majority.accuracy)],
         ],
         "labels": report.labels,
         "classes": classes,

@@ -1,6 +1,6 @@
 //! What is known of a recipe as one HTML file that needs no network: stages, curves, evaluations, sweep, provenance.
 //!
-//! Figures become SVG (`charts.rs`, drawn by plotters), everything else tables; `page.html` puts them together, and its
+//! Charts become SVG (`charts.rs`, drawn by plotters), everything else tables; `page.html` puts them together, and its
 //! template engine escapes all text. Charts are drawn in colours that stand for roles, which the page's style sheet
 //! replaces, so that one drawing serves light, dark and paper.
 

@@ -35,9 +35,9 @@ pub(super) fn head(at: f64) -> Vec<u8> {
     [frame(&version), frame(&session(at, START))].concat()
 }
 
-/// Figures, as scalars by their names.
-pub(super) fn scalars(figures: &[StepMetrics]) -> Vec<u8> {
-    figures.iter().flat_map(|figures| frame(&event(figures))).collect()
+/// Metrics, as scalars by their names.
+pub(super) fn scalars(metrics: &[StepMetrics]) -> Vec<u8> {
+    metrics.iter().flat_map(|metrics| frame(&event(metrics))).collect()
 }
 
 /// What a file ends with that has all of its training.
@@ -59,18 +59,18 @@ pub(super) fn ending() -> u64 {
     end(0.0).len() as u64
 }
 
-fn event(figures: &StepMetrics) -> Vec<u8> {
+fn event(metrics: &StepMetrics) -> Vec<u8> {
     let mut summary = Vec::new();
-    for (name, value) in &figures.values {
+    for (name, value) in &metrics.values {
         let mut scalar = Vec::new();
         bytes(&mut scalar, 1, name.as_bytes());
         key(&mut scalar, 2, FIXED32);
         scalar.extend((*value as f32).to_le_bytes());
         bytes(&mut summary, 1, &scalar);
     }
-    let mut event = time(figures.at);
+    let mut event = time(metrics.at);
     key(&mut event, 2, VARINT);
-    varint(&mut event, figures.step as u64);
+    varint(&mut event, metrics.step as u64);
     bytes(&mut event, 5, &summary);
     event
 }
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn numbers_and_texts_are_as_protocol_buffers_have_them() {
-        let figures = StepMetrics { step: 300, at: 1.0, values: vec![("lr".into(), 0.5)] };
+        let metrics = StepMetrics { step: 300, at: 1.0, values: vec![("lr".into(), 0.5)] };
         let expected = [
             &[0x09][..],
             &1.0_f64.to_le_bytes(),
@@ -147,13 +147,13 @@ mod tests {
             &[0x2a, 11, 0x0a, 9, 0x0a, 2, b'l', b'r', 0x15],
             &0.5_f32.to_le_bytes(),
         ];
-        assert_eq!(event(&figures), expected.concat());
+        assert_eq!(event(&metrics), expected.concat());
     }
 
     #[test]
     fn the_end_is_known_whenever_it_was() {
-        let figures = [StepMetrics { step: 1, at: 2.0, values: vec![("loss".into(), 0.5)] }];
-        let running = [head(1.0), scalars(&figures)].concat();
+        let metrics = [StepMetrics { step: 1, at: 2.0, values: vec![("loss".into(), 0.5)] }];
+        let running = [head(1.0), scalars(&metrics)].concat();
         assert!(!is_ended(&running) && !is_ended(&[]) && !is_ended(&head(1.0)));
         let whole = [running, end(1e9)].concat();
         assert!(is_ended(&whole) && !is_ended(&whole[..whole.len() - 1]));

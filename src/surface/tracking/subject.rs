@@ -55,7 +55,7 @@ pub struct RunEnd<'a> {
     pub outcomes: &'a IndexMap<String, Outcome>,
     /// A sweep's cells.
     pub results: Option<&'a Results>,
-    /// The dotted path of the figure that a sweep is about.
+    /// The dotted path of the metric that a sweep is about.
     pub aim: Option<&'a str>,
     /// Makes the recipe's report, where it's wanted.
     pub report: &'a dyn Fn() -> Result<String>,

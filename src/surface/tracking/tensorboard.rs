@@ -53,7 +53,7 @@ impl TensorBoard {
     pub(super) fn event(&self, stage: &str, event: Event<'_>, curves: &Curves) {
         let written = match event {
             Event::Started { node, key } => self.begin(stage, node, key),
-            Event::Metrics(figures) => self.append(stage, &events::scalars(figures)),
+            Event::Metrics(metrics) => self.append(stage, &events::scalars(metrics)),
             Event::Finished { .. } => {
                 let written = self.append(stage, &events::end(unix_time()));
                 self.close(stage);
@@ -113,14 +113,14 @@ impl TensorBoard {
         {
             return Ok(());
         }
-        let figures = curves.of(artifact);
-        if figures.is_empty() {
+        let metrics = curves.of(artifact);
+        if metrics.is_empty() {
             return Ok(());
         }
         clear(&dir)?;
         let made = &artifact.provenance;
         let (began, ended) = (events::head(made.started), events::end(made.started + made.seconds));
-        Ok(create(&dir)?.write_all(&[began, events::scalars(&figures), ended].concat())?)
+        Ok(create(&dir)?.write_all(&[began, events::scalars(&metrics), ended].concat())?)
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, File>> {

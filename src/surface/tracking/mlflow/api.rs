@@ -1,4 +1,4 @@
-//! MLflow's REST API, version 2.0, as far as it's needed: experiments, runs, batches of figures, artifacts.
+//! MLflow's REST API, version 2.0, as far as it's needed: experiments, runs, batches of metrics, artifacts.
 //!
 //! Calls block. What the server is, and who asks, comes from the environment under the names that MLflow's own client
 //! knows.
@@ -141,7 +141,7 @@ impl Server {
         Ok(Run { id: text(&info["run_id"])?, artifacts: text(&info["artifact_uri"])? })
     }
 
-    /// Adds figures, settings and tags to a run: 1000 at most, and of the latter two 100.
+    /// Adds metrics, settings and tags to a run: 1000 at most, and of the latter two 100.
     pub(super) fn log(&self, run: &str, metrics: &[Value], params: &[Pair], tags: &[Pair]) -> Result<()> {
         let body = json!({ "run_id": run, "metrics": metrics, "params": pairs(params), "tags": pairs(tags) });
         self.post("runs/log-batch", &body).map(drop)

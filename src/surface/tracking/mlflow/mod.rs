@@ -52,8 +52,8 @@ impl MlFlow {
             Event::Started { node, key } => {
                 StageInfo::new(stage, node, key).map(|stage_info| Message::Begin(stage_info, unix_time()))
             }
-            Event::Metrics(figures) => {
-                let metrics = values::metrics(figures).collect();
+            Event::Metrics(metrics) => {
+                let metrics = values::metrics(metrics).collect();
                 Some(Message::Metrics { stage: stage.to_owned(), metrics })
             }
             Event::Finished { artifact } => end(FINISHED, Some(artifact)),

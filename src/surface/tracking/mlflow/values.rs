@@ -1,4 +1,4 @@
-//! Settings and figures in the form that MLflow takes: flat, with names of certain characters and texts of some length.
+//! Settings and metrics in the form that MLflow takes: flat, with names of certain characters and texts of some length.
 
 use serde_json::{Map, Value, json};
 
@@ -21,10 +21,10 @@ pub(super) fn flat(prefix: &str, value: &Value) -> Vec<Pair> {
     pairs
 }
 
-/// The numbers among figures, those in tables by their dotted paths.
-pub(super) fn numbers(prefix: &str, figures: &Map<String, Value>) -> Vec<(String, f64)> {
+/// The numbers among metrics, those in tables by their dotted paths.
+pub(super) fn numbers(prefix: &str, metrics: &Map<String, Value>) -> Vec<(String, f64)> {
     let mut numbers = Vec::new();
-    flatten(prefix, &Value::Object(figures.clone()), &mut |path, value| {
+    flatten(prefix, &Value::Object(metrics.clone()), &mut |path, value| {
         numbers.extend(value.as_f64().map(|value| (name(path), value)));
     });
     numbers
@@ -49,14 +49,14 @@ fn name(path: &str) -> String {
     path.chars().map(fit).take(NAME).collect()
 }
 
-/// Figures of a training as MLflow's metrics.
-pub(super) fn metrics(figures: &[StepMetrics]) -> impl Iterator<Item = Value> {
-    figures.iter().flat_map(|figures| {
-        figures.values.iter().filter_map(|(name, value)| metric(name, *value, figures.step, figures.at))
+/// Metrics of a training as MLflow's metrics.
+pub(super) fn metrics(metrics: &[StepMetrics]) -> impl Iterator<Item = Value> {
+    metrics.iter().flat_map(|metrics| {
+        metrics.values.iter().filter_map(|(name, value)| metric(name, *value, metrics.step, metrics.at))
     })
 }
 
-/// One figure; JSON has no word for those that aren't finite.
+/// One metric; JSON has no word for those that aren't finite.
 pub(super) fn metric(name: &str, value: f64, step: usize, at: f64) -> Option<Value> {
     value.is_finite().then(|| json!({ "key": name, "value": value, "step": step, "timestamp": millis(at) }))
 }
@@ -89,8 +89,8 @@ mod tests {
 
     #[test]
     fn figures_are_numbers_that_are_finite() {
-        let figures = json!({ "accuracy": 0.5, "mfu": null, "name": "x", "unseen": { "accuracy": 1 } });
-        let found = numbers("test", figures.as_object().expect("an object"));
+        let metrics = json!({ "accuracy": 0.5, "mfu": null, "name": "x", "unseen": { "accuracy": 1 } });
+        let found = numbers("test", metrics.as_object().expect("an object"));
         assert_eq!(found, [("test.accuracy".to_owned(), 0.5), ("test.unseen.accuracy".to_owned(), 1.0)]);
         assert_eq!(metric("loss", f64::NAN, 1, 0.0), None);
         let expected = json!({ "key": "loss", "value": 0.5, "step": 3, "timestamp": 1500 });

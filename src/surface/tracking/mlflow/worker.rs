@@ -28,7 +28,7 @@ use crate::{
     surface::tracking::subject::{Curves, Notify, RunEnd, Subject},
 };
 
-/// How long figures may wait, so that many go with one call.
+/// How long metrics may wait, so that many go with one call.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Tags that identify a run.
@@ -365,7 +365,7 @@ fn log_params(server: &Server, run: &Run, params: &[Pair]) -> Result<()> {
     params.chunks(PARAMS).try_for_each(|params| server.log(&run.id, &[], params, &[]))
 }
 
-/// The figures of trainings and evaluations, by stage: `test.accuracy`.
+/// The metrics of trainings and evaluations, by stage: `test.accuracy`.
 fn log_results<'a>(
     server: &Server,
     run: &Run,
@@ -374,8 +374,8 @@ fn log_results<'a>(
 ) -> Result<()> {
     let tracked = stages.into_iter().filter(|(_, outcome)| has_runs(&outcome.kind));
     let numbers = tracked.flat_map(|(name, outcome)| {
-        let figures = outcome.artifact.as_ref().map_or(&outcome.so_far, |artifact| &artifact.metrics);
-        values::numbers(name, figures)
+        let metrics = outcome.artifact.as_ref().map_or(&outcome.so_far, |artifact| &artifact.metrics);
+        values::numbers(name, metrics)
     });
     let metrics: Vec<_> = numbers.filter_map(|(name, value)| values::metric(&name, value, 0, at)).collect();
     metrics.chunks(METRICS).try_for_each(|metrics| server.log(&run.id, metrics, &[], &[]))
