@@ -60,7 +60,7 @@ pub(crate) fn spec<T: DeserializeOwned>(json: serde_json::Value) -> T {
 
 /// For each token the keys it sees, as the token ids of its example, before the layout.
 pub(crate) fn seen(example: &Example) -> Vec<Vec<u32>> {
-    example.visible.iter().map(|&visible| example.tokens[..visible as usize].to_vec()).collect()
+    example.span_ends.iter().map(|&visible| example.tokens[..visible as usize].to_vec()).collect()
 }
 
 /// The targets as (index, token).

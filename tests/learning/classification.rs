@@ -60,7 +60,7 @@ fn a_prompt_is_a_blank_to_fill() {
     assert_eq!(example.tokens, [vec![CLS], ids("不错。很"), vec![MASK], ids("！"), vec![SEP, SOP]].concat());
     assert_eq!(example.positions, [0, 1, 2, 3, 4, 5, 6, 7, 5]);
     assert_eq!(example.block_positions, [0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    assert_eq!(example.visible, [8, 8, 8, 8, 8, 8, 8, 8, 9]);
+    assert_eq!(example.span_ends, [8, 8, 8, 8, 8, 8, 8, 8, 9]);
     assert_eq!(example.choices, [Choice { at: 8, node: 0, gold: 1 }]);
     assert_eq!((example.id, example.class, example.targets.len()), (7, None, 0));
     assert_eq!(classifier.nodes()[0].candidates, ids("坏好"));
@@ -103,7 +103,7 @@ fn bert_fills_as_many_masks_as_the_longest_word_has_tokens() {
     let expected = [vec![CLS], ids("x"), vec![MASK; 3], ids("。"), vec![SEP]].concat();
     let choices = |label| {
         let example = classifier.example(&row, label, 0).unwrap();
-        assert_eq!((&example.tokens, &example.visible), (&expected, &vec![7; 7]));
+        assert_eq!((&example.tokens, &example.span_ends), (&expected, &vec![7; 7]));
         assert_eq!(example.block_positions, [0; 7]);
         example.choices.iter().map(|choice| (choice.at, choice.node, choice.gold)).collect::<Vec<_>>()
     };
@@ -153,7 +153,7 @@ fn families_have_the_answer_in_their_own_place() {
 
     let chatglm = example(Form::Chatglm, "{{ text }}[Classification]");
     assert_eq!(chatglm.tokens, [text.clone(), vec![GMASK, SOP], answer.clone()].concat());
-    assert_eq!((chatglm.visible, chatglm.positions), (vec![2, 2, 3, 4], vec![0, 1, 1, 1]));
+    assert_eq!((chatglm.span_ends, chatglm.positions), (vec![2, 2, 3, 4], vec![0, 1, 1, 1]));
     assert_eq!(chatglm.block_positions, [0, 0, 1, 2]);
     assert_eq!(chatglm.choices, [Choice { at: 3, node: 0, gold: 1 }]);
 
@@ -290,7 +290,7 @@ fn a_linear_head_reads_the_text() {
     let pair = row(&[("a", "甲"), ("b", "乙"), ("c", "丙")]);
     let example = classifier.example(&pair, 1, 2).unwrap();
     assert_eq!(example.tokens, [vec![CLS], ids("甲|乙"), vec![SEP]].concat());
-    assert_eq!((example.class, example.visible), (Some(1), vec![5; 5]));
+    assert_eq!((example.class, example.span_ends), (Some(1), vec![5; 5]));
     assert_eq!(classifier.inference(&pair, 2).unwrap()[0].class, None);
     assert_eq!((classifier.nodes().len(), classifier.score(&[vec![0.0, f64::NEG_INFINITY]])), (0, vec![1.0, 0.0]));
 }
@@ -339,12 +339,12 @@ fn generation_goes_on_as_it_was_taught() {
     assert_eq!(glm.tokens, [CLS, 20, 21, SPECIALS.gmask, SOP, 30]);
     assert_eq!(glm.positions, [0, 1, 2, 3, 3, 3]);
     assert_eq!(glm.block_positions, [0, 0, 0, 0, 1, 2]);
-    assert_eq!(glm.visible, [4, 4, 4, 4, 5, 6]);
+    assert_eq!(glm.span_ends, [4, 4, 4, 4, 5, 6]);
 
     let prefix = after(Form::Prefix, &[20, 21]);
-    assert_eq!((prefix.tokens, prefix.visible), (vec![CLS, 20, 21, 30], vec![3, 3, 3, 4]));
+    assert_eq!((prefix.tokens, prefix.span_ends), (vec![CLS, 20, 21, 30], vec![3, 3, 3, 4]));
     let causal = after(Form::Causal, &[20, 21]);
-    assert_eq!((causal.tokens, causal.visible), (vec![CLS, 20, 21, 30], vec![1, 2, 3, 4]));
+    assert_eq!((causal.tokens, causal.span_ends), (vec![CLS, 20, 21, 30], vec![1, 2, 3, 4]));
 }
 
 #[test]
@@ -366,6 +366,6 @@ fn blanks_are_filled_one_after_the_other() {
     assert_eq!(glm.tokens[7..], [SOP, 30, 31, SOP, 32]);
     assert_eq!(glm.positions, [0, 1, 2, 3, 4, 5, 6, 2, 2, 2, 4, 4]);
     assert_eq!(glm.block_positions, [0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2]);
-    assert_eq!(glm.visible, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(glm.span_ends, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
     assert_eq!(blanks(Form::Chatglm, &[20, gmask], &SPECIALS).0.tokens, [20, gmask]);
 }

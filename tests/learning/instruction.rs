@@ -68,7 +68,7 @@ fn the_loss_is_on_the_response_and_its_end() {
     let chatglm = lesson(Form::Chatglm).example;
     assert_eq!(chatglm.tokens, [&prompt[..], &[gmask, sop], &answer].concat());
     assert_eq!(targets(&chatglm), [(3, x), (4, y), (5, z), (6, eop)]);
-    assert_eq!(chatglm.visible, [3, 3, 3, 4, 5, 6, 7]);
+    assert_eq!(chatglm.span_ends, [3, 3, 3, 4, 5, 6, 7]);
 }
 
 #[test]

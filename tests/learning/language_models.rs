@@ -85,7 +85,7 @@ fn masked_lm_hides_one_token_of_the_shortest_text() {
     Masking { spec: spec(json!({"mask": 1.0})), words: None }.mask(&mut example, &SPECIALS, Key::new(0));
     assert_eq!(example.tokens, [CLS, SPECIALS.mask, SEP]);
     assert_eq!(targets(&example), [(1, TEXT)]);
-    assert_eq!(example.visible, [3, 3, 3]);
+    assert_eq!(example.span_ends, [3, 3, 3]);
 }
 
 proptest! {
@@ -167,7 +167,7 @@ fn prefix_lm_sees_its_prompt_in_both_directions() {
     let spec = spec(json!({"min_prefix": 0.5, "max_prefix": 0.5}));
     let example = prefix_lm::example(0, &[20, 21, 22, 23], true, &spec, Form::Prefix, &SPECIALS, Key::new(0));
     assert_eq!(example.tokens, [CLS, 20, 21, 22, 23]);
-    assert_eq!(example.visible, [3, 3, 3, 4, 5]);
+    assert_eq!(example.span_ends, [3, 3, 3, 4, 5]);
     assert_eq!(targets(&example), [(2, 22), (3, 23), (4, SPECIALS.eop)]);
 }
 
@@ -176,7 +176,7 @@ proptest! {
     fn prefix_lm_leaves_something_to_predict(length in 1_usize..50, ends: bool, seed: u64) {
         let text: Vec<u32> = (TEXT..).take(length).collect();
         let example = prefix_lm::example(0, &text, ends, &spec(json!({"max_prefix": 1.0})), Form::Prefix, &SPECIALS, Key::new(seed));
-        let prompt = example.visible[0] as usize - 1;
+        let prompt = example.span_ends[0] as usize - 1;
         prop_assert_eq!(example.targets.len(), length - prompt + usize::from(ends));
         prop_assert!(prompt < length);
     }
@@ -245,7 +245,7 @@ fn blank_infilling_lays_out_spans_in_the_order_given() {
     assert_eq!(example.tokens, [CLS, mask, 21, mask, 24, SEP, sop, 22, 23, sop, 20]);
     assert_eq!(example.positions, [0, 1, 2, 3, 4, 5, 3, 3, 3, 1, 1]);
     assert_eq!(example.block_positions, [0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2]);
-    assert_eq!(example.visible, [6, 6, 6, 6, 6, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(example.span_ends, [6, 6, 6, 6, 6, 6, 7, 8, 9, 10, 11]);
     assert_eq!(targets(&example), [(6, 22), (7, 23), (8, eop), (9, 20), (10, eop)]);
 }
 
@@ -263,10 +263,10 @@ fn a_suffix_ends_only_where_the_document_does() {
 
 /// Puts the blanks' targets back into part A, and says what was blanked.
 fn restore(example: &Example) -> (Vec<u32>, Vec<Vec<u32>>) {
-    let context = example.visible[0] as usize;
+    let context = example.span_ends[0] as usize;
     let mut blanks: HashMap<u32, Vec<u32>> = HashMap::new();
     for target in &example.targets {
-        assert_eq!(example.visible[target.at as usize], target.at + 1);
+        assert_eq!(example.span_ends[target.at as usize], target.at + 1);
         blanks.entry(example.positions[target.at as usize]).or_default().push(target.token);
     }
     let mut text = Vec::new();

@@ -7,7 +7,7 @@ use anyhow::bail;
 use objectives::{SPECIALS, corpus, documents, spec};
 use pipe::{
     learning::objectives::{Corpus, Document, HeldOut, Mix, Text},
-    network::batch::{Batch, Feed, Layout, Span},
+    network::batch::{Batch, Feed, Layout, SlotRange},
     spec::{Objective, Train},
 };
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn error(entries: Value, corpus: &Corpus) -> String {
 }
 
 fn examples(batch: &Batch) -> Vec<Vec<u32>> {
-    let of = |span: &Span| batch.tokens[span.start as usize..(span.start + span.length) as usize].to_vec();
+    let of = |span: &SlotRange| batch.tokens[span.start as usize..(span.start + span.length) as usize].to_vec();
     batch.examples.iter().map(of).collect()
 }
 

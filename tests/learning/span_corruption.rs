@@ -52,7 +52,7 @@ fn all(spec: &SpanCorruption, corpus: &Corpus, max_length: usize, seed: u64) -> 
 
 /// Puts the spans of the answer into the prompt's blanks, one after the other; gives the text, and the spans.
 fn restore(example: &Example) -> (Vec<u32>, Vec<Vec<u32>>) {
-    let (prompt, answer) = example.tokens.split_at(example.visible[0] as usize);
+    let (prompt, answer) = example.tokens.split_at(example.span_ends[0] as usize);
     let mut spans: Vec<Vec<u32>> = Vec::new();
     for &token in answer {
         match spans.last_mut() {
@@ -82,7 +82,7 @@ fn spans_follow_the_text_each_behind_its_sentinel() {
         assert_eq!(example.positions, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(example.block_positions, [0; 12]);
         // The prompt is seen in both directions, the answer token by token.
-        assert_eq!(example.visible, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(example.span_ends, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
         assert_eq!(targets(&example), [(6, MASK), (7, 21), (8, 22), (9, MASK), (10, 25), (11, EOP)]);
         assert_eq!((example.id, example.pair), (3, None));
     }
@@ -166,7 +166,7 @@ proptest! {
 
             // One target for each token of the answer and one for its end, each at a place of its own, and none in the
             // prompt.
-            let prompt = example.visible[0] as usize;
+            let prompt = example.span_ends[0] as usize;
             let answer = [&example.tokens[prompt..], &[EOP]].concat();
             let expected: Vec<(u32, u32)> = (prompt as u32 - 1..).zip(answer).collect();
             prop_assert_eq!(targets(&example), expected);

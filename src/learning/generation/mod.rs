@@ -14,7 +14,7 @@ use crate::{
     learning::objectives::form::feed,
     network::{
         batch::Example,
-        model::{Cache, Network},
+        model::{KvCache, Network},
     },
     support::random::Key,
 };
@@ -95,7 +95,7 @@ impl End {
 /// If the sequence doesn't fit the model, or what `each` gives.
 pub fn extend(
     network: &Network,
-    cache: &mut Cache,
+    cache: &mut KvCache,
     example: &mut Example,
     max_length: usize,
     vocabulary: &Vocabulary,

@@ -347,6 +347,6 @@ fn extend(example: &mut Example, mask: u32, inputs: impl IntoIterator<Item = u32
         example.tokens.push(token);
         example.positions.push(mask);
         example.block_positions.push(block_position);
-        example.visible.push(example.tokens.len() as u32);
+        example.span_ends.push(example.tokens.len() as u32);
     }
 }

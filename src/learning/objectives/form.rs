@@ -142,7 +142,7 @@ pub fn begin(example: &mut Example, at: u32, specials: &Specials) {
     example.tokens.push(specials.sop);
     example.positions.push(at);
     example.block_positions.push(1);
-    example.visible.push(example.tokens.len() as u32);
+    example.span_ends.push(example.tokens.len() as u32);
 }
 
 /// Appends tokens of an answer. Within a blank the block's position counts on and the blank's own stays; elsewhere
@@ -157,7 +157,7 @@ pub fn feed(example: &mut Example, answer: &[u32]) {
         example.tokens.push(token);
         example.positions.push(position);
         example.block_positions.push(block);
-        example.visible.push(example.tokens.len() as u32);
+        example.span_ends.push(example.tokens.len() as u32);
     }
 }
 

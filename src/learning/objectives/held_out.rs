@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{Corpus, entry::Entry, words::WordCounts};
 use crate::{
-    network::batch::{Feed, Layout, Size, Step, divide, lay_out},
+    network::batch::{BatchSize, Feed, Layout, Step, batch_ranges, lay_out},
     spec::Objective,
     support::random::Key,
 };
@@ -32,7 +32,7 @@ impl HeldOut {
         layout: Layout,
     ) -> Result<Self> {
         let entry = Entry::new(objective, corpus, max_length, &mut WordCounts::default())?;
-        let batches = divide(entry.lengths(), Size::Tokens(tokens), false);
+        let batches = batch_ranges(entry.lengths(), BatchSize::Tokens(tokens), false);
         Ok(Self { entry, batches, layout })
     }
 

@@ -33,7 +33,7 @@ pub mod windows;
 pub mod words;
 
 use crate::{
-    network::batch::{Division, Layout, Size},
+    network::batch::{BatchSize, Batching, Layout},
     spec,
     support::Registry,
 };
@@ -61,7 +61,7 @@ pub static OBJECTIVES: Registry<Definition> = Registry::new(&[
     &span_corruption::DEFINITION,
 ]);
 
-impl From<&spec::Batch> for Size {
+impl From<&spec::Batch> for BatchSize {
     fn from(batch: &spec::Batch) -> Self {
         match batch {
             spec::Batch::Examples(n) => Self::Examples(*n),
@@ -70,7 +70,7 @@ impl From<&spec::Batch> for Size {
     }
 }
 
-impl From<&spec::Train> for Division {
+impl From<&spec::Train> for Batching {
     fn from(train: &spec::Train) -> Self {
         Self { size: (&train.batch).into(), accumulate: train.accumulate, sorted: !train.packing }
     }

@@ -124,7 +124,7 @@ impl MicroBatching {
         for round in 0..shares.iter().map(Vec::len).max().unwrap_or(0) {
             for (at, share) in shares.iter().enumerate() {
                 let Some(chunk) = share.get(round) else { continue };
-                let (network, tokens) = (networks[at], chunk.batch.places());
+                let (network, tokens) = (networks[at], chunk.batch.slots());
                 guarded(tokens, || {
                     let loss = loss(network, chunk)?;
                     sums[at].add(network, chunk.batches.map_or(loss.clone(), |batches| loss / batches));
@@ -152,7 +152,7 @@ impl MicroBatching {
                 LossNormalization::Batch => (Counts::of(&step.batches[number]), Some(step.batches.len() as f32)),
             };
             let parts = match self.max_tokens {
-                Some(limit) if batch.places() > limit => {
+                Some(limit) if batch.slots() > limit => {
                     batch.into_owned().parts(limit).into_iter().map(Cow::Owned).collect()
                 }
                 _ => vec![batch],
@@ -258,7 +258,7 @@ mod tests {
         let mut micro_batching = MicroBatching::new(&settings);
         let mut optimizer = Optimizer::new(Arc::clone(&settings.optimizer), settings.max_grad_norm);
         let loss = |network: &Network, chunk: &Chunk<'_>| {
-            assert!(memory.is_none_or(|memory| chunk.batch.places() <= memory), "out of memory, for a test");
+            assert!(memory.is_none_or(|memory| chunk.batch.slots() <= memory), "out of memory, for a test");
             network.loss(&chunk.batch, &chunk.counts, 1.0, &settings.loss)
         };
         let (mut losses, mut notes) = (Vec::new(), Vec::new());

@@ -14,7 +14,7 @@ use crate::network::{
     kernels,
     model::{
         AnyTensor, Parameter, Parameters,
-        tensors::{Entry, Reader},
+        tensors::{Reader, TensorEntry},
     },
 };
 
@@ -125,14 +125,14 @@ impl Optimizer {
     }
 
     /// All that the rule keeps, for writing: each tensor under the slot's name, a dot and the parameter's.
-    pub(super) fn entries<'a>(&'a self, parameters: &'a Parameters) -> Vec<Entry<'a>> {
+    pub(super) fn entries<'a>(&'a self, parameters: &'a Parameters) -> Vec<TensorEntry<'a>> {
         let mut entries = Vec::new();
         for (parameter, kept) in parameters.iter().zip(&self.kept) {
             let Some(kept) = kept else { continue };
             let slots = self.rule.slots(parameter.role, &parameter.shape());
             for (slot, tensor) in slots.into_iter().zip(&kept.tensors) {
                 let name = format!("{}.{}", slot.name, parameter.name);
-                entries.push(Entry::single(name, slot.shape, || tensor.clone().into_data()));
+                entries.push(TensorEntry::single(name, slot.shape, || tensor.clone().into_data()));
             }
         }
         entries
@@ -141,7 +141,7 @@ impl Optimizer {
     /// How many steps parameters had gradients in, by name, where that isn't the number of all steps.
     pub(super) fn parameter_steps(&self, parameters: &Parameters) -> BTreeMap<String, u64> {
         let steps = |at: usize| self.kept.get(at).and_then(Option::as_ref).map_or(0, |kept| kept.steps);
-        let learned = parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_learned());
+        let learned = parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_trainable());
         let counts = learned.map(|(at, parameter)| (parameter.name.clone(), steps(at)));
         counts.filter(|(_, count)| *count != self.steps).collect()
     }
@@ -167,7 +167,7 @@ impl Optimizer {
     }
 
     fn read_kept(&self, parameter: &Parameter, reader: &Reader, steps: u64, device: &Device) -> Result<Option<Kept>> {
-        if steps == 0 || !parameter.is_learned() {
+        if steps == 0 || !parameter.is_trainable() {
             return Ok(None);
         }
         let mut tensors = Vec::new();

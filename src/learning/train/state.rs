@@ -19,7 +19,7 @@ use crate::{
     },
     network::model::{
         AnyTensor, Parameters,
-        tensors::{self, Entry, Reader},
+        tensors::{self, Reader, TensorEntry},
     },
 };
 
@@ -130,14 +130,14 @@ fn tensors_name(step: usize) -> String {
     format!("step-{step}.safetensors")
 }
 
-fn renamed<'a>(mut entries: Vec<Entry<'a>>, what: &str) -> Vec<Entry<'a>> {
+fn renamed<'a>(mut entries: Vec<TensorEntry<'a>>, what: &str) -> Vec<TensorEntry<'a>> {
     entries.iter_mut().for_each(|entry| entry.name = format!("{what}.{}", entry.name));
     entries
 }
 
 fn read_values(parameters: &mut Parameters, reader: &Reader, what: &str) -> Result<()> {
     let device = parameters.device().clone();
-    for parameter in parameters.iter_mut().filter(|parameter| parameter.is_learned()) {
+    for parameter in parameters.iter_mut().filter(|parameter| parameter.is_trainable()) {
         let (name, shape) = (format!("{what}.{}", parameter.name), parameter.shape());
         ensure!(reader.shape(&name) == Some(&shape[..]), "{name} is missing or has another shape");
         let value = AnyTensor::from_data(TensorData::new(reader.read(&name)?, shape), &device);

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 pub use layout::{Layout, lay_out};
 pub use parts::Portion;
-pub use schedule::{Division, Planned, Schedule, Size, divide};
+pub use schedule::{BatchSampler, BatchSize, Batching, StepIndices, batch_ranges};
 
 /// Where a training loop gets its steps from. A step is a function of its number, so that training can begin anywhere
 /// and another thread can prepare the next step.
@@ -56,7 +56,7 @@ pub struct Example {
     /// BERT's token types: 0 in segment A, 1 in segment B. Empty where all are 0.
     pub segments: Vec<u32>,
     /// Token `q` sees the keys `[0, visible[q])` of this example.
-    pub visible: Vec<u32>,
+    pub span_ends: Vec<u32>,
     /// Tokens to predict over the whole vocabulary.
     pub targets: Vec<Target>,
     /// Tokens to predict among a few candidates (a prompt's label words).
@@ -78,7 +78,7 @@ impl Example {
             tokens,
             positions: (0..length).collect(),
             block_positions: vec![0; length as usize],
-            visible: (0..length).map(|index| prefix.max(index + 1)).collect(),
+            span_ends: (0..length).map(|index| prefix.max(index + 1)).collect(),
             ..Self::default()
         }
     }
@@ -104,12 +104,12 @@ pub struct Choice {
     pub gold: u32,
 }
 
-/// Examples laid out for a device: `rows * width` token places, of which the unused ones see no keys.
+/// Examples laid out for a device: `rows * width` token slots, of which the unused ones see no keys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Rows; 1 on the CPU, where examples lie one after the other without padding.
     pub rows: usize,
-    /// Token places per row.
+    /// Token slots per row.
     pub width: usize,
     /// Token ids; padding has 0.
     pub tokens: Vec<u32>,
@@ -120,13 +120,13 @@ pub struct Batch {
     /// BERT's token types; empty where all are 0.
     pub segments: Vec<u32>,
     /// First visible key of each token, as an index into the whole batch.
-    pub visible_from: Vec<u32>,
-    /// One past the last visible key; equal to `visible_from` for padding.
-    pub visible_to: Vec<u32>,
+    pub span_starts: Vec<u32>,
+    /// One past the last visible key; equal to `span_starts` for padding.
+    pub span_ends: Vec<u32>,
     /// Per-token key that dropout masks derive from.
     pub dropout_keys: Vec<u32>,
     /// Where each example lies: start and length.
-    pub examples: Vec<Span>,
+    pub examples: Vec<SlotRange>,
     /// Targets, `at` counted from the start of the batch.
     pub targets: Vec<Target>,
     /// Choices, `at` counted from the start of the batch.
@@ -137,9 +137,9 @@ pub struct Batch {
     pub classes: Vec<u32>,
 }
 
-/// A run of token places.
+/// A run of token slots.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Span {
+pub struct SlotRange {
     /// Index of the first, in the whole batch.
     pub start: u32,
     /// How many.

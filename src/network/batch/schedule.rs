@@ -12,7 +12,7 @@ const STEPS_TO_SORT: usize = 50;
 
 /// The size of a batch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Size {
+pub enum BatchSize {
     /// This many examples.
     Examples(usize),
     /// As many examples as fit into this many tokens; one that is longer makes a batch on its own.
@@ -21,9 +21,9 @@ pub enum Size {
 
 /// How an epoch is divided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Division {
+pub struct Batching {
     /// The size of a batch.
-    pub size: Size,
+    pub size: BatchSize,
     /// Batches a step.
     pub accumulate: usize,
     /// Put examples of like length together, and count a batch's tokens as its examples times the longest. For rows
@@ -33,16 +33,16 @@ pub struct Division {
 
 /// Finds the examples of any step at once: a step number says its epoch, and an epoch is a hash of the key.
 #[derive(Debug)]
-pub struct Schedule {
+pub struct BatchSampler {
     lengths: Vec<u32>,
-    division: Division,
+    batching: Batching,
     key: Key,
-    cache: Mutex<Cache>,
+    cache: Mutex<EpochCache>,
 }
 
 /// A step's examples.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Planned {
+pub struct StepIndices {
     /// The epoch that the step belongs to.
     pub epoch: usize,
     /// For each batch of the step, the indices of its examples; never empty.
@@ -50,7 +50,7 @@ pub struct Planned {
 }
 
 #[derive(Debug, Default)]
-struct Cache {
+struct EpochCache {
     /// The first step of each epoch seen so far, and of the one after.
     starts: Vec<usize>,
     /// The epoch asked for last.
@@ -67,18 +67,18 @@ struct Epoch {
     steps: Vec<Range<usize>>,
 }
 
-impl Schedule {
+impl BatchSampler {
     /// A schedule over examples of these lengths in tokens. The examples mustn't be empty: check before.
-    pub fn new(lengths: Vec<u32>, division: Division, key: Key) -> Self {
-        let cache = Mutex::new(Cache { starts: vec![0], recent: None });
-        Self { lengths, division, key, cache }
+    pub fn new(lengths: Vec<u32>, batching: Batching, key: Key) -> Self {
+        let cache = Mutex::new(EpochCache { starts: vec![0], recent: None });
+        Self { lengths, batching, key, cache }
     }
 
     /// Steps of one epoch. With batches by tokens it varies a little from epoch to epoch.
     pub fn epoch_steps(&self, epoch: usize) -> usize {
-        match self.division.size {
-            Size::Examples(n) => self.lengths.len().div_ceil(n.max(1) * self.division.accumulate.max(1)),
-            Size::Tokens(_) => self.epoch(epoch).steps.len(),
+        match self.batching.size {
+            BatchSize::Examples(n) => self.lengths.len().div_ceil(n.max(1) * self.batching.accumulate.max(1)),
+            BatchSize::Tokens(_) => self.epoch(epoch).steps.len(),
         }
     }
 
@@ -91,14 +91,14 @@ impl Schedule {
     }
 
     /// The examples of a step; epochs follow one another without end.
-    pub fn step(&self, step: usize) -> Planned {
+    pub fn step(&self, step: usize) -> StepIndices {
         if self.lengths.is_empty() {
-            return Planned { epoch: 0, batches: Vec::new() };
+            return StepIndices { epoch: 0, batches: Vec::new() };
         }
         let (epoch, within) = self.locate(step);
         let plan = self.epoch(epoch);
         let batches = plan.batches[plan.steps[within].clone()].iter();
-        Planned { epoch, batches: batches.map(|batch| plan.order[batch.clone()].to_vec()).collect() }
+        StepIndices { epoch, batches: batches.map(|batch| plan.order[batch.clone()].to_vec()).collect() }
     }
 
     /// The epoch of a step, and its number within.
@@ -133,7 +133,7 @@ impl Schedule {
     }
 
     fn plan(&self, key: Key) -> Epoch {
-        let Division { size, sorted, accumulate } = self.division;
+        let Batching { size, sorted, accumulate } = self.batching;
         let accumulate = accumulate.max(1);
         let mut order = shuffle(key.with("order"), self.lengths.len());
         if sorted {
@@ -141,7 +141,7 @@ impl Schedule {
                 chunk.sort_by_key(|&index| self.lengths[index as usize]);
             }
         }
-        let batches = divide(order.iter().map(|&index| self.lengths[index as usize]), size, sorted);
+        let batches = batch_ranges(order.iter().map(|&index| self.lengths[index as usize]), size, sorted);
         let mut steps: Vec<Range<usize>> = (0..batches.len())
             .step_by(accumulate)
             .map(|first| first..(first + accumulate).min(batches.len()))
@@ -153,9 +153,9 @@ impl Schedule {
     }
 
     fn examples_to_sort(&self, accumulate: usize) -> usize {
-        let examples = match self.division.size {
-            Size::Examples(n) => n,
-            Size::Tokens(budget) => {
+        let examples = match self.batching.size {
+            BatchSize::Examples(n) => n,
+            BatchSize::Tokens(budget) => {
                 let tokens: usize = self.lengths.iter().map(|&length| length as usize).sum();
                 budget * self.lengths.len() / tokens.max(1)
             }
@@ -163,7 +163,7 @@ impl Schedule {
         examples.max(1) * accumulate * STEPS_TO_SORT
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, EpochCache> {
         // The cache is only ever replaced by whole values, so that one thread's panic can't leave it half-written.
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,7 +171,7 @@ impl Schedule {
 
 /// Cuts a sequence of examples of these lengths into batches of the size, keeping their order. Where `padded`, a
 /// batch counts as its examples times its longest, otherwise as the sum of its examples.
-pub fn divide(lengths: impl IntoIterator<Item = u32>, size: Size, padded: bool) -> Vec<Range<usize>> {
+pub fn batch_ranges(lengths: impl IntoIterator<Item = u32>, size: BatchSize, padded: bool) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let (mut start, mut end) = (0, 0);
     let (mut sum, mut longest) = (0, 0);
@@ -179,9 +179,9 @@ pub fn divide(lengths: impl IntoIterator<Item = u32>, size: Size, padded: bool) 
         let length = length as usize;
         let count = end - start + 1;
         let full = match size {
-            Size::Examples(n) => count > n.max(1),
-            Size::Tokens(n) if padded => count * length.max(longest) > n,
-            Size::Tokens(n) => sum + length > n,
+            BatchSize::Examples(n) => count > n.max(1),
+            BatchSize::Tokens(n) if padded => count * length.max(longest) > n,
+            BatchSize::Tokens(n) => sum + length > n,
         };
         if full && end > start {
             batches.push(start..end);

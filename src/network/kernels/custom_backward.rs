@@ -159,7 +159,7 @@ where
     ) -> FloatTensor<Self> {
         let nodes = [a, b, c].each_ref().map(|input| input.node());
         let output = output.into_primitive();
-        match Backward::<B, INPUTS>::prepare::<C>(Step, nodes).compute_bound().stateful() {
+        match Backward::<B, INPUTS>::prepare::<C>(BackwardStep, nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(rule, output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
@@ -167,9 +167,9 @@ where
 }
 
 #[derive(Debug)]
-struct Step;
+struct BackwardStep;
 
-impl<B: Backend> Backward<B, INPUTS> for Step
+impl<B: Backend> Backward<B, INPUTS> for BackwardStep
 where
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
 {

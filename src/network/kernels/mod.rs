@@ -27,17 +27,17 @@ mod simd;
 mod slices;
 
 pub use crate::support::arithmetic::Arithmetic;
-pub use adamw::{AdamW, block_squares, global_norm, norm};
+pub use adamw::{AdamWStep, block_squares, global_norm, norm};
 pub use attention_spans::AttentionSpans;
 pub use blocked::{LOGITS as BLOCKED_LOGITS, SCORES as BLOCKED_SCORES};
 pub use compact::{Compact, Weight};
 pub use custom_backward::{Grads, custom_backward, fork_in_order};
 pub use dropout::Dropout;
-pub use embedding::Ids;
+pub use embedding::RowIds;
 pub use fused::CHUNK as LOGITS;
 pub use moved::moved;
 pub use operands::{Gelu, KeyValue};
-pub use rotary::{Pairs, Rotary, Rotation};
+pub use rotary::{Rotary, RotaryPairs, Rotation};
 pub use slices::{with_slice, with_slice_mut, with_slices_mut};
 
 use std::sync::Arc;
@@ -195,14 +195,14 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
 /// Rows of `weight [V, H]`, one an id: `[ids, H]`. The gradient is added up in the order of the ids.
 ///
 /// Also takes hidden states out of a batch, with token places for ids.
-pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+pub fn embedding(weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
     backend(&weight).embedding(weight, ids)
 }
 
 /// Sum of a row of each table: of `[V, H]` tables and as many ids for each, `[ids, H]`.
 pub fn embedding_sum<'a>(
-    first: (Tensor<2>, &Ids),
-    others: impl IntoIterator<Item = (Tensor<2>, &'a Ids)>,
+    first: (Tensor<2>, &RowIds),
+    others: impl IntoIterator<Item = (Tensor<2>, &'a RowIds)>,
 ) -> Tensor<2> {
     let sum = embedding(first.0, first.1);
     others.into_iter().fold(sum, |sum, (table, ids)| backend(&sum).add_embedding(sum, table, ids))

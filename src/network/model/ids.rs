@@ -19,7 +19,7 @@ pub enum WeightId {
 
 /// What a parameter is for, as far as optimizers care.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
+pub enum WeightRole {
     /// A bias or the scale of a norm, `[n]`.
     Vector,
     /// The weight of a linear layer between hidden states, `[out, in]`.
@@ -32,7 +32,7 @@ pub enum Role {
     Adapter,
 }
 
-impl Role {
+impl WeightRole {
     /// Whether weight decay applies: to all but vectors.
     pub fn is_decayed(self) -> bool {
         self != Self::Vector

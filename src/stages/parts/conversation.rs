@@ -9,7 +9,7 @@ use crate::{
         generation::{Settings, Vocabulary},
         objectives::form::continuation,
     },
-    network::model::Cache,
+    network::model::KvCache,
     spec::ChatFormat,
 };
 
@@ -20,7 +20,7 @@ pub struct Conversation<'a> {
     vocabulary: Vocabulary,
     system: Option<Turn>,
     turns: Vec<Turn>,
-    cache: Cache,
+    cache: KvCache,
 }
 
 impl Writer {
@@ -51,7 +51,7 @@ impl<'a> Conversation<'a> {
             vocabulary: Vocabulary { ends, ..writer.vocabulary.clone() },
             system: system.map(|content| Turn { role: Role::System, content }),
             turns: Vec::new(),
-            cache: Cache::default(),
+            cache: KvCache::default(),
             writer,
             chat,
         };

@@ -18,7 +18,7 @@ use crate::{
     network::{
         batch::Example,
         device::OpenDevice,
-        model::{Cache, Network},
+        model::{KvCache, Network},
     },
     spec::ChatFormat,
 };
@@ -140,15 +140,15 @@ impl Writer {
         self.max_length - settings.max_tokens.min(self.max_length / 2)
     }
 
-    pub(in crate::stages) fn cache(&self, prompt: usize, settings: &Settings) -> Cache {
-        Cache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
+    pub(in crate::stages) fn cache(&self, prompt: usize, settings: &Settings) -> KvCache {
+        KvCache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
     }
 
     /// Goes on from the end of a sequence, showing the text.
     pub(in crate::stages) fn answer(
         &self,
         example: &mut Example,
-        cache: &mut Cache,
+        cache: &mut KvCache,
         vocabulary: &Vocabulary,
         settings: &Settings,
         show: &mut Show<'_>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     learning::objectives::parts::assumed,
-    network::model::{Family, Network, Outlook},
+    network::model::{CheckpointSummary, Family, Network},
     spec::{Classification, Instruction, Objective},
 };
 
@@ -56,7 +56,7 @@ impl Purpose {
 
 impl Purpose {
     fn of_checkpoint(dir: &Path) -> Result<Self> {
-        let Outlook { family, max_length, .. } = Network::inspect(dir)?;
+        let CheckpointSummary { family, max_length, .. } = Network::inspect(dir)?;
         let objectives = assumed(family)?;
         Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }

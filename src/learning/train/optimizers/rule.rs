@@ -5,12 +5,12 @@ use std::fmt::Debug;
 use anyhow::Result;
 use burn::tensor::Tensor;
 
-use crate::network::model::{AnyTensor, Role};
+use crate::network::model::{AnyTensor, WeightRole};
 
 /// What an optimizer does with one parameter.
 pub trait UpdateRule: Debug + Send + Sync + 'static {
     /// The tensors that it keeps of a parameter from one step to the next.
-    fn slots(&self, role: Role, shape: &[usize]) -> Vec<Slot>;
+    fn slots(&self, role: WeightRole, shape: &[usize]) -> Vec<Slot>;
 
     /// The parameter after a step, and what is kept of it in the order of the [slots](Self::slots): `kept` is what it
     /// returned the last time, nothing before the parameter's first gradient. On the CPU values are best changed in place
@@ -42,7 +42,7 @@ pub struct UpdateContext<'a> {
     /// The parameter's name.
     pub name: &'a str,
     /// What the parameter is for.
-    pub role: Role,
+    pub role: WeightRole,
     /// Whether the gradient has zeros in all rows that no token looked up.
     pub sparse_rows: bool,
     /// The learning rate of this step.
@@ -80,7 +80,7 @@ impl Clip {
 }
 
 /// Bytes that an optimizer keeps of a parameter between steps.
-pub fn state_bytes(rule: &dyn UpdateRule, role: Role, shape: &[usize]) -> u64 {
+pub fn state_bytes(rule: &dyn UpdateRule, role: WeightRole, shape: &[usize]) -> u64 {
     let floats = |slot: &Slot| slot.shape.iter().map(|&size| size as u64).product::<u64>();
     4 * rule.slots(role, shape).iter().map(floats).sum::<u64>()
 }

@@ -10,10 +10,10 @@ use super::sizes::GroupedQuery;
 use crate::{
     data::text::Special,
     network::{
-        kernels::{Pairs, Rotation},
+        kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -169,7 +169,7 @@ impl Glm4Config {
              an even number"
         );
         let base = new.rope_theta.or(self.rope.rope_theta).unwrap_or(1e4);
-        Ok(Rotation { base, pairs: width / 2, layout: Pairs::Interleaved, offset: 0, half: false })
+        Ok(Rotation { base, pairs: width / 2, layout: RotaryPairs::Interleaved, offset: 0, half: false })
     }
 
     fn layer(&self) -> Result<LayerDesign> {
@@ -240,7 +240,9 @@ impl ModelConfig for Glm4Config {
         let final_norm = Some(Norm::new(builder, "norm", self.hidden_size, layer.norm));
         let output = match self.tie_word_embeddings {
             true => words,
-            false => builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial)),
+            false => {
+                builder.in_role(WeightRole::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
+            }
         };
         let defaults = json!({
             "hidden_act": "silu",
