@@ -26,7 +26,7 @@ mod backend {
     };
     use pipe::{
         engine::store::State,
-        learning::train::{Observer, Progress, Settings, Trainer},
+        learning::train::{Observer, Progress, TrainSettings, Trainer},
         network::{
             batch::{Example, Feed, Layout, Step, Target, lay_out},
             model::Network,
@@ -286,7 +286,7 @@ stages:
             let network = Network::new(&model, 24, 7, &open.device).expect("a network");
             let train = json!({ "steps": 8, "lr": 1e-2, "dropout": 0.1 });
             let train = serde_json::from_value(train).expect("settings");
-            let mut settings = Settings::new(&train, 8, None).expect("settings");
+            let mut settings = TrainSettings::new(&train, 8, None).expect("settings");
             // The schedule's rates stay those of eight steps, since they don't fall.
             settings.schedule.kind = spec::Schedule::Constant;
             settings.schedule.steps = last;

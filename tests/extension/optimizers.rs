@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use pipe::{
     engine::store::State,
     learning::train::{
-        Cadence, Checkpoints, OPTIMIZERS, Observer, Progress, Settings, Silent, Trainer,
+        Cadence, Checkpoints, OPTIMIZERS, Observer, Progress, Silent, TrainSettings, Trainer,
         optimizers::{self, OptimizerDef, Slot, UpdateContext, UpdateRule},
     },
     network::{
@@ -123,7 +123,7 @@ fn trainer((name, settings, lr, _): &Case, devices: usize) -> Trainer {
     let model = json!({ "gpt2": { "hidden": 32, "layers": 2, "heads": 2, "max_length": 16 } });
     let network = Network::new(&serde_json::from_value(model).unwrap(), 24, 7, &Device::flex()).unwrap();
     let train = json!({ "steps": STEPS, "lr": lr, "dropout": 0.1, "optimizer": { *name: settings } });
-    let settings = Settings::new(&serde_json::from_value(train).unwrap(), STEPS, None).unwrap();
+    let settings = TrainSettings::new(&serde_json::from_value(train).unwrap(), STEPS, None).unwrap();
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(vec![Device::flex(); devices - 1]);
     trainer

@@ -6,7 +6,7 @@ use std::{collections::HashSet, sync::Arc};
 use anyhow::bail;
 use objectives::{SPECIALS, corpus, documents, spec};
 use pipe::{
-    learning::objectives::{Corpus, Document, HeldOut, Mix, Text},
+    learning::objectives::{Corpus, HeldOut, Mix, TokenizedDocument, TokenizedText},
     network::batch::{Batch, Feed, Layout, SlotRange},
     spec::{Objective, Train},
 };
@@ -176,12 +176,12 @@ fn entries_that_no_recipe_may_have_are_refused() {
 #[test]
 fn documents_that_cannot_be_read_are_an_error() {
     struct Broken;
-    impl Text for Broken {
+    impl TokenizedText for Broken {
         fn documents(&self) -> usize {
             1
         }
 
-        fn document(&self, _: usize) -> anyhow::Result<Document<'_>> {
+        fn document(&self, _: usize) -> anyhow::Result<TokenizedDocument<'_>> {
             bail!("the disk is gone")
         }
     }

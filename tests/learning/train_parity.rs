@@ -7,7 +7,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::{
-    learning::train::{Settings, Silent, Trainer},
+    learning::train::{Silent, TrainSettings, Trainer},
     network::{
         batch::{Batch, Feed, SlotRange, Step, Target},
         model::{Counts, LossSettings, Network},
@@ -144,7 +144,7 @@ fn check_run(directory: &Path, feed: &Recorded, normalization: &str, prefix: &st
         "loss_normalization": normalization,
     });
     let train: spec::Train = serde_json::from_value(train).unwrap();
-    let mut trainer = Trainer::new(network, Settings::new(&train, steps, None).unwrap());
+    let mut trainer = Trainer::new(network, TrainSettings::new(&train, steps, None).unwrap());
     trainer.run(feed, None, None, &mut Silent).unwrap();
 
     let (losses, norms) = (expected.floats(&format!("{prefix}loss")), expected.floats(&format!("{prefix}grad_norm")));

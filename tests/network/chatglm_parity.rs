@@ -8,7 +8,7 @@ use parity::{Tensors, decoder, fixture};
 use pipe::{
     learning::objectives::{
         Specials,
-        form::{Form, feed},
+        form::{AnswerForm, feed},
     },
     network::{
         batch::{Batch, Example, Layout, SlotRange, lay_out},
@@ -33,10 +33,10 @@ fn example(tokens: &[u32], specials: &Specials) -> Example {
     let end = tokens.iter().position(|&token| token == specials.sop).unwrap();
     let (context, answer) = (&tokens[..end], &tokens[end + 1..]);
     let mut example = match context.split_last() {
-        Some((&last, text)) if last == specials.gmask => Form::Chatglm.text(0, text, specials).example,
+        Some((&last, text)) if last == specials.gmask => AnswerForm::Chatglm.text(0, text, specials).example,
         _ => {
             let mask = context.iter().position(|&token| token == specials.mask).unwrap();
-            Form::Chatglm.word(0, &context[..mask], &context[mask + 1..], 1, specials).example
+            AnswerForm::Chatglm.word(0, &context[..mask], &context[mask + 1..], 1, specials).example
         }
     };
     feed(&mut example, answer);

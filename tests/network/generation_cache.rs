@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use parity::fixture;
 use pipe::{
-    learning::generation::{End, Sampling, Settings, Vocabulary, extend},
+    learning::generation::{FinishReason, GenerationSettings, Sampling, Vocabulary, extend},
     network::{
         batch::{Example, Layout, lay_out},
         model::{KvCache, Network},
@@ -148,7 +148,7 @@ fn parity_of_greedy_generation_with_a_cache() {
         for case in read("generation.json").as_array().unwrap() {
             let ids = |name: &str| -> Vec<u32> { serde_json::from_value(case[name].clone()).unwrap() };
             let vocabulary = Vocabulary { ends: ids("eos_token_id"), forbidden: Vec::new(), size: usize::MAX };
-            let settings = Settings {
+            let settings = GenerationSettings {
                 sampling: Sampling::GREEDY,
                 seed: 0,
                 max_tokens: case["max_new_tokens"].as_u64().unwrap() as usize,
@@ -164,7 +164,7 @@ fn parity_of_greedy_generation_with_a_cache() {
                 });
             let expected = ids("new_ids");
             match end.unwrap() {
-                End::Token => {
+                FinishReason::Token => {
                     let (last, before) = expected.split_last().unwrap();
                     assert_eq!(written, before, "{family}");
                     assert!(vocabulary.ends.contains(last), "{family}");

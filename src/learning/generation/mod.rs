@@ -6,9 +6,9 @@ mod stream;
 
 use anyhow::Result;
 
-pub use config::Configured;
+pub use config::GenerationDefaults;
 pub use sampling::Sampling;
-pub use stream::{Piece, TextStream};
+pub use stream::{TextPiece, TextStream};
 
 use crate::{
     learning::objectives::form::feed,
@@ -21,7 +21,7 @@ use crate::{
 
 /// How an answer is written.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct GenerationSettings {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Seed of the choices.
@@ -62,7 +62,7 @@ impl Vocabulary {
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
+pub enum FinishReason {
     /// The model ended it.
     Token,
     /// One of the stop strings came.
@@ -75,7 +75,7 @@ pub enum End {
     Interrupted,
 }
 
-impl End {
+impl FinishReason {
     /// Its name for programs.
     pub fn name(self) -> &'static str {
         match self {
@@ -99,26 +99,26 @@ pub fn extend(
     example: &mut Example,
     max_length: usize,
     vocabulary: &Vocabulary,
-    settings: &Settings,
-    each: &mut dyn FnMut(u32) -> Result<Option<End>>,
-) -> Result<End> {
+    settings: &GenerationSettings,
+    each: &mut dyn FnMut(u32) -> Result<Option<FinishReason>>,
+) -> Result<FinishReason> {
     let key = Key::new(settings.seed).with("generate");
     for step in 0..settings.max_tokens {
         if example.tokens.len() > max_length {
-            return Ok(End::MaxLength);
+            return Ok(FinishReason::MaxLength);
         }
         let mut logits = network.next_logits(example, cache)?;
         vocabulary.restrict(&mut logits, step >= settings.min_tokens);
         let token = settings.sampling.choose(logits, &example.tokens, key.at(step as u64).f64())?;
         if vocabulary.ends.contains(&token) {
-            return Ok(End::Token);
+            return Ok(FinishReason::Token);
         }
         feed(example, &[token]);
         if let Some(end) = each(token)? {
             return Ok(end);
         }
     }
-    Ok(End::MaxTokens)
+    Ok(FinishReason::MaxTokens)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Row, Table, TableStyle};
 
-use super::report::{EvalReport, Figures};
+use super::report::{ComparedMetrics, EvalReport};
 use super::{Confusion, LanguageReport, LanguageTally};
 
 /// How many kinds of mistakes are listed where the confusion matrix is too wide.
@@ -13,7 +13,7 @@ const LISTED_MISTAKES: usize = 15;
 /// Blanks to the left and right of each column together.
 const PADDING: usize = 2;
 
-/// The whole report: figures, classes, confusion, worst errors; no line wider than `width` as long as names allow it.
+/// The whole report: metrics, classes, confusion, worst errors; no line wider than `width` as long as names allow it.
 pub fn report(report: &EvalReport, width: usize) -> String {
     let mut parts = vec![
         metrics(report),
@@ -26,16 +26,16 @@ pub fn report(report: &EvalReport, width: usize) -> String {
     parts.join("\n")
 }
 
-/// The model's figures beside both baselines', over all rows and, where some leaked, over the others; then what is wrong
+/// The model's metrics beside both baselines', over all rows and, where some leaked, over the others; then what is wrong
 /// with the split.
 pub fn metrics(report: &EvalReport) -> String {
     let mut table = table();
     table.set_header(header(["", "model", "naive Bayes", "majority"]));
-    add_figures(&mut table, &format!("all {}", count(report.rows, "row")), &report.all);
+    add_metrics(&mut table, &format!("all {}", count(report.rows, "row")), &report.all);
     if report.leaked_rows > 0 {
         let clean = count(report.rows - report.leaked_rows, "row");
         match &report.without_leaks {
-            Some(figures) => add_figures(&mut table, &format!("{clean} not seen in training"), figures),
+            Some(metrics) => add_metrics(&mut table, &format!("{clean} not seen in training"), metrics),
             None => add_block(&mut table, "no row that was not seen in training"),
         }
     }
@@ -78,7 +78,7 @@ fn confusion_matrix(labels: &[String], confusion: &Confusion) -> Table {
     let mut table = table();
     table.set_header(header([""].into_iter().chain(labels.iter().map(String::as_str))));
     for (label, counts) in labels.iter().zip(confusion.counts()) {
-        // Zeros would drown the figures that matter.
+        // Zeros would drown the metrics that matter.
         let cells = counts.iter().map(|&count| if count == 0 { "·".into() } else { grouped(count) });
         table.add_row(row(label, cells));
     }
@@ -122,7 +122,7 @@ pub fn worst_errors(report: &EvalReport, width: usize) -> String {
     finish(&table)
 }
 
-/// A language model's figures, over all documents and, where some leaked, over the others.
+/// A language model's metrics, over all documents and, where some leaked, over the others.
 pub fn language(report: &LanguageReport) -> String {
     let mut table = table();
     table.set_header(header(["", "loss", "perplexity", "masked accuracy", "tokens"]));
@@ -144,9 +144,9 @@ pub fn language(report: &LanguageReport) -> String {
     finish(&table)
 }
 
-fn add_figures(table: &mut Table, title: &str, figures: &Figures) {
+fn add_metrics(table: &mut Table, title: &str, metrics: &ComparedMetrics) {
     add_block(table, title);
-    let Figures { model, naive_bayes, majority } = figures;
+    let ComparedMetrics { model, naive_bayes, majority } = metrics;
     let accuracies = [model.accuracy, naive_bayes.accuracy, majority.accuracy];
     let scores = [model.macro_f1, naive_bayes.macro_f1, majority.macro_f1];
     table.add_row(row("  accuracy", accuracies.map(percent)));
@@ -172,9 +172,9 @@ fn header<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Cell> {
     names.into_iter().enumerate().map(cell).collect()
 }
 
-/// A row of figures behind a name.
-fn row(name: &str, figures: impl IntoIterator<Item = String>) -> Vec<Cell> {
-    [Cell::new(name)].into_iter().chain(figures.into_iter().map(right)).collect()
+/// A row of metrics behind a name.
+fn row(name: &str, metrics: impl IntoIterator<Item = String>) -> Vec<Cell> {
+    [Cell::new(name)].into_iter().chain(metrics.into_iter().map(right)).collect()
 }
 
 fn right(content: impl ToString) -> Cell {

@@ -6,17 +6,17 @@ use anyhow::{Result, ensure};
 use super::Specials;
 use crate::{data::text::Special, network::batch::Example};
 
-pub use crate::network::model::AnswerForm as Form;
+pub use crate::network::model::AnswerForm;
 
 /// What a sequence is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Asked {
-    /// [`Form::word`]
+pub enum PromptKind {
+    /// [`AnswerForm::word`]
     Word,
-    /// [`Form::text`]
+    /// [`AnswerForm::text`]
     Text,
-    /// [`Form::plain`]
-    Nothing,
+    /// [`AnswerForm::plain`]
+    Plain,
 }
 
 /// A prompt's sequence.
@@ -37,7 +37,7 @@ impl Prompt {
     }
 }
 
-impl Form {
+impl AnswerForm {
     /// Whether the answer's tokens are fed one after the other, each seen by the next; if not, they're all read at
     /// once.
     pub fn feeds(self) -> bool {
@@ -50,21 +50,21 @@ impl Form {
     }
 
     /// The special tokens that its sequences take.
-    pub fn needs(self, asked: Asked) -> &'static [Special] {
+    pub fn needs(self, asked: PromptKind) -> &'static [Special] {
         use Special::{Cls, Eop, Gmask, Mask, Sep, Sop};
         match (self, asked) {
-            (Self::Cloze, Asked::Word) => &[Cls, Mask, Sep],
-            (Self::Infilling, Asked::Word) => &[Cls, Mask, Sep, Sop, Eop],
-            (Self::Infilling, Asked::Text) => &[Cls, Gmask, Sop, Eop],
-            (Self::Chatglm, Asked::Word) => &[Mask, Gmask, Sop, Eop],
+            (Self::Cloze, PromptKind::Word) => &[Cls, Mask, Sep],
+            (Self::Infilling, PromptKind::Word) => &[Cls, Mask, Sep, Sop, Eop],
+            (Self::Infilling, PromptKind::Text) => &[Cls, Gmask, Sop, Eop],
+            (Self::Chatglm, PromptKind::Word) => &[Mask, Gmask, Sop, Eop],
             (Self::Chatglm | Self::Chatglm2, _) => &[Gmask, Sop, Sep, Eop],
-            (Self::Causal | Self::Prefix, Asked::Word | Asked::Text) => &[Cls, Eop],
+            (Self::Causal | Self::Prefix, PromptKind::Word | PromptKind::Text) => &[Cls, Eop],
             (Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling, _) => &[Cls, Sep],
         }
     }
 
     /// A prompt that asks for a word of at most `width` tokens between `before` and `after`. What stands `after` is
-    /// left out where [an answer comes last](Form::answers_last).
+    /// left out where [an answer comes last](AnswerForm::answers_last).
     pub fn word(self, id: u64, before: &[u32], after: &[u32], width: usize, specials: &Specials) -> Prompt {
         let Specials { cls, sep, mask, .. } = *specials;
         match self {
@@ -167,7 +167,7 @@ pub fn feed(example: &mut Example, answer: &[u32]) {
 /// # Errors
 ///
 /// Where not even an empty prompt fits.
-pub fn continuation(form: Form, prompt: &[u32], most: usize, specials: &Specials) -> Result<Example> {
+pub fn continuation(form: AnswerForm, prompt: &[u32], most: usize, specials: &Specials) -> Result<Example> {
     let frame = form.text(0, &[], specials).example.tokens.len();
     ensure!(frame <= most, "there is room for {most} tokens, and an empty prompt takes {frame}");
     let prompt = &prompt[prompt.len().saturating_sub(most - frame)..];
@@ -176,10 +176,10 @@ pub fn continuation(form: Form, prompt: &[u32], most: usize, specials: &Specials
 
 /// The context of a text with masks in it, and where in it the masks stand. [`begin`] begins the
 /// answer for a blank; each is seen by those after it.
-pub fn blanks(form: Form, text: &[u32], specials: &Specials) -> (Example, Vec<u32>) {
+pub fn blanks(form: AnswerForm, text: &[u32], specials: &Specials) -> (Example, Vec<u32>) {
     let Specials { cls, sep, mask, gmask, smask, .. } = *specials;
     let context = match form {
-        Form::Infilling => [&[cls], text, &[sep]].concat(),
+        AnswerForm::Infilling => [&[cls], text, &[sep]].concat(),
         _ => text.to_vec(),
     };
     let masks = (0..).zip(&context).filter(|(_, token)| [mask, gmask, smask].contains(token));

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-use super::{Corpus, entry::Entry, words::WordCounts};
+use super::{Corpus, entry::MixEntry, words::WordCounts};
 use crate::{
     network::batch::{BatchSize, Feed, Layout, Step, batch_ranges, lay_out},
     spec::Objective,
@@ -13,7 +13,7 @@ use crate::{
 
 /// All windows of a corpus in their order, one batch a step, for perplexity and masked accuracy.
 pub struct HeldOut {
-    entry: Entry,
+    entry: MixEntry,
     batches: Vec<Range<usize>>,
     layout: Layout,
 }
@@ -31,7 +31,7 @@ impl HeldOut {
         tokens: usize,
         layout: Layout,
     ) -> Result<Self> {
-        let entry = Entry::new(objective, corpus, max_length, &mut WordCounts::default())?;
+        let entry = MixEntry::new(objective, corpus, max_length, &mut WordCounts::default())?;
         let batches = batch_ranges(entry.lengths(), BatchSize::Tokens(tokens), false);
         Ok(Self { entry, batches, layout })
     }

@@ -41,14 +41,14 @@ use crate::{
 pub use crate::data::text::Specials;
 pub use classification::Classifier;
 pub use conversation::Conversation;
-pub use corpus::{Corpus, Document, Text};
+pub use corpus::{Corpus, TokenizedDocument, TokenizedText};
 pub use definition::Definition;
 pub use feed::RowFeed;
-pub use form::{Asked, Form};
+pub use form::{AnswerForm, PromptKind};
 pub use held_out::HeldOut;
-pub use instruction::Instructor;
+pub use instruction::InstructionEncoder;
 pub use mix::Mix;
-pub use prompt::Row;
+pub use prompt::ColumnLookup;
 
 /// The objectives, in the order in which messages and names list them.
 pub static OBJECTIVES: Registry<Definition> = Registry::new(&[

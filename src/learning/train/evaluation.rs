@@ -34,13 +34,13 @@ pub fn is_better(metric: &str, value: f64, than: f64) -> bool {
 
 /// The best value of a metric so far.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub(super) struct Record {
+pub(super) struct MetricTracker {
     pub(super) best: Option<f64>,
     /// Measurements since then.
     pub(super) since: usize,
 }
 
-impl Record {
+impl MetricTracker {
     /// Notes a measurement and tells whether it's the best so far; of equal ones the first is.
     pub(super) fn note(&mut self, metric: &str, metrics: &Metrics) -> Result<bool> {
         let value = *metrics.get(metric).with_context(|| {
@@ -65,19 +65,19 @@ mod tests {
     fn losses_get_better_downwards_and_all_else_upwards() {
         assert!(is_better("perplexity", 2.0, 3.0) && is_better("macro_f1", 0.3, 0.2));
         let metrics = |value: f64| Metrics::from([("loss".into(), value), ("accuracy".into(), value)]);
-        let (mut loss, mut accuracy) = (Record::default(), Record::default());
+        let (mut loss, mut accuracy) = (MetricTracker::default(), MetricTracker::default());
         let noted = [0.5, 0.4, 0.6, 0.6].map(|value| {
             (loss.note("loss", &metrics(value)).unwrap(), accuracy.note("accuracy", &metrics(value)).unwrap())
         });
         assert_eq!(noted, [(true, true), (true, false), (false, true), (false, false)]);
-        assert_eq!(loss, Record { best: Some(0.4), since: 2 });
-        assert_eq!(accuracy, Record { best: Some(0.6), since: 1 });
+        assert_eq!(loss, MetricTracker { best: Some(0.4), since: 2 });
+        assert_eq!(accuracy, MetricTracker { best: Some(0.6), since: 1 });
     }
 
     #[test]
     fn unknown_metrics_name_the_known_ones() {
         let metrics = Metrics::from([("accuracy".into(), 1.0), ("loss".into(), 1.0)]);
-        let error = Record::default().note("f1", &metrics).unwrap_err().to_string();
+        let error = MetricTracker::default().note("f1", &metrics).unwrap_err().to_string();
         assert_eq!(error, "no metric `f1` among those measured: accuracy, loss");
     }
 }

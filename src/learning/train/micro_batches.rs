@@ -10,7 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Tensor;
 
 use super::{
-    accumulated::Accumulated, gradients::Gradients, loss_scale::LossScale, reduction::Reduction, settings::Settings,
+    accumulated::Accumulated, gradients::Gradients, loss_scale::LossScale, reduction::Reduction,
+    settings::TrainSettings,
 };
 use crate::{
     network::{
@@ -67,7 +68,7 @@ enum Failure {
 
 impl MicroBatching {
     /// Before the first step.
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &TrainSettings) -> Self {
         let max_tokens = match settings.micro_batch {
             MicroBatch::Whole => None,
             MicroBatch::Auto => settings.max_micro_batch_tokens,
@@ -254,7 +255,7 @@ mod tests {
             serde_json::from_value(json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16 } }))?;
         let mut network = Network::new(&model, 24, 7, &Device::flex())?;
         let spec = json!({ "steps": 6, "lr": 1e-2, "dropout": 0.1, "micro_batch": micro_batch });
-        let settings = Settings::new(&serde_json::from_value(spec)?, 6, None)?;
+        let settings = TrainSettings::new(&serde_json::from_value(spec)?, 6, None)?;
         let mut micro_batching = MicroBatching::new(&settings);
         let mut optimizer = Optimizer::new(Arc::clone(&settings.optimizer), settings.max_grad_norm);
         let loss = |network: &Network, chunk: &Chunk<'_>| {

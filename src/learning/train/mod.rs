@@ -20,10 +20,10 @@ mod state;
 mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
-pub use curve::{Curve, Entry, Point};
+pub use curve::{Curve, CurveEntry, Point};
 pub use evaluation::{Evaluation, Metrics, is_better, less_is_better};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizers::OPTIMIZERS;
-pub use schedule::Schedule;
-pub use settings::{Outcome, Settings};
+pub use schedule::LrSchedule;
+pub use settings::{Outcome, TrainSettings};
 pub use trainer::Trainer;

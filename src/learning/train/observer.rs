@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{curve::Entry, evaluation::Metrics};
+use super::{curve::CurveEntry, evaluation::Metrics};
 
 /// Told about progress; draws bars, writes logs, or does nothing.
 pub trait Observer {
@@ -11,7 +11,7 @@ pub trait Observer {
 
     /// New entries of the curve, as soon as their figures have been read from the device; each with the time at which
     /// it happened, in seconds since 1970.
-    fn entered(&mut self, _entries: &[(Entry, f64)]) {}
+    fn entered(&mut self, _entries: &[(CurveEntry, f64)]) {}
 
     /// Something that a person should read.
     fn noted(&mut self, _text: &str) {}

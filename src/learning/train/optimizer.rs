@@ -28,12 +28,12 @@ pub(super) struct Optimizer {
     max_grad_norm: f64,
     steps: u64,
     /// In the parameters' order; there once a parameter had a gradient.
-    kept: Vec<Option<Kept>>,
+    kept: Vec<Option<ParameterState>>,
 }
 
 /// What is kept of a parameter.
 #[derive(Clone)]
-struct Kept {
+struct ParameterState {
     /// Steps in which it had a gradient.
     steps: u64,
     /// The rule's, in the order of its slots.
@@ -51,9 +51,9 @@ impl Optimizer {
     /// # Errors
     /// The devices'.
     pub(super) fn on(&self, device: &Device) -> Result<Self> {
-        let on = |kept: &Kept| -> Result<Kept> {
+        let on = |kept: &ParameterState| -> Result<ParameterState> {
             let tensors = kept.tensors.iter().map(|tensor| tensor.clone().on(device)).collect::<Result<_>>()?;
-            Ok(Kept { steps: kept.steps, tensors })
+            Ok(ParameterState { steps: kept.steps, tensors })
         };
         let kept = self.kept.iter().map(|kept| kept.as_ref().map(on).transpose()).collect::<Result<_>>()?;
         Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps: self.steps, kept })
@@ -95,7 +95,7 @@ impl Optimizer {
                 clip,
             };
             let (value, tensors) = self.rule.update(&context, value, gradient, tensors)?;
-            *kept = Some(Kept { steps: before + 1, tensors });
+            *kept = Some(ParameterState { steps: before + 1, tensors });
             parameter.set(value);
         }
         Ok(())
@@ -166,7 +166,13 @@ impl Optimizer {
         Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps, kept })
     }
 
-    fn read_kept(&self, parameter: &Parameter, reader: &Reader, steps: u64, device: &Device) -> Result<Option<Kept>> {
+    fn read_kept(
+        &self,
+        parameter: &Parameter,
+        reader: &Reader,
+        steps: u64,
+        device: &Device,
+    ) -> Result<Option<ParameterState>> {
         if steps == 0 || !parameter.is_trainable() {
             return Ok(None);
         }
@@ -181,7 +187,7 @@ impl Optimizer {
             let tensor = AnyTensor::from_data(data, device);
             tensors.push(tensor.ok_or_else(|| anyhow!("{name} is neither a vector nor a matrix"))?);
         }
-        Ok(Some(Kept { steps, tensors }))
+        Ok(Some(ParameterState { steps, tensors }))
     }
 }
 

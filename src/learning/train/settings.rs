@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     evaluation::Metrics,
     optimizers::{self, UpdateRule},
-    schedule::Schedule,
+    schedule::LrSchedule,
 };
 use crate::{
     network::model::{Candidates, LossSettings},
@@ -16,9 +16,9 @@ use crate::{
 
 /// What training depends on beside the network and the feed.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TrainSettings {
     /// The learning rates, and how many steps there are.
-    pub schedule: Schedule,
+    pub schedule: LrSchedule,
     /// What becomes of each parameter in a step.
     pub optimizer: Arc<dyn UpdateRule>,
     /// The norm to which gradients are clipped; 0 turns it off.
@@ -39,14 +39,14 @@ pub struct Settings {
     pub log_every: usize,
 }
 
-impl Settings {
+impl TrainSettings {
     /// As a recipe has it, for `steps` steps; `candidates` where there are choices to learn.
     ///
     /// # Errors
     /// An optimizer that isn't known, or can't have these settings.
     pub fn new(train: &spec::Train, steps: usize, candidates: Option<Candidates>) -> Result<Self> {
         Ok(Self {
-            schedule: Schedule::new(train, steps),
+            schedule: LrSchedule::new(train, steps),
             optimizer: optimizers::of(train)?,
             max_grad_norm: train.max_grad_norm,
             loss: LossSettings {

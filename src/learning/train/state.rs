@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     curve::Curve,
-    evaluation::{Metrics, Record},
+    evaluation::{MetricTracker, Metrics},
     loss_scale::LossScale,
     trainer::{Best, Trainer},
 };
@@ -25,7 +25,7 @@ use crate::{
 
 /// What isn't tensors.
 #[derive(Deserialize, Serialize)]
-struct Numbers {
+struct StateHeader {
     reached: Reached,
     optimizer_steps: u64,
     /// Those of parameters that had no gradient in some of them.
@@ -34,8 +34,8 @@ struct Numbers {
     loss_scale: Option<LossScale>,
     measured: Option<(usize, Metrics)>,
     best_is_kept: bool,
-    kept: Record,
-    stopping: Record,
+    kept: MetricTracker,
+    stopping: MetricTracker,
     curve: Curve,
     #[serde(default)]
     pace: Pace,
@@ -63,7 +63,7 @@ impl Trainer {
         let written = tensors::write(&place, entries).and_then(|()| state.seal(&name));
         // On a disk that is full, half a file would only be in the way.
         let file = written.inspect_err(|_| drop(std::fs::remove_file(&place)))?;
-        let numbers = Numbers {
+        let header = StateHeader {
             reached: Reached { step: self.step, length },
             optimizer_steps: self.optimizer.steps(),
             parameter_steps: self.optimizer.parameter_steps(parameters),
@@ -75,7 +75,7 @@ impl Trainer {
             curve: self.curve.clone(),
             pace: self.pace.clone(),
         };
-        state.keep(vec![file], &numbers)
+        state.keep(vec![file], &header)
     }
 
     /// Goes back to a kept state; false where there is none, or one of more steps than this training has.
@@ -83,33 +83,33 @@ impl Trainer {
     /// # Errors
     /// Why the state can't be gone on from. The training stands where it stood then.
     pub fn load_state(&mut self, state: &State) -> Result<bool> {
-        let Some(numbers) = state.read::<Numbers>()? else { return Ok(false) };
-        let step = numbers.reached.step;
+        let Some(header) = state.read::<StateHeader>()? else { return Ok(false) };
+        let step = header.reached.step;
         if step > self.settings.schedule.steps {
             return Ok(false);
         }
         let reader = Reader::open(&state.dir().join(tensors_name(step)))?;
         let mut best = None;
-        if numbers.best_is_kept {
+        if header.best_is_kept {
             let mut parameters = self.network.parameters().clone();
             read_values(&mut parameters, &reader, "best")?;
             best = Some(parameters);
         }
         let mut parameters = self.network.parameters().clone();
         read_values(&mut parameters, &reader, "value")?;
-        let (steps, parameter_steps) = (numbers.optimizer_steps, &numbers.parameter_steps);
+        let (steps, parameter_steps) = (header.optimizer_steps, &header.parameter_steps);
         let optimizer = self.optimizer.read(&parameters, &reader, steps, parameter_steps)?;
         // From here on nothing can fail.
         *self.network.parameters_mut() = parameters;
         self.optimizer = optimizer;
-        self.micro_batching.scale = numbers.loss_scale;
-        self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
+        self.micro_batching.scale = header.loss_scale;
+        self.best = header.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = step;
         self.stored = Some((step, state.dir().to_owned()));
-        self.curve = numbers.curve;
-        self.pace = numbers.pace;
-        self.kept = numbers.kept;
-        self.stopping = numbers.stopping;
+        self.curve = header.curve;
+        self.pace = header.pace;
+        self.kept = header.kept;
+        self.stopping = header.stopping;
         Ok(true)
     }
 
@@ -119,8 +119,8 @@ impl Trainer {
     /// Those of [`Self::save_state`].
     pub(super) fn leave_state(&self, state: &State, length: Length) -> Result<()> {
         // One that can't be read is of no use to anybody.
-        match state.peek::<Numbers>() {
-            Ok(Some(numbers)) if numbers.reached.step >= self.step => Ok(()),
+        match state.peek::<StateHeader>() {
+            Ok(Some(header)) if header.reached.step >= self.step => Ok(()),
             _ => self.keep_state(state, Some(length)),
         }
     }

@@ -18,14 +18,14 @@ use super::{
     arithmetic::Arithmetic,
     checkpoints::Checkpoints,
     clock::{Meter, Timer},
-    curve::{Curve, Entry, Point},
-    evaluation::{Evaluation, Metrics, Record},
+    curve::{Curve, CurveEntry, Point},
+    evaluation::{Evaluation, MetricTracker, Metrics},
     micro_batches::{Chunk, Computed, MicroBatching},
     observer::{Observer, Progress},
     optimizer::Optimizer,
     reduction::Reduction,
     replicas::Replica,
-    settings::{Outcome, Settings},
+    settings::{Outcome, TrainSettings},
 };
 use crate::{
     engine::store::{Pace, Stretch, unix_time},
@@ -45,7 +45,7 @@ const WARMING: usize = 5;
 pub struct Trainer {
     /// What is trained.
     pub network: Network,
-    pub(super) settings: Settings,
+    pub(super) settings: TrainSettings,
     pub(super) optimizer: Optimizer,
     pub(super) micro_batching: MicroBatching,
     /// Further devices that steps are shared with, and while training runs the replicas on them.
@@ -56,8 +56,8 @@ pub struct Trainer {
     pub(super) curve: Curve,
     pub(super) pace: Pace,
     pub(super) best: Option<Best>,
-    pub(super) kept: Record,
-    pub(super) stopping: Record,
+    pub(super) kept: MetricTracker,
+    pub(super) stopping: MetricTracker,
     /// The last state that was stored: its step, and where.
     pub(super) stored: Option<(usize, PathBuf)>,
 }
@@ -83,7 +83,7 @@ struct Pending {
 
 impl Trainer {
     /// Before the first step.
-    pub fn new(mut network: Network, settings: Settings) -> Self {
+    pub fn new(mut network: Network, settings: TrainSettings) -> Self {
         let optimizer = Optimizer::new(Arc::clone(&settings.optimizer), settings.max_grad_norm);
         let micro_batching = MicroBatching::new(&settings);
         network.compute_with(settings.precision);
@@ -99,8 +99,8 @@ impl Trainer {
             curve: Curve::default(),
             pace: Pace::default(),
             best: None,
-            kept: Record::default(),
-            stopping: Record::default(),
+            kept: MetricTracker::default(),
+            stopping: MetricTracker::default(),
             stored: None,
         }
     }
@@ -301,13 +301,13 @@ impl Trainer {
                 diverged = Some(format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})"));
                 break;
             }
-            entries.push((Entry::Train(Point { step, objective, loss, lr, grad_norm }), at));
+            entries.push((CurveEntry::Train(Point { step, objective, loss, lr, grad_norm }), at));
         }
         self.enter(&entries, observer);
         diverged.map_or(Ok(()), |what| bail!(self.diverged(&what)))
     }
 
-    fn enter(&mut self, entries: &[(Entry, f64)], observer: &mut dyn Observer) {
+    fn enter(&mut self, entries: &[(CurveEntry, f64)], observer: &mut dyn Observer) {
         self.curve.entries.extend(entries.iter().map(|(entry, _)| entry.clone()));
         observer.entered(entries);
     }
@@ -357,7 +357,7 @@ impl Trainer {
     /// Whether to stop.
     fn measure(&mut self, evaluation: &mut Evaluation, observer: &mut dyn Observer) -> Result<bool> {
         let metrics = (evaluation.measure)(&self.network)?;
-        let entry = Entry::Evaluate { step: self.step, metrics: metrics.clone() };
+        let entry = CurveEntry::Evaluate { step: self.step, metrics: metrics.clone() };
         self.enter(&[(entry, unix_time())], observer);
         let best = match &evaluation.keep_best {
             Some(metric) => self.kept.note(metric, &metrics)?,

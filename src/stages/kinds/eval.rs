@@ -13,7 +13,7 @@ use crate::{
     },
     learning::{
         metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
-        objectives::{HeldOut, definition::Measure, parts::measured},
+        objectives::{HeldOut, definition::HeldOutMetric, parts::measured},
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft},
@@ -169,19 +169,25 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
 }
 
 /// Adds up what the model makes of held-out examples.
-fn score(job: &Job<'_>, network: &Network, feed: &HeldOut, measure: Measure, tally: &mut LanguageTally) -> Result<()> {
+fn score(
+    job: &Job<'_>,
+    network: &Network,
+    feed: &HeldOut,
+    measure: HeldOutMetric,
+    tally: &mut LanguageTally,
+) -> Result<()> {
     for step in 0..feed.steps() {
         for batch in feed.step(step)?.batches {
             for score in network.target_scores(&batch)? {
                 match measure {
-                    Measure::Perplexity => tally.predicted(score.log_probability, score.correct),
-                    Measure::MaskedAccuracy => tally.guessed(score.correct),
+                    HeldOutMetric::Perplexity => tally.predicted(score.log_probability, score.correct),
+                    HeldOutMetric::MaskedAccuracy => tally.guessed(score.correct),
                 }
             }
         }
         let note = match measure {
-            Measure::Perplexity => "generated",
-            Measure::MaskedAccuracy => "masked",
+            HeldOutMetric::Perplexity => "generated",
+            HeldOutMetric::MaskedAccuracy => "masked",
         };
         job.progressed(step + 1, feed.steps(), note)?;
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     engine::executor::{Computed, Event, Job},
-    learning::objectives::{Mix, definition::Head, parts},
+    learning::objectives::{Mix, definition::HeadKind, parts},
     network::batch::Feed,
     recipe::{Checks, Draft},
     spec::{Pretrain, Product},
@@ -43,7 +43,7 @@ impl StageKind for Pretrain {
     }
 
     fn facts(&self) -> Result<Facts> {
-        let pair = parts::needs_head(&self.objectives, Head::Pair)?;
+        let pair = parts::needs_head(&self.objectives, HeadKind::Pair)?;
         let predicted = self.objectives.iter().map(parts::predicted).collect::<Result<Vec<_>>>()?;
         let training = Training {
             train: self.train.clone(),
@@ -66,7 +66,7 @@ impl StageKind for Pretrain {
         let layout = layout(&devices.first, train.max_length, train.packing);
         let mix = Mix::new(objectives, &corpus, train, job.seed, layout)?;
         start.network.add_language_head(job.seed)?;
-        if parts::needs_head(objectives, Head::Pair)? {
+        if parts::needs_head(objectives, HeadKind::Pair)? {
             start.network.add_pair_head(job.seed);
         }
         let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     data::text::Tokenizer,
-    learning::objectives::{Classifier, Row},
+    learning::objectives::{Classifier, ColumnLookup},
     network::{
         batch::{Example, Layout},
         device::OpenDevice,
@@ -131,7 +131,7 @@ impl Trained {
     ///
     /// # Errors
     /// If a row lacks a column.
-    pub fn predict(&self, rows: &[&Row<'_>]) -> Result<Vec<Prediction>> {
+    pub fn predict(&self, rows: &[&ColumnLookup<'_>]) -> Result<Vec<Prediction>> {
         let examples: Vec<Vec<Example>> =
             (0..).zip(rows).map(|(id, row)| self.classifier.inference(row, id)).collect::<Result<_>>()?;
         let examples: Vec<&[Example]> = examples.iter().map(Vec::as_slice).collect();

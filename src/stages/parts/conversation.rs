@@ -6,7 +6,7 @@ use super::generate::{Answer, Show, Writer, Written};
 use crate::{
     data::text::chat::{Chat, Fitted, Role, Turn},
     learning::{
-        generation::{Settings, Vocabulary},
+        generation::{GenerationSettings, Vocabulary},
         objectives::form::continuation,
     },
     network::model::KvCache,
@@ -65,7 +65,7 @@ impl<'a> Conversation<'a> {
     ///
     /// # Errors
     /// If the question can't be encoded or doesn't fit, or the device fails.
-    pub fn ask(&mut self, question: &str, settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+    pub fn ask(&mut self, question: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
         let writer = self.writer;
         let frame = continuation(writer.form, &[], usize::MAX, &writer.specials)?.tokens.len();
         let room = writer.room(settings);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{DONE, INTERRUPTED, args::Generate, interrupt, progress, writing};
 use crate::{
-    learning::generation::End,
+    learning::generation::FinishReason,
     stages::{Writer, Written},
 };
 
@@ -36,7 +36,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
         if command.json {
             progress::put(&object(prompt, &written, time).to_string())?;
         }
-        if written.end == End::Interrupted {
+        if written.end == FinishReason::Interrupted {
             status = INTERRUPTED;
             break;
         }
