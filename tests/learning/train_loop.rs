@@ -12,7 +12,7 @@ use pipe::{
     },
     network::{
         batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out},
-        model::{Candidates, Counts, LossSettings, PassMode, Network, Pooling},
+        model::{Candidates, Counts, LossSettings, Network, PassMode, Pooling},
     },
     spec,
     support::random::Key,
@@ -163,8 +163,9 @@ fn losses_at_a_fixed_seed_stay_what_they_were() {
 fn dropout_is_on_in_training_and_off_in_evaluation() {
     let network = network();
     let batch = |key: u64| lay_out(&examples(), Layout::Ragged, Key::new(key));
-    let hidden =
-        |key: u64, mode: PassMode| -> Vec<f32> { network.hidden(&batch(key), mode).unwrap().try_into_vec_as().unwrap() };
+    let hidden = |key: u64, mode: PassMode| -> Vec<f32> {
+        network.hidden(&batch(key), mode).unwrap().try_into_vec_as().unwrap()
+    };
     let train = PassMode::Train { dropout: 0.5 };
     assert!(hidden(1, train) == hidden(1, train));
     assert!(hidden(1, train) != hidden(2, train));
@@ -179,7 +180,7 @@ fn a_loss_that_is_not_finite_stops_training_and_names_the_step() {
     let mut trainer = Trainer::new(network(), settings);
     let error = trainer.run(&Same::new(40, 1), None, None, &mut Silent).unwrap_err().to_string();
     assert!(error.contains("is not finite at step 2 (causal_lm, lr "), "{error}");
-    assert!(error.contains("; no checkpoint was stored before"), "{error}");
+    assert!(error.contains("; no checkpoint was saved before"), "{error}");
     assert!(error.ends_with("try a lower lr, a longer warm-up or a smaller max_grad_norm"), "{error}");
 }
 

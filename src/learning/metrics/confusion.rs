@@ -71,19 +71,6 @@ impl Confusion {
             })
             .collect()
     }
-
-    /// The mistakes as `(gold, predicted, count)`, most frequent first.
-    pub fn mistakes(&self) -> Vec<(usize, usize, u64)> {
-        let mut mistakes: Vec<_> = self
-            .0
-            .iter()
-            .enumerate()
-            .flat_map(|(gold, row)| row.iter().enumerate().map(move |(predicted, &count)| (gold, predicted, count)))
-            .filter(|&(gold, predicted, count)| gold != predicted && count > 0)
-            .collect();
-        mistakes.sort_by_key(|&(gold, predicted, count)| (std::cmp::Reverse(count), gold, predicted));
-        mistakes
-    }
 }
 
 fn ratio(part: u64, whole: u64) -> Option<f64> {

@@ -9,9 +9,11 @@ mod evaluation;
 mod gradients;
 mod loss_scale;
 mod micro_batches;
+
 mod observer;
 mod optimizer;
 pub mod optimizers;
+mod progress;
 mod reduction;
 mod replicas;
 mod schedule;

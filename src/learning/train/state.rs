@@ -1,4 +1,4 @@
-//! States that training can resume from: weights, what the optimizer keeps, counters and the curve so far.
+//! States that training can resume from: weights, the optimizer's state, counters and the curve so far.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// What isn't tensors.
+/// What a state holds beside tensors. The names of its fields are part of the file.
 #[derive(Deserialize, Serialize)]
 struct StateHeader {
     reached: Reached,
@@ -42,15 +42,15 @@ struct StateHeader {
 }
 
 impl Trainer {
-    /// Keeps all that it takes to go on, in place of what was kept before.
+    /// Saves all that training needs to resume, in place of the state before.
     ///
     /// # Errors
-    /// The file system's and the device's; what was kept before is still there then.
+    /// The file system's and the device's; the state before is still there then.
     pub fn save_state(&self, state: &State) -> Result<()> {
-        self.keep_state(state, None)
+        self.write_state(state, None)
     }
 
-    fn keep_state(&self, state: &State, length: Option<Length>) -> Result<()> {
+    fn write_state(&self, state: &State, length: Option<Length>) -> Result<()> {
         let parameters = self.network.parameters();
         let mut entries = renamed(parameters.entries(), "value");
         entries.extend(self.optimizer.entries(parameters));
@@ -70,18 +70,18 @@ impl Trainer {
             loss_scale: self.micro_batching.scale,
             measured: self.best.as_ref().map(|best| (best.step, best.metrics.clone())),
             best_is_kept: best.is_some(),
-            kept: self.kept.clone(),
-            stopping: self.stopping.clone(),
+            kept: self.best_metric.clone(),
+            stopping: self.stopping_metric.clone(),
             curve: self.curve.clone(),
             pace: self.pace.clone(),
         };
         state.keep(vec![file], &header)
     }
 
-    /// Goes back to a kept state; false where there is none, or one of more steps than this training has.
+    /// Resumes from a saved state; false where there is none, or one of more steps than this training has.
     ///
     /// # Errors
-    /// Why the state can't be gone on from. The training stands where it stood then.
+    /// A state that can't be resumed from. The training is unchanged then.
     pub fn load_state(&mut self, state: &State) -> Result<bool> {
         let Some(header) = state.read::<StateHeader>()? else { return Ok(false) };
         let step = header.reached.step;
@@ -105,23 +105,23 @@ impl Trainer {
         self.micro_batching.scale = header.loss_scale;
         self.best = header.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = step;
-        self.stored = Some((step, state.dir().to_owned()));
+        self.last_checkpoint = Some((step, state.dir().to_owned()));
         self.curve = header.curve;
         self.pace = header.pace;
-        self.kept = header.kept;
-        self.stopping = header.stopping;
+        self.best_metric = header.kept;
+        self.stopping_metric = header.stopping;
         Ok(true)
     }
 
-    /// Leaves the state after the last step where longer trainings look for it, unless one of more steps is there.
+    /// Saves the state after the last step for longer trainings to resume from, unless one of more steps is there.
     ///
     /// # Errors
     /// Those of [`Self::save_state`].
-    pub(super) fn leave_state(&self, state: &State, length: Length) -> Result<()> {
-        // One that can't be read is of no use to anybody.
+    pub(super) fn save_final_state(&self, state: &State, length: Length) -> Result<()> {
+        // A state that can't be read is replaced.
         match state.peek::<StateHeader>() {
             Ok(Some(header)) if header.reached.step >= self.step => Ok(()),
-            _ => self.keep_state(state, Some(length)),
+            _ => self.write_state(state, Some(length)),
         }
     }
 }

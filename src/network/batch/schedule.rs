@@ -1,9 +1,8 @@
 //! Which examples make up a step: each example once an epoch, in an order of the epoch's own.
 
-use std::{
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{ops::Range, sync::Arc};
+
+use parking_lot::Mutex;
 
 use crate::support::random::{Key, shuffle};
 
@@ -105,7 +104,7 @@ impl BatchSampler {
     fn locate(&self, step: usize) -> (usize, usize) {
         loop {
             let epochs = {
-                let starts = &self.lock().starts;
+                let starts = &self.cache.lock().starts;
                 let epochs = starts.partition_point(|&start| start <= step);
                 if epochs < starts.len() {
                     return (epochs - 1, step - starts[epochs - 1]);
@@ -113,7 +112,7 @@ impl BatchSampler {
                 epochs
             };
             let steps = self.epoch_steps(epochs - 1).max(1);
-            let starts = &mut self.lock().starts;
+            let starts = &mut self.cache.lock().starts;
             if starts.len() == epochs {
                 let end = starts[epochs - 1] + steps;
                 starts.push(end);
@@ -122,13 +121,13 @@ impl BatchSampler {
     }
 
     fn epoch(&self, epoch: usize) -> Arc<Epoch> {
-        if let Some((cached, plan)) = &self.lock().recent
+        if let Some((cached, plan)) = &self.cache.lock().recent
             && *cached == epoch
         {
             return Arc::clone(plan);
         }
         let plan = Arc::new(self.plan(self.key.at(epoch as u64)));
-        self.lock().recent = Some((epoch, Arc::clone(&plan)));
+        self.cache.lock().recent = Some((epoch, Arc::clone(&plan)));
         plan
     }
 
@@ -161,11 +160,6 @@ impl BatchSampler {
             }
         };
         examples.max(1) * accumulate * STEPS_TO_SORT
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, EpochCache> {
-        // The cache is only ever replaced by whole values, so that one thread's panic can't leave it half-written.
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

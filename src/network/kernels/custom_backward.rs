@@ -3,7 +3,7 @@
 
 use std::{
     fmt::{self, Debug},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 #[cfg(feature = "gpu")]
@@ -21,6 +21,7 @@ use burn::{
     },
     tensor::Tensor,
 };
+use parking_lot::Mutex;
 
 /// The most inputs that a result may have.
 const INPUTS: usize = 3;
@@ -91,7 +92,7 @@ impl Rule {
     }
 
     fn apply(&self, gradient: DispatchTensor) -> Grads {
-        let rule = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let rule = self.0.lock().take();
         rule.map(|rule| rule(gradient)).unwrap_or_default()
     }
 }

@@ -23,7 +23,7 @@ pub enum RotaryPairs {
 pub struct Rotation {
     /// What the angles fall off by.
     pub base: f64,
-    /// RotaryPairs of a head that are rotated.
+    /// Pairs of a head that are rotated.
     pub pairs: usize,
     /// Which numbers are a pair.
     pub layout: RotaryPairs,

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use anyhow::Result;
@@ -210,7 +210,7 @@ impl<'a> Pass<'a> {
 
     /// What heads are turned by.
     pub fn rotary(&self, rotation: Rotation, along: Along) -> Rotary {
-        let mut made = self.rotaries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.rotaries.lock();
         match made.iter().find(|made| (made.0, made.1) == (rotation, along)) {
             Some((.., rotary)) => rotary.clone(),
             None => {

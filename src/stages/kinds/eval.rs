@@ -25,7 +25,7 @@ use crate::{
             classifier::Trained,
             instruction, language, layout, records,
             rows::{self, Use},
-            task::{Purpose, abilities},
+            task::Purpose,
             teach::scored,
         },
     },
@@ -145,7 +145,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
          `tokenizer: {{ stage: … }}` with the model's stage"
     );
-    let form = abilities(&network)?.form;
+    let form = network.family().form;
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
     let measured = measured(&purpose.objectives)?;

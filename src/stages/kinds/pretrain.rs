@@ -13,7 +13,7 @@ use crate::{
         metrics::EPOCH_STEPS,
         parts::{
             FROM, TOKENS, base_model, language, layout, records, revisions,
-            task::{Purpose, abilities},
+            task::Purpose,
             train_loop::{self, Start},
         },
     },
@@ -62,7 +62,7 @@ impl StageKind for Pretrain {
         let Self { from, model, adapter, objectives, train, .. } = self;
         let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
         let documents = language::load(&TOKENS.needed(job)?.path)?;
-        let corpus = language::corpus(&documents, &start.tokenizer, abilities(&start.network)?.form, |_| true);
+        let corpus = language::corpus(&documents, &start.tokenizer, start.network.family().form, |_| true);
         let layout = layout(&devices.first, train.max_length, train.packing);
         let mix = Mix::new(objectives, &corpus, train, job.seed, layout)?;
         start.network.add_language_head(job.seed)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use super::{
     batches::{Told, in_batches},
     layout,
-    task::{Purpose, abilities},
+    task::Purpose,
 };
 use crate::{
     data::text::Tokenizer,
@@ -28,7 +28,7 @@ pub(in crate::stages) fn classifier(
     tokenizer: &Arc<Tokenizer>,
 ) -> Result<Classifier> {
     let encoder = Arc::clone(tokenizer);
-    let form = abilities(network)?.form;
+    let form = network.family().form;
     Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
 }
 

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::task::{Purpose, abilities};
+use super::task::Purpose;
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
@@ -74,15 +74,15 @@ impl Writer {
         let purpose = if Purpose::is_in(dir) { Some(Purpose::read(dir)?) } else { None };
         let network = Network::load(dir, &device.device)?;
         let tokenizer = Tokenizer::load(dir)?;
-        let abilities = abilities(&network)?;
-        let form = match (abilities.form, &purpose) {
+        let family = network.family();
+        let form = match (family.form, &purpose) {
             // Theirs is a rule of the family; others are asked as they were taught.
             (form @ (AnswerForm::Chatglm | AnswerForm::Chatglm2), _) | (form, None) => form,
             (form, Some(purpose)) if purpose.instruction.is_some() => form,
             (_, Some(purpose)) => trained_form(purpose)?,
         };
         let taught = purpose.as_ref().and_then(|purpose| purpose.instruction.as_ref()?.format);
-        ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", abilities.name);
+        ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", family.name);
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(PromptKind::Text))?;
         let configured = GenerationDefaults::read(dir)?;
@@ -93,7 +93,7 @@ impl Writer {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
             max_length: purpose.map_or(network.architecture().sizes().max_length, |purpose| purpose.max_length),
             sampling: configured.sampling.unwrap_or_default(),
-            chat: abilities.chat,
+            chat: family.chat,
             taught,
             network,
             tokenizer,

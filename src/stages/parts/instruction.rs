@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{
     batches::{Told, in_batches},
     layout, records, rows,
-    task::{Purpose, abilities},
+    task::Purpose,
     teach::{Lessons, teach},
     train_loop::Start,
 };
@@ -98,7 +98,7 @@ fn encoder<'a>(
     max_length: usize,
     tokenizer: &'a Tokenizer,
 ) -> Result<InstructionEncoder<'a>> {
-    let family = abilities(network)?;
+    let family = network.family();
     let chat = match task.format {
         Some(format) => Chat::new(format, tokenizer)?,
         None => {

@@ -5,7 +5,7 @@ use pipe::network::kernels::{self, RotaryPairs, Rotation};
 
 use super::{assert_right, input};
 
-/// RotaryPairs of elements rotated by their definition.
+/// Pairs of elements rotated by their definition.
 fn rotated(x: &[f64], positions: &[u32], heads: usize, rotation: &Rotation) -> Vec<f64> {
     let mut out = x.to_vec();
     let size = x.len() / positions.len() / heads;

@@ -119,7 +119,7 @@ fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotatio
 /// What enters burn's dispatch; nothing of it is differentiated.
 #[backend_extension(Cube, Fusion)]
 trait RotaryOps: Backend {
-    /// RotaryPairs of numbers of each head of `x` rotated by cosines and sines `[T, pairs]`.
+    /// Pairs of numbers of each head of `x` rotated by cosines and sines `[T, pairs]`.
     #[fusion(dtype = x, shape = x)]
     fn rotate(
         x: FloatTensor<Self>,
