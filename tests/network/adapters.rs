@@ -96,7 +96,7 @@ fn a_new_lora_changes_nothing_and_only_its_factors_have_gradients() {
         assert!(with.iter().all(|matrix| matrix.name.starts_with("base_model.model.") && matrix.is_trainable()));
         assert!(with.iter().all(|matrix| matrix.role == WeightRole::Adapter && matrix.shape().len() == 2));
         let count: usize = with.iter().map(|matrix| matrix.value.elements()).sum();
-        assert_eq!(frozen.parameters().learned(), count);
+        assert_eq!(frozen.parameters().trainable(), count);
     }
 }
 

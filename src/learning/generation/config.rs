@@ -1,4 +1,4 @@
-//! What a checkpoint says about writing: `generation_config.json` and `config.json`.
+//! Generation defaults of a checkpoint, from `generation_config.json` and `config.json`.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Sampling;
 
-/// How a checkpoint's authors want it to write.
+/// A checkpoint's defaults for generation.
 #[derive(Clone, Debug, Default)]
 pub struct GenerationDefaults {
     /// How tokens are chosen, if they say so.

@@ -1,4 +1,6 @@
-//! Writing token by token: choosing the next one, when to end, and showing text as it grows.
+//! Text generation: sampling the next token, deciding when to stop, and streaming text as it grows.
+//!
+//! [`extend`] is the loop; [`Sampling`] chooses a token from logits, [`TextStream`] decodes tokens into text.
 
 mod config;
 mod sampling;
@@ -19,22 +21,22 @@ use crate::{
     support::random::Key,
 };
 
-/// How an answer is written.
+/// Settings of text generation.
 #[derive(Clone, Debug)]
 pub struct GenerationSettings {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Seed of the choices.
     pub seed: u64,
-    /// Tokens to write at most.
+    /// Maximum number of new tokens.
     pub max_tokens: usize,
-    /// Tokens to write at least; before that no token that ends a text is chosen.
+    /// Minimum number of new tokens; before that no end token is chosen.
     pub min_tokens: usize,
-    /// Strings that end the text, and don't belong to it.
+    /// Stop strings: they end the text, and aren't part of it.
     pub stop: Vec<String>,
 }
 
-/// What tokens mean to a model that writes.
+/// Which tokens a model may generate.
 #[derive(Clone, Debug, Default)]
 pub struct Vocabulary {
     /// Tokens that end a text.
@@ -60,23 +62,23 @@ impl Vocabulary {
     }
 }
 
-/// Why an answer ended.
+/// Why generation stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FinishReason {
-    /// The model ended it.
+    /// The model generated an end token.
     Token,
-    /// One of the stop strings came.
+    /// A stop string was generated.
     Stop,
-    /// It has as many tokens as were asked for.
+    /// The maximum number of new tokens was reached.
     MaxTokens,
-    /// It fills the longest sequence that the model reads.
+    /// The model's context is full.
     MaxLength,
-    /// Whoever reads it has had enough.
+    /// Interrupted by the caller.
     Interrupted,
 }
 
 impl FinishReason {
-    /// Its name for programs.
+    /// Its name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Token => "end",
@@ -88,8 +90,8 @@ impl FinishReason {
     }
 }
 
-/// Adds tokens to a sequence of at most `max_length` until there's a reason to end; `each` is given every one of them,
-/// and may have such a reason.
+/// Generates tokens after a sequence of at most `max_length` until there's a reason to stop; `each` gets every token, and
+/// may return such a reason.
 ///
 /// # Errors
 /// If the sequence doesn't fit the model, or what `each` gives.

@@ -131,7 +131,7 @@ impl EvalReport {
     }
 }
 
-/// A row with everything that is needed to count it.
+/// A scored row with the naive Bayes prediction beside it.
 struct BaselineRow<'a> {
     row: &'a Scored<'a>,
     bayes: usize,

@@ -19,7 +19,7 @@ use crate::{
 /// Turns text into token ids, without special tokens around it.
 pub type Encode = Box<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
 
-/// Makes examples out of rows.
+/// Encodes rows as training examples of a classifier.
 pub struct Classifier {
     label_column: String,
     labels: Vec<String>,
@@ -31,7 +31,7 @@ pub struct Classifier {
     encode: Encode,
 }
 
-/// How the answer is read.
+/// Which head gives the answer.
 enum AnswerHead {
     Prompt(Labels),
     Linear,
@@ -52,8 +52,8 @@ impl Classifier {
         specials: Specials,
         encode: Encode,
     ) -> Result<Self> {
-        let asked = if task.head == Head::Prompt { PromptKind::Word } else { PromptKind::Plain };
-        specials.require("classification", form.needs(asked))?;
+        let kind = if task.head == Head::Prompt { PromptKind::Word } else { PromptKind::Plain };
+        specials.require("classification", form.needs(kind))?;
         let template = Template::new(&task.template)?;
         // In the order of their names, so that the order in which a recipe lists them changes nothing.
         let words: BTreeMap<&String, &String> = task.words.iter().collect();

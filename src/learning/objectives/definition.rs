@@ -1,4 +1,5 @@
-//! What an objective says of itself: all that the rest of the program knows about it.
+//! The definition of a pretraining objective: name, settings, attention pattern, examples. The rest of the program knows
+//! objectives only by this.
 
 use anyhow::{Context, Result, ensure};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -23,13 +24,13 @@ pub struct Definition {
     pub about: &'static str,
     /// What it may be combined with.
     pub role: ObjectiveRole,
-    /// What its examples ask of attention: which families can learn it.
+    /// The attention pattern that its examples need: it decides which families can learn it.
     pub attention: AttentionPattern,
     /// Whether a checkpoint that doesn't say what it was trained for is taken to have learned it, if it can.
     pub assumed: bool,
     /// The form in which a model that learned it continues a prompt; none if it doesn't learn to.
     pub teaches: Option<AnswerForm>,
-    /// What it's measured by on held-out text; none if it isn't measured.
+    /// Its metric on held-out text; none if it isn't evaluated.
     pub measure: Option<HeldOutMetric>,
     /// The head that it needs beside the language model's.
     pub head: Option<HeadKind>,
@@ -51,12 +52,12 @@ pub enum ObjectiveRole {
     Alone,
 }
 
-/// What an objective is measured by on held-out text.
+/// The metric of an objective on held-out text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HeldOutMetric {
-    /// How probable the predicted tokens are.
+    /// Perplexity of the predicted tokens.
     Perplexity,
-    /// How many of the masked tokens are guessed right.
+    /// Accuracy on the masked tokens.
     MaskedAccuracy,
 }
 
@@ -187,7 +188,7 @@ pub trait Examples: Send + Sync {
     fn mask(&self, _example: &mut Example, _specials: &Specials, _draw: Draw) {}
 }
 
-/// What an example is made of.
+/// The input of an example: a window of a document.
 #[derive(Clone, Copy)]
 pub struct ExampleSource<'a> {
     /// The example's number.
@@ -217,7 +218,7 @@ impl<'a> ExampleSource<'a> {
     }
 }
 
-/// Where an example's random numbers come from.
+/// The random keys of an example.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw {
     /// For what all examples of a batch have in common.

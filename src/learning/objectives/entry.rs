@@ -1,4 +1,4 @@
-//! One entry of the mix: its windows, and what is made of each.
+//! One entry of the mix: its windows, and the examples made of each.
 
 use anyhow::{Context, Result};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{network::batch::Example, spec, support::random::Key};
 
-/// The windows of a corpus that an entry's objectives learn from.
+/// An entry of the mix, with the windows of the corpus that its examples are made of.
 pub(super) struct MixEntry {
     /// What curves call it, such as `masked_lm+sentence_order`.
     pub(super) name: String,

@@ -1,5 +1,4 @@
-//! A prompt as the sequence that a family's models know, and the answer after it or within it: a text to continue, or one
-//! with blanks to fill.
+//! Prompt layouts of the families: the sequence of a prompt, and where the answer goes, after it or in blanks within it.
 
 use anyhow::{Result, ensure};
 
@@ -8,14 +7,14 @@ use crate::{data::text::Special, network::batch::Example};
 
 pub use crate::network::model::AnswerForm;
 
-/// What a sequence is for.
+/// Which kind of sequence a prompt becomes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PromptKind {
-    /// [`AnswerForm::word`]
+    /// A prompt for one word: [`AnswerForm::word`].
     Word,
-    /// [`AnswerForm::text`]
+    /// A prompt for text: [`AnswerForm::text`].
     Text,
-    /// [`AnswerForm::plain`]
+    /// No prompt, plain text: [`AnswerForm::plain`].
     Plain,
 }
 
@@ -38,8 +37,7 @@ impl Prompt {
 }
 
 impl AnswerForm {
-    /// Whether the answer's tokens are fed one after the other, each seen by the next; if not, they're all read at
-    /// once.
+    /// Whether the answer is generated autoregressively; if not, all its tokens are predicted at once.
     pub fn feeds(self) -> bool {
         self != Self::Cloze
     }
@@ -50,9 +48,9 @@ impl AnswerForm {
     }
 
     /// The special tokens that its sequences take.
-    pub fn needs(self, asked: PromptKind) -> &'static [Special] {
+    pub fn needs(self, kind: PromptKind) -> &'static [Special] {
         use Special::{Cls, Eop, Gmask, Mask, Sep, Sop};
-        match (self, asked) {
+        match (self, kind) {
             (Self::Cloze, PromptKind::Word) => &[Cls, Mask, Sep],
             (Self::Infilling, PromptKind::Word) => &[Cls, Mask, Sep, Sop, Eop],
             (Self::Infilling, PromptKind::Text) => &[Cls, Gmask, Sop, Eop],
@@ -63,7 +61,7 @@ impl AnswerForm {
         }
     }
 
-    /// A prompt that asks for a word of at most `width` tokens between `before` and `after`. What stands `after` is
+    /// A prompt for a word of at most `width` tokens between `before` and `after`. What stands `after` is
     /// left out where [an answer comes last](AnswerForm::answers_last).
     pub fn word(self, id: u64, before: &[u32], after: &[u32], width: usize, specials: &Specials) -> Prompt {
         let Specials { cls, sep, mask, .. } = *specials;
@@ -97,7 +95,7 @@ impl AnswerForm {
         }
     }
 
-    /// A text to be read rather than continued.
+    /// A text to encode rather than to continue.
     pub fn plain(self, id: u64, text: &[u32], specials: &Specials) -> Example {
         match self {
             Self::Chatglm | Self::Chatglm2 => self.text(id, text, specials).example,
@@ -105,7 +103,7 @@ impl AnswerForm {
         }
     }
 
-    /// What a text that is learned token by token begins with.
+    /// The tokens that begin a text in autoregressive training.
     pub fn beginning(self, specials: &Specials) -> Vec<u32> {
         match self {
             Self::Chatglm2 => vec![specials.gmask, specials.sop],

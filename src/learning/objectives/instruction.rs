@@ -13,7 +13,7 @@ use crate::{
     spec::TooLong,
 };
 
-/// Makes examples out of conversations.
+/// Encodes conversations as training examples.
 pub struct InstructionEncoder<'a> {
     /// How conversations are written.
     pub chat: Chat<'a>,
@@ -21,13 +21,13 @@ pub struct InstructionEncoder<'a> {
     pub form: AnswerForm,
     /// The longest sequence.
     pub max_length: usize,
-    /// What becomes of responses that don't fit.
+    /// How responses that don't fit are treated.
     pub too_long: TooLong,
     /// The special tokens.
     pub specials: Specials,
 }
 
-/// An example, and what had to be left out of it.
+/// A training example, and whether anything was left out of it.
 #[derive(Clone, Debug)]
 pub struct InstructionExample {
     /// The example; its targets are the response and its end.
@@ -63,11 +63,11 @@ impl InstructionEncoder<'_> {
                 answer.len()
             ),
         }
-        let asked = form.text(id, &prompt.tokens, specials);
-        let mut example = asked.example;
+        let sequence = form.text(id, &prompt.tokens, specials);
+        let mut example = sequence.example;
         feed(&mut example, &answer);
         answer.push(form.end(specials));
-        example.targets = (asked.at..).zip(answer).map(|(at, token)| Target { at, token }).collect();
+        example.targets = (sequence.at..).zip(answer).map(|(at, token)| Target { at, token }).collect();
         Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut }))
     }
 }

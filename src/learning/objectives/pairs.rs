@@ -1,4 +1,4 @@
-//! Judgements on two segments: does B follow A (Devlin et al. 2019), or do they stand in their order (Lan et al. 2020)?
+//! Sentence-pair tasks on two segments: does B follow A (Devlin et al. 2019), or do they stand in their order (Lan et al. 2020)?
 
 use std::ops::Range;
 
@@ -46,7 +46,7 @@ pub enum PairTask {
 /// The special tokens that pairs take.
 pub(super) const NEEDS: [Special; 2] = [Special::Cls, Special::Sep];
 
-/// Pairs out of a corpus.
+/// Makes sentence pairs out of a corpus.
 pub(super) struct PairExamples {
     task: PairTask,
     room: usize,

@@ -12,7 +12,7 @@ use crate::{
     spec::{self, Part, Problem},
 };
 
-/// One objective of an entry, read.
+/// One objective of an entry: its definition, and its settings in their own type.
 pub(super) struct ResolvedObjective {
     pub(super) definition: &'static Definition,
     pub(super) settings: Box<dyn ObjectiveSettings>,

@@ -1,4 +1,5 @@
-//! What happened at each step: the same numbers for the same training, whatever the clock and the log say.
+//! The training curve: loss, learning rate and gradient norm of each step, and evaluations. It's the same for the same
+//! training, independent of time and logging.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +42,7 @@ pub enum CurveEntry {
 pub struct Point {
     /// Counted from 1.
     pub step: usize,
-    /// What was learned.
+    /// The step's objective.
     pub objective: String,
     /// Before the step.
     pub loss: f32,

@@ -1,4 +1,4 @@
-//! Measuring on dev rows while training: keeping the best weights, stopping early.
+//! Evaluation on dev rows during training: keeping the best weights, early stopping.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::{network::model::Network, spec};
 /// Metrics by name, such as `accuracy`, `macro_f1` and `loss`.
 pub type Metrics = BTreeMap<String, f64>;
 
-/// How and when to measure.
+/// How and when to evaluate.
 pub struct Evaluation<'a> {
-    /// Steps between two measurements; the last step is always followed by one.
+    /// Steps between two evaluations; the last step is always followed by one.
     pub every: usize,
-    /// Measures the network on the dev rows.
+    /// Computes the metrics of the network on the dev rows.
     pub measure: &'a mut dyn FnMut(&Network) -> Result<Metrics>,
     /// The metric by which the best weights are kept, instead of the last.
     pub keep_best: Option<String>,
@@ -36,12 +36,12 @@ pub fn is_better(metric: &str, value: f64, than: f64) -> bool {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(super) struct MetricTracker {
     pub(super) best: Option<f64>,
-    /// Measurements since then.
+    /// Evaluations since then.
     pub(super) since: usize,
 }
 
 impl MetricTracker {
-    /// Notes a measurement and tells whether it's the best so far; of equal ones the first is.
+    /// Adds an evaluation; returns whether it's the best so far (of equal ones the first is).
     pub(super) fn note(&mut self, metric: &str, metrics: &Metrics) -> Result<bool> {
         let value = *metrics.get(metric).with_context(|| {
             let known: Vec<&str> = metrics.keys().map(String::as_str).collect();

@@ -1,4 +1,8 @@
-//! The training loop: schedules, optimizers, curves, evaluation along the way, states to resume from, several devices.
+//! The training loop: learning rate schedules, optimizers, micro-batches, evaluation, states to resume from, several devices.
+//!
+//! Read [`Trainer`] first: it takes [`Step`](crate::network::batch::Step)s from a feed, computes their gradients
+//! (`micro_batches.rs`, on several devices with `replicas.rs` and `reduction.rs`), updates the parameters (`optimizer.rs`), and
+//! reports to an [`Observer`]. To add an optimizer, see [`optimizers`].
 
 mod accumulated;
 mod arithmetic;

@@ -17,7 +17,7 @@ use crate::{spec, support::math};
 /// step only fills the optimizer's moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LrSchedule {
-    /// How it goes on after the warm-up.
+    /// The decay after the warm-up.
     pub kind: spec::Schedule,
     /// The highest rate.
     pub peak: f64,

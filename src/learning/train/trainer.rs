@@ -289,7 +289,7 @@ impl Trainer {
             loss: self.curve.final_loss().context("there was nothing to train")?,
             steps: self.step,
             parameters: self.network.parameters().count(),
-            learned: self.network.parameters().learned(),
+            learned: self.network.parameters().trainable(),
             tokens_per_second,
             flops_per_second,
             waited: total.waited.as_secs_f64(),

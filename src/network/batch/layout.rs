@@ -1,4 +1,4 @@
-//! From examples to a batch: where each token lies, and which keys it sees there.
+//! Batch layout: the slot of each token, packed, padded or ragged, and its attention span there.
 
 use std::{borrow::Borrow, cmp::Reverse};
 
@@ -8,11 +8,11 @@ use crate::support::random::Key;
 /// How the examples of a batch are laid out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Layout {
-    /// One row with one example after the other and no padding; for backends that take any interval of keys.
+    /// One row, examples one after the other without padding; for backends whose attention takes any span of keys.
     Ragged,
-    /// Rows of equal width; for backends that want a rectangle.
+    /// Padded rows of equal width; for backends that need a rectangle.
     Rows {
-        /// Token slots a row; grows to the longest example where that is longer.
+        /// Slots per row; grows to the longest example where that is longer.
         width: usize,
         /// Put several examples into a row. Without it each example has a row to itself, and rows are no
         /// wider than the longest example needs.
@@ -39,7 +39,7 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
         tokens: vec![0; size],
         positions: vec![0; size],
         block_positions: vec![0; size],
-        // A place that no example takes sees the empty interval at itself.
+        // An unused slot has the empty span at itself.
         span_starts: (0..size as u32).collect(),
         span_ends: (0..size as u32).collect(),
         dropout_keys: vec![0; size],
@@ -57,8 +57,8 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
         }
         batch.span_starts[start..start + length].fill(offset);
         let key = dropout.at(example.id);
-        for (index, &visible) in example.span_ends.iter().enumerate() {
-            batch.span_ends[start + index] = offset + visible;
+        for (index, &end) in example.span_ends.iter().enumerate() {
+            batch.span_ends[start + index] = offset + end;
             batch.dropout_keys[start + index] = (key.at(index as u64).u64() >> 32) as u32;
         }
         batch.examples.push(SlotRange { start: offset, length: length as u32 });
@@ -70,7 +70,7 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
     batch
 }
 
-/// Where each example begins, and the rectangle around them.
+/// The first slot of each example, and the rectangle around them.
 struct Arrangement {
     rows: usize,
     width: usize,

@@ -1,10 +1,10 @@
-//! A batch in parts, for devices that can't hold all of it at a time, and a step in shares, for several devices.
+//! Splitting: a batch into micro-batches that fit into a device's memory, and a step into shares for several devices.
 
 use std::{borrow::Cow, ops::Range};
 
 use super::{Batch, Choice, SlotRange, Step, Target};
 
-/// A batch of a step, or a part of one.
+/// A batch of a step, or the part of it that one device computes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Portion<'a> {
     /// The number of the batch within the step.
@@ -15,7 +15,7 @@ pub struct Portion<'a> {
 
 impl Step {
     /// The step in `count` shares of about as many token slots each: rows that follow one another, or examples where a
-    /// batch has one row. Together they are the step's batches, but for parts from which nothing is learned. Where there
+    /// batch has one row. Together they are the step's batches, but for parts without targets. Where there
     /// are fewer rows than shares, some are empty.
     pub fn shares(&self, count: usize) -> Vec<Vec<Portion<'_>>> {
         let total: usize = self.batches.iter().map(Batch::slots).sum();
@@ -45,7 +45,7 @@ impl Step {
 
 impl Batch {
     /// The batch in parts of at most `most` token slots each, and of one row or example at least. Rows stay whole;
-    /// where there is only one, its examples do. Parts from which nothing is learned are left out.
+    /// where there is only one, its examples do. Parts without targets are left out.
     pub fn parts(self, most: usize) -> Vec<Self> {
         if self.slots() <= most {
             return vec![self];

@@ -1,4 +1,4 @@
-//! Which examples make up a step: each example once an epoch, in an order of the epoch's own.
+//! The batch sampler: which examples make up a step. Each example comes once an epoch, in a shuffled order of that epoch.
 
 use std::{ops::Range, sync::Arc};
 
@@ -18,19 +18,19 @@ pub enum BatchSize {
     Tokens(usize),
 }
 
-/// How an epoch is divided.
+/// How an epoch is divided into batches and steps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Batching {
     /// The size of a batch.
     pub size: BatchSize,
-    /// Batches a step.
+    /// Batches per step (gradient accumulation).
     pub accumulate: usize,
     /// Put examples of like length together, and count a batch's tokens as its examples times the longest. For rows
     /// that hold one example each; packed or ragged batches have no padding that this could save.
     pub sorted: bool,
 }
 
-/// Finds the examples of any step at once: a step number says its epoch, and an epoch is a hash of the key.
+/// Samples batches with random access: the step's number determines its epoch, and the epoch's order is a hash of the key.
 #[derive(Debug)]
 pub struct BatchSampler {
     lengths: Vec<u32>,
@@ -39,7 +39,7 @@ pub struct BatchSampler {
     cache: Mutex<EpochCache>,
 }
 
-/// A step's examples.
+/// The indices of a step's examples.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StepIndices {
     /// The epoch that the step belongs to.
@@ -67,7 +67,7 @@ struct Epoch {
 }
 
 impl BatchSampler {
-    /// A schedule over examples of these lengths in tokens. The examples mustn't be empty: check before.
+    /// A sampler of examples of these lengths in tokens. The examples mustn't be empty: check before.
     pub fn new(lengths: Vec<u32>, batching: Batching, key: Key) -> Self {
         let cache = Mutex::new(EpochCache { starts: vec![0], recent: None });
         Self { lengths, batching, key, cache }

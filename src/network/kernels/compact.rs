@@ -1,4 +1,4 @@
-//! Matrices that aren't learned, kept in fewer bits than they are computed in.
+//! Quantized storage: frozen matrices in bf16 or int8, computed with in f32.
 
 use std::{ops::Range, sync::Arc};
 
@@ -8,17 +8,17 @@ use half::bf16;
 
 use super::moved;
 
-/// A frozen matrix `[R, C]`; it's f32 only while it's used.
+/// A frozen matrix `[R, C]` in bf16 or int8, expanded to f32 only while it's used.
 #[derive(Clone, Debug)]
 pub struct Compact(Arc<Encoding>);
 
-/// What is kept of it.
+/// The stored elements.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each stands for thousands of numbers")]
+#[expect(clippy::large_enum_variant, reason = "each stands for thousands of elements")]
 pub(super) enum Encoding {
-    /// Two bytes a number: f32 without the last 16 bits of its fraction, rounded to nearest even.
+    /// Two bytes per element: f32 without the last 16 bits of its fraction, rounded to nearest even.
     Bf16(Tensor<2>),
-    /// One byte a number: row `r` is `codes[r] * scales[r]`, with codes from -127 to 127 and scales `[R, 1]`.
+    /// One byte per element: row `r` is `codes[r] * scales[r]`, with codes from -127 to 127 and scales `[R, 1]`.
     Int8 { codes: Tensor<2, Int>, scales: Tensor<2> },
 }
 
@@ -26,9 +26,9 @@ pub(super) enum Encoding {
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub enum Weight {
-    /// In f32; learned or not.
+    /// In f32, trainable or frozen.
     Full(Tensor<2>),
-    /// Never learned.
+    /// Frozen, in bf16 or int8.
     Compact(Compact),
 }
 
@@ -68,7 +68,7 @@ impl Compact {
     /// # Errors
     /// The devices'.
     pub fn on(&self, device: &Device) -> Result<Self> {
-        Ok(Self(Arc::new(match self.form() {
+        Ok(Self(Arc::new(match self.encoding() {
             Encoding::Bf16(values) => Encoding::Bf16(moved(values.clone(), device)?),
             Encoding::Int8 { codes, scales } => {
                 Encoding::Int8 { codes: moved(codes.clone(), device)?, scales: moved(scales.clone(), device)? }
@@ -76,13 +76,13 @@ impl Compact {
         })))
     }
 
-    pub(super) fn form(&self) -> &Encoding {
+    pub(super) fn encoding(&self) -> &Encoding {
         &self.0
     }
 
     /// Rows and columns.
     pub fn dims(&self) -> [usize; 2] {
-        match self.form() {
+        match self.encoding() {
             Encoding::Bf16(values) => values.dims(),
             Encoding::Int8 { codes, .. } => codes.dims(),
         }
@@ -91,18 +91,18 @@ impl Compact {
     /// The bytes that it takes.
     pub fn bytes(&self) -> usize {
         let [rows, columns] = self.dims();
-        match self.form() {
+        match self.encoding() {
             Encoding::Bf16(_) => rows * columns * size_of::<bf16>(),
             Encoding::Int8 { .. } => rows * (columns + size_of::<f32>()),
         }
     }
 
-    /// The numbers of some rows as they are kept, bfloat16 or codes; `[rows, C]`, or `[C, rows]` if they are transposed.
+    /// The stored elements of some rows, bf16 or int8 codes; `[rows, C]`, or `[C, rows]` if they are transposed.
     ///
     /// # Errors
     /// The device's.
     pub fn data(&self, rows: Range<usize>, transposed: bool) -> Result<TensorData, ExecutionError> {
-        match self.form() {
+        match self.encoding() {
             Encoding::Bf16(values) => {
                 let part = values.clone().slice(rows);
                 if transposed { part.transpose() } else { part }.try_into_data()
@@ -116,7 +116,7 @@ impl Compact {
 
     /// The scales `[R, 1]` of codes; `None` where there are none.
     pub fn scales(&self) -> Option<&Tensor<2>> {
-        match self.form() {
+        match self.encoding() {
             Encoding::Bf16(_) => None,
             Encoding::Int8 { scales, .. } => Some(scales),
         }
@@ -124,7 +124,7 @@ impl Compact {
 
     /// The matrix in f32.
     pub fn expand(&self) -> Tensor<2> {
-        match self.form() {
+        match self.encoding() {
             Encoding::Bf16(values) => values.clone().cast(DType::F32),
             Encoding::Int8 { codes, scales } => codes.clone().float().cast(DType::F32) * scales.clone(),
         }

@@ -1,4 +1,4 @@
-//! The operations that networks are made of, as each kind of device has them.
+//! The trait of operations that each backend implements.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, activation};
 use super::{AttentionSpans, Dropout, Gelu, KeyValue, RowIds, Weight, matmul, reference};
 
 /// Operations on the tensors of one kind of device, with their gradients. See the functions of [`super`] of the same names;
-/// what an implementation doesn't have kernels for is composed of burn's operations.
+/// defaults are those of `reference`, out of burn's operations.
 pub(super) trait Operations: Sync {
     fn matmul(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
         matmul::matmul(a, b)

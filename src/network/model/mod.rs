@@ -1,8 +1,12 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 //!
-//! A family is a static [`Family`] in a file of `families/`, listed in [`FAMILIES`]. It says how recipes and checkpoints
-//! describe its models, and puts them together from `blocks/` as an [`Architecture`]; a [`Network`] is an architecture
-//! with its parameters and heads.
+//! A [`Network`] is an [`Architecture`] (the backbone of a family) with its [`Parameters`] and heads. A forward pass
+//! ([`Pass`]) goes through the backbone to hidden states `[token, hidden]`, and from there to losses, logits or scores.
+//!
+//! To add a family, write a file in `families/` with a static [`Family`] and a line in [`FAMILIES`]: it says how recipes and
+//! `config.json` describe its models, how its parameters are named in checkpoints ([`OnDisk`]), and builds them from
+//! `blocks/` with a [`Builder`]. The shortest example is `families/gpt2.rs`; read it together with `family.rs` and
+//! [`architecture`]. The same constructors give an [`Outline`], names and shapes without values, for estimates and checks.
 
 mod adapters;
 mod answer_form;

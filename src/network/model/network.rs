@@ -151,7 +151,7 @@ impl Network {
             }
             self.make_pair_head(&mut source);
         }
-        self.parameters.learn(heads::judges_pairs);
+        self.parameters.unfreeze(heads::judges_pairs);
     }
 
     /// Adds a linear head for `classes` classes, unless there is one; it will be learned.
@@ -171,7 +171,7 @@ impl Network {
             }
             None => self.classifier = Some(self.make_classifier(config, &mut Initializer { seed })),
         }
-        self.parameters.learn(heads::judges_classes);
+        self.parameters.unfreeze(heads::judges_classes);
         Ok(())
     }
 

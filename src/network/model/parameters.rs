@@ -15,7 +15,7 @@ use crate::{
     spec::BaseDtype,
 };
 
-/// A named tensor that is learned, or stays as it is.
+/// A named tensor, trainable or frozen.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// The name it has in checkpoints.
@@ -28,7 +28,7 @@ pub struct Parameter {
     pub value: AnyTensor,
 }
 
-/// The weight of a linear layer that isn't learned, in fewer bits.
+/// The frozen weight of a linear layer, in bf16 or int8.
 #[derive(Clone, Debug)]
 pub struct Frozen {
     /// The name it has in checkpoints.
@@ -46,12 +46,12 @@ pub(super) struct Attended {
     pub(super) width: usize,
 }
 
-/// What becomes of parameters that are added.
+/// Whether parameters that are added are trainable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ParameterMode {
-    /// They are learned.
+    /// They have gradients.
     Trainable,
-    /// They stay as they are: the weights of linear layers in this type, all else in f32.
+    /// They have none: the weights of linear layers in this type, all else in f32.
     Frozen(BaseDtype),
 }
 
@@ -64,13 +64,13 @@ pub struct Parameters {
     list: Vec<Parameter>,
     /// How many of the list are vectors.
     vectors: usize,
-    /// Weights of linear layers that are kept in fewer bits.
+    /// Frozen weights of linear layers, in bf16 or int8.
     pub compact: Vec<Frozen>,
     /// The keys of all self-attentions, in their order.
     pub(super) attentions: Vec<Attended>,
     /// The weights of all linear layers.
     pub(super) layers: Vec<WeightId>,
-    /// What is learned beside them.
+    /// Adapters on top of them.
     pub(super) adapters: Adapters,
 }
 
@@ -158,7 +158,7 @@ impl Parameters {
         })
     }
 
-    /// What becomes of parameters that are added from now on.
+    /// Sets whether parameters that are added from now on are trainable.
     pub fn set_mode(&mut self, mode: ParameterMode) {
         self.mode = mode;
     }
@@ -247,8 +247,8 @@ impl Parameters {
         self.layers.iter().copied()
     }
 
-    /// Whether a weight is learned.
-    pub fn learns(&self, id: WeightId) -> bool {
+    /// Whether a weight is trainable.
+    pub fn is_trainable(&self, id: WeightId) -> bool {
         match id {
             WeightId::Full(id) => self.list[self.vectors + id.0].is_trainable(),
             WeightId::Compact(_) => false,
@@ -275,16 +275,16 @@ impl Parameters {
         are_finite(self.list.iter().map(|parameter| parameter.value.clone().inner()))
     }
 
-    /// Learns those that were frozen among the `wanted`.
-    pub(super) fn learn(&mut self, wanted: impl Fn(&str) -> bool) {
+    /// Makes the frozen ones among the `wanted` trainable.
+    pub(super) fn unfreeze(&mut self, wanted: impl Fn(&str) -> bool) {
         for parameter in self.list.iter_mut().filter(|parameter| !parameter.is_trainable() && wanted(&parameter.name)) {
             let value = parameter.take();
             parameter.set(value);
         }
     }
 
-    /// How many elements are learned.
-    pub fn learned(&self) -> usize {
+    /// How many elements are trainable.
+    pub fn trainable(&self) -> usize {
         self.list.iter().filter(|parameter| parameter.is_trainable()).map(|parameter| parameter.value.elements()).sum()
     }
 
@@ -308,7 +308,7 @@ pub fn are_finite(tensors: impl Iterator<Item = AnyTensor>) -> Result<bool> {
     }
     let sums: Vec<f32> = Tensor::cat(sums, 0)
         .try_into_vec_as()
-        .map_err(|error| anyhow!("can't read from the device whether numbers are finite: {error:?}"))?;
+        .map_err(|error| anyhow!("can't read from the device whether elements are finite: {error:?}"))?;
     Ok(sums.iter().all(|sum| sum.is_finite()))
 }
 

@@ -1,13 +1,10 @@
-//! A batch on its way through a network: its integers on the device, and the rules for this pass.
+//! The forward pass of a batch: its integers on the device, attention spans, rotary angles, dropout and precision.
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::{Arc, Mutex},
-};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
+use parking_lot::Mutex;
 
 use super::{
     adapters::Lora,
@@ -26,19 +23,19 @@ use crate::{
     support::random::Key,
 };
 
-/// Whether a pass is to be learned from.
+/// Whether a pass is for training or for evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PassMode {
-    /// Gradients are recorded, and activations dropped with this probability.
+    /// Gradients are recorded, and dropout applies.
     Train {
-        /// Probability in embeddings, attention and residual branches.
+        /// Dropout probability in embeddings, attention and residual branches.
         dropout: f32,
     },
-    /// Nothing is recorded or dropped.
+    /// No gradients and no dropout.
     Evaluate,
 }
 
-/// An integer that each token has beside its id.
+/// A per-token integer other than the token's id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Along {
     /// Its position.
@@ -49,7 +46,7 @@ pub enum Along {
     Segments,
 }
 
-/// What heads are turned by, for each kind of turn.
+/// Cosines and sines of rotary embeddings, for each rotation that layers asked for.
 pub(super) type Rotaries = Arc<Mutex<Vec<(Rotation, Along, Rotary)>>>;
 
 /// What blocks need beside their input.

@@ -1,4 +1,4 @@
-//! What a pass takes for the values of parameters.
+//! How a pass sees the parameters: tracked by autodiff, detached from it, or as leaves of a graph of its own.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -6,13 +6,13 @@ use burn::tensor::Tensor;
 
 use super::ids::{MatrixId, VectorId};
 
-/// What a pass computes with in place of the parameters themselves.
+/// How a pass sees the parameters.
 #[derive(Debug, Default)]
 pub(super) enum ParameterView {
-    /// Nothing: they are what gradients belong to.
+    /// The parameters themselves, tracked by autodiff.
     #[default]
     Tracked,
-    /// Their values, so that nothing is recorded.
+    /// Detached values: nothing is recorded.
     Detached,
     /// Leaves of a graph of its own, made as they're asked for.
     Leaves(RefCell<Leaves>),

@@ -1,4 +1,4 @@
-//! What an optimizer is to the training loop.
+//! The interface between an optimizer and the training loop.
 
 use std::fmt::Debug;
 
@@ -7,9 +7,9 @@ use burn::tensor::Tensor;
 
 use crate::network::model::{AnyTensor, WeightRole};
 
-/// What an optimizer does with one parameter.
+/// An optimizer's update of one parameter in one step.
 pub trait UpdateRule: Debug + Send + Sync + 'static {
-    /// The tensors that it keeps of a parameter from one step to the next.
+    /// The state tensors of a parameter, such as AdamW's moments.
     fn slots(&self, role: WeightRole, shape: &[usize]) -> Vec<Slot>;
 
     /// The parameter after a step, and what is kept of it in the order of the [slots](Self::slots): `kept` is what it
@@ -27,7 +27,7 @@ pub trait UpdateRule: Debug + Send + Sync + 'static {
     ) -> Result<(AnyTensor, Vec<AnyTensor>)>;
 }
 
-/// A tensor that an optimizer keeps of a parameter.
+/// A state tensor of a parameter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slot {
     /// What it's called in states, before the parameter's name.
@@ -36,7 +36,7 @@ pub struct Slot {
     pub shape: Vec<usize>,
 }
 
-/// What an update may depend on, beside values and gradients.
+/// The inputs of an update, beside value, gradient and state.
 #[derive(Debug)]
 pub struct UpdateContext<'a> {
     /// The parameter's name.

@@ -22,7 +22,7 @@ pub(super) fn expand(matrix: &Compact) -> FlexTensor {
     let parts = out.par_chunks_mut(width).with_min_len(rows::PART).enumerate();
     // A kernel only runs where all its tensors are flex's.
     let kept = |error| unreachable!("a compact matrix beside a kernel: {error:?}");
-    match matrix.form() {
+    match matrix.encoding() {
         Encoding::Bf16(values) => {
             let values = values.clone().try_into_primitive::<Flex>().unwrap_or_else(kept);
             let values: &[bf16] = values.storage();
