@@ -205,7 +205,7 @@ impl MicroBatching {
     }
 }
 
-/// Tells lack of memory from other failures. Backends panic where it's lacking; other panics go on.
+/// Distinguishes out of memory from other failures. Backends panic when out of memory; other panics are resumed.
 fn guarded(tokens: usize, compute: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
     match catch_unwind(AssertUnwindSafe(compute)) {
         Ok(Ok(())) => Ok(()),

@@ -35,8 +35,8 @@ pub(super) struct Reduction {
 }
 
 impl Reduction {
-    /// By the devices themselves, where a sum that they try comes out right; or else in the first one's memory. `note` is
-    /// told why they can't.
+    /// A collective operation, where a trial sum comes out right; or else sums on the first device. `note` gets the reason
+    /// why collective operations can't be used.
     pub(super) fn new(devices: Vec<Device>, note: &mut dyn FnMut(&str)) -> Self {
         let apart = devices.iter().enumerate().all(|(at, device)| !devices[..at].contains(device));
         let tried = if apart { try_out(&devices) } else { Ok(()) };

@@ -1,5 +1,4 @@
-//! Keys and values of a sequence's tokens, kept from one pass to the next: a sequence that grows by a token then costs
-//! one token, not all of it again.
+//! The key-value cache for generation: a sequence that grows by a token costs the computation of one token.
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
@@ -20,9 +19,9 @@ use crate::{
 /// Fewest tokens that room is made for.
 const LEAST: usize = 64;
 
-/// What a network remembers of one sequence.
+/// The keys and values of one sequence.
 ///
-/// It holds for the tokens that a sequence has in common with the one before it: a longer one goes on where the other
+/// It holds for the tokens that a sequence has in common with the one before it: a longer one continues where the other
 /// ended, and another one is read from where they part. What a token's keys depend on is compared, so that a token
 /// that now sees further than before is read again with all that follow.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! What reads a judgement from hidden states: sentence pairs from the first token, classes from a pooled text.
+//! Classification heads: sentence pairs from the first token's hidden state, classes from a pooled one.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ pub(super) fn is_head(name: &str) -> bool {
     judges_pairs(name) || judges_classes(name)
 }
 
-/// Whether a parameter takes part in the judgement of sentence pairs.
+/// Whether a parameter belongs to the sentence-pair head.
 pub(super) fn judges_pairs(name: &str) -> bool {
     name.starts_with("pooler.") || name.starts_with("cls.seq_relationship.")
 }

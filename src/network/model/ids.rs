@@ -26,7 +26,7 @@ pub enum WeightRole {
     Linear,
     /// A table whose rows are looked up; where it's tied, it also gives the logits.
     Embedding,
-    /// The weight of a layer that gives logits or reads a judgement.
+    /// The weight of a layer that gives logits over tokens or classes.
     Head,
     /// What is learned beside a model that stays as it is.
     Adapter,

@@ -205,7 +205,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What heads are turned by.
+    /// The cosines and sines of a rotary embedding.
     pub fn rotary(&self, rotation: Rotation, along: Along) -> Rotary {
         let mut made = self.rotaries.lock();
         match made.iter().find(|made| (made.0, made.1) == (rotation, along)) {

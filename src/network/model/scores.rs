@@ -85,7 +85,7 @@ impl Network {
         Ok(scores)
     }
 
-    /// Logits over the vocabulary at the token places `at`, such as the last one of each example while generating.
+    /// Logits over the vocabulary at the slots `at`, such as the last one of each example while generating.
     ///
     /// # Errors
     /// Batches that don't fit the model, places past their end.
@@ -100,7 +100,7 @@ impl Network {
         Ok(chunks.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// Logits over the vocabulary at the token places, on the host.
+    /// Logits over the vocabulary at these slots, on the host.
     pub(super) fn logits_rows(&self, pass: &Pass, hidden: &Tensor<2>, places: Vec<u32>) -> Result<Vec<Vec<f32>>> {
         let places = RowIds::new(places, self.parameters().device());
         rows(self.logits(pass, kernels::embedding(hidden.clone(), &places)))

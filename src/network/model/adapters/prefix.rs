@@ -1,5 +1,5 @@
 //! P-tuning v2 (Liu et al. 2021, <https://arxiv.org/abs/2110.07602>): keys and values that every token sees before its
-//! own, in every layer. They have no positions: they aren't turned, and the tokens' positions don't move.
+//! own, in every layer. They have no positions: no rotary embedding applies to them, and the tokens' positions don't move.
 
 use anyhow::{Result, ensure};
 use burn::tensor::Tensor;

@@ -119,7 +119,7 @@ pub struct Rope {
     /// What the angles fall off by; 10000 where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
-    /// The share of each head that is turned; a half where nothing is said.
+    /// The share of each head that the rotary embedding rotates; a half by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_rotary_factor: Option<f64>,
     /// Only `default` is known.
