@@ -22,11 +22,11 @@ mod backend {
     use burn::tensor::{DType, Device, Tensor, TensorData};
     use pipe::network::{
         device::{DeviceChoice, DeviceChoices, OpenDevice},
-        kernels::{self, AttentionSpans, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation},
+        kernels::{self, AttentionSpans, Dropout, Gelu, KeyValue, RotaryPairs, Rotation, RowIds},
     };
     use pipe::{
         engine::store::State,
-        learning::train::{Observer, Progress, Settings, Trainer},
+        learning::train::{Observer, Progress, TrainSettings, Trainer},
         network::{
             batch::{Example, Feed, Layout, Step, Target, lay_out},
             model::Network,
@@ -286,7 +286,7 @@ stages:
             let network = Network::new(&model, 24, 7, &open.device).expect("a network");
             let train = json!({ "steps": 8, "lr": 1e-2, "dropout": 0.1 });
             let train = serde_json::from_value(train).expect("settings");
-            let mut settings = Settings::new(&train, 8, None).expect("settings");
+            let mut settings = TrainSettings::new(&train, 8, None).expect("settings");
             // The schedule's rates stay those of eight steps, since they don't fall.
             settings.schedule.kind = spec::Schedule::Constant;
             settings.schedule.steps = last;
@@ -450,7 +450,7 @@ stages:
             }),
             ("matmul", &[[6, 7], [7, 5]], &|x, _| kernels::matmul(x[0].clone(), x[1].clone())),
             ("embedding", &[[7, 16]], &|x, device| {
-                kernels::embedding(x[0].clone(), &Ids::new(vec![3, 0, 3, 6, 3, 1], device))
+                kernels::embedding(x[0].clone(), &RowIds::new(vec![3, 0, 3, 6, 3, 1], device))
             }),
             ("dropout add", &[[6, 16], [6, 16], [1, 16]], &|x, _| {
                 kernels::dropout_add(x[0].clone(), Some(flat(&x[2])), x[1].clone(), Some(&dropout))
@@ -472,9 +472,14 @@ stages:
             }),
             ("rotary", &[[10, 24]], &|x, _| {
                 let positions: Vec<u32> = (0..10).collect();
-                let rotation = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+                let rotation =
+                    Rotation { base: 1e4, pairs: 2, layout: RotaryPairs::Interleaved, offset: 0, half: false };
                 let rotated = kernels::rotary(x[0].clone(), 3, &rotation.at(&positions));
-                kernels::rotary(rotated, 3, &Rotation { layout: Pairs::Halves, offset: 4, ..rotation }.at(&positions))
+                kernels::rotary(
+                    rotated,
+                    3,
+                    &Rotation { layout: RotaryPairs::Halves, offset: 4, ..rotation }.at(&positions),
+                )
             }),
             ("rms norm", &[[6, 16], [1, 16]], &|x, _| kernels::rms_norm(x[0].clone(), flat(&x[1]), 1e-5)),
             ("swiglu", &[[6, 32]], &|x, _| kernels::swiglu(x[0].clone())),

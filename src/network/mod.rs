@@ -1,4 +1,8 @@
-//! Tensors: model families and their building blocks, kernels, the devices that they run on, the files that they lie in.
+//! Everything with tensors: models, the kernels and devices that they run on, batches, and checkpoint files.
+//!
+//! A [`batch`] of examples goes through a [`model::Network`], whose blocks call the functions of [`kernels`], which choose
+//! an implementation by the [`device`] of their tensors; [`checkpoint`] knows the files of a model on disk. Read
+//! [`batch`] and [`model`] first.
 
 pub mod batch;
 pub mod checkpoint;

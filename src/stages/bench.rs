@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    learning::train::{Observer, Outcome, Settings, Trainer},
+    learning::train::{Observer, Outcome, TrainSettings, Trainer},
     network::{
         batch::{Example, Feed, Layout, Step, Target, lay_out},
         device::{self, OpenDevices},
@@ -162,7 +162,7 @@ pub fn run(plan: &Plan, open: &OpenDevices, observer: &mut dyn Observer) -> Resu
         "steps": steps, "lr": 1e-4, "precision": precision, "dropout": plan.dropout,
         "micro_batch": plan.micro_batch, "log_every": plan.steps.div_ceil(2), "max_length": shape.length,
     }))?;
-    let mut settings = Settings::new(&train, steps, None)?;
+    let mut settings = TrainSettings::new(&train, steps, None)?;
     let layout = if open.first.is_cpu() { Layout::Ragged } else { Layout::Rows { width: shape.length, packing: true } };
     let feed = MadeUp { shape, steps, layout };
     if plan.micro_batch == MicroBatch::Auto {

@@ -116,11 +116,7 @@ fn numbers_out_of_range_stop_a_stage_and_name_the_checkpoint() {
     let output = run(&[]);
     assert_eq!(output.status, 1);
     assert!(output.stderr.contains(" is not finite at step 2 ("), "{}", output.stderr);
-    assert!(
-        output.stderr.contains("no checkpoint was stored before; checkpoint_every stores them"),
-        "{}",
-        output.stderr
-    );
+    assert!(output.stderr.contains("no checkpoint was saved before; checkpoint_every saves them"), "{}", output.stderr);
     assert!(output.stderr.contains("try a lower lr"), "{}", output.stderr);
 
     let output = run(&["--set", "stages.base.train.checkpoint_every=1"]);

@@ -61,8 +61,8 @@ fn expect(space: &Space, is_causal: bool) {
         tokens: (0..count).map(token).collect(),
         positions: (0..count).map(|at| (at % width) as u32).collect(),
         block_positions: vec![0; count],
-        visible_from: (0..count).map(row).collect(),
-        visible_to: (0..count).map(end).collect(),
+        span_starts: (0..count).map(row).collect(),
+        span_ends: (0..count).map(end).collect(),
         dropout_keys: vec![0; count],
         ..Batch::default()
     };

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use anyhow::{Context, Result};
 use pipe::{
-    learning::objectives::{Corpus, Document, Form, Specials, Text},
+    learning::objectives::{AnswerForm, Corpus, Specials, TokenizedDocument, TokenizedText},
     network::batch::Example,
 };
 use serde::de::DeserializeOwned;
@@ -20,18 +20,18 @@ pub(crate) const TEXT: u32 = 9;
 #[derive(Clone, Debug)]
 pub(crate) struct Documents(pub(crate) Vec<Vec<Vec<u32>>>);
 
-impl Text for Documents {
+impl TokenizedText for Documents {
     fn documents(&self) -> usize {
         self.0.len()
     }
 
-    fn document(&self, index: usize) -> Result<Document<'_>> {
+    fn document(&self, index: usize) -> Result<TokenizedDocument<'_>> {
         let sentences = self.0.get(index).context("no such document")?;
         let ends = sentences.iter().scan(0, |end, sentence| {
             *end += sentence.len() as u32;
             Some(*end)
         });
-        Ok(Document { tokens: Cow::Owned(sentences.concat()), sentence_ends: Cow::Owned(ends.collect()) })
+        Ok(TokenizedDocument { tokens: Cow::Owned(sentences.concat()), sentence_ends: Cow::Owned(ends.collect()) })
     }
 }
 
@@ -50,7 +50,12 @@ pub(crate) fn documents(lengths: &[&[usize]]) -> Documents {
 }
 
 pub(crate) fn corpus(documents: &Documents) -> Corpus {
-    Corpus { text: Arc::new(documents.clone()), vocabulary: Arc::new([]), specials: SPECIALS, form: Form::Infilling }
+    Corpus {
+        text: Arc::new(documents.clone()),
+        vocabulary: Arc::new([]),
+        specials: SPECIALS,
+        form: AnswerForm::Infilling,
+    }
 }
 
 /// A part of a recipe, with its defaults.
@@ -60,7 +65,7 @@ pub(crate) fn spec<T: DeserializeOwned>(json: serde_json::Value) -> T {
 
 /// For each token the keys it sees, as the token ids of its example, before the layout.
 pub(crate) fn seen(example: &Example) -> Vec<Vec<u32>> {
-    example.visible.iter().map(|&visible| example.tokens[..visible as usize].to_vec()).collect()
+    example.span_ends.iter().map(|&visible| example.tokens[..visible as usize].to_vec()).collect()
 }
 
 /// The targets as (index, token).

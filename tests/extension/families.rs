@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor};
 use pipe::{
     data::text::Special,
-    learning::train::{Settings, Silent, Trainer},
+    learning::train::{Silent, TrainSettings, Trainer},
     network::{
         batch::{Example, Feed, Layout, Step, Target, lay_out},
         kernels::{self, Gelu},
@@ -187,7 +187,7 @@ fn text() -> Example {
 fn trained(network: Network, steps: usize) -> (Network, Vec<f32>) {
     let train = json!({ "steps": steps, "lr": 1e-2, "dropout": 0.0, "log_every": 1 });
     let train: spec::Train = serde_json::from_value(train).unwrap();
-    let mut trainer = Trainer::new(network, Settings::new(&train, steps, None).unwrap());
+    let mut trainer = Trainer::new(network, TrainSettings::new(&train, steps, None).unwrap());
     trainer.run(&Text { steps }, None, None, &mut Silent).unwrap();
     let losses = trainer.curve().points().map(|point| point.loss).collect();
     (trainer.network, losses)

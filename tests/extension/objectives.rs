@@ -8,14 +8,16 @@ use pipe::{
     data::text::Special,
     learning::{
         objectives::{
-            Corpus, Definition, Form, Mix, OBJECTIVES, Specials,
-            definition::{Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+            AnswerForm, Corpus, Definition, Mix, OBJECTIVES, Specials,
+            definition::{
+                Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
+            },
             form::plain,
             parts,
             windows::{Window, cut},
             words::WordCounts,
         },
-        train::{Settings, Silent, Trainer},
+        train::{Silent, TrainSettings, Trainer},
     },
     network::{
         batch::{Example, Feed, Layout, Target},
@@ -40,11 +42,11 @@ static LAST_TOKENS: Definition = Definition {
     name: "last_tokens",
     section: Section::Entry,
     about: "Guess the last tokens of a text",
-    role: Role::Masks,
+    role: ObjectiveRole::Masks,
     attention: AttentionPattern::Bidirectional,
     assumed: false,
     teaches: None,
-    measure: Some(Measure::MaskedAccuracy),
+    measure: Some(HeldOutMetric::MaskedAccuracy),
     head: None,
     version: 3,
     settings: SettingsType::of::<LastTokens>(),
@@ -73,7 +75,7 @@ impl ObjectiveSettings for LastTokens {
         self.longest.filter(|&longest| longest <= self.count).map(|_| problem).into_iter().collect()
     }
 
-    fn needs(&self, _: Form) -> Vec<Special> {
+    fn needs(&self, _: AnswerForm) -> Vec<Special> {
         vec![Special::Cls, Special::Sep, Special::Mask]
     }
 
@@ -97,7 +99,7 @@ impl Examples for Texts {
         cut(corpus.text.as_ref(), self.longest)
     }
 
-    fn example(&self, source: &Source<'_>, _: Draw) -> Result<Example> {
+    fn example(&self, source: &ExampleSource<'_>, _: Draw) -> Result<Example> {
         Ok(plain(source.id, source.text(), source.specials()))
     }
 
@@ -178,7 +180,7 @@ fn models_learn_it_and_are_measured_by_it() {
     let entries: Vec<spec::Objective> = spec(json!([{ "last_tokens": { "count": 2 } }]));
     assert_eq!(parts::predicted(&entries[0]).unwrap(), 0.5);
     assert_eq!(parts::revisions(&entries).unwrap(), 2);
-    assert_eq!(parts::measured(&entries).unwrap(), [(Measure::MaskedAccuracy, entries[0].clone())]);
+    assert_eq!(parts::measured(&entries).unwrap(), [(HeldOutMetric::MaskedAccuracy, entries[0].clone())]);
     assert!(parts::taught(&entries).is_none());
     let learnable = |family: &str| {
         let family = FAMILIES.named(family).expect("a family");
@@ -201,7 +203,7 @@ fn models_learn_it_and_are_measured_by_it() {
         let model = spec(json!({ "bert": { "hidden": 32, "layers": 1, "heads": 2, "max_length": 32 } }));
         let mut network = Network::new(&model, SPECIALS.vocab_size, 7, &Device::flex()).unwrap();
         network.add_language_head(7).unwrap();
-        let mut trainer = Trainer::new(network, Settings::new(&train(steps), steps, None).unwrap());
+        let mut trainer = Trainer::new(network, TrainSettings::new(&train(steps), steps, None).unwrap());
         trainer.run(&mix(steps), None, None, &mut Silent).unwrap().loss
     };
     let (before, after) = (loss(1), loss(60));

@@ -7,12 +7,12 @@ use burn::tensor::{Device, Tensor};
 use pipe::{
     engine::store::State,
     learning::train::{
-        Cadence, Checkpoints, OPTIMIZERS, Observer, Progress, Settings, Silent, Trainer,
+        Cadence, Checkpoints, OPTIMIZERS, Observer, Progress, Silent, TrainSettings, Trainer,
         optimizers::{self, OptimizerDef, Slot, UpdateContext, UpdateRule},
     },
     network::{
         batch::{Example, Feed, Layout, Step, Target, lay_out},
-        model::{AnyTensor, Network, Role},
+        model::{AnyTensor, Network, WeightRole},
     },
     recipe::{self, Overrides},
     stages::catalog,
@@ -48,7 +48,7 @@ impl From<SignSettings> for Sign {
 static SIGN: OptimizerDef = OptimizerDef::new::<SignSettings, Sign>("sign", "Signs of gradients", 1);
 
 impl UpdateRule for Sign {
-    fn slots(&self, _role: Role, _shape: &[usize]) -> Vec<Slot> {
+    fn slots(&self, _role: WeightRole, _shape: &[usize]) -> Vec<Slot> {
         vec![Slot { name: "count", shape: vec![1] }]
     }
 
@@ -123,7 +123,7 @@ fn trainer((name, settings, lr, _): &Case, devices: usize) -> Trainer {
     let model = json!({ "gpt2": { "hidden": 32, "layers": 2, "heads": 2, "max_length": 16 } });
     let network = Network::new(&serde_json::from_value(model).unwrap(), 24, 7, &Device::flex()).unwrap();
     let train = json!({ "steps": STEPS, "lr": lr, "dropout": 0.1, "optimizer": { *name: settings } });
-    let settings = Settings::new(&serde_json::from_value(train).unwrap(), STEPS, None).unwrap();
+    let settings = TrainSettings::new(&serde_json::from_value(train).unwrap(), STEPS, None).unwrap();
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(vec![Device::flex(); devices - 1]);
     trainer
@@ -188,14 +188,14 @@ fn optimizers_give_the_same_bytes_on_one_thread_and_on_two() {
 
 #[test]
 fn what_an_optimizer_keeps_is_known_before_it_runs() {
-    let bytes = |(name, settings, ..): &Case, role: Role, shape: &[usize]| {
+    let bytes = |(name, settings, ..): &Case, role: WeightRole, shape: &[usize]| {
         let rule = OPTIMIZERS.named(name).unwrap().rule(settings).unwrap();
         optimizers::state_bytes(&*rule, role, shape)
     };
     let [sign, sgd, plain, muon, adamw] = cases();
     for (case, linear, embedding) in [(sign, 4, 4), (sgd, 48, 48), (plain, 0, 0), (muon, 48, 96), (adamw, 96, 96)] {
-        assert_eq!(bytes(&case, Role::Linear, &[3, 4]), linear, "{case:?}");
-        assert_eq!(bytes(&case, Role::Embedding, &[3, 4]), embedding, "{case:?}");
+        assert_eq!(bytes(&case, WeightRole::Linear, &[3, 4]), linear, "{case:?}");
+        assert_eq!(bytes(&case, WeightRole::Embedding, &[3, 4]), embedding, "{case:?}");
     }
 }
 

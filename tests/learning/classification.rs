@@ -7,7 +7,7 @@ use anyhow::Result;
 use objectives::{SPECIALS, spec};
 use pipe::{
     learning::objectives::{
-        Classifier, Form, RowFeed, Specials,
+        AnswerForm, Classifier, RowFeed, Specials,
         classification::Encode,
         form::{begin, blanks, continuation, feed},
         labels::Labels,
@@ -28,10 +28,10 @@ fn characters() -> Encode {
 }
 
 fn classifier(template: &str, max_length: usize, settings: Value) -> Result<Classifier> {
-    classifier_of(Form::Infilling, template, max_length, settings)
+    classifier_of(AnswerForm::Infilling, template, max_length, settings)
 }
 
-fn classifier_of(form: Form, template: &str, max_length: usize, settings: Value) -> Result<Classifier> {
+fn classifier_of(form: AnswerForm, template: &str, max_length: usize, settings: Value) -> Result<Classifier> {
     let mut task = json!({"template": template, "words": {"0": "坏", "1": "好"}});
     for (name, value) in settings.as_object().into_iter().flatten() {
         task[name] = value.clone();
@@ -60,7 +60,7 @@ fn a_prompt_is_a_blank_to_fill() {
     assert_eq!(example.tokens, [vec![CLS], ids("不错。很"), vec![MASK], ids("！"), vec![SEP, SOP]].concat());
     assert_eq!(example.positions, [0, 1, 2, 3, 4, 5, 6, 7, 5]);
     assert_eq!(example.block_positions, [0, 0, 0, 0, 0, 0, 0, 0, 1]);
-    assert_eq!(example.visible, [8, 8, 8, 8, 8, 8, 8, 8, 9]);
+    assert_eq!(example.span_ends, [8, 8, 8, 8, 8, 8, 8, 8, 9]);
     assert_eq!(example.choices, [Choice { at: 8, node: 0, gold: 1 }]);
     assert_eq!((example.id, example.class, example.targets.len()), (7, None, 0));
     assert_eq!(classifier.nodes()[0].candidates, ids("坏好"));
@@ -98,12 +98,12 @@ fn words_of_several_tokens_are_generated_up_to_their_last_choice() {
 #[test]
 fn bert_fills_as_many_masks_as_the_longest_word_has_tokens() {
     let words = json!({"words": {"a": "体育", "b": "体操队", "c": "财经", "d": "体操"}});
-    let classifier = classifier_of(Form::Cloze, "{{ text }}[Classification]。", 64, words).unwrap();
+    let classifier = classifier_of(AnswerForm::Cloze, "{{ text }}[Classification]。", 64, words).unwrap();
     let row = row(&[("text", "x")]);
     let expected = [vec![CLS], ids("x"), vec![MASK; 3], ids("。"), vec![SEP]].concat();
     let choices = |label| {
         let example = classifier.example(&row, label, 0).unwrap();
-        assert_eq!((&example.tokens, &example.visible), (&expected, &vec![7; 7]));
+        assert_eq!((&example.tokens, &example.span_ends), (&expected, &vec![7; 7]));
         assert_eq!(example.block_positions, [0; 7]);
         example.choices.iter().map(|choice| (choice.at, choice.node, choice.gold)).collect::<Vec<_>>()
     };
@@ -125,8 +125,8 @@ fn bert_fills_as_many_masks_as_the_longest_word_has_tokens() {
 #[test]
 fn one_sequence_asks_bert_for_all_labels() {
     let words = json!({"words": {"a": "体育", "b": "财经", "c": "财富", "d": "体操"}});
-    let glm = classifier_of(Form::Infilling, "[Classification]", 64, words.clone()).unwrap();
-    let bert = classifier_of(Form::Cloze, "[Classification]", 64, words).unwrap();
+    let glm = classifier_of(AnswerForm::Infilling, "[Classification]", 64, words.clone()).unwrap();
+    let bert = classifier_of(AnswerForm::Cloze, "[Classification]", 64, words).unwrap();
     assert_eq!(glm.inference(&row(&[]), 0).unwrap().len(), 2);
     assert_eq!(bert.inference(&row(&[]), 0).unwrap().len(), 1);
 }
@@ -141,30 +141,30 @@ fn families_have_the_answer_in_their_own_place() {
     const GMASK: u32 = SPECIALS.gmask;
     let [text, answer] = ["x", "体"].map(ids);
 
-    let gpt2 = example(Form::Causal, "{{ text }}[Classification]\n");
+    let gpt2 = example(AnswerForm::Causal, "{{ text }}[Classification]\n");
     assert_eq!(gpt2.tokens, [vec![CLS], text.clone(), answer.clone()].concat());
-    assert_eq!((gpt2.visible, gpt2.positions), (vec![1, 2, 3], vec![0, 1, 2]));
+    assert_eq!((gpt2.span_ends, gpt2.positions), (vec![1, 2, 3], vec![0, 1, 2]));
     assert_eq!(gpt2.choices, [Choice { at: 2, node: 0, gold: 1 }]);
 
-    let chatglm2 = example(Form::Chatglm2, "{{ text }}[Classification]");
+    let chatglm2 = example(AnswerForm::Chatglm2, "{{ text }}[Classification]");
     assert_eq!(chatglm2.tokens, [vec![GMASK, SOP], text.clone(), answer.clone()].concat());
-    assert_eq!((chatglm2.visible, chatglm2.positions), (vec![1, 2, 3, 4], vec![0, 1, 2, 3]));
+    assert_eq!((chatglm2.span_ends, chatglm2.positions), (vec![1, 2, 3, 4], vec![0, 1, 2, 3]));
     assert_eq!(chatglm2.choices, [Choice { at: 3, node: 0, gold: 1 }]);
 
-    let chatglm = example(Form::Chatglm, "{{ text }}[Classification]");
+    let chatglm = example(AnswerForm::Chatglm, "{{ text }}[Classification]");
     assert_eq!(chatglm.tokens, [text.clone(), vec![GMASK, SOP], answer.clone()].concat());
-    assert_eq!((chatglm.visible, chatglm.positions), (vec![2, 2, 3, 4], vec![0, 1, 1, 1]));
+    assert_eq!((chatglm.span_ends, chatglm.positions), (vec![2, 2, 3, 4], vec![0, 1, 1, 1]));
     assert_eq!(chatglm.block_positions, [0, 0, 1, 2]);
     assert_eq!(chatglm.choices, [Choice { at: 3, node: 0, gold: 1 }]);
 
-    let within = example(Form::Chatglm, "[Classification]{{ text }}");
+    let within = example(AnswerForm::Chatglm, "[Classification]{{ text }}");
     assert_eq!(within.tokens, [vec![MASK], text, vec![SOP], answer].concat());
     assert_eq!((within.positions, within.block_positions), (vec![0, 1, 0, 0], vec![0, 0, 1, 2]));
 }
 
 #[test]
 fn nothing_stands_after_an_answer_that_comes_last() {
-    let classifier = classifier_of(Form::Causal, "[Classification]{{ text }}", 64, json!({})).unwrap();
+    let classifier = classifier_of(AnswerForm::Causal, "[Classification]{{ text }}", 64, json!({})).unwrap();
     assert!(classifier.example(&row(&[("text", " ")]), 0, 0).is_ok());
     let told = message(classifier.example(&row(&[("text", "好")]), 0, 0));
     assert!(told.contains("put the marker at the end"), "{told}");
@@ -290,7 +290,7 @@ fn a_linear_head_reads_the_text() {
     let pair = row(&[("a", "甲"), ("b", "乙"), ("c", "丙")]);
     let example = classifier.example(&pair, 1, 2).unwrap();
     assert_eq!(example.tokens, [vec![CLS], ids("甲|乙"), vec![SEP]].concat());
-    assert_eq!((example.class, example.visible), (Some(1), vec![5; 5]));
+    assert_eq!((example.class, example.span_ends), (Some(1), vec![5; 5]));
     assert_eq!(classifier.inference(&pair, 2).unwrap()[0].class, None);
     assert_eq!((classifier.nodes().len(), classifier.score(&[vec![0.0, f64::NEG_INFINITY]])), (0, vec![1.0, 0.0]));
 }
@@ -335,29 +335,29 @@ fn generation_goes_on_as_it_was_taught() {
         feed(&mut example, &[30]);
         example
     };
-    let glm = after(Form::Infilling, &[20, 21]);
+    let glm = after(AnswerForm::Infilling, &[20, 21]);
     assert_eq!(glm.tokens, [CLS, 20, 21, SPECIALS.gmask, SOP, 30]);
     assert_eq!(glm.positions, [0, 1, 2, 3, 3, 3]);
     assert_eq!(glm.block_positions, [0, 0, 0, 0, 1, 2]);
-    assert_eq!(glm.visible, [4, 4, 4, 4, 5, 6]);
+    assert_eq!(glm.span_ends, [4, 4, 4, 4, 5, 6]);
 
-    let prefix = after(Form::Prefix, &[20, 21]);
-    assert_eq!((prefix.tokens, prefix.visible), (vec![CLS, 20, 21, 30], vec![3, 3, 3, 4]));
-    let causal = after(Form::Causal, &[20, 21]);
-    assert_eq!((causal.tokens, causal.visible), (vec![CLS, 20, 21, 30], vec![1, 2, 3, 4]));
+    let prefix = after(AnswerForm::Prefix, &[20, 21]);
+    assert_eq!((prefix.tokens, prefix.span_ends), (vec![CLS, 20, 21, 30], vec![3, 3, 3, 4]));
+    let causal = after(AnswerForm::Causal, &[20, 21]);
+    assert_eq!((causal.tokens, causal.span_ends), (vec![CLS, 20, 21, 30], vec![1, 2, 3, 4]));
 }
 
 #[test]
 fn a_prompt_that_is_too_long_loses_its_beginning() {
-    let glm = continuation(Form::Infilling, &[20, 21, 22], 5, &SPECIALS).unwrap();
+    let glm = continuation(AnswerForm::Infilling, &[20, 21, 22], 5, &SPECIALS).unwrap();
     assert_eq!(glm.tokens, [CLS, 21, 22, SPECIALS.gmask, SOP]);
-    assert!(continuation(Form::Infilling, &[20], 2, &SPECIALS).is_err());
+    assert!(continuation(AnswerForm::Infilling, &[20], 2, &SPECIALS).is_err());
 }
 
 #[test]
 fn blanks_are_filled_one_after_the_other() {
     let Specials { mask, gmask, smask, sep, .. } = SPECIALS;
-    let (mut glm, places) = blanks(Form::Infilling, &[20, mask, 21, smask, gmask], &SPECIALS);
+    let (mut glm, places) = blanks(AnswerForm::Infilling, &[20, mask, 21, smask, gmask], &SPECIALS);
     assert_eq!((&glm.tokens[..], &places[..]), (&[CLS, 20, mask, 21, smask, gmask, sep][..], &[2, 4, 5][..]));
     begin(&mut glm, places[0], &SPECIALS);
     feed(&mut glm, &[30, 31]);
@@ -366,6 +366,6 @@ fn blanks_are_filled_one_after_the_other() {
     assert_eq!(glm.tokens[7..], [SOP, 30, 31, SOP, 32]);
     assert_eq!(glm.positions, [0, 1, 2, 3, 4, 5, 6, 2, 2, 2, 4, 4]);
     assert_eq!(glm.block_positions, [0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2]);
-    assert_eq!(glm.visible, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
-    assert_eq!(blanks(Form::Chatglm, &[20, gmask], &SPECIALS).0.tokens, [20, gmask]);
+    assert_eq!(glm.span_ends, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(blanks(AnswerForm::Chatglm, &[20, gmask], &SPECIALS).0.tokens, [20, gmask]);
 }

@@ -73,12 +73,6 @@ fn a_class_absent_from_gold_counts_when_it_is_predicted() {
 }
 
 #[test]
-fn mistakes_come_most_frequent_first() {
-    let confusion = Confusion::count(3, [(0, 1), (2, 1), (2, 1), (1, 1), (1, 0)]);
-    assert_eq!(confusion.mistakes(), [(2, 1, 2), (0, 1, 1), (1, 0, 1)]);
-}
-
-#[test]
 fn a_certain_mistake_has_a_finite_loss() {
     let figures = measure(2, &[(0, &[0.0, 1.0])]).unwrap();
     close(figures.log_loss, 15.0 * 10.0_f64.ln());

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use common::{Space, TINY, tiny};
 use pipe::{
     engine::store::State,
-    learning::train::{Cadence, Checkpoints, Curve, Observer, Progress, Settings, Silent, Trainer},
+    learning::train::{Cadence, Checkpoints, Curve, Observer, Progress, Silent, TrainSettings, Trainer},
     network::{
         batch::{Batch, Example, Feed, Layout, Step, Target, lay_out},
         model::Network,
@@ -71,10 +71,10 @@ impl Feed for Texts {
     }
 }
 
-fn settings(more: &Value) -> Settings {
+fn settings(more: &Value) -> TrainSettings {
     let mut train = json!({ "steps": STEPS, "lr": 5e-3, "warmup_steps": 2, "dropout": 0.1, "log_every": 4 });
     train.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    Settings::new(&serde_json::from_value(train).unwrap(), STEPS, None).unwrap()
+    TrainSettings::new(&serde_json::from_value(train).unwrap(), STEPS, None).unwrap()
 }
 
 fn trainer(family: &str, devices: usize, more: &Value) -> Trainer {

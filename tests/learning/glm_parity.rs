@@ -59,7 +59,7 @@ fn cases() -> Needed<Fixture> {
 
 /// The example in the fixture's terms.
 fn expected(example: &Example, boundary: u32, masked: &[usize], dblock: u32) -> Expected {
-    for (index, &visible) in example.visible.iter().enumerate() {
+    for (index, &visible) in example.span_ends.iter().enumerate() {
         assert_eq!(visible, boundary.max(index as u32 + 1));
     }
     let mut targets = example.tokens.clone();

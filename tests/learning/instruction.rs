@@ -12,7 +12,7 @@ use pipe::{
         Tokenizer,
         chat::{Chat, Turn},
     },
-    learning::objectives::{Conversation, Form, Instructor, instruction::Lesson},
+    learning::objectives::{AnswerForm, Conversation, InstructionEncoder, instruction::InstructionExample},
     spec::{ChatFormat, TooLong},
 };
 use serde_json::{Value, json};
@@ -23,9 +23,9 @@ fn bytes() -> Tokenizer {
     Tokenizer::train(&spec, [Ok("ab".to_owned())].into_iter()).unwrap()
 }
 
-fn instructor(tokenizer: &Tokenizer, form: Form, max_length: usize, too_long: TooLong) -> Instructor<'_> {
+fn encoder(tokenizer: &Tokenizer, form: AnswerForm, max_length: usize, too_long: TooLong) -> InstructionEncoder<'_> {
     let chat = Chat::new(ChatFormat::Plain, tokenizer).unwrap();
-    Instructor { chat, form, max_length, too_long, specials: SPECIALS }
+    InstructionEncoder { chat, form, max_length, too_long, specials: SPECIALS }
 }
 
 fn conversation(question: &str, response: &str) -> Conversation {
@@ -44,41 +44,41 @@ fn message<T>(result: Result<T>) -> String {
 #[test]
 fn the_loss_is_on_the_response_and_its_end() {
     let tokenizer = bytes();
-    let lesson = |form| -> Lesson {
-        instructor(&tokenizer, form, 64, TooLong::Refuse).lesson(&conversation("ab", "xyz"), 3).unwrap().unwrap()
+    let lesson = |form| -> InstructionExample {
+        encoder(&tokenizer, form, 64, TooLong::Refuse).encode(&conversation("ab", "xyz"), 3).unwrap().unwrap()
     };
     let [prompt, answer] = ["ab", "xyz"].map(|text| tokenizer.encode(text).unwrap());
     let [x, y, z] = answer[..] else { panic!("a token a byte") };
     let (cls, gmask, sop, eop) = (SPECIALS.cls, SPECIALS.gmask, SPECIALS.sop, SPECIALS.eop);
 
-    let gpt2 = lesson(Form::Causal).example;
+    let gpt2 = lesson(AnswerForm::Causal).example;
     assert_eq!(gpt2.tokens, [&[cls], &prompt[..], &answer].concat());
     assert_eq!(targets(&gpt2), [(2, x), (3, y), (4, z), (5, eop)]);
-    assert_eq!((gpt2.visible, gpt2.id), (vec![1, 2, 3, 4, 5, 6], 3));
+    assert_eq!((gpt2.span_ends, gpt2.id), (vec![1, 2, 3, 4, 5, 6], 3));
 
-    let chatglm2 = lesson(Form::Chatglm2).example;
+    let chatglm2 = lesson(AnswerForm::Chatglm2).example;
     assert_eq!(chatglm2.tokens, [&[gmask, sop], &prompt[..], &answer].concat());
     assert_eq!(targets(&chatglm2), [(3, x), (4, y), (5, z), (6, SPECIALS.sep)]);
 
-    let glm = lesson(Form::Infilling).example;
+    let glm = lesson(AnswerForm::Infilling).example;
     assert_eq!(glm.tokens, [&[cls], &prompt[..], &[gmask, sop], &answer].concat());
     assert_eq!(targets(&glm), [(4, x), (5, y), (6, z), (7, eop)]);
     assert_eq!((glm.positions, glm.block_positions), (vec![0, 1, 2, 3, 3, 3, 3, 3], vec![0, 0, 0, 0, 1, 2, 3, 4]));
 
-    let chatglm = lesson(Form::Chatglm).example;
+    let chatglm = lesson(AnswerForm::Chatglm).example;
     assert_eq!(chatglm.tokens, [&prompt[..], &[gmask, sop], &answer].concat());
     assert_eq!(targets(&chatglm), [(3, x), (4, y), (5, z), (6, eop)]);
-    assert_eq!(chatglm.visible, [3, 3, 3, 4, 5, 6, 7]);
+    assert_eq!(chatglm.span_ends, [3, 3, 3, 4, 5, 6, 7]);
 }
 
 #[test]
 fn a_response_keeps_its_end_whatever_is_cut() {
     let tokenizer = bytes();
     let made = |question: &str, response: &str, too_long| {
-        instructor(&tokenizer, Form::Causal, 11, too_long).lesson(&conversation(question, response), 0)
+        encoder(&tokenizer, AnswerForm::Causal, 11, too_long).encode(&conversation(question, response), 0)
     };
     let lesson = |question, response| made(question, response, TooLong::Cut).unwrap().unwrap();
-    let end = |lesson: &Lesson| lesson.example.targets.last().unwrap().token;
+    let end = |lesson: &InstructionExample| lesson.example.targets.last().unwrap().token;
 
     // The prompt gives way down to half of the room, and not before.
     let fits = lesson("aaaaa", "bbbbb");

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use objectives::{Documents, SPECIALS, TEXT, documents, seen, spec, targets};
 use pipe::{
     learning::objectives::{
-        Form, Text,
-        blank_infilling::{Blanks, Mode, infill, suffix},
+        AnswerForm, TokenizedText,
+        blank_infilling::{BlankMode, Blanks, infill, suffix},
         causal_lm,
         form::plain,
         masked_lm::Masking,
-        pairs::{self, Judgement},
+        pairs::{self, PairTask},
         prefix_lm,
         windows::{Window, cut, cut_for_pairs, sentences},
         words::Words,
@@ -85,7 +85,7 @@ fn masked_lm_hides_one_token_of_the_shortest_text() {
     Masking { spec: spec(json!({"mask": 1.0})), words: None }.mask(&mut example, &SPECIALS, Key::new(0));
     assert_eq!(example.tokens, [CLS, SPECIALS.mask, SEP]);
     assert_eq!(targets(&example), [(1, TEXT)]);
-    assert_eq!(example.visible, [3, 3, 3]);
+    assert_eq!(example.span_ends, [3, 3, 3]);
 }
 
 proptest! {
@@ -148,26 +148,26 @@ fn whole_words_are_hidden_whole() {
 
 #[test]
 fn chatglm2_learns_texts_behind_its_own_beginning() {
-    let example = causal_lm::example(4, &[20, 21], true, Form::Chatglm2, &SPECIALS);
+    let example = causal_lm::example(4, &[20, 21], true, AnswerForm::Chatglm2, &SPECIALS);
     assert_eq!(example.tokens, [SPECIALS.gmask, SPECIALS.sop, 20, 21]);
     assert_eq!(targets(&example), [(1, 20), (2, 21), (3, SPECIALS.sep)]);
 }
 
 #[test]
 fn causal_lm_predicts_each_token_from_those_before() {
-    let example = causal_lm::example(4, &[20, 21], true, Form::Causal, &SPECIALS);
+    let example = causal_lm::example(4, &[20, 21], true, AnswerForm::Causal, &SPECIALS);
     assert_eq!(example.tokens, [CLS, 20, 21]);
     assert_eq!(targets(&example), [(0, 20), (1, 21), (2, SPECIALS.eop)]);
     assert_eq!(seen(&example), [vec![CLS], vec![CLS, 20], vec![CLS, 20, 21]]);
-    assert_eq!(targets(&causal_lm::example(4, &[20, 21], false, Form::Causal, &SPECIALS)), [(0, 20), (1, 21)]);
+    assert_eq!(targets(&causal_lm::example(4, &[20, 21], false, AnswerForm::Causal, &SPECIALS)), [(0, 20), (1, 21)]);
 }
 
 #[test]
 fn prefix_lm_sees_its_prompt_in_both_directions() {
     let spec = spec(json!({"min_prefix": 0.5, "max_prefix": 0.5}));
-    let example = prefix_lm::example(0, &[20, 21, 22, 23], true, &spec, Form::Prefix, &SPECIALS, Key::new(0));
+    let example = prefix_lm::example(0, &[20, 21, 22, 23], true, &spec, AnswerForm::Prefix, &SPECIALS, Key::new(0));
     assert_eq!(example.tokens, [CLS, 20, 21, 22, 23]);
-    assert_eq!(example.visible, [3, 3, 3, 4, 5]);
+    assert_eq!(example.span_ends, [3, 3, 3, 4, 5]);
     assert_eq!(targets(&example), [(2, 22), (3, 23), (4, SPECIALS.eop)]);
 }
 
@@ -175,8 +175,8 @@ proptest! {
     #[test]
     fn prefix_lm_leaves_something_to_predict(length in 1_usize..50, ends: bool, seed: u64) {
         let text: Vec<u32> = (TEXT..).take(length).collect();
-        let example = prefix_lm::example(0, &text, ends, &spec(json!({"max_prefix": 1.0})), Form::Prefix, &SPECIALS, Key::new(seed));
-        let prompt = example.visible[0] as usize - 1;
+        let example = prefix_lm::example(0, &text, ends, &spec(json!({"max_prefix": 1.0})), AnswerForm::Prefix, &SPECIALS, Key::new(seed));
+        let prompt = example.span_ends[0] as usize - 1;
         prop_assert_eq!(example.targets.len(), length - prompt + usize::from(ends));
         prop_assert!(prompt < length);
     }
@@ -197,7 +197,7 @@ fn sentence_order_exchanges_half_of_the_pairs() {
     let mut exchanged = 0;
     for seed in 0..200 {
         let key = Key::new(seed);
-        let example = pairs::example(0, &text, window, 20, Judgement::SentenceOrder, &SPECIALS, key).unwrap();
+        let example = pairs::example(0, &text, window, 20, PairTask::SentenceOrder, &SPECIALS, key).unwrap();
         let (a, b) = segments(&example);
         let (first, second) = if example.pair == Some(1) { (b, a) } else { (a, b) };
         exchanged += example.pair.unwrap();
@@ -215,7 +215,7 @@ fn next_sentence_takes_half_of_its_segments_from_other_documents() {
     let mut random = 0;
     for seed in 0..200 {
         let key = Key::new(seed);
-        let example = pairs::example(0, &text, window, 12, Judgement::NextSentence, &SPECIALS, key).unwrap();
+        let example = pairs::example(0, &text, window, 12, PairTask::NextSentence, &SPECIALS, key).unwrap();
         let (a, b) = segments(&example);
         assert_eq!(a, own[..5]);
         match example.pair.unwrap() {
@@ -233,7 +233,7 @@ fn next_sentence_takes_half_of_its_segments_from_other_documents() {
 fn next_sentence_gives_a_lone_sentence_a_strange_one() {
     let text = documents(&[&[4], &[6, 6, 6]]);
     let window = Window { document: 0, start: 0, end: 4 };
-    let example = pairs::example(0, &text, window, 10, Judgement::NextSentence, &SPECIALS, Key::new(1)).unwrap();
+    let example = pairs::example(0, &text, window, 10, PairTask::NextSentence, &SPECIALS, Key::new(1)).unwrap();
     assert_eq!((example.pair, segments(&example).1.len()), (Some(1), 6));
 }
 
@@ -245,7 +245,7 @@ fn blank_infilling_lays_out_spans_in_the_order_given() {
     assert_eq!(example.tokens, [CLS, mask, 21, mask, 24, SEP, sop, 22, 23, sop, 20]);
     assert_eq!(example.positions, [0, 1, 2, 3, 4, 5, 3, 3, 3, 1, 1]);
     assert_eq!(example.block_positions, [0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2]);
-    assert_eq!(example.visible, [6, 6, 6, 6, 6, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(example.span_ends, [6, 6, 6, 6, 6, 6, 7, 8, 9, 10, 11]);
     assert_eq!(targets(&example), [(6, 22), (7, 23), (8, eop), (9, 20), (10, eop)]);
 }
 
@@ -263,10 +263,10 @@ fn a_suffix_ends_only_where_the_document_does() {
 
 /// Puts the blanks' targets back into part A, and says what was blanked.
 fn restore(example: &Example) -> (Vec<u32>, Vec<Vec<u32>>) {
-    let context = example.visible[0] as usize;
+    let context = example.span_ends[0] as usize;
     let mut blanks: HashMap<u32, Vec<u32>> = HashMap::new();
     for target in &example.targets {
-        assert_eq!(example.visible[target.at as usize], target.at + 1);
+        assert_eq!(example.span_ends[target.at as usize], target.at + 1);
         blanks.entry(example.positions[target.at as usize]).or_default().push(target.token);
     }
     let mut text = Vec::new();
@@ -289,7 +289,7 @@ proptest! {
     #[test]
     fn blank_infilling_loses_nothing_and_stays_within_its_length(
         lengths in prop::collection::vec(1_usize..40, 1..8),
-        mode in prop::sample::select(vec![Mode::Span, Mode::Sentence, Mode::Document]),
+        mode in prop::sample::select(vec![BlankMode::Span, BlankMode::Sentence, BlankMode::Document]),
         max_length in 8_usize..90,
         ratio in 0.0..1.0,
         seed: u64,
@@ -306,12 +306,12 @@ proptest! {
             prop_assert_eq!(restored[0], CLS);
             prop_assert_eq!(restored.strip_suffix(&[SEP]).unwrap_or(&restored)[1..].to_vec(), whole.to_vec());
             match mode {
-                Mode::Document => prop_assert_eq!(spans.len(), 1),
-                Mode::Span => {
+                BlankMode::Document => prop_assert_eq!(spans.len(), 1),
+                BlankMode::Span => {
                     let covered: usize = spans.iter().map(Vec::len).sum();
                     prop_assert!(covered <= (ratio * whole.len() as f64) as usize + 39);
                 }
-                Mode::Sentence => {}
+                BlankMode::Sentence => {}
             }
         }
     }
@@ -324,7 +324,7 @@ fn spans_cover_the_share_and_stand_apart() {
     let blanks = Blanks::new(&spec(json!({})), 512).unwrap();
     let mut starts = [0; 100];
     for seed in 0..500 {
-        let example = blanks.example(0, &document, 0..100, Mode::Span, &SPECIALS, Key::new(seed));
+        let example = blanks.example(0, &document, 0..100, BlankMode::Span, &SPECIALS, Key::new(seed));
         let (_, spans) = restore(&example);
         let covered: usize = spans.iter().map(Vec::len).sum();
         assert!((15..15 + 39).contains(&covered));
@@ -347,14 +347,14 @@ fn sentence_mode_blanks_whole_sentences() {
     let blanks = Blanks::new(&spec(json!({})), 64).unwrap();
     for seed in 0..50 {
         // The window cuts the first sentence and the last: neither can be told in full.
-        let example = blanks.example(0, &document, 2..20, Mode::Sentence, &SPECIALS, Key::new(seed));
+        let example = blanks.example(0, &document, 2..20, BlankMode::Sentence, &SPECIALS, Key::new(seed));
         let (_, spans) = restore(&example);
         assert_eq!(spans.len(), 1);
         assert!([(TEXT + 5, 6), (TEXT + 11, 7)].contains(&(spans[0][0], spans[0].len())));
         assert!(example.tokens.contains(&SPECIALS.smask));
     }
     // With one whole sentence only, spans are blanked.
-    let example = blanks.example(0, &document, 2..11, Mode::Sentence, &SPECIALS, Key::new(0));
+    let example = blanks.example(0, &document, 2..11, BlankMode::Sentence, &SPECIALS, Key::new(0));
     assert!(example.tokens.contains(&SPECIALS.mask) && !example.tokens.contains(&SPECIALS.smask));
 }
 
@@ -365,7 +365,7 @@ fn document_mode_blanks_a_suffix_or_a_long_span() {
     let blanks = Blanks::new(&spec(json!({})), 64).unwrap();
     let mut suffixes = 0;
     for seed in 0..200 {
-        let example = blanks.example(0, &document, 0..40, Mode::Document, &SPECIALS, Key::new(seed));
+        let example = blanks.example(0, &document, 0..40, BlankMode::Document, &SPECIALS, Key::new(seed));
         let (restored, spans) = restore(&example);
         assert!((10..40).contains(&spans[0].len()));
         suffixes += i32::from(restored.last() != Some(&SEP));
@@ -377,9 +377,9 @@ fn document_mode_blanks_a_suffix_or_a_long_span() {
 #[test]
 fn modes_are_drawn_by_weight() {
     let blanks = Blanks::new(&spec(json!({"span": 1.0, "sentence": 0.0, "document": 3.0})), 64).unwrap();
-    let modes: Vec<Mode> = (0..1000).map(|index| blanks.mode(Key::new(index))).collect();
+    let modes: Vec<BlankMode> = (0..1000).map(|index| blanks.mode(Key::new(index))).collect();
     let count = |mode| modes.iter().filter(|&&drawn| drawn == mode).count();
-    assert_eq!(count(Mode::Sentence), 0);
-    assert!((200..300).contains(&count(Mode::Span)));
+    assert_eq!(count(BlankMode::Sentence), 0);
+    assert!((200..300).contains(&count(BlankMode::Span)));
     assert!(Blanks::new(&spec(json!({"span": 0.0, "sentence": 0.0, "document": 0.0})), 64).is_none());
 }

@@ -8,7 +8,7 @@ use fs_err as fs;
 use insta::assert_snapshot;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use pipe::{
-    learning::metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, Scored, predictions, render},
+    learning::metrics::{EvalReport, Leaks, Scored, predictions, render},
     support::text_hash,
 };
 
@@ -99,7 +99,7 @@ fn rows_that_do_not_fit_are_refused_by_number() {
 
 #[test]
 fn the_report_is_readable_in_a_terminal() {
-    assert_snapshot!(render::report(&report(&ROWS), 60), @r"
+    assert_snapshot!(render::metrics(&report(&ROWS)), @r"
                                     model   naive Bayes   majority
     ───────────────────────────────────────────────────────────────
      all 5 rows
@@ -113,49 +113,6 @@ fn the_report_is_readable_in_a_terminal() {
        log-loss                    1.1116
        calibration error           46.9 %
     1 row (20.0 %) also in what the model was trained on
-
-    Classes
-     label   precision   recall       F1   rows
-    ────────────────────────────────────────────
-     体育       66.7 %   66.7 %   66.7 %      3
-     财经       50.0 %   50.0 %   50.0 %      2
-
-    Confusion (a row a label, a column what was predicted)
-            体育   财经
-    ────────────────────
-     体育      2      1
-     财经      1      1
-
-    Worst errors
-     row   label   predicted       p   text
-    ────────────────────────────────────────────────────────────
-       5   体育    财经        0.875   比赛
-       4   财经    体育        0.750   大盘跌了， 股票还要不要…
-    ");
-}
-
-#[test]
-fn a_wide_confusion_matrix_becomes_a_list_of_mistakes() {
-    assert_snapshot!(render::confusion(&report(&ROWS), 10), @r"
-     label   predicted   rows
-    ──────────────────────────
-     体育    财经           1
-     财经    体育           1
-    ");
-}
-
-#[test]
-fn a_language_report_is_readable_in_a_terminal() {
-    let document =
-        LanguageTally { documents: 1, nll: 2_772.588_722, tokens: 2_000, correct: 0, masked_correct: 1, masked: 4 };
-    let mut report = LanguageReport::default();
-    report.add(&document, false);
-    report.add(&document, true);
-    assert_snapshot!(render::language(&report), @r"
-                                         loss   perplexity   masked accuracy   tokens
-    ──────────────────────────────────────────────────────────────────────────────────
-     all 2 documents                   1.3863         4.00            25.0 %    4,008
-     1 document not seen in training   1.3863         4.00            25.0 %    2,004
     ");
 }
 

@@ -6,8 +6,8 @@ use std::{collections::HashSet, sync::Arc};
 use anyhow::bail;
 use objectives::{SPECIALS, corpus, documents, spec};
 use pipe::{
-    learning::objectives::{Corpus, Document, HeldOut, Mix, Text},
-    network::batch::{Batch, Feed, Layout, Span},
+    learning::objectives::{Corpus, HeldOut, Mix, TokenizedDocument, TokenizedText},
+    network::batch::{Batch, Feed, Layout, SlotRange},
     spec::{Objective, Train},
 };
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ fn error(entries: Value, corpus: &Corpus) -> String {
 }
 
 fn examples(batch: &Batch) -> Vec<Vec<u32>> {
-    let of = |span: &Span| batch.tokens[span.start as usize..(span.start + span.length) as usize].to_vec();
+    let of = |span: &SlotRange| batch.tokens[span.start as usize..(span.start + span.length) as usize].to_vec();
     batch.examples.iter().map(of).collect()
 }
 
@@ -176,12 +176,12 @@ fn entries_that_no_recipe_may_have_are_refused() {
 #[test]
 fn documents_that_cannot_be_read_are_an_error() {
     struct Broken;
-    impl Text for Broken {
+    impl TokenizedText for Broken {
         fn documents(&self) -> usize {
             1
         }
 
-        fn document(&self, _: usize) -> anyhow::Result<Document<'_>> {
+        fn document(&self, _: usize) -> anyhow::Result<TokenizedDocument<'_>> {
             bail!("the disk is gone")
         }
     }

@@ -1,9 +1,9 @@
 //! Learning rates, against numbers worked out by hand.
 
-use pipe::{learning::train::Schedule, spec};
+use pipe::{learning::train::LrSchedule, spec};
 
 fn rates(kind: spec::Schedule, warmup: usize, min_ratio: f64) -> Vec<f64> {
-    let schedule = Schedule { kind, peak: 1e-3, warmup, steps: 8, min_ratio };
+    let schedule = LrSchedule { kind, peak: 1e-3, warmup, steps: 8, min_ratio };
     (0..8).map(|step| schedule.rate(step)).collect()
 }
 
@@ -45,5 +45,5 @@ fn the_floor_is_a_share_of_the_peak() {
 fn a_share_of_warm_up_is_rounded_up() {
     let train: spec::Train =
         serde_json::from_value(serde_json::json!({ "lr": 1e-3, "warmup_ratio": 0.1, "steps": 25 })).unwrap();
-    assert_eq!(Schedule::new(&train, 25).warmup, 3);
+    assert_eq!(LrSchedule::new(&train, 25).warmup, 3);
 }

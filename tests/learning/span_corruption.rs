@@ -4,13 +4,13 @@ use burn::tensor::Device;
 use pipe::{
     learning::{
         objectives::{
-            Corpus, Form, Mix,
-            definition::{Draw, Examples, ObjectiveSettings, Source},
+            AnswerForm, Corpus, Mix,
+            definition::{Draw, ExampleSource, Examples, ObjectiveSettings},
             parts,
             span_corruption::{SpanCorruption, corrupt},
             words::WordCounts,
         },
-        train::{Settings, Silent, Trainer},
+        train::{Silent, TrainSettings, Trainer},
     },
     network::{
         batch::{Example, Feed, Layout},
@@ -28,7 +28,7 @@ const CLS: u32 = SPECIALS.cls;
 const MASK: u32 = SPECIALS.mask;
 const EOP: u32 = SPECIALS.eop;
 
-fn with_form(lengths: &[&[usize]], form: Form) -> Corpus {
+fn with_form(lengths: &[&[usize]], form: AnswerForm) -> Corpus {
     Corpus { form, ..corpus(&documents(lengths)) }
 }
 
@@ -42,7 +42,7 @@ fn all(spec: &SpanCorruption, corpus: &Corpus, max_length: usize, seed: u64) -> 
     let windows = examples.windows(corpus).unwrap();
     let each = windows.into_iter().enumerate().map(|(id, window)| {
         let document = corpus.text.document(window.document as usize).unwrap();
-        let source = Source { id: id as u64, corpus, document: &document, window };
+        let source = ExampleSource { id: id as u64, corpus, document: &document, window };
         let draw = Draw { batch: Key::new(seed), own: Key::new(seed).at(id as u64) };
         let example = examples.example(&source, draw).unwrap();
         (source.text().to_vec(), examples.length(corpus, window), example)
@@ -52,7 +52,7 @@ fn all(spec: &SpanCorruption, corpus: &Corpus, max_length: usize, seed: u64) -> 
 
 /// Puts the spans of the answer into the prompt's blanks, one after the other; gives the text, and the spans.
 fn restore(example: &Example) -> (Vec<u32>, Vec<Vec<u32>>) {
-    let (prompt, answer) = example.tokens.split_at(example.visible[0] as usize);
+    let (prompt, answer) = example.tokens.split_at(example.span_ends[0] as usize);
     let mut spans: Vec<Vec<u32>> = Vec::new();
     for &token in answer {
         match spans.last_mut() {
@@ -76,13 +76,13 @@ fn restore(example: &Example) -> (Vec<u32>, Vec<Vec<u32>>) {
 
 #[test]
 fn spans_follow_the_text_each_behind_its_sentinel() {
-    for form in [Form::Prefix, Form::Infilling, Form::Chatglm] {
+    for form in [AnswerForm::Prefix, AnswerForm::Infilling, AnswerForm::Chatglm] {
         let example = corrupt(3, &[20, 21, 22, 23, 24, 25, 26], &[1..3, 5..6], form, &SPECIALS);
         assert_eq!(example.tokens, [CLS, 20, MASK, 23, 24, MASK, 26, MASK, 21, 22, MASK, 25]);
         assert_eq!(example.positions, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(example.block_positions, [0; 12]);
         // The prompt is seen in both directions, the answer token by token.
-        assert_eq!(example.visible, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
+        assert_eq!(example.span_ends, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
         assert_eq!(targets(&example), [(6, MASK), (7, 21), (8, 22), (9, MASK), (10, 25), (11, EOP)]);
         assert_eq!((example.id, example.pair), (3, None));
     }
@@ -90,7 +90,7 @@ fn spans_follow_the_text_each_behind_its_sentinel() {
 
 #[test]
 fn blanks_may_stand_at_both_ends_of_a_text() {
-    let example = corrupt(0, &[20, 21, 22], &[0..1, 2..3], Form::Prefix, &SPECIALS);
+    let example = corrupt(0, &[20, 21, 22], &[0..1, 2..3], AnswerForm::Prefix, &SPECIALS);
     assert_eq!(example.tokens, [CLS, MASK, 21, MASK, MASK, 20, MASK, 22]);
     assert_eq!(restore(&example).0, [20, 21, 22]);
 }
@@ -151,7 +151,7 @@ proptest! {
         seed: u64,
     ) {
         let spec: SpanCorruption = spec(json!({ "ratio": ratio, "mean_span": mean_span }));
-        let corpus = with_form(&[&lengths], Form::Prefix);
+        let corpus = with_form(&[&lengths], AnswerForm::Prefix);
         let whole = corpus.text.document(0).unwrap().tokens.to_vec();
         let mut texts = Vec::new();
         for (text, length, example) in all(&spec, &corpus, max_length, seed) {
@@ -166,7 +166,7 @@ proptest! {
 
             // One target for each token of the answer and one for its end, each at a place of its own, and none in the
             // prompt.
-            let prompt = example.visible[0] as usize;
+            let prompt = example.span_ends[0] as usize;
             let answer = [&example.tokens[prompt..], &[EOP]].concat();
             let expected: Vec<(u32, u32)> = (prompt as u32 - 1..).zip(answer).collect();
             prop_assert_eq!(targets(&example), expected);
@@ -179,7 +179,7 @@ proptest! {
 #[test]
 fn an_example_depends_on_seed_epoch_and_number_alone() {
     let entries: Vec<Objective> = spec(json!([{ "generative": { "span_corruption": {} } }]));
-    let corpus = with_form(&[&[20, 31, 7], &[44], &[12, 12]], Form::Prefix);
+    let corpus = with_form(&[&[20, 31, 7], &[44], &[12, 12]], AnswerForm::Prefix);
     let mix = |seed| {
         let train: spec::Train =
             spec(json!({ "lr": 1e-3, "epochs": 2, "max_length": 64, "batch": { "examples": 100 } }));
@@ -226,7 +226,7 @@ fn settings_that_leave_nothing_to_do_are_refused() {
         assert_eq!(problems(ratio)[0].field, "objectives.0.generative.span_corruption.ratio");
     }
     let settings: SpanCorruption = spec(json!({}));
-    let corpus = with_form(&[&[9]], Form::Prefix);
+    let corpus = with_form(&[&[9]], AnswerForm::Prefix);
     let short = settings.examples(&corpus, 3, &mut WordCounts::default()).err().expect("too short").to_string();
     assert_eq!(short, "span_corruption needs sequences of 4 tokens or more, and max_length is 3");
     assert!(settings.examples(&corpus, 4, &mut WordCounts::default()).is_ok());
@@ -235,7 +235,7 @@ fn settings_that_leave_nothing_to_do_are_refused() {
 #[test]
 fn models_learn_to_fill_the_blanks() {
     let entries: Vec<Objective> = spec(json!([{ "generative": { "span_corruption": { "ratio": 0.3 } } }]));
-    let corpus = with_form(&[&[10], &[10], &[10]], Form::Prefix);
+    let corpus = with_form(&[&[10], &[10], &[10]], AnswerForm::Prefix);
     let loss = |steps: usize| {
         let train: spec::Train = spec(json!({
             "steps": steps, "lr": 5e-3, "dropout": 0.0, "max_length": 24, "batch": { "examples": 4 },
@@ -245,7 +245,7 @@ fn models_learn_to_fill_the_blanks() {
         let mut network = Network::new(&model, TEXT as usize + 40, 7, &Device::flex()).unwrap();
         network.name_tokens(SPECIALS);
         network.add_language_head(7).unwrap();
-        let mut trainer = Trainer::new(network, Settings::new(&train, steps, None).unwrap());
+        let mut trainer = Trainer::new(network, TrainSettings::new(&train, steps, None).unwrap());
         trainer.run(&mix, None, None, &mut Silent).unwrap().loss
     };
     let (before, after) = (loss(1), loss(120));

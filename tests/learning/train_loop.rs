@@ -7,11 +7,12 @@ use burn::tensor::Device;
 use pipe::{
     engine::store::{State, unix_time},
     learning::train::{
-        Cadence, Checkpoints, Curve, Entry, Evaluation, Metrics, Observer, Progress, Settings, Silent, Trainer,
+        Cadence, Checkpoints, Curve, CurveEntry, Evaluation, Metrics, Observer, Progress, Silent, TrainSettings,
+        Trainer,
     },
     network::{
         batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out},
-        model::{Candidates, Counts, LossSettings, Mode, Network, Pooling},
+        model::{Candidates, Counts, LossSettings, Network, PassMode, Pooling},
     },
     spec,
     support::random::Key,
@@ -25,11 +26,11 @@ fn network() -> Network {
     Network::new(&serde_json::from_value(model).unwrap(), VOCABULARY, 7, &Device::flex()).unwrap()
 }
 
-fn settings(steps: usize, more: Value) -> Settings {
+fn settings(steps: usize, more: Value) -> TrainSettings {
     let mut train = json!({ "steps": steps, "lr": 5e-3, "warmup_steps": 5, "dropout": 0.0, "log_every": 10 });
     train.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let train: spec::Train = serde_json::from_value(train).unwrap();
-    Settings::new(&train, steps, None).unwrap()
+    TrainSettings::new(&train, steps, None).unwrap()
 }
 
 /// Eight texts of different lengths; each token is to be guessed from those before it.
@@ -72,7 +73,7 @@ impl Feed for Same {
     }
 }
 
-fn train(feed: &Same, settings: Settings) -> Trainer {
+fn train(feed: &Same, settings: TrainSettings) -> Trainer {
     let mut trainer = Trainer::new(network(), settings);
     trainer.run(feed, None, None, &mut Silent).unwrap();
     trainer
@@ -162,13 +163,14 @@ fn losses_at_a_fixed_seed_stay_what_they_were() {
 fn dropout_is_on_in_training_and_off_in_evaluation() {
     let network = network();
     let batch = |key: u64| lay_out(&examples(), Layout::Ragged, Key::new(key));
-    let hidden =
-        |key: u64, mode: Mode| -> Vec<f32> { network.hidden(&batch(key), mode).unwrap().try_into_vec_as().unwrap() };
-    let train = Mode::Train { dropout: 0.5 };
+    let hidden = |key: u64, mode: PassMode| -> Vec<f32> {
+        network.hidden(&batch(key), mode).unwrap().try_into_vec_as().unwrap()
+    };
+    let train = PassMode::Train { dropout: 0.5 };
     assert!(hidden(1, train) == hidden(1, train));
     assert!(hidden(1, train) != hidden(2, train));
-    assert!(hidden(1, Mode::Evaluate) == hidden(2, Mode::Evaluate));
-    let (evaluated, trained) = (hidden(1, Mode::Evaluate), hidden(1, Mode::Train { dropout: 0.0 }));
+    assert!(hidden(1, PassMode::Evaluate) == hidden(2, PassMode::Evaluate));
+    let (evaluated, trained) = (hidden(1, PassMode::Evaluate), hidden(1, PassMode::Train { dropout: 0.0 }));
     assert!(evaluated.iter().zip(&trained).all(|(a, b)| (a - b).abs() < 1e-5));
 }
 
@@ -178,7 +180,7 @@ fn a_loss_that_is_not_finite_stops_training_and_names_the_step() {
     let mut trainer = Trainer::new(network(), settings);
     let error = trainer.run(&Same::new(40, 1), None, None, &mut Silent).unwrap_err().to_string();
     assert!(error.contains("is not finite at step 2 (causal_lm, lr "), "{error}");
-    assert!(error.contains("; no checkpoint was stored before"), "{error}");
+    assert!(error.contains("; no checkpoint was saved before"), "{error}");
     assert!(error.ends_with("try a lower lr, a longer warm-up or a smaller max_grad_norm"), "{error}");
 }
 
@@ -204,7 +206,7 @@ fn batches_that_do_not_fit_the_model_are_errors() {
     let error = |change: fn(&mut Batch)| {
         let mut batch = good.clone();
         change(&mut batch);
-        network.hidden(&batch, Mode::Evaluate).unwrap_err().to_string()
+        network.hidden(&batch, PassMode::Evaluate).unwrap_err().to_string()
     };
     assert_eq!(error(|batch| batch.tokens[3] = 24), "token 24 is outside of the model's vocabulary of 24");
     assert_eq!(error(|batch| batch.positions[3] = 33), "position 33 is past the model's max_length of 32");
@@ -218,7 +220,7 @@ fn batches_that_do_not_fit_the_model_are_errors() {
 struct Told {
     progress: Vec<Progress>,
     evaluated: Vec<(usize, f64, bool)>,
-    entered: Vec<(Entry, f64)>,
+    entered: Vec<(CurveEntry, f64)>,
 }
 
 impl Observer for Told {
@@ -226,7 +228,7 @@ impl Observer for Told {
         self.progress.push(progress.clone());
     }
 
-    fn entered(&mut self, entries: &[(Entry, f64)]) {
+    fn entered(&mut self, entries: &[(CurveEntry, f64)]) {
         self.entered.extend_from_slice(entries);
     }
 
@@ -281,7 +283,7 @@ fn progress_is_reported_at_the_cadence_asked_for_and_at_the_end() {
 fn each_entry_of_the_curve_is_told_once_with_its_time() {
     let began = unix_time();
     let (told, _, _, trainer) = train_with(&[0.5, 0.5, 0.5, 0.5], false, None);
-    let entries: Vec<Entry> = told.entered.iter().map(|(entry, _)| entry.clone()).collect();
+    let entries: Vec<CurveEntry> = told.entered.iter().map(|(entry, _)| entry.clone()).collect();
     assert_eq!(entries, trainer.curve().entries);
     let times: Vec<f64> = told.entered.iter().map(|(_, at)| *at).collect();
     assert!(times.is_sorted() && times[0] >= began && times[15] <= unix_time(), "{times:?}");

@@ -7,9 +7,9 @@ use anyhow::Result;
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::{
-    learning::train::{Settings, Silent, Trainer},
+    learning::train::{Silent, TrainSettings, Trainer},
     network::{
-        batch::{Batch, Feed, Span, Step, Target},
+        batch::{Batch, Feed, SlotRange, Step, Target},
         model::{Counts, LossSettings, Network},
     },
     spec,
@@ -48,7 +48,7 @@ impl Recorded {
     fn read(
         given: &Tensors,
         label: impl Fn(&[i64], usize, usize) -> i64,
-        visible_to: impl Fn(u32, u32, u32) -> u32,
+        span_ends: impl Fn(u32, u32, u32) -> u32,
     ) -> Vec<Batch> {
         let shape = given.shape("input_ids");
         let [.., rows, width] = shape[..] else { panic!("rows of tokens") };
@@ -69,12 +69,14 @@ impl Recorded {
                 tokens: all[index * count..][..count].to_vec(),
                 positions: (0..count).map(|place| (place % width) as u32).collect(),
                 block_positions: vec![0; count],
-                visible_from: (0..count).map(start).collect(),
-                visible_to: (0..count)
-                    .map(|place| visible_to(start(place), lengths[place / width], place as u32))
+                span_starts: (0..count).map(start).collect(),
+                span_ends: (0..count)
+                    .map(|place| span_ends(start(place), lengths[place / width], place as u32))
                     .collect(),
                 dropout_keys: vec![0; count],
-                examples: (0..rows).map(|row| Span { start: (row * width) as u32, length: lengths[row] }).collect(),
+                examples: (0..rows)
+                    .map(|row| SlotRange { start: (row * width) as u32, length: lengths[row] })
+                    .collect(),
                 targets: targets.collect(),
                 ..Batch::default()
             }
@@ -142,7 +144,7 @@ fn check_run(directory: &Path, feed: &Recorded, normalization: &str, prefix: &st
         "loss_normalization": normalization,
     });
     let train: spec::Train = serde_json::from_value(train).unwrap();
-    let mut trainer = Trainer::new(network, Settings::new(&train, steps, None).unwrap());
+    let mut trainer = Trainer::new(network, TrainSettings::new(&train, steps, None).unwrap());
     trainer.run(feed, None, None, &mut Silent).unwrap();
 
     let (losses, norms) = (expected.floats(&format!("{prefix}loss")), expected.floats(&format!("{prefix}grad_norm")));

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::{Space, TINY, tiny};
 use pipe::{
     network::{
-        batch::{Batch, Span, Target},
-        model::{Counts, LossSettings, Network, Role},
+        batch::{Batch, SlotRange, Target},
+        model::{Counts, LossSettings, Network, WeightRole},
     },
     spec::{self, BaseDtype},
 };
@@ -60,10 +60,10 @@ fn batch() -> Batch {
         tokens: (0..16).map(|token| token * 7 % 24).collect(),
         positions: (0..16).map(|at| at % 8).collect(),
         block_positions: vec![0; 16],
-        visible_from: (0..16).map(|at| at / 8 * 8).collect(),
-        visible_to: (1..=16).collect(),
+        span_starts: (0..16).map(|at| at / 8 * 8).collect(),
+        span_ends: (1..=16).collect(),
         dropout_keys: (0..16).collect(),
-        examples: [0, 8].map(|start| Span { start, length: 8 }).into(),
+        examples: [0, 8].map(|start| SlotRange { start, length: 8 }).into(),
         targets: (0..15).map(|at| Target { at, token: (at * 5) % 24 }).collect(),
         ..Batch::default()
     }
@@ -93,10 +93,10 @@ fn a_new_lora_changes_nothing_and_only_its_factors_have_gradients() {
         let parameters = frozen.parameters();
         let with: Vec<_> = parameters.iter().filter(|parameter| parameter.value.grad(&found).is_some()).collect();
         assert_eq!(with.len(), 4, "A and B in two layers of {family}");
-        assert!(with.iter().all(|matrix| matrix.name.starts_with("base_model.model.") && matrix.is_learned()));
-        assert!(with.iter().all(|matrix| matrix.role == Role::Adapter && matrix.shape().len() == 2));
+        assert!(with.iter().all(|matrix| matrix.name.starts_with("base_model.model.") && matrix.is_trainable()));
+        assert!(with.iter().all(|matrix| matrix.role == WeightRole::Adapter && matrix.shape().len() == 2));
         let count: usize = with.iter().map(|matrix| matrix.value.elements()).sum();
-        assert_eq!(frozen.parameters().learned(), count);
+        assert_eq!(frozen.parameters().trainable(), count);
     }
 }
 
@@ -138,7 +138,7 @@ fn a_prefix_is_seen_by_all_tokens_and_is_all_that_learns() {
         let mut network = Network::load_frozen(base.path(), BaseDtype::Bf16, &Device::flex()).unwrap();
         let before = logits(&network);
         network.adapt(&adapter(json!({ "p_tuning": { "tokens": 5, "dropout": 0.5 } })), 3).unwrap();
-        let learned = network.parameters().iter().filter(|matrix| matrix.is_learned());
+        let learned = network.parameters().iter().filter(|matrix| matrix.is_trainable());
         let learned: Vec<_> = learned.map(|matrix| (matrix.name.as_str(), matrix.shape())).collect();
         assert_eq!(learned, [("transformer.prefix_encoder.embedding.weight", vec![5, 2 * 2 * 16])]);
         let after = logits(&network);

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::{
     network::{
-        batch::{Batch, Span, Target},
+        batch::{Batch, SlotRange, Target},
         model::{Counts, LossSettings, Network, copy},
     },
     spec::Dtype,
@@ -25,10 +25,10 @@ fn batch(expected: &Tensors) -> Batch {
         width,
         positions: (0..count).map(|place| (place % width) as u32).collect(),
         block_positions: vec![0; count],
-        visible_from: (0..count).map(|place| (place / width * width) as u32).collect(),
-        visible_to: (1..=count as u32).collect(),
+        span_starts: (0..count).map(|place| (place / width * width) as u32).collect(),
+        span_ends: (1..=count as u32).collect(),
         dropout_keys: vec![0; count],
-        examples: (0..rows).map(|row| Span { start: (row * width) as u32, length: width as u32 }).collect(),
+        examples: (0..rows).map(|row| SlotRange { start: (row * width) as u32, length: width as u32 }).collect(),
         targets: learned.map(|at| Target { at: at as u32, token: tokens[at + 1] }).collect(),
         tokens,
         ..Batch::default()

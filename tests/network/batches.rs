@@ -1,7 +1,7 @@
 //! Random numbers, layouts and schedules.
 
 use pipe::{
-    network::batch::{Division, Example, Layout, Schedule, Size, Span, Target, divide, lay_out},
+    network::batch::{BatchSampler, BatchSize, Batching, Example, Layout, SlotRange, Target, batch_ranges, lay_out},
     support::random::{Categorical, Key, shuffle},
 };
 use proptest::prelude::*;
@@ -74,9 +74,9 @@ fn ragged_batches_have_no_padding() {
     assert_eq!((batch.rows, batch.width), (1, 5));
     assert_eq!(batch.tokens, [100, 101, 102, 200, 201]);
     assert_eq!(batch.positions, [0, 1, 2, 0, 1]);
-    assert_eq!(batch.visible_from, [0, 0, 0, 3, 3]);
-    assert_eq!(batch.visible_to, [1, 2, 3, 4, 5]);
-    assert_eq!(batch.examples, [Span { start: 0, length: 3 }, Span { start: 3, length: 2 }]);
+    assert_eq!(batch.span_starts, [0, 0, 0, 3, 3]);
+    assert_eq!(batch.span_ends, [1, 2, 3, 4, 5]);
+    assert_eq!(batch.examples, [SlotRange { start: 0, length: 3 }, SlotRange { start: 3, length: 2 }]);
     assert_eq!(batch.targets, [Target { at: 2, token: 0 }, Target { at: 4, token: 1 }]);
     assert_eq!((batch.pairs.len(), batch.classes.len()), (0, 0));
 }
@@ -88,7 +88,7 @@ fn packing_puts_the_longest_first_into_the_first_row_with_room() {
     let starts: Vec<u32> = batch.examples.iter().map(|example| example.start).collect();
     assert_eq!(starts, [12, 8, 5, 0]);
     assert_eq!(batch.tokens[14..], [0, 0]);
-    assert_eq!(batch.visible_from[14..], batch.visible_to[14..]);
+    assert_eq!(batch.span_starts[14..], batch.span_ends[14..]);
 }
 
 #[test]
@@ -131,17 +131,17 @@ proptest! {
                 prop_assert_eq!(&batch.tokens[start..end], &example.tokens);
                 for (index, place) in (start..end).enumerate() {
                     prop_assert!(!std::mem::replace(&mut taken[place], true));
-                    prop_assert_eq!(batch.visible_from[place], span.start);
-                    prop_assert_eq!(batch.visible_to[place], span.start + example.visible[index]);
+                    prop_assert_eq!(batch.span_starts[place], span.start);
+                    prop_assert_eq!(batch.span_ends[place], span.start + example.span_ends[index]);
                 }
             }
             for (place, taken) in taken.iter().enumerate() {
-                prop_assert!(*taken || batch.visible_from[place] == batch.visible_to[place]);
+                prop_assert!(*taken || batch.span_starts[place] == batch.span_ends[place]);
             }
             // Dropout is the same whatever the layout.
             let ragged = lay_out(&examples, Layout::Ragged, Key::new(7));
             let keys = |batch: &pipe::network::batch::Batch| -> Vec<u32> {
-                let of = |span: &Span| batch.dropout_keys[span.start as usize..][..span.length as usize].to_vec();
+                let of = |span: &SlotRange| batch.dropout_keys[span.start as usize..][..span.length as usize].to_vec();
                 batch.examples.iter().flat_map(of).collect()
             };
             prop_assert_eq!(keys(&batch), keys(&ragged));
@@ -151,11 +151,11 @@ proptest! {
     #[test]
     fn every_example_is_seen_once_an_epoch_within_the_budget(
         lengths in prop::collection::vec(1_u32..60, 1..300),
-        size in prop_oneof![(1_usize..20).prop_map(Size::Examples), (8_usize..200).prop_map(Size::Tokens)],
+        size in prop_oneof![(1_usize..20).prop_map(BatchSize::Examples), (8_usize..200).prop_map(BatchSize::Tokens)],
         accumulate in 1_usize..4,
         sorted: bool,
     ) {
-        let schedule = Schedule::new(lengths.clone(), Division { size, accumulate, sorted }, Key::new(3));
+        let schedule = BatchSampler::new(lengths.clone(), Batching { size, accumulate, sorted }, Key::new(3));
         let mut step = 0;
         for epoch in 0..3 {
             let mut seen = Vec::new();
@@ -167,9 +167,9 @@ proptest! {
                     let lengths: Vec<usize> = batch.iter().map(|&index| lengths[index as usize] as usize).collect();
                     let padded = lengths.len() * lengths.iter().max().unwrap();
                     match size {
-                        Size::Examples(n) => prop_assert!((1..=n).contains(&batch.len())),
-                        Size::Tokens(n) if sorted => prop_assert!(padded <= n || batch.len() == 1),
-                        Size::Tokens(n) => prop_assert!(lengths.iter().sum::<usize>() <= n || batch.len() == 1),
+                        BatchSize::Examples(n) => prop_assert!((1..=n).contains(&batch.len())),
+                        BatchSize::Tokens(n) if sorted => prop_assert!(padded <= n || batch.len() == 1),
+                        BatchSize::Tokens(n) => prop_assert!(lengths.iter().sum::<usize>() <= n || batch.len() == 1),
                     }
                     seen.extend_from_slice(batch);
                 }
@@ -183,17 +183,17 @@ proptest! {
 
     #[test]
     fn any_step_can_be_had_without_those_before(lengths in prop::collection::vec(1_u32..60, 1..100), step in 0_usize..200) {
-        let division = Division { size: Size::Tokens(64), accumulate: 2, sorted: false };
-        let sequential = Schedule::new(lengths.clone(), division, Key::new(3));
+        let division = Batching { size: BatchSize::Tokens(64), accumulate: 2, sorted: false };
+        let sequential = BatchSampler::new(lengths.clone(), division, Key::new(3));
         let before: Vec<_> = (0..=step).map(|step| sequential.step(step)).collect();
-        prop_assert_eq!(&Schedule::new(lengths, division, Key::new(3)).step(step), &before[step]);
+        prop_assert_eq!(&BatchSampler::new(lengths, division, Key::new(3)).step(step), &before[step]);
     }
 }
 
 #[test]
 fn epochs_and_seeds_have_orders_of_their_own() {
-    let division = Division { size: Size::Examples(100), accumulate: 1, sorted: false };
-    let order = |seed, epoch| Schedule::new(vec![1; 100], division, Key::new(seed)).step(epoch).batches.concat();
+    let division = Batching { size: BatchSize::Examples(100), accumulate: 1, sorted: false };
+    let order = |seed, epoch| BatchSampler::new(vec![1; 100], division, Key::new(seed)).step(epoch).batches.concat();
     assert_ne!(order(1, 0), order(1, 1));
     assert_ne!(order(1, 0), order(2, 0));
     assert_eq!(order(1, 0), order(1, 0));
@@ -202,8 +202,8 @@ fn epochs_and_seeds_have_orders_of_their_own() {
 #[test]
 fn sorted_batches_hold_examples_of_like_length() {
     let lengths: Vec<u32> = (0..1000).map(|index| 1 + index * 7919 % 100).collect();
-    let division = Division { size: Size::Examples(10), accumulate: 1, sorted: true };
-    let schedule = Schedule::new(lengths.clone(), division, Key::new(0));
+    let division = Batching { size: BatchSize::Examples(10), accumulate: 1, sorted: true };
+    let schedule = BatchSampler::new(lengths.clone(), division, Key::new(0));
     let spread = |step| {
         let of = |index: &u32| lengths[*index as usize];
         let batch = &schedule.step(step).batches[0];
@@ -217,8 +217,8 @@ fn accumulating_splits_a_step_without_changing_it() {
     let lengths: Vec<u32> = (1..=100).collect();
     for sorted in [false, true] {
         let of = |n, accumulate| {
-            let division = Division { size: Size::Examples(n), accumulate, sorted };
-            let schedule = Schedule::new(lengths.clone(), division, Key::new(0));
+            let division = Batching { size: BatchSize::Examples(n), accumulate, sorted };
+            let schedule = BatchSampler::new(lengths.clone(), division, Key::new(0));
             (0..20).map(|step| schedule.step(step).batches.concat()).collect::<Vec<_>>()
         };
         assert_eq!(of(16, 1), of(4, 4));
@@ -227,14 +227,14 @@ fn accumulating_splits_a_step_without_changing_it() {
 
 #[test]
 fn part_of_an_epoch_is_part_of_its_steps() {
-    let division = Division { size: Size::Examples(10), accumulate: 1, sorted: false };
-    let schedule = Schedule::new(vec![5; 95], division, Key::new(0));
+    let division = Batching { size: BatchSize::Examples(10), accumulate: 1, sorted: false };
+    let schedule = BatchSampler::new(vec![5; 95], division, Key::new(0));
     assert_eq!([1.0, 2.0, 2.5, 0.3, 0.001].map(|epochs| schedule.steps(epochs)), [10, 20, 25, 3, 1]);
 }
 
 #[test]
 fn batches_by_tokens_close_before_they_overflow() {
-    assert_eq!(divide([4, 4, 3, 9, 1], Size::Tokens(8), false), [0..2, 2..3, 3..4, 4..5]);
-    assert_eq!(divide([2, 2, 5], Size::Tokens(8), true), [0..2, 2..3]);
-    assert_eq!(divide([1, 1, 1], Size::Examples(2), false), [0..2, 2..3]);
+    assert_eq!(batch_ranges([4, 4, 3, 9, 1], BatchSize::Tokens(8), false), [0..2, 2..3, 3..4, 4..5]);
+    assert_eq!(batch_ranges([2, 2, 5], BatchSize::Tokens(8), true), [0..2, 2..3]);
+    assert_eq!(batch_ranges([1, 1, 1], BatchSize::Examples(2), false), [0..2, 2..3]);
 }

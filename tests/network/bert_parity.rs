@@ -6,8 +6,8 @@ use std::path::Path;
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::network::{
-    batch::{Batch, Span, Target},
-    model::{Counts, LossSettings, Mode, Network},
+    batch::{Batch, SlotRange, Target},
+    model::{Counts, LossSettings, Network, PassMode},
 };
 
 /// A batch of padded rows, and which of its places aren't padding.
@@ -28,10 +28,10 @@ fn batch(given: &Tensors) -> (Batch, Vec<u32>) {
         positions: (0..rows * width).map(|place| (place % width) as u32).collect(),
         block_positions: vec![0; rows * width],
         segments: given.integers("token_type_ids"),
-        visible_from: (0..rows * width).map(start).collect(),
-        visible_to: (0..rows * width).map(|place| start(place) + lengths[place / width]).collect(),
+        span_starts: (0..rows * width).map(start).collect(),
+        span_ends: (0..rows * width).map(|place| start(place) + lengths[place / width]).collect(),
         dropout_keys: vec![0; rows * width],
-        examples: (0..rows).map(|row| Span { start: (row * width) as u32, length: lengths[row] }).collect(),
+        examples: (0..rows).map(|row| SlotRange { start: (row * width) as u32, length: lengths[row] }).collect(),
         targets: labels.iter().enumerate().filter_map(target).collect(),
         ..Batch::default()
     };
@@ -101,7 +101,7 @@ fn minilm_parity_of_hidden_states() {
     let network = Network::load(Path::new(&checkpoint), &Device::flex()).unwrap();
     let expected = Tensors::expected(&directory);
     let (batch, seen) = batch(&expected);
-    let hidden: Vec<f32> = network.hidden(&batch, Mode::Evaluate).unwrap().try_into_vec_as().unwrap();
+    let hidden: Vec<f32> = network.hidden(&batch, PassMode::Evaluate).unwrap().try_into_vec_as().unwrap();
     let reference = expected.floats("last_hidden_state");
     let size = reference.len() / batch.tokens.len();
     let row = |values: &[f32], at: u32| values[at as usize * size..][..size].to_vec();

@@ -8,10 +8,10 @@ use parity::{Tensors, decoder, fixture};
 use pipe::{
     learning::objectives::{
         Specials,
-        form::{Form, feed},
+        form::{AnswerForm, feed},
     },
     network::{
-        batch::{Batch, Example, Layout, Span, lay_out},
+        batch::{Batch, Example, Layout, SlotRange, lay_out},
         model::Network,
     },
     support::random::Key,
@@ -33,10 +33,10 @@ fn example(tokens: &[u32], specials: &Specials) -> Example {
     let end = tokens.iter().position(|&token| token == specials.sop).unwrap();
     let (context, answer) = (&tokens[..end], &tokens[end + 1..]);
     let mut example = match context.split_last() {
-        Some((&last, text)) if last == specials.gmask => Form::Chatglm.text(0, text, specials).example,
+        Some((&last, text)) if last == specials.gmask => AnswerForm::Chatglm.text(0, text, specials).example,
         _ => {
             let mask = context.iter().position(|&token| token == specials.mask).unwrap();
-            Form::Chatglm.word(0, &context[..mask], &context[mask + 1..], 1, specials).example
+            AnswerForm::Chatglm.word(0, &context[..mask], &context[mask + 1..], 1, specials).example
         }
     };
     feed(&mut example, answer);
@@ -68,14 +68,14 @@ fn chatglm_batch(expected: &Tensors, prefix: &str) -> Batch {
             _ => (place, place),
         };
         assert_eq!(seen.len(), to - from, "an interval");
-        batch.visible_from.push(from as u32);
-        batch.visible_to.push(to as u32);
+        batch.span_starts.push(from as u32);
+        batch.span_ends.push(to as u32);
     }
     batch.examples = (0..rows)
         .map(|row| {
-            let first = (row * width..(row + 1) * width).find(|&at| batch.visible_from[at] < batch.visible_to[at]);
+            let first = (row * width..(row + 1) * width).find(|&at| batch.span_starts[at] < batch.span_ends[at]);
             let first = first.unwrap();
-            Span { start: first as u32, length: ((row + 1) * width - first) as u32 }
+            SlotRange { start: first as u32, length: ((row + 1) * width - first) as u32 }
         })
         .collect();
     batch
@@ -110,8 +110,8 @@ fn chatglm1_parity_of_positions_and_masks() {
     let made = lay_out(&examples, Layout::Ragged, Key::new(0));
     assert_eq!(made.positions, reference.positions);
     assert_eq!(made.block_positions, reference.block_positions);
-    assert_eq!(made.visible_from, reference.visible_from);
-    assert_eq!(made.visible_to, reference.visible_to);
+    assert_eq!(made.span_starts, reference.span_starts);
+    assert_eq!(made.span_ends, reference.span_ends);
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::time::Instant;
 use burn::tensor::Device;
 use parity::fixture;
 use pipe::{
-    learning::generation::{End, Sampling, Settings, Vocabulary, extend},
+    learning::generation::{FinishReason, GenerationSettings, Sampling, Vocabulary, extend},
     network::{
         batch::{Example, Layout, lay_out},
-        model::{Cache, Network},
+        model::{KvCache, Network},
     },
     spec,
     support::random::Key,
@@ -55,7 +55,7 @@ fn grow(example: &mut Example, token: u32) {
     example.tokens.push(token);
     example.positions.push(7);
     example.block_positions.push(example.tokens.len() as u32);
-    example.visible.push(example.tokens.len() as u32);
+    example.span_ends.push(example.tokens.len() as u32);
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn cached_tokens_are_the_recomputed_ones() {
     for (family, network) in networks() {
         for prefix in [0, 6] {
             let mut example = prompt(1, 8, prefix);
-            let mut cache = Cache::with_capacity(10);
+            let mut cache = KvCache::with_capacity(10);
             for step in 0..40 {
                 let (cached, whole) =
                     (network.next_logits(&example, &mut cache).unwrap(), recomputed(&network, &example));
@@ -79,7 +79,7 @@ fn cached_tokens_are_the_recomputed_ones() {
 #[test]
 fn cache_of_another_sequence_changes_nothing() {
     for (family, network) in networks() {
-        let mut cache = Cache::default();
+        let mut cache = KvCache::default();
         for example in [prompt(1, 30, 6), prompt(1, 12, 6), prompt(1, 40, 20), prompt(2, 5, 0), prompt(2, 60, 60)] {
             let cached = network.next_logits(&example, &mut cache).unwrap();
             assert_same(&cached, &recomputed(&network, &example), family);
@@ -90,7 +90,7 @@ fn cache_of_another_sequence_changes_nothing() {
 #[test]
 fn cache_outlives_sequences_that_do_not_fit() {
     for (family, network) in networks() {
-        let mut cache = Cache::default();
+        let mut cache = KvCache::default();
         let example = prompt(3, 20, 0);
         let before = network.next_logits(&example, &mut cache).unwrap();
         let mut wrong = example.clone();
@@ -148,7 +148,7 @@ fn parity_of_greedy_generation_with_a_cache() {
         for case in read("generation.json").as_array().unwrap() {
             let ids = |name: &str| -> Vec<u32> { serde_json::from_value(case[name].clone()).unwrap() };
             let vocabulary = Vocabulary { ends: ids("eos_token_id"), forbidden: Vec::new(), size: usize::MAX };
-            let settings = Settings {
+            let settings = GenerationSettings {
                 sampling: Sampling::GREEDY,
                 seed: 0,
                 max_tokens: case["max_new_tokens"].as_u64().unwrap() as usize,
@@ -158,13 +158,13 @@ fn parity_of_greedy_generation_with_a_cache() {
             let mut example = reference_prompt(&config, case);
             let mut written = Vec::new();
             let end =
-                extend(&network, &mut Cache::default(), &mut example, 1024, &vocabulary, &settings, &mut |token| {
+                extend(&network, &mut KvCache::default(), &mut example, 1024, &vocabulary, &settings, &mut |token| {
                     written.push(token);
                     Ok(None)
                 });
             let expected = ids("new_ids");
             match end.unwrap() {
-                End::Token => {
+                FinishReason::Token => {
                     let (last, before) = expected.split_last().unwrap();
                     assert_eq!(written, before, "{family}");
                     assert!(vocabulary.ends.contains(last), "{family}");
@@ -196,7 +196,7 @@ fn table_of_speeds() {
                 }
                 TOKENS as f64 / start.elapsed().as_secs_f64()
             };
-            let mut cache = Cache::default();
+            let mut cache = KvCache::default();
             let cached = speed(&mut |example| network.next_logits(example, &mut cache).unwrap());
             let whole = speed(&mut |example| recomputed(&network, example));
             eprintln!("{family:>6} {hidden:>6} {cached:>8.0} {whole:>8.0} {:>6.1}", cached / whole);

@@ -19,7 +19,7 @@ fn gpt2_parity_whatever_a_batch_lets_its_tokens_see() {
     let expected = Tensors::expected(&directory);
     let [rows, width] = expected.shape("input_ids")[..] else { panic!("rows of tokens") };
     let mut batch = decoder::batch(expected.integers("input_ids"), width, &vec![0; rows]);
-    batch.visible_to = (0..rows * width).map(|place| ((place / width + 1) * width) as u32).collect();
+    batch.span_ends = (0..rows * width).map(|place| ((place / width + 1) * width) as u32).collect();
     decoder::check_logits(&network, &batch, &expected.floats("logits"));
 }
 

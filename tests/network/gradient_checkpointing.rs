@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use common::{Space, TINY, tiny};
 use pipe::{
     network::{
-        batch::{Batch, Span, Target},
+        batch::{Batch, SlotRange, Target},
         model::{Counts, LossSettings, Network},
     },
     spec::{self, BaseDtype, Precision},
@@ -30,10 +30,10 @@ fn batch() -> Batch {
         tokens: (0..20).map(|token| token * 7 % 24).collect(),
         positions: (0..20).map(|at| at % 10).collect(),
         block_positions: vec![0; 20],
-        visible_from: (0..20).map(|at| at / 10 * 10).collect(),
-        visible_to: (0..20).map(|at| at / 10 * 10 + (at % 10 + 1).max(3)).collect(),
+        span_starts: (0..20).map(|at| at / 10 * 10).collect(),
+        span_ends: (0..20).map(|at| at / 10 * 10 + (at % 10 + 1).max(3)).collect(),
         dropout_keys: (0..20).map(|at| at * at + 5).collect(),
-        examples: [0, 10].map(|start| Span { start, length: 10 }).into(),
+        examples: [0, 10].map(|start| SlotRange { start, length: 10 }).into(),
         targets: (0..20).filter(|at| at % 10 > 1).map(|at| Target { at, token: (at * 5) % 24 }).collect(),
         ..Batch::default()
     }

@@ -7,7 +7,7 @@ mod rotary;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use pipe::network::kernels::{self, AttentionSpans, Dropout, Gelu, Ids, reference};
+use pipe::network::kernels::{self, AttentionSpans, Dropout, Gelu, RowIds, reference};
 use proptest::prelude::*;
 use tensors::{assert_near, noise, random, values};
 
@@ -224,8 +224,8 @@ fn embedding() {
     for (ids, v, h) in
         [(vec![0], 1, 1), (vec![4, 0, 4, 4, 2], 5, 7), ((0..200).map(|i| i * i % 1031).collect(), 1031, 48)]
     {
-        let second = Ids::new(ids.iter().map(|i| i % 3).collect::<Vec<u32>>(), &device);
-        let ids = Ids::new(ids, &device);
+        let second = RowIds::new(ids.iter().map(|i| i % 3).collect::<Vec<u32>>(), &device);
+        let ids = RowIds::new(ids, &device);
         let inputs = inputs(&[([v, h], 1.0), ([3, h], 1.0)], &[]);
         let single = (vec![inputs.0[0].clone()], vec![]);
         assert_same(

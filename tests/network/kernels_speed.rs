@@ -4,7 +4,9 @@ use crate::common::tensors;
 use std::{sync::Arc, time::Instant};
 
 use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{self, AdamW, AttentionSpans, Dropout, Gelu, Ids, KeyValue, Pairs, Rotation, reference};
+use pipe::network::kernels::{
+    self, AdamWStep, AttentionSpans, Dropout, Gelu, KeyValue, RotaryPairs, Rotation, RowIds, reference,
+};
 use tensors::{intervals, random};
 
 type Inputs = Vec<Tensor<2>>;
@@ -37,14 +39,15 @@ fn table() {
         let (gamma, beta, wide) = (vector(h, 1), vector(h, 2), vector(4 * h, 3));
         let drop = Dropout { p: 0.1, keys: (0..t as u32).collect(), site: 1 };
         let ids: Vec<u32> = (0..t as u32).map(|i| i * i % v as u32).collect();
-        let ids = Ids::new(ids, &device);
+        let ids = RowIds::new(ids, &device);
         let (from, to) = intervals(&vec![vec![width; width]; t / width], 0);
         let ragged = AttentionSpans::new(&from, &to, 1, t, &device).expect("intervals");
         let rows = AttentionSpans::new(&from, &to, t / width, width, &device).expect("intervals");
         let targets: Arc<[u32]> = (0..n as u32).collect();
         let weights: Arc<[f32]> = vec![1.0; n].into();
         let (pairs, positions) = (h / heads / 4, (0..t as u32).map(|i| i % width as u32).collect::<Vec<_>>());
-        let angles = Rotation { base: 1e4, pairs, layout: Pairs::Interleaved, offset: 0, half: false }.at(&positions);
+        let angles =
+            Rotation { base: 1e4, pairs, layout: RotaryPairs::Interleaved, offset: 0, half: false }.at(&positions);
         let pair = |m: &Inputs| KeyValue { key: m[1].clone(), value: m[2].clone() };
         let (drop, ids, ragged, rows, angles) = (&drop, &ids, &ragged, &rows, &angles);
         let (gamma, beta, wide, targets, weights) = (&gamma, &beta, &wide, &targets, &weights);
@@ -151,7 +154,7 @@ fn table() {
     }
     let n = 4_000_000;
     let [mut p, g, mut m, mut s] = [1.0f32, 0.1, 0.0, 0.0].map(|x| vec![x; n]);
-    let adam = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: 1 };
+    let adam = AdamWStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: 1 };
     for _ in 0..3 {
         let start = Instant::now();
         adam.update(&mut p, &g, &mut m, &mut s, 1.0);

@@ -6,8 +6,8 @@ use std::path::Path;
 use burn::tensor::Device;
 use parity::{Tensors, fixture, furthest};
 use pipe::network::{
-    batch::{Batch, Span, Target},
-    model::{Counts, LossSettings, Mode, Network},
+    batch::{Batch, SlotRange, Target},
+    model::{Counts, LossSettings, Network, PassMode},
 };
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -26,13 +26,13 @@ fn glm_batch(expected: &Tensors) -> Batch {
         tokens: expected.integers("input_ids"),
         positions: row_of(0),
         block_positions: row_of(1),
-        visible_from: starts().collect(),
-        visible_to: starts()
+        span_starts: starts().collect(),
+        span_ends: starts()
             .enumerate()
             .map(|(place, start)| start + boundaries[place / width].max((place % width) as u32 + 1))
             .collect(),
         dropout_keys: vec![0; rows * width],
-        examples: (0..rows).map(|row| Span { start: (row * width) as u32, length: width as u32 }).collect(),
+        examples: (0..rows).map(|row| SlotRange { start: (row * width) as u32, length: width as u32 }).collect(),
         targets: (0..rows * width)
             .filter(|&place| mask[place] == 1)
             .map(|place| Target { at: place as u32, token: targets[place] })
@@ -48,7 +48,7 @@ fn glm_parity_of_hidden_states_logits_and_loss() {
     let expected = Tensors::expected(&directory);
     let batch = glm_batch(&expected);
 
-    let hidden: Vec<f32> = network.hidden(&batch, Mode::Evaluate).unwrap().try_into_vec_as().unwrap();
+    let hidden: Vec<f32> = network.hidden(&batch, PassMode::Evaluate).unwrap().try_into_vec_as().unwrap();
     let last = format!("hidden_states.{}", network.architecture().sizes().layers);
     assert!(furthest(&hidden, &expected.floats(&last)) < 1e-4);
 
@@ -85,11 +85,11 @@ fn glm_parity_without_padding() {
     batch.positions = pick(&padded.positions);
     batch.block_positions = pick(&padded.block_positions);
     batch.dropout_keys = pick(&padded.dropout_keys);
-    let (visible_from, visible_to) = (pick(&padded.visible_from), pick(&padded.visible_to));
+    let (span_starts, span_ends) = (pick(&padded.span_starts), pick(&padded.span_ends));
     let moved = |place: u32, row: usize| (place as usize - row * width + lengths[..row].iter().sum::<usize>()) as u32;
     for (at, &place) in places.iter().enumerate() {
-        batch.visible_from.push(moved(visible_from[at], place / width));
-        batch.visible_to.push(moved(visible_to[at], place / width));
+        batch.span_starts.push(moved(span_starts[at], place / width));
+        batch.span_ends.push(moved(span_ends[at], place / width));
     }
 
     let all: Vec<u32> = (0..places.len() as u32).collect();
@@ -121,8 +121,8 @@ fn glm_parity_of_greedy_generation() {
                 tokens: tokens.clone(),
                 positions: positions[..length].to_vec(),
                 block_positions: block_positions[..length].to_vec(),
-                visible_from: vec![0; length],
-                visible_to: (1..=length as u32).map(|end| end.max(boundary)).collect(),
+                span_starts: vec![0; length],
+                span_ends: (1..=length as u32).map(|end| end.max(boundary)).collect(),
                 dropout_keys: vec![0; length],
                 ..Batch::default()
             };

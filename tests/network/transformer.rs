@@ -8,7 +8,7 @@ use parity::{Tensors, furthest};
 use pipe::{
     network::{
         batch::{Example, Layout, Target, lay_out},
-        model::{Cache, Counts, LossSettings, Network, Role},
+        model::{Counts, KvCache, LossSettings, Network, WeightRole},
     },
     spec,
     support::random::Key,
@@ -184,7 +184,7 @@ fn text_is_written_one_token_after_the_other() {
     let network = network();
     let (source, target) = (tokens(1, 6), tokens(2, 5));
     let whole = logits(&network, &[(source.clone(), target.clone())], Layout::Ragged).remove(0);
-    let mut cache = Cache::default();
+    let mut cache = KvCache::default();
     for (length, expected) in whole.iter().enumerate() {
         let example = Example::sequence(0, [&source[..], &target[..length]].concat(), source.len());
         let found = network.next_logits(&example, &mut cache).unwrap();
@@ -202,7 +202,7 @@ fn every_parameter_learns() {
     let gradients = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
     for parameter in network.parameters().iter() {
         let gradient = parameter.value.grad(&gradients).unwrap_or_else(|| panic!("none for {}", parameter.name));
-        let is_vector = parameter.role == Role::Vector;
+        let is_vector = parameter.role == WeightRole::Vector;
         assert!(is_vector || gradient.magnitude().into_scalar::<f32>() > 0.0, "{}", parameter.name);
     }
 }

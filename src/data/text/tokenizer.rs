@@ -5,7 +5,7 @@ use std::{ops::Range, path::Path};
 use anyhow::{Context, Error, Result, anyhow};
 use fs_err as fs;
 use rayon::prelude::*;
-use tokenizers::{Model, ModelWrapper};
+use tokenizers::Model;
 
 use super::special::{ABSENT, Special, Specials};
 use super::{load, train};
@@ -157,14 +157,6 @@ impl Tokenizer {
     /// The id of the vocabulary's entry with this name.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
-    }
-
-    /// What marks a piece that continues a word, for models that mark it (`##` in WordPiece).
-    pub fn continuing_prefix(&self) -> Option<&str> {
-        match self.inner.get_model() {
-            ModelWrapper::WordPiece(model) => Some(&model.continuing_subword_prefix),
-            _ => None,
-        }
     }
 
     /// Writes `tokenizer.json`.

@@ -1,4 +1,4 @@
-//! What a checkpoint says about writing: `generation_config.json` and `config.json`.
+//! Generation defaults of a checkpoint, from `generation_config.json` and `config.json`.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::Sampling;
 
-/// How a checkpoint's authors want it to write.
+/// A checkpoint's defaults for generation.
 #[derive(Clone, Debug, Default)]
-pub struct Configured {
+pub struct GenerationDefaults {
     /// How tokens are chosen, if they say so.
     pub sampling: Option<Sampling>,
     /// Tokens that end a text.
@@ -21,7 +21,7 @@ pub struct Configured {
 #[derive(Debug, Default, Deserialize)]
 struct Keys {
     #[serde(default)]
-    eos_token_id: Option<Ids>,
+    eos_token_id: Option<OneOrMany>,
     #[serde(default)]
     do_sample: Option<bool>,
     #[serde(default)]
@@ -37,12 +37,12 @@ struct Keys {
 /// One token or several.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Ids {
+enum OneOrMany {
     One(u32),
     Several(Vec<u32>),
 }
 
-impl Configured {
+impl GenerationDefaults {
     /// Reads the files that are there.
     ///
     /// # Errors
@@ -52,8 +52,8 @@ impl Configured {
         let ends = generation.as_ref().and_then(|keys| keys.eos_token_id.as_ref());
         let ends = ends.or(model.as_ref().and_then(|keys| keys.eos_token_id.as_ref()));
         let ends = match ends {
-            Some(Ids::One(id)) => vec![*id],
-            Some(Ids::Several(ids)) => ids.clone(),
+            Some(OneOrMany::One(id)) => vec![*id],
+            Some(OneOrMany::Several(ids)) => ids.clone(),
             None => Vec::new(),
         };
         Ok(Self { sampling: generation.map(|keys| keys.sampling()), ends })
@@ -88,13 +88,13 @@ fn keys(path: &Path) -> Result<Option<Keys>> {
 mod tests {
     use super::*;
 
-    fn read(generation: Option<&str>, model: &str) -> Configured {
+    fn read(generation: Option<&str>, model: &str) -> GenerationDefaults {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("config.json"), model).unwrap();
         if let Some(generation) = generation {
             std::fs::write(dir.path().join("generation_config.json"), generation).unwrap();
         }
-        Configured::read(dir.path()).unwrap()
+        GenerationDefaults::read(dir.path()).unwrap()
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Writing token by token: choosing the next one, when to end, and showing text as it grows.
+//! Text generation: sampling the next token, deciding when to stop, and streaming text as it grows.
+//!
+//! [`extend`] is the loop; [`Sampling`] chooses a token from logits, [`TextStream`] decodes tokens into text.
 
 mod config;
 mod sampling;
@@ -6,35 +8,35 @@ mod stream;
 
 use anyhow::Result;
 
-pub use config::Configured;
+pub use config::GenerationDefaults;
 pub use sampling::Sampling;
-pub use stream::{Piece, TextStream};
+pub use stream::{TextPiece, TextStream};
 
 use crate::{
     learning::objectives::form::feed,
     network::{
         batch::Example,
-        model::{Cache, Network},
+        model::{KvCache, Network},
     },
     support::random::Key,
 };
 
-/// How an answer is written.
+/// Settings of text generation.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct GenerationSettings {
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// Seed of the choices.
     pub seed: u64,
-    /// Tokens to write at most.
+    /// Maximum number of new tokens.
     pub max_tokens: usize,
-    /// Tokens to write at least; before that no token that ends a text is chosen.
+    /// Minimum number of new tokens; before that no end token is chosen.
     pub min_tokens: usize,
-    /// Strings that end the text, and don't belong to it.
+    /// Stop strings: they end the text, and aren't part of it.
     pub stop: Vec<String>,
 }
 
-/// What tokens mean to a model that writes.
+/// Which tokens a model may generate.
 #[derive(Clone, Debug, Default)]
 pub struct Vocabulary {
     /// Tokens that end a text.
@@ -60,23 +62,23 @@ impl Vocabulary {
     }
 }
 
-/// Why an answer ended.
+/// Why generation stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
-    /// The model ended it.
+pub enum FinishReason {
+    /// The model generated an end token.
     Token,
-    /// One of the stop strings came.
+    /// A stop string was generated.
     Stop,
-    /// It has as many tokens as were asked for.
+    /// The maximum number of new tokens was reached.
     MaxTokens,
-    /// It fills the longest sequence that the model reads.
+    /// The model's context is full.
     MaxLength,
-    /// Whoever reads it has had enough.
+    /// Interrupted by the caller.
     Interrupted,
 }
 
-impl End {
-    /// Its name for programs.
+impl FinishReason {
+    /// Its name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Token => "end",
@@ -88,37 +90,37 @@ impl End {
     }
 }
 
-/// Adds tokens to a sequence of at most `max_length` until there's a reason to end; `each` is given every one of them,
-/// and may have such a reason.
+/// Generates tokens after a sequence of at most `max_length` until there's a reason to stop; `each` gets every token, and
+/// may return such a reason.
 ///
 /// # Errors
 /// If the sequence doesn't fit the model, or what `each` gives.
 pub fn extend(
     network: &Network,
-    cache: &mut Cache,
+    cache: &mut KvCache,
     example: &mut Example,
     max_length: usize,
     vocabulary: &Vocabulary,
-    settings: &Settings,
-    each: &mut dyn FnMut(u32) -> Result<Option<End>>,
-) -> Result<End> {
+    settings: &GenerationSettings,
+    each: &mut dyn FnMut(u32) -> Result<Option<FinishReason>>,
+) -> Result<FinishReason> {
     let key = Key::new(settings.seed).with("generate");
     for step in 0..settings.max_tokens {
         if example.tokens.len() > max_length {
-            return Ok(End::MaxLength);
+            return Ok(FinishReason::MaxLength);
         }
         let mut logits = network.next_logits(example, cache)?;
         vocabulary.restrict(&mut logits, step >= settings.min_tokens);
         let token = settings.sampling.choose(logits, &example.tokens, key.at(step as u64).f64())?;
         if vocabulary.ends.contains(&token) {
-            return Ok(End::Token);
+            return Ok(FinishReason::Token);
         }
         feed(example, &[token]);
         if let Some(end) = each(token)? {
             return Ok(end);
         }
     }
-    Ok(End::MaxTokens)
+    Ok(FinishReason::MaxTokens)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct TextStream<'a> {
 
 /// What a token adds.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Piece {
+pub struct TextPiece {
     /// Text that can be shown.
     pub text: String,
     /// Whether a stop string came after it.
@@ -39,21 +39,21 @@ impl<'a> TextStream<'a> {
     ///
     /// # Errors
     /// If it's outside the tokenizer's vocabulary.
-    pub fn push(&mut self, token: u32) -> Result<Piece> {
+    pub fn push(&mut self, token: u32) -> Result<TextPiece> {
         self.tokens.push(token);
         let new = self.decode()?;
         if new.is_empty() || new.ends_with(INCOMPLETE) {
-            return Ok(Piece::default());
+            return Ok(TextPiece::default());
         }
         (self.context, self.read) = (self.read, self.tokens.len());
         self.held.push_str(&new);
         let found = self.stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| self.held.find(stop.as_str()));
         if let Some(at) = found.min() {
             self.held.truncate(at);
-            return Ok(Piece { text: std::mem::take(&mut self.held), stopped: true });
+            return Ok(TextPiece { text: std::mem::take(&mut self.held), stopped: true });
         }
         let kept = self.held.split_off(self.held.len() - self.begun());
-        Ok(Piece { text: std::mem::replace(&mut self.held, kept), stopped: false })
+        Ok(TextPiece { text: std::mem::replace(&mut self.held, kept), stopped: false })
     }
 
     /// The rest of the text, but for a character that never became whole.

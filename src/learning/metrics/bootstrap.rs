@@ -14,19 +14,19 @@ const TAIL: f64 = 0.025;
 #[derive(Clone, Debug)]
 pub struct Paired {
     classes: usize,
-    rows: Vec<Row>,
+    rows: Vec<PairedRow>,
     /// Rows that only one of the two has.
     pub unpaired: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Row {
+struct PairedRow {
     gold: usize,
     predicted: [usize; 2],
     loss: [f64; 2],
 }
 
-/// The difference of a figure, the second model's less the first's.
+/// The difference of a metric, the second model's less the first's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     /// On the rows as they are.
@@ -46,13 +46,13 @@ impl Paired {
         let class = |label: &String| numbers.get(label.as_str()).copied().unwrap_or_default();
         let others: HashMap<(u32, &str), &Predicted> =
             second.iter().map(|row| ((row.row, row.text.as_str()), row)).collect();
-        let mut pairs: Vec<(u32, Row)> = first
+        let mut pairs: Vec<(u32, PairedRow)> = first
             .iter()
             .filter_map(|row| Some((row, *others.get(&(row.row, row.text.as_str()))?)))
             .filter(|(row, other)| row.label == other.label)
             .map(|(row, other)| {
                 let predicted = [class(&row.predicted), class(&other.predicted)];
-                (row.row, Row { gold: class(&row.label), predicted, loss: [row.loss, other.loss] })
+                (row.row, PairedRow { gold: class(&row.label), predicted, loss: [row.loss, other.loss] })
             })
             .collect();
         // Files have the worst rows first, which are others for each model.
@@ -100,7 +100,7 @@ impl Paired {
             [confusion.accuracy().unwrap_or_default(), confusion.macro_f1().unwrap_or_default(), loss]
         };
         let (first, second) = (of(0), of(1));
-        std::array::from_fn(|figure| second[figure] - first[figure])
+        std::array::from_fn(|metric| second[metric] - first[metric])
     }
 }
 

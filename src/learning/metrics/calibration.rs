@@ -34,7 +34,7 @@ pub struct CalibrationBin {
 }
 
 #[derive(Clone, Default)]
-struct Sums {
+struct BinSums {
     rows: u64,
     right: u64,
     confidence: f64,
@@ -43,7 +43,7 @@ struct Sums {
 impl Calibration {
     /// Sorts pairs of confidence and correctness into bins; none where there are no pairs.
     pub fn measure(rows: impl IntoIterator<Item = (f64, bool)>) -> Option<Self> {
-        let mut sums = vec![Sums::default(); BINS];
+        let mut sums = vec![BinSums::default(); BINS];
         for (confidence, right) in rows {
             let confidence = confidence.clamp(0.0, 1.0);
             let bin = ((confidence * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;

@@ -1,9 +1,9 @@
-//! The figures of a classifier, out of its probabilities.
+//! The metrics of a classifier, out of its probabilities.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, ClassFigures, Confusion};
+use super::{Calibration, ClassMetrics, Confusion};
 use crate::support::math;
 
 /// Probabilities are kept at least this far from 0 before their logarithm is taken, so that one confident mistake
@@ -68,7 +68,7 @@ impl Scored<'_> {
     }
 }
 
-/// All figures of a classifier on some rows.
+/// All metrics of a classifier on some rows.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Classification {
     /// Share of right predictions.
@@ -78,7 +78,7 @@ pub struct Classification {
     /// Mean of `−ln p(gold)`, in nats.
     pub log_loss: f64,
     /// Precision, recall, F1 and support of each class.
-    pub per_class: Vec<ClassFigures>,
+    pub per_class: Vec<ClassMetrics>,
     /// Calibration error and bins.
     pub calibration: Calibration,
     /// The confusion matrix.

@@ -9,7 +9,7 @@ pub struct Confusion(Vec<Vec<u64>>);
 
 /// How well one class is found.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct ClassFigures {
+pub struct ClassMetrics {
     /// Share of the rows predicted as this class that are of it; none where it was never predicted.
     pub precision: Option<f64>,
     /// Share of the rows of this class that were found; none where there are no such rows.
@@ -55,14 +55,14 @@ impl Confusion {
         (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
     }
 
-    /// The figures of each class, in the order of the classes.
-    pub fn per_class(&self) -> Vec<ClassFigures> {
+    /// The metrics of each class, in the order of the classes.
+    pub fn per_class(&self) -> Vec<ClassMetrics> {
         (0..self.0.len())
             .map(|class| {
                 let found = self.0[class][class];
                 let support = self.0[class].iter().sum();
                 let predicted = self.0.iter().map(|gold| gold[class]).sum();
-                ClassFigures {
+                ClassMetrics {
                     precision: ratio(found, predicted),
                     recall: ratio(found, support),
                     f1: ratio(2 * found, support + predicted),
@@ -70,19 +70,6 @@ impl Confusion {
                 }
             })
             .collect()
-    }
-
-    /// The mistakes as `(gold, predicted, count)`, most frequent first.
-    pub fn mistakes(&self) -> Vec<(usize, usize, u64)> {
-        let mut mistakes: Vec<_> = self
-            .0
-            .iter()
-            .enumerate()
-            .flat_map(|(gold, row)| row.iter().enumerate().map(move |(predicted, &count)| (gold, predicted, count)))
-            .filter(|&(gold, predicted, count)| gold != predicted && count > 0)
-            .collect();
-        mistakes.sort_by_key(|&(gold, predicted, count)| (std::cmp::Reverse(count), gold, predicted));
-        mistakes
     }
 }
 

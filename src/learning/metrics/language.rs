@@ -1,4 +1,4 @@
-//! The figures of a language model: perplexity and masked accuracy, with and without leaked documents.
+//! The metrics of a language model: perplexity and masked accuracy, with and without leaked documents.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -71,7 +71,7 @@ impl LanguageTally {
     }
 }
 
-/// A language model's figures on held-out documents.
+/// A language model's metrics on held-out documents.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct LanguageReport {
     /// Over all documents.
@@ -94,7 +94,7 @@ impl LanguageReport {
         self.all.documents - self.without_leaks.documents
     }
 
-    /// The figures by name; what couldn't be measured is null.
+    /// The metrics by name; what couldn't be measured is null.
     pub fn metrics(&self) -> Map<String, Value> {
         [
             ("loss", json!(self.all.loss())),

@@ -1,4 +1,4 @@
-//! How good a model is: figures, baselines, leaks, and the report that puts them side by side.
+//! How good a model is: metrics, baselines, leaks, and the report that puts them side by side.
 
 pub mod bootstrap;
 pub mod calibration;
@@ -15,7 +15,7 @@ pub mod report;
 pub use bootstrap::{Interval, Paired};
 pub use calibration::Calibration;
 pub use classification::{Classification, Scored};
-pub use confusion::{ClassFigures, Confusion};
+pub use confusion::{ClassMetrics, Confusion};
 pub use language::{LanguageReport, LanguageTally};
 pub use leaks::Leaks;
 pub use majority::majority;

@@ -2,40 +2,20 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, LineStyle, Row, Table, TableStyle};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
-use super::report::{EvalReport, Figures};
-use super::{Confusion, LanguageReport, LanguageTally};
+use super::report::{ComparedMetrics, EvalReport};
 
-/// How many kinds of mistakes are listed where the confusion matrix is too wide.
-const LISTED_MISTAKES: usize = 15;
-
-/// Blanks to the left and right of each column together.
-const PADDING: usize = 2;
-
-/// The whole report: figures, classes, confusion, worst errors; no line wider than `width` as long as names allow it.
-pub fn report(report: &EvalReport, width: usize) -> String {
-    let mut parts = vec![
-        metrics(report),
-        format!("Classes\n{}", per_class(report)),
-        format!("Confusion (a row a label, a column what was predicted)\n{}", confusion(report, width)),
-    ];
-    if !report.worst.is_empty() {
-        parts.push(format!("Worst errors\n{}", worst_errors(report, width)));
-    }
-    parts.join("\n")
-}
-
-/// The model's figures beside both baselines', over all rows and, where some leaked, over the others; then what is wrong
+/// The model's metrics beside both baselines', over all rows and, where some leaked, over the others; then what is wrong
 /// with the split.
 pub fn metrics(report: &EvalReport) -> String {
     let mut table = table();
     table.set_header(header(["", "model", "naive Bayes", "majority"]));
-    add_figures(&mut table, &format!("all {}", count(report.rows, "row")), &report.all);
+    add_metrics(&mut table, &format!("all {}", count(report.rows, "row")), &report.all);
     if report.leaked_rows > 0 {
         let clean = count(report.rows - report.leaked_rows, "row");
         match &report.without_leaks {
-            Some(figures) => add_figures(&mut table, &format!("{clean} not seen in training"), figures),
+            Some(metrics) => add_metrics(&mut table, &format!("{clean} not seen in training"), metrics),
             None => add_block(&mut table, "no row that was not seen in training"),
         }
     }
@@ -54,99 +34,9 @@ pub fn metrics(report: &EvalReport) -> String {
     text
 }
 
-/// Precision, recall, F1 and support of each class.
-pub fn per_class(report: &EvalReport) -> String {
-    let mut table = table();
-    table.set_header(header(["label", "precision", "recall", "F1", "rows"]));
-    for (label, class) in report.labels.iter().zip(&report.all.model.per_class) {
-        let shares = [class.precision, class.recall, class.f1].map(optional_percent);
-        let cells = shares.into_iter().chain([grouped(class.support)]);
-        table.add_row(row(label, cells));
-    }
-    finish(&table)
-}
-
-/// The confusion matrix, or the most frequent mistakes where it would be wider than `width`.
-pub fn confusion(report: &EvalReport, width: usize) -> String {
-    let confusion = &report.all.model.confusion;
-    let matrix = confusion_matrix(&report.labels, confusion);
-    let needed: usize = matrix.column_max_content_widths().iter().map(|&column| usize::from(column) + PADDING).sum();
-    finish(&if needed <= width { matrix } else { mistakes(&report.labels, confusion) })
-}
-
-fn confusion_matrix(labels: &[String], confusion: &Confusion) -> Table {
-    let mut table = table();
-    table.set_header(header([""].into_iter().chain(labels.iter().map(String::as_str))));
-    for (label, counts) in labels.iter().zip(confusion.counts()) {
-        // Zeros would drown the figures that matter.
-        let cells = counts.iter().map(|&count| if count == 0 { "·".into() } else { grouped(count) });
-        table.add_row(row(label, cells));
-    }
-    table
-}
-
-fn mistakes(labels: &[String], confusion: &Confusion) -> Table {
-    let mut table = table();
-    table.set_header(header(["label", "predicted", "rows"]));
-    for (gold, predicted, count) in confusion.mistakes().into_iter().take(LISTED_MISTAKES) {
-        table.add_row(vec![Cell::new(&labels[gold]), Cell::new(&labels[predicted]), right(grouped(count))]);
-    }
-    table
-}
-
-/// The worst errors, a line each; texts are cut to what `width` leaves for them.
-pub fn worst_errors(report: &EvalReport, width: usize) -> String {
-    let mut table = table();
-    table
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(u16::try_from(width).unwrap_or(u16::MAX))
-        .set_header(vec![right("row"), Cell::new("label"), Cell::new("predicted"), right("p"), Cell::new("text")]);
-    for error in &report.worst {
-        let text = error.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let mut row = Row::from(vec![
-            right(error.row.to_string()),
-            Cell::new(&error.gold),
-            Cell::new(&error.predicted),
-            right(format!("{:.3}", error.probability)),
-            Cell::new(text),
-        ]);
-        row.max_height(1);
-        table.add_row(row);
-    }
-    // Only the text gives way.
-    for index in 0..4 {
-        if let Some(column) = table.column_mut(index) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
-    }
-    finish(&table)
-}
-
-/// A language model's figures, over all documents and, where some leaked, over the others.
-pub fn language(report: &LanguageReport) -> String {
-    let mut table = table();
-    table.set_header(header(["", "loss", "perplexity", "masked accuracy", "tokens"]));
-    let mut add = |name: String, tally: &LanguageTally| {
-        let decimal = |value: Option<f64>, digits| value.map_or("–".into(), |value| format!("{value:.digits$}"));
-        let cells = [
-            decimal(tally.loss(), 4),
-            decimal(tally.perplexity(), 2),
-            optional_percent(tally.masked_accuracy()),
-            grouped(tally.tokens + tally.masked),
-        ];
-        table.add_row(row(&name, cells));
-    };
-    add(format!("all {}", count(report.all.documents, "document")), &report.all);
-    if report.leaked_documents() > 0 {
-        let clean = count(report.without_leaks.documents, "document");
-        add(format!("{clean} not seen in training"), &report.without_leaks);
-    }
-    finish(&table)
-}
-
-fn add_figures(table: &mut Table, title: &str, figures: &Figures) {
+fn add_metrics(table: &mut Table, title: &str, metrics: &ComparedMetrics) {
     add_block(table, title);
-    let Figures { model, naive_bayes, majority } = figures;
+    let ComparedMetrics { model, naive_bayes, majority } = metrics;
     let accuracies = [model.accuracy, naive_bayes.accuracy, majority.accuracy];
     let scores = [model.macro_f1, naive_bayes.macro_f1, majority.macro_f1];
     table.add_row(row("  accuracy", accuracies.map(percent)));
@@ -172,9 +62,9 @@ fn header<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Cell> {
     names.into_iter().enumerate().map(cell).collect()
 }
 
-/// A row of figures behind a name.
-fn row(name: &str, figures: impl IntoIterator<Item = String>) -> Vec<Cell> {
-    [Cell::new(name)].into_iter().chain(figures.into_iter().map(right)).collect()
+/// A row of metrics behind a name.
+fn row(name: &str, metrics: impl IntoIterator<Item = String>) -> Vec<Cell> {
+    [Cell::new(name)].into_iter().chain(metrics.into_iter().map(right)).collect()
 }
 
 fn right(content: impl ToString) -> Cell {
@@ -187,10 +77,6 @@ fn finish(table: &Table) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
-}
-
-fn optional_percent(share: Option<f64>) -> String {
-    share.map_or("–".into(), percent)
 }
 
 /// `1 row`, `1,200 rows`.

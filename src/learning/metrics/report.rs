@@ -1,4 +1,4 @@
-//! The whole report on a classifier: its figures beside both baselines, with and without leaked rows.
+//! The whole report on a classifier: its metrics beside both baselines, with and without leaked rows.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -22,17 +22,17 @@ pub struct EvalReport {
     pub duplicate_rows: u64,
     /// Rows whose text stands in the split with another label too.
     pub contradictory_rows: u64,
-    /// Figures over all rows.
-    pub all: Figures,
-    /// Figures over the rows that aren't leaked; none where all are.
-    pub without_leaks: Option<Figures>,
+    /// Metrics over all rows.
+    pub all: ComparedMetrics,
+    /// Metrics over the rows that aren't leaked; none where all are.
+    pub without_leaks: Option<ComparedMetrics>,
     /// The wrong predictions with the highest loss, highest first.
     pub worst: Vec<WorstError>,
 }
 
 /// A model and the baselines on the same rows.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Figures {
+pub struct ComparedMetrics {
     /// The model under evaluation.
     pub model: Classification,
     /// Naive Bayes on characters, trained on the same rows as the model.
@@ -83,12 +83,12 @@ impl EvalReport {
 
         let bayes = NaiveBayes::train(classes, training.iter().copied());
         let most_frequent = majority(classes, training.iter().map(|&(_, label)| label));
-        let judged: Vec<Judged> = rows
+        let measured: Vec<BaselineRow> = rows
             .iter()
             .zip(&leaks.leaked)
-            .map(|(row, &leaked)| Judged { row, bayes: bayes.predict(row.text), leaked })
+            .map(|(row, &leaked)| BaselineRow { row, bayes: bayes.predict(row.text), leaked })
             .collect();
-        let Some(all) = Figures::measure(classes, most_frequent, judged.iter()) else {
+        let Some(all) = ComparedMetrics::measure(classes, most_frequent, measured.iter()) else {
             anyhow::bail!("there are no rows to evaluate")
         };
         Ok(Self {
@@ -98,12 +98,12 @@ impl EvalReport {
             duplicate_rows: leaks.duplicates,
             contradictory_rows: leaks.contradictory,
             all,
-            without_leaks: Figures::measure(classes, most_frequent, judged.iter().filter(|row| !row.leaked)),
+            without_leaks: ComparedMetrics::measure(classes, most_frequent, measured.iter().filter(|row| !row.leaked)),
             worst: worst_errors(labels, rows),
         })
     }
 
-    /// The figures by name; what couldn't be measured is null.
+    /// The metrics by name; what couldn't be measured is null.
     pub fn metrics(&self) -> Map<String, Value> {
         let model = &self.all.model;
         let clean = self.without_leaks.as_ref();
@@ -118,12 +118,12 @@ impl EvalReport {
             ("leaked_rows", json!(self.leaked_rows)),
             ("duplicate_rows", json!(self.duplicate_rows)),
             ("contradictory_rows", json!(self.contradictory_rows)),
-            ("accuracy_without_leaks", json!(clean.map(|figures| figures.model.accuracy))),
-            ("macro_f1_without_leaks", json!(clean.map(|figures| figures.model.macro_f1))),
-            ("log_loss_without_leaks", json!(clean.map(|figures| figures.model.log_loss))),
-            ("expected_calibration_error_without_leaks", json!(clean.map(|figures| figures.model.calibration.error))),
-            ("majority_accuracy_without_leaks", json!(clean.map(|figures| figures.majority.accuracy))),
-            ("naive_bayes_accuracy_without_leaks", json!(clean.map(|figures| figures.naive_bayes.accuracy))),
+            ("accuracy_without_leaks", json!(clean.map(|metrics| metrics.model.accuracy))),
+            ("macro_f1_without_leaks", json!(clean.map(|metrics| metrics.model.macro_f1))),
+            ("log_loss_without_leaks", json!(clean.map(|metrics| metrics.model.log_loss))),
+            ("expected_calibration_error_without_leaks", json!(clean.map(|metrics| metrics.model.calibration.error))),
+            ("majority_accuracy_without_leaks", json!(clean.map(|metrics| metrics.majority.accuracy))),
+            ("naive_bayes_accuracy_without_leaks", json!(clean.map(|metrics| metrics.naive_bayes.accuracy))),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_string(), value))
@@ -131,23 +131,23 @@ impl EvalReport {
     }
 }
 
-/// A row with everything that is needed to count it.
-struct Judged<'a> {
+/// A scored row with the naive Bayes prediction beside it.
+struct BaselineRow<'a> {
     row: &'a Scored<'a>,
     bayes: usize,
     leaked: bool,
 }
 
-impl Figures {
+impl ComparedMetrics {
     fn measure<'a>(
         classes: usize,
         majority: usize,
-        rows: impl Iterator<Item = &'a Judged<'a>> + Clone,
+        rows: impl Iterator<Item = &'a BaselineRow<'a>> + Clone,
     ) -> Option<Self> {
         Some(Self {
-            model: Classification::measure(classes, rows.clone().map(|judged| judged.row))?,
-            naive_bayes: Baseline::measure(classes, rows.clone().map(|judged| (judged.row.gold, judged.bayes)))?,
-            majority: Baseline::measure(classes, rows.map(|judged| (judged.row.gold, majority)))?,
+            model: Classification::measure(classes, rows.clone().map(|measured| measured.row))?,
+            naive_bayes: Baseline::measure(classes, rows.clone().map(|measured| (measured.row.gold, measured.bayes)))?,
+            majority: Baseline::measure(classes, rows.map(|measured| (measured.row.gold, majority)))?,
         })
     }
 }

@@ -11,8 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Document, Form, Specials,
-    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    AnswerForm, Corpus, Specials, TokenizedDocument,
+    definition::{
+        Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
+    },
     windows::{Window, cut, sentences},
     words::WordCounts,
 };
@@ -31,11 +33,11 @@ pub static DEFINITION: Definition = Definition {
     name: "blank_infilling",
     section: Section::Generative,
     about: "GLM's autoregressive blank infilling",
-    role: Role::Alone,
+    role: ObjectiveRole::Alone,
     attention: AttentionPattern::Infilling,
     assumed: true,
-    teaches: Some(Form::Infilling),
-    measure: Some(Measure::Perplexity),
+    teaches: Some(AnswerForm::Infilling),
+    measure: Some(HeldOutMetric::Perplexity),
     head: None,
     version: 1,
     settings: SettingsType::of::<BlankInfilling>(),
@@ -99,7 +101,7 @@ impl ObjectiveSettings for BlankInfilling {
     }
 
     /// Only the masks of those modes that have weight.
-    fn needs(&self, _: Form) -> Vec<Special> {
+    fn needs(&self, _: AnswerForm) -> Vec<Special> {
         let Self { span, sentence, document, .. } = *self;
         // In sentence mode too, some texts have spans blanked.
         let spans = span > 0.0 || sentence > 0.0;
@@ -124,9 +126,9 @@ impl Examples for Blanks {
         cut(corpus.text.as_ref(), self.room())
     }
 
-    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example> {
+    fn example(&self, source: &ExampleSource<'_>, draw: Draw) -> Result<Example> {
         let mode = self.mode(draw.batch.with("mode"));
-        let Source { id, document, window, .. } = *source;
+        let ExampleSource { id, document, window, .. } = *source;
         Ok(Self::example(self, id, document, window.range(), mode, source.specials(), draw.own.with("blanks")))
     }
 }
@@ -140,7 +142,7 @@ const SUFFIX: f64 = 0.5;
 
 /// What is blanked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mode {
+pub enum BlankMode {
     /// Short spans, `[MASK]`.
     Span,
     /// Sentences, `[sMASK]`.
@@ -177,8 +179,8 @@ impl Blanks {
     }
 
     /// Draws the mode of a batch.
-    pub fn mode(&self, key: Key) -> Mode {
-        [Mode::Span, Mode::Sentence, Mode::Document][self.modes.pick(key.f64())]
+    pub fn mode(&self, key: Key) -> BlankMode {
+        [BlankMode::Span, BlankMode::Sentence, BlankMode::Document][self.modes.pick(key.f64())]
     }
 
     /// Makes an example out of a part of a document. Where it `ends` the document, a blanked suffix is ended by
@@ -187,9 +189,9 @@ impl Blanks {
     pub fn example(
         &self,
         id: u64,
-        document: &Document<'_>,
+        document: &TokenizedDocument<'_>,
         range: Range<usize>,
-        mode: Mode,
+        mode: BlankMode,
         specials: &Specials,
         key: Key,
     ) -> Example {
@@ -197,21 +199,21 @@ impl Blanks {
         let text = &document.tokens[range.clone()];
         let framed = [&[specials.cls], text, &[specials.sep]].concat();
         let (mut spans, mask) = match mode {
-            Mode::Document if stream.f64() < SUFFIX => {
+            BlankMode::Document if stream.f64() < SUFFIX => {
                 let ends = range.end == document.tokens.len();
                 let start = 1 + text.len() - self.long(text.len(), &mut stream);
                 return suffix(id, &framed[..=text.len()], start, ends, specials);
             }
-            Mode::Document => {
+            BlankMode::Document => {
                 let length = self.long(text.len(), &mut stream);
                 let start = stream.below(text.len() - length + 1);
                 (std::iter::once(start..start + length).collect(), specials.gmask)
             }
-            Mode::Sentence => match self.sentences(document, &range, &mut stream) {
+            BlankMode::Sentence => match self.sentences(document, &range, &mut stream) {
                 Some(sentences) => (sentences, specials.smask),
                 None => (self.spans(text.len(), &mut stream), specials.mask),
             },
-            Mode::Span => (self.spans(text.len(), &mut stream), specials.mask),
+            BlankMode::Span => (self.spans(text.len(), &mut stream), specials.mask),
         };
         for span in &mut spans {
             *span = span.start + 1..span.end + 1;
@@ -265,7 +267,7 @@ impl Blanks {
     /// Whole sentences in text order, taken at random until they cover the share; `None` where the text hasn't two.
     fn sentences(
         &self,
-        document: &Document<'_>,
+        document: &TokenizedDocument<'_>,
         range: &Range<usize>,
         stream: &mut Stream,
     ) -> Option<Vec<Range<usize>>> {
@@ -347,6 +349,6 @@ fn extend(example: &mut Example, mask: u32, inputs: impl IntoIterator<Item = u32
         example.tokens.push(token);
         example.positions.push(mask);
         example.block_positions.push(block_position);
-        example.visible.push(example.tokens.len() as u32);
+        example.span_ends.push(example.tokens.len() as u32);
     }
 }

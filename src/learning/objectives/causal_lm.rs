@@ -5,8 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Form, Specials,
-    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    AnswerForm, Corpus, Specials,
+    definition::{
+        Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
+    },
     windows::{Window, cut},
     words::WordCounts,
 };
@@ -24,11 +26,11 @@ pub static DEFINITION: Definition = Definition {
     name: "causal_lm",
     section: Section::Generative,
     about: "Every token from those before it",
-    role: Role::Alone,
+    role: ObjectiveRole::Alone,
     attention: AttentionPattern::Causal,
     assumed: true,
-    teaches: Some(Form::Causal),
-    measure: Some(Measure::Perplexity),
+    teaches: Some(AnswerForm::Causal),
+    measure: Some(HeldOutMetric::Perplexity),
     head: None,
     version: 1,
     settings: SettingsType::of::<CausalLm>(),
@@ -40,7 +42,7 @@ pub static DEFINITION: Definition = Definition {
 pub struct CausalLm {}
 
 impl ObjectiveSettings for CausalLm {
-    fn needs(&self, form: Form) -> Vec<Special> {
+    fn needs(&self, form: AnswerForm) -> Vec<Special> {
         needs(form)
     }
 
@@ -54,9 +56,9 @@ impl ObjectiveSettings for CausalLm {
 }
 
 /// The special tokens around a text that is learned token by token.
-pub(super) fn needs(form: Form) -> Vec<Special> {
+pub(super) fn needs(form: AnswerForm) -> Vec<Special> {
     match form {
-        Form::Chatglm2 => vec![Special::Gmask, Special::Sop, Special::Sep],
+        AnswerForm::Chatglm2 => vec![Special::Gmask, Special::Sop, Special::Sep],
         _ => vec![Special::Cls, Special::Eop],
     }
 }
@@ -71,15 +73,15 @@ impl Examples for Texts {
         cut(corpus.text.as_ref(), corpus.room(self.max_length))
     }
 
-    fn example(&self, source: &Source<'_>, _: Draw) -> Result<Example> {
+    fn example(&self, source: &ExampleSource<'_>, _: Draw) -> Result<Example> {
         Ok(example(source.id, source.text(), source.ends(), source.corpus.form, source.specials()))
     }
 }
 
-/// A text behind what the family's [texts begin](Form::beginning) with, each token seeing those before it. Each token of
+/// A text behind what the family's [texts begin](AnswerForm::beginning) with, each token seeing those before it. Each token of
 /// the text is to be predicted from the one before; where the text `ends` there (and isn't merely cut), so is
-/// [what ends it](Form::end).
-pub fn example(id: u64, text: &[u32], ends: bool, form: Form, specials: &Specials) -> Example {
+/// [what ends it](AnswerForm::end).
+pub fn example(id: u64, text: &[u32], ends: bool, form: AnswerForm, specials: &Specials) -> Example {
     continuation(id, text, 0, ends, form, specials)
 }
 
@@ -89,7 +91,7 @@ pub(super) fn continuation(
     text: &[u32],
     prompt: usize,
     ends: bool,
-    form: Form,
+    form: AnswerForm,
     specials: &Specials,
 ) -> Example {
     let prompt = prompt.min(text.len());

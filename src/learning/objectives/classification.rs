@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Specials,
-    form::{Asked, Form, feed},
-    labels::{Labels, Node, Path},
-    prompt::{Encoded, MARKER, Rendered, Row, Template},
+    form::{AnswerForm, PromptKind, feed},
+    labels::{LabelPath, Labels, TrieNode},
+    prompt::{ColumnLookup, Encoded, MARKER, Rendered, Template},
 };
 use crate::{
     network::batch::Example,
@@ -19,20 +19,20 @@ use crate::{
 /// Turns text into token ids, without special tokens around it.
 pub type Encode = Box<dyn Fn(&str) -> Result<Vec<u32>> + Send + Sync>;
 
-/// Makes examples out of rows.
+/// Encodes rows as training examples of a classifier.
 pub struct Classifier {
     label_column: String,
     labels: Vec<String>,
     template: Template,
-    head: Reading,
-    form: Form,
+    head: AnswerHead,
+    form: AnswerForm,
     max_length: usize,
     specials: Specials,
     encode: Encode,
 }
 
-/// How the answer is read.
-enum Reading {
+/// Which head gives the answer.
+enum AnswerHead {
     Prompt(Labels),
     Linear,
 }
@@ -47,23 +47,23 @@ impl Classifier {
     /// apart.
     pub fn new(
         task: &Classification,
-        form: Form,
+        form: AnswerForm,
         max_length: usize,
         specials: Specials,
         encode: Encode,
     ) -> Result<Self> {
-        let asked = if task.head == Head::Prompt { Asked::Word } else { Asked::Nothing };
-        specials.require("classification", form.needs(asked))?;
+        let kind = if task.head == Head::Prompt { PromptKind::Word } else { PromptKind::Plain };
+        specials.require("classification", form.needs(kind))?;
         let template = Template::new(&task.template)?;
         // In the order of their names, so that the order in which a recipe lists them changes nothing.
         let words: BTreeMap<&String, &String> = task.words.iter().collect();
         let head = match task.head {
-            Head::Linear => Reading::Linear,
+            Head::Linear => AnswerHead::Linear,
             Head::Prompt => {
                 ensure!(template.has_marker(), "the template lacks the marker {MARKER}, where the answer goes");
                 let encoded = words.iter().map(|(label, word)| Ok((label.as_str(), encode(word)?)));
                 let words = encoded.collect::<Result<_>>()?;
-                Reading::Prompt(Labels::new(words, form.end(&specials))?)
+                AnswerHead::Prompt(Labels::new(words, form.end(&specials))?)
             }
         };
         let labels = words.into_keys().cloned().collect();
@@ -81,10 +81,10 @@ impl Classifier {
     }
 
     /// The nodes that `Choice::node` counts; none for a linear head.
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[TrieNode] {
         match &self.head {
-            Reading::Prompt(labels) => labels.nodes(),
-            Reading::Linear => &[],
+            AnswerHead::Prompt(labels) => labels.nodes(),
+            AnswerHead::Linear => &[],
         }
     }
 
@@ -93,7 +93,7 @@ impl Classifier {
     /// # Errors
     ///
     /// Where the row lacks the column, or the label has no word.
-    pub fn label(&self, row: &Row<'_>) -> Result<usize> {
+    pub fn label(&self, row: &ColumnLookup<'_>) -> Result<usize> {
         let column = &self.label_column;
         let label = row(column).with_context(|| format!("the data has no column `{column}` for the label"))?;
         self.labels
@@ -104,17 +104,17 @@ impl Classifier {
 
     /// A row to learn from, with its label by index.
     ///
-    /// For a prompt: the sequence of the family's [form](Form), with the label's word up to its last choice where
+    /// For a prompt: the sequence of the family's [form](AnswerForm), with the label's word up to its last choice where
     /// tokens are fed, and a choice at each node of its path. For a linear head: the text.
     ///
     /// # Errors
     ///
     /// Where the template can't be filled in, or its own words don't fit.
-    pub fn example(&self, row: &Row<'_>, label: usize, id: u64) -> Result<Example> {
+    pub fn example(&self, row: &ColumnLookup<'_>, label: usize, id: u64) -> Result<Example> {
         let prompt = self.fit(row)?;
         Ok(match &self.head {
-            Reading::Prompt(labels) => self.answered(id, &prompt, labels, &labels.path(label)),
-            Reading::Linear => Example { class: Some(label as u32), ..self.plain(id, &prompt.before) },
+            AnswerHead::Prompt(labels) => self.answered(id, &prompt, labels, &labels.path(label)),
+            AnswerHead::Linear => Example { class: Some(label as u32), ..self.plain(id, &prompt.before) },
         })
     }
 
@@ -124,14 +124,14 @@ impl Classifier {
     /// # Errors
     ///
     /// As [`Self::example`].
-    pub fn inference(&self, row: &Row<'_>, id: u64) -> Result<Vec<Example>> {
+    pub fn inference(&self, row: &ColumnLookup<'_>, id: u64) -> Result<Vec<Example>> {
         let prompt = self.fit(row)?;
         Ok(match &self.head {
-            Reading::Prompt(labels) => {
+            AnswerHead::Prompt(labels) => {
                 let paths = if self.form.feeds() { labels.cover() } else { vec![labels.glance()] };
                 paths.iter().map(|path| self.answered(id, &prompt, labels, path)).collect()
             }
-            Reading::Linear => vec![self.plain(id, &prompt.before)],
+            AnswerHead::Linear => vec![self.plain(id, &prompt.before)],
         })
     }
 
@@ -139,8 +139,8 @@ impl Classifier {
     /// its classes.
     pub fn score(&self, log_probabilities: &[Vec<f64>]) -> Vec<f64> {
         match &self.head {
-            Reading::Prompt(labels) => labels.score(log_probabilities),
-            Reading::Linear => log_probabilities.iter().flatten().map(|&value| math::exp(value)).collect(),
+            AnswerHead::Prompt(labels) => labels.score(log_probabilities),
+            AnswerHead::Linear => log_probabilities.iter().flatten().map(|&value| math::exp(value)).collect(),
         }
     }
 
@@ -149,17 +149,17 @@ impl Classifier {
     /// # Errors
     ///
     /// Where the row lacks a column.
-    pub fn text(&self, row: &Row<'_>) -> Result<String> {
+    pub fn text(&self, row: &ColumnLookup<'_>) -> Result<String> {
         Ok(self.template.values(row)?.text())
     }
 
-    fn fit(&self, row: &Row<'_>) -> Result<Encoded> {
+    fn fit(&self, row: &ColumnLookup<'_>) -> Result<Encoded> {
         let frame = match &self.head {
-            Reading::Prompt(labels) => {
+            AnswerHead::Prompt(labels) => {
                 let fed = if self.form.feeds() { labels.depth() } else { 0 };
                 self.form.word(0, &[], &[], labels.longest(), &self.specials).example.tokens.len() + fed
             }
-            Reading::Linear => self.plain(0, &[]).tokens.len(),
+            AnswerHead::Linear => self.plain(0, &[]).tokens.len(),
         };
         let values = self.template.values(row)?;
         self.template.fit(&values, self.max_length.saturating_sub(frame), &|rendered| self.encode(rendered))
@@ -168,10 +168,10 @@ impl Classifier {
     fn encode(&self, rendered: &Rendered) -> Result<Encoded> {
         let Rendered { before, after } = rendered;
         match (&self.head, after) {
-            (Reading::Prompt(_), None) => {
+            (AnswerHead::Prompt(_), None) => {
                 anyhow::bail!("the filled-in template lacks the marker {MARKER}, where the answer goes")
             }
-            (Reading::Prompt(_), Some(after)) if self.form.answers_last() => {
+            (AnswerHead::Prompt(_), Some(after)) if self.form.answers_last() => {
                 ensure!(
                     after.trim().is_empty(),
                     "the filled-in template goes on after {MARKER} with `{}`, which a model that reads from left to \
@@ -180,10 +180,10 @@ impl Classifier {
                 );
                 Ok(Encoded { before: (self.encode)(before)?, after: Vec::new() })
             }
-            (Reading::Prompt(_), Some(after)) => {
+            (AnswerHead::Prompt(_), Some(after)) => {
                 Ok(Encoded { before: (self.encode)(before)?, after: (self.encode)(after)? })
             }
-            (Reading::Linear, after) => {
+            (AnswerHead::Linear, after) => {
                 let text = format!("{before}{}", after.as_deref().unwrap_or_default());
                 Ok(Encoded { before: (self.encode)(&text)?, after: Vec::new() })
             }
@@ -191,7 +191,7 @@ impl Classifier {
     }
 
     /// A prompt with its answer along a path.
-    fn answered(&self, id: u64, prompt: &Encoded, labels: &Labels, path: &Path) -> Example {
+    fn answered(&self, id: u64, prompt: &Encoded, labels: &Labels, path: &LabelPath) -> Example {
         let Encoded { before, after } = prompt;
         let asked = self.form.word(id, before, after, labels.longest(), &self.specials);
         let mut example = asked.example;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::Row;
+use super::ColumnLookup;
 use crate::{
     data::text::chat::{Role, Turn},
     spec::Instruction,
@@ -24,7 +24,7 @@ impl Conversation {
     /// # Errors
     /// Where the row lacks a column, or a list isn't of the form that [`Instruction`] tells; where there's no question
     /// or no response.
-    pub fn read(task: &Instruction, row: &Row<'_>) -> Result<Self> {
+    pub fn read(task: &Instruction, row: &ColumnLookup<'_>) -> Result<Self> {
         let field = |column: &str| row(column).with_context(|| format!("the data has no column `{column}`"));
         let conversation = match &task.messages {
             Some(column) => Self::split(messages(&field(column)?).with_context(|| format!("column `{column}`"))?)

@@ -4,10 +4,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use anyhow::Result;
 
-use super::{Form, Specials};
+use super::{AnswerForm, Specials};
 
 /// Encoded documents.
-pub trait Text: Send + Sync {
+pub trait TokenizedText: Send + Sync {
     /// How many documents there are.
     fn documents(&self) -> usize;
 
@@ -16,19 +16,19 @@ pub trait Text: Send + Sync {
     /// # Errors
     ///
     /// Where it can't be read.
-    fn document(&self, index: usize) -> Result<Document<'_>>;
+    fn document(&self, index: usize) -> Result<TokenizedDocument<'_>>;
 }
 
 /// One document.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Document<'a> {
+pub struct TokenizedDocument<'a> {
     /// Token ids, without special tokens.
     pub tokens: Cow<'a, [u32]>,
     /// The end of each sentence in `tokens`, rising; what follows the last one counts as a sentence too.
     pub sentence_ends: Cow<'a, [u32]>,
 }
 
-impl Document<'_> {
+impl TokenizedDocument<'_> {
     /// Whether a sentence ends just before this token.
     pub fn ends_sentence(&self, at: usize) -> bool {
         u32::try_from(at).is_ok_and(|at| self.sentence_ends.binary_search(&at).is_ok())
@@ -39,13 +39,13 @@ impl Document<'_> {
 #[derive(Clone)]
 pub struct Corpus {
     /// The documents.
-    pub text: Arc<dyn Text>,
+    pub text: Arc<dyn TokenizedText>,
     /// The piece that each id stands for, by id; only needed for masking whole words.
     pub vocabulary: Arc<[String]>,
     /// The special tokens.
     pub specials: Specials,
     /// How texts stand in the model's sequences.
-    pub form: Form,
+    pub form: AnswerForm,
 }
 
 impl Corpus {

@@ -1,10 +1,11 @@
-//! What an objective says of itself: all that the rest of the program knows about it.
+//! The definition of a pretraining objective: name, settings, attention pattern, examples. The rest of the program knows
+//! objectives only by this.
 
 use anyhow::{Context, Result, ensure};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Corpus, Document, Form, Specials, windows::Window, words::WordCounts};
+use super::{AnswerForm, Corpus, Specials, TokenizedDocument, windows::Window, words::WordCounts};
 use crate::{
     data::text::Special,
     network::{batch::Example, model::AttentionPattern},
@@ -22,17 +23,17 @@ pub struct Definition {
     /// What it is, for whoever writes a recipe: its description in the schema.
     pub about: &'static str,
     /// What it may be combined with.
-    pub role: Role,
-    /// What its examples ask of attention: which families can learn it.
+    pub role: ObjectiveRole,
+    /// The attention pattern that its examples need: it decides which families can learn it.
     pub attention: AttentionPattern,
     /// Whether a checkpoint that doesn't say what it was trained for is taken to have learned it, if it can.
     pub assumed: bool,
     /// The form in which a model that learned it continues a prompt; none if it doesn't learn to.
-    pub teaches: Option<Form>,
-    /// What it's measured by on held-out text; none if it isn't measured.
-    pub measure: Option<Measure>,
+    pub teaches: Option<AnswerForm>,
+    /// Its metric on held-out text; none if it isn't evaluated.
+    pub measure: Option<HeldOutMetric>,
     /// The head that it needs beside the language model's.
-    pub head: Option<Head>,
+    pub head: Option<HeadKind>,
     /// Version of its code. Raise it whenever the same text and seed would give other examples, so that no artifact made
     /// by older code is served for newer.
     pub version: u32,
@@ -42,8 +43,8 @@ pub struct Definition {
 
 /// What an objective may be combined with in one entry of the mix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// It masks tokens: of plain texts, or of the examples of a [`Role::Pairs`] objective, whose loss is then added.
+pub enum ObjectiveRole {
+    /// It masks tokens: of plain texts, or of the examples of a [`ObjectiveRole::Pairs`] objective, whose loss is then added.
     Masks,
     /// It makes pairs of segments, whose tokens others may mask.
     Pairs,
@@ -51,18 +52,18 @@ pub enum Role {
     Alone,
 }
 
-/// What an objective is measured by on held-out text.
+/// The metric of an objective on held-out text.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Measure {
-    /// How probable the predicted tokens are.
+pub enum HeldOutMetric {
+    /// Perplexity of the predicted tokens.
     Perplexity,
-    /// How many of the masked tokens are guessed right.
+    /// Accuracy on the masked tokens.
     MaskedAccuracy,
 }
 
 /// A head that objectives may need.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Head {
+pub enum HeadKind {
     /// Classifies sequences in two.
     Pair,
 }
@@ -138,7 +139,7 @@ pub trait ObjectiveSettings: Send + Sync {
     }
 
     /// The special tokens that its examples take.
-    fn needs(&self, form: Form) -> Vec<Special>;
+    fn needs(&self, form: AnswerForm) -> Vec<Special>;
 
     /// The largest share of an example's tokens that is predicted over the whole vocabulary: what memory is estimated by.
     fn predicted(&self) -> f64;
@@ -181,26 +182,26 @@ pub trait Examples: Send + Sync {
     ///
     /// # Errors
     /// If other documents are needed and can't be read.
-    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example>;
+    fn example(&self, source: &ExampleSource<'_>, draw: Draw) -> Result<Example>;
 
     /// Masks tokens of an example that it or another objective of the entry made.
     fn mask(&self, _example: &mut Example, _specials: &Specials, _draw: Draw) {}
 }
 
-/// What an example is made of.
+/// The input of an example: a window of a document.
 #[derive(Clone, Copy)]
-pub struct Source<'a> {
+pub struct ExampleSource<'a> {
     /// The example's number.
     pub id: u64,
     /// The corpus.
     pub corpus: &'a Corpus,
     /// The document that the window lies in.
-    pub document: &'a Document<'a>,
+    pub document: &'a TokenizedDocument<'a>,
     /// The part of the document.
     pub window: Window,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ExampleSource<'a> {
     /// The window's tokens.
     pub fn text(&self) -> &'a [u32] {
         &self.document.tokens[self.window.range()]
@@ -217,7 +218,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Where an example's random numbers come from.
+/// The random keys of an example.
 #[derive(Clone, Copy, Debug)]
 pub struct Draw {
     /// For what all examples of a batch have in common.

@@ -1,18 +1,18 @@
-//! One entry of the mix: its windows, and what is made of each.
+//! One entry of the mix: its windows, and the examples made of each.
 
 use anyhow::{Context, Result};
 
 use super::{
     Corpus,
-    definition::{Draw, Examples, Role, Source},
-    parts::{self, Known},
+    definition::{Draw, ExampleSource, Examples, ObjectiveRole},
+    parts::{self, ResolvedObjective},
     windows::Window,
     words::WordCounts,
 };
 use crate::{network::batch::Example, spec, support::random::Key};
 
-/// The windows of a corpus that an entry's objectives learn from.
-pub(super) struct Entry {
+/// An entry of the mix, with the windows of the corpus that its examples are made of.
+pub(super) struct MixEntry {
     /// What curves call it, such as `masked_lm+sentence_order`.
     pub(super) name: String,
     /// Factor on the loss of sentence pairs.
@@ -25,7 +25,7 @@ pub(super) struct Entry {
     masker: Option<Box<dyn Examples>>,
 }
 
-impl Entry {
+impl MixEntry {
     /// Cuts the corpus for an entry. Its words are counted by the first that needs them.
     pub(super) fn new(
         entry: &spec::Objective,
@@ -37,10 +37,10 @@ impl Entry {
         let name = parts::name(&known);
         let pair_weight = known.iter().find_map(|known| known.settings.pair_weight()).unwrap_or(1.0) as f32;
         let (maskers, makers): (Vec<_>, Vec<_>) =
-            known.into_iter().partition(|known| known.definition.role == Role::Masks);
+            known.into_iter().partition(|known| known.definition.role == ObjectiveRole::Masks);
         let mut order = makers.into_iter().chain(maskers);
         let mut needs = Vec::new();
-        let mut examples = |known: Known| {
+        let mut examples = |known: ResolvedObjective| {
             for special in known.settings.needs(corpus.form) {
                 if !needs.contains(&special) {
                     needs.push(special);
@@ -70,7 +70,7 @@ impl Entry {
     pub(super) fn example(&self, index: usize, batch: Key, own: Key) -> Result<Example> {
         let (window, draw) = (self.windows[index], Draw { batch, own });
         let document = self.corpus.text.document(window.document as usize)?;
-        let source = Source { id: index as u64, corpus: &self.corpus, document: &document, window };
+        let source = ExampleSource { id: index as u64, corpus: &self.corpus, document: &document, window };
         let mut example = self.maker.example(&source, draw)?;
         self.maker.mask(&mut example, &self.corpus.specials, draw);
         if let Some(masker) = &self.masker {

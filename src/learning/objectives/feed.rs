@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    network::batch::{Example, Feed, Layout, Schedule, Step, lay_out},
+    network::batch::{BatchSampler, Example, Feed, Layout, Step, lay_out},
     spec,
     support::random::Key,
 };
@@ -12,7 +12,7 @@ use crate::{
 pub struct RowFeed {
     objective: &'static str,
     examples: Vec<Example>,
-    schedule: Schedule,
+    schedule: BatchSampler,
     steps: usize,
     layout: Layout,
     key: Key,
@@ -34,7 +34,7 @@ impl RowFeed {
         ensure!(!examples.is_empty(), "there are no rows to learn from");
         let key = Key::new(seed).with("finetune");
         let lengths = examples.iter().map(|example| example.tokens.len() as u32).collect();
-        let schedule = Schedule::new(lengths, train.into(), key.with("schedule"));
+        let schedule = BatchSampler::new(lengths, train.into(), key.with("schedule"));
         let steps = match (train.steps, train.epochs) {
             (Some(steps), _) => steps,
             (None, Some(epochs)) => schedule.steps(epochs),

@@ -1,22 +1,21 @@
-//! A prompt as the sequence that a family's models know, and the answer after it or within it: a text to continue, or one
-//! with blanks to fill.
+//! Prompt layouts of the families: the sequence of a prompt, and where the answer goes, after it or in blanks within it.
 
 use anyhow::{Result, ensure};
 
 use super::Specials;
 use crate::{data::text::Special, network::batch::Example};
 
-pub use crate::network::model::AnswerForm as Form;
+pub use crate::network::model::AnswerForm;
 
-/// What a sequence is for.
+/// Which kind of sequence a prompt becomes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Asked {
-    /// [`Form::word`]
+pub enum PromptKind {
+    /// A prompt for one word: [`AnswerForm::word`].
     Word,
-    /// [`Form::text`]
+    /// A prompt for text: [`AnswerForm::text`].
     Text,
-    /// [`Form::plain`]
-    Nothing,
+    /// No prompt, plain text: [`AnswerForm::plain`].
+    Plain,
 }
 
 /// A prompt's sequence.
@@ -37,9 +36,8 @@ impl Prompt {
     }
 }
 
-impl Form {
-    /// Whether the answer's tokens are fed one after the other, each seen by the next; if not, they're all read at
-    /// once.
+impl AnswerForm {
+    /// Whether the answer is generated autoregressively; if not, all its tokens are predicted at once.
     pub fn feeds(self) -> bool {
         self != Self::Cloze
     }
@@ -50,21 +48,21 @@ impl Form {
     }
 
     /// The special tokens that its sequences take.
-    pub fn needs(self, asked: Asked) -> &'static [Special] {
+    pub fn needs(self, kind: PromptKind) -> &'static [Special] {
         use Special::{Cls, Eop, Gmask, Mask, Sep, Sop};
-        match (self, asked) {
-            (Self::Cloze, Asked::Word) => &[Cls, Mask, Sep],
-            (Self::Infilling, Asked::Word) => &[Cls, Mask, Sep, Sop, Eop],
-            (Self::Infilling, Asked::Text) => &[Cls, Gmask, Sop, Eop],
-            (Self::Chatglm, Asked::Word) => &[Mask, Gmask, Sop, Eop],
+        match (self, kind) {
+            (Self::Cloze, PromptKind::Word) => &[Cls, Mask, Sep],
+            (Self::Infilling, PromptKind::Word) => &[Cls, Mask, Sep, Sop, Eop],
+            (Self::Infilling, PromptKind::Text) => &[Cls, Gmask, Sop, Eop],
+            (Self::Chatglm, PromptKind::Word) => &[Mask, Gmask, Sop, Eop],
             (Self::Chatglm | Self::Chatglm2, _) => &[Gmask, Sop, Sep, Eop],
-            (Self::Causal | Self::Prefix, Asked::Word | Asked::Text) => &[Cls, Eop],
+            (Self::Causal | Self::Prefix, PromptKind::Word | PromptKind::Text) => &[Cls, Eop],
             (Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling, _) => &[Cls, Sep],
         }
     }
 
-    /// A prompt that asks for a word of at most `width` tokens between `before` and `after`. What stands `after` is
-    /// left out where [an answer comes last](Form::answers_last).
+    /// A prompt for a word of at most `width` tokens between `before` and `after`. What stands `after` is
+    /// left out where [an answer comes last](AnswerForm::answers_last).
     pub fn word(self, id: u64, before: &[u32], after: &[u32], width: usize, specials: &Specials) -> Prompt {
         let Specials { cls, sep, mask, .. } = *specials;
         match self {
@@ -97,7 +95,7 @@ impl Form {
         }
     }
 
-    /// A text to be read rather than continued.
+    /// A text to encode rather than to continue.
     pub fn plain(self, id: u64, text: &[u32], specials: &Specials) -> Example {
         match self {
             Self::Chatglm | Self::Chatglm2 => self.text(id, text, specials).example,
@@ -105,7 +103,7 @@ impl Form {
         }
     }
 
-    /// What a text that is learned token by token begins with.
+    /// The tokens that begin a text in autoregressive training.
     pub fn beginning(self, specials: &Specials) -> Vec<u32> {
         match self {
             Self::Chatglm2 => vec![specials.gmask, specials.sop],
@@ -142,7 +140,7 @@ pub fn begin(example: &mut Example, at: u32, specials: &Specials) {
     example.tokens.push(specials.sop);
     example.positions.push(at);
     example.block_positions.push(1);
-    example.visible.push(example.tokens.len() as u32);
+    example.span_ends.push(example.tokens.len() as u32);
 }
 
 /// Appends tokens of an answer. Within a blank the block's position counts on and the blank's own stays; elsewhere
@@ -157,7 +155,7 @@ pub fn feed(example: &mut Example, answer: &[u32]) {
         example.tokens.push(token);
         example.positions.push(position);
         example.block_positions.push(block);
-        example.visible.push(example.tokens.len() as u32);
+        example.span_ends.push(example.tokens.len() as u32);
     }
 }
 
@@ -167,7 +165,7 @@ pub fn feed(example: &mut Example, answer: &[u32]) {
 /// # Errors
 ///
 /// Where not even an empty prompt fits.
-pub fn continuation(form: Form, prompt: &[u32], most: usize, specials: &Specials) -> Result<Example> {
+pub fn continuation(form: AnswerForm, prompt: &[u32], most: usize, specials: &Specials) -> Result<Example> {
     let frame = form.text(0, &[], specials).example.tokens.len();
     ensure!(frame <= most, "there is room for {most} tokens, and an empty prompt takes {frame}");
     let prompt = &prompt[prompt.len().saturating_sub(most - frame)..];
@@ -176,10 +174,10 @@ pub fn continuation(form: Form, prompt: &[u32], most: usize, specials: &Specials
 
 /// The context of a text with masks in it, and where in it the masks stand. [`begin`] begins the
 /// answer for a blank; each is seen by those after it.
-pub fn blanks(form: Form, text: &[u32], specials: &Specials) -> (Example, Vec<u32>) {
+pub fn blanks(form: AnswerForm, text: &[u32], specials: &Specials) -> (Example, Vec<u32>) {
     let Specials { cls, sep, mask, gmask, smask, .. } = *specials;
     let context = match form {
-        Form::Infilling => [&[cls], text, &[sep]].concat(),
+        AnswerForm::Infilling => [&[cls], text, &[sep]].concat(),
         _ => text.to_vec(),
     };
     let masks = (0..).zip(&context).filter(|(_, token)| [mask, gmask, smask].contains(token));

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-use super::{Corpus, entry::Entry, words::WordCounts};
+use super::{Corpus, entry::MixEntry, words::WordCounts};
 use crate::{
-    network::batch::{Feed, Layout, Size, Step, divide, lay_out},
+    network::batch::{BatchSize, Feed, Layout, Step, batch_ranges, lay_out},
     spec::Objective,
     support::random::Key,
 };
 
 /// All windows of a corpus in their order, one batch a step, for perplexity and masked accuracy.
 pub struct HeldOut {
-    entry: Entry,
+    entry: MixEntry,
     batches: Vec<Range<usize>>,
     layout: Layout,
 }
@@ -31,8 +31,8 @@ impl HeldOut {
         tokens: usize,
         layout: Layout,
     ) -> Result<Self> {
-        let entry = Entry::new(objective, corpus, max_length, &mut WordCounts::default())?;
-        let batches = divide(entry.lengths(), Size::Tokens(tokens), false);
+        let entry = MixEntry::new(objective, corpus, max_length, &mut WordCounts::default())?;
+        let batches = batch_ranges(entry.lengths(), BatchSize::Tokens(tokens), false);
         Ok(Self { entry, batches, layout })
     }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::{
     Specials,
     conversation::Conversation,
-    form::{Form, feed},
+    form::{AnswerForm, feed},
 };
 use crate::{
     data::text::chat::Chat,
@@ -13,23 +13,23 @@ use crate::{
     spec::TooLong,
 };
 
-/// Makes examples out of conversations.
-pub struct Instructor<'a> {
+/// Encodes conversations as training examples.
+pub struct InstructionEncoder<'a> {
     /// How conversations are written.
     pub chat: Chat<'a>,
     /// How the model's answers stand in a sequence.
-    pub form: Form,
+    pub form: AnswerForm,
     /// The longest sequence.
     pub max_length: usize,
-    /// What becomes of responses that don't fit.
+    /// How responses that don't fit are treated.
     pub too_long: TooLong,
     /// The special tokens.
     pub specials: Specials,
 }
 
-/// An example, and what had to be left out of it.
+/// A training example, and whether anything was left out of it.
 #[derive(Clone, Debug)]
-pub struct Lesson {
+pub struct InstructionExample {
     /// The example; its targets are the response and its end.
     pub example: Example,
     /// Whether the prompt was shortened.
@@ -38,14 +38,14 @@ pub struct Lesson {
     pub cut: bool,
 }
 
-impl Instructor<'_> {
+impl InstructionEncoder<'_> {
     /// The prompt in the family's form, the response fed after it, and each of its tokens to predict from the one before
     /// it, the end last: so that whatever was cut, the model learns to stop. None for a row that is to be skipped.
     ///
     /// # Errors
     ///
     /// Where the conversation can't be written in the chat format, or its response is too long and that's refused.
-    pub fn lesson(&self, conversation: &Conversation, id: u64) -> Result<Option<Lesson>> {
+    pub fn encode(&self, conversation: &Conversation, id: u64) -> Result<Option<InstructionExample>> {
         let Self { chat, form, max_length, specials, .. } = self;
         let mut answer = chat.answer(&conversation.response)?;
         let frame = form.text(id, &[], specials).example.tokens.len();
@@ -63,11 +63,11 @@ impl Instructor<'_> {
                 answer.len()
             ),
         }
-        let asked = form.text(id, &prompt.tokens, specials);
-        let mut example = asked.example;
+        let sequence = form.text(id, &prompt.tokens, specials);
+        let mut example = sequence.example;
         feed(&mut example, &answer);
         answer.push(form.end(specials));
-        example.targets = (asked.at..).zip(answer).map(|(at, token)| Target { at, token }).collect();
-        Ok(Some(Lesson { example, shortened: prompt.shortened, cut }))
+        example.targets = (sequence.at..).zip(answer).map(|(at, token)| Target { at, token }).collect();
+        Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut }))
     }
 }

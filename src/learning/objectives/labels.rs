@@ -14,7 +14,7 @@ use crate::{network::batch::Choice, support::math};
 
 /// A node of the trie with two or more tokens to choose from.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Node {
+pub struct TrieNode {
     /// The tokens.
     pub candidates: Vec<u32>,
 }
@@ -24,7 +24,7 @@ pub struct Node {
 pub struct Labels {
     words: Vec<Vec<u32>>,
     longest: usize,
-    nodes: Vec<Node>,
+    nodes: Vec<TrieNode>,
     /// The tokens that lead to each node.
     prefixes: Vec<Vec<u32>>,
     /// For each label, the choices on its path; `at` counts the word's tokens before it.
@@ -33,7 +33,7 @@ pub struct Labels {
 
 /// Tokens to feed, and the choices on the way.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Path {
+pub struct LabelPath {
     /// The tokens, up to the last choice.
     pub tokens: Vec<u32>,
     /// The choices; `at` counts from the state that predicts the word's first token.
@@ -84,12 +84,12 @@ impl Labels {
         };
         let paths = words.iter().map(path).collect();
         let prefixes = children.keys().map(|prefix| prefix.to_vec()).collect();
-        let nodes = children.into_values().map(|candidates| Node { candidates }).collect();
+        let nodes = children.into_values().map(|candidates| TrieNode { candidates }).collect();
         Ok(Self { words, longest, nodes, prefixes, paths })
     }
 
     /// The nodes that branch; `Choice::node` is an index into them.
-    pub fn nodes(&self) -> &[Node] {
+    pub fn nodes(&self) -> &[TrieNode] {
         &self.nodes
     }
 
@@ -104,14 +104,14 @@ impl Labels {
     }
 
     /// The path to a label, by its index.
-    pub fn path(&self, label: usize) -> Path {
+    pub fn path(&self, label: usize) -> LabelPath {
         let choices = self.paths[label].clone();
         let depth = choices.last().map_or(0, |choice| choice.at as usize);
-        Path { tokens: self.words[label][..depth].to_vec(), choices }
+        LabelPath { tokens: self.words[label][..depth].to_vec(), choices }
     }
 
     /// As few paths as visit all nodes, each node once. The choices' `gold` says nothing.
-    pub fn cover(&self) -> Vec<Path> {
+    pub fn cover(&self) -> Vec<LabelPath> {
         let mut visited = vec![false; self.nodes.len()];
         let mut paths = Vec::new();
         let mut deepest_first: Vec<&Vec<u32>> = self.prefixes.iter().collect();
@@ -125,16 +125,16 @@ impl Labels {
                 }
             }
             if !choices.is_empty() {
-                paths.push(Path { tokens: tokens.clone(), choices });
+                paths.push(LabelPath { tokens: tokens.clone(), choices });
             }
         }
         paths
     }
 
     /// All nodes at once, each at its depth, for answers whose tokens aren't fed. The choices' `gold` says nothing.
-    pub fn glance(&self) -> Path {
+    pub fn glance(&self) -> LabelPath {
         let choice = |(node, prefix): (u32, &Vec<u32>)| Choice { at: prefix.len() as u32, node, gold: 0 };
-        Path { tokens: Vec::new(), choices: (0..).zip(&self.prefixes).map(choice).collect() }
+        LabelPath { tokens: Vec::new(), choices: (0..).zip(&self.prefixes).map(choice).collect() }
     }
 
     /// Each label's probability, from the log-softmax of each node's candidates.

@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Form, Specials,
-    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    AnswerForm, Corpus, Specials,
+    definition::{
+        Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
+    },
     form::plain,
     windows::{Window, cut},
     words::{WordCounts, Words},
@@ -28,11 +30,11 @@ pub static DEFINITION: Definition = Definition {
     name: "masked_lm",
     section: Section::Entry,
     about: "Guess masked tokens",
-    role: Role::Masks,
+    role: ObjectiveRole::Masks,
     attention: AttentionPattern::Bidirectional,
     assumed: true,
     teaches: None,
-    measure: Some(Measure::MaskedAccuracy),
+    measure: Some(HeldOutMetric::MaskedAccuracy),
     head: None,
     version: 1,
     settings: SettingsType::of::<MaskedLm>(),
@@ -87,7 +89,7 @@ impl ObjectiveSettings for MaskedLm {
         problems
     }
 
-    fn needs(&self, _: Form) -> Vec<Special> {
+    fn needs(&self, _: AnswerForm) -> Vec<Special> {
         vec![Special::Cls, Special::Sep, Special::Mask]
     }
 
@@ -112,7 +114,7 @@ impl Examples for Texts {
         cut(corpus.text.as_ref(), corpus.room(self.max_length))
     }
 
-    fn example(&self, source: &Source<'_>, _: Draw) -> Result<Example> {
+    fn example(&self, source: &ExampleSource<'_>, _: Draw) -> Result<Example> {
         Ok(plain(source.id, source.text(), source.specials()))
     }
 

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{Corpus, entry::Entry, words::WordCounts};
+use super::{Corpus, entry::MixEntry, words::WordCounts};
 use crate::{
-    network::batch::{Feed, Layout, Schedule, Step, lay_out},
+    network::batch::{BatchSampler, Feed, Layout, Step, lay_out},
     spec,
     support::random::{Categorical, Key},
 };
@@ -14,7 +14,7 @@ use crate::{
 /// Each step draws an entry by weight. Each entry has windows, epochs and an order of its own, so that however the
 /// others are drawn, it sees all of the corpus once before it sees anything twice.
 pub struct Mix {
-    entries: Vec<(Entry, Schedule)>,
+    entries: Vec<(MixEntry, BatchSampler)>,
     /// For each step the entry, and how often it was drawn before.
     draws: Vec<(u32, u32)>,
     epoch_steps: usize,
@@ -44,8 +44,8 @@ impl Mix {
         let mut words = WordCounts::default();
         let mut entries = Vec::with_capacity(drawn.len());
         for (index, objective) in (0..).zip(&drawn) {
-            let entry = Entry::new(objective, corpus, train.max_length, &mut words)?;
-            let schedule = Schedule::new(entry.lengths(), train.into(), key.with("schedule").at(index));
+            let entry = MixEntry::new(objective, corpus, train.max_length, &mut words)?;
+            let schedule = BatchSampler::new(entry.lengths(), train.into(), key.with("schedule").at(index));
             entries.push((entry, schedule));
         }
 

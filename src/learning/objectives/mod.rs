@@ -1,12 +1,15 @@
-//! From documents or rows to examples with targets. No tensors: an objective is what stands in an
-//! [`Example`](crate::network::batch::Example).
+//! Training objectives: documents, rows and conversations to training examples with targets. No tensors: an objective
+//! makes an [`Example`](crate::network::batch::Example).
 //!
-//! [`OBJECTIVES`] lists what a language model can be pretrained for: each objective is a file with its
-//! [`Definition`]. Texts are cut into [`windows`], objectives make an example of each, and [`mix`] draws an entry a
-//! step, which may have several objectives ([`parts`]).
+//! [`OBJECTIVES`] lists the pretraining objectives. To add one, write a file with its [`Definition`] (name, settings,
+//! attention pattern, version) and a line in that list; the shortest example is `causal_lm.rs`. Documents are cut into
+//! [`windows`], the objective's [`definition::Examples`] makes an example of each window, and [`mix`] draws an entry of the
+//! recipe's mix for each step; an entry may combine several objectives ([`parts`]).
 //!
-//! How a text stands in a sequence depends on the family ([`form`]): most begin with `[CLS]`; prompts of ChatGLM begin
-//! with their text and end with `[gMASK]`, and sequences of ChatGLM2 and later begin with `[gMASK] <sop>`.
+//! Finetuning objectives are [`classification`] (by [`prompt`] with [`labels`], or a linear head) and [`instruction`].
+//!
+//! The layout of a prompt and its answer depends on the family ([`form`]): most sequences begin with `[CLS]`; prompts of
+//! ChatGLM end with `[gMASK]`, and sequences of ChatGLM2 and later begin with `[gMASK] <sop>`.
 
 pub mod blank_infilling;
 pub mod causal_lm;
@@ -33,7 +36,7 @@ pub mod windows;
 pub mod words;
 
 use crate::{
-    network::batch::{Division, Layout, Size},
+    network::batch::{BatchSize, Batching, Layout},
     spec,
     support::Registry,
 };
@@ -41,14 +44,14 @@ use crate::{
 pub use crate::data::text::Specials;
 pub use classification::Classifier;
 pub use conversation::Conversation;
-pub use corpus::{Corpus, Document, Text};
+pub use corpus::{Corpus, TokenizedDocument, TokenizedText};
 pub use definition::Definition;
 pub use feed::RowFeed;
-pub use form::{Asked, Form};
+pub use form::{AnswerForm, PromptKind};
 pub use held_out::HeldOut;
-pub use instruction::Instructor;
+pub use instruction::InstructionEncoder;
 pub use mix::Mix;
-pub use prompt::Row;
+pub use prompt::ColumnLookup;
 
 /// The objectives, in the order in which messages and names list them.
 pub static OBJECTIVES: Registry<Definition> = Registry::new(&[
@@ -61,7 +64,7 @@ pub static OBJECTIVES: Registry<Definition> = Registry::new(&[
     &span_corruption::DEFINITION,
 ]);
 
-impl From<&spec::Batch> for Size {
+impl From<&spec::Batch> for BatchSize {
     fn from(batch: &spec::Batch) -> Self {
         match batch {
             spec::Batch::Examples(n) => Self::Examples(*n),
@@ -70,7 +73,7 @@ impl From<&spec::Batch> for Size {
     }
 }
 
-impl From<&spec::Train> for Division {
+impl From<&spec::Train> for Batching {
     fn from(train: &spec::Train) -> Self {
         Self { size: (&train.batch).into(), accumulate: train.accumulate, sorted: !train.packing }
     }

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Form,
-    definition::{Definition, Examples, Head, ObjectiveSettings, Role, SettingsType},
-    pairs::{Judgement, NEEDS, Pairs, SentencePair},
+    AnswerForm, Corpus,
+    definition::{Definition, Examples, HeadKind, ObjectiveRole, ObjectiveSettings, SettingsType},
+    pairs::{NEEDS, PairExamples, PairTask, SentencePair},
     words::WordCounts,
 };
 use crate::{data::text::Special, network::model::AttentionPattern, spec::Section};
@@ -17,12 +17,12 @@ pub(super) static DEFINITION: Definition = Definition {
     name: "next_sentence",
     section: Section::Entry,
     about: "Tell whether B follows A or comes from another document",
-    role: Role::Pairs,
+    role: ObjectiveRole::Pairs,
     attention: AttentionPattern::Bidirectional,
     assumed: false,
     teaches: None,
     measure: None,
-    head: Some(Head::Pair),
+    head: Some(HeadKind::Pair),
     version: 1,
     settings: SettingsType::of::<NextSentence>(),
 };
@@ -33,7 +33,7 @@ pub(super) static DEFINITION: Definition = Definition {
 struct NextSentence(SentencePair);
 
 impl ObjectiveSettings for NextSentence {
-    fn needs(&self, _: Form) -> Vec<Special> {
+    fn needs(&self, _: AnswerForm) -> Vec<Special> {
         NEEDS.to_vec()
     }
 
@@ -46,6 +46,6 @@ impl ObjectiveSettings for NextSentence {
     }
 
     fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
-        Ok(Box::new(Pairs::new(Judgement::NextSentence, max_length)))
+        Ok(Box::new(PairExamples::new(PairTask::NextSentence, max_length)))
     }
 }

@@ -1,4 +1,4 @@
-//! Judgements on two segments: does B follow A (Devlin et al. 2019), or do they stand in their order (Lan et al. 2020)?
+//! Sentence-pair tasks on two segments: does B follow A (Devlin et al. 2019), or do they stand in their order (Lan et al. 2020)?
 
 use std::ops::Range;
 
@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Document, Specials, Text,
-    definition::{Draw, Examples, Source},
+    Corpus, Specials, TokenizedDocument, TokenizedText,
+    definition::{Draw, ExampleSource, Examples},
     windows::{Window, cut_for_pairs, pieces, sentences},
 };
 use crate::{
@@ -34,9 +34,9 @@ fn one() -> f64 {
 /// Tokens of a pair that aren't text: `[CLS]`, `[SEP]`, `[SEP]`.
 pub const FRAME: usize = 3;
 
-/// Which judgement.
+/// What is predicted about a pair of segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Judgement {
+pub enum PairTask {
     /// Half of the time B comes from another document.
     NextSentence,
     /// Half of the time A and B are exchanged.
@@ -46,42 +46,42 @@ pub enum Judgement {
 /// The special tokens that pairs take.
 pub(super) const NEEDS: [Special; 2] = [Special::Cls, Special::Sep];
 
-/// Pairs out of a corpus.
-pub(super) struct Pairs {
-    judgement: Judgement,
+/// Makes sentence pairs out of a corpus.
+pub(super) struct PairExamples {
+    task: PairTask,
     room: usize,
 }
 
-impl Pairs {
+impl PairExamples {
     /// With examples of at most `max_length` tokens.
-    pub(super) fn new(judgement: Judgement, max_length: usize) -> Self {
-        Self { judgement, room: max_length.saturating_sub(FRAME).max(2) }
+    pub(super) fn new(task: PairTask, max_length: usize) -> Self {
+        Self { task, room: max_length.saturating_sub(FRAME).max(2) }
     }
 }
 
-impl Examples for Pairs {
+impl Examples for PairExamples {
     fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>> {
-        cut_for_pairs(corpus.text.as_ref(), self.room, self.judgement == Judgement::NextSentence)
+        cut_for_pairs(corpus.text.as_ref(), self.room, self.task == PairTask::NextSentence)
     }
 
     fn check(&self, name: &str, windows: &[Window]) -> Result<()> {
-        match self.judgement {
-            Judgement::NextSentence => {
+        match self.task {
+            PairTask::NextSentence => {
                 let mut documents: Vec<u32> = windows.iter().map(|window| window.document).collect();
                 documents.dedup();
                 ensure!(documents.len() > 1, "{name} needs two documents or more, so that B can come from another one");
             }
-            Judgement::SentenceOrder => {
+            PairTask::SentenceOrder => {
                 ensure!(!windows.is_empty(), "{name} needs documents of two sentences or more; the corpus has none")
             }
         }
         Ok(())
     }
 
-    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example> {
-        let Source { id, corpus, window, .. } = *source;
+    fn example(&self, source: &ExampleSource<'_>, draw: Draw) -> Result<Example> {
+        let ExampleSource { id, corpus, window, .. } = *source;
         let text = corpus.text.as_ref();
-        example(id, text, window, self.room, self.judgement, &corpus.specials, draw.own.with("pair"))
+        example(id, text, window, self.room, self.task, &corpus.specials, draw.own.with("pair"))
     }
 }
 
@@ -106,10 +106,10 @@ pub fn lay_out(id: u64, a: &[u32], b: &[u32], pair: u32, specials: &Specials) ->
 /// Where a document can't be read.
 pub fn example(
     id: u64,
-    text: &dyn Text,
+    text: &dyn TokenizedText,
     window: Window,
     room: usize,
-    judgement: Judgement,
+    task: PairTask,
     specials: &Specials,
     key: Key,
 ) -> Result<Example> {
@@ -118,9 +118,9 @@ pub fn example(
     let boundary = boundary(&document, window.range(), room, &mut stream);
     let (a, b) = document.tokens[window.range()].split_at(boundary);
     let changed = stream.below(2) == 1;
-    Ok(match judgement {
-        Judgement::SentenceOrder if changed => lay_out(id, b, a, 1, specials),
-        Judgement::NextSentence if changed || b.is_empty() => {
+    Ok(match task {
+        PairTask::SentenceOrder if changed => lay_out(id, b, a, 1, specials),
+        PairTask::NextSentence if changed || b.is_empty() => {
             let b = elsewhere(text, window.document, room.saturating_sub(a.len()), &mut stream)?;
             lay_out(id, a, &b, 1, specials)
         }
@@ -129,7 +129,7 @@ pub fn example(
 }
 
 /// Where to split a window, counted from its start; its whole length where it's one piece.
-fn boundary(document: &Document<'_>, range: Range<usize>, room: usize, stream: &mut Stream) -> usize {
+fn boundary(document: &TokenizedDocument<'_>, range: Range<usize>, room: usize, stream: &mut Stream) -> usize {
     let sentences = sentences(document, range.clone());
     let parts = if sentences.len() > 1 { sentences } else { pieces(&sentences, room / 2) };
     match parts.len() {
@@ -139,7 +139,7 @@ fn boundary(document: &Document<'_>, range: Range<usize>, room: usize, stream: &
 }
 
 /// Text from a random sentence of another document on, as much as there is room for.
-fn elsewhere(text: &dyn Text, document: u32, room: usize, stream: &mut Stream) -> Result<Vec<u32>> {
+fn elsewhere(text: &dyn TokenizedText, document: u32, room: usize, stream: &mut Stream) -> Result<Vec<u32>> {
     // Empty documents have nothing to give: go on to the next one, around to the one before this.
     let others = text.documents().saturating_sub(1);
     let first = stream.below(others);

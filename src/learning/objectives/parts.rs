@@ -4,16 +4,16 @@
 use anyhow::{Context, Result, bail};
 
 use super::{
-    Form, OBJECTIVES,
-    definition::{Definition, Head, Measure, ObjectiveSettings, Role},
+    AnswerForm, OBJECTIVES,
+    definition::{Definition, HeadKind, HeldOutMetric, ObjectiveRole, ObjectiveSettings},
 };
 use crate::{
     network::model::Family,
     spec::{self, Part, Problem},
 };
 
-/// One objective of an entry, read.
-pub(super) struct Known {
+/// One objective of an entry: its definition, and its settings in their own type.
+pub(super) struct ResolvedObjective {
     pub(super) definition: &'static Definition,
     pub(super) settings: Box<dyn ObjectiveSettings>,
 }
@@ -25,7 +25,7 @@ enum Conflict {
     /// The first stands alone, and the second is there too.
     Alone(&'static Definition, &'static Definition),
     /// Both make the examples, or both mask them.
-    Same(Role, &'static Definition, &'static Definition),
+    Same(ObjectiveRole, &'static Definition, &'static Definition),
 }
 
 /// What a part names.
@@ -45,7 +45,7 @@ fn definitions(entry: &spec::Objective) -> Result<Vec<&'static Definition>> {
 ///
 /// # Errors
 /// If there is no such objective, its settings aren't of its type, or these can't stand in one entry.
-pub(super) fn known(entry: &spec::Objective) -> Result<Vec<Known>> {
+pub(super) fn known(entry: &spec::Objective) -> Result<Vec<ResolvedObjective>> {
     let definitions = definitions(entry)?;
     match conflict(&definitions) {
         None => {}
@@ -59,7 +59,7 @@ pub(super) fn known(entry: &spec::Objective) -> Result<Vec<Known>> {
     }
     let read = |definition: &'static Definition| {
         let part = entry.parts.iter().find(|part| part.name == definition.name).context("a part is missing")?;
-        Ok(Known { definition, settings: definition.read(&part.settings)? })
+        Ok(ResolvedObjective { definition, settings: definition.read(&part.settings)? })
     };
     definitions.into_iter().map(read).collect()
 }
@@ -71,13 +71,13 @@ fn conflict(definitions: &[&'static Definition]) -> Option<Conflict> {
     }
     for &one in definitions {
         let mut others = definitions.iter().copied().filter(|other| other.name != one.name);
-        if one.role == Role::Alone
+        if one.role == ObjectiveRole::Alone
             && let Some(other) = others.next()
         {
             return Some(Conflict::Alone(one, other));
         }
     }
-    [Role::Masks, Role::Pairs].into_iter().find_map(|role| {
+    [ObjectiveRole::Masks, ObjectiveRole::Pairs].into_iter().find_map(|role| {
         match definitions.iter().filter(|one| one.role == role).collect::<Vec<_>>().as_slice() {
             [first, second, ..] => Some(Conflict::Same(role, first, second)),
             _ => None,
@@ -86,7 +86,7 @@ fn conflict(definitions: &[&'static Definition]) -> Option<Conflict> {
 }
 
 /// The names of an entry's objectives, such as `masked_lm+sentence_order`.
-pub(super) fn name(known: &[Known]) -> String {
+pub(super) fn name(known: &[ResolvedObjective]) -> String {
     known.iter().map(|known| known.definition.name).collect::<Vec<_>>().join("+")
 }
 
@@ -120,7 +120,7 @@ fn check_entry(entry: &spec::Objective) -> Vec<Problem> {
     definitions.sort_by_key(|one| all.iter().position(|known| known.name == one.name));
     let key = |definition: &Definition| definition.section.key(definition.name).to_owned();
     // Two that conflict with a third conflict with each other too: the pairs are looked at without those that stand alone.
-    let together: Vec<_> = definitions.iter().copied().filter(|one| one.role != Role::Alone).collect();
+    let together: Vec<_> = definitions.iter().copied().filter(|one| one.role != ObjectiveRole::Alone).collect();
     let conflicts = [conflict(&definitions), conflict(&together).filter(|_| together.len() < definitions.len())];
     for conflict in conflicts.into_iter().flatten() {
         problems.push(match conflict {
@@ -133,7 +133,8 @@ fn check_entry(entry: &spec::Objective) -> Vec<Problem> {
                 Problem::of_key(key(alone), message).hint("make two entries of them; each step draws one by `weight`")
             }
             Conflict::Same(role, first, second) => {
-                let what = if role == Role::Pairs { "be judged on the same pairs" } else { "mask the same texts" };
+                let what =
+                    if role == ObjectiveRole::Pairs { "be judged on the same pairs" } else { "mask the same texts" };
                 let message = format!("`{}` and `{}` cannot {what}", first.name, second.name);
                 Problem::of_key(key(second), message).hint("make two entries of them")
             }
@@ -204,7 +205,7 @@ pub fn predicted(entry: &spec::Objective) -> Result<f64> {
 ///
 /// # Errors
 /// If there is no such objective.
-pub fn needs_head(entries: &[spec::Objective], head: Head) -> Result<bool> {
+pub fn needs_head(entries: &[spec::Objective], head: HeadKind) -> Result<bool> {
     let parts = entries.iter().flat_map(|entry| &entry.parts);
     let heads = parts.map(|part| Ok(definition(part)?.head)).collect::<Result<Vec<_>>>()?;
     Ok(heads.contains(&Some(head)))
@@ -224,9 +225,9 @@ pub fn revisions(entries: &[spec::Objective]) -> Result<u32> {
 ///
 /// # Errors
 /// If there is no such objective.
-pub fn measured(entries: &[spec::Objective]) -> Result<Vec<(Measure, spec::Objective)>> {
+pub fn measured(entries: &[spec::Objective]) -> Result<Vec<(HeldOutMetric, spec::Objective)>> {
     let mut found = Vec::new();
-    for measure in [Measure::Perplexity, Measure::MaskedAccuracy] {
+    for measure in [HeldOutMetric::Perplexity, HeldOutMetric::MaskedAccuracy] {
         for entry in entries.iter().rev() {
             let mut parts = Vec::new();
             for part in &entry.parts {
@@ -245,7 +246,7 @@ pub fn measured(entries: &[spec::Objective]) -> Result<Vec<(Measure, spec::Objec
 
 /// The form in which a model that learned these objectives continues a prompt, by the one with most weight; none if it
 /// never learned to.
-pub fn taught(entries: &[spec::Objective]) -> Option<Form> {
+pub fn taught(entries: &[spec::Objective]) -> Option<AnswerForm> {
     let forms = entries.iter().filter_map(|entry| {
         let form = entry.parts.iter().find_map(|part| definition(part).ok()?.teaches)?;
         Some((form, entry.weight))

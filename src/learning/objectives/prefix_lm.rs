@@ -6,9 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Form, Specials,
+    AnswerForm, Corpus, Specials,
     causal_lm::{continuation, needs},
-    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    definition::{
+        Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
+    },
     windows::{Window, cut},
     words::WordCounts,
 };
@@ -24,11 +26,11 @@ pub static DEFINITION: Definition = Definition {
     name: "prefix_lm",
     section: Section::Generative,
     about: "A continuation from a prompt that is seen in both directions",
-    role: Role::Alone,
+    role: ObjectiveRole::Alone,
     attention: AttentionPattern::Prefix,
     assumed: true,
-    teaches: Some(Form::Prefix),
-    measure: Some(Measure::Perplexity),
+    teaches: Some(AnswerForm::Prefix),
+    measure: Some(HeldOutMetric::Perplexity),
     head: None,
     version: 1,
     settings: SettingsType::of::<PrefixLm>(),
@@ -63,7 +65,7 @@ impl ObjectiveSettings for PrefixLm {
         (min_prefix > max_prefix).then(|| Problem::of_value("min_prefix", message)).into_iter().collect()
     }
 
-    fn needs(&self, form: Form) -> Vec<Special> {
+    fn needs(&self, form: AnswerForm) -> Vec<Special> {
         needs(form)
     }
 
@@ -87,7 +89,7 @@ impl Examples for Prompts {
         cut(corpus.text.as_ref(), corpus.room(self.max_length))
     }
 
-    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example> {
+    fn example(&self, source: &ExampleSource<'_>, draw: Draw) -> Result<Example> {
         let (form, key) = (source.corpus.form, draw.own.with("prompt"));
         Ok(example(source.id, source.text(), source.ends(), &self.spec, form, source.specials(), key))
     }
@@ -100,7 +102,7 @@ pub fn example(
     text: &[u32],
     ends: bool,
     spec: &PrefixLm,
-    form: Form,
+    form: AnswerForm,
     specials: &Specials,
     key: Key,
 ) -> Example {

@@ -18,7 +18,7 @@ const FUEL: u64 = 1_000_000;
 const NAME: &str = "template";
 
 /// Looks up a row's column by its name.
-pub type Row<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub type ColumnLookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
 /// A compiled template.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Template {
 
 /// A row's values for the template's columns.
 #[derive(Clone, Debug)]
-pub struct Values(Vec<(String, String)>);
+pub struct ColumnValues(Vec<(String, String)>);
 
 /// A rendered prompt.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,12 +76,12 @@ impl Template {
     /// # Errors
     ///
     /// Where it lacks one.
-    pub fn values(&self, row: &Row<'_>) -> Result<Values> {
+    pub fn values(&self, row: &ColumnLookup<'_>) -> Result<ColumnValues> {
         let value = |column: &String| {
             let missing = || format!("the template uses the column `{column}`, which the data doesn't have");
             Ok((column.clone(), row(column).with_context(missing)?.replace(PLACE, "")))
         };
-        self.columns.iter().map(value).collect::<Result<_>>().map(Values)
+        self.columns.iter().map(value).collect::<Result<_>>().map(ColumnValues)
     }
 
     /// Fills in the values, each cut after this many characters.
@@ -89,7 +89,7 @@ impl Template {
     /// # Errors
     ///
     /// Where the template fails on them, or repeats the marker.
-    pub fn render(&self, values: &Values, most: usize) -> Result<Rendered> {
+    pub fn render(&self, values: &ColumnValues, most: usize) -> Result<Rendered> {
         let context: BTreeMap<_, _> =
             values.0.iter().map(|(column, value)| (column.clone(), cut(value, most).to_owned())).collect();
         let template = self.environment.get_template(NAME).map_err(explain)?;
@@ -107,7 +107,12 @@ impl Template {
     /// # Errors
     ///
     /// Where the template's own words already need more, or as [`Self::render`] and `encode`.
-    pub fn fit(&self, values: &Values, room: usize, encode: &dyn Fn(&Rendered) -> Result<Encoded>) -> Result<Encoded> {
+    pub fn fit(
+        &self,
+        values: &ColumnValues,
+        room: usize,
+        encode: &dyn Fn(&Rendered) -> Result<Encoded>,
+    ) -> Result<Encoded> {
         let at = |most: usize| encode(&self.render(values, most)?);
         let mut high = values.0.iter().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
         let whole = at(high)?;
@@ -143,7 +148,7 @@ impl Template {
     }
 }
 
-impl Values {
+impl ColumnValues {
     /// The values joined by a tab: the row's text, as it's compared with other rows.
     pub fn text(&self) -> String {
         self.0.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join("\t")

@@ -28,9 +28,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Form, Specials,
+    AnswerForm, Corpus, Specials,
     causal_lm::needs,
-    definition::{Definition, Draw, Examples, Measure, ObjectiveSettings, Role, SettingsType, Source},
+    definition::{
+        Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
+    },
     windows::{Window, cut},
     words::WordCounts,
 };
@@ -49,11 +51,11 @@ pub static DEFINITION: Definition = Definition {
     name: "span_corruption",
     section: Section::Generative,
     about: "T5's span corruption: blanks in a text, filled one after the other behind it",
-    role: Role::Alone,
+    role: ObjectiveRole::Alone,
     attention: AttentionPattern::Prefix,
     assumed: false,
     teaches: None,
-    measure: Some(Measure::Perplexity),
+    measure: Some(HeldOutMetric::Perplexity),
     head: None,
     version: 1,
     settings: SettingsType::of::<SpanCorruption>(),
@@ -92,7 +94,7 @@ impl ObjectiveSettings for SpanCorruption {
         vec![Problem::of_value("ratio", message)]
     }
 
-    fn needs(&self, form: Form) -> Vec<Special> {
+    fn needs(&self, form: AnswerForm) -> Vec<Special> {
         [needs(form), vec![Special::Mask]].concat()
     }
 
@@ -174,7 +176,7 @@ impl Examples for Spans {
         self.beginning + self.spec.length(window.length())
     }
 
-    fn example(&self, source: &Source<'_>, draw: Draw) -> Result<Example> {
+    fn example(&self, source: &ExampleSource<'_>, draw: Draw) -> Result<Example> {
         let spans = self.spec.spans(source.text().len(), &mut draw.own.with("spans").stream());
         Ok(corrupt(source.id, source.text(), &spans, source.corpus.form, source.specials()))
     }
@@ -182,7 +184,7 @@ impl Examples for Spans {
 
 /// The example of a text whose spans, in its order, are corrupted: each is replaced by a sentinel, and follows behind the
 /// text after another; what ends an answer is the last target.
-pub fn corrupt(id: u64, text: &[u32], spans: &[Range<usize>], form: Form, specials: &Specials) -> Example {
+pub fn corrupt(id: u64, text: &[u32], spans: &[Range<usize>], form: AnswerForm, specials: &Specials) -> Example {
     let mut tokens = form.beginning(specials);
     let mut answer = Vec::new();
     let mut end = 0;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-use super::{Document, Text};
+use super::{TokenizedDocument, TokenizedText};
 
 /// A run of a document's tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,7 +31,7 @@ impl Window {
 
 /// The sentences of a document, or their parts that lie within a range of its tokens; without empty ones. Together they
 /// cover the range. What this costs depends on the range, not on the document.
-pub fn sentences(document: &Document<'_>, range: Range<usize>) -> Vec<Range<usize>> {
+pub fn sentences(document: &TokenizedDocument<'_>, range: Range<usize>) -> Vec<Range<usize>> {
     let end = range.end.min(document.tokens.len());
     let mut start = range.start;
     let first = document.sentence_ends.partition_point(|&sentence| sentence as usize <= start);
@@ -52,7 +52,7 @@ pub fn sentences(document: &Document<'_>, range: Range<usize>) -> Vec<Range<usiz
 /// # Errors
 ///
 /// Where a document can't be read.
-pub fn cut(text: &dyn Text, room: usize) -> Result<Vec<Window>> {
+pub fn cut(text: &dyn TokenizedText, room: usize) -> Result<Vec<Window>> {
     let mut windows = Vec::new();
     for_each_document(text, |index, document| {
         let pieces = pieces(&sentences(document, 0..usize::MAX), room);
@@ -68,7 +68,7 @@ pub fn cut(text: &dyn Text, room: usize) -> Result<Vec<Window>> {
 /// # Errors
 ///
 /// Where a document can't be read.
-pub fn cut_for_pairs(text: &dyn Text, room: usize, single: bool) -> Result<Vec<Window>> {
+pub fn cut_for_pairs(text: &dyn TokenizedText, room: usize, single: bool) -> Result<Vec<Window>> {
     let mut windows = Vec::new();
     for_each_document(text, |index, document| {
         let sentences = sentences(document, 0..usize::MAX);
@@ -90,7 +90,10 @@ pub fn cut_for_pairs(text: &dyn Text, room: usize, single: bool) -> Result<Vec<W
 /// # Errors
 ///
 /// Where a document can't be read.
-pub(super) fn for_each_document(text: &dyn Text, mut with: impl FnMut(u32, &Document<'_>)) -> Result<()> {
+pub(super) fn for_each_document(
+    text: &dyn TokenizedText,
+    mut with: impl FnMut(u32, &TokenizedDocument<'_>),
+) -> Result<()> {
     for index in 0..text.documents() {
         with(index as u32, &text.document(index).with_context(|| format!("failed to read document {index}"))?);
     }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Corpus, Text, windows::for_each_document};
+use super::{Corpus, TokenizedText, windows::for_each_document};
 
 /// Two characters are joined where they stand side by side this many times as often as chance would have it (3 bits
 /// of pointwise mutual information) …
@@ -38,7 +38,7 @@ impl Words {
     /// # Errors
     ///
     /// Where a document can't be read.
-    pub fn new(text: &dyn Text, vocabulary: &[String]) -> Result<Self> {
+    pub fn new(text: &dyn TokenizedText, vocabulary: &[String]) -> Result<Self> {
         let ids = |is: fn(&str) -> bool| -> HashSet<u32> {
             (0..).zip(vocabulary).filter(|(_, piece)| is(piece)).map(|(id, _)| id).collect()
         };

@@ -1,4 +1,4 @@
-//! What one device has computed of a step so far.
+//! Gradient accumulation on one device.
 
 use burn::tensor::Tensor;
 

@@ -43,6 +43,6 @@ impl Arithmetic {
 
 fn operations(parameters: &Parameters, id: WeightId) -> f64 {
     let (_, shape) = parameters.described(id);
-    let factor = if parameters.learns(id) { 6.0 } else { 4.0 };
+    let factor = if parameters.is_trainable(id) { 6.0 } else { 4.0 };
     factor * shape.map(|size| size as f64).iter().product::<f64>()
 }

@@ -1,25 +1,25 @@
-//! When a training keeps its state.
+//! When a training saves its state.
 
 use std::time::Duration;
 
 use crate::engine::{plan::Length, store::State};
 
-/// Between two states, where the recipe doesn't say.
+/// Default time between two states.
 const INTERVAL: Duration = Duration::from_secs(180);
 
-/// Where and how often to keep a state that training can go on from.
+/// Where and how often to save a state that training can resume from.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     /// How often.
     pub every: Cadence,
     /// Of this training: the latest, until it ends.
     pub state: State,
-    /// Where to leave the last one, for longer trainings than this one's length to go on from. One of more steps that is
-    /// there already stays.
+    /// Where to save the final one, for longer trainings to resume from, and this training's length. An existing one of
+    /// more steps stays.
     pub last: Option<(State, Length)>,
 }
 
-/// How often states are kept.
+/// How often states are saved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cadence {
     /// After so many steps.
@@ -29,7 +29,7 @@ pub enum Cadence {
 }
 
 impl Cadence {
-    /// As a recipe has it, which may give steps.
+    /// Of a recipe's `checkpoint_every`, in steps, or by time.
     pub fn new(steps: Option<usize>) -> Self {
         steps.map_or(Self::Time(INTERVAL), Self::Steps)
     }

@@ -1,4 +1,4 @@
-//! What a training takes from the clock: how fast it is, and when to keep its state. Neither changes what comes out.
+//! Timing: throughput, and when the next checkpoint is due. Neither changes the result.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ pub(super) struct Meter {
     pub(super) tokens: usize,
     /// Floating-point operations.
     pub(super) flops: f64,
-    /// Time without batches to learn from.
+    /// Time spent waiting for batches.
     pub(super) waited: Duration,
     started: Instant,
     pub(super) paused: Duration,

@@ -1,4 +1,5 @@
-//! What happened at each step: the same numbers for the same training, whatever the clock and the log say.
+//! The training curve: loss, learning rate and gradient norm of each step, and evaluations. It's the same for the same
+//! training, independent of time and logging.
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +19,13 @@ use crate::engine::store::Artifact;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Curve {
     /// Steps, and evaluations between them.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<CurveEntry>,
 }
 
 /// A step, or an evaluation.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Entry {
+pub enum CurveEntry {
     /// An optimizer step.
     Train(Point),
     /// The dev metrics after so many steps.
@@ -41,7 +42,7 @@ pub enum Entry {
 pub struct Point {
     /// Counted from 1.
     pub step: usize,
-    /// What was learned.
+    /// The step's objective.
     pub objective: String,
     /// Before the step.
     pub loss: f32,
@@ -70,8 +71,8 @@ impl Curve {
     /// The optimizer steps.
     pub fn points(&self) -> impl DoubleEndedIterator<Item = &Point> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Train(point) => Some(point),
-            Entry::Evaluate { .. } => None,
+            CurveEntry::Train(point) => Some(point),
+            CurveEntry::Evaluate { .. } => None,
         })
     }
 
@@ -90,18 +91,18 @@ impl Curve {
     /// Dev metrics, each with the steps before it.
     pub fn evaluations(&self) -> impl Iterator<Item = (usize, &Metrics)> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Train(_) => None,
-            Entry::Evaluate { step, metrics } => Some((*step, metrics)),
+            CurveEntry::Train(_) => None,
+            CurveEntry::Evaluate { step, metrics } => Some((*step, metrics)),
         })
     }
 
     /// Reads what [`Self::write`] has written; what isn't a number isn't there, and lines of another form are left out.
     pub fn parse(text: &str) -> Self {
         let entry = |line: &str| match serde_json::from_str(line).ok()? {
-            Line::Train(point) => Some(Entry::Train(point)),
+            Line::Train(point) => Some(CurveEntry::Train(point)),
             Line::Evaluate { step, dev } => {
                 let metrics = dev.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-                Some(Entry::Evaluate { step, metrics })
+                Some(CurveEntry::Evaluate { step, metrics })
             }
         };
         Self { entries: text.lines().filter_map(entry).collect() }
@@ -116,8 +117,8 @@ impl Curve {
         let mut file = BufWriter::new(File::create(path)?);
         for entry in &self.entries {
             match entry {
-                Entry::Train(point) => serde_json::to_writer(&mut file, point)?,
-                Entry::Evaluate { step, metrics } => {
+                CurveEntry::Train(point) => serde_json::to_writer(&mut file, point)?,
+                CurveEntry::Evaluate { step, metrics } => {
                     serde_json::to_writer(&mut file, &json!({ "step": step, "dev": metrics }))?;
                 }
             }

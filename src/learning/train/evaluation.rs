@@ -1,4 +1,4 @@
-//! Measuring on dev rows while training: keeping the best weights, stopping early.
+//! Evaluation on dev rows during training: keeping the best weights, early stopping.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::{network::model::Network, spec};
 /// Metrics by name, such as `accuracy`, `macro_f1` and `loss`.
 pub type Metrics = BTreeMap<String, f64>;
 
-/// How and when to measure.
+/// How and when to evaluate.
 pub struct Evaluation<'a> {
-    /// Steps between two measurements; the last step is always followed by one.
+    /// Steps between two evaluations; the last step is always followed by one.
     pub every: usize,
-    /// Measures the network on the dev rows.
+    /// Computes the metrics of the network on the dev rows.
     pub measure: &'a mut dyn FnMut(&Network) -> Result<Metrics>,
     /// The metric by which the best weights are kept, instead of the last.
     pub keep_best: Option<String>,
@@ -34,14 +34,14 @@ pub fn is_better(metric: &str, value: f64, than: f64) -> bool {
 
 /// The best value of a metric so far.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub(super) struct Record {
+pub(super) struct MetricTracker {
     pub(super) best: Option<f64>,
-    /// Measurements since then.
+    /// Evaluations since then.
     pub(super) since: usize,
 }
 
-impl Record {
-    /// Notes a measurement and tells whether it's the best so far; of equal ones the first is.
+impl MetricTracker {
+    /// Adds an evaluation; returns whether it's the best so far (of equal ones the first is).
     pub(super) fn note(&mut self, metric: &str, metrics: &Metrics) -> Result<bool> {
         let value = *metrics.get(metric).with_context(|| {
             let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
@@ -65,19 +65,19 @@ mod tests {
     fn losses_get_better_downwards_and_all_else_upwards() {
         assert!(is_better("perplexity", 2.0, 3.0) && is_better("macro_f1", 0.3, 0.2));
         let metrics = |value: f64| Metrics::from([("loss".into(), value), ("accuracy".into(), value)]);
-        let (mut loss, mut accuracy) = (Record::default(), Record::default());
+        let (mut loss, mut accuracy) = (MetricTracker::default(), MetricTracker::default());
         let noted = [0.5, 0.4, 0.6, 0.6].map(|value| {
             (loss.note("loss", &metrics(value)).unwrap(), accuracy.note("accuracy", &metrics(value)).unwrap())
         });
         assert_eq!(noted, [(true, true), (true, false), (false, true), (false, false)]);
-        assert_eq!(loss, Record { best: Some(0.4), since: 2 });
-        assert_eq!(accuracy, Record { best: Some(0.6), since: 1 });
+        assert_eq!(loss, MetricTracker { best: Some(0.4), since: 2 });
+        assert_eq!(accuracy, MetricTracker { best: Some(0.6), since: 1 });
     }
 
     #[test]
     fn unknown_metrics_name_the_known_ones() {
         let metrics = Metrics::from([("accuracy".into(), 1.0), ("loss".into(), 1.0)]);
-        let error = Record::default().note("f1", &metrics).unwrap_err().to_string();
+        let error = MetricTracker::default().note("f1", &metrics).unwrap_err().to_string();
         assert_eq!(error, "no metric `f1` among those measured: accuracy, loss");
     }
 }

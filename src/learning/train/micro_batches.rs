@@ -10,7 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Tensor;
 
 use super::{
-    accumulated::Accumulated, gradients::Gradients, loss_scale::LossScale, reduction::Reduction, settings::Settings,
+    accumulated::Accumulated, gradients::Gradients, loss_scale::LossScale, reduction::Reduction,
+    settings::TrainSettings,
 };
 use crate::{
     network::{
@@ -67,7 +68,7 @@ enum Failure {
 
 impl MicroBatching {
     /// Before the first step.
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &TrainSettings) -> Self {
         let max_tokens = match settings.micro_batch {
             MicroBatch::Whole => None,
             MicroBatch::Auto => settings.max_micro_batch_tokens,
@@ -124,7 +125,7 @@ impl MicroBatching {
         for round in 0..shares.iter().map(Vec::len).max().unwrap_or(0) {
             for (at, share) in shares.iter().enumerate() {
                 let Some(chunk) = share.get(round) else { continue };
-                let (network, tokens) = (networks[at], chunk.batch.places());
+                let (network, tokens) = (networks[at], chunk.batch.slots());
                 guarded(tokens, || {
                     let loss = loss(network, chunk)?;
                     sums[at].add(network, chunk.batches.map_or(loss.clone(), |batches| loss / batches));
@@ -152,7 +153,7 @@ impl MicroBatching {
                 LossNormalization::Batch => (Counts::of(&step.batches[number]), Some(step.batches.len() as f32)),
             };
             let parts = match self.max_tokens {
-                Some(limit) if batch.places() > limit => {
+                Some(limit) if batch.slots() > limit => {
                     batch.into_owned().parts(limit).into_iter().map(Cow::Owned).collect()
                 }
                 _ => vec![batch],
@@ -204,7 +205,7 @@ impl MicroBatching {
     }
 }
 
-/// Tells lack of memory from other failures. Backends panic where it's lacking; other panics go on.
+/// Distinguishes out of memory from other failures. Backends panic when out of memory; other panics are resumed.
 fn guarded(tokens: usize, compute: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
     match catch_unwind(AssertUnwindSafe(compute)) {
         Ok(Ok(())) => Ok(()),
@@ -254,11 +255,11 @@ mod tests {
             serde_json::from_value(json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16 } }))?;
         let mut network = Network::new(&model, 24, 7, &Device::flex())?;
         let spec = json!({ "steps": 6, "lr": 1e-2, "dropout": 0.1, "micro_batch": micro_batch });
-        let settings = Settings::new(&serde_json::from_value(spec)?, 6, None)?;
+        let settings = TrainSettings::new(&serde_json::from_value(spec)?, 6, None)?;
         let mut micro_batching = MicroBatching::new(&settings);
         let mut optimizer = Optimizer::new(Arc::clone(&settings.optimizer), settings.max_grad_norm);
         let loss = |network: &Network, chunk: &Chunk<'_>| {
-            assert!(memory.is_none_or(|memory| chunk.batch.places() <= memory), "out of memory, for a test");
+            assert!(memory.is_none_or(|memory| chunk.batch.slots() <= memory), "out of memory, for a test");
             network.loss(&chunk.batch, &chunk.counts, 1.0, &settings.loss)
         };
         let (mut losses, mut notes) = (Vec::new(), Vec::new());

@@ -1,4 +1,8 @@
-//! The training loop: schedules, optimizers, curves, evaluation along the way, states to resume from, several devices.
+//! The training loop: learning rate schedules, optimizers, micro-batches, evaluation, states to resume from, several devices.
+//!
+//! Read [`Trainer`] first: it takes [`Step`](crate::network::batch::Step)s from a feed, computes their gradients
+//! (`micro_batches.rs`, on several devices with `replicas.rs` and `reduction.rs`), updates the parameters (`optimizer.rs`), and
+//! reports to an [`Observer`]. To add an optimizer, see [`optimizers`].
 
 mod accumulated;
 mod arithmetic;
@@ -9,9 +13,11 @@ mod evaluation;
 mod gradients;
 mod loss_scale;
 mod micro_batches;
+
 mod observer;
 mod optimizer;
 pub mod optimizers;
+mod progress;
 mod reduction;
 mod replicas;
 mod schedule;
@@ -20,10 +26,10 @@ mod state;
 mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
-pub use curve::{Curve, Entry, Point};
+pub use curve::{Curve, CurveEntry, Point};
 pub use evaluation::{Evaluation, Metrics, is_better, less_is_better};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizers::OPTIMIZERS;
-pub use schedule::Schedule;
-pub use settings::{Outcome, Settings};
+pub use schedule::LrSchedule;
+pub use settings::{Outcome, TrainSettings};
 pub use trainer::Trainer;

@@ -1,26 +1,26 @@
-//! Who wants to know how training goes.
+//! Progress reports of the training loop.
 
 use std::time::Duration;
 
-use super::{curve::Entry, evaluation::Metrics};
+use super::{curve::CurveEntry, evaluation::Metrics};
 
-/// Told about progress; draws bars, writes logs, or does nothing.
+/// Receives progress reports: draws bars, writes logs, or does nothing.
 pub trait Observer {
     /// Every so many steps, and after the last one.
     fn progressed(&mut self, progress: &Progress);
 
-    /// New entries of the curve, as soon as their figures have been read from the device; each with the time at which
+    /// New entries of the curve, as soon as their losses have been read from the device; each with the time at which
     /// it happened, in seconds since 1970.
-    fn entered(&mut self, _entries: &[(Entry, f64)]) {}
+    fn entered(&mut self, _entries: &[(CurveEntry, f64)]) {}
 
-    /// Something that a person should read.
+    /// A message for the user.
     fn noted(&mut self, _text: &str) {}
 
     /// After a measurement on the dev rows; `best` if these weights are the ones kept so far.
     fn evaluated(&mut self, _step: usize, _metrics: &Metrics, _best: bool) {}
 
-    /// Asked after every step but the last, and before the first of a training that goes on: whether to keep the state
-    /// and stop, so as to go on at another time.
+    /// Called after every step but the last, and before the first one of a resumed training: whether to save the state and
+    /// pause, to be resumed later.
     fn pauses(&mut self, _step: usize) -> bool {
         false
     }
@@ -33,7 +33,7 @@ pub struct Progress {
     pub step: usize,
     /// Steps in all.
     pub steps: usize,
-    /// What the last step learned.
+    /// The objective of the last step.
     pub objective: String,
     /// Mean of the steps since the last report.
     pub loss: f64,
@@ -47,7 +47,7 @@ pub struct Progress {
     pub remaining: Duration,
 }
 
-/// Doesn't want to know.
+/// Ignores all reports.
 pub struct Silent;
 
 impl Observer for Silent {

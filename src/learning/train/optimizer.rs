@@ -1,5 +1,5 @@
-//! An optimizer at work: its rule applied to each parameter that has a gradient, gradients clipped by their common norm, and
-//! what the rule keeps from step to step.
+//! The optimizer's step: the update rule applied to each parameter that has a gradient, gradients clipped by their global
+//! norm, and the rule's state of each parameter.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,26 +14,26 @@ use crate::network::{
     kernels,
     model::{
         AnyTensor, Parameter, Parameters,
-        tensors::{Entry, Reader},
+        tensors::{Reader, TensorEntry},
     },
 };
 
 /// Added to the norm before dividing by it, as `clip_grad_norm_` does.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// A rule with all that it keeps of a network's parameters.
+/// An update rule with its state of all parameters.
 pub(super) struct Optimizer {
     rule: Arc<dyn UpdateRule>,
     /// The norm to which gradients are clipped; 0 turns it off.
     max_grad_norm: f64,
     steps: u64,
     /// In the parameters' order; there once a parameter had a gradient.
-    kept: Vec<Option<Kept>>,
+    states: Vec<Option<ParameterState>>,
 }
 
-/// What is kept of a parameter.
+/// The optimizer's state of one parameter.
 #[derive(Clone)]
-struct Kept {
+struct ParameterState {
     /// Steps in which it had a gradient.
     steps: u64,
     /// The rule's, in the order of its slots.
@@ -43,7 +43,7 @@ struct Kept {
 impl Optimizer {
     /// Before the first step.
     pub(super) fn new(rule: Arc<dyn UpdateRule>, max_grad_norm: f64) -> Self {
-        Self { rule, max_grad_norm, steps: 0, kept: Vec::new() }
+        Self { rule, max_grad_norm, steps: 0, states: Vec::new() }
     }
 
     /// The same for a replica on another device of the backend.
@@ -51,12 +51,12 @@ impl Optimizer {
     /// # Errors
     /// The devices'.
     pub(super) fn on(&self, device: &Device) -> Result<Self> {
-        let on = |kept: &Kept| -> Result<Kept> {
+        let on = |kept: &ParameterState| -> Result<ParameterState> {
             let tensors = kept.tensors.iter().map(|tensor| tensor.clone().on(device)).collect::<Result<_>>()?;
-            Ok(Kept { steps: kept.steps, tensors })
+            Ok(ParameterState { steps: kept.steps, tensors })
         };
-        let kept = self.kept.iter().map(|kept| kept.as_ref().map(on).transpose()).collect::<Result<_>>()?;
-        Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps: self.steps, kept })
+        let states = self.states.iter().map(|kept| kept.as_ref().map(on).transpose()).collect::<Result<_>>()?;
+        Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps: self.steps, states })
     }
 
     /// Steps so far.
@@ -64,7 +64,7 @@ impl Optimizer {
         self.steps
     }
 
-    /// Changes the parameters that have gradients, and gives the norm of all gradients before clipping, `[1]`.
+    /// Updates the parameters that have gradients, and returns the norm of all gradients before clipping, `[1]`.
     ///
     /// # Errors
     /// The device's, and the rule's.
@@ -79,8 +79,8 @@ impl Optimizer {
 
     fn apply(&mut self, parameters: &mut Parameters, gradients: Gradients, lr: f64, clip: &Clip) -> Result<()> {
         self.steps += 1;
-        self.kept.resize(parameters.len(), None);
-        for ((parameter, gradient), kept) in parameters.iter_mut().zip(gradients.0).zip(&mut self.kept) {
+        self.states.resize(parameters.len(), None);
+        for ((parameter, gradient), kept) in parameters.iter_mut().zip(gradients.0).zip(&mut self.states) {
             let Some(gradient) = gradient else { continue };
             ensure!(gradient.shape() == parameter.shape(), "{}'s gradient has another shape", parameter.name);
             let (before, tensors) = kept.take().map_or((0, None), |kept| (kept.steps, Some(kept.tensors)));
@@ -95,7 +95,7 @@ impl Optimizer {
                 clip,
             };
             let (value, tensors) = self.rule.update(&context, value, gradient, tensors)?;
-            *kept = Some(Kept { steps: before + 1, tensors });
+            *kept = Some(ParameterState { steps: before + 1, tensors });
             parameter.set(value);
         }
         Ok(())
@@ -124,15 +124,15 @@ impl Optimizer {
         (norm, clip)
     }
 
-    /// All that the rule keeps, for writing: each tensor under the slot's name, a dot and the parameter's.
-    pub(super) fn entries<'a>(&'a self, parameters: &'a Parameters) -> Vec<Entry<'a>> {
+    /// The rule's state, for writing: each tensor under the slot's name, a dot and the parameter's.
+    pub(super) fn entries<'a>(&'a self, parameters: &'a Parameters) -> Vec<TensorEntry<'a>> {
         let mut entries = Vec::new();
-        for (parameter, kept) in parameters.iter().zip(&self.kept) {
+        for (parameter, kept) in parameters.iter().zip(&self.states) {
             let Some(kept) = kept else { continue };
             let slots = self.rule.slots(parameter.role, &parameter.shape());
             for (slot, tensor) in slots.into_iter().zip(&kept.tensors) {
                 let name = format!("{}.{}", slot.name, parameter.name);
-                entries.push(Entry::single(name, slot.shape, || tensor.clone().into_data()));
+                entries.push(TensorEntry::single(name, slot.shape, || tensor.clone().into_data()));
             }
         }
         entries
@@ -140,8 +140,8 @@ impl Optimizer {
 
     /// How many steps parameters had gradients in, by name, where that isn't the number of all steps.
     pub(super) fn parameter_steps(&self, parameters: &Parameters) -> BTreeMap<String, u64> {
-        let steps = |at: usize| self.kept.get(at).and_then(Option::as_ref).map_or(0, |kept| kept.steps);
-        let learned = parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_learned());
+        let steps = |at: usize| self.states.get(at).and_then(Option::as_ref).map_or(0, |kept| kept.steps);
+        let learned = parameters.iter().enumerate().filter(|(_, parameter)| parameter.is_trainable());
         let counts = learned.map(|(at, parameter)| (parameter.name.clone(), steps(at)));
         counts.filter(|(_, count)| *count != self.steps).collect()
     }
@@ -162,12 +162,18 @@ impl Optimizer {
             let steps = *parameter_steps.get(&parameter.name).unwrap_or(&steps);
             self.read_kept(parameter, reader, steps, device)
         };
-        let kept = parameters.iter().map(read).collect::<Result<_>>()?;
-        Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps, kept })
+        let states = parameters.iter().map(read).collect::<Result<_>>()?;
+        Ok(Self { rule: Arc::clone(&self.rule), max_grad_norm: self.max_grad_norm, steps, states })
     }
 
-    fn read_kept(&self, parameter: &Parameter, reader: &Reader, steps: u64, device: &Device) -> Result<Option<Kept>> {
-        if steps == 0 || !parameter.is_learned() {
+    fn read_kept(
+        &self,
+        parameter: &Parameter,
+        reader: &Reader,
+        steps: u64,
+        device: &Device,
+    ) -> Result<Option<ParameterState>> {
+        if steps == 0 || !parameter.is_trainable() {
             return Ok(None);
         }
         let mut tensors = Vec::new();
@@ -181,7 +187,7 @@ impl Optimizer {
             let tensor = AnyTensor::from_data(data, device);
             tensors.push(tensor.ok_or_else(|| anyhow!("{name} is neither a vector nor a matrix"))?);
         }
-        Ok(Some(Kept { steps, tensors }))
+        Ok(Some(ParameterState { steps, tensors }))
     }
 }
 

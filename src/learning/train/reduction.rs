@@ -1,4 +1,4 @@
-//! What several devices have computed of a step, brought together: each gets the sums of all their gradients.
+//! All-reduce: each device gets the sum of all devices' gradients.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -20,14 +20,14 @@ use crate::{
     support::panics::caught_everywhere,
 };
 
-/// Numbers that a collective operation is tried with.
+/// Elements that a collective operation is tried with.
 const TRIED: usize = 1024;
 /// How long devices may take for that.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Numbers that travel at a time: enough for the way to be slower than setting out.
+/// Elements sent at a time: enough for bandwidth to matter more than latency.
 const BUCKET: usize = 1 << 24;
 
-/// How the devices' sums are brought together.
+/// How gradients are summed over devices.
 pub(super) struct Reduction {
     devices: Vec<Device>,
     /// Whether the devices do it among themselves, with NCCL.
@@ -35,8 +35,8 @@ pub(super) struct Reduction {
 }
 
 impl Reduction {
-    /// By the devices themselves, where a sum that they try comes out right; or else in the first one's memory. `note` is
-    /// told why they can't.
+    /// A collective operation, where a trial sum comes out right; or else sums on the first device. `note` gets the reason
+    /// why collective operations can't be used.
     pub(super) fn new(devices: Vec<Device>, note: &mut dyn FnMut(&str)) -> Self {
         let apart = devices.iter().enumerate().all(|(at, device)| !devices[..at].contains(device));
         let tried = if apart { try_out(&devices) } else { Ok(()) };
@@ -98,7 +98,7 @@ impl Reduction {
     }
 }
 
-/// Places whose tensors travel together: in a row, and of [`BUCKET`] numbers at most or one tensor.
+/// Places whose tensors travel together: in a row, and of [`BUCKET`] elements at most or one tensor.
 fn buckets(sizes: &[Option<usize>]) -> Vec<Vec<usize>> {
     let mut buckets: Vec<Vec<usize>> = Vec::new();
     let mut filled = 0;

@@ -1,4 +1,4 @@
-//! Replicas of what is trained, on further devices: data parallelism in one process.
+//! Data parallelism in one process: replicas of the network and its optimizer on further devices.
 //!
 //! Each device computes the gradients of its share of a step, with weights of its own; all get the sum of the gradients;
 //! and each takes the optimizer's step, which is the same everywhere. (PyTorch's DistributedDataParallel, Li et al. 2020,
@@ -13,7 +13,7 @@ use burn::tensor::Device;
 use super::{gradients::Gradients, optimizer::Optimizer};
 use crate::network::model::Network;
 
-/// What a further device has.
+/// The copy on a further device.
 pub(super) struct Replica {
     pub(super) network: Network,
     optimizer: Optimizer,

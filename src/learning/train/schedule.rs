@@ -16,8 +16,8 @@ use crate::{spec, support::math};
 /// These are the schedules of Hugging Face's `get_*_schedule_with_warmup` for `r = 0`: with a warm-up, the very first
 /// step only fills the optimizer's moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Schedule {
-    /// How it goes on after the warm-up.
+pub struct LrSchedule {
+    /// The decay after the warm-up.
     pub kind: spec::Schedule,
     /// The highest rate.
     pub peak: f64,
@@ -29,7 +29,7 @@ pub struct Schedule {
     pub min_ratio: f64,
 }
 
-impl Schedule {
+impl LrSchedule {
     /// As a recipe has it, for `steps` steps; a share of warm-up is rounded up to whole steps.
     pub fn new(train: &spec::Train, steps: usize) -> Self {
         let share = train.warmup_ratio.map(|ratio| (ratio * steps as f64).ceil() as usize);

@@ -1,4 +1,4 @@
-//! What a training is told, and what it tells in the end.
+//! The settings of a training, and its outcome.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     evaluation::Metrics,
     optimizers::{self, UpdateRule},
-    schedule::Schedule,
+    schedule::LrSchedule,
 };
 use crate::{
     network::model::{Candidates, LossSettings},
@@ -16,22 +16,22 @@ use crate::{
 
 /// What training depends on beside the network and the feed.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct TrainSettings {
     /// The learning rates, and how many steps there are.
-    pub schedule: Schedule,
-    /// What becomes of each parameter in a step.
+    pub schedule: LrSchedule,
+    /// The optimizer's update rule.
     pub optimizer: Arc<dyn UpdateRule>,
     /// The norm to which gradients are clipped; 0 turns it off.
     pub max_grad_norm: f64,
-    /// What is made small.
+    /// The loss.
     pub loss: LossSettings,
     /// What a step's loss is the mean of.
     pub normalization: LossNormalization,
-    /// The numbers that losses are computed with.
+    /// The dtype of the forward and backward pass.
     pub precision: Precision,
-    /// What of a batch is computed at a time.
+    /// How batches are split into micro-batches.
     pub micro_batch: MicroBatch,
-    /// Whether layers are computed again for their gradients, in place of keeping their activations.
+    /// Whether layers are recomputed in the backward pass instead of saving their activations.
     pub gradient_checkpointing: bool,
     /// Padded tokens that fit into the device's memory by estimate, for `micro_batch: auto` to begin with.
     pub max_micro_batch_tokens: Option<usize>,
@@ -39,14 +39,14 @@ pub struct Settings {
     pub log_every: usize,
 }
 
-impl Settings {
-    /// As a recipe has it, for `steps` steps; `candidates` where there are choices to learn.
+impl TrainSettings {
+    /// From a recipe, for `steps` steps; `candidates` for training on choices among label words.
     ///
     /// # Errors
     /// An optimizer that isn't known, or can't have these settings.
     pub fn new(train: &spec::Train, steps: usize, candidates: Option<Candidates>) -> Result<Self> {
         Ok(Self {
-            schedule: Schedule::new(train, steps),
+            schedule: LrSchedule::new(train, steps),
             optimizer: optimizers::of(train)?,
             max_grad_norm: train.max_grad_norm,
             loss: LossSettings {
@@ -64,16 +64,16 @@ impl Settings {
     }
 }
 
-/// What came out of training, beside the network.
+/// The outcome of a training, beside the network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     /// Mean loss of the last 5 % of the steps.
     pub loss: f64,
     /// Steps done.
     pub steps: usize,
-    /// Numbers that the network holds.
+    /// Elements of all parameters.
     pub parameters: usize,
-    /// Those of them that are learned.
+    /// Those of them that are trainable.
     pub learned: usize,
     /// Input tokens without padding of all steps but the first five, over their time without measurements. Where
     /// there are no more than five steps, of all.
@@ -89,6 +89,6 @@ pub struct Outcome {
     /// The measurement whose weights the network has now: the steps before it, and the dev metrics. After a pause the
     /// latest one that counts, the weights being the last.
     pub measured: Option<(usize, Metrics)>,
-    /// Whether the observer had it stop before its end. Its state is kept then, and the rest is still to be done.
+    /// Whether the observer paused it before its end. Its state is saved then, to be resumed.
     pub paused: bool,
 }

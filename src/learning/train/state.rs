@@ -1,4 +1,4 @@
-//! States that training can resume from: weights, what the optimizer keeps, counters and the curve so far.
+//! States that training can resume from: weights, the optimizer's state, counters and the curve so far.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     curve::Curve,
-    evaluation::{Metrics, Record},
+    evaluation::{MetricTracker, Metrics},
     loss_scale::LossScale,
     trainer::{Best, Trainer},
 };
@@ -19,13 +19,13 @@ use crate::{
     },
     network::model::{
         AnyTensor, Parameters,
-        tensors::{self, Entry, Reader},
+        tensors::{self, Reader, TensorEntry},
     },
 };
 
-/// What isn't tensors.
+/// What a state holds beside tensors. The names of its fields are part of the file.
 #[derive(Deserialize, Serialize)]
-struct Numbers {
+struct StateHeader {
     reached: Reached,
     optimizer_steps: u64,
     /// Those of parameters that had no gradient in some of them.
@@ -34,23 +34,23 @@ struct Numbers {
     loss_scale: Option<LossScale>,
     measured: Option<(usize, Metrics)>,
     best_is_kept: bool,
-    kept: Record,
-    stopping: Record,
+    kept: MetricTracker,
+    stopping: MetricTracker,
     curve: Curve,
     #[serde(default)]
     pace: Pace,
 }
 
 impl Trainer {
-    /// Keeps all that it takes to go on, in place of what was kept before.
+    /// Saves all that training needs to resume, in place of the state before.
     ///
     /// # Errors
-    /// The file system's and the device's; what was kept before is still there then.
+    /// The file system's and the device's; the state before is still there then.
     pub fn save_state(&self, state: &State) -> Result<()> {
-        self.keep_state(state, None)
+        self.write_state(state, None)
     }
 
-    fn keep_state(&self, state: &State, length: Option<Length>) -> Result<()> {
+    fn write_state(&self, state: &State, length: Option<Length>) -> Result<()> {
         let parameters = self.network.parameters();
         let mut entries = renamed(parameters.entries(), "value");
         entries.extend(self.optimizer.entries(parameters));
@@ -63,65 +63,65 @@ impl Trainer {
         let written = tensors::write(&place, entries).and_then(|()| state.seal(&name));
         // On a disk that is full, half a file would only be in the way.
         let file = written.inspect_err(|_| drop(std::fs::remove_file(&place)))?;
-        let numbers = Numbers {
+        let header = StateHeader {
             reached: Reached { step: self.step, length },
             optimizer_steps: self.optimizer.steps(),
             parameter_steps: self.optimizer.parameter_steps(parameters),
             loss_scale: self.micro_batching.scale,
             measured: self.best.as_ref().map(|best| (best.step, best.metrics.clone())),
             best_is_kept: best.is_some(),
-            kept: self.kept.clone(),
-            stopping: self.stopping.clone(),
+            kept: self.best_metric.clone(),
+            stopping: self.stopping_metric.clone(),
             curve: self.curve.clone(),
             pace: self.pace.clone(),
         };
-        state.keep(vec![file], &numbers)
+        state.keep(vec![file], &header)
     }
 
-    /// Goes back to a kept state; false where there is none, or one of more steps than this training has.
+    /// Resumes from a saved state; false where there is none, or one of more steps than this training has.
     ///
     /// # Errors
-    /// Why the state can't be gone on from. The training stands where it stood then.
+    /// A state that can't be resumed from. The training is unchanged then.
     pub fn load_state(&mut self, state: &State) -> Result<bool> {
-        let Some(numbers) = state.read::<Numbers>()? else { return Ok(false) };
-        let step = numbers.reached.step;
+        let Some(header) = state.read::<StateHeader>()? else { return Ok(false) };
+        let step = header.reached.step;
         if step > self.settings.schedule.steps {
             return Ok(false);
         }
         let reader = Reader::open(&state.dir().join(tensors_name(step)))?;
         let mut best = None;
-        if numbers.best_is_kept {
+        if header.best_is_kept {
             let mut parameters = self.network.parameters().clone();
             read_values(&mut parameters, &reader, "best")?;
             best = Some(parameters);
         }
         let mut parameters = self.network.parameters().clone();
         read_values(&mut parameters, &reader, "value")?;
-        let (steps, parameter_steps) = (numbers.optimizer_steps, &numbers.parameter_steps);
+        let (steps, parameter_steps) = (header.optimizer_steps, &header.parameter_steps);
         let optimizer = self.optimizer.read(&parameters, &reader, steps, parameter_steps)?;
         // From here on nothing can fail.
         *self.network.parameters_mut() = parameters;
         self.optimizer = optimizer;
-        self.micro_batching.scale = numbers.loss_scale;
-        self.best = numbers.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
+        self.micro_batching.scale = header.loss_scale;
+        self.best = header.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = step;
-        self.stored = Some((step, state.dir().to_owned()));
-        self.curve = numbers.curve;
-        self.pace = numbers.pace;
-        self.kept = numbers.kept;
-        self.stopping = numbers.stopping;
+        self.last_checkpoint = Some((step, state.dir().to_owned()));
+        self.curve = header.curve;
+        self.pace = header.pace;
+        self.best_metric = header.kept;
+        self.stopping_metric = header.stopping;
         Ok(true)
     }
 
-    /// Leaves the state after the last step where longer trainings look for it, unless one of more steps is there.
+    /// Saves the state after the last step for longer trainings to resume from, unless one of more steps is there.
     ///
     /// # Errors
     /// Those of [`Self::save_state`].
-    pub(super) fn leave_state(&self, state: &State, length: Length) -> Result<()> {
-        // One that can't be read is of no use to anybody.
-        match state.peek::<Numbers>() {
-            Ok(Some(numbers)) if numbers.reached.step >= self.step => Ok(()),
-            _ => self.keep_state(state, Some(length)),
+    pub(super) fn save_final_state(&self, state: &State, length: Length) -> Result<()> {
+        // A state that can't be read is replaced.
+        match state.peek::<StateHeader>() {
+            Ok(Some(header)) if header.reached.step >= self.step => Ok(()),
+            _ => self.write_state(state, Some(length)),
         }
     }
 }
@@ -130,14 +130,14 @@ fn tensors_name(step: usize) -> String {
     format!("step-{step}.safetensors")
 }
 
-fn renamed<'a>(mut entries: Vec<Entry<'a>>, what: &str) -> Vec<Entry<'a>> {
+fn renamed<'a>(mut entries: Vec<TensorEntry<'a>>, what: &str) -> Vec<TensorEntry<'a>> {
     entries.iter_mut().for_each(|entry| entry.name = format!("{what}.{}", entry.name));
     entries
 }
 
 fn read_values(parameters: &mut Parameters, reader: &Reader, what: &str) -> Result<()> {
     let device = parameters.device().clone();
-    for parameter in parameters.iter_mut().filter(|parameter| parameter.is_learned()) {
+    for parameter in parameters.iter_mut().filter(|parameter| parameter.is_trainable()) {
         let (name, shape) = (format!("{what}.{}", parameter.name), parameter.shape());
         ensure!(reader.shape(&name) == Some(&shape[..]), "{name} is missing or has another shape");
         let value = AnyTensor::from_data(TensorData::new(reader.read(&name)?, shape), &device);

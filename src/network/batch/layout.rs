@@ -1,18 +1,18 @@
-//! From examples to a batch: where each token lies, and which keys it sees there.
+//! Batch layout: the slot of each token, packed, padded or ragged, and its attention span there.
 
 use std::{borrow::Borrow, cmp::Reverse};
 
-use super::{Batch, Choice, Example, Span, Target};
+use super::{Batch, Choice, Example, SlotRange, Target};
 use crate::support::random::Key;
 
 /// How the examples of a batch are laid out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Layout {
-    /// One row with one example after the other and no padding; for backends that take any interval of keys.
+    /// One row, examples one after the other without padding; for backends whose attention takes any span of keys.
     Ragged,
-    /// Rows of equal width; for backends that want a rectangle.
+    /// Padded rows of equal width; for backends that need a rectangle.
     Rows {
-        /// Token places a row; grows to the longest example where that is longer.
+        /// Slots per row; grows to the longest example where that is longer.
         width: usize,
         /// Put several examples into a row. Without it each example has a row to itself, and rows are no
         /// wider than the longest example needs.
@@ -30,24 +30,24 @@ const WIDTH_MULTIPLE: usize = 8;
 pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key) -> Batch {
     let examples: Vec<&Example> = examples.iter().map(Borrow::borrow).collect();
     let lengths: Vec<usize> = examples.iter().map(|example| example.tokens.len()).collect();
-    let places = place(&lengths, layout);
-    let size = places.rows * places.width;
+    let arrangement = arrange(&lengths, layout);
+    let size = arrangement.rows * arrangement.width;
 
     let mut batch = Batch {
-        rows: places.rows,
-        width: places.width,
+        rows: arrangement.rows,
+        width: arrangement.width,
         tokens: vec![0; size],
         positions: vec![0; size],
         block_positions: vec![0; size],
-        // A place that no example takes sees the empty interval at itself.
-        visible_from: (0..size as u32).collect(),
-        visible_to: (0..size as u32).collect(),
+        // An unused slot has the empty span at itself.
+        span_starts: (0..size as u32).collect(),
+        span_ends: (0..size as u32).collect(),
         dropout_keys: vec![0; size],
         segments: if examples.iter().all(|example| example.segments.is_empty()) { Vec::new() } else { vec![0; size] },
         ..Batch::default()
     };
 
-    for (example, &start) in examples.iter().zip(&places.starts) {
+    for (example, &start) in examples.iter().zip(&arrangement.starts) {
         let (length, offset) = (example.tokens.len(), start as u32);
         batch.tokens[start..start + length].copy_from_slice(&example.tokens);
         batch.positions[start..start + length].copy_from_slice(&example.positions);
@@ -55,13 +55,13 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
         if !example.segments.is_empty() {
             batch.segments[start..start + length].copy_from_slice(&example.segments);
         }
-        batch.visible_from[start..start + length].fill(offset);
+        batch.span_starts[start..start + length].fill(offset);
         let key = dropout.at(example.id);
-        for (index, &visible) in example.visible.iter().enumerate() {
-            batch.visible_to[start + index] = offset + visible;
+        for (index, &end) in example.span_ends.iter().enumerate() {
+            batch.span_ends[start + index] = offset + end;
             batch.dropout_keys[start + index] = (key.at(index as u64).u64() >> 32) as u32;
         }
-        batch.examples.push(Span { start: offset, length: length as u32 });
+        batch.examples.push(SlotRange { start: offset, length: length as u32 });
         batch.targets.extend(example.targets.iter().map(|target| Target { at: offset + target.at, ..*target }));
         batch.choices.extend(example.choices.iter().map(|choice| Choice { at: offset + choice.at, ..*choice }));
     }
@@ -70,14 +70,14 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
     batch
 }
 
-/// Where each example begins, and the rectangle around them.
-struct Places {
+/// The first slot of each example, and the rectangle around them.
+struct Arrangement {
     rows: usize,
     width: usize,
     starts: Vec<usize>,
 }
 
-fn place(lengths: &[usize], layout: Layout) -> Places {
+fn arrange(lengths: &[usize], layout: Layout) -> Arrangement {
     let longest = lengths.iter().copied().max().unwrap_or(0);
     match layout {
         Layout::Ragged => {
@@ -87,18 +87,18 @@ fn place(lengths: &[usize], layout: Layout) -> Places {
                 Some(start)
             });
             let rows = usize::from(!lengths.is_empty());
-            Places { rows, width: lengths.iter().sum(), starts: starts.collect() }
+            Arrangement { rows, width: lengths.iter().sum(), starts: starts.collect() }
         }
         Layout::Rows { width, packing: false } => {
             let width = longest.next_multiple_of(WIDTH_MULTIPLE).min(width.max(longest));
-            Places { rows: lengths.len(), width, starts: (0..lengths.len()).map(|row| row * width).collect() }
+            Arrangement { rows: lengths.len(), width, starts: (0..lengths.len()).map(|row| row * width).collect() }
         }
         Layout::Rows { width, packing: true } => first_fit(lengths, width.max(longest)),
     }
 }
 
 /// Each example goes into the first row that has room for it, the longest examples first (which leaves fewer gaps).
-fn first_fit(lengths: &[usize], width: usize) -> Places {
+fn first_fit(lengths: &[usize], width: usize) -> Arrangement {
     let mut longest_first: Vec<usize> = (0..lengths.len()).collect();
     longest_first.sort_by_key(|&index| Reverse(lengths[index]));
     let mut used: Vec<usize> = Vec::new();
@@ -112,5 +112,5 @@ fn first_fit(lengths: &[usize], width: usize) -> Places {
         starts[index] = row * width + used[row];
         used[row] += length;
     }
-    Places { rows: used.len(), width, starts }
+    Arrangement { rows: used.len(), width, starts }
 }

@@ -1,4 +1,9 @@
-//! Examples, and the batches they're laid out in: everything the device needs, in plain vectors.
+//! Training examples, and the batches they're laid out in: token ids, positions, attention spans and targets in plain
+//! vectors, before anything goes to a device.
+//!
+//! Objectives make [`Example`]s; a [`BatchSampler`] chooses the examples of each step; [`lay_out`] puts them into a [`Batch`]
+//! of slots, packed, padded or ragged; a [`Feed`] hands out [`Step`]s of batches to the training loop, which splits them
+//! into [`Portion`]s for several devices or micro-batches.
 
 mod layout;
 mod parts;
@@ -8,44 +13,44 @@ use anyhow::Result;
 
 pub use layout::{Layout, lay_out};
 pub use parts::Portion;
-pub use schedule::{Division, Planned, Schedule, Size, divide};
+pub use schedule::{BatchSampler, BatchSize, Batching, StepIndices, batch_ranges};
 
-/// Where a training loop gets its steps from. A step is a function of its number, so that training can begin anywhere
-/// and another thread can prepare the next step.
+/// The source of training steps (a data loader). A step is a function of its number, so that training can resume at any
+/// step and another thread can prepare the next one.
 pub trait Feed: Send + Sync {
-    /// Steps in all.
+    /// The number of steps.
     fn steps(&self) -> usize;
 
-    /// What a step sees.
+    /// The batches of a step.
     ///
     /// # Errors
     ///
     /// Where the text can't be read.
     fn step(&self, step: usize) -> Result<Step>;
 
-    /// Steps of about one pass over the data.
+    /// Steps per epoch, about.
     fn epoch_steps(&self) -> usize {
         self.steps()
     }
 }
 
-/// What one step sees.
+/// The batches of one optimizer step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     /// Batches whose gradients are added up; none of them is empty.
     pub batches: Vec<Batch>,
-    /// What is learned, for the log, such as `masked_lm+sentence_order`.
+    /// The objective's name for the log, such as `masked_lm+sentence_order`.
     pub objective: String,
-    /// Factor on the loss of sentence pairs.
+    /// Weight of the sentence-pair loss.
     pub pair_weight: f32,
 }
 
-/// One sequence with what is to be learned from it.
+/// One training sequence with its targets.
 ///
-/// All vectors but `targets` and `choices` have one entry a token.
+/// All vectors but `targets` and `choices` have one element per token.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Example {
-    /// Identifies the example within its data set; dropout derives from it.
+    /// Identifies the example within its data set; dropout masks derive from it.
     pub id: u64,
     /// Token ids.
     pub tokens: Vec<u32>,
@@ -55,21 +60,22 @@ pub struct Example {
     pub block_positions: Vec<u32>,
     /// BERT's token types: 0 in segment A, 1 in segment B. Empty where all are 0.
     pub segments: Vec<u32>,
-    /// Token `q` sees the keys `[0, visible[q])` of this example.
-    pub visible: Vec<u32>,
+    /// Attention spans: token `q` attends to the keys `[0, span_ends[q])` of this example.
+    pub span_ends: Vec<u32>,
     /// Tokens to predict over the whole vocabulary.
     pub targets: Vec<Target>,
     /// Tokens to predict among a few candidates (a prompt's label words).
     pub choices: Vec<Choice>,
-    /// Sentence-pair judgement at token 0: 0 = in order, 1 = not.
+    /// Sentence-pair label at token 0: 0 = in order, 1 = not.
     pub pair: Option<u32>,
     /// Class for a linear head.
     pub class: Option<u32>,
 }
 
 impl Example {
-    /// A sequence whose positions run through. Its first `prefix` tokens are visible to all (all of them: attention in
-    /// both directions), and beyond them each token sees those before it and itself (`prefix` = 0: causal attention).
+    /// A sequence with consecutive positions. Its first `prefix` tokens are attended to by all
+    /// (all of them: bidirectional attention); each token after them attends to those before it and itself (`prefix` = 0:
+    /// causal attention).
     pub fn sequence(id: u64, tokens: Vec<u32>, prefix: usize) -> Self {
         let length = tokens.len() as u32;
         let prefix = (prefix as u32).min(length);
@@ -78,7 +84,7 @@ impl Example {
             tokens,
             positions: (0..length).collect(),
             block_positions: vec![0; length as usize],
-            visible: (0..length).map(|index| prefix.max(index + 1)).collect(),
+            span_ends: (0..length).map(|index| prefix.max(index + 1)).collect(),
             ..Self::default()
         }
     }
@@ -104,12 +110,12 @@ pub struct Choice {
     pub gold: u32,
 }
 
-/// Examples laid out for a device: `rows * width` token places, of which the unused ones see no keys.
+/// Examples laid out for a device: `rows * width` token slots; unused ones (padding) have empty attention spans.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// Rows; 1 on the CPU, where examples lie one after the other without padding.
     pub rows: usize,
-    /// Token places per row.
+    /// Slots per row.
     pub width: usize,
     /// Token ids; padding has 0.
     pub tokens: Vec<u32>,
@@ -119,14 +125,14 @@ pub struct Batch {
     pub block_positions: Vec<u32>,
     /// BERT's token types; empty where all are 0.
     pub segments: Vec<u32>,
-    /// First visible key of each token, as an index into the whole batch.
-    pub visible_from: Vec<u32>,
-    /// One past the last visible key; equal to `visible_from` for padding.
-    pub visible_to: Vec<u32>,
+    /// Attention spans `[span_starts, span_ends)`: the first key that each token attends to, as a slot of the batch.
+    pub span_starts: Vec<u32>,
+    /// One past the last key; equal to `span_starts` for padding.
+    pub span_ends: Vec<u32>,
     /// Per-token key that dropout masks derive from.
     pub dropout_keys: Vec<u32>,
     /// Where each example lies: start and length.
-    pub examples: Vec<Span>,
+    pub examples: Vec<SlotRange>,
     /// Targets, `at` counted from the start of the batch.
     pub targets: Vec<Target>,
     /// Choices, `at` counted from the start of the batch.
@@ -137,9 +143,9 @@ pub struct Batch {
     pub classes: Vec<u32>,
 }
 
-/// A run of token places.
+/// The slots of one example.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Span {
+pub struct SlotRange {
     /// Index of the first, in the whole batch.
     pub start: u32,
     /// How many.

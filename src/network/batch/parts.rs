@@ -1,10 +1,10 @@
-//! A batch in parts, for devices that can't hold all of it at a time, and a step in shares, for several devices.
+//! Splitting: a batch into micro-batches that fit into a device's memory, and a step into shares for several devices.
 
 use std::{borrow::Cow, ops::Range};
 
-use super::{Batch, Choice, Span, Step, Target};
+use super::{Batch, Choice, SlotRange, Step, Target};
 
-/// A batch of a step, or a part of one.
+/// A batch of a step, or the part of it that one device computes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Portion<'a> {
     /// The number of the batch within the step.
@@ -14,40 +14,40 @@ pub struct Portion<'a> {
 }
 
 impl Step {
-    /// The step in `count` shares of about as many token places each: rows that follow one another, or examples where a
-    /// batch has one row. Together they are the step's batches, but for parts from which nothing is learned. Where there
+    /// The step in `count` shares of about as many token slots each: rows that follow one another, or examples where a
+    /// batch has one row. Together they are the step's batches, but for parts without targets. Where there
     /// are fewer rows than shares, some are empty.
     pub fn shares(&self, count: usize) -> Vec<Vec<Portion<'_>>> {
-        let total: usize = self.batches.iter().map(Batch::places).sum();
+        let total: usize = self.batches.iter().map(Batch::slots).sum();
         let mut shares = vec![Vec::new(); count];
         let mut first = 0;
         for (number, batch) in self.batches.iter().enumerate() {
-            // By where its middle lies among all places.
-            let share = |places: &Range<usize>| (2 * first + places.start + places.end) * count / (2 * total.max(1));
+            // By where its middle lies among all slots.
+            let share = |slots: &Range<usize>| (2 * first + slots.start + slots.end) * count / (2 * total.max(1));
             let pieces = batch.pieces();
             let runs: Vec<&[Range<usize>]> = pieces.chunk_by(|one, next| share(one) == share(next)).collect();
-            if runs.len() > 1 && batch.teaches() {
+            if runs.len() > 1 && batch.has_targets() {
                 for run in runs {
                     let part = batch.part(run[0].start..run[run.len() - 1].end);
-                    if part.teaches() {
+                    if part.has_targets() {
                         shares[share(&run[0])].push(Portion { number, batch: Cow::Owned(part) });
                     }
                 }
             } else {
-                let all = 0..batch.places();
+                let all = 0..batch.slots();
                 shares[share(pieces.first().unwrap_or(&all))].push(Portion { number, batch: Cow::Borrowed(batch) });
             }
-            first += batch.places();
+            first += batch.slots();
         }
         shares
     }
 }
 
 impl Batch {
-    /// The batch in parts of at most `most` token places each, and of one row or example at least. Rows stay whole;
-    /// where there is only one, its examples do. Parts from which nothing is learned are left out.
+    /// The batch in parts of at most `most` token slots each, and of one row or example at least. Rows stay whole;
+    /// where there is only one, its examples do. Parts without targets are left out.
     pub fn parts(self, most: usize) -> Vec<Self> {
-        if self.places() <= most {
+        if self.slots() <= most {
             return vec![self];
         }
         let mut parts: Vec<Range<usize>> = Vec::new();
@@ -57,15 +57,15 @@ impl Batch {
                 _ => parts.push(piece),
             }
         }
-        parts.into_iter().map(|part| self.part(part)).filter(Self::teaches).collect()
+        parts.into_iter().map(|part| self.part(part)).filter(Self::has_targets).collect()
     }
 
-    /// Token places, used or not.
-    pub fn places(&self) -> usize {
+    /// Token slots, used or not.
+    pub fn slots(&self) -> usize {
         self.rows * self.width
     }
 
-    /// The places of what stays whole: of rows, or of examples where there is only one row.
+    /// The slots of what stays whole: of rows, or of examples where there is only one row.
     fn pieces(&self) -> Vec<Range<usize>> {
         if self.rows > 1 {
             return (0..self.rows).map(|row| row * self.width..(row + 1) * self.width).collect();
@@ -76,19 +76,19 @@ impl Batch {
         pieces
     }
 
-    fn teaches(&self) -> bool {
+    fn has_targets(&self) -> bool {
         !(self.targets.is_empty() && self.choices.is_empty() && self.pairs.is_empty() && self.classes.is_empty())
     }
 
-    /// What lies in some places, which no row or example straddles.
-    fn part(&self, places: Range<usize>) -> Self {
-        let first = places.start as u32;
-        let inside = |at: u32| places.contains(&(at as usize));
-        let values = |values: &[u32]| values.get(places.clone()).unwrap_or_default().to_vec();
-        let moved = |values: &[u32]| values[places.clone()].iter().map(|at| at - first).collect();
+    /// What lies in some slots, which no row or example straddles.
+    fn part(&self, slots: Range<usize>) -> Self {
+        let first = slots.start as u32;
+        let inside = |at: u32| slots.contains(&(at as usize));
+        let values = |values: &[u32]| values.get(slots.clone()).unwrap_or_default().to_vec();
+        let moved = |values: &[u32]| values[slots.clone()].iter().map(|at| at - first).collect();
         let chosen: Vec<usize> = (0..self.examples.len()).filter(|&i| inside(self.examples[i].start)).collect();
         let labels = |labels: &[u32]| chosen.iter().filter_map(|&i| labels.get(i).copied()).collect();
-        let (rows, width) = if self.rows > 1 { (places.len() / self.width, self.width) } else { (1, places.len()) };
+        let (rows, width) = if self.rows > 1 { (slots.len() / self.width, self.width) } else { (1, slots.len()) };
         let targets = self.targets.iter().filter(|target| inside(target.at));
         let choices = self.choices.iter().filter(|choice| inside(choice.at));
         Self {
@@ -98,10 +98,14 @@ impl Batch {
             positions: values(&self.positions),
             block_positions: values(&self.block_positions),
             segments: values(&self.segments),
-            visible_from: moved(&self.visible_from),
-            visible_to: moved(&self.visible_to),
+            span_starts: moved(&self.span_starts),
+            span_ends: moved(&self.span_ends),
             dropout_keys: values(&self.dropout_keys),
-            examples: chosen.iter().map(|&i| self.examples[i]).map(|s| Span { start: s.start - first, ..s }).collect(),
+            examples: chosen
+                .iter()
+                .map(|&i| self.examples[i])
+                .map(|s| SlotRange { start: s.start - first, ..s })
+                .collect(),
             targets: targets.map(|target| Target { at: target.at - first, ..*target }).collect(),
             choices: choices.map(|choice| Choice { at: choice.at - first, ..*choice }).collect(),
             pairs: labels(&self.pairs),
@@ -150,14 +154,14 @@ mod tests {
         assert_eq!(tokens, whole.tokens);
         let pairs: usize = parts.iter().map(|part| part.pairs.len()).sum();
         assert_eq!(pairs, 4);
-        assert!(parts.iter().all(|part| part.visible_to.iter().all(|&to| to as usize <= part.places())));
+        assert!(parts.iter().all(|part| part.span_ends.iter().all(|&to| to as usize <= part.slots())));
     }
 
-    /// Places of a step's shares, a part each.
+    /// Slots of a step's shares, a part each.
     fn dealt(batches: Vec<Batch>, count: usize) -> Vec<Vec<usize>> {
         let step = Step { batches, objective: String::new(), pair_weight: 1.0 };
-        let places = |share: &Vec<Portion>| share.iter().map(|portion| portion.batch.places()).collect();
-        step.shares(count).iter().map(places).collect()
+        let slots = |share: &Vec<Portion>| share.iter().map(|portion| portion.batch.slots()).collect();
+        step.shares(count).iter().map(slots).collect()
     }
 
     #[test]
@@ -172,7 +176,7 @@ mod tests {
         let three = vec![ragged(&all[..2]); 3];
         assert_eq!(dealt(three.clone(), 2), [[7, 3], [4, 7]]);
         assert_eq!(dealt(three.clone(), 3), [[7], [7], [7]]);
-        // What teaches nothing is still there, as on one device.
+        // What has no targets is still there, as on one device.
         let idle = Batch { targets: Vec::new(), pairs: Vec::new(), ..ragged(&all) };
         assert_eq!(dealt(vec![idle], 2), [vec![18], vec![]]);
 

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use super::DeviceChoice;
 
-/// Bytes of memory; `None` where nobody tells.
+/// Bytes of memory; `None` if unknown.
 pub fn memory(choice: DeviceChoice) -> Option<u64> {
     match choice {
         DeviceChoice::Cpu => [physical(), control_group()].into_iter().flatten().min(),
@@ -23,7 +23,7 @@ pub fn held(devices: &[Device]) -> Option<u64> {
     devices.iter().filter_map(|device| Some(device.memory_pool_usage()?.bytes_reserved)).max()
 }
 
-/// Linux tells; other systems not this way.
+/// Read from Linux's `/proc`; other systems don't have it.
 fn physical() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

@@ -14,7 +14,7 @@ const BLOCK: usize = 1 << 14;
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter 2019), at one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
+pub struct AdamWStep {
     /// Learning rate of this step.
     pub lr: f32,
     /// Decay of the mean of gradients.
@@ -29,7 +29,7 @@ pub struct AdamW {
     pub step: u64,
 }
 
-impl AdamW {
+impl AdamWStep {
     /// Updates parameters and both moments in place; gradients are multiplied by `clip` first.
     ///
     /// # Panics
@@ -104,7 +104,7 @@ impl AdamW {
 }
 
 simd! {
-    fn update_block(adam: &AdamW, parameters: &mut [f32], gradients: &[f32], mean: &mut [f32], square: &mut [f32], clip: f32) {
+    fn update_block(adam: &AdamWStep, parameters: &mut [f32], gradients: &[f32], mean: &mut [f32], square: &mut [f32], clip: f32) {
         let (step_size, square_scale, keep) = adam.factors();
         let (beta1, beta2, eps) = (adam.beta1, adam.beta2, adam.eps);
         for (((p, g), m), v) in parameters.iter_mut().zip(gradients).zip(mean).zip(square) {
@@ -172,7 +172,7 @@ mod tests {
             let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
             for step in 1..=2 {
                 let g: Vec<f32> = (0..n).map(|i| gradient(step, i)).collect();
-                let adam = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.2, step };
+                let adam = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.2, step };
                 adam.update(&mut p, &g, &mut m, &mut v, 0.5);
             }
             p

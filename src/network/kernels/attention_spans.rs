@@ -13,16 +13,16 @@ use super::embedding::upload;
 /// Stands for a hidden key's score: far below any real one, and finite so that rows without keys don't become NaN.
 pub(super) const HIDDEN: f32 = -1e30;
 
-/// For each of `rows * width` queries the interval of keys it sees.
+/// The attention span of each of `rows * width` queries: the keys that it attends to.
 ///
-/// Query `q` sees the keys `[from[q], to[q])`, counted over the whole batch of `rows * keys` and lying in its own row;
-/// none if they are equal. In self-attention queries and keys are the same tokens; beside a cache of keys there are
+/// Query `q` attends to the keys `[from[q], to[q])`, counted over the whole batch of `rows * keys` and lying in its own row;
+/// none if they are equal. In self-attention queries and keys are the same tokens; with a key-value cache there are
 /// more keys than queries, and a decoder's keys into its source are other tokens altogether.
 #[derive(Clone, Debug)]
 pub struct AttentionSpans {
-    /// First visible key.
+    /// First key of each span.
     pub from: Tensor<1, Int>,
-    /// One past the last visible key.
+    /// One past the last key of each span.
     pub to: Tensor<1, Int>,
     /// Rows of the batch.
     pub rows: usize,

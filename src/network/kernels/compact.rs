@@ -1,4 +1,4 @@
-//! Matrices that aren't learned, kept in fewer bits than they are computed in.
+//! Quantized storage: frozen matrices in bf16 or int8, computed with in f32.
 
 use std::{ops::Range, sync::Arc};
 
@@ -8,17 +8,17 @@ use half::bf16;
 
 use super::moved;
 
-/// A frozen matrix `[R, C]`; it's f32 only while it's used.
+/// A frozen matrix `[R, C]` in bf16 or int8, expanded to f32 only while it's used.
 #[derive(Clone, Debug)]
-pub struct Compact(Arc<Form>);
+pub struct Compact(Arc<Encoding>);
 
-/// What is kept of it.
+/// The stored elements.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each stands for thousands of numbers")]
-pub(super) enum Form {
-    /// Two bytes a number: f32 without the last 16 bits of its fraction, rounded to nearest even.
+#[expect(clippy::large_enum_variant, reason = "each stands for thousands of elements")]
+pub(super) enum Encoding {
+    /// Two bytes per element: f32 without the last 16 bits of its fraction, rounded to nearest even.
     Bf16(Tensor<2>),
-    /// One byte a number: row `r` is `codes[r] * scales[r]`, with codes from -127 to 127 and scales `[R, 1]`.
+    /// One byte per element: row `r` is `codes[r] * scales[r]`, with codes from -127 to 127 and scales `[R, 1]`.
     Int8 { codes: Tensor<2, Int>, scales: Tensor<2> },
 }
 
@@ -26,9 +26,9 @@ pub(super) enum Form {
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub enum Weight {
-    /// In f32; learned or not.
+    /// In f32, trainable or frozen.
     Full(Tensor<2>),
-    /// Never learned.
+    /// Frozen, in bf16 or int8.
     Compact(Compact),
 }
 
@@ -43,7 +43,7 @@ impl Compact {
     pub fn bf16(values: &[f32], shape: [usize; 2], device: &Device) -> Self {
         let rounded: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
         let values = Tensor::from_data(TensorData::new(rounded, shape), (device, DType::BF16));
-        Self(Arc::new(Form::Bf16(values)))
+        Self(Arc::new(Encoding::Bf16(values)))
     }
 
     /// Rounds f32 `values`, row by row, to 255 steps between the row's largest magnitude and its negative ("vector-wise
@@ -60,7 +60,7 @@ impl Compact {
         }
         let codes = Tensor::from_data(TensorData::new(codes, [rows, columns]), (device, DType::I8));
         let scales = Tensor::from_data(TensorData::new(scales, [rows, 1]), device);
-        Self(Arc::new(Form::Int8 { codes, scales }))
+        Self(Arc::new(Encoding::Int8 { codes, scales }))
     }
 
     /// The same on another device.
@@ -68,46 +68,46 @@ impl Compact {
     /// # Errors
     /// The devices'.
     pub fn on(&self, device: &Device) -> Result<Self> {
-        Ok(Self(Arc::new(match self.form() {
-            Form::Bf16(values) => Form::Bf16(moved(values.clone(), device)?),
-            Form::Int8 { codes, scales } => {
-                Form::Int8 { codes: moved(codes.clone(), device)?, scales: moved(scales.clone(), device)? }
+        Ok(Self(Arc::new(match self.encoding() {
+            Encoding::Bf16(values) => Encoding::Bf16(moved(values.clone(), device)?),
+            Encoding::Int8 { codes, scales } => {
+                Encoding::Int8 { codes: moved(codes.clone(), device)?, scales: moved(scales.clone(), device)? }
             }
         })))
     }
 
-    pub(super) fn form(&self) -> &Form {
+    pub(super) fn encoding(&self) -> &Encoding {
         &self.0
     }
 
     /// Rows and columns.
     pub fn dims(&self) -> [usize; 2] {
-        match self.form() {
-            Form::Bf16(values) => values.dims(),
-            Form::Int8 { codes, .. } => codes.dims(),
+        match self.encoding() {
+            Encoding::Bf16(values) => values.dims(),
+            Encoding::Int8 { codes, .. } => codes.dims(),
         }
     }
 
     /// The bytes that it takes.
     pub fn bytes(&self) -> usize {
         let [rows, columns] = self.dims();
-        match self.form() {
-            Form::Bf16(_) => rows * columns * size_of::<bf16>(),
-            Form::Int8 { .. } => rows * (columns + size_of::<f32>()),
+        match self.encoding() {
+            Encoding::Bf16(_) => rows * columns * size_of::<bf16>(),
+            Encoding::Int8 { .. } => rows * (columns + size_of::<f32>()),
         }
     }
 
-    /// The numbers of some rows as they are kept, bfloat16 or codes; `[rows, C]`, or `[C, rows]` if they are transposed.
+    /// The stored elements of some rows, bf16 or int8 codes; `[rows, C]`, or `[C, rows]` if they are transposed.
     ///
     /// # Errors
     /// The device's.
     pub fn data(&self, rows: Range<usize>, transposed: bool) -> Result<TensorData, ExecutionError> {
-        match self.form() {
-            Form::Bf16(values) => {
+        match self.encoding() {
+            Encoding::Bf16(values) => {
                 let part = values.clone().slice(rows);
                 if transposed { part.transpose() } else { part }.try_into_data()
             }
-            Form::Int8 { codes, .. } => {
+            Encoding::Int8 { codes, .. } => {
                 let part = codes.clone().slice(rows);
                 if transposed { part.transpose() } else { part }.try_into_data()
             }
@@ -116,17 +116,17 @@ impl Compact {
 
     /// The scales `[R, 1]` of codes; `None` where there are none.
     pub fn scales(&self) -> Option<&Tensor<2>> {
-        match self.form() {
-            Form::Bf16(_) => None,
-            Form::Int8 { scales, .. } => Some(scales),
+        match self.encoding() {
+            Encoding::Bf16(_) => None,
+            Encoding::Int8 { scales, .. } => Some(scales),
         }
     }
 
     /// The matrix in f32.
     pub fn expand(&self) -> Tensor<2> {
-        match self.form() {
-            Form::Bf16(values) => values.clone().cast(DType::F32),
-            Form::Int8 { codes, scales } => codes.clone().float().cast(DType::F32) * scales.clone(),
+        match self.encoding() {
+            Encoding::Bf16(values) => values.clone().cast(DType::F32),
+            Encoding::Int8 { codes, scales } => codes.clone().float().cast(DType::F32) * scales.clone(),
         }
     }
 }

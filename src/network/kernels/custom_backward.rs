@@ -1,9 +1,9 @@
-//! Results with a backward pass of their own, on any backend: for what is made of tensor operations, but would keep too much
-//! if autodiff went back through each of them.
+//! Custom autograd operations on any backend: for compositions of tensor operations whose activations would take too much
+//! memory if autodiff differentiated each of them.
 
 use std::{
     fmt::{self, Debug},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 #[cfg(feature = "gpu")]
@@ -21,6 +21,7 @@ use burn::{
     },
     tensor::Tensor,
 };
+use parking_lot::Mutex;
 
 /// The most inputs that a result may have.
 const INPUTS: usize = 3;
@@ -33,7 +34,7 @@ pub struct Grads {
 }
 
 impl Grads {
-    /// Those of the inputs, in their order; what isn't learned needs none.
+    /// Those of the inputs, in their order; frozen inputs need none.
     pub fn of<const D: usize>(inputs: impl IntoIterator<Item = Option<Tensor<D>>>) -> Self {
         let inputs = inputs.into_iter().map(|grad| grad.map(Tensor::into_dispatch)).collect();
         Self { inputs, leaves: Vec::new() }
@@ -69,17 +70,17 @@ pub fn custom_backward<const R: usize, const D: usize>(
     Tensor::from_dispatch(Dispatch::record(rule, output, a, b, c))
 }
 
-/// A tensor twice: for one who uses it, and for those who come after.
+/// Forks a tensor so that its gradients are added up in a fixed order: the first copy is for the next use, the second for
+/// all later ones.
 ///
-/// A tensor's gradients are added up in the order in which autodiff comes by, which depends on all that is around them. Where
-/// each user in a row takes its tensor out of such a pair, they come together two by two instead, from the last to the
-/// first.
+/// Otherwise autodiff adds up a tensor's gradients in the order of its traversal, which depends on the whole graph. Where
+/// each use takes its copy from such a fork, they're added pairwise from the last use to the first.
 pub fn fork_in_order<const D: usize>(tensor: &Tensor<D>) -> [Tensor<D>; 2] {
     let same = || custom_backward(tensor.clone().inner(), vec![tensor.clone()], |gradient| Grads::of([Some(gradient)]));
     [same(), same()]
 }
 
-/// What a result's gradient becomes; can be taken once.
+/// The backward rule; can be taken once.
 #[derive(Clone)]
 struct Rule(Arc<Mutex<Option<Box<Apply>>>>);
 
@@ -91,7 +92,7 @@ impl Rule {
     }
 
     fn apply(&self, gradient: DispatchTensor) -> Grads {
-        let rule = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let rule = self.0.lock().take();
         rule.map(|rule| rule(gradient)).unwrap_or_default()
     }
 }
@@ -159,7 +160,7 @@ where
     ) -> FloatTensor<Self> {
         let nodes = [a, b, c].each_ref().map(|input| input.node());
         let output = output.into_primitive();
-        match Backward::<B, INPUTS>::prepare::<C>(Step, nodes).compute_bound().stateful() {
+        match Backward::<B, INPUTS>::prepare::<C>(BackwardStep, nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(rule, output),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         }
@@ -167,9 +168,9 @@ where
 }
 
 #[derive(Debug)]
-struct Step;
+struct BackwardStep;
 
-impl<B: Backend> Backward<B, INPUTS> for Step
+impl<B: Backend> Backward<B, INPUTS> for BackwardStep
 where
     DispatchTensor: DispatchKindConversion<B> + DispatchKindConversion<Autodiff<B>>,
 {

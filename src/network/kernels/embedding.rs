@@ -6,14 +6,14 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 /// Row numbers, on the host and on the device.
 #[derive(Clone, Debug)]
-pub struct Ids {
+pub struct RowIds {
     /// On the host.
     pub host: Arc<[u32]>,
     /// On the device.
     pub tensor: Tensor<1, Int>,
 }
 
-impl Ids {
+impl RowIds {
     /// Uploads row numbers.
     pub fn new(ids: impl Into<Arc<[u32]>>, device: &Device) -> Self {
         let host = ids.into();

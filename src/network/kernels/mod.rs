@@ -1,10 +1,15 @@
-//! The operations a transformer spends its time in: kernels of our own on the CPU and on GPUs, burn's tensor operations
-//! elsewhere.
+//! The operations of a transformer: attention, normalizations, activations, embeddings, losses. Kernels of our own on the
+//! CPU and on GPUs, burn's tensor operations elsewhere.
+//!
+//! Call the functions of this module. To add an operation, write it out of burn's operations in `reference` (its definition,
+//! which tests compare kernels with), add a method to the trait `Operations` that calls it, and a function here. To add
+//! a kernel for it, write a file in `fused` (CPU, `linear.rs` is an example with a backward pass) or `gpu` and override
+//! the method in that folder's `operations.rs`.
 //!
 //! Hidden states are `[token, hidden]`, in f32 or in 16 bits: sums, norms, softmax and losses are computed in f32 either
 //! way, and a result has the type of the first input. Every function looks at the device of its first tensor: on burn's flex
-//! backend it runs a kernel of `fused`, on a GPU those of `gpu`, both with gradients of their own, and where neither serves
-//! the operations of `reference`, most of which autodiff differentiates. All give the same numbers up to rounding, dropout
+//! backend it runs a kernel of `fused`, on a GPU one of `gpu`, both with gradients of their own, and where neither applies
+//! the operations of `reference`, most of which autodiff differentiates. All give the same results up to rounding, dropout
 //! masks included. On the CPU [`Arithmetic`] decides whether they're the same on every machine to the bit.
 
 mod adamw;
@@ -27,17 +32,17 @@ mod simd;
 mod slices;
 
 pub use crate::support::arithmetic::Arithmetic;
-pub use adamw::{AdamW, block_squares, global_norm, norm};
+pub use adamw::{AdamWStep, block_squares, global_norm, norm};
 pub use attention_spans::AttentionSpans;
 pub use blocked::{LOGITS as BLOCKED_LOGITS, SCORES as BLOCKED_SCORES};
 pub use compact::{Compact, Weight};
 pub use custom_backward::{Grads, custom_backward, fork_in_order};
 pub use dropout::Dropout;
-pub use embedding::Ids;
+pub use embedding::RowIds;
 pub use fused::CHUNK as LOGITS;
 pub use moved::moved;
 pub use operands::{Gelu, KeyValue};
-pub use rotary::{Pairs, Rotary, Rotation};
+pub use rotary::{Rotary, RotaryPairs, Rotation};
 pub use slices::{with_slice, with_slice_mut, with_slices_mut};
 
 use std::sync::Arc;
@@ -46,7 +51,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use self::{blocked::Between, operations::Operations, reference::Reference};
 
-/// Who computes with a tensor: chosen here alone, by its device and type.
+/// The implementation for a tensor: chosen here alone, by its device and dtype.
 fn backend<const D: usize>(tensor: &Tensor<D>) -> &'static dyn Operations {
     if fused::applies(tensor) {
         return &fused::Fused;
@@ -58,16 +63,16 @@ fn backend<const D: usize>(tensor: &Tensor<D>) -> &'static dyn Operations {
     &Reference
 }
 
-/// Tries the kernels of a GPU for numbers of a type, before their first use; the CPU's are tested when they're built.
+/// Tries the kernels of a GPU with elements of a dtype before their first use; the CPU's are tested when they're built.
 ///
 /// # Errors
-/// Why the compositions stand in for them there.
-pub fn try_out(device: &Device, numbers: DType) -> Result<(), String> {
+/// Why `reference` is used there in their place.
+pub fn try_out(device: &Device, dtype: DType) -> Result<(), String> {
     #[cfg(feature = "gpu")]
-    return gpu::try_out(device, numbers);
+    return gpu::try_out(device, dtype);
     #[cfg(not(feature = "gpu"))]
     {
-        let _ = (device, numbers);
+        let _ = (device, dtype);
         Ok(())
     }
 }
@@ -78,10 +83,10 @@ pub fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     backend(&a).matmul(a, b)
 }
 
-/// Multi-head attention over the keys in each token's span: `[T, 3 H]` to `[T, H]`.
+/// Multi-head self-attention, each token over the keys in its attention span: `[T, 3 H]` to `[T, H]`.
 ///
 /// A row of `qkv` is `[query | key | value]`, each all heads one after the other; scores are scaled by
-/// `1 / sqrt(H / heads)`. Dropout applies to the probabilities. A token that sees no key gets zeros.
+/// `1 / sqrt(H / heads)`. Dropout applies to the probabilities. A token with an empty span gets zeros.
 pub fn attention(qkv: Tensor<2>, spans: &AttentionSpans, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
     backend(&qkv).attention(qkv, spans, heads, dropout)
 }
@@ -102,8 +107,8 @@ pub fn attention_in_blocks(
 ///
 /// Each of the `kv_heads` serves `heads / kv_heads` consecutive query heads (Ainslie et al. 2023,
 /// <https://arxiv.org/abs/2305.13245>). Scores are scaled by `1 / sqrt(size)`, and dropout applies to the
-/// probabilities. The `prefix` `[P, kv_heads * size]` stands before the keys of every query that sees any (P-tuning v2,
-/// Liu et al. 2021, <https://arxiv.org/abs/2110.07602>); a query that sees none gets zeros.
+/// probabilities. The `prefix` `[P, kv_heads * size]` comes before the keys of every query whose span isn't empty (P-tuning v2,
+/// Liu et al. 2021, <https://arxiv.org/abs/2110.07602>); a query with an empty span gets zeros.
 pub fn grouped_attention(
     query: Tensor<2>,
     keys: KeyValue,
@@ -192,17 +197,17 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
     backend(&x).linear(x, weight.into(), bias)
 }
 
-/// Rows of `weight [V, H]`, one an id: `[ids, H]`. The gradient is added up in the order of the ids.
+/// Embedding lookup: rows of `weight [V, H]`, one per id: `[ids, H]`. The gradient is added up in the order of the ids.
 ///
-/// Also takes hidden states out of a batch, with token places for ids.
-pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+/// Also takes hidden states out of a batch, with slots for ids.
+pub fn embedding(weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
     backend(&weight).embedding(weight, ids)
 }
 
-/// Sum of a row of each table: of `[V, H]` tables and as many ids for each, `[ids, H]`.
+/// Sum of embedding lookups, one per table: of `[V, H]` tables and as many ids for each, `[ids, H]`.
 pub fn embedding_sum<'a>(
-    first: (Tensor<2>, &Ids),
-    others: impl IntoIterator<Item = (Tensor<2>, &'a Ids)>,
+    first: (Tensor<2>, &RowIds),
+    others: impl IntoIterator<Item = (Tensor<2>, &'a RowIds)>,
 ) -> Tensor<2> {
     let sum = embedding(first.0, first.1);
     others.into_iter().fold(sum, |sum, (table, ids)| backend(&sum).add_embedding(sum, table, ids))

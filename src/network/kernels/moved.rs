@@ -1,4 +1,4 @@
-//! Numbers of one device brought to another.
+//! Copies of tensors on another device.
 
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor, kind::Basic};

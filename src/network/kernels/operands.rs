@@ -1,4 +1,4 @@
-//! What operations are given beside tensors.
+//! Operands of kernels other than single tensors.
 
 use burn::tensor::Tensor;
 
@@ -14,8 +14,8 @@ pub enum Gelu {
 /// Keys and values of attention, `[keys, kv_heads * size]` each.
 #[derive(Clone, Debug)]
 pub struct KeyValue {
-    /// What queries are compared with.
+    /// Keys.
     pub key: Tensor<2>,
-    /// What is taken from there.
+    /// Values.
     pub value: Tensor<2>,
 }

@@ -1,13 +1,13 @@
-//! The operations that networks are made of, as each kind of device has them.
+//! The trait of operations that each backend implements.
 
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, activation};
 
-use super::{AttentionSpans, Dropout, Gelu, Ids, KeyValue, Weight, matmul, reference};
+use super::{AttentionSpans, Dropout, Gelu, KeyValue, RowIds, Weight, matmul, reference};
 
 /// Operations on the tensors of one kind of device, with their gradients. See the functions of [`super`] of the same names;
-/// what an implementation doesn't have kernels for is composed of burn's operations.
+/// defaults are those of `reference`, out of burn's operations.
 pub(super) trait Operations: Sync {
     fn matmul(&self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
         matmul::matmul(a, b)
@@ -93,12 +93,12 @@ pub(super) trait Operations: Sync {
         reference::linear(x, weight, bias)
     }
 
-    fn embedding(&self, weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+    fn embedding(&self, weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
         reference::embedding(weight, ids)
     }
 
     /// `sum` plus rows of a table.
-    fn add_embedding(&self, sum: Tensor<2>, table: Tensor<2>, ids: &Ids) -> Tensor<2> {
+    fn add_embedding(&self, sum: Tensor<2>, table: Tensor<2>, ids: &RowIds) -> Tensor<2> {
         sum + self.embedding(table, ids)
     }
 

@@ -9,7 +9,7 @@ use crate::support::math;
 
 /// Which elements of a head are rotated together.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Pairs {
+pub enum RotaryPairs {
     /// `(2i, 2i + 1)` (ChatGLM2, GLM-4).
     Interleaved,
     /// `(i, i + pairs)` (ChatGLM, Llama).
@@ -26,7 +26,7 @@ pub struct Rotation {
     /// Pairs of a head that are rotated.
     pub pairs: usize,
     /// Which numbers are a pair.
-    pub layout: Pairs,
+    pub layout: RotaryPairs,
     /// The first of the head's elements that is rotated; those before it and behind `offset + 2 * pairs` stay.
     pub offset: usize,
     /// Rounds the angle of one position to half precision, as ChatGLM's checkpoints have it.

@@ -1,4 +1,4 @@
-//! The numbers of a tensor on the CPU, without a copy.
+//! The elements of a tensor on the CPU as a slice, without a copy.
 
 use burn::{
     backend::{Flex, flex::FlexTensor},

@@ -37,7 +37,7 @@ macro_rules! map {
 }
 
 impl AnyTensor {
-    /// Values that came from the host; `None` if they're neither a vector nor a matrix.
+    /// ParameterView that came from the host; `None` if they're neither a vector nor a matrix.
     pub fn from_data(data: TensorData, device: &Device) -> Option<Self> {
         match data.shape().len() {
             1 => Some(Self::Vector(Tensor::from_data(data, device))),

@@ -1,12 +1,11 @@
-//! Keys and values of a sequence's tokens, kept from one pass to the next: a sequence that grows by a token then costs
-//! one token, not all of it again.
+//! The key-value cache for generation: a sequence that grows by a token costs the computation of one token.
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
 
 use super::{
     network::Network,
-    pass::{Mode, Pass},
+    pass::{Pass, PassMode},
     past::Past,
 };
 use crate::{
@@ -20,13 +19,13 @@ use crate::{
 /// Fewest tokens that room is made for.
 const LEAST: usize = 64;
 
-/// What a network remembers of one sequence.
+/// The keys and values of one sequence.
 ///
-/// It holds for the tokens that a sequence has in common with the one before it: a longer one goes on where the other
+/// It holds for the tokens that a sequence has in common with the one before it: a longer one continues where the other
 /// ended, and another one is read from where they part. What a token's keys depend on is compared, so that a token
 /// that now sees further than before is read again with all that follow.
 #[derive(Debug, Default)]
-pub struct Cache {
+pub struct KvCache {
     /// The tokens that have keys and values.
     seen: Example,
     /// For each attention in the order of the calls its keys and values, `[capacity, kv_heads * size]`; of tokens that
@@ -38,7 +37,7 @@ pub struct Cache {
     states: Option<Tensor<2>>,
 }
 
-impl Cache {
+impl KvCache {
     /// An empty one, which makes room for this many tokens at once when it's first used.
     pub fn with_capacity(tokens: usize) -> Self {
         Self { capacity: tokens, ..Self::default() }
@@ -61,11 +60,11 @@ impl Cache {
                 && self.seen.positions[*at] == example.positions[*at]
                 && self.seen.block_positions[*at] == example.block_positions[*at]
                 && self.seen.segments.get(*at) == example.segments.get(*at)
-                && self.seen.visible[*at] == example.visible[*at]
+                && self.seen.span_ends[*at] == example.span_ends[*at]
         };
         let mut shared = (0..self.len().min(example.tokens.len())).take_while(same).count();
         // A token that sees past the shared ones depends on what is there.
-        while let Some(first) = example.visible[..shared].iter().position(|&seen| seen as usize > shared) {
+        while let Some(first) = example.span_ends[..shared].iter().position(|&seen| seen as usize > shared) {
             shared = first;
         }
         shared
@@ -78,12 +77,12 @@ impl Network {
     ///
     /// # Errors
     /// An empty sequence, or one that doesn't fit the model.
-    pub fn next_logits(&self, example: &Example, cache: &mut Cache) -> Result<Vec<f32>> {
+    pub fn next_logits(&self, example: &Example, cache: &mut KvCache) -> Result<Vec<f32>> {
         let mut example = Example { targets: Vec::new(), choices: Vec::new(), ..example.clone() };
         let length = example.tokens.len();
         ensure!(length > 0, "there is no token that another could follow");
         if self.architecture().is_causal() {
-            example.visible = (1..=length as u32).collect();
+            example.span_ends = (1..=length as u32).collect();
         }
         let unchanged = cache.shared(&example);
         // The last token is always read: its hidden state is what is asked for.
@@ -95,7 +94,7 @@ impl Network {
         let batch = lay_out(&[rest(&example, known)], Layout::Ragged, Key::new(0));
         self.check(&batch)?;
         let past = Past::new(&mut cache.layers, &mut cache.states, known, cache.capacity, unchanged);
-        let pass = Pass::after(self.parameters(), &batch, &batch.visible_to, Mode::Evaluate, Some(past))?;
+        let pass = Pass::after(self.parameters(), &batch, &batch.span_ends, PassMode::Evaluate, Some(past))?;
         let hidden = self.architecture().hidden(&pass);
         let last = (length - known - 1) as u32;
         let logits = self.logits_rows(&pass, &hidden, vec![last])?.pop().context("the model gave no answer")?;
@@ -113,7 +112,7 @@ fn rest(example: &Example, start: usize) -> Example {
         positions: rest(&example.positions),
         block_positions: rest(&example.block_positions),
         segments: rest(&example.segments),
-        visible: rest(&example.visible),
+        span_ends: rest(&example.span_ends),
         ..Example::default()
     }
 }
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     fn after(seen: &Example, example: &Example) -> usize {
-        Cache { seen: seen.clone(), ..Cache::default() }.shared(example)
+        KvCache { seen: seen.clone(), ..KvCache::default() }.shared(example)
     }
 
     #[test]

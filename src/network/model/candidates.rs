@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::network::{
     batch::Choice,
-    kernels::{self, Ids},
+    kernels::{self, RowIds},
 };
 
 /// The candidates of every node. Logits are computed for their union only.
@@ -33,8 +33,8 @@ impl Candidates {
     }
 
     /// All candidates, as row numbers of the table of embeddings.
-    pub(super) fn ids(&self, device: &Device) -> Ids {
-        Ids::new(Arc::clone(&self.tokens), device)
+    pub(super) fn ids(&self, device: &Device) -> RowIds {
+        RowIds::new(Arc::clone(&self.tokens), device)
     }
 
     /// The largest token.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     adapters::Checkpoint,
-    tensors::{Entry, write_in_shards},
+    tensors::{TensorEntry, write_in_shards},
 };
 use crate::{
     network::checkpoint::{self, CONFIG},
@@ -45,7 +45,7 @@ pub fn copy(from: &Path, to: &Path, wanted: Wanted, most: u64) -> Result<()> {
     Ok(())
 }
 
-fn entry<'a>(weights: &'a Checkpoint, name: &'a str, wanted: Wanted) -> Option<Entry<'a>> {
+fn entry<'a>(weights: &'a Checkpoint, name: &'a str, wanted: Wanted) -> Option<TensorEntry<'a>> {
     let info = weights.info(name)?;
     // Codes of 8 bits are no type for others.
     let stored = if info.dtype == Dtype::I8 { Dtype::F32 } else { info.dtype };
@@ -57,7 +57,7 @@ fn entry<'a>(weights: &'a Checkpoint, name: &'a str, wanted: Wanted) -> Option<E
         Wanted::Bf16 if float => Dtype::BF16,
         _ => stored,
     };
-    Some(Entry::new(name.to_owned(), dtype, shape, move || {
+    Some(TensorEntry::new(name.to_owned(), dtype, shape, move || {
         let bytes = match dtype {
             same if same == stored && !made => weights.bytes(name)?,
             Dtype::F16 => halves(&weights.read(name)?, |value| f16::from_f32(value).to_bits()),

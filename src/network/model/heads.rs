@@ -1,14 +1,14 @@
-//! What reads a judgement from hidden states: sentence pairs from the first token, classes from a pooled text.
+//! Classification heads: sentence pairs from the first token's hidden state, classes from a pooled one.
 
 use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{blocks::Linear, ids::Role, parameters::Builder, pass::Pass};
+use super::{blocks::Linear, ids::WeightRole, parameters::Builder, pass::Pass};
 use crate::network::{
     batch::Batch,
-    kernels::{self, Ids},
+    kernels::{self, RowIds},
 };
 
 /// What a linear head reads.
@@ -25,7 +25,7 @@ impl Pooler {
     /// `pooler.dense`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
         let dense = |builder: &mut Builder| Linear::new(builder, "pooler.dense", [hidden, hidden], true, deviation);
-        Self(builder.in_role(Role::Head, dense))
+        Self(builder.in_role(WeightRole::Head, dense))
     }
 
     /// `[examples, hidden]` from the hidden states `[T, hidden]`.
@@ -45,7 +45,7 @@ impl PairHead {
     /// `cls.seq_relationship`.
     pub(super) fn new(builder: &mut Builder, hidden: usize, deviation: f64) -> Self {
         let judge = |builder: &mut Builder| Linear::new(builder, "cls.seq_relationship", [2, hidden], true, deviation);
-        Self(builder.in_role(Role::Head, judge))
+        Self(builder.in_role(WeightRole::Head, judge))
     }
 
     /// Logits `[examples, 2]` from what the pooler gives.
@@ -59,7 +59,7 @@ pub(super) fn is_head(name: &str) -> bool {
     judges_pairs(name) || judges_classes(name)
 }
 
-/// Whether a parameter takes part in the judgement of sentence pairs.
+/// Whether a parameter belongs to the sentence-pair head.
 pub(super) fn judges_pairs(name: &str) -> bool {
     name.starts_with("pooler.") || name.starts_with("cls.seq_relationship.")
 }
@@ -88,7 +88,7 @@ impl Classifier {
     pub(super) fn new(builder: &mut Builder, config: ClassifierConfig, hidden: usize, deviation: f64) -> Self {
         let shape = [config.classes, hidden];
         let output = |builder: &mut Builder| Linear::new(builder, "classifier", shape, true, deviation);
-        Self { config, output: builder.in_role(Role::Head, output) }
+        Self { config, output: builder.in_role(WeightRole::Head, output) }
     }
 
     /// Logits `[examples, classes]` from the hidden states `[T, hidden]`.
@@ -103,7 +103,7 @@ impl Classifier {
 
 fn first_tokens(hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
     let starts: Arc<[u32]> = batch.examples.iter().map(|example| example.start).collect();
-    let starts = Ids::new(starts, &hidden.device().inner());
+    let starts = RowIds::new(starts, &hidden.device().inner());
     kernels::embedding(hidden, &starts)
 }
 

@@ -19,20 +19,20 @@ pub enum WeightId {
 
 /// What a parameter is for, as far as optimizers care.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
+pub enum WeightRole {
     /// A bias or the scale of a norm, `[n]`.
     Vector,
     /// The weight of a linear layer between hidden states, `[out, in]`.
     Linear,
     /// A table whose rows are looked up; where it's tied, it also gives the logits.
     Embedding,
-    /// The weight of a layer that gives logits or reads a judgement.
+    /// The weight of a layer that gives logits over tokens or classes.
     Head,
     /// What is learned beside a model that stays as it is.
     Adapter,
 }
 
-impl Role {
+impl WeightRole {
     /// Whether weight decay applies: to all but vectors.
     pub fn is_decayed(self) -> bool {
         self != Self::Vector

@@ -21,7 +21,7 @@ pub enum Initial {
 }
 
 /// Where the values of parameters come from: a seed, or a checkpoint.
-pub trait Source {
+pub trait ValueSource {
     /// The values of the parameter `name`; a new one begins with `initial`.
     ///
     /// Always gives values: a checkpoint that lacks the parameter notes that, gives none at all, and reports it later,
@@ -41,7 +41,7 @@ pub struct Initializer {
     pub seed: u64,
 }
 
-impl Source for Initializer {
+impl ValueSource for Initializer {
     fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData {
         let count = shape.iter().product();
         let key = Key::new(self.seed).with("parameters").with(name);

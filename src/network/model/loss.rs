@@ -8,11 +8,11 @@ use burn::tensor::{DType, Tensor, TensorData};
 use super::{
     candidates::Candidates,
     network::Network,
-    pass::{Mode, Pass},
+    pass::{Pass, PassMode},
 };
 use crate::network::{
     batch::Batch,
-    kernels::{self, Ids},
+    kernels::{self, RowIds},
 };
 
 /// What the loss depends on beside the batch.
@@ -73,7 +73,8 @@ impl Network {
     /// # Errors
     /// Batches that don't fit the model, or that ask for heads it doesn't have.
     pub fn loss(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Tensor<1>> {
-        let pass = self.pass(batch, Mode::Train { dropout: settings.dropout })?.computing_with(self.precision.into());
+        let pass =
+            self.pass(batch, PassMode::Train { dropout: settings.dropout })?.computing_with(self.precision.into());
         let pass = if self.recomputes { pass.recomputing() } else { pass };
         let hidden = self.architecture().hidden(&pass);
         let smoothing = settings.label_smoothing;
@@ -112,7 +113,7 @@ impl Network {
         let places: Arc<[u32]> = batch.targets.iter().map(|target| target.at).collect();
         let tokens: Arc<[u32]> = batch.targets.iter().map(|target| target.token).collect();
         let weights: Arc<[f32]> = vec![1.0 / counts.targets as f32; tokens.len()].into();
-        let rows = kernels::embedding(hidden.clone(), &Ids::new(places, self.parameters().device()));
+        let rows = kernels::embedding(hidden.clone(), &RowIds::new(places, self.parameters().device()));
         let rows = self.architecture().before_logits(pass, rows);
         let (weight, bias) = self.architecture().output();
         let bias = bias.map(|bias| pass.vector(bias));

@@ -1,8 +1,12 @@
 //! Language models: parameters with Hugging Face's names, building blocks, families, heads, losses and scores.
 //!
-//! A family is a static [`Family`] in a file of `families/`, listed in [`FAMILIES`]. It says how recipes and checkpoints
-//! describe its models, and puts them together from `blocks/` as an [`Architecture`]; a [`Network`] is an architecture
-//! with its parameters and heads.
+//! A [`Network`] is an [`Architecture`] (the backbone of a family) with its [`Parameters`] and heads. A forward pass
+//! ([`Pass`]) goes through the backbone to hidden states `[token, hidden]`, and from there to losses, logits or scores.
+//!
+//! To add a family, write a file in `families/` with a static [`Family`] and a line in [`FAMILIES`]: it says how recipes and
+//! `config.json` describe its models, how its parameters are named in checkpoints ([`OnDisk`]), and builds them from
+//! `blocks/` with a [`Builder`]. The shortest example is `families/gpt2.rs`; read it together with `family.rs` and
+//! [`architecture`]. The same constructors give an [`Outline`], names and shapes without values, for estimates and checks.
 
 mod adapters;
 mod answer_form;
@@ -42,21 +46,21 @@ pub use any_tensor::AnyTensor;
 pub use architecture::{Architecture, Sizes};
 pub use attention_pattern::AttentionPattern;
 pub use attention_sizes::{AttentionSizes, Misfit};
-pub use cache::Cache;
+pub use cache::KvCache;
 pub use candidates::Candidates;
 pub use copy::copy;
 pub use families::FAMILIES;
 pub use family::{ConfigPattern, Family, FamilyCode, ModelConfig, ModelSettings};
 pub use heads::Pooling;
-pub use ids::{MatrixId, Role, VectorId, WeightId};
-pub use initial::{Initial, Initializer, Source};
+pub use ids::{MatrixId, VectorId, WeightId, WeightRole};
+pub use initial::{Initial, Initializer, ValueSource};
 pub use loss::{Counts, LossSettings};
 pub use network::Network;
 pub use on_disk::OnDisk;
 pub use outline::Outline;
-pub use parameters::{Builder, Frozen, Keep, Parameter, Parameters, are_finite};
-pub use pass::{Along, Mode, Pass};
+pub use parameters::{Builder, Frozen, Parameter, ParameterMode, Parameters, are_finite};
+pub use pass::{Along, Pass, PassMode};
 pub use scores::TargetScore;
-pub use shapes::{Shape, Shapes};
+pub use shapes::{ParameterShape, ParameterShapes};
 pub use single_stack::SingleStack;
-pub use weights::Outlook;
+pub use weights::CheckpointSummary;

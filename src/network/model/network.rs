@@ -13,13 +13,13 @@ use super::{
     heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
     initial::Initializer,
     parameters::{Builder, Parameters},
-    pass::{Mode, Pass},
+    pass::{Pass, PassMode},
 };
 use crate::{
     data::text::Specials,
     network::{
         batch::Batch,
-        kernels::{self, Ids},
+        kernels::{self, RowIds},
     },
     spec,
 };
@@ -151,7 +151,7 @@ impl Network {
             }
             self.make_pair_head(&mut source);
         }
-        self.parameters.learn(heads::judges_pairs);
+        self.parameters.unfreeze(heads::judges_pairs);
     }
 
     /// Adds a linear head for `classes` classes, unless there is one; it will be learned.
@@ -171,23 +171,27 @@ impl Network {
             }
             None => self.classifier = Some(self.make_classifier(config, &mut Initializer { seed })),
         }
-        self.parameters.learn(heads::judges_classes);
+        self.parameters.unfreeze(heads::judges_classes);
         Ok(())
     }
 
-    pub(super) fn make_pooler(&mut self, source: &mut dyn super::Source) {
+    pub(super) fn make_pooler(&mut self, source: &mut dyn super::ValueSource) {
         let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
         self.pooler = Some(Pooler::new(builder, hidden, initializer_range));
     }
 
-    pub(super) fn make_pair_head(&mut self, source: &mut dyn super::Source) {
+    pub(super) fn make_pair_head(&mut self, source: &mut dyn super::ValueSource) {
         let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
         let builder = &mut Builder::new(&mut self.parameters, source);
         self.pair = Some(PairHead::new(builder, hidden, initializer_range));
     }
 
-    pub(super) fn make_classifier(&mut self, config: ClassifierConfig, source: &mut dyn super::Source) -> Classifier {
+    pub(super) fn make_classifier(
+        &mut self,
+        config: ClassifierConfig,
+        source: &mut dyn super::ValueSource,
+    ) -> Classifier {
         let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
         Classifier::new(&mut Builder::new(&mut self.parameters, source), config, hidden, initializer_range)
     }
@@ -196,7 +200,7 @@ impl Network {
     ///
     /// # Errors
     /// Batches that don't fit the model.
-    pub fn hidden(&self, batch: &Batch, mode: Mode) -> Result<Tensor<2>> {
+    pub fn hidden(&self, batch: &Batch, mode: PassMode) -> Result<Tensor<2>> {
         Ok(self.architecture.hidden(&self.pass(batch, mode)?))
     }
 
@@ -219,13 +223,13 @@ impl Network {
     }
 
     /// Checks a batch and puts it on the device.
-    pub(super) fn pass(&self, batch: &Batch, mode: Mode) -> Result<Pass<'_>> {
+    pub(super) fn pass(&self, batch: &Batch, mode: PassMode) -> Result<Pass<'_>> {
         self.check(batch)?;
-        let visible_to = match self.architecture.is_causal() {
-            true => batch.visible_to.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
-            false => Cow::Borrowed(&batch.visible_to[..]),
+        let span_ends = match self.architecture.is_causal() {
+            true => batch.span_ends.iter().zip(1..).map(|(&to, next)| to.min(next)).collect(),
+            false => Cow::Borrowed(&batch.span_ends[..]),
         };
-        Pass::new(&self.parameters, batch, &visible_to, mode)
+        Pass::new(&self.parameters, batch, &span_ends, mode)
     }
 
     /// Logits `[N, vocabulary]` from hidden states `[N, hidden]`.
@@ -248,7 +252,7 @@ impl Network {
         ensure!(largest < vocabulary, "candidate {largest} is outside of the model's vocabulary of {vocabulary}");
         let device = self.parameters.device();
         let places: Vec<u32> = batch.choices.iter().map(|choice| choice.at).collect();
-        let rows = kernels::embedding(hidden.clone(), &Ids::new(places, device));
+        let rows = kernels::embedding(hidden.clone(), &RowIds::new(places, device));
         let rows = self.architecture.before_logits(pass, rows);
         let (weight, bias) = self.architecture.output();
         let ids = candidates.ids(device);

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use super::{
     adapters::SCALE,
     parameters::{Frozen, Parameter, Parameters},
-    tensors::Entry,
+    tensors::TensorEntry,
 };
 
 /// What heads are called; they stand beside the backbone and never under its prefix.
@@ -99,28 +99,28 @@ impl OnDisk {
     }
 
     /// All parameters for writing; without those that are `learned`, if they are to lie elsewhere.
-    pub(super) fn entries<'a>(&self, parameters: &'a Parameters, learned: bool) -> Vec<Entry<'a>> {
-        let written = parameters.iter().filter(|parameter| learned || !parameter.is_learned());
+    pub(super) fn entries<'a>(&self, parameters: &'a Parameters, learned: bool) -> Vec<TensorEntry<'a>> {
+        let written = parameters.iter().filter(|parameter| learned || !parameter.is_trainable());
         let written = written.flat_map(|parameter| self.split(parameter));
         let compact = parameters.compact.iter().flat_map(|frozen| self.compact(frozen));
         written.chain(compact).chain(self.copied(parameters, learned)).collect()
     }
 
-    fn copied<'a>(&self, parameters: &'a Parameters, learned: bool) -> impl Iterator<Item = Entry<'a>> {
+    fn copied<'a>(&self, parameters: &'a Parameters, learned: bool) -> impl Iterator<Item = TensorEntry<'a>> {
         let copies = self.copies.iter().filter(|(copy, _)| parameters.named(copy).is_none());
         copies.filter_map(move |&(copy, original)| {
-            let original = parameters.named(original).filter(|original| learned || !original.is_learned())?;
-            Some(Entry::single(copy.into(), original.shape(), || original.data()))
+            let original = parameters.named(original).filter(|original| learned || !original.is_trainable())?;
+            Some(TensorEntry::single(copy.into(), original.shape(), || original.data()))
         })
     }
 
-    fn split<'a>(&self, parameter: &'a Parameter) -> Vec<Entry<'a>> {
+    fn split<'a>(&self, parameter: &'a Parameter) -> Vec<TensorEntry<'a>> {
         let dims = parameter.shape();
         let (names, shape) = self.places(&parameter.name, &dims);
         let rows = dims[0] / names.len();
         let (whole, transposed) = (names.len() == 1, self.is_transposed(&parameter.name));
         let entry = |(index, name): (usize, String)| {
-            Entry::single(self.written(&name), shape.clone(), move || {
+            TensorEntry::single(self.written(&name), shape.clone(), move || {
                 if whole && !transposed {
                     return parameter.data();
                 }
@@ -133,7 +133,7 @@ impl OnDisk {
     }
 
     /// Weights in fewer bits: bfloat16, or codes with their scales beside them.
-    fn compact<'a>(&self, frozen: &'a Frozen) -> Vec<Entry<'a>> {
+    fn compact<'a>(&self, frozen: &'a Frozen) -> Vec<TensorEntry<'a>> {
         let [all, columns] = frozen.value.dims();
         let (names, shape) = self.places(&frozen.name, &[all, columns]);
         let (rows, transposed) = (all / names.len(), self.is_transposed(&frozen.name));
@@ -143,11 +143,11 @@ impl OnDisk {
             if let Some(scales) = frozen.value.scales() {
                 let (part, across) = (part.clone(), if transposed { [1, rows] } else { [rows, 1] });
                 let scales = move || Ok(scales.clone().slice(part).reshape(across).try_into_data()?);
-                entries.push(Entry::single(format!("{}{SCALE}", self.written(&name)), across.to_vec(), scales));
+                entries.push(TensorEntry::single(format!("{}{SCALE}", self.written(&name)), across.to_vec(), scales));
             }
             let dtype = if frozen.value.scales().is_some() { Dtype::I8 } else { Dtype::BF16 };
             let values = move || Ok(frozen.value.data(part, transposed)?.into_bytes());
-            entries.push(Entry::new(self.written(&name), dtype, shape.clone(), values));
+            entries.push(TensorEntry::new(self.written(&name), dtype, shape.clone(), values));
         }
         entries
     }

@@ -10,7 +10,7 @@ use super::{
     heads::{Classifier, ClassifierConfig, PairHead, Pooler},
     on_disk::ends,
     parameters::Builder,
-    shapes::{Shape, Shapes},
+    shapes::{ParameterShape, ParameterShapes},
 };
 use crate::spec;
 
@@ -19,7 +19,7 @@ pub struct Outline {
     family: &'static Family,
     architecture: Box<dyn Architecture>,
     /// All shapes, those of the heads included.
-    pub shapes: Shapes,
+    pub shapes: ParameterShapes,
 }
 
 impl Outline {
@@ -28,7 +28,7 @@ impl Outline {
     /// # Errors
     /// Sizes that don't go together.
     pub fn new(spec: &spec::Model, vocabulary: usize) -> Result<Self> {
-        let mut shapes = Shapes::default();
+        let mut shapes = ParameterShapes::default();
         let family = families::of_spec(spec)?;
         let architecture = family.build_new(&spec.settings, vocabulary, &mut Builder::outline(&mut shapes))?;
         Ok(Self { family, architecture, shapes })
@@ -39,7 +39,7 @@ impl Outline {
     /// # Errors
     /// Families and settings that aren't supported.
     pub fn of_config(config: &Value) -> Result<Self> {
-        let mut shapes = Shapes::default();
+        let mut shapes = ParameterShapes::default();
         let family = families::of_config(config)?;
         let architecture = family.build(config, &mut Builder::outline(&mut shapes))?;
         Ok(Self { family, architecture, shapes })
@@ -75,7 +75,7 @@ impl Outline {
     pub fn low_rank(&self, r: usize, targets: &[&str]) -> [u64; 2] {
         let on_disk = &self.family.on_disk;
         let mut sums = [0, 0];
-        for Shape { name, shape, .. } in self.shapes.iter() {
+        for ParameterShape { name, shape, .. } in self.shapes.iter() {
             let (&[rows, width], Some(module)) = (&shape[..], name.strip_suffix(".weight")) else { continue };
             let parts = on_disk.parts(module);
             let targeted = parts.iter().filter(|part| ends(part, targets)).count();

@@ -6,29 +6,29 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::{
     adapters::Adapters,
     any_tensor::AnyTensor,
-    ids::{MatrixId, Role, VectorId, WeightId},
-    initial::{Initial, Source},
-    shapes::Shapes,
+    ids::{MatrixId, VectorId, WeightId, WeightRole},
+    initial::{Initial, ValueSource},
+    shapes::ParameterShapes,
 };
 use crate::{
     network::kernels::{Compact, Weight},
     spec::BaseDtype,
 };
 
-/// A named tensor that is learned, or stays as it is.
+/// A named tensor, trainable or frozen.
 #[derive(Clone, Debug)]
 pub struct Parameter {
     /// The name it has in checkpoints.
     pub name: String,
     /// What it's for.
-    pub role: Role,
+    pub role: WeightRole,
     /// Whether its gradient has zeros in all rows that no token looked up: a table that gives no logits.
     pub sparse_rows: bool,
     /// Its value: a leaf that keeps gradients, unless it's frozen.
     pub value: AnyTensor,
 }
 
-/// The weight of a linear layer that isn't learned, in fewer bits.
+/// The frozen weight of a linear layer, in bf16 or int8.
 #[derive(Clone, Debug)]
 pub struct Frozen {
     /// The name it has in checkpoints.
@@ -46,12 +46,12 @@ pub(super) struct Attended {
     pub(super) width: usize,
 }
 
-/// What becomes of parameters that are added.
+/// Whether parameters that are added are trainable.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Keep {
-    /// They are learned.
-    Learned,
-    /// They stay as they are: the weights of linear layers in this type, all else in f32.
+pub enum ParameterMode {
+    /// They have gradients.
+    Trainable,
+    /// They have none: the weights of linear layers in this type, all else in f32.
     Frozen(BaseDtype),
 }
 
@@ -60,35 +60,35 @@ pub enum Keep {
 #[derive(Clone, Debug)]
 pub struct Parameters {
     device: Device,
-    keep: Keep,
+    mode: ParameterMode,
     list: Vec<Parameter>,
     /// How many of the list are vectors.
     vectors: usize,
-    /// Weights of linear layers that are kept in fewer bits.
+    /// Frozen weights of linear layers, in bf16 or int8.
     pub compact: Vec<Frozen>,
     /// The keys of all self-attentions, in their order.
     pub(super) attentions: Vec<Attended>,
     /// The weights of all linear layers.
     pub(super) layers: Vec<WeightId>,
-    /// What is learned beside them.
+    /// Adapters on top of them.
     pub(super) adapters: Adapters,
 }
 
 /// Adds parameters to a network while its blocks are put together, or only notes what they would be.
 pub struct Builder<'a> {
-    target: Target<'a>,
+    target: BuilderTarget<'a>,
     /// Of all matrices that are added, where it isn't what the kind of parameter says.
-    role: Option<Role>,
+    role: Option<WeightRole>,
 }
 
-enum Target<'a> {
-    Values { parameters: &'a mut Parameters, source: &'a mut dyn Source },
-    Shapes(&'a mut Shapes),
+enum BuilderTarget<'a> {
+    Values { parameters: &'a mut Parameters, source: &'a mut dyn ValueSource },
+    Shapes(&'a mut ParameterShapes),
 }
 
 impl Parameter {
     /// Whether it has gradients.
-    pub fn is_learned(&self) -> bool {
+    pub fn is_trainable(&self) -> bool {
         self.value.is_require_grad()
     }
 
@@ -110,7 +110,7 @@ impl Parameter {
 
     /// The same on another device, or once more on its own.
     fn on(&self, device: &Device) -> Result<Self> {
-        let value = self.value.clone().inner().on(device)?.leaf(self.is_learned());
+        let value = self.value.clone().inner().on(device)?.leaf(self.is_trainable());
         Ok(Self { name: self.name.clone(), role: self.role, sparse_rows: self.sparse_rows, value })
     }
 
@@ -128,7 +128,7 @@ impl Parameters {
     pub fn new(device: &Device) -> Self {
         Self {
             device: device.clone().without_autodiff(),
-            keep: Keep::Learned,
+            mode: ParameterMode::Trainable,
             list: Vec::new(),
             vectors: 0,
             compact: Vec::new(),
@@ -148,7 +148,7 @@ impl Parameters {
         let compact = |frozen: &Frozen| Ok(Frozen { name: frozen.name.clone(), value: frozen.value.on(device)? });
         Ok(Self {
             device: device.clone().without_autodiff(),
-            keep: self.keep,
+            mode: self.mode,
             list: self.list.iter().map(|parameter| parameter.on(device)).collect::<Result<_>>()?,
             vectors: self.vectors,
             compact: self.compact.iter().map(compact).collect::<Result<_>>()?,
@@ -158,9 +158,9 @@ impl Parameters {
         })
     }
 
-    /// What becomes of parameters that are added from now on.
-    pub fn keep(&mut self, keep: Keep) {
-        self.keep = keep;
+    /// Sets whether parameters that are added from now on are trainable.
+    pub fn set_mode(&mut self, mode: ParameterMode) {
+        self.mode = mode;
     }
 
     /// The parameters, vectors before matrices.
@@ -189,15 +189,17 @@ impl Parameters {
     }
 
     fn add_vector(&mut self, name: String, data: TensorData) -> VectorId {
-        let value = AnyTensor::Vector(Tensor::from_data(data, &self.device)).leaf(self.keep == Keep::Learned);
-        self.list.insert(self.vectors, Parameter { name, role: Role::Vector, sparse_rows: false, value });
+        let value =
+            AnyTensor::Vector(Tensor::from_data(data, &self.device)).leaf(self.mode == ParameterMode::Trainable);
+        self.list.insert(self.vectors, Parameter { name, role: WeightRole::Vector, sparse_rows: false, value });
         self.vectors += 1;
         VectorId(self.vectors - 1)
     }
 
-    fn add_matrix(&mut self, name: String, data: TensorData, role: Role) -> MatrixId {
-        let value = AnyTensor::Matrix(Tensor::from_data(data, &self.device)).leaf(self.keep == Keep::Learned);
-        self.list.push(Parameter { name, role, sparse_rows: role == Role::Embedding, value });
+    fn add_matrix(&mut self, name: String, data: TensorData, role: WeightRole) -> MatrixId {
+        let value =
+            AnyTensor::Matrix(Tensor::from_data(data, &self.device)).leaf(self.mode == ParameterMode::Trainable);
+        self.list.push(Parameter { name, role, sparse_rows: role == WeightRole::Embedding, value });
         MatrixId(self.list.len() - 1 - self.vectors)
     }
 
@@ -208,15 +210,17 @@ impl Parameters {
         }
     }
 
-    fn add_weight(&mut self, name: String, data: TensorData, role: Role) -> WeightId {
+    fn add_weight(&mut self, name: String, data: TensorData, role: WeightRole) -> WeightId {
         // Sources give f32; one that has nothing to give has an empty matrix, and its network won't be used.
         let (&[rows, columns], Ok(values)) = (&data.shape()[..], data.as_slice::<f32>()) else {
             return WeightId::Full(self.add_matrix(name, data, role));
         };
-        let value = match self.keep {
-            Keep::Learned | Keep::Frozen(BaseDtype::F32) => return WeightId::Full(self.add_matrix(name, data, role)),
-            Keep::Frozen(BaseDtype::Bf16) => Compact::bf16(values, [rows, columns], &self.device),
-            Keep::Frozen(BaseDtype::Int8) => Compact::int8(values, [rows, columns], &self.device),
+        let value = match self.mode {
+            ParameterMode::Trainable | ParameterMode::Frozen(BaseDtype::F32) => {
+                return WeightId::Full(self.add_matrix(name, data, role));
+            }
+            ParameterMode::Frozen(BaseDtype::Bf16) => Compact::bf16(values, [rows, columns], &self.device),
+            ParameterMode::Frozen(BaseDtype::Int8) => Compact::int8(values, [rows, columns], &self.device),
         };
         self.compact.push(Frozen { name, value });
         WeightId::Compact(self.compact.len() - 1)
@@ -243,10 +247,10 @@ impl Parameters {
         self.layers.iter().copied()
     }
 
-    /// Whether a weight is learned.
-    pub fn learns(&self, id: WeightId) -> bool {
+    /// Whether a weight is trainable.
+    pub fn is_trainable(&self, id: WeightId) -> bool {
         match id {
-            WeightId::Full(id) => self.list[self.vectors + id.0].is_learned(),
+            WeightId::Full(id) => self.list[self.vectors + id.0].is_trainable(),
             WeightId::Compact(_) => false,
         }
     }
@@ -271,17 +275,17 @@ impl Parameters {
         are_finite(self.list.iter().map(|parameter| parameter.value.clone().inner()))
     }
 
-    /// Learns those that were frozen among the `wanted`.
-    pub(super) fn learn(&mut self, wanted: impl Fn(&str) -> bool) {
-        for parameter in self.list.iter_mut().filter(|parameter| !parameter.is_learned() && wanted(&parameter.name)) {
+    /// Makes the frozen ones among the `wanted` trainable.
+    pub(super) fn unfreeze(&mut self, wanted: impl Fn(&str) -> bool) {
+        for parameter in self.list.iter_mut().filter(|parameter| !parameter.is_trainable() && wanted(&parameter.name)) {
             let value = parameter.take();
             parameter.set(value);
         }
     }
 
-    /// How many elements are learned.
-    pub fn learned(&self) -> usize {
-        self.list.iter().filter(|parameter| parameter.is_learned()).map(|parameter| parameter.value.elements()).sum()
+    /// How many elements are trainable.
+    pub fn trainable(&self) -> usize {
+        self.list.iter().filter(|parameter| parameter.is_trainable()).map(|parameter| parameter.value.elements()).sum()
     }
 
     /// How many elements they hold together.
@@ -304,23 +308,23 @@ pub fn are_finite(tensors: impl Iterator<Item = AnyTensor>) -> Result<bool> {
     }
     let sums: Vec<f32> = Tensor::cat(sums, 0)
         .try_into_vec_as()
-        .map_err(|error| anyhow!("can't read from the device whether numbers are finite: {error:?}"))?;
+        .map_err(|error| anyhow!("can't read from the device whether elements are finite: {error:?}"))?;
     Ok(sums.iter().all(|sum| sum.is_finite()))
 }
 
 impl<'a> Builder<'a> {
     /// Adds to `parameters` what `source` gives.
-    pub fn new(parameters: &'a mut Parameters, source: &'a mut dyn Source) -> Self {
-        Self { target: Target::Values { parameters, source }, role: None }
+    pub fn new(parameters: &'a mut Parameters, source: &'a mut dyn ValueSource) -> Self {
+        Self { target: BuilderTarget::Values { parameters, source }, role: None }
     }
 
     /// Notes names and shapes only: no value is made, no device is needed.
-    pub fn outline(shapes: &'a mut Shapes) -> Self {
-        Self { target: Target::Shapes(shapes), role: None }
+    pub fn outline(shapes: &'a mut ParameterShapes) -> Self {
+        Self { target: BuilderTarget::Shapes(shapes), role: None }
     }
 
     /// Adds what `make` adds in this role, as far as it's matrices.
-    pub fn in_role<R>(&mut self, role: Role, make: impl FnOnce(&mut Self) -> R) -> R {
+    pub fn in_role<R>(&mut self, role: WeightRole, make: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.role.replace(role);
         let made = make(self);
         self.role = before;
@@ -330,45 +334,45 @@ impl<'a> Builder<'a> {
     /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
     pub fn has(&self, name: &str) -> bool {
         match &self.target {
-            Target::Values { source, .. } => source.has(name),
-            Target::Shapes(_) => true,
+            BuilderTarget::Values { source, .. } => source.has(name),
+            BuilderTarget::Shapes(_) => true,
         }
     }
 
     /// Adds a vector.
     pub fn vector(&mut self, name: String, size: usize, initial: Initial) -> VectorId {
         match &mut self.target {
-            Target::Values { parameters, source } => {
+            BuilderTarget::Values { parameters, source } => {
                 let data = source.values(&name, &[size], initial);
                 parameters.add_vector(name, data)
             }
-            Target::Shapes(shapes) => VectorId(shapes.add_vector(name, size)),
+            BuilderTarget::Shapes(shapes) => VectorId(shapes.add_vector(name, size)),
         }
     }
 
     /// Adds a matrix: a table whose rows are looked up, unless [another role](Self::in_role) is given.
     pub fn matrix(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
-        let role = self.role.unwrap_or(Role::Embedding);
+        let role = self.role.unwrap_or(WeightRole::Embedding);
         match &mut self.target {
-            Target::Values { parameters, source } => {
+            BuilderTarget::Values { parameters, source } => {
                 let data = source.values(&name, &shape, initial);
                 parameters.add_matrix(name, data, role)
             }
-            Target::Shapes(shapes) => MatrixId(shapes.add_matrix(name, shape, role)),
+            BuilderTarget::Shapes(shapes) => MatrixId(shapes.add_matrix(name, shape, role)),
         }
     }
 
     /// Adds the weight of a linear layer, `[out, in]`, which each token is multiplied with.
     pub fn weight(&mut self, name: String, shape: [usize; 2], initial: Initial) -> WeightId {
-        let role = self.role.unwrap_or(Role::Linear);
+        let role = self.role.unwrap_or(WeightRole::Linear);
         match &mut self.target {
-            Target::Values { parameters, source } => {
+            BuilderTarget::Values { parameters, source } => {
                 let data = source.values(&name, &shape, initial);
                 let id = parameters.add_weight(name, data, role);
                 parameters.layers.push(id);
                 id
             }
-            Target::Shapes(shapes) => {
+            BuilderTarget::Shapes(shapes) => {
                 shapes.multiply(shape);
                 WeightId::Full(MatrixId(shapes.add_matrix(name, shape, role)))
             }
@@ -378,14 +382,14 @@ impl<'a> Builder<'a> {
     /// Notes a self-attention with `kv_heads` heads of keys, together `width` wide; in the order in which they'll run.
     pub fn attends(&mut self, kv_heads: usize, width: usize) {
         match &mut self.target {
-            Target::Values { parameters, .. } => parameters.attentions.push(Attended { kv_heads, width }),
-            Target::Shapes(shapes) => shapes.keys.push(width),
+            BuilderTarget::Values { parameters, .. } => parameters.attentions.push(Attended { kv_heads, width }),
+            BuilderTarget::Shapes(shapes) => shapes.keys.push(width),
         }
     }
 
     /// Notes that beside the inputs of linear layers so many elements of each token are kept from the forward pass for the backward pass.
     pub fn keeps(&mut self, width: usize) {
-        if let Target::Shapes(shapes) = &mut self.target {
+        if let BuilderTarget::Shapes(shapes) = &mut self.target {
             shapes.kept += width as u64;
         }
     }

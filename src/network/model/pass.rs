@@ -1,13 +1,10 @@
-//! A batch on its way through a network: its integers on the device, and the rules for this pass.
+//! The forward pass of a batch: its integers on the device, attention spans, rotary angles, dropout and precision.
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
+use parking_lot::Mutex;
 
 use super::{
     adapters::Lora,
@@ -15,30 +12,30 @@ use super::{
     parameters::Parameters,
     past::Past,
     precision::DTypes,
-    values::Values,
+    values::ParameterView,
 };
 use crate::{
     network::{
         batch::Batch,
-        kernels::{self, AttentionSpans, Dropout, Ids, KeyValue, Rotary, Rotation, Weight},
+        kernels::{self, AttentionSpans, Dropout, KeyValue, Rotary, Rotation, RowIds, Weight},
     },
     spec::Precision,
     support::random::Key,
 };
 
-/// Whether a pass is to be learned from.
+/// Whether a pass is for training or for evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mode {
-    /// Gradients are recorded, and activations dropped with this probability.
+pub enum PassMode {
+    /// Gradients are recorded, and dropout applies.
     Train {
-        /// Probability in embeddings, attention and residual branches.
+        /// Dropout probability in embeddings, attention and residual branches.
         dropout: f32,
     },
-    /// Nothing is recorded or dropped.
+    /// No gradients and no dropout.
     Evaluate,
 }
 
-/// An integer that each token has beside its id.
+/// A per-token integer other than the token's id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Along {
     /// Its position.
@@ -49,16 +46,16 @@ pub enum Along {
     Segments,
 }
 
-/// What heads are turned by, for each kind of turn.
+/// Cosines and sines of rotary embeddings, for each rotation that layers asked for.
 pub(super) type Rotaries = Arc<Mutex<Vec<(Rotation, Along, Rotary)>>>;
 
 /// What blocks need beside their input.
 pub struct Pass<'a> {
     pub(super) parameters: &'a Parameters,
-    pub(super) values: Values,
+    pub(super) values: ParameterView,
     /// The parameters once more, for the backward pass to compute layers again with; `None` where it doesn't.
     pub(super) recomputing: Option<Arc<Parameters>>,
-    pub(super) mode: Mode,
+    pub(super) mode: PassMode,
     pub(super) dtypes: DTypes,
     pub(super) dropout_keys: Arc<[u32]>,
     pub(super) dropout_sites: Rc<Cell<u32>>,
@@ -69,24 +66,24 @@ pub struct Pass<'a> {
     pub(super) rotaries: Rotaries,
     pub(super) past: Option<Past<'a>>,
     /// Token ids.
-    pub tokens: Ids,
+    pub tokens: RowIds,
     /// Positions.
-    pub positions: Ids,
+    pub positions: RowIds,
     /// GLM's second positions.
-    pub block_positions: Ids,
+    pub block_positions: RowIds,
     /// BERT's token types.
-    pub segments: Ids,
+    pub segments: RowIds,
     /// Which keys each token sees.
-    pub visible: AttentionSpans,
+    pub spans: AttentionSpans,
 }
 
 impl<'a> Pass<'a> {
-    /// Uploads a batch, in which each token sees its keys up to `visible_to`.
+    /// Uploads a batch, in which each token sees its keys up to `span_ends`.
     ///
     /// # Errors
     /// Visible keys outside of their row.
-    pub fn new(parameters: &'a Parameters, batch: &Batch, visible_to: &[u32], mode: Mode) -> Result<Self> {
-        Self::after(parameters, batch, visible_to, mode, None)
+    pub fn new(parameters: &'a Parameters, batch: &Batch, span_ends: &[u32], mode: PassMode) -> Result<Self> {
+        Self::after(parameters, batch, span_ends, mode, None)
     }
 
     /// Uploads a batch whose tokens also see those of the `past`; their visible keys are counted from its first.
@@ -96,16 +93,16 @@ impl<'a> Pass<'a> {
     pub(super) fn after(
         parameters: &'a Parameters,
         batch: &Batch,
-        visible_to: &[u32],
-        mode: Mode,
+        span_ends: &[u32],
+        mode: PassMode,
         past: Option<Past<'a>>,
     ) -> Result<Self> {
         let device = parameters.device();
-        let ids = |values: &[u32]| Ids::new(values, device);
+        let ids = |values: &[u32]| RowIds::new(values, device);
         let keys = past.as_ref().map_or(batch.width, Past::capacity);
         Ok(Self {
             parameters,
-            values: if mode == Mode::Evaluate { Values::Plain } else { Values::Learned },
+            values: if mode == PassMode::Evaluate { ParameterView::Detached } else { ParameterView::Tracked },
             recomputing: None,
             mode,
             dtypes: Precision::F32.into(),
@@ -121,7 +118,7 @@ impl<'a> Pass<'a> {
                 true => ids(&vec![0; batch.tokens.len()]),
                 false => ids(&batch.segments),
             },
-            visible: AttentionSpans::among(&batch.visible_from, visible_to, batch.rows, [batch.width, keys], device)?,
+            spans: AttentionSpans::among(&batch.span_starts, span_ends, batch.rows, [batch.width, keys], device)?,
             past,
         })
     }
@@ -129,7 +126,7 @@ impl<'a> Pass<'a> {
     /// A pass over other tokens under the same rules, such as those of one side of an encoder–decoder. Places in the
     /// network count on.
     pub fn over(&self, batch: &Batch) -> Self {
-        let pass = Self::new(self.parameters, batch, &batch.visible_to, self.mode)
+        let pass = Self::new(self.parameters, batch, &batch.span_ends, self.mode)
             .unwrap_or_else(|error| unreachable!("what a family lays out itself is in its rows: {error}"));
         Self {
             dropout_sites: Rc::clone(&self.dropout_sites),
@@ -200,7 +197,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What tables are looked up by.
-    pub fn ids(&self, along: Along) -> &Ids {
+    pub fn ids(&self, along: Along) -> &RowIds {
         match along {
             Along::Positions => &self.positions,
             Along::BlockPositions => &self.block_positions,
@@ -208,9 +205,9 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// What heads are turned by.
+    /// The cosines and sines of a rotary embedding.
     pub fn rotary(&self, rotation: Rotation, along: Along) -> Rotary {
-        let mut made = self.rotaries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.rotaries.lock();
         match made.iter().find(|made| (made.0, made.1) == (rotation, along)) {
             Some((.., rotary)) => rotary.clone(),
             None => {
@@ -224,8 +221,8 @@ impl<'a> Pass<'a> {
     /// The dropout of the next place in the network; places count up in the order of the calls.
     pub fn dropout(&self) -> Option<Dropout> {
         match self.mode {
-            Mode::Train { dropout } => self.dropout_of(dropout, self.dropout_keys.len()),
-            Mode::Evaluate => None,
+            PassMode::Train { dropout } => self.dropout_of(dropout, self.dropout_keys.len()),
+            PassMode::Evaluate => None,
         }
     }
 
@@ -233,7 +230,7 @@ impl<'a> Pass<'a> {
     pub(super) fn dropout_of(&self, p: f32, rows: usize) -> Option<Dropout> {
         let site = self.dropout_sites.get();
         self.dropout_sites.set(site + 1);
-        let drops = self.mode != Mode::Evaluate && p > 0.0 && rows <= self.dropout_keys.len();
+        let drops = self.mode != PassMode::Evaluate && p > 0.0 && rows <= self.dropout_keys.len();
         drops.then(|| Dropout { p, keys: Arc::clone(&self.dropout_keys), site })
     }
 
@@ -273,13 +270,13 @@ impl<'a> Pass<'a> {
             None => keys,
         };
         let prefix = self.prefix();
-        kernels::grouped_attention(query, keys, prefix, &self.visible, heads, kv_heads, self.dropout().as_ref())
+        kernels::grouped_attention(query, keys, prefix, &self.spans, heads, kv_heads, self.dropout().as_ref())
     }
 
     /// The same for rows `[query | key | value]` of one projection: `[T, 3 H]` to `[T, H]`.
     pub fn self_attention(&self, qkv: Tensor<2>, heads: usize) -> Tensor<2> {
         if self.past.is_none() && self.parameters.adapters.prefix.is_none() {
-            return kernels::attention(qkv, &self.visible, heads, self.dropout().as_ref());
+            return kernels::attention(qkv, &self.spans, heads, self.dropout().as_ref());
         }
         let hidden = qkv.dims()[1] / 3;
         let part = |i: usize| qkv.clone().narrow(1, i * hidden, hidden);

@@ -12,23 +12,23 @@ use burn::tensor::Tensor;
 
 use super::{
     parameters::Parameters,
-    pass::{Mode, Pass, Rotaries},
+    pass::{Pass, PassMode, Rotaries},
     precision::DTypes,
-    values::{Leaves, Values},
+    values::{Leaves, ParameterView},
 };
-use crate::network::kernels::{self, AttentionSpans, Grads, Ids};
+use crate::network::kernels::{self, AttentionSpans, Grads, RowIds};
 
 /// The state of a pass at a point of the network, to be resumed from there.
 struct Snapshot {
     parameters: Arc<Parameters>,
-    mode: Mode,
+    mode: PassMode,
     dtypes: DTypes,
     dropout_keys: Arc<[u32]>,
     dropout_site: u32,
     attention: usize,
     rotaries: Rotaries,
-    ids: [Ids; 4],
-    visible: AttentionSpans,
+    ids: [RowIds; 4],
+    spans: AttentionSpans,
 }
 
 impl Snapshot {
@@ -42,13 +42,13 @@ impl Snapshot {
             dropout_site: pass.dropout_sites.get(),
             attention: pass.attentions.get(),
             rotaries: Arc::clone(&pass.rotaries),
-            ids: [&pass.tokens, &pass.positions, &pass.block_positions, &pass.segments].map(Ids::clone),
-            visible: pass.visible.clone(),
+            ids: [&pass.tokens, &pass.positions, &pass.block_positions, &pass.segments].map(RowIds::clone),
+            spans: pass.spans.clone(),
         }
     }
 
     /// The pass from that point on.
-    fn pass(&self, values: Values) -> Pass<'_> {
+    fn pass(&self, values: ParameterView) -> Pass<'_> {
         let [tokens, positions, block_positions, segments] = self.ids.clone();
         Pass {
             parameters: &self.parameters,
@@ -66,7 +66,7 @@ impl Snapshot {
             positions,
             block_positions,
             segments,
-            visible: self.visible.clone(),
+            spans: self.spans.clone(),
         }
     }
 }
@@ -82,7 +82,7 @@ impl Pass<'_> {
         let Some(parameters) = &self.recomputing else { return block(self, inputs) };
         let snapshot = Snapshot::of(self, parameters);
         let plain = inputs.each_ref().map(|input| input.clone().inner());
-        let forward = snapshot.pass(Values::Plain);
+        let forward = snapshot.pass(ParameterView::Detached);
         let output = block(&forward, plain.clone());
         self.dropout_sites.set(forward.dropout_sites.get());
         self.attentions.set(forward.attentions.get());
@@ -103,7 +103,7 @@ fn grads<const N: usize>(
     block: &impl Fn(&Pass, [Tensor<2>; N]) -> Tensor<2>,
     gradient: Tensor<2>,
 ) -> Grads {
-    let pass = snapshot.pass(Values::Leaves(RefCell::default()));
+    let pass = snapshot.pass(ParameterView::Leaves(RefCell::default()));
     let inputs = inputs.map(|input| input.autodiff().require_grad());
     let output = block(&pass, inputs.clone());
     // The way back begins with the output's gradient as it is.
@@ -111,7 +111,7 @@ fn grads<const N: usize>(
     let root = kernels::custom_backward(nothing, vec![output], move |_| Grads::of([Some(gradient)]));
     let mut found = root.backward();
     let mut grads = Grads::of(inputs.iter().map(|input| input.grad_remove(&mut found)));
-    let Values::Leaves(leaves) = &pass.values else { return grads };
+    let ParameterView::Leaves(leaves) = &pass.values else { return grads };
     let Leaves { vectors, matrices } = &*leaves.borrow();
     for (&id, leaf) in vectors {
         if let Some(grad) = leaf.grad_remove(&mut found) {

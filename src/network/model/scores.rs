@@ -6,12 +6,12 @@ use burn::tensor::{Element, Tensor};
 use super::{
     candidates::Candidates,
     network::Network,
-    pass::{Mode, Pass},
+    pass::{Pass, PassMode},
 };
 use crate::{
     network::{
         batch::Batch,
-        kernels::{self, Ids},
+        kernels::{self, RowIds},
     },
     support::math,
 };
@@ -35,7 +35,7 @@ impl Network {
     /// # Errors
     /// Batches that don't fit the model.
     pub fn choice_log_probabilities(&self, batch: &Batch, candidates: &Candidates) -> Result<Vec<Vec<f64>>> {
-        let pass = self.pass(batch, Mode::Evaluate)?;
+        let pass = self.pass(batch, PassMode::Evaluate)?;
         let hidden = self.architecture().hidden(&pass);
         let rows = rows(self.choice_log_softmax(&pass, &hidden, batch, candidates)?)?;
         let choices = batch.choices.iter().zip(rows);
@@ -49,7 +49,7 @@ impl Network {
     /// # Errors
     /// Batches that don't fit the model, or a model without a linear head.
     pub fn class_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
-        let pass = self.pass(batch, Mode::Evaluate)?;
+        let pass = self.pass(batch, PassMode::Evaluate)?;
         let hidden = self.architecture().hidden(&pass);
         rows(kernels::log_softmax(self.class_logits(&pass, hidden, batch)?))
     }
@@ -59,7 +59,7 @@ impl Network {
     /// # Errors
     /// Batches that don't fit the model, or a model without a head for pairs.
     pub fn pair_log_probabilities(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
-        let pass = self.pass(batch, Mode::Evaluate)?;
+        let pass = self.pass(batch, PassMode::Evaluate)?;
         let hidden = self.architecture().hidden(&pass);
         rows(kernels::log_softmax(self.pair_logits(&pass, hidden, batch)?))
     }
@@ -69,7 +69,7 @@ impl Network {
     /// # Errors
     /// Batches that don't fit the model.
     pub fn target_scores(&self, batch: &Batch) -> Result<Vec<TargetScore>> {
-        let pass = self.pass(batch, Mode::Evaluate)?;
+        let pass = self.pass(batch, PassMode::Evaluate)?;
         let hidden = self.architecture().hidden(&pass);
         let mut scores = Vec::with_capacity(batch.targets.len());
         for targets in batch.targets.chunks(ROWS) {
@@ -85,7 +85,7 @@ impl Network {
         Ok(scores)
     }
 
-    /// Logits over the vocabulary at the token places `at`, such as the last one of each example while generating.
+    /// Logits over the vocabulary at the slots `at`, such as the last one of each example while generating.
     ///
     /// # Errors
     /// Batches that don't fit the model, places past their end.
@@ -94,15 +94,15 @@ impl Network {
         if let Some(place) = at.iter().find(|&&place| place as usize >= tokens) {
             return Err(anyhow!("no token at {place} in a batch of {tokens}"));
         }
-        let pass = self.pass(batch, Mode::Evaluate)?;
+        let pass = self.pass(batch, PassMode::Evaluate)?;
         let hidden = self.architecture().hidden(&pass);
         let chunks = at.chunks(ROWS).map(|places| self.logits_rows(&pass, &hidden, places.to_vec()));
         Ok(chunks.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// Logits over the vocabulary at the token places, on the host.
+    /// Logits over the vocabulary at these slots, on the host.
     pub(super) fn logits_rows(&self, pass: &Pass, hidden: &Tensor<2>, places: Vec<u32>) -> Result<Vec<Vec<f32>>> {
-        let places = Ids::new(places, self.parameters().device());
+        let places = RowIds::new(places, self.parameters().device());
         rows(self.logits(pass, kernels::embedding(hidden.clone(), &places)))
     }
 }

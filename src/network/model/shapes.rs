@@ -1,23 +1,23 @@
 //! What a network would hold and do, noted while its blocks are put together: the same constructors that make a network
 //! tell its size, without any tensor.
 
-use super::ids::{MatrixId, Role};
+use super::ids::{MatrixId, WeightRole};
 
 /// A parameter without its values.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Shape {
+pub struct ParameterShape {
     /// The name of the parameter.
     pub name: String,
     /// What it's for.
-    pub role: Role,
+    pub role: WeightRole,
     /// Its dimensions.
     pub shape: Vec<usize>,
 }
 
 /// The shapes of all parameters of a network, and what the blocks say of themselves.
 #[derive(Clone, Debug, Default)]
-pub struct Shapes {
-    list: Vec<Shape>,
+pub struct ParameterShapes {
+    list: Vec<ParameterShape>,
     /// How many of the list are vectors.
     vectors: usize,
     /// Elements of the matrices that each token is multiplied with: those of linear layers, not tables.
@@ -33,21 +33,21 @@ pub struct Shapes {
     pub keys: Vec<usize>,
 }
 
-impl Shape {
+impl ParameterShape {
     /// How many elements it has.
     pub fn count(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product()
     }
 }
 
-impl Shapes {
+impl ParameterShapes {
     /// How many elements all parameters have together.
     pub fn count(&self) -> u64 {
-        self.list.iter().map(Shape::count).sum()
+        self.list.iter().map(ParameterShape::count).sum()
     }
 
     /// The shapes in the parameters' order, vectors before matrices.
-    pub fn iter(&self) -> std::slice::Iter<'_, Shape> {
+    pub fn iter(&self) -> std::slice::Iter<'_, ParameterShape> {
         self.list.iter()
     }
 
@@ -65,13 +65,13 @@ impl Shapes {
     }
 
     pub(super) fn add_vector(&mut self, name: String, size: usize) -> usize {
-        self.list.insert(self.vectors, Shape { name, role: Role::Vector, shape: vec![size] });
+        self.list.insert(self.vectors, ParameterShape { name, role: WeightRole::Vector, shape: vec![size] });
         self.vectors += 1;
         self.vectors - 1
     }
 
-    pub(super) fn add_matrix(&mut self, name: String, shape: [usize; 2], role: Role) -> usize {
-        self.list.push(Shape { name, role, shape: shape.to_vec() });
+    pub(super) fn add_matrix(&mut self, name: String, shape: [usize; 2], role: WeightRole) -> usize {
+        self.list.push(ParameterShape { name, role, shape: shape.to_vec() });
         self.list.len() - 1 - self.vectors
     }
 }

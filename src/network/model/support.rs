@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::{
-    attention_pattern::AttentionPattern, families::FAMILIES, family::Family, parameters::Builder, shapes::Shapes,
+    attention_pattern::AttentionPattern, families::FAMILIES, family::Family, parameters::Builder,
+    shapes::ParameterShapes,
 };
 
 /// The columns of the support matrix after the family's name and its pretraining, in order.
@@ -39,7 +40,7 @@ impl Support {
     /// # Errors
     /// A family whose tiny model can't be put together.
     pub fn of(family: &'static Family) -> Result<Self> {
-        let mut shapes = Shapes::default();
+        let mut shapes = ParameterShapes::default();
         family.build_new(&family.tiny()?, 32, &mut Builder::outline(&mut shapes))?;
         Ok(Self {
             family,

@@ -1,4 +1,4 @@
-//! What a pass takes for the values of parameters.
+//! How a pass sees the parameters: tracked by autodiff, detached from it, or as leaves of a graph of its own.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -6,14 +6,14 @@ use burn::tensor::Tensor;
 
 use super::ids::{MatrixId, VectorId};
 
-/// What a pass computes with in place of the parameters themselves.
+/// How a pass sees the parameters.
 #[derive(Debug, Default)]
-pub(super) enum Values {
-    /// Nothing: they are what gradients belong to.
+pub(super) enum ParameterView {
+    /// The parameters themselves, tracked by autodiff.
     #[default]
-    Learned,
-    /// Their values, so that nothing is recorded.
-    Plain,
+    Tracked,
+    /// Detached values: nothing is recorded.
+    Detached,
     /// Leaves of a graph of its own, made as they're asked for.
     Leaves(RefCell<Leaves>),
 }
@@ -25,12 +25,12 @@ pub(super) struct Leaves {
     pub(super) matrices: BTreeMap<MatrixId, Tensor<2>>,
 }
 
-impl Values {
+impl ParameterView {
     /// In place of a vector.
     pub(super) fn vector(&self, id: VectorId, value: &Tensor<1>) -> Tensor<1> {
         match self {
-            Self::Learned => value.clone(),
-            Self::Plain => value.clone().inner(),
+            Self::Tracked => value.clone(),
+            Self::Detached => value.clone().inner(),
             Self::Leaves(leaves) => leaves.borrow_mut().vectors.entry(id).or_insert_with(|| leaf(value)).clone(),
         }
     }
@@ -38,8 +38,8 @@ impl Values {
     /// In place of a matrix.
     pub(super) fn matrix(&self, id: MatrixId, value: &Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Learned => value.clone(),
-            Self::Plain => value.clone().inner(),
+            Self::Tracked => value.clone(),
+            Self::Detached => value.clone().inner(),
             Self::Leaves(leaves) => leaves.borrow_mut().matrices.entry(id).or_insert_with(|| leaf(value)).clone(),
         }
     }

@@ -15,11 +15,11 @@ use super::{
     families,
     family::Family,
     heads::{ClassifierConfig, PairHead, Pooler},
-    initial::{Initial, Source},
+    initial::{Initial, ValueSource},
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, Keep, Parameters},
-    tensors::{self, Entry},
+    parameters::{Builder, ParameterMode, Parameters},
+    tensors::{self, TensorEntry},
 };
 use crate::{
     data::text::ABSENT,
@@ -29,7 +29,7 @@ use crate::{
 
 /// Under the key `pipe` of `config.json`: which heads the model has.
 #[derive(Debug, Default, Deserialize, Serialize)]
-struct Heads {
+struct HeadsConfig {
     #[serde(default)]
     pair: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,7 +78,8 @@ impl Network {
                 config[*key] = json!(id);
             }
         }
-        let heads = Heads { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
+        let heads =
+            HeadsConfig { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
         if heads.pair || heads.classifier.is_some() {
             config["pipe"] = json!(heads);
         }
@@ -93,7 +94,8 @@ impl Network {
     /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
     /// unexpected or of another shape among the tensors, all at once.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
-        Ok(Self::read(directory, device, &Reading { values: true, merged: false, keep: Keep::Learned })?.0)
+        Ok(Self::read(directory, device, &LoadOptions { values: true, merged: false, mode: ParameterMode::Trainable })?
+            .0)
     }
 
     /// As [`Self::load`], with LoRA added to the weights that it changes.
@@ -101,7 +103,8 @@ impl Network {
     /// # Errors
     /// As [`Self::load`]; a prefix, which can't be merged.
     pub fn load_merged(directory: &Path, device: &Device) -> Result<Self> {
-        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Learned })?.0)
+        Ok(Self::read(directory, device, &LoadOptions { values: true, merged: true, mode: ParameterMode::Trainable })?
+            .0)
     }
 
     /// As [`Self::load_merged`], but frozen, the weights of linear layers in this type. What is added from then on is
@@ -110,30 +113,35 @@ impl Network {
     /// # Errors
     /// As [`Self::load_merged`].
     pub fn load_frozen(directory: &Path, dtype: BaseDtype, device: &Device) -> Result<Self> {
-        Ok(Self::read(directory, device, &Reading { values: true, merged: true, keep: Keep::Frozen(dtype) })?.0)
+        Ok(Self::read(
+            directory,
+            device,
+            &LoadOptions { values: true, merged: true, mode: ParameterMode::Frozen(dtype) },
+        )?
+        .0)
     }
 
     /// What [`Self::load`] would give, but without any values: only headers are read.
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn inspect(directory: &Path) -> Result<Outlook> {
-        let reading = Reading { values: false, merged: false, keep: Keep::Learned };
-        let (network, parameters) = Self::read(directory, &Device::flex(), &reading)?;
+    pub fn inspect(directory: &Path) -> Result<CheckpointSummary> {
+        let options = LoadOptions { values: false, merged: false, mode: ParameterMode::Trainable };
+        let (network, parameters) = Self::read(directory, &Device::flex(), &options)?;
         let Sizes { vocabulary, max_length, .. } = network.architecture().sizes();
-        Ok(Outlook { family: network.family(), vocabulary, max_length, parameters })
+        Ok(CheckpointSummary { family: network.family(), vocabulary, max_length, parameters })
     }
 
     /// The network, and how many elements its parameters have.
-    fn read(directory: &Path, device: &Device, reading: &Reading) -> Result<(Self, u64)> {
-        let checkpoint = Checkpoint::open(directory, reading.merged)?;
+    fn read(directory: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, u64)> {
+        let checkpoint = Checkpoint::open(directory, options.merged)?;
         ensure!(
-            !reading.merged || checkpoint.prefix().is_none(),
+            !options.merged || checkpoint.prefix().is_none(),
             "the model in {} has a prefix (P-tuning), which is no part of any weight and can't be merged",
             directory.display()
         );
         let path = checkpoint.base().join(CONFIG);
-        let read = || -> Result<(Value, Heads)> {
+        let read = || -> Result<(Value, HeadsConfig)> {
             ensure!(path.exists(), "there is no such file, and nothing else says what the model is");
             let config: Value = serde_json::from_slice(&fs::read(&path)?)?;
             let heads = config.get("pipe").cloned().map(serde_json::from_value).transpose()?;
@@ -143,19 +151,19 @@ impl Network {
 
         let described = || format!("{}", path.display());
         let family = families::of_config(&config).with_context(described)?;
-        let mut stored = Stored::new(&checkpoint, &family.on_disk, reading.values);
+        let mut stored = CheckpointSource::new(&checkpoint, &family.on_disk, options.values);
         let mut parameters = Parameters::new(device);
         // What has an adapter was frozen when that was trained, and is good for nothing else without merging.
-        parameters.keep(match checkpoint.adapter() {
-            Some(_) => Keep::Frozen(checkpoint.dtype()),
-            None => reading.keep,
+        parameters.set_mode(match checkpoint.adapter() {
+            Some(_) => ParameterMode::Frozen(checkpoint.dtype()),
+            None => options.mode,
         });
         let mut builder = Builder::new(&mut parameters, &mut stored);
         let architecture = family.build(&config, &mut builder).with_context(described)?;
         let mut network = Self::from_parts(parameters, family, architecture);
-        network.parameters_mut().keep(match reading.keep {
-            Keep::Learned => Keep::Learned,
-            Keep::Frozen(_) => Keep::Frozen(BaseDtype::F32),
+        network.parameters_mut().set_mode(match options.mode {
+            ParameterMode::Trainable => ParameterMode::Trainable,
+            ParameterMode::Frozen(_) => ParameterMode::Frozen(BaseDtype::F32),
         });
         // Hugging Face doesn't say which heads there are.
         if heads.pair || stored.has(Pooler::WEIGHT) {
@@ -169,8 +177,8 @@ impl Network {
         }
         let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
-        network.parameters_mut().keep(Keep::Learned);
-        if let Some(adapter) = checkpoint.adapter().filter(|_| reading.values) {
+        network.parameters_mut().set_mode(ParameterMode::Trainable);
+        if let Some(adapter) = checkpoint.adapter().filter(|_| options.values) {
             network.adapt_as(adapter)?;
         }
         Ok((network, parameters))
@@ -178,18 +186,18 @@ impl Network {
 }
 
 /// What is to become of a checkpoint.
-struct Reading {
+struct LoadOptions {
     /// Whether values are read, or only headers.
     values: bool,
     /// Whether LoRA is added to the weights, and not kept beside them.
     merged: bool,
     /// What becomes of the backbone.
-    keep: Keep,
+    mode: ParameterMode,
 }
 
 /// What a checkpoint holds.
 #[derive(Clone, Copy, Debug)]
-pub struct Outlook {
+pub struct CheckpointSummary {
     /// Its family.
     pub family: &'static Family,
     /// Entries of the vocabulary.
@@ -202,14 +210,16 @@ pub struct Outlook {
 
 impl Parameters {
     /// All that are learned under their own names, for writing.
-    pub(crate) fn entries(&self) -> Vec<Entry<'_>> {
-        let learned = self.iter().filter(|parameter| parameter.is_learned());
-        learned.map(|parameter| Entry::single(parameter.name.clone(), parameter.shape(), || parameter.data())).collect()
+    pub(crate) fn entries(&self) -> Vec<TensorEntry<'_>> {
+        let learned = self.iter().filter(|parameter| parameter.is_trainable());
+        learned
+            .map(|parameter| TensorEntry::single(parameter.name.clone(), parameter.shape(), || parameter.data()))
+            .collect()
     }
 }
 
 /// A checkpoint, and what was found to be wrong with it so far.
-struct Stored<'a> {
+struct CheckpointSource<'a> {
     checkpoint: &'a Checkpoint,
     on_disk: &'static OnDisk,
     /// Whether values are read, or only headers.
@@ -220,7 +230,7 @@ struct Stored<'a> {
     parameters: u64,
 }
 
-impl<'a> Stored<'a> {
+impl<'a> CheckpointSource<'a> {
     fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
         let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
         Self { unused, checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
@@ -255,7 +265,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-impl Source for Stored<'_> {
+impl ValueSource for CheckpointSource<'_> {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
         let (parts, part_shape) = self.on_disk.places(name, shape);
         self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();

@@ -3,7 +3,7 @@
 use super::memory::FLOAT;
 use crate::{
     learning::train::optimizers::{self, UpdateRule},
-    network::model::{Outline, Role, Shapes},
+    network::model::{Outline, ParameterShapes, WeightRole},
     spec::{Adapter, BaseDtype},
 };
 
@@ -75,31 +75,31 @@ impl Learning {
     }
 
     /// Numbers that are trained.
-    pub(super) fn trained(&self, shapes: &Shapes) -> u64 {
+    pub(super) fn trained(&self, shapes: &ParameterShapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.count(), |adapter| adapter.trained)
     }
 
     /// Bytes that an optimizer keeps of what is trained.
-    pub(super) fn optimizer_state(&self, shapes: &Shapes, optimizer: &dyn UpdateRule) -> u64 {
+    pub(super) fn optimizer_state(&self, shapes: &ParameterShapes, optimizer: &dyn UpdateRule) -> u64 {
         match &self.adapter {
             // However it's divided into matrices, no optimizer keeps another share of them.
-            Some(adapter) => optimizers::state_bytes(optimizer, Role::Adapter, &[adapter.trained as usize]),
+            Some(adapter) => optimizers::state_bytes(optimizer, WeightRole::Adapter, &[adapter.trained as usize]),
             None => shapes.iter().map(|shape| optimizers::state_bytes(optimizer, shape.role, &shape.shape)).sum(),
         }
     }
 
     /// Those of them that each token is multiplied with, the layer that gives logits not among them.
-    pub(super) fn multiplied(&self, shapes: &Shapes) -> u64 {
+    pub(super) fn multiplied(&self, shapes: &ParameterShapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.multiplied, |adapter| adapter.multiplied)
     }
 
     /// Numbers of each token that are kept because layers are learned.
-    pub(super) fn inputs(&self, shapes: &Shapes) -> u64 {
+    pub(super) fn inputs(&self, shapes: &ParameterShapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.inputs, |adapter| adapter.inputs)
     }
 
     /// Bytes of all weights.
-    pub(super) fn weights(&self, shapes: &Shapes) -> u64 {
+    pub(super) fn weights(&self, shapes: &ParameterShapes) -> u64 {
         let Some(Small { trained, base, .. }) = &self.adapter else { return FLOAT * shapes.count() };
         bytes(*base) * shapes.multiplied + FLOAT * (shapes.count() - shapes.multiplied + trained)
     }

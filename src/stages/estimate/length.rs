@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     data,
     engine::plan::Node,
-    network::batch::Schedule,
+    network::batch::BatchSampler,
     spec::{Batch, Source, Task},
     stages::facts::{Facts, Training, TrainingData},
     support::random::Key,
@@ -37,7 +37,7 @@ impl Lengths {
         }
         let files = node.files.get(field.0).map(Vec::as_slice).unwrap_or_default();
         let rows = self.rows(source, files, task)?;
-        let schedule = Schedule::new(vec![1; rows], train.into(), Key::new(0));
+        let schedule = BatchSampler::new(vec![1; rows], train.into(), Key::new(0));
         let steps = train.steps.or(train.epochs.map(|epochs| schedule.steps(epochs)));
         Ok(steps.map(|steps| (steps, train.evaluate_every.unwrap_or(schedule.epoch_steps(0)))))
     }

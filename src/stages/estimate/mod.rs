@@ -197,7 +197,7 @@ pub fn max_micro_batch_tokens(network: &Network, train: &Train, step: &Step, dev
     let available = machine.memory?;
     let outline = Outline::of_config(&network.architecture().config()).ok()?;
     let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
-    let largest = step.batches.iter().map(|batch| batch.places()).max()? as u64;
+    let largest = step.batches.iter().map(|batch| batch.slots()).max()? as u64;
     let mut work = Work::of_step(train, step, largest, &machine).ok()?;
     let share = work.tokens;
     work.fit(spared(available), |work| Memory::new(&outline, &learning, work, machine.is_cpu).total());

@@ -101,7 +101,7 @@ impl Work {
         largest: u64,
         machine: &Machine,
     ) -> Result<Self> {
-        let places: usize = step.batches.iter().map(|batch| batch.places()).sum();
+        let places: usize = step.batches.iter().map(|batch| batch.slots()).sum();
         let targets: usize = step.batches.iter().map(|batch| batch.targets.len()).sum();
         let mut work = Self {
             tokens: largest,

@@ -13,7 +13,7 @@ use crate::{
     },
     learning::{
         metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
-        objectives::{HeldOut, definition::Measure, parts::measured},
+        objectives::{HeldOut, definition::HeldOutMetric, parts::measured},
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft},
@@ -25,7 +25,7 @@ use crate::{
             classifier::Trained,
             instruction, language, layout, records,
             rows::{self, Use},
-            task::{Purpose, abilities},
+            task::Purpose,
             teach::scored,
         },
     },
@@ -145,7 +145,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
          `tokenizer: {{ stage: … }}` with the model's stage"
     );
-    let form = abilities(&network)?.form;
+    let form = network.family().form;
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
     let measured = measured(&purpose.objectives)?;
@@ -169,19 +169,25 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
 }
 
 /// Adds up what the model makes of held-out examples.
-fn score(job: &Job<'_>, network: &Network, feed: &HeldOut, measure: Measure, tally: &mut LanguageTally) -> Result<()> {
+fn score(
+    job: &Job<'_>,
+    network: &Network,
+    feed: &HeldOut,
+    measure: HeldOutMetric,
+    tally: &mut LanguageTally,
+) -> Result<()> {
     for step in 0..feed.steps() {
         for batch in feed.step(step)?.batches {
             for score in network.target_scores(&batch)? {
                 match measure {
-                    Measure::Perplexity => tally.predicted(score.log_probability, score.correct),
-                    Measure::MaskedAccuracy => tally.guessed(score.correct),
+                    HeldOutMetric::Perplexity => tally.predicted(score.log_probability, score.correct),
+                    HeldOutMetric::MaskedAccuracy => tally.guessed(score.correct),
                 }
             }
         }
         let note = match measure {
-            Measure::Perplexity => "generated",
-            Measure::MaskedAccuracy => "masked",
+            HeldOutMetric::Perplexity => "generated",
+            HeldOutMetric::MaskedAccuracy => "masked",
         };
         job.progressed(step + 1, feed.steps(), note)?;
     }

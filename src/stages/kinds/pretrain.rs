@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     engine::executor::{Computed, Event, Job},
-    learning::objectives::{Mix, definition::Head, parts},
+    learning::objectives::{Mix, definition::HeadKind, parts},
     network::batch::Feed,
     recipe::{Checks, Draft},
     spec::{Pretrain, Product},
@@ -13,7 +13,7 @@ use crate::{
         metrics::EPOCH_STEPS,
         parts::{
             FROM, TOKENS, base_model, language, layout, records, revisions,
-            task::{Purpose, abilities},
+            task::Purpose,
             train_loop::{self, Start},
         },
     },
@@ -43,7 +43,7 @@ impl StageKind for Pretrain {
     }
 
     fn facts(&self) -> Result<Facts> {
-        let pair = parts::needs_head(&self.objectives, Head::Pair)?;
+        let pair = parts::needs_head(&self.objectives, HeadKind::Pair)?;
         let predicted = self.objectives.iter().map(parts::predicted).collect::<Result<Vec<_>>>()?;
         let training = Training {
             train: self.train.clone(),
@@ -62,11 +62,11 @@ impl StageKind for Pretrain {
         let Self { from, model, adapter, objectives, train, .. } = self;
         let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
         let documents = language::load(&TOKENS.needed(job)?.path)?;
-        let corpus = language::corpus(&documents, &start.tokenizer, abilities(&start.network)?.form, |_| true);
+        let corpus = language::corpus(&documents, &start.tokenizer, start.network.family().form, |_| true);
         let layout = layout(&devices.first, train.max_length, train.packing);
         let mix = Mix::new(objectives, &corpus, train, job.seed, layout)?;
         start.network.add_language_head(job.seed)?;
-        if parts::needs_head(objectives, Head::Pair)? {
+        if parts::needs_head(objectives, HeadKind::Pair)? {
             start.network.add_pair_head(job.seed);
         }
         let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();

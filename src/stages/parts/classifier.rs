@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use super::{
     batches::{Told, in_batches},
     layout,
-    task::{Purpose, abilities},
+    task::Purpose,
 };
 use crate::{
     data::text::Tokenizer,
-    learning::objectives::{Classifier, Row},
+    learning::objectives::{Classifier, ColumnLookup},
     network::{
         batch::{Example, Layout},
         device::OpenDevice,
@@ -28,7 +28,7 @@ pub(in crate::stages) fn classifier(
     tokenizer: &Arc<Tokenizer>,
 ) -> Result<Classifier> {
     let encoder = Arc::clone(tokenizer);
-    let form = abilities(network)?.form;
+    let form = network.family().form;
     Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
 }
 
@@ -131,7 +131,7 @@ impl Trained {
     ///
     /// # Errors
     /// If a row lacks a column.
-    pub fn predict(&self, rows: &[&Row<'_>]) -> Result<Vec<Prediction>> {
+    pub fn predict(&self, rows: &[&ColumnLookup<'_>]) -> Result<Vec<Prediction>> {
         let examples: Vec<Vec<Example>> =
             (0..).zip(rows).map(|(id, row)| self.classifier.inference(row, id)).collect::<Result<_>>()?;
         let examples: Vec<&[Example]> = examples.iter().map(Vec::as_slice).collect();

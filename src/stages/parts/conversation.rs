@@ -6,10 +6,10 @@ use super::generate::{Answer, Show, Writer, Written};
 use crate::{
     data::text::chat::{Chat, Fitted, Role, Turn},
     learning::{
-        generation::{Settings, Vocabulary},
+        generation::{GenerationSettings, Vocabulary},
         objectives::form::continuation,
     },
-    network::model::Cache,
+    network::model::KvCache,
     spec::ChatFormat,
 };
 
@@ -20,7 +20,7 @@ pub struct Conversation<'a> {
     vocabulary: Vocabulary,
     system: Option<Turn>,
     turns: Vec<Turn>,
-    cache: Cache,
+    cache: KvCache,
 }
 
 impl Writer {
@@ -51,7 +51,7 @@ impl<'a> Conversation<'a> {
             vocabulary: Vocabulary { ends, ..writer.vocabulary.clone() },
             system: system.map(|content| Turn { role: Role::System, content }),
             turns: Vec::new(),
-            cache: Cache::default(),
+            cache: KvCache::default(),
             writer,
             chat,
         };
@@ -65,7 +65,7 @@ impl<'a> Conversation<'a> {
     ///
     /// # Errors
     /// If the question can't be encoded or doesn't fit, or the device fails.
-    pub fn ask(&mut self, question: &str, settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+    pub fn ask(&mut self, question: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
         let writer = self.writer;
         let frame = continuation(writer.form, &[], usize::MAX, &writer.specials)?.tokens.len();
         let room = writer.room(settings);

@@ -3,17 +3,17 @@
 use crate::stages::metrics::TOKENS_PER_SECOND;
 use crate::{
     engine::{executor::StepMetrics, store::Pace},
-    learning::train::{Curve, Entry},
+    learning::train::{Curve, CurveEntry},
 };
 
 /// What an entry of a curve says; `at` is its time in seconds since 1970.
-pub(in crate::stages) fn of_entry(entry: &Entry, at: f64) -> StepMetrics {
+pub(in crate::stages) fn of_entry(entry: &CurveEntry, at: f64) -> StepMetrics {
     match entry {
-        Entry::Train(point) => {
+        CurveEntry::Train(point) => {
             let values = [("loss", f64::from(point.loss)), ("lr", point.lr), ("grad_norm", f64::from(point.grad_norm))];
             StepMetrics { step: point.step, at, values: values.map(|(name, value)| (name.to_owned(), value)).into() }
         }
-        Entry::Evaluate { step, metrics } => {
+        CurveEntry::Evaluate { step, metrics } => {
             let values = metrics.iter().map(|(name, value)| (format!("dev/{name}"), *value)).collect();
             StepMetrics { step: *step, at, values }
         }
@@ -44,9 +44,9 @@ mod tests {
     #[test]
     fn entries_and_speeds_come_in_the_order_of_their_steps() {
         let point = |step: usize| {
-            Entry::Train(Point { step, objective: "causal_lm".into(), loss: 0.5, lr: 1e-3, grad_norm: 2.0 })
+            CurveEntry::Train(Point { step, objective: "causal_lm".into(), loss: 0.5, lr: 1e-3, grad_norm: 2.0 })
         };
-        let measured = Entry::Evaluate { step: 2, metrics: [("accuracy".to_owned(), 0.75)].into() };
+        let measured = CurveEntry::Evaluate { step: 2, metrics: [("accuracy".to_owned(), 0.75)].into() };
         let curve = Curve { entries: vec![point(1), point(2), measured, point(3)] };
         let mut pace = Pace::default();
         pace.add(Stretch { step: 2, at: 14.0, tokens: 100, seconds: 4.0 });

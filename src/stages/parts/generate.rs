@@ -4,13 +4,13 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::task::{Purpose, abilities};
+use super::task::Purpose;
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
-        generation::{Configured, End, Sampling, Settings, TextStream, Vocabulary, extend},
+        generation::{FinishReason, GenerationDefaults, GenerationSettings, Sampling, TextStream, Vocabulary, extend},
         objectives::{
-            Asked, Form, Specials,
+            AnswerForm, PromptKind, Specials,
             form::{begin, blanks, continuation},
             parts::taught,
         },
@@ -18,7 +18,7 @@ use crate::{
     network::{
         batch::Example,
         device::OpenDevice,
-        model::{Cache, Network},
+        model::{KvCache, Network},
     },
     spec::ChatFormat,
 };
@@ -31,7 +31,7 @@ pub struct Writer {
     pub(in crate::stages) network: Network,
     pub(in crate::stages) tokenizer: Tokenizer,
     pub(in crate::stages) specials: Specials,
-    pub(in crate::stages) form: Form,
+    pub(in crate::stages) form: AnswerForm,
     /// How its family is spoken to.
     pub(in crate::stages) chat: Option<ChatFormat>,
     /// The chat format of the instructions that it was finetuned on.
@@ -53,7 +53,7 @@ pub struct Written {
     /// How many tokens were written.
     pub tokens: usize,
     /// Why it ended.
-    pub end: End,
+    pub end: FinishReason,
     /// Whether a part of the prompt was left out.
     pub shortened: bool,
 }
@@ -62,7 +62,7 @@ pub struct Written {
 pub(in crate::stages) struct Answer {
     pub text: String,
     pub tokens: usize,
-    pub end: End,
+    pub end: FinishReason,
 }
 
 impl Writer {
@@ -74,18 +74,18 @@ impl Writer {
         let purpose = if Purpose::is_in(dir) { Some(Purpose::read(dir)?) } else { None };
         let network = Network::load(dir, &device.device)?;
         let tokenizer = Tokenizer::load(dir)?;
-        let abilities = abilities(&network)?;
-        let form = match (abilities.form, &purpose) {
+        let family = network.family();
+        let form = match (family.form, &purpose) {
             // Theirs is a rule of the family; others are asked as they were taught.
-            (form @ (Form::Chatglm | Form::Chatglm2), _) | (form, None) => form,
+            (form @ (AnswerForm::Chatglm | AnswerForm::Chatglm2), _) | (form, None) => form,
             (form, Some(purpose)) if purpose.instruction.is_some() => form,
             (_, Some(purpose)) => trained_form(purpose)?,
         };
         let taught = purpose.as_ref().and_then(|purpose| purpose.instruction.as_ref()?.format);
-        ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", abilities.name);
+        ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", family.name);
         let specials = tokenizer.special;
-        specials.require("generating text", form.needs(Asked::Text))?;
-        let configured = Configured::read(dir)?;
+        specials.require("generating text", form.needs(PromptKind::Text))?;
+        let configured = GenerationDefaults::read(dir)?;
         let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
         // What a model of our own was never taught to write; other people's may put their tokens to any use.
         let forbidden = if purpose.is_some() { specials.ids() } else { Vec::new() };
@@ -93,7 +93,7 @@ impl Writer {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
             max_length: purpose.map_or(network.architecture().sizes().max_length, |purpose| purpose.max_length),
             sampling: configured.sampling.unwrap_or_default(),
-            chat: abilities.chat,
+            chat: family.chat,
             taught,
             network,
             tokenizer,
@@ -117,7 +117,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the prompt can't be encoded or doesn't fit, or the device fails.
-    pub fn write(&self, prompt: &str, settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+    pub fn write(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
         let parts = self.parts(prompt);
         if parts.iter().any(|part| matches!(part, Part::Blank(..))) {
             return self.fill(&parts, settings, show);
@@ -130,27 +130,27 @@ impl Writer {
         let mut cache = self.cache(prompt_tokens, settings);
         let Answer { text, tokens, end } = match show(prompt) {
             ControlFlow::Continue(()) => self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?,
-            ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: End::Interrupted },
+            ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: FinishReason::Interrupted },
         };
         Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
     }
 
     /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.
-    pub(in crate::stages) fn room(&self, settings: &Settings) -> usize {
+    pub(in crate::stages) fn room(&self, settings: &GenerationSettings) -> usize {
         self.max_length - settings.max_tokens.min(self.max_length / 2)
     }
 
-    pub(in crate::stages) fn cache(&self, prompt: usize, settings: &Settings) -> Cache {
-        Cache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
+    pub(in crate::stages) fn cache(&self, prompt: usize, settings: &GenerationSettings) -> KvCache {
+        KvCache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
     }
 
     /// Goes on from the end of a sequence, showing the text.
     pub(in crate::stages) fn answer(
         &self,
         example: &mut Example,
-        cache: &mut Cache,
+        cache: &mut KvCache,
         vocabulary: &Vocabulary,
-        settings: &Settings,
+        settings: &GenerationSettings,
         show: &mut Show<'_>,
     ) -> Result<Answer> {
         let mut stream = TextStream::new(&self.tokenizer, &settings.stop);
@@ -160,9 +160,13 @@ impl Writer {
             let piece = stream.push(token)?;
             text.push_str(&piece.text);
             let shown = show(&piece.text);
-            Ok(if piece.stopped { Some(End::Stop) } else { shown.is_break().then_some(End::Interrupted) })
+            Ok(if piece.stopped {
+                Some(FinishReason::Stop)
+            } else {
+                shown.is_break().then_some(FinishReason::Interrupted)
+            })
         })?;
-        if end != End::Stop {
+        if end != FinishReason::Stop {
             let rest = stream.finish()?;
             text.push_str(&rest);
             // There's nothing left to interrupt.
@@ -172,7 +176,7 @@ impl Writer {
     }
 
     /// Fills blanks from left to right, each seen by those after it.
-    fn fill(&self, parts: &[Part<'_>], settings: &Settings, show: &mut Show<'_>) -> Result<Written> {
+    fn fill(&self, parts: &[Part<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
         let mut tokens = Vec::new();
         for part in parts {
             match part {
@@ -194,7 +198,7 @@ impl Writer {
             blanks: Vec::new(),
             prompt_tokens,
             tokens: 0,
-            end: End::Token,
+            end: FinishReason::Token,
             shortened: false,
         };
         for part in parts {
@@ -202,7 +206,7 @@ impl Writer {
                 Part::Text(text) => {
                     written.text.push_str(text);
                     if show(text).is_break() {
-                        return Ok(Written { end: End::Interrupted, ..written });
+                        return Ok(Written { end: FinishReason::Interrupted, ..written });
                     }
                 }
                 Part::Blank(_) => {
@@ -213,7 +217,7 @@ impl Writer {
                     written.text.push_str(&text);
                     written.blanks.push(text);
                     (written.tokens, written.end) = (written.tokens + tokens, end);
-                    if end == End::Interrupted {
+                    if end == FinishReason::Interrupted {
                         return Ok(written);
                     }
                 }
@@ -252,7 +256,7 @@ enum Part<'t> {
 }
 
 /// The form in which a model of our own learned to generate.
-fn trained_form(purpose: &Purpose) -> Result<Form> {
+fn trained_form(purpose: &Purpose) -> Result<AnswerForm> {
     taught(&purpose.objectives).context(
         "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
     )

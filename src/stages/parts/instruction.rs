@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::{
     batches::{Told, in_batches},
     layout, records, rows,
-    task::{Purpose, abilities},
+    task::Purpose,
     teach::{Lessons, teach},
     train_loop::Start,
 };
@@ -20,7 +20,7 @@ use crate::{
     engine::executor::{Computed, Event, Job},
     learning::{
         metrics::{LanguageReport, LanguageTally},
-        objectives::{Asked, Conversation, Instructor},
+        objectives::{Conversation, InstructionEncoder, PromptKind},
         train,
     },
     network::{
@@ -43,10 +43,10 @@ struct Instructed {
 }
 
 impl Instructed {
-    fn read(source: &Source, files: &[PathBuf], task: &Instruction, instructor: &Instructor<'_>) -> Result<Self> {
+    fn read(source: &Source, files: &[PathBuf], task: &Instruction, encoder: &InstructionEncoder<'_>) -> Result<Self> {
         let made = rows::read(source, files, &task.lists(), |id, row| {
             let conversation = Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned))?;
-            Ok((conversation.text(), instructor.lesson(&conversation, id)?))
+            Ok((conversation.text(), encoder.encode(&conversation, id)?))
         })?;
         let mut all = Self::default();
         for (text, lesson) in made {
@@ -92,13 +92,13 @@ impl Instructed {
 }
 
 /// Makes examples for a model; the task is given the format that's used.
-fn instructor<'a>(
+fn encoder<'a>(
     task: &mut Instruction,
     network: &Network,
     max_length: usize,
     tokenizer: &'a Tokenizer,
-) -> Result<Instructor<'a>> {
-    let family = abilities(network)?;
+) -> Result<InstructionEncoder<'a>> {
+    let family = network.family();
     let chat = match task.format {
         Some(format) => Chat::new(format, tokenizer)?,
         None => {
@@ -107,9 +107,9 @@ fn instructor<'a>(
         }
     };
     task.format = Some(chat.format());
-    tokenizer.special.require("instruction", family.form.needs(Asked::Text))?;
+    tokenizer.special.require("instruction", family.form.needs(PromptKind::Text))?;
     let specials = tokenizer.special;
-    Ok(Instructor { chat, form: family.form, max_length, too_long: task.too_long, specials })
+    Ok(InstructionEncoder { chat, form: family.form, max_length, too_long: task.too_long, specials })
 }
 
 /// Teaches a model to answer.
@@ -123,10 +123,10 @@ pub(in crate::stages) fn finetune(
     let max_length = spec.train.max_length;
     let mut task = task.clone();
     let tokenizer = Arc::clone(&start.tokenizer);
-    let instructor = instructor(&mut task, &start.network, max_length, &tokenizer)?;
-    let learned = Instructed::read(&spec.data.train, rows::TRAIN.files(job), &task, &instructor)?;
+    let encoder = encoder(&mut task, &start.network, max_length, &tokenizer)?;
+    let learned = Instructed::read(&spec.data.train, rows::TRAIN.files(job), &task, &encoder)?;
     let dev = match &spec.data.dev {
-        Some(dev) => Instructed::read(dev, rows::DEV.files(job), &task, &instructor)?,
+        Some(dev) => Instructed::read(dev, rows::DEV.files(job), &task, &encoder)?,
         None => Instructed::default(),
     };
     let layout = layout(&devices.first, max_length, true);
@@ -162,8 +162,8 @@ pub(in crate::stages) fn eval(
     let network = Network::load(model, &device.device)?;
     let tokenizer = Tokenizer::load(model)?;
     let mut task = purpose.instruction.clone().context("this model wasn't finetuned on instructions")?;
-    let instructor = instructor(&mut task, &network, purpose.max_length, &tokenizer)?;
-    let rows = Instructed::read(data, files, &task, &instructor)?;
+    let encoder = encoder(&mut task, &network, purpose.max_length, &tokenizer)?;
+    let rows = Instructed::read(data, files, &task, &encoder)?;
     job.tell(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     data,
     data::text::Tokenizer,
-    learning::objectives::{self, Document, Form, Text},
+    learning::objectives::{self, AnswerForm, TokenizedDocument, TokenizedText},
 };
 
 /// The documents of a corpus, or some of them.
@@ -16,16 +16,16 @@ struct Documents {
     chosen: Vec<usize>,
 }
 
-impl Text for Documents {
+impl TokenizedText for Documents {
     fn documents(&self) -> usize {
         self.chosen.len()
     }
 
-    fn document(&self, index: usize) -> Result<Document<'_>> {
+    fn document(&self, index: usize) -> Result<TokenizedDocument<'_>> {
         let document = self.corpus.document(self.chosen[index]).context("there is no such document")?;
         let start = document.tokens().start;
         let sentence_ends = document.sentences().map(|sentence| (sentence.end - start) as u32).collect();
-        Ok(Document { tokens: Cow::Owned(document.ids()), sentence_ends: Cow::Owned(sentence_ends) })
+        Ok(TokenizedDocument { tokens: Cow::Owned(document.ids()), sentence_ends: Cow::Owned(sentence_ends) })
     }
 }
 
@@ -40,7 +40,7 @@ pub(in crate::stages) fn load(dir: &Path) -> Result<Arc<data::Corpus>> {
 pub(in crate::stages) fn corpus(
     corpus: &Arc<data::Corpus>,
     tokenizer: &Tokenizer,
-    form: Form,
+    form: AnswerForm,
     wanted: impl Fn(u64) -> bool,
 ) -> objectives::Corpus {
     let chosen = (0..corpus.len()).filter(|&index| wanted(corpus.hashes()[index])).collect();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     learning::objectives::parts::assumed,
-    network::model::{Family, Network, Outlook},
+    network::model::{CheckpointSummary, Network},
     spec::{Classification, Instruction, Objective},
 };
 
@@ -52,17 +52,10 @@ impl Purpose {
         }
         serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("failed to read {}", path.display()))
     }
-}
 
-impl Purpose {
     fn of_checkpoint(dir: &Path) -> Result<Self> {
-        let Outlook { family, max_length, .. } = Network::inspect(dir)?;
+        let CheckpointSummary { family, max_length, .. } = Network::inspect(dir)?;
         let objectives = assumed(family)?;
         Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
     }
-}
-
-/// What a model can do by its family.
-pub(in crate::stages) fn abilities(network: &Network) -> Result<&'static Family> {
-    Ok(network.family())
 }

@@ -20,7 +20,7 @@ use crate::{
         store::{Metrics, unix_time},
     },
     learning::train::{
-        self, Cadence, Checkpoints, Curve, Entry, Evaluation, Observer, Outcome, Progress, Settings, Trainer,
+        self, Cadence, Checkpoints, Curve, CurveEntry, Evaluation, Observer, Outcome, Progress, TrainSettings, Trainer,
     },
     network::{
         batch::Feed,
@@ -118,7 +118,7 @@ pub(in crate::stages) fn train(
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Computed> {
-    let mut settings = Settings::new(spec, feed.steps(), candidates)?;
+    let mut settings = TrainSettings::new(spec, feed.steps(), candidates)?;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         let devices = devices.devices();
         settings.max_micro_batch_tokens = estimate::max_micro_batch_tokens(&network, spec, &feed.step(0)?, &devices);
@@ -243,7 +243,7 @@ impl Observer for Watcher<'_> {
         self.job.tell(Event::Metrics(&[StepMetrics { step: *step, at: unix_time(), values }]));
     }
 
-    fn entered(&mut self, entries: &[(Entry, f64)]) {
+    fn entered(&mut self, entries: &[(CurveEntry, f64)]) {
         let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
         self.job.tell(Event::Metrics(&figures));
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::place::pointer;
 use crate::{
     engine::plan::{Graph, Plan},
-    learning::train::{Settings, Silent, Trainer},
+    learning::train::{Silent, TrainSettings, Trainer},
     network::{
         batch::{Example, Feed, Step, Target, lay_out},
         device::{DeviceChoices, OpenDevice, OpenDevices},
@@ -108,7 +108,7 @@ fn losses(open: &OpenDevice, family: &str, precision: Precision) -> Result<Vec<f
     let model = Model { family: family.name.to_owned(), settings: family.tiny()? };
     let network = Network::new(&model, VOCABULARY, 1, &open.device)?;
     let train: Train = serde_json::from_value(json!({ "steps": STEPS, "lr": 1e-3, "precision": precision }))?;
-    let mut trainer = Trainer::new(network, Settings::new(&train, STEPS, None)?);
+    let mut trainer = Trainer::new(network, TrainSettings::new(&train, STEPS, None)?);
     trainer.run(&Tiny(open), None, None, &mut Silent)?;
     Ok(trainer.curve().points().map(|point| point.loss).collect())
 }

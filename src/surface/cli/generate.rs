@@ -13,7 +13,7 @@ use super::{
     generation, interrupt,
 };
 use crate::{
-    learning::generation::End,
+    learning::generation::FinishReason,
     stages::{Writer, Written},
 };
 
@@ -41,7 +41,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
         if command.json {
             console::print(&object(prompt, &written, time).to_string())?;
         }
-        if written.end == End::Interrupted {
+        if written.end == FinishReason::Interrupted {
             status = INTERRUPTED;
             break;
         }

@@ -14,7 +14,7 @@ use super::{
     console, interrupt, load,
 };
 use crate::{
-    learning::generation::{Sampling, Settings},
+    learning::generation::{GenerationSettings, Sampling},
     network::device::DeviceChoice,
     spec::Product,
     stages::{Show, Writer, Written},
@@ -41,7 +41,7 @@ pub(super) fn writer(model: &ModelSource, store: &Path, remote: Option<&str>) ->
 ///
 /// # Errors
 /// Numbers that mean nothing.
-pub(super) fn settings(writing: &GenerationOptions, max_tokens: usize, writer: &Writer) -> Result<Settings> {
+pub(super) fn settings(writing: &GenerationOptions, max_tokens: usize, writer: &Writer) -> Result<GenerationSettings> {
     let given = writer.sampling();
     let sampling = Sampling {
         repetition_penalty: writing.repetition_penalty.unwrap_or(given.repetition_penalty),
@@ -51,7 +51,7 @@ pub(super) fn settings(writing: &GenerationOptions, max_tokens: usize, writer: &
     };
     sampling.check()?;
     let GenerationOptions { min_tokens, seed, ref stop, .. } = *writing;
-    Ok(Settings { sampling, seed, max_tokens, min_tokens, stop: stop.clone() })
+    Ok(GenerationSettings { sampling, seed, max_tokens, min_tokens, stop: stop.clone() })
 }
 
 /// Lets `write` write, showing its text on stdout unless that is to be `quiet`, and returns how long it took.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     data,
-    learning::objectives::Row,
+    learning::objectives::ColumnLookup,
     spec::{Finetune, Source, Stage},
     stages::{Prediction, Trained},
 };
@@ -42,7 +42,7 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
         };
         let lookups: Vec<_> =
             command.text.iter().map(|text| move |name: &str| (name == column).then(|| text.clone())).collect();
-        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &Row<'_>).collect();
+        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &ColumnLookup<'_>).collect();
         for (text, prediction) in command.text.iter().zip(trained.predict(&lookups)?) {
             output.row(None, text.clone(), &prediction)?;
         }
@@ -82,7 +82,7 @@ fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut Ou
             return Ok(());
         }
         let lookups: Vec<_> = chunk.iter().map(|row| move |column: &str| value(row, column)).collect();
-        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &Row<'_>).collect();
+        let lookups: Vec<_> = lookups.iter().map(|lookup| lookup as &ColumnLookup<'_>).collect();
         let predictions = trained.predict(&lookups).with_context(|| format!("{}", file.display()))?;
         for (row, prediction) in chunk.iter().zip(predictions) {
             let text: Vec<_> = needs.iter().filter_map(|column| value(row, column)).collect();

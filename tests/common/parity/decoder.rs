@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::Device;
 use pipe::network::{
-    batch::{Batch, Span, Target},
-    model::{Counts, LossSettings, Mode, Network},
+    batch::{Batch, SlotRange, Target},
+    model::{Counts, LossSettings, Network, PassMode},
 };
 use serde_json::Value;
 
@@ -21,11 +21,11 @@ pub fn batch(tokens: Vec<u32>, width: usize, padding: &[u32]) -> Batch {
         tokens,
         positions: (0..count).map(|place| (place as u32).saturating_sub(first(place))).collect(),
         block_positions: vec![0; count],
-        visible_from: (0..count).map(|place| first(place).min(place as u32)).collect(),
-        visible_to: (1..=count as u32).collect(),
+        span_starts: (0..count).map(|place| first(place).min(place as u32)).collect(),
+        span_ends: (1..=count as u32).collect(),
         dropout_keys: vec![0; count],
         examples: (0..count / width)
-            .map(|row| Span { start: first(row * width), length: width as u32 - padding[row] })
+            .map(|row| SlotRange { start: first(row * width), length: width as u32 - padding[row] })
             .collect(),
         ..Batch::default()
     }
@@ -65,7 +65,7 @@ pub fn check_numbers(directory: &Path) {
 
 /// The hidden states behind the last norm, where the reference tells them.
 pub fn check_hidden(network: &Network, batch: &Batch, reference: &[f32]) {
-    let hidden: Vec<f32> = network.hidden(batch, Mode::Evaluate).unwrap().try_into_vec_as().unwrap();
+    let hidden: Vec<f32> = network.hidden(batch, PassMode::Evaluate).unwrap().try_into_vec_as().unwrap();
     let largest = reference.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
     assert!(furthest(&hidden, reference) < 1e-5 * largest.max(1.0));
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::network::{
     kernels,
-    model::{AnyTensor, Role},
+    model::{AnyTensor, WeightRole},
 };
 
 /// `adamw` in recipes.
@@ -59,7 +59,7 @@ impl TryFrom<AdamWSettings> for AdamW {
 }
 
 impl UpdateRule for AdamW {
-    fn slots(&self, _role: Role, shape: &[usize]) -> Vec<Slot> {
+    fn slots(&self, _role: WeightRole, shape: &[usize]) -> Vec<Slot> {
         ["mean", "square"].map(|name| Slot { name, shape: shape.to_vec() }).into()
     }
 
@@ -71,7 +71,7 @@ impl UpdateRule for AdamW {
         kept: Option<Vec<AnyTensor>>,
     ) -> Result<(AnyTensor, Vec<AnyTensor>)> {
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.0;
-        let step = kernels::AdamW {
+        let step = kernels::AdamWStep {
             lr: context.lr as f32,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
@@ -88,7 +88,7 @@ impl UpdateRule for AdamW {
 
 fn update<const D: usize>(
     context: &UpdateContext<'_>,
-    step: kernels::AdamW,
+    step: kernels::AdamWStep,
     value: Tensor<D>,
     gradient: AnyTensor,
     kept: Option<Vec<AnyTensor>>,

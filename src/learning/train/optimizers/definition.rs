@@ -1,4 +1,4 @@
-//! What an optimizer is to recipes.
+//! The definition of an optimizer for recipes: name, settings, version, update rule.
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::network::{
     kernels,
-    model::{AnyTensor, Role},
+    model::{AnyTensor, WeightRole},
 };
 
 /// `muon` in recipes.
@@ -76,9 +76,9 @@ impl TryFrom<MuonSettings> for Muon {
 }
 
 impl UpdateRule for Muon {
-    fn slots(&self, role: Role, shape: &[usize]) -> Vec<Slot> {
+    fn slots(&self, role: WeightRole, shape: &[usize]) -> Vec<Slot> {
         match role {
-            Role::Linear => vec![Slot { name: "momentum", shape: shape.to_vec() }],
+            WeightRole::Linear => vec![Slot { name: "momentum", shape: shape.to_vec() }],
             _ => self.others.slots(role, shape),
         }
     }
@@ -90,7 +90,7 @@ impl UpdateRule for Muon {
         gradient: AnyTensor,
         kept: Option<Vec<AnyTensor>>,
     ) -> Result<(AnyTensor, Vec<AnyTensor>)> {
-        if context.role != Role::Linear {
+        if context.role != WeightRole::Linear {
             return self.others.update(context, value, gradient, kept);
         }
         let MuonSettings { momentum, nesterov, newton_schulz_steps, weight_decay, .. } = self.settings;
@@ -179,7 +179,7 @@ mod tests {
         AnyTensor::from_data(data, &Device::flex()).unwrap()
     }
 
-    fn context(role: Role, step: u64) -> UpdateContext<'static> {
+    fn context(role: WeightRole, step: u64) -> UpdateContext<'static> {
         let clip = &Clip::Host(0.5);
         UpdateContext { name: "weight", role, sparse_rows: false, lr: LR, step, parameter_step: step, clip }
     }
@@ -194,7 +194,7 @@ mod tests {
             for step in 1..=4 {
                 let gradient = gradient(step, shape);
                 let (next, tensors) =
-                    rule.update(&context(Role::Linear, step), value, tensor(&gradient), kept.take()).unwrap();
+                    rule.update(&context(WeightRole::Linear, step), value, tensor(&gradient), kept.take()).unwrap();
                 (value, kept) = (next, Some(tensors));
 
                 let gradient = combined(&gradient, 0.5, &gradient, 0.0);
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn all_else_takes_adamws_steps() {
         let (muon, adamw) = (MUON.rule(&json!({})).unwrap(), super::super::adamw::ADAMW.rule(&json!({})).unwrap());
-        for role in [Role::Embedding, Role::Head, Role::Adapter] {
+        for role in [WeightRole::Embedding, WeightRole::Head, WeightRole::Adapter] {
             let step = |rule: &dyn UpdateRule| {
                 let (value, _) = rule
                     .update(&context(role, 1), tensor(&gradient(0, [2, 3])), tensor(&gradient(1, [2, 3])), None)

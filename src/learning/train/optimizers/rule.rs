@@ -1,16 +1,16 @@
-//! What an optimizer is to the training loop.
+//! The interface between an optimizer and the training loop.
 
 use std::fmt::Debug;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
 
-use crate::network::model::{AnyTensor, Role};
+use crate::network::model::{AnyTensor, WeightRole};
 
-/// What an optimizer does with one parameter.
+/// An optimizer's update of one parameter in one step.
 pub trait UpdateRule: Debug + Send + Sync + 'static {
-    /// The tensors that it keeps of a parameter from one step to the next.
-    fn slots(&self, role: Role, shape: &[usize]) -> Vec<Slot>;
+    /// The state tensors of a parameter, such as AdamW's moments.
+    fn slots(&self, role: WeightRole, shape: &[usize]) -> Vec<Slot>;
 
     /// The parameter after a step, and what is kept of it in the order of the [slots](Self::slots): `kept` is what it
     /// returned the last time, nothing before the parameter's first gradient. On the CPU values are best changed in place
@@ -27,7 +27,7 @@ pub trait UpdateRule: Debug + Send + Sync + 'static {
     ) -> Result<(AnyTensor, Vec<AnyTensor>)>;
 }
 
-/// A tensor that an optimizer keeps of a parameter.
+/// A state tensor of a parameter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slot {
     /// What it's called in states, before the parameter's name.
@@ -36,13 +36,13 @@ pub struct Slot {
     pub shape: Vec<usize>,
 }
 
-/// What an update may depend on, beside values and gradients.
+/// The inputs of an update, beside value, gradient and state.
 #[derive(Debug)]
 pub struct UpdateContext<'a> {
     /// The parameter's name.
     pub name: &'a str,
     /// What the parameter is for.
-    pub role: Role,
+    pub role: WeightRole,
     /// Whether the gradient has zeros in all rows that no token looked up.
     pub sparse_rows: bool,
     /// The learning rate of this step.
@@ -80,7 +80,7 @@ impl Clip {
 }
 
 /// Bytes that an optimizer keeps of a parameter between steps.
-pub fn state_bytes(rule: &dyn UpdateRule, role: Role, shape: &[usize]) -> u64 {
+pub fn state_bytes(rule: &dyn UpdateRule, role: WeightRole, shape: &[usize]) -> u64 {
     let floats = |slot: &Slot| slot.shape.iter().map(|&size| size as u64).product::<u64>();
     4 * rule.slots(role, shape).iter().map(floats).sum::<u64>()
 }

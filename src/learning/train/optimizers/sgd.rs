@@ -10,7 +10,7 @@ use super::{
     definition::OptimizerDef,
     rule::{Slot, UpdateContext, UpdateRule},
 };
-use crate::network::model::{AnyTensor, Role};
+use crate::network::model::{AnyTensor, WeightRole};
 
 /// `sgd` in recipes.
 pub(super) static SGD: OptimizerDef =
@@ -48,7 +48,7 @@ impl From<SgdSettings> for Sgd {
 }
 
 impl UpdateRule for Sgd {
-    fn slots(&self, _role: Role, shape: &[usize]) -> Vec<Slot> {
+    fn slots(&self, _role: WeightRole, shape: &[usize]) -> Vec<Slot> {
         match self.0.momentum > 0.0 {
             true => vec![Slot { name: "momentum", shape: shape.to_vec() }],
             false => Vec::new(),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     /// Four steps of `[1, 4]` ones.
-    fn trained(settings: Value, role: Role) -> Vec<f32> {
+    fn trained(settings: Value, role: WeightRole) -> Vec<f32> {
         let rule = SGD.rule(&settings).unwrap();
         let device = Device::flex();
         let (mut value, mut kept) = (AnyTensor::Matrix(Tensor::ones([1, 4], &device)), None);
@@ -144,11 +144,11 @@ mod tests {
             [(0.0, false, 0.0), (0.9, false, 0.0), (0.9, true, 0.0), (0.8, true, 0.1), (0.0, false, 0.1)]
         {
             let settings = json!({ "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay });
-            let found = trained(settings, Role::Linear);
+            let found = trained(settings, WeightRole::Linear);
             for (found, expected) in found.iter().zip(reference(momentum, nesterov, weight_decay)) {
                 assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} instead of {expected}");
             }
         }
-        assert_eq!(trained(json!({ "weight_decay": 0.1 }), Role::Vector), trained(json!({}), Role::Vector));
+        assert_eq!(trained(json!({ "weight_decay": 0.1 }), WeightRole::Vector), trained(json!({}), WeightRole::Vector));
     }
 }

@@ -13,7 +13,7 @@ use crate::network::kernels::{
     matmul::matmul,
 };
 
-/// Scores that exist at a time; some four numbers of their size are alive together.
+/// Scores that exist at a time; some four tensors of their size are alive together.
 pub const SCORES: usize = 1 << 26;
 /// Fewest queries of a block, however many keys there are.
 const QUERIES: usize = 64;

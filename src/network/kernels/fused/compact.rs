@@ -10,7 +10,7 @@ use super::{
     rows,
 };
 use crate::network::kernels::{
-    compact::{Compact, Form},
+    compact::{Compact, Encoding},
     simd::simd,
 };
 
@@ -22,13 +22,13 @@ pub(super) fn expand(matrix: &Compact) -> FlexTensor {
     let parts = out.par_chunks_mut(width).with_min_len(rows::PART).enumerate();
     // A kernel only runs where all its tensors are flex's.
     let kept = |error| unreachable!("a compact matrix beside a kernel: {error:?}");
-    match matrix.form() {
-        Form::Bf16(values) => {
+    match matrix.encoding() {
+        Encoding::Bf16(values) => {
             let values = values.clone().try_into_primitive::<Flex>().unwrap_or_else(kept);
             let values: &[bf16] = values.storage();
             parts.for_each(|(row, out)| widen(&values[row * width..][..width], out));
         }
-        Form::Int8 { codes, scales } => {
+        Encoding::Int8 { codes, scales } => {
             let codes = codes.clone().try_into_primitive::<Flex>().unwrap_or_else(kept);
             let scales = scales.clone().try_into_primitive::<Flex>().unwrap_or_else(kept);
             let (codes, scales): (&[i8], _) = (codes.storage(), elements(&scales));

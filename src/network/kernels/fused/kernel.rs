@@ -90,16 +90,16 @@ fn with_backward<K: Kernel<N>, C: CheckpointStrategy, const N: usize>(
     let tracked = inputs.each_ref().map(|input| input.is_tracked());
     let inputs = inputs.map(|input| contiguous(input.into_primitive()));
     let (output, saved) = kernel.forward(inputs, tracked);
-    match Step::<K>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
+    match BackwardStep::<K>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prepared) => prepared.finish((kernel, saved), output),
         OpsKind::UnTracked(prepared) => prepared.finish(output),
     }
 }
 
 #[derive(Debug)]
-struct Step<K>(PhantomData<K>);
+struct BackwardStep<K>(PhantomData<K>);
 
-impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for Step<K> {
+impl<K: Kernel<N>, const N: usize> Backward<Flex, N> for BackwardStep<K> {
     type State = (K, K::Saved);
 
     fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {

@@ -20,7 +20,7 @@ use super::{
     unit::Unit,
 };
 use crate::{
-    network::kernels::{AttentionSpans, Dropout, Gelu, Ids, KeyValue, Rotary, Weight, operations::Operations},
+    network::kernels::{AttentionSpans, Dropout, Gelu, KeyValue, Rotary, RowIds, Weight, operations::Operations},
     support::arithmetic::Arithmetic,
 };
 
@@ -136,11 +136,11 @@ impl Operations for Fused {
         }
     }
 
-    fn embedding(&self, weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+    fn embedding(&self, weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
         unary(Embedding(ids.host.clone()), weight)
     }
 
-    fn add_embedding(&self, sum: Tensor<2>, table: Tensor<2>, ids: &Ids) -> Tensor<2> {
+    fn add_embedding(&self, sum: Tensor<2>, table: Tensor<2>, ids: &RowIds) -> Tensor<2> {
         binary(AddEmbedding(ids.host.clone()), sum, table)
     }
 

@@ -7,7 +7,7 @@ use super::{
     kernel::{Kernel, shape},
     rows,
 };
-use crate::network::kernels::{Pairs, Rotary, Rotation, simd::simd};
+use crate::network::kernels::{Rotary, RotaryPairs, Rotation, simd::simd};
 
 /// See [`crate::network::kernels::rotary`].
 #[derive(Clone, Debug)]
@@ -28,8 +28,8 @@ impl RotaryKernel {
                 let angles = (first + i) * pairs..(first + i + 1) * pairs;
                 let (cos, sin) = (&cos[angles.clone()], &sin[angles]);
                 match layout {
-                    Pairs::Interleaved => turn_neighbours(row, size, *offset, cos, sin, direction),
-                    Pairs::Halves => turn_halves(row, size, *offset, cos, sin, direction),
+                    RotaryPairs::Interleaved => turn_neighbours(row, size, *offset, cos, sin, direction),
+                    RotaryPairs::Halves => turn_halves(row, size, *offset, cos, sin, direction),
                 }
             }
         });

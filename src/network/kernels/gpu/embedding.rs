@@ -17,12 +17,12 @@ use burn_cubecl::{
 
 use super::launch::{Grid, Rows, kind};
 use crate::network::kernels::{
-    Ids,
+    RowIds,
     custom_backward::{Grads, custom_backward},
 };
 
 /// See [`crate::network::kernels::embedding`].
-pub(super) fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+pub(super) fn embedding(weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
     let rows = weight.clone().inner().select(0, ids.tensor.clone().inner());
     let (host, classes) = (ids.host.clone(), weight.dims()[0]);
     custom_backward(rows, vec![weight], move |gradient: Tensor<2>| {

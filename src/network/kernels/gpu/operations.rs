@@ -9,7 +9,7 @@ use super::{
     sums,
 };
 use crate::network::kernels::{
-    AttentionSpans, Dropout, Gelu, Ids, KeyValue, Rotary, Weight,
+    AttentionSpans, Dropout, Gelu, KeyValue, Rotary, RowIds, Weight,
     blocked::{self, Between, LossRows, Softmax},
     operations::Operations,
 };
@@ -114,7 +114,7 @@ impl Operations for Gpu {
         blocked::linear(&Self, x, weight, bias)
     }
 
-    fn embedding(&self, weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+    fn embedding(&self, weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
         embedding::embedding(weight, ids)
     }
 

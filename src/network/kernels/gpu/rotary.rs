@@ -12,7 +12,7 @@ use burn_cubecl::{
 
 use super::launch::{Rows, elementwise, kind};
 use crate::network::kernels::{
-    Pairs, Rotary, Rotation,
+    Rotary, RotaryPairs, Rotation,
     custom_backward::{Grads, custom_backward},
 };
 
@@ -38,8 +38,13 @@ pub(super) fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
 
 fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
-    let rotation =
-        HeadRotation { size: x.dims()[1] / heads, offset, pairs, interleaved: layout == Pairs::Interleaved, back };
+    let rotation = HeadRotation {
+        size: x.dims()[1] / heads,
+        offset,
+        pairs,
+        interleaved: layout == RotaryPairs::Interleaved,
+        back,
+    };
     let [cos, sin] = rotary.tensors(&x.device()).map(Tensor::into_dispatch);
     Tensor::from_dispatch(Dispatch::rotate(x.into_dispatch(), cos, sin, rotation))
 }

@@ -14,7 +14,7 @@ use burn::{
 };
 
 use crate::{
-    network::kernels::{self, AttentionSpans, Dropout, Gelu, Ids, Pairs, Rotation},
+    network::kernels::{self, AttentionSpans, Dropout, Gelu, RotaryPairs, Rotation, RowIds},
     support::panics::caught_everywhere,
 };
 
@@ -84,9 +84,9 @@ fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
     let dropout = Dropout { p: 0.25, keys: Arc::from([3, 1, 4, 1, 5, 9]), site: 2 };
 
     let factor = weight.clone().cast(numbers);
-    let x = kernels::embedding(table.clone(), &Ids::new(vec![1, 4, 1, 0, 1111, 3], &on)).cast(numbers);
+    let x = kernels::embedding(table.clone(), &RowIds::new(vec![1, 4, 1, 0, 1111, 3], &on)).cast(numbers);
     let normed = kernels::layer_norm(x.clone(), row(gamma), row(beta), 1e-5);
-    let rotation = Rotation { base: 1e4, pairs: 2, layout: Pairs::Interleaved, offset: 0, half: false };
+    let rotation = Rotation { base: 1e4, pairs: 2, layout: RotaryPairs::Interleaved, offset: 0, half: false };
     let qkv = kernels::rotary(kernels::linear(normed, factor.clone(), None), 6, &rotation.at(&[0, 1, 2, 3, 4, 5]));
     let spans = AttentionSpans::new(&[0, 0, 0, 3, 3, 3], &[1, 2, 3, 4, 5, 6], 1, tokens, &on)?;
     let context = kernels::attention(qkv, &spans, 2, Some(&dropout));
@@ -101,7 +101,7 @@ fn results(device: &Device, numbers: DType) -> Result<Vec<f32>> {
     let found = loss.backward();
     let grads = inputs.each_ref().map(|input| input.grad(&found));
     let norm = kernels::norm(device, [], grads.iter().flatten());
-    let rule = kernels::AdamW { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1 };
+    let rule = kernels::AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1 };
     let mut results = vec![loss.inner()];
     for (input, grad) in inputs.into_iter().zip(grads) {
         let Some(grad) = grad else { continue };

@@ -15,7 +15,7 @@ use burn::tensor::{DType, Tensor, activation};
 
 use self::softmax::ByOperations;
 use super::{
-    AttentionSpans, Dropout, Gelu, Ids, KeyValue, Weight,
+    AttentionSpans, Dropout, Gelu, KeyValue, RowIds, Weight,
     blocked::{self, Between, LossRows, Softmax},
 };
 
@@ -139,6 +139,6 @@ pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, d
 }
 
 /// See [`super::embedding`].
-pub fn embedding(weight: Tensor<2>, ids: &Ids) -> Tensor<2> {
+pub fn embedding(weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
     weight.select(0, ids.tensor.clone())
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Tensor};
 
 use crate::network::kernels::{
-    Pairs, Rotary, Rotation,
+    Rotary, RotaryPairs, Rotation,
     custom_backward::{Grads, custom_backward},
 };
 
@@ -24,8 +24,8 @@ fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2>
     let [cos, sin] = rotary.tensors(&x.device());
     let sin = if back { sin.neg() } else { sin };
     let (shape, axis) = match layout {
-        Pairs::Interleaved => ([tokens, heads, pairs, 2], 3),
-        Pairs::Halves => ([tokens, heads, 2, pairs], 2),
+        RotaryPairs::Interleaved => ([tokens, heads, pairs, 2], 3),
+        RotaryPairs::Halves => ([tokens, heads, 2, pairs], 2),
     };
     let mut single = shape;
     (single[1], single[axis]) = (1, 1);

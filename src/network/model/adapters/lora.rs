@@ -11,8 +11,8 @@ use crate::{
         kernels,
         model::{
             heads,
-            ids::{MatrixId, Role, WeightId},
-            initial::{Initial, Source},
+            ids::{MatrixId, WeightId, WeightRole},
+            initial::{Initial, ValueSource},
             on_disk::OnDisk,
             parameters::{Builder, Parameters},
             pass::Pass,
@@ -67,7 +67,7 @@ pub(super) fn attach(
     on_disk: &OnDisk,
     settings: &spec::Lora,
     targeted: &dyn Fn(&str) -> bool,
-    source: &mut dyn Source,
+    source: &mut dyn ValueSource,
 ) {
     for id in layers {
         let (name, [rows, width]) = parameters.described(id);
@@ -82,7 +82,7 @@ pub(super) fn attach(
                 // What `kaiming_uniform_(a=√5)` comes to.
                 let initial = Initial::Uniform((width as f64).sqrt().recip());
                 let [a, b] = peft::keys(module);
-                builder.in_role(Role::Adapter, |builder| {
+                builder.in_role(WeightRole::Adapter, |builder| {
                     let a = builder.matrix(a, [settings.r, width], initial);
                     [a, builder.matrix(b, [rows, settings.r], Initial::Zeros)]
                 })

@@ -29,7 +29,7 @@ pub(super) struct Adapters {
 impl Network {
     /// Adds a new adapter to a network whose backbone is frozen.
     ///
-    /// A begins uniform in ±1/√in, as PEFT's does (Kaiming's bound for a slope of √5), and B with zeros, so that the
+    /// A begins uniform in ±1/√in, as PEFT's does (Kaiming's bound for a negative slope of √5), and B with zeros, so that the
     /// network computes at first what it did before. A prefix begins normally distributed, as ChatGLM's does.
     ///
     /// # Errors

@@ -19,10 +19,10 @@ use crate::{
     network::{
         checkpoint::{ADAPTER as CONFIG, ADAPTER_WEIGHTS as WEIGHTS},
         model::{
-            ids::Role,
-            initial::{Initial, Source},
+            ids::WeightRole,
+            initial::{Initial, ValueSource},
             network::Network,
-            tensors::{self, Entry, Reader},
+            tensors::{self, Reader, TensorEntry},
         },
     },
     spec::{Adapter, BaseDtype, Lora, PTuning},
@@ -189,10 +189,10 @@ impl Peft {
     }
 
     /// The values of an adapter's parameters.
-    pub(super) fn source(&self) -> Stored<'_> {
+    pub(super) fn source(&self) -> AdapterSource<'_> {
         let whole = self.whole();
         let names = self.reader.names().filter(|name| !whole.values().any(|key| key == name));
-        Stored { adapter: self, unused: names.map(str::to_owned).collect(), problems: Vec::new() }
+        AdapterSource { adapter: self, unused: names.map(str::to_owned).collect(), problems: Vec::new() }
     }
 }
 
@@ -235,13 +235,13 @@ impl Config {
 }
 
 /// The tensors of an adapter, and what was found to be wrong with them so far.
-pub(super) struct Stored<'a> {
+pub(super) struct AdapterSource<'a> {
     adapter: &'a Peft,
     unused: BTreeSet<String>,
     problems: Vec<String>,
 }
 
-impl Stored<'_> {
+impl AdapterSource<'_> {
     fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let names = if name == prefix::NAME { vec![PROMPT, name] } else { vec![name] };
         let key = names.iter().find_map(|name| self.adapter.key(name));
@@ -264,7 +264,7 @@ impl Stored<'_> {
     }
 }
 
-impl Source for Stored<'_> {
+impl ValueSource for AdapterSource<'_> {
     fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
         match self.read(name, shape) {
             Ok(values) => TensorData::new(values, shape),
@@ -292,13 +292,13 @@ pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> 
     };
     let mut entries = Vec::new();
     let mut heads = BTreeSet::new();
-    for parameter in parameters.iter().filter(|parameter| parameter.is_learned()) {
+    for parameter in parameters.iter().filter(|parameter| parameter.is_trainable()) {
         // Adapters have no vectors themselves.
-        if parameter.role == Role::Vector {
+        if parameter.role == WeightRole::Vector {
             let module = parameter.name.trim_end_matches(".bias").trim_end_matches(".weight");
             heads.insert(on_disk.written(module));
         }
-        entries.push(Entry::single(key(&parameter.name), parameter.shape(), || parameter.data()));
+        entries.push(TensorEntry::single(key(&parameter.name), parameter.shape(), || parameter.data()));
     }
     tensors::write(&directory.join(WEIGHTS), entries)?;
     let mut config = match settings {

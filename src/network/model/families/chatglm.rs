@@ -10,10 +10,10 @@ use super::sizes::MultiHead;
 use crate::{
     data::text::Special,
     network::{
-        kernels::{Gelu, Pairs, Rotation},
+        kernels::{Gelu, RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -122,7 +122,8 @@ impl ChatglmConfig {
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         let half = hidden / heads / 2;
         // The original keeps the angles in half precision.
-        let rotation = |offset| Rotation { base: 1e4, pairs: half / 2, layout: Pairs::Halves, offset, half: true };
+        let rotation =
+            |offset| Rotation { base: 1e4, pairs: half / 2, layout: RotaryPairs::Halves, offset, half: true };
         let rotary = vec![
             RotaryEmbedding { rotation: rotation(0), along: Along::Positions },
             RotaryEmbedding { rotation: rotation(half), along: Along::BlockPositions },
@@ -176,7 +177,7 @@ impl ModelConfig for ChatglmConfig {
         let final_norm = Some(Norm::new(builder, "final_layernorm", self.hidden_size, layer.norm));
         let output = match self.tie_word_embeddings {
             Some(false) => {
-                builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
+                builder.in_role(WeightRole::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
             }
             _ => words,
         };

@@ -10,10 +10,10 @@ use super::sizes::GroupedQuery;
 use crate::{
     data::text::Special,
     network::{
-        kernels::{Pairs, Rotation},
+        kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -140,7 +140,7 @@ impl Chatglm2Config {
     fn layer(&self) -> LayerDesign {
         let size = self.kv_channels;
         let base = BASE * self.rope_ratio.unwrap_or(1.0);
-        let rotation = Rotation { base, pairs: size / 4, layout: Pairs::Interleaved, offset: 0, half: false };
+        let rotation = Rotation { base, pairs: size / 4, layout: RotaryPairs::Interleaved, offset: 0, half: false };
         let projection = "self_attention.query_key_value";
         LayerDesign {
             names: &NAMES,
@@ -213,7 +213,7 @@ impl ModelConfig for Chatglm2Config {
         let norm = "encoder.final_layernorm";
         let final_norm = self.post_layer_norm.then(|| Norm::new(builder, norm, self.hidden_size, layer.norm));
         let output =
-            builder.in_role(Role::Head, |builder| builder.matrix("output_layer.weight".into(), table, initial));
+            builder.in_role(WeightRole::Head, |builder| builder.matrix("output_layer.weight".into(), table, initial));
         let code = |class: &str| json!(format!("THUDM/chatglm2-6b--modeling_chatglm.{class}"));
         let defaults = json!({
             "model_type": "chatglm",

@@ -10,10 +10,10 @@ use super::sizes::GroupedQuery;
 use crate::{
     data::text::Special,
     network::{
-        kernels::{Pairs, Rotation},
+        kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, Role, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -119,7 +119,7 @@ pub struct Rope {
     /// What the angles fall off by; 10000 where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
-    /// The share of each head that is turned; a half where nothing is said.
+    /// The share of each head that the rotary embedding rotates; a half by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial_rotary_factor: Option<f64>,
     /// Only `default` is known.
@@ -169,7 +169,7 @@ impl Glm4Config {
              an even number"
         );
         let base = new.rope_theta.or(self.rope.rope_theta).unwrap_or(1e4);
-        Ok(Rotation { base, pairs: width / 2, layout: Pairs::Interleaved, offset: 0, half: false })
+        Ok(Rotation { base, pairs: width / 2, layout: RotaryPairs::Interleaved, offset: 0, half: false })
     }
 
     fn layer(&self) -> Result<LayerDesign> {
@@ -240,7 +240,9 @@ impl ModelConfig for Glm4Config {
         let final_norm = Some(Norm::new(builder, "norm", self.hidden_size, layer.norm));
         let output = match self.tie_word_embeddings {
             true => words,
-            false => builder.in_role(Role::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial)),
+            false => {
+                builder.in_role(WeightRole::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
+            }
         };
         let defaults = json!({
             "hidden_act": "silu",

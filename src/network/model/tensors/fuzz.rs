@@ -7,7 +7,7 @@ use burn::tensor::Bytes;
 use proptest::{prelude::*, sample::Index, test_runner::Config};
 use safetensors::Dtype;
 
-use super::{Entry, Reader, write};
+use super::{Reader, TensorEntry, write};
 
 fn config() -> Config {
     let cases = std::env::var("PIPE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
@@ -20,7 +20,7 @@ fn sound() -> Vec<u8> {
     let entry = |name: &str, dtype: Dtype, shape: &[usize]| {
         let size = shape.iter().product::<usize>() * dtype.bitsize() / 8;
         let bytes = (0..size).map(|index| index as u8).collect();
-        Entry::new(name.into(), dtype, shape.to_vec(), || Ok(Bytes::from_bytes_vec(bytes)))
+        TensorEntry::new(name.into(), dtype, shape.to_vec(), || Ok(Bytes::from_bytes_vec(bytes)))
     };
     let entries = vec![
         entry("single", Dtype::F32, &[3, 4]),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Longer headers are a mistake, or meant to fill the memory.
 const LONGEST: u64 = 100_000_000;
-/// Mistakes that are told; more of them say the same again.
+/// Problems that are reported; more of them only repeat the same.
 const MOST: usize = 8;
 
 /// How `torch.save` begins a file: as a ZIP archive, or as a bare pickle.
@@ -54,11 +54,11 @@ pub(super) fn parse(json: &[u8], size: u64) -> Result<Header> {
         return Ok(tensors);
     }
     let more = problems.len().saturating_sub(MOST);
-    let mut told = problems[..problems.len() - more].join("\n");
+    let mut report = problems[..problems.len() - more].join("\n");
     if more > 0 {
-        told += &format!("\nand {more} more like these");
+        report += &format!("\nand {more} more like these");
     }
-    bail!(told)
+    bail!(report)
 }
 
 fn problems(tensors: &Header, size: u64) -> Vec<String> {

@@ -10,4 +10,4 @@ mod writer;
 
 pub(crate) use reader::Reader;
 pub(crate) use weights::Weights;
-pub(crate) use writer::{Entry, write, write_in_shards};
+pub(crate) use writer::{TensorEntry, write, write_in_shards};

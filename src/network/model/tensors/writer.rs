@@ -18,14 +18,14 @@ use serde_json::{Map, Value, json};
 use crate::network::checkpoint::{INDEX, WEIGHTS};
 
 /// A tensor that is to be written; its values are fetched when its turn comes.
-pub(crate) struct Entry<'a> {
+pub(crate) struct TensorEntry<'a> {
     pub(crate) name: String,
     dtype: Dtype,
     shape: Vec<usize>,
     values: Box<dyn FnOnce() -> Result<Bytes> + 'a>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> TensorEntry<'a> {
     /// A tensor of f32.
     pub(crate) fn single(name: String, shape: Vec<usize>, values: impl FnOnce() -> Result<TensorData> + 'a) -> Self {
         let bytes = || {
@@ -56,7 +56,7 @@ impl<'a> Entry<'a> {
 ///
 /// # Errors
 /// The file system's, and those of fetching values.
-pub(crate) fn write(path: &Path, mut entries: Vec<Entry>) -> Result<()> {
+pub(crate) fn write(path: &Path, mut entries: Vec<TensorEntry>) -> Result<()> {
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     let mut end = 0;
     let infos = entries.iter().map(|entry| {
@@ -88,10 +88,10 @@ pub(crate) fn write(path: &Path, mut entries: Vec<Entry>) -> Result<()> {
 ///
 /// # Errors
 /// As [`write`].
-pub(crate) fn write_in_shards(directory: &Path, mut entries: Vec<Entry>, most: u64) -> Result<()> {
+pub(crate) fn write_in_shards(directory: &Path, mut entries: Vec<TensorEntry>, most: u64) -> Result<()> {
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    let total: usize = entries.iter().map(Entry::bytes).sum();
-    let mut shards: Vec<(u64, Vec<Entry>)> = Vec::new();
+    let total: usize = entries.iter().map(TensorEntry::bytes).sum();
+    let mut shards: Vec<(u64, Vec<TensorEntry>)> = Vec::new();
     for entry in entries {
         let bytes = entry.bytes() as u64;
         match shards.last_mut() {

@@ -17,7 +17,7 @@ use burn::tensor::Device;
 
 use crate::network::{
     batch::Batch,
-    kernels::{AttentionSpans, Ids},
+    kernels::{AttentionSpans, RowIds},
     model::pass::Pass,
 };
 
@@ -49,7 +49,7 @@ struct Token {
 impl Sides {
     /// Divides the examples of a pass; targets begin with the token `start`.
     pub(super) fn new(pass: &Pass, start: u32) -> Self {
-        let AttentionSpans { rows, width, .. } = pass.visible;
+        let AttentionSpans { rows, width, .. } = pass.spans;
         let (sources, targets): (Vec<_>, Vec<_>) =
             (0..rows).map(|row| divide(pass, row * width..(row + 1) * width, start)).unzip();
         let (source, target) = (lay_out(pass, &sources), lay_out(pass, &targets));
@@ -77,8 +77,8 @@ impl Sides {
     }
 
     /// Where the batch's tokens are among the source's and then the target's.
-    pub(super) fn places(&self, device: &Device) -> Ids {
-        Ids::new(&self.places[..], device)
+    pub(super) fn places(&self, device: &Device) -> RowIds {
+        RowIds::new(&self.places[..], device)
     }
 }
 
@@ -88,7 +88,7 @@ fn divide(pass: &Pass, places: Range<usize>, start: u32) -> (Vec<Token>, Vec<Tok
     // Of the example so far: its prefix in the batch, and where its source and its target begin.
     let (mut prefix, mut reads, mut begin) = (0..0, 0..0, 0);
     for place in places {
-        let seen = pass.visible.seen(place);
+        let seen = pass.spans.seen(place);
         if seen.is_empty() {
             continue;
         }
@@ -120,16 +120,16 @@ fn lay_out(pass: &Pass, side: &[Vec<Token>]) -> Batch {
         tokens: vec![0; size],
         positions: vec![0; size],
         block_positions: vec![0; size],
-        visible_from: vec![0; size],
-        visible_to: vec![0; size],
+        span_starts: vec![0; size],
+        span_ends: vec![0; size],
         dropout_keys: vec![0; size],
         ..Batch::default()
     };
     for (row, at, token) in each(side, width) {
         batch.tokens[at] = token.token;
         batch.positions[at] = token.position;
-        batch.visible_from[at] = (row * width + token.sees.start) as u32;
-        batch.visible_to[at] = (row * width + token.sees.end) as u32;
+        batch.span_starts[at] = (row * width + token.sees.start) as u32;
+        batch.span_ends[at] = (row * width + token.sees.end) as u32;
         batch.dropout_keys[at] = pass.dropout_key(token.place);
     }
     batch

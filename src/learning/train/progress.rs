@@ -1,0 +1,126 @@
+//! What the training loop reports: losses read from the device, progress, throughput, and evaluations on the dev rows.
+
+use std::{collections::VecDeque, time::Duration};
+
+use anyhow::{Result, anyhow, bail};
+use burn::tensor::Tensor;
+
+use super::{
+    clock::Meter,
+    curve::{CurveEntry, Point},
+    evaluation::Evaluation,
+    observer::{Observer, Progress},
+    trainer::{Best, Trainer, WARMUP},
+};
+use crate::engine::store::{Stretch, unix_time};
+
+/// A step whose loss hasn't been read from the device yet.
+pub(super) struct Pending {
+    pub(super) step: usize,
+    pub(super) objective: String,
+    pub(super) loss: Tensor<1>,
+    pub(super) lr: f64,
+    pub(super) grad_norm: Tensor<1>,
+    /// When it was taken, in seconds since 1970; on asynchronous devices, when all of it was queued.
+    pub(super) at: f64,
+}
+
+impl Trainer {
+    /// Reads losses and gradient norms from the device, and enters them into the curve.
+    ///
+    /// # Errors
+    /// Those of the device, and a loss or gradient that isn't finite.
+    pub(super) fn read(&mut self, pending: &mut VecDeque<Pending>, observer: &mut dyn Observer) -> Result<()> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let numbers = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
+        let numbers: Vec<f32> = Tensor::cat(numbers, 0)
+            .try_into_vec_as()
+            .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
+        let mut entries = Vec::new();
+        let mut diverged = None;
+        for (Pending { step, objective, lr, at, .. }, numbers) in pending.drain(..).zip(numbers.chunks_exact(2)) {
+            let (loss, grad_norm) = (numbers[0], numbers[1]);
+            if !loss.is_finite() || !grad_norm.is_finite() {
+                let what = if loss.is_finite() { "gradient" } else { "loss" };
+                diverged = Some(format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})"));
+                break;
+            }
+            entries.push((CurveEntry::Train(Point { step, objective, loss, lr, grad_norm }), at));
+        }
+        self.enter(&entries, observer);
+        diverged.map_or(Ok(()), |what| bail!(self.diverged(&what)))
+    }
+
+    fn enter(&mut self, entries: &[(CurveEntry, f64)], observer: &mut dyn Observer) {
+        self.curve.entries.extend(entries.iter().map(|(entry, _)| entry.clone()));
+        observer.entered(entries);
+    }
+
+    /// The error for a training that diverged: what overflowed, the last good checkpoint, and what to try.
+    fn diverged(&self, what: &str) -> String {
+        let kept = match &self.last_checkpoint {
+            Some((step, place)) => {
+                format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
+            }
+            None => "no checkpoint was saved before; checkpoint_every saves them more often".to_owned(),
+        };
+        format!("{what}; {kept}\nhint: try a lower lr, a longer warm-up or a smaller max_grad_norm")
+    }
+
+    /// Rejects weights that aren't finite before they're saved: training couldn't resume from them. The loss is that of the
+    /// weights before the step; those after it may have overflowed already.
+    pub(super) fn check_finite(&self) -> Result<()> {
+        if !self.network.parameters().are_finite()? {
+            bail!(self.diverged(&format!("the weights are not finite after step {}", self.step)));
+        }
+        Ok(())
+    }
+
+    /// Reports progress since the last report.
+    pub(super) fn report(&mut self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
+        let stretch = Stretch { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
+        self.pace.add(stretch);
+        let every = self.settings.log_every.max(1);
+        let since = if self.step.is_multiple_of(every) { every } else { self.step % every };
+        let recent: Vec<f64> = self.curve.points().rev().take(since).map(|point| f64::from(point.loss)).collect();
+        let Some(last) = self.curve.points().next_back() else { return };
+        let done = self.step - first;
+        let counted = if done > WARMUP { done - WARMUP } else { done };
+        let left = (self.settings.schedule.steps - self.step) as f64;
+        observer.progressed(&Progress {
+            step: self.step,
+            steps: self.settings.schedule.steps,
+            objective: last.objective.clone(),
+            loss: recent.iter().sum::<f64>() / recent.len() as f64,
+            lr: last.lr,
+            grad_norm: f64::from(last.grad_norm),
+            tokens_per_second: stretch.tokens_per_second(),
+            remaining: Duration::from_secs_f64(left * total.seconds() / counted as f64),
+        });
+    }
+
+    /// Evaluates on the dev rows; returns whether to stop early.
+    pub(super) fn measure(&mut self, evaluation: &mut Evaluation, observer: &mut dyn Observer) -> Result<bool> {
+        let metrics = (evaluation.measure)(&self.network)?;
+        let entry = CurveEntry::Evaluate { step: self.step, metrics: metrics.clone() };
+        self.enter(&[(entry, unix_time())], observer);
+        let best = match &evaluation.keep_best {
+            Some(metric) => self.best_metric.note(metric, &metrics)?,
+            None => true,
+        };
+        if best {
+            let parameters = evaluation.keep_best.is_some().then(|| self.network.parameters().clone());
+            self.best = Some(Best { step: self.step, metrics: metrics.clone(), parameters });
+        }
+        observer.evaluated(self.step, &metrics, best);
+        match &evaluation.early_stopping {
+            Some(rule) => {
+                self.stopping_metric.note(&rule.metric, &metrics)?;
+                Ok(self.stopping_metric.since >= rule.patience)
+            }
+            None => Ok(false),
+        }
+    }
+}
