@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 
 use super::lines::Lines;
 use crate::spec::{Format, Source};
+use crate::support::Hinted;
 
 /// One row of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,10 +108,10 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
         (None, "csv") => Format::Csv,
         (None, "jsonl") => Format::Jsonl,
         (None, "parquet") => Format::Parquet,
-        (None, _) => bail!(
-            "{name}: can't tell the format from the name; known are .txt, .tsv, .csv, .jsonl and .parquet\n\
-             hint: say which it is with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`"
-        ),
+        (None, _) => bail!(Hinted::with(
+            format!("{name}: can't tell the format from the name; known are .txt, .tsv, .csv, .jsonl and .parquet"),
+            "say which it is with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`",
+        )),
     };
     if !matches!(format, Format::Tsv | Format::Csv) {
         let set = [
@@ -121,7 +122,8 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
         ];
         if let Some((field, _)) = set.iter().find(|(_, set)| *set) {
             let known = format!("{format:?}").to_lowercase();
-            bail!("{name}: `{field}` has no meaning in format {known}\nhint: set `format: tsv` or `format: csv`");
+            let message = format!("{name}: `{field}` has no meaning in format {known}");
+            bail!(Hinted::with(message, "set `format: tsv` or `format: csv`"));
         }
     }
     Ok(format)

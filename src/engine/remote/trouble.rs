@@ -3,6 +3,7 @@
 use std::{error::Error, sync::atomic::Ordering};
 
 use super::Shared;
+use crate::support::Hinted;
 
 /// A reason longer than this is a web page rather than a sentence.
 const LONGEST: usize = 200;
@@ -11,8 +12,10 @@ impl Shared {
     /// The remote isn't asked any more, which is told the first time.
     pub(super) fn unreachable(&self, error: &object_store::Error) {
         if !self.offline.swap(true, Ordering::Relaxed) {
-            let (url, reason) = (self.place.url(), reason(error));
-            (self.tell)(&format!("warning: the remote {url} can't be used, so only the local store is: {reason}"));
+            let Hinted { message, hint } = reason(error);
+            let url = self.place.url();
+            let message = format!("warning: the remote {url} can't be used, so only the local store is: {message}");
+            (self.tell)(&Hinted { message, hint }.lines());
         }
     }
 
@@ -20,14 +23,16 @@ impl Shared {
     pub(super) fn refused(&self, error: &object_store::Error) {
         let told = self.refuses.swap(true, Ordering::Relaxed) || self.offline.load(Ordering::Relaxed);
         if !told {
-            let (url, reason) = (self.place.url(), reason(error));
-            (self.tell)(&format!("warning: pushing to the remote {url} failed, the next run tries again: {reason}"));
+            let Hinted { message, hint } = reason(error);
+            let url = self.place.url();
+            let message = format!("warning: pushing to the remote {url} failed, the next run tries again: {message}");
+            (self.tell)(&Hinted { message, hint }.lines());
         }
     }
 }
 
 /// What lies at the bottom of an error, in a line; and where credentials are the matter, where they come from.
-fn reason(error: &object_store::Error) -> String {
+fn reason(error: &object_store::Error) -> Hinted {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -43,11 +48,10 @@ fn reason(error: &object_store::Error) -> String {
         reason = reason.chars().take(LONGEST).chain(['…']).collect();
     }
     use object_store::Error::{PermissionDenied, Unauthenticated};
-    if matches!(error, PermissionDenied { .. } | Unauthenticated { .. }) {
-        reason.push_str(
-            "\nhint: credentials are taken from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY, …); they must allow to read, list and write",
-        );
-    }
-    reason
+    let hint = matches!(error, PermissionDenied { .. } | Unauthenticated { .. }).then(|| {
+        "credentials are taken from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+         GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY, …); they must allow to read, list and write"
+            .to_owned()
+    });
+    Hinted { message: reason, hint }
 }

@@ -33,6 +33,7 @@ use crate::{
         batch::{Feed, Step},
         model::{Counts, Network, Parameters},
     },
+    support::Hinted,
 };
 
 /// Steps that are prepared ahead on another thread.
@@ -313,14 +314,15 @@ impl Trainer {
     }
 
     /// What to know and to try when numbers have left their range.
-    fn diverged(&self, what: &str) -> String {
+    fn diverged(&self, what: &str) -> Hinted {
         let kept = match &self.stored {
             Some((step, place)) => {
                 format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
             }
             None => "no checkpoint was stored before; checkpoint_every stores them more often".to_owned(),
         };
-        format!("{what}; {kept}\nhint: try a lower lr, a longer warm-up or a smaller max_grad_norm")
+        let hint = "try a lower lr, a longer warm-up or a smaller max_grad_norm";
+        Hinted::with(format!("{what}; {kept}"), hint)
     }
 
     /// Refuses weights that no state may hold, since training couldn't resume from them. The loss tells of the weights

@@ -22,6 +22,7 @@ use crate::{
     learning::train::Curve,
     session::sweep::Results,
     stages::figures,
+    support::explained,
 };
 use mlflow::MlFlow;
 use tensorboard::TensorBoard;
@@ -90,7 +91,7 @@ impl Tracking {
         let board =
             board.map(|(dir, is_wanted)| TensorBoard::new(dir.join(subject.name()), is_wanted, Arc::clone(&tell)));
         let mlflow = MlFlow::start(subject, curves.clone(), Arc::clone(&tell)).unwrap_or_else(|error| {
-            tell(&format!("warning: MLflow isn't told of this run: {error:#}"));
+            tell(&format!("warning: MLflow isn't told of this run: {}", explained(&error)));
             None
         });
         Self { board, mlflow, curves }

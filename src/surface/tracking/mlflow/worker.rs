@@ -26,6 +26,7 @@ use crate::{
         store::{Artifact, Provenance, canonical_json, unix_time},
     },
     session::sweep::{CellResult, Status},
+    support::explained,
     surface::tracking::{Closing, Curves, Subject, Tell},
 };
 
@@ -117,7 +118,8 @@ impl Worker {
             self.is_off = true;
             let url = self.access.url();
             (self.tell)(&format!(
-                "warning: the MLflow server {url} can't be used, so it isn't told of this run: {error:#}"
+                "warning: the MLflow server {url} can't be used, so it isn't told of this run: {}",
+                explained(&error)
             ));
         }
     }
@@ -315,7 +317,7 @@ impl Worker {
             server.upload(&parent, &recipe, "application/yaml", text)
         });
         if let Err(error) = uploaded {
-            (self.tell)(&format!("warning: the report isn't among the MLflow run's artifacts: {error:#}"));
+            (self.tell)(&format!("warning: the report isn't among the MLflow run's artifacts: {}", explained(&error)));
         }
     }
 
