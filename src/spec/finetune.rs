@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Instruction, Model, Origin, Source, Train};
+use super::{Adapter, DevMetric, Instruction, Model, Origin, Source, Train};
 
 /// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -57,10 +57,12 @@ pub enum Task {
 
 impl Task {
     /// The metrics on dev rows.
-    pub fn dev_metrics(&self) -> &'static [&'static str] {
+    pub fn dev_metrics(&self) -> &'static [DevMetric] {
+        const CLASSIFICATION: &[DevMetric] = &[DevMetric::ACCURACY, DevMetric::MACRO_F1, DevMetric::LOSS];
+        const INSTRUCTION: &[DevMetric] = &[DevMetric::LOSS, DevMetric::PERPLEXITY, DevMetric::ACCURACY];
         match self {
-            Self::Classification(_) => &["accuracy", "macro_f1", "loss"],
-            Self::Instruction(_) => &["loss", "perplexity", "accuracy"],
+            Self::Classification(_) => CLASSIFICATION,
+            Self::Instruction(_) => INSTRUCTION,
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_place;
+use super::{DevMetric, open::open_place};
 
 /// How a model is trained: length, batches, optimizer, schedule and cadence.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -104,7 +104,8 @@ pub struct Train {
     pub early_stopping: Option<EarlyStopping>,
     /// Keep the weights that did best on the dev rows by this metric (accuracy, macro_f1 or loss) instead of the last
     #[serde(default)]
-    pub keep_best: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub keep_best: Option<DevMetric>,
     /// Steps between two checkpoints, from which a run that was stopped goes on; by default one every three minutes
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-role" = "free"))]
@@ -129,9 +130,9 @@ open_place! {
 
 impl Train {
     /// Whether it depends on a dev metric which weights are kept, or when training ends.
-    pub fn watches(&self, metric: &str) -> bool {
-        self.keep_best.as_deref() == Some(metric)
-            || self.early_stopping.as_ref().is_some_and(|stopping| stopping.metric == metric)
+    pub fn watches(&self, metric: &DevMetric) -> bool {
+        self.keep_best.as_ref() == Some(metric)
+            || self.early_stopping.as_ref().is_some_and(|stopping| stopping.metric == *metric)
     }
 
     /// Whether a longer training does, up to where this one ends, the same in every step: no step's learning rate depends
@@ -228,7 +229,8 @@ pub enum Schedule {
 pub struct EarlyStopping {
     /// The dev metric: accuracy, macro_f1 or loss
     #[serde(default = "accuracy")]
-    pub metric: String,
+    #[schemars(with = "String")]
+    pub metric: DevMetric,
     /// Evaluations without a better value before training stops
     #[serde(default = "patience")]
     #[schemars(range(min = 1))]
@@ -275,8 +277,8 @@ fn log_every() -> usize {
     50
 }
 
-fn accuracy() -> String {
-    "accuracy".into()
+fn accuracy() -> DevMetric {
+    DevMetric::ACCURACY
 }
 
 fn patience() -> usize {
