@@ -1,6 +1,5 @@
 //! What of a model is trained: all of it, or an adapter.
 
-use super::memory::FLOAT;
 use crate::{
     learning::train::optimizers::{self, UpdateRule},
     network::model::{Outline, Role, Shapes},
@@ -10,6 +9,11 @@ use crate::{
 /// The layers that LoRA changes where nobody says: attention's projections, by their names in the families' checkpoints.
 const PROJECTIONS: [&str; 8] =
     ["query_key_value", "c_attn", "self.query", "self.key", "self.value", "q_proj", "k_proj", "v_proj"];
+
+/// Bytes of an f32.
+pub(super) const FLOAT: u64 = 4;
+/// The rank of the LoRA adapters that are looked at where the recipe asks for none.
+pub(super) const RANK: usize = 8;
 
 /// What is trained, and how the rest is kept.
 #[derive(Clone, Debug)]
