@@ -1,4 +1,4 @@
-//! Adapters: a few numbers that are trained in place of the model they belong to.
+//! Adapters: a few parameters that are trained in place of the model they belong to.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

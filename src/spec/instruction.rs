@@ -35,7 +35,7 @@ pub struct Instruction {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatFormat {
-    /// The prompt as it is, with no room for a history
+    /// The prompt as it is, with no place for a history
     Plain,
     /// ChatGLM's: the question alone, or after a history `[Round 0]`, `问：`, `答：`
     Chatglm,

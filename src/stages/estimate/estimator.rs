@@ -20,7 +20,7 @@ const PREFIX: usize = 128;
 /// What a training stage will take.
 #[derive(Clone, Debug)]
 pub struct Estimate {
-    /// Numbers in the model, heads included and adapters not.
+    /// Parameters of the model, heads included and adapters not.
     pub parameters: u64,
     /// Whether the vocabulary isn't known yet but for what the recipe asks for.
     pub about: bool,

@@ -8,7 +8,7 @@ use crate::network::model::Outline;
 pub struct Form {
     /// What is trained: `all of it`, `LoRA, r 8`, …
     pub name: String,
-    /// Numbers that are trained.
+    /// Parameters that are trained.
     pub trained: u64,
     /// Where memory goes.
     pub memory: Memory,

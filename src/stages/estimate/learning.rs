@@ -22,10 +22,10 @@ pub(super) struct Learning {
     adapter: Option<Small>,
 }
 
-/// An adapter's figures.
+/// The sizes of an adapter.
 #[derive(Clone, Debug)]
 struct Small {
-    /// Its numbers.
+    /// Its parameters.
     trained: u64,
     /// Those of them that each token is multiplied with.
     multiplied: u64,
@@ -78,7 +78,7 @@ impl Learning {
         self.adapter.is_none()
     }
 
-    /// Numbers that are trained.
+    /// Parameters that are trained.
     pub(super) fn trained(&self, shapes: &Shapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.count(), |adapter| adapter.trained)
     }
@@ -97,7 +97,7 @@ impl Learning {
         self.adapter.as_ref().map_or(shapes.multiplied, |adapter| adapter.multiplied)
     }
 
-    /// Numbers of each token that are kept because layers are learned.
+    /// Elements of each token that are kept because layers are learned.
     pub(super) fn inputs(&self, shapes: &Shapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.inputs, |adapter| adapter.inputs)
     }

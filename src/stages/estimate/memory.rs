@@ -49,8 +49,8 @@ impl Memory {
             kept = layers * hidden + kept / layers;
         }
         // The gradients of the residual stream, of a branch's result and of its widest part.
-        let slopes = 2 * hidden + shapes.widest as u64;
-        let mut floats = work.tokens * (kept + slopes);
+        let gradients_of_stream = 2 * hidden + shapes.widest as u64;
+        let mut floats = work.tokens * (kept + gradients_of_stream);
         let targets = work.targets();
         let mut rows = targets;
         if on_cpu {

@@ -89,7 +89,7 @@ impl StageKind for Finetune {
         }
     }
 
-    /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
+    /// Writes the model in Hugging Face's layout, its tokenizer, what it was trained for, its curve and what it has seen; a classifier's
     /// rows too.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
