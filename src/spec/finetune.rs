@@ -21,12 +21,12 @@ pub struct Finetune {
     #[serde(default)]
     #[schemars(extend("x-recorded" = "a model's sizes stand in its config.json"))]
     pub model: Option<Model>,
-    /// Train this, and leave the model of `from` as it is
+    /// Train this adapter, with the weights of the model of `from` frozen
     #[serde(default)]
     pub adapter: Option<Adapter>,
-    /// The rows to learn from
+    /// The rows: for training, and for evaluation meanwhile
     pub data: FinetuneData,
-    /// What to learn
+    /// The task
     #[schemars(extend("x-recorded" = "a task is stored with its model"))]
     pub task: Task,
     /// How to train
@@ -34,7 +34,7 @@ pub struct Finetune {
     pub train: Train,
 }
 
-/// Rows to learn from, and rows to watch the learning on.
+/// Training rows, and dev rows to evaluate on meanwhile.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinetuneData {
@@ -45,7 +45,7 @@ pub struct FinetuneData {
     pub dev: Option<Source>,
 }
 
-/// What a finetune stage teaches.
+/// The task of a finetune stage.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {

@@ -71,7 +71,7 @@ pub struct Recipe {
     #[schemars(extend("x-role" = "free"))]
     pub device: Device,
     /// Devices that share each step of a training, in place of `device`: `auto` or `cuda` for all there are, or a list such
-    /// as `cuda:0-3`; what is learned stays the same but for rounding. `--devices` overrides it
+    /// as `cuda:0-3`; the result is the same but for rounding. `--devices` overrides it
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub devices: Option<Devices>,

@@ -195,7 +195,7 @@ fn fast_class() -> (&'static str, &'static [Golden]) {
 fn changed_output_of_the_fast_kernels_has_a_new_version() {
     let (class, known) = fast_class();
     if class != AVX512_CLASS {
-        Need::Avx512.unmet(&format!("this is {class}")).tell();
+        Need::Avx512.unmet(format!("this is {class}")).tell();
     }
     if known.is_empty() {
         return;
