@@ -9,7 +9,7 @@ use super::lines::Lines;
 use super::rows::{Rows, format, rows};
 use crate::data::text::sentences;
 use crate::spec::{DocumentUnit, Format, Source};
-use crate::support::text_hash;
+use crate::support::{Hinted, text_hash};
 
 /// One document.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,11 +91,10 @@ fn text_columns(source: &Source, file: &Path, rows: &Rows) -> Result<Vec<usize>>
     match TEXT_COLUMNS.iter().find_map(|name| index(name)) {
         Some(index) => Ok(vec![index]),
         None if columns.is_empty() => Ok(Vec::new()),
-        None => bail!(
-            "{name}: can't tell which column holds the text; the columns are {}\n\
-             hint: name them with `text: [COLUMN, …]`",
-            known()
-        ),
+        None => bail!(Hinted::with(
+            format!("{name}: can't tell which column holds the text; the columns are {}", known()),
+            "name them with `text: [COLUMN, …]`",
+        )),
     }
 }
 

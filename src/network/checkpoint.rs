@@ -11,6 +11,8 @@ use fs_err as fs;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::support::Hinted;
+
 /// What the model is: its family, its sizes, its special tokens.
 pub const CONFIG: &str = "config.json";
 /// The weights, in one file.
@@ -96,18 +98,17 @@ pub fn weight_files(directory: &Path) -> Result<Vec<String>> {
 }
 
 /// What to say of a directory that has no weights which can be read.
-fn without_weights(directory: &Path) -> String {
+fn without_weights(directory: &Path) -> Hinted {
     let pickles = pickles(directory);
     let Some(first) = pickles.first() else {
-        return format!("{} has neither {WEIGHTS} nor {INDEX}", directory.display());
+        return Hinted::new(format!("{} has neither {WEIGHTS} nor {INDEX}", directory.display()), None);
     };
     let others = if pickles.len() > 1 { format!(" and {} more", pickles.len() - 1) } else { String::new() };
-    format!(
-        "{} has its weights in pickles ({first}{others}), which can run code when they're read, so they aren't\n\
-         hint: convert them in that directory: {}",
-        directory.display(),
-        convert(&pickles)
-    )
+    let message = format!(
+        "{} has its weights in pickles ({first}{others}), which can run code when they're read, so they aren't",
+        directory.display()
+    );
+    Hinted::with(message, format!("convert them in that directory: {}", convert(&pickles)))
 }
 
 /// The names of the pickled weights in a directory, in their order.

@@ -8,51 +8,14 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use schemars::{Schema, SchemaGenerator};
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value as Json, json};
 
-use super::shape::{self, Shape, Slot};
-use super::{Kind, schema};
+use super::{
+    Extension, Kind,
+    shape::{self, OPEN, Shape, Slot},
+};
 use crate::spec::{Recipe, Stage};
-use crate::support::{Hinted, Named};
-
-/// Something that recipes name in an open place, with settings of its own: `{ name: settings }`.
-///
-/// One type with serde and schemars derived, `#[serde(deny_unknown_fields)]` and defaults usually says all of it:
-///
-/// ```ignore
-/// fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
-///     generator.subschema_for::<Sizes>()
-/// }
-///
-/// fn normalize(&self, settings: Json) -> Result<Json> {
-///     recipe::normalized::<Sizes>(settings)
-/// }
-/// ```
-///
-/// Annotations of [`spec`](crate::spec), such as `x-role`, mean the same in it as anywhere. Whatever stands in a checked
-/// recipe went through `normalize`, so reading it into that type again can't fail.
-pub trait Extension: Named + Sync {
-    /// What it is, in half a sentence: its description in the schema.
-    fn about(&self) -> &'static str;
-
-    /// The schema of its settings. Types that it refers to are added to the generator's definitions.
-    fn schema(&self, generator: &mut SchemaGenerator) -> Schema;
-
-    /// The settings with all defaults filled in. They enter the stage's key but for those that equal the schema's default.
-    ///
-    /// # Errors
-    /// If these aren't its settings.
-    fn normalize(&self, settings: Json) -> Result<Json>;
-}
-
-/// Settings as their type says, with defaults filled in: what most extensions do in [`Extension::normalize`].
-///
-/// # Errors
-/// If they don't fit the type.
-pub fn normalized<T: DeserializeOwned + Serialize>(settings: Json) -> Result<Json> {
-    Ok(serde_json::to_value(serde_json::from_value::<T>(settings)?)?)
-}
+use crate::support::Hinted;
 
 /// Tells what is wrong with the directory of a model; the second argument is what it's called in messages.
 pub type CheckpointCheck = fn(&Path, &str) -> Result<(), Hinted>;
@@ -92,7 +55,7 @@ impl OpenPlace {
 
     /// Puts the entries into the place's definition.
     fn fill(&self, definition: &mut Json, schemas: Vec<Schema>) {
-        definition[schema::OPEN] = json!(self.definition);
+        definition[OPEN] = json!(self.definition);
         for (entry, settings) in self.entries.iter().zip(schemas) {
             let (name, about) = (entry.name(), entry.about());
             match self.form {
@@ -259,14 +222,15 @@ impl std::fmt::Debug for Catalog {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use schemars::JsonSchema;
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
     use crate::{
-        recipe::{Checks, DevMetrics, Draft},
+        recipe::{Checks, DevMetrics, Draft, normalized, shape::Role},
         spec::{Adapter, EarlyStopping, Origin, Product, Task, Tokenizer, Train},
+        support::Named,
     };
 
     #[derive(Deserialize, JsonSchema, Serialize)]
@@ -358,7 +322,7 @@ pub(super) mod tests {
     }
 
     /// A catalog with one kind, `play`, and a `toy` among the adapters and beside the keys of early stopping.
-    pub(in crate::recipe) fn catalog() -> Catalog {
+    fn catalog() -> Catalog {
         let places = vec![
             OpenPlace::one_of("Adapter", vec![&Toy { size: 0 }]),
             OpenPlace::any_of("EarlyStopping", vec![&Toy { size: 0 }]),
@@ -411,5 +375,21 @@ pub(super) mod tests {
         assert_eq!(recorded("train.seed"), Some("seeds are recorded with results"));
         assert_eq!((recorded("train.lr"), recorded("path"), recorded("nothing")), (None, None, None));
         assert!(catalog.recorded("sweep.grid.seed.0").is_some() && catalog.recorded("vars.a").is_none());
+    }
+
+    #[test]
+    fn roles_reach_fields_options_and_variants() {
+        let catalog = catalog();
+        let field = |path: &[&str]| path.iter().try_fold(catalog.stage(), |slot, key| slot.child(key));
+        let role = |path: &[&str]| field(path).map(|slot| &slot.role);
+        assert_eq!(role(&["play", "path"]), Some(&Role::Path));
+        assert_eq!(role(&["play", "tokenizer", "file"]), Some(&Role::Tokenizer));
+        assert_eq!(role(&["play", "from", "checkpoint"]), Some(&Role::Checkpoint));
+        let from = field(&["play", "from"]).map(|slot| &slot.meant(true).role);
+        assert_eq!(from, Some(&Role::Stage(Product::Model)));
+        assert_eq!(role(&["play", "tokens"]), Some(&Role::Stage(Product::Tokens)));
+        assert_eq!(role(&["play", "task", "classification", "template"]), Some(&Role::Template));
+        assert_eq!(role(&["play", "train", "log_every"]), Some(&Role::Free));
+        assert!(field(&["play", "train", "steps"]).is_some_and(|slot| slot.nullable && !slot.required));
     }
 }

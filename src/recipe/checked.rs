@@ -6,11 +6,10 @@ use std::path::PathBuf;
 
 use serde_json::Value as Json;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::Node;
 use super::place::{Span, Texts};
 use super::secret::Secrets;
-use super::{Catalog, walk};
+use super::{Catalog, Diagnostic, Diagnostics, walk};
 use crate::spec::Recipe;
 
 /// A recipe in which everything that can be known before it runs is right.

@@ -3,24 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::check::{self, Checks, Draft};
-use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
-use super::{Catalog, Checked, Columns, Overrides, expand, flags, source, suggest, typecheck};
+use super::{
+    Catalog, Checked, Columns, Diagnostic, Diagnostics, Overrides, Setting, expand, flags, source, suggest, typecheck,
+};
 use crate::spec::{Recipe, Stage};
-
-/// A value that a sweep puts somewhere, and where it stands in the recipe.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Setting {
-    /// The value.
-    pub value: Json,
-    /// Its place.
-    pub place: Span,
-}
 
 /// A recipe's text and tree.
 #[derive(Clone, Debug)]

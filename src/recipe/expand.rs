@@ -12,7 +12,7 @@ use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::shape::{Role, Slot};
-use super::template::{identifier, reason};
+use super::template::{identifier, is_expression, reason};
 use super::{flags, suggest};
 
 /// Steps (and 64ths of a byte made) that one expression may take.
@@ -46,11 +46,6 @@ pub(super) fn expand(
         expander.tree(&mut entry.node, recipe.child(&entry.key));
     }
     expander.read
-}
-
-/// Whether a string has something to fill in.
-pub(super) fn is_expression(text: &str) -> bool {
-    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
 fn override_vars(

@@ -3,12 +3,22 @@
 
 use std::ops::Range;
 
+use serde_json::Value as Json;
+
 use super::diagnostic::Diagnostic;
-use super::document::Setting;
 use super::node::{Entry, Node, Value};
 use super::place::{Span, Text, Texts};
 use super::shape::{Shape, Slot};
-use super::{expand, source, suggest, typecheck};
+use super::{source, suggest, template, typecheck};
+
+/// A value that a sweep puts somewhere, and where it stands in the recipe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// The value.
+    pub value: Json,
+    /// Its place.
+    pub place: Span,
+}
 
 /// Where a dotted path leads.
 #[derive(Debug)]
@@ -163,7 +173,7 @@ impl Finder<'_> {
         };
         match self.node.map(|node| &node.value) {
             Some(Value::Unknown) => return Err(Miss::Expression),
-            Some(Value::String(text)) if expand::is_expression(text) => return Err(Miss::Expression),
+            Some(Value::String(text)) if template::is_expression(text) => return Err(Miss::Expression),
             _ => {}
         }
         let name = self.name.clone();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use indexmap::IndexMap;
 
 use super::{Catalog, Checked, DevMetrics, walk::stage_fields};
-use crate::spec::{Stage, SuccessiveHalving, Sweep};
+use crate::spec::{DevMetric, Stage, SuccessiveHalving, Sweep};
 
 /// The stages of a recipe by name.
 pub(super) type Stages<'a> = IndexMap<&'a str, &'a Stage>;
@@ -16,7 +16,7 @@ pub struct Halved {
     /// The stage's name.
     pub stage: String,
     /// A metric on its dev rows.
-    pub metric: String,
+    pub metric: DevMetric,
 }
 
 impl Halved {
@@ -29,7 +29,7 @@ impl Halved {
         let first = || candidates(checked.catalog(), &stages, sweep).first().map(|name| (*name).to_owned());
         let stage = halving.stage.clone().or_else(first)?;
         let metrics = dev_metrics(checked.catalog(), recipe.stages.get(&stage)?)?;
-        let metric = halving.metric.clone().unwrap_or_else(|| default_metric(&metrics, sweep));
+        let metric = halving.metric.clone().map_or_else(|| default_metric(&metrics, sweep), DevMetric::from);
         Some(Self { stage, metric })
     }
 
@@ -92,9 +92,9 @@ pub(super) fn dev_metrics(catalog: &Catalog, stage: &Stage) -> Option<DevMetrics
 }
 
 /// The metric on dev rows that says most about the objective.
-fn default_metric(metrics: &DevMetrics, sweep: &Sweep) -> String {
+fn default_metric(metrics: &DevMetrics, sweep: &Sweep) -> DevMetric {
     let objective = sweep.aim().and_then(|(path, _)| path.rsplit('.').next());
     let objective = objective.map(|metric| metric.strip_prefix("dev_").unwrap_or(metric));
-    let objective = objective.filter(|metric| metrics.names.contains(metric));
-    objective.unwrap_or(&metrics.preferred).to_owned()
+    let objective = metrics.names.iter().find(|metric| Some(metric.name()) == objective);
+    objective.unwrap_or(&metrics.preferred).clone()
 }

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::{Checks, Draft, Extension};
-use crate::spec::{Product, Train};
+use crate::spec::{DevMetric, Product, Train};
 
 /// A kind of stage: its name and settings, what stages refer to it for, and the rules that its settings' types can't
 /// say. What it does when it runs is nothing to the language.
@@ -24,9 +24,9 @@ pub trait Kind: Extension {
 #[derive(Clone, Debug)]
 pub struct DevMetrics {
     /// The metrics on its dev rows.
-    pub names: &'static [&'static str],
+    pub names: &'static [DevMetric],
     /// The one to go by where nobody says.
-    pub preferred: String,
+    pub preferred: DevMetric,
     /// Whether it has dev rows.
     pub has_rows: bool,
     /// The section of its settings that names them.

@@ -77,6 +77,23 @@ impl Text {
         start..start + self.body[start..end].trim_end_matches('\r').len()
     }
 
+    /// What is shown of the text: all but a byte-order mark.
+    pub(super) fn shown(&self) -> &str {
+        self.body.trim_start_matches('\u{feff}')
+    }
+
+    /// The bytes of [`Text::shown`] under which a span's carets stand: its part of the line that it begins in, without the
+    /// spaces behind the last word. Spaces by themselves are marked.
+    pub(super) fn marked(&self, span: Span) -> std::ops::Range<usize> {
+        let line = self.line(self.place(span.start as usize).0);
+        let hidden = self.body.len() - self.shown().len();
+        let start = (span.start as usize).clamp(line.start, line.end).max(hidden);
+        let end = (span.end as usize).clamp(start, line.end.max(start));
+        let words = self.body.get(start..end).unwrap_or("").trim_end();
+        let end = if words.is_empty() { end } else { start + words.len() };
+        start - hidden..end - hidden
+    }
+
     /// How many lines there are.
     pub(super) fn line_count(&self) -> usize {
         self.lines.len()

@@ -2,13 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use super::Catalog;
-
-/// Marks the definition of an open place, in the schema that the program works from.
-pub(super) const OPEN: &str = "x-open";
-
-/// Marks a field that is recorded in the clear, which can't hold a secret, with the reason.
-pub(super) const RECORDED: &str = "x-recorded";
+use super::{
+    Catalog,
+    shape::{OPEN, RECORDED},
+};
 
 /// The schema for editors: as the types say, but wherever a value isn't text, an expression may stand.
 pub fn published(catalog: &Catalog) -> Json {

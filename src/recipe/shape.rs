@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::walk::FileKind;
 use crate::spec::Product;
+
+/// Marks the definition of an open place, in the schema that the program works from.
+pub(super) const OPEN: &str = "x-open";
+
+/// Marks a field that is recorded in the clear, which can't hold a secret, with the reason.
+pub(super) const RECORDED: &str = "x-recorded";
 
 /// A place in the schema that holds a value.
 #[derive(Debug)]
@@ -80,6 +85,17 @@ pub(super) enum Role {
     Template,
     /// Can't change a stage's output
     Free,
+}
+
+/// What a field names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileKind {
+    /// Files, by path or glob
+    Files,
+    /// A directory with a model
+    Checkpoint,
+    /// A tokenizer's file, or a directory with one
+    Tokenizer,
 }
 
 impl Role {
@@ -179,10 +195,10 @@ pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
     if let Some(role) = schema.get("x-role").and_then(Json::as_str) {
         slot.role = self::role(role);
     }
-    if let Some(reason) = schema.get(super::schema::RECORDED).and_then(Json::as_str) {
+    if let Some(reason) = schema.get(RECORDED).and_then(Json::as_str) {
         slot.recorded = Some(reason.to_owned());
     }
-    if let Some(place) = schema.get(super::schema::OPEN).and_then(Json::as_str) {
+    if let Some(place) = schema.get(OPEN).and_then(Json::as_str) {
         slot.open = Some(place.to_owned());
     }
     slot
@@ -276,27 +292,5 @@ fn role(text: &str) -> Role {
             "free" => Role::Free,
             _ => Role::Plain,
         },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::recipe::catalog::tests::catalog;
-
-    #[test]
-    fn roles_reach_fields_options_and_variants() {
-        let catalog = catalog();
-        let field = |path: &[&str]| path.iter().try_fold(catalog.stage(), |slot, key| slot.child(key));
-        let role = |path: &[&str]| field(path).map(|slot| &slot.role);
-        assert_eq!(role(&["play", "path"]), Some(&Role::Path));
-        assert_eq!(role(&["play", "tokenizer", "file"]), Some(&Role::Tokenizer));
-        assert_eq!(role(&["play", "from", "checkpoint"]), Some(&Role::Checkpoint));
-        let from = field(&["play", "from"]).map(|slot| &slot.meant(true).role);
-        assert_eq!(from, Some(&Role::Stage(Product::Model)));
-        assert_eq!(role(&["play", "tokens"]), Some(&Role::Stage(Product::Tokens)));
-        assert_eq!(role(&["play", "task", "classification", "template"]), Some(&Role::Template));
-        assert_eq!(role(&["play", "train", "log_every"]), Some(&Role::Free));
-        assert!(field(&["play", "train", "steps"]).is_some_and(|slot| slot.nullable && !slot.required));
     }
 }

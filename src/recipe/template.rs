@@ -4,6 +4,11 @@ use std::ops::Range;
 
 use minijinja::{Error, ErrorKind};
 
+/// Whether a string has something to fill in.
+pub(super) fn is_expression(text: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
+}
+
 /// The engine's reason, without the name of a template.
 pub fn reason(error: &Error) -> String {
     match (error.kind(), error.detail()) {

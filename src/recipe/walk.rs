@@ -7,8 +7,11 @@ use anyhow::{Context, Result, bail};
 use globset::GlobBuilder;
 use serde_json::{Map, Value as Json};
 
-use super::Catalog;
-use super::shape::{Role, Shape, Slot};
+pub use super::shape::FileKind;
+use super::{
+    Catalog,
+    shape::{Role, Shape, Slot},
+};
 use crate::spec::{Product, Stage};
 
 /// A field that names files.
@@ -20,17 +23,6 @@ pub struct FileField {
     pub pattern: String,
     /// What it names.
     pub kind: FileKind,
-}
-
-/// What a field names.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FileKind {
-    /// Files, by path or glob
-    Files,
-    /// A directory with a model
-    Checkpoint,
-    /// A tokenizer's file, or a directory with one
-    Tokenizer,
 }
 
 /// A field that refers to another stage.

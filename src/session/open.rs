@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 
@@ -28,7 +28,7 @@ use crate::{
     network::device::DeviceChoices,
     recipe::Checked,
     stages::Stages,
-    support::suggest,
+    support::{Hinted, suggest},
 };
 
 /// Shows a message to the user, such as that the remote can't be reached.
@@ -103,9 +103,9 @@ impl Session {
     /// # Errors
     /// If a store of another format is there, or the URL is not that of a remote.
     pub fn open(options: Options) -> Result<Self> {
-        let launcher = LAUNCHERS.named(&options.launcher).with_context(|| {
+        let launcher = LAUNCHERS.named(&options.launcher).ok_or_else(|| {
             let known = suggest::list(LAUNCHERS.all().iter().map(|launcher| launcher.name()));
-            format!("unknown launcher `{}`\nhint: known are {known}", options.launcher)
+            Hinted::with(format!("unknown launcher `{}`", options.launcher), format!("known are {known}"))
         })?;
         let store = Store::open(&options.store)?;
         let notify = Arc::clone(&options.notify);
@@ -225,17 +225,17 @@ impl Wanted {
     pub fn of(&self, mut graph: Graph) -> Result<Graph> {
         for name in &self.force {
             if graph.get(name).is_none() {
-                bail!("--force {name}: {}", graph.no_such_stage(name));
+                let Hinted { message, hint } = graph.no_such_stage(name);
+                bail!(Hinted { message: format!("--force {name}: {message}"), hint });
             }
         }
         graph.select(self.stages.iter().map(String::as_str))?;
         if let Some(name) = self.force.iter().find(|name| graph.get(name).is_none()) {
             let chosen: Vec<_> = self.stages.iter().map(|stage| format!("--stage {stage}")).collect();
             let needed = suggest::list(graph.nodes().map(|node| node.name.as_str()));
-            bail!(
-                "--force {name}: `{name}` isn't part of what {} runs, which is {needed}\nhint: add `--stage {name}`",
-                chosen.join(" ")
-            );
+            let message =
+                format!("--force {name}: `{name}` isn't part of what {} runs, which is {needed}", chosen.join(" "));
+            bail!(Hinted::with(message, format!("add `--stage {name}`")));
         }
         Ok(graph)
     }

@@ -1,4 +1,4 @@
-//! Adapters: a few numbers that are trained in place of the model they belong to.
+//! Adapters: a few parameters that are trained in place of the model they belong to.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Adapter {
-    /// Changes of linear layers of a low rank (LoRA, Hu et al. 2021)
+    /// Low-rank updates of linear layers (LoRA, Hu et al. 2021)
     Lora(Lora),
-    /// Keys and values before the first token, in every layer (P-tuning v2, Liu et al. 2021)
+    /// Trained keys and values before the first token, in every layer (P-tuning v2, Liu et al. 2021)
     PTuning(PTuning),
 }
 
@@ -21,18 +21,18 @@ pub struct Lora {
     #[serde(default = "rank")]
     #[schemars(range(min = 1))]
     pub r: usize,
-    /// Divided by `r`, what the change is multiplied by
+    /// The update is scaled by `alpha / r`
     #[serde(default = "alpha")]
     #[schemars(range(min = 0.0))]
     pub alpha: f64,
-    /// Probability that a number is dropped on its way into A
+    /// Dropout on the input of A
     #[serde(default = "dropout")]
     #[schemars(range(min = 0.0, max = 0.99))]
     pub dropout: f64,
     /// The linear layers, by how their names in checkpoints end: `query_key_value`, `attention.dense`, …
     #[schemars(length(min = 1))]
     pub targets: Vec<String>,
-    /// How the model's own weights are kept
+    /// The dtype of the frozen weights
     #[serde(default)]
     pub base_dtype: BaseDtype,
 }
@@ -45,11 +45,11 @@ pub struct PTuning {
     #[serde(default = "tokens")]
     #[schemars(range(min = 1))]
     pub tokens: usize,
-    /// Probability that a number of the table is dropped
+    /// Dropout on the table
     #[serde(default = "dropout")]
     #[schemars(range(min = 0.0, max = 0.99))]
     pub dropout: f64,
-    /// How the model's own weights are kept
+    /// The dtype of the frozen weights
     #[serde(default)]
     pub base_dtype: BaseDtype,
 }
@@ -58,17 +58,17 @@ pub struct PTuning {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaseDtype {
-    /// Four bytes a number
+    /// Four bytes per weight
     #[default]
     F32,
-    /// Two bytes a number, with the exponents of f32
+    /// Two bytes per weight, with the exponents of f32
     Bf16,
-    /// A byte a number, and a scale for each row
+    /// One byte per weight, and a scale for each row
     Int8,
 }
 
 impl Adapter {
-    /// How the model's own weights are kept.
+    /// The dtype of the frozen weights.
     pub fn base_dtype(&self) -> BaseDtype {
         match self {
             Self::Lora(lora) => lora.base_dtype,

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Source;
 
-/// Measures a model on held-out data: a finetuned model on rows, or a language model on encoded corpora.
+/// Evaluates a model on held-out data: a finetuned model on rows, or a language model on encoded corpora.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Eval {
-    /// The stage whose model is measured
+    /// The stage whose model is evaluated
     #[schemars(extend("x-role" = "stage:model"))]
     pub model: String,
     /// Rows like those that a finetuned model learned from

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Origin;
 
-/// Makes a model ready for others: weights as safetensors, config.json and tokenizer. `pipe export` copies it out of the
+/// Exports a model: weights as safetensors, config.json and tokenizer. `pipe export` copies it out of the
 /// store.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
     /// The model: of a stage, or of a checkpoint
     pub model: Origin,
-    /// The type of the weights
+    /// The dtype of the weights
     #[serde(default)]
     pub dtype: Dtype,
     /// Weights that take more than this are split into several files: a number with MB or GB
@@ -21,7 +21,7 @@ pub struct Export {
     pub max_shard_size: FileSize,
 }
 
-/// The type of stored weights.
+/// The dtype of stored weights.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Instruction, Model, Origin, Source, Train};
+use super::{Adapter, DevMetric, Instruction, Model, Origin, Source, Train};
 
 /// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -21,12 +21,12 @@ pub struct Finetune {
     #[serde(default)]
     #[schemars(extend("x-recorded" = "a model's sizes stand in its config.json"))]
     pub model: Option<Model>,
-    /// Train this, and leave the model of `from` as it is
+    /// Train this adapter, with the weights of the model of `from` frozen
     #[serde(default)]
     pub adapter: Option<Adapter>,
-    /// The rows to learn from
+    /// The rows: for training, and for evaluation meanwhile
     pub data: FinetuneData,
-    /// What to learn
+    /// The task
     #[schemars(extend("x-recorded" = "a task is stored with its model"))]
     pub task: Task,
     /// How to train
@@ -34,7 +34,7 @@ pub struct Finetune {
     pub train: Train,
 }
 
-/// Rows to learn from, and rows to watch the learning on.
+/// Training rows, and dev rows to evaluate on meanwhile.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinetuneData {
@@ -45,7 +45,7 @@ pub struct FinetuneData {
     pub dev: Option<Source>,
 }
 
-/// What a finetune stage teaches.
+/// The task of a finetune stage.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
@@ -57,10 +57,12 @@ pub enum Task {
 
 impl Task {
     /// The metrics on dev rows.
-    pub fn dev_metrics(&self) -> &'static [&'static str] {
+    pub fn dev_metrics(&self) -> &'static [DevMetric] {
+        const CLASSIFICATION: &[DevMetric] = &[DevMetric::ACCURACY, DevMetric::MACRO_F1, DevMetric::LOSS];
+        const INSTRUCTION: &[DevMetric] = &[DevMetric::LOSS, DevMetric::PERPLEXITY, DevMetric::ACCURACY];
         match self {
-            Self::Classification(_) => &["accuracy", "macro_f1", "loss"],
-            Self::Instruction(_) => &["loss", "perplexity", "accuracy"],
+            Self::Classification(_) => CLASSIFICATION,
+            Self::Instruction(_) => INSTRUCTION,
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Takes a checkpoint into the store: checked, and kept as it is.
+/// Imports a checkpoint into the store: checked, and unchanged.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {

@@ -13,7 +13,7 @@ pub struct Instruction {
     /// The column that holds the response
     #[serde(default = "response")]
     pub response: String,
-    /// The column that holds what was said before: a list of `[question, answer]` pairs, or of
+    /// The column that holds the conversation before the question: a list of `[question, answer]` pairs, or of
     /// `{role, content}` messages
     #[serde(default)]
     pub history: Option<String>,
@@ -35,7 +35,7 @@ pub struct Instruction {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatFormat {
-    /// The prompt as it is, with no room for a history
+    /// The prompt as it is, with no place for a history
     Plain,
     /// ChatGLM's: the question alone, or after a history `[Round 0]`, `问：`, `答：`
     Chatglm,
@@ -78,7 +78,7 @@ impl ChatFormat {
     }
 }
 
-/// What becomes of a row whose response is too long.
+/// What happens to a row whose response is too long.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLong {

@@ -15,6 +15,7 @@
 //! `x-recorded` marks what is recorded in the clear with a stage's results, so that it can't hold a secret; it says why.
 
 mod adapter;
+mod dev_metric;
 mod device;
 mod eval;
 mod export;
@@ -39,6 +40,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use adapter::{Adapter, BaseDtype, Lora, PTuning};
+pub use dev_metric::DevMetric;
 pub use device::{Device, DeviceChoice, DeviceChoices, Devices};
 pub use eval::Eval;
 pub use export::{Dtype, Export, FileSize};
@@ -69,7 +71,7 @@ pub struct Recipe {
     #[schemars(extend("x-role" = "free"))]
     pub device: Device,
     /// Devices that share each step of a training, in place of `device`: `auto` or `cuda` for all there are, or a list such
-    /// as `cuda:0-3`; what is learned stays the same but for rounding. `--devices` overrides it
+    /// as `cuda:0-3`; the result is the same but for rounding. `--devices` overrides it
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub devices: Option<Devices>,

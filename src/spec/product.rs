@@ -10,7 +10,7 @@ pub enum Product {
     Tokens,
     /// A tokenizer.
     Tokenizer,
-    /// A model with its tokenizer, to go on from, to measure or to ask.
+    /// A model with its tokenizer, to continue training from, to evaluate or to generate with.
     Model,
     /// A model's files for others, in Hugging Face's layout.
     Checkpoint,

@@ -121,7 +121,7 @@ pub struct Tpe {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SuccessiveHalving {
-    /// Of all settings at a rung one in so many goes on; a cell's steps to the next rung are so many times those to this
+    /// Of all settings at a rung one in so many is trained further; a cell's steps to the next rung are so many times those to this
     #[serde(default = "reduction")]
     #[schemars(range(min = 2, max = 100))]
     pub reduction: usize,

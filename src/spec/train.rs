@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::open::open_place;
+use super::{DevMetric, open::open_place};
 
 /// How a model is trained: length, batches, optimizer, schedule and cadence.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -24,12 +24,12 @@ pub struct Train {
     #[serde(default = "one_batch")]
     #[schemars(range(min = 1))]
     pub accumulate: usize,
-    /// What of a batch is computed at a time; changes what training takes, not what it learns
+    /// How much of a batch is computed at a time; changes the memory and time of training, not its results
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub micro_batch: MicroBatch,
-    /// Keep of each layer only what it's given, and compute the rest again for its gradients: takes less memory and more
-    /// time, and learns the same
+    /// Keep only the inputs of each layer, and compute its activations again in the backward pass: takes less memory and
+    /// more time, and learns the same
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub gradient_checkpointing: bool,
@@ -43,13 +43,13 @@ pub struct Train {
     /// Put several short sequences into one row, so that padding is not computed
     #[serde(default = "yes")]
     pub packing: bool,
-    /// The numbers that training computes with
+    /// The dtype of matrix products and activations
     #[serde(default)]
     pub precision: Precision,
     /// The highest learning rate
     #[schemars(range(min = 0.0))]
     pub lr: f64,
-    /// How the learning rate goes on after the warm-up
+    /// The schedule of the learning rate after the warm-up
     #[serde(default)]
     pub schedule: Schedule,
     /// Steps of linear warm-up; either this or `warmup_ratio`
@@ -99,13 +99,14 @@ pub struct Train {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub evaluate_every: Option<usize>,
-    /// Stop when the dev metric stops getting better
+    /// Stop when the dev metric no longer improves
     #[serde(default)]
     pub early_stopping: Option<EarlyStopping>,
-    /// Keep the weights that did best on the dev rows by this metric (accuracy, macro_f1 or loss) instead of the last
+    /// Keep the weights with the best value of this dev metric (accuracy, macro_f1 or loss; perplexity for instructions) instead of the last
     #[serde(default)]
-    pub keep_best: Option<String>,
-    /// Steps between two checkpoints, from which a run that was stopped goes on; by default one every three minutes
+    #[schemars(with = "Option<String>")]
+    pub keep_best: Option<DevMetric>,
+    /// Steps between two checkpoints, from which a stopped run resumes; by default one every three minutes
     #[serde(default)]
     #[schemars(range(min = 1), extend("x-role" = "free"))]
     pub checkpoint_every: Option<usize>,
@@ -129,9 +130,9 @@ open_place! {
 
 impl Train {
     /// Whether it depends on a dev metric which weights are kept, or when training ends.
-    pub fn watches(&self, metric: &str) -> bool {
-        self.keep_best.as_deref() == Some(metric)
-            || self.early_stopping.as_ref().is_some_and(|stopping| stopping.metric == metric)
+    pub fn watches(&self, metric: &DevMetric) -> bool {
+        self.keep_best.as_ref() == Some(metric)
+            || self.early_stopping.as_ref().is_some_and(|stopping| stopping.metric == *metric)
     }
 
     /// Whether a longer training does, up to where this one ends, the same in every step: no step's learning rate depends
@@ -182,18 +183,18 @@ impl Default for Batch {
     }
 }
 
-/// The numbers that training computes with. Weights, the optimizer, norms, softmax and losses have 32 bits with any of them.
+/// The dtype that training computes in. Weights, the optimizer, norms, softmax and losses have 32 bits with any of them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32 bits everywhere
     #[default]
     F32,
-    /// 16 bits with the exponents of f32, in products and between layers
+    /// 16 bits with the exponents of f32, in matrix products and between layers
     Bf16,
-    /// 16 bits with small exponents, in products and between layers; losses are scaled so that gradients keep in range
+    /// 16 bits with small exponents, in matrix products and between layers; losses are scaled so that gradients keep in range
     F16,
-    /// bf16 in products, 32 bits between layers
+    /// bf16 in matrix products, 32 bits between layers
     Mixed,
 }
 
@@ -226,10 +227,11 @@ pub enum Schedule {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopping {
-    /// The dev metric: accuracy, macro_f1 or loss
+    /// The dev metric: accuracy, macro_f1 or loss; perplexity for instructions
     #[serde(default = "accuracy")]
-    pub metric: String,
-    /// Evaluations without a better value before training stops
+    #[schemars(with = "String")]
+    pub metric: DevMetric,
+    /// Evaluations without improvement before training stops
     #[serde(default = "patience")]
     #[schemars(range(min = 1))]
     pub patience: usize,
@@ -275,8 +277,8 @@ fn log_every() -> usize {
     50
 }
 
-fn accuracy() -> String {
-    "accuracy".into()
+fn accuracy() -> DevMetric {
+    DevMetric::ACCURACY
 }
 
 fn patience() -> usize {

@@ -18,10 +18,21 @@ impl Hinted {
         Self { message: message.into(), hint: hint.into() }
     }
 
+    /// A mistake that is always reported with what to do about it.
+    pub fn with(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()) }
+    }
+
     /// What an error says, and the first hint among its causes.
     pub fn of(error: &anyhow::Error) -> Self {
         let hint = error.chain().find_map(|cause| cause.downcast_ref::<Self>()?.hint.clone());
         Self { message: format!("{error:#}"), hint }
+    }
+
+    /// The message, and on a line of its own what to do.
+    pub fn lines(&self) -> String {
+        let Self { message, hint } = self;
+        hint.as_ref().map_or_else(|| message.clone(), |hint| format!("{message}\nhint: {hint}"))
     }
 }
 
@@ -36,8 +47,7 @@ impl Error for Hinted {}
 
 /// An error with all its causes in one line, and on another what to do about it, if that is known.
 pub fn explained(error: &anyhow::Error) -> String {
-    let Hinted { message, hint } = Hinted::of(error);
-    hint.map_or_else(|| message.clone(), |hint| format!("{message}\nhint: {hint}"))
+    Hinted::of(error).lines()
 }
 
 #[cfg(test)]

@@ -270,7 +270,7 @@ fn a_training_that_was_killed_is_closed_and_its_successor_has_every_step_once() 
     let _ = child.wait();
 
     let output = server.pipe(&space, "killed", &arguments);
-    assert!(output.stderr.contains("goes on from the last checkpoint"), "{}", output.stderr);
+    assert!(output.stderr.contains("resumes from the last checkpoint"), "{}", output.stderr);
     let runs = server.runs("killed");
     assert_eq!(names(&runs), ["base", "base", "recipe", "recipe"]);
     let of = |status: &str| -> Vec<_> { runs.iter().filter(|(_, run)| run["info"]["status"] == status).collect() };

@@ -174,7 +174,7 @@ fn a_process_that_is_killed_leaves_a_state_that_the_next_run_resumes_from() {
     assert!(all.contains("the process that computed it ended with signal: 9"), "{all}");
     let next = space.pipe(&["run", "recipe.yaml", "--stage", "base", "--launcher", "process"]);
     assert_eq!(next.status, 0, "{}", next.stderr);
-    assert!(next.stderr.contains("base: goes on from the last checkpoint, after step"), "{}", next.stderr);
+    assert!(next.stderr.contains("base: resumes from the last checkpoint, after step"), "{}", next.stderr);
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn a_training_is_followed_while_it_runs_and_has_each_step_once_after_it_was_kill
     let _ = child.wait();
 
     let told = space.pipe(&[&run[..], &["--json"]].concat());
-    assert!(told.stderr.contains("goes on from the last checkpoint"), "{}", told.stderr);
+    assert!(told.stderr.contains("resumes from the last checkpoint"), "{}", told.stderr);
     let result: Value = serde_json::from_str(&told.stdout).expect("json");
     let base = &result["stages"]["base"];
     let file = event_file(&space.path().join("logs"), "base", &base["key"]);

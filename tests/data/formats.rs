@@ -29,7 +29,7 @@ impl Folder {
 
     /// Messages name files; without the folder they're the same at every run.
     fn message(&self, error: &anyhow::Error) -> String {
-        format!("{error:#}").replace(&format!("{}/", self.0.path().display()), "")
+        pipe::support::explained(error).replace(&format!("{}/", self.0.path().display()), "")
     }
 }
 

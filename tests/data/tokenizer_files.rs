@@ -113,7 +113,7 @@ impl Directory {
     }
 
     fn error(&self) -> String {
-        format!("{:#}", Tokenizer::load(self.path()).err().unwrap())
+        pipe::support::explained(&Tokenizer::load(self.path()).err().unwrap())
     }
 }
 

@@ -153,7 +153,7 @@ fn killed_training_goes_on_from_its_checkpoint_to_the_same_bytes() {
     assert!(step >= 20 && step.is_multiple_of(20), "{plan}");
     let result = killed.pipe(&[&BASE[..], &["--json"]].concat());
     assert_eq!(result.status, 0, "{}", result.stderr);
-    let told = format!("base: goes on from the last checkpoint, after step {step}");
+    let told = format!("base: resumes from the last checkpoint, after step {step}");
     assert!(result.stderr.contains(&told), "{}", result.stderr);
     let result: Value = serde_json::from_str(&result.stdout).expect("json");
     assert_eq!(result["stages"]["base"]["status"], "ran");
@@ -173,7 +173,7 @@ fn state_that_was_damaged_is_thrown_away_with_a_note() {
     let result = killed.pipe(&[&BASE[..], &["--json"]].concat());
     assert_eq!(result.status, 0, "{}", result.stderr);
     assert!(
-        result.stderr.contains("can't go on from the last checkpoint, so that is thrown away"),
+        result.stderr.contains("can't resume from the last checkpoint, so that is thrown away"),
         "{}",
         result.stderr
     );
@@ -233,7 +233,7 @@ fn interrupted_sweep_goes_on() {
     assert!(output.stderr.contains("base: stopped after step "), "{}", output.stderr);
     let output = space.pipe(&sweep);
     assert_eq!(output.status, 0, "{}", output.stderr);
-    assert!(output.stderr.contains("base: goes on from the last checkpoint, after step "), "{}", output.stderr);
+    assert!(output.stderr.contains("base: resumes from the last checkpoint, after step "), "{}", output.stderr);
     is_tidy(&space);
 }
 

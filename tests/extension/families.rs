@@ -33,6 +33,7 @@ static BIGRAM: Family = Family {
     name: "bigram",
     description: "Bigram: each token is predicted from the one before it",
     version: 1,
+    shares_second_version: false,
     attention: &[AttentionPattern::Causal],
     form: AnswerForm::Causal,
     chat: None,

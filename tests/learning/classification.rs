@@ -50,7 +50,7 @@ fn ids(text: &str) -> Vec<u32> {
 }
 
 fn message<T>(result: Result<T>) -> String {
-    format!("{:#}", result.err().expect("an error"))
+    pipe::support::explained(&result.err().expect("an error"))
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn read(task: Value, columns: &[(&str, &str)]) -> Result<Conversation> {
 }
 
 fn message<T>(result: Result<T>) -> String {
-    format!("{:#}", result.err().expect("an error"))
+    pipe::support::explained(&result.err().expect("an error"))
 }
 
 #[test]

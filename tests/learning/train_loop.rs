@@ -178,7 +178,7 @@ fn dropout_is_on_in_training_and_off_in_evaluation() {
 fn a_loss_that_is_not_finite_stops_training_and_names_the_step() {
     let settings = settings(40, json!({ "lr": 1e30, "warmup_steps": 0, "max_grad_norm": 0.0 }));
     let mut trainer = Trainer::new(network(), settings);
-    let error = trainer.run(&Same::new(40, 1), None, None, &mut Silent).unwrap_err().to_string();
+    let error = pipe::support::explained(&trainer.run(&Same::new(40, 1), None, None, &mut Silent).unwrap_err());
     assert!(error.contains("is not finite at step 2 (causal_lm, lr "), "{error}");
     assert!(error.contains("; no checkpoint was saved before"), "{error}");
     assert!(error.ends_with("try a lower lr, a longer warm-up or a smaller max_grad_norm"), "{error}");

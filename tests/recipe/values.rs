@@ -315,6 +315,7 @@ fn findings_in_the_data_are_told_at_their_place_in_the_recipe() {
        |
     26 |           words: {b: two, a: one, 10: ten}
        |           ^^^^^
+       |
        = hint: add `c: …`
 
     1 error in recipe.yaml

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::row::Rows;
 use crate::data::lines::Lines;
 use crate::spec::{Format, Source};
+use crate::support::Hinted;
 
 /// A quoted field that runs over more lines than this is taken for a stray quote.
 const LONGEST_FIELD: usize = 10_000;
@@ -30,7 +31,8 @@ pub(super) fn open(source: &Source, format: Format, file: &Path) -> Result<Rows>
             columns.clone()
         }
         None if source.header == Some(false) => {
-            bail!("{}: without a header line the columns need names\nhint: give them as `columns: […]`", file.display())
+            let message = format!("{}: without a header line the columns need names", file.display());
+            bail!(Hinted::with(message, "give them as `columns: […]`"))
         }
         None => match records.next() {
             Some(header) => header?.1,
@@ -84,11 +86,13 @@ impl Records {
                     splitter.field.push('\n');
                     splitter.line(&line, self.delimiter);
                 }
-                _ => bail!(
-                    "{}: row {number}: unclosed quote\n\
-                     hint: if quotes are part of the text, set `quoting: false`",
-                    self.lines.path().display()
-                ),
+                _ => {
+                    let file = self.lines.path().display();
+                    bail!(Hinted::with(
+                        format!("{file}: row {number}: unclosed quote"),
+                        "if quotes are part of the text, set `quoting: false`",
+                    ))
+                }
             }
         }
         Ok(Some((number, splitter.fields)))

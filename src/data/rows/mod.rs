@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 
 use super::lines::Lines;
 use crate::spec::{Format, Source};
+use crate::support::Hinted;
 
 pub use row::{Row, Rows};
 
@@ -56,10 +57,10 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
         (None, "csv") => Format::Csv,
         (None, "jsonl") => Format::Jsonl,
         (None, "parquet") => Format::Parquet,
-        (None, _) => bail!(
-            "{name}: unknown format; supported are .txt, .tsv, .csv, .jsonl and .parquet\n\
-             hint: set it with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`"
-        ),
+        (None, _) => bail!(Hinted::with(
+            format!("{name}: unknown format; supported are .txt, .tsv, .csv, .jsonl and .parquet"),
+            "set it with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`",
+        )),
     };
     if !matches!(format, Format::Tsv | Format::Csv) {
         let set = [
@@ -70,7 +71,8 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
         ];
         if let Some((field, _)) = set.iter().find(|(_, set)| *set) {
             let known = format!("{format:?}").to_lowercase();
-            bail!("{name}: `{field}` doesn't apply to format {known}\nhint: set `format: tsv` or `format: csv`");
+            let message = format!("{name}: `{field}` doesn't apply to format {known}");
+            bail!(Hinted::with(message, "set `format: tsv` or `format: csv`"));
         }
     }
     Ok(format)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Tokenizer;
 use crate::spec::ChatFormat;
+use crate::support::Hinted;
 
 /// Who speaks.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -89,11 +90,10 @@ impl<'a> Chat<'a> {
     pub fn new(format: ChatFormat, tokenizer: &'a Tokenizer) -> Result<Self> {
         let roles = match format.has_role_tokens().then(|| RoleTokens::find(tokenizer)).transpose() {
             Ok(roles) => roles,
-            Err(missing) => bail!(
-                "the tokenizer has no {missing}, which the chat format needs\n\
-                 hint: `format: {}` writes who speaks as text",
-                ChatFormat::Chatglm2.name()
-            ),
+            Err(missing) => bail!(Hinted::with(
+                format!("the tokenizer has no {missing}, which the chat format needs"),
+                format!("`format: {}` writes who speaks as text", ChatFormat::Chatglm2.name()),
+            )),
         };
         Ok(Self { format, tokenizer, roles })
     }
@@ -205,7 +205,8 @@ impl<'a> Chat<'a> {
     fn rounds(&self, turns: &[Turn]) -> Result<String> {
         if let Some(turn) = turns.iter().find(|turn| matches!(turn.role, Role::System | Role::Observation)) {
             let role = ROLES[turn.role as usize];
-            bail!("the chat format doesn't support the role {role}\nhint: `format: chatglm3` does");
+            let message = format!("the chat format doesn't support the role {role}");
+            bail!(Hinted::with(message, "`format: chatglm3` does"));
         }
         let mut rounds = Vec::new();
         for round in turns.chunks(2) {

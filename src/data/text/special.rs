@@ -4,6 +4,8 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use tokenizers::AddedToken;
 
+use crate::support::Hinted;
+
 /// What a special token is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Special {
@@ -122,9 +124,10 @@ impl Specials {
         let missing: Vec<&str> = missing.map(|special| special.name()).collect();
         ensure!(
             missing.is_empty(),
-            "{what} needs {}, which this tokenizer lacks\n\
-             hint: take a model whose tokenizer has it, or train a tokenizer, which always has",
-            missing.join(" and ")
+            Hinted::with(
+                format!("{what} needs {}, which this tokenizer lacks", missing.join(" and ")),
+                "take a model whose tokenizer has it, or train a tokenizer, which always has",
+            )
         );
         Ok(())
     }

@@ -19,7 +19,7 @@ use crate::{
         plan::{Key, Node, Plan, Planned, Resolver, Seen, Status},
         store::{Artifact, Lost, Manifest, Metrics, Provenance, Stopped, short},
     },
-    support::{explained, panics},
+    support::{Hinted, explained, panics},
 };
 
 /// How to run.
@@ -255,8 +255,10 @@ impl Worker<'_> {
         };
         ensure!(
             changed.is_none(),
-            "{} changed after the run was planned\nhint: run it again, so that its keys and checks hold for what it reads",
-            changed.map(names).unwrap_or_default()
+            Hinted::with(
+                format!("{} changed after the run was planned", changed.map(names).unwrap_or_default()),
+                "run it again, so that its keys and checks hold for what it reads",
+            )
         );
         Ok(())
     }

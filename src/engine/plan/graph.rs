@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use indexmap::IndexMap;
 
 use super::Node;
-use crate::support::suggest;
+use crate::support::{Hinted, suggest};
 
 /// Stages by id, each after those that it needs. The id of a recipe's stage is its name; in a sweep, where stages of
 /// several cells may have the same name, ids tell them apart. Needs are ids.
@@ -63,9 +63,9 @@ impl Graph {
         Ok(())
     }
 
-    /// The message for a name that isn't a stage's.
-    pub fn no_such_stage(&self, name: &str) -> String {
+    /// The error for a name that isn't a stage's.
+    pub fn no_such_stage(&self, name: &str) -> Hinted {
         let hint = suggest::did_you_mean(name, self.nodes.keys().map(String::as_str), "the stages are");
-        format!("there is no stage `{name}`\nhint: {}", hint.unwrap_or_default())
+        Hinted::new(format!("there is no stage `{name}`"), hint)
     }
 }

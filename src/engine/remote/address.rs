@@ -14,6 +14,8 @@ use object_store::{
 };
 use url::{Position, Url};
 
+use crate::support::Hinted;
+
 /// How long a connection may take to be made, and one request to be answered in full: of at most a chunk, so that slow
 /// lines do, and a remote that has died is given up before long. `PIPE_REMOTE_TIMEOUT` overrides the latter.
 const CONNECT: &str = "5s";
@@ -66,14 +68,16 @@ impl Address {
 /// # Errors
 /// URLs that aren't understood, or with credentials, which aren't repeated then.
 pub(super) fn open(url: &str) -> Result<(Address, Box<dyn ObjectStore>)> {
-    let Ok(parsed) = Url::parse(url) else { bail!("--remote takes a URL\nhint: {KNOWN}") };
+    let Ok(parsed) = Url::parse(url) else { bail!(Hinted::with("--remote takes a URL", KNOWN)) };
     ensure!(
         parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none(),
-        "the URL of the remote has a user, a password or a query in it, where credentials may be seen\n\
-         hint: give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        Hinted::with(
+            "the URL of the remote has a user, a password or a query in it, where credentials may be seen",
+            "give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        )
     );
     let Ok((scheme, prefix)) = ObjectStoreScheme::parse(&parsed) else {
-        bail!("unsupported remote {url}\nhint: {KNOWN}");
+        bail!(Hinted::with(format!("unsupported remote {url}"), KNOWN));
     };
     let objects = build(&scheme, &parsed).with_context(|| format!("failed to set up the remote {url}"))?;
     Ok((Address { url: url.to_owned(), prefix }, objects))
@@ -129,11 +133,12 @@ fn build(scheme: &ObjectStoreScheme, url: &Url) -> Result<Box<dyn ObjectStore>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::explained;
 
     #[test]
     fn credentials_in_a_url_are_refused_and_not_repeated() {
         for url in ["https://anna:geheim@host/cache", "s3://geheim@bucket/x", "az://box/x?sig=geheim"] {
-            let error = format!("{:#}", open(url).err().unwrap());
+            let error = explained(&open(url).err().unwrap());
             assert!(error.contains("environment") && !error.contains("geheim"), "{error}");
         }
     }
@@ -141,7 +146,7 @@ mod tests {
     #[test]
     fn urls_of_other_kinds_are_refused_with_those_that_are_known() {
         for url in ["cache", "ftp://host/x", "file://relative/x", "memory:///x"] {
-            let error = format!("{:#}", open(url).err().unwrap());
+            let error = explained(&open(url).err().unwrap());
             assert!(error.contains("s3://BUCKET/PATH"), "{error}");
         }
     }

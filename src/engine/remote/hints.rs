@@ -2,11 +2,13 @@
 
 use std::error::Error;
 
+use crate::support::Hinted;
+
 /// A reason longer than this is a web page rather than a sentence.
 const LONGEST: usize = 200;
 
 /// The root cause of an error in one line, with a hint where credentials are missing or refused.
-pub(super) fn reason(error: &object_store::Error) -> String {
+pub(super) fn reason(error: &object_store::Error) -> Hinted {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -22,11 +24,10 @@ pub(super) fn reason(error: &object_store::Error) -> String {
         reason = reason.chars().take(LONGEST).chain(['…']).collect();
     }
     use object_store::Error::{PermissionDenied, Unauthenticated};
-    if matches!(error, PermissionDenied { .. } | Unauthenticated { .. }) {
-        reason.push_str(
-            "\nhint: credentials are taken from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY, …); they must allow to read, list and write",
-        );
-    }
-    reason
+    let hint = matches!(error, PermissionDenied { .. } | Unauthenticated { .. }).then(|| {
+        "credentials are taken from the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+         GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY, …); they must allow to read, list and write"
+            .to_owned()
+    });
+    Hinted { message: reason, hint }
 }

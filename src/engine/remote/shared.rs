@@ -16,7 +16,10 @@ use object_store::{Error, ObjectStore, ObjectStoreExt};
 use tokio::sync::Semaphore;
 
 use super::{address::Address, decode, hints::reason, record_cache::RecordCache};
-use crate::engine::store::{Artifact, Store, digest_file, short};
+use crate::{
+    engine::store::{Artifact, Store, digest_file, short},
+    support::Hinted,
+};
 
 /// Transfers at the same time.
 pub(super) const PARALLEL: usize = 8;
@@ -173,10 +176,10 @@ impl Shared {
     /// Marks the remote as offline, which is reported the first time.
     pub(super) fn unreachable(&self, error: &object_store::Error) {
         if !self.offline.swap(true, Ordering::Relaxed) {
-            let (url, reason) = (self.address.url(), reason(error));
-            (self.report)(&format!(
-                "warning: the remote {url} can't be used, continuing with the local store only: {reason}"
-            ));
+            let (url, Hinted { message, hint }) = (self.address.url(), reason(error));
+            let message =
+                format!("warning: the remote {url} can't be used, continuing with the local store only: {message}");
+            (self.report)(&Hinted { message, hint }.lines());
         }
     }
 
@@ -184,8 +187,9 @@ impl Shared {
     pub(super) fn refused(&self, error: &object_store::Error) {
         let reported = self.refuses.swap(true, Ordering::Relaxed) || self.offline.load(Ordering::Relaxed);
         if !reported {
-            let (url, reason) = (self.address.url(), reason(error));
-            (self.report)(&format!("warning: pushing to the remote {url} failed, the next run will retry: {reason}"));
+            let (url, Hinted { message, hint }) = (self.address.url(), reason(error));
+            let message = format!("warning: pushing to the remote {url} failed, the next run will retry: {message}");
+            (self.report)(&Hinted { message, hint }.lines());
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     short,
     workspace::{self, Workspace, remove},
 };
+use crate::support::Hinted;
 
 /// An artifact, and whether it's kept.
 #[derive(Clone, Debug)]
@@ -174,7 +175,10 @@ impl Store {
     /// If it's pinned or being computed, or can't be removed.
     pub fn remove(&self, key: &str) -> Result<()> {
         if let Some(pin) = self.pins()?.into_iter().find(|pin| pin.key == key) {
-            bail!("{} is pinned as {}\nhint: pipe unpin {}", short(key), pin.name, pin.name);
+            bail!(Hinted::with(
+                format!("{} is pinned as {}", short(key), pin.name),
+                format!("pipe unpin {}", pin.name)
+            ));
         }
         self.discard(key).map_err(|error| self.explain(error))
     }

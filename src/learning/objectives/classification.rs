@@ -13,7 +13,7 @@ use super::{
 use crate::{
     network::batch::Example,
     spec::{Classification, Head},
-    support::math,
+    support::{Hinted, math},
 };
 
 /// Turns text into token ids, without special tokens around it.
@@ -174,9 +174,14 @@ impl Classifier {
             (AnswerHead::Prompt(_), Some(after)) if self.form.answers_last() => {
                 ensure!(
                     after.trim().is_empty(),
-                    "the filled-in template goes on after {MARKER} with `{}`, which a model that reads from left to \
-                     right hasn't seen when it answers\nhint: put the marker at the end",
-                    after.trim()
+                    Hinted::with(
+                        format!(
+                            "the filled-in template goes on after {MARKER} with `{}`, which a model that reads from \
+                             left to right hasn't seen when it answers",
+                            after.trim()
+                        ),
+                        "put the marker at the end",
+                    )
                 );
                 Ok(Encoded { before: (self.encode)(before)?, after: Vec::new() })
             }

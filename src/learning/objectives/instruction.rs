@@ -11,6 +11,7 @@ use crate::{
     data::text::chat::Chat,
     network::batch::{Example, Target},
     spec::TooLong,
+    support::Hinted,
 };
 
 /// Encodes conversations as training examples.
@@ -58,9 +59,13 @@ impl InstructionEncoder<'_> {
             TooLong::Cut => answer.truncate(left),
             TooLong::Refuse | TooLong::Skip => ensure!(
                 !cut,
-                "the response takes {} tokens, but beside its prompt there is room for {left} in {max_length}\n\
-                 hint: raise `train.max_length`, or set `too_long: skip` or `cut`",
-                answer.len()
+                Hinted::with(
+                    format!(
+                        "the response takes {} tokens, but beside its prompt there is room for {left} in {max_length}",
+                        answer.len()
+                    ),
+                    "raise `train.max_length`, or set `too_long: skip` or `cut`",
+                )
             ),
         }
         let sequence = form.text(id, &prompt.tokens, specials);

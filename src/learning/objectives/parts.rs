@@ -10,6 +10,7 @@ use super::{
 use crate::{
     network::model::Family,
     spec::{self, Part, Problem},
+    support::Hinted,
 };
 
 /// One objective of an entry: its definition, and its settings in their own type.
@@ -114,7 +115,10 @@ fn check_entry(entry: &spec::Objective) -> Vec<Problem> {
                 definitions.push(definition);
                 problems.extend(settings.check().into_iter().map(|problem| problem.within(&part.pointer())));
             }
-            Err(error) => problems.push(Problem::of_key(part.pointer(), format!("{error:#}"))),
+            Err(error) => {
+                let Hinted { message, hint } = Hinted::of(&error);
+                problems.push(Problem { hint, ..Problem::of_key(part.pointer(), message) });
+            }
         }
     }
     definitions.sort_by_key(|one| all.iter().position(|known| known.name == one.name));

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{network::model::Network, spec};
+use crate::{
+    network::model::Network,
+    spec::{self, DevMetric},
+};
 
 /// Metrics by name, such as `accuracy`, `macro_f1` and `loss`.
 pub type Metrics = BTreeMap<String, f64>;
@@ -17,19 +20,9 @@ pub struct Evaluation<'a> {
     /// Computes the metrics of the network on the dev rows.
     pub measure: &'a mut dyn FnMut(&Network) -> Result<Metrics>,
     /// The metric by which the best weights are kept, instead of the last.
-    pub keep_best: Option<String>,
+    pub keep_best: Option<DevMetric>,
     /// When to stop before the last step.
     pub early_stopping: Option<spec::EarlyStopping>,
-}
-
-/// Whether the lower value of a metric is the better one.
-pub fn less_is_better(metric: &str) -> bool {
-    matches!(metric, "loss" | "perplexity")
-}
-
-/// Whether a value of a metric is better than another one.
-pub fn is_better(metric: &str, value: f64, than: f64) -> bool {
-    if less_is_better(metric) { value < than } else { value > than }
 }
 
 /// The best value of a metric so far.
@@ -42,12 +35,12 @@ pub(super) struct MetricTracker {
 
 impl MetricTracker {
     /// Adds an evaluation; returns whether it's the best so far (of equal ones the first is).
-    pub(super) fn note(&mut self, metric: &str, metrics: &Metrics) -> Result<bool> {
-        let value = *metrics.get(metric).with_context(|| {
+    pub(super) fn note(&mut self, metric: &DevMetric, metrics: &Metrics) -> Result<bool> {
+        let value = *metrics.get(metric.name()).with_context(|| {
             let known: Vec<&str> = metrics.keys().map(String::as_str).collect();
             format!("no metric `{metric}` among those measured: {}", known.join(", "))
         })?;
-        let improved = self.best.is_none_or(|best| is_better(metric, value, best) || best.is_nan());
+        let improved = self.best.is_none_or(|best| metric.is_better(value, best) || best.is_nan());
         if improved {
             *self = Self { best: Some(value), since: 0 };
         } else {
@@ -63,11 +56,11 @@ mod tests {
 
     #[test]
     fn losses_get_better_downwards_and_all_else_upwards() {
-        assert!(is_better("perplexity", 2.0, 3.0) && is_better("macro_f1", 0.3, 0.2));
         let metrics = |value: f64| Metrics::from([("loss".into(), value), ("accuracy".into(), value)]);
         let (mut loss, mut accuracy) = (MetricTracker::default(), MetricTracker::default());
         let noted = [0.5, 0.4, 0.6, 0.6].map(|value| {
-            (loss.note("loss", &metrics(value)).unwrap(), accuracy.note("accuracy", &metrics(value)).unwrap())
+            let metrics = metrics(value);
+            (loss.note(&DevMetric::LOSS, &metrics).unwrap(), accuracy.note(&DevMetric::ACCURACY, &metrics).unwrap())
         });
         assert_eq!(noted, [(true, true), (true, false), (false, true), (false, false)]);
         assert_eq!(loss, MetricTracker { best: Some(0.4), since: 2 });
@@ -77,7 +70,7 @@ mod tests {
     #[test]
     fn unknown_metrics_name_the_known_ones() {
         let metrics = Metrics::from([("accuracy".into(), 1.0), ("loss".into(), 1.0)]);
-        let error = MetricTracker::default().note("f1", &metrics).unwrap_err().to_string();
+        let error = MetricTracker::default().note(&"f1".into(), &metrics).unwrap_err().to_string();
         assert_eq!(error, "no metric `f1` among those measured: accuracy, loss");
     }
 }

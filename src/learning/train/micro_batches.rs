@@ -20,7 +20,7 @@ use crate::{
         model::{Counts, Network},
     },
     spec::{LossNormalization, MicroBatch, Precision},
-    support::panics,
+    support::{Hinted, panics},
 };
 
 /// How steps are computed, as far as that has turned out by now.
@@ -189,16 +189,17 @@ impl MicroBatching {
     /// Where the recipe doesn't allow it, or nothing can be divided any more.
     fn shrink(&mut self, tokens: usize, message: &str) -> Result<()> {
         if self.micro_batch != MicroBatch::Auto {
-            bail!(
-                "{tokens} tokens at a time don't fit into the device's memory: {message}\nhint: `micro_batch: auto` \
-                 computes batches in micro-batches that fit; the gradients are those of the whole batch"
-            );
+            bail!(Hinted::with(
+                format!("{tokens} tokens at a time don't fit into the device's memory: {message}"),
+                "`micro_batch: auto` computes batches in micro-batches that fit; the gradients are those of the whole \
+                 batch",
+            ));
         }
         if self.max_tokens.is_some_and(|limit| tokens > limit) {
-            bail!(
-                "one row of {tokens} tokens doesn't fit into the device's memory: {message}\nhint: try a shorter \
-                 `max_length`, a smaller model or an `adapter`"
-            );
+            bail!(Hinted::with(
+                format!("one row of {tokens} tokens doesn't fit into the device's memory: {message}"),
+                "try a shorter `max_length`, a smaller model or an `adapter`",
+            ));
         }
         self.max_tokens = Some((tokens / 2).max(1));
         Ok(())
@@ -231,6 +232,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::support::explained;
     use crate::{
         learning::train::optimizer::Optimizer,
         network::batch::{Example, Layout, Target, lay_out},
@@ -293,7 +295,7 @@ mod tests {
 
     #[test]
     fn lack_of_memory_is_named_where_nothing_can_be_divided() {
-        let error = train(json!("whole"), Some(25)).unwrap_err().to_string();
+        let error = explained(&train(json!("whole"), Some(25)).unwrap_err());
         assert!(error.starts_with("60 tokens at a time don't fit into the device's memory: out of memory"), "{error}");
         assert!(error.contains("micro_batch: auto"), "{error}");
         let error = train(json!("auto"), Some(5)).unwrap_err().to_string();

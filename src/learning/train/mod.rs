@@ -27,7 +27,7 @@ mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
 pub use curve::{Curve, CurveEntry, Point};
-pub use evaluation::{Evaluation, Metrics, is_better, less_is_better};
+pub use evaluation::{Evaluation, Metrics};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizers::OPTIMIZERS;
 pub use schedule::LrSchedule;

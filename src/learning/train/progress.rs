@@ -12,7 +12,10 @@ use super::{
     observer::{Observer, Progress},
     trainer::{Best, Trainer, WARMUP},
 };
-use crate::engine::store::{Stretch, unix_time};
+use crate::{
+    engine::store::{Stretch, unix_time},
+    support::Hinted,
+};
 
 /// A step whose loss hasn't been read from the device yet.
 pub(super) struct Pending {
@@ -59,14 +62,15 @@ impl Trainer {
     }
 
     /// The error for a training that diverged: what overflowed, the last good checkpoint, and what to try.
-    fn diverged(&self, what: &str) -> String {
+    fn diverged(&self, what: &str) -> Hinted {
         let kept = match &self.last_checkpoint {
             Some((step, place)) => {
                 format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
             }
             None => "no checkpoint was saved before; checkpoint_every saves them more often".to_owned(),
         };
-        format!("{what}; {kept}\nhint: try a lower lr, a longer warm-up or a smaller max_grad_norm")
+        let hint = "try a lower lr, a longer warm-up or a smaller max_grad_norm";
+        Hinted::with(format!("{what}; {kept}"), hint)
     }
 
     /// Rejects weights that aren't finite before they're saved: training couldn't resume from them. The loss is that of the

@@ -22,6 +22,9 @@ pub struct Family {
     /// Version of its code. To be raised whenever the same stage would train another model, so that an older artifact
     /// is never served for newer code.
     pub version: u32,
+    /// Whether its second version came with a change of the code that models share, such as the order in which gradients
+    /// of shared layers are added up: in a stage's version it then counts once, with that of all else that changed.
+    pub shares_second_version: bool,
     /// What its attention can be made to do: it can learn the objectives that ask for one of these.
     pub attention: &'static [AttentionPattern],
     /// How a prompt and its answer are laid out.

@@ -4,7 +4,7 @@ use super::Checks;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::halved::{self, Halved, Stages};
 use crate::recipe::suggest;
-use crate::spec::{Stage, SuccessiveHalving, Sweep, Train};
+use crate::spec::{DevMetric, Stage, SuccessiveHalving, Sweep, Train};
 
 /// Steps that an epoch is taken to have where its rows aren't counted: a number that all small ones divide.
 const EPOCH: f64 = 720_720.0;
@@ -39,9 +39,9 @@ impl Checks<'_> {
             return;
         };
         if let Some(metric) = halving.metric.as_deref()
-            && !measured.names.contains(&metric)
+            && !measured.names.iter().any(|known| known.name() == metric)
         {
-            let hint = suggest::did_you_mean(metric, measured.names.iter().copied(), "the metrics are");
+            let hint = suggest::did_you_mean(metric, measured.names.iter().map(DevMetric::name), "the metrics are");
             let message = format!("no metric `{}` is measured on dev rows", self.shown(&format!("{section}.metric")));
             self.report(self.value(&format!("{section}.metric")), message, hint);
         }

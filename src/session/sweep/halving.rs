@@ -16,9 +16,8 @@ use crate::{
         executor::{Ending, Outcome},
         plan::Node,
     },
-    learning::train::{is_better, less_is_better},
     recipe::{Checked, Halved},
-    spec::Rung,
+    spec::{DevMetric, Rung},
     stages::Measured,
 };
 
@@ -159,7 +158,8 @@ impl Halving {
         let mut groups: BTreeMap<usize, Vec<Seed<'_>>> = BTreeMap::new();
         for planned in cells {
             let Some(task) = self.task(planned) else { continue };
-            let keep_best = |node: &'a Node| node.described.pointer("/train/keep_best")?.as_str();
+            let keep_best =
+                |node: &Node| Some(DevMetric::from(node.described.pointer("/train/keep_best")?.as_str()?.to_owned()));
             groups.entry(planned.cell.group).or_default().push(Seed {
                 number: planned.cell.number,
                 task,
@@ -188,20 +188,20 @@ impl Halving {
 
     /// The metric of the weights that the stage would give if it ended here: the best by `keep_best`, or the last.
     fn dev_metric(&self, seed: &Seed<'_>, made: &[Evaluation]) -> Option<f64> {
-        let kept = match seed.keep_best {
+        let kept = match &seed.keep_best {
             Some(metric) => {
-                let mut values = made.iter().filter_map(|(_, metrics)| Some((metrics, *metrics.get(metric)?)));
+                let mut values = made.iter().filter_map(|(_, metrics)| Some((metrics, *metrics.get(metric.name())?)));
                 let first = values.next()?;
-                values.fold(first, |best, next| if is_better(metric, next.1, best.1) { next } else { best }).0
+                values.fold(first, |best, next| if metric.is_better(next.1, best.1) { next } else { best }).0
             }
             None => &made.last()?.1,
         };
-        kept.get(&self.halved.metric).copied()
+        kept.get(self.halved.metric.name()).copied()
     }
 
     /// Whether a lower value of the metric is the better one.
     pub fn less_is_better(&self) -> bool {
-        less_is_better(&self.halved.metric)
+        self.halved.metric.less_is_better()
     }
 }
 
@@ -212,7 +212,7 @@ type Evaluation = (usize, BTreeMap<String, f64>);
 struct Seed<'a> {
     number: usize,
     task: &'a str,
-    keep_best: Option<&'a str>,
+    keep_best: Option<DevMetric>,
     measured: Option<&'a Measured>,
     failed: bool,
 }

@@ -26,7 +26,7 @@ pub struct Results {
     /// The settings that are.
     pub fixed: Vec<(String, Value)>,
     /// The dev metric that cells were compared by at rungs, where they were.
-    pub compared_by: Option<String>,
+    pub compared_by: Option<spec::DevMetric>,
 }
 
 /// One cell.

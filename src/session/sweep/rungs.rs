@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{Halving, Planner};
 use crate::{
     recipe::{Checked, Halved},
+    spec::DevMetric,
     stages::{estimate::Lengths, facts_of},
 };
 
@@ -29,7 +30,7 @@ pub struct Rungs {
     /// The stage whose training goes by rungs.
     pub stage: String,
     /// The dev metric that cells are compared by.
-    pub metric: String,
+    pub metric: DevMetric,
     /// The rungs, the lowest first.
     pub rungs: Vec<PlannedRung>,
     /// Steps that the sweep will take and steps of the whole grid; exact where all cells are of the same length.

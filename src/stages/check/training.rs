@@ -4,12 +4,17 @@ use super::model::{Known, origin_of};
 use crate::{
     learning::train::{OPTIMIZERS, optimizers},
     recipe::{Checks, Draft},
-    spec::{Optimizer, Train},
+    spec::{DevMetric, Optimizer, Train},
     support::suggest,
 };
 
 /// `dev` has the metrics that are measured on dev rows, and whether there are any; none for a stage that can't have them.
-pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &Train, dev: Option<(&[&str], bool)>) {
+pub(in crate::stages) fn train(
+    checks: &mut Checks<'_>,
+    draft: &Draft,
+    train: &Train,
+    dev: Option<(&[DevMetric], bool)>,
+) {
     let at = |field: &str| draft.pointer(&format!("train.{field}"));
     match (train.steps, train.epochs) {
         (Some(_), Some(_)) => checks.both(&at("steps"), &at("epochs")),
@@ -35,13 +40,13 @@ pub(in crate::stages) fn train(checks: &mut Checks<'_>, draft: &Draft, train: &T
         }
     }
     optimizer(checks, draft, train);
-    let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", early.metric.as_str()));
-    let best = train.keep_best.as_deref().map(|metric| ("keep_best", metric));
+    let early = train.early_stopping.as_ref().map(|early| ("early_stopping.metric", &early.metric));
+    let best = train.keep_best.as_ref().map(|metric| ("keep_best", metric));
     for (field, metric) in early.into_iter().chain(best) {
         if let Some((metrics, _)) = dev
-            && !metrics.contains(&metric)
+            && !metrics.contains(metric)
         {
-            let hint = suggest::did_you_mean(metric, metrics.iter().copied(), "the metrics are");
+            let hint = suggest::did_you_mean(metric.name(), metrics.iter().map(DevMetric::name), "the metrics are");
             let message = format!("no metric `{}` is measured on dev rows", checks.shown(&at(field)));
             checks.report(checks.value(&at(field)), message, hint);
         }

@@ -1,6 +1,5 @@
 //! What of a model is trained: all of it, or an adapter.
 
-use super::memory::FLOAT;
 use crate::{
     learning::train::optimizers::{self, UpdateRule},
     network::model::{Outline, ParameterShapes, WeightRole},
@@ -11,6 +10,11 @@ use crate::{
 const PROJECTIONS: [&str; 8] =
     ["query_key_value", "c_attn", "self.query", "self.key", "self.value", "q_proj", "k_proj", "v_proj"];
 
+/// Bytes of an f32.
+pub(super) const FLOAT: u64 = 4;
+/// The rank of the LoRA adapters that are looked at where the recipe asks for none.
+pub(super) const RANK: usize = 8;
+
 /// What is trained, and how the rest is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Learning {
@@ -18,10 +22,10 @@ pub(super) struct Learning {
     adapter: Option<Small>,
 }
 
-/// An adapter's figures.
+/// The sizes of an adapter.
 #[derive(Clone, Debug)]
 struct Small {
-    /// Its numbers.
+    /// Its parameters.
     trained: u64,
     /// Those of them that each token is multiplied with.
     multiplied: u64,
@@ -74,7 +78,7 @@ impl Learning {
         self.adapter.is_none()
     }
 
-    /// Numbers that are trained.
+    /// Parameters that are trained.
     pub(super) fn trained(&self, shapes: &ParameterShapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.count(), |adapter| adapter.trained)
     }
@@ -93,7 +97,7 @@ impl Learning {
         self.adapter.as_ref().map_or(shapes.multiplied, |adapter| adapter.multiplied)
     }
 
-    /// Numbers of each token that are kept because layers are learned.
+    /// Elements of each token that are kept because layers are learned.
     pub(super) fn inputs(&self, shapes: &ParameterShapes) -> u64 {
         self.adapter.as_ref().map_or(shapes.inputs, |adapter| adapter.inputs)
     }

@@ -63,6 +63,11 @@ impl Machine {
         Self { name: "this machine".into(), is_cpu: true, memory: device::memory(DeviceChoice::Cpu), devices: 1 }
     }
 
+    /// What estimates may fill of its memory: they are within 20 %, and others use the device too.
+    pub(super) fn spared(&self) -> Option<u64> {
+        self.memory.map(|memory| memory / 10 * 8)
+    }
+
     /// Replicas of what is trained that lie in one memory: the CPU's roles all do.
     pub(super) fn replicas(&self) -> u64 {
         if self.is_cpu { self.devices as u64 } else { 1 }

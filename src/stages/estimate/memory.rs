@@ -1,14 +1,15 @@
 //! Where the memory of a training stage goes. Each figure follows from what the program keeps: the CPU's kernels are
 //! described in `kernels/fused`, autodiff's graph is made of what they save, and optimizers work in place.
 
-use super::{learning::Learning, work::Work};
+use super::{
+    learning::{FLOAT, Learning},
+    work::Work,
+};
 use crate::network::{
     kernels::{BLOCKED_LOGITS, BLOCKED_SCORES, LOGITS},
     model::Outline,
 };
 
-/// Bytes of an f32.
-pub(super) const FLOAT: u64 = 4;
 /// The program itself: code that was paged in, threads, heap; measured with a model of next to nothing.
 const PROGRAM: u64 = 34_000_000;
 
@@ -48,8 +49,8 @@ impl Memory {
             kept = layers * hidden + kept / layers;
         }
         // The gradients of the residual stream, of a branch's result and of its widest part.
-        let slopes = 2 * hidden + shapes.widest as u64;
-        let mut floats = work.tokens * (kept + slopes);
+        let gradients_of_stream = 2 * hidden + shapes.widest as u64;
+        let mut floats = work.tokens * (kept + gradients_of_stream);
         let targets = work.targets();
         let mut rows = targets;
         if on_cpu {

@@ -6,10 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use fs_err as fs;
 
-use super::Estimator;
 use crate::{
     data::text,
-    engine::{plan::Node, store::Artifact},
+    engine::{
+        plan::{Graph, Node, Plan},
+        store::Artifact,
+    },
     network::{
         checkpoint::{self, CONFIG},
         model::Outline,
@@ -27,10 +29,20 @@ pub(super) struct Model {
     pub(super) existing: bool,
 }
 
-impl Estimator<'_> {
+/// Tells what a stage says of itself.
+pub type FactsOf<'a> = &'a dyn Fn(&Node) -> Result<Facts>;
+
+/// Finds the models of a graph's stages; `plan` tells which of them have been run.
+pub(super) struct Models<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) plan: &'a Plan,
+    pub(super) facts: FactsOf<'a>,
+}
+
+impl Models<'_> {
     /// The model that a stage trains, with the heads that it adds. `None` for stages without a model, and where the
     /// recipe doesn't say.
-    pub(super) fn model(&self, stage: &str) -> Result<Option<Model>> {
+    pub(super) fn of(&self, stage: &str) -> Result<Option<Model>> {
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
         let Facts { base_model, training, .. } = (self.facts)(node)?;
         let mut model = match base_model {
@@ -41,7 +53,7 @@ impl Estimator<'_> {
                 }
             }
             Some(BaseModel::Stage { field, .. }) => match node.needs.get(field.0) {
-                Some(before) => self.model(before)?,
+                Some(before) => self.of(before)?,
                 None => None,
             },
             Some(BaseModel::New { model, tokens }) => self.fresh(node, &model, tokens)?,
@@ -81,7 +93,7 @@ impl Estimator<'_> {
                 Some(file) => Some((text::Tokenizer::load(file)?.vocab_size(), false)),
                 None => None,
             },
-            None => self.model(stage)?.map(|model| (model.outline.architecture().sizes().vocabulary, model.about)),
+            None => self.of(stage)?.map(|model| (model.outline.architecture().sizes().vocabulary, model.about)),
         })
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 
-use super::{JUDGED_TOKENS, machine::Machine};
+use super::machine::Machine;
 use crate::{
     data,
     engine::plan::{Graph, Node},
@@ -16,6 +16,8 @@ use crate::{
     stages::facts::{Training, TrainingData},
 };
 
+/// Tokens that are judged at a time while a model is measured.
+pub(crate) const JUDGED_TOKENS: usize = 8192;
 /// Rows whose lengths are looked at.
 const SAMPLE: usize = 2_000;
 

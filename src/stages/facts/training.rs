@@ -3,7 +3,7 @@
 use super::Field;
 use crate::{
     recipe::DevMetrics,
-    spec::{Adapter, Model, Pooling, Source, Task, Train},
+    spec::{Adapter, DevMetric, Model, Pooling, Source, Task, Train},
 };
 
 /// The model that a stage begins with, or that it brings.
@@ -86,10 +86,10 @@ impl Training {
         let best = self.train.keep_best.clone();
         let early = self.train.early_stopping.as_ref().map(|early| early.metric.clone());
         let usual = match task {
-            Task::Classification(_) => "accuracy",
-            Task::Instruction(_) => "loss",
+            Task::Classification(_) => DevMetric::ACCURACY,
+            Task::Instruction(_) => DevMetric::LOSS,
         };
-        let preferred = best.or(early).unwrap_or_else(|| usual.to_owned());
+        let preferred = best.or(early).unwrap_or(usual);
         Some(DevMetrics {
             names: task.dev_metrics(),
             preferred,

@@ -25,7 +25,7 @@ use crate::{
             classifier::Trained,
             instruction, language, layout, records,
             rows::{self, Use},
-            task::Purpose,
+            task::TrainedFor,
             teach::scored,
         },
     },
@@ -98,10 +98,10 @@ impl StageKind for Eval {
         let device = devices.first()?;
         let model = MODEL.needed(job)?;
         let metrics = match (&self.data, TOKENS.artifact(job)) {
-            (Some(data), _) => match Purpose::read(&model.path)? {
-                purpose if purpose.instruction.is_some() => {
+            (Some(data), _) => match TrainedFor::read(&model.path)? {
+                trained_for if trained_for.instruction.is_some() => {
                     let rows = (data, DATA.files(job));
-                    let report = instruction::eval(job, &model.path, rows, &purpose, &device)?;
+                    let report = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
                     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
                     report.metrics()
                 }
@@ -137,7 +137,7 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
 }
 
 fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {
-    let purpose = Purpose::read(&model.path)?;
+    let trained_for = TrainedFor::read(&model.path)?;
     let network = Network::load(&model.path, &device.device)?;
     let tokenizer = Tokenizer::load(&model.path)?;
     ensure!(
@@ -148,7 +148,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
     let form = network.family().form;
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
-    let measured = measured(&purpose.objectives)?;
+    let measured = measured(&trained_for.objectives)?;
     ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
 
     let mut report = LanguageReport::default();
@@ -157,8 +157,8 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
         let mut tally = LanguageTally { documents: corpus.text.documents() as u64, ..LanguageTally::default() };
         if tally.documents > 0 {
             for (measure, objective) in &measured {
-                let layout = layout(device, purpose.max_length, true);
-                let feed = HeldOut::new(objective, &corpus, purpose.max_length, BATCH_TOKENS, layout)?;
+                let layout = layout(device, trained_for.max_length, true);
+                let feed = HeldOut::new(objective, &corpus, trained_for.max_length, BATCH_TOKENS, layout)?;
                 score(job, &network, &feed, *measure, &mut tally)?;
             }
         }

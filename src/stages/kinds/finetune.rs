@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{
     engine::executor::{Computed, Job},
     recipe::{Checks, Draft},
-    spec::{Finetune, Head, Origin, Product, Task},
+    spec::{DevMetric, Finetune, Head, Origin, Product, Task},
     stages::{
         DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check,
         parts::{
@@ -27,7 +27,7 @@ impl StageKind for Finetune {
 
     fn version(&self) -> Result<u32> {
         // The second takes the lower perplexity for the better one.
-        let watches_perplexity = self.train.watches("perplexity");
+        let watches_perplexity = self.train.watches(&DevMetric::PERPLEXITY);
         Ok(1 + revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, watches_perplexity)?)
     }
 
@@ -89,7 +89,7 @@ impl StageKind for Finetune {
         }
     }
 
-    /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen; a classifier's
+    /// Writes the model in Hugging Face's layout, its tokenizer, what it was trained for, its curve and what it has seen; a classifier's
     /// rows too.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;

@@ -13,7 +13,7 @@ use crate::{
         metrics::EPOCH_STEPS,
         parts::{
             FROM, TOKENS, base_model, language, layout, records, revisions,
-            task::Purpose,
+            task::TrainedFor,
             train_loop::{self, Start},
         },
     },
@@ -56,7 +56,7 @@ impl StageKind for Pretrain {
         Ok(Facts { base_model, training: Some(training), vocabulary: None })
     }
 
-    /// Writes the model in Hugging Face's layout, its tokenizer, its purpose, its curve and what it has seen.
+    /// Writes the model in Hugging Face's layout, its tokenizer, what it was trained for, its curve and what it has seen.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
         let Self { from, model, adapter, objectives, train, .. } = self;
@@ -79,7 +79,7 @@ impl StageKind for Pretrain {
         // In the order of their declaration: the digest depends on it.
         let own = objectives.iter().map(parts::complete).collect::<Result<Vec<_>>>()?;
         let learned = [start.objectives(), own].concat();
-        Purpose { objectives: learned, ..start.purpose(train.max_length) }.write(job.out)?;
+        TrainedFor { objectives: learned, ..start.trained_for(train.max_length) }.write(job.out)?;
         records::write_seen(&job.out.join(records::SEEN), &seen)?;
         start.write_tokenizer(job)?;
         let mut computed = train_loop::train(job, &devices, start.network, &mix, train, None, None)?;

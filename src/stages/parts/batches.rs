@@ -8,18 +8,18 @@ use crate::{
     support::random::Key,
 };
 
-/// Is told how many examples of how many are done; its error ends the work.
-pub(in crate::stages) type Told<'a> = &'a dyn Fn(usize, usize) -> Result<()>;
+/// Called with how many examples of how many are done; its error ends the work.
+pub(in crate::stages) type OnProgress<'a> = &'a dyn Fn(usize, usize) -> Result<()>;
 
 /// Lays out examples, each with something to know it by, and hands the batches to `judge` with what lies in them: those
-/// of like length together, so that rectangles have little padding. `told` learns how many of how many are done.
+/// of like length together, so that rectangles have little padding. `on_progress` is called after each.
 ///
 /// # Errors
-/// Those of `judge` and `told`.
+/// Those of `judge` and `on_progress`.
 pub(in crate::stages) fn in_batches<T>(
     mut examples: Vec<(T, &Example)>,
     layout: Layout,
-    told: Told<'_>,
+    on_progress: OnProgress<'_>,
     mut judge: impl FnMut(&[(T, &Example)], &Batch) -> Result<()>,
 ) -> Result<()> {
     examples.sort_by_key(|(_, example)| example.tokens.len());
@@ -35,7 +35,7 @@ pub(in crate::stages) fn in_batches<T>(
         rest = others;
         let examples: Vec<&Example> = part.iter().map(|(_, example)| *example).collect();
         judge(part, &lay_out(&examples, layout, Key::new(0)))?;
-        told(all - rest.len(), all)?;
+        on_progress(all - rest.len(), all)?;
     }
     Ok(())
 }

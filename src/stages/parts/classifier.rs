@@ -5,9 +5,9 @@ use std::{path::Path, sync::Arc};
 use anyhow::{Context, Result};
 
 use super::{
-    batches::{Told, in_batches},
+    batches::{OnProgress, in_batches},
     layout,
-    task::Purpose,
+    task::TrainedFor,
 };
 use crate::{
     data::text::Tokenizer,
@@ -52,7 +52,7 @@ impl<'a> Judge<'a> {
         &self,
         network: &Network,
         rows: &[&[Example]],
-        told: Told<'_>,
+        on_progress: OnProgress<'_>,
     ) -> Result<Vec<Vec<f32>>> {
         let mut nodes = vec![vec![Vec::new(); self.classifier.nodes().len().max(1)]; rows.len()];
         let examples = rows
@@ -60,7 +60,7 @@ impl<'a> Judge<'a> {
             .enumerate()
             .flat_map(|(row, examples)| examples.iter().map(move |example| (row, example)))
             .collect();
-        in_batches(examples, self.layout, told, |part, batch| {
+        in_batches(examples, self.layout, on_progress, |part, batch| {
             match &self.candidates {
                 Some(candidates) => {
                     let places =
@@ -105,7 +105,7 @@ impl Trained {
     /// # Errors
     /// If the artifact isn't a classifier's, or is damaged.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
-        let Purpose { classification, max_length, .. } = Purpose::read(dir)?;
+        let TrainedFor { classification, max_length, .. } = TrainedFor::read(dir)?;
         let task = classification.context("this model wasn't finetuned to classify")?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let network = Network::load(dir, &device.device)?;

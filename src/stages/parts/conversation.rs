@@ -68,11 +68,11 @@ impl<'a> Conversation<'a> {
     pub fn ask(&mut self, question: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
         let writer = self.writer;
         let frame = continuation(writer.form, &[], usize::MAX, &writer.specials)?.tokens.len();
-        let room = writer.room(settings);
-        ensure!(room > frame, "the model reads {} tokens at most, too few for a conversation", writer.max_length);
+        let max_tokens = writer.max_prompt_tokens(settings);
+        ensure!(max_tokens > frame, "the model reads {} tokens at most, too few for a conversation", writer.max_length);
         let question = Turn::user(question);
-        let Fitted { tokens, shortened } = self.chat.fit(&self.said(question.clone()), room - frame)?;
-        let mut example = continuation(writer.form, &tokens, room, &writer.specials)?;
+        let Fitted { tokens, shortened } = self.chat.fit(&self.said(question.clone()), max_tokens - frame)?;
+        let mut example = continuation(writer.form, &tokens, max_tokens, &writer.specials)?;
         let prompt_tokens = example.tokens.len();
         if self.cache.is_empty() {
             self.cache = writer.cache(prompt_tokens, settings);

@@ -29,7 +29,7 @@ const BATCH: usize = 1 << 20;
 
 /// What [`tokenize`] asks for and tells on the way.
 pub trait Steps {
-    /// Told the documents encoded so far; whether to stop, and go on at another time.
+    /// Told the documents encoded so far; whether to stop, and continue another time.
     fn encoded(&mut self, documents: u64) -> bool;
 
     /// Told what a person should read.
@@ -87,7 +87,7 @@ fn tokenize_into(
         tokenizer
     } else {
         let shards = kept.len() - 1;
-        steps.note(&format!("goes on with what a stopped run has finished: the tokenizer and {shards} shards"));
+        steps.note(&format!("continues with what a stopped run has finished: the tokenizer and {shards} shards"));
         Tokenizer::load(&file)?
     };
 
@@ -329,7 +329,7 @@ mod tests {
         let mut told = Told::default();
         let (out, metrics) = stage.run(&state, &mut told);
         assert_eq!(metrics, expected);
-        assert_eq!(told.notes, ["goes on with what a stopped run has finished: the tokenizer and 2 shards"]);
+        assert_eq!(told.notes, ["continues with what a stopped run has finished: the tokenizer and 2 shards"]);
         assert_eq!([written("tokens-00000.parquet"), written("tokens-00001.parquet")], before);
         assert_same(out.path(), whole.path());
     }

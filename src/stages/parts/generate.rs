@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::task::Purpose;
+use super::task::TrainedFor;
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
@@ -71,27 +71,28 @@ impl Writer {
     /// # Errors
     /// If files are missing or damaged, or the model never learned to generate.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
-        let purpose = if Purpose::is_in(dir) { Some(Purpose::read(dir)?) } else { None };
+        let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
         let network = Network::load(dir, &device.device)?;
         let tokenizer = Tokenizer::load(dir)?;
         let family = network.family();
-        let form = match (family.form, &purpose) {
+        let form = match (family.form, &trained_for) {
             // Theirs is a rule of the family; others are asked as they were taught.
             (form @ (AnswerForm::Chatglm | AnswerForm::Chatglm2), _) | (form, None) => form,
-            (form, Some(purpose)) if purpose.instruction.is_some() => form,
-            (_, Some(purpose)) => trained_form(purpose)?,
+            (form, Some(trained_for)) if trained_for.instruction.is_some() => form,
+            (_, Some(trained_for)) => trained_form(trained_for)?,
         };
-        let taught = purpose.as_ref().and_then(|purpose| purpose.instruction.as_ref()?.format);
+        let taught = trained_for.as_ref().and_then(|trained_for| trained_for.instruction.as_ref()?.format);
         ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", family.name);
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(PromptKind::Text))?;
         let configured = GenerationDefaults::read(dir)?;
         let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
         // What a model of our own was never taught to write; other people's may put their tokens to any use.
-        let forbidden = if purpose.is_some() { specials.ids() } else { Vec::new() };
+        let forbidden = if trained_for.is_some() { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
-            max_length: purpose.map_or(network.architecture().sizes().max_length, |purpose| purpose.max_length),
+            max_length: trained_for
+                .map_or(network.architecture().sizes().max_length, |trained_for| trained_for.max_length),
             sampling: configured.sampling.unwrap_or_default(),
             chat: family.chat,
             taught,
@@ -124,7 +125,7 @@ impl Writer {
         }
         let prompt = prompt.strip_suffix(GMASK).filter(|_| self.form.fills()).unwrap_or(prompt);
         let tokens = self.tokenizer.encode(prompt)?;
-        let mut example = continuation(self.form, &tokens, self.room(settings), &self.specials)?;
+        let mut example = continuation(self.form, &tokens, self.max_prompt_tokens(settings), &self.specials)?;
         let prompt_tokens = example.tokens.len();
         let shortened = self.form.text(0, &tokens, &self.specials).example.tokens.len() > prompt_tokens;
         let mut cache = self.cache(prompt_tokens, settings);
@@ -136,7 +137,7 @@ impl Writer {
     }
 
     /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.
-    pub(in crate::stages) fn room(&self, settings: &GenerationSettings) -> usize {
+    pub(in crate::stages) fn max_prompt_tokens(&self, settings: &GenerationSettings) -> usize {
         self.max_length - settings.max_tokens.min(self.max_length / 2)
     }
 
@@ -188,7 +189,7 @@ impl Writer {
         let prompt_tokens = example.tokens.len();
         ensure!(
             prompt_tokens < self.max_length,
-            "the prompt has {prompt_tokens} tokens, which leaves no room to fill its blanks: the model reads {} at most",
+            "the prompt has {prompt_tokens} tokens, which leaves no tokens to fill its blanks: the model reads {} at most",
             self.max_length
         );
         let mut cache = self.cache(prompt_tokens + places.len(), settings);
@@ -256,8 +257,8 @@ enum Part<'t> {
 }
 
 /// The form in which a model of our own learned to generate.
-fn trained_form(purpose: &Purpose) -> Result<AnswerForm> {
-    taught(&purpose.objectives).context(
+fn trained_form(trained_for: &TrainedFor) -> Result<AnswerForm> {
+    taught(&trained_for.objectives).context(
         "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
     )
 }

@@ -9,9 +9,9 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    batches::{Told, in_batches},
+    batches::{OnProgress, in_batches},
     layout, records, rows,
-    task::Purpose,
+    task::TrainedFor,
     teach::{Lessons, teach},
     train_loop::Start,
 };
@@ -76,9 +76,9 @@ impl Instructed {
     }
 
     /// Of each row how well the response is predicted.
-    fn measure(&self, network: &Network, layout: Layout, told: Told<'_>) -> Result<Vec<LanguageTally>> {
+    fn measure(&self, network: &Network, layout: Layout, on_progress: OnProgress<'_>) -> Result<Vec<LanguageTally>> {
         let mut tallies = vec![LanguageTally { documents: 1, ..LanguageTally::default() }; self.examples.len()];
-        in_batches(self.examples.iter().enumerate().collect(), layout, told, |part, batch| {
+        in_batches(self.examples.iter().enumerate().collect(), layout, on_progress, |part, batch| {
             let mut scores = network.target_scores(batch)?.into_iter();
             for (row, example) in part {
                 for score in scores.by_ref().take(example.targets.len()) {
@@ -137,11 +137,11 @@ pub(in crate::stages) fn finetune(
         let figures = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         Ok(figures.collect::<BTreeMap<_, _>>())
     };
-    let purpose = Purpose { instruction: Some(task), ..start.purpose(max_length) };
+    let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
     let lessons = Lessons {
         objective: "instruction",
-        purpose,
+        trained_for,
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
         examples: learned.examples,
         candidates: None,
@@ -156,19 +156,20 @@ pub(in crate::stages) fn eval(
     job: &Job<'_>,
     model: &Path,
     (data, files): (&Source, &[PathBuf]),
-    purpose: &Purpose,
+    trained_for: &TrainedFor,
     device: &OpenDevice,
 ) -> Result<LanguageReport> {
     let network = Network::load(model, &device.device)?;
     let tokenizer = Tokenizer::load(model)?;
-    let mut task = purpose.instruction.clone().context("this model wasn't finetuned on instructions")?;
-    let encoder = encoder(&mut task, &network, purpose.max_length, &tokenizer)?;
+    let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
+    let encoder = encoder(&mut task, &network, trained_for.max_length, &tokenizer)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
     job.tell(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;
-    let tallies = rows
-        .measure(&network, layout(device, purpose.max_length, true), &|done, all| job.progressed(done, all, "rows"))?;
+    let tallies = rows.measure(&network, layout(device, trained_for.max_length, true), &|done, all| {
+        job.progressed(done, all, "rows")
+    })?;
     let mut report = LanguageReport::default();
     for (text, tally) in rows.texts.iter().zip(&tallies) {
         report.add(tally, seen.contains(&text_hash(text)));

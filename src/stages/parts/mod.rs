@@ -57,20 +57,14 @@ pub(super) fn base_model(from: Option<&Origin>, model: Option<&Model>, needs_tok
 /// By how much the code of a training is newer than the first version of all that takes part in it: the family of a new
 /// model, the adapter, the optimizer, and (`other`) one thing more that has changed once.
 pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train: &Train, other: bool) -> Result<u32> {
-    let family = match model {
-        Some(model) => families::of_spec(model)?.version.saturating_sub(1),
-        None => 0,
-    };
+    let family = model.map(families::of_spec).transpose()?;
+    let shares = family.is_some_and(|family| family.shares_second_version);
+    let family = family.map_or(0, |family| family.version.saturating_sub(1));
     // The second version of P-tuning adds up the gradients of what layers share in another order, as that of the
     // transformer does.
     let adapter = u32::from(matches!(adapter, Some(Adapter::PTuning(_))));
     // The first revisions of all of these were made together, and count as one.
-    let first = u32::from(adapter > 0) + u32::from(other) + u32::from(model.is_some_and(is_revised_together));
+    let first = u32::from(adapter > 0) + u32::from(other) + u32::from(shares);
     let optimizer = optimizers::version(train)?.saturating_sub(1);
     Ok(family + adapter + optimizer + u32::from(other) - first.saturating_sub(1))
-}
-
-/// Whether the second version of a family was made together with that of P-tuning.
-fn is_revised_together(model: &Model) -> bool {
-    model.family == "transformer"
 }

@@ -1,4 +1,4 @@
-//! What a model was made for: kept beside its weights, so that it can be used without its recipe.
+//! What a model was trained for: kept beside its weights, so that it can be used without its recipe.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ const LONGEST: usize = 2048;
 
 /// What a model was trained for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(in crate::stages) struct Purpose {
+pub(in crate::stages) struct TrainedFor {
     /// The objectives of its pretraining, those of the stages before it first.
     pub objectives: Vec<Objective>,
     /// The labels that it was finetuned to tell.
@@ -32,7 +32,7 @@ pub(in crate::stages) struct Purpose {
     pub max_length: usize,
 }
 
-impl Purpose {
+impl TrainedFor {
     /// Writes `task.json`.
     pub(in crate::stages) fn write(&self, dir: &Path) -> Result<()> {
         Ok(fs::write(dir.join(TASK), serde_json::to_vec_pretty(self)?)?)
@@ -43,7 +43,7 @@ impl Purpose {
         dir.join(TASK).exists()
     }
 
-    /// Reads what [`Self::write`] wrote. A checkpoint from elsewhere doesn't say what it was made for: it's taken to know
+    /// Reads what [`Self::write`] wrote. A checkpoint from elsewhere doesn't say what it was trained for: it's taken to know
     /// what its family learns.
     pub(in crate::stages) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(TASK);

@@ -8,7 +8,7 @@ use super::{
     classifier::{Judge, classifier},
     layout, records,
     rows::{self, LabelledRow, Use},
-    task::Purpose,
+    task::TrainedFor,
     train_loop::{self, Start},
 };
 use crate::{
@@ -56,7 +56,7 @@ pub(in crate::stages) fn classify(
     let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
     let lessons = Lessons {
         objective: "classification",
-        purpose: Purpose { classification: Some(task.clone()), ..start.purpose(max_length) },
+        trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
         note: format!("{} rows to learn from, {} dev rows", learned.len(), dev.len()),
         examples: learned.into_iter().flat_map(|row| row.examples).collect(),
@@ -74,7 +74,7 @@ pub(in crate::stages) struct Lessons<'a> {
     /// What curves call it.
     pub objective: &'static str,
     /// What the model will be good for.
-    pub purpose: Purpose,
+    pub trained_for: TrainedFor,
     /// Hashes of the rows' texts, for finding leaked ones.
     pub seen: BTreeSet<u64>,
     /// An example a row.
@@ -100,7 +100,7 @@ pub(in crate::stages) fn teach(
         seen.extend(records::read_seen(&from.model)?);
     }
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
-    lessons.purpose.write(job.out)?;
+    lessons.trained_for.write(job.out)?;
     start.write_tokenizer(job)?;
 
     let count = lessons.examples.len();

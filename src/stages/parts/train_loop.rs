@@ -10,7 +10,7 @@ use super::{
     figures::{figures, of_entry},
     measured::Measured,
     origin::{Origin, copy_tokenizer},
-    task::Purpose,
+    task::TrainedFor,
 };
 use crate::{
     data::text::Tokenizer,
@@ -38,7 +38,7 @@ pub(in crate::stages) struct Start {
     /// Where it comes from; `None` for a new model.
     pub from: Option<Origin>,
     /// What it was trained for before; `None` for a new model.
-    pub before: Option<Purpose>,
+    pub before: Option<TrainedFor>,
 }
 
 impl Start {
@@ -67,7 +67,9 @@ impl Start {
             _ => Tokenizer::load(&TOKENS.needed(job)?.path)?,
         });
         let (network, before) = match (&from, model) {
-            (Some(from), _) => (existing(&from.model, adapter, job.seed, device)?, Some(Purpose::read(&from.model)?)),
+            (Some(from), _) => {
+                (existing(&from.model, adapter, job.seed, device)?, Some(TrainedFor::read(&from.model)?))
+            }
             (None, Some(model)) => {
                 let mut network = Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?;
                 network.name_tokens(tokenizer.special);
@@ -76,7 +78,7 @@ impl Start {
             (None, None) => bail!("neither `from` nor `model` says what to start from"),
         };
         let (model, known) = (network.vocabulary(), tokenizer.vocab_size());
-        ensure!(known <= model, "the tokenizer has {known} entries, but the model has room for {model} only");
+        ensure!(known <= model, "the tokenizer has {known} entries, but the embedding of the model only {model}");
         Ok(Self { network, tokenizer, from, before })
     }
 
@@ -87,8 +89,8 @@ impl Start {
 
     /// What the model is good for by what it was trained for before; not for what it was finetuned to, which a stage
     /// after that may undo.
-    pub(in crate::stages) fn purpose(&self, max_length: usize) -> Purpose {
-        Purpose { objectives: self.objectives(), classification: None, instruction: None, max_length }
+    pub(in crate::stages) fn trained_for(&self, max_length: usize) -> TrainedFor {
+        TrainedFor { objectives: self.objectives(), classification: None, instruction: None, max_length }
     }
 
     /// Writes the tokenizer beside the model.
@@ -172,13 +174,13 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     for (what, state) in states {
         match trainer.load_state(state) {
             Ok(true) => {
-                job.tell(Event::Note(&format!("goes on from {what}, after step {}", trainer.steps_done())));
+                job.tell(Event::Note(&format!("resumes from {what}, after step {}", trainer.steps_done())));
                 job.tell(Event::Metrics(&figures(trainer.curve(), trainer.pace(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
             Err(error) => {
-                job.tell(Event::Note(&format!("can't go on from {what}, so that is thrown away: {error:#}")));
+                job.tell(Event::Note(&format!("can't resume from {what}, so that is thrown away: {error:#}")));
                 state.clear()?;
             }
         }

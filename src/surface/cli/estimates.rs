@@ -12,6 +12,7 @@ use crate::{
         estimate::{Estimate, Form, Machine, bytes},
         estimator,
     },
+    support::explained,
 };
 
 /// The estimates of a plan's training stages.
@@ -26,7 +27,7 @@ impl Estimates {
         let estimator = estimator(graph, plan, &machine);
         let stages = graph.nodes().filter_map(|node| match estimator.stage(node) {
             Ok(estimate) => Some((node.name.clone(), Ok(estimate?))),
-            Err(error) => Some((node.name.clone(), Err(format!("{error:#}")))),
+            Err(error) => Some((node.name.clone(), Err(explained(&error)))),
         });
         Self { stages: stages.collect(), machine }
     }

@@ -196,10 +196,11 @@ pub(super) fn stored(
         (Some(Status::Remote(artifact)), Some(remote)) => Some(materialise(remote, stage, artifact)?),
         _ => None,
     };
-    let artifact = artifact.with_context(|| {
+    let artifact = artifact.ok_or_else(|| {
         let path = arguments.recipe.display();
         let flags: String = recipe.flags().iter().map(|flag| format!(" {}", quoted(flag))).collect();
-        format!("`{stage}` has no stored result for {path} as it is now\nhint: pipe run {path} --stage {stage}{flags}")
+        let message = format!("`{stage}` has no stored result for {path} as it is now");
+        Hinted::with(message, format!("pipe run {path} --stage {stage}{flags}"))
     })?;
     Ok((recipe, artifact))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -18,14 +18,18 @@ use crate::{
         remote::Remote,
     },
     session::{Session, Wanted},
+    support::Hinted,
 };
 
-const NONE: &str = "no remote was named\nhint: --remote URL, or PIPE_REMOTE";
+/// The error of a command that works with a remote where there is none.
+fn no_remote() -> Hinted {
+    Hinted::with("no remote was named", "--remote URL, or PIPE_REMOTE")
+}
 
 /// `pipe push RECIPE`: what other machines lack of what was computed here.
 pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
     let (session, plan) = planned(command, store, remote)?;
-    let remote = session.remote().context(NONE)?;
+    let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
     let mut stages = Map::new();
     for (name, Planned { status, .. }) in plan.stages() {
@@ -45,7 +49,7 @@ pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
 /// `pipe pull RECIPE`: with all files, as if it had been computed here.
 pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
     let (session, plan) = planned(command, store, remote)?;
-    let remote = session.remote().context(NONE)?;
+    let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
     let mut stages = Map::new();
     for (name, Planned { status, .. }) in plan.stages() {
@@ -72,7 +76,7 @@ fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Se
     let Loaded { graph, .. } = load::load(&command.recipe)?;
     let graph = Wanted { stages: command.stages.clone(), ..Wanted::default() }.of(graph)?;
     let session = load::session(store, remote)?;
-    session.remote().context(NONE)?;
+    session.remote().ok_or_else(no_remote)?;
     let plan = session.everywhere().plan(&graph)?;
     Ok((session, plan))
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value as Json;
 
 use super::{examples, markdown::link};
+use crate::support::Hinted;
 
 /// What can be written where a definition of the schema stands.
 #[derive(Debug)]
@@ -61,8 +62,7 @@ pub fn keys(schema: &Json) -> Result<Vec<Key>> {
     let missing: Vec<String> = keys.iter().filter(|key| key.example.is_none()).map(Key::path).collect();
     ensure!(
         missing.is_empty(),
-        "no example for {}\nhint: add one to src/surface/reference/examples.rs",
-        missing.join(", ")
+        Hinted::with(format!("no example for {}", missing.join(", ")), "add one to src/surface/reference/examples.rs")
     );
     Ok(keys)
 }

@@ -10,9 +10,12 @@ mod tensorboard;
 
 use std::sync::Arc;
 
-use crate::engine::{
-    executor::{Event, Reporter},
-    remote::Remote,
+use crate::{
+    engine::{
+        executor::{Event, Reporter},
+        remote::Remote,
+    },
+    support::explained,
 };
 use mlflow::MlFlow;
 use subject::Curves;
@@ -40,7 +43,7 @@ impl Tracking {
         let board =
             board.map(|(dir, is_wanted)| TensorBoard::new(dir.join(subject.name()), is_wanted, Arc::clone(&notify)));
         let mlflow = MlFlow::start(subject, curves.clone(), Arc::clone(&notify)).unwrap_or_else(|error| {
-            notify(&format!("warning: this run is not logged to MLflow: {error:#}"));
+            notify(&format!("warning: this run is not logged to MLflow: {}", explained(&error)));
             None
         });
         Self { board, mlflow, curves }

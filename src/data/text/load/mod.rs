@@ -17,6 +17,7 @@ use anyhow::{Context, Error, Result, bail};
 use fs_err as fs;
 use tokenizers::Tokenizer;
 
+use crate::support::Hinted;
 use settings::Settings;
 
 /// The name of Hugging Face's own file.
@@ -59,13 +60,13 @@ fn find(directory: &Path) -> Result<PathBuf> {
         bail!("{}: there is vocab.json, but not merges.txt, which goes with it", directory.display());
     }
     let usual = [JSON, "vocab.json", "vocab.txt"].into_iter().chain(MODELS);
-    usual.into_iter().find(|name| has(name)).map(|name| directory.join(name)).with_context(|| {
-        format!(
-            "{}: there is no tokenizer\nhint: one of tokenizer.json, vocab.txt, vocab.json with merges.txt, or a \
-             SentencePiece model (such as {}) is expected beside config.json",
-            directory.display(),
+    usual.into_iter().find(|name| has(name)).map(|name| directory.join(name)).ok_or_else(|| {
+        let hint = format!(
+            "one of tokenizer.json, vocab.txt, vocab.json with merges.txt, or a SentencePiece model (such as {}) is \
+             expected beside config.json",
             MODELS.join(", ")
-        )
+        );
+        Hinted::with(format!("{}: there is no tokenizer", directory.display()), hint).into()
     })
 }
 

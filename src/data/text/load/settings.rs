@@ -11,6 +11,7 @@ use super::{
     super::special::{ABSENT, Special, Specials},
     classes::Class,
 };
+use crate::support::Hinted;
 
 /// The directory's settings; empty ones where a file is missing.
 #[derive(Default)]
@@ -129,10 +130,10 @@ impl Settings {
                 let own = roles.iter().map(|&role| specials.id(role)).find(|&id| id != ABSENT);
                 let Some(own) = own.filter(|_| !known && (exact || !marked)) else { continue };
                 let name = tokenizer.id_to_token(own).unwrap_or_default();
-                bail!(
-                    "config.json says {key} {id}, but the tokenizer's {name} is {own}\n\
-                     hint: the tokenizer belongs to another model, or to another version of this one"
-                );
+                bail!(Hinted::with(
+                    format!("config.json says {key} {id}, but the tokenizer's {name} is {own}"),
+                    "the tokenizer belongs to another model, or to another version of this one",
+                ));
             }
         }
         Ok(())

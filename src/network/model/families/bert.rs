@@ -30,6 +30,7 @@ pub static FAMILY: Family = Family {
     name: "bert",
     description: "BERT: post-norm transformer that sees both directions, for `masked_lm` and sentence pairs",
     version: 1,
+    shares_second_version: false,
     attention: &[AttentionPattern::Bidirectional],
     form: AnswerForm::Cloze,
     chat: None,

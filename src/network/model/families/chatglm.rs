@@ -29,6 +29,7 @@ pub static FAMILY: Family = Family {
     name: "chatglm",
     description: "ChatGLM-6B, the first: DeepNorm and rotary 2D positions, for every objective",
     version: 1,
+    shares_second_version: false,
     attention: AttentionPattern::ALL,
     form: AnswerForm::Chatglm,
     chat: Some(ChatFormat::Chatglm),

@@ -29,6 +29,7 @@ pub static FAMILY: Family = Family {
     name: "chatglm2",
     description: "ChatGLM2 and ChatGLM3: RMS norms, gated feed-forward layers and few heads of keys, for `causal_lm`",
     version: 1,
+    shares_second_version: false,
     attention: &[AttentionPattern::Causal],
     form: AnswerForm::Chatglm2,
     chat: Some(ChatFormat::Chatglm2),

@@ -26,6 +26,7 @@ pub static FAMILY: Family = Family {
     name: "glm",
     description: "GLM: pre-norm transformer with learned 2D positions, for every objective",
     version: 1,
+    shares_second_version: false,
     attention: AttentionPattern::ALL,
     form: AnswerForm::Infilling,
     chat: Some(ChatFormat::Chatglm),

@@ -29,6 +29,7 @@ pub static FAMILY: Family = Family {
     name: "glm4",
     description: "GLM-4 as Hugging Face has it: like `chatglm2`, with norms around each branch, for `causal_lm`",
     version: 1,
+    shares_second_version: false,
     attention: &[AttentionPattern::Causal],
     form: AnswerForm::Chatglm2,
     chat: Some(ChatFormat::Glm4),

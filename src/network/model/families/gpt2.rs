@@ -23,6 +23,7 @@ pub static FAMILY: Family = Family {
     name: "gpt2",
     description: "GPT-2: pre-norm transformer that sees what came before, for `causal_lm`",
     version: 1,
+    shares_second_version: false,
     attention: &[AttentionPattern::Causal],
     form: AnswerForm::Causal,
     chat: Some(ChatFormat::Chatglm2),

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use url::Url;
 
+use crate::support::Hinted;
+
 /// How long a connection may take to be made, and a request to be answered; `MLFLOW_HTTP_REQUEST_TIMEOUT` gives other
 /// seconds for the second.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -241,11 +243,12 @@ fn accepted(status: StatusCode, body: &Value) -> Result<Value> {
     let message: String = body["message"].as_str().unwrap_or_default().chars().take(LONGEST).collect();
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "\nhint: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, set the credentials"
+            Some("MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, set the credentials")
         }
-        _ => "",
+        _ => None,
     };
-    bail!("{status}{}{message}{hint}", if message.is_empty() { "" } else { ": " });
+    let message = format!("{status}{}{message}", if message.is_empty() { "" } else { ": " });
+    bail!(Hinted::new(message, hint.map(str::to_owned)));
 }
 
 fn code(body: &Value) -> &str {

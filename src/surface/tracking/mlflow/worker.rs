@@ -25,6 +25,7 @@ use crate::{
         store::{Artifact, Provenance, canonical_json, unix_time},
     },
     session::sweep::{CellResult, Status},
+    support::explained,
     surface::tracking::subject::{Curves, Notify, RunEnd, Subject},
 };
 
@@ -116,7 +117,8 @@ impl Worker {
             self.is_off = true;
             let url = self.access.url();
             (self.notify)(&format!(
-                "warning: the MLflow server {url} can't be used, so this run is not logged there: {error:#}"
+                "warning: the MLflow server {url} can't be used, so this run is not logged there: {}",
+                explained(&error)
             ));
         }
     }
@@ -319,7 +321,10 @@ impl Worker {
             server.upload(&parent, &recipe, "application/yaml", text)
         });
         if let Err(error) = uploaded {
-            (self.notify)(&format!("warning: the report isn't among the MLflow run's artifacts: {error:#}"));
+            (self.notify)(&format!(
+                "warning: the report isn't among the MLflow run's artifacts: {}",
+                explained(&error)
+            ));
         }
     }
 

@@ -36,6 +36,7 @@ pub static FAMILY: Family = Family {
     description: "Transformer: an encoder of `layers` reads a prompt, a decoder of as many continues it, for `prefix_lm`",
     // 2 adds up the gradients of what the decoder's layers share in another order.
     version: 2,
+    shares_second_version: true,
     attention: &[AttentionPattern::Prefix],
     form: AnswerForm::Prefix,
     chat: None,
