@@ -17,6 +17,7 @@ mod micro_batches;
 mod observer;
 mod optimizer;
 pub mod optimizers;
+mod pending;
 mod progress;
 mod reduction;
 mod replicas;

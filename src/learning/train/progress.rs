@@ -10,23 +10,13 @@ use super::{
     curve::{CurveEntry, Point},
     evaluation::Evaluation,
     observer::{Observer, Progress},
+    pending::Pending,
     trainer::{Best, Trainer, WARMUP},
 };
 use crate::{
     engine::store::{Stretch, unix_time},
     support::Hinted,
 };
-
-/// A step whose loss hasn't been read from the device yet.
-pub(super) struct Pending {
-    pub(super) step: usize,
-    pub(super) objective: String,
-    pub(super) loss: Tensor<1>,
-    pub(super) lr: f64,
-    pub(super) grad_norm: Tensor<1>,
-    /// When it was taken, in seconds since 1970; on asynchronous devices, when all of it was queued.
-    pub(super) at: f64,
-}
 
 impl Trainer {
     /// Reads losses and gradient norms from the device, and enters them into the curve.

@@ -23,7 +23,7 @@ use super::{
     micro_batches::{Chunk, Computed, MicroBatching},
     observer::Observer,
     optimizer::Optimizer,
-    progress::Pending,
+    pending::Pending,
     reduction::Reduction,
     replicas::Replica,
     settings::{Outcome, TrainSettings},
