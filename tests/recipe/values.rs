@@ -345,8 +345,15 @@ fn merge_keys_fill_in_what_is_not_given() {
 #[test]
 fn colours_are_only_in_what_is_rendered_for_a_terminal() {
     let problems = check("stages: {}", &[], &[]).expect_err("a mistake");
-    assert!(!problems.to_string().contains('\u{1b}'));
-    assert!(problems.render(true).contains("\u{1b}[1;31merror\u{1b}[0m"));
+    let plain = problems.to_string();
+    assert!(!plain.contains('\u{1b}'));
+    let coloured = problems.render(true);
+    assert!(coloured.starts_with('\u{1b}'), "{coloured:?}");
+    let without: String = coloured
+        .split('\u{1b}')
+        .map(|part| part.split_once('m').filter(|_| part.starts_with('[')).map_or(part, |at| at.1))
+        .collect();
+    assert_eq!(without, plain);
 }
 
 #[test]
