@@ -40,7 +40,7 @@ fn conversation() -> Vec<Turn> {
 }
 
 fn message<T>(result: anyhow::Result<T>) -> String {
-    format!("{:#}", result.err().expect("an error"))
+    pipe::support::explained(&result.err().expect("an error"))
 }
 
 #[test]
