@@ -284,7 +284,7 @@ fn longer_training_with_a_constant_rate_goes_on_where_the_shorter_one_ended() {
         let text = space.pipe(&["plan", "recipe.yaml"]).stdout;
         assert!(text.contains(&format!("continues after step {step}; train.")), "{text}");
         let output = space.pipe(&["run", "recipe.yaml"]);
-        let told = format!("topics: goes on from where a shorter training ended, after step {step}");
+        let told = format!("topics: resumes from where a shorter training ended, after step {step}");
         assert!(output.stderr.contains(&told), "{}", output.stderr);
         let fresh = tiny();
         fresh.write("recipe.yaml", constant(short.0, long.1));
@@ -293,7 +293,7 @@ fn longer_training_with_a_constant_rate_goes_on_where_the_shorter_one_ended() {
 
         space.write("recipe.yaml", constant(long.0, long.1));
         let output = space.pipe(&["run", "recipe.yaml"]);
-        assert!(output.stderr.contains("base: goes on from where a shorter training ended"), "{}", output.stderr);
+        assert!(output.stderr.contains("base: resumes from where a shorter training ended"), "{}", output.stderr);
         assert_eq!(digests(&space.json(&["run", "recipe.yaml"])), expected);
     }
 }
@@ -309,7 +309,7 @@ fn training_whose_rate_depends_on_its_length_starts_over() {
         space.write("recipe.yaml", recipe(8));
         assert_eq!(space.json(&["plan", "recipe.yaml"])["stages"]["base"]["continues_from"], Value::Null);
         let output = space.pipe(&BASE);
-        assert!(!output.stderr.contains("goes on"), "{}", output.stderr);
+        assert!(!output.stderr.contains("resumes from"), "{}", output.stderr);
     }
 }
 
@@ -320,7 +320,7 @@ fn shorter_training_and_a_forced_one_start_over() {
         space.write("recipe.yaml", constant(&format!("steps: {steps}"), "epochs: 1"));
         let output = space.pipe(arguments);
         assert_eq!(output.status, 0, "{}", output.stderr);
-        assert!(!output.stderr.contains("goes on"), "{}", output.stderr);
+        assert!(!output.stderr.contains("resumes from"), "{}", output.stderr);
     }
     let gone = space.json(&["gc", "--grace", "0s"]);
     assert!(gone.to_string().contains("/states/"), "{gone}");
@@ -334,7 +334,7 @@ fn cells_that_differ_in_length_only_share_their_beginning() {
     let output = space.pipe(&["sweep", "recipe.yaml", "--jobs", "2"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
     for step in [3, 6] {
-        let told = format!("goes on from where a shorter training ended, after step {step}");
+        let told = format!("resumes from where a shorter training ended, after step {step}");
         assert_eq!(output.stderr.matches(&told).count(), 1, "{}", output.stderr);
     }
 }
