@@ -7,7 +7,10 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use common::{
@@ -40,8 +43,11 @@ impl Server {
     fn start() -> Needed<Self> {
         let program = Need::Mlflow.variable("PIPE_MLFLOW")?;
         let data = tempfile::tempdir().expect("a folder");
-        // Not one of the ports that the system gives to clients.
-        let port = (20_000 + std::process::id() % 10_000) as u16;
+        // Not one of the ports that the system gives to clients, nor that of a server that is still being stopped: its
+        // answers would be taken for those of the new one.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let started = STARTED.fetch_add(1, Ordering::Relaxed);
+        let port = (20_000 + (std::process::id() + 1_009 * started) % 10_000) as u16;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let at = |name: &str| data.path().join(name).display().to_string();
         let mut command = Command::new(program);
