@@ -6,14 +6,14 @@ use crate::common::finish;
 
 /// The most crates, this one among them, that the program with the default features is built from: those of build
 /// scripts and macros too, each version on its own. Raised only in a commit that says what the new ones are for.
-const CRATES: usize = 370;
+const CRATES: usize = 400;
 
 /// The default features in a release build, which are what the budget is for.
 #[cfg(not(any(debug_assertions, feature = "gpu")))]
 #[test]
 fn the_program_is_no_larger_than_its_budget() {
     /// The most bytes of the stripped program with the default features. Raised only in a commit that says what they buy.
-    const BYTES: u64 = 50_000_000;
+    const BYTES: u64 = 54_000_000;
     let bytes = std::fs::metadata(env!("CARGO_BIN_EXE_pipe")).expect("the program").len();
     assert!(bytes <= BYTES, "{bytes} bytes, and the budget is {BYTES}");
 }
