@@ -37,8 +37,8 @@ bench *options:
 fuzz minutes="10":
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo test --release --no-run --test recipe --test data --lib
-    for reader in "--test recipe fuzz::" "--test data fuzz::" "--lib tensors::fuzz"; do
+    cargo test --release --no-run --test reading --lib
+    for reader in "--test reading fuzz::" "--lib tensors::fuzz"; do
         cases=0
         for ((end = SECONDS + 60 * {{minutes}}; SECONDS < end; cases += 5000)); do
             said=$(PIPE_CASES=5000 cargo test --quiet --release $reader 2>&1) || { echo "$said"; exit 1; }

@@ -1,0 +1,11 @@
+//! Files, rows, documents and tokenizers.
+
+mod chat;
+mod embedded;
+mod formats;
+mod fuzz;
+mod real;
+mod tokenize;
+mod tokenizer_files;
+mod tokenizer_parity;
+mod tokenizer_training;

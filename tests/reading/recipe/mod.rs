@@ -1,0 +1,8 @@
+//! Recipes: values, mistakes and their messages.
+
+mod checkpoint_errors;
+mod checkpoints;
+mod errors;
+mod fuzz;
+mod models;
+mod values;
