@@ -8,6 +8,7 @@ mod cache;
 mod chat;
 mod commands;
 mod compare;
+mod data;
 mod estimates;
 mod init;
 mod live;

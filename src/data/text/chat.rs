@@ -80,6 +80,8 @@ pub struct Fitted {
     pub tokens: Vec<u32>,
     /// Whether turns or a part of the question were left out.
     pub shortened: bool,
+    /// How many tokens the whole conversation has.
+    pub whole: usize,
 }
 
 impl<'a> Chat<'a> {
@@ -168,11 +170,12 @@ impl<'a> Chat<'a> {
     /// As [`Self::prompt`]; if not even an empty question fits.
     pub fn fit(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
         let mut turns = turns.to_vec();
-        let mut shortened = false;
+        let (mut shortened, mut whole) = (false, None);
         loop {
             let tokens = self.prompt(&turns)?;
+            let whole = *whole.get_or_insert(tokens.len());
             if tokens.len() <= room {
-                return Ok(Fitted { tokens, shortened });
+                return Ok(Fitted { tokens, shortened, whole });
             }
             shortened = true;
             let Some(round) = oldest_round(&turns) else { break };
@@ -194,7 +197,7 @@ impl<'a> Chat<'a> {
                 beyond = middle;
             }
         }
-        Ok(Fitted { tokens, shortened })
+        Ok(Fitted { tokens, shortened, whole: whole.unwrap_or_default() })
     }
 
     fn roles(&self) -> Option<RoleTokens> {

@@ -73,6 +73,9 @@ pub struct Provenance {
     /// Of a training, how fast it was on its way.
     #[serde(default, skip_serializing_if = "Pace::is_empty")]
     pub pace: Pace,
+    /// Of a training, some of the examples that it was given, in the form in which its kind shows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<Value>,
 }
 
 impl Artifact {

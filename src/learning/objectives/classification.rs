@@ -8,7 +8,7 @@ use super::{
     Specials,
     form::{AnswerForm, PromptKind, feed},
     labels::{LabelPath, Labels, TrieNode},
-    prompt::{ColumnLookup, Encoded, MARKER, Rendered, Template},
+    prompt::{ColumnLookup, ColumnValues, Encoded, Fitted, MARKER, Rendered, Template},
 };
 use crate::{
     network::batch::Example,
@@ -29,6 +29,26 @@ pub struct Classifier {
     max_length: usize,
     specials: Specials,
     encode: Encode,
+}
+
+/// A prompt as people read it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FilledPrompt {
+    /// The filled-in template, with the marker where a label word is the answer.
+    pub text: String,
+    /// The values that were shortened to fit.
+    pub cut: Vec<CutValue>,
+}
+
+/// A value that was shortened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CutValue {
+    /// The column that it comes from.
+    pub column: String,
+    /// Characters that are left of it, from its beginning on.
+    pub kept: usize,
+    /// What was left out.
+    pub rest: String,
 }
 
 /// Which head gives the answer.
@@ -153,7 +173,27 @@ impl Classifier {
         Ok(self.template.values(row)?.text())
     }
 
+    /// A row's prompt as its example has it, before it's encoded, and what was left out of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::example`].
+    pub fn filled(&self, row: &ColumnLookup<'_>) -> Result<FilledPrompt> {
+        let values = self.template.values(row)?;
+        let most = self.fit_values(&values)?.most;
+        let Rendered { before, after } = self.template.render(&values, most)?;
+        let marker = if matches!(self.head, AnswerHead::Linear) { "" } else { MARKER };
+        let text = after.map_or(before.clone(), |after| format!("{before}{marker}{after}"));
+        let cut =
+            values.beyond(most).map(|(column, rest)| CutValue { column: column.into(), kept: most, rest: rest.into() });
+        Ok(FilledPrompt { text, cut: cut.collect() })
+    }
+
     fn fit(&self, row: &ColumnLookup<'_>) -> Result<Encoded> {
+        Ok(self.fit_values(&self.template.values(row)?)?.encoded)
+    }
+
+    fn fit_values(&self, values: &ColumnValues) -> Result<Fitted> {
         let frame = match &self.head {
             AnswerHead::Prompt(labels) => {
                 let fed = if self.form.feeds() { labels.depth() } else { 0 };
@@ -161,8 +201,8 @@ impl Classifier {
             }
             AnswerHead::Linear => self.plain(0, &[]).tokens.len(),
         };
-        let values = self.template.values(row)?;
-        self.template.fit(&values, self.max_length.saturating_sub(frame), &|rendered| self.encode(rendered))
+        let room = self.max_length.saturating_sub(frame);
+        self.template.fit(values, room, &|rendered| self.encode(rendered))
     }
 
     fn encode(&self, rendered: &Rendered) -> Result<Encoded> {

@@ -37,6 +37,10 @@ pub struct InstructionExample {
     pub shortened: bool,
     /// Whether the response was.
     pub cut: bool,
+    /// How many of the prompt's tokens the example has, and how many there were.
+    pub prompt: [usize; 2],
+    /// The same of the response.
+    pub response: [usize; 2],
 }
 
 impl InstructionEncoder<'_> {
@@ -53,7 +57,7 @@ impl InstructionEncoder<'_> {
         let room = max_length.saturating_sub(frame);
         let prompt = chat.fit(&conversation.turns, room.saturating_sub(answer.len()).max(room / 2))?;
         let left = room.saturating_sub(prompt.tokens.len());
-        let cut = answer.len() > left;
+        let (cut, whole) = (answer.len() > left, answer.len());
         match self.too_long {
             TooLong::Skip if cut => return Ok(None),
             TooLong::Cut => answer.truncate(left),
@@ -71,8 +75,10 @@ impl InstructionEncoder<'_> {
         let sequence = form.text(id, &prompt.tokens, specials);
         let mut example = sequence.example;
         feed(&mut example, &answer);
+        let response = [answer.len(), whole];
         answer.push(form.end(specials));
         example.targets = (sequence.at..).zip(answer).map(|(at, token)| Target { at, token }).collect();
-        Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut }))
+        let prompt_tokens = [prompt.tokens.len(), prompt.whole];
+        Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut, prompt: prompt_tokens, response }))
     }
 }

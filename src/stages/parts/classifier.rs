@@ -15,21 +15,20 @@ use crate::{
     network::{
         batch::{Example, Layout},
         device::OpenDevice,
-        model::{Candidates, Network},
+        model::{Candidates, Family, Network},
     },
     spec::Classification,
 };
 
-/// A task's examples for a model, made with its tokenizer.
+/// A task's examples for a model of this family, made with its tokenizer.
 pub(in crate::stages) fn classifier(
     task: &Classification,
-    network: &Network,
+    family: &Family,
     max_length: usize,
     tokenizer: &Arc<Tokenizer>,
 ) -> Result<Classifier> {
     let encoder = Arc::clone(tokenizer);
-    let form = network.family().form;
-    Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
+    Classifier::new(task, family.form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
 }
 
 /// How a network's states become probabilities of labels.
@@ -109,7 +108,7 @@ impl Trained {
         let task = classification.context("this model wasn't finetuned to classify")?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let network = Network::load(dir, &device.device)?;
-        let classifier = classifier(&task, &network, max_length, &tokenizer)?;
+        let classifier = classifier(&task, network.family(), max_length, &tokenizer)?;
         Ok(Self { classifier, network, max_length, device: device.clone() })
     }
 
