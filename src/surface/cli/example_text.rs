@@ -202,7 +202,8 @@ impl Page {
                 used <= self.width
             });
             let to = from + fits.count().max(1);
-            for row in &rows {
+            let is_empty = |row: &&Row| row.cells[from..to].iter().all(|(text, _)| text.is_empty());
+            for row in rows.iter().filter(|row| !is_empty(row)) {
                 let cells = row.cells[from..to].iter().zip(&widths[from..to]);
                 let cells: String = cells.map(|((text, style), wide)| self.cell(text, style, *wide)).collect();
                 lines.push(format!("{}{}", self.name(row.name), cells.trim_end()));
