@@ -304,6 +304,23 @@ fn steps_objectives_and_numbers_choose() {
 }
 
 #[test]
+fn causal_models_see_nothing_behind_a_token() {
+    let space = fed();
+    space.write("recipe.yaml", FED.split("  topics:").next().expect("the first stages"));
+    assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "tokens"]).status, 0);
+    let model = "stages.base.model={chatglm2: {hidden: 16, layers: 1, heads: 2, max_length: 64}}";
+    let objectives = "stages.base.objectives=[{generative: {causal_lm: {}}}]";
+    let all = examples(&space, &["base", "-n", "3", "--set", model, "--set", objectives]);
+    assert_eq!(all.len(), 3);
+    for one in all {
+        // Its examples begin with a prefix, which a model that sees both ways would see as a whole.
+        assert_eq!(one.tokens[..2], ["[gMASK]", "<sop>"]);
+        assert_eq!(one.sees, (1..=one.length as u32).collect::<Vec<_>>());
+        assert!(one.targets.iter().all(|target| target.shown_as.is_none()), "the next token is predicted");
+    }
+}
+
+#[test]
 fn plain_output_has_no_colours_and_its_columns_stand_below_each_other() {
     let space = fed();
     assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "tokens"]).status, 0);

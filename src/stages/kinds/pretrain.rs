@@ -112,6 +112,7 @@ impl Pretrain {
             normalization: self.train.loss_normalization,
             candidates: Vec::new(),
             classes: Vec::new(),
+            is_causal: base.is_causal(),
             sources: Box::new(TrainingDocuments::new(documents, &base.tokenizer)),
         }
     }

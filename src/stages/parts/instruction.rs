@@ -149,6 +149,7 @@ impl InstructionFeed {
             normalization: spec.train.loss_normalization,
             candidates: Vec::new(),
             classes: Vec::new(),
+            is_causal: base.is_causal(),
             sources: Box::new(TrainingRows::new(source, files, &task.lists(), Box::new(tell))),
         };
         Ok(Self { task, learned, feed })

@@ -63,6 +63,7 @@ impl LabelledFeed {
             normalization: spec.train.loss_normalization,
             candidates: classifier.nodes().iter().map(|node| node.candidates.clone()).collect(),
             classes: classifier.labels().to_vec(),
+            is_causal: base.is_causal(),
             sources: Box::new(TrainingRows::new(source, files, &[], Box::new(tell))),
         };
         Ok(Self { classifier, rows, feed })

@@ -14,7 +14,7 @@ use crate::{
     },
     network::{
         checkpoint::{self, CONFIG},
-        model::{Family, families},
+        model::{AttentionPattern, Family, families},
     },
     stages::{
         facts::{BaseModel, Field, Vocabulary},
@@ -33,6 +33,13 @@ pub struct Base {
     pub family: &'static Family,
     /// The tokenizer.
     pub tokenizer: Arc<Tokenizer>,
+}
+
+impl Base {
+    /// Whether no token of the family's models sees those behind it.
+    pub fn is_causal(&self) -> bool {
+        self.family.attention.iter().all(|pattern| *pattern == AttentionPattern::Causal)
+    }
 }
 
 /// A stage that has to be run first.

@@ -60,6 +60,8 @@ pub struct TrainingFeed {
     pub candidates: Vec<Vec<u32>>,
     /// What classes are called.
     pub classes: Vec<String>,
+    /// Whether no token of the model sees those behind it, whatever its example would let it see.
+    pub is_causal: bool,
     /// Knows what the examples are made of.
     pub sources: Box<dyn Sources>,
 }
@@ -125,6 +127,7 @@ impl TrainingFeed {
             specials: self.tokenizer.special,
             candidates: &self.candidates,
             classes: &self.classes,
+            is_causal: self.is_causal,
         };
         for (place, told) in places.iter().zip(told) {
             let weights = Divisors::of(&step, place.batch, self.normalization).weights(step.pair_weight);

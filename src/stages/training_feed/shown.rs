@@ -124,6 +124,8 @@ pub(super) struct Meanings<'a> {
     pub(super) candidates: &'a [Vec<u32>],
     /// What classes are called.
     pub(super) classes: &'a [String],
+    /// Whether no token sees those behind it.
+    pub(super) is_causal: bool,
 }
 
 impl Shown {
@@ -131,14 +133,19 @@ impl Shown {
     pub(super) fn new(example: &Example, weights: &LossWeights, meanings: &Meanings<'_>, told: Told) -> Self {
         let Told { file, row, document, range, text, label, cut } = told;
         let length = example.tokens.len();
-        let Meanings { tokens, specials, candidates, classes } = meanings;
+        let Meanings { tokens, specials, candidates, classes, is_causal } = meanings;
+        let sees: Vec<u32> = match is_causal {
+            true => (1..).zip(&example.span_ends).map(|(next, &end)| end.min(next)).collect(),
+            false => example.span_ends.clone(),
+        };
         let target = |target: &Target| ShownTarget {
             at: target.at as usize,
             id: target.token,
             token: tokens.token(target.token),
-            shown_as: shown_as(example, target, specials).map(str::to_owned),
+            shown_as: shown_as(&example.tokens, &sees, target, specials).map(str::to_owned),
             weight: weights.target,
         };
+        let targets = example.targets.iter().map(target).collect();
         let candidate = |&id: &u32| Candidate { id, token: tokens.token(id) };
         let choice = |choice: &batch::Choice| {
             let all = candidates.get(choice.node as usize).map(Vec::as_slice).unwrap_or_default();
@@ -168,8 +175,8 @@ impl Shown {
             positions: example.positions.clone(),
             block_positions: example.block_positions.clone(),
             segments,
-            sees: example.span_ends.clone(),
-            targets: example.targets.iter().map(target).collect(),
+            sees,
+            targets,
             choices: example.choices.iter().map(choice).collect(),
             pair: example.pair.map(|label| Judged { label, meaning: None, weight: weights.pair }),
             class: example.class.map(class),
@@ -211,12 +218,12 @@ impl Shown {
 
 /// What stands where a token is to be guessed. A token that attends to those behind it can't predict the next one: what is
 /// asked for is what belongs in its own place.
-fn shown_as(example: &Example, target: &Target, specials: &Specials) -> Option<&'static str> {
+fn shown_as(tokens: &[u32], sees: &[u32], target: &Target, specials: &Specials) -> Option<&'static str> {
     let at = target.at as usize;
-    if *example.span_ends.get(at)? <= target.at + 1 {
+    if *sees.get(at)? <= target.at + 1 {
         return None;
     }
-    let shown = *example.tokens.get(at)?;
+    let shown = *tokens.get(at)?;
     Some(match shown {
         _ if shown == target.token => "same",
         _ if [specials.mask, specials.gmask, specials.smask].contains(&shown) => "mask",
