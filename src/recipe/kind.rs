@@ -18,6 +18,12 @@ pub trait Kind: Extension {
     /// How a stage measures itself while it trains, if it does; so sweeps can stop it early. None also for settings of
     /// another kind.
     fn dev_metrics(&self, settings: &Json) -> Option<DevMetrics>;
+
+    /// The numbers that are recorded of a stage, those first that say how good it is; so that a sweep can't look for one that
+    /// there will never be. None where that isn't known before it has run.
+    fn metrics(&self, _stage: &Draft, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// How a stage measures itself while it trains.

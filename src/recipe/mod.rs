@@ -6,6 +6,8 @@
 mod catalog;
 mod check;
 mod checked;
+pub mod code;
+mod coerce;
 mod condition;
 mod diagnostic;
 mod diagnostics;
@@ -26,6 +28,7 @@ mod source;
 pub mod template;
 mod typecheck;
 pub mod walk;
+mod written;
 
 use std::path::Path;
 

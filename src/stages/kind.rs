@@ -58,6 +58,11 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
         Ok(Facts::default())
     }
 
+    /// The numbers that are recorded of it, as [`Kind::metrics`].
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        None
+    }
+
     /// Looks at what it will read, before anything runs.
     ///
     /// # Errors
@@ -164,6 +169,10 @@ impl<K: StageKind> recipe::Kind for Of<K> {
 
     fn dev_metrics(&self, settings: &Value) -> Option<DevMetrics> {
         read::<K>(settings).ok()?.facts().ok()?.training?.dev_metrics()
+    }
+
+    fn metrics(&self, stage: &Draft, checks: &Checks<'_>) -> Option<Vec<String>> {
+        stage.settings_as::<K>()?.metrics(checks)
     }
 }
 

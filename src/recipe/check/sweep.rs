@@ -150,7 +150,17 @@ impl Checks<'_> {
             let start = "stages.".len();
             let at = self.texts.within(whole, path, start..start + stage.len());
             let hint = suggest::did_you_mean(stage, stages.iter().map(|entry| entry.key.as_str()), "the stages are");
-            self.report(at, format!("there is no stage `{stage}`"), hint);
+            return self.report(at, format!("there is no stage `{stage}`"), hint);
+        }
+        let draft = self.stage(stage).filter(|draft| draft.stage.is_some());
+        let Some(names) = draft.and_then(|draft| draft.kind.metrics(draft, self)) else { return };
+        if !metric.is_empty() && !names.iter().any(|name| name == metric) {
+            let at = self.texts.within(whole, path, path.len() - metric.len()..path.len());
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let near = suggest::nearest(metric, names.iter().copied());
+            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let message = format!("no metric `{metric}` is recorded of `{stage}`");
+            self.report(at, message, format!("{near}there is {}", suggest::list(names)));
         }
     }
 }

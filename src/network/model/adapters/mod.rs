@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 
-use super::{ids::WeightId, initial::Initializer, network::Network, parameters::Parameters};
+use super::{ids::WeightId, initial::Initializer, network::Network, on_disk::is_called, parameters::Parameters};
 use crate::spec;
 
 pub(super) use lora::Lora;
@@ -42,7 +42,7 @@ impl Network {
         match adapter {
             spec::Adapter::Lora(lora) => {
                 lora::check(parameters, on_disk, &lora.targets)?;
-                let targeted = |module: &str| lora.targets.iter().any(|target| lora::ends(module, target));
+                let targeted = |module: &str| lora.targets.iter().any(|target| is_called(module, target));
                 let layers = lora::backbone(parameters).collect();
                 lora::attach(parameters, layers, on_disk, lora, &targeted, &mut source);
             }
