@@ -69,13 +69,6 @@ pub fn literals(text: &str) -> Vec<Range<usize>> {
     starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
 }
 
-/// The names that a template calls as functions.
-pub fn calls<'t>(text: &'t str, name: &str) -> bool {
-    blocks(text).iter().any(|block| {
-        block.tokens.windows(2).any(|pair| text[pair[0].range.clone()] == *name && &text[pair[1].range.clone()] == "(")
-    })
-}
-
 /// The block that begins at `start`.
 fn code(text: &str, start: usize, is_statement: bool) -> Option<Block> {
     let close = if is_statement { "%}" } else { "}}" };
@@ -153,7 +146,6 @@ mod tests {
         let literals: Vec<&str> = literals(text).into_iter().map(|range| &text[range]).collect();
         assert_eq!(literals, ["a [SEP] ", " b ", "c", "{ d"]);
         assert_eq!(tokens(text), ["x", "|", "replace", "(", "'}}'", ",", "\"\\\"\"", ")", "if", "y", "endif"]);
-        assert!(calls("{{ token('a') }}", "token") && !calls("token( {{ token }}", "token"));
         assert_eq!(blocks("{{ open").len(), 0);
     }
 

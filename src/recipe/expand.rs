@@ -445,9 +445,10 @@ fn concrete(value: &Dynamic, span: Span) -> Node {
         return concrete_written(value, span);
     }
     let mut node = plain(value, span);
-    // Where a number is wanted, what was put together as text may still be one.
-    if let Value::String(text) = &node.value {
-        node.written = Some(text.as_str().into());
+    // Where a number is wanted, what was put together as text may still be one; and where a text is, a value is written as it
+    // would be within one.
+    if matches!(node.value, Value::String(_) | Value::Bool(_) | Value::Int(_) | Value::Float(_)) {
+        node.written = Some(value.to_string().into());
     }
     node
 }

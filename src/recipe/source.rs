@@ -121,7 +121,8 @@ impl<'a> Builder<'a> {
         let node = match event {
             Event::Scalar(text, style, _, tag) => match style {
                 ScalarStyle::Plain if tag.is_none_or(|tag| tag.core_suffix() != Some("str")) => {
-                    scalar::plain(span, &text)
+                    // The parser has a `~` where nothing stands.
+                    scalar::plain(span, if span.end > span.start { &text } else { "" })
                 }
                 _ => Node::new(span, Value::String(text.into_owned())),
             },

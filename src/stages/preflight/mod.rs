@@ -32,18 +32,21 @@ pub use devices::DeviceCheck;
 use place::pointer;
 use words::WordProblem;
 
+/// Told of warnings.
+pub type OnWarning = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
 /// stages and cells they are.
 #[derive(Default)]
 pub struct DataCheck {
     done: HashSet<String>,
     warnings: Vec<Diagnostics>,
-    notify: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    notify: Option<OnWarning>,
 }
 
 impl DataCheck {
     /// One that tells its warnings as it finds them.
-    pub fn telling(notify: Arc<dyn Fn(&str) + Send + Sync>) -> Self {
+    pub fn telling(notify: OnWarning) -> Self {
         Self { notify: Some(notify), ..Self::default() }
     }
 
