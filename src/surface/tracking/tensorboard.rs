@@ -7,14 +7,12 @@ use std::{
     collections::HashMap,
     io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use anyhow::Result;
 use fs_err::{self as fs, File};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     events,
@@ -124,7 +122,7 @@ impl TensorBoard {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, File>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     mem::MaybeUninit,
     ops::{Deref, DerefMut},
-    sync::Mutex,
 };
 
 use burn::{
@@ -13,6 +12,7 @@ use burn::{
     tensor::{Bytes, DType, Shape},
 };
 use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty};
+use parking_lot::Mutex;
 
 /// Memory kept for later, at most.
 const KEPT: usize = 1 << 30;
@@ -74,7 +74,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool::EMPTY);
 /// Room for `n` numbers, which may hold anything.
 pub(super) fn room(n: usize) -> Room {
     let lines = size_class(n.div_ceil(16));
-    let found = POOL.lock().unwrap_or_else(|e| e.into_inner()).take(lines);
+    let found = POOL.lock().take(lines);
     Room { lines: found.unwrap_or_else(|| fresh(lines)), len: n }
 }
 
@@ -90,7 +90,7 @@ fn size_class(lines: usize) -> usize {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        POOL.lock().unwrap_or_else(|e| e.into_inner()).give_back(std::mem::take(&mut self.lines));
+        POOL.lock().give_back(std::mem::take(&mut self.lines));
     }
 }
 

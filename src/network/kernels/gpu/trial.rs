@@ -1,17 +1,14 @@
 //! Whether a device's kernels come out right. Drivers and compilers differ, so each device is tried before its first use:
 //! a small network's loss and gradients have to be the CPU's. Where they aren't, its tensors take the compositions.
 
-use std::{
-    panic::resume_unwind,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+use std::{panic::resume_unwind, sync::Arc, thread};
 
 use anyhow::{Result, anyhow, ensure};
 use burn::{
     backend::DispatchDevice,
     tensor::{DType, Device, Tensor, TensorData},
 };
+use parking_lot::Mutex;
 
 use crate::{
     network::kernels::{self, AttentionSpans, Dropout, Gelu, RotaryPairs, Rotation, RowIds},
@@ -25,13 +22,13 @@ const CLASSES: usize = 1200;
 static KNOWN: Mutex<Vec<(Device, DType, Option<String>)>> = Mutex::new(Vec::new());
 
 fn known(device: &Device, numbers: DType) -> Option<Result<(), String>> {
-    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = KNOWN.lock();
     let found = known.iter().find(|(other, same, _)| other == device && *same == numbers);
     found.map(|(.., reason)| reason.clone().map_or(Ok(()), Err))
 }
 
 fn learn(device: &Device, numbers: DType, reason: Option<String>) {
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = KNOWN.lock();
     known.retain(|(other, same, _)| other != device || *same != numbers);
     known.push((device.clone(), numbers, reason));
 }
