@@ -83,7 +83,7 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// Reports an event of this stage.
-    pub fn tell(&self, event: Event<'_>) {
+    pub fn report(&self, event: Event<'_>) {
         self.reporter.event(self.name, event);
     }
 
@@ -97,7 +97,7 @@ impl Job<'_> {
     /// # Errors
     /// [`Paused`] if it's stopped.
     pub fn progressed(&self, done: usize, total: usize, note: &str) -> Result<()> {
-        self.tell(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
+        self.report(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
         if done < total && self.is_stopped() {
             bail!(Paused::at("stopped; it starts over next time"));
         }

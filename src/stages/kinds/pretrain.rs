@@ -70,7 +70,7 @@ impl StageKind for Pretrain {
             start.network.add_pair_head(job.seed);
         }
         let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();
-        job.tell(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
+        job.report(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
 
         let mut seen = language::hashes(&documents);
         if let Some(from) = &start.from {

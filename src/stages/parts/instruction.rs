@@ -164,7 +164,7 @@ pub(in crate::stages) fn eval(
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let encoder = encoder(&mut task, &network, trained_for.max_length, &tokenizer)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
-    job.tell(Event::Note(&rows.note("rows")));
+    job.report(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;
     let tallies = rows.measure(&network, layout(device, trained_for.max_length, true), &|done, all| {

@@ -174,13 +174,13 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     for (what, state) in states {
         match trainer.load_state(state) {
             Ok(true) => {
-                job.tell(Event::Note(&format!("resumes from {what}, after step {}", trainer.steps_done())));
-                job.tell(Event::Metrics(&figures(trainer.curve(), trainer.pace(), unix_time())));
+                job.report(Event::Note(&format!("resumes from {what}, after step {}", trainer.steps_done())));
+                job.report(Event::Metrics(&figures(trainer.curve(), trainer.pace(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
             Err(error) => {
-                job.tell(Event::Note(&format!("can't resume from {what}, so that is thrown away: {error:#}")));
+                job.report(Event::Note(&format!("can't resume from {what}, so that is thrown away: {error:#}")));
                 state.clear()?;
             }
         }
@@ -240,24 +240,24 @@ impl Observer for Watcher<'_> {
         let Progress { step, steps, loss, tokens_per_second, remaining, .. } = progress;
         let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
         let (done, total) = (*step as u64, *steps as u64);
-        self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
+        self.job.report(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
         let values = vec![(metrics::TOKENS_PER_SECOND.name.to_owned(), *tokens_per_second)];
-        self.job.tell(Event::Metrics(&[StepMetrics { step: *step, at: unix_time(), values }]));
+        self.job.report(Event::Metrics(&[StepMetrics { step: *step, at: unix_time(), values }]));
     }
 
     fn entered(&mut self, entries: &[(CurveEntry, f64)]) {
         let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
-        self.job.tell(Event::Metrics(&figures));
+        self.job.report(Event::Metrics(&figures));
     }
 
     fn noted(&mut self, text: &str) {
-        self.job.tell(Event::Note(text));
+        self.job.report(Event::Note(text));
     }
 
     fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {
         let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
         let mark = if best { " (kept)" } else { "" };
-        self.job.tell(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
+        self.job.report(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
     }
 
     fn pauses(&mut self, step: usize) -> bool {
