@@ -37,9 +37,9 @@ pub use parts::{
     classifier::{Prediction, Trained},
     conversation::Conversation,
     encoding::{Steps, tokenize},
-    figures::figures,
     generate::{Show, Writer, Written},
     measured::Measured,
+    step_metrics::step_metrics,
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets};
 

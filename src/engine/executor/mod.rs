@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::engine::{
     plan::{Node, Plan, Planned, Status},
-    store::{Artifact, Metrics, Pace, State},
+    store::{Artifact, Metrics, State, Throughput},
 };
 
 pub use run::{Options, execute};
@@ -44,12 +44,12 @@ pub struct Computed {
     /// Its metrics.
     pub metrics: Metrics,
     /// Of a training, how fast it was on its way.
-    pub pace: Pace,
+    pub throughput: Throughput,
 }
 
 impl From<Metrics> for Computed {
     fn from(metrics: Metrics) -> Self {
-        Self { metrics, pace: Pace::default() }
+        Self { metrics, throughput: Throughput::default() }
     }
 }
 

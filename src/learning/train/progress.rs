@@ -14,7 +14,7 @@ use super::{
     trainer::{Best, Trainer, WARMUP},
 };
 use crate::{
-    engine::store::{Stretch, unix_time},
+    engine::store::{ThroughputWindow, unix_time},
     support::Hinted,
 };
 
@@ -74,8 +74,9 @@ impl Trainer {
 
     /// Reports progress since the last report.
     pub(super) fn report(&mut self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
-        let stretch = Stretch { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
-        self.pace.add(stretch);
+        let window =
+            ThroughputWindow { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
+        self.throughput.add(window);
         let every = self.settings.log_every.max(1);
         let since = if self.step.is_multiple_of(every) { every } else { self.step % every };
         let recent: Vec<f64> = self.curve.points().rev().take(since).map(|point| f64::from(point.loss)).collect();
@@ -90,7 +91,7 @@ impl Trainer {
             loss: recent.iter().sum::<f64>() / recent.len() as f64,
             lr: last.lr,
             grad_norm: f64::from(last.grad_norm),
-            tokens_per_second: stretch.tokens_per_second(),
+            tokens_per_second: window.tokens_per_second(),
             remaining: Duration::from_secs_f64(left * total.seconds() / counted as f64),
         });
     }

@@ -1,4 +1,4 @@
-//! Where the memory of a training stage goes. Each figure follows from what the program keeps: the CPU's kernels are
+//! Where the memory of a training stage goes. Each size follows from what the program keeps: the CPU's kernels are
 //! described in `kernels/fused`, autodiff's graph is made of what they save, and optimizers work in place.
 
 use super::{

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::{
     FROM, TOKENS,
-    figures::{figures, of_entry},
     measured::Measured,
     origin::{Origin, copy_tokenizer},
+    step_metrics::{of_entry, step_metrics},
     task::TrainedFor,
 };
 use crate::{
@@ -153,7 +153,7 @@ pub(in crate::stages) fn train(
     if outcome.steps < feed.steps() {
         metrics::PLANNED_STEPS.put(&mut recorded, feed.steps());
     }
-    Ok(Computed { metrics: recorded, pace: trainer.pace().clone() })
+    Ok(Computed { metrics: recorded, throughput: trainer.throughput().clone() })
 }
 
 /// What a training has measured that isn't at its end.
@@ -175,7 +175,7 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
         match trainer.load_state(state) {
             Ok(true) => {
                 job.report(Event::Note(&format!("resumes from {what}, after step {}", trainer.steps_done())));
-                job.report(Event::Metrics(&figures(trainer.curve(), trainer.pace(), unix_time())));
+                job.report(Event::Metrics(&step_metrics(trainer.curve(), trainer.throughput(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
@@ -246,8 +246,8 @@ impl Observer for Watcher<'_> {
     }
 
     fn entered(&mut self, entries: &[(CurveEntry, f64)]) {
-        let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
-        self.job.report(Event::Metrics(&figures));
+        let metrics: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
+        self.job.report(Event::Metrics(&metrics));
     }
 
     fn noted(&mut self, text: &str) {
@@ -255,9 +255,9 @@ impl Observer for Watcher<'_> {
     }
 
     fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {
-        let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
+        let values: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
         let mark = if best { " (kept)" } else { "" };
-        self.job.report(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
+        self.job.report(Event::Note(&format!("step {step}: {}{mark}", values.join("  "))));
     }
 
     fn pauses(&mut self, step: usize) -> bool {

@@ -34,7 +34,7 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
     for choices in candidates(command)? {
         console::eprint_line(&format!("{choices}: {}, {}", plan.shape.name, plan.precision.name()));
         match choices.open().and_then(|open| bench::run(&plan, &open, &mut StepPrinter)) {
-            Ok(figures) => measured.push(figures),
+            Ok(result) => measured.push(result),
             Err(error) => {
                 failed = true;
                 console::eprint_line(&format!("{choices}: {}", explained(&error)));
