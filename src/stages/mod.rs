@@ -37,7 +37,7 @@ pub use parts::{
     classifier::{Prediction, Trained},
     conversation::Conversation,
     encoding::{Steps, tokenize},
-    generate::{Show, Writer, Written},
+    generate::{Generated, Show, TextGenerator},
     measured::Measured,
     step_metrics::step_metrics,
 };

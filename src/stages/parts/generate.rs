@@ -1,4 +1,4 @@
-//! Writing text with a trained language model.
+//! Generating text with a trained language model.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -23,11 +23,11 @@ use crate::{
     spec::ChatFormat,
 };
 
-/// Shows text as it's written, and is called after every token, with nothing where a character isn't whole yet.
+/// Shows text as it's generated; called after every token, with nothing where a character isn't whole yet.
 pub type Show<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
 
-/// A language model that writes.
-pub struct Writer {
+/// A language model that generates text.
+pub struct TextGenerator {
     pub(in crate::stages) network: Network,
     pub(in crate::stages) tokenizer: Tokenizer,
     pub(in crate::stages) specials: Specials,
@@ -41,16 +41,16 @@ pub struct Writer {
     sampling: Sampling,
 }
 
-/// What was written.
+/// What was generated.
 #[derive(Clone, Debug)]
-pub struct Written {
+pub struct Generated {
     /// The continuation, or the whole text where blanks were filled.
     pub text: String,
     /// What was filled into each blank.
     pub blanks: Vec<String>,
-    /// How many tokens were read.
+    /// How many tokens the prompt has.
     pub prompt_tokens: usize,
-    /// How many tokens were written.
+    /// How many tokens were generated.
     pub tokens: usize,
     /// Why it ended.
     pub end: FinishReason,
@@ -65,7 +65,7 @@ pub(in crate::stages) struct Answer {
     pub end: FinishReason,
 }
 
-impl Writer {
+impl TextGenerator {
     /// Loads the model of a stage, or a checkpoint in Hugging Face's layout.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Writer {
     ///
     /// # Errors
     /// If the prompt can't be encoded or doesn't fit, or the device fails.
-    pub fn write(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
+    pub fn generate(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
         let parts = self.parts(prompt);
         if parts.iter().any(|part| matches!(part, Part::Blank(..))) {
             return self.fill(&parts, settings, show);
@@ -133,7 +133,7 @@ impl Writer {
             ControlFlow::Continue(()) => self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?,
             ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: FinishReason::Interrupted },
         };
-        Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
+        Ok(Generated { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
     }
 
     /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.
@@ -177,7 +177,7 @@ impl Writer {
     }
 
     /// Fills blanks from left to right, each seen by those after it.
-    fn fill(&self, parts: &[Part<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
+    fn fill(&self, parts: &[Part<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
         let mut tokens = Vec::new();
         for part in parts {
             match part {
@@ -194,7 +194,7 @@ impl Writer {
         );
         let mut cache = self.cache(prompt_tokens + places.len(), settings);
         let mut places = places.into_iter();
-        let mut written = Written {
+        let mut generated = Generated {
             text: String::new(),
             blanks: Vec::new(),
             prompt_tokens,
@@ -205,9 +205,9 @@ impl Writer {
         for part in parts {
             match part {
                 Part::Text(text) => {
-                    written.text.push_str(text);
+                    generated.text.push_str(text);
                     if show(text).is_break() {
-                        return Ok(Written { end: FinishReason::Interrupted, ..written });
+                        return Ok(Generated { end: FinishReason::Interrupted, ..generated });
                     }
                 }
                 Part::Blank(_) => {
@@ -215,16 +215,16 @@ impl Writer {
                     begin(&mut example, place, &self.specials);
                     let Answer { text, tokens, end } =
                         self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?;
-                    written.text.push_str(&text);
-                    written.blanks.push(text);
-                    (written.tokens, written.end) = (written.tokens + tokens, end);
+                    generated.text.push_str(&text);
+                    generated.blanks.push(text);
+                    (generated.tokens, generated.end) = (generated.tokens + tokens, end);
                     if end == FinishReason::Interrupted {
-                        return Ok(written);
+                        return Ok(generated);
                     }
                 }
             }
         }
-        Ok(written)
+        Ok(generated)
     }
 
     /// A prompt's text and blanks; a `[gMASK]` at its end is where a continuation stands anyway.
