@@ -76,7 +76,7 @@ pub const SHAPES: [Shape; 4] = [
 pub struct Plan {
     /// What.
     pub shape: Shape,
-    /// With which numbers.
+    /// In which precision.
     pub precision: Precision,
     /// Steps that are counted.
     pub steps: usize,
@@ -93,7 +93,7 @@ pub struct Measured {
     pub device: String,
     /// The shape's name.
     pub shape: &'static str,
-    /// The numbers.
+    /// The precision.
     pub precision: Precision,
     /// masked_lm or causal_lm.
     pub objective: &'static str,

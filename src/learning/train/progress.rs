@@ -27,14 +27,14 @@ impl Trainer {
         if pending.is_empty() {
             return Ok(());
         }
-        let numbers = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
-        let numbers: Vec<f32> = Tensor::cat(numbers, 0)
+        let values = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
+        let values: Vec<f32> = Tensor::cat(values, 0)
             .try_into_vec_as()
             .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
         let mut entries = Vec::new();
         let mut diverged = None;
-        for (Pending { step, objective, lr, at, .. }, numbers) in pending.drain(..).zip(numbers.chunks_exact(2)) {
-            let (loss, grad_norm) = (numbers[0], numbers[1]);
+        for (Pending { step, objective, lr, at, .. }, values) in pending.drain(..).zip(values.chunks_exact(2)) {
+            let (loss, grad_norm) = (values[0], values[1]);
             if !loss.is_finite() || !grad_norm.is_finite() {
                 let what = if loss.is_finite() { "gradient" } else { "loss" };
                 diverged = Some(format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})"));
