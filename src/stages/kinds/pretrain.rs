@@ -47,6 +47,7 @@ impl StageKind for Pretrain {
         let predicted = self.objectives.iter().map(parts::predicted).collect::<Result<Vec<_>>>()?;
         let training = Training {
             train: self.train.clone(),
+            settings: Training::SETTINGS,
             adapter: self.adapter.clone(),
             heads: NewHeads { pair, classifier: None },
             predicted: predicted.into_iter().fold(0.0, f64::max),

@@ -18,10 +18,13 @@ use super::{
     events,
     subject::{Curves, Notify},
 };
-use crate::engine::{
-    executor::Event,
-    plan::Node,
-    store::{Artifact, host, short, unix_time},
+use crate::{
+    engine::{
+        executor::Event,
+        plan::Node,
+        store::{Artifact, host, short, unix_time},
+    },
+    stages::facts_of,
 };
 
 /// What event files are called in the beginning; readers go by that.
@@ -81,7 +84,7 @@ impl TensorBoard {
     }
 
     fn begin(&self, stage: &str, node: &Node, key: &str) -> Result<()> {
-        if node.described.get("train").is_none() {
+        if !is_training(node) {
             return Ok(());
         }
         let dir = self.place(node, key);
@@ -106,9 +109,7 @@ impl TensorBoard {
     /// Writes the file of a finished training, unless it's there.
     fn complete(&self, node: &Node, artifact: &Artifact, curves: &Curves) -> Result<()> {
         let dir = self.place(node, &artifact.key);
-        if node.described.get("train").is_none()
-            || event_files(&dir)?.iter().any(|file| is_ended(file).unwrap_or(false))
-        {
+        if !is_training(node) || event_files(&dir)?.iter().any(|file| is_ended(file).unwrap_or(false)) {
             return Ok(());
         }
         let metrics = curves.of(artifact);
@@ -124,6 +125,11 @@ impl TensorBoard {
     fn open(&self) -> MutexGuard<'_, HashMap<String, File>> {
         self.open.lock()
     }
+}
+
+/// Whether a stage trains something, and so has a curve.
+fn is_training(node: &Node) -> bool {
+    facts_of(node).is_ok_and(|facts| facts.training.is_some())
 }
 
 /// A new event file, with a name that no other has.
