@@ -22,7 +22,7 @@ use crate::{
         executor::{Computed, Job, Runner},
         plan::{Graph, Node, Plan},
     },
-    network::device::DeviceChoices,
+    network::{device::DeviceChoices, kernels},
     recipe::Checked,
 };
 use estimate::{Estimator, Machine};
@@ -108,5 +108,9 @@ impl Runner for Stages {
     fn device(&self, node: &Node) -> String {
         let used = kind_of(node).map_or(DeviceUse::None, AnyKind::devices);
         self.devices.name(used)
+    }
+
+    fn arithmetic(&self) -> String {
+        kernels::arithmetic().to_owned()
     }
 }

@@ -36,6 +36,11 @@ pub trait Runner: Sync {
     fn device(&self, _node: &Node) -> String {
         String::new()
     }
+
+    /// How the CPU of this machine computes, where results depend on it.
+    fn arithmetic(&self) -> String {
+        String::new()
+    }
 }
 
 /// What is known of a stage that was computed, beside its files.

@@ -120,6 +120,7 @@ impl Launch for Local<'_> {
             stage: node.name.clone(),
             spec: node.described.clone(),
             device: self.runner.device(node),
+            arithmetic: self.runner.arithmetic(),
             started,
             seconds: began.elapsed().as_secs_f64(),
             throughput,

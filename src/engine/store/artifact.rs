@@ -64,6 +64,9 @@ pub struct Provenance {
     pub overrides: Vec<String>,
     /// The device it was computed on, as it was opened: `cpu`, or such as `cuda:0 (NVIDIA H100)`.
     pub device: String,
+    /// How that machine's CPU computes: `portable`, or such as `fast (AVX2)`. Older records don't have it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arithmetic: String,
     /// The machine it ran on.
     pub host: String,
     /// When it began, in seconds since 1970.
