@@ -301,7 +301,8 @@ impl Reporter for Follower {
         match event {
             Event::Note(note) => self.notes.lock().push(format!("{stage}: {note}")),
             Event::Metrics(metrics) => {
-                let is_there = |(at, step)| at == stage && metrics.iter().any(|metrics| metrics.step >= step);
+                let is_there =
+                    |(at, step): (&str, usize)| at == stage && metrics.iter().any(|metrics| metrics.step >= step);
                 if self.stop_at.is_some_and(is_there) {
                     self.stop.store(true, Ordering::SeqCst);
                 }
@@ -474,7 +475,8 @@ fn a_plan_says_what_runs_and_what_it_takes() {
         ("base.objectives.0.leap.distance", "3", "objectives"),
         ("base.train.optimizer.rms.decay", "0.5", "train.optimizer.rms.decay"),
     ] {
-        let found = statuses(&[(&format!("stages.{path}"), value)]);
+        let path = format!("stages.{path}");
+        let found = statuses(&[(path.as_str(), value)]);
         assert!(found[1].starts_with("miss: ") && found[1].contains(field), "{path}: {found:?}");
         assert_eq!((found[0].as_str(), found[2].as_str()), ("hit", "waits"), "{path}");
     }

@@ -127,7 +127,7 @@ pub(in crate::stages) fn train(
     }
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(devices.devices().split_off(1));
-    go_on(job, &mut trainer)?;
+    resume(job, &mut trainer)?;
     let every = Cadence::new(spec.checkpoint_every);
     let length = job.node.trunk.as_ref().map(|trunk| trunk.length);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(length) };
@@ -166,7 +166,7 @@ fn measured(trainer: &Trainer, steps: usize) -> Measured {
 }
 
 /// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
-fn go_on(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
+fn resume(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
     let own = ("the last checkpoint", &job.state);
     let shorter = job.trunk.as_ref().map(|trunk| ("where a shorter training ended", trunk));
     let mut states: Vec<_> = [own].into_iter().chain(shorter).collect();
