@@ -120,7 +120,7 @@ impl TextGenerator {
     /// If the prompt can't be encoded or doesn't fit, or the device fails.
     pub fn generate(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
         let parts = self.parts(prompt);
-        if parts.iter().any(|part| matches!(part, Part::Blank(..))) {
+        if parts.iter().any(|part| matches!(part, PromptPart::Blank(..))) {
             return self.fill(&parts, settings, show);
         }
         let prompt = prompt.strip_suffix(GMASK).filter(|_| self.form.fills()).unwrap_or(prompt);
@@ -177,12 +177,12 @@ impl TextGenerator {
     }
 
     /// Fills blanks from left to right, each seen by those after it.
-    fn fill(&self, parts: &[Part<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
+    fn fill(&self, parts: &[PromptPart<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
         let mut tokens = Vec::new();
         for part in parts {
             match part {
-                Part::Text(text) => tokens.extend(self.tokenizer.encode(text)?),
-                Part::Blank(mask) => tokens.push(*mask),
+                PromptPart::Text(text) => tokens.extend(self.tokenizer.encode(text)?),
+                PromptPart::Blank(mask) => tokens.push(*mask),
             }
         }
         let (mut example, places) = blanks(self.form, &tokens, &self.specials);
@@ -204,13 +204,13 @@ impl TextGenerator {
         };
         for part in parts {
             match part {
-                Part::Text(text) => {
+                PromptPart::Text(text) => {
                     generated.text.push_str(text);
                     if show(text).is_break() {
                         return Ok(Generated { end: FinishReason::Interrupted, ..generated });
                     }
                 }
-                Part::Blank(_) => {
+                PromptPart::Blank(_) => {
                     let place = places.next().context("a blank is missing among the tokens")?;
                     begin(&mut example, place, &self.specials);
                     let Answer { text, tokens, end } =
@@ -228,7 +228,7 @@ impl TextGenerator {
     }
 
     /// A prompt's text and blanks; a `[gMASK]` at its end is where a continuation stands anyway.
-    fn parts<'t>(&self, prompt: &'t str) -> Vec<Part<'t>> {
+    fn parts<'t>(&self, prompt: &'t str) -> Vec<PromptPart<'t>> {
         let Specials { mask, smask, gmask, .. } = self.specials;
         let mut masks = vec![("[MASK]", mask), ("[sMASK]", smask), (GMASK, gmask)];
         masks.retain(|&(_, id)| id != ABSENT);
@@ -237,12 +237,12 @@ impl TextGenerator {
         let next = |rest: &str| masks.iter().filter_map(|&(name, id)| Some((rest.find(name)?, name, id))).min();
         while let Some((at, name, id)) = next(rest).filter(|_| self.form.fills() && rest != GMASK) {
             if at > 0 {
-                parts.push(Part::Text(&rest[..at]));
+                parts.push(PromptPart::Text(&rest[..at]));
             }
-            parts.push(Part::Blank(id));
+            parts.push(PromptPart::Blank(id));
             rest = &rest[at + name.len()..];
         }
-        parts.push(Part::Text(rest));
+        parts.push(PromptPart::Text(rest));
         parts
     }
 }
@@ -250,7 +250,7 @@ impl TextGenerator {
 const GMASK: &str = "[gMASK]";
 
 /// A part of a text with blanks.
-enum Part<'t> {
+enum PromptPart<'t> {
     Text(&'t str),
     /// By the token that stands for it.
     Blank(u32),
