@@ -16,6 +16,7 @@ mod flags;
 mod halved;
 mod kind;
 mod node;
+pub mod paths;
 pub mod place;
 mod render;
 mod scalar;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Checks;
+use crate::recipe::paths;
 use crate::recipe::suggest;
 use crate::recipe::walk::{self, FileKind};
 use crate::support::Hinted;
@@ -33,7 +34,7 @@ impl Checks<'_> {
         if path.is_empty() {
             return self.report(self.value(pointer), "no file is named", None);
         }
-        if walk::resolve_path(path, self.dir).is_err() {
+        if paths::resolve_path(path, self.dir).is_err() {
             self.missing(pointer, path, "file");
         }
     }
@@ -41,7 +42,7 @@ impl Checks<'_> {
     /// A model's directory.
     fn checkpoint(&mut self, pointer: &str, path: &str) {
         let (at, shown) = (self.value(pointer), self.said(pointer, path));
-        match walk::resolve_place(path, self.dir) {
+        match paths::resolve_place(path, self.dir) {
             None if path.is_empty() => self.report(at, "no directory is named", None),
             None => self.missing(pointer, path, "directory"),
             Some(place) => {
@@ -57,7 +58,7 @@ impl Checks<'_> {
         if path.is_empty() {
             return self.report(self.value(pointer), "no tokenizer is named", None);
         }
-        if walk::resolve_place(path, self.dir).is_none() {
+        if paths::resolve_place(path, self.dir).is_none() {
             self.missing(pointer, path, "file");
         }
     }
@@ -72,7 +73,7 @@ impl Checks<'_> {
         let secret = self.tree.find(pointer).is_some_and(|(_, node)| node.original.is_some());
         if secret {
             self.report(at, format!("no {what} `{shown}`"), None);
-        } else if walk::is_glob(path) {
+        } else if paths::is_glob(path) {
             let hint = "looked in the recipe's folder and in the working directory".to_owned();
             self.report(at, format!("no {what} matches `{shown}`"), hint);
         } else {

@@ -2,6 +2,7 @@
 
 use super::{Checks, Draft};
 use crate::recipe::node::Node;
+use crate::recipe::paths;
 use crate::recipe::shape::Role;
 use crate::recipe::suggest;
 use crate::recipe::walk;
@@ -57,7 +58,7 @@ impl Checks<'_> {
             } else if self.tree.get("stages").is_none_or(|stages| stages.get(&name).is_none()) {
                 let stages = self.tree.get("stages").map(Node::entries).unwrap_or_default();
                 let names = stages.iter().map(|entry| entry.key.as_str()).filter(|name| *name != draft.name);
-                let directory = walk::resolve_place(&name, self.dir).is_some() && pointer.ends_with(".from");
+                let directory = paths::resolve_place(&name, self.dir).is_some() && pointer.ends_with(".from");
                 let hint = match directory {
                     true => Some(format!("a directory goes under `checkpoint`: {{ checkpoint: {shown} }}")),
                     false => suggest::did_you_mean(&name, names, "the stages are"),

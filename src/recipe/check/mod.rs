@@ -17,9 +17,9 @@ use serde_json::Value as Json;
 
 use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
+use super::paths;
 use super::place::{Span, Texts};
 use super::shape::Slot;
-use super::walk;
 use super::{Catalog, Columns, Kind};
 use crate::spec::{Source, Stage, Sweep};
 
@@ -177,7 +177,7 @@ impl<'a> Checks<'a> {
 
     /// The first of the files that a source stands for, if there is one.
     pub fn first_file(&self, source: &Source) -> Option<PathBuf> {
-        walk::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
+        paths::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
     }
 
     /// The columns of a file that a source stands for, if they can be known.
@@ -187,7 +187,7 @@ impl<'a> Checks<'a> {
 
     /// The directory that a field names, if it's there.
     pub fn directory(&self, path: &str) -> Option<PathBuf> {
-        walk::resolve_place(path, self.dir)
+        paths::resolve_place(path, self.dir)
     }
 
     /// The kinds of stages that there are.
