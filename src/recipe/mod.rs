@@ -16,6 +16,7 @@ mod flags;
 mod halved;
 mod kind;
 mod node;
+mod open_place;
 pub mod paths;
 pub mod place;
 mod render;
@@ -30,7 +31,7 @@ pub mod walk;
 
 use std::path::Path;
 
-pub use catalog::{Catalog, CheckpointCheck, OpenPlace};
+pub use catalog::{Catalog, CheckpointCheck};
 pub use check::{Checks, Draft};
 pub use checked::Checked;
 pub use condition::Condition;
@@ -41,6 +42,7 @@ pub use extension::{Extension, normalized};
 pub use flags::Setting;
 pub use halved::Halved;
 pub use kind::{DevMetrics, Kind};
+pub use open_place::OpenPlace;
 pub use place::Span;
 
 pub(crate) use crate::support::suggest;
