@@ -11,7 +11,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::Value as Json;
 
 use super::{
-    Extension, Kind, OpenPlace,
+    Extension, KindRules, OpenPlace,
     open_place::Form,
     shape::{self, Shape, Slot},
 };
@@ -25,7 +25,7 @@ pub type CheckpointCheck = fn(&Path, &str) -> Result<(), Hinted>;
 ///
 /// Recipes are read with a catalog that lives as long as the program, and what was read points into it.
 pub struct Catalog {
-    kinds: Vec<&'static dyn Kind>,
+    kinds: Vec<&'static dyn KindRules>,
     places: BTreeMap<&'static str, OpenPlace>,
     check_checkpoint: CheckpointCheck,
     /// The schema of recipes, without expressions.
@@ -36,7 +36,11 @@ pub struct Catalog {
 
 impl Catalog {
     /// A catalog of these kinds of stages, and of what may stand in other open places.
-    pub fn new(kinds: Vec<&'static dyn Kind>, mut places: Vec<OpenPlace>, check_checkpoint: CheckpointCheck) -> Self {
+    pub fn new(
+        kinds: Vec<&'static dyn KindRules>,
+        mut places: Vec<OpenPlace>,
+        check_checkpoint: CheckpointCheck,
+    ) -> Self {
         places.push(OpenPlace::one_of("Stage", kinds.iter().map(|kind| *kind as &dyn Extension).collect()));
         let mut generator = SchemaGenerator::default();
         let mut schemas = |place: &OpenPlace| -> Vec<Schema> {
@@ -77,12 +81,12 @@ impl Catalog {
     }
 
     /// The kinds of stages.
-    pub fn kinds(&self) -> &[&'static dyn Kind] {
+    pub fn kinds(&self) -> &[&'static dyn KindRules] {
         &self.kinds
     }
 
     /// The kind of this name.
-    pub fn kind(&self, name: &str) -> Option<&'static dyn Kind> {
+    pub fn kind(&self, name: &str) -> Option<&'static dyn KindRules> {
         self.kinds.iter().copied().find(|kind| kind.name() == name)
     }
 
@@ -168,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        recipe::{Checks, DevMetrics, Draft, normalized, shape::Role},
+        recipe::{Checks, DevMetrics, Draft, Kind, normalized, shape::Role},
         spec::{Adapter, EarlyStopping, Origin, Product, Task, Tokenizer, Train},
         support::Named,
     };
@@ -254,11 +258,13 @@ mod tests {
             &[Product::Model]
         }
 
-        fn check(&self, _stage: &Draft, _checks: &mut Checks<'_>) {}
-
         fn dev_metrics(&self, _settings: &Json) -> Option<DevMetrics> {
             None
         }
+    }
+
+    impl KindRules for Play {
+        fn check(&self, _stage: &Draft, _checks: &mut Checks<'_>) {}
     }
 
     /// A catalog with one kind, `play`, and a `toy` among the adapters and beside the keys of early stopping.

@@ -6,15 +6,18 @@
 mod catalog;
 mod check;
 mod checked;
+mod checks;
 mod condition;
 mod diagnostic;
 mod diagnostics;
 mod document;
+mod draft;
 mod expand;
 mod extension;
 mod flags;
 mod halved;
 mod kind;
+mod kind_rules;
 mod node;
 mod open_place;
 pub mod paths;
@@ -32,16 +35,18 @@ pub mod walk;
 use std::path::Path;
 
 pub use catalog::{Catalog, CheckpointCheck};
-pub use check::{Checks, Draft};
 pub use checked::Checked;
+pub use checks::Checks;
 pub use condition::Condition;
 pub use diagnostic::Diagnostic;
 pub use diagnostics::Diagnostics;
 pub use document::Document;
+pub use draft::Draft;
 pub use extension::{Extension, normalized};
 pub use flags::Setting;
 pub use halved::Halved;
 pub use kind::{DevMetrics, Kind};
+pub use kind_rules::KindRules;
 pub use open_place::OpenPlace;
 pub use place::Span;
 
