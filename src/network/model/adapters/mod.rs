@@ -15,7 +15,7 @@ use crate::spec;
 pub(super) use lora::Lora;
 pub(super) use peft::Peft;
 pub(super) use prefix::Prefix;
-pub(crate) use stored::{Checkpoint, SCALE};
+pub(crate) use stored::Checkpoint;
 
 /// The adapters of a network.
 #[derive(Clone, Debug, Default)]
