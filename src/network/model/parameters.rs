@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
-    adapters::Adapters,
+    adapters::{Adapters, Lora},
     any_tensor::AnyTensor,
     ids::{MatrixId, VectorId, WeightId, WeightRole},
     initial::{Initial, ValueSource},
@@ -245,6 +245,11 @@ impl Parameters {
     /// The weights of all linear layers.
     pub fn layers(&self) -> impl Iterator<Item = WeightId> {
         self.layers.iter().copied()
+    }
+
+    /// What the change of a linear layer is made of, where it has one.
+    pub(super) fn lora(&self, id: WeightId) -> Option<&Lora> {
+        self.adapters.loras.get(&id)
     }
 
     /// Whether a weight is trainable.
