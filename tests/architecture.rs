@@ -10,13 +10,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Arrows that the table doesn't have and the code still does: the list may only shrink.
-const ARROWS_TO_TURN_ROUND: &[(&str, &str)] = &[];
-
-/// Folders, as the table has them, whose files still go round in circles by way of their subfolders: the list may only
-/// shrink.
-const FOLDERS_TO_UNTANGLE: &[&str] = &["network/model"];
-
 /// A module's path below the crate, such as `network::model`; the crate's own is empty.
 type ModulePath = Vec<String>;
 
@@ -25,17 +18,13 @@ fn folders_use_each_other_as_the_table_says() {
     let source = Source::read();
     let table = Table::read();
     let mut wrong = Vec::new();
-    let mut known = BTreeSet::from_iter(ARROWS_TO_TURN_ROUND.iter().copied());
     for Use { from, to, line } in &source.uses {
         let (folder, used) = (table.folder_of(from), table.folder_of(to));
-        let is_known = ARROWS_TO_TURN_ROUND.contains(&(&folder, &used));
-        if folder != used && !table.allows(&folder, &used) && !is_known {
+        if folder != used && !table.allows(&folder, &used) {
             wrong.push(format!("src/{from}:{line}: {folder} may not use {used} (src/{to})"));
         }
-        known.retain(|arrow| *arrow != (folder.as_str(), used.as_str()));
     }
     assert!(wrong.is_empty(), "docs/architecture.md has no such arrow:\n{}", wrong.join("\n"));
-    assert!(known.is_empty(), "arrows that are no more: take them out of the list: {known:?}");
 }
 
 #[test]
@@ -43,7 +32,7 @@ fn folders_go_round_in_no_circle() {
     let source = Source::read();
     let table = Table::read();
     let arrows = source.uses.iter().map(|used| (table.folder_of(&used.from), table.folder_of(&used.to)));
-    let circles = circles(arrows.filter(|(from, to)| !ARROWS_TO_TURN_ROUND.contains(&(from, to))));
+    let circles = circles(arrows);
     assert!(circles.is_empty(), "folders that use each other: {circles:?}");
 }
 
@@ -75,19 +64,9 @@ fn circles_of_files_are_named_with_their_reasons() {
     let table = Table::read();
     let arrows = source.uses.iter().filter(|used| table.folder_of(&used.from) == table.folder_of(&used.to));
     let found = circles(arrows.map(|used| (used.from.clone(), used.to.clone())));
-    let mut wrong = Vec::new();
-    let mut known = BTreeSet::from_iter(FOLDERS_TO_UNTANGLE.iter().copied());
-    for circle in &found {
-        let folder = circle.first().map_or_else(String::new, |file| table.folder_of(file));
-        // Within one directory there is none left.
-        let is_known = FOLDERS_TO_UNTANGLE.contains(&folder.as_str()) && !is_flat(circle);
-        known.retain(|known| *known != folder);
-        if !is_known && !named.iter().any(|named| circle.is_subset(&named.files)) {
-            wrong.push(circle.iter().cloned().collect::<Vec<_>>().join(", "));
-        }
-    }
+    let wrong = found.iter().filter(|circle| !named.iter().any(|named| circle.is_subset(&named.files)));
+    let wrong: Vec<_> = wrong.map(|circle| circle.iter().cloned().collect::<Vec<_>>().join(", ")).collect();
     assert!(wrong.is_empty(), "files that use each other:\n{}", wrong.join("\n"));
-    assert!(known.is_empty(), "circles that are no more: take their folders out of the list: {known:?}");
     for Circle { files, .. } in named {
         let stands = found.iter().any(|circle| circle.is_subset(&files));
         assert!(stands, "docs/architecture.md names a circle that is no more: {files:?}");
@@ -242,16 +221,8 @@ fn quoted(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-fn is_flat(files: &BTreeSet<String>) -> bool {
-    files.iter().map(|file| parent(file)).collect::<BTreeSet<_>>().len() == 1
-}
-
 fn is_within(file: &str, folder: &str) -> bool {
     file == folder || file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-}
-
-fn parent(file: &str) -> &str {
-    file.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 fn module(path: &str) -> ModulePath {
