@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use super::node::Node;
 use super::paths;
 use super::place::{Span, Texts};
-use super::{Columns, Diagnostic, Draft};
+use super::{Diagnostic, Draft};
 use crate::spec::Source;
+
+/// Tells the columns of a file from its header, or none if they cannot be known.
+pub type Columns<'a> = dyn Fn(&Source, &Path) -> Option<Vec<String>> + 'a;
 
 /// All that the checks look at, and where they report.
 pub struct Checks<'a> {
