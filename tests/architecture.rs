@@ -1,8 +1,9 @@
 //! The folders of `src/` use each other as the table in docs/architecture.md says, and files go round in no circle that
 //! isn't named there.
 //!
-//! Every `crate::`, `super::` and `self::` path is read, in `use` declarations and their groups, inline and in macros, and
-//! followed through re-exports to the file that defines what it names.
+//! Every `crate::`, `super::` and `self::` path is read, in `use` declarations and their groups, inline and in macros, and so
+//! is every path that begins with a name that the file has imported; they're followed through re-exports to the file that
+//! defines what they name. What stays unseen are methods: who defines one isn't in the text of a call.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,10 +82,16 @@ fn paths_are_found_wherever_they_stand() {
         fn f(x: &crate::g::H) -> super::I { log!("crate::text::Skipped", crate::j::k::<u8>()) }
         pub(in crate::visible) struct L(self::m::N);
         mod inner { use super::O; use super::super::P; }
+        pub use crate::q::{R, s};
+        fn g(r: R, s: usize) { B::new(); s::t(); E { b: r.B } }
     "#;
     let mut found: Vec<_> = paths(text, &module("x::y")).into_iter().map(|path| path.segments.join("::")).collect();
     found.sort();
-    assert_eq!(found, ["a", "a::B", "c::D", "g::H", "j::k", "x::I", "x::P", "x::y::O", "x::y::m::N"]);
+    let named = ["a", "a::B", "c::D", "g::H", "j::k", "q::R", "q::s", "x::I", "x::P", "x::y::O", "x::y::m::N"];
+    let by_imports = ["a::B::new", "q::R", "q::s::t"];
+    let mut expected = [&named[..], &by_imports].concat();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 /// That one file names what another one defines; both are paths below `src/`.
@@ -288,7 +295,7 @@ struct FoundPath {
     line: usize,
 }
 
-/// All paths in the text of a module that begin with `crate`, `super`, `self` or a child module's name.
+/// All paths in the text of a module that begin with `crate`, `super`, `self`, a child module's name or an imported one.
 fn paths(text: &str, module: &[String]) -> Vec<FoundPath> {
     let tokens = tokens(text);
     let word = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
@@ -301,7 +308,9 @@ fn paths(text: &str, module: &[String]) -> Vec<FoundPath> {
     // Modules within the file that are open here: their names, and the depth of braces around each.
     let mut inline: Vec<(String, usize)> = Vec::new();
     let (mut depth, mut passes_on) = (0, false);
-    let mut found = Vec::new();
+    let mut found: Vec<FoundPath> = Vec::new();
+    let mut imported: BTreeMap<String, (ModulePath, bool)> = BTreeMap::new();
+    let mut is_read = vec![false; tokens.len()];
     let mut at = 0;
     while at < tokens.len() {
         let here = || module.iter().cloned().chain(inline.iter().map(|(name, _)| name.clone())).collect::<Vec<_>>();
@@ -326,13 +335,36 @@ fn paths(text: &str, module: &[String]) -> Vec<FoundPath> {
                     _ => None,
                 };
                 if let Some(base) = base {
+                    let (begin, before) = (at, found.len());
                     at = tree(&tokens, at + 2, base, passes_on, &mut found);
+                    is_read[begin..at].fill(true);
+                    if word(begin.wrapping_sub(1)) == "use" {
+                        for path in &found[before..] {
+                            let name = path.alias.as_ref().or(path.segments.last());
+                            let name = name.cloned().unwrap_or_default();
+                            imported.insert(name, (path.segments.clone(), path.is_passed_on));
+                        }
+                    }
                     continue;
                 }
             }
             _ => {}
         }
         at += 1;
+    }
+    let mut at = 0;
+    while at < tokens.len() {
+        let begins = !is_read[at] && !matches!(word(at.wrapping_sub(1)), "::" | ".");
+        match imported.get(word(at)).filter(|_| begins) {
+            Some((base, _)) if word(at + 1) == "::" => at = tree(&tokens, at + 2, base.clone(), false, &mut found),
+            // What a module passes on it may use, too; words in small letters may be anything.
+            Some((base, true)) if word(at).starts_with(char::is_uppercase) => {
+                let line = tokens[at].line;
+                found.push(FoundPath { segments: base.clone(), alias: None, is_passed_on: false, line });
+                at += 1;
+            }
+            _ => at += 1,
+        }
     }
     // What a module within the file names of its own file isn't another's.
     for path in &mut found {
