@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     answer_form::AnswerForm, architecture::Architecture, attention_pattern::AttentionPattern,
-    attention_sizes::AttentionSizes, on_disk::OnDisk, parameters::Builder,
+    attention_sizes::AttentionSizes, builder::Builder, on_disk::OnDisk,
 };
 use crate::{data::text::Special, spec::ChatFormat, support::Named};
 

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     network::model::{
+        builder::Builder,
         heads,
         ids::{WeightId, WeightRole},
         initial::{Initial, ValueSource},
         on_disk::OnDisk,
-        parameters::{Builder, Parameters},
+        parameters::Parameters,
     },
     spec,
 };

@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use super::layout::Prefix;
 use crate::{
     network::model::{
+        builder::Builder,
         ids::WeightRole,
         initial::{Initial, ValueSource},
-        parameters::{Builder, Parameters},
+        parameters::Parameters,
     },
     spec,
 };
