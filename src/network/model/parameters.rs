@@ -159,6 +159,21 @@ impl Parameters {
         self.list.iter_mut()
     }
 
+    /// The parameter at a place of the list.
+    pub(super) fn at(&self, place: usize) -> &Parameter {
+        &self.list[place]
+    }
+
+    /// Where a vector is in the list.
+    pub(super) fn place_of_vector(&self, id: VectorId) -> usize {
+        id.0
+    }
+
+    /// Where a matrix is in the list, behind all vectors.
+    pub(super) fn place_of_matrix(&self, id: MatrixId) -> usize {
+        self.vectors + id.0
+    }
+
     /// How many parameters there are.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -191,7 +206,8 @@ impl Parameters {
 
     /// Notes which matrix gives the logits: each row of it gets a gradient, also if it's a table.
     pub(super) fn gives_logits(&mut self, id: MatrixId) {
-        if let Some(parameter) = self.list.get_mut(self.vectors + id.0) {
+        let place = self.place_of_matrix(id);
+        if let Some(parameter) = self.list.get_mut(place) {
             parameter.sparse_rows = false;
         }
     }
@@ -223,7 +239,7 @@ impl Parameters {
     /// The name of the weight of a linear layer, and its shape.
     pub fn described(&self, id: WeightId) -> (&str, [usize; 2]) {
         match id {
-            WeightId::Full(id) => (&self.list[self.vectors + id.0].name, self.matrix(id).dims()),
+            WeightId::Full(id) => (&self.at(self.place_of_matrix(id)).name, self.matrix(id).dims()),
             WeightId::Compact(at) => (&self.compact[at].name, self.compact[at].value.dims()),
         }
     }
@@ -241,20 +257,20 @@ impl Parameters {
     /// Whether a weight is trainable.
     pub fn is_trainable(&self, id: WeightId) -> bool {
         match id {
-            WeightId::Full(id) => self.list[self.vectors + id.0].is_trainable(),
+            WeightId::Full(id) => self.at(self.place_of_matrix(id)).is_trainable(),
             WeightId::Compact(_) => false,
         }
     }
 
     /// A vector.
     pub fn vector(&self, id: VectorId) -> &Tensor<1> {
-        let value = self.list[id.0].value.as_vector();
+        let value = self.at(self.place_of_vector(id)).value.as_vector();
         value.unwrap_or_else(|| unreachable!("vectors stand before matrices"))
     }
 
     /// A matrix.
     pub fn matrix(&self, id: MatrixId) -> &Tensor<2> {
-        let value = self.list[self.vectors + id.0].value.as_matrix();
+        let value = self.at(self.place_of_matrix(id)).value.as_matrix();
         value.unwrap_or_else(|| unreachable!("matrices stand behind vectors"))
     }
 

@@ -170,12 +170,12 @@ impl<'a> Pass<'a> {
 
     /// The value of a vector, in f32.
     pub fn vector(&self, id: VectorId) -> Tensor<1> {
-        self.values.vector(id, self.parameters.vector(id))
+        self.values.of(self.parameters.place_of_vector(id), self.parameters.vector(id))
     }
 
     /// The value of a matrix, in f32: a table to take rows from.
     pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
-        self.values.matrix(id, self.parameters.matrix(id))
+        self.values.of(self.parameters.place_of_matrix(id), self.parameters.matrix(id))
     }
 
     /// The value of a matrix as an operand of a matmul.
