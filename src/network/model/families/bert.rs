@@ -20,7 +20,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, NormPlacement,
                 Projection,
             },
-            config::{check_settings, config_json, gelu},
+            config::{check_settings, config_json, gelu, initializer_range},
         },
     },
 };
@@ -99,10 +99,6 @@ fn activation() -> String {
 
 fn epsilon() -> f64 {
     1e-12
-}
-
-fn initializer_range() -> f64 {
-    0.02
 }
 
 impl BertConfig {

@@ -18,7 +18,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json},
+            config::{check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -135,7 +135,7 @@ impl Chatglm2Config {
     }
 
     fn initializer_range(&self) -> f64 {
-        self.initializer_range.unwrap_or(0.02)
+        self.initializer_range.unwrap_or_else(initializer_range)
     }
 
     fn layer(&self) -> LayerDesign {

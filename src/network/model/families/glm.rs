@@ -16,6 +16,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection,
             },
+            config::initializer_range,
         },
     },
     spec::ChatFormat,
@@ -75,10 +76,6 @@ pub struct GlmConfig {
     /// Whether positions are relative; they're not.
     #[serde(default)]
     pub relative_encoding: bool,
-}
-
-fn initializer_range() -> f64 {
-    0.02
 }
 
 fn attention_scale() -> f64 {

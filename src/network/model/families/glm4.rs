@@ -18,7 +18,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json},
+            config::{check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -138,10 +138,6 @@ fn head_dim() -> Option<usize> {
 
 fn epsilon() -> f64 {
     1.562_5e-7
-}
-
-fn initializer_range() -> f64 {
-    0.02
 }
 
 impl Glm4Config {

@@ -13,7 +13,7 @@ use crate::{
         blocks::{
             Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement, Projection,
         },
-        config::{check_settings, config_json, gelu},
+        config::{check_settings, config_json, gelu, initializer_range},
     },
     spec::ChatFormat,
 };
@@ -85,10 +85,6 @@ fn activation() -> String {
 
 fn epsilon() -> f64 {
     1e-5
-}
-
-fn initializer_range() -> f64 {
-    0.02
 }
 
 impl Gpt2Config {

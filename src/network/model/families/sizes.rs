@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::network::model::{AttentionSizes, ModelSettings};
+use crate::network::model::{AttentionSizes, ModelSettings, config::initializer_range};
 
 /// The sizes of a transformer.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -125,8 +125,4 @@ fn rope_base() -> f64 {
 
 fn max_length() -> usize {
     512
-}
-
-fn initializer_range() -> f64 {
-    0.02
 }
