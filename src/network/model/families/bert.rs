@@ -136,10 +136,6 @@ impl BertConfig {
 impl ModelConfig for BertConfig {
     type Settings = MultiHead;
 
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
-
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         Self {
             vocab_size: vocabulary,

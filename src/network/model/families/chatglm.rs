@@ -13,7 +13,7 @@ use crate::{
         kernels::{Gelu, RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -150,7 +150,7 @@ impl ModelConfig for ChatglmConfig {
     type Settings = MultiHead;
 
     fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes { rotary: true, ..AttentionSizes::multi_head(settings.hidden, settings.heads) }
+        AttentionSizes { rotary: true, ..settings.attention() }
     }
 
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {

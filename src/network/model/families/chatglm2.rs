@@ -13,7 +13,7 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -176,10 +176,6 @@ impl Chatglm2Config {
 
 impl ModelConfig for Chatglm2Config {
     type Settings = GroupedQuery;
-
-    fn attention(settings: &GroupedQuery) -> AttentionSizes {
-        settings.attention()
-    }
 
     fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
         Self {

@@ -113,10 +113,6 @@ impl GlmConfig {
 impl ModelConfig for GlmConfig {
     type Settings = MultiHead;
 
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
-
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         Self {
             vocab_size: vocabulary,

@@ -13,7 +13,7 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -200,10 +200,6 @@ impl Glm4Config {
 
 impl ModelConfig for Glm4Config {
     type Settings = GroupedQuery;
-
-    fn attention(settings: &GroupedQuery) -> AttentionSizes {
-        settings.attention()
-    }
 
     fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
         let rope = Rope { rope_theta: Some(settings.rope_base), partial_rotary_factor: Some(0.5), rope_type: None };

@@ -118,10 +118,6 @@ impl Gpt2Config {
 impl ModelConfig for Gpt2Config {
     type Settings = MultiHead;
 
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
-
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         Self {
             vocab_size: vocabulary,

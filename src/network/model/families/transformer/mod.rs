@@ -167,10 +167,6 @@ impl TransformerConfig {
 impl ModelConfig for TransformerConfig {
     type Settings = MultiHead;
 
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
-
     /// The same sizes for encoder and decoder; all else as in the paper.
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         let inner = settings.feed_forward.unwrap_or(4 * settings.hidden);
