@@ -3,6 +3,7 @@
 //! runs.
 
 mod checkpoints;
+mod data;
 mod devices;
 mod place;
 
@@ -14,7 +15,7 @@ use std::{
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
-use super::{Field, kind_of, parts::rows};
+use super::{Field, parts::rows};
 use crate::{
     engine::plan::Node,
     learning::objectives::Conversation,
@@ -22,31 +23,9 @@ use crate::{
     spec::{Classification, Source, Task},
 };
 
+pub use data::DataCheck;
 pub use devices::DeviceCheck;
 use place::pointer;
-
-/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
-/// stages and cells they are.
-#[derive(Default)]
-pub struct DataCheck {
-    done: HashSet<String>,
-}
-
-impl DataCheck {
-    /// Checks the rows and the checkpoints that these stages read.
-    ///
-    /// # Errors
-    /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
-    pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
-        let mut found = Vec::new();
-        for node in nodes {
-            found.extend(checkpoints::check(checked, node)?);
-            let (kind, settings) = (kind_of(node)?, &node.settings);
-            kind.preflight(settings, &mut Preflight { checked, node, done: &mut self.done, found: &mut found })?;
-        }
-        Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
-    }
-}
 
 /// What a kind of stage looks at before one of its stages runs.
 pub struct Preflight<'a> {
