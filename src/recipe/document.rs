@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::json;
 
-use super::check::{self, Checks, Draft};
+use super::check;
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
 use super::{
-    Catalog, Checked, Columns, Diagnostic, Diagnostics, Overrides, Setting, coerce, expand, flags, source, suggest,
-    typecheck,
+    Catalog, Checked, Checks, Columns, Diagnostic, Diagnostics, Draft, Overrides, Setting, coerce, expand, flags,
+    source, suggest, typecheck,
 };
 use crate::spec::{Recipe, Stage};
 
@@ -126,7 +126,6 @@ impl Document {
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let catalog = self.catalog;
         let order = Checks {
-            catalog,
             tree: &tree,
             texts: &texts,
             drafts: &drafts,
@@ -135,7 +134,7 @@ impl Document {
             problems: &mut problems,
             warnings: &mut warnings,
         }
-        .run(sweep.as_ref());
+        .run(catalog, sweep.as_ref());
 
         let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);

@@ -5,12 +5,12 @@ use serde_json::Value;
 
 use super::{
     architecture::{Architecture, Sizes},
+    builder::Builder,
     families,
     family::Family,
     heads::{self, Classifier, ClassifierConfig, PairHead, Pooler},
     ids::WeightRole,
     on_disk::{ends, unmet},
-    parameters::Builder,
     shapes::{ParameterShape, ParameterShapes},
 };
 use crate::spec;

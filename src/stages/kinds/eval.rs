@@ -137,7 +137,7 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let trained = Trained::load(&model.path, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
     let cut = rows.iter().filter(|row| row.cut).count();
-    job.tell(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
+    job.report(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
     let probabilities =
         trained.judge()?.probabilities(&trained.network, &examples, &|done, all| job.progressed(done, all, "rows"))?;

@@ -4,6 +4,7 @@
 
 mod checkpoints;
 mod corpora;
+mod data;
 mod devices;
 mod place;
 mod tokenizers;
@@ -12,13 +13,12 @@ mod words;
 use std::{
     collections::{BTreeMap, HashSet},
     path::PathBuf,
-    sync::Arc,
 };
 
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
-use super::{BaseModel, Field, estimate::Lengths, facts_of, kind_named, kind_of, parts::rows};
+use super::{BaseModel, Field, estimate::Lengths, facts_of, kind_named, parts::rows};
 use crate::{
     data::text::chat::check_order,
     engine::plan::Node,
@@ -28,53 +28,10 @@ use crate::{
     spec::{ChatFormat, Classification, Instruction, Objective, Part, Source, Task, Tokenize, Train},
 };
 
+pub use data::DataCheck;
 pub use devices::DeviceCheck;
 use place::pointer;
 use words::WordProblem;
-
-/// Told of warnings.
-pub type OnWarning = Arc<dyn Fn(&str) + Send + Sync>;
-
-/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
-/// stages and cells they are.
-#[derive(Default)]
-pub struct DataCheck {
-    done: HashSet<String>,
-    warnings: Vec<Diagnostics>,
-    notify: Option<OnWarning>,
-}
-
-impl DataCheck {
-    /// One that tells its warnings as it finds them.
-    pub fn telling(notify: OnWarning) -> Self {
-        Self { notify: Some(notify), ..Self::default() }
-    }
-
-    /// The warnings so far that weren't told.
-    pub fn warnings(self) -> Option<Diagnostics> {
-        Diagnostics::all(self.warnings)
-    }
-
-    /// Checks the rows and the checkpoints that these stages read.
-    ///
-    /// # Errors
-    /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
-    pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
-        let mut found = Vec::new();
-        for node in nodes {
-            found.extend(checkpoints::check(checked, node)?);
-            let (kind, settings) = (kind_of(node)?, &node.settings);
-            let (done, warnings) = (&mut self.done, &mut self.warnings);
-            kind.preflight(settings, &mut Preflight { checked, node, done, found: &mut found, warnings })?;
-        }
-        if let Some(notify) = &self.notify
-            && let Some(warnings) = Diagnostics::all(self.warnings.drain(..))
-        {
-            notify(&warnings.to_string());
-        }
-        Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
-    }
-}
 
 /// What a kind of stage looks at before one of its stages runs.
 pub struct Preflight<'a> {

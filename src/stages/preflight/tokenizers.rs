@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    recipe::{Checked, walk},
+    recipe::{Checked, paths},
     spec::{Finetune, Import, Origin, Pretrain, Tokenize, Tokenizer},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn source(checked: &Checked, stage: &str) -> Option<TokenizerSource> 
     // A cycle of references ends after as many steps as there are stages.
     for _ in 0..checked.recipe.stages.len() {
         let stage = checked.recipe.stages.get(&name)?;
-        let place = |path: &str| Some(TokenizerSource::Existing(walk::resolve_place(path, &checked.dir)?));
+        let place = |path: &str| Some(TokenizerSource::Existing(paths::resolve_place(path, &checked.dir)?));
         let (from, tokens) = if let Ok(tokenize) = stage.settings_as::<Tokenize>() {
             match &tokenize.tokenizer {
                 Tokenizer::File(path) => return place(path),
