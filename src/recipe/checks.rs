@@ -20,6 +20,7 @@ pub struct Checks<'a> {
     pub(super) dir: &'a Path,
     pub(super) columns: &'a Columns<'a>,
     pub(super) problems: &'a mut Vec<Diagnostic>,
+    pub(super) warnings: &'a mut Vec<Diagnostic>,
 }
 
 impl<'a> Checks<'a> {
@@ -76,6 +77,11 @@ impl<'a> Checks<'a> {
     /// Reports a mistake.
     pub fn add(&mut self, problem: Diagnostic) {
         self.problems.push(problem);
+    }
+
+    /// Warns of something that the recipe can be run with.
+    pub fn warn(&mut self, at: Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.warnings.push(Diagnostic::new(message).at(at).hint(hint).warning());
     }
 
     /// Reports that two fields are there of which only one may be given.

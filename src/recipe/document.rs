@@ -10,8 +10,8 @@ use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
 use super::{
-    Catalog, Checked, Checks, Columns, Diagnostic, Diagnostics, Draft, Overrides, Setting, expand, flags, source,
-    suggest, typecheck,
+    Catalog, Checked, Checks, Columns, Diagnostic, Diagnostics, Draft, Overrides, Setting, coerce, expand, flags,
+    source, suggest, typecheck,
 };
 use crate::spec::{Recipe, Stage};
 
@@ -107,6 +107,7 @@ impl Document {
         columns: &Columns<'_>,
     ) -> Result<Checked, Diagnostics> {
         let mut problems = self.problems.clone();
+        let mut warnings = Vec::new();
         let mut texts = self.texts.clone();
         let mut tree = self.tree.clone();
         let slot = self.catalog.recipe();
@@ -117,20 +118,30 @@ impl Document {
         // What is still an expression failed, and was reported.
         flags::apply(&mut tree, slot, &mut texts, later, &mut problems);
         flags::set(&mut tree, slot, settings.iter().filter(|setting| !is_var(setting)));
+        coerce::recipe(&mut tree, slot);
 
         typecheck::check(&tree, slot, typecheck::ROOT, &mut problems);
         let drafts = check::drafts(&tree, self.catalog);
         let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let catalog = self.catalog;
-        let order = Checks { tree: &tree, texts: &texts, drafts: &drafts, dir: &dir, columns, problems: &mut problems }
-            .run(catalog, sweep.as_ref());
+        let order = Checks {
+            tree: &tree,
+            texts: &texts,
+            drafts: &drafts,
+            dir: &dir,
+            columns,
+            problems: &mut problems,
+            warnings: &mut warnings,
+        }
+        .run(catalog, sweep.as_ref());
 
         let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);
         match recipe {
             Some(recipe) if problems.is_empty() => {
-                Ok(Checked { catalog, recipe, path: self.path.clone(), dir, order, secrets, tree, texts })
+                secrets.scrub_all(&mut warnings);
+                Ok(Checked { catalog, recipe, path: self.path.clone(), dir, order, secrets, tree, texts, warnings })
             }
             _ => {
                 if problems.is_empty() {

@@ -7,6 +7,8 @@ mod catalog;
 mod check;
 mod checked;
 mod checks;
+pub mod code;
+mod coerce;
 mod condition;
 mod diagnostic;
 mod diagnostics;
@@ -32,6 +34,7 @@ mod source;
 pub mod template;
 mod typecheck;
 pub mod walk;
+mod written;
 
 use std::path::Path;
 

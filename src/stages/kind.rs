@@ -58,6 +58,11 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
         Ok(Facts::default())
     }
 
+    /// The numbers that are recorded of it, as [`Kind::metrics`].
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        None
+    }
+
     /// Looks at what it will read, before anything runs.
     ///
     /// # Errors
@@ -166,6 +171,10 @@ impl<K: StageKind> KindRules for Of<K> {
         if let Some(settings) = stage.settings_as::<K>() {
             settings.check(stage, checks);
         }
+    }
+
+    fn metrics(&self, stage: &Draft, checks: &Checks<'_>) -> Option<Vec<String>> {
+        stage.settings_as::<K>()?.metrics(checks)
     }
 }
 

@@ -35,6 +35,11 @@ pub trait Architecture: Send + Sync {
     /// How large it is.
     fn sizes(&self) -> Sizes;
 
+    /// How many kinds of segments it tells apart.
+    fn segments(&self) -> usize {
+        1
+    }
+
     /// The name of Hugging Face's class, with a head for sentence `pairs` or without.
     fn class_name(&self, pairs: bool) -> &'static str;
 

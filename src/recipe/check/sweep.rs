@@ -37,7 +37,7 @@ impl Checks<'_> {
         }
         self.repeats(catalog, node, &known);
         if let Some(sweep) = sweep {
-            self.aims(sweep);
+            self.aims(catalog, sweep);
             self.halving(catalog, sweep);
         }
     }
@@ -121,19 +121,19 @@ impl Checks<'_> {
         }
     }
 
-    fn aims(&mut self, sweep: &Sweep) {
+    fn aims(&mut self, catalog: &'static Catalog, sweep: &Sweep) {
         if sweep.maximize.is_some() && sweep.minimize.is_some() {
             let at = self.key("sweep.minimize");
             self.report(at, "a sweep has one aim: `maximize` or `minimize`", "keep one of the two".to_owned());
         }
         for (field, path) in [("maximize", &sweep.maximize), ("minimize", &sweep.minimize)] {
             if let Some(path) = path {
-                self.aim(&format!("sweep.{field}"), path);
+                self.aim(catalog, &format!("sweep.{field}"), path);
             }
         }
     }
 
-    fn aim(&mut self, pointer: &str, path: &str) {
+    fn aim(&mut self, catalog: &'static Catalog, pointer: &str, path: &str) {
         let whole = self.value(pointer);
         let parts: Vec<&str> = path.split('.').collect();
         let ["stages", stage, "metrics", metric] = parts.as_slice() else {
@@ -148,7 +148,17 @@ impl Checks<'_> {
             let start = "stages.".len();
             let at = self.texts.within(whole, path, start..start + stage.len());
             let hint = suggest::did_you_mean(stage, stages.iter().map(|entry| entry.key.as_str()), "the stages are");
-            self.report(at, format!("there is no stage `{stage}`"), hint);
+            return self.report(at, format!("there is no stage `{stage}`"), hint);
+        }
+        let draft = self.stage(stage).filter(|draft| draft.stage.is_some());
+        let Some(names) = draft.and_then(|draft| catalog.kind(draft.kind.name())?.metrics(draft, self)) else { return };
+        if !metric.is_empty() && !names.iter().any(|name| name == metric) {
+            let at = self.texts.within(whole, path, path.len() - metric.len()..path.len());
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let near = suggest::nearest(metric, names.iter().copied());
+            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let message = format!("no metric `{metric}` is recorded of `{stage}`");
+            self.report(at, message, format!("{near}there is {}", suggest::list(names)));
         }
     }
 }

@@ -43,6 +43,10 @@ impl StageKind for Tokenize {
         }
     }
 
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        Some(encoding::metric_names())
+    }
+
     fn facts(&self) -> Result<Facts> {
         let vocabulary = match &self.tokenizer {
             Tokenizer::Bpe(spec) => Vocabulary::Wanted(spec.vocab_size),

@@ -221,6 +221,11 @@ impl Encoder {
     }
 }
 
+/// The names of the metrics that [`tokenize`] returns.
+pub(in crate::stages) fn metric_names() -> Vec<String> {
+    Counts::default().metrics(0).into_keys().collect()
+}
+
 #[derive(Clone, Default, Deserialize, Serialize)]
 struct Counts {
     documents: u64,

@@ -1,6 +1,6 @@
 //! What stages read, looked at before anything runs: checkpoints, and rows by what each kind has to say of its own.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use anyhow::Result;
 
@@ -16,9 +16,24 @@ use crate::{
 #[derive(Default)]
 pub struct DataCheck {
     done: HashSet<String>,
+    warnings: Vec<Diagnostics>,
+    notify: Option<OnWarning>,
 }
 
+/// Told of warnings.
+pub(super) type OnWarning = Arc<dyn Fn(&str) + Send + Sync>;
+
 impl DataCheck {
+    /// One that tells its warnings as it finds them.
+    pub fn telling(notify: OnWarning) -> Self {
+        Self { notify: Some(notify), ..Self::default() }
+    }
+
+    /// The warnings so far that weren't told.
+    pub fn warnings(self) -> Option<Diagnostics> {
+        Diagnostics::all(self.warnings)
+    }
+
     /// Checks the rows and the checkpoints that these stages read.
     ///
     /// # Errors
@@ -28,7 +43,13 @@ impl DataCheck {
         for node in nodes {
             found.extend(checkpoints::check(checked, node)?);
             let (kind, settings) = (kind_of(node)?, &node.settings);
-            kind.preflight(settings, &mut Preflight { checked, node, done: &mut self.done, found: &mut found })?;
+            let (done, warnings) = (&mut self.done, &mut self.warnings);
+            kind.preflight(settings, &mut Preflight { checked, node, done, found: &mut found, warnings })?;
+        }
+        if let Some(notify) = &self.notify
+            && let Some(warnings) = Diagnostics::all(self.warnings.drain(..))
+        {
+            notify(&warnings.to_string());
         }
         Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
     }

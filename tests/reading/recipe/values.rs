@@ -412,7 +412,7 @@ proptest::proptest! {
 #[test]
 fn old_name_of_successive_halving_is_read_with_a_note() {
     let read = |name: &str| {
-        let text = format!("{RECIPE}  {name}: {{ rungs: 1 }}\n  maximize: stages.topic.metrics.accuracy\n");
+        let text = format!("{RECIPE}  {name}: {{ rungs: 1 }}\n  maximize: stages.topic.metrics.dev_accuracy\n");
         let dev = ("stages.topic.data.dev", "{path: Cargo.toml, format: tsv}");
         let checked = good(&text, &[], &[dev, ("stages.topic.train.epochs", "9")]);
         let halving = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.halving()).expect("successive halving");

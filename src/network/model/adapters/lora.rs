@@ -1,7 +1,5 @@
 //! LoRA (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>): changes of linear layers of a low rank.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Result, bail};
 
 use super::{
@@ -14,7 +12,7 @@ use crate::{
         heads,
         ids::{WeightId, WeightRole},
         initial::{Initial, ValueSource},
-        on_disk::OnDisk,
+        on_disk::{OnDisk, unmet},
         parameters::Parameters,
     },
     spec,
@@ -55,25 +53,12 @@ pub(super) fn attach(
     }
 }
 
-/// Whether a module's name is `target`, or what follows a dot in it is, as PEFT has it.
-pub(super) fn ends(module: &str, target: &str) -> bool {
-    module.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
 /// # Errors
 /// Targets that meet no linear layer of the backbone.
 pub(super) fn check(parameters: &Parameters, on_disk: &OnDisk, targets: &[String]) -> Result<()> {
     let modules: Vec<String> =
         backbone(parameters).flat_map(|id| on_disk.modules(parameters.described(id).0)).collect();
-    let unmet = targets.iter().find(|target| !modules.iter().any(|module| ends(module, target)));
-    let Some(target) = unmet else { return Ok(()) };
-    // Without the numbers of layers there are but a few names.
-    let names: BTreeSet<&str> = modules
-        .iter()
-        .map(|module| module.rsplit_once(|sign: char| sign.is_ascii_digit()).map_or(&module[..], |(_, name)| name))
-        .map(|name| name.trim_start_matches('.'))
-        .collect();
-    let names: Vec<&str> = names.into_iter().collect();
+    let Some((target, names)) = unmet(&modules, targets) else { return Ok(()) };
     bail!("no linear layer of the model is called `{target}`; there are {}", names.join(", "));
 }
 

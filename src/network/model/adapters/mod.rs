@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{initial::Initializer, network::Network};
+use super::{initial::Initializer, network::Network, on_disk::is_called};
 use crate::spec;
 
 pub(super) use layout::{Adapters, Lora};
@@ -34,7 +34,7 @@ impl Network {
         match adapter {
             spec::Adapter::Lora(lora) => {
                 lora::check(parameters, on_disk, &lora.targets)?;
-                let targeted = |module: &str| lora.targets.iter().any(|target| lora::ends(module, target));
+                let targeted = |module: &str| lora.targets.iter().any(|target| is_called(module, target));
                 let layers = lora::backbone(parameters).collect();
                 lora::attach(parameters, layers, on_disk, lora, &targeted, &mut source);
             }

@@ -217,6 +217,10 @@ impl Architecture for Bert {
         }
     }
 
+    fn segments(&self) -> usize {
+        self.config.type_vocab_size
+    }
+
     fn class_name(&self, pairs: bool) -> &'static str {
         match (self.head.is_some(), pairs) {
             (true, true) => "BertForPreTraining",
