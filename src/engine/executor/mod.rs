@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::engine::{
     plan::{Node, Plan, Planned, Status},
-    store::{Artifact, Metrics, Pace, State},
+    store::{Artifact, Metrics, State, Throughput},
 };
 
 pub use run::{Options, execute};
@@ -37,6 +37,11 @@ pub trait Runner: Sync {
     fn device(&self, _node: &Node) -> String {
         String::new()
     }
+
+    /// How the CPU of this machine computes, where results depend on it.
+    fn arithmetic(&self) -> String {
+        String::new()
+    }
 }
 
 /// What is known of a stage that was computed, beside its files.
@@ -45,7 +50,7 @@ pub struct Computed {
     /// Its metrics.
     pub metrics: Metrics,
     /// Of a training, how fast it was on its way.
-    pub pace: Pace,
+    pub throughput: Throughput,
     /// Of a training, some of the examples that it was given, in the form in which its kind shows them.
     pub examples: Vec<Value>,
 }
@@ -100,7 +105,7 @@ impl<'a> Deref for Job<'a> {
 
 impl Job<'_> {
     /// Reports an event of this stage.
-    pub fn tell(&self, event: Event<'_>) {
+    pub fn report(&self, event: Event<'_>) {
         self.reporter.event(self.name, event);
     }
 
@@ -114,7 +119,7 @@ impl Job<'_> {
     /// # Errors
     /// [`Paused`] if it's stopped.
     pub fn progressed(&self, done: usize, total: usize, note: &str) -> Result<()> {
-        self.tell(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
+        self.report(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
         if done < total && self.is_stopped() {
             bail!(Paused::at("stopped; it starts over next time"));
         }

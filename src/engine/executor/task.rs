@@ -113,14 +113,15 @@ impl Launch for Local<'_> {
         {
             report(Event::Note(&format!("its metrics can't be saved: {error:#}")));
         }
-        let Computed { metrics, pace, examples } = computed?;
+        let Computed { metrics, throughput, examples } = computed?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),
             device: self.runner.device(node),
+            arithmetic: self.runner.arithmetic(),
             started,
             seconds: began.elapsed().as_secs_f64(),
-            pace,
+            throughput,
             examples,
             ..task.provenance.clone()
         };

@@ -15,20 +15,19 @@ use crate::{
     network::{
         batch::{Example, Layout},
         device::OpenDevice,
-        model::{Candidates, Family, Network},
+        model::{Candidates, Network},
     },
     spec::Classification,
+    stages::Base,
 };
 
-/// A task's examples for a model of this family, made with its tokenizer.
-pub(in crate::stages) fn classifier(
-    task: &Classification,
-    family: &Family,
-    max_length: usize,
-    tokenizer: &Arc<Tokenizer>,
-) -> Result<Classifier> {
-    let encoder = Arc::clone(tokenizer);
-    Classifier::new(task, family.form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
+/// A task's examples for a model, made with its tokenizer.
+pub(in crate::stages) fn classifier(task: &Classification, base: &Base, max_length: usize) -> Result<Classifier> {
+    let (encoder, names) = (Arc::clone(&base.tokenizer), Arc::clone(&base.tokenizer));
+    let specials = base.tokenizer.special;
+    let encode = Box::new(move |text: &str| encoder.encode(text));
+    let classifier = Classifier::new(task, base.family.form, max_length, specials, encode)?;
+    Ok(classifier.with_entries(move |name| names.id(name)).with_segments(base.segments))
 }
 
 /// How a network's states become probabilities of labels.
@@ -108,7 +107,7 @@ impl Trained {
         let task = classification.context("this model wasn't finetuned to classify")?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let network = Network::load(dir, &device.device)?;
-        let classifier = classifier(&task, network.family(), max_length, &tokenizer)?;
+        let classifier = classifier(&task, &Base::of(&network, &tokenizer), max_length)?;
         Ok(Self { classifier, network, max_length, device: device.clone() })
     }
 

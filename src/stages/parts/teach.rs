@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::{
     classifier::{Judge, classifier},
     layout, records,
-    rows::{self, LabelledRow, TrainingRows, Use},
+    rows::{self, LabelledRow, RowPlace, TrainingRows, Use},
     task::TrainedFor,
     train_loop::{self, Start},
 };
@@ -30,7 +30,10 @@ use crate::{
         model::{Candidates, Network},
     },
     spec::{Classification, Finetune, Head},
-    stages::{Base, Cut, Told, TrainingFeed, metrics::ROWS},
+    stages::{
+        Base, Cut, Told, TrainingFeed,
+        metrics::{CUT_ROWS, Metric, ROWS},
+    },
     support::text_hash,
 };
 
@@ -51,7 +54,7 @@ impl LabelledFeed {
         base: &Base,
         layout: Layout,
     ) -> Result<Self> {
-        let classifier = Arc::new(classifier(task, base.family, spec.train.max_length, &base.tokenizer)?);
+        let classifier = Arc::new(classifier(task, base, spec.train.max_length)?);
         let (source, files) = (&spec.data.train, rows::TRAIN.files(inputs));
         let mut rows = rows::labelled(source, files, &classifier, Use::Learn)?;
         let examples = rows.iter_mut().flat_map(|row| std::mem::take(&mut row.examples)).collect();
@@ -105,6 +108,7 @@ pub(in crate::stages) fn classify(
         Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
         Head::Prompt => start.network.add_language_head(job.seed)?,
     }
+    let cut = learned.iter().filter(|row| row.cut).count();
     // For the baselines.
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
     records::write_rows(&job.out.join(records::ROWS), &pairs)?;
@@ -114,8 +118,9 @@ pub(in crate::stages) fn classify(
     let lessons = Lessons {
         trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
-        note: format!("{} rows to learn from, {} dev rows", learned.len(), dev.len()),
+        note: format!("{} rows to learn from{}, {} dev rows", learned.len(), cut_rows(cut), dev.len()),
         rows: learned.len(),
+        left_out: vec![(CUT_ROWS, cut)],
         feed,
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
@@ -140,6 +145,8 @@ pub(in crate::stages) struct Lessons<'a> {
     pub candidates: Option<Candidates>,
     /// What to tell about the rows.
     pub note: String,
+    /// How many rows are too long, by what became of them.
+    pub left_out: Vec<(Metric, usize)>,
     /// Measures a network on the dev rows, if there are any.
     pub measure: Option<Measure<'a>>,
 }
@@ -161,7 +168,7 @@ pub(in crate::stages) fn teach(
     start.write_tokenizer(job)?;
 
     let feed = lessons.feed;
-    job.tell(Event::Note(&format!("{} steps; {}", feed.feed.steps(), lessons.note)));
+    job.report(Event::Note(&format!("{} steps; {}", feed.feed.steps(), lessons.note)));
     let evaluation = lessons.measure.map(|measure| Evaluation {
         every: spec.train.evaluate_every.unwrap_or(feed.feed.epoch_steps()),
         measure,
@@ -171,7 +178,15 @@ pub(in crate::stages) fn teach(
     let (network, candidates) = (start.network, lessons.candidates);
     let mut computed = train_loop::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
     ROWS.put(&mut computed.metrics, lessons.rows);
+    for (metric, count) in lessons.left_out {
+        metric.put(&mut computed.metrics, count);
+    }
     Ok(computed)
+}
+
+/// How many rows are too long, where there are some.
+pub(in crate::stages) fn cut_rows(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" ({count} cut, too long)") }
 }
 
 /// Accuracy, macro F1 and mean loss on the dev rows.
@@ -191,6 +206,9 @@ fn measure(judge: &Judge<'_>, network: &Network, dev: &[LabelledRow], classes: u
 /// Rows with what a model makes of them.
 pub(in crate::stages) fn scored<'a>(rows: &'a [LabelledRow], probabilities: &'a [Vec<f32>]) -> Vec<Scored<'a>> {
     let rows = rows.iter().zip(probabilities);
-    rows.map(|(row, probabilities)| Scored { row: row.number, text: &row.text, gold: row.label, probabilities })
-        .collect()
+    let scored = |(row, probabilities): (&'a LabelledRow, &'a Vec<f32>)| {
+        let RowPlace { file, row: number } = row.place;
+        Scored { file, row: number, text: &row.text, gold: row.label, probabilities }
+    };
+    rows.map(scored).collect()
 }

@@ -14,8 +14,9 @@ use crate::{
     },
     network::{
         checkpoint::{self, CONFIG},
-        model::{AttentionPattern, Family, families},
+        model::{AttentionPattern, Family, Network, Outline},
     },
+    spec::Model,
     stages::{
         facts::{BaseModel, Field, Vocabulary},
         facts_of,
@@ -26,16 +27,24 @@ use crate::{
     },
 };
 
-/// The family of a model, and its tokenizer.
+/// The family of a model, its tokenizer, and what its embeddings tell apart.
 #[derive(Clone)]
 pub struct Base {
     /// The family.
     pub family: &'static Family,
+    /// Segments that it tells apart.
+    pub segments: usize,
     /// The tokenizer.
     pub tokenizer: Arc<Tokenizer>,
 }
 
 impl Base {
+    /// Of a model that is there.
+    pub(in crate::stages) fn of(network: &Network, tokenizer: &Arc<Tokenizer>) -> Self {
+        let segments = network.architecture().segments();
+        Self { family: network.family(), segments, tokenizer: Arc::clone(tokenizer) }
+    }
+
     /// Whether no token of the family's models sees those behind it.
     pub fn is_causal(&self) -> bool {
         self.family.attention.iter().all(|pattern| *pattern == AttentionPattern::Causal)
@@ -98,15 +107,15 @@ impl Bases<'_> {
     /// [`NotRun`] if it can't be known before another stage has run; files that can't be read.
     pub(super) fn of(&self, stage: &str) -> Result<Base> {
         let node = self.node(stage)?;
-        let (family, own) = match facts_of(node)?.base_model {
-            Some(BaseModel::New { model, .. }) => (families::of_spec(&model)?, None),
+        let (model, own) = match facts_of(node)?.base_model {
+            Some(BaseModel::New { model, .. }) => (Described::New(model), None),
             Some(BaseModel::Stage { field, .. }) => {
                 let before = needed(node, field)?;
                 match (self.artifact)(before)? {
                     Some(artifact) => described(&Origin::at(&artifact.path, None, false))?,
                     None => {
                         let base = self.of(before)?;
-                        (base.family, Some(base.tokenizer))
+                        (Described::Base(base.family, base.segments), Some(base.tokenizer))
                     }
                 }
             }
@@ -125,7 +134,13 @@ impl Bases<'_> {
             }
             (own, tokens) => own.or(tokens).with_context(|| format!("nothing says which tokenizer `{stage}` takes"))?,
         };
-        Ok(Base { family, tokenizer })
+        let of_outline = |outline: Outline| (outline.family(), outline.architecture().segments());
+        let (family, segments) = match model {
+            Described::New(model) => of_outline(Outline::new(&model, tokenizer.vocab_size())?),
+            Described::Existing(outline) => of_outline(*outline),
+            Described::Base(family, segments) => (family, segments),
+        };
+        Ok(Base { family, segments, tokenizer })
     }
 
     /// The tokenizer that a stage makes or takes.
@@ -150,17 +165,24 @@ impl Bases<'_> {
     }
 }
 
+/// A model, as far as it's known before it's there.
+enum Described {
+    New(Model),
+    Existing(Box<Outline>),
+    Base(&'static Family, usize),
+}
+
 fn needed(node: &Node, field: Field) -> Result<&str> {
     node.needs.get(field.0).map(String::as_str).with_context(|| format!("`{}` was not resolved", field.0))
 }
 
 /// What is known of a model in a directory; without a tokenizer if it has none.
-fn described(origin: &Origin) -> Result<(&'static Family, Option<Arc<Tokenizer>>)> {
+fn described(origin: &Origin) -> Result<(Described, Option<Arc<Tokenizer>>)> {
     let config = checkpoint::base(&origin.model).join(CONFIG);
-    let family = || families::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
-    let family = family().with_context(|| format!("can't tell what {} is a model of", config.display()))?;
+    let outline = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
+    let outline = outline().with_context(|| format!("can't tell what {} is a model of", config.display()))?;
     let own = origin.has_tokenizer().then(|| origin.load_tokenizer()).transpose()?;
-    Ok((family, own.map(Arc::new)))
+    Ok((Described::Existing(Box::new(outline)), own.map(Arc::new)))
 }
 
 /// A tokenizer as a tokenize stage that takes it hands it on: written as `tokenizer.json`, and read again.

@@ -121,7 +121,6 @@ snapshots! {
     missing_keys => broken(&[("        lr: 5e-4\n", ""), ("      tokens: tokens\n", "")]);
     unknown_kind_of_stage => broken(&[("    finetune:", "    fine_tune:")]);
     two_kinds_at_once => broken(&[("{wordpiece: {vocab_size: 800}}", "{wordpiece: {vocab_size: 800}, bpe: {vocab_size: 900}}")]);
-    number_for_a_word => broken(&[("{体育: 体育, 科技: 科技}", "{0: 差, 1: 1}")]);
     objective_left_empty => broken(&[("- masked_lm: {}", "- masked_lm:")]);
     variant_as_a_word => broken(&[("- masked_lm: {}\n          sentence_order: {}", "- generative: causal_lm")]);
     path_for_a_source => broken(&[("{path: \"{{ data }}/dev.tsv\"}", "data/dev.tsv")]);
