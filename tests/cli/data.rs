@@ -304,6 +304,24 @@ fn steps_objectives_and_numbers_choose() {
 }
 
 #[test]
+fn special_tokens_of_a_template_and_its_segments_are_shown() {
+    let space = fed();
+    space.write("recipe.yaml", FED.split("  linear:").next().expect("the first stages").replace("glm:", "bert:"));
+    let template = "stages.topics.task.classification.template={{ text }}{{ sep }}它[Classification]";
+    let sets = ["--set", template, "--set", "stages.base.objectives=[{masked_lm: {}}]"];
+    let output = space.pipe(&[&["run", "recipe.yaml", "--stage", "tokens"][..], &sets].concat());
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let one = &examples(&space, &[&["topics", "--row", "2"][..], &sets].concat())[0];
+    // BERT fills a mask for each token of the longest word.
+    assert!(one.tokens.concat().starts_with("[CLS]球队昨晚赢了比赛[SEP]"), "{one:?}");
+    assert!(one.tokens.concat().ends_with("[MASK][MASK][SEP]"), "{one:?}");
+    let first = one.tokens.iter().position(|token| token == "[SEP]").expect("one");
+    let segments: Vec<u32> = (0..one.length).map(|at| u32::from(at > first)).collect();
+    assert_eq!(one.segments, segments, "{one:?}");
+    assert!(one.text.as_ref().is_some_and(|text| text.ends_with("它[Classification]")), "{one:?}");
+}
+
+#[test]
 fn causal_models_see_nothing_behind_a_token() {
     let space = fed();
     space.write("recipe.yaml", FED.split("  topics:").next().expect("the first stages"));
