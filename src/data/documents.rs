@@ -51,9 +51,9 @@ pub fn documents(source: &Source, file: &Path) -> Result<Documents> {
                 bail!("{}: `text` names columns, and a .txt file has none", file.display());
             }
             match source.document {
-                DocumentUnit::Line => Box::new(Lines::open(file)?.map(|line| line.map(|(_, text)| text))),
-                DocumentUnit::Paragraph => Box::new(Paragraphs { lines: Lines::open(file)? }),
-                DocumentUnit::File => Box::new(std::iter::once(whole(file)?).map(Ok)),
+                DocumentUnit::Line => Box::new(Lines::open(source, file)?.map(|line| line.map(|(_, text)| text))),
+                DocumentUnit::Paragraph => Box::new(Paragraphs { lines: Lines::open(source, file)? }),
+                DocumentUnit::File => Box::new(std::iter::once(whole(source, file)?).map(Ok)),
             }
         }
         _ => Box::new(texts(source, file)?),
@@ -98,9 +98,9 @@ fn text_columns(source: &Source, file: &Path, rows: &Rows) -> Result<Vec<usize>>
     }
 }
 
-fn whole(file: &Path) -> Result<String> {
+fn whole(source: &Source, file: &Path) -> Result<String> {
     let mut text = String::with_capacity(fs::metadata(file)?.len().try_into().unwrap_or_default());
-    for line in Lines::open(file)? {
+    for line in Lines::open(source, file)? {
         text.push_str(&line?.1);
         text.push('\n');
     }

@@ -14,6 +14,11 @@ pub struct Source {
     /// The files' format; by default their extension tells (.txt, .tsv, .csv, .jsonl, .parquet)
     #[serde(default)]
     pub format: Option<Format>,
+    /// What the bytes of a text file stand for: `utf-8`, `utf-16`, `gb18030`, `big5`, `latin-1`, `windows-1252`, or another
+    /// name that the WHATWG's Encoding Standard knows; with `+cr` behind it, as in `utf-8+cr`, lines end with a carriage
+    /// return alone. Not used for .parquet
+    #[serde(default = "utf_8")]
+    pub encoding: String,
     /// Names for the columns of a .tsv or .csv without a header line, or (with `header: true`) other names than the
     /// header's; the last takes the rest of the line
     #[serde(default)]
@@ -37,6 +42,10 @@ pub struct Source {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub limit: Option<usize>,
+}
+
+fn utf_8() -> String {
+    "utf-8".to_owned()
 }
 
 /// File formats that can be read.
