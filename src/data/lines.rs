@@ -104,6 +104,14 @@ impl Lines {
     }
 }
 
+/// The lines of a text file, with their numbers, from 1.
+///
+/// # Errors
+/// If the file can't be read, or isn't in the source's encoding; while iterating, where that's so.
+pub fn lines(source: &Source, file: &Path) -> Result<impl Iterator<Item = Result<(usize, String)>>> {
+    Lines::open(source, file)
+}
+
 impl Iterator for Lines {
     /// The line's number, from 1, and its text without what ends it.
     type Item = Result<(usize, String)>;

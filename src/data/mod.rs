@@ -14,5 +14,6 @@ pub mod text;
 pub use corpus::{Corpus, DocumentView, Ids};
 pub use documents::{Document, Documents, documents};
 pub use encoding::Encoding;
+pub use lines::lines;
 pub use rows::{Row, Rows, header, nested_rows, rows};
 pub use shards::{SHARD, ShardWriter};

@@ -35,7 +35,7 @@ pub struct Source {
     /// What a document is in a .txt file
     #[serde(default)]
     pub document: DocumentUnit,
-    /// The columns that hold the text of a corpus, joined by a line break; not used for .txt
+    /// The columns that hold the text of a corpus, joined by a line break where several have text; not used for .txt
     #[serde(default)]
     pub text: Vec<String>,
     /// Read at most this many rows (or documents) of each file
@@ -70,7 +70,7 @@ pub enum Format {
 pub enum DocumentUnit {
     /// Each line
     Line,
-    /// Lines up to a blank line; each line begins a new sentence
+    /// Lines up to a blank line, with the line breaks between them
     #[default]
     Paragraph,
     /// The whole file

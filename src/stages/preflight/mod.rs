@@ -16,16 +16,22 @@ use serde::de::DeserializeOwned;
 
 use super::{Field, kind_of, parts::rows};
 use crate::{
+    data,
     engine::plan::Node,
     learning::objectives::Conversation,
     recipe::{Checked, Diagnostics},
-    spec::{Classification, Source, Task},
+    spec::{Classification, DocumentUnit, Source, Task},
 };
 
 pub use devices::DeviceCheck;
 use place::pointer;
 
-/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
+/// Documents of a file that are looked at.
+const BEGINNING: usize = 1_000;
+/// Bytes of a file that isn't read for a look, where it's a single document.
+const LARGE: u64 = 1 << 26;
+
+/// Checks checkpoints, the beginnings of corpora, and the rows of finetuned models; the same rows for the same task once only, in however many
 /// stages and cells they are.
 #[derive(Default)]
 pub struct DataCheck {
@@ -70,6 +76,22 @@ impl Preflight<'_> {
     /// Reports a mistake at a field.
     pub fn report(&mut self, field: &str, message: impl Into<String>, hint: impl Into<Option<String>>) {
         self.found.push(self.checked.diagnose(&pointer(self.node, field), message, hint));
+    }
+
+    /// Looks at the beginnings of a corpus's files, by the place of their source in the settings, such as `corpus.0.path`:
+    /// whether there are texts.
+    ///
+    /// # Errors
+    /// Files that can't be read.
+    pub fn documents(&mut self, pointer: &str, source: &Source) -> Result<()> {
+        for file in self.node.files.get(pointer).into_iter().flatten() {
+            let is_read_whole = matches!(source.document, DocumentUnit::File);
+            let is_large = std::fs::metadata(file).is_ok_and(|file| file.len() > LARGE);
+            if self.done.insert(format!("{file:?} {source:?}")) && !(is_read_whole && is_large) {
+                data::documents(source, file)?.take(BEGINNING).try_for_each(|document| document.map(drop))?;
+            }
+        }
+        Ok(())
     }
 
     /// Checks rows that are read for a task: labels need words, conversations have to be some. The same rows for the same

@@ -1,7 +1,10 @@
 //! Files, rows, documents and tokenizers.
 
 mod chat;
+mod documents;
 mod embedded;
+mod encodings;
+mod files;
 mod formats;
 mod fuzz;
 mod real;
