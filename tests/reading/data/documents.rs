@@ -171,7 +171,10 @@ fn sentences_are_marked_between_the_tokens() {
     assert_eq!(found[1], ["def f(x):\n", "    if x:\n", "\treturn 1\n\n\n", "    return 2\n"]);
     assert_eq!(found[2], ["* one\r\n", "  * two.", " Three!\r\n\r\n", "* four"]);
     assert_eq!(found[4], ["　　春眠不觉晓。", "处处闻啼鸟？", "  夜来风雨声…", " 花落知多少 \n \n"]);
-    assert_eq!(found[5], ["\n\nHello there.", " How are you?", " Fine.", "\u{A0}\u{2028}It rains\u{FEFF};", " we stay."]);
+    assert_eq!(
+        found[5],
+        ["\n\nHello there.", " How are you?", " Fine.", "\u{A0}\u{2028}It rains\u{FEFF};", " we stay."]
+    );
 
     let (tokenizer, corpus) = encoded(json!({"unigram": {"vocab_size": 300}}));
     assert_eq!(sentences(&tokenizer, &corpus)[0], ["床前明月光", " 疑是地上霜", " 举头望明月", " 低头思故乡"]);

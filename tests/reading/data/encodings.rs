@@ -38,7 +38,8 @@ fn every_format_of_text_is_read_in_the_encoding_that_is_named() {
     let folder = Folder::new();
     let csv = TSV.replace('\t', ",");
     let json_lines = TSV.lines().skip(1).map(|line| line.split_once('\t').unwrap());
-    let json_lines: String = json_lines.map(|(text, label)| format!("{{\"text\": \"{text}\", \"label\": \"{label}\"}}\n")).collect();
+    let json_lines: String =
+        json_lines.map(|(text, label)| format!("{{\"text\": \"{text}\", \"label\": \"{label}\"}}\n")).collect();
     for (name, text) in [("a.tsv", TSV), ("a.csv", &csv), ("a.jsonl", &json_lines), ("a.txt", "一\n\n二")] {
         let expected = read(&folder, name, text.as_bytes(), json!({})).unwrap();
         assert_eq!(expected.len(), 2);
@@ -184,11 +185,7 @@ fn a_wrong_encoding_is_told() {
             "gb18030",
             "a.tsv: row 1: not valid `gb18030` (byte 0xCF at column 5; the file ends within a character)",
         ),
-        (
-            utf16("春眠\n", false, u16::to_le_bytes)[..5].to_vec(),
-            "utf-16le",
-            "a.tsv: row 1: not valid `utf-16le`",
-        ),
+        (utf16("春眠\n", false, u16::to_le_bytes)[..5].to_vec(), "utf-16le", "a.tsv: row 1: not valid `utf-16le`"),
         (b"a\r\nb\r\n".to_vec(), "utf-8+cr", "a.tsv: row 2: there is a line feed, and lines are said to end with"),
         (b"a\n".to_vec(), "utf-9", "there is no encoding `utf-9`\nhint: did you mean `utf-8`?"),
     ];

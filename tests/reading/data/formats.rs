@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
-use pipe::spec::Source;
 use pipe::data::{header, rows};
+use pipe::spec::Source;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

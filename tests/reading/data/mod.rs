@@ -1,6 +1,7 @@
 //! Files, rows, documents and tokenizers.
 
 mod chat;
+mod corpora;
 mod documents;
 mod embedded;
 mod encodings;
