@@ -74,8 +74,8 @@ pub(super) fn utf16(bytes: &[u8]) -> Option<&'static str> {
     if !bytes.contains(&0) {
         return None;
     }
-    let orders: [(_, fn([u8; 2]) -> u16); 2] = [("UTF-16LE", u16::from_le_bytes), ("UTF-16BE", u16::from_be_bytes)];
-    let likely = orders.into_iter().filter_map(|(name, unit)| {
+    let likely = ["UTF-16LE", "UTF-16BE"].into_iter().filter_map(|name| {
+        let unit = if name == "UTF-16LE" { u16::from_le_bytes } else { u16::from_be_bytes };
         let units: Vec<u16> = bytes.as_chunks().0.iter().map(|pair| unit(*pair)).collect();
         let count = |is: fn(u16) -> bool| units.iter().filter(|&&unit| is(unit)).count();
         let ascii = count(|unit| matches!(unit, 0x09 | 0x0A | 0x0D | 0x20..=0x7E));
