@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::json;
 
-use super::check::{self, Checks, Draft};
+use super::check;
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
 use super::{
-    Catalog, Checked, Columns, Diagnostic, Diagnostics, Overrides, Setting, expand, flags, source, suggest, typecheck,
+    Catalog, Checked, Checks, Columns, Diagnostic, Diagnostics, Draft, Overrides, Setting, expand, flags, source,
+    suggest, typecheck,
 };
 use crate::spec::{Recipe, Stage};
 
@@ -122,16 +123,8 @@ impl Document {
         let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let catalog = self.catalog;
-        let order = Checks {
-            catalog,
-            tree: &tree,
-            texts: &texts,
-            drafts: &drafts,
-            dir: &dir,
-            columns,
-            problems: &mut problems,
-        }
-        .run(sweep.as_ref());
+        let order = Checks { tree: &tree, texts: &texts, drafts: &drafts, dir: &dir, columns, problems: &mut problems }
+            .run(catalog, sweep.as_ref());
 
         let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);

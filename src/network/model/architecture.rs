@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use super::{
+    builder::Builder,
     ids::{MatrixId, VectorId},
-    parameters::Builder,
     pass::Pass,
 };
 use crate::network::batch::Batch;

@@ -5,10 +5,12 @@ use anyhow::Context;
 use safetensors::Dtype;
 
 use super::{
-    adapters::SCALE,
     parameters::{Frozen, Parameter, Parameters},
     tensors::TensorEntry,
 };
+
+/// What follows the name of a tensor of bytes in that of its scales.
+pub(super) const SCALE: &str = "_scale";
 
 /// What heads are called; they stand beside the backbone and never under its prefix.
 const HEADS: [&str; 3] = ["cls.", "classifier.", "lm_head."];

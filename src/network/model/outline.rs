@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::{
     architecture::{Architecture, Sizes},
+    builder::Builder,
     families,
     family::Family,
     heads::{Classifier, ClassifierConfig, PairHead, Pooler},
     on_disk::ends,
-    parameters::Builder,
     shapes::{ParameterShape, ParameterShapes},
 };
 use crate::spec;

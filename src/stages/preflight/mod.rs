@@ -3,6 +3,7 @@
 //! runs.
 
 mod checkpoints;
+mod data;
 mod devices;
 mod place;
 
@@ -14,15 +15,16 @@ use std::{
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
-use super::{Field, kind_of, parts::rows};
+use super::{Field, parts::rows};
 use crate::{
-    data,
+    data::documents,
     engine::plan::Node,
     learning::objectives::Conversation,
     recipe::{Checked, Diagnostics},
     spec::{Classification, DocumentUnit, Source, Task},
 };
 
+pub use data::DataCheck;
 pub use devices::DeviceCheck;
 use place::pointer;
 
@@ -30,29 +32,6 @@ use place::pointer;
 const BEGINNING: usize = 1_000;
 /// Bytes of a file that isn't read for a look, where it's a single document.
 const LARGE: u64 = 1 << 26;
-
-/// Checks checkpoints, the beginnings of corpora, and the rows of finetuned models; the same rows for the same task once only, in however many
-/// stages and cells they are.
-#[derive(Default)]
-pub struct DataCheck {
-    done: HashSet<String>,
-}
-
-impl DataCheck {
-    /// Checks the rows and the checkpoints that these stages read.
-    ///
-    /// # Errors
-    /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
-    pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
-        let mut found = Vec::new();
-        for node in nodes {
-            found.extend(checkpoints::check(checked, node)?);
-            let (kind, settings) = (kind_of(node)?, &node.settings);
-            kind.preflight(settings, &mut Preflight { checked, node, done: &mut self.done, found: &mut found })?;
-        }
-        Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
-    }
-}
 
 /// What a kind of stage looks at before one of its stages runs.
 pub struct Preflight<'a> {
@@ -88,7 +67,7 @@ impl Preflight<'_> {
             let is_read_whole = matches!(source.document, DocumentUnit::File);
             let is_large = std::fs::metadata(file).is_ok_and(|file| file.len() > LARGE);
             if self.done.insert(format!("{file:?} {source:?}")) && !(is_read_whole && is_large) {
-                data::documents(source, file)?.take(BEGINNING).try_for_each(|document| document.map(drop))?;
+                documents(source, file)?.take(BEGINNING).try_for_each(|document| document.map(drop))?;
             }
         }
         Ok(())

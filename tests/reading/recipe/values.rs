@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
+use pipe::recipe::paths::resolve_path;
+use pipe::recipe::walk::{file_fields, stage_fields};
 use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
 use pipe::spec::{Batch, Finetune, Pretrain, Product, Source, Task};
 use pipe::stages::catalog;

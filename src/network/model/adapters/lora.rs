@@ -3,62 +3,22 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
-use burn::tensor::Tensor;
 
-use super::peft;
+use super::{
+    layout::{Lora, LoraPart},
+    peft,
+};
 use crate::{
-    network::{
-        kernels,
-        model::{
-            heads,
-            ids::{MatrixId, WeightId, WeightRole},
-            initial::{Initial, ValueSource},
-            on_disk::OnDisk,
-            parameters::{Builder, Parameters},
-            pass::Pass,
-        },
+    network::model::{
+        builder::Builder,
+        heads,
+        ids::{WeightId, WeightRole},
+        initial::{Initial, ValueSource},
+        on_disk::OnDisk,
+        parameters::Parameters,
     },
     spec,
 };
-
-/// The change of a linear layer.
-#[derive(Clone, Debug)]
-pub(in crate::network::model) struct Lora {
-    /// Of the layers that checkpoints have in its place, mostly one.
-    parts: Vec<Part>,
-    scale: f32,
-    dropout: f32,
-}
-
-/// The change of some rows.
-#[derive(Clone, Debug)]
-struct Part {
-    rows: usize,
-    /// A `[r, in]` and B `[rows, r]`; `None` where these rows don't change.
-    change: Option<[MatrixId; 2]>,
-}
-
-impl Lora {
-    /// `y + scale * B(A dropout(x))` for `x [N, in]` and `y [N, out]`.
-    pub(in crate::network::model) fn add_to(&self, pass: &Pass, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
-        let tokens = x.dims()[0];
-        let x = match pass.dropout_of(self.dropout, tokens) {
-            Some(dropout) => kernels::dropout(x, &dropout),
-            None => x,
-        };
-        let change = |part: &Part| match part.change {
-            Some([a, b]) => {
-                let inner = kernels::linear(x.clone(), pass.operand(a), None) * self.scale;
-                kernels::linear(inner, pass.operand(b), None)
-            }
-            None => Tensor::zeros([tokens, part.rows], (&x.device(), x.dtype())),
-        };
-        match &self.parts[..] {
-            [all] => y + change(all),
-            parts => y + Tensor::cat(parts.iter().map(change).collect(), 1),
-        }
-    }
-}
 
 /// Adds A and B to those of the `layers` whose names in checkpoints are `targeted`.
 pub(super) fn attach(
@@ -87,7 +47,7 @@ pub(super) fn attach(
                     [a, builder.matrix(b, [rows, settings.r], Initial::Zeros)]
                 })
             });
-            Part { rows, change }
+            LoraPart { rows, change }
         };
         let parts = modules.iter().map(&mut part).collect();
         let scale = (settings.alpha / settings.r as f64) as f32;
