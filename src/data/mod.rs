@@ -7,8 +7,10 @@ mod parquet;
 mod rows;
 mod shards;
 pub mod text;
+mod words;
 
 pub use corpus::{Corpus, DocumentView, Ids};
 pub use documents::{Document, Documents, documents};
 pub use rows::{Row, Rows, header, nested_rows, rows};
 pub use shards::{SHARD, ShardWriter};
+pub use words::{CorpusWords, words_file};

@@ -71,7 +71,7 @@ impl<'a> Conversation<'a> {
         let max_tokens = writer.max_prompt_tokens(settings);
         ensure!(max_tokens > frame, "the model reads {} tokens at most, too few for a conversation", writer.max_length);
         let question = Turn::user(question);
-        let Fitted { tokens, shortened } = self.chat.fit(&self.said(question.clone()), max_tokens - frame)?;
+        let Fitted { tokens, shortened, .. } = self.chat.fit(&self.said(question.clone()), max_tokens - frame)?;
         let mut example = continuation(writer.form, &tokens, max_tokens, &writer.specials)?;
         let prompt_tokens = example.tokens.len();
         if self.cache.is_empty() {

@@ -2,6 +2,7 @@
 
 mod chat;
 mod embedded;
+mod f1;
 mod formats;
 mod fuzz;
 mod real;
@@ -9,3 +10,4 @@ mod tokenize;
 mod tokenizer_files;
 mod tokenizer_parity;
 mod tokenizer_training;
+mod words;
