@@ -3,7 +3,7 @@
 //!
 //! Chinese text, with the Latin letters and digits that stand in it, is cut as jieba's `cut` does (with its model for words
 //! that the dictionary lacks). Anywhere else a word is a run of letters and digits, a number with its fraction and `%`
-//! too, and every other character stands alone. Scripts that write words without spaces, and that there is no dictionary
+//! too, and other characters stand alone, but for runs such as `...`. Scripts that write words without spaces, and that there is no dictionary
 //! for, have a word for each character.
 
 use std::{ops::Range, sync::LazyLock};
@@ -21,9 +21,17 @@ pub fn word_starts(text: &str) -> Vec<usize> {
     for (block, is_chinese) in blocks(text) {
         let first = block.start;
         if is_chinese {
-            let words = DICTIONARY.cut(&text[block], true);
-            let begun = words.iter().map(|word| first + word.byte_start);
-            starts.extend(begun.filter(|&at| at > first || begins_word(text, at)));
+            for word in DICTIONARY.cut(&text[block], true) {
+                let at = first + word.byte_start;
+                if at > first || begins_word(text, at) {
+                    starts.push(at);
+                }
+                // What it joins here, such as `python-3`, isn't always what the original does.
+                if !word.word.contains(in_dictionary) && !DICTIONARY.has_word(word.word) {
+                    let inner = word.word.char_indices().skip(1).map(|(inner, _)| at + inner);
+                    starts.extend(inner.filter(|&at| begins_word(text, at)));
+                }
+            }
         } else {
             let characters = text[block].char_indices().map(|(at, _)| first + at);
             starts.extend(characters.filter(|&at| begins_word(text, at)));
@@ -48,7 +56,12 @@ fn blocks(text: &str) -> impl Iterator<Item = (Range<usize>, bool)> + '_ {
 
 /// What jieba takes together with Chinese characters.
 fn in_chinese(character: char) -> bool {
-    in_dictionary(character) || character.is_ascii_alphanumeric() || "+#&._%-".contains(character)
+    in_dictionary(character) || character.is_ascii_alphanumeric() || is_mark(character)
+}
+
+/// The marks that jieba takes together with letters, and runs of them for one word.
+fn is_mark(character: char) -> bool {
+    "+#&._%-".contains(character)
 }
 
 /// Whether a character is one of those that jieba's dictionary has words of; the rarer ones stand alone.
@@ -76,16 +89,18 @@ fn begins_word(text: &str, at: usize) -> bool {
         || last == '\u{200D}'
         || (last.is_numeric() && first == '.' && digit(after.next()))
         || (last == '.' && first.is_numeric() && digit(before.next()))
-        || (last.is_numeric() && first == '%');
+        || (last.is_numeric() && first == '%')
+        // `...` and `--`, but not the sign behind `5%`.
+        || (is_mark(last) && is_mark(first) && !(last == '%' && digit(before.next())));
     !joined
 }
 
 /// Whether a character is a letter or digit of a script that puts spaces between words.
 pub(super) fn is_spaced(character: char) -> bool {
     let without_spaces = matches!(character,
-        // Thai and Lao, Tibetan, Burmese, Khmer, kana.
+        // Thai and Lao, Tibetan, Burmese, Khmer, signs such as 〇, kana.
         '\u{E00}'..='\u{EFF}' | '\u{F00}'..='\u{FFF}' | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}'
-        | '\u{3040}'..='\u{30FF}' | '\u{31F0}'..='\u{31FF}' | '\u{FF66}'..='\u{FF9F}');
+        | '\u{3000}'..='\u{30FF}' | '\u{31F0}'..='\u{31FF}' | '\u{FF66}'..='\u{FF9F}');
     (character.is_alphanumeric() || continues_character(character)) && !without_spaces && !is_ideograph(character)
 }
 
@@ -114,6 +129,7 @@ mod tests {
         assert_eq!(words("Привет, мир"), ["Привет", ",", " ", "мир"]);
         assert_eq!(words("v1.2.x a.b"), ["v1.2", ".", "x", " ", "a", ".", "b"]);
         assert_eq!(words("cafe\u{301}s 한국어 हिन्दी"), ["cafe\u{301}s", " ", "한국어", " ", "हिन्दी"]);
+        assert_eq!(words("so... 5%-8%"), ["so", "...", " ", "5%", "-", "8%"]);
         assert_eq!(words("すし"), ["す", "し"]);
         assert!(words("").is_empty());
     }

@@ -2,7 +2,6 @@
 
 mod chat;
 mod embedded;
-mod f1;
 mod formats;
 mod fuzz;
 mod real;
