@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Dynamic};
+use parking_lot::Mutex;
 
 use super::diagnostic::Diagnostic;
 use super::node::{Node, Value};
@@ -123,7 +124,7 @@ impl<'a> Expander<'a> {
         environment.set_debug(true);
         let record = Arc::clone(&asked);
         environment.add_function("env", move |name: String| -> Result<String, Error> {
-            let mut asked = record.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut asked = record.lock();
             match std::env::var(&name) {
                 Ok(value) => {
                     asked.read.push((value.clone(), format!("env({name:?})")));
@@ -173,7 +174,7 @@ impl<'a> Expander<'a> {
     }
 
     fn scalar(&mut self, text: &str, span: Span) -> Node {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Asked::default();
+        *self.asked.lock() = Asked::default();
         let unknown = Node::new(span, Value::Unknown);
         let Evaluated { names, result } = match self.evaluate(text) {
             Ok(found) => found,
@@ -191,7 +192,7 @@ impl<'a> Expander<'a> {
         if names.iter().any(|name| self.unknown.contains(name)) {
             return unknown;
         }
-        let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        let asked = std::mem::take(&mut *self.asked.lock());
         let secret = !asked.read.is_empty() || names.iter().any(|name| self.secret.contains(name));
         self.read.extend(asked.read);
         if let Some(name) = asked.missing {

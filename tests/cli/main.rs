@@ -20,6 +20,6 @@ mod report;
 mod schema;
 mod session;
 mod sweep;
-mod sweep_asha;
+mod sweep_halving;
 mod tensorboard;
 mod transformers;

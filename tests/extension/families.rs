@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 const VOCABULARY: usize = 24;
 
 /// A bigram model: each token's hidden state depends on that token and its position, through one residual layer.
-static BIGRAM: Family = Family {
+pub(crate) static BIGRAM: Family = Family {
     name: "bigram",
     description: "Bigram: each token is predicted from the one before it",
     version: 1,

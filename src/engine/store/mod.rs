@@ -29,11 +29,11 @@ mod holder;
 mod integrity;
 mod lease;
 mod manifest;
-mod pace;
 mod pins;
 mod record;
 mod slot;
 mod state;
+mod throughput;
 mod verify;
 mod workspace;
 
@@ -56,10 +56,10 @@ use integrity::Integrity;
 pub use lease::Stopped;
 use lease::{Lease, Leases};
 pub use manifest::{Manifest, short};
-pub use pace::{Pace, Stretch, unix_time};
 pub use pins::Pin;
 pub use slot::{Lost, Slot};
 pub use state::State;
+pub use throughput::{Throughput, ThroughputWindow, unix_time};
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
 

@@ -123,7 +123,7 @@ impl StageKind for Eval {
 fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let trained = Trained::load(&model.path, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
-    job.tell(Event::Note(&format!("{} rows", rows.len())));
+    job.report(Event::Note(&format!("{} rows", rows.len())));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
     let probabilities =
         trained.judge()?.probabilities(&trained.network, &examples, &|done, all| job.progressed(done, all, "rows"))?;

@@ -66,6 +66,7 @@ impl StageKind for Finetune {
         };
         let training = Training {
             train: self.train.clone(),
+            settings: Training::SETTINGS,
             adapter: self.adapter.clone(),
             heads: NewHeads { pair: false, classifier },
             // Responses may be most of what is read.

@@ -47,6 +47,7 @@ impl StageKind for Pretrain {
         let predicted = self.objectives.iter().map(parts::predicted).collect::<Result<Vec<_>>>()?;
         let training = Training {
             train: self.train.clone(),
+            settings: Training::SETTINGS,
             adapter: self.adapter.clone(),
             heads: NewHeads { pair, classifier: None },
             predicted: predicted.into_iter().fold(0.0, f64::max),
@@ -70,7 +71,7 @@ impl StageKind for Pretrain {
             start.network.add_pair_head(job.seed);
         }
         let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();
-        job.tell(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
+        job.report(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
 
         let mut seen = language::hashes(&documents);
         if let Some(from) = &start.from {

@@ -76,11 +76,11 @@ struct Encoding<'a> {
 
 impl encoding::Steps for Encoding<'_> {
     fn encoded(&mut self, documents: u64) -> bool {
-        self.job.tell(Event::Progress { done: documents, total: 0, note: "documents", remaining: None });
+        self.job.report(Event::Progress { done: documents, total: 0, note: "documents", remaining: None });
         self.job.is_stopped()
     }
 
     fn note(&mut self, note: &str) {
-        self.job.tell(Event::Note(note));
+        self.job.report(Event::Note(note));
     }
 }

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn stopped_tokenization_goes_on_behind_its_finished_shards() {
+    fn stopped_tokenization_resumes_after_its_finished_shards() {
         let stage = Stage::new();
         let folder = tempfile::tempdir().unwrap();
         let (whole, expected) = stage.run(&State::new(folder.path().join("whole"), "key"), &mut Told::default());

@@ -139,9 +139,9 @@ pub(in crate::stages) fn finetune(
     let mut measure = |network: &Network| -> Result<train::Metrics> {
         let mut sum = LanguageTally::default();
         dev.measure(network, layout, &|_, _| Ok(()))?.iter().for_each(|tally| sum.add(tally));
-        let figures = [("loss", sum.loss()), ("perplexity", sum.perplexity()), ("accuracy", sum.accuracy())];
-        let figures = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        Ok(figures.collect::<BTreeMap<_, _>>())
+        let metrics = [("loss", sum.loss()), ("perplexity", sum.perplexity()), ("accuracy", sum.accuracy())];
+        let metrics = metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Ok(metrics.collect::<BTreeMap<_, _>>())
     };
     let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
@@ -170,7 +170,7 @@ pub(in crate::stages) fn eval(
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let encoder = encoder(&mut task, &network, trained_for.max_length, &tokenizer)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
-    job.tell(Event::Note(&rows.note("rows")));
+    job.report(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;
     let tallies = rows.measure(&network, layout(device, trained_for.max_length, true), &|done, all| {

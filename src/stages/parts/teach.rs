@@ -106,7 +106,7 @@ pub(in crate::stages) fn teach(
     let count = lessons.examples.len();
     let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
     let feed = RowFeed::new(lessons.objective, lessons.examples, &spec.train, job.seed, layout)?;
-    job.tell(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
+    job.report(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
     let evaluation = lessons.measure.map(|measure| Evaluation {
         every: spec.train.evaluate_every.unwrap_or(feed.epoch_steps()),
         measure,

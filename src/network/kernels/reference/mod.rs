@@ -86,20 +86,20 @@ pub fn linear_cross_entropy(
 
 /// See [`super::layer_norm`].
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
-    let numbers = x.dtype();
+    let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let centred = x.clone() - x.mean_dim(1);
     let variance = (centred.clone() * centred.clone()).mean_dim(1);
     let normed = centred / variance.add_scalar(eps).sqrt() * gamma.unsqueeze() + beta.unsqueeze();
-    normed.cast(numbers)
+    normed.cast(dtype)
 }
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
-    let numbers = x.dtype();
+    let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let square = (x.clone() * x.clone()).mean_dim(1);
-    (x / square.add_scalar(eps).sqrt() * gamma.unsqueeze()).cast(numbers)
+    (x / square.add_scalar(eps).sqrt() * gamma.unsqueeze()).cast(dtype)
 }
 
 /// See [`super::gelu`].

@@ -25,14 +25,14 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(in crate::network::model) struct Lora {
     /// Of the layers that checkpoints have in its place, mostly one.
-    parts: Vec<Part>,
+    parts: Vec<RowUpdate>,
     scale: f32,
     dropout: f32,
 }
 
-/// The change of some rows.
+/// The update of some rows of a weight.
 #[derive(Clone, Debug)]
-struct Part {
+struct RowUpdate {
     rows: usize,
     /// A `[r, in]` and B `[rows, r]`; `None` where these rows don't change.
     change: Option<[MatrixId; 2]>,
@@ -46,7 +46,7 @@ impl Lora {
             Some(dropout) => kernels::dropout(x, &dropout),
             None => x,
         };
-        let change = |part: &Part| match part.change {
+        let change = |part: &RowUpdate| match part.change {
             Some([a, b]) => {
                 let inner = kernels::linear(x.clone(), pass.operand(a), None) * self.scale;
                 kernels::linear(inner, pass.operand(b), None)
@@ -87,7 +87,7 @@ pub(super) fn attach(
                     [a, builder.matrix(b, [rows, settings.r], Initial::Zeros)]
                 })
             });
-            Part { rows, change }
+            RowUpdate { rows, change }
         };
         let parts = modules.iter().map(&mut part).collect();
         let scale = (settings.alpha / settings.r as f64) as f32;

@@ -50,7 +50,7 @@ pub struct GroupedQuery {
     #[serde(default = "kv_heads", rename = "groups")]
     #[schemars(range(min = 1))]
     pub kv_heads: usize,
-    /// Numbers a head, a multiple of 4; `hidden` divided by `heads` by default
+    /// Width of a head, a multiple of 4; `hidden` divided by `heads` by default
     #[serde(default)]
     #[schemars(range(min = 4))]
     pub head_size: Option<usize>,
