@@ -75,6 +75,9 @@ impl RoleTokens {
     }
 }
 
+/// Tokens of a conversation, and where in them answers stand.
+type Written = (Vec<u32>, Vec<Range<usize>>);
+
 /// A conversation that fits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fitted {
@@ -150,7 +153,7 @@ impl<'a> Chat<'a> {
     ///
     /// # Errors
     /// As [`Self::prompt`].
-    fn taught(&self, turns: &[Turn]) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+    fn taught(&self, turns: &[Turn]) -> Result<Written> {
         ends_with_question(turns)?;
         if let Some(roles) = self.roles() {
             return self.spoken(roles, turns);
@@ -169,7 +172,7 @@ impl<'a> Chat<'a> {
     }
 
     /// Turns behind their roles' tokens, up to where the next answer begins, and where the answers stand in them.
-    fn spoken(&self, roles: RoleTokens, turns: &[Turn]) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+    fn spoken(&self, roles: RoleTokens, turns: &[Turn]) -> Result<Written> {
         let mut answers = Vec::new();
         let mut tokens = Vec::new();
         for turn in turns {
@@ -224,12 +227,7 @@ impl<'a> Chat<'a> {
         self.fit_as(turns, room, &|turns| self.taught(turns))
     }
 
-    fn fit_as(
-        &self,
-        turns: &[Turn],
-        room: usize,
-        write: &dyn Fn(&[Turn]) -> Result<(Vec<u32>, Vec<Range<usize>>)>,
-    ) -> Result<Fitted> {
+    fn fit_as(&self, turns: &[Turn], room: usize, write: &dyn Fn(&[Turn]) -> Result<Written>) -> Result<Fitted> {
         let mut turns = turns.to_vec();
         let mut shortened = false;
         loop {

@@ -46,7 +46,7 @@ enum Side {
 /// How a vocabulary writes text.
 enum Scheme {
     /// Each byte as a letter.
-    Bytes([char; 256]),
+    Bytes(Box<[char; 256]>),
     /// Words, and pieces that continue them behind a prefix.
     Words(String),
     /// Spaces as `▁`, single bytes as `<0xE5>`; a suffix may mark where words end.
@@ -75,9 +75,9 @@ impl Pieces {
         let mut continues = Vec::with_capacity(tokens.len());
         for (&token, &at) in tokens.iter().zip(&places) {
             while starts.next_if(|&start| start < at).is_some() {}
-            let begins = starts.peek() == Some(&at) && !follows_space(&text, at);
             let is_tail = self.0.get(token as usize).is_some_and(|piece| piece.side == Side::Tail);
-            let begins = begins && !(is_tail && !is_chinese(&text, at));
+            let may_begin = !is_tail || is_chinese(&text, at);
+            let begins = may_begin && starts.peek() == Some(&at) && !follows_space(&text, at);
             // What adds nothing to the text, such as the rest of a gap, is a word by itself.
             continues.push(at > 0 && !begins);
         }
@@ -137,7 +137,7 @@ fn is_chinese(text: &str, at: usize) -> bool {
 impl Scheme {
     fn of(tokenizer: &tokenizers::Tokenizer) -> Self {
         if has_byte_level(tokenizer.get_pre_tokenizer()) || has_byte_level(tokenizer.get_decoder()) {
-            return Self::Bytes(letters());
+            return Self::Bytes(Box::new(letters()));
         }
         match tokenizer.get_model() {
             ModelWrapper::WordPiece(model) => Self::Words(model.continuing_subword_prefix.clone()),
