@@ -11,7 +11,8 @@ use crate::{
     network::checkpoint,
     recipe::{
         Checked,
-        walk::{FileField, FileKind, file_fields, resolve_path, resolve_place, stage_fields},
+        paths::{resolve_path, resolve_place},
+        walk::{FileField, FileKind, file_fields, stage_fields},
     },
     spec::Stage,
     stages::{Training, kind_named},

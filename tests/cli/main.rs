@@ -6,6 +6,7 @@ mod common;
 mod budget;
 mod cache;
 mod chat;
+mod checks;
 mod commands;
 mod compare;
 mod estimates;

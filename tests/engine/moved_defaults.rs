@@ -87,20 +87,3 @@ fn only_whole_words_have_new_code() {
     let whole = json!([{ "masked_lm": { "whole_word": true } }]);
     assert_eq!(pretrain(whole.clone()), (2, whole));
 }
-
-#[test]
-fn what_rows_measure_keeps_its_key() {
-    let stages = identities(&serde_json::to_value(serde_json::Map::from_iter([
-        ("tokens".to_owned(), json!({ "tokenize": { "tokenizer": { "wordpiece": { "vocab_size": 300 } }, "corpus": [{ "path": "corpus.txt" }] } })),
-        ("topics".to_owned(), json!({ "finetune": {
-            "tokens": "tokens",
-            "model": { "bert": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 64 } },
-            "data": { "train": { "path": "train.tsv" } },
-            "task": { "classification": { "template": "{{ text }}[Classification]", "words": { "a": "体育", "b": "美食" } } },
-            "train": { "epochs": 1, "lr": 1e-3, "max_length": 32 },
-        } })),
-        ("test".to_owned(), json!({ "eval": { "model": "topics", "data": { "path": "test.tsv" } } })),
-    ])).unwrap());
-    let (_, version, canonical) = &stages[2];
-    assert_eq!((*version, canonical), (2, &json!({ "data": {} })));
-}

@@ -12,8 +12,10 @@ fn close(left: f64, right: f64) {
 
 /// Measures rows given as gold class and probabilities.
 fn measure(classes: usize, rows: &[(usize, &[f32])]) -> Option<Classification> {
-    let rows: Vec<Scored> =
-        (1..).zip(rows).map(|(row, &(gold, probabilities))| Scored { row, text: "", gold, probabilities }).collect();
+    let rows: Vec<Scored> = (1..)
+        .zip(rows)
+        .map(|(row, &(gold, probabilities))| Scored { file: 1, row, text: "", gold, probabilities })
+        .collect();
     Classification::measure(classes, rows.iter())
 }
 
@@ -80,7 +82,7 @@ fn a_certain_mistake_has_a_finite_loss() {
 
 #[test]
 fn equal_probabilities_predict_the_first_label_and_nan_none() {
-    let predicted = |probabilities| Scored { row: 1, text: "", gold: 0, probabilities }.predicted();
+    let predicted = |probabilities| Scored { file: 1, row: 1, text: "", gold: 0, probabilities }.predicted();
     assert_eq!(predicted(&[0.5, 0.5]), 0);
     assert_eq!(predicted(&[f32::NAN, 0.1]), 1);
     let diverged = measure(2, &[(0, &[f32::NAN, f32::NAN])]).unwrap();

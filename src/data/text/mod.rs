@@ -11,6 +11,6 @@ mod train;
 
 pub use pieces::Pieces;
 pub use segment::{VERSION as WORDS_VERSION, word_starts};
-pub use sentences::sentences;
+pub use sentences::{sentence_ends, sentences};
 pub use special::{ABSENT, Special, Specials};
 pub use tokenizer::Tokenizer;

@@ -13,7 +13,7 @@ use super::{
     form::{AnswerForm, feed},
 };
 use crate::{
-    data::text::chat::{Chat, Role},
+    data::text::chat::{Chat, Fitted, Role, Turn, Written},
     network::batch::{Example, Target},
     spec::{TooLong, Turns},
     support::Hinted,
@@ -29,7 +29,7 @@ pub struct InstructionEncoder<'a> {
     pub max_length: usize,
     /// Which answers are learned.
     pub turns: Turns,
-    /// How responses that don't fit are treated.
+    /// How rows that don't fit are treated.
     pub too_long: TooLong,
     /// The special tokens.
     pub specials: Specials,
@@ -73,14 +73,25 @@ impl InstructionEncoder<'_> {
         Ok(examples)
     }
 
-    /// Whether each token sees only those before it, so that one sequence teaches every answer in it.
+    /// Whether each token sees only those before it, so that one sequence can teach every answer in it.
     fn is_causal(&self) -> bool {
         matches!(self.form, AnswerForm::Causal | AnswerForm::Chatglm2)
     }
 
+    /// Whether the answers in a prompt are learned too.
+    fn teaches_in_prompt(&self) -> bool {
+        self.turns == Turns::All && self.is_causal()
+    }
+
+    /// The tokens of turns, up to where the next answer begins, and where in them are answers to be learned.
+    fn written(&self, turns: &[Turn]) -> Result<Written> {
+        if self.teaches_in_prompt() { self.chat.taught(turns) } else { Ok((self.chat.prompt(turns)?, Vec::new())) }
+    }
+
     /// The prompt in the family's form, the response fed after it, and each of its tokens to predict from the one before
     /// it, the end last: so that whatever was cut, the model learns to stop. Where all answers are learned and one
-    /// sequence can teach them, so is each in the prompt. None for a row that is to be skipped.
+    /// sequence can teach them, so is each in the prompt. None for a row that is to be skipped, whatever part of it is
+    /// too long.
     ///
     /// # Errors
     ///
@@ -90,15 +101,13 @@ impl InstructionEncoder<'_> {
         let mut answer = chat.answer(&conversation.response)?;
         let frame = form.text(id, &[], specials).example.tokens.len();
         let room = max_length.saturating_sub(frame);
-        let prompt_room = room.saturating_sub(answer.len()).max(room / 2);
-        let prompt = match self.turns {
-            Turns::All if self.is_causal() => chat.fit_taught(&conversation.turns, prompt_room)?,
-            _ => chat.fit(&conversation.turns, prompt_room)?,
-        };
+        if self.too_long == TooLong::Skip && self.written(&conversation.turns)?.0.len() + answer.len() > room {
+            return Ok(None);
+        }
+        let prompt = self.fit(&conversation.turns, room.saturating_sub(answer.len()).max(room / 2))?;
         let left = room.saturating_sub(prompt.tokens.len());
         let cut = answer.len() > left;
         match self.too_long {
-            TooLong::Skip if cut => return Ok(None),
             TooLong::Cut => answer.truncate(left),
             TooLong::Refuse | TooLong::Skip => ensure!(
                 !cut,
@@ -128,5 +137,33 @@ impl InstructionEncoder<'_> {
         let last = chat.end().filter(|_| self.turns == Turns::All).unwrap_or(end);
         learn(sequence.at, &answer, last);
         Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut }))
+    }
+
+    /// The tokens of a conversation in no more than `room`. Where not even an empty question fits and all is to be cut, what
+    /// stands before it is: the system's turn, as nothing else is left.
+    fn fit(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
+        let fit = |turns: &[Turn]| {
+            if self.teaches_in_prompt() { self.chat.fit_taught(turns, room) } else { self.chat.fit(turns, room) }
+        };
+        let whole = fit(turns);
+        let [system, ..] = turns else { return whole };
+        if whole.is_ok() || self.too_long != TooLong::Cut || system.role != Role::System {
+            return whole;
+        }
+        let text: Vec<char> = system.content.chars().collect();
+        let with = |length: usize| {
+            let mut turns = turns.to_vec();
+            turns[0].content = text[..length].iter().collect();
+            fit(&turns)
+        };
+        let (mut fits, mut beyond, mut fitted) = (0, text.len(), with(0)?);
+        while beyond - fits > 1 {
+            let middle = fits + (beyond - fits) / 2;
+            match with(middle) {
+                Ok(longer) => (fits, fitted) = (middle, longer),
+                Err(_) => beyond = middle,
+            }
+        }
+        Ok(Fitted { shortened: true, ..fitted })
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     recipe::{Checks, Draft},
     spec::{Pretrain, Product},
     stages::{
-        DeviceUse, Devices, Facts, Field, NewHeads, StageKind, Training, TrainingData, check,
-        metrics::EPOCH_STEPS,
+        DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check,
+        metrics::{self, EPOCH_STEPS},
         parts::{
             FROM, TOKENS, base_model, language, layout, records, revisions,
             task::TrainedFor,
@@ -34,12 +34,16 @@ impl StageKind for Pretrain {
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
         check::origin(checks, stage, self.from.is_some(), self.model.is_some());
-        check::adapter(checks, stage, self.adapter.is_some() && self.from.is_none());
+        check::adapter(checks, stage, self.adapter.as_ref(), self.from.is_none());
         check::has_corpus(checks, stage, &self.tokens, TOKENS);
         check::model(checks, stage, self.model.as_ref());
         check::objectives(checks, stage, &self.objectives);
         check::learnable(checks, stage, &self.objectives);
         check::train(checks, stage, &self.train, None);
+    }
+
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        Some(metrics::of_training(&[EPOCH_STEPS], &[]))
     }
 
     fn facts(&self) -> Result<Facts> {
@@ -55,6 +59,11 @@ impl StageKind for Pretrain {
         };
         let base_model = base_model(self.from.as_ref(), self.model.as_ref(), false);
         Ok(Facts { base_model, training: Some(training), vocabulary: None })
+    }
+
+    fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
+        preflight.pairs(&self.tokens, &self.objectives, self.train.max_length);
+        Ok(())
     }
 
     /// Writes the model in Hugging Face's layout, its tokenizer, what it was trained for, its curve and what it has seen.

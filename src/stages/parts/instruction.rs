@@ -29,6 +29,7 @@ use crate::{
         model::Network,
     },
     spec::{Finetune, Instruction, Source},
+    stages::metrics::{CUT_ROWS, Metric, SHORTENED_ROWS, SKIPPED_ROWS},
     support::text_hash,
 };
 
@@ -71,12 +72,17 @@ impl Instructed {
         let left_out = [
             (self.shortened, "with shortened prompts"),
             (self.cut, "with cut responses"),
-            (self.skipped, "with responses left out, which are too long"),
+            (self.skipped, "with answers left out, too long"),
         ];
         let left_out = left_out.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
         let left_out = left_out.collect::<Vec<_>>().join(", ");
         let rows = format!("{} {what}", self.texts.len());
         if left_out.is_empty() { rows } else { format!("{rows} ({left_out})") }
+    }
+
+    /// The same counts, to be recorded.
+    fn left_out(&self) -> Vec<(Metric, usize)> {
+        vec![(SHORTENED_ROWS, self.shortened), (CUT_ROWS, self.cut), (SKIPPED_ROWS, self.skipped)]
     }
 
     /// Of each row how well its answers are predicted.
@@ -149,6 +155,7 @@ pub(in crate::stages) fn finetune(
         objective: "instruction",
         trained_for,
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
+        left_out: learned.left_out(),
         examples: learned.examples.into_iter().map(|(_, example)| example).collect(),
         candidates: None,
         note,
@@ -157,14 +164,14 @@ pub(in crate::stages) fn finetune(
     teach(job, spec, start, lessons, devices)
 }
 
-/// Loss on the answers, perplexity and token accuracy on rows that are held out.
+/// Loss on the answers, perplexity and token accuracy on rows that are held out, and how many were too long.
 pub(in crate::stages) fn eval(
     job: &Job<'_>,
     model: &Path,
     (data, files): (&Source, &[PathBuf]),
     trained_for: &TrainedFor,
     device: &OpenDevice,
-) -> Result<LanguageReport> {
+) -> Result<(LanguageReport, Vec<(Metric, usize)>)> {
     let network = Network::load(model, &device.device)?;
     let tokenizer = Tokenizer::load(model)?;
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
@@ -180,5 +187,5 @@ pub(in crate::stages) fn eval(
     for (text, tally) in rows.texts.iter().zip(&tallies) {
         report.add(tally, seen.contains(&text_hash(text)));
     }
-    Ok(report)
+    Ok((report, rows.left_out()))
 }

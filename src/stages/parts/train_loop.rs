@@ -29,6 +29,7 @@ use crate::{
     },
     spec::{self, MicroBatch, Precision, Rung},
     stages::{estimate, metrics},
+    support::Hinted,
 };
 
 /// A model to train, with its tokenizer.
@@ -120,6 +121,10 @@ pub(in crate::stages) fn train(
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Computed> {
+    if let Some(warm_up) = spec.warmup_steps.filter(|warm_up| *warm_up > feed.steps()) {
+        let message = format!("the warm-up of {warm_up} steps is longer than the training, {} steps", feed.steps());
+        bail!(Hinted::with(message, "`warmup_ratio: 0.1` is a tenth of the steps, however many they are"));
+    }
     let mut settings = TrainSettings::new(spec, feed.steps(), candidates)?;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         let devices = devices.devices();

@@ -25,6 +25,7 @@ use crate::{
 pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
+    load::warn(&recipe);
     let devices = load::devices(&command.running.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), force: command.force.clone() };
     // Errors of the command line are reported before a store is opened.

@@ -1,8 +1,8 @@
 //! Linear layer and cross-entropy in one, over some rows at a time.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::Between;
+use super::{Between, LossRows};
 use crate::network::kernels::{
     custom_backward::{Grads, custom_backward},
     embedding::upload,
@@ -56,20 +56,6 @@ struct Rows<'a> {
     targets: &'a [u32],
     weights: &'a [f32],
     smoothing: f32,
-}
-
-/// Some rows' targets and weights on the device, `[count, 1]`.
-pub(in crate::network::kernels) struct LossRows {
-    /// Classes.
-    pub(in crate::network::kernels) targets: Tensor<2, Int>,
-    /// What losses are multiplied by.
-    pub(in crate::network::kernels) weights: Tensor<2>,
-    /// What makes shares of the largest of all weights of them, for gradients.
-    pub(in crate::network::kernels) scale: f32,
-    /// Whether there are rows to leave out: a weight of 0 stands for one, whatever is in it.
-    pub(in crate::network::kernels) gaps: bool,
-    /// Share of the target's probability that is spread over all classes.
-    pub(in crate::network::kernels) smoothing: f32,
 }
 
 impl Rows<'_> {
