@@ -10,6 +10,7 @@ mod parquet;
 mod rows;
 mod shards;
 pub mod text;
+mod words;
 
 pub use corpus::{Corpus, DocumentView, Ids};
 pub use documents::{Document, Documents, documents};
@@ -17,3 +18,4 @@ pub use encoding::Encoding;
 pub use lines::lines;
 pub use rows::{Row, Rows, header, nested_rows, rows};
 pub use shards::{SHARD, ShardWriter};
+pub use words::{CorpusWords, words_file};
