@@ -241,14 +241,17 @@ fn what_is_cut_off_is_told_with_the_rest() {
     assert_eq!(format!("{kept}{}", cut.rest.as_ref().expect("a rest")), whole);
     assert_eq!(kept.chars().count(), cut.kept);
 
-    let conversation = examples(&space, &["answers", "--row", "3", "--set", "stages.answers.train.max_length=32"]);
-    let cut = conversation.iter().flat_map(|one| &one.cut).find(|cut| cut.part == "prompt").expect("a shorter prompt");
-    assert!(cut.kept < cut.of && cut.unit == "tokens", "{cut:?}");
-    let text = conversation[0].text.as_ref().expect("a text");
-    assert!(
-        text.starts_with("user: 蛋糕呢\nassistant: 刚刚出炉\nuser: 汤呢") && text.ends_with("assistant: 豆浆油条"),
-        "{text}"
-    );
+    // Each answer has an example of its own, with what was said before it.
+    let answers = examples(&space, &["answers", "--row", "3", "--set", "stages.answers.train.max_length=32"]);
+    let mut texts: Vec<&str> = answers.iter().filter_map(|one| one.text.as_deref()).collect();
+    texts.sort_by_key(|text| text.len());
+    let first = "user: 蛋糕呢\nassistant: 刚刚出炉";
+    let second = format!("{first}\nuser: 汤呢\nassistant: 很鲜");
+    let third = format!("{second}\nuser: {}\nassistant: 豆浆油条", "早餐有什么？".repeat(4));
+    assert_eq!(texts, [first, &second, &third]);
+    let whole = answers.iter().find(|one| one.text.as_deref() == Some(&third)).expect("the last answer");
+    let [cut] = &whole.cut[..] else { panic!("a shorter prompt: {whole:?}") };
+    assert!(cut.part == "prompt" && cut.kept < cut.of && cut.unit == "tokens", "{cut:?}");
     let printed = space.pipe(&[&["data", "recipe.yaml"], &short[..]].concat()).stdout;
     assert!(printed.contains("of 8 characters kept, cut at the end, without “"), "{printed}");
 }

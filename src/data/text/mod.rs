@@ -1,14 +1,18 @@
-//! Tokenizers and sentences.
+//! Tokenizers, sentences and words.
 
 pub mod chat;
 mod load;
+mod pieces;
 mod readable;
+mod segment;
 mod sentences;
 mod special;
 mod tokenizer;
 mod train;
 
+pub use pieces::Pieces;
 pub use readable::Readable;
-pub use sentences::sentences;
+pub use segment::{VERSION as WORDS_VERSION, word_starts};
+pub use sentences::{sentence_ends, sentences};
 pub use special::{ABSENT, Special, Specials};
 pub use tokenizer::Tokenizer;

@@ -6,7 +6,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Dynamic};
 
 use super::abilities::{family_of, which};
 use crate::{
-    data::text::Special,
+    data::{Encoding, text::Special},
     learning::objectives::{
         control,
         prompt::{MARKER, Template},
@@ -137,6 +137,12 @@ pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: 
 
 /// The columns of a source's first file, if they can be known.
 fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source) -> Option<Vec<String>> {
+    if let Err(error) = source.encoding.parse::<Encoding>() {
+        let pointer = format!("{pointer}.encoding");
+        let message = format!("there is no encoding `{}`", checks.shown(&pointer));
+        checks.report(checks.value(&pointer), message, error.hint);
+        return None;
+    }
     let first = checks.first_file(source)?;
     if format(checks, source).is_none() {
         let path = format!("{pointer}.path");

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::{
-    data::Corpus,
     engine::executor::{Computed, Event, Inputs, Job},
     learning::objectives::{Mix, definition::HeadKind, parts},
     network::batch::{Feed, Layout},
@@ -17,7 +16,7 @@ use crate::{
         metrics::{self, EPOCH_STEPS},
         parts::{
             FROM, TOKENS, base_model,
-            language::{self, TrainingDocuments},
+            language::{self, Encoded, TrainingDocuments},
             layout, records, revisions,
             task::TrainedFor,
             train_loop::{self, Start},
@@ -111,12 +110,12 @@ impl StageKind for Pretrain {
 }
 
 impl Pretrain {
-    fn mix(&self, documents: &Arc<Corpus>, seed: u64, base: &Base, layout: Layout) -> Result<Mix> {
+    fn mix(&self, documents: &Arc<Encoded>, seed: u64, base: &Base, layout: Layout) -> Result<Mix> {
         let corpus = language::corpus(documents, &base.tokenizer, base.family.form, |_| true);
         Mix::new(&self.objectives, &corpus, &self.train, seed, layout)
     }
 
-    fn feed_of(&self, mix: Mix, documents: &Arc<Corpus>, base: &Base) -> TrainingFeed {
+    fn feed_of(&self, mix: Mix, documents: &Arc<Encoded>, base: &Base) -> TrainingFeed {
         TrainingFeed {
             feed: Box::new(mix),
             tokenizer: Arc::clone(&base.tokenizer),

@@ -30,7 +30,7 @@ use crate::{
         train,
     },
     network::{
-        batch::{Example, Layout},
+        batch::{Example, Layout, MadeOf},
         device::{OpenDevice, OpenDevices},
         model::{Family, Network},
     },
@@ -45,8 +45,10 @@ use crate::{
 /// Conversations as examples, of each what it's about.
 #[derive(Default)]
 struct Instructed {
+    /// Of each row what it's found again by.
     texts: Vec<String>,
-    examples: Vec<Example>,
+    /// Examples, each with the index of its row.
+    examples: Vec<(usize, Example)>,
     shortened: usize,
     cut: usize,
     skipped: usize,
@@ -56,18 +58,20 @@ impl Instructed {
     fn read(source: &Source, files: &[PathBuf], task: &Instruction, encoder: &InstructionEncoder<'_>) -> Result<Self> {
         let made = rows::read(source, files, &task.lists(), |id, row| {
             let conversation = Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned))?;
-            Ok((conversation.text(), encoder.encode(&conversation, id)?))
+            Ok((conversation.text(), encoder.examples(&conversation, id)?))
         })?;
         let mut all = Self::default();
-        for (text, lesson) in made {
-            let Some(lesson) = lesson else {
-                all.skipped += 1;
+        for (text, lessons) in made {
+            // Of a row with several, some answers may be too long.
+            all.skipped += usize::from(lessons.iter().any(Option::is_none));
+            let lessons: Vec<_> = lessons.into_iter().flatten().collect();
+            if lessons.is_empty() {
                 continue;
-            };
-            all.shortened += usize::from(lesson.shortened);
-            all.cut += usize::from(lesson.cut);
+            }
+            all.shortened += usize::from(lessons.iter().any(|lesson| lesson.shortened));
+            all.cut += usize::from(lessons.iter().any(|lesson| lesson.cut));
+            all.examples.extend(lessons.into_iter().map(|lesson| (all.texts.len(), lesson.example)));
             all.texts.push(text);
-            all.examples.push(lesson.example);
         }
         Ok(all)
     }
@@ -77,7 +81,7 @@ impl Instructed {
         let left_out = [
             (self.shortened, "with shortened prompts"),
             (self.cut, "with cut responses"),
-            (self.skipped, "others left out, too long"),
+            (self.skipped, "with answers left out, too long"),
         ];
         let left_out = left_out.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
         let left_out = left_out.collect::<Vec<_>>().join(", ");
@@ -90,10 +94,11 @@ impl Instructed {
         vec![(SHORTENED_ROWS, self.shortened), (CUT_ROWS, self.cut), (SKIPPED_ROWS, self.skipped)]
     }
 
-    /// Of each row how well the response is predicted.
+    /// Of each row how well its answers are predicted.
     fn measure(&self, network: &Network, layout: Layout, on_progress: OnProgress<'_>) -> Result<Vec<LanguageTally>> {
-        let mut tallies = vec![LanguageTally { documents: 1, ..LanguageTally::default() }; self.examples.len()];
-        in_batches(self.examples.iter().enumerate().collect(), layout, on_progress, |part, batch| {
+        let mut tallies = vec![LanguageTally { documents: 1, ..LanguageTally::default() }; self.texts.len()];
+        let examples = self.examples.iter().map(|(row, example)| (*row, example)).collect();
+        in_batches(examples, layout, on_progress, |part, batch| {
             let mut scores = network.target_scores(batch)?.into_iter();
             for (row, example) in part {
                 for score in scores.by_ref().take(example.targets.len()) {
@@ -123,7 +128,8 @@ fn encoder<'a>(
     task.format = Some(chat.format());
     tokenizer.special.require("instruction", family.form.needs(PromptKind::Text))?;
     let specials = tokenizer.special;
-    Ok(InstructionEncoder { chat, form: family.form, max_length, too_long: task.too_long, specials })
+    let (turns, too_long) = (task.turns, task.too_long);
+    Ok(InstructionEncoder { chat, form: family.form, max_length, turns, too_long, specials })
 }
 
 /// What a model that follows instructions is trained on.
@@ -148,9 +154,9 @@ impl InstructionFeed {
         let (mut task, max_length) = (task.clone(), spec.train.max_length);
         let encoder = encoder(&mut task, base.family, max_length, &base.tokenizer)?;
         let mut learned = Instructed::read(source, files, &task, &encoder)?;
-        let examples = std::mem::take(&mut learned.examples);
+        let examples = std::mem::take(&mut learned.examples).into_iter().map(|(_, example)| example).collect();
         let (told, base_model) = (task.clone(), base.clone());
-        let tell = move |row: &ColumnLookup<'_>, _| tell(&told, &base_model, max_length, row);
+        let tell = move |row: &ColumnLookup<'_>, part| tell(&told, &base_model, max_length, row, part);
         let feed = TrainingFeed {
             feed: Box::new(RowFeed::new("instruction", examples, &spec.train, inputs.seed, layout)?),
             tokenizer: Arc::clone(&base.tokenizer),
@@ -164,16 +170,19 @@ impl InstructionFeed {
     }
 }
 
-/// What there is to say of a row with a conversation.
-fn tell(task: &Instruction, base: &Base, max_length: usize, row: &ColumnLookup<'_>) -> Result<Told> {
+/// What there is to say of a part of a row with a conversation.
+fn tell(task: &Instruction, base: &Base, max_length: usize, row: &ColumnLookup<'_>, part: u64) -> Result<Told> {
     let encoder = encoder(&mut task.clone(), base.family, max_length, &base.tokenizer)?;
     let conversation = Conversation::read(task, row)?;
+    let parts = encoder.parts(&conversation, 0).into_iter();
+    let said = parts.filter(|(id, _)| MadeOf::row(*id) == MadeOf::Row { row: 0, part }).map(|(_, said)| said).next();
+    let said = said.context("the row has no such part any more")?;
     let role = |role: Role| format!("{role:?}").to_lowercase();
-    let turns = conversation.turns.iter().map(|turn| format!("{}: {}", role(turn.role), turn.content));
-    let response = format!("{}: {}", role(Role::Assistant), conversation.response);
+    let turns = said.turns.iter().map(|turn| format!("{}: {}", role(turn.role), turn.content));
+    let response = format!("{}: {}", role(Role::Assistant), said.response);
     let text = turns.chain([response]).collect::<Vec<_>>().join("\n");
     let mut cut = Vec::new();
-    if let Some(InstructionExample { prompt, response, .. }) = encoder.encode(&conversation, 0)? {
+    if let Some(InstructionExample { prompt, response, .. }) = encoder.encode(&said, 0)? {
         let part = |name: &str, [kept, of]: [usize; 2], place: &str| {
             let (part, unit, place) = (name.into(), "tokens".into(), place.into());
             (kept < of).then_some(Cut { part, kept, of, unit, place, rest: None })
@@ -224,7 +233,7 @@ pub(in crate::stages) fn finetune(
     teach(job, spec, start, lessons, devices)
 }
 
-/// Response loss, perplexity and token accuracy on rows that are held out, and how many were too long.
+/// Loss on the answers, perplexity and token accuracy on rows that are held out, and how many were too long.
 pub(in crate::stages) fn eval(
     job: &Job<'_>,
     model: &Path,

@@ -11,8 +11,8 @@ use crate::{
     stages::kind_of,
 };
 
-/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
-/// stages and cells they are.
+/// Checks checkpoints, the beginnings of corpora, and the rows of finetuned models; the same rows for the same task once
+/// only, in however many stages and cells they are.
 #[derive(Default)]
 pub struct DataCheck {
     done: HashSet<String>,

@@ -20,18 +20,23 @@ use serde::de::DeserializeOwned;
 
 use super::{BaseModel, Field, estimate::Lengths, facts_of, kind_named, parts::rows};
 use crate::{
-    data::text::chat::check_order,
+    data::{documents, text::chat::check_order},
     engine::plan::Node,
     learning::objectives::{Conversation, OBJECTIVES, definition::ObjectiveRole, pairs::FRAME},
     network::model::families,
     recipe::{Checked, Diagnostics},
-    spec::{ChatFormat, Classification, Instruction, Objective, Part, Source, Task, Tokenize, Train},
+    spec::{ChatFormat, Classification, DocumentUnit, Instruction, Objective, Part, Source, Task, Tokenize, Train},
 };
 
 pub use data::DataCheck;
 pub use devices::DeviceCheck;
 use place::pointer;
 use words::WordProblem;
+
+/// Documents of a file that are looked at.
+const BEGINNING: usize = 1_000;
+/// Bytes of a file that isn't read for a look, where it's a single document.
+const LARGE: u64 = 1 << 26;
 
 /// What a kind of stage looks at before one of its stages runs.
 pub struct Preflight<'a> {
@@ -61,6 +66,22 @@ impl Preflight<'_> {
     /// Warns of something at a field.
     pub fn warn(&mut self, field: &str, message: impl Into<String>, hint: impl Into<Option<String>>) {
         self.warnings.push(self.checked.warn(&pointer(self.node, field), message, hint));
+    }
+
+    /// Looks at the beginnings of a corpus's files, by the place of their source in the settings, such as `corpus.0.path`:
+    /// whether there are texts.
+    ///
+    /// # Errors
+    /// Files that can't be read.
+    pub fn documents(&mut self, pointer: &str, source: &Source) -> Result<()> {
+        for file in self.node.files.get(pointer).into_iter().flatten() {
+            let is_read_whole = matches!(source.document, DocumentUnit::File);
+            let is_large = std::fs::metadata(file).is_ok_and(|file| file.len() > LARGE);
+            if self.done.insert(format!("{file:?} {source:?}")) && !(is_read_whole && is_large) {
+                documents(source, file)?.take(BEGINNING).try_for_each(|document| document.map(drop))?;
+            }
+        }
+        Ok(())
     }
 
     /// Checks rows that are read for a task: labels need words, conversations have to be some. The same rows for the same
