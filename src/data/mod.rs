@@ -9,6 +9,6 @@ mod shards;
 pub mod text;
 
 pub use corpus::{Corpus, DocumentView, Ids};
-pub use documents::{Document, Documents, documents};
-pub use rows::{Row, Rows, header, nested_rows, rows};
+pub use documents::{Document, Documents, check_documents, documents};
+pub use rows::{Row, Rows, check_rows, chosen_rows, columns, is_revised, rows};
 pub use shards::{SHARD, ShardWriter};

@@ -3,6 +3,7 @@
 //! [`load`] does it all; [`Document`] reads once and checks often, as a sweep does. What comes out is either a
 //! [`Checked`] recipe or [`Diagnostics`] with every mistake that could be found.
 
+mod beside;
 mod catalog;
 mod check;
 mod checked;
@@ -27,7 +28,7 @@ pub mod template;
 mod typecheck;
 pub mod walk;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use catalog::{Catalog, CheckpointCheck, OpenPlace};
 pub use check::{Checks, Draft};
@@ -53,8 +54,17 @@ pub struct Overrides {
     pub sets: Vec<(String, String)>,
 }
 
-/// Tells the columns of a file from its header, or none if they cannot be known.
-pub type Columns<'a> = dyn Fn(&crate::spec::Source, &Path) -> Option<Vec<String>> + 'a;
+/// Tells the columns of a source's files, or none if they cannot be known.
+pub type Columns<'a> = dyn Fn(&crate::spec::Source, &DataFiles<'_>) -> Option<Vec<String>> + 'a;
+
+/// Files of rows, and what is wanted of them.
+#[derive(Clone, Copy, Debug)]
+pub struct DataFiles<'a> {
+    /// The files.
+    pub files: &'a [PathBuf],
+    /// Columns that are asked for; of formats whose rows have columns of their own they are looked for in all rows.
+    pub wanted: &'a [String],
+}
 
 /// Reads and checks a recipe.
 ///

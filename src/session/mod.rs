@@ -5,6 +5,7 @@ mod checks;
 mod graph;
 pub mod launch;
 mod open;
+mod reading;
 mod recipe;
 pub mod sweep;
 

@@ -20,7 +20,7 @@ use super::node::{Node, Value};
 use super::place::{Span, Texts};
 use super::shape::Slot;
 use super::walk;
-use super::{Catalog, Columns, Kind};
+use super::{Catalog, Columns, DataFiles, Kind};
 use crate::spec::{Source, Stage, Sweep};
 
 /// The most stages that a recipe may have: references are followed one by one.
@@ -180,9 +180,11 @@ impl<'a> Checks<'a> {
         walk::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
     }
 
-    /// The columns of a file that a source stands for, if they can be known.
-    pub fn columns(&self, source: &Source, file: &Path) -> Option<Vec<String>> {
-        (self.columns)(source, file)
+    /// The columns of the files that a source stands for, if they can be known; of those that rows may lack, the ones that
+    /// are wanted are looked for in all rows.
+    pub fn columns(&self, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
+        let files = walk::resolve_path(&source.path, self.dir).ok()?;
+        (self.columns)(source, &DataFiles { files: &files, wanted })
     }
 
     /// The directory that a field names, if it's there.

@@ -10,7 +10,7 @@ use crate::{
     recipe::{Checks, Draft},
     spec::{Product, Tokenize, Tokenizer},
     stages::{
-        Devices, Facts, Field, StageKind, check,
+        Devices, Facts, Field, Preflight, StageKind, check,
         facts::Vocabulary,
         parts::encoding::{self, CORPUS, TRAIN_ON},
     },
@@ -52,6 +52,15 @@ impl StageKind for Tokenize {
             Tokenizer::Stage(_) => Vocabulary::OfStage(STAGE),
         };
         Ok(Facts { vocabulary: Some(vocabulary), ..Facts::default() })
+    }
+
+    fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
+        for (field, sources) in [(CORPUS, &self.corpus), (TRAIN_ON, &self.train_on)] {
+            for (index, source) in sources.iter().enumerate() {
+                preflight.documents(&field.at(index), source)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes `tokenizer.json` and the token shards.

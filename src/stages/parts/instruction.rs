@@ -44,7 +44,7 @@ struct Instructed {
 
 impl Instructed {
     fn read(source: &Source, files: &[PathBuf], task: &Instruction, encoder: &InstructionEncoder<'_>) -> Result<Self> {
-        let made = rows::read(source, files, &task.lists(), |id, row| {
+        let made = rows::read(source, files, &task.used_columns(), &task.lists(), |id, row| {
             let conversation = Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned))?;
             Ok((conversation.text(), encoder.encode(&conversation, id)?))
         })?;

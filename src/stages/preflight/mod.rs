@@ -16,8 +16,9 @@ use serde::de::DeserializeOwned;
 
 use super::{Field, kind_of, parts::rows};
 use crate::{
+    data,
     engine::plan::Node,
-    learning::objectives::Conversation,
+    learning::objectives::{Conversation, prompt::Template},
     recipe::{Checked, Diagnostics},
     spec::{Classification, Source, Task},
 };
@@ -72,6 +73,19 @@ impl Preflight<'_> {
         self.found.push(self.checked.diagnose(&pointer(self.node, field), message, hint));
     }
 
+    /// Opens the files of a corpus, and looks at what can be looked at without reading all of them.
+    ///
+    /// # Errors
+    /// Files that can't be read.
+    pub fn documents(&mut self, field: &str, source: &Source) -> Result<()> {
+        for file in self.node.files.get(field).into_iter().flatten() {
+            if self.done.insert(format!("{file:?} {source:?}")) {
+                data::check_documents(source, file)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Checks rows that are read for a task: labels need words, conversations have to be some. The same rows for the same
     /// task are looked at once, in however many stages and cells they are.
     ///
@@ -82,7 +96,8 @@ impl Preflight<'_> {
             let files = std::slice::from_ref(&file);
             match task {
                 Task::Classification(task) => {
-                    if self.done.insert(format!("{file:?} {source:?} {} {:?}", task.label, task.words)) {
+                    let used = (&task.label, &task.words, &task.template);
+                    if self.done.insert(format!("{file:?} {source:?} {used:?}")) {
                         for (message, hint) in without_words(source, files, task)? {
                             self.report(field.0, message, hint);
                         }
@@ -90,7 +105,7 @@ impl Preflight<'_> {
                 }
                 Task::Instruction(task) => {
                     if self.done.insert(format!("{file:?} {source:?} {:?}", task.columns())) {
-                        rows::read(source, files, &task.lists(), |_, row| {
+                        rows::read(source, files, &task.used_columns(), &task.lists(), |_, row| {
                             Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned)).map(drop)
                         })?;
                     }
@@ -103,7 +118,9 @@ impl Preflight<'_> {
 
 /// The labels that no word stands for, each with the row where it's seen first and how often it's seen.
 fn without_words(source: &Source, files: &[PathBuf], task: &Classification) -> Result<Vec<(String, String)>> {
-    let unknown = rows::read(source, files, &[], |_, row| {
+    let template = Template::new(&task.template)?;
+    let columns: Vec<&str> = template.columns().iter().chain([&task.label]).map(String::as_str).collect();
+    let unknown = rows::read(source, files, &columns, &[], |_, row| {
         let label = row.get(&task.label).filter(|label| !task.words.contains_key(*label));
         Ok(label.map(|label| (label.to_owned(), row.number)))
     })?;
