@@ -5,8 +5,7 @@ use std::path::Path;
 use crate::spec::Format;
 
 /// Names, without what comes after a first dot, of files that tell people about the data.
-const TOLD: [&str; 8] =
-    ["readme", "license", "licence", "copying", "notice", "citation", "changelog", "contributing"];
+const TOLD: [&str; 8] = ["readme", "license", "licence", "copying", "notice", "citation", "changelog", "contributing"];
 /// Names of files in which tools keep what they know of the data.
 const KEPT: [&str; 7] = [
     "dataset_info.json",
@@ -18,9 +17,8 @@ const KEPT: [&str; 7] = [
     "sha256sums",
 ];
 /// Endings of checksums, signatures, and files that aren't whole.
-const OTHER: [&str; 12] = [
-    "crc", "md5", "sha1", "sha256", "sha512", "asc", "sig", "lock", "tmp", "partial", "incomplete", "crdownload",
-];
+const OTHER: [&str; 12] =
+    ["crc", "md5", "sha1", "sha256", "sha512", "asc", "sig", "lock", "tmp", "partial", "incomplete", "crdownload"];
 
 /// Whether a file of this name isn't data but lies beside some: it begins with `.` or `_`, as what is hidden and Spark's
 /// and Hadoop's markers do, or ends in `~`, or has one of the names and endings above, whatever their case. Names that tell

@@ -56,8 +56,12 @@ table! {
     PLANNED_STEPS: Setting = "planned_steps";
     /// Steps in which all data is seen once.
     EPOCH_STEPS: Setting = "epoch_steps";
-    /// Rows of the data.
+    /// Rows that are learned from.
     ROWS: Setting = "rows";
+    /// Rows that were read of the files with the data: all that they have, but for a `limit`.
+    ROWS_READ: Setting = "rows_read";
+    /// The same of the dev rows.
+    DEV_ROWS_READ: Setting = "dev_rows_read";
     /// Elements of the model's weights.
     PARAMETERS: Setting = "parameters";
     /// Those of them that are trained, where it isn't all.

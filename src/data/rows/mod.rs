@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use super::encoding::Encoding;
 use super::lines::Lines;
 use crate::spec::{Format, Source};
 use crate::support::{Hinted, suggest};
@@ -46,9 +47,9 @@ pub fn chosen_rows(source: &Source, file: &Path, columns: &[&str], nested: &[&st
 
 fn opened(source: &Source, file: &Path, wanted: Option<&[String]>, nested: &[&str]) -> Result<Rows> {
     let rows = match format(source, file)? {
-        Format::Txt => text(file, wanted)?,
+        Format::Txt => text(source, file, wanted)?,
         format @ (Format::Tsv | Format::Csv) => delimited::open(source, format, file, wanted)?,
-        Format::Jsonl | Format::Json => json::open(file, wanted, nested)?,
+        Format::Jsonl | Format::Json => json::open(source, file, wanted, nested)?,
         format @ (Format::Parquet | Format::Arrow) => columnar::open(format, file, wanted, nested)?,
     };
     Ok(rows.limited(source.limit.unwrap_or(usize::MAX)))
@@ -70,7 +71,7 @@ pub fn columns(source: &Source, files: &[PathBuf], wanted: &[String]) -> Result<
         let found = match format {
             Format::Txt => vec![TEXT.to_owned()],
             Format::Tsv | Format::Csv => delimited::columns(source, format, file)?,
-            Format::Jsonl | Format::Json => json::columns(file, wanted)?,
+            Format::Jsonl | Format::Json => json::columns(source, file, wanted)?,
             Format::Parquet | Format::Arrow => columnar::columns(format, file)?,
         };
         columns.extend(found.into_iter().filter(|column| !columns.contains(column)).collect::<Vec<_>>());
@@ -97,7 +98,7 @@ pub fn check_rows(source: &Source, file: &Path, columns: &[&str], nested: &[&str
 pub fn is_revised(source: &Source, file: &Path) -> bool {
     match format(source, file) {
         Ok(format @ (Format::Tsv | Format::Csv)) => delimited::is_revised(source, format, file),
-        Ok(Format::Jsonl | Format::Json) => json::is_revised(file),
+        Ok(Format::Jsonl | Format::Json) => json::is_revised(source, file),
         Ok(Format::Txt | Format::Parquet | Format::Arrow) | Err(_) => false,
     }
 }
@@ -135,13 +136,20 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
             bail!(Hinted::with(message, "set `format: tsv` or `format: csv`"));
         }
     }
+    let is_columnar = matches!(format, Format::Parquet | Format::Arrow);
+    if is_columnar && source.encoding.parse() != Ok(Encoding::default()) {
+        let format = format.name();
+        let message = format!("{name}: `encoding` doesn't apply to format {format}");
+        bail!(Hinted::with(message, format!("leave it out; texts of {format} are UTF-8")));
+    }
     Ok(format)
 }
 
-fn text(file: &Path, wanted: Option<&[String]>) -> Result<Rows> {
+fn text(source: &Source, file: &Path, wanted: Option<&[String]>) -> Result<Rows> {
     let places = places(file, &[TEXT.to_owned()], wanted.unwrap_or(&[TEXT.to_owned()]))?.len();
-    let lines = Lines::open(file)?.filter(|line| !matches!(line, Ok((_, text)) if text.trim().is_empty()));
-    let rows = lines.map(move |line| line.map(|(number, text)| (number, if places == 1 { vec![text] } else { Vec::new() })));
+    let lines = Lines::open(source, file)?.filter(|line| !matches!(line, Ok((_, text)) if text.trim().is_empty()));
+    let rows =
+        lines.map(move |line| line.map(|(number, text)| (number, if places == 1 { vec![text] } else { Vec::new() })));
     Ok(Rows::new(vec![TEXT.to_owned(); places], rows))
 }
 

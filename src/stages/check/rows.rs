@@ -6,6 +6,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Dynamic};
 
 use super::abilities::{family_of, which};
 use crate::{
+    data::Encoding,
     learning::objectives::prompt::MARKER,
     recipe::{Checks, Draft, Span, template},
     spec::{Classification, Finetune, Format, Head, Source, Task},
@@ -123,6 +124,12 @@ pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: 
 
 /// The columns of a source, if they can be known.
 fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
+    if let Err(error) = source.encoding.parse::<Encoding>() {
+        let pointer = format!("{pointer}.encoding");
+        let message = format!("there is no encoding `{}`", checks.shown(&pointer));
+        checks.report(checks.value(&pointer), message, error.hint);
+        return None;
+    }
     checks.first_file(source)?;
     if format(checks, source).is_none() {
         let path = format!("{pointer}.path");

@@ -20,6 +20,7 @@ use crate::{
     spec::{Eval, Finetune, Product, Source},
     stages::{
         DeviceUse, Devices, Field, Preflight, StageKind, check,
+        metrics::ROWS_READ,
         parts::{
             TOKENS,
             classifier::Trained,
@@ -101,9 +102,11 @@ impl StageKind for Eval {
             (Some(data), _) => match TrainedFor::read(&model.path)? {
                 trained_for if trained_for.instruction.is_some() => {
                     let rows = (data, DATA.files(job));
-                    let report = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
+                    let (report, read) = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
                     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
-                    report.metrics()
+                    let mut metrics = report.metrics();
+                    ROWS_READ.put(&mut metrics, read);
+                    metrics
                 }
                 _ => classifier(job, data, model, &device)?,
             },
@@ -133,7 +136,9 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let report = EvalReport::new(trained.labels(), &scored, &learned, &leaks)?;
     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
     predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored, &leaks.leaked)?;
-    Ok(report.metrics())
+    let mut metrics = report.metrics();
+    ROWS_READ.put(&mut metrics, rows.len());
+    Ok(metrics)
 }
 
 fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {

@@ -27,6 +27,12 @@ impl StageKind for Tokenize {
     const PRODUCTS: &'static [Product] = &[Product::Tokens, Product::Tokenizer];
     const FIELDS: &'static [Field] = &[FILE, STAGE, CORPUS, TRAIN_ON];
 
+    /// 2: documents are encoded as they stand in their files, as a whole, and tokenizers are trained on them so.
+    fn version(&self) -> Result<u32> {
+        let reads_texts = !self.corpus.is_empty() || !self.train_on.is_empty();
+        Ok(if reads_texts { 2 } else { 1 })
+    }
+
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
         let trained = matches!(self.tokenizer, Tokenizer::Bpe(_) | Tokenizer::Wordpiece(_) | Tokenizer::Unigram(_));
         if trained && self.corpus.is_empty() && self.train_on.is_empty() {

@@ -62,6 +62,11 @@ impl Instructed {
         Ok(all)
     }
 
+    /// How many rows were read.
+    fn read_rows(&self) -> usize {
+        self.examples.len() + self.skipped
+    }
+
     /// How many rows there are, and what had to be left out.
     fn note(&self, what: &str) -> String {
         let left_out = [
@@ -139,6 +144,7 @@ pub(in crate::stages) fn finetune(
     };
     let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
+    let read = (learned.read_rows(), dev.read_rows());
     let lessons = Lessons {
         objective: "instruction",
         trained_for,
@@ -146,19 +152,20 @@ pub(in crate::stages) fn finetune(
         examples: learned.examples,
         candidates: None,
         note,
+        read,
         measure: if dev.examples.is_empty() { None } else { Some(&mut measure) },
     };
     teach(job, spec, start, lessons, devices)
 }
 
-/// Response loss, perplexity and token accuracy on rows that are held out.
+/// Response loss, perplexity and token accuracy on rows that are held out, and how many were read.
 pub(in crate::stages) fn eval(
     job: &Job<'_>,
     model: &Path,
     (data, files): (&Source, &[PathBuf]),
     trained_for: &TrainedFor,
     device: &OpenDevice,
-) -> Result<LanguageReport> {
+) -> Result<(LanguageReport, usize)> {
     let network = Network::load(model, &device.device)?;
     let tokenizer = Tokenizer::load(model)?;
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
@@ -174,5 +181,5 @@ pub(in crate::stages) fn eval(
     for (text, tally) in rows.texts.iter().zip(&tallies) {
         report.add(tally, seen.contains(&text_hash(text)));
     }
-    Ok(report)
+    Ok((report, rows.read_rows()))
 }

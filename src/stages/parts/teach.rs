@@ -24,7 +24,7 @@ use crate::{
         model::{Candidates, Network},
     },
     spec::{Classification, Finetune, Head},
-    stages::metrics::ROWS,
+    stages::metrics::{DEV_ROWS_READ, ROWS, ROWS_READ},
     support::text_hash,
 };
 
@@ -59,6 +59,7 @@ pub(in crate::stages) fn classify(
         trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
         note: format!("{} rows to learn from, {} dev rows", learned.len(), dev.len()),
+        read: (learned.len(), dev.len()),
         examples: learned.into_iter().flat_map(|row| row.examples).collect(),
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
@@ -83,6 +84,8 @@ pub(in crate::stages) struct Lessons<'a> {
     pub candidates: Option<Candidates>,
     /// What to tell about the rows.
     pub note: String,
+    /// How many were read, and how many dev rows.
+    pub read: (usize, usize),
     /// Measures a network on the dev rows, if there are any.
     pub measure: Option<Measure<'a>>,
 }
@@ -116,6 +119,10 @@ pub(in crate::stages) fn teach(
     let (network, candidates) = (start.network, lessons.candidates);
     let mut computed = train_loop::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
     ROWS.put(&mut computed.metrics, count);
+    ROWS_READ.put(&mut computed.metrics, lessons.read.0);
+    if spec.data.dev.is_some() {
+        DEV_ROWS_READ.put(&mut computed.metrics, lessons.read.1);
+    }
     Ok(computed)
 }
 

@@ -20,13 +20,18 @@ use crate::{
     engine::plan::Node,
     learning::objectives::{Conversation, prompt::Template},
     recipe::{Checked, Diagnostics},
-    spec::{Classification, Source, Task},
+    spec::{Classification, DocumentUnit, Source, Task},
 };
 
 pub use devices::DeviceCheck;
 use place::pointer;
 
-/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
+/// Documents of a file that are looked at.
+const BEGINNING: usize = 1_000;
+/// Bytes of a file that isn't read for a look, where it's a single document.
+const LARGE: u64 = 1 << 26;
+
+/// Checks checkpoints, the beginnings of corpora, and the rows of finetuned models; the same rows for the same task once only, in however many
 /// stages and cells they are.
 #[derive(Default)]
 pub struct DataCheck {
@@ -73,14 +78,18 @@ impl Preflight<'_> {
         self.found.push(self.checked.diagnose(&pointer(self.node, field), message, hint));
     }
 
-    /// Opens the files of a corpus, and looks at what can be looked at without reading all of them.
+    /// Opens the files of a corpus, by the place of their source in the settings, such as `corpus.0.path`, and looks at what
+    /// can be looked at without reading all of them: their beginnings, and how they're compressed.
     ///
     /// # Errors
     /// Files that can't be read.
-    pub fn documents(&mut self, field: &str, source: &Source) -> Result<()> {
-        for file in self.node.files.get(field).into_iter().flatten() {
-            if self.done.insert(format!("{file:?} {source:?}")) {
+    pub fn documents(&mut self, pointer: &str, source: &Source) -> Result<()> {
+        for file in self.node.files.get(pointer).into_iter().flatten() {
+            let is_read_whole = matches!(source.document, DocumentUnit::File);
+            let is_large = std::fs::metadata(file).is_ok_and(|file| file.len() > LARGE);
+            if self.done.insert(format!("{file:?} {source:?}")) && !(is_read_whole && is_large) {
                 data::check_documents(source, file)?;
+                data::documents(source, file)?.take(BEGINNING).try_for_each(|document| document.map(drop))?;
             }
         }
         Ok(())

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use fs_err as fs;
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
@@ -13,6 +12,7 @@ use super::{
     generation, interrupt,
 };
 use crate::{
+    data,
     learning::generation::FinishReason,
     stages::{Writer, Written},
 };
@@ -21,9 +21,8 @@ use crate::{
 pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let prompts = match &command.file {
         Some(file) => {
-            let bytes = fs::read(file)?;
-            let text = String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8", file.display()))?;
-            text.lines().map(str::to_owned).collect()
+            let source = serde_json::from_value(json!({ "path": "prompts", "encoding": command.encoding }))?;
+            data::lines(&source, file)?.map(|line| Ok(line?.1)).collect::<Result<Vec<_>>>()?
         }
         None => vec![command.prompt.clone()],
     };

@@ -53,18 +53,22 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
 /// How the file is to be read: by the command line's options; or as the stage reads its training rows, where the names end
 /// alike.
 fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
-    let Predict { format, columns, delimiter, quoting, escape, .. } = command;
+    let Predict { format, columns, delimiter, quoting, escape, encoding, .. } = command;
     let told = [format.is_some(), columns.is_some(), delimiter.is_some(), quoting.is_some(), escape.is_some()];
     if let Some(finetune) = stage.and_then(|stage| stage.settings_as::<Finetune>().ok())
         && !told.contains(&true)
         && Path::new(&finetune.data.train.path).extension() == file.extension()
     {
-        return Ok(Source { limit: None, ..finetune.data.train.clone() });
+        let train = finetune.data.train;
+        return Ok(Source { limit: None, encoding: encoding.clone().unwrap_or(train.encoding), ..train });
     }
-    let source = json!({
+    let mut source = json!({
         "path": file.to_string_lossy(), "format": format, "columns": columns, "delimiter": delimiter,
         "quoting": quoting, "escape": escape,
     });
+    if let Some(encoding) = encoding {
+        source["encoding"] = encoding.as_str().into();
+    }
     Ok(serde_json::from_value(source)?)
 }
 

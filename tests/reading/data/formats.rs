@@ -1,4 +1,4 @@
-//! Rows and documents out of files of every format, and the messages about files that aren't as they should be.
+//! Rows out of files of every format, and the messages about files that aren't as they should be.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,11 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
+use pipe::data::{chosen_rows, columns, rows};
 use pipe::spec::Source;
-use pipe::{
-    data::{documents, header, rows},
-    support::text_hash,
-};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -43,10 +40,6 @@ fn read(fields: Value, file: &Path) -> anyhow::Result<Vec<(usize, Vec<String>)>>
     rows(&source(fields), file)?.map(|row| row.map(|row| (row.number, row.fields))).collect()
 }
 
-fn texts(fields: Value, file: &Path) -> anyhow::Result<Vec<Vec<String>>> {
-    documents(&source(fields), file)?.map(|document| Ok(document?.sentences)).collect()
-}
-
 fn row<const N: usize>(number: usize, fields: [&str; N]) -> (usize, Vec<String>) {
     (number, fields.map(String::from).into())
 }
@@ -55,7 +48,7 @@ fn row<const N: usize>(number: usize, fields: [&str; N]) -> (usize, Vec<String>)
 fn tsv_has_a_header_and_takes_quotes_as_they_are() {
     let folder = Folder::new();
     let file = folder.file("a.tsv", "\u{FEFF}label\ttext\r\n1\t他说\"好\r\n\r\n0\t\"坏\"\"\n2\t");
-    assert_eq!(header(&source(json!({})), &file).unwrap(), ["label", "text"]);
+    assert_eq!(columns(&source(json!({})), &[file.clone()], &[]).unwrap(), ["label", "text"]);
     assert_eq!(
         read(json!({}), &file).unwrap(),
         [row(2, ["1", "他说\"好"]), row(4, ["0", "\"坏\"\""]), row(5, ["2", ""])]
@@ -78,7 +71,7 @@ fn csv_fields_may_be_quoted_and_run_over_lines() {
     let file = folder.file("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\r\nsecond line\"\r\n\r\n2,plain \"quote\"\r\n");
     assert_eq!(
         read(json!({}), &file).unwrap(),
-        [row(2, ["1", "a, \"b\"\nsecond line"]), row(5, ["2", "plain \"quote\""])]
+        [row(2, ["1", "a, \"b\"\r\nsecond line"]), row(5, ["2", "plain \"quote\""])]
     );
     let file = folder.file("b.csv", "a;b\n\"x\";\"y;z\"\n");
     assert_eq!(read(json!({"delimiter": ";"}), &file).unwrap(), [row(2, ["x", "y;z"])]);
@@ -92,7 +85,7 @@ fn jsonl_columns_are_the_keys_in_their_order() {
         "a.jsonl",
         "{\"text\": \"好\", \"label\": 1}\n\n{\"label\": null, \"score\": 0.5, \"text\": \"a\\nb\", \"yes\": true}\n",
     );
-    assert_eq!(header(&source(json!({})), &file).unwrap(), ["text", "label", "score", "yes"]);
+    assert_eq!(columns(&source(json!({})), &[file.clone()], &[]).unwrap(), ["text", "label", "score", "yes"]);
     assert_eq!(read(json!({}), &file).unwrap(), [row(1, ["好", "1", "", ""]), row(3, ["a\nb", "", "0.5", "true"])]);
 }
 
@@ -116,45 +109,16 @@ fn parquet_numbers_and_booleans_become_text() {
             ("yes", Arc::new(BooleanArray::from(vec![true, false]))),
         ],
     );
-    assert_eq!(header(&source(json!({})), &file).unwrap(), ["text", "label", "score", "yes"]);
+    assert_eq!(columns(&source(json!({})), &[file.clone()], &[]).unwrap(), ["text", "label", "score", "yes"]);
     let expected = [row(1, ["好", "-3", "0.5", "true"]), row(2, ["", "7", "2.0", "false"])];
     assert_eq!(read(json!({}), &file).unwrap(), expected);
 }
 
 #[test]
-fn limit_ends_rows_and_documents() {
+fn limit_ends_rows() {
     let folder = Folder::new();
     let file = folder.file("a.txt", "一。二。\n\n三。\n\n四。\n");
     assert_eq!(read(json!({"limit": 2}), &file).unwrap(), [row(1, ["一。二。"]), row(3, ["三。"])]);
-    assert_eq!(texts(json!({"limit": 2}), &file).unwrap(), [vec!["一。", "二。"], vec!["三。"]]);
-}
-
-#[test]
-fn a_document_is_a_line_a_paragraph_or_a_file() {
-    let folder = Folder::new();
-    let file = folder.file("a.txt", "\u{FEFF}\n题\r\n一！二\n \n\n三\n");
-    assert_eq!(texts(json!({"document": "line"}), &file).unwrap(), [vec!["题"], vec!["一！", "二"], vec!["三"]]);
-    assert_eq!(texts(json!({}), &file).unwrap(), [vec!["题", "一！", "二"], vec!["三"]]);
-    assert_eq!(texts(json!({"document": "file"}), &file).unwrap(), [["题", "一！", "二", "三"]]);
-}
-
-#[test]
-fn text_of_rows_is_the_named_columns_or_the_likely_one() {
-    let folder = Folder::new();
-    let file = folder.file("a.tsv", "label\ttext_a\ttitle\n1\t正文。完\t标题\n0\t\t\n");
-    assert_eq!(texts(json!({}), &file).unwrap(), [["正文。", "完"]]);
-    assert_eq!(texts(json!({"text": ["title", "text_a"]}), &file).unwrap(), [["标题", "正文。", "完"]]);
-    let file = folder.file("only.csv", "body\n\"a\nb\"\n");
-    assert_eq!(texts(json!({}), &file).unwrap(), [["a", " b"]]);
-}
-
-#[test]
-fn documents_hash_is_of_the_text_without_line_breaks() {
-    let folder = Folder::new();
-    let file = folder.file("a.txt", "春眠\n不觉晓。\n");
-    let document = documents(&source(json!({})), &file).unwrap().next().unwrap().unwrap();
-    assert_eq!(document.hash(), text_hash(" 春眠不觉晓。\n"));
-    assert_ne!(document.hash(), text_hash("春眠不觉晓"));
 }
 
 #[test]
@@ -164,14 +128,17 @@ fn mistakes_in_files_are_told_with_file_and_row() {
     let list = folder.file("list.parquet", "");
     parquet(&list, vec![("ids", nested)]);
     let cases = [
-        (json!({}), folder.file("few.tsv", "a\tb\n1\t2\n\n3\n"), "few.tsv: row 4: 1 field for 2 columns (a, b)"),
-        (json!({}), folder.file("many.tsv", "a\n1\t2\n"), "many.tsv: row 2: 2 fields for 1 column (a)"),
         (
             json!({}),
-            folder.file("latin.txt", b"plain\ncr\xE8me br\xFBl\xE9e\n"),
-            "latin.txt: row 2: not valid UTF-8 (byte 0xE8 at column 3)",
+            folder.file("few.tsv", "a\tb\n1\t2\n\n3\n"),
+            "few.tsv: row 4: 1 field for 2 columns (a, b)\n\
+             hint: every row needs a field for each column; `delimiter`, `quoting` and `escape` say how lines are split",
         ),
-        (json!({}), folder.file("wide.tsv", b"\xFF\xFEa\0"), "wide.tsv: this is UTF-16; save it as UTF-8"),
+        (
+            json!({}),
+            folder.file("many.tsv", "a\n1\t\"2\n"),
+            "many.tsv: row 2: 2 fields for 1 column (a)\nhint: if quotes enclose fields, set `quoting: true`",
+        ),
         (json!({}), folder.file("empty.csv", "\n"), "empty.csv: the file is empty; it should begin with a header line"),
         (json!({}), folder.file("twice.csv", "a,b,a\n"), "twice.csv: duplicate column \"a\""),
         (
@@ -185,19 +152,19 @@ fn mistakes_in_files_are_told_with_file_and_row() {
             folder.file("a.jsonl", "{\"a\": 1}\n{\"a\": 2,}\n"),
             "a.jsonl: row 2: not valid JSON at column 9: trailing comma at line 1 column 9",
         ),
-        (json!({}), folder.file("b.jsonl", "[1]\n"), "b.jsonl: row 1: not a JSON object"),
         (
             json!({}),
-            folder.file("c.jsonl", "{\"a\": 1}\n{\"a\": [2]}\n"),
-            "c.jsonl: row 2: \"a\" holds an object or a list; a field is text or a number",
+            folder.file("b.jsonl", "[1]\n"),
+            "b.jsonl: row 1: not a JSON object\n\
+             hint: rows are objects such as {\"text\": …}, one a line or in an array; for lines of text set `format: txt`",
         ),
-        (json!({}), list, "list.parquet: column \"ids\" holds List(Int32), not text or numbers"),
         (
             json!({}),
-            folder.file("a.json", "{}"),
-            "a.json: unknown format; supported are .txt, .tsv, .csv, .jsonl and .parquet\n\
-             hint: set it with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`",
+            folder.file("a.xls", "{}"),
+            "a.xls: unknown format; supported are .txt, .tsv, .csv, .jsonl, .json, .ndjson, .parquet, .arrow and .feather\n\
+             hint: set it with `format: txt`, `tsv`, `csv`, `jsonl`, `json`, `parquet` or `arrow`",
         ),
+        (json!({}), folder.file("a.csv.gz", "{}"), "a.csv.gz: the file is compressed\nhint: unpack it first"),
         (
             json!({"columns": ["a"]}),
             folder.file("a.txt", "x"),
@@ -208,19 +175,18 @@ fn mistakes_in_files_are_told_with_file_and_row() {
         let error = read(fields, &file).expect_err(expected);
         assert_eq!(folder.message(&error), expected);
     }
-}
-
-#[test]
-fn text_columns_that_cannot_be_told_are_listed() {
-    let folder = Folder::new();
-    let file = folder.file("a.tsv", "s1\ts2\n1\t2\n");
-    let error = texts(json!({}), &file).unwrap_err();
-    assert_eq!(
-        folder.message(&error),
-        "a.tsv: can't tell which column holds the text; the columns are s1, s2\nhint: name them with `text: [COLUMN, …]`"
-    );
-    let error = texts(json!({"text": ["s3"]}), &file).unwrap_err();
-    assert_eq!(folder.message(&error), "a.tsv: there is no column \"s3\"; the columns are s1, s2");
+    let cases = [
+        (
+            folder.file("c.jsonl", "{\"ids\": 1}\n{\"ids\": [2]}\n"),
+            "c.jsonl: row 2: \"ids\" holds an object or a list; a field is text or a number",
+        ),
+        (list, "list.parquet: column \"ids\" holds List(Int32), not text or numbers"),
+    ];
+    for (file, expected) in cases {
+        let read = chosen_rows(&source(json!({})), &file, &["ids"], &[]);
+        let error = read.and_then(|mut rows| rows.find_map(Result::err).map_or(Ok(()), Err)).expect_err(expected);
+        assert_eq!(folder.message(&error), expected);
+    }
 }
 
 #[test]

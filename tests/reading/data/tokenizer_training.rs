@@ -27,7 +27,7 @@ fn kinds() -> [spec::Tokenizer; 3] {
 
 /// The sentences many times over, each time one of them is missing.
 fn texts() -> Vec<String> {
-    let sentences = sentences(TEXT);
+    let sentences: Vec<String> = sentences(TEXT).map(String::from).collect();
     let turn = |turn| sentences.iter().cycle().skip(turn).take(sentences.len() - 1).cloned();
     (0..20).flat_map(turn).collect()
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
-use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
+use pipe::recipe::{Checked, DataFiles, Diagnostics, Document, Overrides};
 use pipe::spec::{Batch, Finetune, Pretrain, Product, Source, Task};
 use pipe::stages::catalog;
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ sweep:
     stages.base.train.seed: [1, 2]
 ";
 
-fn unknown(_: &Source, _: &Path) -> Option<Vec<String>> {
+fn unknown(_: &Source, _: &DataFiles<'_>) -> Option<Vec<String>> {
     None
 }
 

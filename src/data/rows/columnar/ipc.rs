@@ -12,7 +12,7 @@ use arrow::{
     buffer::Buffer,
     datatypes::SchemaRef,
     ipc::{
-        Block, CONTINUATION_MARKER, Message, MessageHeader, RecordBatch as BatchHeader,
+        Block, Message, MessageHeader, RecordBatch as BatchHeader,
         convert::try_fb_to_schema,
         reader::{FileDecoder, StreamDecoder, read_footer_length},
         root_as_footer, root_as_message,
@@ -22,6 +22,8 @@ use fs_err as fs;
 
 use crate::support::{Hinted, panics};
 
+/// What stands before a message's length, but for the oldest files.
+const CONTINUATION_MARKER: [u8; 4] = [0xFF; 4];
 /// How an IPC file begins.
 const MAGIC: &[u8] = b"ARROW1";
 /// The most bytes that one compressed byte may stand for: zstd has four for a block of 128 KiB.
@@ -80,7 +82,10 @@ impl File {
         reader.read_exact(&mut footer)?;
         let footer = root_as_footer(&footer).map_err(|error| anyhow!("its footer is damaged: {error}"))?;
         let schema = footer.schema().context("it has no schema")?;
-        ensure!(schema.endianness().equals_to_target_endianness(), "its bytes are in another order than this machine's");
+        ensure!(
+            schema.endianness().equals_to_target_endianness(),
+            "its bytes are in another order than this machine's"
+        );
         let schema = Arc::new(try_fb_to_schema(schema)?);
         let mut decoder = FileDecoder::new(Arc::clone(&schema), footer.version());
         for block in footer.dictionaries().iter().flatten() {

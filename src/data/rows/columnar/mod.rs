@@ -49,8 +49,7 @@ pub(super) fn open(format: Format, file: &Path, wanted: Option<&[String]>, neste
     // Columns come in the order of the file.
     let mut order = places.clone();
     order.sort_unstable();
-    let order: Vec<usize> =
-        places.iter().filter_map(|place| order.iter().position(|other| other == place)).collect();
+    let order: Vec<usize> = places.iter().filter_map(|place| order.iter().position(|other| other == place)).collect();
     let batches = table.batches(places).with_context(|| format!("{name}: failed to read"))?;
     let columns = names.clone();
     let mut before = 0;
@@ -93,9 +92,8 @@ pub(super) fn check(format: Format, file: &Path, wanted: Option<&[String]>) -> R
 }
 
 fn fields(batch: &RecordBatch, names: &[String], order: &[usize], before: usize) -> Result<Vec<Fields>> {
-    let column = |(name, &place): (&String, &usize)| {
-        Column::of(batch.column(place)).with_context(|| format!("column {name:?}"))
-    };
+    let column =
+        |(name, &place): (&String, &usize)| Column::of(batch.column(place)).with_context(|| format!("column {name:?}"));
     let columns = names.iter().zip(order).map(column).collect::<Result<Vec<_>>>()?;
     let row = |row: usize| {
         let number = before + row + 1;

@@ -8,7 +8,8 @@ use arrow::{
 };
 
 /// Casts fail rather than leave out what they can't do.
-const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+const STRICT: CastOptions<'static> =
+    CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
 
 /// A column of a batch.
 pub(super) enum Column {
@@ -70,8 +71,15 @@ pub(super) enum Json {
     Text(StringArray),
     /// Numbers and booleans.
     Plain(StringArray),
-    List { array: ArrayRef, ranges: Vec<(usize, usize)>, items: Box<Json> },
-    Object { array: ArrayRef, fields: Vec<(String, Json)> },
+    List {
+        array: ArrayRef,
+        ranges: Vec<(usize, usize)>,
+        items: Box<Json>,
+    },
+    Object {
+        array: ArrayRef,
+        fields: Vec<(String, Json)>,
+    },
 }
 
 impl Json {
@@ -202,10 +210,7 @@ fn plain(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 fn is_bytes(holds: &DataType) -> bool {
-    matches!(
-        holds,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
-    )
+    matches!(holds, DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_))
 }
 
 fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {

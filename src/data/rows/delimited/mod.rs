@@ -7,7 +7,7 @@
 mod records;
 mod survey;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -85,7 +85,8 @@ enum Quotes {
 
 /// A file that is read, its header line behind it.
 struct Table {
-    file: std::path::PathBuf,
+    source: Source,
+    file: PathBuf,
     records: Records,
     columns: Vec<String>,
     /// Names of the columns that the source gives, and no header line.
@@ -107,10 +108,11 @@ impl Table {
             escape: source.escape,
             most: usize::MAX,
             doubts_backslashes: source.quoting.is_none() && source.escape.is_none(),
+            has_one_column: false,
         };
         let given = source.columns.as_ref().map(Vec::len);
-        let records = Records::new(PhysicalLines::open(file)?, dialect);
-        let mut table = Self { file: file.into(), records, columns: Vec::new(), given, quotes };
+        let records = Records::new(PhysicalLines::open(source, file)?, dialect);
+        let mut table = Self { source: source.clone(), file: file.into(), records, columns: Vec::new(), given, quotes };
         match &source.columns {
             Some(columns) => {
                 if source.header == Some(true) {
@@ -128,6 +130,7 @@ impl Table {
                 None => bail!("{}: the file is empty; it should begin with a header line", file.display()),
             },
         }
+        table.records.dialect.has_one_column = table.columns.len() == 1;
         Ok(table)
     }
 
@@ -189,7 +192,7 @@ impl Table {
     fn survey(&self, until_irregular: bool) -> Result<Survey> {
         let dialect = Dialect { quotes: true, most: usize::MAX, ..self.records.dialect };
         let columns = self.given.map(|columns| (columns, self.quotes_may_be_text()));
-        Survey::of(Records::new(PhysicalLines::open(&self.file)?, dialect), columns, until_irregular)
+        Survey::of(Records::new(PhysicalLines::open(&self.source, &self.file)?, dialect), columns, until_irregular)
     }
 
     /// Whether lines are split as if quotes were text, so that the last column takes the rest.

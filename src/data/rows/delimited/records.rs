@@ -20,6 +20,8 @@ pub(super) struct Dialect {
     pub(super) most: usize,
     /// Whether `\"` is refused, since it isn't said what it means.
     pub(super) doubts_backslashes: bool,
+    /// Whether there's one column, so that a line of spaces is a row.
+    pub(super) has_one_column: bool,
 }
 
 /// One record of a file.
@@ -55,7 +57,7 @@ impl Evidence {
     }
 }
 
-/// Reads records; lines of spaces and tabs alone are passed over.
+/// Reads records; empty lines, and of several columns lines of spaces and tabs alone, are passed over.
 pub(super) struct Records {
     lines: PhysicalLines,
     pub(super) dialect: Dialect,
@@ -84,8 +86,11 @@ impl Records {
         Ok(self.held.as_ref().map(|line| line.text.as_str()))
     }
 
-    /// A line that both pandas and Python's `csv` have nothing of worth in; one with delimiters has empty fields.
+    /// A line in which there's nothing; one with delimiters has empty fields.
     fn is_blank(&self, line: &str) -> bool {
+        if self.dialect.has_one_column {
+            return line.is_empty();
+        }
         line.chars().all(|character| (character == ' ' || character == '\t') && character != self.dialect.delimiter)
     }
 
@@ -99,7 +104,7 @@ impl Records {
         }
         let mut splitter = Splitter { dialect: self.dialect, ..Splitter::default() };
         let mut pieces = Vec::new();
-        let mut continues = self.take(&mut splitter, (number, number), &text)?;
+        let mut continues = self.split(&mut splitter, (number, number), &text)?;
         if continues {
             pieces.push(text.split(delimiter).count());
         }
@@ -113,7 +118,7 @@ impl Records {
                     if !self.is_blank(&line.text) {
                         pieces.push(line.text.split(delimiter).count());
                     }
-                    continues = self.take(&mut splitter, (number, line.number), &line.text)?;
+                    continues = self.split(&mut splitter, (number, line.number), &line.text)?;
                     end = line.end;
                 }
                 _ if splitter.state == State::Quoted => {
@@ -138,7 +143,7 @@ impl Records {
     }
 
     /// Takes one line of a record apart; whether that goes on in the next.
-    fn take(&self, splitter: &mut Splitter, (number, line): (usize, usize), text: &str) -> Result<bool> {
+    fn split(&self, splitter: &mut Splitter, (number, line): (usize, usize), text: &str) -> Result<bool> {
         let Err(fault) = splitter.line(text) else { return Ok(splitter.state.continues()) };
         let file = self.lines.path().display();
         let of_line = if line == number { String::new() } else { format!(" of line {line}") };
@@ -203,8 +208,14 @@ struct Splitter {
 
 impl Default for Splitter {
     fn default() -> Self {
-        let dialect =
-            Dialect { delimiter: ',', quotes: true, escape: None, most: usize::MAX, doubts_backslashes: false };
+        let dialect = Dialect {
+            delimiter: ',',
+            quotes: true,
+            escape: None,
+            most: usize::MAX,
+            doubts_backslashes: false,
+            has_one_column: false,
+        };
         Self {
             dialect,
             fields: Vec::new(),

@@ -1,20 +1,18 @@
 //! The elements of a JSON array, one at a time, so that the array needn't fit into memory.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+use std::io::BufRead;
+
+use anyhow::{Result, bail};
+
+use super::Numbered;
+use crate::{
+    data::decoding::{Text, failed},
+    support::Hinted,
 };
-
-use anyhow::{Context, Result, bail};
-use fs_err as fs;
-
-use super::{Numbered, cut};
-use crate::data::rows::physical::not_utf8;
 
 /// Reads elements as they stand there; ends after an error.
 pub(super) struct Elements {
-    reader: BufReader<fs::File>,
-    path: PathBuf,
+    text: Text,
     /// Elements that were read.
     number: usize,
     state: State,
@@ -30,8 +28,8 @@ enum State {
 
 impl Elements {
     /// Reads on from the array's bracket, or blanks before it.
-    pub(super) fn new(reader: BufReader<fs::File>, path: &Path) -> Self {
-        Self { reader, path: path.into(), number: 0, state: State::Start }
+    pub(super) fn new(text: Text) -> Self {
+        Self { text, number: 0, state: State::Start }
     }
 
     fn read(&mut self) -> Result<Option<Numbered>> {
@@ -44,7 +42,7 @@ impl Elements {
         loop {
             let Some(byte) = self.byte()? else {
                 let remedy = "the file was cut off, or something is missing in it";
-                return cut(&self.path, self.number + 1, "the array isn't closed", remedy);
+                return self.broken("the array isn't closed", remedy);
             };
             if in_string {
                 element.push(byte);
@@ -79,30 +77,28 @@ impl Elements {
 
     fn element(&mut self, bytes: Vec<u8>) -> Result<Numbered> {
         self.number += 1;
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok((self.number, text)),
-            Err(error) => {
-                let fault = not_utf8(error.as_bytes(), error.utf8_error());
-                bail!("{}: row {}: {fault}", self.path.display(), self.number)
-            }
-        }
+        Ok((self.number, String::from_utf8(bytes)?))
+    }
+
+    /// That the file ends before the array, or goes on behind it.
+    fn broken<T>(&self, what: &str, remedy: &str) -> Result<T> {
+        bail!(Hinted::with(format!("{}: row {}: {what}", self.text.path().display(), self.number + 1), remedy))
     }
 
     fn nothing_follows(&mut self) -> Result<()> {
         while let Some(byte) = self.byte()? {
             if !byte.is_ascii_whitespace() {
                 let remedy = "a file holds one array, or one object a line";
-                cut(&self.path, self.number + 1, "something stands behind the array", remedy)?;
+                return self.broken("something stands behind the array", remedy);
             }
         }
         Ok(())
     }
 
     fn byte(&mut self) -> Result<Option<u8>> {
-        let byte = self.reader.fill_buf().with_context(|| format!("{}: failed to read", self.path.display()))?;
-        let byte = byte.first().copied();
+        let byte = self.text.fill_buf().map_err(failed)?.first().copied();
         if byte.is_some() {
-            self.reader.consume(1);
+            self.text.consume(1);
         }
         Ok(byte)
     }

@@ -7,7 +7,8 @@ use crate::support::Hinted;
 /// Of a whole row.
 pub(super) fn of(text: &str, error: &Error) -> Hinted {
     if error.is_data() || !text.trim_start().starts_with('{') {
-        let hint = "rows are objects such as {\"text\": …}, one a line or in an array; for lines of text set `format: txt`";
+        let hint =
+            "rows are objects such as {\"text\": …}, one a line or in an array; for lines of text set `format: txt`";
         return Hinted::with("not a JSON object", hint);
     }
     // Rows of an array may have several lines.

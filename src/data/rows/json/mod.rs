@@ -9,16 +9,20 @@ mod numbers;
 
 use std::{io::BufRead, path::Path};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use indexmap::IndexMap;
 use serde_json::{Value, value::RawValue};
 
 use self::array::Elements;
-use super::{
-    physical::{PhysicalLines, open_text},
-    row::{Fields, Rows},
+use super::row::{Fields, Rows};
+use crate::{
+    data::{
+        decoding::{Text, failed},
+        lines::Lines,
+    },
+    spec::Source,
+    support::Hinted,
 };
-use crate::support::Hinted;
 
 pub(super) use numbers::is_revised;
 
@@ -30,15 +34,15 @@ type Numbered = (usize, String);
 
 /// Opens a file, for the columns of its first rows or for some. Missing keys and nulls are empty fields; lists and objects
 /// are JSON in columns that may hold them (`nested`), and where all columns are read.
-pub(super) fn open(file: &Path, wanted: Option<&[String]>, nested: &[&str]) -> Result<Rows> {
+pub(super) fn open(source: &Source, file: &Path, wanted: Option<&[String]>, nested: &[&str]) -> Result<Rows> {
     let keys = match wanted {
         Some(wanted) => wanted.to_vec(),
-        None => columns(file, &[])?,
+        None => columns(source, file, &[])?,
     };
     let takes_all = wanted.is_none();
     let nested: Vec<bool> = keys.iter().map(|key| takes_all || nested.contains(&key.as_str())).collect();
     let (name, columns) = (file.display().to_string(), keys.clone());
-    let rows = objects(file)?.map(move |object| {
+    let rows = objects(source, file)?.map(move |object| {
         let (number, text) = object?;
         let object = parsed(&text).map_err(|fault| fault.within(&name, number))?;
         let field = |(key, &nested): (&String, &bool)| match object.get(key) {
@@ -54,10 +58,10 @@ pub(super) fn open(file: &Path, wanted: Option<&[String]>, nested: &[&str]) -> R
 ///
 /// # Errors
 /// If the first row can't be read, or one before all that is wanted was found.
-pub(super) fn columns(file: &Path, wanted: &[String]) -> Result<Vec<String>> {
+pub(super) fn columns(source: &Source, file: &Path, wanted: &[String]) -> Result<Vec<String>> {
     let name = file.display().to_string();
     let mut columns: Vec<String> = Vec::new();
-    for (index, object) in objects(file)?.enumerate() {
+    for (index, object) in objects(source, file)?.enumerate() {
         let is_missing = |columns: &[String]| wanted.iter().any(|key| !columns.contains(key));
         if index >= HEAD && !is_missing(&columns) {
             break;
@@ -83,11 +87,11 @@ pub(super) fn columns(file: &Path, wanted: &[String]) -> Result<Vec<String>> {
 }
 
 /// The objects of a file, not looked into.
-fn objects(file: &Path) -> Result<Box<dyn Iterator<Item = Result<Numbered>> + Send>> {
-    let mut reader = open_text(file)?;
+fn objects(source: &Source, file: &Path) -> Result<Box<dyn Iterator<Item = Result<Numbered>> + Send>> {
+    let mut reader = Text::open(source, file)?;
     // Blank lines may be more than a buffer.
     let first = loop {
-        let available = reader.fill_buf()?;
+        let available = reader.fill_buf().map_err(failed)?;
         match available.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(&byte) => break Some(byte),
             None if available.is_empty() => break None,
@@ -98,10 +102,9 @@ fn objects(file: &Path) -> Result<Box<dyn Iterator<Item = Result<Numbered>> + Se
         }
     };
     if first == Some(b'[') {
-        return Ok(Box::new(Elements::new(reader, file)));
+        return Ok(Box::new(Elements::new(reader)));
     }
-    let lines = PhysicalLines::open(file)?.filter(|line| !matches!(line, Ok(line) if line.text.trim().is_empty()));
-    Ok(Box::new(lines.map(|line| line.map(|line| (line.number, line.text)))))
+    Ok(Box::new(Lines::open(source, file)?.filter(|line| !matches!(line, Ok((_, text)) if text.trim().is_empty()))))
 }
 
 fn parsed(text: &str) -> Result<IndexMap<String, &RawValue>, Hinted> {
@@ -139,9 +142,4 @@ impl Placed for Hinted {
     fn within(self, file: &str, number: usize) -> anyhow::Error {
         Self { message: format!("{file}: row {number}: {}", self.message), ..self }.into()
     }
-}
-
-/// That a file's bytes end a row too early, or go on behind the last.
-fn cut(file: &Path, number: usize, what: &str, remedy: &str) -> Result<Option<Numbered>> {
-    bail!(Hinted::with(format!("{}: row {number}: {what}", file.display()), remedy))
 }

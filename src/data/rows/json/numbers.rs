@@ -4,14 +4,14 @@ use std::{io::BufRead, path::Path};
 
 use serde_json::Value;
 
-use crate::data::rows::physical::open_text;
+use crate::{data::decoding::Text, spec::Source};
 
 /// Integers of so many bytes stay the same whichever way they're written.
 const SHORT: usize = 18;
 
-/// Whether there are any, or line ends of which the same is true.
-pub(crate) fn is_revised(file: &Path) -> bool {
-    let Ok(mut reader) = open_text(file) else { return true };
+/// Whether there are any.
+pub(in crate::data::rows) fn is_revised(source: &Source, file: &Path) -> bool {
+    let Ok(mut reader) = Text::open(source, file) else { return true };
     let mut scan = Scan::default();
     loop {
         let Ok(bytes) = reader.fill_buf() else { return true };
@@ -30,7 +30,6 @@ pub(crate) fn is_revised(file: &Path) -> bool {
 struct Scan {
     in_string: bool,
     is_escaped: bool,
-    after_return: bool,
     number: Vec<u8>,
 }
 
@@ -46,11 +45,10 @@ impl Scan {
             }
             return false;
         }
-        if std::mem::replace(&mut self.after_return, byte == b'\r') && byte != b'\n' {
-            return true;
-        }
         match byte {
-            b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E' if !self.number.is_empty() || byte == b'-' || byte.is_ascii_digit() => {
+            b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'
+                if !self.number.is_empty() || byte == b'-' || byte.is_ascii_digit() =>
+            {
                 self.number.push(byte);
                 return false;
             }
@@ -70,7 +68,8 @@ mod tests {
     fn revised(text: &str) -> bool {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        is_revised(file.path())
+        let source = serde_json::from_value(serde_json::json!({ "path": "a.jsonl" })).unwrap();
+        is_revised(&source, file.path())
     }
 
     #[test]
@@ -79,6 +78,5 @@ mod tests {
         for number in ["1e5", "0.10", "-0", "1E400", "12345678901234567890123"] {
             assert!(revised(&format!("{{\"a\": {number}}}\n")), "{number}");
         }
-        assert!(revised("{\"a\":\r1}\n"));
     }
 }
