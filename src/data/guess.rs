@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn chinese_is_recognised() {
         let encoded = |encoding: &'static Encoding| encoding.encode(CHINESE).0.into_owned();
-        assert_eq!(guess(&encoded(encoding_rs::GB18030)), Some(Guess::Encoding("GB18030")));
+        assert_eq!(guess(&encoded(encoding_rs::GB18030)), Some(Guess::Encoding("gb18030")));
         let big5 = "這部電影很好看，我們一起去看了兩次\n味道實在太差了，再也不會去這家店\n";
         assert_eq!(guess(&encoding_rs::BIG5.encode(big5).0), Some(Guess::Encoding("Big5")));
         let units = |order: fn(u16) -> [u8; 2]| CHINESE.encode_utf16().flat_map(order).collect::<Vec<u8>>();

@@ -96,13 +96,13 @@ fn what_is_not_utf_8_is_told_with_what_it_looks_like() {
         (
             "gbk.tsv",
             encoded(encoding_rs::GB18030, TSV),
-            "gbk.tsv: row 2: not valid UTF-8 (byte 0xD5 at column 1); it looks like GB18030\n\
+            "gbk.tsv: row 2: not valid UTF-8 (byte 0xD5 at column 1); it looks like gb18030\n\
              hint: read it with `encoding: gb18030`, or save it as UTF-8",
         ),
         (
             "gbk.jsonl",
             encoded(encoding_rs::GB18030, "{\"text\": \"这部电影很好看\"}\n"),
-            "gbk.jsonl: row 1: not valid UTF-8 (byte 0xD5 at column 11); it looks like GB18030\n\
+            "gbk.jsonl: row 1: not valid UTF-8 (byte 0xD5 at column 11); it looks like gb18030\n\
              hint: read it with `encoding: gb18030`, or save it as UTF-8",
         ),
         (
@@ -177,8 +177,8 @@ fn a_wrong_encoding_is_told() {
         ),
         (
             encoded(encoding_rs::GB18030, TSV),
-            "euc-kr",
-            "a.tsv: row 2: not valid `euc-kr` (byte 0xCF at column 5); it looks like GB18030",
+            "iso-2022-jp",
+            "a.tsv: row 2: not valid `iso-2022-jp` (byte 0xD5 at column 1); it looks like gb18030",
         ),
         (
             encoded(encoding_rs::GB18030, "春眠不觉晓")[..9].to_vec(),

@@ -67,7 +67,7 @@ fn poems_and_articles_are_paragraphs_of_sentences() {
     let poems: Vec<_> = documents(&source(json!({})), &file).unwrap().map(Result::unwrap).collect();
     assert_eq!(poems.len(), 21_053);
     let sentences: Vec<&str> = poems[0].sentences().take(3).collect();
-    assert_eq!(sentences, ["导引　和岘\n", "气和玉烛，睿化著鸿明。", "缇管一阳生。"]);
+    assert_eq!(sentences, ["导引　和岘\n", "气和玉烛，睿化著鸿明。\n", "缇管一阳生。\n"]);
     let file = need!(data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt"));
     assert_eq!(documents(&source(json!({})), &file).unwrap().count(), 2500);
 }

@@ -229,5 +229,5 @@ fn memory_does_not_grow_with_the_corpus() {
     let file = folder.path().join("a.txt");
     let document = format!("{}\n\n", "一二三四五六七八九十一二三四五六七八九十。".repeat(12));
     std::fs::write(&file, document.repeat(100_000)).unwrap();
-    common::run_alone("tokenize::reads_documents", &[("PIPE_TEST_FILE", file.as_os_str())]);
+    common::run_alone("data::tokenize::reads_documents", &[("PIPE_TEST_FILE", file.as_os_str())]);
 }

@@ -81,7 +81,7 @@ fn other_processes_and_threads_train_the_same_tokenizers() {
     for threads in ["1", "3"] {
         let directory = tempfile::tempdir().unwrap();
         common::run_alone(
-            "tokenizer_training::writes_tokenizers",
+            "data::tokenizer_training::writes_tokenizers",
             &[("RAYON_NUM_THREADS", threads.as_ref()), ("PIPE_TEST_OUT", directory.path().as_os_str())],
         );
         for (index, spec) in kinds().iter().enumerate() {
