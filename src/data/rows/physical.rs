@@ -74,8 +74,9 @@ impl PhysicalLines {
     }
 
     fn after_return(&mut self) -> &'static str {
-        // What can't be decoded behind it is told when it's read.
-        if self.text.fill_buf().is_ok_and(|next| next.first() == Some(&b'\n')) {
+        // Where that ends lines, a line feed is a mistake. What can't be decoded behind it is told when it's read.
+        let may_be_both = self.text.encoding().line_end() == b'\n';
+        if may_be_both && self.text.fill_buf().is_ok_and(|next| next.first() == Some(&b'\n')) {
             self.text.consume(1);
             return "\r\n";
         }

@@ -42,8 +42,7 @@ fn read(case: &Case, fields: Value, file: &Path) -> Result<Vec<Vec<String>>, Str
     let wanted: Vec<&str> = case.columns.iter().map(String::as_str).collect();
     let read = || -> anyhow::Result<Vec<Vec<String>>> {
         let source = source(fields);
-        let found = columns(&source, &[file.to_owned()], &case.columns)?;
-        assert!(case.rows.is_empty() || found.contains(&case.columns[0]), "{found:?}");
+        columns(&source, &[file.to_owned()], &case.columns)?;
         chosen_rows(&source, file, &wanted, &[])?.map(|row| Ok(row?.fields)).collect()
     };
     read().map_err(|error| pipe::support::explained(&error))

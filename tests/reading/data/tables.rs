@@ -93,7 +93,7 @@ fn csv_is_refused_with_the_row_and_the_setting_where_rows_would_be_lost() {
         ("text,label\na\\,b,1\n", "row 2: 3 fields for 2 columns (text, label)", "escape"),
         ("text,label\na,1\nb\n", "row 3: 1 field for 2 columns (text, label)", "delimiter"),
         ("text,label\na,1,\nb,2,\n", "row 2: 3 fields for 2 columns (text, label)", "delimiter"),
-        ("text,label\na\rb,1\nc,2\n", "row 2: 1 field for 2 columns (text, label)", "carriage return"),
+        ("text,label\na\rb,1\nc,2\n", "row 2: some lines end with a carriage return (CR) alone", "in quotes"),
     ];
     let folder = Folder::new();
     for (text, expected, setting) in cases {

@@ -99,7 +99,7 @@ fn is_told(error: &str, file: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(common::cases(400))]
+    #![proptest_config(common::cases(200))]
 
     #[test]
     fn delimited_rows_are_read_back_where_it_is_said_how_they_were_written(table in table(), dialect in dialect(), tsv in any::<bool>()) {
@@ -317,7 +317,7 @@ fn lines(bytes: &[u8], ends: &[u8]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(common::cases(400))]
+    #![proptest_config(common::cases(200))]
 
     #[test]
     fn damaged_text_loses_no_row(table in table(), dialect in dialect(), (changes, cut) in damage()) {

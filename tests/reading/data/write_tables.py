@@ -93,7 +93,7 @@ def nested(rows):
         "img": pa.array([b"\xff\x00"] * rows),
         "meta": pa.array([{"source": "x", "tags": ["a", None]}] * rows),
         "map": pa.array([[("k", 1)]] * rows, pa.map_(pa.string(), pa.int64())),
-        "when": pa.array([1] * rows, pa.timestamp("ns", "Asia/Shanghai")),
+        "when": pa.array([1] * rows, pa.timestamp("us", "Asia/Shanghai")),
         "none": pa.nulls(rows),
     }
     return {name: some[name] for name in rng.sample(sorted(some), rng.randint(0, len(some)))}

@@ -47,7 +47,7 @@ enum Form {
     /// With a footer that says where its batches are.
     File { decoder: Box<FileDecoder>, batches: Vec<Block> },
     /// One message after the other.
-    Stream { decoder: Box<StreamDecoder> },
+    Stream(Stream),
 }
 
 impl File {
@@ -67,10 +67,10 @@ impl File {
             start if read >= MAGIC.len() && start == MAGIC => {}
             _ => return caught(|| Self::stream(reader, length)),
         }
-        caught(|| Self::file(reader, length))
+        caught(|| Self::with_footer(reader, length))
     }
 
-    fn file(mut reader: Reader, length: u64) -> Result<Self> {
+    fn with_footer(mut reader: Reader, length: u64) -> Result<Self> {
         let mut end = [0; 10];
         ensure!(length >= 20, "the file was cut off");
         reader.seek(SeekFrom::End(-10))?;
@@ -97,13 +97,13 @@ impl File {
     }
 
     fn stream(mut reader: Reader, length: u64) -> Result<Self> {
-        let mut decoder = Box::new(StreamDecoder::new());
-        while decoder.schema().is_none() {
-            let Some(message) = next_message(&mut reader, length)? else { bail!("it has no schema") };
-            ensure!(decode(&mut decoder, message)?.is_none(), "a batch stands before the schema");
+        let mut stream = Stream::default();
+        while stream.decoder.schema().is_none() && !stream.has_ended {
+            stream.feed(&mut reader, length)?;
+            stream.ready = stream.decode()?;
         }
-        let schema = decoder.schema().context("it has no schema")?;
-        Ok(Self { reader, length, schema, form: Form::Stream { decoder } })
+        let schema = stream.decoder.schema().context("it has no schema")?;
+        Ok(Self { reader, length, schema, form: Form::Stream(stream) })
     }
 
     pub(super) fn schema(&self) -> SchemaRef {
@@ -118,7 +118,7 @@ impl File {
                 let decoder = Box::new(decoder.with_projection(places.clone()));
                 Some((Form::File { decoder, batches: Vec::new() }, batches.into_iter()))
             }
-            stream @ Form::Stream { .. } => Some((stream, Vec::new().into_iter())),
+            stream @ Form::Stream(_) => Some((stream, Vec::new().into_iter())),
         };
         std::iter::from_fn(move || {
             let (open, blocks) = form.as_mut()?;
@@ -129,14 +129,15 @@ impl File {
                     let batch = decoder.read_record_batch(&block, &bytes)?;
                     Ok(Some(batch.context("a batch is missing")?))
                 }
-                Form::Stream { decoder } => {
-                    while let Some(message) = next_message(&mut reader, length)? {
-                        if let Some(batch) = decode(decoder, message)? {
-                            return Ok(Some(batch.project(&places)?));
-                        }
+                Form::Stream(stream) => loop {
+                    if let Some(batch) = stream.decode()? {
+                        return Ok(Some(batch.project(&places)?));
                     }
-                    Ok(None)
-                }
+                    if stream.has_ended {
+                        return Ok(None);
+                    }
+                    stream.feed(&mut reader, length)?;
+                },
             });
             if !matches!(batch, Ok(Some(_))) {
                 form = None;
@@ -146,14 +147,38 @@ impl File {
     }
 }
 
-fn decode(decoder: &mut StreamDecoder, message: Vec<u8>) -> Result<Option<RecordBatch>> {
-    let mut bytes = Buffer::from_vec(message);
-    while !bytes.is_empty() {
-        if let Some(batch) = decoder.decode(&mut bytes)? {
+/// A stream that is read message by message. One without a body is understood when the next comes, or the end.
+#[derive(Default)]
+struct Stream {
+    decoder: Box<StreamDecoder>,
+    /// What was read and isn't decoded yet.
+    bytes: Buffer,
+    /// A batch that was decoded and not given yet.
+    ready: Option<RecordBatch>,
+    has_ended: bool,
+}
+
+impl Stream {
+    /// Reads the next message, or the end.
+    fn feed(&mut self, reader: &mut Reader, length: u64) -> Result<()> {
+        let message = next_message(reader, length)?;
+        self.has_ended = message.is_none();
+        self.bytes = Buffer::from_vec(message.unwrap_or_else(|| [CONTINUATION_MARKER, [0; 4]].concat()));
+        Ok(())
+    }
+
+    /// The next batch in what was read.
+    fn decode(&mut self) -> Result<Option<RecordBatch>> {
+        if let Some(batch) = self.ready.take() {
             return Ok(Some(batch));
         }
+        while !self.bytes.is_empty() {
+            if let Some(batch) = self.decoder.decode(&mut self.bytes)? {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
     }
-    Ok(None)
 }
 
 /// The next message of a stream, with its length and its body.

@@ -179,7 +179,9 @@ impl Table {
         }
         self.quotes = Quotes::Known;
         let survey = self.survey(true)?;
-        if survey.is_regular_without && (self.columns.len() > 1 || !survey.evidence.is_written()) {
+        let evidence = survey.evidence;
+        let is_written = evidence.is_surely_written() || self.columns.len() == 1 && evidence.is_written();
+        if survey.is_regular_without && !is_written {
             let (file, row, lines) = (self.file.display(), record.number, record.pieces.len());
             bail!(Hinted::with(
                 format!("{file}: row {row}: quotes join {lines} lines, each of which could be a row of its own"),
@@ -206,9 +208,7 @@ impl Table {
         let message = format!("{file}: row {row}: {found} for {wanted} ({})", self.columns.join(", "));
         let Dialect { quotes, escape, .. } = self.records.dialect;
         let has = |character: char| record.fields.iter().any(|field| field.contains(character));
-        let hint = if record.ends_in_return {
-            "the line ends in a carriage return alone; within a field, put the field in quotes"
-        } else if quotes && has('"') {
+        let hint = if quotes && has('"') {
             "if quotes are part of the text, set `quoting: false`"
         } else if !quotes && has('"') {
             "if quotes enclose fields, set `quoting: true`"

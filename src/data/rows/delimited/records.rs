@@ -31,8 +31,6 @@ pub(super) struct Record {
     pub(super) fields: Vec<String>,
     /// How many fields each of its lines would have if quotes had no meaning; of records on several lines only.
     pub(super) pieces: Vec<usize>,
-    /// Whether it ends in a carriage return alone.
-    pub(super) ends_in_return: bool,
 }
 
 /// What was seen of quotes, to tell which meaning they have.
@@ -46,6 +44,8 @@ pub(super) struct Evidence {
     needless: bool,
     /// Bare fields that aren't numbers.
     bare_text: bool,
+    /// Doubled quotes in fields that are in quotes.
+    doubled: bool,
     /// Something that the first version of this reader read otherwise.
     pub(super) is_revised: bool,
 }
@@ -53,7 +53,12 @@ pub(super) struct Evidence {
 impl Evidence {
     /// Whether a program may have written these quotes: where they're needed, or around all fields but numbers.
     pub(super) fn is_written(self) -> bool {
-        !self.bare_quotes && !(self.needless && self.bare_text)
+        !(self.bare_quotes || self.needless && self.bare_text)
+    }
+
+    /// Whether one did: nobody but a program doubles quotes.
+    pub(super) fn is_surely_written(self) -> bool {
+        self.is_written() && self.doubled
     }
 }
 
@@ -64,11 +69,13 @@ pub(super) struct Records {
     pub(super) evidence: Evidence,
     /// A line that was read and not taken apart.
     held: Option<Line>,
+    /// What ends lines outside of quotes: a carriage return alone, or a line feed.
+    ends_in_return: Option<bool>,
 }
 
 impl Records {
     pub(super) fn new(lines: PhysicalLines, dialect: Dialect) -> Self {
-        Self { lines, dialect, evidence: Evidence::default(), held: None }
+        Self { lines, dialect, evidence: Evidence::default(), held: None, ends_in_return: None }
     }
 
     /// The next line that isn't blank, as it will be taken apart next.
@@ -76,7 +83,7 @@ impl Records {
         while self.held.is_none() {
             match self.lines.next().transpose()? {
                 None => return Ok(None),
-                Some(line) if self.is_blank(&line.text) => {}
+                Some(line) if self.is_blank(&line.text) => self.ends(line.number, line.end)?,
                 Some(line) => {
                     self.evidence.is_revised |= line.end == "\r" || line.text.trim().is_empty();
                     self.held = Some(line);
@@ -99,8 +106,9 @@ impl Records {
         let Some(Line { number, text, mut end }) = self.held.take() else { return Ok(None) };
         let Dialect { delimiter, quotes, escape, most, .. } = self.dialect;
         if !quotes && escape.is_none() {
+            self.ends(number, end)?;
             let fields = text.splitn(most, delimiter).map(String::from).collect();
-            return Ok(Some(Record { number, fields, pieces: Vec::new(), ends_in_return: end == "\r" }));
+            return Ok(Some(Record { number, fields, pieces: Vec::new() }));
         }
         let mut splitter = Splitter { dialect: self.dialect, ..Splitter::default() };
         let mut pieces = Vec::new();
@@ -131,15 +139,29 @@ impl Records {
                 }
             }
         }
+        self.ends(number, end)?;
         if splitter.evidence.quoted.is_some() {
             self.evidence.quoted = self.evidence.quoted.or(Some(number));
         }
-        let Evidence { bare_quotes, needless, bare_text, is_revised, .. } = &mut self.evidence;
+        let Evidence { bare_quotes, needless, bare_text, doubled, is_revised, .. } = &mut self.evidence;
         *bare_quotes |= splitter.evidence.bare_quotes;
         *needless |= splitter.evidence.needless;
         *bare_text |= splitter.evidence.bare_text;
+        *doubled |= splitter.evidence.doubled;
         *is_revised |= end == "\r";
-        Ok(Some(Record { number, fields: splitter.fields, pieces, ends_in_return: end == "\r" }))
+        Ok(Some(Record { number, fields: splitter.fields, pieces }))
+    }
+
+    /// Notes what ends a line outside of quotes: pandas and Python's `csv` take a carriage return alone for the end of one,
+    /// but not alike where other lines end with a line feed.
+    fn ends(&mut self, number: usize, end: &str) -> Result<()> {
+        let ends_in_return = end == "\r";
+        if end.is_empty() || *self.ends_in_return.get_or_insert(ends_in_return) == ends_in_return {
+            return Ok(());
+        }
+        let message = "some lines end with a carriage return (CR) alone, and some with a line feed";
+        let message = format!("{}: row {number}: {message}", self.lines.path().display());
+        bail!(Hinted::with(message, "take the carriage returns out, or put fields that have some in quotes"))
     }
 
     /// Takes one line of a record apart; whether that goes on in the next.
@@ -289,6 +311,7 @@ impl Splitter {
             self.evidence.quoted = Some(0);
             let needs = |character: char| character == delimiter || matches!(character, '"' | '\n' | '\r');
             self.evidence.needless |= !field.is_empty() && !field.contains(needs);
+            self.evidence.doubled |= field.contains('"');
         } else if !self.evidence.bare_text {
             self.evidence.bare_text = !field.is_empty() && field.trim().parse::<f64>().is_err();
         }

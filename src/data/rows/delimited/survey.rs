@@ -75,8 +75,8 @@ impl Survey {
         match (self.joined, self.evidence.quoted) {
             _ if !self.is_regular => Meaning::Text,
             _ if !self.is_regular_without => Meaning::Enclosing,
-            (Some(row), _) => Meaning::Either { row },
-            (None, Some(row)) if !self.evidence.is_written() => Meaning::Either { row },
+            (Some(row), _) if !self.evidence.is_surely_written() => Meaning::Either { row },
+            (_, Some(row)) if !self.evidence.is_written() => Meaning::Either { row },
             _ => Meaning::Enclosing,
         }
     }
