@@ -55,15 +55,15 @@ pub struct Overrides {
 }
 
 /// Tells the columns of a source's files, or none if they cannot be known.
-pub type Columns<'a> = dyn Fn(&crate::spec::Source, &DataFiles<'_>) -> Option<Vec<String>> + 'a;
+pub type Columns<'a> = dyn Fn(&crate::spec::Source, &DataFiles) -> Option<Vec<String>> + 'a;
 
 /// Files of rows, and what is wanted of them.
-#[derive(Clone, Copy, Debug)]
-pub struct DataFiles<'a> {
+#[derive(Clone, Debug)]
+pub struct DataFiles {
     /// The files.
-    pub files: &'a [PathBuf],
+    pub files: Vec<PathBuf>,
     /// Columns that are asked for; of formats whose rows have columns of their own they are looked for in all rows.
-    pub wanted: &'a [String],
+    pub wanted: Vec<String>,
 }
 
 /// Reads and checks a recipe.

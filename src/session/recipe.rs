@@ -93,6 +93,6 @@ impl Recipe {
 }
 
 /// The columns of data files; `None` where they can't be read, which a stage will explain better.
-pub(super) fn columns(source: &Source, data: &DataFiles<'_>) -> Option<Vec<String>> {
-    data::columns(source, data.files, data.wanted).ok()
+pub(super) fn columns(source: &Source, data: &DataFiles) -> Option<Vec<String>> {
+    data::columns(source, &data.files, &data.wanted).ok()
 }

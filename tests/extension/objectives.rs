@@ -122,7 +122,7 @@ fn checked(mix: &str) -> Result<(Space, Checked), String> {
     assert_ne!(text, TINY, "the tiny recipe has another mix");
     space.write("recipe.yaml", text);
     let document = Document::read(&space.path().join("recipe.yaml"), catalog()).map_err(|error| error.to_string())?;
-    let columns = |_: &spec::Source, _: &DataFiles<'_>| Some(vec!["label".to_owned(), "text".to_owned()]);
+    let columns = |_: &spec::Source, _: &DataFiles| Some(vec!["label".to_owned(), "text".to_owned()]);
     let checked = document.check(&Overrides::default(), &columns).map_err(|error| error.to_string())?;
     Ok((space, checked))
 }

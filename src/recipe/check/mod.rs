@@ -184,7 +184,7 @@ impl<'a> Checks<'a> {
     /// are wanted are looked for in all rows.
     pub fn columns(&self, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
         let files = walk::resolve_path(&source.path, self.dir).ok()?;
-        (self.columns)(source, &DataFiles { files: &files, wanted })
+        (self.columns)(source, &DataFiles { files, wanted: wanted.to_vec() })
     }
 
     /// The directory that a field names, if it's there.

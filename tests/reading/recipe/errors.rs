@@ -48,7 +48,7 @@ stages:
       data: {path: \"{{ data }}/test.tsv\"}
 ";
 
-fn columns(_: &Source, data: &DataFiles<'_>) -> Option<Vec<String>> {
+fn columns(_: &Source, data: &DataFiles) -> Option<Vec<String>> {
     let text = fs_err::read_to_string(data.files.first()?).ok()?;
     let header = text.lines().next()?;
     Some(header.split('\t').map(str::to_owned).collect())

@@ -44,7 +44,7 @@ sweep:
     stages.base.train.seed: [1, 2]
 ";
 
-fn unknown(_: &Source, _: &DataFiles<'_>) -> Option<Vec<String>> {
+fn unknown(_: &Source, _: &DataFiles) -> Option<Vec<String>> {
     None
 }
 
