@@ -48,7 +48,7 @@ fn row<const N: usize>(number: usize, fields: [&str; N]) -> (usize, Vec<String>)
 fn tsv_has_a_header_and_takes_quotes_as_they_are() {
     let folder = Folder::new();
     let file = folder.file("a.tsv", "\u{FEFF}label\ttext\r\n1\t他说\"好\r\n\r\n0\t\"坏\"\"\n2\t");
-    assert_eq!(columns(&source(json!({})), &[file.clone()], &[]).unwrap(), ["label", "text"]);
+    assert_eq!(columns(&source(json!({})), std::slice::from_ref(&file), &[]).unwrap(), ["label", "text"]);
     assert_eq!(
         read(json!({}), &file).unwrap(),
         [row(2, ["1", "他说\"好"]), row(4, ["0", "\"坏\"\""]), row(5, ["2", ""])]
@@ -85,7 +85,10 @@ fn jsonl_columns_are_the_keys_in_their_order() {
         "a.jsonl",
         "{\"text\": \"好\", \"label\": 1}\n\n{\"label\": null, \"score\": 0.5, \"text\": \"a\\nb\", \"yes\": true}\n",
     );
-    assert_eq!(columns(&source(json!({})), &[file.clone()], &[]).unwrap(), ["text", "label", "score", "yes"]);
+    assert_eq!(
+        columns(&source(json!({})), std::slice::from_ref(&file), &[]).unwrap(),
+        ["text", "label", "score", "yes"]
+    );
     assert_eq!(read(json!({}), &file).unwrap(), [row(1, ["好", "1", "", ""]), row(3, ["a\nb", "", "0.5", "true"])]);
 }
 
@@ -109,7 +112,10 @@ fn parquet_numbers_and_booleans_become_text() {
             ("yes", Arc::new(BooleanArray::from(vec![true, false]))),
         ],
     );
-    assert_eq!(columns(&source(json!({})), &[file.clone()], &[]).unwrap(), ["text", "label", "score", "yes"]);
+    assert_eq!(
+        columns(&source(json!({})), std::slice::from_ref(&file), &[]).unwrap(),
+        ["text", "label", "score", "yes"]
+    );
     let expected = [row(1, ["好", "-3", "0.5", "true"]), row(2, ["", "7", "2.0", "false"])];
     assert_eq!(read(json!({}), &file).unwrap(), expected);
 }

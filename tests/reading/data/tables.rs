@@ -191,9 +191,9 @@ fn keys_may_come_late_or_be_in_one_of_several_files() {
     let (late, without) = (folder.file("late.jsonl", late), folder.file("without.jsonl", "{\"text\": \"a\"}\n"));
     let wanted = ["text".to_owned(), "input".to_owned()];
     let source = source(json!({}));
-    assert_eq!(columns(&source, &[late.clone()], &[]).unwrap(), ["text"]);
+    assert_eq!(columns(&source, std::slice::from_ref(&late), &[]).unwrap(), ["text"]);
     assert_eq!(columns(&source, &[without.clone(), late.clone()], &wanted).unwrap(), wanted);
-    assert_eq!(columns(&source, &[without.clone()], &wanted).unwrap(), ["text"]);
+    assert_eq!(columns(&source, std::slice::from_ref(&without), &wanted).unwrap(), ["text"]);
     let found = chosen(&late, &["input", "text"], &[]).unwrap();
     assert_eq!(
         (found.len(), &found[0], &found[150]),
@@ -310,8 +310,8 @@ fn check_table(file: &Path) {
         {"role": "user", "content": "你好", "weight": null},
         {"role": "assistant", "content": "你说\"好\"\n", "weight": 0.5},
     ]);
-    for row in 0..2 {
-        assert_eq!(serde_json::from_str::<Value>(&messages[row][0]).unwrap(), conversation);
+    for row in &messages[..2] {
+        assert_eq!(serde_json::from_str::<Value>(&row[0]).unwrap(), conversation);
     }
     assert_eq!(messages[2], [""]);
     // Where nobody says which, those that are texts, numbers and the like.
