@@ -68,17 +68,14 @@ fn sound_prefix(encoding: &'static Encoding, bytes: &[u8]) -> bool {
     result == DecoderResult::InputEmpty
 }
 
-/// Makes a unit of UTF-16 of two bytes.
-type Unit = fn([u8; 2]) -> u16;
-
 /// Which order of UTF-16 bytes without a mark have, if they look like it: most of its characters are usual ones, and
 /// some are ASCII, at least what ends the lines.
 pub(super) fn utf16(bytes: &[u8]) -> Option<&'static str> {
     if !bytes.contains(&0) {
         return None;
     }
-    let orders: [(_, Unit); 2] = [("UTF-16LE", u16::from_le_bytes), ("UTF-16BE", u16::from_be_bytes)];
-    let likely = orders.into_iter().filter_map(|(name, unit)| {
+    let likely = ["UTF-16LE", "UTF-16BE"].into_iter().filter_map(|name| {
+        let unit = if name == "UTF-16LE" { u16::from_le_bytes } else { u16::from_be_bytes };
         let units: Vec<u16> = bytes.as_chunks().0.iter().map(|pair| unit(*pair)).collect();
         let count = |is: fn(u16) -> bool| units.iter().filter(|&&unit| is(unit)).count();
         let ascii = count(|unit| matches!(unit, 0x09 | 0x0A | 0x0D | 0x20..=0x7E));

@@ -14,7 +14,7 @@ use super::{
     trainer::{Best, Trainer, WARMUP},
 };
 use crate::{
-    engine::store::{Stretch, unix_time},
+    engine::store::{ThroughputWindow, unix_time},
     support::Hinted,
 };
 
@@ -27,14 +27,14 @@ impl Trainer {
         if pending.is_empty() {
             return Ok(());
         }
-        let numbers = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
-        let numbers: Vec<f32> = Tensor::cat(numbers, 0)
+        let values = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
+        let values: Vec<f32> = Tensor::cat(values, 0)
             .try_into_vec_as()
             .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
         let mut entries = Vec::new();
         let mut diverged = None;
-        for (Pending { step, objective, lr, at, .. }, numbers) in pending.drain(..).zip(numbers.chunks_exact(2)) {
-            let (loss, grad_norm) = (numbers[0], numbers[1]);
+        for (Pending { step, objective, lr, at, .. }, values) in pending.drain(..).zip(values.chunks_exact(2)) {
+            let (loss, grad_norm) = (values[0], values[1]);
             if !loss.is_finite() || !grad_norm.is_finite() {
                 let what = if loss.is_finite() { "gradient" } else { "loss" };
                 diverged = Some(format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})"));
@@ -74,8 +74,9 @@ impl Trainer {
 
     /// Reports progress since the last report.
     pub(super) fn report(&mut self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
-        let stretch = Stretch { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
-        self.pace.add(stretch);
+        let window =
+            ThroughputWindow { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
+        self.throughput.add(window);
         let every = self.settings.log_every.max(1);
         let since = if self.step.is_multiple_of(every) { every } else { self.step % every };
         let recent: Vec<f64> = self.curve.points().rev().take(since).map(|point| f64::from(point.loss)).collect();
@@ -90,7 +91,7 @@ impl Trainer {
             loss: recent.iter().sum::<f64>() / recent.len() as f64,
             lr: last.lr,
             grad_norm: f64::from(last.grad_norm),
-            tokens_per_second: stretch.tokens_per_second(),
+            tokens_per_second: window.tokens_per_second(),
             remaining: Duration::from_secs_f64(left * total.seconds() / counted as f64),
         });
     }

@@ -49,6 +49,10 @@ impl StageKind for Tokenize {
         }
     }
 
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        Some(encoding::metric_names())
+    }
+
     fn facts(&self) -> Result<Facts> {
         let vocabulary = match &self.tokenizer {
             Tokenizer::Bpe(spec) => Vocabulary::Wanted(spec.vocab_size),
@@ -91,11 +95,11 @@ struct Encoding<'a> {
 
 impl encoding::Steps for Encoding<'_> {
     fn encoded(&mut self, documents: u64) -> bool {
-        self.job.tell(Event::Progress { done: documents, total: 0, note: "documents", remaining: None });
+        self.job.report(Event::Progress { done: documents, total: 0, note: "documents", remaining: None });
         self.job.is_stopped()
     }
 
     fn note(&mut self, note: &str) {
-        self.job.tell(Event::Note(note));
+        self.job.report(Event::Note(note));
     }
 }

@@ -261,6 +261,11 @@ impl Encoder {
     }
 }
 
+/// The names of the metrics that [`tokenize`] returns.
+pub(in crate::stages) fn metric_names() -> Vec<String> {
+    Counts::default().metrics(0).into_keys().collect()
+}
+
 #[derive(Clone, Default, Deserialize, Serialize)]
 struct Counts {
     documents: u64,
@@ -350,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn stopped_tokenization_goes_on_behind_its_finished_shards() {
+    fn stopped_tokenization_resumes_after_its_finished_shards() {
         let stage = Stage::new();
         let folder = tempfile::tempdir().unwrap();
         let (whole, expected) = stage.run(&State::new(folder.path().join("whole"), "key"), &mut Told::default());

@@ -27,7 +27,7 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
-    let mut output = Output::new(command.json, trained.labels());
+    let mut output = PredictionPrinter::new(command.json, trained.labels());
 
     if let Some(file) = &command.file {
         let source = source(command, file, recipe.checked.recipe.stages.get(&command.stage))?;
@@ -72,7 +72,7 @@ fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Sourc
     Ok(serde_json::from_value(source)?)
 }
 
-fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut Output<'_>) -> Result<()> {
+fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut PredictionPrinter<'_>) -> Result<()> {
     let needs = trained.columns();
     let has = data::columns(source, &[file.to_owned()], needs)?;
     // The lines of a .txt, and any other only column, fill an only column whatever it's called.
@@ -99,12 +99,12 @@ fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut Ou
 }
 
 /// Lines of JSON as they come, or one table in the end.
-struct Output<'a> {
+struct PredictionPrinter<'a> {
     labels: &'a [String],
     table: Option<Table>,
 }
 
-impl<'a> Output<'a> {
+impl<'a> PredictionPrinter<'a> {
     fn new(json: bool, labels: &'a [String]) -> Self {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["label", "probability", "text"]);

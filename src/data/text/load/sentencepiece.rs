@@ -16,9 +16,6 @@ use super::merges::merges;
 use model::{Algorithm, Kind, Model, Piece};
 use preparation::prepare;
 
-/// What stands for a space.
-const SPACE: &str = "▁";
-
 /// The score of symbols that are always one piece.
 const USER_DEFINED: f64 = -0.1;
 

@@ -8,7 +8,10 @@ use tokenizers::{
     pre_tokenizers::metaspace::{Metaspace, PrependScheme},
 };
 
-use super::{SPACE, charsmap, model::Model};
+use super::{charsmap, model::Model};
+
+/// What stands for a space.
+const SPACE: &str = "▁";
 
 /// Sets a tokenizer's normalizer and decoder. Where symbols are cut `out` of the text before it's tokenized, the space
 /// before the text is left to the pre-tokenizer, so that the parts don't get one each.

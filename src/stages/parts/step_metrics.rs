@@ -1,8 +1,8 @@
-//! A training's curve as figures for reporters.
+//! A training's curve as metrics by step, for reporters.
 
 use crate::stages::metrics::TOKENS_PER_SECOND;
 use crate::{
-    engine::{executor::StepMetrics, store::Pace},
+    engine::{executor::StepMetrics, store::Throughput},
     learning::train::{Curve, CurveEntry},
 };
 
@@ -20,26 +20,27 @@ pub(in crate::stages) fn of_entry(entry: &CurveEntry, at: f64) -> StepMetrics {
     }
 }
 
-/// All that a training has told on its way. Times follow from its pace; where none is known, `otherwise` stands for it.
-pub fn figures(curve: &Curve, pace: &Pace, otherwise: f64) -> Vec<StepMetrics> {
-    let time = |step: usize| pace.time_of(step).unwrap_or(otherwise);
+/// All metrics that a training has reported on its way. When that was follows from its throughput; it's `otherwise` where
+/// nothing is known of that.
+pub fn step_metrics(curve: &Curve, throughput: &Throughput, otherwise: f64) -> Vec<StepMetrics> {
+    let time = |step: usize| throughput.time_of(step).unwrap_or(otherwise);
     let entries = curve.entries.iter().map(|entry| {
         let of_step = of_entry(entry, 0.0);
         StepMetrics { at: time(of_step.step), ..of_step }
     });
-    let speeds = pace.stretches().iter().map(|stretch| {
-        let values = vec![(TOKENS_PER_SECOND.name.to_owned(), stretch.tokens_per_second())];
-        StepMetrics { step: stretch.step, at: stretch.at, values }
+    let speeds = throughput.windows().iter().map(|window| {
+        let values = vec![(TOKENS_PER_SECOND.name.to_owned(), window.tokens_per_second())];
+        StepMetrics { step: window.step, at: window.at, values }
     });
     let mut all: Vec<_> = entries.chain(speeds).collect();
-    all.sort_by_key(|figures| figures.step);
+    all.sort_by_key(|metrics| metrics.step);
     all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::store::Stretch, learning::train::Point};
+    use crate::{engine::store::ThroughputWindow, learning::train::Point};
 
     #[test]
     fn entries_and_speeds_come_in_the_order_of_their_steps() {
@@ -48,11 +49,11 @@ mod tests {
         };
         let measured = CurveEntry::Evaluate { step: 2, metrics: [("accuracy".to_owned(), 0.75)].into() };
         let curve = Curve { entries: vec![point(1), point(2), measured, point(3)] };
-        let mut pace = Pace::default();
-        pace.add(Stretch { step: 2, at: 14.0, tokens: 100, seconds: 4.0 });
-        let found: Vec<_> = figures(&curve, &pace, 7.0)
+        let mut throughput = Throughput::default();
+        throughput.add(ThroughputWindow { step: 2, at: 14.0, tokens: 100, seconds: 4.0 });
+        let found: Vec<_> = step_metrics(&curve, &throughput, 7.0)
             .into_iter()
-            .map(|figures| (figures.step, figures.at, figures.values[0].clone()))
+            .map(|metrics| (metrics.step, metrics.at, metrics.values[0].clone()))
             .collect();
         let expected = [
             (1, 12.0, ("loss", 0.5)),
@@ -62,6 +63,6 @@ mod tests {
             (3, 14.0, ("loss", 0.5)),
         ];
         assert_eq!(found, expected.map(|(step, at, (name, value))| (step, at, (name.to_owned(), value))));
-        assert!(figures(&curve, &Pace::default(), 7.0).iter().all(|figures| figures.at == 7.0));
+        assert!(step_metrics(&curve, &Throughput::default(), 7.0).iter().all(|metrics| metrics.at == 7.0));
     }
 }
