@@ -10,6 +10,7 @@ mod parquet;
 mod rows;
 mod shards;
 pub mod text;
+mod words;
 
 pub use corpus::{Corpus, DocumentView, Ids};
 pub use documents::{Document, Documents, check_documents, counted_documents, documents};
@@ -17,3 +18,4 @@ pub use encoding::Encoding;
 pub use lines::lines;
 pub use rows::{Row, Rows, check_rows, chosen_rows, columns, is_revised, rows};
 pub use shards::{SHARD, ShardWriter};
+pub use words::{CorpusWords, words_file};

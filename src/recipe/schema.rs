@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{
     Catalog,
-    shape::{OPEN, RECORDED},
+    shape::{OPEN, RECORDED, UNSAID},
 };
 
 /// The schema for editors: as the types say, but wherever a value isn't text, an expression may stand.
@@ -62,7 +62,7 @@ fn field(schema: &mut Json) {
     let text = schema.get("type").is_some_and(|kind| kind == "string" || kind == &json!(["string", "null"]));
     let Some(map) = schema.as_object_mut().filter(|_| !text) else { return };
     let mut outer = serde_json::Map::new();
-    for key in ["description", "default", "deprecated", "x-role", RECORDED] {
+    for key in ["description", "default", "deprecated", "x-role", RECORDED, UNSAID] {
         outer.extend(map.remove(key).map(|value| (key.to_owned(), value)));
     }
     let mut branches = match map.remove("anyOf") {

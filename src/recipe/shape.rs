@@ -12,12 +12,17 @@ pub(super) const OPEN: &str = "x-open";
 /// Marks a field that is recorded in the clear, which can't hold a secret, with the reason.
 pub(super) const RECORDED: &str = "x-recorded";
 
+/// Marks a field with the values that keys leave out, where that isn't its default.
+pub(super) const UNSAID: &str = "x-unsaid";
+
 /// A place in the schema that holds a value.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) shape: Shape,
     pub(super) role: Role,
     pub(super) default: Option<Json>,
+    /// The values that keys leave out, where that isn't the default.
+    pub(super) unsaid: Option<Vec<Json>>,
     /// Whether `null` is allowed, and means that the field isn't set.
     pub(super) nullable: bool,
     pub(super) required: bool,
@@ -140,6 +145,14 @@ impl Slot {
         }
     }
 
+    /// Whether keys have nothing of this value.
+    pub(super) fn is_unsaid(&self, value: &Json) -> bool {
+        match &self.unsaid {
+            Some(values) => values.contains(value),
+            None => self.default.as_ref() == Some(value),
+        }
+    }
+
     /// What a value should be, in words.
     pub(super) fn wanted(&self) -> String {
         match &self.shape {
@@ -174,6 +187,7 @@ pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
             shape: shape(schema, definitions),
             role: Role::default(),
             default: None,
+            unsaid: None,
             nullable: false,
             required: false,
             about: String::new(),
@@ -188,6 +202,9 @@ pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
     slot.nullable |= types(schema).any(|name| name == "null");
     if let Some(default) = schema.get("default") {
         slot.default = Some(default.clone());
+    }
+    if let Some(values) = schema.get(UNSAID).and_then(Json::as_array) {
+        slot.unsaid = Some(values.clone());
     }
     if let Some(text) = schema.get("description").and_then(Json::as_str) {
         slot.about = about(text);

@@ -54,7 +54,8 @@ pub fn stage_fields(catalog: &Catalog, stage: &Stage) -> Vec<StageField> {
 }
 
 /// The part of a spec that its output depends on, for hashing: without files' and stages' names (their content counts),
-/// without what can't change the output, and without what equals its default.
+/// without what can't change the output, and without what equals its default (or is as
+/// unsaid as that, where the default has changed).
 pub fn canonical(catalog: &Catalog, stage: &Stage) -> Json {
     let (spec, slot) = spec_of(catalog, stage);
     kept(spec, slot, false)
@@ -126,7 +127,7 @@ pub(super) fn kept(value: Json, slot: &Slot, defaults: bool) -> Json {
             .into_iter()
             .filter_map(|(key, value)| match slot.child(&key) {
                 Some(field) if named(&field.meant(value.is_string()).role) => None,
-                Some(field) if !defaults && field.default.as_ref() == Some(&value) => None,
+                Some(field) if !defaults && field.is_unsaid(&value) => None,
                 Some(field) => Some((key, kept(value, field, defaults))),
                 None => Some((key, value)),
             })

@@ -19,4 +19,11 @@ pub struct Eval {
     #[serde(default)]
     #[schemars(extend("x-role" = "stage:tokens"))]
     pub tokens: Option<String>,
+    /// For a language model that predicts each token from those before it: by how many tokens the windows of a document
+    /// move on, of each of which only the tokens that are new in it are judged. By default half of the longest sequence,
+    /// so that but for a document's beginning no token is judged with less than half a window before it. With 0, windows
+    /// don't overlap and are made of whole sentences, as in training, and each begins without context
+    #[serde(default)]
+    #[schemars(extend("x-unsaid" = [null, 0]))]
+    pub stride: Option<usize>,
 }

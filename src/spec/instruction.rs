@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Answering instructions; the loss is on the response only, its end included.
+/// Answering instructions; the loss is on the answers only, their ends included.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Instruction {
@@ -25,6 +25,10 @@ pub struct Instruction {
     /// the last is the response
     #[serde(default)]
     pub messages: Option<String>,
+    /// Which answers of a conversation are learned
+    #[serde(default)]
+    #[schemars(extend("x-unsaid" = ["last"]))]
+    pub turns: Turns,
     /// How a conversation is written; by default as the model's family does
     #[serde(default)]
     pub format: Option<ChatFormat>,
@@ -80,6 +84,17 @@ impl ChatFormat {
     pub const fn has_history(self) -> bool {
         !matches!(self, Self::Plain)
     }
+}
+
+/// Which answers of a conversation are learned.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Turns {
+    /// Every answer, each from what was said before it
+    #[default]
+    All,
+    /// The response only; answers before it are read, not learned
+    Last,
 }
 
 /// What happens to a row that is too long.

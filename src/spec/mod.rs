@@ -12,6 +12,10 @@
 //! | `template` | a minijinja template over data rows | left alone when the recipe's own expressions are filled in |
 //! | `free` | something that can't change a stage's output | not in the key |
 //!
+//! Keys leave out what equals its default. `x-unsaid` lists the values that they leave out instead, for a field whose default
+//! has changed: with the first default, what recipes have meant without the field is found by those that say it now, and
+//! isn't by those that say nothing. Of several values the version of the stage's kind tells which it was.
+//!
 //! `x-recorded` marks what is recorded in the clear with a stage's results, so that it can't hold a secret; it says why.
 
 mod adapter;
@@ -46,7 +50,7 @@ pub use eval::Eval;
 pub use export::{Dtype, Export, FileSize};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
 pub use import::Import;
-pub use instruction::{ChatFormat, Instruction, TooLong};
+pub use instruction::{ChatFormat, Instruction, TooLong, Turns};
 pub use model::Model;
 pub use objective::{GENERATIVE, Objective, OpenSettings, Part, Section};
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};

@@ -50,12 +50,7 @@ pub(crate) fn documents(lengths: &[&[usize]]) -> Documents {
 }
 
 pub(crate) fn corpus(documents: &Documents) -> Corpus {
-    Corpus {
-        text: Arc::new(documents.clone()),
-        vocabulary: Arc::new([]),
-        specials: SPECIALS,
-        form: AnswerForm::Infilling,
-    }
+    Corpus { text: Arc::new(documents.clone()), specials: SPECIALS, form: AnswerForm::Infilling }
 }
 
 /// A part of a recipe, with its defaults.

@@ -20,7 +20,7 @@ const EVERYWHERE: [Golden; 3] = [
 ];
 
 /// Everything that is trained or computed by a model, with portable arithmetic.
-const PORTABLE: [Golden; 20] = [
+const PORTABLE: [Golden; 23] = [
     ("bert", 1, "645fe1cba3a19c029372d495fac3aa31fc10b893b483759130718a26e8d53787"),
     ("bert_test", 2, "3711a313ef14adfa6edcd9fda27427690b16c4b5450c7832dbcd669658482746"),
     ("bytes", 2, "f55e5dd1f716a58ac9be4a7b38642ba480df8ce674ec27abeec270a75314570d"),
@@ -41,6 +41,9 @@ const PORTABLE: [Golden; 20] = [
     ("transformer", 2, "867bd999577bf36eb094c52b80dd89a8beb7013db5ec57155d83f5ae4eb72c84"),
     ("virtual", 2, "2a06bdd33a3fc6866ec511f22f68afaf23b39679d714691fa486afecab94d233"),
     ("virtual_test", 2, "fc3a28026720360423d3612b8b444d6afa9a52e13119cf92eebe5902efa2c45c"),
+    ("virtual_last", 2, "2a06bdd33a3fc6866ec511f22f68afaf23b39679d714691fa486afecab94d233"),
+    ("taken_apart", 2, ""),
+    ("gpt2_test", 3, ""),
 ];
 
 /// The text of a model that was trained so.
@@ -146,12 +149,21 @@ stages:
       data: { train: { path: chat.jsonl } }
       task: { instruction: { prompt: question, response: answer } }
       train: { epochs: 1, batch: { examples: 2 }, max_length: 96, lr: 1.0e-3 }
+  virtual_last:
+    finetune:
+      from: chatglm2
+      adapter: { p_tuning: { tokens: 3, dropout: 0.1, base_dtype: bf16 } }
+      data: { train: { path: chat.jsonl } }
+      task: { instruction: { prompt: question, response: answer, turns: last } }
+      train: { epochs: 1, batch: { examples: 2 }, max_length: 96, lr: 1.0e-3 }
   prompt_test: { eval: { model: prompt, data: { path: test.tsv } } }
   linear_test: { eval: { model: linear, data: { path: test.tsv } } }
   lora_test: { eval: { model: lora, data: { path: test.tsv } } }
   virtual_test: { eval: { model: virtual, data: { path: chat.jsonl } } }
   bert_test: { eval: { model: bert, tokens: tokens } }
   taken: { eval: { model: transformer, tokens: tokens } }
+  taken_apart: { eval: { model: transformer, tokens: tokens, stride: 0 } }
+  gpt2_test: { eval: { model: gpt2, tokens: tokens } }
 "#;
 
 /// Compares digests with those noted, or prints them.

@@ -9,6 +9,7 @@ mod faults;
 mod golden;
 mod key_fields;
 mod keys;
+mod moved_defaults;
 mod remote;
 mod resume;
 mod s3;

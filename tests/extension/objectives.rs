@@ -13,7 +13,6 @@ use pipe::{
             form::plain,
             parts,
             windows::{Window, cut},
-            words::WordCounts,
         },
         train::{Silent, TrainSettings, Trainer},
     },
@@ -81,7 +80,7 @@ impl ObjectiveSettings for LastTokens {
         0.5
     }
 
-    fn examples(&self, corpus: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+    fn examples(&self, corpus: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
         let room = corpus.room(max_length);
         Ok(Box::new(Texts { count: self.count, longest: self.longest.map_or(room, |longest| longest.min(room)) }))
     }

@@ -27,7 +27,6 @@ use pipe::{
                 Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
             },
             windows::{Window, cut},
-            words::WordCounts,
         },
         train::{
             Curve, OPTIMIZERS,
@@ -118,7 +117,7 @@ impl ObjectiveSettings for Leap {
         1.0
     }
 
-    fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+    fn examples(&self, _: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
         Ok(Box::new(Leaps { distance: self.distance, max_length }))
     }
 }

@@ -120,8 +120,15 @@ fn perplexity_is_the_exponential_of_the_mean_loss() {
 #[test]
 fn a_language_report_leaves_leaked_documents_out() {
     let mut report = LanguageReport::default();
-    let document =
-        |nll, masked_correct| LanguageTally { documents: 1, nll, tokens: 10, correct: 5, masked_correct, masked: 4 };
+    let document = |nll, masked_correct| LanguageTally {
+        documents: 1,
+        nll,
+        tokens: 10,
+        correct: 5,
+        masked_correct,
+        masked: 4,
+        characters: 0,
+    };
     report.add(&document(10.0 * 2.0_f64.ln(), 4), true);
     report.add(&document(30.0 * 2.0_f64.ln(), 1), false);
     let metrics = report.metrics();

@@ -10,10 +10,10 @@ use objectives::{SPECIALS, spec, targets};
 use pipe::{
     data::text::{
         Tokenizer,
-        chat::{Chat, Turn},
+        chat::{Chat, Role, Turn},
     },
     learning::objectives::{AnswerForm, Conversation, InstructionEncoder, instruction::InstructionExample},
-    spec::{ChatFormat, TooLong},
+    spec::{ChatFormat, TooLong, Turns},
 };
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn roles() -> Tokenizer {
 
 fn encoder(tokenizer: &Tokenizer, form: AnswerForm, max_length: usize, too_long: TooLong) -> InstructionEncoder<'_> {
     let chat = Chat::new(ChatFormat::Plain, tokenizer).unwrap();
-    InstructionEncoder { chat, form, max_length, too_long, specials: SPECIALS }
+    InstructionEncoder { chat, form, max_length, turns: Turns::All, too_long, specials: SPECIALS }
 }
 
 fn conversation(question: &str, response: &str) -> Conversation {
@@ -120,6 +120,132 @@ fn a_response_keeps_its_end_whatever_is_cut() {
     assert!(told.starts_with("the response takes 8 tokens, but beside its prompt there is room for 5 in 11"), "{told}");
 }
 
+/// Two answers, the second after what a tool gave.
+fn several(has_roles: bool) -> Conversation {
+    let mut turns = vec![Turn::user("ab"), Turn::assistant("xyz"), Turn::user("cd")];
+    if has_roles {
+        let turn = |role, content: &str| Turn { role, content: content.to_owned() };
+        turns.insert(0, turn(Role::System, "s"));
+        turns.extend([Turn::assistant("f()"), turn(Role::Observation, "1")]);
+    }
+    Conversation { turns, response: "z".to_owned() }
+}
+
+/// What `process_batch` of ChatGLM3's `finetune_demo/finetune_hf.py` makes of a conversation, and that of GLM-4's
+/// `finetune_demo/finetune.py`: `[gMASK] <sop>`, each message as `<|role|>`, a line break and its text, and one token
+/// more, which is the end of texts for ChatGLM3 and `<|user|>` for GLM-4. `loss_masks` is true for all tokens of the
+/// assistant's messages, and is moved one on: so the role isn't learned, and what comes after the message is. A label is
+/// the token that the one before it is to predict.
+fn process_batch(tokenizer: &Tokenizer, conversation: &Conversation, end: u32) -> (Vec<u32>, Vec<(u32, u32)>) {
+    let response = Turn::assistant(conversation.response.clone());
+    let (mut input_ids, mut loss_masks) = (vec![SPECIALS.gmask, SPECIALS.sop], vec![false, false]);
+    for message in conversation.turns.iter().chain([&response]) {
+        let role = ["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"][message.role as usize];
+        let mut new_input_ids = vec![tokenizer.id(role).unwrap()];
+        new_input_ids.extend(tokenizer.encode("\n").unwrap());
+        new_input_ids.extend(tokenizer.encode(&message.content).unwrap());
+        loss_masks.extend(new_input_ids.iter().map(|_| message.role == Role::Assistant));
+        input_ids.extend(new_input_ids);
+    }
+    input_ids.push(end);
+    loss_masks.insert(0, false);
+    let labels = (0..).zip(input_ids.iter().zip(loss_masks)).filter(|(_, (_, learned))| *learned);
+    let labels = labels.map(|(at, (&token, _))| (at - 1, token)).collect();
+    input_ids.pop();
+    (input_ids, labels)
+}
+
+#[test]
+fn every_answer_is_learned_as_chatglm3_and_glm4_are_taught() {
+    let tokenizer = roles();
+    let user = tokenizer.id("<|user|>").unwrap();
+    for (format, end) in [(ChatFormat::Chatglm3, SPECIALS.sep), (ChatFormat::Glm4, user)] {
+        let chat = Chat::new(format, &tokenizer).unwrap();
+        let encoder = InstructionEncoder { chat, ..encoder(&tokenizer, AnswerForm::Chatglm2, 64, TooLong::Refuse) };
+        for conversation in [several(true), conversation("ab", "xyz")] {
+            let examples = encoder.examples(&conversation, 3).unwrap();
+            let [Some(InstructionExample { example, shortened: false, cut: false })] = &examples[..] else {
+                panic!("one example: {examples:?}");
+            };
+            let (input_ids, labels) = process_batch(&tokenizer, &conversation, end);
+            assert_eq!(example.tokens, input_ids);
+            assert_eq!(targets(example), labels);
+        }
+    }
+}
+
+#[test]
+fn answers_of_rounds_end_as_the_family_ends_texts() {
+    // LLaMA-Factory's supervised processor with `efficient_eos`: questions and answers are encoded each by itself; an
+    // answer's labels are its tokens, and the end's label stands at the first token of the next question.
+    let tokenizer = bytes();
+    let encode = |text: &str| tokenizer.encode(text).unwrap();
+    let pairs = [("[Round 1]\n\n问：ab\n\n答：", "xyz"), ("\n\n[Round 2]\n\n问：cd\n\n答：", "z")];
+    let (mut input_ids, mut labels) = (vec![SPECIALS.gmask, SPECIALS.sop], vec![None, None]);
+    for (turn, (source, target)) in pairs.map(|(source, target)| (encode(source), encode(target))).iter().enumerate() {
+        labels.push(if turn > 0 { Some(SPECIALS.sep) } else { None });
+        labels.extend(vec![None; source.len() - 1]);
+        labels.extend(target.iter().map(|&token| Some(token)));
+        input_ids.extend([&source[..], target].concat());
+    }
+    labels.push(Some(SPECIALS.sep));
+    let labels: Vec<(u32, u32)> = (0..).zip(labels).filter_map(|(at, label)| Some((at - 1, label?))).collect();
+
+    let chat = || Chat::new(ChatFormat::Chatglm2, &tokenizer).unwrap();
+    let encoder =
+        |form, turns| InstructionEncoder { chat: chat(), turns, ..encoder(&tokenizer, form, 128, TooLong::Refuse) };
+    let all = encoder(AnswerForm::Chatglm2, Turns::All).examples(&several(false), 3).unwrap();
+    let [Some(all)] = &all[..] else { panic!("one example: {all:?}") };
+    assert_eq!(all.example.tokens, input_ids);
+    assert_eq!(targets(&all.example), labels);
+    // Bytes are encoded alike wherever texts are cut, so only the targets differ.
+    let last = encoder(AnswerForm::Chatglm2, Turns::Last).examples(&several(false), 3).unwrap();
+    let [Some(last)] = &last[..] else { panic!("one example: {last:?}") };
+    assert_eq!(last.example.tokens, all.example.tokens);
+    assert_eq!(targets(&last.example), labels[4..]);
+}
+
+#[test]
+fn forms_that_see_a_prompt_in_both_directions_have_an_example_an_answer() {
+    let tokenizer = bytes();
+    for form in [AnswerForm::Chatglm, AnswerForm::Infilling, AnswerForm::Prefix] {
+        let encoder = |turns| InstructionEncoder {
+            chat: Chat::new(ChatFormat::Chatglm, &tokenizer).unwrap(),
+            turns,
+            ..encoder(&tokenizer, form, 128, TooLong::Refuse)
+        };
+        let all = encoder(Turns::All).examples(&several(false), 3).unwrap();
+        let [first, second]: [InstructionExample; 2] =
+            all.into_iter().flatten().collect::<Vec<_>>().try_into().unwrap();
+        let alone = |conversation| encoder(Turns::Last).encode(&conversation, 3).unwrap().unwrap().example;
+        assert_eq!(second.example, alone(several(false)));
+        let expected = alone(conversation("ab", "xyz"));
+        assert_eq!((&first.example.tokens, &first.example.targets), (&expected.tokens, &expected.targets));
+        assert_ne!(first.example.id, second.example.id, "their dropout would be the same");
+        // Rows of one answer are what they were.
+        let single = encoder(Turns::All).examples(&conversation("ab", "xyz"), 3).unwrap();
+        assert_eq!(single.into_iter().flatten().map(|made| made.example).collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[test]
+fn answers_of_rounds_that_are_left_out_are_not_learned() {
+    let tokenizer = roles();
+    let encoder = |max_length| InstructionEncoder {
+        chat: Chat::new(ChatFormat::Chatglm3, &tokenizer).unwrap(),
+        ..encoder(&tokenizer, AnswerForm::Chatglm2, max_length, TooLong::Refuse)
+    };
+    let made = |max_length| {
+        let lesson = encoder(max_length).encode(&several(true), 0).unwrap().unwrap();
+        (lesson.shortened, targets(&lesson.example).len())
+    };
+    // Line break, three tokens and what follows; the same; line break, one token and the end.
+    assert_eq!(made(64), (false, 5 + 5 + 3));
+    let whole = encoder(64).encode(&several(true), 0).unwrap().unwrap().example.tokens.len();
+    assert_eq!(made(whole), (false, 13));
+    assert_eq!(made(whole - 1), (true, 5 + 3));
+}
+
 /// LLaMA-Factory's converter of Alpaca's rows: `"\n".join([instruction, input])` of those that aren't empty.
 #[test]
 fn what_an_instruction_is_about_follows_it_on_a_line_of_its_own() {
@@ -142,7 +268,7 @@ fn a_system_turn_that_is_too_long_is_cut_where_all_is() {
     let tokenizer = roles();
     let encoder = |too_long| {
         let chat = Chat::new(ChatFormat::Chatglm3, &tokenizer).unwrap();
-        InstructionEncoder { chat, form: AnswerForm::Chatglm2, max_length: 32, too_long, specials: tokenizer.special }
+        InstructionEncoder { chat, ..encoder(&tokenizer, AnswerForm::Chatglm2, 32, too_long) }
     };
     let system = Turn { role: pipe::data::text::chat::Role::System, content: "s".repeat(60) };
     let conversation = Conversation { turns: vec![system, Turn::user("q")], response: "r".into() };
@@ -220,16 +346,19 @@ const SMALL: &str = "{ hidden: 16, layers: 1, heads: 2, max_length: 96 }";
 
 #[test]
 fn a_model_learns_to_answer_and_is_measured_on_its_responses() {
-    for family in ["glm", "gpt2"] {
-        let space = instructed(&format!("{{ {family}: {SMALL} }}"), "{ instruction: { history: history } }");
+    // Of each row a response of two characters and its end, and an answer of three before it.
+    let cases = [("glm", "all", 14.0), ("gpt2", "all", 14.0), ("gpt2", "last", 6.0)];
+    for (family, turns, tokens) in cases {
+        let task = format!("{{ instruction: {{ history: history, turns: {turns} }} }}");
+        let space = instructed(&format!("{{ {family}: {SMALL} }}"), &task);
         assert_eq!(space.statuses(&["recipe.yaml"]), "chat=ran test=ran tokens=ran", "{family}");
         let result = space.json(&["run", "recipe.yaml"]);
         let metrics = &result["stages"]["test"]["metrics"];
         let figure = |name: &str| metrics[name].as_f64().unwrap_or_else(|| panic!("{name} in {metrics}"));
         assert!(figure("loss") < 0.5 && figure("token_accuracy") > 0.9, "{family}: {metrics}");
         assert!((figure("perplexity") - figure("loss").exp()).abs() < 1e-9);
-        // Two responses of two characters and their end; both questions stand in the training rows.
-        assert_eq!((figure("tokens"), figure("documents"), figure("leaked_documents")), (6.0, 2.0, 2.0));
+        // Both questions stand in the training rows.
+        assert_eq!((figure("tokens"), figure("documents"), figure("leaked_documents")), (tokens, 2.0, 2.0));
         assert_eq!(space.statuses(&["recipe.yaml"]), "chat=hit test=hit tokens=hit", "{family}");
     }
 }

@@ -1,12 +1,14 @@
 //! What each language-model objective makes of a text.
 
 use crate::common::objectives;
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
+
+use anyhow::Result;
 
 use objectives::{Documents, SPECIALS, TEXT, documents, seen, spec, targets};
 use pipe::{
     learning::objectives::{
-        AnswerForm, TokenizedText,
+        AnswerForm, Corpus, HeldOut, TokenizedDocument, TokenizedText,
         blank_infilling::{BlankMode, Blanks, infill, suffix},
         causal_lm,
         form::plain,
@@ -14,9 +16,10 @@ use pipe::{
         pairs::{self, PairTask},
         prefix_lm,
         windows::{Window, cut, cut_for_pairs, sentences},
-        words::Words,
+        words::take_words,
     },
-    network::batch::Example,
+    network::batch::{Example, Feed, Layout},
+    spec::Objective,
     support::random::Key,
 };
 use proptest::prelude::*;
@@ -61,7 +64,7 @@ fn pair_windows_have_two_sentences_where_the_document_has() {
 #[test]
 fn masked_lm_hides_a_share_and_shows_it_in_three_ways() {
     let text: Vec<u32> = (TEXT..TEXT + 900).collect();
-    let masking = Masking { spec: spec(json!({})), words: None };
+    let masking = Masking { spec: spec(json!({})) };
     let mut ways = [0; 3];
     for id in 0..20 {
         let mut example = plain(id, &text, &SPECIALS);
@@ -82,7 +85,7 @@ fn masked_lm_hides_a_share_and_shows_it_in_three_ways() {
 #[test]
 fn masked_lm_hides_one_token_of_the_shortest_text() {
     let mut example = plain(0, &[TEXT], &SPECIALS);
-    Masking { spec: spec(json!({"mask": 1.0})), words: None }.mask(&mut example, &SPECIALS, Key::new(0));
+    Masking { spec: spec(json!({"mask": 1.0})) }.mask(&mut example, &SPECIALS, Key::new(0));
     assert_eq!(example.tokens, [CLS, SPECIALS.mask, SEP]);
     assert_eq!(targets(&example), [(1, TEXT)]);
     assert_eq!(example.span_ends, [3, 3, 3]);
@@ -90,8 +93,8 @@ fn masked_lm_hides_one_token_of_the_shortest_text() {
 
 proptest! {
     #[test]
-    fn masked_lm_never_hides_special_tokens(text in prop::collection::vec(0_u32..40, 1..80), seed: u64, whole_word: bool) {
-        let masking = Masking { spec: spec(json!({"whole_word": whole_word})), words: whole_word.then(Default::default) };
+    fn masked_lm_never_hides_special_tokens(text in prop::collection::vec(0_u32..40, 1..80), seed: u64) {
+        let masking = Masking { spec: spec(json!({})) };
         let mut example = plain(0, &text, &SPECIALS);
         let plain = example.tokens.clone();
         masking.mask(&mut example, &SPECIALS, Key::new(seed));
@@ -107,30 +110,23 @@ proptest! {
     }
 }
 
-/// A vocabulary of the special tokens, four Chinese characters, a word and a piece that continues one.
-fn vocabulary() -> Vec<String> {
-    let special = (0..TEXT).map(|id| format!("[{id}]"));
-    special.chain(["天", "气", "很", "好", "play", "##ing"].map(String::from)).collect()
-}
+/// The mark of a token that continues a word.
+const CONTINUES: u32 = 1 << 31;
 
 #[test]
-fn words_join_pieces_and_characters_that_belong_together() {
-    let [sky, air, very, good, play, ing] = [0, 1, 2, 3, 4, 5].map(|index| TEXT + index);
-    // 天气 always stands together; 很 and 好 stand beside anything.
-    let mut sentences = vec![vec![sky, air, very, good]; 10];
-    sentences
-        .extend((0..200).map(|index| if index % 2 == 0 { vec![good, very, very] } else { vec![very, good, good] }));
-    let words = Words::new(&Documents(vec![sentences]), &vocabulary()).unwrap();
-    assert_eq!(words.split(&[sky, air, good, play, ing, ing, very]), [0..2, 2..3, 3..6, 6..7]);
-    assert!(words.split(&[]).is_empty());
+fn marks_make_words_and_are_taken_off() {
+    let mut tokens = [20 | CONTINUES, 21, 22 | CONTINUES, 23 | CONTINUES, 24];
+    assert_eq!(take_words(&mut tokens), [0..1, 1..4, 4..5]);
+    assert_eq!(tokens, [20, 21, 22, 23, 24]);
+    assert_eq!(take_words(&mut tokens), [0..1, 1..2, 2..3, 3..4, 4..5]);
+    assert!(take_words(&mut []).is_empty());
 }
 
 #[test]
 fn whole_words_are_hidden_whole() {
     let [play, ing] = [TEXT + 4, TEXT + 5];
-    let text = [play, ing, ing].repeat(20);
-    let words = Words::new(&Documents(vec![]), &vocabulary()).unwrap();
-    let masking = Masking { spec: spec(json!({"whole_word": true, "mask": 1.0})), words: Some(words.into()) };
+    let text = [play, ing | CONTINUES, ing | CONTINUES].repeat(20);
+    let masking = Masking { spec: spec(json!({"whole_word": true, "mask": 1.0})) };
     for seed in 0..20 {
         let mut example = plain(0, &text, &SPECIALS);
         masking.mask(&mut example, &SPECIALS, Key::new(seed));
@@ -141,9 +137,49 @@ fn whole_words_are_hidden_whole() {
         }
     }
     // A window that begins within a word: `[CLS]` is no head that would keep its pieces from being hidden.
-    let mut example = plain(0, &[ing, ing], &SPECIALS);
+    let mut example = plain(0, &[ing | CONTINUES, ing | CONTINUES], &SPECIALS);
     masking.mask(&mut example, &SPECIALS, Key::new(0));
     assert_eq!(targets(&example), [(1, ing), (2, ing)]);
+}
+
+/// Documents whose words have three tokens each.
+struct Threes(Documents);
+
+impl TokenizedText for Threes {
+    fn documents(&self) -> usize {
+        self.0.documents()
+    }
+
+    fn document(&self, index: usize) -> Result<TokenizedDocument<'_>> {
+        self.0.document(index)
+    }
+
+    fn continuations(&self, index: usize) -> Result<Vec<bool>> {
+        Ok((0..self.document(index)?.tokens.len()).map(|at| at % 3 != 0).collect())
+    }
+}
+
+#[test]
+fn words_stay_whole_in_pairs_of_segments() {
+    let text = documents(&[&[6, 9, 3, 12], &[9, 6, 6], &[3, 3, 9]]);
+    let corpus = Corpus { text: Arc::new(Threes(text)), specials: SPECIALS, form: AnswerForm::Infilling };
+    for pairs in ["sentence_order", "next_sentence"] {
+        let entry: Objective = spec(json!({ "masked_lm": { "whole_word": true, "mask": 1.0 }, pairs: {} }));
+        let feed = HeldOut::new(&entry, &corpus, 27, 4096, Layout::Ragged).unwrap();
+        let batch = &feed.step(0).unwrap().batches[0];
+        let hidden: HashMap<u32, u32> = batch.targets.iter().map(|target| (target.at, target.token)).collect();
+        let mut words: HashMap<(u32, u32), Vec<bool>> = HashMap::new();
+        for (at, &token) in (0..).zip(&batch.tokens) {
+            let plain = hidden.get(&at).copied().unwrap_or(token);
+            assert!(plain < SPECIALS.vocab_size as u32, "a mark is left: {plain:#x}");
+            if let Some(place) = plain.checked_sub(TEXT) {
+                let example = batch.span_starts[at as usize];
+                words.entry((example, place / 3)).or_default().push(hidden.contains_key(&at));
+            }
+        }
+        let is_whole = |word: &Vec<bool>| word.iter().all(|hidden| hidden == &word[0]);
+        assert!(hidden.len() > 3 && words.values().all(is_whole), "{words:?}");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod instruction;
 mod language_models;
 mod metrics_report;
 mod mix;
+mod perplexity;
 mod schedule;
 mod span_corruption;
 mod train_loop;

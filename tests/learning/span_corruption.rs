@@ -8,7 +8,6 @@ use pipe::{
             definition::{Draw, ExampleSource, Examples, ObjectiveSettings},
             parts,
             span_corruption::{SpanCorruption, corrupt},
-            words::WordCounts,
         },
         train::{Silent, TrainSettings, Trainer},
     },
@@ -33,7 +32,7 @@ fn with_form(lengths: &[&[usize]], form: AnswerForm) -> Corpus {
 }
 
 fn examples(spec: &SpanCorruption, corpus: &Corpus, max_length: usize) -> Box<dyn Examples> {
-    spec.examples(corpus, max_length, &mut WordCounts::default()).unwrap()
+    spec.examples(corpus, max_length).unwrap()
 }
 
 /// All examples of a corpus, each with its text and what its length was planned to be.
@@ -227,9 +226,9 @@ fn settings_that_leave_nothing_to_do_are_refused() {
     }
     let settings: SpanCorruption = spec(json!({}));
     let corpus = with_form(&[&[9]], AnswerForm::Prefix);
-    let short = settings.examples(&corpus, 3, &mut WordCounts::default()).err().expect("too short").to_string();
+    let short = settings.examples(&corpus, 3).err().expect("too short").to_string();
     assert_eq!(short, "span_corruption needs sequences of 4 tokens or more, and max_length is 3");
-    assert!(settings.examples(&corpus, 4, &mut WordCounts::default()).is_ok());
+    assert!(settings.examples(&corpus, 4).is_ok());
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //!
 //! What stands around the tokens (such as `[gMASK] <sop>`) is the business of the family's layout of answers.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -85,11 +87,16 @@ impl RoleTokens {
     }
 }
 
+/// Tokens of a conversation, and where in them answers stand.
+pub type Written = (Vec<u32>, Vec<Range<usize>>);
+
 /// A conversation that fits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Fitted {
     /// Its tokens, up to where the answer begins.
     pub tokens: Vec<u32>,
+    /// Where in them the answers before that one stand; none if they aren't to be learned.
+    pub answers: Vec<Range<usize>>,
     /// Whether turns or a part of the question were left out.
     pub shortened: bool,
 }
@@ -134,16 +141,10 @@ impl<'a> Chat<'a> {
     pub fn prompt(&self, turns: &[Turn]) -> Result<Vec<u32>> {
         check_order(turns, Some(self.format))?;
         if let Some(roles) = self.roles() {
-            let mut tokens = Vec::new();
-            for turn in turns {
-                tokens.push(roles.of(turn.role));
-                tokens.extend(self.tokenizer.encode("\n")?);
-                tokens.extend(self.tokenizer.encode(&turn.content)?);
-            }
-            tokens.push(roles.of(Role::Assistant));
-            return Ok(tokens);
+            return Ok(self.spoken(roles, turns)?.0);
         }
-        self.tokenizer.encode(&self.rounds(turns)?)
+        let rounds = self.rounds(turns)?.into_iter();
+        self.tokenizer.encode(&rounds.map(|(asked, answer)| asked + answer.unwrap_or_default()).collect::<String>())
     }
 
     /// The tokens of an answer, without the one that ends it.
@@ -157,6 +158,58 @@ impl<'a> Chat<'a> {
             Some(_) => Ok([self.tokenizer.encode("\n")?, answer].concat()),
             None => Ok(answer),
         }
+    }
+
+    /// The tokens of a conversation, up to where the answer to its last turn begins, with every answer as the model has to
+    /// write it, encoded by itself, and where these stand. What comes before is the same as in [`Self::prompt`].
+    ///
+    /// # Errors
+    /// As [`Self::prompt`].
+    pub fn taught(&self, turns: &[Turn]) -> Result<Written> {
+        check_order(turns, Some(self.format))?;
+        if let Some(roles) = self.roles() {
+            return self.spoken(roles, turns);
+        }
+        let mut answers = Vec::new();
+        let mut tokens = Vec::new();
+        for (asked, answer) in self.rounds(turns)? {
+            tokens.extend(self.tokenizer.encode(&asked)?);
+            if let Some(answer) = answer {
+                let start = tokens.len();
+                tokens.extend(self.answer(answer)?);
+                answers.push(start..tokens.len());
+            }
+        }
+        Ok((tokens, answers))
+    }
+
+    /// Turns behind their roles' tokens, up to where the next answer begins, and where the answers stand in them.
+    fn spoken(&self, roles: RoleTokens, turns: &[Turn]) -> Result<Written> {
+        let mut answers = Vec::new();
+        let mut tokens = Vec::new();
+        for turn in turns {
+            tokens.push(roles.of(turn.role));
+            let start = tokens.len();
+            tokens.extend(self.tokenizer.encode("\n")?);
+            tokens.extend(self.tokenizer.encode(&turn.content)?);
+            if turn.role == Role::Assistant {
+                answers.push(start..tokens.len());
+            }
+        }
+        tokens.push(roles.of(Role::Assistant));
+        Ok((tokens, answers))
+    }
+
+    /// Whether the token behind an answer within a conversation ends it, as the next one's role does, so that it's learned
+    /// as its end.
+    pub fn turns_end_answers(&self) -> bool {
+        self.roles().is_some()
+    }
+
+    /// The token that ends a conversation's last answer in training, where that isn't the family's end of texts: GLM-4's is
+    /// `<|user|>` (`process_batch` in `finetune_demo/finetune.py` of THUDM/GLM-4).
+    pub fn end(&self) -> Option<u32> {
+        self.roles().filter(|_| self.format == ChatFormat::Glm4).map(|roles| roles.of(Role::User))
     }
 
     /// An answer's text as it's shown: without the line break that comes after a role.
@@ -175,12 +228,24 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// As [`Self::prompt`]; if not even an empty question fits.
     pub fn fit(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
+        self.fit_as(turns, room, &|turns| Ok((self.prompt(turns)?, Vec::new())))
+    }
+
+    /// As [`Self::fit`], with the answers in it to be learned too. Those of rounds that are left out aren't.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_taught(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
+        self.fit_as(turns, room, &|turns| self.taught(turns))
+    }
+
+    fn fit_as(&self, turns: &[Turn], room: usize, write: &dyn Fn(&[Turn]) -> Result<Written>) -> Result<Fitted> {
         let mut turns = turns.to_vec();
         let mut shortened = false;
         loop {
-            let tokens = self.prompt(&turns)?;
+            let (tokens, answers) = write(&turns)?;
             if tokens.len() <= room {
-                return Ok(Fitted { tokens, shortened });
+                return Ok(Fitted { tokens, answers, shortened });
             }
             shortened = true;
             let Some(round) = oldest_round(&turns) else { break };
@@ -189,28 +254,29 @@ impl<'a> Chat<'a> {
         // The longest beginning of the question that fits.
         let Some(last) = turns.len().checked_sub(1) else { bail!("the conversation has no turns") };
         let question: Vec<char> = std::mem::take(&mut turns[last].content).chars().collect();
-        let least = self.prompt(&turns)?;
+        let (least, mut answers) = write(&turns)?;
         ensure!(least.len() <= room, "an empty question takes {} tokens, but there is room for {room}", least.len());
         let (mut fits, mut beyond, mut tokens) = (0, question.len(), least);
         while beyond - fits > 1 {
             let middle = fits + (beyond - fits) / 2;
             turns[last].content = question[..middle].iter().collect();
-            let encoded = self.prompt(&turns)?;
+            let (encoded, places) = write(&turns)?;
             if encoded.len() <= room {
-                (fits, tokens) = (middle, encoded);
+                (fits, tokens, answers) = (middle, encoded, places);
             } else {
                 beyond = middle;
             }
         }
-        Ok(Fitted { tokens, shortened })
+        Ok(Fitted { tokens, answers, shortened })
     }
 
     fn roles(&self) -> Option<RoleTokens> {
         self.roles.filter(|_| self.format.has_role_tokens())
     }
 
-    /// The formats that are text throughout: rounds of question and answer, and the last question.
-    fn rounds(&self, turns: &[Turn]) -> Result<String> {
+    /// The formats that are text throughout: rounds of question and answer, and the last question. Of each what stands
+    /// between the answer before it and its own, and that.
+    fn rounds<'t>(&self, turns: &'t [Turn]) -> Result<Vec<(String, Option<&'t str>)>> {
         let mut rounds = Vec::new();
         for round in turns.chunks(2) {
             match round {
@@ -229,13 +295,13 @@ impl<'a> Chat<'a> {
         if let [(question, None)] = rounds[..]
             && self.format != ChatFormat::Chatglm2
         {
-            return Ok(question.clone());
+            return Ok(vec![(question.clone(), None)]);
         }
-        let write = |(number, (question, answer)): (usize, &(&String, Option<&String>))| {
-            let asked = format!("[Round {number}]{line}问：{question}{line}答：");
-            answer.map_or(asked.clone(), |answer| format!("{asked}{answer}{line}"))
+        let write = |(number, (question, answer)): (usize, (&String, Option<&'t String>))| {
+            let before = if number == first { "" } else { line };
+            (format!("{before}[Round {number}]{line}问：{question}{line}答："), answer.map(String::as_str))
         };
-        Ok((first..).zip(&rounds).map(write).collect())
+        Ok((first..).zip(rounds).map(write).collect())
     }
 }
 

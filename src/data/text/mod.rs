@@ -1,12 +1,16 @@
-//! Tokenizers and sentences.
+//! Tokenizers, sentences and words.
 
 pub mod chat;
 mod load;
+mod pieces;
+mod segment;
 mod sentences;
 mod special;
 mod tokenizer;
 mod train;
 
+pub use pieces::Pieces;
+pub use segment::{VERSION as WORDS_VERSION, word_starts};
 pub use sentences::{sentence_ends, sentences};
 pub use special::{ABSENT, Special, Specials};
 pub use tokenizer::Tokenizer;

@@ -199,6 +199,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The library's own.
+    pub(super) fn library(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
     /// Writes `tokenizer.json`.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The metrics of a language model: perplexity and masked accuracy, with and without leaked documents.
+//! The metrics of a language model: perplexity, bits per character and masked accuracy, with and without leaked documents.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -24,6 +24,13 @@ pub struct LanguageTally {
     pub masked_correct: u64,
     /// Number of masked tokens.
     pub masked: u64,
+    /// Characters of the documents, where each of their tokens was predicted; 0 elsewhere.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub characters: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl LanguageTally {
@@ -35,6 +42,7 @@ impl LanguageTally {
         self.correct += other.correct;
         self.masked_correct += other.masked_correct;
         self.masked += other.masked;
+        self.characters += other.characters;
     }
 
     /// Counts a predicted token by the logarithm of its probability and whether no other was likelier.
@@ -58,6 +66,12 @@ impl LanguageTally {
     /// `exp(loss)`; none where nothing was predicted.
     pub fn perplexity(&self) -> Option<f64> {
         perplexity(self.nll, self.tokens)
+    }
+
+    /// Bits that the model takes to write a character of the text: the sum of `−log2 p(token)` over its characters, which
+    /// doesn't depend on how the tokenizer cuts it. None where not all of a text was predicted.
+    pub fn bits_per_character(&self) -> Option<f64> {
+        mean(self.nll / std::f64::consts::LN_2, self.characters)
     }
 
     /// Share of the predicted tokens that were the most probable ones; none where nothing was predicted.
@@ -94,8 +108,11 @@ impl LanguageReport {
         self.all.documents - self.without_leaks.documents
     }
 
-    /// The metrics by name; what couldn't be measured is null.
+    /// The metrics by name; what couldn't be measured is null. Bits per character are among them where a text was
+    /// predicted in full.
     pub fn metrics(&self) -> Map<String, Value> {
+        let bits = [("bits_per_character", &self.all), ("bits_per_character_without_leaks", &self.without_leaks)];
+        let bits = bits.map(|(name, tally)| (name, json!(tally.bits_per_character())));
         [
             ("loss", json!(self.all.loss())),
             ("perplexity", json!(self.all.perplexity())),
@@ -111,6 +128,7 @@ impl LanguageReport {
             ("masked_accuracy_without_leaks", json!(self.without_leaks.masked_accuracy())),
         ]
         .into_iter()
+        .chain(bits.into_iter().filter(|_| self.all.characters > 0))
         .map(|(name, value)| (name.to_string(), value))
         .collect()
     }

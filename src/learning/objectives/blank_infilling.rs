@@ -16,7 +16,6 @@ use super::{
         Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
     },
     windows::{Window, cut, sentences},
-    words::WordCounts,
 };
 use crate::{
     data::text::Special,
@@ -115,7 +114,7 @@ impl ObjectiveSettings for BlankInfilling {
         if self.document > 0.0 { 1.0 } else { self.ratio * (1.0 + 1.0 / self.mean_span) }
     }
 
-    fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+    fn examples(&self, _: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
         let blanks = Blanks::new(self, max_length);
         Ok(Box::new(blanks.context("blank_infilling needs a weight above 0 for span, sentence or document")?))
     }

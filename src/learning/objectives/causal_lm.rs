@@ -9,8 +9,7 @@ use super::{
     definition::{
         Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
     },
-    windows::{Window, cut},
-    words::WordCounts,
+    windows::{Window, cut, slide},
 };
 use crate::{
     data::text::Special,
@@ -50,7 +49,7 @@ impl ObjectiveSettings for CausalLm {
         1.0
     }
 
-    fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+    fn examples(&self, _: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
         Ok(Box::new(Texts { max_length }))
     }
 }
@@ -71,6 +70,10 @@ struct Texts {
 impl Examples for Texts {
     fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>> {
         cut(corpus.text.as_ref(), corpus.room(self.max_length))
+    }
+
+    fn overlapping(&self, corpus: &Corpus, stride: usize) -> Result<Option<Vec<(Window, usize)>>> {
+        slide(corpus.text.as_ref(), corpus.room(self.max_length), stride).map(Some)
     }
 
     fn example(&self, source: &ExampleSource<'_>, _: Draw) -> Result<Example> {

@@ -17,6 +17,16 @@ pub trait TokenizedText: Send + Sync {
     ///
     /// Where it can't be read.
     fn document(&self, index: usize) -> Result<TokenizedDocument<'_>>;
+
+    /// Of each token of a document, whether it continues the word of the one before it; tokens that nothing is said of
+    /// are words by themselves. Asked for only where whole words are masked.
+    ///
+    /// # Errors
+    ///
+    /// Where it can't be read.
+    fn continuations(&self, _index: usize) -> Result<Vec<bool>> {
+        Ok(Vec::new())
+    }
 }
 
 /// One document.
@@ -40,8 +50,6 @@ impl TokenizedDocument<'_> {
 pub struct Corpus {
     /// The documents.
     pub text: Arc<dyn TokenizedText>,
-    /// The piece that each id stands for, by id; only needed for masking whole words.
-    pub vocabulary: Arc<[String]>,
     /// The special tokens.
     pub specials: Specials,
     /// How texts stand in the model's sequences.

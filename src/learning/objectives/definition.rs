@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{AnswerForm, Corpus, Specials, TokenizedDocument, windows::Window, words::WordCounts};
+use super::{AnswerForm, Corpus, Specials, TokenizedDocument, windows::Window};
 use crate::{
     data::text::Special,
     network::{batch::Example, model::AttentionPattern},
@@ -149,11 +149,22 @@ pub trait ObjectiveSettings: Send + Sync {
         None
     }
 
+    /// Whether it masks whole words, so that the documents' words have to be found.
+    fn masks_words(&self) -> bool {
+        false
+    }
+
+    /// By how much the code that these settings ask for is newer than the objective's [version](Definition::version): for
+    /// changes that other settings don't notice.
+    fn revision(&self) -> u32 {
+        0
+    }
+
     /// What makes its examples of at most `max_length` tokens out of a corpus.
     ///
     /// # Errors
     /// If the corpus can't be read, or the settings leave nothing to do.
-    fn examples(&self, corpus: &Corpus, max_length: usize, words: &mut WordCounts) -> Result<Box<dyn Examples>>;
+    fn examples(&self, corpus: &Corpus, max_length: usize) -> Result<Box<dyn Examples>>;
 }
 
 /// Makes an objective's examples.
@@ -163,6 +174,16 @@ pub trait Examples: Send + Sync {
     /// # Errors
     /// If it can't be read.
     fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>>;
+
+    /// Windows of held-out text that overlap, so that every token is judged with others before it, and of each window how
+    /// many of its first tokens are there only for that; `None` where tokens aren't predicted one after the other. With
+    /// `Some`, an example's targets are the window's tokens in their order, and maybe the end.
+    ///
+    /// # Errors
+    /// If the corpus can't be read.
+    fn overlapping(&self, _corpus: &Corpus, _stride: usize) -> Result<Option<Vec<(Window, usize)>>> {
+        Ok(None)
+    }
 
     /// Makes sure that these windows are enough; `name` is what the recipe calls the entry.
     ///

@@ -1,5 +1,7 @@
 //! One entry of the mix: its windows, and the examples made of each.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 
 use super::{
@@ -7,7 +9,7 @@ use super::{
     definition::{Draw, ExampleSource, Examples, ObjectiveRole},
     parts::{self, ResolvedObjective},
     windows::Window,
-    words::WordCounts,
+    words::MarkedText,
 };
 use crate::{network::batch::Example, spec, support::random::Key};
 
@@ -17,6 +19,7 @@ pub(super) struct MixEntry {
     pub(super) name: String,
     /// Factor on the loss of sentence pairs.
     pub(super) pair_weight: f32,
+    /// Whose tokens carry the marks of words, where they're wanted.
     corpus: Corpus,
     windows: Vec<Window>,
     /// Makes the examples.
@@ -26,16 +29,12 @@ pub(super) struct MixEntry {
 }
 
 impl MixEntry {
-    /// Cuts the corpus for an entry. Its words are counted by the first that needs them.
-    pub(super) fn new(
-        entry: &spec::Objective,
-        corpus: &Corpus,
-        max_length: usize,
-        words: &mut WordCounts,
-    ) -> Result<Self> {
+    /// Cuts the corpus for an entry.
+    pub(super) fn new(entry: &spec::Objective, corpus: &Corpus, max_length: usize) -> Result<Self> {
         let known = parts::known(entry)?;
         let name = parts::name(&known);
         let pair_weight = known.iter().find_map(|known| known.settings.pair_weight()).unwrap_or(1.0) as f32;
+        let masks_words = known.iter().any(|known| known.settings.masks_words());
         let (maskers, makers): (Vec<_>, Vec<_>) =
             known.into_iter().partition(|known| known.definition.role == ObjectiveRole::Masks);
         let mut order = makers.into_iter().chain(maskers);
@@ -46,14 +45,27 @@ impl MixEntry {
                     needs.push(special);
                 }
             }
-            known.settings.examples(corpus, max_length, words)
+            known.settings.examples(corpus, max_length)
         };
         let maker = examples(order.next().context("an entry of the mix has no objective")?)?;
         let masker = order.next().map(examples).transpose()?;
         corpus.specials.require(&name, &needs)?;
         let windows = maker.windows(corpus)?;
         maker.check(&name, &windows)?;
-        Ok(Self { name, pair_weight, corpus: corpus.clone(), windows, maker, masker })
+        let mut corpus = corpus.clone();
+        if masks_words {
+            corpus.text = Arc::new(MarkedText(corpus.text));
+        }
+        Ok(Self { name, pair_weight, corpus, windows, maker, masker })
+    }
+
+    /// Takes [overlapping windows](Examples::overlapping) instead, if its objective has them; gives how many first tokens
+    /// of each are there for context only.
+    pub(super) fn overlap(&mut self, stride: usize) -> Result<Option<Vec<usize>>> {
+        let Some(found) = self.maker.overlapping(&self.corpus, stride)? else { return Ok(None) };
+        let (windows, contexts) = found.into_iter().unzip();
+        self.windows = windows;
+        Ok(Some(contexts))
     }
 
     /// How many examples there are.

@@ -1,10 +1,10 @@
-//! Held-out text: every window once, with the same masks whoever measures.
+//! Held-out text: every token that can be once, with the same masks whoever measures.
 
 use std::ops::Range;
 
 use anyhow::{Context, Result};
 
-use super::{Corpus, entry::MixEntry, words::WordCounts};
+use super::{Corpus, entry::MixEntry};
 use crate::{
     network::batch::{BatchSize, Feed, Layout, Step, batch_ranges, lay_out},
     spec::Objective,
@@ -14,6 +14,8 @@ use crate::{
 /// All windows of a corpus in their order, one batch a step, for perplexity and masked accuracy.
 pub struct HeldOut {
     entry: MixEntry,
+    /// Of each window how many of its first tokens are context only, where every token of the corpus is judged.
+    contexts: Option<Vec<usize>>,
     batches: Vec<Range<usize>>,
     layout: Layout,
 }
@@ -31,14 +33,39 @@ impl HeldOut {
         tokens: usize,
         layout: Layout,
     ) -> Result<Self> {
-        let entry = MixEntry::new(objective, corpus, max_length, &mut WordCounts::default())?;
+        let entry = MixEntry::new(objective, corpus, max_length)?;
         let batches = batch_ranges(entry.lengths(), BatchSize::Tokens(tokens), false);
-        Ok(Self { entry, batches, layout })
+        Ok(Self { entry, contexts: None, batches, layout })
+    }
+
+    /// The same in windows that overlap and move on by `stride` tokens, if the objective predicts one token after the
+    /// other.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn sliding(
+        objective: &Objective,
+        corpus: &Corpus,
+        max_length: usize,
+        stride: usize,
+        tokens: usize,
+        layout: Layout,
+    ) -> Result<Self> {
+        let mut held_out = Self::new(objective, corpus, max_length, tokens, layout)?;
+        held_out.contexts = held_out.entry.overlap(stride)?;
+        held_out.batches = batch_ranges(held_out.entry.lengths(), BatchSize::Tokens(tokens), false);
+        Ok(held_out)
     }
 
     /// How many examples there are.
     pub fn examples(&self) -> usize {
         self.entry.examples()
+    }
+
+    /// Whether windows overlap, so that every token of the corpus is judged once.
+    pub fn overlaps(&self) -> bool {
+        self.contexts.is_some()
     }
 }
 
@@ -52,7 +79,13 @@ impl Feed for HeldOut {
         // Not the recipe's seed: metrics of different runs are to be comparable. What is common to a batch in training
         // is drawn by example, so that a small corpus has every mode too.
         let key = Key::new(0).with("held_out");
-        let example = |index: usize| self.entry.example(index, key.at(index as u64), key.at(index as u64));
+        let example = |index: usize| {
+            let mut example = self.entry.example(index, key.at(index as u64), key.at(index as u64))?;
+            if let Some(&context) = self.contexts.as_ref().and_then(|contexts| contexts.get(index)) {
+                example.targets.drain(..context.min(example.targets.len()));
+            }
+            Ok(example)
+        };
         let examples = batch.clone().map(example).collect::<Result<Vec<_>>>()?;
         Ok(Step {
             batches: vec![lay_out(&examples, self.layout, key)],

@@ -1,6 +1,6 @@
 //! Masked language modelling (Devlin et al. 2019): some tokens are hidden and have to be guessed.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -13,7 +13,7 @@ use super::{
     },
     form::plain,
     windows::{Window, cut},
-    words::{WordCounts, Words},
+    words::take_words,
 };
 use crate::{
     data::text::Special,
@@ -56,7 +56,8 @@ pub struct MaskedLm {
     #[serde(default = "random")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub random: f64,
-    /// Mask whole words: `##` pieces with their head, and the runs that a dictionary-free segmenter joins in Chinese
+    /// Mask whole words, however many tokens they have: in Chinese those that jieba finds, elsewhere runs of letters and
+    /// digits
     #[serde(default)]
     pub whole_word: bool,
 }
@@ -97,9 +98,17 @@ impl ObjectiveSettings for MaskedLm {
         self.probability
     }
 
-    fn examples(&self, corpus: &Corpus, max_length: usize, words: &mut WordCounts) -> Result<Box<dyn Examples>> {
-        let words = if self.whole_word { Some(words.of(corpus)?) } else { None };
-        Ok(Box::new(Texts { max_length, masking: Masking { spec: self.clone(), words } }))
+    fn masks_words(&self) -> bool {
+        self.whole_word
+    }
+
+    fn revision(&self) -> u32 {
+        // The second version of whole words has them from jieba.
+        u32::from(self.whole_word)
+    }
+
+    fn examples(&self, _: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
+        Ok(Box::new(Texts { max_length, masking: Masking { spec: self.clone() } }))
     }
 }
 
@@ -128,18 +137,16 @@ impl Examples for Texts {
 pub struct Masking {
     /// The recipe's settings.
     pub spec: MaskedLm,
-    /// What makes a word, where whole words are hidden.
-    pub words: Option<Arc<Words>>,
 }
 
 impl Masking {
     /// Hides tokens of an example: of those with text in them the share `probability`, but at least one. Of the hidden
     /// ones the share `mask` is shown as `[MASK]`, the share `random` as any token but a special one, and the rest as
-    /// it is. Special tokens are never hidden. Of whole words each token is shown in its own way, and a word that would
-    /// exceed the number is passed over.
+    /// it is. Special tokens are never hidden. Where the tokens are marked, whole [words](super::words) are: each of their
+    /// tokens is shown in its own way, and a word that would exceed the number is passed over.
     pub fn mask(&self, example: &mut Example, specials: &Specials, key: Key) {
         let spec = &self.spec;
-        let units = units(&example.tokens, self.words.as_deref(), specials);
+        let units = units(&mut example.tokens, specials);
         let maskable: usize = units.iter().map(ExactSizeIterator::len).sum();
         let wanted = ((spec.probability * maskable as f64).round() as usize).max(1);
 
@@ -160,12 +167,9 @@ impl Masking {
 }
 
 /// What is hidden together, special tokens left out.
-fn units(tokens: &[u32], words: Option<&Words>, specials: &Specials) -> Vec<Range<usize>> {
-    let all = match words {
-        Some(words) => words.split(tokens),
-        None => (0..tokens.len()).map(|at| at..at + 1).collect(),
-    };
-    // A special token can only be the head of a word: a `##` piece after `[CLS]`, where the window begins within a word.
+fn units(tokens: &mut [u32], specials: &Specials) -> Vec<Range<usize>> {
+    let all = take_words(tokens);
+    // A special token can only be the head of a word, where a window begins within one: `[CLS]` stands before its rest.
     let text = all.into_iter().map(|unit| unit.start + usize::from(specials.contains(tokens[unit.start]))..unit.end);
     text.filter(|unit| !unit.is_empty()).collect()
 }

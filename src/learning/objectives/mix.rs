@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{Corpus, entry::MixEntry, words::WordCounts};
+use super::{Corpus, entry::MixEntry};
 use crate::{
     network::batch::{BatchSampler, Feed, Layout, Step, lay_out},
     spec,
@@ -41,10 +41,9 @@ impl Mix {
         let Some(choice) = Categorical::new(drawn.iter().map(|objective| objective.weight)) else {
             bail!("no objective has a weight above 0");
         };
-        let mut words = WordCounts::default();
         let mut entries = Vec::with_capacity(drawn.len());
         for (index, objective) in (0..).zip(&drawn) {
-            let entry = MixEntry::new(objective, corpus, train.max_length, &mut words)?;
+            let entry = MixEntry::new(objective, corpus, train.max_length)?;
             let schedule = BatchSampler::new(entry.lengths(), train.into(), key.with("schedule").at(index));
             entries.push((entry, schedule));
         }

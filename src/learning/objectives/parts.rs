@@ -215,13 +215,17 @@ pub fn needs_head(entries: &[spec::Objective], head: HeadKind) -> Result<bool> {
     Ok(heads.contains(&Some(head)))
 }
 
-/// By how much the code of these objectives is newer than the first version of each.
+/// By how much the code of these objectives, and of their settings, is newer than the first version of each.
 ///
 /// # Errors
-/// If there is no such objective.
+/// As [`complete`].
 pub fn revisions(entries: &[spec::Objective]) -> Result<u32> {
     let parts = entries.iter().flat_map(|entry| &entry.parts);
-    parts.map(|part| Ok(definition(part)?.version.saturating_sub(1))).sum()
+    let newer = |part: &Part| {
+        let definition = definition(part)?;
+        Ok(definition.version.saturating_sub(1) + definition.read(&part.settings)?.revision())
+    };
+    parts.map(newer).sum()
 }
 
 /// What a model that learned these objectives is measured by, each measure with an entry that is reduced to it; of

@@ -12,7 +12,6 @@ use super::{
         Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
     },
     windows::{Window, cut},
-    words::WordCounts,
 };
 use crate::{
     data::text::Special,
@@ -73,7 +72,7 @@ impl ObjectiveSettings for PrefixLm {
         1.0 - self.min_prefix
     }
 
-    fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+    fn examples(&self, _: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
         Ok(Box::new(Prompts { spec: self.clone(), max_length }))
     }
 }

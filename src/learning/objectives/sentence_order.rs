@@ -8,7 +8,6 @@ use super::{
     AnswerForm, Corpus,
     definition::{Definition, Examples, HeadKind, ObjectiveRole, ObjectiveSettings, SettingsType},
     pairs::{NEEDS, PairExamples, PairTask, SentencePair},
-    words::WordCounts,
 };
 use crate::{data::text::Special, network::model::AttentionPattern, spec::Section};
 
@@ -45,7 +44,7 @@ impl ObjectiveSettings for SentenceOrder {
         Some(self.0.loss_weight)
     }
 
-    fn examples(&self, _: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+    fn examples(&self, _: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
         Ok(Box::new(PairExamples::new(PairTask::SentenceOrder, max_length)))
     }
 }

@@ -34,7 +34,6 @@ use super::{
         Definition, Draw, ExampleSource, Examples, HeldOutMetric, ObjectiveRole, ObjectiveSettings, SettingsType,
     },
     windows::{Window, cut},
-    words::WordCounts,
 };
 use crate::{
     data::text::Special,
@@ -102,7 +101,7 @@ impl ObjectiveSettings for SpanCorruption {
         self.ratio * (1.0 + 1.0 / self.mean_span)
     }
 
-    fn examples(&self, corpus: &Corpus, max_length: usize, _: &mut WordCounts) -> Result<Box<dyn Examples>> {
+    fn examples(&self, corpus: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
         let beginning = corpus.form.beginning(&corpus.specials).len();
         let least = beginning + self.length(1);
         ensure!(

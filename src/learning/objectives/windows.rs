@@ -61,6 +61,29 @@ pub fn cut(text: &dyn TokenizedText, room: usize) -> Result<Vec<Window>> {
     Ok(windows)
 }
 
+/// Windows of at most `room` tokens that move on by `stride` tokens (by no more than they hold), each with the number of
+/// its first tokens that were in the one before it: the context of the others. Each token is new in one window. It's how
+/// Hugging Face's guide on the perplexity of models of fixed length goes through a text.
+///
+/// # Errors
+///
+/// Where a document can't be read.
+pub fn slide(text: &dyn TokenizedText, room: usize, stride: usize) -> Result<Vec<(Window, usize)>> {
+    let room = room.max(1);
+    let stride = stride.clamp(1, room);
+    let mut windows = Vec::new();
+    for_each_document(text, |document, content| {
+        let (mut start, mut seen) = (0, 0);
+        while seen < content.tokens.len() {
+            let end = content.tokens.len().min(start + room);
+            windows.push((Window { document, start: start as u32, end: end as u32 }, seen - start));
+            seen = end;
+            start += stride;
+        }
+    })?;
+    Ok(windows)
+}
+
 /// Like [`cut`], for judgements on pairs: sentences are cut at half of the room, and each window has two pieces or more
 /// where its document has. A piece left alone at the end takes the one before it along, which is then in two windows.
 /// Documents of one sentence give windows only with `single`.

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Result, bail, ensure};
 use fs_err as fs;
+use serde_json::Value;
 
 use crate::{
     data::text::Tokenizer,
@@ -50,8 +51,9 @@ impl StageKind for Eval {
     const DEVICES: DeviceUse = DeviceUse::One;
 
     fn version(&self) -> Result<u32> {
-        // 2 adds token accuracy. 3 counts rows where lines were counted, and tells files apart.
-        Ok(if self.data.is_some() { 3 } else { 2 })
+        // 2 adds token accuracy. 3 counts rows where lines were counted, and tells files apart; of language models it has
+        // overlapping windows and bits per character, and a stride of 0 asks for the windows of 2.
+        Ok(if self.tokens.is_some() && self.stride == Some(0) { 2 } else { 3 })
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -78,6 +80,10 @@ impl StageKind for Eval {
         if other.1 {
             let message = format!("`{}` is not used to measure the model of a {kind} stage", other.0);
             checks.report(checks.key(&stage.pointer(other.0)), message, "take it out".to_owned());
+        }
+        if self.stride.is_some() && learns_rows {
+            let message = format!("`stride` is not used to measure the model of a {kind} stage");
+            checks.report(checks.key(&stage.pointer("stride")), message, "take it out".to_owned());
         }
         if let Some(name) = &self.tokens {
             check::has_corpus(checks, stage, name, TOKENS);
@@ -126,7 +132,7 @@ impl StageKind for Eval {
                 }
                 _ => classifier(job, data, model, &device)?,
             },
-            (None, Some(tokens)) => language_model(job, model, tokens, &device)?,
+            (None, Some(tokens)) => language_model(job, model, tokens, self.stride, &device)?,
             (None, None) => bail!("neither `data` nor `tokens` says what to measure on"),
         };
         Ok(metrics.into())
@@ -159,7 +165,13 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     Ok(metrics)
 }
 
-fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {
+fn language_model(
+    job: &Job<'_>,
+    model: &Artifact,
+    tokens: &Artifact,
+    stride: Option<usize>,
+    device: &OpenDevice,
+) -> Result<Metrics> {
     let trained_for = TrainedFor::read(&model.path)?;
     let network = Network::load(&model.path, &device.device)?;
     let tokenizer = Tokenizer::load(&model.path)?;
@@ -174,15 +186,25 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
     let measured = measured(&trained_for.objectives)?;
     ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
 
+    let max_length = trained_for.max_length;
+    let stride = Some(stride.unwrap_or(max_length / 2)).filter(|&stride| stride > 0);
+    let counted = tokens.metrics.get("characters").and_then(Value::as_u64);
     let mut report = LanguageReport::default();
     for leaked in [false, true] {
         let corpus = language::corpus(&documents, &tokenizer, form, |hash| seen.contains(&hash) == leaked);
         let mut tally = LanguageTally { documents: corpus.text.documents() as u64, ..LanguageTally::default() };
         if tally.documents > 0 {
             for (measure, objective) in &measured {
-                let layout = layout(device, trained_for.max_length, true);
-                let feed = HeldOut::new(objective, &corpus, trained_for.max_length, BATCH_TOKENS, layout)?;
+                let layout = layout(device, max_length, true);
+                let feed = match stride {
+                    Some(stride) => HeldOut::sliding(objective, &corpus, max_length, stride, BATCH_TOKENS, layout)?,
+                    None => HeldOut::new(objective, &corpus, max_length, BATCH_TOKENS, layout)?,
+                };
                 score(job, &network, &feed, *measure, &mut tally)?;
+                if feed.overlaps() {
+                    let chosen = |hash| seen.contains(&hash) == leaked;
+                    tally.characters = language::characters(&documents, &tokenizer, counted, chosen)?;
+                }
             }
         }
         report.add(&tally, leaked);

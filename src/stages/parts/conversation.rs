@@ -75,7 +75,7 @@ impl<'a> Conversation<'a> {
             generator.max_length
         );
         let question = Turn::user(question);
-        let Fitted { tokens, shortened } = self.chat.fit(&self.said(question.clone()), max_tokens - frame)?;
+        let Fitted { tokens, shortened, .. } = self.chat.fit(&self.said(question.clone()), max_tokens - frame)?;
         let mut example = continuation(generator.form, &tokens, max_tokens, &generator.specials)?;
         let prompt_tokens = example.tokens.len();
         if self.cache.is_empty() {

@@ -36,8 +36,12 @@ use crate::{
 /// Conversations as examples, of each what it's about.
 #[derive(Default)]
 struct Instructed {
+    /// Rows that were read.
+    read: usize,
+    /// Of each row what it's found again by.
     texts: Vec<String>,
-    examples: Vec<Example>,
+    /// Examples, each with the index of its row.
+    examples: Vec<(usize, Example)>,
     shortened: usize,
     cut: usize,
     skipped: usize,
@@ -47,25 +51,22 @@ impl Instructed {
     fn read(source: &Source, files: &[PathBuf], task: &Instruction, encoder: &InstructionEncoder<'_>) -> Result<Self> {
         let made = rows::read(source, files, &task.used_columns(), &task.lists(), |id, row| {
             let conversation = Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned))?;
-            Ok((conversation.text(), encoder.encode(&conversation, id)?))
+            Ok((conversation.text(), encoder.examples(&conversation, id)?))
         })?;
-        let mut all = Self::default();
-        for (text, lesson) in made {
-            let Some(lesson) = lesson else {
-                all.skipped += 1;
+        let mut all = Self { read: made.len(), ..Self::default() };
+        for (text, lessons) in made {
+            // Of a row with several, some answers may be too long.
+            all.skipped += usize::from(lessons.iter().any(Option::is_none));
+            let lessons: Vec<_> = lessons.into_iter().flatten().collect();
+            if lessons.is_empty() {
                 continue;
-            };
-            all.shortened += usize::from(lesson.shortened);
-            all.cut += usize::from(lesson.cut);
+            }
+            all.shortened += usize::from(lessons.iter().any(|lesson| lesson.shortened));
+            all.cut += usize::from(lessons.iter().any(|lesson| lesson.cut));
+            all.examples.extend(lessons.into_iter().map(|lesson| (all.texts.len(), lesson.example)));
             all.texts.push(text);
-            all.examples.push(lesson.example);
         }
         Ok(all)
-    }
-
-    /// How many rows were read.
-    fn read_rows(&self) -> usize {
-        self.examples.len() + self.skipped
     }
 
     /// How many rows there are, and what had to be left out.
@@ -73,11 +74,11 @@ impl Instructed {
         let left_out = [
             (self.shortened, "with shortened prompts"),
             (self.cut, "with cut responses"),
-            (self.skipped, "others left out, too long"),
+            (self.skipped, "with answers left out, too long"),
         ];
         let left_out = left_out.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
         let left_out = left_out.collect::<Vec<_>>().join(", ");
-        let rows = format!("{} {what}", self.examples.len());
+        let rows = format!("{} {what}", self.texts.len());
         if left_out.is_empty() { rows } else { format!("{rows} ({left_out})") }
     }
 
@@ -86,10 +87,11 @@ impl Instructed {
         vec![(SHORTENED_ROWS, self.shortened), (CUT_ROWS, self.cut), (SKIPPED_ROWS, self.skipped)]
     }
 
-    /// Of each row how well the response is predicted.
+    /// Of each row how well its answers are predicted.
     fn measure(&self, network: &Network, layout: Layout, on_progress: OnProgress<'_>) -> Result<Vec<LanguageTally>> {
-        let mut tallies = vec![LanguageTally { documents: 1, ..LanguageTally::default() }; self.examples.len()];
-        in_batches(self.examples.iter().enumerate().collect(), layout, on_progress, |part, batch| {
+        let mut tallies = vec![LanguageTally { documents: 1, ..LanguageTally::default() }; self.texts.len()];
+        let examples = self.examples.iter().map(|(row, example)| (*row, example)).collect();
+        in_batches(examples, layout, on_progress, |part, batch| {
             let mut scores = network.target_scores(batch)?.into_iter();
             for (row, example) in part {
                 for score in scores.by_ref().take(example.targets.len()) {
@@ -120,7 +122,8 @@ fn encoder<'a>(
     task.format = Some(chat.format());
     tokenizer.special.require("instruction", family.form.needs(PromptKind::Text))?;
     let specials = tokenizer.special;
-    Ok(InstructionEncoder { chat, form: family.form, max_length, too_long: task.too_long, specials })
+    let (turns, too_long) = (task.turns, task.too_long);
+    Ok(InstructionEncoder { chat, form: family.form, max_length, turns, too_long, specials })
 }
 
 /// Teaches a model to answer.
@@ -150,13 +153,13 @@ pub(in crate::stages) fn finetune(
     };
     let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
-    let read = (learned.read_rows(), dev.read_rows());
+    let read = (learned.read, dev.read);
     let lessons = Lessons {
         objective: "instruction",
         trained_for,
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
         left_out: learned.left_out(),
-        examples: learned.examples,
+        examples: learned.examples.into_iter().map(|(_, example)| example).collect(),
         candidates: None,
         note,
         read,
@@ -165,7 +168,7 @@ pub(in crate::stages) fn finetune(
     teach(job, spec, start, lessons, devices)
 }
 
-/// Response loss, perplexity and token accuracy on rows that are held out, and how many were read and were too long.
+/// Loss on the answers, perplexity and token accuracy on rows that are held out, and how many were read and were too long.
 pub(in crate::stages) fn eval(
     job: &Job<'_>,
     model: &Path,
@@ -189,6 +192,6 @@ pub(in crate::stages) fn eval(
         report.add(tally, seen.contains(&text_hash(text)));
     }
     let mut counts = rows.left_out();
-    counts.push((ROWS_READ, rows.read_rows()));
+    counts.push((ROWS_READ, rows.read));
     Ok((report, counts))
 }

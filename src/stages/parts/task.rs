@@ -4,12 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use fs_err as fs;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::{Value, json};
 
 use crate::{
     learning::objectives::parts::assumed,
     network::model::{CheckpointSummary, Network},
-    spec::{Classification, Instruction, Objective},
+    spec::{Classification, Instruction, Objective, OpenSettings, Turns},
 };
 
 /// The file's name in the artifacts of pretrain and finetune stages.
@@ -26,7 +27,7 @@ pub(in crate::stages) struct TrainedFor {
     /// The labels that it was finetuned to tell.
     pub classification: Option<Classification>,
     /// The instructions that it was finetuned on, with the chat format that was used.
-    #[serde(default)]
+    #[serde(default, serialize_with = "write_instruction", deserialize_with = "read_instruction")]
     pub instruction: Option<Instruction>,
     /// The longest sequence that it was trained on.
     pub max_length: usize,
@@ -57,5 +58,45 @@ impl TrainedFor {
         let CheckpointSummary { family, max_length, .. } = Network::inspect(dir)?;
         let objectives = assumed(family)?;
         Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
+    }
+}
+
+/// The field that says which answers were learned.
+const TURNS: &str = "turns";
+
+/// What is written of a model that learned the last answers only: nothing, as before there was a choice, so that its files
+/// are the same.
+#[expect(clippy::ref_option, reason = "serde asks for it")]
+fn write_instruction<S: Serializer>(instruction: &Option<Instruction>, serializer: S) -> Result<S::Ok, S::Error> {
+    // By text, since that keeps the order of the fields.
+    let text = serde_json::to_string(instruction).map_err(ser::Error::custom)?;
+    let mut fields: Option<OpenSettings> = serde_json::from_str(&text).map_err(ser::Error::custom)?;
+    if let Some(fields) = fields.as_mut().filter(|fields| fields.get(TURNS) == Some(&json!(Turns::Last))) {
+        fields.shift_remove(TURNS);
+    }
+    fields.serialize(serializer)
+}
+
+fn read_instruction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Instruction>, D::Error> {
+    let Some(mut fields) = Option::<OpenSettings>::deserialize(deserializer)? else { return Ok(None) };
+    fields.entry(TURNS.to_owned()).or_insert_with(|| json!(Turns::Last));
+    let fields: Value = fields.into_iter().collect();
+    serde_json::from_value(fields).map(Some).map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_from_before_there_was_a_choice_learned_the_last_answers() {
+        let old = r#"{"objectives":[],"classification":null,"instruction":{"prompt":"question","response":"answer","history":null,"messages":null,"format":"plain","too_long":"refuse"},"max_length":64}"#;
+        let mut task: TrainedFor = serde_json::from_str(old).unwrap();
+        assert_eq!(task.instruction.as_ref().unwrap().turns, Turns::Last);
+        assert_eq!(serde_json::to_string(&task).unwrap(), old);
+        task.instruction.as_mut().unwrap().turns = Turns::All;
+        let new = serde_json::to_string(&task).unwrap();
+        assert!(new.contains(r#""turns":"all""#), "{new}");
+        assert_eq!(serde_json::from_str::<TrainedFor>(&new).unwrap().instruction.unwrap().turns, Turns::All);
     }
 }

@@ -15,12 +15,13 @@ use crate::{
 };
 
 /// The metrics worth a place in the table of stages, by what a stage has.
-const HEADLINES: [&str; 11] = [
+const HEADLINES: [&str; 12] = [
     "loss",
     "dev_accuracy",
     "accuracy",
     "macro_f1",
     "perplexity",
+    "bits_per_character",
     "masked_accuracy",
     "steps",
     "parameters",

@@ -56,6 +56,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("Eval", "model", "topics"),
     ("Eval", "data", "{ path: data/test.tsv }"),
     ("Eval", "tokens", "held_out"),
+    ("Eval", "stride", "64"),
     ("Export", "model", "topics"),
     ("Export", "max_shard_size", "500MB"),
     ("Import", "path", "checkpoints/chatglm2-6b"),
@@ -133,6 +134,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("Instruction", "response", "answer"),
     ("Instruction", "history", "history"),
     ("Instruction", "messages", "messages"),
+    ("Instruction", "turns", "last"),
     // Training
     ("Train", "lr", "5.0e-4"),
     ("Train", "epochs", "3"),

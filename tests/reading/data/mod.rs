@@ -16,3 +16,4 @@ mod tokenize;
 mod tokenizer_files;
 mod tokenizer_parity;
 mod tokenizer_training;
+mod words;

@@ -35,7 +35,7 @@ fn pairs(merges: &str) -> Result<Merges> {
 
 /// The letter that byte-level tokenizers write each byte as: printable bytes as they are, the others in their order
 /// from U+0100 on.
-pub(super) fn letters() -> [char; 256] {
+pub(in crate::data::text) fn letters() -> [char; 256] {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut others = '\u{100}'..;
     std::array::from_fn(|byte| {

@@ -17,6 +17,8 @@ use anyhow::{Context, Error, Result, bail};
 use fs_err as fs;
 use tokenizers::Tokenizer;
 
+pub(super) use byte_level::letters;
+
 use crate::support::Hinted;
 use settings::Settings;
 

@@ -1,0 +1,89 @@
+//! Defaults that have moved: a recipe that says the old value has the key that recipes without the field had, and one that
+//! says nothing has another.
+
+use crate::common::tiny;
+
+use pipe::{
+    recipe::{Document, Overrides},
+    session::graph,
+    stages::catalog,
+};
+use serde_json::{Value, json};
+
+/// Version and canonical spec of each stage, all of a manifest that a recipe's words decide: as
+/// `[("chat", 1, {...}), ...]`.
+fn identities(stages: &Value) -> Vec<(String, u32, Value)> {
+    let space = tiny();
+    space.write("chat.jsonl", "{\"prompt\": \"一\", \"response\": \"二\"}\n");
+    let recipe = json!({ "seed": 1, "stages": stages }).to_string();
+    let checked = Document::parse(&space.path().join("recipe.yaml"), &recipe, catalog())
+        .and_then(|document| document.check(&Overrides::default(), &|_, _| None))
+        .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+    let graph = graph(&checked).expect("a graph");
+    graph.nodes().map(|node| (node.name.clone(), node.version, node.canonical.clone())).collect()
+}
+
+/// A recipe with one stage more, and the identity of that.
+fn of(name: &str, stage: Value) -> (u32, Value) {
+    let mut stages = json!({
+        "tokens": { "tokenize": { "tokenizer": { "bpe": { "vocab_size": 300 } }, "corpus": [{ "path": "corpus.txt" }] } },
+        "base": { "pretrain": {
+            "tokens": "tokens",
+            "model": { "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 64 } },
+            "objectives": [{ "generative": { "causal_lm": {} } }],
+            "train": { "steps": 2, "lr": 1e-3, "max_length": 32 },
+        } },
+    });
+    stages[name] = stage;
+    let (_, version, canonical) = identities(&stages).into_iter().find(|(found, ..)| found == name).expect("the stage");
+    (version, canonical)
+}
+
+#[test]
+fn turns_that_recipes_did_not_say_were_the_last() {
+    let chat = |task: Value| {
+        let (version, canonical) = of(
+            "chat",
+            json!({ "finetune": {
+            "from": "base", "data": { "train": { "path": "chat.jsonl" } }, "task": { "instruction": task },
+            "train": { "epochs": 1, "lr": 1e-3, "max_length": 32 },
+        } }),
+        );
+        (version, canonical["task"].clone())
+    };
+    // Version 1 and this were what a recipe with `instruction: {}` had when there was no choice.
+    assert_eq!(chat(json!({ "turns": "last" })), (1, json!({ "instruction": {} })));
+    assert_eq!(chat(json!({})), (1, json!({ "instruction": { "turns": "all" } })));
+    assert_eq!(chat(json!({ "turns": "all" })), chat(json!({})));
+}
+
+#[test]
+fn windows_that_recipes_did_not_say_had_no_stride() {
+    let test = |mut eval: Value| {
+        eval["model"] = "base".into();
+        of("test", json!({ "eval": eval }))
+    };
+    assert_eq!(test(json!({ "tokens": "tokens", "stride": 0 })), (2, json!({})));
+    assert_eq!(test(json!({ "tokens": "tokens" })), (3, json!({})));
+    assert_eq!(test(json!({ "tokens": "tokens", "stride": 8 })), (3, json!({ "stride": 8 })));
+}
+
+#[test]
+fn only_whole_words_have_new_code() {
+    let pretrain = |objectives: Value| {
+        let (version, canonical) = of(
+            "other",
+            json!({ "pretrain": {
+            "tokens": "tokens",
+            "model": { "bert": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 64 } },
+            "objectives": objectives,
+            "train": { "steps": 2, "lr": 1e-3, "max_length": 32 },
+        } }),
+        );
+        (version, canonical["objectives"].clone())
+    };
+    assert_eq!(pretrain(json!([{ "masked_lm": {} }])), (1, json!([{ "masked_lm": {} }])));
+    assert_eq!(pretrain(json!([{ "masked_lm": { "whole_word": false } }])), (1, json!([{ "masked_lm": {} }])));
+    let whole = json!([{ "masked_lm": { "whole_word": true } }]);
+    assert_eq!(pretrain(whole.clone()), (2, whole));
+}
