@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use crate::{
@@ -22,17 +22,18 @@ pub(in crate::stages) const TRAIN: Field = Field("data.train.path");
 pub(in crate::stages) const DEV: Field = Field("data.dev.path");
 
 /// Makes something of every row of a source's files, in their order, on all cores. `make` is given a number that is
-/// the row's own and the row; the columns `nested` may hold lists.
+/// the row's own and the row, with these columns; those in `nested` may hold lists.
 ///
 /// # Errors
 /// Files without rows; and errors of `make`, which are told with file and row.
 pub(in crate::stages) fn read<T: Send>(
     source: &Source,
     files: &[PathBuf],
+    columns: &[&str],
     nested: &[&str],
     make: impl Fn(u64, &data::Row) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    read_placed(source, files, nested, |id, _, row| make(id, row))
+    read_placed(source, files, columns, nested, |id, _, row| make(id, row))
 }
 
 /// Where a row stands.
@@ -48,17 +49,19 @@ pub(in crate::stages) struct RowPlace {
 fn read_placed<T: Send>(
     source: &Source,
     files: &[PathBuf],
+    columns: &[&str],
     nested: &[&str],
     make: impl Fn(u64, RowPlace, &data::Row) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let mut rows = Vec::new();
     for (number, file) in (1..).zip(files) {
-        let reader = data::nested_rows(source, file, nested)?;
-        let columns = reader.columns().to_vec();
-        for (at, row) in (1..).zip(reader) {
+        for (at, row) in (1..).zip(data::chosen_rows(source, file, columns, nested)?) {
             rows.push((file, RowPlace { file: number, row: at }, row?));
         }
-        ensure!(!rows.is_empty(), "{} has no rows; it has the columns {}", file.display(), columns.join(", "));
+        if rows.is_empty() {
+            let columns = data::columns(source, std::slice::from_ref(file), &[])?.join(", ");
+            bail!("{} has no rows; it has the columns {columns}", file.display());
+        }
     }
     let one = |(id, (file, place, row)): (usize, &(&PathBuf, RowPlace, data::Row))| {
         make(id as u64, *place, row).with_context(|| format!("{}: row {}", file.display(), row.number))
@@ -182,7 +185,7 @@ pub(in crate::stages) fn labelled(
     classifier: &Classifier,
     purpose: Use,
 ) -> Result<Vec<LabelledRow>> {
-    read_placed(source, files, &[], |id, place, row| {
+    read_placed(source, files, &classifier.used_columns(), &[], |id, place, row| {
         let lookup = |column: &str| row.get(column).map(str::to_owned);
         let label = classifier.label(&lookup)?;
         let prompt = classifier.prompt(&lookup)?;
