@@ -21,7 +21,7 @@ fn looked_through(sources: &[Source], dir: &Path, look: &mut dyn FnMut(&Document
             let Ok(documents) = documents(source, &file) else { return false };
             for document in documents {
                 let Ok(document) = document else { return false };
-                bytes += document.text().len();
+                bytes += document.text.len();
                 if bytes > MOST_BYTES || look(&document).is_break() {
                     return false;
                 }
@@ -37,7 +37,7 @@ pub(super) fn unseen(tokenize: &Tokenize, dir: &Path, characters: HashSet<char>)
     let sources = if tokenize.train_on.is_empty() { &tokenize.corpus } else { &tokenize.train_on };
     let mut left = characters;
     let all = looked_through(sources, dir, &mut |document| {
-        for character in document.text().chars() {
+        for character in document.text.chars() {
             left.remove(&character);
             character.to_lowercase().chain(character.to_uppercase()).for_each(|other| {
                 left.remove(&other);
@@ -54,7 +54,7 @@ pub(super) fn has_single_sentences_only(tokenize: &Tokenize, dir: &Path, room: u
     let all = looked_through(&tokenize.corpus, dir, &mut |document| {
         documents += 1;
         // A token has a byte at least, so a text of no more bytes isn't divided.
-        let is_single = document.sentences.len() < 2 && document.text().len() <= room;
+        let is_single = document.sentences().count() < 2 && document.text.len() <= room;
         if is_single { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     all && documents > 0
