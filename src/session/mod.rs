@@ -2,9 +2,11 @@
 //! by this: `examples/embed.rs` shows how.
 
 mod checks;
+mod feed;
 mod graph;
 pub mod launch;
 mod open;
+mod reading;
 mod recipe;
 pub mod sweep;
 
