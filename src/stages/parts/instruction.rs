@@ -166,7 +166,7 @@ impl InstructionFeed {
             candidates: Vec::new(),
             classes: Vec::new(),
             is_causal: base.is_causal(),
-            sources: Box::new(TrainingRows::new(source, files, &task.lists(), Box::new(tell))),
+            sources: Box::new(TrainingRows::new(source, files, [&task.used_columns(), &task.lists()], Box::new(tell))),
         };
         Ok(Self { task, learned, feed })
     }

@@ -77,14 +77,15 @@ pub(in crate::stages) struct FoundRow {
     pub row: data::Row,
 }
 
-/// Finds rows again, by what [`read`] gives to `make`: their numbers among all rows, and the rows themselves. `last` is
-/// the highest number that is looked at.
+/// Finds rows again, by what [`read`] gives to `make`: their numbers among all rows, and the rows themselves, with these
+/// columns. `last` is the highest number that is looked at.
 ///
 /// # Errors
 /// Files that can't be read.
 pub(in crate::stages) fn find(
     source: &Source,
     files: &[PathBuf],
+    columns: &[&str],
     nested: &[&str],
     last: u64,
     wanted: impl Fn(u64, &data::Row) -> bool,
@@ -92,7 +93,7 @@ pub(in crate::stages) fn find(
     let mut found = Vec::new();
     let mut id = 0;
     for file in files {
-        for row in data::nested_rows(source, file, nested)? {
+        for row in data::chosen_rows(source, file, columns, nested)? {
             let row = row?;
             if wanted(id, &row) {
                 found.push(FoundRow { id, file: file.clone(), row });
@@ -110,6 +111,7 @@ pub(in crate::stages) fn find(
 pub(in crate::stages) struct TrainingRows {
     source: Source,
     files: Vec<PathBuf>,
+    columns: Vec<String>,
     nested: Vec<String>,
     /// Tells what there is to say of a row, but for where it stands.
     tell: TellRow,
@@ -119,14 +121,20 @@ pub(in crate::stages) struct TrainingRows {
 type TellRow = Box<dyn Fn(&ColumnLookup<'_>, u64) -> Result<Told> + Send + Sync>;
 
 impl TrainingRows {
-    pub(in crate::stages) fn new(source: &Source, files: &[PathBuf], nested: &[&str], tell: TellRow) -> Self {
-        let nested = nested.iter().map(|&column| column.to_owned()).collect();
-        Self { source: source.clone(), files: files.to_vec(), nested, tell }
+    pub(in crate::stages) fn new(
+        source: &Source,
+        files: &[PathBuf],
+        [columns, nested]: [&[&str]; 2],
+        tell: TellRow,
+    ) -> Self {
+        let owned = |columns: &[&str]| columns.iter().map(|&column| column.to_owned()).collect();
+        Self { source: source.clone(), files: files.to_vec(), columns: owned(columns), nested: owned(nested), tell }
     }
 
     fn find(&self, last: u64, wanted: impl Fn(u64, &data::Row) -> bool) -> Result<Vec<FoundRow>> {
-        let nested: Vec<&str> = self.nested.iter().map(String::as_str).collect();
-        find(&self.source, &self.files, &nested, last, wanted)
+        let [columns, nested] =
+            [&self.columns, &self.nested].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        find(&self.source, &self.files, &columns, &nested, last, wanted)
     }
 }
 

@@ -67,7 +67,7 @@ impl LabelledFeed {
             candidates: classifier.nodes().iter().map(|node| node.candidates.clone()).collect(),
             classes: classifier.labels().to_vec(),
             is_causal: base.is_causal(),
-            sources: Box::new(TrainingRows::new(source, files, &[], Box::new(tell))),
+            sources: Box::new(TrainingRows::new(source, files, [&classifier.used_columns(), &[]], Box::new(tell))),
         };
         Ok(Self { classifier, rows, feed })
     }
