@@ -2,13 +2,17 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use anyhow::{Result, bail};
 use fs_err as fs;
 
 use super::decoding::{Text, failed};
 use super::lines::Lines;
-use super::rows::{Rows, format, rows};
+use super::rows::{check_rows, chosen_rows, columns, format};
 use crate::data::text::{sentence_ends, sentences};
 use crate::spec::{DocumentUnit, Format, Source};
 use crate::support::{Hinted, text_hash};
@@ -48,6 +52,14 @@ const TEXT_COLUMNS: [&str; 4] = ["text", "text_a", "sentence", "content"];
 /// # Errors
 /// As [`rows`]; also if the columns that hold the text aren't there, or are ambiguous.
 pub fn documents(source: &Source, file: &Path) -> Result<Documents> {
+    counted_documents(source, file, Arc::default())
+}
+
+/// As [`documents`]; the rows of a table that were read so far are counted, those without text, too.
+///
+/// # Errors
+/// As [`documents`].
+pub fn counted_documents(source: &Source, file: &Path, read: Arc<AtomicU64>) -> Result<Documents> {
     let texts: Box<dyn Iterator<Item = Result<String>> + Send> = match format(source, file)? {
         Format::Txt => {
             if !source.text.is_empty() {
@@ -59,44 +71,51 @@ pub fn documents(source: &Source, file: &Path) -> Result<Documents> {
                 DocumentUnit::File => Box::new(std::iter::once(whole(source, file))),
             }
         }
-        _ => Box::new(texts(source, file)?),
+        _ => Box::new(texts(source, file)?.inspect(move |_| {
+            read.fetch_add(1, Ordering::Relaxed);
+        })),
     };
     let documents = texts.filter(|text| !matches!(text, Ok(text) if text.trim().is_empty()));
     let documents = documents.map(|text| Ok(Document { text: text? }));
     Ok(Box::new(documents.take(source.limit.unwrap_or(usize::MAX))))
 }
 
+/// Looks at what of a file can be looked at without reading all of it, as [`check_rows`].
+///
+/// # Errors
+/// As [`documents`], as far as it's read.
+pub fn check_documents(source: &Source, file: &Path) -> Result<()> {
+    if format(source, file)? == Format::Txt {
+        return documents(source, file).map(drop);
+    }
+    let columns = text_columns(source, file)?;
+    check_rows(source, file, &columns.iter().map(String::as_str).collect::<Vec<_>>(), &[])
+}
+
 fn texts(source: &Source, file: &Path) -> Result<impl Iterator<Item = Result<String>> + Send + use<>> {
-    let rows = rows(source, file)?;
-    let columns = text_columns(source, file, &rows)?;
+    let columns = text_columns(source, file)?;
+    let rows = chosen_rows(source, file, &columns.iter().map(String::as_str).collect::<Vec<_>>(), &[])?;
     Ok(rows.map(move |row| {
         let row = row?;
-        let texts = columns.iter().filter_map(|&column| row.fields.get(column)).map(String::as_str);
+        let texts = columns.iter().filter_map(|column| row.get(column));
         // A column without text is no blank line.
         Ok(texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n"))
     }))
 }
 
-/// Indices of the columns that hold the text.
-fn text_columns(source: &Source, file: &Path, rows: &Rows) -> Result<Vec<usize>> {
-    let (name, columns) = (file.display(), rows.columns());
-    let index = |name: &str| columns.iter().position(|column| column == name);
-    let known = || columns.join(", ");
+/// The columns that hold the text.
+fn text_columns(source: &Source, file: &Path) -> Result<Vec<String>> {
     if !source.text.is_empty() {
-        let find = |column: &String| match index(column) {
-            Some(index) => Ok(index),
-            None => bail!("{name}: there is no column {column:?}; the columns are {}", known()),
-        };
-        return source.text.iter().map(find).collect();
+        return Ok(source.text.clone());
     }
-    if columns.len() == 1 {
-        return Ok(vec![0]);
-    }
-    match TEXT_COLUMNS.iter().find_map(|name| index(name)) {
-        Some(index) => Ok(vec![index]),
-        None if columns.is_empty() => Ok(Vec::new()),
-        None => bail!(Hinted::with(
-            format!("{name}: can't tell which column holds the text; the columns are {}", known()),
+    let (name, columns) = (file.display(), columns(source, &[file.to_owned()], &[])?);
+    let known = TEXT_COLUMNS.iter().find(|known| columns.iter().any(|column| column == *known));
+    match (&columns[..], known) {
+        ([], _) => Ok(Vec::new()),
+        ([only], _) => Ok(vec![only.clone()]),
+        (_, Some(known)) => Ok(vec![(*known).to_owned()]),
+        (_, None) => bail!(Hinted::with(
+            format!("{name}: can't tell which column holds the text; the columns are {}", columns.join(", ")),
             "name them with `text: [COLUMN, …]`",
         )),
     }

@@ -98,7 +98,7 @@ fn is_usual(unit: u16) -> bool {
 /// What kind of a file begins so, where that is no text, and what to do with it.
 pub(super) fn no_text(start: &[u8]) -> Option<(&'static str, &'static str)> {
     const UNPACK: &str = "unpack it first";
-    const KINDS: [(&[u8], &str, &str); 9] = [
+    const KINDS: [(&[u8], &str, &str); 11] = [
         (&[0x1F, 0x8B], "compressed with gzip", UNPACK),
         (&[0x28, 0xB5, 0x2F, 0xFD], "compressed with zstd", UNPACK),
         (&[0xFD, b'7', b'z', b'X', b'Z', 0], "compressed with xz", UNPACK),
@@ -108,6 +108,8 @@ pub(super) fn no_text(start: &[u8]) -> Option<(&'static str, &'static str)> {
         (&[0xD0, 0xCF, 0x11, 0xE0, 0xA1, 0xB1, 0x1A, 0xE1], "an old Excel or Word file", "save it as CSV or text"),
         (b"%PDF-", "a PDF", "take the text out of it"),
         (b"PAR1", "a Parquet file", "set `format: parquet`"),
+        (b"ARROW1", "an Arrow file", "set `format: arrow`"),
+        (&[0xFF, 0xFF, 0xFF, 0xFF], "an Arrow stream", "set `format: arrow`"),
     ];
     KINDS.into_iter().find(|(magic, ..)| start.starts_with(magic)).map(|(_, kind, hint)| (kind, hint))
 }

@@ -9,8 +9,17 @@ use super::place::{Span, Texts};
 use super::{Diagnostic, Draft};
 use crate::spec::Source;
 
-/// Tells the columns of a file from its header, or none if they cannot be known.
-pub type Columns<'a> = dyn Fn(&Source, &Path) -> Option<Vec<String>> + 'a;
+/// Tells the columns of a source's files, or none if they cannot be known.
+pub type Columns<'a> = dyn Fn(&Source, &DataFiles) -> Option<Vec<String>> + 'a;
+
+/// Files of rows, and what is wanted of them.
+#[derive(Clone, Debug)]
+pub struct DataFiles {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// Columns that are asked for; of formats whose rows have columns of their own they are looked for in all rows.
+    pub wanted: Vec<String>,
+}
 
 /// All that the checks look at, and where they report.
 pub struct Checks<'a> {
@@ -107,9 +116,11 @@ impl<'a> Checks<'a> {
         paths::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
     }
 
-    /// The columns of a file that a source stands for, if they can be known.
-    pub fn columns(&self, source: &Source, file: &Path) -> Option<Vec<String>> {
-        (self.columns)(source, file)
+    /// The columns of the files that a source stands for, if they can be known; of those that rows may lack, the ones that
+    /// are wanted are looked for in all rows.
+    pub fn columns(&self, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
+        let files = paths::resolve_path(&source.path, self.dir).ok()?;
+        (self.columns)(source, &DataFiles { files, wanted: wanted.to_vec() })
     }
 
     /// The directory that a field names, if it's there.

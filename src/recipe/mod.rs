@@ -3,6 +3,7 @@
 //! [`load`] does it all; [`Document`] reads once and checks often, as a sweep does. What comes out is either a
 //! [`Checked`] recipe or [`Diagnostics`] with every mistake that could be found.
 
+mod beside;
 mod catalog;
 mod check;
 mod checked;
@@ -40,7 +41,7 @@ use std::path::Path;
 
 pub use catalog::{Catalog, CheckpointCheck};
 pub use checked::Checked;
-pub use checks::{Checks, Columns};
+pub use checks::{Checks, Columns, DataFiles};
 pub use condition::Condition;
 pub use diagnostic::Diagnostic;
 pub use diagnostics::Diagnostics;

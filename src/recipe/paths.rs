@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use globset::GlobBuilder;
 
+use super::beside::is_beside;
+
 /// The files that a `path` field stands for, in the order of their names: a file, the files in a directory, or those
-/// that match a glob. Relative paths are looked for in the recipe's folder, then in the working directory.
+/// that match a glob, but for those that aren't data and only lie beside some: markers, checksums, readmes, hidden files.
+/// A file that is named itself is data whatever its name. Relative paths are looked for in the recipe's folder, then in the working directory.
 ///
 /// # Errors
 /// If there's no such file, or the glob or a directory cannot be read.
@@ -38,13 +41,13 @@ pub(super) fn is_glob(pattern: &str) -> bool {
     pattern.contains(['*', '?', '[', '{'])
 }
 
-/// The files of one directory, sorted; hidden ones are left out.
+/// The data files of one directory, sorted.
 fn in_directory(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs_err::read_dir(path)? {
         let entry = entry?;
         let path = entry.path();
-        if !is_hidden(&entry.file_name()) && path.is_file() {
+        if !is_beside(&entry.file_name().to_string_lossy()) && path.is_file() {
             files.push(path);
         }
     }
@@ -56,7 +59,8 @@ fn is_hidden(name: &OsStr) -> bool {
     name.to_string_lossy().starts_with('.')
 }
 
-/// The files that match a glob; hidden ones only if it says so. Only directories below its fixed beginning are read, and only as deep as it goes.
+/// The data files that match a glob; hidden ones and markers only if it says so, by a `.` or `_` that a part of it begins
+/// with. Only directories below its fixed beginning are read, and only as deep as it goes.
 fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
     let base: PathBuf = pattern.iter().take_while(|part| !is_glob(&part.to_string_lossy())).collect();
     let rest: PathBuf = pattern.iter().skip(base.iter().count()).collect();
@@ -69,13 +73,15 @@ fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
     }
     let depth = if rest.contains("**") { usize::MAX } else { rest.split('/').count() };
     let hidden = rest.split('/').any(|part| part.starts_with('.'));
+    let marked = rest.rsplit('/').next().is_some_and(|part| part.starts_with(['.', '_']));
     let walk = walkdir::WalkDir::new(&base).follow_links(true).max_depth(depth).sort_by_file_name();
     let seen = walk.into_iter().filter_entry(|entry| hidden || entry.depth() == 0 || !is_hidden(entry.file_name()));
     let mut files = Vec::new();
     for entry in seen {
         let entry = entry?;
         let within = entry.path().strip_prefix(&base).unwrap_or(entry.path());
-        if entry.file_type().is_file() && glob.is_match(within) {
+        let is_data = marked || !is_beside(&entry.file_name().to_string_lossy());
+        if entry.file_type().is_file() && is_data && glob.is_match(within) {
             files.push(if base == Path::new(".") { within.to_path_buf() } else { entry.path().to_path_buf() });
         }
     }

@@ -6,6 +6,7 @@ mod feed;
 mod graph;
 pub mod launch;
 mod open;
+mod reading;
 mod recipe;
 pub mod sweep;
 

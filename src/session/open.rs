@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use super::{
     Check, Checks, LAUNCHERS, Launcher, Recipe, Upcoming,
     launch::{LOCAL, Setup},
+    reading::READING,
 };
 use crate::{
     engine::{
@@ -111,7 +112,7 @@ impl Session {
         let notify = Arc::clone(&options.notify);
         let remote = options.remote.as_deref().map(|url| Remote::open(url, &store, move |text: &str| notify(text)));
         let remote = remote.transpose()?.map(Arc::new);
-        let digests = Mutex::new(DigestCache::open(store.root()));
+        let digests = Mutex::new(DigestCache::open(store.root()).with_reading(READING));
         Ok(Self { store, remote, digests, launcher, options })
     }
 

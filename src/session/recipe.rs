@@ -13,7 +13,7 @@ use crate::{
         store::{Provenance, host},
     },
     network::device::{DeviceChoice, DeviceChoices},
-    recipe::{Checked, Document, Overrides, Setting},
+    recipe::{Checked, DataFiles, Document, Overrides, Setting},
     spec::Source,
     stages::{catalog, check_secrets},
 };
@@ -92,7 +92,7 @@ impl Recipe {
     }
 }
 
-/// The columns of a data file; `None` where it can't be read, which a stage will explain better.
-pub(super) fn columns(source: &Source, file: &Path) -> Option<Vec<String>> {
-    data::header(source, file).ok()
+/// The columns of data files; `None` where they can't be read, which a stage will explain better.
+pub(super) fn columns(source: &Source, data: &DataFiles) -> Option<Vec<String>> {
+    data::columns(source, &data.files, &data.wanted).ok()
 }

@@ -124,6 +124,11 @@ impl Instruction {
         }
     }
 
+    /// The names of those columns.
+    pub fn used_columns(&self) -> Vec<&str> {
+        self.columns().into_iter().map(|(_, name)| name).collect()
+    }
+
     /// The columns that hold lists.
     pub fn lists(&self) -> Vec<&str> {
         self.columns()

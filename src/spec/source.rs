@@ -1,5 +1,7 @@
 //! Where rows of text come from.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,11 +9,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// A file, or a glob such as `data/*.jsonl` (read in the order of the names); relative to the recipe's folder,
-    /// or to the working directory where the recipe's folder has no such file
+    /// A file, a folder, or a glob such as `data/*.jsonl` (read in the order of the names, without readmes, markers,
+    /// checksums and hidden files); relative to the recipe's folder, or to the working directory where the recipe's folder
+    /// has no such file
     #[schemars(extend("x-role" = "path"))]
     pub path: String,
-    /// The files' format; by default their extension tells (.txt, .tsv, .csv, .jsonl, .parquet)
+    /// The files' format; by default their extension tells (.txt, .tsv, .csv, .jsonl, .json, .ndjson, .parquet, .arrow,
+    /// .feather)
     #[serde(default)]
     pub format: Option<Format>,
     /// What the bytes of a text file stand for: `utf-8`, `utf-16`, `gb18030`, `big5`, `latin-1`, `windows-1252`, or another
@@ -29,9 +33,13 @@ pub struct Source {
     /// The character between two fields; a tab in .tsv and a comma in .csv by default
     #[serde(default)]
     pub delimiter: Option<char>,
-    /// Whether fields may stand in double quotes; yes in .csv and no in .tsv by default
+    /// Whether fields may stand in double quotes. By default they may in .csv, and in a .tsv where all fields that begin
+    /// with a quote are quoted as in .csv; a file that could be meant either way is refused
     #[serde(default)]
     pub quoting: Option<bool>,
+    /// The character of a .tsv or .csv that takes the next one's meaning from it, such as the `\\` in `\\"`; none by default
+    #[serde(default)]
+    pub escape: Option<char>,
     /// What a document is in a .txt file
     #[serde(default)]
     pub document: DocumentUnit,
@@ -58,10 +66,43 @@ pub enum Format {
     Tsv,
     /// Fields between commas, quoted where needed
     Csv,
-    /// A JSON object a line
+    /// A JSON object a line, or an array of objects
     Jsonl,
+    /// An array of JSON objects, or an object a line
+    Json,
     /// Apache Parquet
     Parquet,
+    /// Apache Arrow's IPC files and streams, Feather among them
+    Arrow,
+}
+
+impl Format {
+    /// The format that a file's extension tells.
+    pub fn of(file: &Path) -> Option<Self> {
+        Some(match file.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "txt" => Self::Txt,
+            "tsv" => Self::Tsv,
+            "csv" => Self::Csv,
+            "jsonl" | "ndjson" => Self::Jsonl,
+            "json" => Self::Json,
+            "parquet" => Self::Parquet,
+            "arrow" | "feather" => Self::Arrow,
+            _ => return None,
+        })
+    }
+
+    /// Its name, as recipes have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Txt => "txt",
+            Self::Tsv => "tsv",
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+            Self::Json => "json",
+            Self::Parquet => "parquet",
+            Self::Arrow => "arrow",
+        }
+    }
 }
 
 /// What makes a document in running text.

@@ -79,8 +79,12 @@ table! {
     PLANNED_STEPS: Setting = "planned_steps";
     /// Steps in which all data is seen once.
     EPOCH_STEPS: Setting = "epoch_steps";
-    /// Rows of the data.
+    /// Rows that are learned from.
     ROWS: Setting = "rows";
+    /// Rows that were read of the files with the data: all that they have, but for a `limit`.
+    ROWS_READ: Setting = "rows_read";
+    /// The same of the dev rows.
+    DEV_ROWS_READ: Setting = "dev_rows_read";
     /// Rows that were too long, and lost a part of their text or of the response.
     CUT_ROWS: Setting = "cut_rows";
     /// Rows that were too long, and lost turns or a part of the question.

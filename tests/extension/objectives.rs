@@ -1,7 +1,5 @@
 //! An objective of our own: guess the last tokens of a text.
 
-use std::path::Path;
-
 use anyhow::Result;
 use burn::tensor::Device;
 use pipe::{
@@ -23,7 +21,7 @@ use pipe::{
         batch::{Example, Feed, Layout, Remark, Target},
         model::{AttentionPattern, FAMILIES, Network},
     },
-    recipe::{Checked, Document, Overrides, schema},
+    recipe::{Checked, DataFiles, Document, Overrides, schema},
     session::{Options, Recipe, Session, Wanted},
     spec::{self, Problem, Section},
     stages::{Choice, catalog},
@@ -129,7 +127,7 @@ fn checked(mix: &str) -> Result<(Space, Checked), String> {
     assert_ne!(text, TINY, "the tiny recipe has another mix");
     space.write("recipe.yaml", text);
     let document = Document::read(&space.path().join("recipe.yaml"), catalog()).map_err(|error| error.to_string())?;
-    let columns = |_: &spec::Source, _: &Path| Some(vec!["label".to_owned(), "text".to_owned()]);
+    let columns = |_: &spec::Source, _: &DataFiles| Some(vec!["label".to_owned(), "text".to_owned()]);
     let checked = document.check(&Overrides::default(), &columns).map_err(|error| error.to_string())?;
     Ok((space, checked))
 }

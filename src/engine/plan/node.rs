@@ -95,11 +95,30 @@ impl Node {
         let digest = |(field, paths): (&String, &Vec<PathBuf>)| {
             let digest = match self.parts.get(field) {
                 Some(parts) => format!("directory:{}", digests.named(parts)?),
-                None => digest_files(paths, digests)?,
+                None => self.digest_files(field, paths, digests)?,
             };
             Ok((field.clone(), digest))
         };
         self.files.iter().map(digest).collect()
+    }
+
+    /// Digest of what a field's files hold, in their order. How a file is read depends on its extension, so that is a part,
+    /// and what else is noted of that.
+    fn digest_files(&self, field: &str, paths: &[PathBuf], digests: &mut DigestCache) -> Result<String> {
+        let one = |path: &Path, digests: &mut DigestCache| -> Result<String> {
+            let extension =
+                path.extension().map_or_else(String::new, |extension| extension.to_string_lossy().to_lowercase());
+            let note = digests.noted(&self.settings, field, path)?;
+            Ok(format!("{extension}{note}:{}", digests.digest(path)?))
+        };
+        if let [path] = paths {
+            return one(path, digests);
+        }
+        let mut hasher = blake3::Hasher::new();
+        for path in paths {
+            hasher.update(one(path, digests)?.as_bytes()).update(&[0]);
+        }
+        Ok(format!("{} files:{}", paths.len(), hasher.finalize().to_hex()))
     }
 
     /// The manifest, or `None` while the digest of a stage that it needs isn't known.
@@ -148,21 +167,4 @@ impl Node {
             .collect();
         canonical_json(&serde_json::json!([self.kind, canonical, needs, files, self.key_seed]))
     }
-}
-
-/// Digest of what a field's files hold, in their order. How a file is read depends on its extension, so that is a part.
-fn digest_files(paths: &[PathBuf], digests: &mut DigestCache) -> Result<String> {
-    let one = |path: &Path, digests: &mut DigestCache| -> Result<String> {
-        let extension =
-            path.extension().map_or_else(String::new, |extension| extension.to_string_lossy().to_lowercase());
-        Ok(format!("{extension}:{}", digests.digest(path)?))
-    };
-    if let [path] = paths {
-        return one(path, digests);
-    }
-    let mut hasher = blake3::Hasher::new();
-    for path in paths {
-        hasher.update(one(path, digests)?.as_bytes()).update(&[0]);
-    }
-    Ok(format!("{} files:{}", paths.len(), hasher.finalize().to_hex()))
 }

@@ -7,12 +7,25 @@ use std::{
 
 use anyhow::Result;
 use fs_err as fs;
+use serde_json::Value;
 
-use super::digest_table::{DigestTable, Hashed, Stamp};
+use super::{
+    canonical_json,
+    digest_table::{DigestTable, Hashed, Stamp},
+};
 use crate::support::clock::{Clock, SystemClock};
 
 /// Context of the hashes that stand for paths.
 const CONTEXT: &str = "pipe 2026-11 path of a file whose digest is remembered";
+
+/// Tells what is to be noted beside a file's digest of how it's read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// How a stage with these settings reads a file that one of its fields names; nothing where that needs no note.
+    pub how: fn(settings: &Value, field: &str, file: &Path) -> Option<Value>,
+    /// The note, if the file that is read so needs one. It may take a look at all of the file.
+    pub note: fn(how: &Value, file: &Path) -> Option<&'static str>,
+}
 
 /// Remembers digests by path and stamp, so that unchanged files needn't be read again. Paths may come out of a recipe's
 /// `env()`, so hashes stand for them.
@@ -20,11 +33,12 @@ const CONTEXT: &str = "pipe 2026-11 path of a file whose digest is remembered";
 pub struct DigestCache {
     table: DigestTable,
     clock: Arc<dyn Clock>,
+    reading: Option<Reading>,
 }
 
 impl Default for DigestCache {
     fn default() -> Self {
-        Self { table: DigestTable::default(), clock: Arc::new(SystemClock) }
+        Self { table: DigestTable::default(), clock: Arc::new(SystemClock), reading: None }
     }
 }
 
@@ -32,6 +46,11 @@ impl DigestCache {
     /// Reads the memory kept in the store at `root`; a missing or unreadable one is empty.
     pub fn open(root: &Path) -> Self {
         Self { table: DigestTable::open(root.join("digests.json")), ..Self::default() }
+    }
+
+    /// The same, with notes of how files are read.
+    pub fn with_reading(self, reading: Reading) -> Self {
+        Self { reading: Some(reading), ..self }
     }
 
     /// The same with another clock, by which a file counts as settled.
@@ -67,6 +86,26 @@ impl DigestCache {
         let hashed = Hashed::read(path, &*self.clock)?;
         self.table.learn(id, &hashed);
         Ok(hashed.digest)
+    }
+
+    /// What is noted of how a stage reads a file; nothing where it's read as ever. It's looked for in all of the file, and
+    /// remembered like its digest.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn noted(&mut self, settings: &Value, field: &str, path: &Path) -> Result<String> {
+        let how = self.reading.and_then(|reading| Some((reading, (reading.how)(settings, field, path)?)));
+        let Some((reading, how)) = how else { return Ok(String::new()) };
+        let path = &fs::canonicalize(path)?;
+        // Settings may hold secrets, so a hash stands for them, too.
+        let id = id(&path.join(format!("read as {}", canonical_json(&how))));
+        if let Some(note) = self.table.get(&id, &Stamp::of(&fs::metadata(path)?)) {
+            return Ok(note.to_owned());
+        }
+        let note = |path: &Path| Ok((reading.note)(&how, path).unwrap_or_default().to_owned());
+        let noted = Hashed::made(path, &*self.clock, note)?;
+        self.table.learn(id, &noted);
+        Ok(noted.digest)
     }
 
     /// Writes what was learned, if anything.

@@ -82,9 +82,14 @@ pub(super) struct Hashed {
 impl Hashed {
     /// Hashes a file.
     pub(super) fn read(path: &Path, clock: &dyn Clock) -> Result<Self> {
+        Self::made(path, clock, digest_file)
+    }
+
+    /// Makes something else of a file, which stands in the digest's place.
+    pub(super) fn made(path: &Path, clock: &dyn Clock, make: impl FnOnce(&Path) -> Result<String>) -> Result<Self> {
         let stamp = Stamp::of(&fs::metadata(path)?);
         let began = nanoseconds(clock.date());
-        let digest = digest_file(path)?;
+        let digest = make(path)?;
         let steady = Stamp::of(&fs::metadata(path)?) == stamp;
         Ok(Self { digest, stamp, began, steady })
     }

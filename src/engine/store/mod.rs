@@ -50,7 +50,7 @@ use fs_err as fs;
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
 pub use claim::Claim;
-pub use digest::DigestCache;
+pub use digest::{DigestCache, Reading};
 pub use digest_table::digest_file;
 pub use gc::{Garbage, GarbageKind, GcPlan, GcVerdict};
 pub(crate) use holder::host;

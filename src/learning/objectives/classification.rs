@@ -122,6 +122,11 @@ impl Classifier {
         self.template.columns()
     }
 
+    /// All columns that it uses: the template's, and that of the label.
+    pub fn used_columns(&self) -> Vec<&str> {
+        self.columns().iter().map(String::as_str).chain([self.label_column.as_str()]).collect()
+    }
+
     /// The nodes that `Choice::node` counts; none for a linear head.
     pub fn nodes(&self) -> &[TrieNode] {
         match &self.head {

@@ -1,16 +1,13 @@
 //! Checks every cell before anything runs, and merges the stages that cells share.
 
-use std::path::Path;
-
 use anyhow::Result;
 use indexmap::IndexMap;
 
 use super::Cell;
 use crate::{
     engine::plan::{Graph, Node, Resolver, SweepPlan},
-    recipe::{Document, Overrides},
+    recipe::{Columns, Document, Overrides},
     session::{Check, Checks, Session, Upcoming, graph},
-    spec::Source,
     stages::check_secrets,
 };
 
@@ -18,7 +15,7 @@ use crate::{
 pub struct Planner<'a> {
     document: &'a Document,
     overrides: &'a Overrides,
-    columns: &'a dyn Fn(&Source, &Path) -> Option<Vec<String>>,
+    columns: &'a Columns<'a>,
     /// What is looked at of each cell, as far as that isn't stored.
     checks: Option<Checking<'a>>,
     plan: SweepPlan,
@@ -67,11 +64,7 @@ impl Mistakes {
 
 impl<'a> Planner<'a> {
     /// Plans cells of a recipe with the command line's changes; `columns` gives the columns of a data file.
-    pub fn new(
-        document: &'a Document,
-        overrides: &'a Overrides,
-        columns: &'a dyn Fn(&Source, &Path) -> Option<Vec<String>>,
-    ) -> Self {
+    pub fn new(document: &'a Document, overrides: &'a Overrides, columns: &'a Columns<'a>) -> Self {
         Self { document, overrides, columns, checks: None, plan: SweepPlan::default(), cells: Vec::new() }
     }
 

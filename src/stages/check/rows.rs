@@ -21,7 +21,7 @@ const FUEL: u64 = 50_000;
 
 pub(in crate::stages) fn rows(checks: &mut Checks<'_>, draft: &Draft, spec: &Finetune) {
     let train = draft.pointer("data.train");
-    let columns = header(checks, &train, &spec.data.train);
+    let columns = header(checks, &train, &spec.data.train, &used_columns(&spec.task));
     let named = match &spec.task {
         Task::Classification(task) => {
             words(checks, draft, task);
@@ -77,8 +77,7 @@ pub(in crate::stages) fn evaluated_rows(
     finetune: &Finetune,
 ) {
     // Columns that the training rows lack as well are reported there.
-    let train = checks.first_file(&finetune.data.train);
-    let train = train.and_then(|file| checks.columns(&finetune.data.train, &file));
+    let train = checks.columns(&finetune.data.train, &used_columns(&finetune.task));
     other_rows(checks, &draft.pointer("data"), source, stage, &finetune.task, train.as_deref());
 }
 
@@ -92,16 +91,8 @@ fn other_rows(
     task: &Task,
     train: Option<&[String]>,
 ) {
-    let Some(columns) = header(checks, pointer, source) else { return };
-    let used = match task {
-        Task::Classification(task) => {
-            let mut used =
-                Template::new(&task.template).map(|template| template.columns().to_vec()).unwrap_or_default();
-            used.push(task.label.clone());
-            used
-        }
-        Task::Instruction(task) => task.columns().into_iter().map(|(_, name)| name.to_owned()).collect(),
-    };
+    let used = used_columns(task);
+    let Some(columns) = header(checks, pointer, source, &used) else { return };
     for name in used.iter().filter(|name| !columns.contains(name)) {
         if train.is_some_and(|train| !train.contains(name)) {
             continue;
@@ -115,7 +106,7 @@ fn other_rows(
 
 /// Texts to encode need a format, and a column unless they're running text.
 pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: &Source) {
-    let columns = header(checks, pointer, source);
+    let columns = header(checks, pointer, source, &source.text);
     let format = format(checks, source);
     if source.text.is_empty() && format.is_some_and(|format| format != Format::Txt) {
         let hint = columns
@@ -135,30 +126,43 @@ pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: 
     }
 }
 
-/// The columns of a source's first file, if they can be known.
-fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source) -> Option<Vec<String>> {
+/// The columns of a source, if they can be known.
+fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
     if let Err(error) = source.encoding.parse::<Encoding>() {
         let pointer = format!("{pointer}.encoding");
         let message = format!("there is no encoding `{}`", checks.shown(&pointer));
         checks.report(checks.value(&pointer), message, error.hint);
         return None;
     }
-    let first = checks.first_file(source)?;
+    checks.first_file(source)?;
     if format(checks, source).is_none() {
         let path = format!("{pointer}.path");
         checks.report(
             checks.value(&path),
             format!("the name `{}` doesn't tell the file's format", checks.shown(&path)),
-            "give `format`: txt, tsv, csv, jsonl or parquet".to_owned(),
+            "give `format`: txt, tsv, csv, jsonl, json, parquet or arrow".to_owned(),
         );
         return None;
     }
-    checks.columns(source, &first)
+    checks.columns(source, wanted)
+}
+
+/// The columns that a task uses.
+fn used_columns(task: &Task) -> Vec<String> {
+    match task {
+        Task::Classification(task) => {
+            let mut used =
+                Template::new(&task.template).map(|template| template.columns().to_vec()).unwrap_or_default();
+            used.push(task.label.clone());
+            used
+        }
+        Task::Instruction(task) => task.columns().into_iter().map(|(_, name)| name.to_owned()).collect(),
+    }
 }
 
 /// The format that is given, or that the extension tells.
 fn format(checks: &Checks<'_>, source: &Source) -> Option<Format> {
-    let by_name = || by_extension(Path::new(&source.path)).or_else(|| by_extension(&checks.first_file(source)?));
+    let by_name = || Format::of(Path::new(&source.path)).or_else(|| Format::of(&checks.first_file(source)?));
     source.format.or_else(by_name)
 }
 
@@ -316,15 +320,4 @@ fn answered_last(checks: &mut Checks<'_>, draft: &Draft, template: &str, rendere
         format!("{} answers before it has read what stands after `{MARKER}`", which(draft, &owner, family)),
         "put the marker at the end of the template".to_owned(),
     );
-}
-
-fn by_extension(path: &Path) -> Option<Format> {
-    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-        "txt" => Some(Format::Txt),
-        "tsv" => Some(Format::Tsv),
-        "csv" => Some(Format::Csv),
-        "jsonl" => Some(Format::Jsonl),
-        "parquet" => Some(Format::Parquet),
-        _ => None,
-    }
 }

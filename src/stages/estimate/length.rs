@@ -47,13 +47,13 @@ impl Lengths {
         if let Some(rows) = self.rows.get(&known) {
             return Ok(*rows);
         }
-        let lists = match task {
-            Task::Classification(_) => Vec::new(),
-            Task::Instruction(task) => task.lists(),
+        let (columns, lists) = match task {
+            Task::Classification(task) => (vec![task.label.as_str()], Vec::new()),
+            Task::Instruction(task) => (task.used_columns(), task.lists()),
         };
         let mut rows = 0;
         for file in files {
-            for row in data::nested_rows(source, file, &lists)? {
+            for row in data::chosen_rows(source, file, &columns, &lists)? {
                 row?;
                 rows += 1;
             }

@@ -174,10 +174,11 @@ impl Lengths {
             }
         };
         let columns: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
+        let used: Vec<&str> = columns.iter().copied().collect();
         let mut lengths = Vec::new();
         let mut rows = 0;
         for file in files {
-            for row in data::nested_rows(source, file, &lists)? {
+            for row in data::chosen_rows(source, file, &used, &lists)? {
                 rows += 1;
                 if lengths.len() < SAMPLE {
                     let row = row?;

@@ -21,7 +21,7 @@ use crate::{
     spec::{Eval, Finetune, Product, Source, Task},
     stages::{
         DeviceUse, Devices, Field, Preflight, StageKind, check,
-        metrics::{CUT_ROWS, Metric, SHORTENED_ROWS, SKIPPED_ROWS},
+        metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
         parts::{
             TOKENS,
             classifier::Trained,
@@ -124,10 +124,10 @@ impl StageKind for Eval {
             (Some(data), _) => match TrainedFor::read(&model.path)? {
                 trained_for if trained_for.instruction.is_some() => {
                     let rows = (data, DATA.files(job));
-                    let (report, left_out) = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
+                    let (report, counts) = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
                     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
                     let mut metrics = report.metrics();
-                    left_out.into_iter().for_each(|(metric, count)| metric.put(&mut metrics, count));
+                    counts.into_iter().for_each(|(metric, count)| metric.put(&mut metrics, count));
                     metrics
                 }
                 _ => classifier(job, data, model, &device)?,
@@ -160,6 +160,7 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
     predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored, &leaks.leaked)?;
     let mut metrics = report.metrics();
+    ROWS_READ.put(&mut metrics, rows.len());
     CUT_ROWS.put(&mut metrics, cut);
     Ok(metrics)
 }

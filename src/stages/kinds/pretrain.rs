@@ -16,7 +16,7 @@ use crate::{
         metrics::{self, EPOCH_STEPS},
         parts::{
             FROM, TOKENS, base_model,
-            language::{self, Encoded, TrainingDocuments},
+            language::{self, TrainingDocuments},
             layout, records, revisions,
             task::TrainedFor,
             train_loop::{self, Start},
@@ -110,12 +110,12 @@ impl StageKind for Pretrain {
 }
 
 impl Pretrain {
-    fn mix(&self, documents: &Arc<Encoded>, seed: u64, base: &Base, layout: Layout) -> Result<Mix> {
+    fn mix(&self, documents: &Arc<language::Encoded>, seed: u64, base: &Base, layout: Layout) -> Result<Mix> {
         let corpus = language::corpus(documents, &base.tokenizer, base.family.form, |_| true);
         Mix::new(&self.objectives, &corpus, &self.train, seed, layout)
     }
 
-    fn feed_of(&self, mix: Mix, documents: &Arc<Encoded>, base: &Base) -> TrainingFeed {
+    fn feed_of(&self, mix: Mix, documents: &Arc<language::Encoded>, base: &Base) -> TrainingFeed {
         TrainingFeed {
             feed: Box::new(mix),
             tokenizer: Arc::clone(&base.tokenizer),

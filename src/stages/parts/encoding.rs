@@ -4,20 +4,25 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::origin::TOKENIZER;
 use crate::{
-    data::{Document, Documents, SHARD, ShardWriter, documents, text::Tokenizer},
+    data::{Document, Documents, SHARD, ShardWriter, counted_documents, text::Tokenizer},
     engine::store::{FileRecord, State},
     spec,
-    stages::Field,
+    stages::{Field, metrics::ROWS_READ},
 };
 
 /// The field with the files of a corpus.
@@ -96,18 +101,21 @@ fn tokenize_into(
     let mut encoder = Encoder { shards, tokenizer, done: done.clone() };
     let mut batch = Vec::new();
     let mut bytes = 0;
-    for document in all_documents(sources(CORPUS, &spec.corpus), files, done.place) {
+    let rows = RowCounts::from(&done);
+    for document in all_documents(sources(CORPUS, &spec.corpus), files, done.place, &rows) {
         let (place, document) = document?;
         bytes += document.text.len();
         batch.push((place, document));
         if bytes >= BATCH {
             bytes = 0;
+            encoder.done.rows = rows.counts();
             encoder.encode(&std::mem::take(&mut batch), state, &mut kept)?;
             if steps.encoded(encoder.done.counts.documents) {
                 return Ok(None);
             }
         }
     }
+    encoder.done.rows = rows.counts();
     encoder.encode(&batch, state, &mut kept)?;
     steps.encoded(encoder.done.counts.documents);
     encoder.shards.finish()?;
@@ -118,7 +126,12 @@ fn tokenize_into(
             fs::copy(&from, &to)?;
         }
     }
-    Ok(Some(encoder.done.counts.metrics(encoder.tokenizer.vocab_size())))
+    let mut metrics = encoder.done.counts.metrics(encoder.tokenizer.vocab_size());
+    let read: u64 = encoder.done.rows.iter().sum();
+    if read > 0 {
+        metrics.insert(ROWS_READ.name.to_owned(), json!(read));
+    }
+    Ok(Some(metrics))
 }
 
 /// The tokenizer that the specification names, or a new one.
@@ -136,7 +149,8 @@ fn tokenizer(
             } else {
                 sources(TRAIN_ON, &spec.train_on)
             };
-            let documents = all_documents(sources, files, Place::default());
+            let rows = RowCounts::default();
+            let documents = all_documents(sources, files, Place::default(), &rows);
             let texts = documents.map(|document| document.map(|(_, document)| document.text));
             Tokenizer::train(new, texts).context("failed to train the tokenizer")
         }
@@ -153,11 +167,12 @@ fn all_documents<'a>(
     sources: Vec<(String, &'a spec::Source)>,
     files: &'a dyn Fn(&str) -> Vec<PathBuf>,
     from: Place,
+    rows: &'a RowCounts,
 ) -> impl Iterator<Item = Result<(Place, Document)>> + 'a {
     let files =
         sources.into_iter().flat_map(|(pointer, source)| files(&pointer).into_iter().map(move |file| (source, file)));
     files.enumerate().skip(from.file).flat_map(move |(file, (source, path))| {
-        let read: Documents = match documents(source, &path) {
+        let read: Documents = match counted_documents(source, &path, rows.of(file)) {
             Ok(documents) => documents,
             Err(error) => Box::new(std::iter::once(Err(error))),
         };
@@ -179,6 +194,33 @@ struct Place {
 struct Done {
     place: Place,
     counts: Counts,
+    /// Rows that were read of each file; of those before `place.file` these are all.
+    #[serde(default)]
+    rows: Vec<u64>,
+}
+
+/// Counts the rows that are read of tables, file by file.
+#[derive(Default)]
+struct RowCounts(Mutex<Vec<Arc<AtomicU64>>>);
+
+impl RowCounts {
+    /// Goes on behind the files that are done. Those of which some is done are read from their start, and counted again.
+    fn from(done: &Done) -> Self {
+        let before = done.rows.iter().take(done.place.file);
+        Self(Mutex::new(before.map(|&rows| Arc::new(AtomicU64::new(rows))).collect()))
+    }
+
+    fn of(&self, file: usize) -> Arc<AtomicU64> {
+        let mut files = self.0.lock();
+        if files.len() <= file {
+            files.resize_with(file + 1, Arc::default);
+        }
+        Arc::clone(&files[file])
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        self.0.lock().iter().map(|rows| rows.load(Ordering::Relaxed)).collect()
+    }
 }
 
 struct Encoder {

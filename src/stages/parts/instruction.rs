@@ -37,7 +37,7 @@ use crate::{
     spec::{Finetune, Instruction, Source},
     stages::{
         Base, Cut, Told, TrainingFeed,
-        metrics::{CUT_ROWS, Metric, SHORTENED_ROWS, SKIPPED_ROWS},
+        metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
     },
     support::text_hash,
 };
@@ -45,6 +45,8 @@ use crate::{
 /// Conversations as examples, of each what it's about.
 #[derive(Default)]
 struct Instructed {
+    /// Rows that were read.
+    read: usize,
     /// Of each row what it's found again by.
     texts: Vec<String>,
     /// Examples, each with the index of its row.
@@ -56,11 +58,11 @@ struct Instructed {
 
 impl Instructed {
     fn read(source: &Source, files: &[PathBuf], task: &Instruction, encoder: &InstructionEncoder<'_>) -> Result<Self> {
-        let made = rows::read(source, files, &task.lists(), |id, row| {
+        let made = rows::read(source, files, &task.used_columns(), &task.lists(), |id, row| {
             let conversation = Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned))?;
             Ok((conversation.text(), encoder.examples(&conversation, id)?))
         })?;
-        let mut all = Self::default();
+        let mut all = Self { read: made.len(), ..Self::default() };
         for (text, lessons) in made {
             // Of a row with several, some answers may be too long.
             all.skipped += usize::from(lessons.iter().any(Option::is_none));
@@ -164,7 +166,7 @@ impl InstructionFeed {
             candidates: Vec::new(),
             classes: Vec::new(),
             is_causal: base.is_causal(),
-            sources: Box::new(TrainingRows::new(source, files, &task.lists(), Box::new(tell))),
+            sources: Box::new(TrainingRows::new(source, files, [&task.used_columns(), &task.lists()], Box::new(tell))),
         };
         Ok(Self { task, learned, feed })
     }
@@ -220,6 +222,7 @@ pub(in crate::stages) fn finetune(
     };
     let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
+    let read = (learned.read, dev.read);
     let lessons = Lessons {
         trained_for,
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
@@ -228,12 +231,13 @@ pub(in crate::stages) fn finetune(
         feed,
         candidates: None,
         note,
+        read,
         measure: if dev.examples.is_empty() { None } else { Some(&mut measure) },
     };
     teach(job, spec, start, lessons, devices)
 }
 
-/// Loss on the answers, perplexity and token accuracy on rows that are held out, and how many were too long.
+/// Loss on the answers, perplexity and token accuracy on rows that are held out, and how many were read and were too long.
 pub(in crate::stages) fn eval(
     job: &Job<'_>,
     model: &Path,
@@ -256,5 +260,7 @@ pub(in crate::stages) fn eval(
     for (text, tally) in rows.texts.iter().zip(&tallies) {
         report.add(tally, seen.contains(&text_hash(text)));
     }
-    Ok((report, rows.left_out()))
+    let mut counts = rows.left_out();
+    counts.push((ROWS_READ, rows.read));
+    Ok((report, counts))
 }

@@ -119,7 +119,7 @@ pub(in crate::stages) fn characters(
 
 /// Knows the documents that a language model learns from.
 pub(in crate::stages) struct TrainingDocuments {
-    corpus: Arc<Encoded>,
+    corpus: Arc<data::Corpus>,
     tokenizer: Arc<Tokenizer>,
     /// What was encoded, where that's known: sources with their files.
     files: Vec<(Source, Vec<PathBuf>)>,
@@ -138,8 +138,8 @@ struct Found {
 }
 
 impl TrainingDocuments {
-    pub(in crate::stages) fn new(corpus: &Arc<Encoded>, tokenizer: &Arc<Tokenizer>) -> Self {
-        Self { corpus: Arc::clone(corpus), tokenizer: Arc::clone(tokenizer), files: Vec::new() }
+    pub(in crate::stages) fn new(corpus: &Encoded, tokenizer: &Arc<Tokenizer>) -> Self {
+        Self { corpus: Arc::clone(&corpus.corpus), tokenizer: Arc::clone(tokenizer), files: Vec::new() }
     }
 
     /// Finds documents in the files that were encoded, up to the one of the number `last`. They're in the same order there

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use crate::{
@@ -22,17 +22,18 @@ pub(in crate::stages) const TRAIN: Field = Field("data.train.path");
 pub(in crate::stages) const DEV: Field = Field("data.dev.path");
 
 /// Makes something of every row of a source's files, in their order, on all cores. `make` is given a number that is
-/// the row's own and the row; the columns `nested` may hold lists.
+/// the row's own and the row, with these columns; those in `nested` may hold lists.
 ///
 /// # Errors
 /// Files without rows; and errors of `make`, which are told with file and row.
 pub(in crate::stages) fn read<T: Send>(
     source: &Source,
     files: &[PathBuf],
+    columns: &[&str],
     nested: &[&str],
     make: impl Fn(u64, &data::Row) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
-    read_placed(source, files, nested, |id, _, row| make(id, row))
+    read_placed(source, files, columns, nested, |id, _, row| make(id, row))
 }
 
 /// Where a row stands.
@@ -48,17 +49,19 @@ pub(in crate::stages) struct RowPlace {
 fn read_placed<T: Send>(
     source: &Source,
     files: &[PathBuf],
+    columns: &[&str],
     nested: &[&str],
     make: impl Fn(u64, RowPlace, &data::Row) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let mut rows = Vec::new();
     for (number, file) in (1..).zip(files) {
-        let reader = data::nested_rows(source, file, nested)?;
-        let columns = reader.columns().to_vec();
-        for (at, row) in (1..).zip(reader) {
+        for (at, row) in (1..).zip(data::chosen_rows(source, file, columns, nested)?) {
             rows.push((file, RowPlace { file: number, row: at }, row?));
         }
-        ensure!(!rows.is_empty(), "{} has no rows; it has the columns {}", file.display(), columns.join(", "));
+        if rows.is_empty() {
+            let columns = data::columns(source, std::slice::from_ref(file), &[])?.join(", ");
+            bail!("{} has no rows; it has the columns {columns}", file.display());
+        }
     }
     let one = |(id, (file, place, row)): (usize, &(&PathBuf, RowPlace, data::Row))| {
         make(id as u64, *place, row).with_context(|| format!("{}: row {}", file.display(), row.number))
@@ -74,14 +77,15 @@ pub(in crate::stages) struct FoundRow {
     pub row: data::Row,
 }
 
-/// Finds rows again, by what [`read`] gives to `make`: their numbers among all rows, and the rows themselves. `last` is
-/// the highest number that is looked at.
+/// Finds rows again, by what [`read`] gives to `make`: their numbers among all rows, and the rows themselves, with these
+/// columns. `last` is the highest number that is looked at.
 ///
 /// # Errors
 /// Files that can't be read.
 pub(in crate::stages) fn find(
     source: &Source,
     files: &[PathBuf],
+    columns: &[&str],
     nested: &[&str],
     last: u64,
     wanted: impl Fn(u64, &data::Row) -> bool,
@@ -89,7 +93,7 @@ pub(in crate::stages) fn find(
     let mut found = Vec::new();
     let mut id = 0;
     for file in files {
-        for row in data::nested_rows(source, file, nested)? {
+        for row in data::chosen_rows(source, file, columns, nested)? {
             let row = row?;
             if wanted(id, &row) {
                 found.push(FoundRow { id, file: file.clone(), row });
@@ -107,6 +111,7 @@ pub(in crate::stages) fn find(
 pub(in crate::stages) struct TrainingRows {
     source: Source,
     files: Vec<PathBuf>,
+    columns: Vec<String>,
     nested: Vec<String>,
     /// Tells what there is to say of a row, but for where it stands.
     tell: TellRow,
@@ -116,14 +121,20 @@ pub(in crate::stages) struct TrainingRows {
 type TellRow = Box<dyn Fn(&ColumnLookup<'_>, u64) -> Result<Told> + Send + Sync>;
 
 impl TrainingRows {
-    pub(in crate::stages) fn new(source: &Source, files: &[PathBuf], nested: &[&str], tell: TellRow) -> Self {
-        let nested = nested.iter().map(|&column| column.to_owned()).collect();
-        Self { source: source.clone(), files: files.to_vec(), nested, tell }
+    pub(in crate::stages) fn new(
+        source: &Source,
+        files: &[PathBuf],
+        [columns, nested]: [&[&str]; 2],
+        tell: TellRow,
+    ) -> Self {
+        let owned = |columns: &[&str]| columns.iter().map(|&column| column.to_owned()).collect();
+        Self { source: source.clone(), files: files.to_vec(), columns: owned(columns), nested: owned(nested), tell }
     }
 
     fn find(&self, last: u64, wanted: impl Fn(u64, &data::Row) -> bool) -> Result<Vec<FoundRow>> {
-        let nested: Vec<&str> = self.nested.iter().map(String::as_str).collect();
-        find(&self.source, &self.files, &nested, last, wanted)
+        let [columns, nested] =
+            [&self.columns, &self.nested].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        find(&self.source, &self.files, &columns, &nested, last, wanted)
     }
 }
 
@@ -182,7 +193,7 @@ pub(in crate::stages) fn labelled(
     classifier: &Classifier,
     purpose: Use,
 ) -> Result<Vec<LabelledRow>> {
-    read_placed(source, files, &[], |id, place, row| {
+    read_placed(source, files, &classifier.used_columns(), &[], |id, place, row| {
         let lookup = |column: &str| row.get(column).map(str::to_owned);
         let label = classifier.label(&lookup)?;
         let prompt = classifier.prompt(&lookup)?;

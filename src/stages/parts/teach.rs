@@ -32,7 +32,7 @@ use crate::{
     spec::{Classification, Finetune, Head},
     stages::{
         Base, Cut, Told, TrainingFeed,
-        metrics::{CUT_ROWS, Metric, ROWS},
+        metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
     },
     support::text_hash,
 };
@@ -67,7 +67,7 @@ impl LabelledFeed {
             candidates: classifier.nodes().iter().map(|node| node.candidates.clone()).collect(),
             classes: classifier.labels().to_vec(),
             is_causal: base.is_causal(),
-            sources: Box::new(TrainingRows::new(source, files, &[], Box::new(tell))),
+            sources: Box::new(TrainingRows::new(source, files, [&classifier.used_columns(), &[]], Box::new(tell))),
         };
         Ok(Self { classifier, rows, feed })
     }
@@ -122,6 +122,7 @@ pub(in crate::stages) fn classify(
         rows: learned.len(),
         left_out: vec![(CUT_ROWS, cut)],
         feed,
+        read: (learned.len(), dev.len()),
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
     };
@@ -145,6 +146,8 @@ pub(in crate::stages) struct Lessons<'a> {
     pub candidates: Option<Candidates>,
     /// What to tell about the rows.
     pub note: String,
+    /// How many were read, and how many dev rows.
+    pub read: (usize, usize),
     /// How many rows are too long, by what became of them.
     pub left_out: Vec<(Metric, usize)>,
     /// Measures a network on the dev rows, if there are any.
@@ -178,6 +181,10 @@ pub(in crate::stages) fn teach(
     let (network, candidates) = (start.network, lessons.candidates);
     let mut computed = train_loop::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
     ROWS.put(&mut computed.metrics, lessons.rows);
+    ROWS_READ.put(&mut computed.metrics, lessons.read.0);
+    if spec.data.dev.is_some() {
+        DEV_ROWS_READ.put(&mut computed.metrics, lessons.read.1);
+    }
     for (metric, count) in lessons.left_out {
         metric.put(&mut computed.metrics, count);
     }

@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 
 use super::{BaseModel, Field, estimate::Lengths, facts_of, kind_named, parts::rows};
 use crate::{
-    data::{documents, text::chat::check_order},
+    data::{check_documents, documents, text::chat::check_order},
     engine::plan::Node,
-    learning::objectives::{Conversation, OBJECTIVES, definition::ObjectiveRole, pairs::FRAME},
+    learning::objectives::{Conversation, OBJECTIVES, definition::ObjectiveRole, pairs::FRAME, prompt::Template},
     network::model::families,
     recipe::{Checked, Diagnostics},
     spec::{ChatFormat, Classification, DocumentUnit, Instruction, Objective, Part, Source, Task, Tokenize, Train},
@@ -68,8 +68,8 @@ impl Preflight<'_> {
         self.warnings.push(self.checked.warn(&pointer(self.node, field), message, hint));
     }
 
-    /// Looks at the beginnings of a corpus's files, by the place of their source in the settings, such as `corpus.0.path`:
-    /// whether there are texts.
+    /// Opens the files of a corpus, by the place of their source in the settings, such as `corpus.0.path`, and looks at what
+    /// can be looked at without reading all of them: their beginnings, and how they're compressed.
     ///
     /// # Errors
     /// Files that can't be read.
@@ -78,6 +78,7 @@ impl Preflight<'_> {
             let is_read_whole = matches!(source.document, DocumentUnit::File);
             let is_large = std::fs::metadata(file).is_ok_and(|file| file.len() > LARGE);
             if self.done.insert(format!("{file:?} {source:?}")) && !(is_read_whole && is_large) {
+                check_documents(source, file)?;
                 documents(source, file)?.take(BEGINNING).try_for_each(|document| document.map(drop))?;
             }
         }
@@ -95,7 +96,8 @@ impl Preflight<'_> {
             let files = std::slice::from_ref(&file);
             match task {
                 Task::Classification(task) => {
-                    if self.done.insert(format!("{file:?} {source:?} {} {:?}", task.label, task.words)) {
+                    let used = (&task.label, &task.words, &task.template);
+                    if self.done.insert(format!("{file:?} {source:?} {used:?}")) {
                         for (message, hint) in without_words(source, files, task)? {
                             self.report(field.0, message, hint);
                         }
@@ -103,7 +105,7 @@ impl Preflight<'_> {
                 }
                 Task::Instruction(task) => {
                     if self.done.insert(format!("{file:?} {source:?} {:?} {format:?}", task.columns())) {
-                        rows::read(source, files, &task.lists(), |_, row| {
+                        rows::read(source, files, &task.used_columns(), &task.lists(), |_, row| {
                             let lookup = |column: &str| row.get(column).map(str::to_owned);
                             check_order(&Conversation::read(task, &lookup)?.turns, format)
                         })?;
@@ -124,7 +126,8 @@ impl Preflight<'_> {
         if !self.done.insert(format!("words {} {files:?} {source:?} {task:?}", self.node.name)) {
             return Ok(());
         }
-        let labels = rows::read(source, &files, &[], |_, row| Ok(row.get(&task.label).map(str::to_owned)))?;
+        let labels =
+            rows::read(source, &files, &[&task.label], &[], |_, row| Ok(row.get(&task.label).map(str::to_owned)))?;
         let labels: HashSet<String> = labels.into_iter().flatten().collect();
         for label in task.words.keys().filter(|label| !labels.contains(*label)) {
             let limited = if source.limit.is_some() { ", as far as `limit` lets them be read" } else { "" };
@@ -207,7 +210,9 @@ fn chat_format(checked: &Checked, node: &Node, task: &Task) -> Option<ChatFormat
 
 /// The labels that no word stands for, each with the row where it's seen first and how often it's seen.
 fn without_words(source: &Source, files: &[PathBuf], task: &Classification) -> Result<Vec<(String, String)>> {
-    let unknown = rows::read(source, files, &[], |_, row| {
+    let template = Template::new(&task.template)?;
+    let columns: Vec<&str> = template.columns().iter().chain([&task.label]).map(String::as_str).collect();
+    let unknown = rows::read(source, files, &columns, &[], |_, row| {
         let label = row.get(&task.label).filter(|label| !task.words.contains_key(*label));
         Ok(label.map(|label| (label.to_owned(), row.number)))
     })?;

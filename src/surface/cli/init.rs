@@ -193,7 +193,7 @@ seed: 1
 
 stages:
   # A tokenizer made for your texts, and the texts encoded with it. More unlabelled text makes a better model: add files
-  # to `corpus` (.txt, .tsv, .csv, .jsonl, .parquet; globs such as more/*.txt work, too).
+  # to `corpus` (.txt, .tsv, .csv, .jsonl, .json, .parquet, .arrow; globs such as more/*.txt work, too).
   tokens:
     tokenize:
       tokenizer:

@@ -53,10 +53,10 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
 /// How the file is to be read: by the command line's options; or as the stage reads its training rows, where the names end
 /// alike.
 fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
-    let Predict { format, columns, delimiter, encoding, .. } = command;
-    let told = format.is_some() || columns.is_some() || delimiter.is_some();
+    let Predict { format, columns, delimiter, quoting, escape, encoding, .. } = command;
+    let told = [format.is_some(), columns.is_some(), delimiter.is_some(), quoting.is_some(), escape.is_some()];
     if let Some(finetune) = stage.and_then(|stage| stage.settings_as::<Finetune>().ok())
-        && !told
+        && !told.contains(&true)
         && Path::new(&finetune.data.train.path).extension() == file.extension()
     {
         let train = finetune.data.train;
@@ -64,6 +64,7 @@ fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Sourc
     }
     let mut source = json!({
         "path": file.to_string_lossy(), "format": format, "columns": columns, "delimiter": delimiter,
+        "quoting": quoting, "escape": escape,
     });
     if let Some(encoding) = encoding {
         source["encoding"] = encoding.as_str().into();
@@ -72,13 +73,15 @@ fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Sourc
 }
 
 fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut PredictionPrinter<'_>) -> Result<()> {
-    let mut rows = data::rows(source, file)?;
-    let (has, needs) = (rows.columns().to_vec(), trained.columns());
+    let needs = trained.columns();
+    let has = data::columns(source, &[file.to_owned()], needs)?;
     // The lines of a .txt, and any other only column, fill an only column whatever it's called.
     let only = has.len() == 1 && needs.len() == 1;
     if let Some(missing) = needs.iter().find(|column| !only && !has.contains(column)) {
         bail!("{}: the template uses the column `{missing}`; the file has {}", file.display(), has.join(", "));
     }
+    let chosen = if only { &has[..] } else { needs };
+    let mut rows = data::chosen_rows(source, file, &chosen.iter().map(String::as_str).collect::<Vec<_>>(), &[])?;
     let value = |row: &data::Row, column: &str| row.get(if only { &has[0] } else { column }).map(str::to_owned);
     loop {
         let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<_>>>()?;

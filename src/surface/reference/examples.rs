@@ -67,6 +67,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("Source", "path", "data/*.jsonl"),
     ("Source", "columns", "[label, text]"),
     ("Source", "delimiter", "\";\""),
+    ("Source", "escape", "\"\\\\\""),
     ("Source", "header", "true"),
     ("Source", "limit", "2000"),
     ("Source", "quoting", "false"),

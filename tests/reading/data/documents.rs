@@ -99,7 +99,8 @@ fn text_columns_that_cannot_be_told_are_listed() {
         "a.tsv: can't tell which column holds the text; the columns are s1, s2\nhint: name them with `text: [COLUMN, …]`"
     );
     let error = texts(json!({"text": ["s3"]}), &file).unwrap_err();
-    assert_eq!(folder.message(&error), "a.tsv: there is no column \"s3\"; the columns are s1, s2");
+    let expected = "a.tsv: there is no column \"s3\"; the columns are s1, s2\nhint: did you mean `s2`?";
+    assert_eq!(folder.message(&error), expected);
 }
 
 #[test]

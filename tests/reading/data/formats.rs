@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
-use pipe::data::{header, rows};
+use pipe::data::{chosen_rows, columns, rows};
 use pipe::spec::Source;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -48,7 +48,7 @@ fn row<const N: usize>(number: usize, fields: [&str; N]) -> (usize, Vec<String>)
 fn tsv_has_a_header_and_takes_quotes_as_they_are() {
     let folder = Folder::new();
     let file = folder.file("a.tsv", "\u{FEFF}label\ttext\r\n1\t他说\"好\r\n\r\n0\t\"坏\"\"\n2\t");
-    assert_eq!(header(&source(json!({})), &file).unwrap(), ["label", "text"]);
+    assert_eq!(columns(&source(json!({})), std::slice::from_ref(&file), &[]).unwrap(), ["label", "text"]);
     assert_eq!(
         read(json!({}), &file).unwrap(),
         [row(2, ["1", "他说\"好"]), row(4, ["0", "\"坏\"\""]), row(5, ["2", ""])]
@@ -71,7 +71,7 @@ fn csv_fields_may_be_quoted_and_run_over_lines() {
     let file = folder.file("a.csv", "id,text\r\n1,\"a, \"\"b\"\"\r\nsecond line\"\r\n\r\n2,plain \"quote\"\r\n");
     assert_eq!(
         read(json!({}), &file).unwrap(),
-        [row(2, ["1", "a, \"b\"\nsecond line"]), row(5, ["2", "plain \"quote\""])]
+        [row(2, ["1", "a, \"b\"\r\nsecond line"]), row(5, ["2", "plain \"quote\""])]
     );
     let file = folder.file("b.csv", "a;b\n\"x\";\"y;z\"\n");
     assert_eq!(read(json!({"delimiter": ";"}), &file).unwrap(), [row(2, ["x", "y;z"])]);
@@ -85,7 +85,10 @@ fn jsonl_columns_are_the_keys_in_their_order() {
         "a.jsonl",
         "{\"text\": \"好\", \"label\": 1}\n\n{\"label\": null, \"score\": 0.5, \"text\": \"a\\nb\", \"yes\": true}\n",
     );
-    assert_eq!(header(&source(json!({})), &file).unwrap(), ["text", "label", "score", "yes"]);
+    assert_eq!(
+        columns(&source(json!({})), std::slice::from_ref(&file), &[]).unwrap(),
+        ["text", "label", "score", "yes"]
+    );
     assert_eq!(read(json!({}), &file).unwrap(), [row(1, ["好", "1", "", ""]), row(3, ["a\nb", "", "0.5", "true"])]);
 }
 
@@ -109,7 +112,10 @@ fn parquet_numbers_and_booleans_become_text() {
             ("yes", Arc::new(BooleanArray::from(vec![true, false]))),
         ],
     );
-    assert_eq!(header(&source(json!({})), &file).unwrap(), ["text", "label", "score", "yes"]);
+    assert_eq!(
+        columns(&source(json!({})), std::slice::from_ref(&file), &[]).unwrap(),
+        ["text", "label", "score", "yes"]
+    );
     let expected = [row(1, ["好", "-3", "0.5", "true"]), row(2, ["", "7", "2.0", "false"])];
     assert_eq!(read(json!({}), &file).unwrap(), expected);
 }
@@ -128,8 +134,17 @@ fn mistakes_in_files_are_told_with_file_and_row() {
     let list = folder.file("list.parquet", "");
     parquet(&list, vec![("ids", nested)]);
     let cases = [
-        (json!({}), folder.file("few.tsv", "a\tb\n1\t2\n\n3\n"), "few.tsv: row 4: 1 field for 2 columns (a, b)"),
-        (json!({}), folder.file("many.tsv", "a\n1\t2\n"), "many.tsv: row 2: 2 fields for 1 column (a)"),
+        (
+            json!({}),
+            folder.file("few.tsv", "a\tb\n1\t2\n\n3\n"),
+            "few.tsv: row 4: 1 field for 2 columns (a, b)\n\
+             hint: every row needs a field for each column; `delimiter`, `quoting` and `escape` say how lines are split",
+        ),
+        (
+            json!({}),
+            folder.file("many.tsv", "a\n1\t\"2\n"),
+            "many.tsv: row 2: 2 fields for 1 column (a)\nhint: if quotes enclose fields, set `quoting: true`",
+        ),
         (json!({}), folder.file("empty.csv", "\n"), "empty.csv: the file is empty; it should begin with a header line"),
         (json!({}), folder.file("twice.csv", "a,b,a\n"), "twice.csv: duplicate column \"a\""),
         (
@@ -143,19 +158,19 @@ fn mistakes_in_files_are_told_with_file_and_row() {
             folder.file("a.jsonl", "{\"a\": 1}\n{\"a\": 2,}\n"),
             "a.jsonl: row 2: not valid JSON at column 9: trailing comma at line 1 column 9",
         ),
-        (json!({}), folder.file("b.jsonl", "[1]\n"), "b.jsonl: row 1: not a JSON object"),
         (
             json!({}),
-            folder.file("c.jsonl", "{\"a\": 1}\n{\"a\": [2]}\n"),
-            "c.jsonl: row 2: \"a\" holds an object or a list; a field is text or a number",
+            folder.file("b.jsonl", "[1]\n"),
+            "b.jsonl: row 1: not a JSON object\n\
+             hint: rows are objects such as {\"text\": …}, one a line or in an array; for lines of text set `format: txt`",
         ),
-        (json!({}), list, "list.parquet: column \"ids\" holds List(Int32), not text or numbers"),
         (
             json!({}),
-            folder.file("a.json", "{}"),
-            "a.json: unknown format; supported are .txt, .tsv, .csv, .jsonl and .parquet\n\
-             hint: set it with `format: txt`, `tsv`, `csv`, `jsonl` or `parquet`",
+            folder.file("a.xls", "{}"),
+            "a.xls: unknown format; supported are .txt, .tsv, .csv, .jsonl, .json, .ndjson, .parquet, .arrow and .feather\n\
+             hint: set it with `format: txt`, `tsv`, `csv`, `jsonl`, `json`, `parquet` or `arrow`",
         ),
+        (json!({}), folder.file("a.csv.gz", "{}"), "a.csv.gz: the file is compressed\nhint: unpack it first"),
         (
             json!({"columns": ["a"]}),
             folder.file("a.txt", "x"),
@@ -164,6 +179,18 @@ fn mistakes_in_files_are_told_with_file_and_row() {
     ];
     for (fields, file, expected) in cases {
         let error = read(fields, &file).expect_err(expected);
+        assert_eq!(folder.message(&error), expected);
+    }
+    let cases = [
+        (
+            folder.file("c.jsonl", "{\"ids\": 1}\n{\"ids\": [2]}\n"),
+            "c.jsonl: row 2: \"ids\" holds an object or a list; a field is text or a number",
+        ),
+        (list, "list.parquet: column \"ids\" holds List(Int32), not text or numbers"),
+    ];
+    for (file, expected) in cases {
+        let read = chosen_rows(&source(json!({})), &file, &["ids"], &[]);
+        let error = read.and_then(|mut rows| rows.find_map(Result::err).map_or(Ok(()), Err)).expect_err(expected);
         assert_eq!(folder.message(&error), expected);
     }
 }

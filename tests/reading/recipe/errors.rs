@@ -1,8 +1,6 @@
 //! Broken recipes: each gives all its mistakes at once, with line, column, caret and hint.
 
-use std::path::Path;
-
-use pipe::recipe::{Overrides, load};
+use pipe::recipe::{DataFiles, Overrides, load};
 use pipe::spec::Source;
 use pipe::stages::catalog;
 
@@ -50,8 +48,8 @@ stages:
       data: {path: \"{{ data }}/test.tsv\"}
 ";
 
-fn columns(_: &Source, path: &Path) -> Option<Vec<String>> {
-    let text = fs_err::read_to_string(path).ok()?;
+fn columns(_: &Source, data: &DataFiles) -> Option<Vec<String>> {
+    let text = fs_err::read_to_string(data.files.first()?).ok()?;
     let header = text.lines().next()?;
     Some(header.split('\t').map(str::to_owned).collect())
 }

@@ -34,7 +34,7 @@ stages:
     eval: { model: cls, data: { path: Cargo.toml, format: tsv } }
 ";
 
-fn columns(_: &Source, _: &Path) -> Option<Vec<String>> {
+fn columns(_: &Source, _: &pipe::recipe::DataFiles) -> Option<Vec<String>> {
     Some(["text", "label"].map(str::to_owned).into())
 }
 
@@ -274,7 +274,8 @@ fn special_tokens_that_are_spelt_in_a_template_are_warned_of() {
     let told_of = |template: &str| {
         let text = with(template);
         let document = Document::parse(Path::new("recipe.yaml"), &text, catalog()).expect("YAML");
-        let columns = |_: &Source, _: &Path| Some(["text", "label", "sep"].map(str::to_owned).into());
+        let columns =
+            |_: &Source, _: &pipe::recipe::DataFiles| Some(["text", "label", "sep"].map(str::to_owned).into());
         document.check(&Overrides::default(), &columns).map_or_else(|problems| problems.to_string(), |_| "fine".into())
     };
     let column = told_of("{{ text }}{{ sep }}[Classification]");

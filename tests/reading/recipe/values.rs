@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pipe::recipe::paths::resolve_path;
 use pipe::recipe::walk::{file_fields, stage_fields};
-use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
+use pipe::recipe::{Checked, DataFiles, Diagnostics, Document, Overrides};
 use pipe::spec::{Batch, Finetune, Pretrain, Product, Source, Task};
 use pipe::stages::catalog;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ sweep:
     stages.base.train.seed: [1, 2]
 ";
 
-fn unknown(_: &Source, _: &Path) -> Option<Vec<String>> {
+fn unknown(_: &Source, _: &DataFiles) -> Option<Vec<String>> {
     None
 }
 

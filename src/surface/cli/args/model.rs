@@ -19,12 +19,12 @@ pub(in crate::surface::cli) struct Predict {
     /// A text to classify; can be repeated
     #[arg(long, conflicts_with = "file")]
     pub text: Vec<String>,
-    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .parquet); a file with the training data's extension is
-    /// read
+    /// A file of rows to classify (.txt, .tsv, .csv, .jsonl, .json, .parquet, .arrow); a file with the training data's
+    /// extension is read
     /// like the training data, unless the options below say otherwise
     #[arg(long, required_unless_present = "text")]
     pub file: Option<PathBuf>,
-    /// The file's format: txt, tsv, csv, jsonl or parquet [default: by its extension]
+    /// The file's format: txt, tsv, csv, jsonl, json, parquet or arrow [default: by its extension]
     #[arg(long, requires = "file", value_parser = format)]
     pub format: Option<Format>,
     /// Comma-separated column names for a .tsv or .csv file without a header line
@@ -33,6 +33,12 @@ pub(in crate::surface::cli) struct Predict {
     /// The character that separates fields
     #[arg(long, requires = "file", value_name = "CHARACTER")]
     pub delimiter: Option<char>,
+    /// Whether fields may stand in double quotes [default: as in recipes]
+    #[arg(long, requires = "file", value_name = "YES", num_args = 0..=1, default_missing_value = "true")]
+    pub quoting: Option<bool>,
+    /// The character that takes the next one's meaning from it
+    #[arg(long, requires = "file", value_name = "CHARACTER")]
+    pub escape: Option<char>,
     /// What the file's bytes stand for, such as gb18030 or utf-16 [default: as the training data, or utf-8]
     #[arg(long, requires = "file", value_name = "NAME")]
     pub encoding: Option<String>,
@@ -143,7 +149,7 @@ pub(in crate::surface::cli) struct Export {
 }
 
 fn format(text: &str) -> Result<Format, String> {
-    serde_json::from_value(text.into()).map_err(|_| "expected txt, tsv, csv, jsonl or parquet".to_owned())
+    serde_json::from_value(text.into()).map_err(|_| "expected txt, tsv, csv, jsonl, json, parquet or arrow".to_owned())
 }
 
 /// Names of chat formats.

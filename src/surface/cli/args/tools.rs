@@ -8,7 +8,7 @@ use clap::Args;
 pub(in crate::surface::cli) struct Init {
     /// The directory to write to
     pub dir: PathBuf,
-    /// Your labelled data (.tsv, .csv, .jsonl or .parquet)
+    /// Your labelled data (.tsv, .csv, .jsonl, .json, .parquet or .arrow)
     #[arg(long)]
     pub data: PathBuf,
     /// What the file's bytes stand for, such as gb18030 or utf-16
