@@ -12,6 +12,8 @@ mod instruction;
 mod language_models;
 mod metrics_report;
 mod mix;
+mod mix_parity;
+mod pairs;
 mod schedule;
 mod span_corruption;
 mod train_loop;

@@ -1,5 +1,7 @@
 //! One entry of the mix: its windows, and the examples made of each.
 
+use std::{error::Error, fmt};
+
 use anyhow::{Context, Result};
 
 use super::{
@@ -11,12 +13,26 @@ use super::{
 };
 use crate::{network::batch::Example, spec, support::random::Key};
 
+/// A corpus that is too small for an objective: what it lacks.
+#[derive(Debug)]
+pub struct TooSmall(String);
+
+impl fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for TooSmall {}
+
 /// An entry of the mix, with the windows of the corpus that its examples are made of.
 pub(super) struct MixEntry {
     /// What curves call it, such as `masked_lm+sentence_order`.
     pub(super) name: String,
     /// Factor on the loss of sentence pairs.
     pub(super) pair_weight: f32,
+    /// Names of the objectives that predict tokens and that judge pairs, where there are both.
+    pub(super) parts: Option<[String; 2]>,
     corpus: Corpus,
     windows: Vec<Window>,
     /// Makes the examples.
@@ -38,6 +54,10 @@ impl MixEntry {
         let pair_weight = known.iter().find_map(|known| known.settings.pair_weight()).unwrap_or(1.0) as f32;
         let (maskers, makers): (Vec<_>, Vec<_>) =
             known.into_iter().partition(|known| known.definition.role == ObjectiveRole::Masks);
+        let parts = match (maskers.as_slice(), makers.as_slice()) {
+            ([masker], [maker]) => Some([masker, maker].map(|known| known.definition.name.to_owned())),
+            _ => None,
+        };
         let mut order = makers.into_iter().chain(maskers);
         let mut needs = Vec::new();
         let mut examples = |known: ResolvedObjective| {
@@ -52,8 +72,8 @@ impl MixEntry {
         let masker = order.next().map(examples).transpose()?;
         corpus.specials.require(&name, &needs)?;
         let windows = maker.windows(corpus)?;
-        maker.check(&name, &windows)?;
-        Ok(Self { name, pair_weight, corpus: corpus.clone(), windows, maker, masker })
+        maker.check(&name, &windows).map_err(|lack| TooSmall(lack.to_string()))?;
+        Ok(Self { name, pair_weight, parts, corpus: corpus.clone(), windows, maker, masker })
     }
 
     /// How many examples there are.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Corpus, entry::MixEntry, words::WordCounts};
 use crate::{
-    network::batch::{BatchSampler, Feed, Layout, Step, lay_out},
+    network::batch::{BatchSampler, Feed, Layout, Step, StepLosses, lay_out},
     spec,
     support::random::{Categorical, Key},
 };
@@ -103,6 +103,17 @@ impl Feed for Mix {
 
     fn epoch_steps(&self) -> usize {
         self.epoch_steps
+    }
+
+    fn losses(&self) -> Vec<StepLosses> {
+        let entries = self.entries.iter().map(|(entry, _)| entry);
+        let losses =
+            entries.map(|MixEntry { name, parts, .. }| StepLosses { objective: name.clone(), parts: parts.clone() });
+        let losses: Vec<_> = losses.collect();
+        if losses.iter().all(|one| one.parts.is_none() && one.objective == losses[0].objective) {
+            return Vec::new();
+        }
+        losses
     }
 }
 

@@ -32,6 +32,12 @@ pub trait Feed: Send + Sync {
     fn epoch_steps(&self) -> usize {
         self.steps()
     }
+
+    /// The losses that its steps' losses are the sums of, for each objective that steps have; nothing where all steps have
+    /// one and the same.
+    fn losses(&self) -> Vec<StepLosses> {
+        Vec::new()
+    }
 }
 
 /// The batches of one optimizer step.
@@ -43,6 +49,15 @@ pub struct Step {
     pub objective: String,
     /// Weight of the sentence-pair loss.
     pub pair_weight: f32,
+}
+
+/// What the loss of a step is the sum of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StepLosses {
+    /// What its steps call it.
+    pub objective: String,
+    /// Names of the loss of tokens to predict and of that of pairs, where it's the sum of both.
+    pub parts: Option<[String; 2]>,
 }
 
 /// One training sequence with its targets.

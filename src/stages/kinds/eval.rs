@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
         store::{Artifact, Metrics},
     },
     learning::{
-        metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
-        objectives::{HeldOut, definition::HeldOutMetric, parts::measured},
+        metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, PairTally, predictions},
+        objectives::{HeldOut, TooSmall, definition::HeldOutMetric, parts::measured},
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft},
@@ -149,7 +149,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
     let measured = measured(&trained_for.objectives)?;
-    ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
+    ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens or judges pairs");
 
     let mut report = LanguageReport::default();
     for leaked in [false, true] {
@@ -158,8 +158,20 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
         if tally.documents > 0 {
             for (measure, objective) in &measured {
                 let layout = layout(device, trained_for.max_length, true);
-                let feed = HeldOut::new(objective, &corpus, trained_for.max_length, BATCH_TOKENS, layout)?;
-                score(job, &network, &feed, *measure, &mut tally)?;
+                let feed = HeldOut::new(objective, &corpus, trained_for.max_length, BATCH_TOKENS, layout);
+                if *measure != HeldOutMetric::PairAccuracy {
+                    score(job, &network, &feed?, *measure, &mut tally)?;
+                    continue;
+                }
+                let judged = match feed {
+                    Ok(feed) => judge(job, &network, &feed)?,
+                    Err(error) if error.is::<TooSmall>() => {
+                        job.tell(Event::Note(&format!("no pairs are judged: {error}")));
+                        PairTally::default()
+                    }
+                    Err(error) => return Err(error),
+                };
+                report.add_pairs(&objective.parts[0].name, &judged, leaked);
             }
         }
         report.add(&tally, leaked);
@@ -181,15 +193,30 @@ fn score(
             for score in network.target_scores(&batch)? {
                 match measure {
                     HeldOutMetric::Perplexity => tally.predicted(score.log_probability, score.correct),
-                    HeldOutMetric::MaskedAccuracy => tally.guessed(score.correct),
+                    HeldOutMetric::MaskedAccuracy | HeldOutMetric::PairAccuracy => tally.guessed(score.correct),
                 }
             }
         }
         let note = match measure {
             HeldOutMetric::Perplexity => "generated",
-            HeldOutMetric::MaskedAccuracy => "masked",
+            HeldOutMetric::MaskedAccuracy | HeldOutMetric::PairAccuracy => "masked",
         };
         job.progressed(step + 1, feed.steps(), note)?;
     }
     Ok(())
+}
+
+/// Adds up what the model makes of held-out pairs.
+fn judge(job: &Job<'_>, network: &Network, feed: &HeldOut) -> Result<PairTally> {
+    let mut tally = PairTally::default();
+    for step in 0..feed.steps() {
+        for batch in feed.step(step)?.batches {
+            for (label, probabilities) in batch.pairs.iter().zip(network.pair_log_probabilities(&batch)?) {
+                let probabilities = probabilities.try_into().ok().context("a pair has two labels")?;
+                tally.judged(*label, probabilities);
+            }
+        }
+        job.progressed(step + 1, feed.steps(), "pairs")?;
+    }
+    Ok(tally)
 }
