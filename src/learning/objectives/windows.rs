@@ -72,7 +72,8 @@ pub struct PairWindow {
 
 /// Cuts all documents into windows for pairs of segments, each beginning with a sentence, which have `room` tokens
 /// together. Windows follow one another by that; what is left at a document's end gives shorter pairs. A sentence longer
-/// than half of the room counts as several. What can't be split gives no window.
+/// than half of the room counts as several. What can't be split gives no window, nor does what is left if it's much shorter
+/// than other pairs: in a handful of tokens the last one says what they are, a speaker's name or a title.
 ///
 /// # Errors
 ///
@@ -98,8 +99,13 @@ pub fn cut_for_pairs(text: &dyn TokenizedText, room: usize) -> Result<Vec<PairWi
             first += pieces[first..end].partition_point(|piece| piece.start < next);
         }
     })?;
+    let longest = windows.iter().map(|window| window.text).max().unwrap_or(0);
+    windows.retain(|window| window.text >= longest.div_ceil(2).min(SHORT));
     Ok(windows)
 }
+
+/// Tokens of pairs that are never too short.
+const SHORT: u32 = 32;
 
 /// Where segments may begin in a window for pairs.
 pub(super) fn pair_starts(document: &TokenizedDocument<'_>, window: Window, room: usize) -> Vec<usize> {
