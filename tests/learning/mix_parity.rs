@@ -41,7 +41,7 @@ fn a_mix_of_masks_and_pairs_agrees_with_pytorch() {
     let python = need!(Need::Transformers.variable("PIPE_PYTHON"));
     let space = tempfile::tempdir().unwrap();
     let place = |name: &str| space.path().join(name);
-    ["initial", "trained"].map(|name| std::fs::create_dir(place(name)).unwrap());
+    ["initial", "trained"].into_iter().for_each(|name| std::fs::create_dir(place(name)).unwrap());
     let model =
         json!({ "bert": { "hidden": 32, "layers": 2, "heads": 2, "max_length": 32, "initializer_range": 0.1 } });
     let mut network = Network::new(&spec(model), SPECIALS.vocab_size, 7, &Device::flex()).unwrap();

@@ -309,10 +309,11 @@ fn learned(task: PairTask, change: impl Fn(Example) -> Example) -> PairTally {
     let mut train = examples(240, 1, 3);
     Key::new(7).stream().shuffle(&mut train);
     let feed = Drawn { examples: train };
-    let model = json!({ "bert": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 48 } });
+    let model = json!({ "hidden": 16, "layers": 1, "heads": 2, "max_length": 48, "initializer_range": 0.2 });
+    let model = json!({ "bert": model });
     let mut network = Network::new(&serde_json::from_value(model).unwrap(), 64, 5, &Device::flex()).unwrap();
     network.add_pair_head(5);
-    let train = json!({ "steps": feed.steps(), "lr": 5e-3, "warmup_steps": 10, "dropout": 0.0, "max_length": 48 });
+    let train = json!({ "steps": feed.steps(), "lr": 1e-2, "warmup_steps": 10, "dropout": 0.0, "max_length": 48 });
     let settings = TrainSettings::new(&serde_json::from_value(train).unwrap(), feed.steps(), None).unwrap();
     let mut trainer = Trainer::new(network, settings);
     trainer.run(&feed, None, None, &mut Silent).unwrap();
@@ -345,7 +346,7 @@ fn pairs_of_random_characters_cannot_be_learned() {
 
 #[test]
 fn pairs_whose_lengths_tell_the_label_are_learned_at_once() {
-    // The training that the test above relies on finds out what there is to find out: 0.63 at an entropy of 0.69.
+    // The training that the test above relies on finds out what there is to find out.
     let shortened = |mut example: Example| {
         if example.pair == Some(0) {
             let kept = example.tokens.len() - 1 - segments(&example)[1].len() / 2;
@@ -358,7 +359,7 @@ fn pairs_whose_lengths_tell_the_label_are_learned_at_once() {
     };
     let tally = learned(PairTask::NextSentence, shortened);
     let loss = tally.nll / tally.pairs as f64;
-    assert!(loss < entropy(&tally) - 0.03, "{loss} for {}", entropy(&tally));
+    assert!(loss < entropy(&tally) - 0.2, "{loss} for {}", entropy(&tally));
 }
 
 #[test]
