@@ -1,36 +1,39 @@
-//! Documents, split into sentences, out of running text or out of rows.
+//! Documents out of running text or out of rows: each is a text as it stands in its file.
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use fs_err as fs;
 
+use super::decoding::{Text, failed};
 use super::lines::Lines;
 use super::rows::{Rows, format, rows};
-use crate::data::text::sentences;
+use crate::data::text::{sentence_ends, sentences};
 use crate::spec::{DocumentUnit, Format, Source};
 use crate::support::{Hinted, text_hash};
 
 /// One document.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Document {
-    /// Its sentences, none of them empty; put together they are the text without its line breaks.
-    pub sentences: Vec<String>,
+    /// What stands in the file, with the line ends between its lines and all white space.
+    pub text: String,
 }
 
 impl Document {
-    fn new(text: &str) -> Self {
-        Self { sentences: sentences(text) }
+    /// Its sentences, which put together are the text.
+    pub fn sentences(&self) -> impl Iterator<Item = &str> {
+        sentences(&self.text)
     }
 
-    /// The text without its line breaks.
-    pub fn text(&self) -> String {
-        self.sentences.concat()
+    /// Where each of its sentences ends, in bytes.
+    pub fn sentence_ends(&self) -> Vec<usize> {
+        sentence_ends(&self.text)
     }
 
     /// [`text_hash`] of the text.
     pub fn hash(&self) -> u64 {
-        text_hash(&self.text())
+        text_hash(&self.text)
     }
 }
 
@@ -51,15 +54,15 @@ pub fn documents(source: &Source, file: &Path) -> Result<Documents> {
                 bail!("{}: `text` names columns, and a .txt file has none", file.display());
             }
             match source.document {
-                DocumentUnit::Line => Box::new(Lines::open(file)?.map(|line| line.map(|(_, text)| text))),
-                DocumentUnit::Paragraph => Box::new(Paragraphs { lines: Lines::open(file)? }),
-                DocumentUnit::File => Box::new(std::iter::once(whole(file)?).map(Ok)),
+                DocumentUnit::Line => Box::new(Lines::open(source, file)?.map(|line| line.map(|(_, text)| text))),
+                DocumentUnit::Paragraph => Box::new(Paragraphs { lines: Lines::open(source, file)? }),
+                DocumentUnit::File => Box::new(std::iter::once(whole(source, file))),
             }
         }
         _ => Box::new(texts(source, file)?),
     };
-    let documents = texts.map(|text| text.map(|text| Document::new(&text)));
-    let documents = documents.filter(|document| !matches!(document, Ok(document) if document.sentences.is_empty()));
+    let documents = texts.filter(|text| !matches!(text, Ok(text) if text.trim().is_empty()));
+    let documents = documents.map(|text| Ok(Document { text: text? }));
     Ok(Box::new(documents.take(source.limit.unwrap_or(usize::MAX))))
 }
 
@@ -68,8 +71,9 @@ fn texts(source: &Source, file: &Path) -> Result<impl Iterator<Item = Result<Str
     let columns = text_columns(source, file, &rows)?;
     Ok(rows.map(move |row| {
         let row = row?;
-        let texts = columns.iter().filter_map(|&column| row.fields.get(column));
-        Ok(texts.map(String::as_str).collect::<Vec<_>>().join("\n"))
+        let texts = columns.iter().filter_map(|&column| row.fields.get(column)).map(String::as_str);
+        // A column without text is no blank line.
+        Ok(texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n"))
     }))
 }
 
@@ -98,16 +102,13 @@ fn text_columns(source: &Source, file: &Path, rows: &Rows) -> Result<Vec<usize>>
     }
 }
 
-fn whole(file: &Path) -> Result<String> {
+fn whole(source: &Source, file: &Path) -> Result<String> {
     let mut text = String::with_capacity(fs::metadata(file)?.len().try_into().unwrap_or_default());
-    for line in Lines::open(file)? {
-        text.push_str(&line?.1);
-        text.push('\n');
-    }
+    Text::open(source, file)?.read_to_string(&mut text).map_err(failed)?;
     Ok(text)
 }
 
-/// Lines up to a blank one, with line breaks between them.
+/// Lines up to a blank one. The end of the last of them is the end of the document, and no part of it.
 struct Paragraphs {
     lines: Lines,
 }
@@ -117,17 +118,19 @@ impl Iterator for Paragraphs {
 
     fn next(&mut self) -> Option<Self::Item> {
         let mut text = String::new();
-        for line in self.lines.by_ref() {
+        let mut length = 0;
+        while let Some(line) = self.lines.read() {
             match line {
-                Ok((_, line)) if !line.trim().is_empty() => {
-                    text.push_str(&line);
-                    text.push('\n');
+                Ok(line) if !line.text().trim().is_empty() => {
+                    length = text.len() + line.text().len();
+                    text.push_str(line.whole());
                 }
                 Ok(_) if text.is_empty() => {}
                 Ok(_) => break,
                 Err(error) => return Some(Err(error)),
             }
         }
+        text.truncate(length);
         if text.is_empty() { None } else { Some(Ok(text)) }
     }
 }

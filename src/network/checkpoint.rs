@@ -25,7 +25,7 @@ const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 
 /// What an adapter is, and where its model lies.
 pub const ADAPTER: &str = "adapter_config.json";
-/// An adapter's numbers.
+/// An adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
 
 /// Files that belong to a tokenizer.

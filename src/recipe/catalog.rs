@@ -8,11 +8,12 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use schemars::{Schema, SchemaGenerator};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::{
-    Extension, Kind,
-    shape::{self, OPEN, Shape, Slot},
+    Extension, KindRules, OpenPlace,
+    open_place::Form,
+    shape::{self, Shape, Slot},
 };
 use crate::spec::{Recipe, Stage};
 use crate::support::Hinted;
@@ -20,73 +21,11 @@ use crate::support::Hinted;
 /// Tells what is wrong with the directory of a model; the second argument is what it's called in messages.
 pub type CheckpointCheck = fn(&Path, &str) -> Result<(), Hinted>;
 
-/// An open place of the language, and what may stand there.
-pub struct OpenPlace {
-    definition: &'static str,
-    form: Form,
-    entries: Vec<&'static dyn Extension>,
-}
-
-/// How entries stand in an open place.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Form {
-    /// The place holds one of them, as a mapping with its name for the only key.
-    OneOf,
-    /// The place is a mapping with keys of its own, and each entry is an optional key beside these.
-    AnyOf,
-}
-
-impl OpenPlace {
-    /// A place that holds one of these, such as `model: { gpt2: { … } }`. `definition` is the schema's name of the place's
-    /// type, which `spec` leaves empty.
-    pub fn one_of(definition: &'static str, entries: Vec<&'static dyn Extension>) -> Self {
-        Self { definition, form: Form::OneOf, entries }
-    }
-
-    /// A mapping that may have any of these beside keys of its own, such as `{ weight: 1, masked_lm: { … } }`. Those that
-    /// aren't there are null once a recipe is checked, as optional fields are.
-    pub fn any_of(definition: &'static str, entries: Vec<&'static dyn Extension>) -> Self {
-        Self { definition, form: Form::AnyOf, entries }
-    }
-
-    fn entry(&self, name: &str) -> Option<&'static dyn Extension> {
-        self.entries.iter().copied().find(|entry| entry.name() == name)
-    }
-
-    /// Puts the entries into the place's definition.
-    fn fill(&self, definition: &mut Json, schemas: Vec<Schema>) {
-        definition[OPEN] = json!(self.definition);
-        for (entry, settings) in self.entries.iter().zip(schemas) {
-            let (name, about) = (entry.name(), entry.about());
-            match self.form {
-                Form::OneOf => {
-                    let variant = json!({
-                        "description": about,
-                        "type": "object",
-                        "properties": { name: settings },
-                        "required": [name],
-                        "additionalProperties": false,
-                    });
-                    match &mut definition["oneOf"] {
-                        Json::Array(variants) => variants.push(variant),
-                        none => *none = json!([variant]),
-                    }
-                }
-                Form::AnyOf => {
-                    let option =
-                        json!({ "anyOf": [settings, { "type": "null" }], "default": null, "description": about });
-                    definition["properties"][name] = option;
-                }
-            }
-        }
-    }
-}
-
 /// The open places of the language with all that may stand there, and the schema that follows from it.
 ///
 /// Recipes are read with a catalog that lives as long as the program, and what was read points into it.
 pub struct Catalog {
-    kinds: Vec<&'static dyn Kind>,
+    kinds: Vec<&'static dyn KindRules>,
     places: BTreeMap<&'static str, OpenPlace>,
     check_checkpoint: CheckpointCheck,
     /// The schema of recipes, without expressions.
@@ -97,7 +36,11 @@ pub struct Catalog {
 
 impl Catalog {
     /// A catalog of these kinds of stages, and of what may stand in other open places.
-    pub fn new(kinds: Vec<&'static dyn Kind>, mut places: Vec<OpenPlace>, check_checkpoint: CheckpointCheck) -> Self {
+    pub fn new(
+        kinds: Vec<&'static dyn KindRules>,
+        mut places: Vec<OpenPlace>,
+        check_checkpoint: CheckpointCheck,
+    ) -> Self {
         places.push(OpenPlace::one_of("Stage", kinds.iter().map(|kind| *kind as &dyn Extension).collect()));
         let mut generator = SchemaGenerator::default();
         let mut schemas = |place: &OpenPlace| -> Vec<Schema> {
@@ -138,12 +81,12 @@ impl Catalog {
     }
 
     /// The kinds of stages.
-    pub fn kinds(&self) -> &[&'static dyn Kind] {
+    pub fn kinds(&self) -> &[&'static dyn KindRules] {
         &self.kinds
     }
 
     /// The kind of this name.
-    pub fn kind(&self, name: &str) -> Option<&'static dyn Kind> {
+    pub fn kind(&self, name: &str) -> Option<&'static dyn KindRules> {
         self.kinds.iter().copied().find(|kind| kind.name() == name)
     }
 
@@ -225,10 +168,11 @@ impl std::fmt::Debug for Catalog {
 mod tests {
     use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
+    use serde_json::json;
 
     use super::*;
     use crate::{
-        recipe::{Checks, DevMetrics, Draft, normalized, shape::Role},
+        recipe::{Checks, DevMetrics, Draft, Kind, normalized, shape::Role},
         spec::{Adapter, EarlyStopping, Origin, Product, Task, Tokenizer, Train},
         support::Named,
     };
@@ -314,11 +258,13 @@ mod tests {
             &[Product::Model]
         }
 
-        fn check(&self, _stage: &Draft, _checks: &mut Checks<'_>) {}
-
         fn dev_metrics(&self, _settings: &Json) -> Option<DevMetrics> {
             None
         }
+    }
+
+    impl KindRules for Play {
+        fn check(&self, _stage: &Draft, _checks: &mut Checks<'_>) {}
     }
 
     /// A catalog with one kind, `play`, and a `toy` among the adapters and beside the keys of early stopping.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -27,6 +28,7 @@ pub struct Checked {
     pub(super) secrets: Secrets,
     pub(super) tree: Node,
     pub(super) texts: Texts,
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
 impl Checked {
@@ -42,6 +44,11 @@ impl Checked {
         let path = self.path.display();
         let note = || format!("{path}:{line}:{column}: `asha` is called `successive_halving` now: rename the key");
         sweep.map(|_| note()).into_iter().collect()
+    }
+
+    /// What the recipe can be run with and is hardly meant, each with its place; none if there's nothing of the kind.
+    pub fn warnings(&self) -> Option<Diagnostics> {
+        (!self.warnings.is_empty()).then(|| Diagnostics::new(self.texts.clone(), self.warnings.clone()))
     }
 
     /// The recipe's text, as it was read.
@@ -102,6 +109,11 @@ impl Checked {
         self.texts.of(span).place(span.start as usize)
     }
 
+    /// How a plain scalar was written; none for everything else.
+    pub fn written(&self, pointer: &str) -> Option<Arc<str>> {
+        self.tree.find(pointer).and_then(|(_, node)| node.written.clone())
+    }
+
     /// A value as it stands in the recipe, with secrets as their expressions; empty if there is none.
     pub fn shown(&self, pointer: &str) -> String {
         self.tree.find(pointer).map(|(_, node)| node.shown()).unwrap_or_default()
@@ -109,7 +121,16 @@ impl Checked {
 
     /// A mistake that came to light later, such as a label in the data without a word, at its place in the recipe.
     pub fn diagnose(&self, pointer: &str, message: impl Into<String>, hint: impl Into<Option<String>>) -> Diagnostics {
-        let mut problems = [Diagnostic::new(message).at(self.span(pointer)).hint(hint)];
+        self.told(Diagnostic::new(message).at(self.span(pointer)).hint(hint))
+    }
+
+    /// As [`Checked::diagnose`], for what the recipe can be run with.
+    pub fn warn(&self, pointer: &str, message: impl Into<String>, hint: impl Into<Option<String>>) -> Diagnostics {
+        self.told(Diagnostic::new(message).at(self.span(pointer)).hint(hint).warning())
+    }
+
+    fn told(&self, problem: Diagnostic) -> Diagnostics {
+        let mut problems = [problem];
         self.secrets.scrub_all(&mut problems);
         Diagnostics::new(self.texts.clone(), problems.into())
     }

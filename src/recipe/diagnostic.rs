@@ -1,4 +1,4 @@
-//! A mistake in a recipe: what is wrong, where, and what to do about it.
+//! A mistake in a recipe, or a warning: what is wrong, where, and what to do about it.
 
 use super::place::Span;
 
@@ -15,12 +15,20 @@ pub struct Diagnostic {
     pub others: Vec<(Span, String)>,
     /// What to do.
     pub hint: Option<String>,
+    /// Whether it's a warning: the recipe can be run as it is.
+    pub is_warning: bool,
 }
 
 impl Diagnostic {
     /// A mistake without a place.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), ..Self::default() }
+    }
+
+    /// Makes it a warning.
+    #[must_use]
+    pub fn warning(self) -> Self {
+        Self { is_warning: true, ..self }
     }
 
     /// Sets the place.

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use indexmap::IndexMap;
 use serde_json::json;
 
-use super::check::{self, Checks, Draft};
+use super::check;
 use super::node::{Node, Value};
 use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
 use super::{
-    Catalog, Checked, Columns, Diagnostic, Diagnostics, Overrides, Setting, expand, flags, source, suggest, typecheck,
+    Catalog, Checked, Checks, Columns, Diagnostic, Diagnostics, Draft, Overrides, Setting, coerce, expand, flags,
+    source, suggest, typecheck,
 };
 use crate::spec::{Recipe, Stage};
 
@@ -106,6 +107,7 @@ impl Document {
         columns: &Columns<'_>,
     ) -> Result<Checked, Diagnostics> {
         let mut problems = self.problems.clone();
+        let mut warnings = Vec::new();
         let mut texts = self.texts.clone();
         let mut tree = self.tree.clone();
         let slot = self.catalog.recipe();
@@ -116,6 +118,7 @@ impl Document {
         // What is still an expression failed, and was reported.
         flags::apply(&mut tree, slot, &mut texts, later, &mut problems);
         flags::set(&mut tree, slot, settings.iter().filter(|setting| !is_var(setting)));
+        coerce::recipe(&mut tree, slot);
 
         typecheck::check(&tree, slot, typecheck::ROOT, &mut problems);
         let drafts = check::drafts(&tree, self.catalog);
@@ -123,21 +126,22 @@ impl Document {
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
         let catalog = self.catalog;
         let order = Checks {
-            catalog,
             tree: &tree,
             texts: &texts,
             drafts: &drafts,
             dir: &dir,
             columns,
             problems: &mut problems,
+            warnings: &mut warnings,
         }
-        .run(sweep.as_ref());
+        .run(catalog, sweep.as_ref());
 
         let secrets = Secrets::of(&tree, read);
         let recipe = typed(&tree, drafts, &secrets);
         match recipe {
             Some(recipe) if problems.is_empty() => {
-                Ok(Checked { catalog, recipe, path: self.path.clone(), dir, order, secrets, tree, texts })
+                secrets.scrub_all(&mut warnings);
+                Ok(Checked { catalog, recipe, path: self.path.clone(), dir, order, secrets, tree, texts, warnings })
             }
             _ => {
                 if problems.is_empty() {

@@ -3,26 +3,30 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Dynamic};
+use parking_lot::Mutex;
 
 use super::diagnostic::Diagnostic;
-use super::node::{Node, Value};
+use super::node::{Entry, Node, Value};
 use super::place::{Span, Text, Texts};
 use super::shape::{Role, Slot};
 use super::template::{identifier, is_expression, reason};
-use super::{flags, suggest};
+use super::written::{self, Written};
+use super::{coerce, flags, suggest};
 
 /// Steps (and 64ths of a byte made) that one expression may take.
 const FUEL: u64 = 50_000;
+
+const SWEEP: &str = "sweep";
 
 /// Fills in all expressions of a recipe's tree, with `--var` flags in place of the vars they name. Gives the values
 /// that were read from the environment, each with the call that read it.
 pub(super) fn expand(
     tree: &mut Node,
-    recipe: &Slot,
+    recipe: &'static Slot,
     texts: &mut Texts,
     vars: &[(String, String)],
     problems: &mut Vec<Diagnostic>,
@@ -42,8 +46,16 @@ pub(super) fn expand(
             expander.define(&var.key, &var.node);
         }
     }
-    for entry in entries.iter_mut().filter(|entry| entry.key != "vars") {
+    for entry in entries.iter_mut().filter(|entry| entry.key != "vars" && entry.key != SWEEP) {
         expander.tree(&mut entry.node, recipe.child(&entry.key));
+    }
+    // A sweep's values are those of the fields that its paths lead to, which are known by now.
+    if let Some(at) = entries.iter().position(|entry| entry.key == SWEEP) {
+        let mut sweep = std::mem::replace(&mut entries[at].node, Node::new(Span::default(), Value::Null));
+        expander.sweep(&mut sweep, recipe, tree);
+        if let Value::Map(entries) = &mut tree.value {
+            entries[at].node = sweep;
+        }
     }
     expander.read
 }
@@ -109,6 +121,8 @@ struct Expander<'a> {
     /// All vars, also those further down.
     names: Vec<String>,
     vars: BTreeMap<String, Dynamic>,
+    /// Those that hold something which would be written otherwise than it was.
+    written: BTreeMap<String, Dynamic>,
     secret: BTreeSet<String>,
     /// Vars that could not be worked out; what uses them is passed over.
     unknown: BTreeSet<String>,
@@ -123,7 +137,7 @@ impl<'a> Expander<'a> {
         environment.set_debug(true);
         let record = Arc::clone(&asked);
         environment.add_function("env", move |name: String| -> Result<String, Error> {
-            let mut asked = record.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut asked = record.lock();
             match std::env::var(&name) {
                 Ok(value) => {
                     asked.read.push((value.clone(), format!("env({name:?})")));
@@ -135,8 +149,9 @@ impl<'a> Expander<'a> {
                 }
             }
         });
-        let (vars, secret, unknown) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { texts, problems, environment, asked, read: Vec::new(), names, vars, secret, unknown }
+        environment.add_filter(written::TYPED, |value: Dynamic| written::typed(&value));
+        let (vars, written, secret, unknown) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { texts, problems, environment, asked, read: Vec::new(), names, vars, written, secret, unknown }
     }
 
     /// Makes a var known to what follows.
@@ -147,7 +162,11 @@ impl<'a> Expander<'a> {
         if node.any(&|node| node.original.is_some()) {
             self.secret.insert(name.to_owned());
         }
-        self.vars.insert(name.to_owned(), dynamic(node));
+        self.vars.insert(name.to_owned(), dynamic(node, false));
+        let value = dynamic(node, true);
+        if written::is_within(&value) {
+            self.written.insert(name.to_owned(), value);
+        }
     }
 
     /// Fills in everything below a node but templates over data rows. What the schema doesn't know is left alone: it
@@ -155,10 +174,7 @@ impl<'a> Expander<'a> {
     fn tree(&mut self, node: &mut Node, slot: Option<&Slot>) {
         let Some(slot) = slot else { return };
         match &mut node.value {
-            Value::String(text) if is_expression(text) && slot.role != Role::Template => {
-                let text = std::mem::take(text);
-                *node = self.scalar(&text, node.span);
-            }
+            Value::String(text) if is_expression(text) && slot.role != Role::Template => self.whole(node),
             Value::Seq(items) => {
                 let slot = slot.child("");
                 items.iter_mut().for_each(|item| self.tree(item, slot));
@@ -172,8 +188,70 @@ impl<'a> Expander<'a> {
         }
     }
 
+    /// Fills in a text that is an expression.
+    fn whole(&mut self, node: &mut Node) {
+        if let Value::String(text) = &mut node.value
+            && is_expression(text)
+        {
+            let text = std::mem::take(text);
+            *node = self.scalar(&text, node.span);
+        }
+    }
+
+    /// Fills in a sweep: each value as the field that its path leads to would be filled in.
+    fn sweep(&mut self, sweep: &mut Node, recipe: &'static Slot, tree: &Node) {
+        let slot = recipe.child(SWEEP);
+        self.whole(sweep);
+        coerce::settings(sweep, &mut |path, value| {
+            if let Ok(target) = flags::resolve(tree, recipe, path) {
+                self.tree(value, Some(target.slot));
+            }
+        });
+        let Value::Map(entries) = &mut sweep.value else { return };
+        for Entry { key, node, .. } in entries {
+            let slot = slot.and_then(|slot| slot.child(key));
+            match key.as_str() {
+                "list" => {
+                    self.whole(node);
+                    let Value::Seq(cells) = &mut node.value else { continue };
+                    cells.iter_mut().for_each(|cell| self.whole(cell));
+                }
+                "zip" | "grid" => self.ranges(node),
+                "random" | "tpe" => {
+                    self.whole(node);
+                    let Value::Map(entries) = &mut node.value else { continue };
+                    for Entry { key, node, .. } in entries {
+                        match key.as_str() {
+                            "values" => self.ranges(node),
+                            _ => self.tree(node, slot.and_then(|slot| slot.child(key))),
+                        }
+                    }
+                }
+                _ => self.tree(node, slot),
+            }
+        }
+    }
+
+    /// Fills in the lists and ranges behind a sweep's paths, but for the values in them.
+    fn ranges(&mut self, section: &mut Node) {
+        self.whole(section);
+        let Value::Map(entries) = &mut section.value else { return };
+        for entry in entries {
+            self.whole(&mut entry.node);
+            let Value::Map(range) = &mut entry.node.value else { continue };
+            for end in range {
+                self.whole(&mut end.node);
+                if let Value::Seq(ends) = &mut end.node.value
+                    && end.key != "choice"
+                {
+                    ends.iter_mut().for_each(|end| self.whole(end));
+                }
+            }
+        }
+    }
+
     fn scalar(&mut self, text: &str, span: Span) -> Node {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Asked::default();
+        *self.asked.lock() = Asked::default();
         let unknown = Node::new(span, Value::Unknown);
         let Evaluated { names, result } = match self.evaluate(text) {
             Ok(found) => found,
@@ -191,7 +269,11 @@ impl<'a> Expander<'a> {
         if names.iter().any(|name| self.unknown.contains(name)) {
             return unknown;
         }
-        let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        let result = match self.as_written(text, &names) {
+            Some(value) => Ok(value),
+            None => result,
+        };
+        let asked = std::mem::take(&mut *self.asked.lock());
         let secret = !asked.read.is_empty() || names.iter().any(|name| self.secret.contains(name));
         self.read.extend(asked.read);
         if let Some(name) = asked.missing {
@@ -240,6 +322,25 @@ impl<'a> Expander<'a> {
         // The engine takes a line break at the end off, which a block scalar has for a reason.
         let end = if text.ends_with('\n') { "\n" } else { "" };
         Ok(Evaluated { names, result: template.render(&self.vars).map(|text| Dynamic::from(text + end)).map_err(fail) })
+    }
+
+    /// Works out a text with vars that know how they were written; none where the vars that it uses are written as they
+    /// would be anyway, or where that can't be done.
+    fn as_written(&self, text: &str, names: &[String]) -> Option<Dynamic> {
+        if !names.iter().any(|name| self.written.contains_key(name)) {
+            return None;
+        }
+        let text = written::with_typed_operands(text)?;
+        let var = |name: &String| Some((name.clone(), self.written.get(name).or_else(|| self.vars.get(name))?.clone()));
+        let vars: BTreeMap<String, Dynamic> = names.iter().filter_map(var).collect();
+        if let Some(inner) = lone(&text)
+            && let Ok(expression) = self.environment.compile_expression(&text[inner])
+        {
+            return expression.eval(&vars).ok().filter(|value| !value.is_undefined());
+        }
+        let end = if text.ends_with('\n') { "\n" } else { "" };
+        let filled = self.environment.template_from_str(&text).ok()?.render(&vars).ok()?;
+        Some(Dynamic::from(filled + end))
     }
 
     /// Names that are not functions of the engine, sorted.
@@ -314,21 +415,67 @@ fn mark(node: &mut Node, original: &Arc<str>) {
     }
 }
 
-fn dynamic(node: &Node) -> Dynamic {
+/// A node's value; with `written`, scalars know how they were written where they'd be written otherwise.
+fn dynamic(node: &Node, written: bool) -> Dynamic {
+    let value = value_of(node, written);
+    match &node.written {
+        Some(text) if written && !matches!(node.value, Value::String(_)) && value.to_string() != **text => {
+            Dynamic::from_object(Written { value, text: Arc::clone(text) })
+        }
+        _ => value,
+    }
+}
+
+fn value_of(node: &Node, written: bool) -> Dynamic {
     match &node.value {
         Value::Null | Value::Unknown => Dynamic::from(()),
         Value::Bool(value) => Dynamic::from(*value),
         Value::Int(value) => i64::try_from(*value).map_or_else(|_| Dynamic::from(*value), Dynamic::from),
         Value::Float(value) => Dynamic::from(*value),
         Value::String(text) => Dynamic::from(text.as_str()),
-        Value::Seq(items) => items.iter().map(dynamic).collect(),
+        Value::Seq(items) => items.iter().map(|item| dynamic(item, written)).collect(),
         Value::Map(entries) => {
-            Dynamic::from_pairs(entries.iter().map(|entry| (entry.key.as_str(), dynamic(&entry.node))))
+            Dynamic::from_pairs(entries.iter().map(|entry| (entry.key.as_str(), dynamic(&entry.node, written))))
         }
     }
 }
 
+/// The node of what an expression gave.
 fn concrete(value: &Dynamic, span: Span) -> Node {
+    if written::is_within(value) {
+        return concrete_written(value, span);
+    }
+    let mut node = plain(value, span);
+    // Where a number is wanted, what was put together as text may still be one; and where a text is, a value is written as it
+    // would be within one.
+    if matches!(node.value, Value::String(_) | Value::Bool(_) | Value::Int(_) | Value::Float(_)) {
+        node.written = Some(value.to_string().into());
+    }
+    node
+}
+
+/// The node of a value that has scalars in it which know how they were written.
+fn concrete_written(value: &Dynamic, span: Span) -> Node {
+    if let Some(written) = value.downcast_object_ref::<Written>() {
+        return Node { written: Some(Arc::clone(&written.text)), ..plain(&written.value, span) };
+    }
+    let items = || value.try_iter().into_iter().flatten();
+    match value.kind() {
+        ValueKind::Map => {
+            let entry = |key: Dynamic| {
+                let node = concrete(&value.get_item(&key).unwrap_or_default(), span);
+                Entry { key: key.to_string(), key_span: span, node }
+            };
+            let mut entries: Vec<Entry> = items().map(entry).collect();
+            // As everywhere in what expressions give.
+            entries.sort_by(|a, b| a.key.cmp(&b.key));
+            Node::new(span, Value::Map(entries))
+        }
+        _ => Node::new(span, Value::Seq(items().map(|item| concrete(&item, span)).collect())),
+    }
+}
+
+fn plain(value: &Dynamic, span: Span) -> Node {
     if value.kind() == ValueKind::Number
         && !value.is_integer()
         && let Ok(float) = f64::try_from(value.clone())

@@ -2,6 +2,7 @@
 //! uses the same paths.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
@@ -16,8 +17,20 @@ use super::{source, suggest, template, typecheck};
 pub struct Setting {
     /// The value.
     pub value: Json,
+    /// How it was written, where it's a plain scalar: what it is as a text.
+    pub written: Option<Arc<str>>,
     /// Its place.
     pub place: Span,
+}
+
+impl Setting {
+    fn node(&self) -> Node {
+        match (&self.value, &self.written) {
+            // Values that only their texts tell apart: each still is of the type that it looks like.
+            (Json::String(text), Some(written)) if **text == **written => super::scalar::plain(self.place, written),
+            (value, written) => Node { written: written.clone(), ..Node::from_json(value.clone(), self.place) },
+        }
+    }
 }
 
 /// Where a dotted path leads.
@@ -58,10 +71,10 @@ pub(super) fn set<'a>(
     recipe: &'static Slot,
     settings: impl IntoIterator<Item = (&'a String, &'a Setting)>,
 ) {
-    for (path, Setting { value, place }) in settings {
+    for (path, setting) in settings {
         // The recipe's check has been over the paths.
         if let Ok(target) = resolve(tree, recipe, path) {
-            assign(tree, &target.steps, Node::from_json(value.clone(), *place), *place);
+            assign(tree, &target.steps, setting.node(), setting.place);
         }
     }
 }
@@ -108,7 +121,7 @@ pub(super) fn scalar(value: &str, number: u32, offset: usize, texts: &Texts) -> 
             return node;
         }
     }
-    Node::new(span, super::scalar::resolve(value))
+    super::scalar::plain(span, value)
 }
 
 /// The value of a `--set`: any YAML, or an expression.

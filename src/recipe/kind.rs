@@ -2,18 +2,14 @@
 
 use serde_json::Value as Json;
 
-use super::{Checks, Draft, Extension};
+use super::Extension;
 use crate::spec::{DevMetric, Product, Train};
 
-/// A kind of stage: its name and settings, what stages refer to it for, and the rules that its settings' types can't
-/// say. What it does when it runs is nothing to the language.
+/// A kind of stage: its name and settings, and what stages refer to it for; its [`KindRules`](super::KindRules) say the
+/// rest. What it does when it runs is nothing to the language.
 pub trait Kind: Extension {
     /// What a stage of this kind leaves for others. Fields with the role `stage:PRODUCT` may name stages that make it.
     fn products(&self) -> &'static [Product];
-
-    /// Holds a stage against rules between its fields, other stages and its data. Whatever has a type, a range, a file or
-    /// a reference of its own in the schema has been checked before.
-    fn check(&self, stage: &Draft, checks: &mut Checks<'_>);
 
     /// How a stage measures itself while it trains, if it does; so sweeps can stop it early. None also for settings of
     /// another kind.

@@ -13,6 +13,9 @@ pub(super) struct Node {
     pub(super) value: Value,
     /// Where the value came out of an expression with `env()`: the expression, which is shown in its stead.
     pub(super) original: Option<Arc<str>>,
+    /// How a plain scalar was written, which is what it is as a text. A text that came out of an expression has it, too:
+    /// where a number is wanted, it's read as one.
+    pub(super) written: Option<Arc<str>>,
 }
 
 /// What YAML can hold.
@@ -45,7 +48,20 @@ impl PartialEq for Node {
 
 impl Node {
     pub(super) fn new(span: Span, value: Value) -> Self {
-        Self { span, value, original: None }
+        Self { span, value, original: None, written: None }
+    }
+
+    /// A scalar as text: as it was written. None for nothing at all, and for lists and mappings.
+    pub(super) fn as_text(&self) -> Option<String> {
+        match (&self.value, &self.written) {
+            (Value::String(text), _) => Some(text.clone()),
+            (Value::Null, Some(written)) if written.is_empty() => None,
+            (Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_), Some(written)) => {
+                Some(written.to_string())
+            }
+            (Value::Bool(_) | Value::Int(_) | Value::Float(_), None) => Some(self.to_json().to_string()),
+            _ => None,
+        }
     }
 
     /// A tree out of JSON, all of it at one place.

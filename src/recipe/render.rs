@@ -18,14 +18,16 @@ pub(super) fn diagnostics(texts: &Texts, list: &[Diagnostic], color: bool) -> St
         out.push_str(&renderer.render(&[group(texts, diagnostic)]));
         out.push_str("\n\n");
     }
-    let plural = if list.len() == 1 { "error" } else { "errors" };
-    let count = format!("{} {plural} in {}", list.len(), texts.file().name());
+    let what = if list.iter().all(|one| one.is_warning) { "warning" } else { "error" };
+    let plural = if list.len() == 1 { "" } else { "s" };
+    let count = format!("{} {what}{plural} in {}", list.len(), texts.file().name());
     if color { out + "\x1b[1m" + &count + "\x1b[0m" } else { out + &count }
 }
 
 /// One mistake with its lines.
 fn group<'a>(texts: &'a Texts, diagnostic: &'a Diagnostic) -> Group<'a> {
-    let mut group = Group::with_title(Level::ERROR.primary_title(&diagnostic.message));
+    let level = if diagnostic.is_warning { Level::WARNING } else { Level::ERROR };
+    let mut group = Group::with_title(level.primary_title(&diagnostic.message));
     if let Some(span) = diagnostic.span {
         let text = texts.of(span);
         let primary = mark(AnnotationKind::Primary.span(text.marked(span)), diagnostic.label.as_deref());

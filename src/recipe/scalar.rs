@@ -1,6 +1,12 @@
 //! What a plain scalar means: YAML 1.2's core schema.
 
-use super::node::Value;
+use super::node::{Node, Value};
+use super::place::Span;
+
+/// A plain scalar, of the type that it looks like.
+pub(super) fn plain(span: Span, text: &str) -> Node {
+    Node { written: Some(text.into()), ..Node::new(span, resolve(text)) }
+}
 
 /// Null, boolean, number or text. `yes`, `no`, `on` and `off` are text, as YAML 1.2 has it.
 pub(super) fn resolve(text: &str) -> Value {

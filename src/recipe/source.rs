@@ -119,15 +119,13 @@ impl<'a> Builder<'a> {
             );
         }
         let node = match event {
-            Event::Scalar(text, style, _, tag) => {
-                let value = match style {
-                    ScalarStyle::Plain if tag.is_none_or(|tag| tag.core_suffix() != Some("str")) => {
-                        scalar::resolve(&text)
-                    }
-                    _ => Value::String(text.into_owned()),
-                };
-                Node::new(span, value)
-            }
+            Event::Scalar(text, style, _, tag) => match style {
+                ScalarStyle::Plain if tag.is_none_or(|tag| tag.core_suffix() != Some("str")) => {
+                    // The parser has a `~` where nothing stands.
+                    scalar::plain(span, if span.end > span.start { &text } else { "" })
+                }
+                _ => Node::new(span, Value::String(text.into_owned())),
+            },
             Event::SequenceStart(..) => self.sequence(span)?,
             Event::MappingStart(..) => self.mapping(span)?,
             Event::Alias(id) => self.alias(id, span)?,

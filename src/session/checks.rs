@@ -1,6 +1,8 @@
 //! What is looked at before anything runs: one list of checks over what a plan has to compute. What the store has already
 //! needs none of them, whatever device it was computed on.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use crate::{
@@ -47,7 +49,10 @@ impl Checks {
     /// What can be checked without a device: secrets that would be recorded, labels without words, checkpoints that can't
     /// be read.
     pub fn of_data() -> Self {
-        let mut data = DataCheck::default();
+        Self::of_data_telling(DataCheck::default())
+    }
+
+    fn of_data_telling(mut data: DataCheck) -> Self {
         Self::default()
             .with(|upcoming: Upcoming<'_>| check_secrets(upcoming.checked))
             .with(move |upcoming: Upcoming<'_>| data.check(upcoming.checked, upcoming.plan.missing()))
@@ -60,10 +65,11 @@ impl Checks {
             .with(move |upcoming: Upcoming<'_>| devices.check(upcoming.checked, upcoming.graph, upcoming.plan))
     }
 
-    /// All of them, for a run on these devices; of whether their memory will do only if `fits`.
-    pub fn all(choices: &DeviceChoices, fits: bool) -> Self {
+    /// All of them, for a run on these devices; of whether their memory will do only if `fits`. `notify` is told what the data
+    /// can be learned from and hardly should.
+    pub fn all(choices: &DeviceChoices, fits: bool, notify: &Arc<dyn Fn(&str) + Send + Sync>) -> Self {
         let mut checks = Self::of_devices(choices);
-        checks.list.extend(Self::of_data().list);
+        checks.list.extend(Self::of_data_telling(DataCheck::telling(Arc::clone(notify))).list);
         let choices = choices.clone();
         let memory =
             move |upcoming: Upcoming<'_>| check_memory(upcoming.checked, upcoming.graph, upcoming.plan, &choices);

@@ -11,10 +11,11 @@ use crate::{
     network::checkpoint,
     recipe::{
         Checked,
-        walk::{FileField, FileKind, file_fields, resolve_path, resolve_place, stage_fields},
+        paths::{resolve_path, resolve_place},
+        walk::{FileField, FileKind, file_fields, stage_fields},
     },
-    spec::{Stage, Train},
-    stages::kind_named,
+    spec::Stage,
+    stages::{Training, kind_named},
 };
 
 /// The graph of a recipe's stages.
@@ -32,7 +33,7 @@ pub fn graph(checked: &Checked) -> Result<Graph> {
 
 fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
     let (kind, catalog) = (kind_named(&stage.kind)?, checked.catalog());
-    let train = kind.facts(&stage.settings)?.training.map(|training| training.train);
+    let training = kind.facts(&stage.settings)?.training;
     let (mut files, mut parts) = (BTreeMap::new(), BTreeMap::new());
     for FileField { pointer, pattern, kind } in file_fields(catalog, stage) {
         let found = match kind {
@@ -51,13 +52,14 @@ fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
         files.insert(pointer, found);
     }
     let canonical = checked.canonical(name).unwrap_or_default();
-    let seed = train.as_ref().and_then(|train| train.seed).unwrap_or(checked.recipe.seed);
+    let own_seed = training.as_ref().and_then(|training| training.train.seed);
+    let seed = own_seed.unwrap_or(checked.recipe.seed);
     Ok(Node {
         name: name.to_owned(),
         kind: stage.kind.clone(),
         version: kind.version(&stage.settings)?,
         settings: stage.settings.clone(),
-        trunk: train.and_then(|train| trunk(&train, &canonical)),
+        trunk: training.and_then(|training| trunk(&training, &canonical)),
         canonical,
         described: checked.described(name).unwrap_or_default(),
         seed,
@@ -69,11 +71,11 @@ fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
 }
 
 /// What a training shares with longer ones, which can begin with it.
-fn trunk(train: &Train, canonical: &Value) -> Option<Trunk> {
+fn trunk(Training { train, settings, .. }: &Training, canonical: &Value) -> Option<Trunk> {
     let length = train.steps.map(Length::Steps).or(train.epochs.map(Length::Epochs));
     let length = length.filter(|_| train.begins_longer_ones())?;
     let mut canonical = canonical.clone();
-    let settings = canonical.get_mut("train")?.as_object_mut()?;
+    let settings = canonical.pointer_mut(&settings.json_pointer())?.as_object_mut()?;
     settings.remove("steps");
     settings.remove("epochs");
     Some(Trunk { canonical, length })

@@ -165,7 +165,8 @@ impl Session {
     /// # Errors
     /// All mistakes of one kind.
     pub fn check(&self, prepared: &Prepared<'_>) -> Result<()> {
-        Checks::all(&prepared.devices, !self.options.ignore_memory).check(prepared.upcoming())
+        let fits = !self.options.ignore_memory;
+        Checks::all(&prepared.devices, fits, &self.options.notify).check(prepared.upcoming())
     }
 
     /// Carries out a planned run.

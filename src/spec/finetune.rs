@@ -77,7 +77,10 @@ pub struct Classification {
     /// For each label as it stands in the data, the word that the model answers with
     #[schemars(extend("minProperties" = 2))]
     pub words: IndexMap<String, String>,
-    /// The prompt: a minijinja template over the row's columns, with the marker `[Classification]` where the answer goes
+    /// The prompt: a minijinja template over the row's columns, with the marker `[Classification]` where the answer goes.
+    /// Special tokens are `{{ cls }}`, `{{ sep }}`, `{{ mask }}`, `{{ gmask }}`, `{{ smask }}`, `{{ sop }}` and `{{ eop }}`,
+    /// and `{{ token("<|user|>") }}` is any entry of the tokenizer's vocabulary; spelt as `[SEP]` they're text. What
+    /// stands behind the first `{{ sep }}` is a second segment, for families that tell segments apart
     #[schemars(extend("x-role" = "template"))]
     pub template: String,
     /// How the answer is read from the model

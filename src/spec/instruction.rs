@@ -10,6 +10,10 @@ pub struct Instruction {
     /// The column that holds the instruction
     #[serde(default = "prompt")]
     pub prompt: String,
+    /// A column that holds what the instruction is about, such as Alpaca's `input`; where it isn't empty, it follows the
+    /// instruction on a line of its own
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
     /// The column that holds the response
     #[serde(default = "response")]
     pub response: String,
@@ -17,16 +21,16 @@ pub struct Instruction {
     /// `{role, content}` messages
     #[serde(default)]
     pub history: Option<String>,
-    /// A column that holds whole conversations instead of those three: a list of `{role, content}` messages, of which
+    /// A column that holds whole conversations instead of those four: a list of `{role, content}` messages, of which
     /// the last is the response
     #[serde(default)]
     pub messages: Option<String>,
     /// How a conversation is written; by default as the model's family does
     #[serde(default)]
     pub format: Option<ChatFormat>,
-    /// What to do with rows whose response is too long. Where a prompt and its response don't fit into
-    /// `train.max_length`, the prompt is shortened, down to half of it: the oldest turns are left out, then the end of
-    /// the question. A response that doesn't fit beside that is too long
+    /// What to do with rows that don't fit into `train.max_length`. Unless they're skipped, the prompt is shortened, down
+    /// to half of it: the oldest turns are left out, then the end of the question. How many rows that happens to is
+    /// recorded
     #[serde(default)]
     pub too_long: TooLong,
 }
@@ -78,16 +82,16 @@ impl ChatFormat {
     }
 }
 
-/// What happens to a row whose response is too long.
+/// What happens to a row that is too long.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TooLong {
-    /// The stage stops and names the row
+    /// The stage stops and names the row, unless it fits with a shorter prompt
     #[default]
     Refuse,
-    /// The row isn't used
+    /// The row isn't used, whatever part of it is too long
     Skip,
-    /// The response is cut, and ended there
+    /// Whatever part is too long is cut: the response, which ends there, or what was said first of all
     Cut,
 }
 
@@ -97,8 +101,10 @@ impl Instruction {
         match &self.messages {
             Some(messages) => vec![("messages", messages)],
             None => {
+                let input = self.input.as_deref().map(|input| ("input", input));
                 let history = self.history.as_deref().map(|history| ("history", history));
-                [("prompt", self.prompt.as_str()), ("response", &self.response)].into_iter().chain(history).collect()
+                let own = [("prompt", self.prompt.as_str()), ("response", &self.response)];
+                own.into_iter().chain(input).chain(history).collect()
             }
         }
     }

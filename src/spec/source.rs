@@ -14,6 +14,11 @@ pub struct Source {
     /// The files' format; by default their extension tells (.txt, .tsv, .csv, .jsonl, .parquet)
     #[serde(default)]
     pub format: Option<Format>,
+    /// What the bytes of a text file stand for: `utf-8`, `utf-16`, `gb18030`, `big5`, `latin-1`, `windows-1252`, or another
+    /// name that the WHATWG's Encoding Standard knows; with `+cr` behind it, as in `utf-8+cr`, lines end with a carriage
+    /// return alone. Not used for .parquet
+    #[serde(default = "utf_8")]
+    pub encoding: String,
     /// Names for the columns of a .tsv or .csv without a header line, or (with `header: true`) other names than the
     /// header's; the last takes the rest of the line
     #[serde(default)]
@@ -30,13 +35,17 @@ pub struct Source {
     /// What a document is in a .txt file
     #[serde(default)]
     pub document: DocumentUnit,
-    /// The columns that hold the text of a corpus, joined by a line break; not used for .txt
+    /// The columns that hold the text of a corpus, joined by a line break where several have text; not used for .txt
     #[serde(default)]
     pub text: Vec<String>,
     /// Read at most this many rows (or documents) of each file
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub limit: Option<usize>,
+}
+
+fn utf_8() -> String {
+    "utf-8".to_owned()
 }
 
 /// File formats that can be read.
@@ -61,7 +70,7 @@ pub enum Format {
 pub enum DocumentUnit {
     /// Each line
     Line,
-    /// Lines up to a blank line; each line begins a new sentence
+    /// Lines up to a blank line, with the line breaks between them
     #[default]
     Paragraph,
     /// The whole file

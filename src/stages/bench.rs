@@ -73,10 +73,10 @@ pub const SHAPES: [Shape; 4] = [
 
 /// How to train.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct Benchmark {
     /// What.
     pub shape: Shape,
-    /// With which numbers.
+    /// In which precision.
     pub precision: Precision,
     /// Steps that are counted.
     pub steps: usize,
@@ -88,12 +88,12 @@ pub struct Plan {
 
 /// How fast that was.
 #[derive(Clone, Debug, Serialize)]
-pub struct Measured {
+pub struct BenchResult {
     /// The devices, as they were opened.
     pub device: String,
     /// The shape's name.
     pub shape: &'static str,
-    /// The numbers.
+    /// The precision.
     pub precision: Precision,
     /// masked_lm or causal_lm.
     pub objective: &'static str,
@@ -151,8 +151,8 @@ impl Shape {
 ///
 /// # Errors
 /// What a device can't do.
-pub fn run(plan: &Plan, open: &OpenDevices, observer: &mut dyn Observer) -> Result<Measured> {
-    let Plan { shape, precision, .. } = *plan;
+pub fn run(plan: &Benchmark, open: &OpenDevices, observer: &mut dyn Observer) -> Result<BenchResult> {
+    let Benchmark { shape, precision, .. } = *plan;
     open.all().try_for_each(|device| device.check_precision(precision))?;
     let devices = open.devices();
     let network = Network::new(&serde_json::from_value(shape.model())?, shape.vocabulary, 1, &open.first.device)?;
@@ -174,7 +174,7 @@ pub fn run(plan: &Plan, open: &OpenDevices, observer: &mut dyn Observer) -> Resu
     let outcome = trainer.run(&feed, None, None, observer)?;
     let Outcome { tokens_per_second, flops_per_second, waited, micro_batch, peak_memory_bytes, loss, .. } = outcome;
     let peak = device::peak_together(&devices, precision);
-    Ok(Measured {
+    Ok(BenchResult {
         device: open.name(),
         shape: shape.name,
         precision,

@@ -12,7 +12,7 @@ use crate::{
         train::{OPTIMIZERS, optimizers::OptimizerDef},
     },
     network::model::{FAMILIES, Family},
-    recipe::{Catalog, Extension, Kind, OpenPlace},
+    recipe::{Catalog, Extension, KindRules, OpenPlace},
     spec::Section,
 };
 
@@ -35,7 +35,7 @@ pub fn catalog() -> &'static Catalog {
 }
 
 fn new() -> Catalog {
-    let kinds = KINDS.all().into_iter().map(|kind| kind as &'static dyn Kind);
+    let kinds = KINDS.all().into_iter().map(|kind| kind as &'static dyn KindRules);
     let families = FAMILIES.all().into_iter().map(|family| family as &'static dyn Extension);
     let optimizers = OPTIMIZERS.all().into_iter().map(|optimizer| optimizer as &'static dyn Extension);
     let places = vec![

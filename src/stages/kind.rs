@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     engine::executor::{Computed, Job},
-    recipe::{self, Checks, DevMetrics, Draft, Extension, Kind, normalized},
+    recipe::{Checks, DevMetrics, Draft, Extension, Kind, KindRules, normalized},
     spec::Product,
     support::Named,
 };
@@ -47,7 +47,7 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
         Ok(1)
     }
 
-    /// Checks rules that the types can't say, as [`Kind::check`].
+    /// Checks rules that the types can't say, as [`KindRules::check`].
     fn check(&self, _stage: &Draft, _checks: &mut Checks<'_>) {}
 
     /// What it says of itself before it runs: the model that it begins with, how it trains.
@@ -56,6 +56,11 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
     /// If it depends on something that isn't known.
     fn facts(&self) -> Result<Facts> {
         Ok(Facts::default())
+    }
+
+    /// The numbers that are recorded of it, as [`Kind::metrics`].
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        None
     }
 
     /// Looks at what it will read, before anything runs.
@@ -75,7 +80,7 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
 
 /// A kind of stage in the registry, of whichever type its settings are. All settings that it's given have been checked, or
 /// are an error.
-pub trait AnyKind: Kind {
+pub trait AnyKind: KindRules {
     /// As [`StageKind::FIELDS`].
     fn fields(&self) -> &'static [Field];
 
@@ -151,19 +156,25 @@ impl<K: StageKind> Extension for Of<K> {
     }
 }
 
-impl<K: StageKind> recipe::Kind for Of<K> {
+impl<K: StageKind> Kind for Of<K> {
     fn products(&self) -> &'static [Product] {
         K::PRODUCTS
     }
 
+    fn dev_metrics(&self, settings: &Value) -> Option<DevMetrics> {
+        read::<K>(settings).ok()?.facts().ok()?.training?.dev_metrics()
+    }
+}
+
+impl<K: StageKind> KindRules for Of<K> {
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
         if let Some(settings) = stage.settings_as::<K>() {
             settings.check(stage, checks);
         }
     }
 
-    fn dev_metrics(&self, settings: &Value) -> Option<DevMetrics> {
-        read::<K>(settings).ok()?.facts().ok()?.training?.dev_metrics()
+    fn metrics(&self, stage: &Draft, checks: &Checks<'_>) -> Option<Vec<String>> {
+        stage.settings_as::<K>()?.metrics(checks)
     }
 }
 

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::store::Metrics;
+use crate::{engine::store::Metrics, spec::DevMetric};
 
 /// What a metric says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -38,6 +38,29 @@ pub fn role(name: &str) -> Role {
     TABLE.iter().find(|metric| metric.name == name).map_or(Role::Result, |metric| metric.role)
 }
 
+/// The numbers that are recorded of a training: these of its `own`, and `dev` measured on dev rows.
+pub(in crate::stages) fn of_training(own: &[Metric], dev: &[DevMetric]) -> Vec<String> {
+    let dev = dev.iter().map(|metric| format!("dev_{metric}"));
+    let common = [
+        LOSS,
+        STEPS,
+        KEPT_STEP,
+        PLANNED_STEPS,
+        PARAMETERS,
+        LEARNED_PARAMETERS,
+        TOKENS_PER_SECOND,
+        FLOPS_PER_SECOND,
+        PEAK_FLOPS_PER_SECOND,
+        MFU,
+        DATA_WAIT_SECONDS,
+        DEVICES,
+        MICRO_BATCH_TOKENS,
+        DEVICE_MEMORY_BYTES,
+        PEAK_MEMORY_BYTES,
+    ];
+    dev.chain(own.iter().chain(&common).map(|metric| metric.name.to_owned())).collect()
+}
+
 macro_rules! table {
     ($($(#[$doc:meta])* $metric:ident: $role:ident = $name:literal;)*) => {
         $($(#[$doc])* pub const $metric: Metric = Metric { name: $name, role: Role::$role };)*
@@ -58,6 +81,12 @@ table! {
     EPOCH_STEPS: Setting = "epoch_steps";
     /// Rows of the data.
     ROWS: Setting = "rows";
+    /// Rows that were too long, and lost a part of their text or of the response.
+    CUT_ROWS: Setting = "cut_rows";
+    /// Rows that were too long, and lost turns or a part of the question.
+    SHORTENED_ROWS: Setting = "shortened_rows";
+    /// Rows that were too long, and aren't used.
+    SKIPPED_ROWS: Setting = "skipped_rows";
     /// Elements of the model's weights.
     PARAMETERS: Setting = "parameters";
     /// Those of them that are trained, where it isn't all.

@@ -22,7 +22,7 @@ use crate::{
         executor::{Computed, Job, Runner},
         plan::{Graph, Node, Plan},
     },
-    network::device::DeviceChoices,
+    network::{device::DeviceChoices, kernels},
     recipe::Checked,
 };
 use estimate::{Estimator, Machine};
@@ -37,9 +37,9 @@ pub use parts::{
     classifier::{Prediction, Trained},
     conversation::Conversation,
     encoding::{Steps, tokenize},
-    figures::figures,
-    generate::{Show, Writer, Written},
+    generate::{Generated, Show, TextGenerator},
     measured::Measured,
+    step_metrics::step_metrics,
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets};
 
@@ -108,5 +108,9 @@ impl Runner for Stages {
     fn device(&self, node: &Node) -> String {
         let used = kind_of(node).map_or(DeviceUse::None, AnyKind::devices);
         self.devices.name(used)
+    }
+
+    fn arithmetic(&self) -> String {
+        kernels::arithmetic().to_owned()
     }
 }

@@ -152,8 +152,9 @@ fn failed_stage_gives_1_and_what_depends_on_it_is_not_run() {
 fn wrong_recipe_or_command_line_gives_2_and_runs_nothing() {
     let space = tiny();
     space.write("train.tsv", CLOSED).write("fields.tsv", "label\ttext\n甲\t好\n乙\n");
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["run", "recipe.yaml"], "label `丙` in the data has no word"),
+        (&["run", "recipe.yaml", "--dry-run"], "label `丙` in the data has no word"),
         (
             &["run", "recipe.yaml", "--set", "stages.topics.data.train.path=fields.tsv"],
             "fields.tsv: row 3: 1 field for 2",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 fn row(number: u32, predicted: &str, loss: f64) -> Predicted {
     let text = format!("row {number}");
-    Predicted { row: number, text, label: "a".into(), predicted: predicted.into(), loss }
+    Predicted { file: 1, row: number, text, label: "a".into(), predicted: predicted.into(), loss }
 }
 
 /// Two models on 40 rows: the second is right where the first is wrong in 9 of them, and the other way round in 2.

@@ -185,5 +185,7 @@ fn what_cannot_fit_is_refused_before_anything_runs() {
         assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
     }
     assert!(output.stderr.contains("`topics` needs about "), "{}", output.stderr);
+    assert_eq!(space.pipe(&["run", "recipe.yaml", "--dry-run"]).stderr, output.stderr);
+    assert_eq!(space.pipe(&["run", "recipe.yaml", "--dry-run", "--ignore-memory"]).status, 0);
     assert!(!space.path().join(".pipe").exists());
 }

@@ -1,7 +1,7 @@
 //! What the store tells about an artifact afterwards: what it was made of, and what differs between any two.
 
 use crate::common;
-use common::{Space, TINY, tiny};
+use common::{Space, TINY, finish, tiny};
 use serde_json::Value;
 
 /// The keys of a stage after a run with other settings, and after one as the recipe says.
@@ -30,6 +30,28 @@ fn show_prints_recipe_overrides_inputs_and_where_it_was_made() {
     assert!(!inputs.is_empty());
     for digest in inputs.values() {
         assert!(shown.stdout.contains(digest.as_str().expect("a digest")), "{digest} is not in {}", shown.stdout);
+    }
+}
+
+#[test]
+fn records_say_how_the_cpu_computed_and_the_key_does_not_depend_on_it() {
+    let space = tiny();
+    let run = |kernels: &str| {
+        let mut command = space.command(&["--store", kernels, "run", "recipe.yaml", "--stage", "tokens", "--json"]);
+        command.env("PIPE_KERNELS", kernels);
+        let output = finish(command);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        let result: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        result["stages"]["tokens"]["key"].as_str().expect("a key").to_owned()
+    };
+    let key = run("portable");
+    assert_eq!(run("fast"), key);
+    for kernels in ["portable", "fast"] {
+        let record = space.json(&["--store", kernels, "show", &key]);
+        let said = record["provenance"]["arithmetic"].as_str().expect("a word").to_owned();
+        assert!(said.starts_with(kernels), "{said}");
+        let shown = space.pipe(&["--store", kernels, "show", &key]);
+        assert!(shown.stdout.contains(&format!("\ncpu     {said}\n")), "{}", shown.stdout);
     }
 }
 

@@ -11,7 +11,7 @@ fn root() -> PathBuf {
 }
 
 fn recipes() -> Vec<PathBuf> {
-    let mut files = pipe::recipe::walk::resolve_path("recipes/*.yaml", &root()).unwrap_or_default();
+    let mut files = pipe::recipe::paths::resolve_path("recipes/*.yaml", &root()).unwrap_or_default();
     files.sort();
     files
 }

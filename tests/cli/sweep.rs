@@ -67,12 +67,12 @@ fn what_cells_share_is_computed_once() {
 
 #[test]
 fn results_do_not_depend_on_jobs() {
-    let figures = |jobs: &str| -> Vec<(Value, Value)> {
+    let metrics = |jobs: &str| -> Vec<(Value, Value)> {
         let result = sweep(&sweeping(GRID), &["--jobs", jobs], 0);
         let cells = result["cells"].as_array().expect("cells").clone();
         cells.iter().map(|cell| (cell["overrides"].clone(), cell["stages"]["topics"]["digest"].clone())).collect()
     };
-    assert_eq!(figures("1"), figures("2"));
+    assert_eq!(metrics("1"), metrics("2"));
 }
 
 #[test]
@@ -249,7 +249,7 @@ sweep:
     for group in groups {
         let of = |cell: &&Value| cell["overrides"][LR] == group["settings"][LR];
         let values: Vec<f64> =
-            cells.iter().filter(of).map(|cell| cell["objective"].as_f64().expect("a figure")).collect();
+            cells.iter().filter(of).map(|cell| cell["objective"].as_f64().expect("a metric")).collect();
         assert_eq!(values.len(), 3);
         let mean = values.iter().sum::<f64>() / 3.0;
         let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 2.0).sqrt();

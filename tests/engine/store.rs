@@ -48,6 +48,17 @@ fn key_of_a_manifest_never_changes() {
 }
 
 #[test]
+fn provenance_is_read_as_older_versions_wrote_it() {
+    let old = json!({
+        "pipe": "0.1.0", "stage": "base", "spec": {}, "recipe": "", "overrides": [], "device": "cpu", "host": "here",
+        "started": 1.0, "seconds": 2.0, "pace": [{ "step": 2, "at": 3.0, "tokens": 100, "seconds": 2.0 }],
+    });
+    let read: Provenance = serde_json::from_value(old.clone()).unwrap();
+    assert_eq!((read.arithmetic.as_str(), read.throughput.windows()[0].tokens_per_second()), ("", 50.0));
+    assert_eq!(serde_json::to_value(read).unwrap(), old);
+}
+
+#[test]
 fn every_part_of_a_manifest_is_in_its_key() {
     let others = [
         Manifest { format: 2, ..manifest(1000) },

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 const VOCABULARY: usize = 24;
 
 /// A bigram model: each token's hidden state depends on that token and its position, through one residual layer.
-static BIGRAM: Family = Family {
+pub(crate) static BIGRAM: Family = Family {
     name: "bigram",
     description: "Bigram: each token is predicted from the one before it",
     version: 1,
@@ -64,6 +64,10 @@ impl ModelSettings for BigramSettings {
         self.max_length
     }
 
+    fn attention(&self) -> AttentionSizes {
+        AttentionSizes::multi_head(self.width, 1)
+    }
+
     fn tiny() -> Self {
         Self { width: 16, max_length: max_length() }
     }
@@ -79,10 +83,6 @@ struct BigramConfig {
 
 impl ModelConfig for BigramConfig {
     type Settings = BigramSettings;
-
-    fn attention(settings: &BigramSettings) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.width, 1)
-    }
 
     fn new(settings: &BigramSettings, vocabulary: usize) -> Self {
         Self { vocab_size: vocabulary, width: settings.width, max_length: settings.max_length }

@@ -7,3 +7,4 @@ mod families;
 mod kinds;
 mod objectives;
 mod optimizers;
+mod whole;

@@ -1,4 +1,4 @@
-//! The figures of classifiers and language models, against values worked out by hand.
+//! The metrics of classifiers and language models, against values worked out by hand.
 
 use pipe::learning::metrics::calibration::BINS;
 use pipe::learning::metrics::language::perplexity;
@@ -12,14 +12,16 @@ fn close(left: f64, right: f64) {
 
 /// Measures rows given as gold class and probabilities.
 fn measure(classes: usize, rows: &[(usize, &[f32])]) -> Option<Classification> {
-    let rows: Vec<Scored> =
-        (1..).zip(rows).map(|(row, &(gold, probabilities))| Scored { row, text: "", gold, probabilities }).collect();
+    let rows: Vec<Scored> = (1..)
+        .zip(rows)
+        .map(|(row, &(gold, probabilities))| Scored { file: 1, row, text: "", gold, probabilities })
+        .collect();
     Classification::measure(classes, rows.iter())
 }
 
 #[test]
 fn figures_of_a_small_set_are_exact() {
-    let figures = measure(
+    let metrics = measure(
         3,
         &[
             (0, &[0.5, 0.25, 0.25]),
@@ -30,21 +32,21 @@ fn figures_of_a_small_set_are_exact() {
         ],
     )
     .unwrap();
-    close(figures.accuracy, 3.0 / 5.0);
-    assert_eq!(figures.confusion.counts(), [[1, 1, 0], [0, 2, 0], [1, 0, 0]]);
+    close(metrics.accuracy, 3.0 / 5.0);
+    assert_eq!(metrics.confusion.counts(), [[1, 1, 0], [0, 2, 0], [1, 0, 0]]);
     // Class 0: 1 found, 1 missed, 1 false; class 1: 2 found, 1 false; class 2: nothing found.
-    let precision: Vec<_> = figures.per_class.iter().map(|class| class.precision).collect();
+    let precision: Vec<_> = metrics.per_class.iter().map(|class| class.precision).collect();
     assert_eq!(precision, [Some(0.5), Some(2.0 / 3.0), None]);
-    let recall: Vec<_> = figures.per_class.iter().map(|class| class.recall).collect();
+    let recall: Vec<_> = metrics.per_class.iter().map(|class| class.recall).collect();
     assert_eq!(recall, [Some(0.5), Some(1.0), Some(0.0)]);
-    let f1: Vec<_> = figures.per_class.iter().map(|class| class.f1).collect();
+    let f1: Vec<_> = metrics.per_class.iter().map(|class| class.f1).collect();
     assert_eq!(f1, [Some(0.5), Some(0.8), Some(0.0)]);
-    assert_eq!(figures.per_class.iter().map(|class| class.support).collect::<Vec<_>>(), [2, 2, 1]);
-    close(figures.macro_f1, (0.5 + 0.8 + 0.0) / 3.0);
+    assert_eq!(metrics.per_class.iter().map(|class| class.support).collect::<Vec<_>>(), [2, 2, 1]);
+    close(metrics.macro_f1, (0.5 + 0.8 + 0.0) / 3.0);
     // Three rows at a half and two at a quarter: (3·ln 2 + 2·2·ln 2) / 5.
-    close(figures.log_loss, 7.0 / 5.0 * 2.0_f64.ln());
+    close(metrics.log_loss, 7.0 / 5.0 * 2.0_f64.ln());
     // All confidences are 0.5, all in one bin with accuracy 0.6.
-    close(figures.calibration.error, 0.1);
+    close(metrics.calibration.error, 0.1);
 }
 
 #[test]
@@ -74,13 +76,13 @@ fn a_class_absent_from_gold_counts_when_it_is_predicted() {
 
 #[test]
 fn a_certain_mistake_has_a_finite_loss() {
-    let figures = measure(2, &[(0, &[0.0, 1.0])]).unwrap();
-    close(figures.log_loss, 15.0 * 10.0_f64.ln());
+    let metrics = measure(2, &[(0, &[0.0, 1.0])]).unwrap();
+    close(metrics.log_loss, 15.0 * 10.0_f64.ln());
 }
 
 #[test]
 fn equal_probabilities_predict_the_first_label_and_nan_none() {
-    let predicted = |probabilities| Scored { row: 1, text: "", gold: 0, probabilities }.predicted();
+    let predicted = |probabilities| Scored { file: 1, row: 1, text: "", gold: 0, probabilities }.predicted();
     assert_eq!(predicted(&[0.5, 0.5]), 0);
     assert_eq!(predicted(&[f32::NAN, 0.1]), 1);
     let diverged = measure(2, &[(0, &[f32::NAN, f32::NAN])]).unwrap();

@@ -23,6 +23,22 @@ fn bytes() -> Tokenizer {
     Tokenizer::train(&spec, [Ok("ab".to_owned())].into_iter()).unwrap()
 }
 
+/// The same with ChatGLM3's tokens for roles.
+fn roles() -> Tokenizer {
+    let file = tempfile::tempdir().unwrap();
+    let path = file.path().join("tokenizer.json");
+    bytes().save(&path).unwrap();
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (id, name) in (265..).zip(["<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"]) {
+        json["added_tokens"].as_array_mut().unwrap().push(json!({
+            "id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }));
+    }
+    std::fs::write(&path, json.to_string()).unwrap();
+    Tokenizer::load(&path).unwrap()
+}
+
 fn encoder(tokenizer: &Tokenizer, form: AnswerForm, max_length: usize, too_long: TooLong) -> InstructionEncoder<'_> {
     let chat = Chat::new(ChatFormat::Plain, tokenizer).unwrap();
     InstructionEncoder { chat, form, max_length, too_long, specials: SPECIALS }
@@ -94,9 +110,46 @@ fn a_response_keeps_its_end_whatever_is_cut() {
     for lesson in [fits, shortened, short, cut] {
         assert_eq!(end(&lesson), SPECIALS.eop);
     }
+    // Whatever part of a row is too long, it's skipped; and the whole row is what counts.
     assert!(made("aaaaaaaa", "bbbbbbbb", TooLong::Skip).unwrap().is_none());
+    assert!(made("aaaaaaaa", "bbb", TooLong::Skip).unwrap().is_none());
+    assert!(made("aa", "bbbbbbbbb", TooLong::Skip).unwrap().is_none());
+    let whole = made("aaaaa", "bbbbb", TooLong::Skip).unwrap().unwrap();
+    assert_eq!((whole.shortened, whole.cut, whole.example.tokens.len()), (false, false, 11));
     let told = message(made("aaaaaaaa", "bbbbbbbb", TooLong::Refuse));
     assert!(told.starts_with("the response takes 8 tokens, but beside its prompt there is room for 5 in 11"), "{told}");
+}
+
+/// LLaMA-Factory's converter of Alpaca's rows: `"\n".join([instruction, input])` of those that aren't empty.
+#[test]
+fn what_an_instruction_is_about_follows_it_on_a_line_of_its_own() {
+    let question = |prompt, input| {
+        let columns = [("prompt", prompt), ("response", "答"), ("input", input)];
+        read(json!({ "input": "input" }), &columns).unwrap().turns[0].content.clone()
+    };
+    assert_eq!(question("翻译", "你好"), "翻译\n你好");
+    assert_eq!(question("翻译", ""), "翻译");
+    assert_eq!(question("", "你好"), "你好");
+    assert_eq!(message(read(json!({ "input": "about" }), &[("prompt", "一")])), "the data has no column `about`");
+    assert_eq!(
+        read(json!({}), &[("prompt", "一"), ("response", "二"), ("input", "三")]).unwrap().turns,
+        [Turn::user("一")]
+    );
+}
+
+#[test]
+fn a_system_turn_that_is_too_long_is_cut_where_all_is() {
+    let tokenizer = roles();
+    let encoder = |too_long| {
+        let chat = Chat::new(ChatFormat::Chatglm3, &tokenizer).unwrap();
+        InstructionEncoder { chat, form: AnswerForm::Chatglm2, max_length: 32, too_long, specials: tokenizer.special }
+    };
+    let system = Turn { role: pipe::data::text::chat::Role::System, content: "s".repeat(60) };
+    let conversation = Conversation { turns: vec![system, Turn::user("q")], response: "r".into() };
+    let cut = encoder(TooLong::Cut).encode(&conversation, 0).unwrap().unwrap();
+    assert!(cut.shortened && !cut.cut && cut.example.tokens.len() == 32, "{cut:?}");
+    assert!(encoder(TooLong::Skip).encode(&conversation, 0).unwrap().is_none());
+    assert!(message(encoder(TooLong::Refuse).encode(&conversation, 0)).contains("an empty question takes"));
 }
 
 #[test]
@@ -178,6 +231,53 @@ fn a_model_learns_to_answer_and_is_measured_on_its_responses() {
         // Two responses of two characters and their end; both questions stand in the training rows.
         assert_eq!((figure("tokens"), figure("documents"), figure("leaked_documents")), (6.0, 2.0, 2.0));
         assert_eq!(space.statuses(&["recipe.yaml"]), "chat=hit test=hit tokens=hit", "{family}");
+    }
+}
+
+#[test]
+fn rows_that_are_too_long_are_counted_in_the_record() {
+    let counts = |too_long: &str| {
+        let task = format!("{{ instruction: {{ history: history, too_long: {too_long} }} }}");
+        let space = instructed(&format!("{{ gpt2: {SMALL} }}"), &task);
+        let long = json!({ "prompt": "面".repeat(80), "response": "美食", "history": [] }).to_string();
+        space.write("train.jsonl", space.read("train.jsonl") + "\n" + &long);
+        space.write("dev.jsonl", space.read("dev.jsonl") + "\n" + &long);
+        space.write("recipe.yaml", space.read("recipe.yaml").replace("epochs: 100", "steps: 1"));
+        let result = space.json(&["run", "recipe.yaml"]);
+        let of = |stage: &str| {
+            let metrics = &result["stages"][stage]["metrics"];
+            ["shortened_rows", "cut_rows", "skipped_rows"].map(|name| metrics[name].as_u64().expect("a count"))
+        };
+        (of("chat"), of("test"), result["stages"]["chat"]["metrics"]["rows"].as_u64())
+    };
+    assert_eq!(counts("skip"), ([0, 0, 1], [0, 0, 1], Some(4)));
+    assert_eq!(counts("cut"), ([1, 0, 0], [1, 0, 0], Some(5)));
+    assert_eq!(counts("refuse"), ([1, 0, 0], [1, 0, 0], Some(5)));
+}
+
+#[test]
+fn roles_that_are_out_of_order_are_told_by_check_with_row_and_role() {
+    let space =
+        instructed(&format!("{{ gpt2: {SMALL} }}"), "{ instruction: { messages: messages, format: chatglm2 } }");
+    let row = |roles: &[&str]| {
+        let messages: Vec<Value> = roles.iter().map(|role| json!({ "role": role, "content": "早" })).collect();
+        json!({ "messages": messages }).to_string()
+    };
+    let good = row(&["user", "assistant"]);
+    space.write("dev.jsonl", &good);
+    for (roles, said) in [
+        (&["assistant", "assistant"][..], "the conversation's last turn before the answer is the assistant's own"),
+        (&["user", "user", "assistant"], "turn 2 is the user's, where the assistant's was due"),
+        (
+            &["user", "assistant", "assistant", "user", "assistant"],
+            "turn 3 is the assistant's, where the user's was due",
+        ),
+        (&["system", "user", "assistant"], "turn 1: the chat format doesn't support the role <|system|>"),
+    ] {
+        space.write("train.jsonl", format!("{good}\n{}\n", row(roles)));
+        let output = space.pipe(&["check", "recipe.yaml"]);
+        assert_ne!(output.status, 0);
+        assert!(output.stderr.contains("train.jsonl: row 2") && output.stderr.contains(said), "{}", output.stderr);
     }
 }
 

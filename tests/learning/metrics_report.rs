@@ -16,16 +16,17 @@ const TRAINING: [(&str, usize); 3] = [("球队赢了比赛", 0), ("进球", 0), 
 
 /// Row 2 is leaked, rows 4 and 5 are predicted wrong.
 const ROWS: [Scored<'static>; 5] = [
-    Scored { row: 1, text: "球队输了比赛", gold: 0, probabilities: &[0.75, 0.25] },
-    Scored { row: 2, text: "股票大涨", gold: 1, probabilities: &[0.25, 0.75] },
-    Scored { row: 3, text: "进 球", gold: 0, probabilities: &[0.5, 0.5] },
+    Scored { file: 1, row: 1, text: "球队输了比赛", gold: 0, probabilities: &[0.75, 0.25] },
+    Scored { file: 1, row: 2, text: "股票大涨", gold: 1, probabilities: &[0.25, 0.75] },
+    Scored { file: 1, row: 3, text: "进 球", gold: 0, probabilities: &[0.5, 0.5] },
     Scored {
+        file: 1,
         row: 4,
         text: "大盘跌了，\n股票还要不要拿着，请各位有经验的老股民说说看",
         gold: 1,
         probabilities: &[0.75, 0.25],
     },
-    Scored { row: 5, text: "比赛", gold: 0, probabilities: &[0.125, 0.875] },
+    Scored { file: 1, row: 5, text: "比赛", gold: 0, probabilities: &[0.125, 0.875] },
 ];
 
 fn labels() -> Vec<String> {
@@ -52,6 +53,9 @@ fn metrics_have_their_promised_names_and_values() {
     assert_eq!(metrics["accuracy_without_leaks"], 0.5);
     assert_eq!(metrics["majority_accuracy_without_leaks"], 0.75);
     let names: Vec<&str> = metrics.keys().map(String::as_str).collect();
+    let mut told = EvalReport::METRICS;
+    told.sort_unstable();
+    assert_eq!(names, told, "what recipes are checked against");
     assert_eq!(
         names,
         [

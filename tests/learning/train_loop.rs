@@ -287,9 +287,9 @@ fn each_entry_of_the_curve_is_told_once_with_its_time() {
     assert_eq!(entries, trainer.curve().entries);
     let times: Vec<f64> = told.entered.iter().map(|(_, at)| *at).collect();
     assert!(times.is_sorted() && times[0] >= began && times[15] <= unix_time(), "{times:?}");
-    let pace: Vec<_> = trainer.pace().stretches().iter().map(|stretch| (stretch.step, stretch.tokens)).collect();
-    let tokens = pace[0].1 / 5;
-    assert_eq!(pace, [(5, 5 * tokens), (10, 5 * tokens), (12, 2 * tokens)]);
+    let throughput: Vec<_> = trainer.throughput().windows().iter().map(|window| (window.step, window.tokens)).collect();
+    let tokens = throughput[0].1 / 5;
+    assert_eq!(throughput, [(5, 5 * tokens), (10, 5 * tokens), (12, 2 * tokens)]);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn paused_training_keeps_its_state_and_goes_on_with_its_best_weights() {
     assert_eq!((outcome.paused, outcome.steps, outcome.measured.map(|(step, _)| step)), (false, 12, Some(6)));
     let (whole, _) = run(12, &[0.5, 0.8, 0.8, 0.6], None);
     assert_eq!(second.curve(), whole.curve());
-    let steps = |trainer: &Trainer| trainer.pace().stretches().iter().map(|stretch| stretch.step).collect::<Vec<_>>();
+    let steps = |trainer: &Trainer| trainer.throughput().windows().iter().map(|window| window.step).collect::<Vec<_>>();
     assert_eq!(steps(&second), steps(&whole));
     assert!(weights(&second.network) == weights(&whole.network));
 }

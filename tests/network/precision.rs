@@ -1,4 +1,4 @@
-//! Training with fewer bits and in parts: the same learning, other figures.
+//! Training with fewer bits and in parts: the same learning, other metrics.
 
 use crate::common;
 use common::{Space, TINY, tiny};

@@ -15,7 +15,7 @@ const LONGEST_FIELD: usize = 10_000;
 pub(super) fn open(source: &Source, format: Format, file: &Path) -> Result<Rows> {
     let csv = format == Format::Csv;
     let mut records = Records {
-        lines: Lines::open(file)?,
+        lines: Lines::open(source, file)?,
         delimiter: source.delimiter.unwrap_or(if csv { ',' } else { '\t' }),
         quoting: source.quoting.unwrap_or(csv),
         splits: usize::MAX,

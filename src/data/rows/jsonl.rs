@@ -8,23 +8,24 @@ use serde_json::Value;
 
 use super::row::{Fields, Rows};
 use crate::data::lines::Lines;
+use crate::spec::Source;
 
 /// Lines whose keys make up the columns: later lines may leave keys out, and keys that only they have are not read.
 const HEAD: usize = 100;
 
 /// Missing keys and nulls are empty fields; numbers and booleans become text, and so do the lists and objects of the
 /// columns named, as JSON.
-pub(super) fn open(file: &Path, nested: &[&str]) -> Result<Rows> {
+pub(super) fn open(source: &Source, file: &Path, nested: &[&str]) -> Result<Rows> {
     let nested: Vec<String> = nested.iter().map(|&column| column.to_owned()).collect();
     let name = file.display().to_string();
     let mut columns: Vec<String> = Vec::new();
-    for object in objects(name.clone(), Lines::open(file)?).take(HEAD) {
+    for object in objects(name.clone(), Lines::open(source, file)?).take(HEAD) {
         // An error here is reported when its row is reached, after the good rows before it.
         let Ok((_, object)) = object else { break };
         columns.extend(object.into_iter().map(|(key, _)| key).filter(|key| !columns.contains(key)).collect::<Vec<_>>());
     }
     let keys = columns.clone();
-    let rows = objects(name.clone(), Lines::open(file)?).map(move |object| {
+    let rows = objects(name.clone(), Lines::open(source, file)?).map(move |object| {
         let (number, mut object) = object?;
         let fields = keys.iter().map(|key| match object.swap_remove(key) {
             Some(value @ (Value::Array(_) | Value::Object(_))) if nested.contains(key) => Ok(value.to_string()),

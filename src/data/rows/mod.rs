@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::encoding::Encoding;
 use super::lines::Lines;
 use crate::spec::{Format, Source};
 use crate::support::Hinted;
@@ -30,9 +31,9 @@ pub fn rows(source: &Source, file: &Path) -> Result<Rows> {
 /// As [`rows`].
 pub fn nested_rows(source: &Source, file: &Path, nested: &[&str]) -> Result<Rows> {
     let rows = match format(source, file)? {
-        Format::Txt => text(file)?,
+        Format::Txt => text(source, file)?,
         format @ (Format::Tsv | Format::Csv) => delimited::open(source, format, file)?,
-        Format::Jsonl => jsonl::open(file, nested)?,
+        Format::Jsonl => jsonl::open(source, file, nested)?,
         Format::Parquet => columnar::open(file)?,
     };
     if let Some(twice) = duplicate(rows.columns()) {
@@ -75,11 +76,15 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
             bail!(Hinted::with(message, "set `format: tsv` or `format: csv`"));
         }
     }
+    if format == Format::Parquet && source.encoding.parse() != Ok(Encoding::default()) {
+        let message = format!("{name}: `encoding` doesn't apply to format parquet");
+        bail!(Hinted::with(message, "leave it out; Parquet's texts are UTF-8"));
+    }
     Ok(format)
 }
 
-fn text(file: &Path) -> Result<Rows> {
-    let lines = Lines::open(file)?.filter(|line| !matches!(line, Ok((_, text)) if text.trim().is_empty()));
+fn text(source: &Source, file: &Path) -> Result<Rows> {
+    let lines = Lines::open(source, file)?.filter(|line| !matches!(line, Ok((_, text)) if text.trim().is_empty()));
     Ok(Rows::new(vec!["text".into()], lines.map(|line| line.map(|(number, text)| (number, vec![text])))))
 }
 

@@ -24,6 +24,18 @@ pub enum Role {
     Observation,
 }
 
+impl Role {
+    /// As messages have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Observation => "observation",
+        }
+    }
+}
+
 /// One message of a conversation.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -120,11 +132,7 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// If it doesn't end with a question, or has turns that the format can't write.
     pub fn prompt(&self, turns: &[Turn]) -> Result<Vec<u32>> {
-        let last = turns.last().context("the conversation has no turns")?;
-        ensure!(
-            matches!(last.role, Role::User | Role::Observation),
-            "the conversation's last turn before the answer is the assistant's own"
-        );
+        check_order(turns, Some(self.format))?;
         if let Some(roles) = self.roles() {
             let mut tokens = Vec::new();
             for turn in turns {
@@ -203,11 +211,6 @@ impl<'a> Chat<'a> {
 
     /// The formats that are text throughout: rounds of question and answer, and the last question.
     fn rounds(&self, turns: &[Turn]) -> Result<String> {
-        if let Some(turn) = turns.iter().find(|turn| matches!(turn.role, Role::System | Role::Observation)) {
-            let role = ROLES[turn.role as usize];
-            let message = format!("the chat format doesn't support the role {role}");
-            bail!(Hinted::with(message, "`format: chatglm3` does"));
-        }
         let mut rounds = Vec::new();
         for round in turns.chunks(2) {
             match round {
@@ -228,13 +231,43 @@ impl<'a> Chat<'a> {
         {
             return Ok(question.clone());
         }
-        ensure!(self.format.has_history(), "the plain chat format doesn't support a history");
         let write = |(number, (question, answer)): (usize, &(&String, Option<&String>))| {
             let asked = format!("[Round {number}]{line}问：{question}{line}答：");
             answer.map_or(asked.clone(), |answer| format!("{asked}{answer}{line}"))
         };
         Ok((first..).zip(&rounds).map(write).collect())
     }
+}
+
+/// Makes sure that a format can write turns before an answer. Where the format isn't known yet, that one can.
+///
+/// # Errors
+/// If they don't end with a question, or a turn is someone's whose it can't be; says which, from 1.
+pub fn check_order(turns: &[Turn], format: Option<ChatFormat>) -> Result<()> {
+    let last = turns.last().context("the conversation has no turns")?;
+    ensure!(
+        matches!(last.role, Role::User | Role::Observation),
+        "the conversation's last turn before the answer is the {}'s own, not a question",
+        last.role.name()
+    );
+    let Some(format) = format.filter(|format| !format.has_role_tokens()) else { return Ok(()) };
+    for (at, turn) in turns.iter().enumerate() {
+        let name = turn.role.name();
+        let expected = if at % 2 == 0 { Role::User } else { Role::Assistant };
+        if matches!(turn.role, Role::System | Role::Observation) {
+            let role = ROLES[turn.role as usize];
+            let message = format!("turn {}: the chat format doesn't support the role {role}", at + 1);
+            bail!(Hinted::with(message, "`format: chatglm3` does"));
+        }
+        ensure!(
+            turn.role == expected,
+            "turn {} is the {name}'s, where the {}'s was due: user and assistant take turns, the user first",
+            at + 1,
+            expected.name()
+        );
+    }
+    ensure!(format.has_history() || turns.len() == 1, "the plain chat format doesn't support a history");
+    Ok(())
 }
 
 /// The oldest question with all that follows up to the next one, unless it's the last question.

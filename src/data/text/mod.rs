@@ -7,6 +7,6 @@ mod special;
 mod tokenizer;
 mod train;
 
-pub use sentences::sentences;
+pub use sentences::{sentence_ends, sentences};
 pub use special::{ABSENT, Special, Specials};
 pub use tokenizer::Tokenizer;

@@ -1,33 +1,35 @@
-//! Splitting text into sentences.
+//! Where sentences end in a text. Nothing is taken from the text or put into it: tokenizers see it whole.
 
-/// Splits a text after 。！？；…, after ! ? ; (but not within a word, as in a URL), after a full stop before a space, and at
-/// line breaks. Quotes and brackets that close after the stop stay with their sentence; a space after it begins the
-/// next one.
+/// The sentences of a text, which put together are the text; none if there's only white space.
 ///
-/// Lines are trimmed, and no sentence is empty. Put together, the sentences are the text without its line breaks, with
-/// a space where a line break stood between two words of a script that has spaces.
-pub fn sentences(text: &str) -> Vec<String> {
-    let mut sentences: Vec<String> = Vec::new();
-    for line in text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()) {
-        let glued =
-            sentences.last().is_some_and(|last| spaced(last.chars().next_back()) && spaced(line.chars().next()));
-        let first = sentences.len();
-        split(line, &mut sentences);
-        if glued && let Some(sentence) = sentences.get_mut(first) {
-            sentence.insert(0, ' ');
-        }
-    }
-    sentences
-}
-
-/// Whether a character is of a script that puts spaces between words; what comes from U+2E80 on is taken for East Asian.
-fn spaced(character: Option<char>) -> bool {
-    character.is_some_and(|character| !character.is_whitespace() && character < '\u{2E80}' && character != '…')
-}
-
-/// Splits a trimmed line.
-fn split(line: &str, sentences: &mut Vec<String>) {
+/// A sentence ends after 。！？；…, after ! ? ; (but not within a word, as in a URL), after a full stop before a space, and
+/// with a line. Quotes and brackets that close after the stop stay with it. A space after the stop begins the next
+/// sentence; a line's end, blank lines after it, and those before the text belong to the sentence in front of them or, if
+/// there's none, to the first one.
+pub fn sentences(text: &str) -> impl Iterator<Item = &str> {
     let mut start = 0;
+    sentence_ends(text).into_iter().map(move |end| &text[std::mem::replace(&mut start, end)..end])
+}
+
+/// Where each of the [`sentences`] ends, in bytes.
+pub fn sentence_ends(text: &str) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive(['\n', '\r']) {
+        let content = line.trim_end();
+        if !content.trim_start().is_empty() {
+            split(content, |end| ends.push(start + end));
+            ends.push(start + line.len());
+        } else if let Some(end) = ends.last_mut() {
+            *end = start + line.len();
+        }
+        start += line.len();
+    }
+    ends
+}
+
+/// Tells where sentences end within a line that ends in no white space.
+fn split(line: &str, mut tell: impl FnMut(usize)) {
     let mut quoted = false;
     let mut characters = line.char_indices().peekable();
     while let Some((_, character)) = characters.next() {
@@ -44,11 +46,9 @@ fn split(line: &str, sentences: &mut Vec<String>) {
             Stop::Wide => true,
         };
         if ends {
-            sentences.push(line[start..end].to_owned());
-            start = end;
+            tell(end);
         }
     }
-    sentences.push(line[start..].to_owned());
 }
 
 /// What ends a sentence, from what does so least surely.
@@ -79,46 +79,47 @@ mod tests {
 
     use super::sentences;
 
+    fn split(text: &str) -> Vec<&str> {
+        sentences(text).collect()
+    }
+
     #[test]
     fn chinese_stops_end_a_sentence_and_closing_quotes_stay_with_it() {
         assert_eq!(
-            sentences("他说：“走吧！”我问：“去哪儿？？”没人答……雨停了"),
+            split("他说：“走吧！”我问：“去哪儿？？”没人答……雨停了"),
             ["他说：“走吧！”", "我问：“去哪儿？？”", "没人答……", "雨停了"]
         );
-        assert_eq!(sentences("她说\"好。\"\"真的?\"他问"), ["她说\"好。\"", "\"真的?\"", "他问"]);
+        assert_eq!(split("她说\"好。\"\"真的?\"他问"), ["她说\"好。\"", "\"真的?\"", "他问"]);
     }
 
     #[test]
     fn a_full_stop_ends_a_sentence_only_before_a_space() {
         assert_eq!(
-            sentences("It costs 3.50 at a.b.c. (Really.) Yes! no"),
+            split("It costs 3.50 at a.b.c. (Really.) Yes! no"),
             ["It costs 3.50 at a.b.c.", " (Really.)", " Yes!", " no"]
         );
-        assert_eq!(sentences("见http://a.cn/?b=1&c=2;d好!真好"), ["见http://a.cn/?b=1&c=2;d好!", "真好"]);
+        assert_eq!(split("见http://a.cn/?b=1&c=2;d好!真好"), ["见http://a.cn/?b=1&c=2;d好!", "真好"]);
     }
 
     #[test]
-    fn line_breaks_end_a_sentence_and_leave_a_space_between_words() {
-        assert_eq!(sentences("\n　春眠\r\n不觉晓\n\n \n"), ["春眠", "不觉晓"]);
-        assert_eq!(sentences("two\nlines"), ["two", " lines"]);
+    fn lines_are_sentences_with_their_ends_and_the_blank_lines_behind_them() {
+        assert_eq!(split("\n　春眠\r\n不觉晓。 \n\n \n"), ["\n　春眠\r\n", "不觉晓。 \n\n \n"]);
+        assert_eq!(split("def f(x):\n    return x;\n\n\nf(1)"), ["def f(x):\n", "    return x;\n\n\n", "f(1)"]);
+        assert_eq!(split("one\rtwo\r"), ["one\r", "two\r"]);
     }
 
     #[test]
     fn text_without_content_has_no_sentences() {
-        assert!(sentences("").is_empty());
-        assert!(sentences(" \n\u{3000}\n").is_empty());
+        assert!(split("").is_empty());
+        assert!(split(" \n\u{3000}\n").is_empty());
     }
 
     proptest! {
         #[test]
-        fn sentences_put_together_are_the_text_without_line_breaks(text in "[一-三a。！？；!?;….”\"' （）《\n]{0,60}") {
-            let found = sentences(&text);
-            prop_assert!(found.iter().all(|sentence| !sentence.is_empty()));
-            let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
-            prop_assert_eq!(bare(&found.concat()), bare(&text));
-            if !text.contains('\n') {
-                prop_assert_eq!(found.concat(), text.trim());
-            }
+        fn sentences_put_together_are_the_text(text in "[一-三a。！？；!?;….”\"' （）《\n\r\t　]{0,60}") {
+            let found = split(&text);
+            prop_assert!(found.iter().all(|sentence| !sentence.trim().is_empty()));
+            prop_assert_eq!(found.concat(), if text.trim().is_empty() { "" } else { &text });
         }
     }
 }

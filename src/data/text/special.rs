@@ -80,6 +80,11 @@ impl Special {
     pub const ALL: [Self; 9] =
         [Self::Pad, Self::Unk, Self::Cls, Self::Sep, Self::Mask, Self::Gmask, Self::Smask, Self::Sop, Self::Eop];
 
+    /// The one that tokenizers call this.
+    pub fn called(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|special| special.goes_by(name))
+    }
+
     /// The usual name.
     pub fn name(self) -> &'static str {
         NAMES[self as usize]

@@ -96,18 +96,58 @@ impl Tokenizer {
         // A model whose pieces include a special token's name found it in the text: spell it.
         let mut spelt = Vec::with_capacity(ids.len() + 8);
         for &id in ids {
-            if !self.is_forbidden(id) {
-                spelt.push(id);
-                continue;
-            }
-            for character in self.token(id).unwrap_or_default().chars() {
-                let pieces = self.inner.get_model().tokenize(character.encode_utf8(&mut [0; 4]));
-                let pieces = pieces.map_err(Error::from_boxed)?;
-                let known = |id: u32| if self.is_forbidden(id) { self.special.unk } else { id };
-                spelt.extend(pieces.iter().map(|piece| known(piece.id)).filter(|&id| id != ABSENT));
-            }
+            self.spell(id, &mut spelt)?;
         }
         Ok(spelt)
+    }
+
+    /// The ids of [`encode`](Self::encode), parted where sentences end: at these places of the text in bytes, which rise;
+    /// the last is the text's end. A token that reaches over such a place is a part of the sentence in which it has its
+    /// first character that isn't white space. Sentences without tokens are left out.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_sentences(&self, text: &str, ends: &[usize]) -> Result<Vec<Vec<u32>>> {
+        let Some((_, ends @ [_, ..])) = ends.split_last() else {
+            let ids = self.encode(text)?;
+            return Ok(if ids.is_empty() { Vec::new() } else { vec![ids] });
+        };
+        let encoding = self.inner.encode(text, false).map_err(Error::from_boxed);
+        let encoding = encoding.with_context(|| format!("failed to tokenize {:?}", shorten(text)))?;
+        let mut sentences = Vec::with_capacity(ends.len() + 1);
+        let mut sentence = Vec::new();
+        let (mut ends, mut before) = (ends.iter().peekable(), 0);
+        for (&id, &(start, end)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            // Some tokenizers tell the places of tokens without their white space.
+            let start = if start == end { start.min(before) } else { start };
+            let place = first_character(text, start..end);
+            while ends.next_if(|&&end| end <= place).is_some() {
+                if !sentence.is_empty() {
+                    sentences.push(std::mem::take(&mut sentence));
+                }
+            }
+            self.spell(id, &mut sentence)?;
+            before = end;
+        }
+        if !sentence.is_empty() {
+            sentences.push(sentence);
+        }
+        Ok(sentences)
+    }
+
+    /// Adds an id to others; a special token's is spelt.
+    fn spell(&self, id: u32, to: &mut Vec<u32>) -> Result<()> {
+        if !self.is_forbidden(id) {
+            to.push(id);
+            return Ok(());
+        }
+        for character in self.token(id).unwrap_or_default().chars() {
+            let pieces = self.inner.get_model().tokenize(character.encode_utf8(&mut [0; 4]));
+            let pieces = pieces.map_err(Error::from_boxed)?;
+            let known = |id: u32| if self.is_forbidden(id) { self.special.unk } else { id };
+            to.extend(pieces.iter().map(|piece| known(piece.id)).filter(|&id| id != ABSENT));
+        }
+        Ok(())
     }
 
     /// The tokenizer that finds special tokens where a text spells them, as Hugging Face's classes do by default.
@@ -170,6 +210,14 @@ impl Tokenizer {
 
     fn is_forbidden(&self, id: u32) -> bool {
         self.forbidden.get(id as usize).copied().unwrap_or_default()
+    }
+}
+
+/// Where a part of a text has its first character that isn't white space; where it begins if it has none.
+fn first_character(text: &str, part: Range<usize>) -> usize {
+    match text.get(part.clone()).unwrap_or_default().trim_start() {
+        "" => part.start,
+        content => part.end - content.len(),
     }
 }
 

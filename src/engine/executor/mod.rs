@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::engine::{
     plan::{Node, Plan, Planned, Status},
-    store::{Artifact, Metrics, Pace, State},
+    store::{Artifact, Metrics, State, Throughput},
 };
 
 pub use run::{Options, execute};
@@ -36,6 +36,11 @@ pub trait Runner: Sync {
     fn device(&self, _node: &Node) -> String {
         String::new()
     }
+
+    /// How the CPU of this machine computes, where results depend on it.
+    fn arithmetic(&self) -> String {
+        String::new()
+    }
 }
 
 /// What is known of a stage that was computed, beside its files.
@@ -44,12 +49,12 @@ pub struct Computed {
     /// Its metrics.
     pub metrics: Metrics,
     /// Of a training, how fast it was on its way.
-    pub pace: Pace,
+    pub throughput: Throughput,
 }
 
 impl From<Metrics> for Computed {
     fn from(metrics: Metrics) -> Self {
-        Self { metrics, pace: Pace::default() }
+        Self { metrics, throughput: Throughput::default() }
     }
 }
 
@@ -83,7 +88,7 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// Reports an event of this stage.
-    pub fn tell(&self, event: Event<'_>) {
+    pub fn report(&self, event: Event<'_>) {
         self.reporter.event(self.name, event);
     }
 
@@ -97,7 +102,7 @@ impl Job<'_> {
     /// # Errors
     /// [`Paused`] if it's stopped.
     pub fn progressed(&self, done: usize, total: usize, note: &str) -> Result<()> {
-        self.tell(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
+        self.report(Event::Progress { done: done as u64, total: total as u64, note, remaining: None });
         if done < total && self.is_stopped() {
             bail!(Paused::at("stopped; it starts over next time"));
         }

@@ -139,7 +139,7 @@ impl Worker<'_> {
             };
             tracing::debug!(stage = id, key = short(&manifest.key()), is_planned, found = found.is_some(), "resolved");
             if let Some((ending, artifact)) = found {
-                self.tell_found(id, &stage.node, ending, &artifact);
+                self.report_found(id, &stage.node, ending, &artifact);
                 return Ok((ending, artifact));
             }
             let inputs = self.inputs(id, &stage.node)?;
@@ -171,7 +171,7 @@ impl Worker<'_> {
         })
     }
 
-    fn tell_found(&self, id: &str, node: &Node, ending: Ending, artifact: &Artifact) {
+    fn report_found(&self, id: &str, node: &Node, ending: Ending, artifact: &Artifact) {
         if ending == Ending::Fetched {
             return self.reporter.event(id, Event::InRemote { node, artifact });
         }
@@ -235,7 +235,7 @@ impl Worker<'_> {
         let watch = Watch { stop: &self.options.stop, reporter: self.reporter };
         let Done { artifact, computed } = self.launcher.launch(&task, watch)?;
         if !computed {
-            self.tell_found(id, &stage.node, Ending::Hit, &artifact);
+            self.report_found(id, &stage.node, Ending::Hit, &artifact);
             return Ok((Ending::Hit, artifact));
         }
         self.reporter.event(id, Event::Finished { artifact: &artifact });

@@ -115,14 +115,15 @@ impl Launch for Local<'_> {
         {
             report(Event::Note(&format!("its metrics can't be saved: {error:#}")));
         }
-        let Computed { metrics, pace } = computed?;
+        let Computed { metrics, throughput } = computed?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),
             device: self.runner.device(node),
+            arithmetic: self.runner.arithmetic(),
             started,
             seconds: began.elapsed().as_secs_f64(),
-            pace,
+            throughput,
             ..task.provenance.clone()
         };
         Ok(Done { artifact: slot.commit(metrics, provenance)?, computed: true })

@@ -27,12 +27,13 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
@@ -158,12 +159,12 @@ impl Remote {
         }
         tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), computed, "pushing to the remote");
         let task = self.runtime.spawn(push::push(self.shared.clone(), artifact.clone(), computed));
-        self.pushes.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.pushes.lock().push(task);
     }
 
     /// Waits for pending uploads, and returns what was transferred.
     pub fn finish(&self) -> Transferred {
-        let pushes = std::mem::take(&mut *self.pushes.lock().unwrap_or_else(PoisonError::into_inner));
+        let pushes = std::mem::take(&mut *self.pushes.lock());
         self.runtime.block_on(async {
             for push in pushes {
                 // A push reports its failure itself; a panic was reported by the hook.

@@ -3,16 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use anyhow::Result;
 use fs_err as fs;
 use futures_util::StreamExt;
 use object_store::{Error, ObjectStore, ObjectStoreExt};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 use super::{address::Address, decode, hints::reason, record_cache::RecordCache};
@@ -113,7 +111,7 @@ impl Shared {
 
     /// Remembers where the files of artifacts in the local store are.
     pub(super) fn index_local<'a>(&self, artifacts: impl IntoIterator<Item = &'a Artifact>) {
-        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut local = self.local.lock();
         let local = local.get_or_insert_default();
         for artifact in artifacts {
             local.extend(artifact.files.iter().map(|file| (file.digest.clone(), artifact.file(&file.path))));
@@ -122,10 +120,10 @@ impl Shared {
 
     /// Puts those of an artifact's files into `parts` that other artifacts have too, as second names of the same files.
     pub(super) fn link_local(&self, artifact: &Artifact, parts: &Path) -> Result<()> {
-        if self.local.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if self.local.lock().is_none() {
             self.index_local(&self.store.list()?);
         }
-        let local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let local = self.local.lock();
         fs::create_dir_all(parts)?;
         for file in artifact.blobs() {
             let Some(path) = local.as_ref().and_then(|local| local.get(&file.digest)) else { continue };
@@ -148,7 +146,7 @@ impl Shared {
     }
 
     fn bad(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.bad.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bad.lock()
     }
 
     /// The text of a record, or `None` where there is none.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Manifest, Pace, integrity::Integrity, record};
+use super::{Manifest, Throughput, integrity::Integrity, record};
 
 /// Named metrics and tables of a stage, as they stand in `artifact.json` and in `--json`.
 pub type Metrics = serde_json::Map<String, Value>;
@@ -64,6 +64,9 @@ pub struct Provenance {
     pub overrides: Vec<String>,
     /// The device it was computed on, as it was opened: `cpu`, or such as `cuda:0 (NVIDIA H100)`.
     pub device: String,
+    /// How that machine's CPU computes: `portable`, or such as `fast (AVX2)`. Older records don't have it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub arithmetic: String,
     /// The machine it ran on.
     pub host: String,
     /// When it began, in seconds since 1970.
@@ -71,8 +74,8 @@ pub struct Provenance {
     /// How long it took.
     pub seconds: f64,
     /// Of a training, how fast it was on its way.
-    #[serde(default, skip_serializing_if = "Pace::is_empty")]
-    pub pace: Pace,
+    #[serde(default, rename = "pace", skip_serializing_if = "Throughput::is_empty")]
+    pub throughput: Throughput,
 }
 
 impl Artifact {

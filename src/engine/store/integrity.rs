@@ -4,10 +4,11 @@
 use std::{
     fs::Metadata,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
 use anyhow::Result;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::digest_table::{DigestTable, Hashed, Stamp};
 use crate::support::clock::Clock;
@@ -74,14 +75,14 @@ impl Integrity {
 
     fn table(&self) -> MutexGuard<'_, DigestTable> {
         let table = self.table.get_or_init(|| Mutex::new(DigestTable::open(self.path.clone())));
-        table.lock().unwrap_or_else(PoisonError::into_inner)
+        table.lock()
     }
 }
 
 impl Drop for Integrity {
     fn drop(&mut self) {
         if let Some(table) = self.table.get_mut() {
-            table.get_mut().unwrap_or_else(PoisonError::into_inner).save();
+            table.get_mut().save();
         }
     }
 }

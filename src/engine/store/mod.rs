@@ -20,6 +20,7 @@ mod artifact;
 mod atomic;
 mod canonical;
 mod check;
+mod claim;
 mod digest;
 mod digest_table;
 mod format;
@@ -29,11 +30,11 @@ mod holder;
 mod integrity;
 mod lease;
 mod manifest;
-mod pace;
 mod pins;
 mod record;
 mod slot;
 mod state;
+mod throughput;
 mod verify;
 mod workspace;
 
@@ -48,6 +49,7 @@ use fs_err as fs;
 
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
+pub use claim::Claim;
 pub use digest::DigestCache;
 pub use digest_table::digest_file;
 pub use gc::{Garbage, GarbageKind, GcPlan, GcVerdict};
@@ -56,10 +58,10 @@ use integrity::Integrity;
 pub use lease::Stopped;
 use lease::{Lease, Leases};
 pub use manifest::{Manifest, short};
-pub use pace::{Pace, Stretch, unix_time};
 pub use pins::Pin;
 pub use slot::{Lost, Slot};
 pub use state::State;
+pub use throughput::{Throughput, ThroughputWindow, unix_time};
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
 
@@ -105,14 +107,6 @@ fn is_unreadable(error: &anyhow::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound, UnexpectedEof};
     let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     kinds.into_iter().any(|kind| !matches!(kind, NotFound | UnexpectedEof | InvalidData | NotADirectory | IsADirectory))
-}
-
-/// What came of asking for a key.
-pub enum Claim {
-    /// It's there.
-    Hit(Box<Artifact>),
-    /// It isn't, and the caller is the one to compute it.
-    Miss(Box<Slot>),
 }
 
 impl Store {
@@ -226,46 +220,6 @@ impl Store {
             (None, _) => bail!("no artifact's key begins with `{prefix}`; `pipe ls` lists them"),
             (_, more) => bail!("{} artifacts' keys begin with `{prefix}`; give more of the key", more + 1),
         }
-    }
-
-    /// Asks for the artifact of `manifest`. On a miss the caller holds the key until the slot is committed or dropped;
-    /// others that claim the same key meanwhile wait, and `waiting` is called once before that. With `force` what is
-    /// there is computed again, as is what's damaged.
-    ///
-    /// # Errors
-    /// If what is there can't be read, or the store can't be written.
-    pub fn claim(&self, manifest: Manifest, force: bool, waiting: &dyn Fn()) -> Result<Claim> {
-        let key = manifest.key();
-        if !force && let Found::Intact(artifact) = self.look(&key)? {
-            return Ok(Claim::Hit(artifact));
-        }
-        let stored = || if force { Ok(Found::Nothing) } else { Found::of(self.find(&key)) };
-        self.lease(manifest, key.clone(), force, &stored, waiting).map_err(|error| self.explain(error))
-    }
-
-    fn lease(
-        &self,
-        manifest: Manifest,
-        key: String,
-        force: bool,
-        stored: &dyn Fn() -> Result<Found>,
-        waiting: &dyn Fn(),
-    ) -> Result<Claim> {
-        format::create(&self.root)?;
-        let inputs = manifest.inputs.values().cloned().collect();
-        let lease = self.leases.take(&key, inputs, waiting)?;
-        tracing::debug!(key = short(&key), "claimed");
-        let damage = match stored()? {
-            Found::Intact(artifact) => {
-                // The process that made it may have been killed just after that, with the lease in hand.
-                let _ = self.tidy(&key, &lease);
-                return Ok(Claim::Hit(artifact));
-            }
-            Found::Nothing => None,
-            Found::Damaged(damage) => Some(damage),
-        };
-        let workspace = Workspace::take_over(&self.root.join("tmp"), &key, lease.token(), !force)?;
-        Ok(Claim::Miss(Box::new(Slot::new(self.clone(), manifest, workspace, damage, lease))))
     }
 
     /// Notes that an artifact is of use, by the time of its directory.

@@ -44,15 +44,16 @@ impl Paired {
         let labels: BTreeSet<&str> = both().flat_map(|row| [row.label.as_str(), row.predicted.as_str()]).collect();
         let numbers: HashMap<&str, usize> = labels.iter().enumerate().map(|(number, label)| (*label, number)).collect();
         let class = |label: &String| numbers.get(label.as_str()).copied().unwrap_or_default();
-        let others: HashMap<(u32, &str), &Predicted> =
-            second.iter().map(|row| ((row.row, row.text.as_str()), row)).collect();
-        let mut pairs: Vec<(u32, PairedRow)> = first
+        let place = |row: &Predicted| (row.file, row.row);
+        let others: HashMap<((u32, u32), &str), &Predicted> =
+            second.iter().map(|row| ((place(row), row.text.as_str()), row)).collect();
+        let mut pairs: Vec<((u32, u32), PairedRow)> = first
             .iter()
-            .filter_map(|row| Some((row, *others.get(&(row.row, row.text.as_str()))?)))
+            .filter_map(|row| Some((row, *others.get(&(place(row), row.text.as_str()))?)))
             .filter(|(row, other)| row.label == other.label)
             .map(|(row, other)| {
                 let predicted = [class(&row.predicted), class(&other.predicted)];
-                (row.row, PairedRow { gold: class(&row.label), predicted, loss: [row.loss, other.loss] })
+                (place(row), PairedRow { gold: class(&row.label), predicted, loss: [row.loss, other.loss] })
             })
             .collect();
         // Files have the worst rows first, which are others for each model.

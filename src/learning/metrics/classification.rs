@@ -13,7 +13,9 @@ const LEAST_PROBABILITY: f64 = 1e-15;
 /// A labelled row with what the model made of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scored<'a> {
-    /// The row in its file, from 1.
+    /// The number of its file, from 1.
+    pub file: u32,
+    /// Which of the file's rows it is, from 1; a header is none.
     pub row: u32,
     /// Its text.
     pub text: &'a str,

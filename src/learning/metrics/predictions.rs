@@ -20,7 +20,8 @@ const CHUNK: usize = 8192;
 
 /// Writes the rows, worst errors first; the same rows give the same bytes.
 ///
-/// Columns: `row` (uint32, from 1), `text`, `label`, `predicted`, `correct`, `p_LABEL` (float32) for each label, `loss`
+/// Columns: `file` (uint32, from 1, in the order in which files are read), `row` (uint32, from 1: which of the file's rows it
+/// is, a header not counted), `text`, `label`, `predicted`, `correct`, `p_LABEL` (float32) for each label, `loss`
 /// (float64, nats), `leaked`.
 ///
 /// # Errors
@@ -44,7 +45,9 @@ pub fn write(path: &Path, labels: &[String], rows: &[Scored], leaked: &[bool]) -
 /// A row of the file, without what only tables of errors need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predicted {
-    /// The row in its data file, from 1.
+    /// The number of its data file, from 1.
+    pub file: u32,
+    /// Which of the file's rows it is, from 1.
     pub row: u32,
     /// Its text.
     pub text: String,
@@ -68,6 +71,8 @@ pub fn read(path: &Path) -> Result<Vec<Predicted>> {
     for batch in reader.with_context(in_file)? {
         let batch = batch.with_context(in_file)?;
         let numbers: &UInt32Array = column(&batch, "row").with_context(in_file)?;
+        // Files of before the third version of `eval` don't tell.
+        let files: Option<&UInt32Array> = column(&batch, "file").ok();
         let texts: [&StringArray; 3] = [
             column(&batch, "text").with_context(in_file)?,
             column(&batch, "label").with_context(in_file)?,
@@ -76,7 +81,8 @@ pub fn read(path: &Path) -> Result<Vec<Predicted>> {
         let losses: &Float64Array = column(&batch, "loss").with_context(in_file)?;
         rows.extend((0..batch.num_rows()).map(|at| {
             let [text, label, predicted] = texts.map(|texts| texts.value(at).to_owned());
-            Predicted { row: numbers.value(at), text, label, predicted, loss: losses.value(at) }
+            let file = files.map_or(1, |files| files.value(at));
+            Predicted { file, row: numbers.value(at), text, label, predicted, loss: losses.value(at) }
         }));
     }
     Ok(rows)
@@ -90,6 +96,7 @@ fn column<'a, T: 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T> {
 fn schema(labels: &[String]) -> Arc<Schema> {
     let field = |name: &str, kind| Field::new(name, kind, false);
     let mut fields = vec![
+        field("file", DataType::UInt32),
         field("row", DataType::UInt32),
         field("text", DataType::Utf8),
         field("label", DataType::Utf8),
@@ -105,6 +112,7 @@ fn schema(labels: &[String]) -> Arc<Schema> {
 fn columns(labels: &[String], rows: &[Scored], leaked: &[bool], order: &[usize]) -> Vec<ArrayRef> {
     let chosen = || order.iter().map(|&index| &rows[index]);
     let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter_values(chosen().map(|row| row.file))),
         Arc::new(UInt32Array::from_iter_values(chosen().map(|row| row.row))),
         Arc::new(StringArray::from_iter_values(chosen().map(|row| row.text))),
         Arc::new(StringArray::from_iter_values(chosen().map(|row| &labels[row.gold]))),

@@ -53,7 +53,7 @@ pub struct Baseline {
 /// A wrong prediction.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct WorstError {
-    /// The row in its file, from 1.
+    /// Which of its file's rows it is, from 1.
     pub row: u32,
     /// Its text.
     pub text: String,
@@ -68,6 +68,26 @@ pub struct WorstError {
 }
 
 impl EvalReport {
+    /// The names of [`Self::metrics`].
+    pub const METRICS: [&'static str; 16] = [
+        "accuracy",
+        "macro_f1",
+        "log_loss",
+        "expected_calibration_error",
+        "majority_accuracy",
+        "naive_bayes_accuracy",
+        "rows",
+        "leaked_rows",
+        "duplicate_rows",
+        "contradictory_rows",
+        "accuracy_without_leaks",
+        "macro_f1_without_leaks",
+        "log_loss_without_leaks",
+        "expected_calibration_error_without_leaks",
+        "majority_accuracy_without_leaks",
+        "naive_bayes_accuracy_without_leaks",
+    ];
+
     /// Measures the rows. The baselines learn from `training`, pairs of text and label, which are the rows that the
     /// model was finetuned on; `leaks` comes from the same rows in the same order.
     ///

@@ -6,11 +6,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     Specials,
+    control::{self, Piece},
     form::{AnswerForm, PromptKind, feed},
     labels::{LabelPath, Labels, TrieNode},
     prompt::{ColumnLookup, Encoded, MARKER, Rendered, Template},
 };
 use crate::{
+    data::text::Special,
     network::batch::Example,
     spec::{Classification, Head},
     support::{Hinted, math},
@@ -29,7 +31,12 @@ pub struct Classifier {
     max_length: usize,
     specials: Specials,
     encode: Encode,
+    entry: Entry,
+    segments: usize,
 }
+
+/// The id of an entry of the vocabulary, by its name.
+type Entry = Box<dyn Fn(&str) -> Option<u32> + Send + Sync>;
 
 /// Which head gives the answer.
 enum AnswerHead {
@@ -55,6 +62,8 @@ impl Classifier {
         let kind = if task.head == Head::Prompt { PromptKind::Word } else { PromptKind::Plain };
         specials.require("classification", form.needs(kind))?;
         let template = Template::new(&task.template)?;
+        let named: Vec<_> = template.controls().iter().filter_map(|name| control::named(name)).collect();
+        specials.require("the template", &named)?;
         // In the order of their names, so that the order in which a recipe lists them changes nothing.
         let words: BTreeMap<&String, &String> = task.words.iter().collect();
         let head = match task.head {
@@ -67,7 +76,21 @@ impl Classifier {
             }
         };
         let labels = words.into_keys().cloned().collect();
-        Ok(Self { label_column: task.label.clone(), labels, template, head, form, max_length, specials, encode })
+        let label_column = task.label.clone();
+        let entry: Entry = Box::new(|_| None);
+        Ok(Self { label_column, labels, template, head, form, max_length, specials, encode, entry, segments: 1 })
+    }
+
+    /// Lets the template name entries of the vocabulary.
+    #[must_use]
+    pub fn with_entries(self, entry: impl Fn(&str) -> Option<u32> + Send + Sync + 'static) -> Self {
+        Self { entry: Box::new(entry), ..self }
+    }
+
+    /// For a model that tells so many segments apart: what stands behind the template's first `{{ sep }}` is the second.
+    #[must_use]
+    pub fn with_segments(self, segments: usize) -> Self {
+        Self { segments, ..self }
     }
 
     /// The labels as they stand in the data; classes and scores are in this order.
@@ -111,11 +134,15 @@ impl Classifier {
     ///
     /// Where the template can't be filled in, or its own words don't fit.
     pub fn example(&self, row: &ColumnLookup<'_>, label: usize, id: u64) -> Result<Example> {
-        let prompt = self.fit(row)?;
-        Ok(match &self.head {
-            AnswerHead::Prompt(labels) => self.answered(id, &prompt, labels, &labels.path(label)),
-            AnswerHead::Linear => Example { class: Some(label as u32), ..self.plain(id, &prompt.before) },
-        })
+        Ok(self.answered_with(&self.prompt(row)?, label, id))
+    }
+
+    /// As [`Self::example`], of a row's prompt.
+    pub fn answered_with(&self, prompt: &Encoded, label: usize, id: u64) -> Example {
+        match &self.head {
+            AnswerHead::Prompt(labels) => self.answered(id, prompt, labels, &labels.path(label)),
+            AnswerHead::Linear => Example { class: Some(label as u32), ..self.plain(id, prompt) },
+        }
     }
 
     /// The sequences that tell a row's label: with a prompt, as many as it takes to visit each node once (one, where all
@@ -125,14 +152,18 @@ impl Classifier {
     ///
     /// As [`Self::example`].
     pub fn inference(&self, row: &ColumnLookup<'_>, id: u64) -> Result<Vec<Example>> {
-        let prompt = self.fit(row)?;
-        Ok(match &self.head {
+        Ok(self.asked(&self.prompt(row)?, id))
+    }
+
+    /// As [`Self::inference`], of a row's prompt.
+    pub fn asked(&self, prompt: &Encoded, id: u64) -> Vec<Example> {
+        match &self.head {
             AnswerHead::Prompt(labels) => {
                 let paths = if self.form.feeds() { labels.cover() } else { vec![labels.glance()] };
-                paths.iter().map(|path| self.answered(id, &prompt, labels, path)).collect()
+                paths.iter().map(|path| self.answered(id, prompt, labels, path)).collect()
             }
-            AnswerHead::Linear => vec![self.plain(id, &prompt.before)],
-        })
+            AnswerHead::Linear => vec![self.plain(id, prompt)],
+        }
     }
 
     /// Each label's probability, from the log-softmax of each node's candidates, by node. A linear head has one node:
@@ -153,13 +184,18 @@ impl Classifier {
         Ok(self.template.values(row)?.text())
     }
 
-    fn fit(&self, row: &ColumnLookup<'_>) -> Result<Encoded> {
+    /// A row's prompt, shortened where it's too long.
+    ///
+    /// # Errors
+    ///
+    /// Where the row lacks a column, the template can't be filled in, or its own words don't fit.
+    pub fn prompt(&self, row: &ColumnLookup<'_>) -> Result<Encoded> {
         let frame = match &self.head {
             AnswerHead::Prompt(labels) => {
                 let fed = if self.form.feeds() { labels.depth() } else { 0 };
                 self.form.word(0, &[], &[], labels.longest(), &self.specials).example.tokens.len() + fed
             }
-            AnswerHead::Linear => self.plain(0, &[]).tokens.len(),
+            AnswerHead::Linear => self.plain(0, &Encoded::default()).tokens.len(),
         };
         let values = self.template.values(row)?;
         self.template.fit(&values, self.max_length.saturating_sub(frame), &|rendered| self.encode(rendered))
@@ -178,28 +214,58 @@ impl Classifier {
                         format!(
                             "the filled-in template goes on after {MARKER} with `{}`, which a model that reads from \
                              left to right hasn't seen when it answers",
-                            after.trim()
+                            control::readable(after.trim())
                         ),
                         "put the marker at the end",
                     )
                 );
-                Ok(Encoded { before: (self.encode)(before)?, after: Vec::new() })
+                self.tokens(before, "")
             }
-            (AnswerHead::Prompt(_), Some(after)) => {
-                Ok(Encoded { before: (self.encode)(before)?, after: (self.encode)(after)? })
-            }
+            (AnswerHead::Prompt(_), Some(after)) => self.tokens(before, after),
             (AnswerHead::Linear, after) => {
                 let text = format!("{before}{}", after.as_deref().unwrap_or_default());
-                Ok(Encoded { before: (self.encode)(&text)?, after: Vec::new() })
+                self.tokens(&text, "")
             }
         }
     }
 
+    /// The tokens of two texts; special tokens of the template's own become ids, and what surrounds them is encoded each by
+    /// itself.
+    fn tokens(&self, before: &str, after: &str) -> Result<Encoded> {
+        let mut encoded = Encoded::default();
+        if !self.template.has_controls() {
+            encoded.before = (self.encode)(before)?;
+            if !after.is_empty() {
+                encoded.after = (self.encode)(after)?;
+            }
+            return Ok(encoded);
+        }
+        let mut length = 0;
+        for (text, tokens) in [(before, &mut encoded.before), (after, &mut encoded.after)] {
+            for piece in control::pieces(text) {
+                let start = tokens.len();
+                match piece {
+                    Piece::Text(text) => tokens.extend((self.encode)(text)?),
+                    other => tokens.push(control::id(other, &self.specials, &self.entry)?),
+                }
+                length += tokens.len() - start;
+                if piece == Piece::Special(Special::Sep) {
+                    encoded.first_segment.get_or_insert(length);
+                }
+            }
+        }
+        Ok(encoded)
+    }
+
     /// A prompt with its answer along a path.
     fn answered(&self, id: u64, prompt: &Encoded, labels: &Labels, path: &LabelPath) -> Example {
-        let Encoded { before, after } = prompt;
+        let Encoded { before, after, first_segment, .. } = prompt;
         let asked = self.form.word(id, before, after, labels.longest(), &self.specials);
         let mut example = asked.example;
+        if let Some(first) = *first_segment {
+            let blanks = if first > before.len() { labels.longest() } else { 0 };
+            self.divide(&mut example, first + blanks);
+        }
         if self.form.feeds() {
             feed(&mut example, &path.tokens);
         }
@@ -210,7 +276,19 @@ impl Classifier {
         example
     }
 
-    fn plain(&self, id: u64, text: &[u32]) -> Example {
-        self.form.plain(id, text, &self.specials)
+    fn plain(&self, id: u64, text: &Encoded) -> Example {
+        let mut example = self.form.plain(id, &text.before, &self.specials);
+        if let Some(first) = text.first_segment {
+            self.divide(&mut example, first);
+        }
+        example
+    }
+
+    /// Makes a second segment of what stands behind so many tokens of a `[CLS] text [SEP]`, where the model tells segments
+    /// apart.
+    fn divide(&self, example: &mut Example, first: usize) {
+        if self.segments > 1 && self.form == AnswerForm::Cloze {
+            example.segments = (0..example.tokens.len()).map(|at| u32::from(at > first)).collect();
+        }
     }
 }

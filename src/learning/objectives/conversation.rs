@@ -34,7 +34,13 @@ impl Conversation {
                     Some(column) => history(&field(column)?).with_context(|| format!("column `{column}`"))?,
                     None => Vec::new(),
                 };
-                turns.push(Turn::user(field(&task.prompt)?));
+                let mut question = field(&task.prompt)?;
+                // As LLaMA-Factory joins Alpaca's rows: by a line break, if there is something to join.
+                let input = task.input.as_deref().map(field).transpose()?.filter(|input| !input.is_empty());
+                if let Some(input) = input {
+                    question = if question.is_empty() { input } else { format!("{question}\n{input}") };
+                }
+                turns.push(Turn::user(question));
                 Self { turns, response: field(&task.response)? }
             }
         };

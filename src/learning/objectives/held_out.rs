@@ -49,7 +49,7 @@ impl Feed for HeldOut {
 
     fn step(&self, step: usize) -> Result<Step> {
         let batch = self.batches.get(step).with_context(|| format!("there is no held-out batch {step}"))?;
-        // Not the recipe's seed: figures of different runs are to be comparable. What is common to a batch in training
+        // Not the recipe's seed: metrics of different runs are to be comparable. What is common to a batch in training
         // is drawn by example, so that a small corpus has every mode too.
         let key = Key::new(0).with("held_out");
         let example = |index: usize| self.entry.example(index, key.at(index as u64), key.at(index as u64));

@@ -8,7 +8,7 @@ use super::{
     form::{AnswerForm, feed},
 };
 use crate::{
-    data::text::chat::Chat,
+    data::text::chat::{Chat, Fitted, Role, Turn},
     network::batch::{Example, Target},
     spec::TooLong,
     support::Hinted,
@@ -22,7 +22,7 @@ pub struct InstructionEncoder<'a> {
     pub form: AnswerForm,
     /// The longest sequence.
     pub max_length: usize,
-    /// How responses that don't fit are treated.
+    /// How rows that don't fit are treated.
     pub too_long: TooLong,
     /// The special tokens.
     pub specials: Specials,
@@ -41,7 +41,8 @@ pub struct InstructionExample {
 
 impl InstructionEncoder<'_> {
     /// The prompt in the family's form, the response fed after it, and each of its tokens to predict from the one before
-    /// it, the end last: so that whatever was cut, the model learns to stop. None for a row that is to be skipped.
+    /// it, the end last: so that whatever was cut, the model learns to stop. None for a row that is to be skipped, whatever
+    /// part of it is too long.
     ///
     /// # Errors
     ///
@@ -51,11 +52,13 @@ impl InstructionEncoder<'_> {
         let mut answer = chat.answer(&conversation.response)?;
         let frame = form.text(id, &[], specials).example.tokens.len();
         let room = max_length.saturating_sub(frame);
-        let prompt = chat.fit(&conversation.turns, room.saturating_sub(answer.len()).max(room / 2))?;
+        if self.too_long == TooLong::Skip && chat.prompt(&conversation.turns)?.len() + answer.len() > room {
+            return Ok(None);
+        }
+        let prompt = self.fit(&conversation.turns, room.saturating_sub(answer.len()).max(room / 2))?;
         let left = room.saturating_sub(prompt.tokens.len());
         let cut = answer.len() > left;
         match self.too_long {
-            TooLong::Skip if cut => return Ok(None),
             TooLong::Cut => answer.truncate(left),
             TooLong::Refuse | TooLong::Skip => ensure!(
                 !cut,
@@ -74,5 +77,30 @@ impl InstructionEncoder<'_> {
         answer.push(form.end(specials));
         example.targets = (sequence.at..).zip(answer).map(|(at, token)| Target { at, token }).collect();
         Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut }))
+    }
+
+    /// The tokens of a conversation in no more than `room`. Where not even an empty question fits and all is to be cut, what
+    /// stands before it is: the system's turn, as nothing else is left.
+    fn fit(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
+        let whole = self.chat.fit(turns, room);
+        let [system, ..] = turns else { return whole };
+        if whole.is_ok() || self.too_long != TooLong::Cut || system.role != Role::System {
+            return whole;
+        }
+        let text: Vec<char> = system.content.chars().collect();
+        let with = |length: usize| {
+            let mut turns = turns.to_vec();
+            turns[0].content = text[..length].iter().collect();
+            self.chat.fit(&turns, room)
+        };
+        let (mut fits, mut beyond, mut fitted) = (0, text.len(), with(0)?);
+        while beyond - fits > 1 {
+            let middle = fits + (beyond - fits) / 2;
+            match with(middle) {
+                Ok(longer) => (fits, fitted) = (middle, longer),
+                Err(_) => beyond = middle,
+            }
+        }
+        Ok(Fitted { shortened: true, ..fitted })
     }
 }

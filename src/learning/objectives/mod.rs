@@ -6,7 +6,8 @@
 //! [`windows`], the objective's [`definition::Examples`] makes an example of each window, and [`mix`] draws an entry of the
 //! recipe's mix for each step; an entry may combine several objectives ([`parts`]).
 //!
-//! Finetuning objectives are [`classification`] (by [`prompt`] with [`labels`], or a linear head) and [`instruction`].
+//! Finetuning objectives are [`classification`] (by [`prompt`] with [`labels`], or a linear head; templates may name
+//! special tokens, see [`control`]) and [`instruction`].
 //!
 //! The layout of a prompt and its answer depends on the family ([`form`]): most sequences begin with `[CLS]`; prompts of
 //! ChatGLM end with `[gMASK]`, and sequences of ChatGLM2 and later begin with `[gMASK] <sop>`.
@@ -14,6 +15,7 @@
 pub mod blank_infilling;
 pub mod causal_lm;
 pub mod classification;
+pub mod control;
 pub mod conversation;
 mod corpus;
 pub mod definition;

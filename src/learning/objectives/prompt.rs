@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, UndefinedBehavior, Value};
+
+use super::control;
 
 /// Where the answer goes.
 pub const MARKER: &str = "[Classification]";
@@ -26,6 +28,20 @@ pub struct Template {
     environment: Environment<'static>,
     /// The columns that it may look up, in the order of their first mention.
     columns: Vec<String>,
+    /// The special tokens that it names.
+    controls: Vec<&'static str>,
+    /// Whether special tokens may stand in it.
+    has_controls: bool,
+    /// Whether it names columns as those of [`ROW`].
+    has_row: bool,
+}
+
+/// The whole row, for columns that are called as a special token is: `{{ row.sep }}`.
+const ROW: &str = "row";
+
+/// Whether special tokens may stand in a template; not if it's wrong.
+pub fn has_controls(source: &str) -> bool {
+    Template::new(source).is_ok_and(|template| template.has_controls())
 }
 
 /// A row's values for the template's columns.
@@ -53,12 +69,38 @@ impl Template {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
+        control::prepare(&mut environment, &source);
         environment.add_template_owned(NAME, source.clone()).map_err(explain).context("the template is wrong")?;
-        let used = environment.get_template(NAME).map_err(explain)?.undeclared_variables(false);
+        let template = environment.get_template(NAME).map_err(explain)?;
         let is_function = |name: &str| environment.globals().any(|(global, _)| global == name);
-        let mut columns: Vec<String> = used.into_iter().filter(|name| !is_function(name)).collect();
+        let mut columns: Vec<String> =
+            template.undeclared_variables(false).into_iter().filter(|name| !is_function(name)).collect();
+        let controls = control::NAMES.map(|(name, _)| name);
+        let controls: Vec<_> = controls.into_iter().filter(|name| columns.iter().any(|used| used == name)).collect();
+        columns.retain(|name| !controls.contains(&name.as_str()));
+        let paths = template.undeclared_variables(true);
+        let of_row = |path: &String| path.strip_prefix(ROW)?.strip_prefix('.')?.split('.').next().map(str::to_owned);
+        let named: Vec<String> = paths.iter().filter_map(of_row).collect();
+        let has_row = !named.is_empty() && !paths.contains(ROW);
+        if has_row {
+            columns.retain(|name| name != ROW);
+            columns.extend(named);
+            columns.sort();
+            columns.dedup();
+        }
         columns.sort_by_cached_key(|column| (mention(&source, column), column.clone()));
-        Ok(Self { environment, columns })
+        let has_controls = !controls.is_empty() || control::calls_function(&source);
+        Ok(Self { environment, columns, controls, has_controls, has_row })
+    }
+
+    /// The special tokens that it names, as [`control::NAMES`] has them.
+    pub fn controls(&self) -> &[&'static str] {
+        &self.controls
+    }
+
+    /// Whether special tokens may stand in it.
+    pub fn has_controls(&self) -> bool {
+        self.has_controls
     }
 
     /// Whether the template's text has the marker.
@@ -79,7 +121,8 @@ impl Template {
     pub fn values(&self, row: &ColumnLookup<'_>) -> Result<ColumnValues> {
         let value = |column: &String| {
             let missing = || format!("the template uses the column `{column}`, which the data doesn't have");
-            Ok((column.clone(), row(column).with_context(missing)?.replace(PLACE, "")))
+            let value = row(column).with_context(missing)?.replace(PLACE, "");
+            Ok((column.clone(), if self.has_controls { control::without_marks(&value) } else { value }))
         };
         self.columns.iter().map(value).collect::<Result<_>>().map(ColumnValues)
     }
@@ -90,10 +133,15 @@ impl Template {
     ///
     /// Where the template fails on them, or repeats the marker.
     pub fn render(&self, values: &ColumnValues, most: usize) -> Result<Rendered> {
-        let context: BTreeMap<_, _> =
-            values.0.iter().map(|(column, value)| (column.clone(), cut(value, most).to_owned())).collect();
+        let mut context: BTreeMap<&str, Value> =
+            values.0.iter().map(|(column, value)| (column.as_str(), cut(value, most).into())).collect();
+        if self.has_row {
+            let row = Value::from_pairs(context.iter().map(|(column, value)| (*column, value.clone())));
+            context.insert(ROW, row);
+        }
+        context.extend(self.controls.iter().map(|name| (*name, control::placeholder(name).into())));
         let template = self.environment.get_template(NAME).map_err(explain)?;
-        let text = template.render(context).map_err(explain);
+        let text = template.render(Value::from_pairs(context)).map_err(explain);
         let text = text.context("failed to fill in the template")?;
         let mut parts = text.split(PLACE).map(str::to_owned);
         let rendered = Rendered { before: parts.next().unwrap_or_default(), after: parts.next() };
@@ -144,7 +192,7 @@ impl Template {
                 (high, too_many) = (guess, encoded.length());
             }
         }
-        Ok(best)
+        Ok(Encoded { cut: true, ..best })
     }
 }
 
@@ -162,6 +210,11 @@ pub struct Encoded {
     pub before: Vec<u32>,
     /// After the marker.
     pub after: Vec<u32>,
+    /// How many of all these belong to the first segment, where there is a second one: those up to the first `{{ sep }}`,
+    /// itself included.
+    pub first_segment: Option<usize>,
+    /// Whether the row's values were shortened.
+    pub cut: bool,
 }
 
 impl Encoded {

@@ -17,7 +17,7 @@ use super::{
     trainer::{Best, Trainer, WARMUP},
 };
 use crate::{
-    engine::store::{Stretch, unix_time},
+    engine::store::{ThroughputWindow, unix_time},
     support::Hinted,
 };
 
@@ -30,13 +30,13 @@ impl Trainer {
         if pending.is_empty() {
             return Ok(());
         }
-        let numbers = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
-        let numbers: Vec<f32> = Tensor::cat(numbers, 0)
+        let values = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
+        let values: Vec<f32> = Tensor::cat(values, 0)
             .try_into_vec_as()
             .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
         let mut entries = Vec::new();
         let mut diverged = None;
-        let mut numbers = numbers.into_iter();
+        let mut numbers = values.into_iter();
         let mut next = || numbers.next().unwrap_or(f32::NAN);
         for Pending { step, objective, lr, at, parts, .. } in pending.drain(..) {
             let loss = next();
@@ -81,8 +81,9 @@ impl Trainer {
 
     /// Reports progress since the last report.
     pub(super) fn report(&mut self, first: usize, window: &Meter, total: &Meter, observer: &mut dyn Observer) {
-        let stretch = Stretch { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
-        self.pace.add(stretch);
+        let window =
+            ThroughputWindow { step: self.step, at: unix_time(), tokens: window.tokens, seconds: window.seconds() };
+        self.throughput.add(window);
         let every = self.settings.log_every.max(1);
         let since = if self.step.is_multiple_of(every) { every } else { self.step % every };
         let recent: Vec<&Point> = self.curve.points().rev().take(since).collect();
@@ -100,7 +101,7 @@ impl Trainer {
             parts,
             lr: last.lr,
             grad_norm: f64::from(last.grad_norm),
-            tokens_per_second: stretch.tokens_per_second(),
+            tokens_per_second: window.tokens_per_second(),
             remaining: Duration::from_secs_f64(left * total.seconds() / counted as f64),
         });
     }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     engine::{
         plan::{Length, Reached},
-        store::{Pace, State},
+        store::{State, Throughput},
     },
     network::model::{
         AnyTensor, Parameters,
@@ -43,8 +43,8 @@ struct StateHeader {
     kept: MetricTracker,
     stopping: MetricTracker,
     curve: Curve,
-    #[serde(default)]
-    pace: Pace,
+    #[serde(default, rename = "pace")]
+    throughput: Throughput,
 }
 
 fn first() -> u32 {
@@ -84,7 +84,7 @@ impl Trainer {
             kept: self.best_metric.clone(),
             stopping: self.stopping_metric.clone(),
             curve: self.curve.clone(),
-            pace: self.pace.clone(),
+            throughput: self.throughput.clone(),
         };
         state.keep(vec![file], &header)
     }
@@ -124,7 +124,7 @@ impl Trainer {
         self.step = step;
         self.last_checkpoint = Some((step, state.dir().to_owned()));
         self.curve = header.curve;
-        self.pace = header.pace;
+        self.throughput = header.throughput;
         self.best_metric = header.kept;
         self.stopping_metric = header.stopping;
         Ok(true)

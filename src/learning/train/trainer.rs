@@ -30,7 +30,7 @@ use super::{
     settings::{Outcome, TrainSettings},
 };
 use crate::{
-    engine::store::{Pace, unix_time},
+    engine::store::{Throughput, unix_time},
     network::{
         batch::{Feed, Step},
         model::{Counts, Loss, Network, Parameters},
@@ -61,7 +61,7 @@ pub struct Trainer {
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
-    pub(super) pace: Pace,
+    pub(super) throughput: Throughput,
     pub(super) best: Option<Best>,
     /// Of the metric by which the best weights are kept.
     pub(super) best_metric: MetricTracker,
@@ -97,7 +97,7 @@ impl Trainer {
             remark: None,
             step: 0,
             curve: Curve::default(),
-            pace: Pace::default(),
+            throughput: Throughput::default(),
             best: None,
             best_metric: MetricTracker::default(),
             stopping_metric: MetricTracker::default(),
@@ -132,8 +132,8 @@ impl Trainer {
     }
 
     /// The throughput so far, an interval per report.
-    pub fn pace(&self) -> &Pace {
-        &self.pace
+    pub fn throughput(&self) -> &Throughput {
+        &self.throughput
     }
 
     /// Steps taken so far.

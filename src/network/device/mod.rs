@@ -55,7 +55,7 @@ impl OpenDevice {
         self.device == Device::flex()
     }
 
-    /// Tells whether training can compute with these numbers here.
+    /// Tells whether training can compute in this precision here.
     ///
     /// # Errors
     /// Why it can't.
@@ -74,7 +74,7 @@ impl OpenDevice {
         }
     }
 
-    /// Tells whether what lies between matrix products is computed by kernels of our own with these numbers.
+    /// Tells whether what lies between matrix products is computed by kernels of our own in this precision.
     ///
     /// # Errors
     /// Why it's computed by the backend's operations instead.
@@ -181,19 +181,19 @@ impl DeviceChoice {
 }
 
 /// Whether matrix products come out right: drivers are known that give zeros without saying that anything is wrong.
-/// The numbers are small integers, so the sums are exact in whatever order they're taken.
-fn multiplies(device: &Device, numbers: DType) -> bool {
+/// The elements are small integers, so the sums are exact in whatever order they're taken.
+fn multiplies(device: &Device, dtype: DType) -> bool {
     [4, 32, 96].into_iter().all(|size| {
         let number = |row: usize, column: usize| ((row * 7 + column * 3) % 5) as f32 - 2.0;
         let matrix: Vec<f32> = (0..size * size).map(|place| number(place / size, place % size)).collect();
-        let tensor = Tensor::<2>::from_data(TensorData::new(matrix, [size, size]), device).cast(numbers);
+        let tensor = Tensor::<2>::from_data(TensorData::new(matrix, [size, size]), device).cast(dtype);
         let product = kernels::matmul(tensor.clone(), tensor.transpose()).cast(DType::F32);
         let product: Vec<f32> = product.into_data().iter::<f32>().collect();
         (0..size * size).all(|place| {
             let (row, column) = (place / size, place % size);
             let right = (0..size).map(|at| number(row, at) * number(column, at)).sum::<f32>();
             // A sum of 16 bits may have been rounded where it's above 256.
-            (product[place] - right).abs() <= if numbers == DType::F32 { 0.0 } else { right.abs() / 128.0 }
+            (product[place] - right).abs() <= if dtype == DType::F32 { 0.0 } else { right.abs() / 128.0 }
         })
     })
 }

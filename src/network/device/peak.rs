@@ -32,11 +32,11 @@ const PEAKS: [(&str, f64, f64); 20] = [
     ("T4", 65e12, 8.1e12),
 ];
 
-/// The most floating-point operations a second that a device is made for with these numbers; of the CPU, what a product
+/// The most floating-point operations a second that a device is made for in this precision; of the CPU, what a product
 /// of matrices reaches. `None` for hardware that isn't in the table.
 pub fn peak(device: &Device, precision: Precision) -> Option<f64> {
     if device.clone().without_autodiff() == Device::flex() {
-        // The kernels compute in f32 with any numbers.
+        // The kernels compute in f32 in any precision.
         return Some(measured());
     }
     by_name(&hardware_name(device)?, precision)

@@ -128,9 +128,9 @@ impl AttentionSpans {
         self.column(&self.from, &queries).greater_equal(self.column(&self.to, &queries))
     }
 
-    /// A number of each query, `[rows, 1, query, 1]`.
-    fn column(&self, numbers: &Tensor<1, Int>, queries: &Range<usize>) -> Tensor<4, Int> {
-        let all = numbers.clone().reshape([self.rows, 1, self.width, 1]);
+    /// A value for each query, `[rows, 1, query, 1]`.
+    fn column(&self, values: &Tensor<1, Int>, queries: &Range<usize>) -> Tensor<4, Int> {
+        let all = values.clone().reshape([self.rows, 1, self.width, 1]);
         all.narrow(2, queries.start, queries.len())
     }
 }

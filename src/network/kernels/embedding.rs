@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Row numbers, on the host and on the device.
+/// Row indices, on the host and on the device.
 #[derive(Clone, Debug)]
 pub struct RowIds {
     /// On the host.
@@ -14,7 +14,7 @@ pub struct RowIds {
 }
 
 impl RowIds {
-    /// Uploads row numbers.
+    /// Uploads row indices.
     pub fn new(ids: impl Into<Arc<[u32]>>, device: &Device) -> Self {
         let host = ids.into();
         Self { tensor: upload(&host, device), host }

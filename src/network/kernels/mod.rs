@@ -51,6 +51,17 @@ use burn::tensor::{DType, Device, Tensor};
 
 use self::{blocked::Between, operations::Operations, reference::Reference};
 
+/// How the CPU computes in this process, as records have it: `portable`, or `fast` with the vectors that it has, by which
+/// matrix products differ in their last bits.
+pub fn arithmetic() -> &'static str {
+    match (Arithmetic::current(), simd::level()) {
+        (Arithmetic::Portable, _) => "portable",
+        (Arithmetic::Fast, 4) => "fast (AVX-512)",
+        (Arithmetic::Fast, 3) => "fast (AVX2)",
+        (Arithmetic::Fast, _) => "fast",
+    }
+}
+
 /// The implementation for a tensor: chosen here alone, by its device and dtype.
 fn backend<const D: usize>(tensor: &Tensor<D>) -> &'static dyn Operations {
     if fused::applies(tensor) {

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor, kind::Basic};
 
-/// A tensor's numbers on another device, brought there by way of the host, which every backend can; the tensor itself
+/// A tensor's elements on another device, brought there by way of the host, which every backend can; the tensor itself
 /// where it's there already.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ pub struct Rotation {
     pub base: f64,
     /// Pairs of a head that are rotated.
     pub pairs: usize,
-    /// Which numbers are a pair.
+    /// Which elements are a pair.
     pub layout: RotaryPairs,
     /// The first of the head's elements that is rotated; those before it and behind `offset + 2 * pairs` stay.
     pub offset: usize,

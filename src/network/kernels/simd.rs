@@ -62,6 +62,13 @@ pub(super) fn level() -> u8 {
     }
 }
 
+/// There are no versions of the kernels to choose from.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub(super) fn level() -> u8 {
+    1
+}
+
 /// Sum of `f` over pairs of elements, in an order that depends on nothing but their number.
 #[inline(always)]
 pub(super) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {

@@ -5,7 +5,7 @@ use std::ops::{Add, Mul, Sub};
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-use crate::network::kernels::{self, moved};
+use crate::network::kernels::{self, Grads, moved};
 
 /// A vector or a matrix.
 #[derive(Clone, Debug)]
@@ -117,6 +117,20 @@ impl AnyTensor {
     /// Its gradient among those of a backward pass.
     pub fn grad(&self, gradients: &Gradients) -> Option<Self> {
         Some(map!(self, tensor => tensor.grad(gradients)?))
+    }
+
+    /// Adds a gradient of this leaf to those that a rule gives.
+    ///
+    /// # Panics
+    /// On a gradient of another rank.
+    pub(super) fn push_grad(self, grad: Self, grads: &mut Grads) {
+        match (self, grad) {
+            (Self::Vector(leaf), Self::Vector(grad)) => grads.push(leaf, grad),
+            (Self::Matrix(leaf), Self::Matrix(grad)) => grads.push(leaf, grad),
+            (leaf, grad) => {
+                unreachable!("a gradient has its parameter's rank: {:?} and {:?}", leaf.shape(), grad.shape())
+            }
+        }
     }
 
     /// Nothing of the same rank, on the same device.

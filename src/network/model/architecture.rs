@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use super::{
+    builder::Builder,
     ids::{MatrixId, VectorId},
-    parameters::Builder,
     pass::Pass,
 };
 use crate::network::batch::Batch;
@@ -34,6 +34,11 @@ pub struct Sizes {
 pub trait Architecture: Send + Sync {
     /// How large it is.
     fn sizes(&self) -> Sizes;
+
+    /// How many kinds of segments it tells apart.
+    fn segments(&self) -> usize {
+        1
+    }
 
     /// The name of Hugging Face's class, with a head for sentence `pairs` or without.
     fn class_name(&self, pairs: bool) -> &'static str;

@@ -17,6 +17,11 @@ pub fn check_settings(config: &Map<String, Value>, supported: &[(&str, Value)]) 
     Ok(())
 }
 
+/// The standard deviation of new weights where nothing is said: that of Hugging Face's configs.
+pub fn initializer_range() -> f64 {
+    0.02
+}
+
 /// The activation of this name in Hugging Face's configs.
 ///
 /// # Errors

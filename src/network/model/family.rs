@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     answer_form::AnswerForm, architecture::Architecture, attention_pattern::AttentionPattern,
-    attention_sizes::AttentionSizes, on_disk::OnDisk, parameters::Builder,
+    attention_sizes::AttentionSizes, builder::Builder, on_disk::OnDisk,
 };
 use crate::{data::text::Special, spec::ChatFormat, support::Named};
 
@@ -56,6 +56,9 @@ pub trait ModelSettings: DeserializeOwned + JsonSchema + Serialize {
     /// The longest sequence, in tokens.
     fn max_length(&self) -> usize;
 
+    /// The sizes of the attention that they ask for.
+    fn attention(&self) -> AttentionSizes;
+
     /// Those of a model as small as can be, for trying a device.
     fn tiny() -> Self;
 }
@@ -65,8 +68,11 @@ pub trait ModelConfig: DeserializeOwned {
     /// What recipes say of such a model.
     type Settings: ModelSettings;
 
-    /// The sizes of its attention, for the checks before anything is built.
-    fn attention(settings: &Self::Settings) -> AttentionSizes;
+    /// The sizes of its attention, for the checks before anything is built; with what this family asks of them in
+    /// particular.
+    fn attention(settings: &Self::Settings) -> AttentionSizes {
+        settings.attention()
+    }
 
     /// For a new model with a vocabulary of `vocabulary` tokens.
     fn new(settings: &Self::Settings, vocabulary: usize) -> Self;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::{blocks::Linear, ids::WeightRole, parameters::Builder, pass::Pass};
+use super::{blocks::Linear, builder::Builder, ids::WeightRole, pass::Pass};
 use crate::network::{
     batch::Batch,
     kernels::{self, RowIds},

@@ -7,12 +7,13 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::{
     architecture::{Architecture, Sizes},
+    builder::Builder,
     candidates::Candidates,
     families,
     family::Family,
     heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
     initial::Initializer,
-    parameters::{Builder, Parameters},
+    parameters::Parameters,
     pass::{Pass, PassMode},
 };
 use crate::{

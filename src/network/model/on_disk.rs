@@ -1,14 +1,18 @@
 //! How a family's parameters lie in checkpoints: the names, splits and transpositions of Hugging Face's classes, as one
 //! table a family that is followed in both directions.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use safetensors::Dtype;
 
 use super::{
-    adapters::SCALE,
     parameters::{Frozen, Parameter, Parameters},
     tensors::TensorEntry,
 };
+
+/// What follows the name of a tensor of bytes in that of its scales.
+pub(super) const SCALE: &str = "_scale";
 
 /// What heads are called; they stand beside the backbone and never under its prefix.
 const HEADS: [&str; 3] = ["cls.", "classifier.", "lm_head."];
@@ -167,4 +171,20 @@ impl OnDisk {
 /// Whether a name, or what follows a dot in it, is one of these.
 pub(super) fn ends(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| name.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+/// Whether a module's name is `target`, or what follows a dot in it is, as PEFT has it.
+pub(super) fn is_called(module: &str, target: &str) -> bool {
+    module.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// A target that none of the modules has, and the names that they have.
+pub(super) fn unmet<'t>(modules: &[String], targets: &'t [String]) -> Option<(&'t str, Vec<String>)> {
+    let target = targets.iter().find(|target| !modules.iter().any(|module| is_called(module, target)))?;
+    // Without the numbers of layers there are but a few names.
+    let names: BTreeSet<&str> = modules
+        .iter()
+        .map(|module| module.rsplit_once(|sign: char| sign.is_ascii_digit()).map_or(&module[..], |(_, name)| name))
+        .map(|name| name.trim_start_matches('.'))
+        .collect();
+    Some((target, names.into_iter().map(str::to_owned).collect()))
 }

@@ -5,11 +5,12 @@ use serde_json::Value;
 
 use super::{
     architecture::{Architecture, Sizes},
+    builder::Builder,
     families,
     family::Family,
-    heads::{Classifier, ClassifierConfig, PairHead, Pooler},
-    on_disk::ends,
-    parameters::Builder,
+    heads::{self, Classifier, ClassifierConfig, PairHead, Pooler},
+    ids::WeightRole,
+    on_disk::{ends, unmet},
     shapes::{ParameterShape, ParameterShapes},
 };
 use crate::spec;
@@ -68,6 +69,19 @@ impl Outline {
         let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
         let config = ClassifierConfig { classes, pooling };
         Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, initializer_range);
+    }
+
+    /// A LoRA target that no linear layer of the backbone is called by, and what these are called.
+    pub fn unmet_target<'t>(&self, targets: &'t [String]) -> Option<(&'t str, Vec<String>)> {
+        let is_linear = |shape: &&ParameterShape| {
+            matches!(shape.role, WeightRole::Linear | WeightRole::Head)
+                && shape.name.ends_with(".weight")
+                && !heads::is_head(&shape.name)
+        };
+        let on_disk = &self.family.on_disk;
+        let modules: Vec<String> =
+            self.shapes.iter().filter(is_linear).flat_map(|shape| on_disk.modules(&shape.name)).collect();
+        unmet(&modules, targets)
     }
 
     /// What LoRA of rank `r` adds to the layers whose names in checkpoints are one of `targets`, or end with it after a

@@ -4,11 +4,9 @@ use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
-    adapters::Adapters,
+    adapters::{Adapters, Lora},
     any_tensor::AnyTensor,
     ids::{MatrixId, VectorId, WeightId, WeightRole},
-    initial::{Initial, ValueSource},
-    shapes::ParameterShapes,
 };
 use crate::{
     network::kernels::{Compact, Weight},
@@ -72,18 +70,6 @@ pub struct Parameters {
     pub(super) layers: Vec<WeightId>,
     /// Adapters on top of them.
     pub(super) adapters: Adapters,
-}
-
-/// Adds parameters to a network while its blocks are put together, or only notes what they would be.
-pub struct Builder<'a> {
-    target: BuilderTarget<'a>,
-    /// Of all matrices that are added, where it isn't what the kind of parameter says.
-    role: Option<WeightRole>,
-}
-
-enum BuilderTarget<'a> {
-    Values { parameters: &'a mut Parameters, source: &'a mut dyn ValueSource },
-    Shapes(&'a mut ParameterShapes),
 }
 
 impl Parameter {
@@ -173,6 +159,21 @@ impl Parameters {
         self.list.iter_mut()
     }
 
+    /// The parameter at a place of the list.
+    pub(super) fn at(&self, place: usize) -> &Parameter {
+        &self.list[place]
+    }
+
+    /// Where a vector is in the list.
+    pub(super) fn place_of_vector(&self, id: VectorId) -> usize {
+        id.0
+    }
+
+    /// Where a matrix is in the list, behind all vectors.
+    pub(super) fn place_of_matrix(&self, id: MatrixId) -> usize {
+        self.vectors + id.0
+    }
+
     /// How many parameters there are.
     pub fn len(&self) -> usize {
         self.list.len()
@@ -188,7 +189,7 @@ impl Parameters {
         self.list.iter().find(|parameter| parameter.name == name)
     }
 
-    fn add_vector(&mut self, name: String, data: TensorData) -> VectorId {
+    pub(super) fn add_vector(&mut self, name: String, data: TensorData) -> VectorId {
         let value =
             AnyTensor::Vector(Tensor::from_data(data, &self.device)).leaf(self.mode == ParameterMode::Trainable);
         self.list.insert(self.vectors, Parameter { name, role: WeightRole::Vector, sparse_rows: false, value });
@@ -196,7 +197,7 @@ impl Parameters {
         VectorId(self.vectors - 1)
     }
 
-    fn add_matrix(&mut self, name: String, data: TensorData, role: WeightRole) -> MatrixId {
+    pub(super) fn add_matrix(&mut self, name: String, data: TensorData, role: WeightRole) -> MatrixId {
         let value =
             AnyTensor::Matrix(Tensor::from_data(data, &self.device)).leaf(self.mode == ParameterMode::Trainable);
         self.list.push(Parameter { name, role, sparse_rows: role == WeightRole::Embedding, value });
@@ -205,12 +206,13 @@ impl Parameters {
 
     /// Notes which matrix gives the logits: each row of it gets a gradient, also if it's a table.
     pub(super) fn gives_logits(&mut self, id: MatrixId) {
-        if let Some(parameter) = self.list.get_mut(self.vectors + id.0) {
+        let place = self.place_of_matrix(id);
+        if let Some(parameter) = self.list.get_mut(place) {
             parameter.sparse_rows = false;
         }
     }
 
-    fn add_weight(&mut self, name: String, data: TensorData, role: WeightRole) -> WeightId {
+    pub(super) fn add_weight(&mut self, name: String, data: TensorData, role: WeightRole) -> WeightId {
         // Sources give f32; one that has nothing to give has an empty matrix, and its network won't be used.
         let (&[rows, columns], Ok(values)) = (&data.shape()[..], data.as_slice::<f32>()) else {
             return WeightId::Full(self.add_matrix(name, data, role));
@@ -237,7 +239,7 @@ impl Parameters {
     /// The name of the weight of a linear layer, and its shape.
     pub fn described(&self, id: WeightId) -> (&str, [usize; 2]) {
         match id {
-            WeightId::Full(id) => (&self.list[self.vectors + id.0].name, self.matrix(id).dims()),
+            WeightId::Full(id) => (&self.at(self.place_of_matrix(id)).name, self.matrix(id).dims()),
             WeightId::Compact(at) => (&self.compact[at].name, self.compact[at].value.dims()),
         }
     }
@@ -247,23 +249,28 @@ impl Parameters {
         self.layers.iter().copied()
     }
 
+    /// What the change of a linear layer is made of, where it has one.
+    pub(super) fn lora(&self, id: WeightId) -> Option<&Lora> {
+        self.adapters.loras.get(&id)
+    }
+
     /// Whether a weight is trainable.
     pub fn is_trainable(&self, id: WeightId) -> bool {
         match id {
-            WeightId::Full(id) => self.list[self.vectors + id.0].is_trainable(),
+            WeightId::Full(id) => self.at(self.place_of_matrix(id)).is_trainable(),
             WeightId::Compact(_) => false,
         }
     }
 
     /// A vector.
     pub fn vector(&self, id: VectorId) -> &Tensor<1> {
-        let value = self.list[id.0].value.as_vector();
+        let value = self.at(self.place_of_vector(id)).value.as_vector();
         value.unwrap_or_else(|| unreachable!("vectors stand before matrices"))
     }
 
     /// A matrix.
     pub fn matrix(&self, id: MatrixId) -> &Tensor<2> {
-        let value = self.list[self.vectors + id.0].value.as_matrix();
+        let value = self.at(self.place_of_matrix(id)).value.as_matrix();
         value.unwrap_or_else(|| unreachable!("matrices stand behind vectors"))
     }
 
@@ -310,87 +317,4 @@ pub fn are_finite(tensors: impl Iterator<Item = AnyTensor>) -> Result<bool> {
         .try_into_vec_as()
         .map_err(|error| anyhow!("can't read from the device whether elements are finite: {error:?}"))?;
     Ok(sums.iter().all(|sum| sum.is_finite()))
-}
-
-impl<'a> Builder<'a> {
-    /// Adds to `parameters` what `source` gives.
-    pub fn new(parameters: &'a mut Parameters, source: &'a mut dyn ValueSource) -> Self {
-        Self { target: BuilderTarget::Values { parameters, source }, role: None }
-    }
-
-    /// Notes names and shapes only: no value is made, no device is needed.
-    pub fn outline(shapes: &'a mut ParameterShapes) -> Self {
-        Self { target: BuilderTarget::Shapes(shapes), role: None }
-    }
-
-    /// Adds what `make` adds in this role, as far as it's matrices.
-    pub fn in_role<R>(&mut self, role: WeightRole, make: impl FnOnce(&mut Self) -> R) -> R {
-        let before = self.role.replace(role);
-        let made = make(self);
-        self.role = before;
-        made
-    }
-
-    /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
-    pub fn has(&self, name: &str) -> bool {
-        match &self.target {
-            BuilderTarget::Values { source, .. } => source.has(name),
-            BuilderTarget::Shapes(_) => true,
-        }
-    }
-
-    /// Adds a vector.
-    pub fn vector(&mut self, name: String, size: usize, initial: Initial) -> VectorId {
-        match &mut self.target {
-            BuilderTarget::Values { parameters, source } => {
-                let data = source.values(&name, &[size], initial);
-                parameters.add_vector(name, data)
-            }
-            BuilderTarget::Shapes(shapes) => VectorId(shapes.add_vector(name, size)),
-        }
-    }
-
-    /// Adds a matrix: a table whose rows are looked up, unless [another role](Self::in_role) is given.
-    pub fn matrix(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
-        let role = self.role.unwrap_or(WeightRole::Embedding);
-        match &mut self.target {
-            BuilderTarget::Values { parameters, source } => {
-                let data = source.values(&name, &shape, initial);
-                parameters.add_matrix(name, data, role)
-            }
-            BuilderTarget::Shapes(shapes) => MatrixId(shapes.add_matrix(name, shape, role)),
-        }
-    }
-
-    /// Adds the weight of a linear layer, `[out, in]`, which each token is multiplied with.
-    pub fn weight(&mut self, name: String, shape: [usize; 2], initial: Initial) -> WeightId {
-        let role = self.role.unwrap_or(WeightRole::Linear);
-        match &mut self.target {
-            BuilderTarget::Values { parameters, source } => {
-                let data = source.values(&name, &shape, initial);
-                let id = parameters.add_weight(name, data, role);
-                parameters.layers.push(id);
-                id
-            }
-            BuilderTarget::Shapes(shapes) => {
-                shapes.multiply(shape);
-                WeightId::Full(MatrixId(shapes.add_matrix(name, shape, role)))
-            }
-        }
-    }
-
-    /// Notes a self-attention with `kv_heads` heads of keys, together `width` wide; in the order in which they'll run.
-    pub fn attends(&mut self, kv_heads: usize, width: usize) {
-        match &mut self.target {
-            BuilderTarget::Values { parameters, .. } => parameters.attentions.push(Attended { kv_heads, width }),
-            BuilderTarget::Shapes(shapes) => shapes.keys.push(width),
-        }
-    }
-
-    /// Notes that beside the inputs of linear layers so many elements of each token are kept from the forward pass for the backward pass.
-    pub fn keeps(&mut self, width: usize) {
-        if let BuilderTarget::Shapes(shapes) = &mut self.target {
-            shapes.kept += width as u64;
-        }
-    }
 }

@@ -170,12 +170,12 @@ impl<'a> Pass<'a> {
 
     /// The value of a vector, in f32.
     pub fn vector(&self, id: VectorId) -> Tensor<1> {
-        self.values.vector(id, self.parameters.vector(id))
+        self.values.of(self.parameters.place_of_vector(id), self.parameters.vector(id))
     }
 
     /// The value of a matrix, in f32: a table to take rows from.
     pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
-        self.values.matrix(id, self.parameters.matrix(id))
+        self.values.of(self.parameters.place_of_matrix(id), self.parameters.matrix(id))
     }
 
     /// The value of a matrix as an operand of a matmul.
@@ -235,22 +235,28 @@ impl<'a> Pass<'a> {
     }
 
     /// The same for the rows of a prefix, which belong to no token: they are dropped alike for the whole batch.
-    pub(super) fn prefix_dropout(&self, p: f32, rows: usize) -> Option<Dropout> {
+    fn prefix_dropout(&self, p: f32, rows: usize) -> Option<Dropout> {
         let first = u64::from(*self.dropout_keys.first()?);
         let key = Key::new(first).with("prefix");
         let keys = (0..rows as u64).map(|row| key.at(row).u64() as u32).collect();
         self.dropout_of(p, 0).map(|dropout| Dropout { keys, ..dropout })
     }
 
-    /// What every token sees beside the keys of its batch, for the next attention.
+    /// The keys and values `[prefix, width]` that every token sees beside those of its batch, for the next attention.
     fn prefix(&self) -> Option<KeyValue> {
         let prefix = self.parameters.adapters.prefix.as_ref()?;
         let attention = self.attentions.get();
         self.attentions.set(attention + 1);
-        let all = self.prefixes.take().unwrap_or_else(|| prefix.table(self));
+        let all = self.prefixes.take().unwrap_or_else(|| self.matrix(prefix.table));
         let [own, rest] = kernels::fork_in_order(&all);
         self.prefixes.set(Some(rest));
-        Some(prefix.of(self, own, attention))
+        let (start, width) = prefix.columns(attention);
+        let rows = self.to_operand(own.narrow(1, start, 2 * width));
+        let rows = match self.prefix_dropout(prefix.dropout, prefix.tokens) {
+            Some(dropout) => kernels::dropout(rows, &dropout),
+            None => rows,
+        };
+        Some(KeyValue { key: rows.clone().narrow(1, 0, width), value: rows.narrow(1, width, width) })
     }
 
     /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a

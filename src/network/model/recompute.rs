@@ -14,7 +14,7 @@ use super::{
     parameters::Parameters,
     pass::{Pass, PassMode, Rotaries},
     precision::DTypes,
-    values::{Leaves, ParameterView},
+    values::ParameterView,
 };
 use crate::network::kernels::{self, AttentionSpans, Grads, RowIds};
 
@@ -112,15 +112,9 @@ fn grads<const N: usize>(
     let mut found = root.backward();
     let mut grads = Grads::of(inputs.iter().map(|input| input.grad_remove(&mut found)));
     let ParameterView::Leaves(leaves) = &pass.values else { return grads };
-    let Leaves { vectors, matrices } = &*leaves.borrow();
-    for (&id, leaf) in vectors {
+    for (&place, leaf) in &*leaves.borrow() {
         if let Some(grad) = leaf.grad_remove(&mut found) {
-            grads.push(snapshot.parameters.vector(id).clone(), grad);
-        }
-    }
-    for (&id, leaf) in matrices {
-        if let Some(grad) = leaf.grad_remove(&mut found) {
-            grads.push(snapshot.parameters.matrix(id).clone(), grad);
+            snapshot.parameters.at(place).value.clone().push_grad(grad, &mut grads);
         }
     }
     grads

@@ -3,8 +3,7 @@
 use anyhow::Result;
 
 use super::{
-    attention_pattern::AttentionPattern, families::FAMILIES, family::Family, parameters::Builder,
-    shapes::ParameterShapes,
+    attention_pattern::AttentionPattern, builder::Builder, families::FAMILIES, family::Family, shapes::ParameterShapes,
 };
 
 /// The columns of the support matrix after the family's name and its pretraining, in order.

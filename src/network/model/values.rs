@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use burn::tensor::Tensor;
 
-use super::ids::{MatrixId, VectorId};
+use super::any_tensor::AnyTensor;
 
 /// How a pass sees the parameters.
 #[derive(Debug, Default)]
@@ -18,29 +18,22 @@ pub(super) enum ParameterView {
     Leaves(RefCell<Leaves>),
 }
 
-/// Copies of parameters that collect gradients.
-#[derive(Debug, Default)]
-pub(super) struct Leaves {
-    pub(super) vectors: BTreeMap<VectorId, Tensor<1>>,
-    pub(super) matrices: BTreeMap<MatrixId, Tensor<2>>,
-}
+/// Copies of parameters that collect gradients, by their places in the list of parameters.
+pub(super) type Leaves = BTreeMap<usize, AnyTensor>;
 
 impl ParameterView {
-    /// In place of a vector.
-    pub(super) fn vector(&self, id: VectorId, value: &Tensor<1>) -> Tensor<1> {
+    /// In place of the parameter at a place of the list.
+    pub(super) fn of<const D: usize>(&self, place: usize, value: &Tensor<D>) -> Tensor<D>
+    where
+        Tensor<D>: Into<AnyTensor> + TryFrom<AnyTensor>,
+    {
         match self {
             Self::Tracked => value.clone(),
             Self::Detached => value.clone().inner(),
-            Self::Leaves(leaves) => leaves.borrow_mut().vectors.entry(id).or_insert_with(|| leaf(value)).clone(),
-        }
-    }
-
-    /// In place of a matrix.
-    pub(super) fn matrix(&self, id: MatrixId, value: &Tensor<2>) -> Tensor<2> {
-        match self {
-            Self::Tracked => value.clone(),
-            Self::Detached => value.clone().inner(),
-            Self::Leaves(leaves) => leaves.borrow_mut().matrices.entry(id).or_insert_with(|| leaf(value)).clone(),
+            Self::Leaves(leaves) => {
+                let leaf = leaves.borrow_mut().entry(place).or_insert_with(|| leaf(value).into()).clone();
+                leaf.try_into().unwrap_or_else(|_| unreachable!("a place has one parameter"))
+            }
         }
     }
 }

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use super::{
     adapters::{Checkpoint, Peft},
     architecture::Sizes,
+    builder::Builder,
     families,
     family::Family,
     heads::{ClassifierConfig, PairHead, Pooler},
     initial::{Initial, ValueSource},
     network::Network,
     on_disk::OnDisk,
-    parameters::{Builder, ParameterMode, Parameters},
+    parameters::{ParameterMode, Parameters},
     tensors::{self, TensorEntry},
 };
 use crate::{

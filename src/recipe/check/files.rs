@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use super::Checks;
-use crate::recipe::suggest;
+use crate::recipe::paths;
 use crate::recipe::walk::{self, FileKind};
+use crate::recipe::{Catalog, Checks, suggest};
 use crate::support::Hinted;
 
 /// Names in a folder that are compared with the one that isn't there.
 const MAX_NAMES: usize = 2_000;
 
 impl Checks<'_> {
-    pub(super) fn files(&mut self) {
+    pub(super) fn files(&mut self, catalog: &'static Catalog) {
         for draft in self.drafts {
             let mut paths = Vec::new();
             walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |pointer, value, slot| {
@@ -22,7 +22,7 @@ impl Checks<'_> {
             for (pointer, path, kind) in paths {
                 match kind {
                     FileKind::Files => self.file(&pointer, &path),
-                    FileKind::Checkpoint => self.checkpoint(&pointer, &path),
+                    FileKind::Checkpoint => self.checkpoint(catalog, &pointer, &path),
                     FileKind::Tokenizer => self.tokenizer(&pointer, &path),
                 }
             }
@@ -33,19 +33,19 @@ impl Checks<'_> {
         if path.is_empty() {
             return self.report(self.value(pointer), "no file is named", None);
         }
-        if walk::resolve_path(path, self.dir).is_err() {
+        if paths::resolve_path(path, self.dir).is_err() {
             self.missing(pointer, path, "file");
         }
     }
 
     /// A model's directory.
-    fn checkpoint(&mut self, pointer: &str, path: &str) {
+    fn checkpoint(&mut self, catalog: &'static Catalog, pointer: &str, path: &str) {
         let (at, shown) = (self.value(pointer), self.said(pointer, path));
-        match walk::resolve_place(path, self.dir) {
+        match paths::resolve_place(path, self.dir) {
             None if path.is_empty() => self.report(at, "no directory is named", None),
             None => self.missing(pointer, path, "directory"),
             Some(place) => {
-                if let Err(Hinted { message, hint }) = self.catalog.check_checkpoint(&place, &shown) {
+                if let Err(Hinted { message, hint }) = catalog.check_checkpoint(&place, &shown) {
                     self.report(at, message, hint);
                 }
             }
@@ -57,7 +57,7 @@ impl Checks<'_> {
         if path.is_empty() {
             return self.report(self.value(pointer), "no tokenizer is named", None);
         }
-        if walk::resolve_place(path, self.dir).is_none() {
+        if paths::resolve_place(path, self.dir).is_none() {
             self.missing(pointer, path, "file");
         }
     }
@@ -72,7 +72,7 @@ impl Checks<'_> {
         let secret = self.tree.find(pointer).is_some_and(|(_, node)| node.original.is_some());
         if secret {
             self.report(at, format!("no {what} `{shown}`"), None);
-        } else if walk::is_glob(path) {
+        } else if paths::is_glob(path) {
             let hint = "looked in the recipe's folder and in the working directory".to_owned();
             self.report(at, format!("no {what} matches `{shown}`"), hint);
         } else {

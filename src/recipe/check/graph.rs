@@ -1,10 +1,10 @@
 //! Stages refer to stages: the names must be there, of the right kind, and never lead back.
 
-use super::{Checks, Draft};
 use crate::recipe::node::Node;
+use crate::recipe::paths;
 use crate::recipe::shape::Role;
-use crate::recipe::suggest;
 use crate::recipe::walk;
+use crate::recipe::{Catalog, Checks, Draft, suggest};
 use crate::spec::Product;
 
 /// A reference: the pointer of the field, and the index of the stage it names.
@@ -12,8 +12,8 @@ type Edge = (String, usize);
 
 impl Checks<'_> {
     /// Checks all references, and orders the stages by them; those in cycles are left out.
-    pub(super) fn graph(&mut self) -> Vec<String> {
-        let edges: Vec<Vec<Edge>> = self.drafts.iter().map(|draft| self.references(draft)).collect();
+    pub(super) fn graph(&mut self, catalog: &'static Catalog) -> Vec<String> {
+        let edges: Vec<Vec<Edge>> = self.drafts.iter().map(|draft| self.references(catalog, draft)).collect();
         self.cycles(&edges);
         let mut order: Vec<usize> = Vec::with_capacity(edges.len());
         let mut done = vec![false; edges.len()];
@@ -27,7 +27,7 @@ impl Checks<'_> {
         order.into_iter().map(|stage| self.drafts[stage].name.clone()).collect()
     }
 
-    fn references(&mut self, draft: &Draft) -> Vec<Edge> {
+    fn references(&mut self, catalog: &'static Catalog, draft: &Draft) -> Vec<Edge> {
         let mut fields = Vec::new();
         walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |pointer, value, slot| {
             if let (Role::Stage(product), Some(name)) = (&slot.role, value.as_str()) {
@@ -46,7 +46,7 @@ impl Checks<'_> {
                 let others = self.drafts.iter().filter(|other| makes(other) && other.name != draft.name);
                 let names = suggest::list(others.map(|other| other.name.as_str()));
                 let hint = if names.is_empty() {
-                    let kinds = self.kinds_making(product).join(", ");
+                    let kinds = kinds_making(catalog, product).join(", ");
                     format!("the recipe has no other stage that makes {} (kinds that do: {kinds})", some(product))
                 } else {
                     format!("the stages that make {} are {names}", some(product))
@@ -57,7 +57,7 @@ impl Checks<'_> {
             } else if self.tree.get("stages").is_none_or(|stages| stages.get(&name).is_none()) {
                 let stages = self.tree.get("stages").map(Node::entries).unwrap_or_default();
                 let names = stages.iter().map(|entry| entry.key.as_str()).filter(|name| *name != draft.name);
-                let directory = walk::resolve_place(&name, self.dir).is_some() && pointer.ends_with(".from");
+                let directory = paths::resolve_place(&name, self.dir).is_some() && pointer.ends_with(".from");
                 let hint = match directory {
                     true => Some(format!("a directory goes under `checkpoint`: {{ checkpoint: {shown} }}")),
                     false => suggest::did_you_mean(&name, names, "the stages are"),
@@ -96,6 +96,11 @@ impl Checks<'_> {
         path.pop();
         done[stage] = true;
     }
+}
+
+/// The kinds of stages that make a product.
+fn kinds_making(catalog: &'static Catalog, product: Product) -> Vec<&'static str> {
+    catalog.kinds().iter().filter(|kind| kind.products().contains(&product)).map(|kind| kind.name()).collect()
 }
 
 /// A product with its article.

@@ -1,16 +1,14 @@
 //! A sweep's `successive_halving` must know which training it stops, and by what: dev rows that are measured at every rung.
 
-use super::Checks;
-use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::halved::{self, Halved, Stages};
-use crate::recipe::suggest;
+use crate::recipe::{Catalog, Checks, Diagnostic, Draft, suggest};
 use crate::spec::{DevMetric, Stage, SuccessiveHalving, Sweep, Train};
 
 /// Steps that an epoch is taken to have where its rows aren't counted: a number that all small ones divide.
 const EPOCH: f64 = 720_720.0;
 
 impl Checks<'_> {
-    pub(super) fn halving(&mut self, sweep: &Sweep) {
+    pub(super) fn halving(&mut self, catalog: &'static Catalog, sweep: &Sweep) {
         let Some(halving) = sweep.halving() else { return };
         let name = sweep.halving_key();
         let section = format!("sweep.{name}");
@@ -28,14 +26,14 @@ impl Checks<'_> {
             return self.report(at, format!("`{name}` needs to know what is better"), hint);
         }
         // Of a stage that is wrong in itself nothing more can be said.
-        let known = |draft: &'_ super::Draft| draft.stage.is_some();
+        let known = |draft: &'_ Draft| draft.stage.is_some();
         if !self.drafts.iter().all(known) {
             return;
         }
         let stages: Stages<'_> =
             self.drafts.iter().filter_map(|draft| Some((draft.name.as_str(), draft.stage.as_ref()?))).collect();
-        let Some(stage) = self.halved(halving, &section, &stages, sweep) else { return };
-        let Some(measured) = stages.get(stage).and_then(|stage| halved::dev_metrics(self.catalog, stage)) else {
+        let Some(stage) = self.halved(catalog, halving, &section, &stages, sweep) else { return };
+        let Some(measured) = stages.get(stage).and_then(|stage| halved::dev_metrics(catalog, stage)) else {
             return;
         };
         if let Some(metric) = halving.metric.as_deref()
@@ -60,12 +58,13 @@ impl Checks<'_> {
     /// The stage whose training is stopped.
     fn halved<'a>(
         &mut self,
+        catalog: &'static Catalog,
         halving: &'a SuccessiveHalving,
         section: &str,
         stages: &Stages<'a>,
         sweep: &Sweep,
     ) -> Option<&'a str> {
-        let candidates = halved::candidates(self.catalog, stages, sweep);
+        let candidates = halved::candidates(catalog, stages, sweep);
         let Some(name) = halving.stage.as_deref() else {
             match candidates.as_slice() {
                 [only] => return Some(only),
@@ -88,7 +87,7 @@ impl Checks<'_> {
             return Some(name);
         }
         let shown = self.shown(&format!("{section}.stage"));
-        let is_measured = |stage: &Stage| halved::dev_metrics(self.catalog, stage).is_some();
+        let is_measured = |stage: &Stage| halved::dev_metrics(catalog, stage).is_some();
         let trainings: Vec<&str> =
             stages.iter().filter(|(_, stage)| is_measured(stage)).map(|(name, _)| *name).collect();
         let trainings = || trainings.iter().copied();
@@ -101,7 +100,7 @@ impl Checks<'_> {
                 let hint = suggest::did_you_mean(name, trainings().collect::<Vec<_>>(), "the stages with dev rows are");
                 (format!("`{shown}` is a {} stage, and such stages have no dev rows", stage.kind), hint)
             }
-            Some(_) if !halved::needed(self.catalog, stages, sweep).contains(name) => {
+            Some(_) if !halved::needed(catalog, stages, sweep).contains(name) => {
                 (format!("the objective doesn't depend on `{shown}`"), None)
             }
             Some(_) => (format!("`{shown}` is the same in all cells"), None),

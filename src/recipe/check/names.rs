@@ -1,8 +1,7 @@
 //! Names of stages, vars and devices.
 
-use super::Checks;
 use crate::recipe::node::Node;
-use crate::recipe::suggest;
+use crate::recipe::{Checks, suggest};
 use crate::spec::{DeviceChoice, DeviceChoices};
 use crate::support::Hinted;
 

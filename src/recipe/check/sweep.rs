@@ -1,25 +1,23 @@
 //! A sweep's sections must go together, its paths must lead somewhere, and its aim must be a metric. What stands behind
 //! a path is looked at in `sweep_values.rs`.
 
-use super::Checks;
 use super::sweep_values::Listed;
 use crate::recipe::condition::Condition;
 use crate::recipe::flags::{self, Miss, Target};
 use crate::recipe::node::{Entry, Node, Value};
-use crate::recipe::place::Span;
-use crate::recipe::suggest;
+use crate::recipe::{Catalog, Checks, Span, suggest};
 use crate::spec::Sweep;
 
 /// The sections that give cells.
 const SECTIONS: [&str; 5] = ["list", "zip", "grid", "random", "tpe"];
 
 impl Checks<'_> {
-    pub(super) fn sweep(&mut self, sweep: Option<&Sweep>) {
+    pub(super) fn sweep(&mut self, catalog: &'static Catalog, sweep: Option<&Sweep>) {
         let Some(node) = self.tree.get("sweep") else { return };
         self.sections(node);
         let mut known: Vec<(&Entry, Target)> = Vec::new();
         for (section, entry) in parameters(node) {
-            let Some(target) = self.leads(entry.key_span, &entry.key) else { continue };
+            let Some(target) = self.leads(catalog, entry.key_span, &entry.key) else { continue };
             let before = known.iter().find(|(_, other)| other.is(&target));
             // Every cell of a list has the same paths as the others.
             if let Some((first, _)) = before.filter(|_| section != Listed::Cell) {
@@ -37,10 +35,10 @@ impl Checks<'_> {
         if let Some(when) = node.get("when") {
             self.condition(when, &paths);
         }
-        self.repeats(node, &known);
+        self.repeats(catalog, node, &known);
         if let Some(sweep) = sweep {
-            self.aims(sweep);
-            self.halving(sweep);
+            self.aims(catalog, sweep);
+            self.halving(catalog, sweep);
         }
     }
 
@@ -67,8 +65,8 @@ impl Checks<'_> {
     }
 
     /// Where a path leads, if it does.
-    fn leads(&mut self, at: Span, path: &str) -> Option<Target> {
-        match flags::resolve(self.tree, self.catalog.recipe(), path) {
+    fn leads(&mut self, catalog: &'static Catalog, at: Span, path: &str) -> Option<Target> {
+        match flags::resolve(self.tree, catalog.recipe(), path) {
             Ok(target) => Some(target),
             // What an expression gives is known when it has been filled in; what is broken was reported.
             Err(Miss::Expression) => None,
@@ -100,7 +98,7 @@ impl Checks<'_> {
         }
     }
 
-    fn repeats(&mut self, sweep: &Node, known: &[(&Entry, Target)]) {
+    fn repeats(&mut self, catalog: &'static Catalog, sweep: &Node, known: &[(&Entry, Target)]) {
         let Some(repeat) = sweep.get("repeat") else { return };
         if let Some(Value::Seq(seeds)) = repeat.get("seeds").map(|seeds| &seeds.value) {
             for (index, seed) in seeds.iter().enumerate() {
@@ -112,7 +110,7 @@ impl Checks<'_> {
         let Some(Value::Seq(over)) = repeat.get("over").map(|over| &over.value) else { return };
         for node in over {
             let Some(path) = node.as_str() else { continue };
-            let Some(target) = self.leads(node.span, path) else { continue };
+            let Some(target) = self.leads(catalog, node.span, path) else { continue };
             if path.rsplit('.').next() != Some("seed") {
                 let hint = "write `seed`, or `stages.NAME.train.seed`".to_owned();
                 self.report(node.span, format!("`{path}` is no seed"), hint);
@@ -123,19 +121,19 @@ impl Checks<'_> {
         }
     }
 
-    fn aims(&mut self, sweep: &Sweep) {
+    fn aims(&mut self, catalog: &'static Catalog, sweep: &Sweep) {
         if sweep.maximize.is_some() && sweep.minimize.is_some() {
             let at = self.key("sweep.minimize");
             self.report(at, "a sweep has one aim: `maximize` or `minimize`", "keep one of the two".to_owned());
         }
         for (field, path) in [("maximize", &sweep.maximize), ("minimize", &sweep.minimize)] {
             if let Some(path) = path {
-                self.aim(&format!("sweep.{field}"), path);
+                self.aim(catalog, &format!("sweep.{field}"), path);
             }
         }
     }
 
-    fn aim(&mut self, pointer: &str, path: &str) {
+    fn aim(&mut self, catalog: &'static Catalog, pointer: &str, path: &str) {
         let whole = self.value(pointer);
         let parts: Vec<&str> = path.split('.').collect();
         let ["stages", stage, "metrics", metric] = parts.as_slice() else {
@@ -150,7 +148,17 @@ impl Checks<'_> {
             let start = "stages.".len();
             let at = self.texts.within(whole, path, start..start + stage.len());
             let hint = suggest::did_you_mean(stage, stages.iter().map(|entry| entry.key.as_str()), "the stages are");
-            self.report(at, format!("there is no stage `{stage}`"), hint);
+            return self.report(at, format!("there is no stage `{stage}`"), hint);
+        }
+        let draft = self.stage(stage).filter(|draft| draft.stage.is_some());
+        let Some(names) = draft.and_then(|draft| catalog.kind(draft.kind.name())?.metrics(draft, self)) else { return };
+        if !metric.is_empty() && !names.iter().any(|name| name == metric) {
+            let at = self.texts.within(whole, path, path.len() - metric.len()..path.len());
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let near = suggest::nearest(metric, names.iter().copied());
+            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let message = format!("no metric `{metric}` is recorded of `{stage}`");
+            self.report(at, message, format!("{near}there is {}", suggest::list(names)));
         }
     }
 }

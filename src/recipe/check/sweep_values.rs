@@ -1,6 +1,6 @@
 //! What a sweep tries for one setting: each value must fit where its path leads, and a range must be one.
 
-use super::Checks;
+use crate::recipe::Checks;
 use crate::recipe::flags::Target;
 use crate::recipe::node::{Entry, Node, Value};
 use crate::recipe::shape::Shape;

@@ -3,10 +3,25 @@
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::recipe::Setting;
+use crate::{
+    recipe::{Checked, Setting},
+    spec::{Range, Values},
+};
 
 /// Settings by dotted path.
 pub(super) type Settings = IndexMap<String, Setting>;
+
+/// A value that was drawn from those at a pointer of the recipe.
+pub(super) fn drawn_setting(checked: &Checked, pointer: &str, values: &Values, value: Value) -> Setting {
+    let (choices, section) = match values {
+        Values::List(choices) => (choices.as_slice(), ""),
+        Values::Range(Range { choice: Some(choices), .. }) => (choices.as_slice(), ".choice"),
+        Values::Range(_) => (&[][..], ""),
+    };
+    let at = choices.iter().position(|choice| *choice == value);
+    let written = at.and_then(|at| checked.written(&format!("{pointer}{section}.{at}")));
+    Setting { value, written, place: checked.span(pointer) }
+}
 
 /// One combination of the swept settings.
 #[derive(Clone, Debug, PartialEq)]

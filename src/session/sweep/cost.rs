@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use serde_json::Value;
 
-use crate::engine::{
-    plan::{Node, Plan, nearest},
-    store::{Artifact, Manifest, Store},
+use crate::{
+    engine::{
+        plan::{Node, Plan, nearest},
+        store::{Artifact, Manifest, Store},
+    },
+    stages::{Training, facts_of},
 };
 
 /// How many stored runs of a kind, the newest, are looked at for the one that's most like a stage.
@@ -77,10 +79,16 @@ fn newest(store: &Store) -> Result<BTreeMap<String, Vec<Artifact>>> {
 /// How long the stored run that's most like this one took, scaled to the length of training.
 fn like(node: &Node, manifest: &Manifest, runs: &[Artifact]) -> Option<f64> {
     let run = nearest(node, manifest, runs)?;
-    let length = |spec: &Value, unit: &str| spec.pointer(&format!("/train/{unit}")).and_then(Value::as_f64);
-    let scale = ["steps", "epochs"].into_iter().find_map(|unit| {
-        let (now, then) = (length(&node.described, unit)?, length(&run.provenance.spec, unit)?);
-        (then > 0.0).then_some(now / then)
-    });
-    Some(run.provenance.seconds * scale.unwrap_or(1.0))
+    Some(run.provenance.seconds * scale(node, run).unwrap_or(1.0))
+}
+
+/// How long a stage trains, over how long a stored run did; `None` where one is in steps and the other in epochs.
+fn scale(node: &Node, run: &Artifact) -> Option<f64> {
+    let Training { train, settings, .. } = facts_of(node).ok()?.training?;
+    let stored = |unit: &str| run.provenance.spec.pointer(&settings.json_pointer())?.get(unit)?.as_f64();
+    let (now, then) = match (train.steps, train.epochs) {
+        (Some(steps), _) => (steps as f64, stored("steps")?),
+        (None, epochs) => (epochs?, stored("epochs")?),
+    };
+    (then > 0.0).then_some(now / then)
 }

@@ -3,9 +3,9 @@
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::cell::Settings;
+use super::cell::{Settings, drawn_setting};
 use crate::{
-    recipe::{Checked, Setting},
+    recipe::Checked,
     spec::{Range, Values},
     support::random::Key,
 };
@@ -108,8 +108,8 @@ pub(super) fn drawn(values: &IndexMap<String, Values>, index: usize, section: &s
     let key = Key::new(checked.recipe.seed).with("sweep");
     let setting = |(path, values): (&String, &Values)| {
         let value = Domain::new(values).draw(key.with(path).at(index as u64));
-        let place = checked.span(&format!("sweep.{section}.values.{path}"));
-        (path.clone(), Setting { value, place })
+        let pointer = format!("sweep.{section}.values.{path}");
+        (path.clone(), drawn_setting(checked, &pointer, values, value))
     };
     values.iter().map(setting).collect()
 }

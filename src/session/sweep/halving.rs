@@ -18,7 +18,7 @@ use crate::{
     },
     recipe::{Checked, Halved},
     spec::{DevMetric, Rung},
-    stages::Measured,
+    stages::{Measured, facts_of},
 };
 
 /// A sweep's `successive_halving`.
@@ -158,8 +158,7 @@ impl Halving {
         let mut groups: BTreeMap<usize, Vec<Seed<'_>>> = BTreeMap::new();
         for planned in cells {
             let Some(task) = self.task(planned) else { continue };
-            let keep_best =
-                |node: &Node| Some(DevMetric::from(node.described.pointer("/train/keep_best")?.as_str()?.to_owned()));
+            let keep_best = |node: &Node| facts_of(node).ok()?.training?.train.keep_best;
             groups.entry(planned.cell.group).or_default().push(Seed {
                 number: planned.cell.number,
                 task,

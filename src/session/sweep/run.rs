@@ -87,7 +87,8 @@ impl<'a> Sweep<'a> {
         selection: Selection,
     ) -> Result<Option<Self>> {
         let Some(space) = Space::new(&recipe.checked)? else { return Ok(None) };
-        let checks = Checks::all(&devices, !session.options().ignore_memory);
+        let options = session.options();
+        let checks = Checks::all(&devices, !options.ignore_memory, &options.notify);
         let planner = Planner::new(&recipe.document, &recipe.overrides, &columns).checking(checks, session, true);
         let halving = Halving::new(&recipe.checked);
         Ok(Some(Self { session, recipe, devices, selection, space, planner, halving }))

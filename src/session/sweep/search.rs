@@ -17,14 +17,10 @@ use optimizer::{
 use serde_json::Value;
 
 use super::{
-    cell::Settings,
+    cell::{Settings, drawn_setting},
     draw::{Domain, drawn, short},
 };
-use crate::{
-    recipe::{Checked, Setting},
-    spec,
-    support::random::Key,
-};
+use crate::{recipe::Checked, spec, support::random::Key};
 
 /// A search and what it has learned.
 #[derive(Debug)]
@@ -86,8 +82,7 @@ impl Search {
             let seed = Key::new(checked.recipe.seed).with("tpe").with(path).at(number as u64).u64();
             let sampler = TpeSampler::builder().n_startup_trials(2).seed(seed).build().context("the search failed")?;
             let value = value(&domain, &sampler.sample(&distribution, number as u64, &history));
-            let place = checked.span(&format!("sweep.tpe.values.{path}"));
-            settings.insert(path.clone(), Setting { value, place });
+            settings.insert(path.clone(), drawn_setting(checked, &format!("sweep.tpe.values.{path}"), values, value));
         }
         Ok(settings)
     }

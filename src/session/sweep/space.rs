@@ -135,7 +135,7 @@ impl Space {
                 let mut settings = settings.clone();
                 if let Some(seed) = seed {
                     let place = checked.span(&format!("sweep.repeat.seeds.{at}"));
-                    let setting = Setting { value: (*seed).into(), place };
+                    let setting = Setting { value: (*seed).into(), written: None, place };
                     settings.extend(over.iter().map(|path| ((*path).clone(), setting.clone())));
                 }
                 Cell { number, group: (number - 1) / seeds.len().max(1), settings, seed: *seed }
@@ -165,7 +165,10 @@ impl Space {
 
 /// Every combination of what `list`, `zip`, `grid` and `random` give; the last of them varies fastest.
 fn combinations(sweep: &spec::Sweep, checked: &Checked) -> Vec<Settings> {
-    let at = |value: &Value, pointer: String| Setting { value: value.clone(), place: checked.span(&pointer) };
+    let at = |value: &Value, pointer: String| {
+        let (written, place) = (checked.written(&pointer), checked.span(&pointer));
+        Setting { value: value.clone(), written, place }
+    };
     let mut axes: Vec<Vec<Settings>> = Vec::new();
     if !sweep.list.is_empty() {
         let cell = |(index, cell): (usize, &IndexMap<String, Value>)| {

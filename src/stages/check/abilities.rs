@@ -24,6 +24,9 @@ pub(in crate::stages) fn instructable(checks: &mut Checks<'_>, draft: &Draft, ta
     if task.messages.is_some() && task.history.is_some() {
         checks.both(&draft.pointer("task.instruction.messages"), &draft.pointer("task.instruction.history"));
     }
+    if task.messages.is_some() && task.input.is_some() {
+        checks.both(&draft.pointer("task.instruction.messages"), &draft.pointer("task.instruction.input"));
+    }
     let Some((owner, family)) = family_of(checks, draft) else { return };
     if family.chat.is_none() {
         checks.report(

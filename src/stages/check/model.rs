@@ -11,10 +11,13 @@ use crate::{
         model::{Family, Misfit, Outline, families},
     },
     recipe::{Checks, Diagnostic, Draft},
-    spec::{Model, Tokenize},
+    spec::{Adapter, Model, Tokenize},
     stages::{BaseModel, Field, kind_named},
-    support::Hinted,
+    support::{Hinted, suggest},
 };
+
+/// Entries of a vocabulary that isn't there yet.
+const VOCABULARY: usize = 64;
 
 /// What is known of a model before it's there.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,20 @@ pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, K
             BaseModel::Checkpoint { directory, .. } => {
                 return Some((draft.name.clone(), known(&checks.directory(&directory)?)?));
             }
+        }
+    }
+    None
+}
+
+/// The shapes of the model that a stage begins with, through all stages that it continues.
+fn outline_of(checks: &Checks<'_>, draft: &Draft) -> Option<Outline> {
+    let mut draft = draft;
+    for _ in 0..checks.count() {
+        match kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()?.base_model? {
+            // No linear layer depends on the vocabulary.
+            BaseModel::New { model, .. } => return Outline::new(&model, VOCABULARY).ok(),
+            BaseModel::Stage { name, .. } => draft = checks.stage(&name)?,
+            BaseModel::Checkpoint { directory, .. } => return outline(&checks.directory(&directory)?).ok(),
         }
     }
     None
@@ -98,14 +115,28 @@ pub(in crate::stages) fn origin(checks: &mut Checks<'_>, draft: &Draft, from: bo
     }
 }
 
-pub(in crate::stages) fn adapter(checks: &mut Checks<'_>, draft: &Draft, alone: bool) {
+/// An adapter needs a model that exists (none does if it's `alone`), with the layers that it's for.
+pub(in crate::stages) fn adapter(checks: &mut Checks<'_>, draft: &Draft, adapter: Option<&Adapter>, alone: bool) {
+    let Some(adapter) = adapter else { return };
     if alone {
-        checks.report(
+        return checks.report(
             checks.key(&draft.pointer("adapter")),
             "an adapter needs a model that exists: a new one has learned nothing yet",
             "start `from` a stage or a checkpoint, or take `adapter` out".to_owned(),
         );
     }
+    let Adapter::Lora(lora) = adapter else { return };
+    let Some((target, names)) = outline_of(checks, draft).and_then(|outline| outline.unmet_target(&lora.targets))
+    else {
+        return;
+    };
+    let index = lora.targets.iter().position(|known| known == target).unwrap_or_default();
+    let pointer = draft.pointer(&format!("adapter.lora.targets.{index}"));
+    let near = suggest::nearest(target, names.iter().map(String::as_str));
+    let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+    let message = format!("no linear layer of the model is called `{}`", checks.shown(&pointer));
+    let names = suggest::list(names.iter().map(String::as_str));
+    checks.report(checks.value(&pointer), message, format!("{near}there is {names}"));
 }
 
 pub(in crate::stages) fn has_corpus(checks: &mut Checks<'_>, draft: &Draft, tokens: &str, field: Field) {

@@ -1,13 +1,17 @@
 //! Data rows against what is done with them: columns, labels, words and templates.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value as Dynamic};
 
 use super::abilities::{family_of, which};
 use crate::{
-    learning::objectives::prompt::MARKER,
-    recipe::{Checks, Draft, Span, template},
+    data::{Encoding, text::Special},
+    learning::objectives::{
+        control,
+        prompt::{MARKER, Template},
+    },
+    recipe::{Checks, Draft, Span, code, template},
     spec::{Classification, Finetune, Format, Head, Source, Task},
     support::suggest,
 };
@@ -28,6 +32,7 @@ pub(in crate::stages) fn rows(checks: &mut Checks<'_>, draft: &Draft, spec: &Fin
             let column = |(field, name)| match field {
                 "prompt" => ("instruction.prompt", name, "the instruction"),
                 "response" => ("instruction.response", name, "the response"),
+                "input" => ("instruction.input", name, "what the instruction is about"),
                 "history" => ("instruction.history", name, "what was said before"),
                 _ => ("instruction.messages", name, "the conversation"),
             };
@@ -90,7 +95,8 @@ fn other_rows(
     let Some(columns) = header(checks, pointer, source) else { return };
     let used = match task {
         Task::Classification(task) => {
-            let mut used = variables(&task.template).unwrap_or_default();
+            let mut used =
+                Template::new(&task.template).map(|template| template.columns().to_vec()).unwrap_or_default();
             used.push(task.label.clone());
             used
         }
@@ -131,6 +137,12 @@ pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: 
 
 /// The columns of a source's first file, if they can be known.
 fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source) -> Option<Vec<String>> {
+    if let Err(error) = source.encoding.parse::<Encoding>() {
+        let pointer = format!("{pointer}.encoding");
+        let message = format!("there is no encoding `{}`", checks.shown(&pointer));
+        checks.report(checks.value(&pointer), message, error.hint);
+        return None;
+    }
     let first = checks.first_file(source)?;
     if format(checks, source).is_none() {
         let path = format!("{pointer}.path");
@@ -177,6 +189,7 @@ fn check_template(checks: &mut Checks<'_>, draft: &Draft, task: &Classification,
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment.set_debug(true);
+    control::prepare(&mut environment, text);
     let place = |check: &Checks<'_>, part: Option<std::ops::Range<usize>>| -> Span {
         part.map_or(whole, |part| check.within(whole, text, part))
     };
@@ -199,21 +212,34 @@ fn check_template(checks: &mut Checks<'_>, draft: &Draft, task: &Classification,
         }
         _ => {}
     }
-    let globals: Vec<&str> = environment.globals().map(|(name, _)| name).collect();
-    let mut used: Vec<String> = template.undeclared_variables(false).into_iter().collect();
-    used.retain(|name| !globals.contains(&name.as_str()));
-    used.sort();
+    // With one marker, whatever was said of others.
+    let once = text.replacen(MARKER, "", text.matches(MARKER).count().saturating_sub(1));
+    let Ok(compiled) = Template::new(&once) else { return };
+    let used = compiled.columns();
     if let Some(columns) = columns {
         for name in used.iter().filter(|name| !columns.contains(name)) {
             let at = place(checks, template::identifier(text, name));
-            let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "the columns are");
+            let hint = if checks.is_given(&format!("vars.{name}")) {
+                Some(format!("`{name}` is a var of the recipe, and a template sees the columns of a row alone"))
+            } else {
+                suggest::did_you_mean(name, columns.iter().map(String::as_str), "the columns are")
+            };
             checks.report(at, format!("the training rows have no column `{name}`"), hint);
         }
+        for name in compiled.controls().iter().filter(|name| columns.iter().any(|column| column == *name)) {
+            let at = place(checks, template::identifier(text, name));
+            let message = format!("`{name}` is a special token in a template, and the rows have a column of that name");
+            checks.report(at, message, format!("write `row.{name}` for the column"));
+        }
     }
+    spelt(checks, text, whole);
     // A dry run on a made-up row finds what isn't known before: filters, functions, endless loops.
-    let names = columns.unwrap_or_default().iter().chain(&used);
-    let row = Dynamic::from_pairs(names.map(|name| (name.as_str(), Dynamic::from("文"))));
-    match template.render(row) {
+    let names = columns.unwrap_or_default().iter().chain(used).map(|name| (name.clone(), Dynamic::from("文")));
+    let mut row: BTreeMap<String, Dynamic> = names.collect();
+    let all = Dynamic::from_pairs(row.clone());
+    row.entry("row".to_owned()).or_insert(all);
+    row.extend(compiled.controls().iter().map(|name| ((*name).to_owned(), control::placeholder(name).into())));
+    match template.render(Dynamic::from_pairs(row)) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -232,6 +258,49 @@ fn check_template(checks: &mut Checks<'_>, draft: &Draft, task: &Classification,
     }
 }
 
+/// Warns of special tokens that are spelt in a template's own words, where they're text.
+fn spelt(checks: &mut Checks<'_>, text: &str, whole: Span) {
+    for range in code::literals(text) {
+        let mut at = range.start;
+        while let Some((start, name)) = first_special(&text[at..range.end]) {
+            let place = at + start..at + start + name.len();
+            at = place.end;
+            let written = match Special::called(name).and_then(control::name_of) {
+                Some(known) => format!("{{{{ {known} }}}}"),
+                None => format!("{{{{ {}(\"{name}\") }}}}", control::FUNCTION),
+            };
+            let mut hint = format!("write `{written}` for the token");
+            if Special::called(name) == Some(Special::Mask) {
+                hint += &format!("; where the model is to answer, write `{MARKER}`");
+            }
+            let at = checks.within(whole, text, place);
+            checks.warn(at, format!("`{name}` is read as text here, not as the special token"), hint);
+        }
+    }
+}
+
+/// What a text has first that looks like a special token: `[SEP]`, `<eop>`, `<|user|>`.
+fn first_special(text: &str) -> Option<(usize, &str)> {
+    let mut from = 0;
+    while let Some(start) = text[from..].find(['[', '<']).map(|at| from + at) {
+        let close = if text[start..].starts_with('[') { ']' } else { '>' };
+        let end = text[start..].find(close).map(|at| start + at + 1);
+        if let Some(name) = end.map(|end| &text[start..end])
+            && (Special::called(name).is_some() || is_role(name))
+        {
+            return Some((start, name));
+        }
+        from = start + 1;
+    }
+    None
+}
+
+/// Whether a text is of the form `<|name|>`.
+fn is_role(text: &str) -> bool {
+    let name = text.strip_prefix("<|").and_then(|rest| rest.strip_suffix("|>"));
+    name.is_some_and(|name| !name.is_empty() && name.chars().all(|next| next.is_alphanumeric() || next == '_'))
+}
+
 /// What stands behind the marker is never seen by a model that reads from left to right.
 fn answered_last(checks: &mut Checks<'_>, draft: &Draft, template: &str, rendered: &str) {
     let behind = rendered.split_once(MARKER).is_some_and(|(_, behind)| !behind.trim().is_empty());
@@ -247,16 +316,6 @@ fn answered_last(checks: &mut Checks<'_>, draft: &Draft, template: &str, rendere
         format!("{} answers before it has read what stands after `{MARKER}`", which(draft, &owner, family)),
         "put the marker at the end of the template".to_owned(),
     );
-}
-
-/// The names that a template takes from a row; none if it's wrong.
-fn variables(template: &str) -> Option<Vec<String>> {
-    let environment = Environment::new();
-    let template = environment.template_from_str(template).ok()?;
-    let mut names: Vec<String> = template.undeclared_variables(false).into_iter().collect();
-    names.retain(|name| !environment.globals().any(|(global, _)| global == name));
-    names.sort();
-    Some(names)
 }
 
 fn by_extension(path: &Path) -> Option<Format> {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     engine::plan::{Graph, Node, Plan},
     spec::{BaseDtype, MicroBatch},
+    stages::facts::Field,
 };
 
 /// The length of the prefixes that a plan shows beside what the recipe asks for.
@@ -22,6 +23,8 @@ const PREFIX: usize = 128;
 pub struct Estimate {
     /// Parameters of the model, heads included and adapters not.
     pub parameters: u64,
+    /// The field of the stage's settings that says how it trains.
+    pub settings: Field,
     /// Whether the vocabulary isn't known yet but for what the recipe asks for.
     pub about: bool,
     /// Whether the model was there before this recipe.
@@ -73,6 +76,7 @@ impl<'a> Estimator<'a> {
         let others = [Learning::all()].into_iter().chain(adapters).filter(|other| other.name() != recipe.name());
         Ok(Some(Estimate {
             parameters: outline.shapes.count(),
+            settings: training.settings,
             about,
             existing,
             planned: form(&recipe),

@@ -37,7 +37,7 @@ pub fn check(
         let is_hit = plan.artifact(&node.name).is_some();
         // What can't be estimated will be explained by the stage itself.
         let estimate = if is_hit { None } else { estimator.stage(node).ok().flatten() };
-        let Some(Estimate { planned: form, others, .. }) = estimate else { continue };
+        let Some(Estimate { planned: form, others, settings, .. }) = estimate else { continue };
         let needed = form.memory.total();
         if needed as f64 * 0.8 <= available as f64 {
             continue;
@@ -62,7 +62,7 @@ pub fn check(
             hint.push_str(&format!(" ({})", fitting.join(", ")));
         }
         hint.push_str("; `--ignore-memory` runs it all the same");
-        let pointer = format!("stages.{}.{}.train", node.name, node.kind);
+        let pointer = format!("stages.{}.{}.{}", node.name, node.kind, settings.0);
         found.push(checked.diagnose(&pointer, message, hint));
     }
     Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))

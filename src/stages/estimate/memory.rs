@@ -1,4 +1,4 @@
-//! Where the memory of a training stage goes. Each figure follows from what the program keeps: the CPU's kernels are
+//! Where the memory of a training stage goes. Each size follows from what the program keeps: the CPU's kernels are
 //! described in `kernels/fused`, autodiff's graph is made of what they save, and optimizers work in place.
 
 use super::{
@@ -58,7 +58,7 @@ impl Memory {
             floats += floats / 16;
             rows = rows.min((LOGITS as u64 / vocabulary.max(1)).clamp(8, 512));
         } else {
-            // Kernels leave what the CPU's do. There are two numbers for each score of some heads of 64, and each logit.
+            // Kernels leave what the CPU's do. There are two floats for each score of some heads of 64, and each logit.
             let heads = (hidden / 64).max(1);
             floats += floats / 8 + 2 * (heads * work.tokens * work.length).min(BLOCKED_SCORES as u64);
             rows = 2 * rows.min((BLOCKED_LOGITS as u64 / vocabulary.max(1)).max(1));

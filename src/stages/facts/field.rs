@@ -18,6 +18,11 @@ impl Field {
         self.0.replacen('*', &index.to_string(), 1)
     }
 
+    /// Where it is in a stage's settings, as a JSON pointer (RFC 6901).
+    pub fn json_pointer(self) -> String {
+        format!("/{}", self.0.replace('.', "/"))
+    }
+
     /// Whether this is it, of whichever entry of a list.
     pub fn is(self, pointer: &str) -> bool {
         let mut parts = pointer.split('.');

@@ -41,6 +41,8 @@ pub enum BaseModel {
 pub struct Training {
     /// Length, batches, optimizer, schedule.
     pub train: Train,
+    /// The field of the stage's settings that has these.
+    pub settings: Field,
     /// What is trained in place of the model itself.
     pub adapter: Option<Adapter>,
     /// The heads that the stage adds before it trains.
@@ -80,6 +82,9 @@ pub enum TrainingData {
 }
 
 impl Training {
+    /// [`Training::settings`] of the kinds that come with the program.
+    pub const SETTINGS: Field = Field("train");
+
     /// How it measures itself on dev rows, if stages of its kind can have some.
     pub fn dev_metrics(&self) -> Option<DevMetrics> {
         let TrainingData::Rows { task, dev: (has_rows, section), .. } = &self.data else { return None };

@@ -17,16 +17,17 @@ use crate::{
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft},
-    spec::{Eval, Finetune, Product, Source},
+    spec::{Eval, Finetune, Product, Source, Task},
     stages::{
         DeviceUse, Devices, Field, Preflight, StageKind, check,
+        metrics::{CUT_ROWS, Metric, SHORTENED_ROWS, SKIPPED_ROWS},
         parts::{
             TOKENS,
             classifier::Trained,
             instruction, language, layout, records,
             rows::{self, Use},
             task::TrainedFor,
-            teach::scored,
+            teach::{cut_rows, scored},
         },
     },
 };
@@ -49,8 +50,8 @@ impl StageKind for Eval {
     const DEVICES: DeviceUse = DeviceUse::One;
 
     fn version(&self) -> Result<u32> {
-        // 2 adds token accuracy.
-        Ok(2)
+        // 2 adds token accuracy. 3 counts rows where lines were counted, and tells files apart.
+        Ok(if self.data.is_some() { 3 } else { 2 })
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -86,6 +87,22 @@ impl StageKind for Eval {
         }
     }
 
+    fn metrics(&self, checks: &Checks<'_>) -> Option<Vec<String>> {
+        let model = checks.stage(&self.model)?;
+        let language = || LanguageReport::default().metrics().into_iter().map(|(name, _)| name);
+        let told = |metrics: &[Metric]| metrics.iter().map(|metric| metric.name.to_owned()).collect::<Vec<_>>();
+        match (model.settings_as::<Finetune>().map(|finetuned| finetuned.task), &self.data) {
+            (Some(Task::Classification(_)), Some(_)) => {
+                Some(EvalReport::METRICS.map(str::to_owned).into_iter().chain(told(&[CUT_ROWS])).collect())
+            }
+            (Some(Task::Instruction(_)), Some(_)) => {
+                Some(language().chain(told(&[SHORTENED_ROWS, CUT_ROWS, SKIPPED_ROWS])).collect())
+            }
+            (None, None) => Some(language().collect()),
+            _ => None,
+        }
+    }
+
     fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
         match (preflight.settings_of::<Finetune>(&self.model), &self.data) {
             (Some(finetuned), Some(data)) => preflight.rows(DATA, data, &finetuned.task),
@@ -101,9 +118,11 @@ impl StageKind for Eval {
             (Some(data), _) => match TrainedFor::read(&model.path)? {
                 trained_for if trained_for.instruction.is_some() => {
                     let rows = (data, DATA.files(job));
-                    let report = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
+                    let (report, left_out) = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
                     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
-                    report.metrics()
+                    let mut metrics = report.metrics();
+                    left_out.into_iter().for_each(|(metric, count)| metric.put(&mut metrics, count));
+                    metrics
                 }
                 _ => classifier(job, data, model, &device)?,
             },
@@ -117,7 +136,8 @@ impl StageKind for Eval {
 fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let trained = Trained::load(&model.path, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
-    job.tell(Event::Note(&format!("{} rows", rows.len())));
+    let cut = rows.iter().filter(|row| row.cut).count();
+    job.report(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
     let probabilities =
         trained.judge()?.probabilities(&trained.network, &examples, &|done, all| job.progressed(done, all, "rows"))?;
@@ -133,7 +153,9 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let report = EvalReport::new(trained.labels(), &scored, &learned, &leaks)?;
     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
     predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored, &leaks.leaked)?;
-    Ok(report.metrics())
+    let mut metrics = report.metrics();
+    CUT_ROWS.put(&mut metrics, cut);
+    Ok(metrics)
 }
 
 fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &OpenDevice) -> Result<Metrics> {
@@ -166,7 +188,7 @@ fn language_model(job: &Job<'_>, model: &Artifact, tokens: &Artifact, device: &O
                 let judged = match feed {
                     Ok(feed) => judge(job, &network, &feed)?,
                     Err(error) if error.is::<TooSmall>() => {
-                        job.tell(Event::Note(&format!("no pairs are judged: {error}")));
+                        job.report(Event::Note(&format!("no pairs are judged: {error}")));
                         PairTally::default()
                     }
                     Err(error) => return Err(error),

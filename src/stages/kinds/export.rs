@@ -35,6 +35,10 @@ impl StageKind for Export {
         }
     }
 
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        Some([PARAMETERS, WEIGHT_FILES].map(|metric| metric.name.to_owned()).into())
+    }
+
     /// Writes weights, `config.json` and tokenizer; `pipe export` copies them out of the store.
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let origin = Origin::needed(job, &MODEL)?;

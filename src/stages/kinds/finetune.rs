@@ -4,10 +4,11 @@ use anyhow::Result;
 
 use crate::{
     engine::executor::{Computed, Job},
+    learning::objectives::prompt,
     recipe::{Checks, Draft},
-    spec::{DevMetric, Finetune, Head, Origin, Product, Task},
+    spec::{DevMetric, Finetune, Head, Origin, Product, Task, TooLong},
     stages::{
-        DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check,
+        DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check, metrics,
         parts::{
             FROM, TOKENS, base_model, instruction, revisions,
             rows::{DEV, TRAIN},
@@ -28,12 +29,19 @@ impl StageKind for Finetune {
     fn version(&self) -> Result<u32> {
         // The second takes the lower perplexity for the better one.
         let watches_perplexity = self.train.watches(&DevMetric::PERPLEXITY);
-        Ok(1 + revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, watches_perplexity)?)
+        let training = revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, watches_perplexity)?;
+        let task = match &self.task {
+            // The second puts special tokens where the template names them.
+            Task::Classification(task) => prompt::has_controls(&task.template),
+            // The second applies `too_long` to all of a row.
+            Task::Instruction(task) => task.too_long != TooLong::Refuse,
+        };
+        Ok(1 + training + u32::from(task))
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
         check::origin(checks, stage, self.from.is_some(), self.model.is_some());
-        check::adapter(checks, stage, self.adapter.is_some() && self.from.is_none());
+        check::adapter(checks, stage, self.adapter.as_ref(), self.from.is_none());
         match (&self.from, &self.tokens) {
             (Some(from), Some(_)) => checks.report(
                 checks.key(&stage.pointer(TOKENS.0)),
@@ -59,6 +67,13 @@ impl StageKind for Finetune {
         }
     }
 
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        let dev = if self.data.dev.is_some() { self.task.dev_metrics() } else { &[] };
+        let rows = [metrics::ROWS, metrics::CUT_ROWS, metrics::SHORTENED_ROWS, metrics::SKIPPED_ROWS];
+        let told = if matches!(self.task, Task::Instruction(_)) { &rows[..] } else { &rows[..2] };
+        Some(metrics::of_training(told, dev))
+    }
+
     fn facts(&self) -> Result<Facts> {
         let classifier = match &self.task {
             Task::Classification(task) if task.head == Head::Linear => Some((task.words.len(), task.pooling)),
@@ -66,6 +81,7 @@ impl StageKind for Finetune {
         };
         let training = Training {
             train: self.train.clone(),
+            settings: Training::SETTINGS,
             adapter: self.adapter.clone(),
             heads: NewHeads { pair: false, classifier },
             // Responses may be most of what is read.
@@ -83,6 +99,10 @@ impl StageKind for Finetune {
 
     fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
         preflight.rows(TRAIN, &self.data.train, &self.task)?;
+        preflight.warm_up(&self.train)?;
+        if let Task::Classification(task) = &self.task {
+            preflight.words(TRAIN, &self.data.train, task)?;
+        }
         match &self.data.dev {
             Some(dev) => preflight.rows(DEV, dev, &self.task),
             None => Ok(()),

@@ -9,6 +9,7 @@ use crate::{
         store::Metrics,
     },
     network::{checkpoint, model::Network},
+    recipe::Checks,
     spec::{Import, Product},
     stages::{
         BaseModel, Devices, Facts, Field, StageKind,
@@ -30,6 +31,10 @@ impl StageKind for Import {
         let base_model =
             BaseModel::Checkpoint { field: PATH, directory: self.path.clone(), needs_tokenizer: false, bytes: false };
         Ok(Facts { base_model: Some(base_model), ..Facts::default() })
+    }
+
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        Some(vec![PARAMETERS.name.to_owned()])
     }
 
     /// Checks the checkpoint, and copies the files that make the model, as they are.

@@ -9,8 +9,8 @@ use crate::{
     recipe::{Checks, Draft},
     spec::{Pretrain, Product},
     stages::{
-        DeviceUse, Devices, Facts, Field, NewHeads, StageKind, Training, TrainingData, check,
-        metrics::EPOCH_STEPS,
+        DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check,
+        metrics::{self, EPOCH_STEPS},
         parts::{
             FROM, TOKENS, base_model, language, layout, records, revisions,
             task::TrainedFor,
@@ -36,7 +36,7 @@ impl StageKind for Pretrain {
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
         check::origin(checks, stage, self.from.is_some(), self.model.is_some());
-        check::adapter(checks, stage, self.adapter.is_some() && self.from.is_none());
+        check::adapter(checks, stage, self.adapter.as_ref(), self.from.is_none());
         check::has_corpus(checks, stage, &self.tokens, TOKENS);
         check::model(checks, stage, self.model.as_ref());
         check::objectives(checks, stage, &self.objectives);
@@ -44,11 +44,16 @@ impl StageKind for Pretrain {
         check::train(checks, stage, &self.train, None);
     }
 
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        Some(metrics::of_training(&[EPOCH_STEPS], &[]))
+    }
+
     fn facts(&self) -> Result<Facts> {
         let pair = parts::needs_head(&self.objectives, HeadKind::Pair)?;
         let predicted = self.objectives.iter().map(parts::predicted).collect::<Result<Vec<_>>>()?;
         let training = Training {
             train: self.train.clone(),
+            settings: Training::SETTINGS,
             adapter: self.adapter.clone(),
             heads: NewHeads { pair, classifier: None },
             predicted: predicted.into_iter().fold(0.0, f64::max),
@@ -56,6 +61,11 @@ impl StageKind for Pretrain {
         };
         let base_model = base_model(self.from.as_ref(), self.model.as_ref(), false);
         Ok(Facts { base_model, training: Some(training), vocabulary: None })
+    }
+
+    fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
+        preflight.pairs(&self.tokens, &self.objectives, self.train.max_length);
+        Ok(())
     }
 
     /// Writes the model in Hugging Face's layout, its tokenizer, what it was trained for, its curve and what it has seen.
@@ -72,7 +82,7 @@ impl StageKind for Pretrain {
             start.network.add_pair_head(job.seed);
         }
         let parts: Vec<_> = mix.examples().iter().map(|(name, count)| format!("{name} {count}")).collect();
-        job.tell(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
+        job.report(Event::Note(&format!("{} steps; examples a pass: {}", mix.steps(), parts.join(", "))));
 
         let mut seen = language::hashes(&documents);
         if let Some(from) = &start.from {

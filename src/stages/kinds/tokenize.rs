@@ -10,7 +10,7 @@ use crate::{
     recipe::{Checks, Draft},
     spec::{Product, Tokenize, Tokenizer},
     stages::{
-        Devices, Facts, Field, StageKind, check,
+        Devices, Facts, Field, Preflight, StageKind, check,
         facts::Vocabulary,
         parts::encoding::{self, CORPUS, TRAIN_ON},
     },
@@ -26,6 +26,12 @@ impl StageKind for Tokenize {
     const ABOUT: &'static str = "Train or take a tokenizer and encode corpora with it";
     const PRODUCTS: &'static [Product] = &[Product::Tokens, Product::Tokenizer];
     const FIELDS: &'static [Field] = &[FILE, STAGE, CORPUS, TRAIN_ON];
+
+    /// 2: documents are encoded as they stand in their files, as a whole, and tokenizers are trained on them so.
+    fn version(&self) -> Result<u32> {
+        let reads_texts = !self.corpus.is_empty() || !self.train_on.is_empty();
+        Ok(if reads_texts { 2 } else { 1 })
+    }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
         let trained = matches!(self.tokenizer, Tokenizer::Bpe(_) | Tokenizer::Wordpiece(_) | Tokenizer::Unigram(_));
@@ -43,6 +49,10 @@ impl StageKind for Tokenize {
         }
     }
 
+    fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
+        Some(encoding::metric_names())
+    }
+
     fn facts(&self) -> Result<Facts> {
         let vocabulary = match &self.tokenizer {
             Tokenizer::Bpe(spec) => Vocabulary::Wanted(spec.vocab_size),
@@ -52,6 +62,15 @@ impl StageKind for Tokenize {
             Tokenizer::Stage(_) => Vocabulary::OfStage(STAGE),
         };
         Ok(Facts { vocabulary: Some(vocabulary), ..Facts::default() })
+    }
+
+    fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
+        for (field, sources) in [(CORPUS, &self.corpus), (TRAIN_ON, &self.train_on)] {
+            for (index, source) in sources.iter().enumerate() {
+                preflight.documents(&field.at(index), source)?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes `tokenizer.json` and the token shards.
@@ -76,11 +95,11 @@ struct Encoding<'a> {
 
 impl encoding::Steps for Encoding<'_> {
     fn encoded(&mut self, documents: u64) -> bool {
-        self.job.tell(Event::Progress { done: documents, total: 0, note: "documents", remaining: None });
+        self.job.report(Event::Progress { done: documents, total: 0, note: "documents", remaining: None });
         self.job.is_stopped()
     }
 
     fn note(&mut self, note: &str) {
-        self.job.tell(Event::Note(note));
+        self.job.report(Event::Note(note));
     }
 }

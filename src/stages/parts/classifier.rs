@@ -29,7 +29,11 @@ pub(in crate::stages) fn classifier(
 ) -> Result<Classifier> {
     let encoder = Arc::clone(tokenizer);
     let form = network.family().form;
-    Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))
+    let names = Arc::clone(tokenizer);
+    let classifier =
+        Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))?;
+    let segments = network.architecture().segments();
+    Ok(classifier.with_entries(move |name| names.id(name)).with_segments(segments))
 }
 
 /// How a network's states become probabilities of labels.

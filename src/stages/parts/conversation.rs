@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::generate::{Answer, Show, Writer, Written};
+use super::generate::{Answer, Generated, Show, TextGenerator};
 use crate::{
     data::text::chat::{Chat, Fitted, Role, Turn},
     learning::{
@@ -15,7 +15,7 @@ use crate::{
 
 /// What was said so far, and what the model remembers of it.
 pub struct Conversation<'a> {
-    writer: &'a Writer,
+    generator: &'a TextGenerator,
     chat: Chat<'a>,
     vocabulary: Vocabulary,
     system: Option<Turn>,
@@ -23,7 +23,7 @@ pub struct Conversation<'a> {
     cache: KvCache,
 }
 
-impl Writer {
+impl TextGenerator {
     /// A conversation with the model, with no turns yet.
     ///
     /// # Errors
@@ -35,24 +35,24 @@ impl Writer {
 
 impl<'a> Conversation<'a> {
     pub(in crate::stages) fn new(
-        writer: &'a Writer,
+        generator: &'a TextGenerator,
         format: Option<ChatFormat>,
         system: Option<String>,
     ) -> Result<Self> {
-        let chat = match format.or(writer.taught) {
-            Some(format) => Chat::new(format, &writer.tokenizer)?,
+        let chat = match format.or(generator.taught) {
+            Some(format) => Chat::new(format, &generator.tokenizer)?,
             None => {
-                let family = writer.chat.context("models of this family can't be spoken to")?;
-                Chat::by_default(family, &writer.tokenizer)
+                let family = generator.chat.context("models of this family can't be spoken to")?;
+                Chat::by_default(family, &generator.tokenizer)
             }
         };
-        let ends = [&writer.vocabulary.ends[..], &chat.stops()].concat();
+        let ends = [&generator.vocabulary.ends[..], &chat.stops()].concat();
         let conversation = Self {
-            vocabulary: Vocabulary { ends, ..writer.vocabulary.clone() },
+            vocabulary: Vocabulary { ends, ..generator.vocabulary.clone() },
             system: system.map(|content| Turn { role: Role::System, content }),
             turns: Vec::new(),
             cache: KvCache::default(),
-            writer,
+            generator,
             chat,
         };
         // Whether there's a place for the system's turn is better said now than at the first question.
@@ -65,17 +65,21 @@ impl<'a> Conversation<'a> {
     ///
     /// # Errors
     /// If the question can't be encoded or doesn't fit, or the device fails.
-    pub fn ask(&mut self, question: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
-        let writer = self.writer;
-        let frame = continuation(writer.form, &[], usize::MAX, &writer.specials)?.tokens.len();
-        let max_tokens = writer.max_prompt_tokens(settings);
-        ensure!(max_tokens > frame, "the model reads {} tokens at most, too few for a conversation", writer.max_length);
+    pub fn ask(&mut self, question: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
+        let generator = self.generator;
+        let frame = continuation(generator.form, &[], usize::MAX, &generator.specials)?.tokens.len();
+        let max_tokens = generator.max_prompt_tokens(settings);
+        ensure!(
+            max_tokens > frame,
+            "the model reads {} tokens at most, too few for a conversation",
+            generator.max_length
+        );
         let question = Turn::user(question);
         let Fitted { tokens, shortened } = self.chat.fit(&self.said(question.clone()), max_tokens - frame)?;
-        let mut example = continuation(writer.form, &tokens, max_tokens, &writer.specials)?;
+        let mut example = continuation(generator.form, &tokens, max_tokens, &generator.specials)?;
         let prompt_tokens = example.tokens.len();
         if self.cache.is_empty() {
-            self.cache = writer.cache(prompt_tokens, settings);
+            self.cache = generator.cache(prompt_tokens, settings);
         }
         let mut begun = false;
         // The line break after a role isn't part of the answer.
@@ -85,10 +89,10 @@ impl<'a> Conversation<'a> {
             show(text)
         };
         let Answer { text, tokens, end } =
-            writer.answer(&mut example, &mut self.cache, &self.vocabulary, settings, &mut show)?;
+            generator.answer(&mut example, &mut self.cache, &self.vocabulary, settings, &mut show)?;
         let text = self.chat.shown(&text).to_owned();
         self.turns.extend([question, Turn::assistant(&*text)]);
-        Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
+        Ok(Generated { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
     }
 
     /// Forgets all turns but the system's.

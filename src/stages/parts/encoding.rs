@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -97,7 +98,7 @@ fn tokenize_into(
     let mut bytes = 0;
     for document in all_documents(sources(CORPUS, &spec.corpus), files, done.place) {
         let (place, document) = document?;
-        bytes += document.sentences.iter().map(String::len).sum::<usize>();
+        bytes += document.text.len();
         batch.push((place, document));
         if bytes >= BATCH {
             bytes = 0;
@@ -135,11 +136,9 @@ fn tokenizer(
             } else {
                 sources(TRAIN_ON, &spec.train_on)
             };
-            let sentences = all_documents(sources, files, Place::default()).flat_map(|document| match document {
-                Ok((_, document)) => document.sentences.into_iter().map(Ok).collect::<Vec<_>>(),
-                Err(error) => vec![Err(error)],
-            });
-            Tokenizer::train(new, sentences).context("failed to train the tokenizer")
+            let documents = all_documents(sources, files, Place::default());
+            let texts = documents.map(|document| document.map(|(_, document)| document.text));
+            Tokenizer::train(new, texts).context("failed to train the tokenizer")
         }
     }
 }
@@ -191,14 +190,13 @@ struct Encoder {
 impl Encoder {
     /// Encodes documents; whenever that finishes a shard, it's put to the files that `state` keeps.
     fn encode(&mut self, documents: &[(Place, Document)], state: &State, kept: &mut Vec<FileRecord>) -> Result<()> {
-        let sentences = documents.iter().flat_map(|(_, document)| &document.sentences);
-        let sentences: Vec<&str> = sentences.map(String::as_str).collect();
-        let mut encoded = self.tokenizer.encode_batch(&sentences)?.into_iter();
-        for (place, document) in documents {
-            // A sentence may come to nothing, such as one of control characters only.
-            let mut ids: Vec<Vec<u32>> = encoded.by_ref().take(document.sentences.len()).collect();
-            ids.retain(|sentence| !sentence.is_empty());
+        let encode = |(_, document): &(Place, Document)| {
+            self.tokenizer.encode_sentences(&document.text, &document.sentence_ends())
+        };
+        let encoded: Vec<Vec<Vec<u32>>> = documents.par_iter().map(encode).collect::<Result<_>>()?;
+        for ((place, document), ids) in documents.iter().zip(encoded) {
             self.done.place = *place;
+            // A document may come to nothing, such as one of control characters only.
             if ids.is_empty() {
                 continue;
             }
@@ -209,7 +207,7 @@ impl Encoder {
             counts.sentences += ids.len() as u64;
             counts.tokens += ids.iter().map(Vec::len).sum::<usize>() as u64;
             counts.unknown += ids.iter().map(unknown).sum::<usize>() as u64;
-            counts.characters += document.sentences.iter().map(|text| text.chars().count()).sum::<usize>() as u64;
+            counts.characters += document.text.chars().count() as u64;
             // A shard ends with a document, so everything up to here is in finished ones.
             let new: Vec<String> = self.shards.finished().skip(kept.len() - 1).collect();
             if !new.is_empty() {
@@ -219,6 +217,11 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// The names of the metrics that [`tokenize`] returns.
+pub(in crate::stages) fn metric_names() -> Vec<String> {
+    Counts::default().metrics(0).into_keys().collect()
 }
 
 #[derive(Clone, Default, Deserialize, Serialize)]
@@ -310,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn stopped_tokenization_goes_on_behind_its_finished_shards() {
+    fn stopped_tokenization_resumes_after_its_finished_shards() {
         let stage = Stage::new();
         let folder = tempfile::tempdir().unwrap();
         let (whole, expected) = stage.run(&State::new(folder.path().join("whole"), "key"), &mut Told::default());

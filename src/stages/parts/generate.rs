@@ -1,4 +1,4 @@
-//! Writing text with a trained language model.
+//! Generating text with a trained language model.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -23,11 +23,11 @@ use crate::{
     spec::ChatFormat,
 };
 
-/// Shows text as it's written, and is called after every token, with nothing where a character isn't whole yet.
+/// Shows text as it's generated; called after every token, with nothing where a character isn't whole yet.
 pub type Show<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
 
-/// A language model that writes.
-pub struct Writer {
+/// A language model that generates text.
+pub struct TextGenerator {
     pub(in crate::stages) network: Network,
     pub(in crate::stages) tokenizer: Tokenizer,
     pub(in crate::stages) specials: Specials,
@@ -41,16 +41,16 @@ pub struct Writer {
     sampling: Sampling,
 }
 
-/// What was written.
+/// What was generated.
 #[derive(Clone, Debug)]
-pub struct Written {
+pub struct Generated {
     /// The continuation, or the whole text where blanks were filled.
     pub text: String,
     /// What was filled into each blank.
     pub blanks: Vec<String>,
-    /// How many tokens were read.
+    /// How many tokens the prompt has.
     pub prompt_tokens: usize,
-    /// How many tokens were written.
+    /// How many tokens were generated.
     pub tokens: usize,
     /// Why it ended.
     pub end: FinishReason,
@@ -65,7 +65,7 @@ pub(in crate::stages) struct Answer {
     pub end: FinishReason,
 }
 
-impl Writer {
+impl TextGenerator {
     /// Loads the model of a stage, or a checkpoint in Hugging Face's layout.
     ///
     /// # Errors
@@ -118,9 +118,9 @@ impl Writer {
     ///
     /// # Errors
     /// If the prompt can't be encoded or doesn't fit, or the device fails.
-    pub fn write(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
+    pub fn generate(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
         let parts = self.parts(prompt);
-        if parts.iter().any(|part| matches!(part, Part::Blank(..))) {
+        if parts.iter().any(|part| matches!(part, PromptPart::Blank(..))) {
             return self.fill(&parts, settings, show);
         }
         let prompt = prompt.strip_suffix(GMASK).filter(|_| self.form.fills()).unwrap_or(prompt);
@@ -133,7 +133,7 @@ impl Writer {
             ControlFlow::Continue(()) => self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?,
             ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: FinishReason::Interrupted },
         };
-        Ok(Written { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
+        Ok(Generated { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
     }
 
     /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.
@@ -177,12 +177,12 @@ impl Writer {
     }
 
     /// Fills blanks from left to right, each seen by those after it.
-    fn fill(&self, parts: &[Part<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Written> {
+    fn fill(&self, parts: &[PromptPart<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
         let mut tokens = Vec::new();
         for part in parts {
             match part {
-                Part::Text(text) => tokens.extend(self.tokenizer.encode(text)?),
-                Part::Blank(mask) => tokens.push(*mask),
+                PromptPart::Text(text) => tokens.extend(self.tokenizer.encode(text)?),
+                PromptPart::Blank(mask) => tokens.push(*mask),
             }
         }
         let (mut example, places) = blanks(self.form, &tokens, &self.specials);
@@ -194,7 +194,7 @@ impl Writer {
         );
         let mut cache = self.cache(prompt_tokens + places.len(), settings);
         let mut places = places.into_iter();
-        let mut written = Written {
+        let mut generated = Generated {
             text: String::new(),
             blanks: Vec::new(),
             prompt_tokens,
@@ -204,31 +204,31 @@ impl Writer {
         };
         for part in parts {
             match part {
-                Part::Text(text) => {
-                    written.text.push_str(text);
+                PromptPart::Text(text) => {
+                    generated.text.push_str(text);
                     if show(text).is_break() {
-                        return Ok(Written { end: FinishReason::Interrupted, ..written });
+                        return Ok(Generated { end: FinishReason::Interrupted, ..generated });
                     }
                 }
-                Part::Blank(_) => {
+                PromptPart::Blank(_) => {
                     let place = places.next().context("a blank is missing among the tokens")?;
                     begin(&mut example, place, &self.specials);
                     let Answer { text, tokens, end } =
                         self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?;
-                    written.text.push_str(&text);
-                    written.blanks.push(text);
-                    (written.tokens, written.end) = (written.tokens + tokens, end);
+                    generated.text.push_str(&text);
+                    generated.blanks.push(text);
+                    (generated.tokens, generated.end) = (generated.tokens + tokens, end);
                     if end == FinishReason::Interrupted {
-                        return Ok(written);
+                        return Ok(generated);
                     }
                 }
             }
         }
-        Ok(written)
+        Ok(generated)
     }
 
     /// A prompt's text and blanks; a `[gMASK]` at its end is where a continuation stands anyway.
-    fn parts<'t>(&self, prompt: &'t str) -> Vec<Part<'t>> {
+    fn parts<'t>(&self, prompt: &'t str) -> Vec<PromptPart<'t>> {
         let Specials { mask, smask, gmask, .. } = self.specials;
         let mut masks = vec![("[MASK]", mask), ("[sMASK]", smask), (GMASK, gmask)];
         masks.retain(|&(_, id)| id != ABSENT);
@@ -237,12 +237,12 @@ impl Writer {
         let next = |rest: &str| masks.iter().filter_map(|&(name, id)| Some((rest.find(name)?, name, id))).min();
         while let Some((at, name, id)) = next(rest).filter(|_| self.form.fills() && rest != GMASK) {
             if at > 0 {
-                parts.push(Part::Text(&rest[..at]));
+                parts.push(PromptPart::Text(&rest[..at]));
             }
-            parts.push(Part::Blank(id));
+            parts.push(PromptPart::Blank(id));
             rest = &rest[at + name.len()..];
         }
-        parts.push(Part::Text(rest));
+        parts.push(PromptPart::Text(rest));
         parts
     }
 }
@@ -250,7 +250,7 @@ impl Writer {
 const GMASK: &str = "[gMASK]";
 
 /// A part of a text with blanks.
-enum Part<'t> {
+enum PromptPart<'t> {
     Text(&'t str),
     /// By the token that stands for it.
     Blank(u32),

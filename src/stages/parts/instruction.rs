@@ -29,6 +29,7 @@ use crate::{
         model::Network,
     },
     spec::{Finetune, Instruction, Source},
+    stages::metrics::{CUT_ROWS, Metric, SHORTENED_ROWS, SKIPPED_ROWS},
     support::text_hash,
 };
 
@@ -67,12 +68,17 @@ impl Instructed {
         let left_out = [
             (self.shortened, "with shortened prompts"),
             (self.cut, "with cut responses"),
-            (self.skipped, "others left out, their responses too long"),
+            (self.skipped, "others left out, too long"),
         ];
         let left_out = left_out.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
         let left_out = left_out.collect::<Vec<_>>().join(", ");
         let rows = format!("{} {what}", self.examples.len());
         if left_out.is_empty() { rows } else { format!("{rows} ({left_out})") }
+    }
+
+    /// The same counts, to be recorded.
+    fn left_out(&self) -> Vec<(Metric, usize)> {
+        vec![(SHORTENED_ROWS, self.shortened), (CUT_ROWS, self.cut), (SKIPPED_ROWS, self.skipped)]
     }
 
     /// Of each row how well the response is predicted.
@@ -133,9 +139,9 @@ pub(in crate::stages) fn finetune(
     let mut measure = |network: &Network| -> Result<train::Metrics> {
         let mut sum = LanguageTally::default();
         dev.measure(network, layout, &|_, _| Ok(()))?.iter().for_each(|tally| sum.add(tally));
-        let figures = [("loss", sum.loss()), ("perplexity", sum.perplexity()), ("accuracy", sum.accuracy())];
-        let figures = figures.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        Ok(figures.collect::<BTreeMap<_, _>>())
+        let metrics = [("loss", sum.loss()), ("perplexity", sum.perplexity()), ("accuracy", sum.accuracy())];
+        let metrics = metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        Ok(metrics.collect::<BTreeMap<_, _>>())
     };
     let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
@@ -143,6 +149,7 @@ pub(in crate::stages) fn finetune(
         objective: "instruction",
         trained_for,
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
+        left_out: learned.left_out(),
         examples: learned.examples,
         candidates: None,
         note,
@@ -151,20 +158,20 @@ pub(in crate::stages) fn finetune(
     teach(job, spec, start, lessons, devices)
 }
 
-/// Response loss, perplexity and token accuracy on rows that are held out.
+/// Response loss, perplexity and token accuracy on rows that are held out, and how many were too long.
 pub(in crate::stages) fn eval(
     job: &Job<'_>,
     model: &Path,
     (data, files): (&Source, &[PathBuf]),
     trained_for: &TrainedFor,
     device: &OpenDevice,
-) -> Result<LanguageReport> {
+) -> Result<(LanguageReport, Vec<(Metric, usize)>)> {
     let network = Network::load(model, &device.device)?;
     let tokenizer = Tokenizer::load(model)?;
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let encoder = encoder(&mut task, &network, trained_for.max_length, &tokenizer)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
-    job.tell(Event::Note(&rows.note("rows")));
+    job.report(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;
     let tallies = rows.measure(&network, layout(device, trained_for.max_length, true), &|done, all| {
@@ -174,5 +181,5 @@ pub(in crate::stages) fn eval(
     for (text, tally) in rows.texts.iter().zip(&tallies) {
         report.add(tally, seen.contains(&text_hash(text)));
     }
-    Ok(report)
+    Ok((report, rows.left_out()))
 }

@@ -23,31 +23,52 @@ pub(in crate::stages) fn read<T: Send>(
     nested: &[&str],
     make: impl Fn(u64, &data::Row) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
+    read_placed(source, files, nested, |id, _, row| make(id, row))
+}
+
+/// Where a row stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::stages) struct RowPlace {
+    /// The number of its file, from 1.
+    pub file: u32,
+    /// Which of the file's rows it is, from 1; a header is none, nor are lines without anything.
+    pub row: u32,
+}
+
+/// As [`read`], with the place of each row.
+fn read_placed<T: Send>(
+    source: &Source,
+    files: &[PathBuf],
+    nested: &[&str],
+    make: impl Fn(u64, RowPlace, &data::Row) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let mut rows = Vec::new();
-    for file in files {
+    for (number, file) in (1..).zip(files) {
         let reader = data::nested_rows(source, file, nested)?;
         let columns = reader.columns().to_vec();
-        for row in reader {
-            rows.push((file, row?));
+        for (at, row) in (1..).zip(reader) {
+            rows.push((file, RowPlace { file: number, row: at }, row?));
         }
         ensure!(!rows.is_empty(), "{} has no rows; it has the columns {}", file.display(), columns.join(", "));
     }
-    let one = |(id, (file, row)): (usize, &(&PathBuf, data::Row))| {
-        make(id as u64, row).with_context(|| format!("{}: row {}", file.display(), row.number))
+    let one = |(id, (file, place, row)): (usize, &(&PathBuf, RowPlace, data::Row))| {
+        make(id as u64, *place, row).with_context(|| format!("{}: row {}", file.display(), row.number))
     };
     rows.par_iter().enumerate().map(one).collect()
 }
 
 /// A row of a data file with its label.
 pub(in crate::stages) struct LabelledRow {
-    /// The row within its file, from 1.
-    pub number: u32,
+    /// Where it stands.
+    pub place: RowPlace,
     /// What the template takes from it, by which it's found again elsewhere.
     pub text: String,
     /// Its label, as an index.
     pub label: usize,
     /// What the model sees of it.
     pub examples: Vec<Example>,
+    /// Whether it sees less than there is, as that's too long.
+    pub cut: bool,
 }
 
 /// What the examples of a row are for.
@@ -69,13 +90,14 @@ pub(in crate::stages) fn labelled(
     classifier: &Classifier,
     purpose: Use,
 ) -> Result<Vec<LabelledRow>> {
-    read(source, files, &[], |id, row| {
+    read_placed(source, files, &[], |id, place, row| {
         let lookup = |column: &str| row.get(column).map(str::to_owned);
         let label = classifier.label(&lookup)?;
+        let prompt = classifier.prompt(&lookup)?;
         let examples = match purpose {
-            Use::Learn => vec![classifier.example(&lookup, label, id)?],
-            Use::Judge => classifier.inference(&lookup, id)?,
+            Use::Learn => vec![classifier.answered_with(&prompt, label, id)],
+            Use::Judge => classifier.asked(&prompt, id),
         };
-        Ok(LabelledRow { number: row.number as u32, text: classifier.text(&lookup)?, label, examples })
+        Ok(LabelledRow { place, text: classifier.text(&lookup)?, label, examples, cut: prompt.cut })
     })
 }

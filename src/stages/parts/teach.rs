@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     classifier::{Judge, classifier},
     layout, records,
-    rows::{self, LabelledRow, Use},
+    rows::{self, LabelledRow, RowPlace, Use},
     task::TrainedFor,
     train_loop::{self, Start},
 };
@@ -24,7 +24,7 @@ use crate::{
         model::{Candidates, Network},
     },
     spec::{Classification, Finetune, Head},
-    stages::metrics::ROWS,
+    stages::metrics::{CUT_ROWS, Metric, ROWS},
     support::text_hash,
 };
 
@@ -48,6 +48,7 @@ pub(in crate::stages) fn classify(
         Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
         Head::Prompt => start.network.add_language_head(job.seed)?,
     }
+    let cut = learned.iter().filter(|row| row.cut).count();
     // For the baselines.
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
     records::write_rows(&job.out.join(records::ROWS), &pairs)?;
@@ -58,7 +59,8 @@ pub(in crate::stages) fn classify(
         objective: "classification",
         trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
-        note: format!("{} rows to learn from, {} dev rows", learned.len(), dev.len()),
+        note: format!("{} rows to learn from{}, {} dev rows", learned.len(), cut_rows(cut), dev.len()),
+        left_out: vec![(CUT_ROWS, cut)],
         examples: learned.into_iter().flat_map(|row| row.examples).collect(),
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
@@ -83,6 +85,8 @@ pub(in crate::stages) struct Lessons<'a> {
     pub candidates: Option<Candidates>,
     /// What to tell about the rows.
     pub note: String,
+    /// How many rows are too long, by what became of them.
+    pub left_out: Vec<(Metric, usize)>,
     /// Measures a network on the dev rows, if there are any.
     pub measure: Option<Measure<'a>>,
 }
@@ -106,7 +110,7 @@ pub(in crate::stages) fn teach(
     let count = lessons.examples.len();
     let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
     let feed = RowFeed::new(lessons.objective, lessons.examples, &spec.train, job.seed, layout)?;
-    job.tell(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
+    job.report(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
     let evaluation = lessons.measure.map(|measure| Evaluation {
         every: spec.train.evaluate_every.unwrap_or(feed.epoch_steps()),
         measure,
@@ -116,7 +120,15 @@ pub(in crate::stages) fn teach(
     let (network, candidates) = (start.network, lessons.candidates);
     let mut computed = train_loop::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
     ROWS.put(&mut computed.metrics, count);
+    for (metric, count) in lessons.left_out {
+        metric.put(&mut computed.metrics, count);
+    }
     Ok(computed)
+}
+
+/// How many rows are too long, where there are some.
+pub(in crate::stages) fn cut_rows(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" ({count} cut, too long)") }
 }
 
 /// Accuracy, macro F1 and mean loss on the dev rows.
@@ -136,6 +148,9 @@ fn measure(judge: &Judge<'_>, network: &Network, dev: &[LabelledRow], classes: u
 /// Rows with what a model makes of them.
 pub(in crate::stages) fn scored<'a>(rows: &'a [LabelledRow], probabilities: &'a [Vec<f32>]) -> Vec<Scored<'a>> {
     let rows = rows.iter().zip(probabilities);
-    rows.map(|(row, probabilities)| Scored { row: row.number, text: &row.text, gold: row.label, probabilities })
-        .collect()
+    let scored = |(row, probabilities): (&'a LabelledRow, &'a Vec<f32>)| {
+        let RowPlace { file, row: number } = row.place;
+        Scored { file, row: number, text: &row.text, gold: row.label, probabilities }
+    };
+    rows.map(scored).collect()
 }

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::{
     FROM, TOKENS,
-    figures::{of_entry, part_of_loss, so_far},
     measured::Measured,
     origin::{Origin, copy_tokenizer},
+    step_metrics::{of_entry, part_of_loss, so_far},
     task::TrainedFor,
 };
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
     },
     spec::{self, MicroBatch, Precision, Rung},
     stages::{estimate, metrics},
+    support::Hinted,
 };
 
 /// A model to train, with its tokenizer.
@@ -120,6 +121,10 @@ pub(in crate::stages) fn train(
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Computed> {
+    if let Some(warm_up) = spec.warmup_steps.filter(|warm_up| *warm_up > feed.steps()) {
+        let message = format!("the warm-up of {warm_up} steps is longer than the training, {} steps", feed.steps());
+        bail!(Hinted::with(message, "`warmup_ratio: 0.1` is a tenth of the steps, however many they are"));
+    }
     let mut settings = TrainSettings::new(spec, feed.steps(), candidates)?;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         let devices = devices.devices();
@@ -128,7 +133,7 @@ pub(in crate::stages) fn train(
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(devices.devices().split_off(1));
     let is_mixed = !feed.losses().is_empty();
-    go_on(job, &mut trainer, is_mixed)?;
+    resume(job, &mut trainer, is_mixed)?;
     let every = Cadence::new(spec.checkpoint_every);
     let length = job.node.trunk.as_ref().map(|trunk| trunk.length);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(length) };
@@ -154,7 +159,7 @@ pub(in crate::stages) fn train(
     if outcome.steps < feed.steps() {
         metrics::PLANNED_STEPS.put(&mut recorded, feed.steps());
     }
-    Ok(Computed { metrics: recorded, pace: trainer.pace().clone() })
+    Ok(Computed { metrics: recorded, throughput: trainer.throughput().clone() })
 }
 
 /// What a training has measured that isn't at its end.
@@ -167,7 +172,7 @@ fn measured(trainer: &Trainer, steps: usize) -> Measured {
 }
 
 /// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
-fn go_on(job: &Job<'_>, trainer: &mut Trainer, is_mixed: bool) -> Result<()> {
+fn resume(job: &Job<'_>, trainer: &mut Trainer, is_mixed: bool) -> Result<()> {
     let own = ("the last checkpoint", &job.state);
     let shorter = job.trunk.as_ref().map(|trunk| ("where a shorter training ended", trunk));
     let mut states: Vec<_> = [own].into_iter().chain(shorter).collect();
@@ -175,13 +180,13 @@ fn go_on(job: &Job<'_>, trainer: &mut Trainer, is_mixed: bool) -> Result<()> {
     for (what, state) in states {
         match trainer.load_state(state) {
             Ok(true) => {
-                job.tell(Event::Note(&format!("resumes from {what}, after step {}", trainer.steps_done())));
-                job.tell(Event::Metrics(&so_far(trainer.curve(), is_mixed, trainer.pace(), unix_time())));
+                job.report(Event::Note(&format!("resumes from {what}, after step {}", trainer.steps_done())));
+                job.report(Event::Metrics(&so_far(trainer.curve(), is_mixed, trainer.throughput(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
             Err(error) => {
-                job.tell(Event::Note(&format!("can't resume from {what}, so that is thrown away: {error:#}")));
+                job.report(Event::Note(&format!("can't resume from {what}, so that is thrown away: {error:#}")));
                 state.clear()?;
             }
         }
@@ -246,24 +251,24 @@ impl Observer for Watcher<'_> {
         let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
         let note = format!("loss {loss:.4}{parts}  {tokens_per_second:.0} tokens/s");
         let (done, total) = (*step as u64, *steps as u64);
-        self.job.tell(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
+        self.job.report(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
         let values = vec![(metrics::TOKENS_PER_SECOND.name.to_owned(), *tokens_per_second)];
-        self.job.tell(Event::Metrics(&[StepMetrics { step: *step, at: unix_time(), values }]));
+        self.job.report(Event::Metrics(&[StepMetrics { step: *step, at: unix_time(), values }]));
     }
 
     fn entered(&mut self, entries: &[(CurveEntry, f64)]) {
-        let figures: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, self.is_mixed, *at)).collect();
-        self.job.tell(Event::Metrics(&figures));
+        let metrics: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, self.is_mixed, *at)).collect();
+        self.job.report(Event::Metrics(&metrics));
     }
 
     fn noted(&mut self, text: &str) {
-        self.job.tell(Event::Note(text));
+        self.job.report(Event::Note(text));
     }
 
     fn evaluated(&mut self, step: usize, metrics: &train::Metrics, best: bool) {
-        let figures: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
+        let values: Vec<_> = metrics.iter().map(|(name, value)| format!("dev {name} {value:.4}")).collect();
         let mark = if best { " (kept)" } else { "" };
-        self.job.tell(Event::Note(&format!("step {step}: {}{mark}", figures.join("  "))));
+        self.job.report(Event::Note(&format!("step {step}: {}{mark}", values.join("  "))));
     }
 
     fn pauses(&mut self, step: usize) -> bool {

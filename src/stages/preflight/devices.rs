@@ -56,7 +56,7 @@ impl DeviceCheck {
         for node in graph.nodes() {
             let is_hit = plan.artifact(&node.name).is_some();
             let training = if is_hit { None } else { facts_of(node)?.training };
-            let Some(Training { train, .. }) = training else { continue };
+            let Some(Training { train, settings, .. }) = training else { continue };
             // What can't be found out now will be explained by the stage itself.
             let family = estimator(graph, plan, &self.machine).family(node).ok().flatten();
             let Some(family) = family else { continue };
@@ -69,7 +69,7 @@ impl DeviceCheck {
                 outcomes.find_map(|(device, outcome)| Some((device.clone(), format!("{:#}", outcome.err()?))))
             });
             if let Some((device, problem)) = problem {
-                let place = pointer(node, "train");
+                let place = pointer(node, settings.0);
                 let (place, hint) = match device.check_precision(train.precision) {
                     Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
                     Ok(()) => (place, "`--device cpu` runs every recipe"),

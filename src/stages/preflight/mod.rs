@@ -3,8 +3,12 @@
 //! runs.
 
 mod checkpoints;
+mod corpora;
+mod data;
 mod devices;
 mod place;
+mod tokenizers;
+mod words;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,39 +18,25 @@ use std::{
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
-use super::{Field, kind_of, parts::rows};
+use super::{BaseModel, Field, estimate::Lengths, facts_of, kind_named, parts::rows};
 use crate::{
+    data::{documents, text::chat::check_order},
     engine::plan::Node,
-    learning::objectives::Conversation,
+    learning::objectives::{Conversation, OBJECTIVES, definition::ObjectiveRole, pairs::FRAME},
+    network::model::families,
     recipe::{Checked, Diagnostics},
-    spec::{Classification, Source, Task},
+    spec::{ChatFormat, Classification, DocumentUnit, Instruction, Objective, Part, Source, Task, Tokenize, Train},
 };
 
+pub use data::DataCheck;
 pub use devices::DeviceCheck;
 use place::pointer;
+use words::WordProblem;
 
-/// Checks checkpoints, and the rows of finetuned models; the same rows for the same task once only, in however many
-/// stages and cells they are.
-#[derive(Default)]
-pub struct DataCheck {
-    done: HashSet<String>,
-}
-
-impl DataCheck {
-    /// Checks the rows and the checkpoints that these stages read.
-    ///
-    /// # Errors
-    /// All mistakes, as [`Diagnostics`]; unreadable data, which names file and row.
-    pub fn check<'a>(&mut self, checked: &Checked, nodes: impl IntoIterator<Item = &'a Node>) -> Result<()> {
-        let mut found = Vec::new();
-        for node in nodes {
-            found.extend(checkpoints::check(checked, node)?);
-            let (kind, settings) = (kind_of(node)?, &node.settings);
-            kind.preflight(settings, &mut Preflight { checked, node, done: &mut self.done, found: &mut found })?;
-        }
-        Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
-    }
-}
+/// Documents of a file that are looked at.
+const BEGINNING: usize = 1_000;
+/// Bytes of a file that isn't read for a look, where it's a single document.
+const LARGE: u64 = 1 << 26;
 
 /// What a kind of stage looks at before one of its stages runs.
 pub struct Preflight<'a> {
@@ -54,6 +44,7 @@ pub struct Preflight<'a> {
     node: &'a Node,
     done: &'a mut HashSet<String>,
     found: &'a mut Vec<Diagnostics>,
+    warnings: &'a mut Vec<Diagnostics>,
 }
 
 impl Preflight<'_> {
@@ -72,12 +63,34 @@ impl Preflight<'_> {
         self.found.push(self.checked.diagnose(&pointer(self.node, field), message, hint));
     }
 
+    /// Warns of something at a field.
+    pub fn warn(&mut self, field: &str, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.warnings.push(self.checked.warn(&pointer(self.node, field), message, hint));
+    }
+
+    /// Looks at the beginnings of a corpus's files, by the place of their source in the settings, such as `corpus.0.path`:
+    /// whether there are texts.
+    ///
+    /// # Errors
+    /// Files that can't be read.
+    pub fn documents(&mut self, pointer: &str, source: &Source) -> Result<()> {
+        for file in self.node.files.get(pointer).into_iter().flatten() {
+            let is_read_whole = matches!(source.document, DocumentUnit::File);
+            let is_large = std::fs::metadata(file).is_ok_and(|file| file.len() > LARGE);
+            if self.done.insert(format!("{file:?} {source:?}")) && !(is_read_whole && is_large) {
+                documents(source, file)?.take(BEGINNING).try_for_each(|document| document.map(drop))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Checks rows that are read for a task: labels need words, conversations have to be some. The same rows for the same
     /// task are looked at once, in however many stages and cells they are.
     ///
     /// # Errors
     /// Rows that can't be read.
     pub fn rows(&mut self, field: Field, source: &Source, task: &Task) -> Result<()> {
+        let format = chat_format(self.checked, self.node, task);
         for file in self.files(field).to_vec() {
             let files = std::slice::from_ref(&file);
             match task {
@@ -89,9 +102,10 @@ impl Preflight<'_> {
                     }
                 }
                 Task::Instruction(task) => {
-                    if self.done.insert(format!("{file:?} {source:?} {:?}", task.columns())) {
+                    if self.done.insert(format!("{file:?} {source:?} {:?} {format:?}", task.columns())) {
                         rows::read(source, files, &task.lists(), |_, row| {
-                            Conversation::read(task, &|column: &str| row.get(column).map(str::to_owned)).map(drop)
+                            let lookup = |column: &str| row.get(column).map(str::to_owned);
+                            check_order(&Conversation::read(task, &lookup)?.turns, format)
                         })?;
                     }
                 }
@@ -99,6 +113,97 @@ impl Preflight<'_> {
         }
         Ok(())
     }
+
+    /// Checks the words of a classifier's labels: there have to be training rows with each label, and the tokenizer has to
+    /// tell the words apart.
+    ///
+    /// # Errors
+    /// Rows that can't be read.
+    pub fn words(&mut self, field: Field, source: &Source, task: &Classification) -> Result<()> {
+        let files = self.files(field).to_vec();
+        if !self.done.insert(format!("words {} {files:?} {source:?} {task:?}", self.node.name)) {
+            return Ok(());
+        }
+        let labels = rows::read(source, &files, &[], |_, row| Ok(row.get(&task.label).map(str::to_owned)))?;
+        let labels: HashSet<String> = labels.into_iter().flatten().collect();
+        for label in task.words.keys().filter(|label| !labels.contains(*label)) {
+            let limited = if source.limit.is_some() { ", as far as `limit` lets them be read" } else { "" };
+            let message = format!("no training row has the label `{label}`{limited}");
+            let hint = "the model can't learn it: take it out of `words`, or add rows that have it".to_owned();
+            self.warn(&format!("task.classification.words.{label}"), message, hint);
+        }
+        for WordProblem { label, is_warning, message, hint } in words::check(self.checked, &self.node.name, task)? {
+            let place = format!("task.classification.words.{label}");
+            if is_warning {
+                self.warn(&place, message, hint.to_owned());
+            } else {
+                self.report(&place, message, hint.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the warm-up of a training on rows isn't longer than the training, where that depends on their number.
+    ///
+    /// # Errors
+    /// Rows that can't be read.
+    pub fn warm_up(&mut self, train: &Train) -> Result<()> {
+        let (Some(warm_up), Some(epochs)) = (train.warmup_steps, train.epochs) else { return Ok(()) };
+        let steps = Lengths::default().of(self.node, &facts_of(self.node)?)?;
+        if let Some((steps, _)) = steps.filter(|(steps, _)| warm_up > *steps) {
+            let message = format!(
+                "the warm-up of {warm_up} steps is longer than the training: {epochs} epochs of these rows are {steps} steps"
+            );
+            let hint = "`warmup_ratio: 0.1` is a tenth of the steps, however many they are".to_owned();
+            self.report("train.warmup_steps", message, hint);
+        }
+        Ok(())
+    }
+
+    /// Checks that there are pairs of sentences in the corpora of a stage, for objectives that need some.
+    pub fn pairs(&mut self, tokens: &str, objectives: &[Objective], max_length: usize) {
+        let is_pairs = |part: &Part| OBJECTIVES.named(&part.name).is_some_and(|one| one.role == ObjectiveRole::Pairs);
+        let entries = objectives.iter().enumerate();
+        let found = entries.flat_map(|(index, entry)| entry.parts.iter().map(move |part| (index, part)));
+        let Some((index, part)) = found.into_iter().find(|(_, part)| is_pairs(part)) else { return };
+        let Some(tokenize) = self.settings_of::<Tokenize>(tokens) else { return };
+        // A sentence longer than half of it is divided.
+        let room = max_length.saturating_sub(FRAME) / 2;
+        if !self.done.insert(format!("pairs {} {tokens} {room}", self.node.name))
+            || !corpora::has_single_sentences_only(&tokenize, &self.checked.dir, room)
+        {
+            return;
+        }
+        let place = format!("objectives.{index}.{}", part.pointer());
+        let message =
+            format!("`{}` needs documents of two sentences or more, and each of `{tokens}` is one sentence", part.name);
+        let hint =
+            "a line of a .txt file is a document with `document: line`; with `paragraph` lines up to an empty one are";
+        self.report(&place, message, hint.to_owned());
+    }
+}
+
+/// The chat format that a task's conversations are written in, as far as it's known without the tokenizer.
+fn chat_format(checked: &Checked, node: &Node, task: &Task) -> Option<ChatFormat> {
+    let Task::Instruction(Instruction { format: None, .. }) = task else {
+        return if let Task::Instruction(task) = task { task.format } else { None };
+    };
+    let mut facts = facts_of(node).ok()?;
+    for _ in 0..checked.recipe.stages.len() {
+        match facts.base_model? {
+            BaseModel::New { model, .. } => {
+                // A tokenizer may have tokens for roles, and a trained one has none.
+                let family = families::of_spec(&model).ok()?.chat?;
+                return (!family.has_role_tokens() && family != ChatFormat::Chatglm2).then_some(family);
+            }
+            BaseModel::Stage { name, .. } => {
+                let stage = checked.recipe.stages.get(&name)?;
+                facts = kind_named(&stage.kind).ok()?.facts(&stage.settings).ok()?;
+            }
+            BaseModel::Checkpoint { .. } => return None,
+        }
+    }
+    None
 }
 
 /// The labels that no word stands for, each with the row where it's seen first and how often it's seen.

@@ -14,7 +14,7 @@ use crate::{
     network::device::{self, DeviceChoice, DeviceChoices},
     recipe::suggest,
     stages::{
-        bench::{self, Measured, Plan, SHAPES, Shape},
+        bench::{self, BenchResult, Benchmark, SHAPES, Shape},
         estimate::bytes,
     },
     support::explained,
@@ -22,7 +22,7 @@ use crate::{
 
 /// `pipe bench`: times training steps on each device that can be used, and prints a table.
 pub(super) fn bench(command: &Bench) -> Result<u8> {
-    let plan = Plan {
+    let plan = Benchmark {
         shape: shape(command)?,
         precision: word(&command.precision, "precision")?,
         steps: command.steps,
@@ -34,7 +34,7 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
     for choices in candidates(command)? {
         console::eprint_line(&format!("{choices}: {}, {}", plan.shape.name, plan.precision.name()));
         match choices.open().and_then(|open| bench::run(&plan, &open, &mut StepPrinter)) {
-            Ok(figures) => measured.push(figures),
+            Ok(result) => measured.push(result),
             Err(error) => {
                 failed = true;
                 console::eprint_line(&format!("{choices}: {}", explained(&error)));
@@ -82,7 +82,7 @@ fn word<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T> {
     serde_json::from_value(value).map_err(|_| anyhow::anyhow!("invalid {what} `{text}`"))
 }
 
-fn table(measured: &[Measured]) -> String {
+fn table(measured: &[BenchResult]) -> String {
     let mut table = Table::new();
     let columns = ["device", "shape", "precision", "batch", "tokens/s", "TFLOP/s", "of the peak", "memory"];
     table.load_style(NOTHING).set_header(columns);

@@ -12,9 +12,9 @@ const ASK: &str = "> ";
 
 /// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
 pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let writer = generation::writer(&command.model, store, remote)?;
-    let settings = generation::settings(&command.writing, command.max_tokens, &writer)?;
-    let mut conversation = writer.converse(command.format, command.system.clone())?;
+    let generator = generation::generator(&command.model, store, remote)?;
+    let settings = generation::settings(&command.writing, command.max_tokens, &generator)?;
+    let mut conversation = generator.converse(command.format, command.system.clone())?;
     interrupt::install()?;
     let terminal = std::io::stdin().is_terminal();
     if terminal {

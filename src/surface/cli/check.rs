@@ -4,16 +4,33 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{args::Check, console, exit::DONE, load};
-use crate::stages::DataCheck;
+use crate::{
+    recipe::{Diagnostic, Diagnostics},
+    stages::DataCheck,
+};
 
 /// `pipe check RECIPE`: everything that can be found wrong without running it, the rows' labels included.
 pub(super) fn check(command: &Check) -> Result<u8> {
     let loaded = load::load(&command.recipe)?;
     let names: Vec<_> = loaded.graph.nodes().collect();
-    DataCheck::default().check(&loaded.recipe.checked, names.iter().copied())?;
+    let checked = &loaded.recipe.checked;
+    let mut data = DataCheck::default();
+    data.check(checked, names.iter().copied())?;
+    let warnings = Diagnostics::all(checked.warnings().into_iter().chain(data.warnings()));
+    if let Some(warnings) = &warnings {
+        console::eprint_line(&warnings.render(console::colour()));
+    }
     if command.json {
         let stages: Vec<_> = names.iter().map(|node| json!({"name": node.name, "kind": node.kind})).collect();
-        console::print(&json!({ "ok": true, "stages": stages }).to_string())?;
+        let mut result = json!({ "ok": true, "stages": stages });
+        if let Some(warnings) = &warnings {
+            let warning = |one: &Diagnostic| {
+                let (line, column) = warnings.place(one).unzip();
+                json!({ "message": one.message, "hint": one.hint, "line": line, "column": column })
+            };
+            result["warnings"] = warnings.list().iter().map(warning).collect();
+        }
+        console::print(&result.to_string())?;
     } else {
         let stages = console::count(names.len(), "stage");
         console::print(&format!("{}: {stages}, no mistakes", command.recipe.recipe.display()))?;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use fs_err as fs;
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
@@ -13,35 +12,35 @@ use super::{
     generation, interrupt,
 };
 use crate::{
+    data,
     learning::generation::FinishReason,
-    stages::{Writer, Written},
+    stages::{Generated, TextGenerator},
 };
 
-/// `pipe generate RECIPE STAGE`: the text appears as it's written.
+/// `pipe generate RECIPE STAGE`: the text appears as it's generated.
 pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let prompts = match &command.file {
         Some(file) => {
-            let bytes = fs::read(file)?;
-            let text = String::from_utf8(bytes).with_context(|| format!("{}: not UTF-8", file.display()))?;
-            text.lines().map(str::to_owned).collect()
+            let source = serde_json::from_value(json!({ "path": "prompts", "encoding": command.encoding }))?;
+            data::lines(&source, file)?.map(|line| Ok(line?.1)).collect::<Result<Vec<_>>>()?
         }
         None => vec![command.prompt.clone()],
     };
-    let writer = generation::writer(&command.model, store, remote)?;
-    let settings = generation::settings(&command.writing, command.max_tokens, &writer)?;
+    let generator = generation::generator(&command.model, store, remote)?;
+    let settings = generation::settings(&command.writing, command.max_tokens, &generator)?;
     interrupt::install()?;
     let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
     for prompt in &prompts {
-        let (written, time) = generation::show(command.json, |show| writer.write(prompt, &settings, show))?;
+        let (generated, time) = generation::show(command.json, |show| generator.generate(prompt, &settings, show))?;
         exit::work_begins();
-        (tokens, took) = (tokens + written.tokens, took + time);
-        if written.shortened {
-            console::eprint_line(&format!("the beginning of a prompt was left out: {}", reads(&writer)));
+        (tokens, took) = (tokens + generated.tokens, took + time);
+        if generated.shortened {
+            console::eprint_line(&format!("the beginning of a prompt was left out: {}", reads(&generator)));
         }
         if command.json {
-            console::print(&object(prompt, &written, time).to_string())?;
+            console::print(&object(prompt, &generated, time).to_string())?;
         }
-        if written.end == FinishReason::Interrupted {
+        if generated.end == FinishReason::Interrupted {
             status = INTERRUPTED;
             break;
         }
@@ -50,22 +49,22 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
     Ok(status)
 }
 
-fn reads(writer: &Writer) -> String {
-    format!("the model's context is {} tokens and must leave room for the output", writer.max_length())
+fn reads(generator: &TextGenerator) -> String {
+    format!("the model's context is {} tokens and must leave room for the output", generator.max_length())
 }
 
-/// What was written, for programs.
-fn object(prompt: &str, written: &Written, took: Duration) -> Value {
+/// What was generated, for programs.
+fn object(prompt: &str, generated: &Generated, took: Duration) -> Value {
     let mut object = json!({
         "prompt": prompt,
-        "text": written.text,
-        "prompt_tokens": written.prompt_tokens,
-        "tokens": written.tokens,
-        "end": written.end.name(),
+        "text": generated.text,
+        "prompt_tokens": generated.prompt_tokens,
+        "tokens": generated.tokens,
+        "end": generated.end.name(),
         "seconds": took.as_secs_f64(),
     });
-    if !written.blanks.is_empty() {
-        object["blanks"] = json!(written.blanks);
+    if !generated.blanks.is_empty() {
+        object["blanks"] = json!(generated.blanks);
     }
     object
 }

@@ -17,32 +17,36 @@ use crate::{
     learning::generation::{GenerationSettings, Sampling},
     network::device::DeviceChoice,
     spec::Product,
-    stages::{Show, Writer, Written},
+    stages::{Generated, Show, TextGenerator},
 };
 
 /// Loads the model that the command line names.
 ///
 /// # Errors
 /// If the recipe is wrong, the stage wasn't run, or the model can't write.
-pub(super) fn writer(model: &ModelSource, store: &Path, remote: Option<&str>) -> Result<Writer> {
+pub(super) fn generator(model: &ModelSource, store: &Path, remote: Option<&str>) -> Result<TextGenerator> {
     let ModelSource { recipe, stage, checkpoint, changes, device } = model;
     if let Some(checkpoint) = checkpoint {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;
         choice.check_support()?;
-        return Writer::load(checkpoint, &choice.open()?).with_context(|| format!("{}", checkpoint.display()));
+        return TextGenerator::load(checkpoint, &choice.open()?).with_context(|| format!("{}", checkpoint.display()));
     }
     let (recipe, stage) = recipe.clone().zip(stage.as_ref()).context("neither a stage nor a checkpoint was named")?;
     let recipe = Recipe { recipe, changes: changes.clone() };
     let (read, artifact) = load::stored(&recipe, stage, load::Needs::Product(&[Product::Model]), store, remote)?;
-    Writer::load(&artifact.path, &load::device(device.as_deref(), &read)?.open()?)
+    TextGenerator::load(&artifact.path, &load::device(device.as_deref(), &read)?.open()?)
 }
 
 /// The settings: the command line's, or else the model's.
 ///
 /// # Errors
 /// Numbers that mean nothing.
-pub(super) fn settings(writing: &GenerationOptions, max_tokens: usize, writer: &Writer) -> Result<GenerationSettings> {
-    let given = writer.sampling();
+pub(super) fn settings(
+    writing: &GenerationOptions,
+    max_tokens: usize,
+    generator: &TextGenerator,
+) -> Result<GenerationSettings> {
+    let given = generator.sampling();
     let sampling = Sampling {
         repetition_penalty: writing.repetition_penalty.unwrap_or(given.repetition_penalty),
         temperature: writing.temperature.unwrap_or(given.temperature),
@@ -58,11 +62,14 @@ pub(super) fn settings(writing: &GenerationOptions, max_tokens: usize, writer: &
 ///
 /// # Errors
 /// If writing fails, or stdout is gone.
-pub(super) fn show(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<Written>) -> Result<(Written, Duration)> {
+pub(super) fn show(
+    quiet: bool,
+    write: impl FnOnce(&mut Show<'_>) -> Result<Generated>,
+) -> Result<(Generated, Duration)> {
     let mut stdout = std::io::stdout().lock();
     let mut failure = None;
     let began = Instant::now();
-    let written = interrupt::during(|| {
+    let generated = interrupt::during(|| {
         write(&mut |text| {
             if !quiet && !text.is_empty() {
                 failure = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).err();
@@ -76,7 +83,7 @@ pub(super) fn show(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<Writ
     }
     match failure {
         Some(error) => Err(error.into()),
-        None => Ok((written, took)),
+        None => Ok((generated, took)),
     }
 }
 

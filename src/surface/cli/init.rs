@@ -26,7 +26,7 @@ const RESERVED: [&str; 13] =
 
 /// `pipe init DIR --data FILE`: splits the file into train, dev and test rows, and writes a commented recipe for them.
 pub(super) fn init(command: &Init) -> Result<u8> {
-    let table = Table::read(&command.data)?;
+    let table = Table::read(&command.data, &command.encoding)?;
     let label = table.label_column(command.label.as_deref())?;
     let text = table.text_column(command.text.as_deref(), label)?;
     let labels = table.labels(label)?;
@@ -67,8 +67,9 @@ struct Table {
 }
 
 impl Table {
-    fn read(path: &Path) -> Result<Self> {
-        let source: Source = serde_json::from_value(serde_json::json!({ "path": path.to_string_lossy() }))?;
+    fn read(path: &Path, encoding: &str) -> Result<Self> {
+        let source = serde_json::json!({ "path": path.to_string_lossy(), "encoding": encoding });
+        let source: Source = serde_json::from_value(source)?;
         let reader = data::rows(&source, path)?;
         let columns = reader.columns().to_vec();
         let rows = reader.map(|row| Ok(row?.fields)).collect::<Result<Vec<_>>>()?;

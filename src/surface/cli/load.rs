@@ -46,6 +46,13 @@ pub(super) fn recipe(arguments: &args::Recipe) -> Result<Recipe> {
     Ok(recipe)
 }
 
+/// Tells what a recipe can be run with and is hardly meant.
+pub(super) fn warn(recipe: &Recipe) {
+    if let Some(warnings) = recipe.checked.warnings() {
+        console::eprint_line(&warnings.render(console::colour()));
+    }
+}
+
 /// The command line's changes to a recipe.
 fn overrides(arguments: &args::Recipe) -> Overrides {
     Overrides { vars: arguments.changes.vars.clone(), sets: arguments.changes.sets.clone() }

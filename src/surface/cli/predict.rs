@@ -27,7 +27,7 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
-    let mut output = Output::new(command.json, trained.labels());
+    let mut output = PredictionPrinter::new(command.json, trained.labels());
 
     if let Some(file) = &command.file {
         let source = source(command, file, recipe.checked.recipe.stages.get(&command.stage))?;
@@ -53,21 +53,25 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
 /// How the file is to be read: by the command line's options; or as the stage reads its training rows, where the names end
 /// alike.
 fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
-    let Predict { format, columns, delimiter, .. } = command;
+    let Predict { format, columns, delimiter, encoding, .. } = command;
     let told = format.is_some() || columns.is_some() || delimiter.is_some();
     if let Some(finetune) = stage.and_then(|stage| stage.settings_as::<Finetune>().ok())
         && !told
         && Path::new(&finetune.data.train.path).extension() == file.extension()
     {
-        return Ok(Source { limit: None, ..finetune.data.train.clone() });
+        let train = finetune.data.train;
+        return Ok(Source { limit: None, encoding: encoding.clone().unwrap_or(train.encoding), ..train });
     }
-    let source = json!({
+    let mut source = json!({
         "path": file.to_string_lossy(), "format": format, "columns": columns, "delimiter": delimiter,
     });
+    if let Some(encoding) = encoding {
+        source["encoding"] = encoding.as_str().into();
+    }
     Ok(serde_json::from_value(source)?)
 }
 
-fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut Output<'_>) -> Result<()> {
+fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut PredictionPrinter<'_>) -> Result<()> {
     let mut rows = data::rows(source, file)?;
     let (has, needs) = (rows.columns().to_vec(), trained.columns());
     // The lines of a .txt, and any other only column, fill an only column whatever it's called.
@@ -92,12 +96,12 @@ fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut Ou
 }
 
 /// Lines of JSON as they come, or one table in the end.
-struct Output<'a> {
+struct PredictionPrinter<'a> {
     labels: &'a [String],
     table: Option<Table>,
 }
 
-impl<'a> Output<'a> {
+impl<'a> PredictionPrinter<'a> {
     fn new(json: bool, labels: &'a [String]) -> Self {
         let mut table = Table::new();
         table.load_style(NOTHING).set_header(["label", "probability", "text"]);

@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::{Mutex, MutexGuard};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::console::{BARS, colour, duration, eprint_line, error_text, paint};
@@ -71,7 +71,7 @@ impl ProgressReporter {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// So many stages are to come to an end.

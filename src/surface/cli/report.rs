@@ -37,7 +37,7 @@ const REPORT: &str = "report.json";
 /// The stages and their main metrics, and below them what evaluations found.
 pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Remote>) -> String {
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["stage", "kind", "", "time", "figures"]);
+    table.load_style(NOTHING).set_header(["stage", "kind", "", "time", "metrics"]);
     for (name, outcome) in outcomes {
         let state = match outcome.ending {
             Ending::Hit => "unchanged",

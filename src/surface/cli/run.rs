@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     engine::executor::{Ending, Outcome, Reporter},
-    session::{Check, Checks, Wanted},
+    session::Wanted,
     surface::tracking::RunEnd,
 };
 
@@ -25,19 +25,19 @@ use crate::{
 pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
+    load::warn(&recipe);
     let devices = load::devices(&command.running.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), force: command.force.clone() };
     // Errors of the command line are reported before a store is opened.
     wanted.of(recipe.graph()?)?;
     let session = load::running(&command.running, store, remote)?;
     let prepared = session.plan(&recipe, &wanted, devices)?;
+    session.check(&prepared)?;
     if command.dry_run {
-        Checks::of_devices(&prepared.devices).check(prepared.upcoming())?;
         let estimates = Estimates::new(&prepared.graph, &prepared.plan, &prepared.devices);
         let form = if command.json { plan::Form::Json } else { plan::Form::Text };
         return plan::print(&prepared.plan, &estimates, form);
     }
-    session.check(&prepared)?;
 
     let settings = prepared.graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone()));
     let tracking = tracking::start(&command.recipe, &command.running, settings.collect(), &recipe, &session)?;

@@ -49,6 +49,9 @@ fn text(artifact: &Artifact) -> Result<String> {
             duration(provenance.seconds)
         ),
     ];
+    if !provenance.arithmetic.is_empty() {
+        lines.push(format!("cpu     {}", provenance.arithmetic));
+    }
     lines.extend(provenance.overrides.iter().map(|option| format!("with    {option}")));
     lines.push("\ninputs".into());
     lines.extend(artifact.manifest.inputs.iter().map(|(field, digest)| format!("  {field}  {digest}")));

@@ -39,6 +39,7 @@ const NAMED: usize = 4;
 pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<u8> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
+    load::warn(&recipe);
     let checked = &recipe.checked;
     let devices = load::devices(&command.running.device_options, &recipe)?;
     let most = command.max_cells.map(|most| usize::try_from(most).unwrap_or(usize::MAX));

@@ -128,6 +128,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("Classification", "words", "{ sports: 体育, finance: 财经 }"),
     ("Classification", "label", "topic"),
     ("Instruction", "prompt", "question"),
+    ("Instruction", "input", "input"),
     ("Instruction", "response", "answer"),
     ("Instruction", "history", "history"),
     ("Instruction", "messages", "messages"),

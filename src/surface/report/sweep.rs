@@ -25,7 +25,7 @@ pub(super) fn section(results: &Results, aim: Option<(&str, bool)>) -> Result<Va
                 "settings": settings,
                 "mean": spread.map(|summary| rounded(summary.mean)),
                 "deviation": spread.and_then(|summary| summary.deviation).map(rounded),
-                "figure": group.dev_metric.map(|summary| rounded(summary.mean)),
+                "dev_metric": group.dev_metric.map(|summary| rounded(summary.mean)),
                 "state": results.state(group),
             })
         })

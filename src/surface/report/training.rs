@@ -17,7 +17,7 @@ use crate::{
 /// Steps that a curve is drawn with, at most.
 const POINTS: usize = 200;
 
-/// Loss, learning rate and speed by step, and the figures; nothing for a stage that doesn't train.
+/// Loss, learning rate and speed by step, and the metrics; nothing for a stage that doesn't train.
 pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
     let curve = Curve::of(artifact);
     let points: Vec<&Point> = curve.points().collect();
@@ -56,7 +56,7 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
     // A stage that an older version computed doesn't have it.
     let speed = (!speeds.is_empty()).then(|| plot("tokens/s", format!("Speed of {name}"), ends(&speeds), &[speeds]));
     let number = |metric: &str| artifact.metrics.get(metric).and_then(Value::as_f64);
-    let figures: Vec<(&str, String)> = [
+    let metrics: Vec<(&str, String)> = [
         ("steps", number("steps").map(rounded)),
         ("loss at the end", number("loss").map(rounded)),
         ("parameters", number("parameters").map(|count| format!("{:.2} million", count / 1e6))),
@@ -75,7 +75,7 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
         "rate": rate,
         "speed": speed.transpose()?,
         "dev": has_dev,
-        "figures": figures,
+        "metrics": metrics,
     })))
 }
 
@@ -96,10 +96,10 @@ fn parts<'a>(points: &[&'a Point]) -> BTreeMap<&'a str, Vec<(f64, f64)>> {
     all.into_iter().map(|(name, losses)| (name, thinned(losses))).collect()
 }
 
-/// Tokens/s by step: at the first one, and at the end of each stretch.
+/// Tokens/s by step: at the first one, and at the end of each window.
 fn speeds(artifact: &Artifact) -> Vec<(f64, f64)> {
-    let stretches = artifact.provenance.pace.stretches();
-    let first = stretches.first().map(|stretch| (1, stretch.tokens_per_second()));
-    let ends = stretches.iter().map(|stretch| (stretch.step, stretch.tokens_per_second()));
+    let windows = artifact.provenance.throughput.windows();
+    let first = windows.first().map(|window| (1, window.tokens_per_second()));
+    let ends = windows.iter().map(|window| (window.step, window.tokens_per_second()));
     first.into_iter().chain(ends).map(|(step, speed)| (step as f64, speed)).collect()
 }

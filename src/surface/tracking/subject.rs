@@ -14,7 +14,7 @@ use crate::{
     },
     learning::train::Curve,
     session::sweep::Results,
-    stages::figures,
+    stages::step_metrics,
 };
 
 /// Shows a message to the user.
@@ -72,6 +72,6 @@ impl Curves {
     pub(super) fn of(&self, artifact: &Artifact) -> Vec<StepMetrics> {
         let text = remote::small_file(artifact, Curve::FILE, self.remote.as_deref()).unwrap_or_default();
         let made = &artifact.provenance;
-        figures(&Curve::parse(&String::from_utf8_lossy(&text)), &made.pace, made.started)
+        step_metrics(&Curve::parse(&String::from_utf8_lossy(&text)), &made.throughput, made.started)
     }
 }

@@ -7,23 +7,24 @@ use std::{
     collections::HashMap,
     io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use anyhow::Result;
 use fs_err::{self as fs, File};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     events,
     subject::{Curves, Notify},
 };
-use crate::engine::{
-    executor::Event,
-    plan::Node,
-    store::{Artifact, host, short, unix_time},
+use crate::{
+    engine::{
+        executor::Event,
+        plan::Node,
+        store::{Artifact, host, short, unix_time},
+    },
+    stages::facts_of,
 };
 
 /// What event files are called in the beginning; readers go by that.
@@ -83,7 +84,7 @@ impl TensorBoard {
     }
 
     fn begin(&self, stage: &str, node: &Node, key: &str) -> Result<()> {
-        if node.described.get("train").is_none() {
+        if !is_training(node) {
             return Ok(());
         }
         let dir = self.place(node, key);
@@ -108,9 +109,7 @@ impl TensorBoard {
     /// Writes the file of a finished training, unless it's there.
     fn complete(&self, node: &Node, artifact: &Artifact, curves: &Curves) -> Result<()> {
         let dir = self.place(node, &artifact.key);
-        if node.described.get("train").is_none()
-            || event_files(&dir)?.iter().any(|file| is_ended(file).unwrap_or(false))
-        {
+        if !is_training(node) || event_files(&dir)?.iter().any(|file| is_ended(file).unwrap_or(false)) {
             return Ok(());
         }
         let metrics = curves.of(artifact);
@@ -124,8 +123,13 @@ impl TensorBoard {
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, File>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
+}
+
+/// Whether a stage trains something, and so has a curve.
+fn is_training(node: &Node) -> bool {
+    facts_of(node).is_ok_and(|facts| facts.training.is_some())
 }
 
 /// A new event file, with a name that no other has.

@@ -1,4 +1,4 @@
-//! Rows and documents out of files of every format, and the messages about files that aren't as they should be.
+//! Rows out of files of every format, and the messages about files that aren't as they should be.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,11 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::Int32Type;
 use parquet::arrow::ArrowWriter;
+use pipe::data::{header, rows};
 use pipe::spec::Source;
-use pipe::{
-    data::{documents, header, rows},
-    support::text_hash,
-};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -41,10 +38,6 @@ fn source(fields: Value) -> Source {
 
 fn read(fields: Value, file: &Path) -> anyhow::Result<Vec<(usize, Vec<String>)>> {
     rows(&source(fields), file)?.map(|row| row.map(|row| (row.number, row.fields))).collect()
-}
-
-fn texts(fields: Value, file: &Path) -> anyhow::Result<Vec<Vec<String>>> {
-    documents(&source(fields), file)?.map(|document| Ok(document?.sentences)).collect()
 }
 
 fn row<const N: usize>(number: usize, fields: [&str; N]) -> (usize, Vec<String>) {
@@ -122,39 +115,10 @@ fn parquet_numbers_and_booleans_become_text() {
 }
 
 #[test]
-fn limit_ends_rows_and_documents() {
+fn limit_ends_rows() {
     let folder = Folder::new();
     let file = folder.file("a.txt", "一。二。\n\n三。\n\n四。\n");
     assert_eq!(read(json!({"limit": 2}), &file).unwrap(), [row(1, ["一。二。"]), row(3, ["三。"])]);
-    assert_eq!(texts(json!({"limit": 2}), &file).unwrap(), [vec!["一。", "二。"], vec!["三。"]]);
-}
-
-#[test]
-fn a_document_is_a_line_a_paragraph_or_a_file() {
-    let folder = Folder::new();
-    let file = folder.file("a.txt", "\u{FEFF}\n题\r\n一！二\n \n\n三\n");
-    assert_eq!(texts(json!({"document": "line"}), &file).unwrap(), [vec!["题"], vec!["一！", "二"], vec!["三"]]);
-    assert_eq!(texts(json!({}), &file).unwrap(), [vec!["题", "一！", "二"], vec!["三"]]);
-    assert_eq!(texts(json!({"document": "file"}), &file).unwrap(), [["题", "一！", "二", "三"]]);
-}
-
-#[test]
-fn text_of_rows_is_the_named_columns_or_the_likely_one() {
-    let folder = Folder::new();
-    let file = folder.file("a.tsv", "label\ttext_a\ttitle\n1\t正文。完\t标题\n0\t\t\n");
-    assert_eq!(texts(json!({}), &file).unwrap(), [["正文。", "完"]]);
-    assert_eq!(texts(json!({"text": ["title", "text_a"]}), &file).unwrap(), [["标题", "正文。", "完"]]);
-    let file = folder.file("only.csv", "body\n\"a\nb\"\n");
-    assert_eq!(texts(json!({}), &file).unwrap(), [["a", " b"]]);
-}
-
-#[test]
-fn documents_hash_is_of_the_text_without_line_breaks() {
-    let folder = Folder::new();
-    let file = folder.file("a.txt", "春眠\n不觉晓。\n");
-    let document = documents(&source(json!({})), &file).unwrap().next().unwrap().unwrap();
-    assert_eq!(document.hash(), text_hash(" 春眠不觉晓。\n"));
-    assert_ne!(document.hash(), text_hash("春眠不觉晓"));
 }
 
 #[test]
@@ -166,12 +130,6 @@ fn mistakes_in_files_are_told_with_file_and_row() {
     let cases = [
         (json!({}), folder.file("few.tsv", "a\tb\n1\t2\n\n3\n"), "few.tsv: row 4: 1 field for 2 columns (a, b)"),
         (json!({}), folder.file("many.tsv", "a\n1\t2\n"), "many.tsv: row 2: 2 fields for 1 column (a)"),
-        (
-            json!({}),
-            folder.file("latin.txt", b"plain\ncr\xE8me br\xFBl\xE9e\n"),
-            "latin.txt: row 2: not valid UTF-8 (byte 0xE8 at column 3)",
-        ),
-        (json!({}), folder.file("wide.tsv", b"\xFF\xFEa\0"), "wide.tsv: this is UTF-16; save it as UTF-8"),
         (json!({}), folder.file("empty.csv", "\n"), "empty.csv: the file is empty; it should begin with a header line"),
         (json!({}), folder.file("twice.csv", "a,b,a\n"), "twice.csv: duplicate column \"a\""),
         (
@@ -208,19 +166,6 @@ fn mistakes_in_files_are_told_with_file_and_row() {
         let error = read(fields, &file).expect_err(expected);
         assert_eq!(folder.message(&error), expected);
     }
-}
-
-#[test]
-fn text_columns_that_cannot_be_told_are_listed() {
-    let folder = Folder::new();
-    let file = folder.file("a.tsv", "s1\ts2\n1\t2\n");
-    let error = texts(json!({}), &file).unwrap_err();
-    assert_eq!(
-        folder.message(&error),
-        "a.tsv: can't tell which column holds the text; the columns are s1, s2\nhint: name them with `text: [COLUMN, …]`"
-    );
-    let error = texts(json!({"text": ["s3"]}), &file).unwrap_err();
-    assert_eq!(folder.message(&error), "a.tsv: there is no column \"s3\"; the columns are s1, s2");
 }
 
 #[test]

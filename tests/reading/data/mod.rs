@@ -1,7 +1,11 @@
 //! Files, rows, documents and tokenizers.
 
 mod chat;
+mod corpora;
+mod documents;
 mod embedded;
+mod encodings;
+mod files;
 mod formats;
 mod fuzz;
 mod real;

@@ -58,7 +58,7 @@ fn trec_is_latin_1_and_the_row_is_named() {
     let file = need!(data("trec/TREC.train.all"));
     let source = source(json!({"format": "tsv", "columns": ["label", "text"], "delimiter": " "}));
     let error = rows(&source, &file).unwrap().find_map(Result::err).unwrap().to_string();
-    assert!(error.ends_with("TREC.train.all: row 66: not valid UTF-8 (byte 0xF0 at column 53)"), "{error}");
+    assert!(error.contains("TREC.train.all: row 66: not valid UTF-8 (byte 0xF0 at column 53)"), "{error}");
 }
 
 #[test]
@@ -66,7 +66,8 @@ fn poems_and_articles_are_paragraphs_of_sentences() {
     let file = need!(data("song_ci/song_ci.txt"));
     let poems: Vec<_> = documents(&source(json!({})), &file).unwrap().map(Result::unwrap).collect();
     assert_eq!(poems.len(), 21_053);
-    assert_eq!(poems[0].sentences[..3], ["导引　和岘", "气和玉烛，睿化著鸿明。", "缇管一阳生。"]);
+    let sentences: Vec<&str> = poems[0].sentences().take(3).collect();
+    assert_eq!(sentences, ["导引　和岘\n", "气和玉烛，睿化著鸿明。\n", "缇管一阳生。\n"]);
     let file = need!(data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt"));
     assert_eq!(documents(&source(json!({})), &file).unwrap().count(), 2500);
 }
@@ -75,15 +76,14 @@ fn poems_and_articles_are_paragraphs_of_sentences() {
 fn tokenizers_of_two_megabytes_are_trained_and_used_in_seconds() {
     let file = need!(data("cluecorpus_small/CLUECorpusSmall_bert_sampled.txt"));
     let source = source(json!({}));
-    let sentences: Vec<String> =
-        documents(&source, &file).unwrap().flat_map(|document| document.unwrap().sentences).collect();
-    let characters: usize = sentences.iter().map(|sentence| sentence.chars().count()).sum();
+    let texts: Vec<String> = documents(&source, &file).unwrap().map(|document| document.unwrap().text).collect();
+    let characters: usize = texts.iter().map(|text| text.chars().count()).sum();
     for (kind, most) in [("bpe", 0.75), ("wordpiece", 1.0), ("unigram", 0.75)] {
         let spec: spec::Tokenizer = serde_json::from_value(json!({kind: {"vocab_size": 8000}})).unwrap();
         let start = Instant::now();
-        let tokenizer = Tokenizer::train(&spec, sentences.iter().cloned().map(Ok)).unwrap();
+        let tokenizer = Tokenizer::train(&spec, texts.iter().cloned().map(Ok)).unwrap();
         let trained = start.elapsed();
-        let encoded = tokenizer.encode_batch(&sentences).unwrap();
+        let encoded = tokenizer.encode_batch(&texts).unwrap();
         eprintln!("{kind}: trained in {trained:.1?}, encoded in {:.1?}", start.elapsed() - trained);
         // Generous: other tests run at the same time.
         assert!(start.elapsed() < Duration::from_secs(60));

@@ -157,6 +157,45 @@ fn bpe_joins_the_neighbours_of_the_best_piece_first() {
     assert_eq!(tokenizer.decode(&tokenizer.encode("bbc 天").unwrap(), true).unwrap(), "bbc 天");
 }
 
+/// Python: `sentencepiece.SentencePieceProcessor(model_proto=…).encode(text, out_type=str)` of the same models.
+#[test]
+fn whole_documents_are_tokenized_as_sentencepiece_does() {
+    let letters: Vec<(&str, f32)> = LETTERS.into_iter().chain([("。", -3.5)]).collect();
+    let removed: [(&str, &[&str]); 4] = [
+        ("ab。ab\n  ab. c。天\n", &["▁ab", "。", "ab", "<0x0A>", "▁ab", "<0x2E>", "▁", "c", "。", "天", "<0x0A>"]),
+        ("  ab\n\nc  ", &["▁ab", "<0x0A>", "<0x0A>", "c"]),
+        (" ab  c \n ab ", &["▁ab", "▁", "c", "▁", "<0x0A>", "▁ab"]),
+        ("\tab。\r\nab", &["▁", "<0x09>", "ab", "。", "<0x0D>", "<0x0A>", "ab"]),
+    ];
+    let kept: [(&str, &[&str]); 4] = [
+        ("ab。ab\n  ab. c。天\n", &["▁ab", "。", "ab", "<0x0A>", "▁", "▁ab", "<0x2E>", "▁", "c", "。", "天", "<0x0A>"]),
+        ("  ab\n\nc  ", &["▁", "▁", "▁ab", "<0x0A>", "<0x0A>", "c", "▁", "▁"]),
+        (" ab  c \n ab ", &["▁", "▁ab", "▁", "▁", "c", "▁", "<0x0A>", "▁ab", "▁"]),
+        ("\tab。\r\nab", &["▁", "<0x09>", "ab", "。", "<0x0D>", "<0x0A>", "ab"]),
+    ];
+    for algorithm in [UNIGRAM, BPE] {
+        for (extra_spaces, cases) in [(true, removed), (false, kept)] {
+            let model = SentencePiece { extra_spaces, ..SentencePiece::new(algorithm, &letters).with_bytes() };
+            let tokenizer = Directory::new().with("tokenizer.model", model.bytes()).load();
+            for (text, expected) in cases {
+                assert_eq!(pieces(&tokenizer, text), expected, "{algorithm} {extra_spaces} {text:?}");
+            }
+        }
+    }
+    let model = SentencePiece::new(BPE, &letters).with(["<n>".to_owned()], USER_DEFINED).with_bytes();
+    let model = SentencePiece { extra_spaces: false, ..model };
+    let tokenizer = Directory::new().with("tokenizer.model", model.bytes()).load();
+    let cases: [(&str, &[&str]); 4] = [
+        ("<n>ab", &["▁", "<n>", "ab"]),
+        (" ab<n>ab", &["▁", "▁ab", "<n>", "ab"]),
+        (" <n> ab", &["▁", "▁", "<n>", "▁ab"]),
+        ("ab<n>", &["▁ab", "<n>"]),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(pieces(&tokenizer, text), expected, "{text:?}");
+    }
+}
+
 #[test]
 fn control_symbols_and_bytes_written_in_a_text_are_text() {
     let letters: Vec<(String, f32)> = "▁<>/s0x41".chars().map(|letter| (letter.to_string(), -3.0)).collect();

@@ -27,7 +27,7 @@ fn kinds() -> [spec::Tokenizer; 3] {
 
 /// The sentences many times over, each time one of them is missing.
 fn texts() -> Vec<String> {
-    let sentences = sentences(TEXT);
+    let sentences: Vec<String> = sentences(TEXT).map(String::from).collect();
     let turn = |turn| sentences.iter().cycle().skip(turn).take(sentences.len() - 1).cloned();
     (0..20).flat_map(turn).collect()
 }
@@ -81,7 +81,7 @@ fn other_processes_and_threads_train_the_same_tokenizers() {
     for threads in ["1", "3"] {
         let directory = tempfile::tempdir().unwrap();
         common::run_alone(
-            "tokenizer_training::writes_tokenizers",
+            "data::tokenizer_training::writes_tokenizers",
             &[("RAYON_NUM_THREADS", threads.as_ref()), ("PIPE_TEST_OUT", directory.path().as_os_str())],
         );
         for (index, spec) in kinds().iter().enumerate() {

@@ -121,7 +121,6 @@ snapshots! {
     missing_keys => broken(&[("        lr: 5e-4\n", ""), ("      tokens: tokens\n", "")]);
     unknown_kind_of_stage => broken(&[("    finetune:", "    fine_tune:")]);
     two_kinds_at_once => broken(&[("{wordpiece: {vocab_size: 800}}", "{wordpiece: {vocab_size: 800}, bpe: {vocab_size: 900}}")]);
-    number_for_a_word => broken(&[("{体育: 体育, 科技: 科技}", "{0: 差, 1: 1}")]);
     objective_left_empty => broken(&[("- masked_lm: {}", "- masked_lm:")]);
     variant_as_a_word => broken(&[("- masked_lm: {}\n          sentence_order: {}", "- generative: causal_lm")]);
     path_for_a_source => broken(&[("{path: \"{{ data }}/dev.tsv\"}", "data/dev.tsv")]);
@@ -198,6 +197,7 @@ snapshots! {
     names_that_cannot_be_used => broken(&[("  data: data", "  data: data\n  my-var: 1"), ("  test:", "  test.1:")]);
     mistake_behind_an_alias => broken(&[("        train: {path: \"{{ data }}/train.tsv\"}", "        train: &rows {path: \"{{ data }}/train.csv\", limits: 3}"), ("        dev: {path: \"{{ data }}/dev.tsv\"}", "        dev: *rows")]);
     long_line => broken(&[("layers: 2", &format!("layers: 2, feed_forward: {}, max: 3{}", " ".repeat(90), " ".repeat(90)))]);
+    unknown_encodings => broken(&[("corpus.txt\"", "corpus.txt\"\n          encoding: gb18031"), ("dev.tsv\"}", "dev.tsv\", encoding: utf-9}")]);
     data_without_a_known_format => broken(&[("train: {path: \"{{ data }}/train.tsv\"}", "train: {path: data.bin}"), ("corpus.txt", "train.tsv")]);
     unknown_alias_and_tag => broken(&[("seed: 7", "seed: *number"), ("layers: 2", "layers: !int 2")]);
     yaml_bomb => said(&bomb(), &[], &[]);

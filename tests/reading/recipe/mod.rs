@@ -5,4 +5,5 @@ mod checkpoints;
 mod errors;
 mod fuzz;
 mod models;
+mod text;
 mod values;

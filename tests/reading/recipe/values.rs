@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use pipe::recipe::walk::{file_fields, resolve_path, stage_fields};
+use pipe::recipe::paths::resolve_path;
+use pipe::recipe::walk::{file_fields, stage_fields};
 use pipe::recipe::{Checked, Diagnostics, Document, Overrides};
 use pipe::spec::{Batch, Finetune, Pretrain, Product, Source, Task};
 use pipe::stages::catalog;
@@ -411,7 +412,7 @@ proptest::proptest! {
 #[test]
 fn old_name_of_successive_halving_is_read_with_a_note() {
     let read = |name: &str| {
-        let text = format!("{RECIPE}  {name}: {{ rungs: 1 }}\n  maximize: stages.topic.metrics.accuracy\n");
+        let text = format!("{RECIPE}  {name}: {{ rungs: 1 }}\n  maximize: stages.topic.metrics.dev_accuracy\n");
         let dev = ("stages.topic.data.dev", "{path: Cargo.toml, format: tsv}");
         let checked = good(&text, &[], &[dev, ("stages.topic.train.epochs", "9")]);
         let halving = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.halving()).expect("successive halving");

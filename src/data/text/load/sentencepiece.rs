@@ -16,9 +16,6 @@ use super::merges::merges;
 use model::{Algorithm, Kind, Model, Piece};
 use preparation::prepare;
 
-/// What stands for a space.
-const SPACE: &str = "▁";
-
 /// The score of symbols that are always one piece.
 const USER_DEFINED: f64 = -0.1;
 
@@ -37,7 +34,7 @@ pub(super) fn convert(file: &[u8]) -> Result<Tokenizer> {
         Algorithm::Unigram => Vec::new(),
         Algorithm::Bpe => model.pieces.iter().filter(|piece| piece.kind == Kind::UserDefined).collect(),
     };
-    prepare(&mut tokenizer, &model, !symbols.is_empty())?;
+    prepare(&mut tokenizer, &model, &symbols.iter().map(|piece| piece.text.as_str()).collect::<Vec<_>>())?;
     let control = |piece: &&Piece| matches!(piece.kind, Kind::Control | Kind::Unknown);
     let special = model.pieces.iter().filter(control).map(|piece| AddedToken::from(piece.text.clone(), true));
     tokenizer.add_special_tokens(special.collect::<Vec<_>>()).map_err(Error::from_boxed)?;

@@ -11,40 +11,40 @@ pub(super) const ALPHABET_SHARE: f64 = 0.75;
 
 /// Words with how often they occur, sorted.
 pub(super) fn count(tokenizer: &tokenizers::Tokenizer, texts: &[String]) -> Result<Vec<(String, u64)>> {
-    let counts =
-        texts.par_chunks(2048).map(|texts| count_chunk(tokenizer, texts)).try_reduce(HashMap::new, |a, b| {
-            let (mut more, fewer) = if a.len() < b.len() { (b, a) } else { (a, b) };
-            for (word, count) in fewer {
-                *more.entry(word).or_default() += count;
-            }
-            Ok(more)
-        })?;
+    let counts = texts.par_iter().with_min_len(16).try_fold(HashMap::new, |mut counts, text| {
+        count_text(tokenizer, text, &mut counts)?;
+        Ok(counts)
+    });
+    let counts = counts.try_reduce(HashMap::new, |a, b| {
+        let (mut more, fewer) = if a.len() < b.len() { (b, a) } else { (a, b) };
+        for (word, count) in fewer {
+            *more.entry(word).or_default() += count;
+        }
+        Ok::<_, Error>(more)
+    })?;
     let mut words: Vec<_> = counts.into_iter().collect();
     words.par_sort_unstable();
     Ok(words)
 }
 
-fn count_chunk(tokenizer: &tokenizers::Tokenizer, texts: &[String]) -> Result<HashMap<String, u64>> {
-    let mut counts: HashMap<String, u64> = HashMap::new();
-    for text in texts {
-        let mut normalized = NormalizedString::from(text.as_str());
-        if let Some(normalizer) = tokenizer.get_normalizer() {
-            normalizer.normalize(&mut normalized).map_err(Error::from_boxed)?;
-        }
-        let mut split = PreTokenizedString::from(normalized);
-        if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
-            pre_tokenizer.pre_tokenize(&mut split).map_err(Error::from_boxed)?;
-        }
-        for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-            match counts.get_mut(word) {
-                Some(count) => *count += 1,
-                None => {
-                    counts.insert(word.to_owned(), 1);
-                }
+fn count_text(tokenizer: &tokenizers::Tokenizer, text: &str, counts: &mut HashMap<String, u64>) -> Result<()> {
+    let mut normalized = NormalizedString::from(text);
+    if let Some(normalizer) = tokenizer.get_normalizer() {
+        normalizer.normalize(&mut normalized).map_err(Error::from_boxed)?;
+    }
+    let mut split = PreTokenizedString::from(normalized);
+    if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+        pre_tokenizer.pre_tokenize(&mut split).map_err(Error::from_boxed)?;
+    }
+    for (word, _, _) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+        match counts.get_mut(word) {
+            Some(count) => *count += 1,
+            None => {
+                counts.insert(word.to_owned(), 1);
             }
         }
     }
-    Ok(counts)
+    Ok(())
 }
 
 /// How often each character occurs.

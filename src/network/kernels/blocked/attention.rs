@@ -239,11 +239,11 @@ mod tests {
     use crate::network::kernels::reference::Reference;
 
     /// Context and gradients of two rows of nine queries, with so many of them in a block.
-    fn run(most: usize, shared: usize, numbers: DType) -> Vec<Vec<f32>> {
+    fn run(most: usize, shared: usize, dtype: DType) -> Vec<Vec<f32>> {
         let device = Device::flex();
         let noise = |shape: [usize; 4], seed: f32| {
             let values = (0..shape.iter().product()).map(|i: usize| (i as f32 * seed).sin()).collect::<Vec<f32>>();
-            Tensor::<4>::from_data(TensorData::new(values, shape), &device).cast(numbers).autodiff()
+            Tensor::<4>::from_data(TensorData::new(values, shape), &device).cast(dtype).autodiff()
         };
         let from: Vec<u32> = (0..18).map(|q| q / 9 * 9 + if q % 9 < 4 { 0 } else { 4 }).collect();
         // Whole examples and causal ones; the last query of each row sees nothing.
@@ -259,7 +259,7 @@ mod tests {
         });
         let gradients = (context.clone() * noise([2, 4, 9, 3], 3.1)).sum().backward();
         let grads = inputs.iter().map(|input| input.grad(&gradients).expect("a gradient"));
-        let values = |tensor: Tensor<4>| tensor.try_into_vec_as::<f32>().expect("numbers");
+        let values = |tensor: Tensor<4>| tensor.try_into_vec_as::<f32>().expect("values");
         std::iter::once(context.inner()).chain(grads).map(values).collect()
     }
 
@@ -278,8 +278,8 @@ mod tests {
             for most in [1, 2, 4, 8, 9] {
                 assert_near(&run(most, shared, DType::F32), &whole, 2e-6);
             }
-            for numbers in [DType::BF16, DType::F16] {
-                assert_near(&run(4, shared, numbers), &whole, 3e-2);
+            for dtype in [DType::BF16, DType::F16] {
+                assert_near(&run(4, shared, dtype), &whole, 3e-2);
             }
         }
     }

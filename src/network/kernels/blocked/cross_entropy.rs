@@ -1,15 +1,15 @@
 //! Linear layer and cross-entropy in one, over some rows at a time.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::Between;
+use super::{Between, LossRows};
 use crate::network::kernels::{
     custom_backward::{Grads, custom_backward},
     embedding::upload,
     matmul::matmul,
 };
 
-/// Logits that exist at a time: enough for products that fill a GPU. Each takes four bytes, and some four numbers of its
+/// Logits that exist at a time: enough for products that fill a GPU. Each takes four bytes, and some four tensors of their
 /// size are alive together.
 pub const LOGITS: usize = 1 << 26;
 /// Fewest rows of a chunk, however many classes there are.
@@ -47,7 +47,7 @@ pub(in crate::network::kernels) fn linear_cross_entropy(
         // In f32 until they're scaled: a loss of f16 is multiplied so that its gradients keep in range.
         let gradient = gradient.mul_scalar(most).unsqueeze::<2>();
         let grads = grads.into_iter().zip(types);
-        Grads::of(grads.map(|(grad, numbers)| grad.map(|grad| (grad * gradient.clone()).cast(numbers))))
+        Grads::of(grads.map(|(grad, dtype)| grad.map(|grad| (grad * gradient.clone()).cast(dtype))))
     })
 }
 
@@ -56,20 +56,6 @@ struct Rows<'a> {
     targets: &'a [u32],
     weights: &'a [f32],
     smoothing: f32,
-}
-
-/// Some rows' targets and weights on the device, `[count, 1]`.
-pub(in crate::network::kernels) struct LossRows {
-    /// Classes.
-    pub(in crate::network::kernels) targets: Tensor<2, Int>,
-    /// What losses are multiplied by.
-    pub(in crate::network::kernels) weights: Tensor<2>,
-    /// What makes shares of the largest of all weights of them, for gradients.
-    pub(in crate::network::kernels) scale: f32,
-    /// Whether there are rows to leave out: a weight of 0 stands for one, whatever is in it.
-    pub(in crate::network::kernels) gaps: bool,
-    /// Share of the target's probability that is spread over all classes.
-    pub(in crate::network::kernels) smoothing: f32,
 }
 
 impl Rows<'_> {
@@ -101,14 +87,14 @@ struct Sums {
 impl Sums {
     /// Adds the rows from `first` on.
     fn add(&mut self, between: &dyn Between, inputs: &[Tensor<2>], first: usize, part: LossRows) {
-        let numbers = inputs[0].dtype();
+        let dtype = inputs[0].dtype();
         let hidden = inputs[0].clone().narrow(0, first, part.targets.dims()[0]);
         let logits = matmul(hidden.clone(), inputs[1].clone().transpose());
         let (losses, grads) = between.losses(logits, inputs.get(2), part, self.wanted.contains(&true));
         add(&mut self.loss, losses.sum());
         let Some(grads) = grads else { return };
 
-        let factor = grads.clone().cast(numbers);
+        let factor = grads.clone().cast(dtype);
         let [of_hidden, of_weight, of_bias] = self.wanted;
         if of_hidden {
             self.hidden.push(matmul(factor.clone(), inputs[1].clone()).cast(DType::F32));
@@ -145,11 +131,11 @@ mod tests {
     use crate::network::kernels::reference::Reference;
 
     /// Loss and gradients of seven rows and eleven classes, so many rows at a time.
-    fn run(rows: usize, numbers: DType, scale: f32) -> Vec<Vec<f32>> {
+    fn run(rows: usize, dtype: DType, scale: f32) -> Vec<Vec<f32>> {
         let device = Device::flex();
         let noise = |shape: [usize; 2], seed: f32| {
             let values = (0..shape[0] * shape[1]).map(|i| (i as f32 * seed).sin()).collect::<Vec<f32>>();
-            Tensor::<2>::from_data(TensorData::new(values, shape), &device).cast(numbers).autodiff().require_grad()
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device).cast(dtype).autodiff().require_grad()
         };
         let (hidden, weight) = (noise([7, 5], 1.7), noise([11, 5], 2.3));
         let bias = Tensor::<1>::from_floats([0.5; 11], &device).autodiff().require_grad();
@@ -157,7 +143,7 @@ mod tests {
         let (h, w, targets) = (hidden.clone(), weight.clone(), [0, 10, 3, 3, 7, 1, 0]);
         let loss = linear_cross_entropy(&Reference, h, w, Some(bias.clone()), &targets, &weights, 0.1, Some(rows));
         let gradients = (loss.clone() * scale).backward();
-        let values = |tensor: Tensor<2>| tensor.try_into_vec_as::<f32>().expect("numbers");
+        let values = |tensor: Tensor<2>| tensor.try_into_vec_as::<f32>().expect("values");
         [
             loss.inner().unsqueeze(),
             hidden.grad(&gradients).expect("a gradient"),

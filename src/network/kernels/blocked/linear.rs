@@ -16,10 +16,10 @@ pub(in crate::network::kernels) fn linear(
     weight: Weight,
     bias: Option<Tensor<1>>,
 ) -> Tensor<2> {
-    let numbers = x.dtype();
+    let dtype = x.dtype();
     let weight = match weight {
         Weight::Full(weight) => weight,
-        Weight::Compact(weight) => weight.expand().cast(numbers),
+        Weight::Compact(weight) => weight.expand().cast(dtype),
     };
     let inputs: Vec<Tensor<2>> = [x, weight].into_iter().chain(bias.map(Tensor::unsqueeze)).collect();
     let wanted: Vec<bool> = inputs.iter().map(Tensor::is_tracked).collect();
@@ -27,7 +27,7 @@ pub(in crate::network::kernels) fn linear(
     let plain: Vec<Tensor<2>> = inputs.iter().map(|input| input.clone().inner()).collect();
     let mut y = matmul(plain[0].clone(), plain[1].clone().transpose());
     if let Some(bias) = plain.get(2) {
-        y = y + bias.clone().cast(numbers);
+        y = y + bias.clone().cast(dtype);
     }
     // Not left to autodiff: it would give the weight's gradient transposed, and so by copies all over.
     custom_backward(y, inputs, move |gradient: Tensor<2>| {

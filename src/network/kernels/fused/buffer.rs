@@ -5,7 +5,6 @@ use std::{
     collections::BTreeMap,
     mem::MaybeUninit,
     ops::{Deref, DerefMut},
-    sync::Mutex,
 };
 
 use burn::{
@@ -13,6 +12,7 @@ use burn::{
     tensor::{Bytes, DType, Shape},
 };
 use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty};
+use parking_lot::Mutex;
 
 /// Memory kept for later, at most.
 const KEPT: usize = 1 << 30;
@@ -26,7 +26,7 @@ const SPARE: usize = 4;
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// Numbers in memory that goes back to where it came from.
+/// Elements in memory that goes back to the pool when it's dropped.
 pub(super) struct Room {
     lines: Vec<Line>,
     len: usize,
@@ -71,10 +71,10 @@ impl Pool {
 
 static POOL: Mutex<Pool> = Mutex::new(Pool::EMPTY);
 
-/// Room for `n` numbers, which may hold anything.
+/// Room for `n` elements, which may hold anything.
 pub(super) fn room(n: usize) -> Room {
     let lines = size_class(n.div_ceil(16));
-    let found = POOL.lock().unwrap_or_else(|e| e.into_inner()).take(lines);
+    let found = POOL.lock().take(lines);
     Room { lines: found.unwrap_or_else(|| fresh(lines)), len: n }
 }
 
@@ -90,7 +90,7 @@ fn size_class(lines: usize) -> usize {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        POOL.lock().unwrap_or_else(|e| e.into_inner()).give_back(std::mem::take(&mut self.lines));
+        POOL.lock().give_back(std::mem::take(&mut self.lines));
     }
 }
 
@@ -131,25 +131,25 @@ impl AllocationController for Room {
     }
 }
 
-/// The numbers as a tensor.
+/// The elements as a tensor.
 pub(super) fn tensor<const D: usize>(elements: Room, shape: [usize; D]) -> FlexTensor {
     shaped(elements, Shape::from(shape))
 }
 
 fn shaped(elements: Room, shape: Shape) -> FlexTensor {
     let bytes = size_of_val::<[f32]>(&elements);
-    // SAFETY: all of the room's numbers are initialized.
+    // SAFETY: all of the room's elements are initialized.
     let bytes = unsafe { Bytes::from_controller(Box::new(elements), bytes) };
     FlexTensor::new(bytes, Layout::contiguous(shape), DType::F32)
 }
 
-/// A few numbers as a tensor.
+/// A few elements as a tensor.
 pub(super) fn vector(elements: Vec<f32>) -> FlexTensor {
     let shape = Shape::from([elements.len()]);
     FlexTensor::new(Bytes::from_elems(elements), Layout::contiguous(shape), DType::F32)
 }
 
-/// The same numbers where nobody else has them: the tensor itself if nobody does.
+/// The same elements in memory that nobody else refers to: the tensor itself if nobody does.
 pub(super) fn owned(tensor: FlexTensor) -> FlexTensor {
     let whole = tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
     if whole && tensor.is_unique() {

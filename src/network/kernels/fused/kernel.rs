@@ -129,7 +129,7 @@ pub(super) fn shape(tensor: &FlexTensor) -> [usize; 2] {
     tensor.shape().dims()
 }
 
-/// Whether there is a kernel for this tensor. Kernels compute in f32; numbers of 16 bits are widened for them, and the
+/// Whether there is a kernel for this tensor. Kernels compute in f32; elements of 16 bits are widened for them, and the
 /// result is rounded to the type of the first input.
 pub(in crate::network::kernels) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
     matches!(tensor.dtype(), DType::F32 | DType::BF16 | DType::F16) && on_flex(&tensor.device())
@@ -137,9 +137,9 @@ pub(in crate::network::kernels) fn applies<const D: usize>(tensor: &Tensor<D>) -
 
 /// Runs a kernel on one tensor.
 pub(super) fn unary<const R: usize, K: Kernel<1>, const A: usize>(kernel: K, a: Tensor<A>) -> Tensor<R> {
-    let numbers = a.dtype();
+    let dtype = a.dtype();
     let result: Tensor<R> = Tensor::from_dispatch(Dispatch::unary(kernel, a.cast(DType::F32).into_dispatch()));
-    result.cast(numbers)
+    result.cast(dtype)
 }
 
 /// Runs a kernel on two tensors.
@@ -148,11 +148,11 @@ pub(super) fn binary<const R: usize, K: Kernel<2>, const A: usize, const B: usiz
     a: Tensor<A>,
     b: Tensor<B>,
 ) -> Tensor<R> {
-    let numbers = a.dtype();
+    let dtype = a.dtype();
     let (a, b) = (a.cast(DType::F32), b.cast(DType::F32));
     let result = Dispatch::binary(kernel, a.into_dispatch(), b.into_dispatch());
     let result: Tensor<R> = Tensor::from_dispatch(result);
-    result.cast(numbers)
+    result.cast(dtype)
 }
 
 /// Runs a kernel on three tensors.
@@ -162,9 +162,9 @@ pub(super) fn ternary<const R: usize, K: Kernel<3>, const A: usize, const B: usi
     b: Tensor<B>,
     c: Tensor<C>,
 ) -> Tensor<R> {
-    let numbers = a.dtype();
+    let dtype = a.dtype();
     let (a, b, c) = (a.cast(DType::F32), b.cast(DType::F32), c.cast(DType::F32));
     let result = Dispatch::ternary(kernel, a.into_dispatch(), b.into_dispatch(), c.into_dispatch());
     let result: Tensor<R> = Tensor::from_dispatch(result);
-    result.cast(numbers)
+    result.cast(dtype)
 }

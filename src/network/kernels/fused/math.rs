@@ -102,7 +102,7 @@ mod tests {
         if x < 0.0 { tail } else { 1.0 - tail }
     }
 
-    /// Numbers from `-end` to `end`.
+    /// Values from `-end` to `end`.
     fn range(end: f32) -> impl Iterator<Item = f32> {
         (-20_000..=20_000).map(move |i| i as f32 * (end / 20_000.0))
     }

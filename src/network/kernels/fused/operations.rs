@@ -179,7 +179,7 @@ mod tests {
         let y = f(&inputs);
         let found = (y.clone() * noise(y.dims(), 2.3).autodiff()).sum().backward();
         let grads = inputs.iter().map(|input| input.grad(&found).expect("a gradient"));
-        std::iter::once(y.inner()).chain(grads).flat_map(|x| x.try_into_vec_as::<f32>().expect("numbers")).collect()
+        std::iter::once(y.inner()).chain(grads).flat_map(|x| x.try_into_vec_as::<f32>().expect("values")).collect()
     }
 
     #[test]

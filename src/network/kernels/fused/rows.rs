@@ -14,7 +14,7 @@ pub(super) fn for_each(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f3
     }
 }
 
-/// As `for_each`; `f` also gets `sums` numbers, zeros at first, which are added up over the parts in their order.
+/// As `for_each`; `f` also gets `sums` accumulators, zeros at first, which are added up over the parts in their order.
 pub(super) fn for_each_with_sums(
     out: &mut [f32],
     width: usize,

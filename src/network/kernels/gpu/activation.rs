@@ -75,7 +75,7 @@ fn activated(x: Tensor<2>, bias: Option<Tensor<1>>, unit: Unit) -> Tensor<2> {
         let grads =
             Dispatch::activate_grads(x.into_dispatch(), Maybe::new(bias.clone()), gradient.into_dispatch(), unit);
         let grads = Tensor::<2>::from_dispatch(grads);
-        let of_bias = types.get(1).map(|numbers| learned.then(|| row_sums(grads.clone()).cast(*numbers)));
+        let of_bias = types.get(1).map(|dtype| learned.then(|| row_sums(grads.clone()).cast(*dtype)));
         Grads::of([Some(grads)].into_iter().chain(of_bias))
     })
 }
@@ -214,7 +214,7 @@ fn swiglu_grads_kernel<F: Float, N: Size>(
 fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(unit.shape(&x.tensor.shape()), x.tensor.dtype);
-    let (client, numbers) = (x.client(), kind(x.tensor.dtype));
+    let (client, dtype) = (x.client(), kind(x.tensor.dtype));
     match unit {
         Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
             let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
@@ -231,7 +231,7 @@ fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
                 width,
                 unit,
                 biased,
-                numbers,
+                dtype,
             );
         }
         Unit::SwiGlu => {
@@ -245,7 +245,7 @@ fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
                 out.clone().into_buffer_arg(),
                 count,
                 width,
-                numbers,
+                dtype,
             );
         }
     }
@@ -255,7 +255,7 @@ fn activate(x: CubeTensor, bias: Maybe<CubeBackend>, unit: Unit) -> CubeTensor {
 /// `activate_grads` on the device.
 fn activate_grads(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor, unit: Unit) -> CubeTensor {
     let x = Rows::new(x);
-    let (client, numbers) = (x.client(), kind(x.tensor.dtype));
+    let (client, dtype) = (x.client(), kind(x.tensor.dtype));
     match unit {
         Unit::Gelu(_) | Unit::Silu | Unit::Tanh => {
             let grads = Rows::owned(gradient).tensor;
@@ -273,7 +273,7 @@ fn activate_grads(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor,
                 width,
                 unit,
                 biased,
-                numbers,
+                dtype,
             );
             grads
         }
@@ -290,7 +290,7 @@ fn activate_grads(x: CubeTensor, bias: Maybe<CubeBackend>, gradient: CubeTensor,
                 grads.clone().into_buffer_arg(),
                 count,
                 width,
-                numbers,
+                dtype,
             );
             grads
         }

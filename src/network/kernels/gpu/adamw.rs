@@ -15,10 +15,10 @@ use super::{
     maybe::Maybe,
 };
 
-/// Numbers among which squares are added up before they're one sum; as many units add.
+/// Partial sums that squares are added to before they're one sum; as many units add.
 const SQUARES: usize = 1 << 16;
 
-/// What a step does to every number; the same for all of a parameter.
+/// What a step does to every element of a parameter.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::network::kernels) struct Update {
     /// Learning rate over the correction of the mean.
@@ -109,8 +109,8 @@ fn squares_kernel<F: Float>(sums: &mut [f32], x: &[F], count: usize, #[define(F)
     let mut sum = sums[ABSOLUTE_POS];
     let mut at = ABSOLUTE_POS;
     while at < count {
-        let number = f32::cast_from(x[at]);
-        sum += number * number;
+        let element = f32::cast_from(x[at]);
+        sum += element * element;
         at += sums.len();
     }
     sums[ABSOLUTE_POS] = sum;
@@ -127,7 +127,7 @@ fn adamw(
 ) -> (CubeTensor, CubeTensor, CubeTensor) {
     let (values, gradient) = (Rows::owned(values), Rows::new(gradient));
     let (mean, square) = (Rows::owned(mean).tensor, Rows::owned(square).tensor);
-    let (client, numbers) = (values.client(), kind(gradient.tensor.dtype));
+    let (client, dtype) = (values.client(), kind(gradient.tensor.dtype));
     let Flat { cubes, dim, vector, count, .. } = Flat::new(&client, 1, values.tensor.shape().num_elements());
     let (clip, clipped) = clip.or(&gradient.tensor);
     update_kernel::launch(
@@ -148,7 +148,7 @@ fn adamw(
         update.beta2,
         update.epsilon,
         clipped,
-        numbers,
+        dtype,
     );
     (values.tensor, mean, square)
 }
@@ -156,7 +156,7 @@ fn adamw(
 /// `add_squares` on the device.
 fn add_squares(sums: CubeTensor, x: CubeTensor) -> CubeTensor {
     let (sums, x) = (Rows::owned(sums), Rows::new(x));
-    let (client, numbers) = (x.client(), kind(x.tensor.dtype));
+    let (client, dtype) = (x.client(), kind(x.tensor.dtype));
     let (cubes, dim) = elementwise(&client, sums.width);
     let count = x.tensor.shape().num_elements();
     squares_kernel::launch(
@@ -166,7 +166,7 @@ fn add_squares(sums: CubeTensor, x: CubeTensor) -> CubeTensor {
         sums.tensor.clone().into_buffer_arg(),
         x.tensor.into_buffer_arg(),
         count,
-        numbers,
+        dtype,
     );
     sums.tensor
 }
@@ -185,7 +185,7 @@ trait AdamWOps: Backend {
         update: Update,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
-    /// `sums` with squares of the numbers of `x` added, in whatever place.
+    /// `sums` with squares of the elements of `x` added, in whatever place.
     #[fusion(dtype = sums, shape = sums)]
     fn add_squares(sums: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
 }

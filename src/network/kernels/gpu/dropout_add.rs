@@ -97,7 +97,7 @@ pub(super) fn dropout_add(
 ) -> Tensor<2> {
     let (with_residual, with_bias) = (residual.is_some(), bias.is_some());
     let inputs: Vec<Tensor<2>> = [x].into_iter().chain(residual).chain(bias.map(Tensor::unsqueeze)).collect();
-    let numbers = inputs[inputs.len() - 1].dtype();
+    let dtype = inputs[inputs.len() - 1].dtype();
     let learned = with_bias && inputs[inputs.len() - 1].is_tracked();
     let plain = |at: usize| inputs[at].clone().inner();
     let bias = Maybe::new(with_bias.then(|| plain(inputs.len() - 1).cast(DType::F32)));
@@ -112,7 +112,7 @@ pub(super) fn dropout_add(
                 Tensor::from_dispatch(Dispatch::drop_and_add(grads, Maybe::Nothing, Maybe::Nothing, dropping))
             }
         };
-        let of_bias = with_bias.then(|| learned.then(|| row_sums(grads.clone()).cast(numbers)));
+        let of_bias = with_bias.then(|| learned.then(|| row_sums(grads.clone()).cast(dtype)));
         Grads::of([Some(grads)].into_iter().chain(with_residual.then_some(Some(gradient))).chain(of_bias))
     })
 }
@@ -161,7 +161,7 @@ fn drop_and_add(
 ) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
-    let (client, numbers) = (x.client(), kind(x.tensor.dtype));
+    let (client, dtype) = (x.client(), kind(x.tensor.dtype));
     let Flat { cubes, dim, vector, count, width } = Flat::new(&client, x.rows, x.width);
     let ((bias, biased), (residual, added)) = (bias.or(&x.tensor), residual.or(&x.tensor));
     let (keys, Drops { site, threshold, scale }, dropped) = dropping.or(&x.tensor);
@@ -183,7 +183,7 @@ fn drop_and_add(
         biased,
         added,
         dropped,
-        numbers,
+        dtype,
     );
     out
 }

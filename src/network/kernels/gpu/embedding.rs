@@ -28,15 +28,15 @@ pub(super) fn embedding(weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
     custom_backward(rows, vec![weight], move |gradient: Tensor<2>| {
         let Occurrences { order, starts, ids } = Occurrences::new(&host);
         let device = gradient.device();
-        let [order, starts, ids] = [order, starts, ids].map(|numbers| upload(numbers, &device).into_dispatch());
+        let [order, starts, ids] = [order, starts, ids].map(|values| upload(values, &device).into_dispatch());
         let sums = Dispatch::add_rows(gradient.into_dispatch(), order, starts, ids, classes);
         Grads::of([Some(Tensor::<2>::from_dispatch(sums))])
     })
 }
 
-fn upload(numbers: Vec<u32>, device: &Device) -> Tensor<1, Int> {
-    let count = numbers.len();
-    Tensor::from_data(TensorData::new(numbers, [count]), (device, DType::U32))
+fn upload(values: Vec<u32>, device: &Device) -> Tensor<1, Int> {
+    let count = values.len();
+    Tensor::from_data(TensorData::new(values, [count]), (device, DType::U32))
 }
 
 /// Where each id occurs.
@@ -103,7 +103,7 @@ fn add_rows(rows: CubeTensor, order: CubeTensor, starts: CubeTensor, ids: CubeTe
     if found == 0 {
         return sums;
     }
-    let (client, numbers) = (rows.client(), kind(rows.tensor.dtype));
+    let (client, dtype) = (rows.client(), kind(rows.tensor.dtype));
     let Grid { count, dim, vector, width, .. } = Grid::new(&client, found, rows.width);
     add_kernel::launch(
         &client,
@@ -117,7 +117,7 @@ fn add_rows(rows: CubeTensor, order: CubeTensor, starts: CubeTensor, ids: CubeTe
         sums.clone().into_buffer_arg(),
         found,
         width,
-        numbers,
+        dtype,
     );
     sums
 }

@@ -55,14 +55,14 @@ impl Rows {
     }
 
     /// A tensor of another shape or type beside this one, whose memory is still to be written.
-    pub(super) fn room(&self, shape: impl Into<Shape>, numbers: DType) -> CubeTensor {
-        room(&self.tensor, shape, numbers)
+    pub(super) fn room(&self, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+        room(&self.tensor, shape, dtype)
     }
 }
 
 /// A tensor on the device of `beside`, whose memory is still to be written.
-pub(super) fn room(beside: &CubeTensor, shape: impl Into<Shape>, numbers: DType) -> CubeTensor {
-    empty_device_dtype(beside.client.clone(), beside.device.clone(), shape.into(), numbers)
+pub(super) fn room(beside: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    empty_device_dtype(beside.client.clone(), beside.device.clone(), shape.into(), dtype)
 }
 
 /// A cube for each row.
@@ -72,7 +72,7 @@ pub(super) struct Grid {
     /// The most planes of a cube that there may be: groups of units that the hardware runs together, of a size that some
     /// decide on themselves.
     pub(super) planes: u32,
-    /// Numbers of a vector; rows are made of whole vectors.
+    /// Elements of a vector; rows are made of whole vectors.
     pub(super) vector: usize,
     /// Vectors of a row.
     pub(super) width: usize,
@@ -102,7 +102,7 @@ impl Grid {
 pub(super) struct Flat {
     pub(super) cubes: CubeCount,
     pub(super) dim: CubeDim,
-    /// Numbers of a vector; rows are made of whole vectors.
+    /// Elements of a vector; rows are made of whole vectors.
     pub(super) vector: usize,
     /// Vectors in all.
     pub(super) count: usize,
@@ -126,12 +126,12 @@ pub(super) fn elementwise(client: &Client, count: usize) -> (CubeCount, CubeDim)
     (calculate_cube_count_elemwise(client, count, dim), dim)
 }
 
-/// Numbers that are read at once from rows of this width.
+/// Elements that are read at once from rows of this width.
 pub(super) fn vector(width: usize) -> usize {
     [4, 2].into_iter().find(|size| width.is_multiple_of(*size)).unwrap_or(1)
 }
 
 /// A type as kernels know it.
-pub(super) fn kind(numbers: DType) -> ElemType {
-    burn::backend::cubecl::dtype_to_storage_type(numbers)
+pub(super) fn kind(dtype: DType) -> ElemType {
+    burn::backend::cubecl::dtype_to_storage_type(dtype)
 }

@@ -95,7 +95,7 @@ fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
-    let numbers = kind(x.tensor.dtype);
+    let dtype = kind(x.tensor.dtype);
     log_softmax_kernel::launch(
         &x.client(),
         count,
@@ -106,7 +106,7 @@ fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
         x.rows,
         width,
         planes,
-        numbers,
+        dtype,
     );
     out
 }
@@ -115,7 +115,7 @@ fn log_softmax_rows(x: CubeTensor) -> CubeTensor {
 fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
     let (y, grads) = (Rows::new(y), Rows::owned(gradient).tensor);
     let Grid { count, dim, planes, vector, width, .. } = y.grid();
-    let numbers = kind(y.tensor.dtype);
+    let dtype = kind(y.tensor.dtype);
     grads_kernel::launch(
         &y.client(),
         count,
@@ -126,7 +126,7 @@ fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
         y.rows,
         width,
         planes,
-        numbers,
+        dtype,
     );
     grads
 }

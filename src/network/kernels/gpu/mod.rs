@@ -2,8 +2,8 @@
 //!
 //! Matrix products are burn's; what lies between them is one kernel each here, forward and backward, where autodiff would go
 //! back through a dozen operations and keep what each of them made. Rows belong to a cube whose units add up by planes.
-//! A device that can't do that, or on which a trial comes out wrong, takes the operations of `reference` instead. Numbers are computed with
-//! in f32 and kept in the type of their tensor; dropout is the hash of [`super::dropout`]; sums are taken in a fixed order.
+//! A device that can't do that, or on which a trial comes out wrong, takes the operations of `reference` instead. They compute
+//! in f32 and keep results in the type of their tensor; dropout is the hash of [`super::dropout`]; sums are taken in a fixed order.
 
 mod activation;
 mod adamw;
@@ -30,6 +30,6 @@ use burn::tensor::{DType, Tensor};
 
 /// Whether there is a kernel for this tensor.
 pub(super) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
-    let numbers = tensor.dtype();
-    matches!(numbers, DType::F32 | DType::BF16 | DType::F16) && try_out(&tensor.device().inner(), numbers).is_ok()
+    let dtype = tensor.dtype();
+    matches!(dtype, DType::F32 | DType::BF16 | DType::F16) && try_out(&tensor.device().inner(), dtype).is_ok()
 }

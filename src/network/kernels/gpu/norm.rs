@@ -94,7 +94,7 @@ fn scale<F: Float, N: Size>(
     1f32 / (square + eps).sqrt()
 }
 
-/// Numbers of a row with that mean and 1/σ, normalized.
+/// Elements of a row with that mean and 1/σ, normalized.
 #[cube]
 fn normed<F: Float, N: Size>(x: Vector<F, N>, mean: f32, scale: f32) -> Vector<f32, N> {
     (Vector::<f32, N>::cast_from(x) - Vector::<f32, N>::new(mean)) * Vector::<f32, N>::new(scale)
@@ -230,7 +230,7 @@ fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBackend>, eps: f3
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
     let (beta, centred) = beta.or(&gamma.tensor);
-    let numbers = kind(x.tensor.dtype);
+    let dtype = kind(x.tensor.dtype);
     normalize_kernel::launch(
         &x.client(),
         count,
@@ -245,7 +245,7 @@ fn normalize(x: CubeTensor, gamma: CubeTensor, beta: Maybe<CubeBackend>, eps: f3
         eps,
         centred,
         planes,
-        numbers,
+        dtype,
     );
     out
 }
@@ -262,7 +262,7 @@ fn normalize_grads(
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
     let stats = x.room([x.rows, 2], DType::F32);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
-    let numbers = kind(x.tensor.dtype);
+    let dtype = kind(x.tensor.dtype);
     grads_kernel::launch(
         &x.client(),
         count,
@@ -278,7 +278,7 @@ fn normalize_grads(
         eps,
         centred,
         planes,
-        numbers,
+        dtype,
     );
     (out, stats)
 }
@@ -288,7 +288,7 @@ fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centre
     let (x, gradient, stats) = (Rows::new(x), Rows::new(gradient), Rows::new(stats));
     let parts = Parts::new(x.rows, x.width);
     let sums = x.room([1 + usize::from(centred), parts.count, x.width], DType::F32);
-    let numbers = kind(x.tensor.dtype);
+    let dtype = kind(x.tensor.dtype);
     sums_kernel::launch(
         &x.client(),
         parts.cubes(),
@@ -302,7 +302,7 @@ fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centre
         parts.width,
         parts.length,
         centred,
-        numbers,
+        dtype,
     );
     sums
 }

@@ -1,4 +1,4 @@
-//! Rotary position embedding: a unit of the device for each number.
+//! Rotary position embedding: a unit of the device for each element.
 
 use burn::{
     backend::{Backend, Dispatch, TensorMetadata, backend_extension, tensor::FloatTensor},
@@ -94,7 +94,7 @@ fn rotary_kernel<F: Float>(
 fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotation) -> CubeTensor {
     let x = Rows::new(x);
     let out = x.room(x.tensor.shape(), x.tensor.dtype);
-    let (client, numbers, count) = (x.client(), kind(x.tensor.dtype), x.rows * x.width);
+    let (client, dtype, count) = (x.client(), kind(x.tensor.dtype), x.rows * x.width);
     let (cubes, dim) = elementwise(&client, count);
     rotary_kernel::launch(
         &client,
@@ -111,7 +111,7 @@ fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotatio
         rotation.pairs,
         rotation.interleaved,
         rotation.back,
-        numbers,
+        dtype,
     );
     out
 }
@@ -119,7 +119,7 @@ fn rotate(x: CubeTensor, cos: CubeTensor, sin: CubeTensor, rotation: HeadRotatio
 /// What enters burn's dispatch; nothing of it is differentiated.
 #[backend_extension(Cube, Fusion)]
 trait RotaryOps: Backend {
-    /// Pairs of numbers of each head of `x` rotated by cosines and sines `[T, pairs]`.
+    /// Pairs of elements of each head of `x` rotated by cosines and sines `[T, pairs]`.
     #[fusion(dtype = x, shape = x)]
     fn rotate(
         x: FloatTensor<Self>,

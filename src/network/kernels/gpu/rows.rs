@@ -4,24 +4,24 @@ use burn_cubecl::cubecl::{self, prelude::*};
 
 use crate::network::kernels::dropout::{FACTORS, WEYL};
 
-/// Sum of a vector's numbers.
+/// Sum of a vector's elements.
 #[cube]
-pub(super) fn total<N: Size>(numbers: Vector<f32, N>) -> f32 {
-    let mut sum = numbers.extract(0usize);
+pub(super) fn total<N: Size>(elements: Vector<f32, N>) -> f32 {
+    let mut sum = elements.extract(0usize);
     #[unroll]
     for at in 1..N::value() {
-        sum += numbers.extract(at);
+        sum += elements.extract(at);
     }
     sum
 }
 
-/// Largest of a vector's numbers.
+/// Largest of a vector's elements.
 #[cube]
-pub(super) fn largest<N: Size>(numbers: Vector<f32, N>) -> f32 {
-    let mut most = numbers.extract(0usize);
+pub(super) fn largest<N: Size>(elements: Vector<f32, N>) -> f32 {
+    let mut most = elements.extract(0usize);
     #[unroll]
     for at in 1..N::value() {
-        most = max(most, numbers.extract(at));
+        most = max(most, elements.extract(at));
     }
     most
 }
@@ -66,7 +66,7 @@ fn joined(a: f32, b: f32, #[comptime] largest: bool) -> f32 {
     if largest { max(a, b) } else { a + b }
 }
 
-/// The places of a vector's numbers, of which `first` is the first's.
+/// The positions of a vector's elements, of which `first` is the first's.
 #[cube]
 pub(super) fn places<N: Size>(first: u32) -> Vector<u32, N> {
     let mut places = Vector::<u32, N>::new(first);
@@ -77,12 +77,12 @@ pub(super) fn places<N: Size>(first: u32) -> Vector<u32, N> {
     places
 }
 
-/// See [`crate::network::kernels::dropout`]: the hash of each number.
+/// See [`crate::network::kernels::dropout`]: the hash of each element.
 #[cube]
-pub(super) fn mix<N: Size>(numbers: Vector<u32, N>) -> Vector<u32, N> {
+pub(super) fn mix<N: Size>(elements: Vector<u32, N>) -> Vector<u32, N> {
     let far = Vector::<u32, N>::new(16u32);
     let near = Vector::<u32, N>::new(15u32);
-    let mut x = numbers;
+    let mut x = elements;
     x = (x ^ (x >> far)) * Vector::<u32, N>::new(FACTORS[0]);
     x = (x ^ (x >> near)) * Vector::<u32, N>::new(FACTORS[1]);
     x ^ (x >> far)
@@ -95,7 +95,7 @@ pub(super) fn stream(key: u32, site: u32) -> u32 {
     mix(one).extract(0usize)
 }
 
-/// What the numbers at these places of a stream are multiplied by.
+/// What the elements at these positions of a stream are multiplied by.
 #[cube]
 pub(super) fn kept<N: Size>(stream: u32, places: Vector<u32, N>, threshold: u32, scale: f32) -> Vector<f32, N> {
     let hash = mix(Vector::<u32, N>::new(stream) + places * Vector::<u32, N>::new(WEYL));

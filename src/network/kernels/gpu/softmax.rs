@@ -58,7 +58,7 @@ impl SpanSoftmax {
         let AttentionSpans { from, to, width, keys, .. } = spans;
         let (width, keys) = (*width, *keys);
         let device = from.device().inner();
-        let signed = |numbers: &Tensor<1, Int>| numbers.clone().inner().cast(IntDType::I32);
+        let signed = |values: &Tensor<1, Int>| values.clone().inner().cast(IntDType::I32);
         let layout = Layout { heads, queries: width, first_query: 0, width, keys, shared, first_key: 0 };
         Self { from: signed(from), to: signed(to), dropout: OnDevice::new(dropout, &device), layout }
     }
@@ -95,7 +95,7 @@ struct Span {
     common: i32,
 }
 
-/// The numbers of [`Layout`] that kernels need.
+/// The fields of [`Layout`] that kernels need.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 struct ScoreLayout {
     heads: u32,
@@ -147,8 +147,8 @@ fn multipliers<N: Size>(stream: u32, span: &Span, place: &ScoreLayout, first: u3
     let keys = places::<N>(first);
     let shift = place.shared - u32::cast_from(span.low);
     let common = Vector::<i32, N>::cast_from(keys).less_than(&Vector::<i32, N>::new(span.common));
-    let numbers = select_many(common, keys, keys + Vector::<u32, N>::new(shift));
-    kept(stream, numbers, place.threshold, place.scale)
+    let positions = select_many(common, keys, keys + Vector::<u32, N>::new(shift));
+    kept(stream, positions, place.threshold, place.scale)
 }
 
 /// Where the random numbers of the cube's query and head begin.

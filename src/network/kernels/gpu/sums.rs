@@ -29,7 +29,7 @@ pub(super) struct Parts {
     pub(super) count: usize,
     /// Rows of one.
     pub(super) length: usize,
-    /// Numbers of a vector.
+    /// Elements of a vector.
     pub(super) vector: usize,
     /// Vectors of a row.
     pub(super) width: usize,
@@ -81,7 +81,7 @@ fn column_sums(x: CubeTensor) -> CubeTensor {
     let x = Rows::new(x);
     let parts = Parts::new(x.rows, x.width);
     let sums = x.room([parts.count, x.width], DType::F32);
-    let numbers = kind(x.tensor.dtype);
+    let dtype = kind(x.tensor.dtype);
     sums_kernel::launch(
         &x.client(),
         parts.cubes(),
@@ -92,7 +92,7 @@ fn column_sums(x: CubeTensor) -> CubeTensor {
         x.rows,
         parts.width,
         parts.length,
-        numbers,
+        dtype,
     );
     sums
 }

@@ -18,12 +18,12 @@ pub fn dropout(x: Tensor<2>, dropout: &Dropout) -> Tensor<2> {
     x * kept
 }
 
-/// Numbers of 32 bits without sign, on the device.
+/// Unsigned integers of 32 bits, on the device.
 pub(super) fn whole<const D: usize>(values: Vec<u32>, shape: [usize; D], device: &Device) -> Tensor<D, Int> {
     Tensor::from_data(TensorData::new(values, shape), (device, DType::U32))
 }
 
-/// What elements are multiplied by: the hash of [`Dropout`] where the numbers lie, so that no mask is ever uploaded.
+/// What elements are multiplied by: the hash of [`Dropout`], computed on the device, so that no mask is ever uploaded.
 /// `stream` and `index` have one shape, but for axes of length 1.
 pub(super) fn multipliers<const D: usize>(
     dropout: &Dropout,

@@ -1,11 +1,13 @@
 //! The kernels as tensor operations of burn's, most of which autodiff differentiates: what runs where there are no kernels of
 //! our own, and what these are tested against.
 
+mod between;
 mod dropout;
 mod losses;
 mod rotary;
 mod softmax;
 
+pub(super) use between::Reference;
 pub use dropout::dropout;
 pub use rotary::rotary;
 
@@ -13,41 +15,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor, activation};
 
-use self::softmax::ByOperations;
-use super::{
-    AttentionSpans, Dropout, Gelu, KeyValue, RowIds, Weight,
-    blocked::{self, Between, LossRows, Softmax},
-};
-
-/// What lies between matrix products, by operations.
-#[derive(Debug)]
-pub(super) struct Reference;
-
-impl Between for Reference {
-    fn softmax(
-        &self,
-        spans: &AttentionSpans,
-        shared: usize,
-        heads: usize,
-        dropout: Option<&Dropout>,
-    ) -> Box<dyn Softmax> {
-        Box::new(ByOperations::new(spans, shared, heads, dropout))
-    }
-
-    fn losses(
-        &self,
-        logits: Tensor<2>,
-        bias: Option<&Tensor<2>>,
-        rows: LossRows,
-        wanted: bool,
-    ) -> (Tensor<2>, Option<Tensor<2>>) {
-        losses::losses(logits, bias, rows, wanted)
-    }
-
-    fn row_sums(&self, x: Tensor<2>) -> Tensor<2> {
-        x.cast(DType::F32).sum_dim(0)
-    }
-}
+use super::{AttentionSpans, Dropout, Gelu, KeyValue, RowIds, Weight, blocked};
 
 /// See [`super::attention`].
 pub fn attention(qkv: Tensor<2>, spans: &AttentionSpans, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
@@ -86,20 +54,20 @@ pub fn linear_cross_entropy(
 
 /// See [`super::layer_norm`].
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, eps: f32) -> Tensor<2> {
-    let numbers = x.dtype();
+    let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let centred = x.clone() - x.mean_dim(1);
     let variance = (centred.clone() * centred.clone()).mean_dim(1);
     let normed = centred / variance.add_scalar(eps).sqrt() * gamma.unsqueeze() + beta.unsqueeze();
-    normed.cast(numbers)
+    normed.cast(dtype)
 }
 
 /// See [`super::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, eps: f32) -> Tensor<2> {
-    let numbers = x.dtype();
+    let dtype = x.dtype();
     let x = x.cast(DType::F32);
     let square = (x.clone() * x.clone()).mean_dim(1);
-    (x / square.add_scalar(eps).sqrt() * gamma.unsqueeze()).cast(numbers)
+    (x / square.add_scalar(eps).sqrt() * gamma.unsqueeze()).cast(dtype)
 }
 
 /// See [`super::gelu`].

@@ -16,7 +16,7 @@ pub fn rotary(x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {
 
 fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2> {
     let [tokens, width] = x.dims();
-    let numbers = x.dtype();
+    let dtype = x.dtype();
     let Rotation { pairs, layout, offset, .. } = rotary.rotation;
     let size = width / heads;
     let end = offset + 2 * pairs;
@@ -33,7 +33,7 @@ fn rotated(x: Tensor<2>, heads: usize, rotary: &Rotary, back: bool) -> Tensor<2>
     let rotated = x.clone().narrow(2, offset, 2 * pairs).reshape(shape).cast(DType::F32);
     let (a, b) = (rotated.clone().narrow(axis, 0, 1), rotated.narrow(axis, 1, 1));
     let rotated = vec![a.clone() * cos.clone() - b.clone() * sin.clone(), b * cos + a * sin];
-    let rotated = Tensor::cat(rotated, axis).reshape([tokens, heads, 2 * pairs]).cast(numbers);
+    let rotated = Tensor::cat(rotated, axis).reshape([tokens, heads, 2 * pairs]).cast(dtype);
     let parts = [(0, offset, None), (offset, 2 * pairs, Some(rotated)), (end, size - end, None)];
     let parts = parts.into_iter().filter(|(_, length, _)| *length > 0);
     let parts = parts.map(|(start, length, part)| part.unwrap_or_else(|| x.clone().narrow(2, start, length)));

@@ -87,21 +87,21 @@ fn dropped(all: &Tensor<4>, kept: Option<&Tensor<4>>) -> Tensor<4> {
 
 impl Softmax for ByOperations {
     fn probabilities(&self, scores: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> Tensor<4> {
-        let numbers = scores.dtype();
+        let dtype = scores.dtype();
         let (all, kept) = self.both(scores, queries, keys);
-        dropped(&all, kept.as_ref()).cast(numbers)
+        dropped(&all, kept.as_ref()).cast(dtype)
     }
 
     fn grads(&self, scores: Tensor<4>, grads: Tensor<4>, queries: Range<usize>, keys: Range<usize>) -> [Tensor<4>; 2] {
-        let numbers = scores.dtype();
+        let dtype = scores.dtype();
         let (all, kept) = self.both(scores, queries, keys);
-        let dropped = dropped(&all, kept.as_ref()).cast(numbers);
+        let dropped = dropped(&all, kept.as_ref()).cast(dtype);
         let mut grads = grads.cast(DType::F32);
         if let Some(kept) = kept {
             grads = grads * kept;
         }
         let grads = all.clone() * grads;
         let grads = grads.clone() - all * grads.sum_dim(3);
-        [dropped, grads.cast(numbers)]
+        [dropped, grads.cast(dtype)]
     }
 }

@@ -1,30 +1,22 @@
 //! What is learned beside a model that stays as it is: LoRA and P-tuning v2, in PEFT's files.
 
+mod layout;
 mod lora;
+mod low_rank;
 mod peft;
 mod prefix;
 mod stored;
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use anyhow::Result;
 
-use super::{ids::WeightId, initial::Initializer, network::Network, parameters::Parameters};
+use super::{initial::Initializer, network::Network, on_disk::is_called};
 use crate::spec;
 
-pub(super) use lora::Lora;
+pub(super) use layout::{Adapters, Lora};
 pub(super) use peft::Peft;
-pub(super) use prefix::Prefix;
-pub(crate) use stored::{Checkpoint, SCALE};
-
-/// The adapters of a network.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Adapters {
-    /// Settings, as recipes have them; `None` where there are no adapters.
-    settings: Option<spec::Adapter>,
-    pub(super) loras: BTreeMap<WeightId, Lora>,
-    pub(super) prefix: Option<Prefix>,
-}
+pub(crate) use stored::Checkpoint;
 
 impl Network {
     /// Adds a new adapter to a network whose backbone is frozen.
@@ -42,7 +34,7 @@ impl Network {
         match adapter {
             spec::Adapter::Lora(lora) => {
                 lora::check(parameters, on_disk, &lora.targets)?;
-                let targeted = |module: &str| lora.targets.iter().any(|target| lora::ends(module, target));
+                let targeted = |module: &str| lora.targets.iter().any(|target| is_called(module, target));
                 let layers = lora::backbone(parameters).collect();
                 lora::attach(parameters, layers, on_disk, lora, &targeted, &mut source);
             }
@@ -85,12 +77,5 @@ impl Network {
     /// Whether there is an adapter.
     pub fn is_adapted(&self) -> bool {
         self.parameters().adapters.settings.is_some()
-    }
-}
-
-impl Parameters {
-    /// What the change of a linear layer is made of, where it has one.
-    pub(super) fn lora(&self, id: WeightId) -> Option<&Lora> {
-        self.adapters.loras.get(&id)
     }
 }

@@ -13,13 +13,10 @@ use super::Peft;
 use crate::{
     network::{
         checkpoint::{self, CONFIG},
-        model::tensors::Weights,
+        model::{on_disk::SCALE, tensors::Weights},
     },
     spec::{Adapter, BaseDtype},
 };
-
-/// What follows the name of a tensor of bytes in that of its scales.
-pub(crate) const SCALE: &str = "_scale";
 
 /// A checkpoint with its adapter.
 pub(crate) struct Checkpoint {

@@ -6,7 +6,7 @@ use super::{Branch, Linear};
 use crate::network::{
     kernels::{self, KeyValue, Rotation},
     model::{
-        parameters::Builder,
+        builder::Builder,
         pass::{Along, Pass},
     },
 };

@@ -6,8 +6,8 @@ use super::{Layer, LayerDesign, Norm};
 use crate::network::{
     kernels,
     model::{
+        builder::Builder,
         ids::MatrixId,
-        parameters::Builder,
         pass::{Along, Pass},
     },
 };

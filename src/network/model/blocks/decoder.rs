@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::{Branch, Layer, LayerDesign, Linear, Norm, layer::Residual};
 use crate::network::{
     kernels::{self, AttentionSpans, KeyValue},
-    model::{parameters::Builder, pass::Pass},
+    model::{builder::Builder, pass::Pass},
 };
 
 /// What the parameters of the attention to the source are called.

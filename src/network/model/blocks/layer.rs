@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::{Activation, AttentionDesign, Branch, FeedForward, Linear, Norm, NormKind, SelfAttention};
 use crate::network::{
     kernels,
-    model::{parameters::Builder, pass::Pass},
+    model::{builder::Builder, pass::Pass},
 };
 
 /// Where a layer's norms are, relative to its branches and the residual stream.

@@ -5,9 +5,9 @@ use burn::tensor::Tensor;
 use crate::network::{
     kernels::{self, Gelu},
     model::{
+        builder::Builder,
         ids::{VectorId, WeightId},
         initial::Initial,
-        parameters::Builder,
         pass::Pass,
     },
 };

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use crate::network::{
     kernels,
-    model::{ids::VectorId, initial::Initial, parameters::Builder, pass::Pass},
+    model::{builder::Builder, ids::VectorId, initial::Initial, pass::Pass},
 };
 
 /// Which normalization, and what it adds to variances.

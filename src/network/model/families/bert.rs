@@ -20,7 +20,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, NormPlacement,
                 Projection,
             },
-            config::{check_settings, config_json, gelu},
+            config::{check_settings, config_json, gelu, initializer_range},
         },
     },
 };
@@ -101,10 +101,6 @@ fn epsilon() -> f64 {
     1e-12
 }
 
-fn initializer_range() -> f64 {
-    0.02
-}
-
 impl BertConfig {
     fn check(&self) -> Result<()> {
         AttentionSizes::multi_head(self.hidden_size, self.num_attention_heads).check()?;
@@ -139,10 +135,6 @@ impl BertConfig {
 
 impl ModelConfig for BertConfig {
     type Settings = MultiHead;
-
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
 
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         Self {
@@ -223,6 +215,10 @@ impl Architecture for Bert {
             positions: Some(self.config.max_position_embeddings),
             initializer_range: self.config.initializer_range,
         }
+    }
+
+    fn segments(&self) -> usize {
+        self.config.type_vocab_size
     }
 
     fn class_name(&self, pairs: bool) -> &'static str {

@@ -13,12 +13,12 @@ use crate::{
         kernels::{Gelu, RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json},
+            config::{check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -116,7 +116,7 @@ impl ChatglmConfig {
     }
 
     fn initializer_range(&self) -> f64 {
-        self.initializer_range.unwrap_or(0.02)
+        self.initializer_range.unwrap_or_else(initializer_range)
     }
 
     fn layer(&self) -> LayerDesign {
@@ -150,7 +150,7 @@ impl ModelConfig for ChatglmConfig {
     type Settings = MultiHead;
 
     fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes { rotary: true, ..AttentionSizes::multi_head(settings.hidden, settings.heads) }
+        AttentionSizes { rotary: true, ..settings.attention() }
     }
 
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {

@@ -13,12 +13,12 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json},
+            config::{check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -135,7 +135,7 @@ impl Chatglm2Config {
     }
 
     fn initializer_range(&self) -> f64 {
-        self.initializer_range.unwrap_or(0.02)
+        self.initializer_range.unwrap_or_else(initializer_range)
     }
 
     fn layer(&self) -> LayerDesign {
@@ -176,10 +176,6 @@ impl Chatglm2Config {
 
 impl ModelConfig for Chatglm2Config {
     type Settings = GroupedQuery;
-
-    fn attention(settings: &GroupedQuery) -> AttentionSizes {
-        settings.attention()
-    }
 
     fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
         Self {

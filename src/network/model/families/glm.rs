@@ -16,6 +16,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection,
             },
+            config::initializer_range,
         },
     },
     spec::ChatFormat,
@@ -77,10 +78,6 @@ pub struct GlmConfig {
     pub relative_encoding: bool,
 }
 
-fn initializer_range() -> f64 {
-    0.02
-}
-
 fn attention_scale() -> f64 {
     1.0
 }
@@ -115,10 +112,6 @@ impl GlmConfig {
 
 impl ModelConfig for GlmConfig {
     type Settings = MultiHead;
-
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
 
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         Self {

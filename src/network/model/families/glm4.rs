@@ -13,12 +13,12 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json},
+            config::{check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -140,10 +140,6 @@ fn epsilon() -> f64 {
     1.562_5e-7
 }
 
-fn initializer_range() -> f64 {
-    0.02
-}
-
 impl Glm4Config {
     fn attention_sizes(&self) -> AttentionSizes {
         let size = self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1));
@@ -204,10 +200,6 @@ impl Glm4Config {
 
 impl ModelConfig for Glm4Config {
     type Settings = GroupedQuery;
-
-    fn attention(settings: &GroupedQuery) -> AttentionSizes {
-        settings.attention()
-    }
 
     fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
         let rope = Rope { rope_theta: Some(settings.rope_base), partial_rotary_factor: Some(0.5), rope_type: None };

@@ -13,7 +13,7 @@ use crate::{
         blocks::{
             Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement, Projection,
         },
-        config::{check_settings, config_json, gelu},
+        config::{check_settings, config_json, gelu, initializer_range},
     },
     spec::ChatFormat,
 };
@@ -87,10 +87,6 @@ fn epsilon() -> f64 {
     1e-5
 }
 
-fn initializer_range() -> f64 {
-    0.02
-}
-
 impl Gpt2Config {
     fn check(&self) -> Result<()> {
         AttentionSizes::multi_head(self.n_embd, self.n_head).check()?;
@@ -121,10 +117,6 @@ impl Gpt2Config {
 
 impl ModelConfig for Gpt2Config {
     type Settings = MultiHead;
-
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
 
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         Self {

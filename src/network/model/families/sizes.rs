@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::network::model::{AttentionSizes, ModelSettings};
+use crate::network::model::{AttentionSizes, ModelSettings, config::initializer_range};
 
 /// The sizes of a transformer.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -50,7 +50,7 @@ pub struct GroupedQuery {
     #[serde(default = "kv_heads", rename = "groups")]
     #[schemars(range(min = 1))]
     pub kv_heads: usize,
-    /// Numbers a head, a multiple of 4; `hidden` divided by `heads` by default
+    /// Width of a head, a multiple of 4; `hidden` divided by `heads` by default
     #[serde(default)]
     #[schemars(range(min = 4))]
     pub head_size: Option<usize>,
@@ -76,6 +76,10 @@ impl ModelSettings for MultiHead {
         self.max_length
     }
 
+    fn attention(&self) -> AttentionSizes {
+        AttentionSizes::multi_head(self.hidden, self.heads)
+    }
+
     fn tiny() -> Self {
         let initializer_range = initializer_range();
         Self { hidden: 32, layers: 1, heads: 2, feed_forward: None, max_length: 16, initializer_range }
@@ -85,6 +89,12 @@ impl ModelSettings for MultiHead {
 impl ModelSettings for GroupedQuery {
     fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    /// Half of each head is rotary.
+    fn attention(&self) -> AttentionSizes {
+        let &Self { hidden, heads, kv_heads, head_size, .. } = self;
+        AttentionSizes { hidden, heads, kv_heads, head_size, rotary: true }
     }
 
     fn tiny() -> Self {
@@ -103,12 +113,6 @@ impl ModelSettings for GroupedQuery {
 }
 
 impl GroupedQuery {
-    /// The sizes of its attention, half of each head rotary.
-    pub fn attention(&self) -> AttentionSizes {
-        let &Self { hidden, heads, kv_heads, head_size, .. } = self;
-        AttentionSizes { hidden, heads, kv_heads, head_size, rotary: true }
-    }
-
     /// Width of the feed-forward layer: 8/3 of the hidden states' (Shazeer 2020), rounded up to a multiple of 8.
     pub fn feed_forward(&self) -> usize {
         self.feed_forward.unwrap_or((8 * self.hidden).div_ceil(3).next_multiple_of(8))
@@ -125,8 +129,4 @@ fn rope_base() -> f64 {
 
 fn max_length() -> usize {
     512
-}
-
-fn initializer_range() -> f64 {
-    0.02
 }

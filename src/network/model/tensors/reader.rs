@@ -12,7 +12,7 @@ use safetensors::{Dtype, tensor::TensorInfo};
 
 use super::header::{self, Header};
 
-/// Numbers that are converted at a time.
+/// Elements that are converted at a time.
 const CHUNK: usize = 1 << 16;
 
 /// A safetensors file that was opened, its header read and checked.

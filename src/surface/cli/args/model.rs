@@ -33,6 +33,9 @@ pub(in crate::surface::cli) struct Predict {
     /// The character that separates fields
     #[arg(long, requires = "file", value_name = "CHARACTER")]
     pub delimiter: Option<char>,
+    /// What the file's bytes stand for, such as gb18030 or utf-16 [default: as the training data, or utf-8]
+    #[arg(long, requires = "file", value_name = "NAME")]
+    pub encoding: Option<String>,
     /// Device to run on [default: the recipe's]
     #[arg(long)]
     pub device: Option<String>,
@@ -96,6 +99,9 @@ pub(in crate::surface::cli) struct Generate {
     /// A file with one prompt per line
     #[arg(long)]
     pub file: Option<PathBuf>,
+    /// What the file's bytes stand for, such as gb18030 or utf-16
+    #[arg(long, requires = "file", default_value = "utf-8", value_name = "NAME")]
+    pub encoding: String,
     /// Maximum number of tokens to generate, per blank if there are any
     #[arg(long, default_value_t = 128, value_name = "N")]
     pub max_tokens: usize,

@@ -38,7 +38,7 @@ pub(in crate::surface::cli) struct Run {
     /// Compute this stage even if the store has it; can be repeated
     #[arg(long, value_name = "NAME")]
     pub force: Vec<String>,
-    /// Show what would run without running it
+    /// Check everything and show what would run, without running it
     #[arg(long)]
     pub dry_run: bool,
     /// Print the result as JSON

@@ -11,6 +11,9 @@ pub(in crate::surface::cli) struct Init {
     /// Your labelled data (.tsv, .csv, .jsonl or .parquet)
     #[arg(long)]
     pub data: PathBuf,
+    /// What the file's bytes stand for, such as gb18030 or utf-16
+    #[arg(long, default_value = "utf-8", value_name = "NAME")]
+    pub encoding: String,
     /// The column with the text [default: the one with the longest values]
     #[arg(long)]
     pub text: Option<String>,

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_numbers_that_are_finite() {
+    fn metrics_are_numbers_that_are_finite() {
         let metrics = json!({ "accuracy": 0.5, "mfu": null, "name": "x", "unseen": { "accuracy": 1 } });
         let found = numbers("test", metrics.as_object().expect("an object"));
         assert_eq!(found, [("test.accuracy".to_owned(), 0.5), ("test.unseen.accuracy".to_owned(), 1.0)]);

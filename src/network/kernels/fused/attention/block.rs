@@ -217,7 +217,7 @@ impl Attention {
     }
 }
 
-/// At least `n` numbers of scratch memory.
+/// At least `n` elements of scratch memory.
 fn first(scratch: &mut Vec<f32>, n: usize) -> &mut [f32] {
     if scratch.len() < n {
         scratch.resize(n, 0.0);

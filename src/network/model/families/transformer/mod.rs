@@ -24,7 +24,7 @@ use crate::{
                 Activation, AttentionDesign, CrossAttentionNames, DecoderLayer, EncoderStates, Layer, LayerDesign,
                 LayerNames, NormKind, NormPlacement, Projection,
             },
-            config::{check_settings, config_json},
+            config::{check_settings, config_json, initializer_range},
         },
     },
     support::math,
@@ -119,15 +119,11 @@ pub struct TransformerConfig {
     /// The token that the decoder begins with.
     pub decoder_start_token_id: u32,
     /// Standard deviation of new weights.
-    #[serde(default = "init_std")]
+    #[serde(default = "initializer_range")]
     pub init_std: f64,
     /// What else there was; it's written again.
     #[serde(flatten)]
     pub other: Map<String, Value>,
-}
-
-fn init_std() -> f64 {
-    0.02
 }
 
 impl TransformerConfig {
@@ -170,10 +166,6 @@ impl TransformerConfig {
 
 impl ModelConfig for TransformerConfig {
     type Settings = MultiHead;
-
-    fn attention(settings: &MultiHead) -> AttentionSizes {
-        AttentionSizes::multi_head(settings.hidden, settings.heads)
-    }
 
     /// The same sizes for encoder and decoder; all else as in the paper.
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {

@@ -1,8 +1,8 @@
-//! A training's curve as figures for reporters.
+//! A training's curve as metrics by step, for reporters.
 
 use crate::stages::metrics::TOKENS_PER_SECOND;
 use crate::{
-    engine::{executor::StepMetrics, store::Pace},
+    engine::{executor::StepMetrics, store::Throughput},
     learning::train::{Curve, CurveEntry},
 };
 
@@ -28,24 +28,30 @@ pub(in crate::stages) fn part_of_loss(objective: &str) -> String {
     format!("loss/{objective}")
 }
 
-/// All that a training has told on its way. Times follow from its pace; where none is known, `otherwise` stands for it.
-pub fn figures(curve: &Curve, pace: &Pace, otherwise: f64) -> Vec<StepMetrics> {
-    so_far(curve, curve.is_mixed(), pace, otherwise)
+/// All metrics that a training has reported on its way. When that was follows from its throughput; it's `otherwise` where
+/// nothing is known of that.
+pub fn step_metrics(curve: &Curve, throughput: &Throughput, otherwise: f64) -> Vec<StepMetrics> {
+    so_far(curve, curve.is_mixed(), throughput, otherwise)
 }
 
 /// The same of a training that goes on, which may have seen but one of its objectives.
-pub(in crate::stages) fn so_far(curve: &Curve, is_mixed: bool, pace: &Pace, otherwise: f64) -> Vec<StepMetrics> {
-    let time = |step: usize| pace.time_of(step).unwrap_or(otherwise);
+pub(in crate::stages) fn so_far(
+    curve: &Curve,
+    is_mixed: bool,
+    throughput: &Throughput,
+    otherwise: f64,
+) -> Vec<StepMetrics> {
+    let time = |step: usize| throughput.time_of(step).unwrap_or(otherwise);
     let entries = curve.entries.iter().map(|entry| {
         let of_step = of_entry(entry, is_mixed, 0.0);
         StepMetrics { at: time(of_step.step), ..of_step }
     });
-    let speeds = pace.stretches().iter().map(|stretch| {
-        let values = vec![(TOKENS_PER_SECOND.name.to_owned(), stretch.tokens_per_second())];
-        StepMetrics { step: stretch.step, at: stretch.at, values }
+    let speeds = throughput.windows().iter().map(|window| {
+        let values = vec![(TOKENS_PER_SECOND.name.to_owned(), window.tokens_per_second())];
+        StepMetrics { step: window.step, at: window.at, values }
     });
     let mut all: Vec<_> = entries.chain(speeds).collect();
-    all.sort_by_key(|figures| figures.step);
+    all.sort_by_key(|metrics| metrics.step);
     all
 }
 
@@ -54,7 +60,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{engine::store::Stretch, learning::train::Point};
+    use crate::{engine::store::ThroughputWindow, learning::train::Point};
 
     fn point(step: usize, objective: &str) -> Point {
         Point { step, objective: objective.into(), loss: 0.5, lr: 1e-3, grad_norm: 2.0, parts: BTreeMap::new() }
@@ -65,9 +71,9 @@ mod tests {
         let parts = BTreeMap::from([("masked_lm".to_owned(), 0.25), ("next_sentence".to_owned(), 0.125)]);
         let both = Point { parts, ..point(2, "masked_lm+next_sentence") };
         let curve = Curve { entries: [point(1, "masked_lm"), both].map(CurveEntry::Train).into() };
-        let found: Vec<_> = figures(&curve, &Pace::default(), 0.0)
+        let found: Vec<_> = step_metrics(&curve, &Throughput::default(), 0.0)
             .into_iter()
-            .flat_map(|figures| figures.values.into_iter().map(move |(name, value)| (figures.step, name, value)))
+            .flat_map(|metrics| metrics.values.into_iter().map(move |(name, value)| (metrics.step, name, value)))
             .filter(|(_, name, _)| name.starts_with("loss"))
             .collect();
         let expected = [
@@ -80,7 +86,9 @@ mod tests {
         assert_eq!(found, expected.map(|(step, name, value)| (step, name.to_owned(), value)));
         assert_eq!(curve.final_losses(), BTreeMap::from([("masked_lm".into(), 0.25), ("next_sentence".into(), 0.125)]));
         let alone = Curve { entries: vec![CurveEntry::Train(point(1, "masked_lm"))] };
-        assert!(figures(&alone, &Pace::default(), 0.0)[0].values.iter().all(|(name, _)| !name.contains('/')));
+        assert!(
+            step_metrics(&alone, &Throughput::default(), 0.0)[0].values.iter().all(|(name, _)| !name.contains('/'))
+        );
     }
 
     #[test]
@@ -88,11 +96,11 @@ mod tests {
         let point = |step: usize| CurveEntry::Train(point(step, "causal_lm"));
         let measured = CurveEntry::Evaluate { step: 2, metrics: [("accuracy".to_owned(), 0.75)].into() };
         let curve = Curve { entries: vec![point(1), point(2), measured, point(3)] };
-        let mut pace = Pace::default();
-        pace.add(Stretch { step: 2, at: 14.0, tokens: 100, seconds: 4.0 });
-        let found: Vec<_> = figures(&curve, &pace, 7.0)
+        let mut throughput = Throughput::default();
+        throughput.add(ThroughputWindow { step: 2, at: 14.0, tokens: 100, seconds: 4.0 });
+        let found: Vec<_> = step_metrics(&curve, &throughput, 7.0)
             .into_iter()
-            .map(|figures| (figures.step, figures.at, figures.values[0].clone()))
+            .map(|metrics| (metrics.step, metrics.at, metrics.values[0].clone()))
             .collect();
         let expected = [
             (1, 12.0, ("loss", 0.5)),
@@ -102,6 +110,6 @@ mod tests {
             (3, 14.0, ("loss", 0.5)),
         ];
         assert_eq!(found, expected.map(|(step, at, (name, value))| (step, at, (name.to_owned(), value))));
-        assert!(figures(&curve, &Pace::default(), 7.0).iter().all(|figures| figures.at == 7.0));
+        assert!(step_metrics(&curve, &Throughput::default(), 7.0).iter().all(|metrics| metrics.at == 7.0));
     }
 }

@@ -1,4 +1,4 @@
-//! `successive_halving` in a sweep: who is compared with whom, who goes on, and what a second call finds.
+//! `successive_halving` in a sweep: what is compared with what, what is promoted, and what a second call finds.
 
 use crate::common;
 use std::{
@@ -71,25 +71,25 @@ fn none(_: &Source, _: &std::path::Path) -> Option<Vec<String>> {
 }
 
 /// Judges a sweep's cells by dev metrics after 2, 6 and 18 steps, as far as a cell has them.
-fn judged(sweep: &str, figures: &[&[f64]], failed: &[usize]) -> Promotions {
+fn judged(sweep: &str, metrics: &[&[f64]], failed: &[usize]) -> Promotions {
     let space = tiny();
     let text = recipe(sweep).replace("steps: 8, evaluate_every: 1,", "steps: 18, evaluate_every: 2,");
     space.write("recipe.yaml", text);
     let document = Document::read(&space.path().join("recipe.yaml"), catalog()).expect("a recipe");
     let overrides = Overrides::default();
     let checked = document.check(&overrides, &none).expect("a good recipe");
-    let halving = Halving::new(&checked).expect("asha");
+    let halving = Halving::new(&checked).expect("a halving");
     let mut planner = Planner::new(&document, &overrides, &none);
     let mut space = Cells::new(&checked).expect("a space").expect("a sweep");
     assert!(planner.add(&space.next(&checked).expect("cells")).expect("a plan").is_empty());
     let task = |number: usize| halving.task(&planner.cells()[number - 1]).expect("a task").to_owned();
     let mut known =
         Measurements { failed: failed.iter().map(|number| task(*number)).collect(), ..Measurements::default() };
-    for (number, figures) in (1..).zip(figures) {
+    for (number, metrics) in (1..).zip(metrics) {
         let evaluations: Vec<_> = [2, 6, 18]
             .into_iter()
-            .zip(*figures)
-            .map(|(step, figure)| (step, [("accuracy".to_owned(), *figure)].into()))
+            .zip(*metrics)
+            .map(|(step, metric)| (step, [("accuracy".to_owned(), *metric)].into()))
             .collect();
         let Some((step, _)) = evaluations.last() else { continue };
         known.measured.insert(task(number), Measured { step: *step, steps: 18, ended: *step == 18, evaluations });
@@ -199,15 +199,15 @@ fn failed_cells_are_not_waited_for_and_settings_without_a_figure_go_no_further()
 #[test]
 fn what_is_kept_best_so_far_is_compared_and_less_loss_is_better() {
     let best = THIRDS.replace("successive_halving: {}", "successive_halving: { rungs: 1 }");
-    let mut figures: [&[f64]; 18] = [&[0.5, 0.6]; 18];
+    let mut metrics: [&[f64]; 18] = [&[0.5, 0.6]; 18];
     for at in [0, 1, 2, 3, 4, 5] {
-        figures[at] = &[0.9, 0.1];
+        metrics[at] = &[0.9, 0.1];
     }
-    assert_eq!(numbers(&judged(&best, &figures, &[]), false), [7, 8, 9, 10, 11, 12]);
+    assert_eq!(numbers(&judged(&best, &metrics, &[]), false), [7, 8, 9, 10, 11, 12]);
     let kept = best.replace("  grid:\n", "  grid:\n    stages.topics.train.keep_best: [accuracy]\n");
-    assert_eq!(numbers(&judged(&kept, &figures, &[]), false), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(numbers(&judged(&kept, &metrics, &[]), false), [1, 2, 3, 4, 5, 6]);
     // All of what was measured is called accuracy here, so that there is no loss to compare.
-    let loss = judged(&best.replace("rungs: 1", "rungs: 1, metric: loss"), &figures, &[]);
+    let loss = judged(&best.replace("rungs: 1", "rungs: 1, metric: loss"), &metrics, &[]);
     assert_eq!((loss.decided.as_slice(), numbers(&loss, false).len()), (&[(9, 0)][..], 0));
 }
 
@@ -431,7 +431,7 @@ fn check(text: &str) -> String {
 
 #[test]
 fn mistakes_are_shown_where_they_are() {
-    let asha = |asha: &str| recipe(&SWEEP.replace("{ reduction: 2, rungs: 2, metric: loss }", asha));
+    let halving = |settings: &str| recipe(&SWEEP.replace("{ reduction: 2, rungs: 2, metric: loss }", settings));
     let changed = |from: &str, to: &str| {
         let text = recipe(SWEEP);
         assert!(text.contains(from), "{from}");
@@ -445,9 +445,9 @@ fn mistakes_are_shown_where_they_are() {
       train: { epochs: 1, max_length: 48, lr: 1.0e-3 }
   test:\n    eval: { model: again,";
     let cases = [
-        ("wrong values", asha("{ reduction: 1, rungs: 0, metric: los, stage: topic }")),
-        ("a metric", asha("{ metric: f1 }")),
-        ("a stage of another kind", asha("{ stage: base }")),
+        ("wrong values", halving("{ reduction: 1, rungs: 0, metric: los, stage: topic }")),
+        ("a metric", halving("{ metric: f1 }")),
+        ("a stage of another kind", halving("{ stage: base }")),
         (
             "a stage that is the same in all cells",
             changed(LR, "stages.test.data.limit")
@@ -483,8 +483,8 @@ fn the_shipped_examples_have_the_same_cells() {
         let recipe = document.check(&Overrides::default(), &none).expect("a good recipe").recipe;
         serde_json::to_value(recipe).expect("JSON")
     };
-    let (grid, mut asha) = (read("sweep_cls.yaml"), read("sweep_halving.yaml"));
-    assert_ne!(grid, asha);
-    asha["sweep"]["successive_halving"] = Value::Null;
-    assert_eq!(grid, asha);
+    let (grid, mut halving) = (read("sweep_cls.yaml"), read("sweep_halving.yaml"));
+    assert_ne!(grid, halving);
+    halving["sweep"]["successive_halving"] = Value::Null;
+    assert_eq!(grid, halving);
 }

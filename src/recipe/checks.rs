@@ -1,0 +1,119 @@
+//! What the checks of a recipe look at, and where they report: its values with their places, its stages and its files.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use super::node::Node;
+use super::paths;
+use super::place::{Span, Texts};
+use super::{Diagnostic, Draft};
+use crate::spec::Source;
+
+/// Tells the columns of a file from its header, or none if they cannot be known.
+pub type Columns<'a> = dyn Fn(&Source, &Path) -> Option<Vec<String>> + 'a;
+
+/// All that the checks look at, and where they report.
+pub struct Checks<'a> {
+    pub(super) tree: &'a Node,
+    pub(super) texts: &'a Texts,
+    pub(super) drafts: &'a [Draft],
+    pub(super) dir: &'a Path,
+    pub(super) columns: &'a Columns<'a>,
+    pub(super) problems: &'a mut Vec<Diagnostic>,
+    pub(super) warnings: &'a mut Vec<Diagnostic>,
+}
+
+impl<'a> Checks<'a> {
+    /// The place of a key, or of the nearest thing above it.
+    pub fn key(&self, pointer: &str) -> Span {
+        let (key, node) = self.nearest(pointer);
+        key.unwrap_or(node.span)
+    }
+
+    /// The place of a value, or of the nearest key above it.
+    pub fn value(&self, pointer: &str) -> Span {
+        self.tree.find(pointer).map_or_else(|| self.key(pointer), |(_, node)| node.span)
+    }
+
+    /// The place of a part of a string value, given the value's own place.
+    pub fn within(&self, whole: Span, value: &str, part: Range<usize>) -> Span {
+        self.texts.within(whole, value, part)
+    }
+
+    fn nearest(&self, pointer: &str) -> (Option<Span>, &'a Node) {
+        let mut pointer = pointer;
+        loop {
+            if let Some(found) = self.tree.find(pointer) {
+                return found;
+            }
+            match pointer.rsplit_once('.') {
+                Some((above, _)) => pointer = above,
+                None => return (None, self.tree),
+            }
+        }
+    }
+
+    /// Whether the recipe itself has something there.
+    pub fn is_given(&self, pointer: &str) -> bool {
+        self.tree.find(pointer).is_some()
+    }
+
+    /// A value as it may be shown.
+    pub fn shown(&self, pointer: &str) -> String {
+        self.tree.find(pointer).map(|(_, node)| node.shown()).unwrap_or_default()
+    }
+
+    /// The entries of a mapping in the recipe's order: the key, and the value's place and how it may be shown.
+    pub fn entries(&self, pointer: &str) -> Vec<(&'a str, Span, String)> {
+        let entries = self.tree.find(pointer).map(|(_, node)| node.entries()).unwrap_or_default();
+        entries.iter().map(|entry| (entry.key.as_str(), entry.node.span, entry.node.shown())).collect()
+    }
+
+    /// Reports a mistake at a place.
+    pub fn report(&mut self, at: Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.add(Diagnostic::new(message).at(at).hint(hint));
+    }
+
+    /// Reports a mistake.
+    pub fn add(&mut self, problem: Diagnostic) {
+        self.problems.push(problem);
+    }
+
+    /// Warns of something that the recipe can be run with.
+    pub fn warn(&mut self, at: Span, message: impl Into<String>, hint: impl Into<Option<String>>) {
+        self.warnings.push(Diagnostic::new(message).at(at).hint(hint).warning());
+    }
+
+    /// Reports that two fields are there of which only one may be given.
+    pub fn both(&mut self, one: &str, other: &str) {
+        let name = |pointer: &str| pointer.rsplit('.').next().unwrap_or_default().to_owned();
+        let message = format!("`{}` and `{}` are both given", name(one), name(other));
+        let (first, second) = (self.key(one).min(self.key(other)), self.key(one).max(self.key(other)));
+        self.add(Diagnostic::new(message).at(second).also(first, "the other").hint("keep one of the two".to_owned()));
+    }
+
+    /// The stage of a name.
+    pub fn stage(&self, name: &str) -> Option<&'a Draft> {
+        self.drafts.iter().find(|draft| draft.name == name)
+    }
+
+    /// How many stages there are.
+    pub fn count(&self) -> usize {
+        self.drafts.len()
+    }
+
+    /// The first of the files that a source stands for, if there is one.
+    pub fn first_file(&self, source: &Source) -> Option<PathBuf> {
+        paths::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
+    }
+
+    /// The columns of a file that a source stands for, if they can be known.
+    pub fn columns(&self, source: &Source, file: &Path) -> Option<Vec<String>> {
+        (self.columns)(source, file)
+    }
+
+    /// The directory that a field names, if it's there.
+    pub fn directory(&self, path: &str) -> Option<PathBuf> {
+        paths::resolve_place(path, self.dir)
+    }
+}
