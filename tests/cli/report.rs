@@ -64,18 +64,16 @@ fn a_browser_shows_all_parts_of_a_sweeps_report_without_complaint() {
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(!output.stderr.contains("CONSOLE"), "{}", output.stderr);
     let dom = output.stdout;
-    // One plot against the numeric setting, three curves for each trained model and one for each objective of the mix,
-    // calibration, graph, coordinates.
+    // One plot against the numeric setting, three curves for each trained model, calibration, graph, coordinates.
     for (part, count) in [
         ("class=\"against\"", 1),
         ("class=\"loss\"", 2),
-        ("class=\"part\"", 2),
         ("class=\"rate\"", 2),
         ("class=\"speed\"", 2),
         ("class=\"heat\"", 1),
         ("id=\"graph\"", 1),
         ("id=\"parallel\"", 1),
-        ("<svg", 12),
+        ("<svg", 10),
     ] {
         assert_eq!(dom.matches(part).count(), count, "{part}");
     }

@@ -1,5 +1,7 @@
 //! A weighted mix of objectives: which one a step draws, and what it sees.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 
 use super::{Corpus, entry::MixEntry, words::WordCounts};
@@ -106,9 +108,11 @@ impl Feed for Mix {
     }
 
     fn losses(&self) -> Vec<StepLosses> {
-        let entries = self.entries.iter().map(|(entry, _)| entry);
-        let losses =
-            entries.map(|MixEntry { name, parts, .. }| StepLosses { objective: name.clone(), parts: parts.clone() });
+        let drawn: BTreeSet<u32> = self.draws.iter().map(|(entry, _)| *entry).collect();
+        let losses = drawn.into_iter().map(|entry| {
+            let MixEntry { name, parts, .. } = &self.entries[entry as usize].0;
+            StepLosses { objective: name.clone(), parts: parts.clone() }
+        });
         let losses: Vec<_> = losses.collect();
         if losses.iter().all(|one| one.parts.is_none() && one.objective == losses[0].objective) {
             return Vec::new();
