@@ -44,8 +44,8 @@ pub use parts::{
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets};
 pub use training_feed::{
-    Base, Candidate, Choice, Cut, Judged, NotRun, Shown, ShownChoice, ShownTarget, Sources, TokenRange, Told,
-    TrainingFeed, Unknown, base_of, corpora_of, encoded_files,
+    ArtifactOf, Base, Candidate, Choice, Cut, Judged, NotRun, Shown, ShownChoice, ShownTarget, Sources, TokenRange,
+    Told, TrainingFeed, Unknown, encoded_files,
 };
 
 /// The kind of this name.
@@ -70,6 +70,23 @@ pub fn kind_of(node: &Node) -> Result<&'static dyn AnyKind> {
 /// If its kind is unknown, or has other settings.
 pub fn facts_of(node: &Node) -> Result<Facts> {
     kind_of(node)?.facts(&node.settings)
+}
+
+/// What the examples of a stage depend on of the model that it begins with, which may not be there yet; `artifact` gives
+/// what the store has of a stage of the graph.
+///
+/// # Errors
+/// [`NotRun`] if it can't be known before another stage has run; files that can't be read.
+pub fn base_of(graph: &Graph, stage: &str, artifact: ArtifactOf<'_>) -> Result<Base> {
+    training_feed::base_of(graph, &facts_of, stage, artifact)
+}
+
+/// The stage whose encoded corpora another one is fed from, if it's fed from some.
+///
+/// # Errors
+/// If its kind is unknown, or has other settings.
+pub fn corpora_of<'a>(graph: &'a Graph, stage: &str) -> Result<Option<&'a Node>> {
+    training_feed::corpora_of(graph, &facts_of, stage)
 }
 
 /// Estimates the training stages of a graph for a run on this machine; `plan` tells which of the stages before them have been

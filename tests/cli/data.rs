@@ -241,14 +241,17 @@ fn what_is_cut_off_is_told_with_the_rest() {
     assert_eq!(format!("{kept}{}", cut.rest.as_ref().expect("a rest")), whole);
     assert_eq!(kept.chars().count(), cut.kept);
 
-    let conversation = examples(&space, &["answers", "--row", "3", "--set", "stages.answers.train.max_length=32"]);
-    let cut = conversation.iter().flat_map(|one| &one.cut).find(|cut| cut.part == "prompt").expect("a shorter prompt");
-    assert!(cut.kept < cut.of && cut.unit == "tokens", "{cut:?}");
-    let text = conversation[0].text.as_ref().expect("a text");
-    assert!(
-        text.starts_with("user: 蛋糕呢\nassistant: 刚刚出炉\nuser: 汤呢") && text.ends_with("assistant: 豆浆油条"),
-        "{text}"
-    );
+    // Each answer has an example of its own, with what was said before it.
+    let answers = examples(&space, &["answers", "--row", "3", "--set", "stages.answers.train.max_length=32"]);
+    let mut texts: Vec<&str> = answers.iter().filter_map(|one| one.text.as_deref()).collect();
+    texts.sort_by_key(|text| text.len());
+    let first = "user: 蛋糕呢\nassistant: 刚刚出炉";
+    let second = format!("{first}\nuser: 汤呢\nassistant: 很鲜");
+    let third = format!("{second}\nuser: {}\nassistant: 豆浆油条", "早餐有什么？".repeat(4));
+    assert_eq!(texts, [first, &second, &third]);
+    let whole = answers.iter().find(|one| one.text.as_deref() == Some(&third)).expect("the last answer");
+    let [cut] = &whole.cut[..] else { panic!("a shorter prompt: {whole:?}") };
+    assert!(cut.part == "prompt" && cut.kept < cut.of && cut.unit == "tokens", "{cut:?}");
     let printed = space.pipe(&[&["data", "recipe.yaml"], &short[..]].concat()).stdout;
     assert!(printed.contains("of 8 characters kept, cut at the end, without “"), "{printed}");
 }
@@ -301,6 +304,24 @@ fn steps_objectives_and_numbers_choose() {
     let beyond = space.pipe(&["data", "recipe.yaml", "base", "--step", "13"]);
     assert!(beyond.stderr.contains("there is no step 13: the stage trains for 12 steps"), "{}", beyond.stderr);
     assert_eq!(space.pipe(&["data", "recipe.yaml", "base", "-n", "0"]).status, 2);
+}
+
+#[test]
+fn special_tokens_of_a_template_and_its_segments_are_shown() {
+    let space = fed();
+    space.write("recipe.yaml", FED.split("  linear:").next().expect("the first stages").replace("glm:", "bert:"));
+    let template = "stages.topics.task.classification.template={{ text }}{{ sep }}它[Classification]";
+    let sets = ["--set", template, "--set", "stages.base.objectives=[{masked_lm: {}}]"];
+    let output = space.pipe(&[&["run", "recipe.yaml", "--stage", "tokens"][..], &sets].concat());
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let one = &examples(&space, &[&["topics", "--row", "2"][..], &sets].concat())[0];
+    // BERT fills a mask for each token of the longest word.
+    assert!(one.tokens.concat().starts_with("[CLS]球队昨晚赢了比赛[SEP]"), "{one:?}");
+    assert!(one.tokens.concat().ends_with("[MASK][MASK][SEP]"), "{one:?}");
+    let first = one.tokens.iter().position(|token| token == "[SEP]").expect("one");
+    let segments: Vec<u32> = (0..one.length).map(|at| u32::from(at > first)).collect();
+    assert_eq!(one.segments, segments, "{one:?}");
+    assert!(one.text.as_ref().is_some_and(|text| text.ends_with("它[Classification]")), "{one:?}");
 }
 
 #[test]

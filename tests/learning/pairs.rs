@@ -198,7 +198,7 @@ const BUCKETS: usize = 4096;
 /// Lengths and last tokens of both segments, each by itself and with the other's.
 fn features(example: &Example) -> Vec<usize> {
     let [a, b] = segments(example);
-    let ends = [a[a.len() - 1], b[b.len() - 1]].map(|token| u64::from(token));
+    let ends = [a[a.len() - 1], b[b.len() - 1]].map(u64::from);
     let lengths = [a.len() as u64, b.len() as u64];
     let names = [
         [0, 0, 0],

@@ -5,6 +5,8 @@
 //! begins a turn of its own. Where turns are text, what ends an answer is the family's end in place of the next
 //! question's first token, as LLaMA-Factory has it (`efficient_eos`).
 
+use std::borrow::Cow;
+
 use anyhow::{Result, ensure};
 
 use super::{
@@ -14,7 +16,7 @@ use super::{
 };
 use crate::{
     data::text::chat::{Chat, Fitted, Role, Turn, Written},
-    network::batch::{Example, Target},
+    network::batch::{Example, MadeOf, Target},
     spec::{TooLong, Turns},
     support::Hinted,
 };
@@ -51,14 +53,19 @@ pub struct InstructionExample {
 }
 
 impl InstructionEncoder<'_> {
-    /// The examples of a row; `None` for each that is to be skipped. One has them all where each token sees only those
-    /// before it. Where a prompt is seen in both directions an answer can't be predicted within it, so each has an
-    /// example of its own, with what was said before it.
+    /// The examples of a row; `None` for each that is to be skipped.
     ///
     /// # Errors
     ///
     /// As [`Self::encode`].
     pub fn examples(&self, conversation: &Conversation, id: u64) -> Result<Vec<Option<InstructionExample>>> {
+        self.parts(conversation, id).iter().map(|(id, part)| self.encode(part, *id)).collect()
+    }
+
+    /// What the examples of a row are made of, and their ids. One has all answers where each token sees only those before
+    /// it. Where a prompt is seen in both directions an answer can't be predicted within it, so each has an example of its
+    /// own, with what was said before it.
+    pub fn parts<'c>(&self, conversation: &'c Conversation, id: u64) -> Vec<(u64, Cow<'c, Conversation>)> {
         let Conversation { turns, .. } = conversation;
         let is_answer = |&at: &usize| {
             turns[at].role == Role::Assistant && at > 0 && matches!(turns[at - 1].role, Role::User | Role::Observation)
@@ -67,14 +74,10 @@ impl InstructionEncoder<'_> {
             Turns::All if !self.is_causal() => (0..turns.len()).filter(is_answer).collect(),
             _ => Vec::new(),
         };
-        let mut examples = Vec::with_capacity(earlier.len() + 1);
-        for (number, at) in (1..).zip(earlier) {
-            let before = Conversation { turns: turns[..at].to_vec(), response: turns[at].content.clone() };
-            // The row's last answer has the row's own id, whether there are others or not.
-            examples.push(self.encode(&before, id | number << 40)?);
-        }
-        examples.push(self.encode(conversation, id)?);
-        Ok(examples)
+        let before = |at: usize| Conversation { turns: turns[..at].to_vec(), response: turns[at].content.clone() };
+        let earlier = (1..).zip(earlier).map(|(number, at)| (id | number << MadeOf::PART, Cow::Owned(before(at))));
+        // The row's last answer has the row's own id, whether there are others or not.
+        earlier.chain([(id, Cow::Borrowed(conversation))]).collect()
     }
 
     /// Whether each token sees only those before it, so that one sequence can teach every answer in it.
@@ -127,6 +130,8 @@ impl InstructionEncoder<'_> {
         let sequence = form.text(id, &prompt.tokens, specials);
         let mut example = sequence.example;
         feed(&mut example, &answer);
+        let kept = prompt.tokens.len();
+        let prompt_tokens = [kept, if prompt.shortened { self.written(&conversation.turns)?.0.len() } else { kept }];
         let end = form.end(specials);
         let mut learn = |at: u32, tokens: &[u32], end: u32| {
             let tokens = tokens.iter().copied().chain([end]);
@@ -141,8 +146,6 @@ impl InstructionEncoder<'_> {
         let last = chat.end().filter(|_| self.turns == Turns::All).unwrap_or(end);
         learn(sequence.at, &answer, last);
         let response = [answer.len(), whole];
-        let kept = prompt.tokens.len();
-        let prompt_tokens = [kept, if prompt.shortened { chat.prompt(&conversation.turns)?.len() } else { kept }];
         Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut, prompt: prompt_tokens, response }))
     }
 

@@ -30,7 +30,7 @@ use crate::{
         train,
     },
     network::{
-        batch::{Example, Layout},
+        batch::{Example, Layout, MadeOf},
         device::{OpenDevice, OpenDevices},
         model::{Family, Network},
     },
@@ -158,7 +158,7 @@ impl InstructionFeed {
         let mut learned = Instructed::read(source, files, &task, &encoder)?;
         let examples = std::mem::take(&mut learned.examples).into_iter().map(|(_, example)| example).collect();
         let (told, base_model) = (task.clone(), base.clone());
-        let tell = move |row: &ColumnLookup<'_>, _| tell(&told, &base_model, max_length, row);
+        let tell = move |row: &ColumnLookup<'_>, part| tell(&told, &base_model, max_length, row, part);
         let feed = TrainingFeed {
             feed: Box::new(RowFeed::new("instruction", examples, &spec.train, inputs.seed, layout)?),
             tokenizer: Arc::clone(&base.tokenizer),
@@ -172,16 +172,19 @@ impl InstructionFeed {
     }
 }
 
-/// What there is to say of a row with a conversation.
-fn tell(task: &Instruction, base: &Base, max_length: usize, row: &ColumnLookup<'_>) -> Result<Told> {
+/// What there is to say of a part of a row with a conversation.
+fn tell(task: &Instruction, base: &Base, max_length: usize, row: &ColumnLookup<'_>, part: u64) -> Result<Told> {
     let encoder = encoder(&mut task.clone(), base.family, max_length, &base.tokenizer)?;
     let conversation = Conversation::read(task, row)?;
+    let parts = encoder.parts(&conversation, 0).into_iter();
+    let said = parts.filter(|(id, _)| MadeOf::row(*id) == MadeOf::Row { row: 0, part }).map(|(_, said)| said).next();
+    let said = said.context("the row has no such part any more")?;
     let role = |role: Role| format!("{role:?}").to_lowercase();
-    let turns = conversation.turns.iter().map(|turn| format!("{}: {}", role(turn.role), turn.content));
-    let response = format!("{}: {}", role(Role::Assistant), conversation.response);
+    let turns = said.turns.iter().map(|turn| format!("{}: {}", role(turn.role), turn.content));
+    let response = format!("{}: {}", role(Role::Assistant), said.response);
     let text = turns.chain([response]).collect::<Vec<_>>().join("\n");
     let mut cut = Vec::new();
-    if let Some(InstructionExample { prompt, response, .. }) = encoder.encode(&conversation, 0)? {
+    if let Some(InstructionExample { prompt, response, .. }) = encoder.encode(&said, 0)? {
         let part = |name: &str, [kept, of]: [usize; 2], place: &str| {
             let (part, unit, place) = (name.into(), "tokens".into(), place.into());
             (kept < of).then_some(Cut { part, kept, of, unit, place, rest: None })

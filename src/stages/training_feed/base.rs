@@ -18,8 +18,8 @@ use crate::{
     },
     spec::Model,
     stages::{
+        estimate::FactsOf,
         facts::{BaseModel, Field, Vocabulary},
-        facts_of,
         parts::{
             TOKENS,
             origin::{Origin, TOKENIZER},
@@ -96,6 +96,7 @@ fn ensure_same(own: &Tokenizer, tokens: &Tokenizer) -> Result<()> {
 /// Finds what the examples of a graph's stages depend on.
 pub(super) struct Bases<'a> {
     pub(super) graph: &'a Graph,
+    pub(super) facts: FactsOf<'a>,
     /// The artifact of a stage, if it's in the store.
     pub(super) artifact: &'a dyn Fn(&str) -> Result<Option<Artifact>>,
 }
@@ -107,7 +108,7 @@ impl Bases<'_> {
     /// [`NotRun`] if it can't be known before another stage has run; files that can't be read.
     pub(super) fn of(&self, stage: &str) -> Result<Base> {
         let node = self.node(stage)?;
-        let (model, own) = match facts_of(node)?.base_model {
+        let (model, own) = match (self.facts)(node)?.base_model {
             Some(BaseModel::New { model, .. }) => (Described::New(model), None),
             Some(BaseModel::Stage { field, .. }) => {
                 let before = needed(node, field)?;
@@ -149,7 +150,7 @@ impl Bases<'_> {
             return Ok(Arc::new(Tokenizer::load(&artifact.path)?));
         }
         let node = self.node(stage)?;
-        match facts_of(node)?.vocabulary {
+        match (self.facts)(node)?.vocabulary {
             Some(Vocabulary::Wanted(_)) => bail!(NotRun { stage: stage.to_owned() }),
             Some(Vocabulary::OfStage(field)) => self.tokenizer(needed(node, field)?),
             Some(Vocabulary::OfFile(field)) => {

@@ -21,7 +21,7 @@ use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{TrainingData, facts_of, parts::encoding::CORPUS};
+use super::{TrainingData, estimate::FactsOf, parts::encoding::CORPUS};
 use crate::{
     data::text::{Readable, Tokenizer},
     engine::{
@@ -217,17 +217,20 @@ impl TrainingFeed {
 ///
 /// # Errors
 /// [`NotRun`] if it can't be known before another stage has run; files that can't be read.
-pub fn base_of(graph: &Graph, stage: &str, artifact: &dyn Fn(&str) -> Result<Option<Artifact>>) -> Result<Base> {
-    Bases { graph, artifact }.of(stage)
+pub(super) fn base_of(graph: &Graph, facts: FactsOf<'_>, stage: &str, artifact: ArtifactOf<'_>) -> Result<Base> {
+    Bases { graph, facts, artifact }.of(stage)
 }
+
+/// What the store has of a stage.
+pub type ArtifactOf<'a> = &'a dyn Fn(&str) -> Result<Option<Artifact>>;
 
 /// The stage whose encoded corpora another one is fed from, if it's fed from some.
 ///
 /// # Errors
 /// If its kind is unknown, or has other settings.
-pub fn corpora_of<'a>(graph: &'a Graph, stage: &str) -> Result<Option<&'a Node>> {
+pub(super) fn corpora_of<'a>(graph: &'a Graph, facts: FactsOf<'_>, stage: &str) -> Result<Option<&'a Node>> {
     let Some(node) = graph.get(stage) else { return Ok(None) };
-    Ok(match facts_of(node)?.training.map(|training| training.data) {
+    Ok(match facts(node)?.training.map(|training| training.data) {
         Some(TrainingData::Corpora(field)) => node.needs.get(field.0).and_then(|name| graph.get(name)),
         _ => None,
     })
