@@ -84,7 +84,10 @@ fn what_python_writes_is_read_back_or_refused_with_the_row() {
         match read(&case, json!({"delimiter": delimiter}), &file) {
             Ok(rows) => {
                 let body = |table: &Option<Vec<Vec<String>>>| table.as_ref().map(|table| table[1..].to_vec());
-                let both = body(&case.csv) == Some(rows.clone()) && body(&case.pandas) == Some(rows.clone());
+                // pandas passes over lines of spaces, which of one column are rows.
+                let spaces = case.columns.len() == 1 && rows.iter().any(|row| row[0].trim().is_empty());
+                let by_csv = body(&case.csv).as_ref() == Some(&rows);
+                let both = by_csv && (spaces || body(&case.pandas).as_ref() == Some(&rows));
                 assert!(rows == case.rows || both, "{rows:?}\n{}", shown());
                 assert!(rows.len() >= case.rows.len() || both, "{}", shown());
                 equal += 1;

@@ -192,7 +192,8 @@ impl Table {
     }
 
     fn survey(&self, until_irregular: bool) -> Result<Survey> {
-        let dialect = Dialect { quotes: true, most: usize::MAX, ..self.records.dialect };
+        // Quotes behind backslashes are among those that show what quotes mean.
+        let dialect = Dialect { quotes: true, most: usize::MAX, doubts_backslashes: false, ..self.records.dialect };
         let columns = self.given.map(|columns| (columns, self.quotes_may_be_text()));
         Survey::of(Records::new(PhysicalLines::open(&self.source, &self.file)?, dialect), columns, until_irregular)
     }
