@@ -2,6 +2,7 @@
 //! by this: `examples/embed.rs` shows how.
 
 mod checks;
+mod feed;
 mod graph;
 pub mod launch;
 mod open;

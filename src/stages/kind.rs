@@ -11,9 +11,11 @@ use super::{
     devices::{DeviceUse, Devices},
     facts::{Facts, Field},
     preflight::Preflight,
+    training_feed::{Base, TrainingFeed},
 };
 use crate::{
-    engine::executor::{Computed, Job},
+    engine::executor::{Computed, Inputs, Job},
+    network::batch::Layout,
     recipe::{Checks, DevMetrics, Draft, Extension, Kind, KindRules, normalized},
     spec::Product,
     support::Named,
@@ -71,6 +73,15 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
         Ok(())
     }
 
+    /// What it trains on, as its run gives it to the training loop in batches of this layout; nothing if it trains nothing.
+    /// Beside what it reads itself it's given what is known of the model that it begins with, which needn't be there yet.
+    ///
+    /// # Errors
+    /// Data that can't be read, or that there is nothing to learn from.
+    fn feed(&self, _inputs: &Inputs<'_>, _base: &Base, _layout: Layout) -> Result<Option<TrainingFeed>> {
+        Ok(None)
+    }
+
     /// Does its work.
     ///
     /// # Errors
@@ -107,6 +118,12 @@ pub trait AnyKind: KindRules {
     /// # Errors
     /// As [`StageKind::preflight`]; settings of another kind.
     fn preflight(&self, settings: &Value, preflight: &mut Preflight<'_>) -> Result<()>;
+
+    /// As [`StageKind::feed`].
+    ///
+    /// # Errors
+    /// As [`StageKind::feed`]; settings of another kind.
+    fn feed(&self, settings: &Value, inputs: &Inputs<'_>, base: &Base, layout: Layout) -> Result<Option<TrainingFeed>>;
 
     /// As [`StageKind::run`].
     ///
@@ -201,6 +218,10 @@ impl<K: StageKind> AnyKind for Of<K> {
 
     fn preflight(&self, settings: &Value, preflight: &mut Preflight<'_>) -> Result<()> {
         read::<K>(settings)?.preflight(preflight)
+    }
+
+    fn feed(&self, settings: &Value, inputs: &Inputs<'_>, base: &Base, layout: Layout) -> Result<Option<TrainingFeed>> {
+        read::<K>(settings)?.feed(inputs, base, layout)
     }
 
     fn run(&self, settings: &Value, job: &Job<'_>, devices: &Devices) -> Result<Computed> {

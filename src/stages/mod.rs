@@ -14,6 +14,7 @@ mod kinds;
 pub mod metrics;
 mod parts;
 mod preflight;
+mod training_feed;
 
 use anyhow::{Context, Result};
 
@@ -42,6 +43,10 @@ pub use parts::{
     step_metrics::step_metrics,
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets};
+pub use training_feed::{
+    Base, Candidate, Choice, Cut, Judged, NotRun, Shown, ShownChoice, ShownTarget, Sources, TokenRange, Told,
+    TrainingFeed, Unknown, base_of, corpora_of, encoded_files,
+};
 
 /// The kind of this name.
 ///

@@ -9,6 +9,7 @@ mod chat;
 mod checks;
 mod commands;
 mod compare;
+mod data;
 mod estimates;
 mod init;
 mod live;

@@ -103,7 +103,7 @@ impl Runner for Fake<'_> {
         }
         assert!(!self.panicking.contains(&job.name), "a {} bug", job.name);
         let read: Vec<_> =
-            job.inputs.values().map(|input| std::fs::read_to_string(input.file("out")).unwrap()).collect();
+            job.artifacts.values().map(|input| std::fs::read_to_string(input.file("out")).unwrap()).collect();
         let own = self
             .output
             .get(job.name)

@@ -4,6 +4,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use pipe::{
     data::text::Special,
+    engine::executor::Reporter,
     learning::{
         objectives::{
             AnswerForm, Corpus, Definition, Mix, OBJECTIVES, Specials,
@@ -17,12 +18,13 @@ use pipe::{
         train::{Silent, TrainSettings, Trainer},
     },
     network::{
-        batch::{Example, Feed, Layout, Target},
+        batch::{Example, Feed, Layout, Remark, Target},
         model::{AttentionPattern, FAMILIES, Network},
     },
     recipe::{Checked, DataFiles, Document, Overrides, schema},
+    session::{Options, Recipe, Session, Wanted},
     spec::{self, Problem, Section},
-    stages::catalog,
+    stages::{Choice, catalog},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,6 +108,10 @@ impl Examples for Texts {
             let token = std::mem::replace(&mut example.tokens[at], specials.mask);
             example.targets.push(Target { at: at as u32, token });
         }
+    }
+
+    fn remarks(&self, source: &ExampleSource<'_>, _: Draw, _: &Example) -> Vec<Remark> {
+        vec![Remark { name: "from", text: format!("{} of {} tokens", self.count, source.text().len()) }]
     }
 }
 
@@ -205,4 +211,32 @@ fn models_learn_it_and_are_measured_by_it() {
     };
     let (before, after) = (loss(1), loss(60));
     assert!(after < 0.5 * before, "{before} to {after}");
+}
+
+#[test]
+fn its_examples_are_shown_as_they_are_and_with_what_it_says_of_them() {
+    let (space, _) = checked("objectives: [{ last_tokens: { count: 2 } }]").unwrap();
+    let recipe = Recipe::read(&space.path().join("recipe.yaml"), Overrides::default()).unwrap();
+    let session = Session::open(Options { store: space.path().join("store"), ..Options::default() }).unwrap();
+    let wanted = Wanted { stages: vec!["tokens".to_owned()], ..Wanted::default() };
+    let prepared = session.plan(&recipe, &wanted, recipe.devices(Some("cpu"), None).unwrap()).unwrap();
+    let none: Vec<&dyn Reporter> = Vec::new();
+    session.run(prepared, &none).unwrap();
+    let feed = session.training_feed(&recipe, "base", &|_, _| ()).unwrap();
+    let mut shown = Vec::new();
+    feed.each(&Choice { most: Some(3), ..Choice::default() }, &mut |one| {
+        shown.push(one);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(shown.len(), 3);
+    for one in shown {
+        assert_eq!(one.objective, "last_tokens");
+        let places: Vec<usize> = one.targets.iter().map(|target| target.at).collect();
+        assert_eq!(places, [one.length - 3, one.length - 2], "{one:?}");
+        assert!(one.targets.iter().all(|target| target.shown_as.as_deref() == Some("mask")), "{one:?}");
+        let text: String = one.targets.iter().map(|target| target.token.as_str()).collect();
+        assert!(one.text.as_ref().is_some_and(|whole| whole.replace(' ', "").ends_with(&text)), "{one:?}");
+        assert_eq!(one.remarks["from"], format!("2 of {} tokens", one.length - 2));
+    }
 }

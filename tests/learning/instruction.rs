@@ -164,7 +164,7 @@ fn every_answer_is_learned_as_chatglm3_and_glm4_are_taught() {
         let encoder = InstructionEncoder { chat, ..encoder(&tokenizer, AnswerForm::Chatglm2, 64, TooLong::Refuse) };
         for conversation in [several(true), conversation("ab", "xyz")] {
             let examples = encoder.examples(&conversation, 3).unwrap();
-            let [Some(InstructionExample { example, shortened: false, cut: false })] = &examples[..] else {
+            let [Some(InstructionExample { example, shortened: false, cut: false, .. })] = &examples[..] else {
                 panic!("one example: {examples:?}");
             };
             let (input_ids, labels) = process_batch(&tokenizer, &conversation, end);

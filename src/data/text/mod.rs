@@ -3,6 +3,7 @@
 pub mod chat;
 mod load;
 mod pieces;
+mod readable;
 mod segment;
 mod sentences;
 mod special;
@@ -10,6 +11,7 @@ mod tokenizer;
 mod train;
 
 pub use pieces::Pieces;
+pub use readable::Readable;
 pub use segment::{VERSION as WORDS_VERSION, word_starts};
 pub use sentences::{sentence_ends, sentences};
 pub use special::{ABSENT, Special, Specials};

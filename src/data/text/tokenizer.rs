@@ -5,7 +5,7 @@ use std::{ops::Range, path::Path};
 use anyhow::{Context, Error, Result, anyhow};
 use fs_err as fs;
 use rayon::prelude::*;
-use tokenizers::Model;
+use tokenizers::{DecoderWrapper, Model};
 
 use super::special::{ABSENT, Special, Specials};
 use super::{load, train};
@@ -192,6 +192,16 @@ impl Tokenizer {
     /// The vocabulary's entry with this id, as the model writes it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// Whether its entries are bytes, each written as a letter.
+    pub(super) fn is_byte_level(&self) -> bool {
+        let of_bytes = |decoder: &DecoderWrapper| matches!(decoder, DecoderWrapper::ByteLevel(_));
+        match self.inner.get_decoder() {
+            Some(DecoderWrapper::Sequence(all)) => all.get_decoders().iter().any(of_bytes),
+            Some(decoder) => of_bytes(decoder),
+            None => false,
+        }
     }
 
     /// The id of the vocabulary's entry with this name.

@@ -7,6 +7,7 @@ mod task;
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -50,26 +51,34 @@ pub struct Computed {
     pub metrics: Metrics,
     /// Of a training, how fast it was on its way.
     pub throughput: Throughput,
+    /// Of a training, some of the examples that it was given, in the form in which its kind shows them.
+    pub examples: Vec<Value>,
 }
 
 impl From<Metrics> for Computed {
     fn from(metrics: Metrics) -> Self {
-        Self { metrics, throughput: Throughput::default() }
+        Self { metrics, ..Self::default() }
     }
 }
 
-/// One stage to compute.
-pub struct Job<'a> {
-    /// Its id in the plan.
-    pub name: &'a str,
-    /// The stage.
-    pub node: &'a Node,
+/// What a stage is computed from, beside its settings.
+pub struct Inputs<'a> {
     /// The seed that applies to it.
     pub seed: u64,
     /// The files it reads, by the field that names them.
     pub files: &'a BTreeMap<String, Vec<PathBuf>>,
     /// The artifacts it reads, by the field that names their stage.
-    pub inputs: BTreeMap<String, Artifact>,
+    pub artifacts: BTreeMap<String, Artifact>,
+}
+
+/// One stage to compute. What it's computed from is a job's own: `job.seed` is `job.inputs.seed`.
+pub struct Job<'a> {
+    /// Its id in the plan.
+    pub name: &'a str,
+    /// The stage.
+    pub node: &'a Node,
+    /// What it's computed from.
+    pub inputs: Inputs<'a>,
     /// Where it writes.
     pub out: &'a Path,
     /// State to resume from after a stop or a failure.
@@ -84,6 +93,14 @@ pub struct Job<'a> {
     pub lost: &'a AtomicBool,
     /// Progress sink.
     pub reporter: &'a dyn Reporter,
+}
+
+impl<'a> Deref for Job<'a> {
+    type Target = Inputs<'a>;
+
+    fn deref(&self) -> &Inputs<'a> {
+        &self.inputs
+    }
 }
 
 impl Job<'_> {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Computed, Event, Job, Paused, Reporter, Runner};
+use super::{Computed, Event, Inputs, Job, Paused, Reporter, Runner};
 use crate::engine::{
     plan::Node,
     store::{Artifact, Claim, Lost, Manifest, Provenance, Store, unix_time},
@@ -93,9 +93,7 @@ impl Launch for Local<'_> {
         let computed = self.runner.run(&Job {
             name: id,
             node,
-            seed: node.seed,
-            files: &node.files,
-            inputs: self.inputs(task)?,
+            inputs: Inputs { seed: node.seed, files: &node.files, artifacts: self.artifacts(task)? },
             out: slot.dir(),
             state: slot.state(),
             trunk: trunk.map(|key| store.shared_state(&key)),
@@ -115,7 +113,7 @@ impl Launch for Local<'_> {
         {
             report(Event::Note(&format!("its metrics can't be saved: {error:#}")));
         }
-        let Computed { metrics, throughput } = computed?;
+        let Computed { metrics, throughput, examples } = computed?;
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),
@@ -124,6 +122,7 @@ impl Launch for Local<'_> {
             started,
             seconds: began.elapsed().as_secs_f64(),
             throughput,
+            examples,
             ..task.provenance.clone()
         };
         Ok(Done { artifact: slot.commit(metrics, provenance)?, computed: true })
@@ -131,7 +130,7 @@ impl Launch for Local<'_> {
 }
 
 impl Local<'_> {
-    fn inputs(&self, task: &Task) -> Result<BTreeMap<String, Artifact>> {
+    fn artifacts(&self, task: &Task) -> Result<BTreeMap<String, Artifact>> {
         let input = |(field, key): (&String, &String)| {
             let artifact = self.store.record(key)?;
             let artifact =

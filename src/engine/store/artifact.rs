@@ -76,6 +76,9 @@ pub struct Provenance {
     /// Of a training, how fast it was on its way.
     #[serde(default, rename = "pace", skip_serializing_if = "Throughput::is_empty")]
     pub throughput: Throughput,
+    /// Of a training, some of the examples that it was given, in the form in which its kind shows them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<Value>,
 }
 
 impl Artifact {

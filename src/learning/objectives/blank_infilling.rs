@@ -20,7 +20,7 @@ use super::{
 use crate::{
     data::text::Special,
     network::{
-        batch::{Example, Target},
+        batch::{Example, Remark, Target},
         model::AttentionPattern,
     },
     spec::{Problem, Section},
@@ -129,6 +129,15 @@ impl Examples for Blanks {
         let mode = self.mode(draw.batch.with("mode"));
         let ExampleSource { id, document, window, .. } = *source;
         Ok(Self::example(self, id, document, window.range(), mode, source.specials(), draw.own.with("blanks")))
+    }
+
+    fn remarks(&self, _: &ExampleSource<'_>, draw: Draw, _: &Example) -> Vec<Remark> {
+        let text = match self.mode(draw.batch.with("mode")) {
+            BlankMode::Span => "short spans",
+            BlankMode::Sentence => "whole sentences, or short spans of a text that hasn't two",
+            BlankMode::Document => "one long span, or all from a place on",
+        };
+        vec![Remark { name: "blanks", text: text.to_owned() }]
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     control::{self, Piece},
     form::{AnswerForm, PromptKind, feed},
     labels::{LabelPath, Labels, TrieNode},
-    prompt::{ColumnLookup, Encoded, MARKER, Rendered, Template},
+    prompt::{ColumnLookup, ColumnValues, Encoded, Fitted, MARKER, Rendered, Template},
 };
 use crate::{
     data::text::Special,
@@ -35,6 +35,25 @@ pub struct Classifier {
     segments: usize,
 }
 
+/// A prompt as people read it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FilledPrompt {
+    /// The filled-in template, with the marker where a label word is the answer.
+    pub text: String,
+    /// The values that were shortened to fit.
+    pub cut: Vec<CutValue>,
+}
+
+/// A value that was shortened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CutValue {
+    /// The column that it comes from.
+    pub column: String,
+    /// Characters that are left of it, from its beginning on.
+    pub kept: usize,
+    /// What was left out.
+    pub rest: String,
+}
 /// The id of an entry of the vocabulary, by its name.
 type Entry = Box<dyn Fn(&str) -> Option<u32> + Send + Sync>;
 
@@ -189,12 +208,33 @@ impl Classifier {
         Ok(self.template.values(row)?.text())
     }
 
+    /// A row's prompt as its example has it, before it's encoded, and what was left out of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::example`].
+    pub fn filled(&self, row: &ColumnLookup<'_>) -> Result<FilledPrompt> {
+        let values = self.template.values(row)?;
+        let most = self.fit(&values)?.most;
+        let Rendered { before, after } = self.template.render(&values, most)?;
+        let marker = if matches!(self.head, AnswerHead::Linear) { "" } else { MARKER };
+        let text = after.map_or(before.clone(), |after| format!("{before}{marker}{after}"));
+        let text = if self.template.has_controls() { control::readable(&text) } else { text };
+        let cut =
+            values.beyond(most).map(|(column, rest)| CutValue { column: column.into(), kept: most, rest: rest.into() });
+        Ok(FilledPrompt { text, cut: cut.collect() })
+    }
+
     /// A row's prompt, shortened where it's too long.
     ///
     /// # Errors
     ///
     /// Where the row lacks a column, the template can't be filled in, or its own words don't fit.
     pub fn prompt(&self, row: &ColumnLookup<'_>) -> Result<Encoded> {
+        Ok(self.fit(&self.template.values(row)?)?.encoded)
+    }
+
+    fn fit(&self, values: &ColumnValues) -> Result<Fitted> {
         let frame = match &self.head {
             AnswerHead::Prompt(labels) => {
                 let fed = if self.form.feeds() { labels.depth() } else { 0 };
@@ -202,8 +242,8 @@ impl Classifier {
             }
             AnswerHead::Linear => self.plain(0, &Encoded::default()).tokens.len(),
         };
-        let values = self.template.values(row)?;
-        self.template.fit(&values, self.max_length.saturating_sub(frame), &|rendered| self.encode(rendered))
+        let room = self.max_length.saturating_sub(frame);
+        self.template.fit(values, room, &|rendered| self.encode(rendered))
     }
 
     fn encode(&self, rendered: &Rendered) -> Result<Encoded> {

@@ -8,7 +8,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{AnswerForm, Corpus, Specials, TokenizedDocument, windows::Window};
 use crate::{
     data::text::Special,
-    network::{batch::Example, model::AttentionPattern},
+    network::{
+        batch::{Example, Remark},
+        model::AttentionPattern,
+    },
     spec::{OpenSettings, Problem, Section},
     support::{Named, random::Key},
 };
@@ -207,6 +210,12 @@ pub trait Examples: Send + Sync {
 
     /// Masks tokens of an example that it or another objective of the entry made.
     fn mask(&self, _example: &mut Example, _specials: &Specials, _draw: Draw) {}
+
+    /// What people should be told of an example, made with this draw, that isn't seen in it: they are shown its tokens,
+    /// segments, targets and labels anyway.
+    fn remarks(&self, _source: &ExampleSource<'_>, _draw: Draw, _example: &Example) -> Vec<Remark> {
+        Vec::new()
+    }
 }
 
 /// The input of an example: a window of a document.

@@ -11,7 +11,11 @@ use super::{
     windows::Window,
     words::MarkedText,
 };
-use crate::{network::batch::Example, spec, support::random::Key};
+use crate::{
+    network::batch::{Example, Remark},
+    spec,
+    support::random::Key,
+};
 
 /// An entry of the mix, with the windows of the corpus that its examples are made of.
 pub(super) struct MixEntry {
@@ -76,6 +80,20 @@ impl MixEntry {
     /// The examples' lengths in tokens, as far as they're known before they're made.
     pub(super) fn lengths(&self) -> Vec<u32> {
         self.windows.iter().map(|&window| self.maker.length(&self.corpus, window) as u32).collect()
+    }
+
+    /// What an example is made of.
+    pub(super) fn window(&self, index: usize) -> Window {
+        self.windows[index]
+    }
+
+    /// What its objectives say of an example that was made with these keys.
+    pub(super) fn remarks(&self, index: usize, batch: Key, own: Key, example: &Example) -> Result<Vec<Remark>> {
+        let (window, draw) = (self.windows[index], Draw { batch, own });
+        let document = self.corpus.text.document(window.document as usize)?;
+        let source = ExampleSource { id: index as u64, corpus: &self.corpus, document: &document, window };
+        let makers = [Some(&self.maker), self.masker.as_ref()];
+        Ok(makers.into_iter().flatten().flat_map(|maker| maker.remarks(&source, draw, example)).collect())
     }
 
     /// Makes an example. `batch` draws what is common to a batch, `own` what is the example's own.

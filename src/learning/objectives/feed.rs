@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    network::batch::{BatchSampler, Example, Feed, Layout, Step, lay_out},
+    network::batch::{BatchSampler, Example, Feed, Layout, MadeOf, Outline, Step, lay_out},
     spec,
     support::random::Key,
 };
@@ -62,5 +62,15 @@ impl Feed for RowFeed {
 
     fn epoch_steps(&self) -> usize {
         self.schedule.epoch_steps(0)
+    }
+
+    fn objectives(&self) -> Vec<String> {
+        vec![self.objective.to_owned()]
+    }
+
+    fn outline(&self, step: usize) -> Result<Outline> {
+        let row = |&index: &u32| MadeOf::row(self.examples[index as usize].id);
+        let batches = self.schedule.step(step).batches.iter().map(|batch| batch.iter().map(row).collect()).collect();
+        Ok(Outline { objective: self.objective.into(), batches })
     }
 }

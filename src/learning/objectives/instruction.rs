@@ -44,6 +44,10 @@ pub struct InstructionExample {
     pub shortened: bool,
     /// Whether the response was.
     pub cut: bool,
+    /// How many of the prompt's tokens the example has, and how many there were.
+    pub prompt: [usize; 2],
+    /// The same of the response.
+    pub response: [usize; 2],
 }
 
 impl InstructionEncoder<'_> {
@@ -106,7 +110,7 @@ impl InstructionEncoder<'_> {
         }
         let prompt = self.fit(&conversation.turns, room.saturating_sub(answer.len()).max(room / 2))?;
         let left = room.saturating_sub(prompt.tokens.len());
-        let cut = answer.len() > left;
+        let (cut, whole) = (answer.len() > left, answer.len());
         match self.too_long {
             TooLong::Cut => answer.truncate(left),
             TooLong::Refuse | TooLong::Skip => ensure!(
@@ -136,7 +140,10 @@ impl InstructionEncoder<'_> {
         }
         let last = chat.end().filter(|_| self.turns == Turns::All).unwrap_or(end);
         learn(sequence.at, &answer, last);
-        Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut }))
+        let response = [answer.len(), whole];
+        let kept = prompt.tokens.len();
+        let prompt_tokens = [kept, if prompt.shortened { chat.prompt(&conversation.turns)?.len() } else { kept }];
+        Ok(Some(InstructionExample { example, shortened: prompt.shortened, cut, prompt: prompt_tokens, response }))
     }
 
     /// The tokens of a conversation in no more than `room`. Where not even an empty question fits and all is to be cut, what

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Corpus, entry::MixEntry};
 use crate::{
-    network::batch::{BatchSampler, Feed, Layout, Step, lay_out},
+    network::batch::{BatchSampler, Example, Feed, Layout, MadeOf, Outline, Remark, Step, StepIndices, lay_out},
     spec,
     support::random::{Categorical, Key},
 };
@@ -71,6 +71,26 @@ impl Mix {
     pub fn examples(&self) -> Vec<(&str, usize)> {
         self.entries.iter().map(|(entry, _)| (entry.name.as_str(), entry.examples())).collect()
     }
+
+    /// What a step draws.
+    fn drawn(&self, step: usize) -> Result<Drawn<'_>> {
+        let &(index, drawn) =
+            self.draws.get(step).with_context(|| format!("step {step} lies beyond the last, {}", self.draws.len()))?;
+        let (entry, schedule) = &self.entries[index as usize];
+        let planned = schedule.step(drawn as usize);
+        // What is common to a batch is common to the step, so that micro-batches don't change it.
+        let common = self.key.with("step").at(step as u64);
+        let own = self.key.with("example").at(u64::from(index)).at(planned.epoch as u64);
+        Ok(Drawn { entry, planned, common, own })
+    }
+}
+
+/// An entry of the mix that a step draws, with the numbers of its examples and their random keys.
+struct Drawn<'a> {
+    entry: &'a MixEntry,
+    planned: StepIndices,
+    common: Key,
+    own: Key,
 }
 
 impl Feed for Mix {
@@ -79,14 +99,7 @@ impl Feed for Mix {
     }
 
     fn step(&self, step: usize) -> Result<Step> {
-        let &(index, drawn) =
-            self.draws.get(step).with_context(|| format!("step {step} lies beyond the last, {}", self.draws.len()))?;
-        let (entry, schedule) = &self.entries[index as usize];
-        let planned = schedule.step(drawn as usize);
-
-        // What is common to a batch is common to the step, so that micro-batches don't change it.
-        let common = self.key.with("step").at(step as u64);
-        let own = self.key.with("example").at(u64::from(index)).at(planned.epoch as u64);
+        let Drawn { entry, planned, common, own } = self.drawn(step)?;
         let dropout = self.key.with("dropout").at(step as u64);
         let batch = |indices: &Vec<u32>| {
             let example = |&index: &u32| entry.example(index as usize, common, own.at(u64::from(index)));
@@ -102,6 +115,31 @@ impl Feed for Mix {
 
     fn epoch_steps(&self) -> usize {
         self.epoch_steps
+    }
+
+    fn objectives(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.entries.iter().map(|(entry, _)| entry.name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn outline(&self, step: usize) -> Result<Outline> {
+        let Drawn { entry, planned, .. } = self.drawn(step)?;
+        let batch = |indices: &Vec<u32>| -> Vec<MadeOf> {
+            indices.iter().map(|&index| entry.window(index as usize).into()).collect()
+        };
+        Ok(Outline { objective: entry.name.clone(), batches: planned.batches.iter().map(batch).collect() })
+    }
+
+    fn remarks(&self, step: usize, batches: &[Vec<Example>]) -> Result<Vec<Vec<Vec<Remark>>>> {
+        let Drawn { entry, planned, common, own } = self.drawn(step)?;
+        let remarks = |(&index, example): (&u32, &Example)| {
+            entry.remarks(index as usize, common, own.at(u64::from(index)), example)
+        };
+        let batch =
+            |(indices, examples): (&Vec<u32>, &Vec<Example>)| indices.iter().zip(examples).map(remarks).collect();
+        planned.batches.iter().zip(batches).map(batch).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     data::text::Special,
-    network::batch::Example,
+    network::batch::{Example, Remark},
     support::random::{Key, Stream},
 };
 
@@ -82,6 +82,17 @@ impl Examples for PairExamples {
         let ExampleSource { id, corpus, window, .. } = *source;
         let text = corpus.text.as_ref();
         example(id, text, window, self.room, self.task, &corpus.specials, draw.own.with("pair"))
+    }
+
+    fn remarks(&self, _: &ExampleSource<'_>, _: Draw, example: &Example) -> Vec<Remark> {
+        let text = match (self.task, example.pair) {
+            (_, None) => return Vec::new(),
+            (PairTask::NextSentence, Some(0)) => "B follows A",
+            (PairTask::NextSentence, Some(_)) => "B comes from another document",
+            (PairTask::SentenceOrder, Some(0)) => "A and B stand in their order",
+            (PairTask::SentenceOrder, Some(_)) => "A and B were exchanged",
+        };
+        vec![Remark { name: Remark::PAIR, text: text.to_owned() }]
     }
 }
 

@@ -160,12 +160,12 @@ impl Template {
         values: &ColumnValues,
         room: usize,
         encode: &dyn Fn(&Rendered) -> Result<Encoded>,
-    ) -> Result<Encoded> {
+    ) -> Result<Fitted> {
         let at = |most: usize| encode(&self.render(values, most)?);
         let mut high = values.0.iter().map(|(_, value)| value.chars().count()).max().unwrap_or(0);
         let whole = at(high)?;
         if whole.length() <= room {
-            return Ok(whole);
+            return Ok(Fitted { encoded: whole, most: high });
         }
         let mut best = at(0)?;
         let least = best.length();
@@ -192,7 +192,7 @@ impl Template {
                 (high, too_many) = (guess, encoded.length());
             }
         }
-        Ok(Encoded { cut: true, ..best })
+        Ok(Fitted { encoded: Encoded { cut: true, ..best }, most: low })
     }
 }
 
@@ -201,6 +201,21 @@ impl ColumnValues {
     pub fn text(&self) -> String {
         self.0.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join("\t")
     }
+
+    /// The columns whose values have more characters than this, each with what comes after these.
+    pub fn beyond(&self, most: usize) -> impl Iterator<Item = (&str, &str)> {
+        let values = self.0.iter().map(move |(column, value)| (column.as_str(), &value[cut(value, most).len()..]));
+        values.filter(|(_, rest)| !rest.is_empty())
+    }
+}
+
+/// A prompt that fits.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fitted {
+    /// Its tokens.
+    pub encoded: Encoded,
+    /// Characters that it has of each value at most.
+    pub most: usize,
 }
 
 /// A prompt's tokens.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use anyhow::{Context, Result};
 
 use super::{TokenizedDocument, TokenizedText};
+use crate::network::batch::MadeOf;
 
 /// A run of a document's tokens.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +27,12 @@ impl Window {
     /// Its tokens' places in the document.
     pub fn range(&self) -> Range<usize> {
         self.start as usize..self.end as usize
+    }
+}
+
+impl From<Window> for MadeOf {
+    fn from(Window { document, start, end }: Window) -> Self {
+        Self::Text { document, tokens: start..end }
     }
 }
 

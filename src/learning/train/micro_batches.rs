@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Tensor;
 
 use super::{
-    accumulated::Accumulated, gradients::Gradients, loss_scale::LossScale, reduction::Reduction,
+    accumulated::Accumulated, divisors::Divisors, gradients::Gradients, loss_scale::LossScale, reduction::Reduction,
     settings::TrainSettings,
 };
 use crate::{
@@ -126,6 +126,15 @@ impl MicroBatching {
             for (at, share) in shares.iter().enumerate() {
                 let Some(chunk) = share.get(round) else { continue };
                 let (network, tokens) = (networks[at], chunk.batch.slots());
+                // All that the network is given, for whoever holds it against what was to be given.
+                tracing::trace!(
+                    objective = step.objective,
+                    batch = ?chunk.batch,
+                    counts = ?chunk.counts,
+                    batches = chunk.batches.unwrap_or(1.0),
+                    pair_weight = step.pair_weight,
+                    "computing a micro-batch"
+                );
                 guarded(tokens, || {
                     let loss = loss(network, chunk)?;
                     sums[at].add(network, chunk.batches.map_or(loss.clone(), |batches| loss / batches));
@@ -145,13 +154,8 @@ impl MicroBatching {
 
     /// What each device has to compute.
     fn chunks<'a>(&self, step: &'a Step, devices: usize) -> Vec<Vec<Chunk<'a>>> {
-        let mut all = Counts::default();
-        step.batches.iter().for_each(|batch| all += Counts::of(batch));
         let chunks = |Portion { number, batch }: Portion<'a>| {
-            let (counts, batches) = match self.normalization {
-                LossNormalization::Token => (all, None),
-                LossNormalization::Batch => (Counts::of(&step.batches[number]), Some(step.batches.len() as f32)),
-            };
+            let Divisors { counts, batches } = Divisors::of(step, number, self.normalization);
             let parts = match self.max_tokens {
                 Some(limit) if batch.slots() > limit => {
                     batch.into_owned().parts(limit).into_iter().map(Cow::Owned).collect()

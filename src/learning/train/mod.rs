@@ -9,6 +9,7 @@ mod arithmetic;
 mod checkpoints;
 mod clock;
 mod curve;
+mod divisors;
 mod evaluation;
 mod gradients;
 mod loss_scale;
@@ -28,6 +29,7 @@ mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
 pub use curve::{Curve, CurveEntry, Point};
+pub use divisors::{Divisors, LossWeights};
 pub use evaluation::{Evaluation, Metrics};
 pub use observer::{Observer, Progress, Silent};
 pub use optimizers::OPTIMIZERS;

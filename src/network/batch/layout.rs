@@ -70,6 +70,34 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
     batch
 }
 
+impl Batch {
+    /// The examples that were laid out, in their order, with places counted from their own start again. Only their ids
+    /// are lost: all are 0.
+    pub fn take_apart(&self) -> Vec<Example> {
+        let apart = |(index, slots): (usize, &SlotRange)| {
+            let (first, end) = (slots.start, slots.start + slots.length);
+            let range = first as usize..end as usize;
+            let values = |values: &[u32]| values.get(range.clone()).unwrap_or_default().to_vec();
+            let inside = |at: u32| (first..end).contains(&at);
+            let targets = self.targets.iter().filter(|target| inside(target.at));
+            let choices = self.choices.iter().filter(|choice| inside(choice.at));
+            Example {
+                id: 0,
+                tokens: values(&self.tokens),
+                positions: values(&self.positions),
+                block_positions: values(&self.block_positions),
+                segments: values(&self.segments),
+                span_ends: values(&self.span_ends).into_iter().map(|to| to - first).collect(),
+                targets: targets.map(|target| Target { at: target.at - first, ..*target }).collect(),
+                choices: choices.map(|choice| Choice { at: choice.at - first, ..*choice }).collect(),
+                pair: self.pairs.get(index).copied(),
+                class: self.classes.get(index).copied(),
+            }
+        };
+        self.examples.iter().enumerate().map(apart).collect()
+    }
+}
+
 /// The first slot of each example, and the rectangle around them.
 struct Arrangement {
     rows: usize,
@@ -113,4 +141,35 @@ fn first_fit(lengths: &[usize], width: usize) -> Arrangement {
         used[row] += length;
     }
     Arrangement { rows: used.len(), width, starts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_taken_apart_into_what_was_laid_out() {
+        let example = |id: u32| {
+            let tokens: Vec<u32> = (0..3 + id).map(|at| 10 * id + at).collect();
+            let segments = tokens.iter().map(|token| token % 2).collect();
+            let targets = vec![Target { at: 0, token: 7 + id }, Target { at: 2, token: 5 }];
+            let choices = vec![Choice { at: 1 + id, node: id, gold: 1 }];
+            Example {
+                segments,
+                targets,
+                choices,
+                pair: Some(id % 2),
+                class: Some(id),
+                ..Example::sequence(0, tokens, 2)
+            }
+        };
+        let examples: Vec<Example> = (0..4).map(example).collect();
+        let packed = Layout::Rows { width: 9, packing: true };
+        for layout in [Layout::Ragged, packed, Layout::Rows { width: 16, packing: false }] {
+            let batch = lay_out(&examples, layout, Key::new(3));
+            assert_eq!(batch.take_apart(), examples, "{layout:?}");
+        }
+        let plain = Example { class: None, segments: Vec::new(), ..example(2) };
+        assert_eq!(lay_out(std::slice::from_ref(&plain), packed, Key::new(3)).take_apart(), [plain]);
+    }
 }

@@ -4,10 +4,15 @@
 //! Objectives make [`Example`]s; a [`BatchSampler`] chooses the examples of each step; [`lay_out`] puts them into a [`Batch`]
 //! of slots, packed, padded or ragged; a [`Feed`] hands out [`Step`]s of batches to the training loop, which splits them
 //! into [`Portion`]s for several devices or micro-batches.
+//!
+//! A feed also says what each example is [made of](MadeOf), and a batch can be [taken apart](Batch::take_apart) again: so
+//! people can be shown what a model is given.
 
 mod layout;
 mod parts;
 mod schedule;
+
+use std::ops::Range;
 
 use anyhow::Result;
 
@@ -32,6 +37,94 @@ pub trait Feed: Send + Sync {
     fn epoch_steps(&self) -> usize {
         self.steps()
     }
+
+    /// The names that its steps have, each once; none where they aren't known before the steps are made.
+    fn objectives(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a step's examples are made of, without making them where the feed can do that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Feed::step`].
+    fn outline(&self, step: usize) -> Result<Outline> {
+        let Step { batches, objective, .. } = self.step(step)?;
+        let unknown = |batch: &Batch| vec![MadeOf::Unknown; batch.examples.len()];
+        Ok(Outline { objective, batches: batches.iter().map(unknown).collect() })
+    }
+
+    /// What there is to say of a step's examples, given batch by batch, that they don't show themselves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Feed::step`].
+    fn remarks(&self, _step: usize, batches: &[Vec<Example>]) -> Result<Vec<Vec<Vec<Remark>>>> {
+        Ok(batches.iter().map(|batch| vec![Vec::new(); batch.len()]).collect())
+    }
+}
+
+/// What the examples of a step are made of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outline {
+    /// As in [`Step`].
+    pub objective: String,
+    /// For each batch, its examples in their order.
+    pub batches: Vec<Vec<MadeOf>>,
+}
+
+/// What an example is made of.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum MadeOf {
+    /// A row.
+    Row {
+        /// Its number among all rows of the files, from 0.
+        row: u64,
+        /// Which of its examples, where it has several; 0 is its last one, or the only one.
+        part: u64,
+    },
+    /// A run of a document's tokens.
+    Text {
+        /// The document, by its number in the corpora, from 0.
+        document: u32,
+        /// The places of the tokens in it.
+        tokens: Range<u32>,
+    },
+    /// The feed doesn't say.
+    Unknown,
+}
+
+impl MadeOf {
+    /// Where in the id of a row's example its part begins; below stands the row's number.
+    pub const PART: u32 = 40;
+
+    /// What an example of this id is made of, where ids are those of rows.
+    pub fn row(id: u64) -> Self {
+        Self::Row { row: id & ((1 << Self::PART) - 1), part: id >> Self::PART }
+    }
+
+    /// The row's or the document's number, if the feed says what it is.
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::Row { row, .. } => Some(*row),
+            Self::Text { document, .. } => Some(u64::from(*document)),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// Something that an objective says of an example, such as the meaning of a pair's label.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Remark {
+    /// What it's about, in a word.
+    pub name: &'static str,
+    /// What there is to say.
+    pub text: String,
+}
+
+impl Remark {
+    /// The name of what says what a pair's label means.
+    pub const PAIR: &'static str = "pair";
 }
 
 /// The batches of one optimizer step.

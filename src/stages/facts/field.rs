@@ -1,10 +1,10 @@
-//! Fields of settings that name files and stages: what a stage's code asks its job for.
+//! Fields of settings that name files and stages: what a stage's code asks its inputs for.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::engine::{executor::Job, store::Artifact};
+use crate::engine::{executor::Inputs, store::Artifact};
 
 /// The pointer of a field in a kind's settings, such as `data.train.path`; `*` stands for the number of an entry in a list.
 ///
@@ -34,26 +34,26 @@ impl Field {
     }
 
     /// The files that it names; none where it isn't set.
-    pub fn files<'a>(self, job: &'a Job<'_>) -> &'a [PathBuf] {
-        job.files.get(self.0).map(Vec::as_slice).unwrap_or_default()
+    pub fn files<'a>(self, inputs: &'a Inputs<'_>) -> &'a [PathBuf] {
+        inputs.files.get(self.0).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The one file or directory that it names.
-    pub fn file<'a>(self, job: &'a Job<'_>) -> Option<&'a Path> {
-        self.files(job).first().map(PathBuf::as_path)
+    pub fn file<'a>(self, inputs: &'a Inputs<'_>) -> Option<&'a Path> {
+        self.files(inputs).first().map(PathBuf::as_path)
     }
 
     /// The artifact of the stage that it names.
-    pub fn artifact<'a>(self, job: &'a Job<'_>) -> Option<&'a Artifact> {
-        job.inputs.get(self.0)
+    pub fn artifact<'a>(self, inputs: &'a Inputs<'_>) -> Option<&'a Artifact> {
+        inputs.artifacts.get(self.0)
     }
 
     /// The artifact of the stage that it names, where there has to be one.
     ///
     /// # Errors
     /// If it isn't set.
-    pub fn needed<'a>(self, job: &'a Job<'_>) -> Result<&'a Artifact> {
-        self.artifact(job).with_context(|| format!("`{}` was not resolved", self.0))
+    pub fn needed<'a>(self, inputs: &'a Inputs<'_>) -> Result<&'a Artifact> {
+        self.artifact(inputs).with_context(|| format!("`{}` was not resolved", self.0))
     }
 }
 

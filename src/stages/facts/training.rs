@@ -29,6 +29,8 @@ pub enum BaseModel {
         field: Field,
         /// The directory, as the recipe has it.
         directory: String,
+        /// The field that names another tokenizer than the directory's.
+        tokenizer: Field,
         /// Whether its tokenizer is needed.
         needs_tokenizer: bool,
         /// Whether texts are to be spelt in bytes if it has none.

@@ -3,16 +3,20 @@
 use anyhow::Result;
 
 use crate::{
-    engine::executor::{Computed, Job},
+    engine::executor::{Computed, Inputs, Job},
     learning::objectives::prompt,
+    network::batch::Layout,
     recipe::{Checks, Draft},
     spec::{DevMetric, Finetune, Head, Origin, Product, Task, TooLong},
     stages::{
-        DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check, metrics,
+        Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, TrainingFeed,
+        check, metrics,
         parts::{
-            FROM, TOKENS, base_model, instruction, revisions,
+            FROM, TOKENS, base_model,
+            instruction::{self, InstructionFeed},
+            revisions,
             rows::{DEV, TRAIN},
-            teach::classify,
+            teach::{LabelledFeed, classify},
             train_loop::Start,
         },
     },
@@ -107,6 +111,13 @@ impl StageKind for Finetune {
             Some(dev) => preflight.rows(DEV, dev, &self.task),
             None => Ok(()),
         }
+    }
+
+    fn feed(&self, inputs: &Inputs<'_>, base: &Base, layout: Layout) -> Result<Option<TrainingFeed>> {
+        Ok(Some(match &self.task {
+            Task::Classification(task) => LabelledFeed::new(inputs, self, task, base, layout)?.feed,
+            Task::Instruction(task) => InstructionFeed::new(inputs, self, task, base, layout)?.feed,
+        }))
     }
 
     /// Writes the model in Hugging Face's layout, its tokenizer, what it was trained for, its curve and what it has seen; a classifier's

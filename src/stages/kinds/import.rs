@@ -28,8 +28,13 @@ impl StageKind for Import {
     const FIELDS: &'static [Field] = &[PATH, TOKENIZER];
 
     fn facts(&self) -> Result<Facts> {
-        let base_model =
-            BaseModel::Checkpoint { field: PATH, directory: self.path.clone(), needs_tokenizer: false, bytes: false };
+        let base_model = BaseModel::Checkpoint {
+            field: PATH,
+            directory: self.path.clone(),
+            tokenizer: TOKENIZER,
+            needs_tokenizer: false,
+            bytes: false,
+        };
         Ok(Facts { base_model: Some(base_model), ..Facts::default() })
     }
 

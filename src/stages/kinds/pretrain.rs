@@ -1,18 +1,23 @@
 //! `pretrain`: train a language model on encoded corpora.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use crate::{
-    engine::executor::{Computed, Event, Job},
+    engine::executor::{Computed, Event, Inputs, Job},
     learning::objectives::{Mix, definition::HeadKind, parts},
-    network::batch::Feed,
+    network::batch::{Feed, Layout},
     recipe::{Checks, Draft},
     spec::{Pretrain, Product},
     stages::{
-        DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, check,
+        Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, TrainingFeed,
+        check,
         metrics::{self, EPOCH_STEPS},
         parts::{
-            FROM, TOKENS, base_model, language, layout, records, revisions,
+            FROM, TOKENS, base_model,
+            language::{self, TrainingDocuments},
+            layout, records, revisions,
             task::TrainedFor,
             train_loop::{self, Start},
         },
@@ -66,15 +71,20 @@ impl StageKind for Pretrain {
         Ok(())
     }
 
+    fn feed(&self, inputs: &Inputs<'_>, base: &Base, layout: Layout) -> Result<Option<TrainingFeed>> {
+        let documents = language::load(&TOKENS.needed(inputs)?.path)?;
+        let mix = self.mix(&documents, inputs.seed, base, layout)?;
+        Ok(Some(self.feed_of(mix, &documents, base)))
+    }
+
     /// Writes the model in Hugging Face's layout, its tokenizer, what it was trained for, its curve and what it has seen.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
         let Self { from, model, adapter, objectives, train, .. } = self;
         let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
         let documents = language::load(&TOKENS.needed(job)?.path)?;
-        let corpus = language::corpus(&documents, &start.tokenizer, start.network.family().form, |_| true);
-        let layout = layout(&devices.first, train.max_length, train.packing);
-        let mix = Mix::new(objectives, &corpus, train, job.seed, layout)?;
+        let (base, layout) = (start.base(), layout(&devices.first, train.max_length, train.packing));
+        let mix = self.mix(&documents, job.seed, &base, layout)?;
         start.network.add_language_head(job.seed)?;
         if parts::needs_head(objectives, HeadKind::Pair)? {
             start.network.add_pair_head(job.seed);
@@ -92,8 +102,28 @@ impl StageKind for Pretrain {
         TrainedFor { objectives: learned, ..start.trained_for(train.max_length) }.write(job.out)?;
         records::write_seen(&job.out.join(records::SEEN), &seen)?;
         start.write_tokenizer(job)?;
-        let mut computed = train_loop::train(job, &devices, start.network, &mix, train, None, None)?;
-        EPOCH_STEPS.put(&mut computed.metrics, mix.epoch_steps());
+        let feed = self.feed_of(mix, &documents, &base);
+        let mut computed = train_loop::train(job, &devices, start.network, &feed, train, None, None)?;
+        EPOCH_STEPS.put(&mut computed.metrics, feed.feed.epoch_steps());
         Ok(computed)
+    }
+}
+
+impl Pretrain {
+    fn mix(&self, documents: &Arc<language::Encoded>, seed: u64, base: &Base, layout: Layout) -> Result<Mix> {
+        let corpus = language::corpus(documents, &base.tokenizer, base.family.form, |_| true);
+        Mix::new(&self.objectives, &corpus, &self.train, seed, layout)
+    }
+
+    fn feed_of(&self, mix: Mix, documents: &Arc<language::Encoded>, base: &Base) -> TrainingFeed {
+        TrainingFeed {
+            feed: Box::new(mix),
+            tokenizer: Arc::clone(&base.tokenizer),
+            normalization: self.train.loss_normalization,
+            candidates: Vec::new(),
+            classes: Vec::new(),
+            is_causal: base.is_causal(),
+            sources: Box::new(TrainingDocuments::new(documents, &base.tokenizer)),
+        }
     }
 }

@@ -18,22 +18,16 @@ use crate::{
         model::{Candidates, Network},
     },
     spec::Classification,
+    stages::Base,
 };
 
 /// A task's examples for a model, made with its tokenizer.
-pub(in crate::stages) fn classifier(
-    task: &Classification,
-    network: &Network,
-    max_length: usize,
-    tokenizer: &Arc<Tokenizer>,
-) -> Result<Classifier> {
-    let encoder = Arc::clone(tokenizer);
-    let form = network.family().form;
-    let names = Arc::clone(tokenizer);
-    let classifier =
-        Classifier::new(task, form, max_length, tokenizer.special, Box::new(move |text: &str| encoder.encode(text)))?;
-    let segments = network.architecture().segments();
-    Ok(classifier.with_entries(move |name| names.id(name)).with_segments(segments))
+pub(in crate::stages) fn classifier(task: &Classification, base: &Base, max_length: usize) -> Result<Classifier> {
+    let (encoder, names) = (Arc::clone(&base.tokenizer), Arc::clone(&base.tokenizer));
+    let specials = base.tokenizer.special;
+    let encode = Box::new(move |text: &str| encoder.encode(text));
+    let classifier = Classifier::new(task, base.family.form, max_length, specials, encode)?;
+    Ok(classifier.with_entries(move |name| names.id(name)).with_segments(base.segments))
 }
 
 /// How a network's states become probabilities of labels.
@@ -113,7 +107,7 @@ impl Trained {
         let task = classification.context("this model wasn't finetuned to classify")?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let network = Network::load(dir, &device.device)?;
-        let classifier = classifier(&task, &network, max_length, &tokenizer)?;
+        let classifier = classifier(&task, &Base::of(&network, &tokenizer), max_length)?;
         Ok(Self { classifier, network, max_length, device: device.clone() })
     }
 

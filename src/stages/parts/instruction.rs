@@ -10,26 +10,35 @@ use anyhow::{Context, Result};
 
 use super::{
     batches::{OnProgress, in_batches},
-    layout, records, rows,
+    layout, records,
+    rows::{self, TrainingRows},
     task::TrainedFor,
     teach::{Lessons, teach},
     train_loop::Start,
 };
 use crate::{
-    data::text::{Tokenizer, chat::Chat},
-    engine::executor::{Computed, Event, Job},
+    data::text::{
+        Tokenizer,
+        chat::{Chat, Role},
+    },
+    engine::executor::{Computed, Event, Inputs, Job},
     learning::{
         metrics::{LanguageReport, LanguageTally},
-        objectives::{Conversation, InstructionEncoder, PromptKind},
+        objectives::{
+            ColumnLookup, Conversation, InstructionEncoder, PromptKind, RowFeed, instruction::InstructionExample,
+        },
         train,
     },
     network::{
         batch::{Example, Layout},
         device::{OpenDevice, OpenDevices},
-        model::Network,
+        model::{Family, Network},
     },
     spec::{Finetune, Instruction, Source},
-    stages::metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
+    stages::{
+        Base, Cut, Told, TrainingFeed,
+        metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
+    },
     support::text_hash,
 };
 
@@ -107,11 +116,10 @@ impl Instructed {
 /// Makes examples for a model; the task is given the format that's used.
 fn encoder<'a>(
     task: &mut Instruction,
-    network: &Network,
+    family: &Family,
     max_length: usize,
     tokenizer: &'a Tokenizer,
 ) -> Result<InstructionEncoder<'a>> {
-    let family = network.family();
     let chat = match task.format {
         Some(format) => Chat::new(format, tokenizer)?,
         None => {
@@ -126,6 +134,64 @@ fn encoder<'a>(
     Ok(InstructionEncoder { chat, form: family.form, max_length, turns, too_long, specials })
 }
 
+/// What a model that follows instructions is trained on.
+pub(in crate::stages) struct InstructionFeed {
+    /// The task, with the chat format that's used.
+    pub task: Instruction,
+    /// The rows; their examples are the feed's.
+    learned: Instructed,
+    pub feed: TrainingFeed,
+}
+
+impl InstructionFeed {
+    /// Reads the training rows of a stage.
+    pub(in crate::stages) fn new(
+        inputs: &Inputs<'_>,
+        spec: &Finetune,
+        task: &Instruction,
+        base: &Base,
+        layout: Layout,
+    ) -> Result<Self> {
+        let (source, files) = (&spec.data.train, rows::TRAIN.files(inputs));
+        let (mut task, max_length) = (task.clone(), spec.train.max_length);
+        let encoder = encoder(&mut task, base.family, max_length, &base.tokenizer)?;
+        let mut learned = Instructed::read(source, files, &task, &encoder)?;
+        let examples = std::mem::take(&mut learned.examples).into_iter().map(|(_, example)| example).collect();
+        let (told, base_model) = (task.clone(), base.clone());
+        let tell = move |row: &ColumnLookup<'_>, _| tell(&told, &base_model, max_length, row);
+        let feed = TrainingFeed {
+            feed: Box::new(RowFeed::new("instruction", examples, &spec.train, inputs.seed, layout)?),
+            tokenizer: Arc::clone(&base.tokenizer),
+            normalization: spec.train.loss_normalization,
+            candidates: Vec::new(),
+            classes: Vec::new(),
+            is_causal: base.is_causal(),
+            sources: Box::new(TrainingRows::new(source, files, [&task.used_columns(), &task.lists()], Box::new(tell))),
+        };
+        Ok(Self { task, learned, feed })
+    }
+}
+
+/// What there is to say of a row with a conversation.
+fn tell(task: &Instruction, base: &Base, max_length: usize, row: &ColumnLookup<'_>) -> Result<Told> {
+    let encoder = encoder(&mut task.clone(), base.family, max_length, &base.tokenizer)?;
+    let conversation = Conversation::read(task, row)?;
+    let role = |role: Role| format!("{role:?}").to_lowercase();
+    let turns = conversation.turns.iter().map(|turn| format!("{}: {}", role(turn.role), turn.content));
+    let response = format!("{}: {}", role(Role::Assistant), conversation.response);
+    let text = turns.chain([response]).collect::<Vec<_>>().join("\n");
+    let mut cut = Vec::new();
+    if let Some(InstructionExample { prompt, response, .. }) = encoder.encode(&conversation, 0)? {
+        let part = |name: &str, [kept, of]: [usize; 2], place: &str| {
+            let (part, unit, place) = (name.into(), "tokens".into(), place.into());
+            (kept < of).then_some(Cut { part, kept, of, unit, place, rest: None })
+        };
+        cut.extend(part("prompt", prompt, "the oldest rounds, then the end of the last question"));
+        cut.extend(part("response", response, "the end"));
+    }
+    Ok(Told { text: Some(text), cut, ..Told::default() })
+}
+
 /// Teaches a model to answer.
 pub(in crate::stages) fn finetune(
     job: &Job<'_>,
@@ -135,10 +201,10 @@ pub(in crate::stages) fn finetune(
     devices: &OpenDevices,
 ) -> Result<Computed> {
     let max_length = spec.train.max_length;
-    let mut task = task.clone();
-    let tokenizer = Arc::clone(&start.tokenizer);
-    let encoder = encoder(&mut task, &start.network, max_length, &tokenizer)?;
-    let learned = Instructed::read(&spec.data.train, rows::TRAIN.files(job), &task, &encoder)?;
+    let (base, packing) = (start.base(), spec.train.packing);
+    let fed = layout(&devices.first, max_length, packing);
+    let InstructionFeed { task, learned, feed } = InstructionFeed::new(job, spec, task, &base, fed)?;
+    let encoder = encoder(&mut task.clone(), base.family, max_length, &base.tokenizer)?;
     let dev = match &spec.data.dev {
         Some(dev) => Instructed::read(dev, rows::DEV.files(job), &task, &encoder)?,
         None => Instructed::default(),
@@ -155,11 +221,11 @@ pub(in crate::stages) fn finetune(
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
     let read = (learned.read, dev.read);
     let lessons = Lessons {
-        objective: "instruction",
         trained_for,
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
+        rows: learned.texts.len(),
         left_out: learned.left_out(),
-        examples: learned.examples.into_iter().map(|(_, example)| example).collect(),
+        feed,
         candidates: None,
         note,
         read,
@@ -179,7 +245,7 @@ pub(in crate::stages) fn eval(
     let network = Network::load(model, &device.device)?;
     let tokenizer = Tokenizer::load(model)?;
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
-    let encoder = encoder(&mut task, &network, trained_for.max_length, &tokenizer)?;
+    let encoder = encoder(&mut task, network.family(), trained_for.max_length, &tokenizer)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
     job.report(Event::Note(&rows.note("rows")));
 

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap, HashSet},
     ops::Deref,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -18,6 +18,9 @@ use crate::{
         words_file,
     },
     learning::objectives::{self, AnswerForm, TokenizedDocument, TokenizedText},
+    network::batch::MadeOf,
+    spec::Source,
+    stages::{Sources, TokenRange, Told},
 };
 
 /// The corpora of a tokenize stage.
@@ -112,6 +115,102 @@ pub(in crate::stages) fn characters(
     }
     let share = |counted: u64| (counted as f64 * part as f64 / whole.max(1) as f64).round() as u64;
     Ok(counted.map_or(part, share))
+}
+
+/// Knows the documents that a language model learns from.
+pub(in crate::stages) struct TrainingDocuments {
+    corpus: Arc<data::Corpus>,
+    tokenizer: Arc<Tokenizer>,
+    /// What was encoded, where that's known: sources with their files.
+    files: Vec<(Source, Vec<PathBuf>)>,
+}
+
+/// Bytes of corpora up to which the files are read to find documents in them.
+const LOOKED_THROUGH: u64 = 256 << 20;
+
+/// A document in its file.
+struct Found {
+    /// Its number in the corpora, from 0.
+    document: usize,
+    file: PathBuf,
+    /// Its place in the file, from 1.
+    place: usize,
+}
+
+impl TrainingDocuments {
+    pub(in crate::stages) fn new(corpus: &Encoded, tokenizer: &Arc<Tokenizer>) -> Self {
+        Self { corpus: Arc::clone(&corpus.corpus), tokenizer: Arc::clone(tokenizer), files: Vec::new() }
+    }
+
+    /// Finds documents in the files that were encoded, up to the one of the number `last`. They're in the same order there
+    /// but that those which came to no tokens are missing among the encoded ones; texts tell by their hashes.
+    fn find(&self, last: usize, wanted: impl Fn(usize, usize) -> bool) -> Result<Vec<Found>> {
+        let hashes = self.corpus.hashes();
+        let (mut document, mut found) = (0, Vec::new());
+        for (source, files) in &self.files {
+            for file in files {
+                for (place, read) in (1..).zip(data::documents(source, file)?) {
+                    if hashes.get(document) != Some(&read?.hash()) {
+                        continue;
+                    }
+                    if wanted(document, place) {
+                        found.push(Found { document, file: file.clone(), place });
+                    }
+                    if document == last {
+                        return Ok(found);
+                    }
+                    document += 1;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the files are small enough to be read.
+    fn are_small(&self) -> bool {
+        let files = self.files.iter().flat_map(|(_, files)| files);
+        let bytes = files.map(|file| std::fs::metadata(file).map_or(0, |metadata| metadata.len()));
+        bytes.sum::<u64>() <= LOOKED_THROUGH
+    }
+}
+
+impl Sources for TrainingDocuments {
+    fn tell(&self, made_of: &[MadeOf]) -> Result<Vec<Told>> {
+        let wanted: HashSet<usize> = made_of.iter().filter_map(|made_of| Some(made_of.number()? as usize)).collect();
+        let mut found = HashMap::new();
+        if let Some(&last) = wanted.iter().max().filter(|_| self.are_small()) {
+            let places = self.find(last, |document, _| wanted.contains(&document))?;
+            found.extend(places.into_iter().map(|found| (found.document, found)));
+        }
+        let tell = |made_of: &MadeOf| {
+            let MadeOf::Text { document, tokens } = made_of else { return Ok(Told::default()) };
+            let number = *document as usize;
+            let ids = self.corpus.document(number).context("there is no such document")?.ids();
+            let part = ids.get(tokens.start as usize..tokens.end as usize).unwrap_or_default();
+            let range = TokenRange { start: tokens.start, end: tokens.end, of: ids.len() as u32 };
+            let place = found.get(&number);
+            Ok(Told {
+                file: place.map(|found| found.file.clone()),
+                document: Some(place.map_or(number + 1, |found| found.place)),
+                range: Some(range),
+                text: Some(self.tokenizer.decode(part, false)?),
+                ..Told::default()
+            })
+        };
+        made_of.iter().map(tell).collect()
+    }
+
+    fn at(&self, place: usize) -> Result<BTreeSet<u64>> {
+        if self.files.is_empty() || !self.are_small() {
+            return Ok(place.checked_sub(1).map(|number| number as u64).into_iter().collect());
+        }
+        let found = self.find(usize::MAX, |_, of_file| of_file == place)?;
+        Ok(found.into_iter().map(|found| found.document as u64).collect())
+    }
+
+    fn name_files(&mut self, corpora: Vec<(Source, Vec<PathBuf>)>) {
+        self.files = corpora;
+    }
 }
 
 /// Hashes of all documents.

@@ -8,7 +8,7 @@ use fs_err as fs;
 use super::super::facts::Field;
 use crate::{
     data::text::Tokenizer,
-    engine::executor::Job,
+    engine::executor::Inputs,
     network::checkpoint::{self, CONFIG},
     spec,
     support::Hinted,
@@ -41,23 +41,32 @@ pub(in crate::stages) struct OriginFields {
 impl Origin {
     /// What these fields of the stage's settings name: a stage, or a checkpoint. `origin` is the setting, where texts may be
     /// spelt in bytes.
-    pub(in crate::stages) fn of(job: &Job<'_>, fields: &OriginFields, origin: Option<&spec::Origin>) -> Option<Self> {
-        if let Some(artifact) = fields.stage.artifact(job) {
-            return Some(Self { model: artifact.path.clone(), tokenizer: artifact.path.clone(), bytes: false });
+    pub(in crate::stages) fn of(
+        inputs: &Inputs<'_>,
+        fields: &OriginFields,
+        origin: Option<&spec::Origin>,
+    ) -> Option<Self> {
+        if let Some(artifact) = fields.stage.artifact(inputs) {
+            return Some(Self::at(&artifact.path, None, false));
         }
-        let model = fields.checkpoint.file(job)?.to_owned();
-        let tokenizer = fields.tokenizer.file(job).map_or_else(|| model.clone(), Path::to_owned);
         let may_spell = origin.is_some_and(spec::Origin::falls_back_on_bytes);
+        Some(Self::at(fields.checkpoint.file(inputs)?, fields.tokenizer.file(inputs), may_spell))
+    }
+
+    /// The model in a directory, with another tokenizer than that beside it where one is named; `may_spell` tells whether
+    /// texts may be spelt in bytes.
+    pub(in crate::stages) fn at(model: &Path, tokenizer: Option<&Path>, may_spell: bool) -> Self {
+        let tokenizer = tokenizer.unwrap_or(model).to_owned();
         let bytes = may_spell && checkpoint::tokenizer(&tokenizer).is_empty();
-        Some(Self { model, tokenizer, bytes })
+        Self { model: model.to_owned(), tokenizer, bytes }
     }
 
     /// As [`Self::of`], where there has to be one, with a tokenizer if one is used.
     ///
     /// # Errors
     /// If it isn't set.
-    pub(in crate::stages) fn needed(job: &Job<'_>, fields: &OriginFields) -> Result<Self> {
-        Self::of(job, fields, None).with_context(|| format!("`{}` was not resolved", fields.stage.0))
+    pub(in crate::stages) fn needed(inputs: &Inputs<'_>, fields: &OriginFields) -> Result<Self> {
+        Self::of(inputs, fields, None).with_context(|| format!("`{}` was not resolved", fields.stage.0))
     }
 
     /// Whether it has a tokenizer.

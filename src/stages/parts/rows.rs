@@ -1,11 +1,20 @@
 //! Rows out of a recipe's files, each made into what a stage needs.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
-use crate::{data, learning::objectives::Classifier, network::batch::Example, spec::Source, stages::Field};
+use crate::{
+    data,
+    learning::objectives::{Classifier, ColumnLookup},
+    network::batch::{Example, MadeOf},
+    spec::Source,
+    stages::{Field, Sources, Told, Unknown},
+};
 
 /// The field with the files of training rows.
 pub(in crate::stages) const TRAIN: Field = Field("data.train.path");
@@ -58,6 +67,97 @@ fn read_placed<T: Send>(
         make(id as u64, *place, row).with_context(|| format!("{}: row {}", file.display(), row.number))
     };
     rows.par_iter().enumerate().map(one).collect()
+}
+
+/// A row with the file that it stands in.
+pub(in crate::stages) struct FoundRow {
+    /// Its number among all rows, from 0: what [`read`] gives to `make`.
+    pub id: u64,
+    pub file: PathBuf,
+    pub row: data::Row,
+}
+
+/// Finds rows again, by what [`read`] gives to `make`: their numbers among all rows, and the rows themselves, with these
+/// columns. `last` is the highest number that is looked at.
+///
+/// # Errors
+/// Files that can't be read.
+pub(in crate::stages) fn find(
+    source: &Source,
+    files: &[PathBuf],
+    columns: &[&str],
+    nested: &[&str],
+    last: u64,
+    wanted: impl Fn(u64, &data::Row) -> bool,
+) -> Result<Vec<FoundRow>> {
+    let mut found = Vec::new();
+    let mut id = 0;
+    for file in files {
+        for row in data::chosen_rows(source, file, columns, nested)? {
+            let row = row?;
+            if wanted(id, &row) {
+                found.push(FoundRow { id, file: file.clone(), row });
+            }
+            if id == last {
+                return Ok(found);
+            }
+            id += 1;
+        }
+    }
+    Ok(found)
+}
+
+/// The training rows of a stage, for telling what its examples are made of.
+pub(in crate::stages) struct TrainingRows {
+    source: Source,
+    files: Vec<PathBuf>,
+    columns: Vec<String>,
+    nested: Vec<String>,
+    /// Tells what there is to say of a row, but for where it stands.
+    tell: TellRow,
+}
+
+/// Tells what there is to say of a part of a row.
+type TellRow = Box<dyn Fn(&ColumnLookup<'_>, u64) -> Result<Told> + Send + Sync>;
+
+impl TrainingRows {
+    pub(in crate::stages) fn new(
+        source: &Source,
+        files: &[PathBuf],
+        [columns, nested]: [&[&str]; 2],
+        tell: TellRow,
+    ) -> Self {
+        let owned = |columns: &[&str]| columns.iter().map(|&column| column.to_owned()).collect();
+        Self { source: source.clone(), files: files.to_vec(), columns: owned(columns), nested: owned(nested), tell }
+    }
+
+    fn find(&self, last: u64, wanted: impl Fn(u64, &data::Row) -> bool) -> Result<Vec<FoundRow>> {
+        let [columns, nested] =
+            [&self.columns, &self.nested].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
+        find(&self.source, &self.files, &columns, &nested, last, wanted)
+    }
+}
+
+impl Sources for TrainingRows {
+    fn tell(&self, made_of: &[MadeOf]) -> Result<Vec<Told>> {
+        let wanted: HashSet<u64> = made_of.iter().filter_map(MadeOf::number).collect();
+        let Some(&last) = wanted.iter().max() else { return Unknown.tell(made_of) };
+        let found = self.find(last, |id, _| wanted.contains(&id))?;
+        let found: HashMap<u64, FoundRow> = found.into_iter().map(|found| (found.id, found)).collect();
+        let tell = |made_of: &MadeOf| {
+            let MadeOf::Row { row, part } = made_of else { return Ok(Told::default()) };
+            let Some(FoundRow { file, row, .. }) = found.get(row) else { return Ok(Told::default()) };
+            let lookup = |column: &str| row.get(column).map(str::to_owned);
+            let said =
+                (self.tell)(&lookup, *part).with_context(|| format!("{}: row {}", file.display(), row.number))?;
+            Ok(Told { file: Some(file.clone()), row: Some(row.number), ..said })
+        };
+        made_of.iter().map(tell).collect()
+    }
+
+    fn at(&self, place: usize) -> Result<BTreeSet<u64>> {
+        Ok(self.find(u64::MAX, |_, row| row.number == place)?.into_iter().map(|found| found.id).collect())
+    }
 }
 
 /// A row of a data file with its label.

@@ -1,32 +1,92 @@
 //! Training on rows: a classifier's, and what all models that learn from rows have in common.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::Result;
 
 use super::{
     classifier::{Judge, classifier},
     layout, records,
-    rows::{self, LabelledRow, RowPlace, Use},
+    rows::{self, LabelledRow, RowPlace, TrainingRows, Use},
     task::TrainedFor,
     train_loop::{self, Start},
 };
 use crate::{
-    engine::executor::{Computed, Event, Job},
+    engine::executor::{Computed, Event, Inputs, Job},
     learning::{
         metrics::{Classification as Measured, Scored},
-        objectives::RowFeed,
+        objectives::{
+            Classifier, ColumnLookup, RowFeed,
+            classification::{CutValue, FilledPrompt},
+        },
         train::{self, Evaluation},
     },
     network::{
-        batch::{Example, Feed},
+        batch::Layout,
         device::OpenDevices,
         model::{Candidates, Network},
     },
     spec::{Classification, Finetune, Head},
-    stages::metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
+    stages::{
+        Base, Cut, Told, TrainingFeed,
+        metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
+    },
     support::text_hash,
 };
+
+/// What a classifier is trained on.
+pub(in crate::stages) struct LabelledFeed {
+    pub classifier: Arc<Classifier>,
+    /// The rows; their examples are the feed's.
+    pub rows: Vec<LabelledRow>,
+    pub feed: TrainingFeed,
+}
+
+impl LabelledFeed {
+    /// Reads the training rows of a stage.
+    pub(in crate::stages) fn new(
+        inputs: &Inputs<'_>,
+        spec: &Finetune,
+        task: &Classification,
+        base: &Base,
+        layout: Layout,
+    ) -> Result<Self> {
+        let classifier = Arc::new(classifier(task, base, spec.train.max_length)?);
+        let (source, files) = (&spec.data.train, rows::TRAIN.files(inputs));
+        let mut rows = rows::labelled(source, files, &classifier, Use::Learn)?;
+        let examples = rows.iter_mut().flat_map(|row| std::mem::take(&mut row.examples)).collect();
+        let teller = Arc::clone(&classifier);
+        let tell = move |row: &ColumnLookup<'_>, _| tell(&teller, row);
+        let feed = TrainingFeed {
+            feed: Box::new(RowFeed::new("classification", examples, &spec.train, inputs.seed, layout)?),
+            tokenizer: Arc::clone(&base.tokenizer),
+            normalization: spec.train.loss_normalization,
+            candidates: classifier.nodes().iter().map(|node| node.candidates.clone()).collect(),
+            classes: classifier.labels().to_vec(),
+            is_causal: base.is_causal(),
+            sources: Box::new(TrainingRows::new(source, files, [&classifier.used_columns(), &[]], Box::new(tell))),
+        };
+        Ok(Self { classifier, rows, feed })
+    }
+}
+
+/// What there is to say of a labelled row.
+fn tell(classifier: &Classifier, row: &ColumnLookup<'_>) -> Result<Told> {
+    let FilledPrompt { text, cut } = classifier.filled(row)?;
+    let cut = cut.into_iter().map(|CutValue { column, kept, rest }| Cut {
+        part: column,
+        kept,
+        of: kept + rest.chars().count(),
+        unit: "characters".into(),
+        place: "the end".into(),
+        rest: Some(rest),
+    });
+    let label = classifier.labels()[classifier.label(row)?].clone();
+    Ok(Told { text: Some(text), label: Some(label), cut: cut.collect(), ..Told::default() })
+}
 
 /// Teaches a model to tell labels.
 pub(in crate::stages) fn classify(
@@ -37,9 +97,9 @@ pub(in crate::stages) fn classify(
     devices: &OpenDevices,
 ) -> Result<Computed> {
     let max_length = spec.train.max_length;
-    let classifier = classifier(task, &start.network, max_length, &start.tokenizer)?;
+    let layout = layout(&devices.first, max_length, spec.train.packing);
+    let LabelledFeed { classifier, rows: learned, feed } = LabelledFeed::new(job, spec, task, &start.base(), layout)?;
     let labels = classifier.labels();
-    let learned = rows::labelled(&spec.data.train, rows::TRAIN.files(job), &classifier, Use::Learn)?;
     let dev = match &spec.data.dev {
         Some(dev) => rows::labelled(dev, rows::DEV.files(job), &classifier, Use::Judge)?,
         None => Vec::new(),
@@ -56,13 +116,13 @@ pub(in crate::stages) fn classify(
     let judge = Judge::new(&classifier, max_length, &devices.first)?;
     let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
     let lessons = Lessons {
-        objective: "classification",
         trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
         note: format!("{} rows to learn from{}, {} dev rows", learned.len(), cut_rows(cut), dev.len()),
+        rows: learned.len(),
         left_out: vec![(CUT_ROWS, cut)],
+        feed,
         read: (learned.len(), dev.len()),
-        examples: learned.into_iter().flat_map(|row| row.examples).collect(),
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
     };
@@ -74,14 +134,14 @@ type Measure<'a> = &'a mut dyn FnMut(&Network) -> Result<train::Metrics>;
 
 /// What a stage has made of its rows.
 pub(in crate::stages) struct Lessons<'a> {
-    /// What curves call it.
-    pub objective: &'static str,
     /// What the model will be good for.
     pub trained_for: TrainedFor,
     /// Hashes of the rows' texts, for finding leaked ones.
     pub seen: BTreeSet<u64>,
-    /// An example a row.
-    pub examples: Vec<Example>,
+    /// How many rows there are.
+    pub rows: usize,
+    /// What the training is given of them.
+    pub feed: TrainingFeed,
     /// The candidates of the label trie's nodes.
     pub candidates: Option<Candidates>,
     /// What to tell about the rows.
@@ -110,19 +170,17 @@ pub(in crate::stages) fn teach(
     lessons.trained_for.write(job.out)?;
     start.write_tokenizer(job)?;
 
-    let count = lessons.examples.len();
-    let layout = layout(&devices.first, spec.train.max_length, spec.train.packing);
-    let feed = RowFeed::new(lessons.objective, lessons.examples, &spec.train, job.seed, layout)?;
-    job.report(Event::Note(&format!("{} steps; {}", feed.steps(), lessons.note)));
+    let feed = lessons.feed;
+    job.report(Event::Note(&format!("{} steps; {}", feed.feed.steps(), lessons.note)));
     let evaluation = lessons.measure.map(|measure| Evaluation {
-        every: spec.train.evaluate_every.unwrap_or(feed.epoch_steps()),
+        every: spec.train.evaluate_every.unwrap_or(feed.feed.epoch_steps()),
         measure,
         keep_best: spec.train.keep_best.clone(),
         early_stopping: spec.train.early_stopping.clone(),
     });
     let (network, candidates) = (start.network, lessons.candidates);
     let mut computed = train_loop::train(job, devices, network, &feed, &spec.train, candidates, evaluation)?;
-    ROWS.put(&mut computed.metrics, count);
+    ROWS.put(&mut computed.metrics, lessons.rows);
     ROWS_READ.put(&mut computed.metrics, lessons.read.0);
     if spec.data.dev.is_some() {
         DEV_ROWS_READ.put(&mut computed.metrics, lessons.read.1);

@@ -23,12 +23,14 @@ use crate::{
         self, Cadence, Checkpoints, Curve, CurveEntry, Evaluation, Observer, Outcome, Progress, TrainSettings, Trainer,
     },
     network::{
-        batch::Feed,
         device::{self, OpenDevice, OpenDevices},
         model::{Candidates, Network},
     },
     spec::{self, MicroBatch, Precision, Rung},
-    stages::{estimate, metrics},
+    stages::{
+        estimate, metrics,
+        training_feed::{Base, TrainingFeed, base},
+    },
     support::Hinted,
 };
 
@@ -53,20 +55,8 @@ impl Start {
         device: &OpenDevice,
     ) -> Result<Self> {
         let from = Origin::of(job, &FROM, from);
-        let tokens = TOKENS.artifact(job);
-        if let (Some(from), Some(tokens)) = (&from, tokens)
-            && from.has_tokenizer()
-        {
-            ensure!(
-                from.load_tokenizer()?.is_same(&Tokenizer::load(&tokens.path)?),
-                "the model in `from` was trained with another tokenizer than that of `tokens`: give that tokenize \
-                 stage `tokenizer: {{ stage: … }}` with the model's stage"
-            );
-        }
-        let tokenizer = Arc::new(match (&from, tokens) {
-            (Some(from), tokens) if from.has_tokenizer() || tokens.is_none() => from.load_tokenizer()?,
-            _ => Tokenizer::load(&TOKENS.needed(job)?.path)?,
-        });
+        let tokens = || Ok(Arc::new(Tokenizer::load(&TOKENS.needed(job)?.path)?));
+        let tokenizer = base::tokenizer(from.as_ref(), TOKENS.artifact(job).is_some(), &tokens)?;
         let (network, before) = match (&from, model) {
             (Some(from), _) => {
                 (existing(&from.model, adapter, job.seed, device)?, Some(TrainedFor::read(&from.model)?))
@@ -81,6 +71,11 @@ impl Start {
         let (model, known) = (network.vocabulary(), tokenizer.vocab_size());
         ensure!(known <= model, "the tokenizer has {known} entries, but the embedding of the model only {model}");
         Ok(Self { network, tokenizer, from, before })
+    }
+
+    /// What its examples depend on.
+    pub(in crate::stages) fn base(&self) -> Base {
+        Base::of(&self.network, &self.tokenizer)
     }
 
     /// The objectives that the model has been trained for.
@@ -116,15 +111,21 @@ pub(in crate::stages) fn train(
     job: &Job<'_>,
     devices: &OpenDevices,
     network: Network,
-    feed: &dyn Feed,
+    given: &TrainingFeed,
     spec: &spec::Train,
     candidates: Option<Candidates>,
     evaluation: Option<Evaluation<'_>>,
 ) -> Result<Computed> {
+    let feed = &*given.feed;
     if let Some(warm_up) = spec.warmup_steps.filter(|warm_up| *warm_up > feed.steps()) {
         let message = format!("the warm-up of {warm_up} steps is longer than the training, {} steps", feed.steps());
         bail!(Hinted::with(message, "`warmup_ratio: 0.1` is a tenth of the steps, however many they are"));
     }
+    // Before anything changes the files that they come out of; a training doesn't fail for them.
+    let examples = given.samples().unwrap_or_else(|error| {
+        job.report(Event::Note(&format!("no examples are recorded: {error:#}")));
+        Vec::new()
+    });
     let mut settings = TrainSettings::new(spec, feed.steps(), candidates)?;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         let devices = devices.devices();
@@ -158,7 +159,7 @@ pub(in crate::stages) fn train(
     if outcome.steps < feed.steps() {
         metrics::PLANNED_STEPS.put(&mut recorded, feed.steps());
     }
-    Ok(Computed { metrics: recorded, throughput: trainer.throughput().clone() })
+    Ok(Computed { metrics: recorded, throughput: trainer.throughput().clone(), examples })
 }
 
 /// What a training has measured that isn't at its end.

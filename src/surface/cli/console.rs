@@ -64,7 +64,22 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// Whether stderr takes colours: a terminal, and `NO_COLOR` isn't set.
 pub(super) fn colour() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    std::io::stderr().is_terminal() && wants_colour()
+}
+
+/// Whether stdout takes colours.
+pub(super) fn colour_of_results() -> bool {
+    std::io::stdout().is_terminal() && wants_colour()
+}
+
+fn wants_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Columns for results that are laid out in lines: what `COLUMNS` says, or as many as every terminal has.
+pub(super) fn columns() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    said.unwrap_or(80).max(40)
 }
 
 /// An error as a person reads it; a recipe's diagnostics carry their own form.

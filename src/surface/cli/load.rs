@@ -203,11 +203,14 @@ pub(super) fn stored(
         (Some(Status::Remote(artifact)), Some(remote)) => Some(materialise(remote, stage, artifact)?),
         _ => None,
     };
-    let artifact = artifact.ok_or_else(|| {
-        let path = arguments.recipe.display();
-        let flags: String = recipe.flags().iter().map(|flag| format!(" {}", quoted(flag))).collect();
-        let message = format!("`{stage}` has no stored result for {path} as it is now");
-        Hinted::with(message, format!("pipe run {path} --stage {stage}{flags}"))
-    })?;
+    let artifact = artifact.ok_or_else(|| not_run(arguments, &recipe, stage))?;
     Ok((recipe, artifact))
+}
+
+/// That a stage has to be run first, and how.
+pub(super) fn not_run(arguments: &args::Recipe, recipe: &Recipe, stage: &str) -> Hinted {
+    let path = arguments.recipe.display();
+    let flags: String = recipe.flags().iter().map(|flag| format!(" {}", quoted(flag))).collect();
+    let message = format!("`{stage}` has no stored result for {path} as it is now");
+    Hinted::with(message, format!("pipe run {path} --stage {stage}{flags}"))
 }

@@ -9,8 +9,10 @@ mod compare_text;
 mod comparison;
 mod completions;
 mod console;
+mod data;
 mod devices;
 mod estimates;
+mod example_text;
 mod exit;
 mod export;
 mod gc;
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::Plan(command) => plan::plan(command, store, remote),
         Command::Why(command) => why::why(command, store),
         Command::Check(command) => check::check(command),
+        Command::Data(command) => data::data(command, store, remote),
         Command::Ls(command) => ls::ls(command, store),
         Command::Show(command) => show::show(command, store, remote),
         Command::Verify(command) => verify::verify(command, store),

@@ -6,6 +6,7 @@
 
 mod charts;
 mod evaluation;
+mod examples;
 mod format;
 mod graph;
 mod subject;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     charts::{Caption, Plot},
+    examples,
     format::{duration, rounded},
 };
 use crate::{
@@ -67,6 +68,7 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
         "speed": speed.transpose()?,
         "dev": has_dev,
         "metrics": metrics,
+        "examples": examples::list(artifact),
     })))
 }
 

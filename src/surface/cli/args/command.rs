@@ -7,7 +7,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     model::{Chat, Export, Generate, Predict},
     results::{Compare, Report},
-    run::{Check, Plan, Run, Sweep, Why},
+    run::{Check, Data, Plan, Run, Sweep, Why},
     store::{Gc, Ls, Pin, Rm, Show, Transfer, Unpin, Verify},
     tools::{Bench, Completions, Devices, Init, Reference},
 };
@@ -53,6 +53,9 @@ pub(in crate::surface::cli) enum Command {
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
+    /// Show a training stage's examples exactly as the model is given them: tokens, masks, segments, targets, loss weights,
+    /// and what was cut off. Nothing is trained
+    Data(Data),
     /// List the artifacts in the store
     Ls(Ls),
     /// Show an artifact: what it was made from, its metrics and its files

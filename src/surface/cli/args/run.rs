@@ -112,6 +112,41 @@ pub(in crate::surface::cli) struct Why {
 }
 
 #[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Data {
+    #[command(flatten)]
+    pub recipe: Recipe,
+    /// The training stage
+    pub stage: String,
+    /// Examples to show, in the order in which the stage is given them; of a mix so many of each objective. `all` shows
+    /// all that it's ever given
+    #[arg(short = 'n', long = "number", default_value = "5", value_name = "N|all", value_parser = number)]
+    pub number: Number,
+    /// Show the examples of this step, counted from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub step: Option<u64>,
+    /// Show the examples that are made of this row of the data, counted as in messages; of corpora, of this document
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub row: Option<u64>,
+    /// Print one JSON object per example
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// So many, or all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::surface::cli) struct Number(pub Option<usize>);
+
+fn number(text: &str) -> Result<Number, String> {
+    match text {
+        "all" => Ok(Number(None)),
+        _ => match text.parse() {
+            Ok(number) if number > 0 => Ok(Number(Some(number))),
+            _ => Err("expected a number above 0, or `all`".to_owned()),
+        },
+    }
+}
+
+#[derive(Args, Debug)]
 pub(in crate::surface::cli) struct Check {
     #[command(flatten)]
     pub recipe: Recipe,
