@@ -164,7 +164,8 @@ impl Table {
             Meaning::Enclosing => self.records.dialect.quotes = true,
             Meaning::Either { row } => bail!(Hinted::with(
                 format!("{}: row {row}: it can't be told whether quotes enclose fields", self.file.display()),
-                "set `quoting: true` if they do, and `quoting: false` if quotes are part of the text",
+                "set `quoting: true` if they do (with `escape` if a character escapes them), and `quoting: false` if \
+                 quotes are part of the text",
             )),
         }
         Ok(())
