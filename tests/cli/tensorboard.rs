@@ -3,7 +3,7 @@
 
 use crate::common;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
@@ -132,8 +132,9 @@ fn values(scalars: &Scalars, tag: &str) -> Vec<(u64, u32)> {
 fn has_curve(scalars: &Scalars, artifact: &Path) {
     let text = std::fs::read_to_string(artifact.join("curve.jsonl")).expect("a curve");
     let mut expected: BTreeMap<String, Vec<(u64, u32)>> = BTreeMap::new();
-    for line in text.lines() {
-        let line: Value = serde_json::from_str(line).expect("json");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("json")).collect();
+    let objectives: BTreeSet<&str> = lines.iter().filter_map(|line| line["objective"].as_str()).collect();
+    for line in &lines {
         let step = line["step"].as_u64().expect("a step");
         let mut add = |tag: String, value: &Value| {
             let value = value.as_f64().expect("a number") as f32;
@@ -141,7 +142,13 @@ fn has_curve(scalars: &Scalars, artifact: &Path) {
         };
         match line["dev"].as_object() {
             Some(dev) => dev.iter().for_each(|(name, value)| add(format!("dev/{name}"), value)),
-            None => ["loss", "lr", "grad_norm"].iter().for_each(|name| add((*name).to_owned(), &line[name])),
+            None => {
+                ["loss", "lr", "grad_norm"].iter().for_each(|name| add((*name).to_owned(), &line[name]));
+                let objective = line["objective"].as_str().expect("a name");
+                if objectives.len() > 1 {
+                    add(format!("loss/{objective}"), &line["loss"]);
+                }
+            }
         }
     }
     for (tag, expected) in &expected {

@@ -133,6 +133,46 @@ fn masked_tokens_and_pairs_are_learned_as_on_one_device() {
     }
 }
 
+/// Has pairs in every other step only.
+struct Sometimes(Texts);
+
+impl Feed for Sometimes {
+    fn steps(&self) -> usize {
+        STEPS
+    }
+
+    fn step(&self, step: usize) -> Result<Step> {
+        let mut texts = self.0.step(step)?;
+        if step % 2 == 1 {
+            texts.batches.iter_mut().for_each(|batch| batch.pairs.clear());
+        }
+        Ok(texts)
+    }
+}
+
+#[test]
+fn what_some_steps_have_no_gradient_for_is_left_alone_on_every_device() {
+    // In steps that have pairs the last batch has none, so that a device or a micro-batch may lack a gradient that
+    // another has.
+    let feed = Sometimes(Texts { shape: Shape { batches: &[3, 3, 3], layout: Layout::Ragged }, pairs: true });
+    let trained = |devices: usize, more: Value| {
+        let mut trainer = trainer("bert", devices, &more);
+        trainer.run(&feed, None, None, &mut Silent).unwrap();
+        trainer
+    };
+    let one = trained(1, json!({}));
+    let limited = json!({ "micro_batch": { "tokens": 16 } });
+    for (devices, more) in [(2, json!({})), (3, json!({})), (1, limited.clone()), (2, limited)] {
+        let what = format!("{devices} devices, {more}");
+        let found = trained(devices, more);
+        assert_near(&losses(found.curve()), &losses(one.curve()), 1e-5, &what);
+        let (found, expected) = (weights(&found.network), weights(&one.network));
+        for (name, expected) in expected.iter().filter(|(name, _)| !name.ends_with("key.bias")) {
+            assert_near(&found[name], expected, 1e-5, &format!("{what}: {name}"));
+        }
+    }
+}
+
 #[test]
 fn next_tokens_are_learned_as_on_one_device() {
     for batches in [&[5][..], &[2, 2, 3]] {

@@ -13,9 +13,8 @@ use pipe::{
         causal_lm,
         form::plain,
         masked_lm::Masking,
-        pairs::{self, PairTask},
         prefix_lm,
-        windows::{Window, cut, cut_for_pairs, sentences},
+        windows::{Window, cut, sentences},
         words::take_words,
     },
     network::batch::{Example, Feed, Layout},
@@ -49,16 +48,6 @@ fn what_follows_the_last_sentence_end_counts_as_a_sentence() {
     assert!(sentences(&document, 4..4).is_empty());
     document.sentence_ends = vec![9, 1, 40].into();
     assert_eq!(sentences(&document, 0..usize::MAX).first(), Some(&(0..6)));
-}
-
-#[test]
-fn pair_windows_have_two_sentences_where_the_document_has() {
-    let text = documents(&[&[4, 4, 4], &[5], &[3, 30]]);
-    // The last sentence of the first document takes the one before it along.
-    let windows = cut_for_pairs(&text, 10, false).unwrap();
-    assert_eq!(lengths(&windows), [(0, 8), (0, 8), (2, 8), (2, 10), (2, 10), (2, 10)]);
-    assert_eq!((windows[1].start, windows[1].end), (4, 12));
-    assert!(cut_for_pairs(&text, 10, true).unwrap().contains(&Window { document: 1, start: 0, end: 5 }));
 }
 
 #[test]
@@ -216,61 +205,6 @@ proptest! {
         prop_assert_eq!(example.targets.len(), length - prompt + usize::from(ends));
         prop_assert!(prompt < length);
     }
-}
-
-/// Splits `[CLS] A [SEP] B [SEP]`.
-fn segments(example: &Example) -> (Vec<u32>, Vec<u32>) {
-    let ends: Vec<usize> = (0..example.tokens.len()).filter(|&index| example.tokens[index] == SEP).collect();
-    assert_eq!((ends.len(), ends[1]), (2, example.tokens.len() - 1));
-    (example.tokens[1..ends[0]].to_vec(), example.tokens[ends[0] + 1..ends[1]].to_vec())
-}
-
-#[test]
-fn sentence_order_exchanges_half_of_the_pairs() {
-    let text = documents(&[&[4, 3, 2]]);
-    let window = Window { document: 0, start: 0, end: 9 };
-    let whole: Vec<u32> = (TEXT..TEXT + 9).collect();
-    let mut exchanged = 0;
-    for seed in 0..200 {
-        let key = Key::new(seed);
-        let example = pairs::example(0, &text, window, 20, PairTask::SentenceOrder, &SPECIALS, key).unwrap();
-        let (a, b) = segments(&example);
-        let (first, second) = if example.pair == Some(1) { (b, a) } else { (a, b) };
-        exchanged += example.pair.unwrap();
-        assert!([4, 7].contains(&first.len()));
-        assert_eq!([first, second].concat(), whole);
-    }
-    assert!((80..120).contains(&exchanged), "{exchanged}");
-}
-
-#[test]
-fn next_sentence_takes_half_of_its_segments_from_other_documents() {
-    let text = documents(&[&[4, 3], &[5, 5, 20], &[], &[2, 2]]);
-    let window = Window { document: 1, start: 0, end: 10 };
-    let own: Vec<u32> = (TEXT + 7..TEXT + 37).collect();
-    let mut random = 0;
-    for seed in 0..200 {
-        let key = Key::new(seed);
-        let example = pairs::example(0, &text, window, 12, PairTask::NextSentence, &SPECIALS, key).unwrap();
-        let (a, b) = segments(&example);
-        assert_eq!(a, own[..5]);
-        match example.pair.unwrap() {
-            0 => assert_eq!(b, own[5..10]),
-            _ => {
-                random += 1;
-                assert!(!b.is_empty() && b.len() <= 7 && b.iter().all(|token| !own.contains(token)));
-            }
-        }
-    }
-    assert!((80..120).contains(&random), "{random}");
-}
-
-#[test]
-fn next_sentence_gives_a_lone_sentence_a_strange_one() {
-    let text = documents(&[&[4], &[6, 6, 6]]);
-    let window = Window { document: 0, start: 0, end: 4 };
-    let example = pairs::example(0, &text, window, 10, PairTask::NextSentence, &SPECIALS, Key::new(1)).unwrap();
-    assert_eq!((example.pair, segments(&example).1.len()), (Some(1), 6));
 }
 
 #[test]

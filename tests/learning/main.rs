@@ -12,6 +12,8 @@ mod instruction;
 mod language_models;
 mod metrics_report;
 mod mix;
+mod mix_parity;
+mod pairs;
 mod perplexity;
 mod schedule;
 mod span_corruption;

@@ -156,7 +156,7 @@ fn a_corpus_that_is_too_small_is_told_with_the_objective() {
     );
     assert_eq!(
         error(json!([{"next_sentence": {}}]), &corpus(&documents(&[&[5, 6]]))),
-        "next_sentence needs two documents or more, so that B can come from another one"
+        "next_sentence needs two documents or more, of two sentences or more each, so that B can come from another one"
     );
     assert_eq!(
         error(json!([{"generative": {"causal_lm": {}}}]), &corpus(&documents(&[&[]]))),

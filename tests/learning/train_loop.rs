@@ -11,7 +11,7 @@ use pipe::{
         Trainer,
     },
     network::{
-        batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out},
+        batch::{Batch, Choice, Example, Feed, Layout, Step, StepLosses, Target, lay_out},
         model::{Candidates, Counts, LossSettings, Network, PassMode, Pooling},
     },
     spec,
@@ -415,6 +415,86 @@ fn last_good_checkpoint_outlives_a_loss_that_is_not_finite() {
     assert!(again.load_state(&checkpoints.state).unwrap());
     assert_eq!(again.steps_done(), 8);
     assert!(again.network.parameters().are_finite().unwrap());
+}
+
+/// Pairs in every third step, and tokens in the others: each leaves parameters without a gradient.
+struct Mixed {
+    feed: Same,
+    fails_at: Option<usize>,
+}
+
+impl Feed for Mixed {
+    fn steps(&self) -> usize {
+        self.feed.steps()
+    }
+
+    fn step(&self, step: usize) -> Result<Step> {
+        anyhow::ensure!(self.fails_at != Some(step), "cut off");
+        let mut mixed = self.feed.step(step)?;
+        if step % 3 == 1 {
+            for batch in &mut mixed.batches {
+                batch.targets.clear();
+                batch.pairs = (0..batch.examples.len() as u32).map(|at| at % 2).collect();
+            }
+            mixed.objective = "pairs".into();
+        }
+        Ok(mixed)
+    }
+
+    fn losses(&self) -> Vec<StepLosses> {
+        ["causal_lm", "pairs"].map(|objective| StepLosses { objective: objective.into(), parts: None }).into()
+    }
+}
+
+/// Notes of a training.
+struct Notes(Vec<String>);
+
+impl Observer for Notes {
+    fn progressed(&mut self, _progress: &Progress) {}
+
+    fn noted(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+#[test]
+fn steps_of_each_parameter_are_counted_on_from_a_state_and_from_an_older_one_with_a_note() {
+    let trainer = || {
+        let mut network = network();
+        network.add_pair_head(1);
+        Trainer::new(network, settings(20, json!({})))
+    };
+    let feed = |fails_at| Mixed { feed: Same::new(20, 1), fails_at };
+    let mut whole = trainer();
+    let outcome = whole.run(&feed(None), None, None, &mut Silent).unwrap();
+    let names: Vec<_> = outcome.losses.keys().map(String::as_str).collect();
+    assert_eq!(names, ["causal_lm", "pairs"]);
+
+    let directory = tempfile::tempdir().unwrap();
+    let checkpoints = checkpoints(directory.path(), Cadence::Steps(4));
+    let state = &checkpoints.state;
+    trainer().run(&feed(Some(15)), None, Some(&checkpoints), &mut Silent).unwrap_err();
+    let header: Value = state.peek().unwrap().unwrap();
+    let counts = header["parameter_steps"].as_object().unwrap();
+    assert!(!counts.is_empty() && counts.values().all(|count| *count == 4), "4 of 12 steps have pairs: {counts:?}");
+    let resumed = || {
+        let mut trainer = trainer();
+        assert!(trainer.load_state(state).unwrap());
+        let mut notes = Notes(Vec::new());
+        trainer.run(&feed(None), None, None, &mut notes).unwrap();
+        (trainer, notes.0)
+    };
+    let same = |found: &Trainer| found.curve() == whole.curve() && weights(&found.network) == weights(&whole.network);
+    let (found, notes) = resumed();
+    assert!(same(&found) && notes.is_empty(), "{notes:?}");
+
+    // What an earlier version has left has the same tensors and counts, and doesn't say which version it is.
+    let mut older = header;
+    older.as_object_mut().unwrap().remove("code").unwrap();
+    state.keep(state.files().unwrap(), &older).unwrap();
+    let (found, notes) = resumed();
+    assert!(same(&found));
+    assert!(notes.len() == 1 && notes[0].contains("an earlier version's"), "{notes:?}");
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! The metrics of a language model: perplexity, bits per character and masked accuracy, with and without leaked documents.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use super::PairTally;
 
 /// `exp` of the mean negative log-likelihood in nats; none where there are no tokens.
 pub fn perplexity(nll: f64, tokens: u64) -> Option<f64> {
@@ -92,6 +96,18 @@ pub struct LanguageReport {
     pub all: LanguageTally,
     /// Over those that the model wasn't trained on.
     pub without_leaks: LanguageTally,
+    /// Over sentence pairs, by the objective that made them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pairs: BTreeMap<String, PairReport>,
+}
+
+/// A model's judgements on pairs out of held-out documents.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct PairReport {
+    /// Of all documents.
+    pub all: PairTally,
+    /// Of those that the model wasn't trained on.
+    pub without_leaks: PairTally,
 }
 
 impl LanguageReport {
@@ -100,6 +116,15 @@ impl LanguageReport {
         self.all.add(document);
         if !leaked {
             self.without_leaks.add(document);
+        }
+    }
+
+    /// Adds judgements on the pairs of a task.
+    pub fn add_pairs(&mut self, task: &str, pairs: &PairTally, leaked: bool) {
+        let report = self.pairs.entry(task.to_owned()).or_default();
+        report.all.add(pairs);
+        if !leaked {
+            report.without_leaks.add(pairs);
         }
     }
 
@@ -130,6 +155,11 @@ impl LanguageReport {
         .into_iter()
         .chain(bits.into_iter().filter(|_| self.all.characters > 0))
         .map(|(name, value)| (name.to_string(), value))
+        .chain(self.pairs.iter().flat_map(|(task, report)| {
+            let without =
+                report.without_leaks.metrics(task).map(|(name, value)| (format!("{name}_without_leaks"), value));
+            report.all.metrics(task).into_iter().chain(without)
+        }))
         .collect()
     }
 }

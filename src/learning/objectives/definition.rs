@@ -62,10 +62,12 @@ pub enum HeldOutMetric {
     Perplexity,
     /// Accuracy on the masked tokens.
     MaskedAccuracy,
+    /// Accuracy on sentence pairs, by the objective's name.
+    PairAccuracy,
 }
 
 /// A head that objectives may need.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum HeadKind {
     /// Classifies sequences in two.
     Pair,

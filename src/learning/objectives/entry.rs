@@ -1,6 +1,6 @@
 //! One entry of the mix: its windows, and the examples made of each.
 
-use std::sync::Arc;
+use std::{error::Error, fmt, sync::Arc};
 
 use anyhow::{Context, Result};
 
@@ -17,12 +17,26 @@ use crate::{
     support::random::Key,
 };
 
+/// A corpus that is too small for an objective: what it lacks.
+#[derive(Debug)]
+pub struct TooSmall(String);
+
+impl fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for TooSmall {}
+
 /// An entry of the mix, with the windows of the corpus that its examples are made of.
 pub(super) struct MixEntry {
     /// What curves call it, such as `masked_lm+sentence_order`.
     pub(super) name: String,
     /// Factor on the loss of sentence pairs.
     pub(super) pair_weight: f32,
+    /// Names of the objectives that predict tokens and that judge pairs, where there are both.
+    pub(super) parts: Option<[String; 2]>,
     /// Whose tokens carry the marks of words, where they're wanted.
     corpus: Corpus,
     windows: Vec<Window>,
@@ -41,6 +55,10 @@ impl MixEntry {
         let masks_words = known.iter().any(|known| known.settings.masks_words());
         let (maskers, makers): (Vec<_>, Vec<_>) =
             known.into_iter().partition(|known| known.definition.role == ObjectiveRole::Masks);
+        let parts = match (maskers.as_slice(), makers.as_slice()) {
+            ([masker], [maker]) => Some([masker, maker].map(|known| known.definition.name.to_owned())),
+            _ => None,
+        };
         let mut order = makers.into_iter().chain(maskers);
         let mut needs = Vec::new();
         let mut examples = |known: ResolvedObjective| {
@@ -55,12 +73,12 @@ impl MixEntry {
         let masker = order.next().map(examples).transpose()?;
         corpus.specials.require(&name, &needs)?;
         let windows = maker.windows(corpus)?;
-        maker.check(&name, &windows)?;
+        maker.check(&name, &windows).map_err(|lack| TooSmall(lack.to_string()))?;
         let mut corpus = corpus.clone();
         if masks_words {
             corpus.text = Arc::new(MarkedText(corpus.text));
         }
-        Ok(Self { name, pair_weight, corpus, windows, maker, masker })
+        Ok(Self { name, pair_weight, parts, corpus, windows, maker, masker })
     }
 
     /// Takes [overlapping windows](Examples::overlapping) instead, if its objective has them; gives how many first tokens

@@ -1,10 +1,14 @@
 //! A weighted mix of objectives: which one a step draws, and what it sees.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 
 use super::{Corpus, entry::MixEntry};
 use crate::{
-    network::batch::{BatchSampler, Example, Feed, Layout, MadeOf, Outline, Remark, Step, StepIndices, lay_out},
+    network::batch::{
+        BatchSampler, Example, Feed, Layout, MadeOf, Outline, Remark, Step, StepIndices, StepLosses, lay_out,
+    },
     spec,
     support::random::{Categorical, Key},
 };
@@ -140,6 +144,19 @@ impl Feed for Mix {
         let batch =
             |(indices, examples): (&Vec<u32>, &Vec<Example>)| indices.iter().zip(examples).map(remarks).collect();
         planned.batches.iter().zip(batches).map(batch).collect()
+    }
+
+    fn losses(&self) -> Vec<StepLosses> {
+        let drawn: BTreeSet<u32> = self.draws.iter().map(|(entry, _)| *entry).collect();
+        let losses = drawn.into_iter().map(|entry| {
+            let MixEntry { name, parts, .. } = &self.entries[entry as usize].0;
+            StepLosses { objective: name.clone(), parts: parts.clone() }
+        });
+        let losses: Vec<_> = losses.collect();
+        if losses.iter().all(|one| one.parts.is_none() && one.objective == losses[0].objective) {
+            return Vec::new();
+        }
+        losses
     }
 }
 

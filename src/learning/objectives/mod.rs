@@ -27,12 +27,10 @@ pub mod instruction;
 pub mod labels;
 pub mod masked_lm;
 pub mod mix;
-mod next_sentence;
 pub mod pairs;
 pub mod parts;
 pub mod prefix_lm;
 pub mod prompt;
-mod sentence_order;
 pub mod span_corruption;
 pub mod windows;
 pub mod words;
@@ -48,6 +46,7 @@ pub use classification::Classifier;
 pub use conversation::Conversation;
 pub use corpus::{Corpus, TokenizedDocument, TokenizedText};
 pub use definition::Definition;
+pub use entry::TooSmall;
 pub use feed::RowFeed;
 pub use form::{AnswerForm, PromptKind};
 pub use held_out::HeldOut;
@@ -58,8 +57,8 @@ pub use prompt::ColumnLookup;
 /// The objectives, in the order in which messages and names list them.
 pub static OBJECTIVES: Registry<Definition> = Registry::new(&[
     &masked_lm::DEFINITION,
-    &next_sentence::DEFINITION,
-    &sentence_order::DEFINITION,
+    &pairs::NEXT_SENTENCE,
+    &pairs::SENTENCE_ORDER,
     &causal_lm::DEFINITION,
     &prefix_lm::DEFINITION,
     &blank_infilling::DEFINITION,

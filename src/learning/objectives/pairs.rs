@@ -1,21 +1,58 @@
 //! Sentence-pair tasks on two segments: does B follow A (Devlin et al. 2019), or do they stand in their order (Lan et al. 2020)?
+//!
+//! Nothing but what the segments say may tell the label. So their lengths are drawn before it, out of what the window (and
+//! for `next_sentence` the one that a strange B would come from) can give in any case; and both segments are cut by one
+//! rule: they begin at a sentence's start and end after so many tokens, wherever that is. BERT's own code has a strange B
+//! fill the room and a true one end with a sentence, so that the length alone tells three of four labels.
 
 use std::ops::Range;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Corpus, Specials, TokenizedDocument, TokenizedText,
-    definition::{Draw, ExampleSource, Examples},
-    windows::{Window, cut_for_pairs, pieces, sentences},
+    AnswerForm, Corpus, Specials, TokenizedDocument, TokenizedText,
+    definition::{
+        Definition, Draw, ExampleSource, Examples, HeadKind, HeldOutMetric, ObjectiveRole, ObjectiveSettings,
+        SettingsType,
+    },
+    windows::{PairWindow, Window, cut_for_pairs, pair_starts},
 };
 use crate::{
     data::text::Special,
-    network::batch::{Example, Remark},
+    network::{
+        batch::{Example, Remark},
+        model::AttentionPattern,
+    },
+    spec::Section,
     support::random::{Key, Stream},
 };
+
+/// `next_sentence`.
+pub(super) static NEXT_SENTENCE: Definition =
+    definition::<false>("next_sentence", "Tell whether B follows A or comes from another document");
+
+/// `sentence_order`.
+pub(super) static SENTENCE_ORDER: Definition =
+    definition::<true>("sentence_order", "Tell whether A and B stand in their order or were exchanged");
+
+const fn definition<const EXCHANGES: bool>(name: &'static str, about: &'static str) -> Definition {
+    Definition {
+        name,
+        section: Section::Entry,
+        about,
+        role: ObjectiveRole::Pairs,
+        attention: AttentionPattern::Bidirectional,
+        assumed: false,
+        teaches: None,
+        measure: Some(HeldOutMetric::PairAccuracy),
+        head: Some(HeadKind::Pair),
+        // 2 draws lengths before labels.
+        version: 2,
+        settings: SettingsType::of::<Pairs<EXCHANGES>>(),
+    }
+}
 
 /// A judgement on a pair of text segments.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -31,6 +68,30 @@ fn one() -> f64 {
     1.0
 }
 
+// The settings of one of the tasks. Its schema is that of the settings within, which comments of its own would change.
+#[derive(Deserialize, JsonSchema, Serialize)]
+#[serde(transparent)]
+struct Pairs<const EXCHANGES: bool>(SentencePair);
+
+impl<const EXCHANGES: bool> ObjectiveSettings for Pairs<EXCHANGES> {
+    fn needs(&self, _: AnswerForm) -> Vec<Special> {
+        vec![Special::Cls, Special::Sep]
+    }
+
+    fn predicted(&self) -> f64 {
+        0.0
+    }
+
+    fn pair_weight(&self) -> Option<f64> {
+        Some(self.0.loss_weight)
+    }
+
+    fn examples(&self, corpus: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
+        let task = if EXCHANGES { PairTask::SentenceOrder } else { PairTask::NextSentence };
+        Ok(Box::new(PairExamples::new(task, corpus.text.as_ref(), max_length)?))
+    }
+}
+
 /// Tokens of a pair that aren't text: `[CLS]`, `[SEP]`, `[SEP]`.
 pub const FRAME: usize = 3;
 
@@ -43,45 +104,102 @@ pub enum PairTask {
     SentenceOrder,
 }
 
-/// The special tokens that pairs take.
-pub(super) const NEEDS: [Special; 2] = [Special::Cls, Special::Sep];
-
 /// Makes sentence pairs out of a corpus.
-pub(super) struct PairExamples {
+pub struct PairExamples {
     task: PairTask,
     room: usize,
+    /// In the order of the documents.
+    windows: Vec<PairWindow>,
 }
 
 impl PairExamples {
-    /// With examples of at most `max_length` tokens.
-    pub(super) fn new(task: PairTask, max_length: usize) -> Self {
-        Self { task, room: max_length.saturating_sub(FRAME).max(2) }
+    /// Finds the places of pairs in a text, whose examples have at most `max_length` tokens.
+    ///
+    /// # Errors
+    /// Where a document can't be read.
+    pub fn new(task: PairTask, text: &dyn TokenizedText, max_length: usize) -> Result<Self> {
+        let room = max_length.saturating_sub(FRAME).max(2);
+        Ok(Self { task, room, windows: cut_for_pairs(text, room)? })
+    }
+
+    /// Makes a pair out of one of its windows.
+    ///
+    /// # Errors
+    /// Where a document can't be read.
+    pub fn pair(
+        &self,
+        id: u64,
+        text: &dyn TokenizedText,
+        window: Window,
+        specials: &Specials,
+        key: Key,
+    ) -> Result<Example> {
+        let own = self.known(window)?;
+        let mut stream = key.stream();
+        let other = match self.task {
+            PairTask::NextSentence => Some(self.elsewhere(window.document, &mut stream)?),
+            PairTask::SentenceOrder => None,
+        };
+        // What both can give, though only one is asked.
+        let text_tokens = other.map_or(own.text, |other| other.text.min(own.text)) as usize;
+        let lengths = split(text_tokens, &mut stream);
+        let changed = stream.below(2) == 1;
+
+        let document = text.document(window.document as usize)?;
+        let [a, b] = segments(&document, window, self.room, lengths)?;
+        let [a, b] = [&document.tokens[a], &document.tokens[b]];
+        Ok(match (changed, other) {
+            (false, _) => lay_out(id, a, b, 0, specials),
+            (true, None) => lay_out(id, b, a, 1, specials),
+            (true, Some(other)) => {
+                let document = text.document(other.window.document as usize)?;
+                let [_, b] = segments(&document, other.window, self.room, lengths)?;
+                lay_out(id, a, &document.tokens[b], 1, specials)
+            }
+        })
+    }
+
+    /// What is known of a window.
+    fn known(&self, window: Window) -> Result<PairWindow> {
+        let place = |known: &PairWindow| (known.window.document, known.window.start);
+        let found = self.windows.binary_search_by_key(&(window.document, window.start), place);
+        found.ok().map(|at| self.windows[at]).context("this is no window of pairs")
+    }
+
+    /// A random window of another document.
+    fn elsewhere(&self, document: u32, stream: &mut Stream) -> Result<PairWindow> {
+        let first = self.windows.partition_point(|known| known.window.document < document);
+        let own = self.windows[first..].partition_point(|known| known.window.document == document);
+        ensure!(own < self.windows.len(), "there is no pair in another document");
+        let at = stream.below(self.windows.len() - own);
+        Ok(self.windows[if at < first { at } else { at + own }])
     }
 }
 
 impl Examples for PairExamples {
-    fn windows(&self, corpus: &Corpus) -> Result<Vec<Window>> {
-        cut_for_pairs(corpus.text.as_ref(), self.room, self.task == PairTask::NextSentence)
+    fn windows(&self, _: &Corpus) -> Result<Vec<Window>> {
+        Ok(self.windows.iter().map(|known| known.window).collect())
     }
 
     fn check(&self, name: &str, windows: &[Window]) -> Result<()> {
-        match self.task {
-            PairTask::NextSentence => {
-                let mut documents: Vec<u32> = windows.iter().map(|window| window.document).collect();
-                documents.dedup();
-                ensure!(documents.len() > 1, "{name} needs two documents or more, so that B can come from another one");
-            }
-            PairTask::SentenceOrder => {
-                ensure!(!windows.is_empty(), "{name} needs documents of two sentences or more; the corpus has none")
-            }
+        ensure!(!windows.is_empty(), "{name} needs documents of two sentences or more; the corpus has none");
+        if self.task == PairTask::NextSentence {
+            let has_others = windows.iter().any(|window| window.document != windows[0].document);
+            ensure!(
+                has_others,
+                "{name} needs two documents or more, of two sentences or more each, so that B can come from another one"
+            );
         }
         Ok(())
     }
 
+    fn length(&self, _: &Corpus, window: Window) -> usize {
+        self.known(window).map_or(window.length(), |known| known.text as usize) + FRAME
+    }
+
     fn example(&self, source: &ExampleSource<'_>, draw: Draw) -> Result<Example> {
         let ExampleSource { id, corpus, window, .. } = *source;
-        let text = corpus.text.as_ref();
-        example(id, text, window, self.room, self.task, &corpus.specials, draw.own.with("pair"))
+        self.pair(id, corpus.text.as_ref(), window, &corpus.specials, draw.own.with("pair"))
     }
 
     fn remarks(&self, _: &ExampleSource<'_>, _: Draw, example: &Example) -> Vec<Remark> {
@@ -96,6 +214,30 @@ impl Examples for PairExamples {
     }
 }
 
+/// Draws the lengths of two segments that are so long together, each as likely as the other way round; the shorter one has a
+/// quarter at least.
+fn split(text: usize, stream: &mut Stream) -> [usize; 2] {
+    let least = text.div_ceil(4);
+    let a = least + stream.below(text + 1 - 2 * least);
+    [a, text - a]
+}
+
+/// Where segments of these lengths lie: the first at the window's start, the second at the next start of a sentence after
+/// it.
+fn segments(
+    document: &TokenizedDocument<'_>,
+    window: Window,
+    room: usize,
+    [a, b]: [usize; 2],
+) -> Result<[Range<usize>; 2]> {
+    let starts = pair_starts(document, window, room);
+    let first = window.start as usize;
+    let second = starts.get(starts.partition_point(|&start| start < first + a));
+    let second =
+        *second.filter(|&start| start + b <= window.end as usize).context("the window is too short for a pair")?;
+    Ok([first..first + a, second..second + b])
+}
+
 /// `[CLS] A [SEP] B [SEP]`, positions running through, attention in both directions; `pair` is 0 where B follows A.
 /// The segment is 0 up to the first `[SEP]`, and 1 from then on.
 pub fn lay_out(id: u64, a: &[u32], b: &[u32], pair: u32, specials: &Specials) -> Example {
@@ -104,65 +246,4 @@ pub fn lay_out(id: u64, a: &[u32], b: &[u32], pair: u32, specials: &Specials) ->
     let second = a.len() + 2;
     let segments = (0..length).map(|at| u32::from(at >= second)).collect();
     Example { pair: Some(pair), segments, ..Example::sequence(id, tokens, length) }
-}
-
-/// Makes a pair out of a window of at most `room` tokens, as [`super::windows::cut_for_pairs`] gives them.
-///
-/// The window is split at a random sentence boundary (at the middle of an overlong sentence where it has none). For
-/// `next_sentence`, a window that can't be split, and half of the others, have as B sentences from a random place in
-/// another document instead, until the room is full.
-///
-/// # Errors
-///
-/// Where a document can't be read.
-pub fn example(
-    id: u64,
-    text: &dyn TokenizedText,
-    window: Window,
-    room: usize,
-    task: PairTask,
-    specials: &Specials,
-    key: Key,
-) -> Result<Example> {
-    let document = text.document(window.document as usize)?;
-    let mut stream = key.stream();
-    let boundary = boundary(&document, window.range(), room, &mut stream);
-    let (a, b) = document.tokens[window.range()].split_at(boundary);
-    let changed = stream.below(2) == 1;
-    Ok(match task {
-        PairTask::SentenceOrder if changed => lay_out(id, b, a, 1, specials),
-        PairTask::NextSentence if changed || b.is_empty() => {
-            let b = elsewhere(text, window.document, room.saturating_sub(a.len()), &mut stream)?;
-            lay_out(id, a, &b, 1, specials)
-        }
-        _ => lay_out(id, a, b, 0, specials),
-    })
-}
-
-/// Where to split a window, counted from its start; its whole length where it's one piece.
-fn boundary(document: &TokenizedDocument<'_>, range: Range<usize>, room: usize, stream: &mut Stream) -> usize {
-    let sentences = sentences(document, range.clone());
-    let parts = if sentences.len() > 1 { sentences } else { pieces(&sentences, room / 2) };
-    match parts.len() {
-        0 | 1 => range.len(),
-        parts_len => parts[stream.below(parts_len - 1)].end - range.start,
-    }
-}
-
-/// Text from a random sentence of another document on, as much as there is room for.
-fn elsewhere(text: &dyn TokenizedText, document: u32, room: usize, stream: &mut Stream) -> Result<Vec<u32>> {
-    // Empty documents have nothing to give: go on to the next one, around to the one before this.
-    let others = text.documents().saturating_sub(1);
-    let first = stream.below(others);
-    for step in 0..others {
-        let index = (first + step) % others;
-        let other = text.document(index + usize::from(index >= document as usize))?;
-        let starts = sentences(&other, 0..usize::MAX);
-        if !starts.is_empty() {
-            let start = starts[stream.below(starts.len())].start;
-            let end = other.tokens.len().min(start + room);
-            return Ok(other.tokens[start..end].to_vec());
-        }
-    }
-    Ok(Vec::new())
 }

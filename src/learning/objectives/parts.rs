@@ -1,6 +1,8 @@
 //! What an entry of the mix is made of: its objectives by the table, whether they go together, and what follows from
 //! them for the rest of the program.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 
 use super::{
@@ -228,14 +230,28 @@ pub fn revisions(entries: &[spec::Objective]) -> Result<u32> {
     parts.map(newer).sum()
 }
 
+/// Whether some steps of this mix leave parameters without a gradient that others don't: those of a head that only some
+/// entries learn.
+///
+/// # Errors
+/// If there is no such objective.
+pub fn mixes_heads(entries: &[spec::Objective]) -> Result<bool> {
+    let drawn = entries.iter().filter(|entry| entry.weight > 0.0);
+    let heads = |entry: &spec::Objective| -> Result<BTreeSet<Option<HeadKind>>> {
+        entry.parts.iter().map(|part| Ok(definition(part)?.head)).collect()
+    };
+    let heads = drawn.map(heads).collect::<Result<Vec<_>>>()?;
+    Ok(heads.windows(2).any(|two| two[0] != two[1]))
+}
+
 /// What a model that learned these objectives is measured by, each measure with an entry that is reduced to it; of
-/// several the last counts.
+/// several the last counts. Each task on pairs has a measure of its own.
 ///
 /// # Errors
 /// If there is no such objective.
 pub fn measured(entries: &[spec::Objective]) -> Result<Vec<(HeldOutMetric, spec::Objective)>> {
-    let mut found = Vec::new();
-    for measure in [HeldOutMetric::Perplexity, HeldOutMetric::MaskedAccuracy] {
+    let mut found: Vec<(HeldOutMetric, spec::Objective)> = Vec::new();
+    for measure in [HeldOutMetric::Perplexity, HeldOutMetric::MaskedAccuracy, HeldOutMetric::PairAccuracy] {
         for entry in entries.iter().rev() {
             let mut parts = Vec::new();
             for part in &entry.parts {
@@ -243,9 +259,12 @@ pub fn measured(entries: &[spec::Objective]) -> Result<Vec<(HeldOutMetric, spec:
                     parts.push(part.clone());
                 }
             }
-            if !parts.is_empty() {
+            let is_known = |(known, entry): &(HeldOutMetric, spec::Objective)| {
+                let is_same = entry.parts.iter().map(|part| &part.name).eq(parts.iter().map(|part| &part.name));
+                *known == measure && (measure != HeldOutMetric::PairAccuracy || is_same)
+            };
+            if !parts.is_empty() && !found.iter().any(is_known) {
                 found.push((measure, spec::Objective { weight: entry.weight, parts }));
-                break;
             }
         }
     }

@@ -91,28 +91,62 @@ pub fn slide(text: &dyn TokenizedText, room: usize, stride: usize) -> Result<Vec
     Ok(windows)
 }
 
-/// Like [`cut`], for judgements on pairs: sentences are cut at half of the room, and each window has two pieces or more
-/// where its document has. A piece left alone at the end takes the one before it along, which is then in two windows.
-/// Documents of one sentence give windows only with `single`.
+/// A window that pairs of segments are made of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PairWindow {
+    /// Where it lies.
+    pub window: Window,
+    /// Tokens that two segments out of it have together at most, however they're split.
+    pub text: u32,
+}
+
+/// Cuts all documents into windows for pairs of segments, each beginning with a sentence, which have `room` tokens
+/// together. Windows follow one another by that; what is left at a document's end gives shorter pairs. A sentence longer
+/// than half of the room counts as several. What can't be split gives no window, nor does what is left if it's much shorter
+/// than other pairs: in a handful of tokens the last one says what they are, a speaker's name or a title.
 ///
 /// # Errors
 ///
 /// Where a document can't be read.
-pub fn cut_for_pairs(text: &dyn TokenizedText, room: usize, single: bool) -> Result<Vec<Window>> {
+pub fn cut_for_pairs(text: &dyn TokenizedText, room: usize) -> Result<Vec<PairWindow>> {
     let mut windows = Vec::new();
     for_each_document(text, |index, document| {
-        let sentences = sentences(document, 0..usize::MAX);
-        if sentences.len() == 1 && !single {
-            return;
-        }
-        // Two halves fit together, so that only the last piece can be left alone.
-        let pieces = pieces(&sentences, room / 2);
-        for run in gather(&pieces, room) {
-            let start = if run.len() == 1 { run.start.saturating_sub(1) } else { run.start };
-            windows.push(window(index, &pieces[start..run.end]));
+        let pieces = pieces(&sentences(document, 0..usize::MAX), room / 2);
+        let mut first = 0;
+        while first < pieces.len() {
+            let full = (first + 1..=pieces.len()).find(|&end| pair_text(&pieces[first..end]) >= room);
+            // A piece left alone at the end takes the one before it along.
+            let start = if full.is_none() { first.min(pieces.len().saturating_sub(2)) } else { first };
+            let end = full.unwrap_or(pieces.len());
+            let text = pair_text(&pieces[start..end]).min(room);
+            if text >= 2 {
+                windows.push(PairWindow { window: window(index, &pieces[start..end]), text: text as u32 });
+            }
+            if end == pieces.len() {
+                break;
+            }
+            let next = pieces[first].start + room;
+            first += pieces[first..end].partition_point(|piece| piece.start < next);
         }
     })?;
+    let longest = windows.iter().map(|window| window.text).max().unwrap_or(0);
+    windows.retain(|window| window.text >= longest.div_ceil(2).min(SHORT));
     Ok(windows)
+}
+
+/// Tokens of pairs that are never too short.
+const SHORT: u32 = 32;
+
+/// Where segments may begin in a window for pairs.
+pub(super) fn pair_starts(document: &TokenizedDocument<'_>, window: Window, room: usize) -> Vec<usize> {
+    pieces(&sentences(document, window.range()), room / 2).into_iter().map(|piece| piece.start).collect()
+}
+
+/// How many tokens two segments have together that fit into these pieces whatever the split and the order of the pieces:
+/// one at the start, the other at the first piece after it. At worst all but a token of the longest piece lies between.
+fn pair_text(pieces: &[Range<usize>]) -> usize {
+    let longest = pieces.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    pieces.iter().map(ExactSizeIterator::len).sum::<usize>() + 1 - longest.max(1)
 }
 
 /// Calls with each document and its index.

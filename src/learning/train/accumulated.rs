@@ -5,9 +5,23 @@ use burn::tensor::Tensor;
 use super::gradients::Gradients;
 use crate::network::model::Network;
 
+/// A micro-batch's loss of one element, and the parts of it that are told by themselves, which have no gradients.
+pub(super) struct Losses {
+    pub(super) total: Tensor<1>,
+    pub(super) parts: Vec<Tensor<1>>,
+}
+
+impl Losses {
+    /// This share of them.
+    pub(super) fn over(self, batches: f32) -> Self {
+        Self { total: self.total / batches, parts: self.parts.into_iter().map(|part| part / batches).collect() }
+    }
+}
+
 /// Gradients and losses, added up over micro-batches.
 pub(super) struct Accumulated {
     pub(super) gradients: Gradients,
+    /// The loss and its parts, `[1 + parts]`.
     pub(super) loss: Option<Tensor<1>>,
     /// What losses are multiplied by before the backward pass, where f16 needs it.
     scale: Option<f32>,
@@ -19,13 +33,20 @@ impl Accumulated {
         Self { gradients: Gradients::none(network.parameters()), loss: None, scale }
     }
 
-    /// Adds a loss of one element and its gradients.
-    pub(super) fn add(&mut self, network: &Network, loss: Tensor<1>) {
+    /// Adds a loss and its gradients.
+    pub(super) fn add(&mut self, network: &Network, losses: Losses) {
+        let Losses { total, mut parts } = losses;
         match self.scale {
-            Some(scale) => self.gradients.add(network.parameters(), &loss.clone().mul_scalar(scale)),
-            None => self.gradients.add(network.parameters(), &loss),
+            Some(scale) => self.gradients.add(network.parameters(), &total.clone().mul_scalar(scale)),
+            None => self.gradients.add(network.parameters(), &total),
         }
-        let loss = loss.inner();
+        let loss = match parts.is_empty() {
+            true => total.inner(),
+            false => {
+                parts.insert(0, total.inner());
+                Tensor::cat(parts, 0)
+            }
+        };
         self.loss = Some(match self.loss.take() {
             Some(sum) => sum + loss,
             None => loss,

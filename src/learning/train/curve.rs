@@ -2,7 +2,7 @@
 //! training, independent of time and logging.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufWriter, Write},
     path::Path,
 };
@@ -50,6 +50,28 @@ pub struct Point {
     pub lr: f64,
     /// Norm of the gradient, before clipping.
     pub grad_norm: f32,
+    /// What the loss is the sum of, by the names of the objectives and without their weights; empty where it's one's alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, f32>,
+}
+
+impl Point {
+    /// The losses of the step's objectives by their names.
+    pub fn losses(&self) -> impl Iterator<Item = (&str, f32)> {
+        let alone = self.parts.is_empty().then_some((self.objective.as_str(), self.loss));
+        alone.into_iter().chain(self.parts.iter().map(|(name, loss)| (name.as_str(), *loss)))
+    }
+}
+
+/// The mean loss of each objective over those of these steps that have it.
+pub(super) fn means<'a>(points: impl Iterator<Item = &'a Point>) -> BTreeMap<String, f64> {
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (name, loss) in points.flat_map(Point::losses) {
+        let (sum, count) = sums.entry(name.to_owned()).or_default();
+        *sum += f64::from(loss);
+        *count += 1.0;
+    }
+    sums.into_iter().map(|(name, (sum, count))| (name, sum / count)).collect()
 }
 
 /// An entry as it's written.
@@ -83,6 +105,24 @@ impl Curve {
         (window > 0).then(|| losses.sum::<f64>() / window as f64)
     }
 
+    /// Whether losses of several objectives are in it.
+    pub fn is_mixed(&self) -> bool {
+        self.points().flat_map(Point::losses).map(|(name, _)| name).collect::<BTreeSet<_>>().len() > 1
+    }
+
+    /// The mean loss of each objective over the last 5 % of the steps that have it, by its name.
+    pub fn final_losses(&self) -> BTreeMap<String, f64> {
+        let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for (name, loss) in self.points().flat_map(Point::losses) {
+            all.entry(name).or_default().push(f64::from(loss));
+        }
+        let last = |losses: &[f64]| {
+            let window = losses.len().div_ceil(20);
+            losses.iter().rev().take(window).sum::<f64>() / window as f64
+        };
+        all.into_iter().map(|(name, losses)| (name.to_owned(), last(&losses))).collect()
+    }
+
     /// Of a finished training; empty for any other artifact, and where its files aren't here.
     pub fn of(artifact: &Artifact) -> Self {
         Self::parse(&std::fs::read_to_string(artifact.file(Self::FILE)).unwrap_or_default())
@@ -108,8 +148,8 @@ impl Curve {
         Self { entries: text.lines().filter_map(entry).collect() }
     }
 
-    /// Writes a JSON object a line: `step`, `objective`, `loss`, `lr` and `grad_norm` of a step; `step` and `dev` of an
-    /// evaluation.
+    /// Writes a JSON object a line: `step`, `objective`, `loss`, `lr` and `grad_norm` of a step, and `parts` where its loss
+    /// is that of several objectives; `step` and `dev` of an evaluation.
     ///
     /// # Errors
     /// The file system's.

@@ -38,3 +38,29 @@ impl Gradients {
         are_finite(self.0.iter().flatten().cloned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::network::model::{Builder, Initial, Initializer};
+
+    #[test]
+    fn a_parameter_has_a_gradient_if_any_loss_has_one_for_it_and_zeros_are_one() {
+        let mut parameters = Parameters::new(&Device::flex());
+        let mut source = Initializer { seed: 0 };
+        let mut builder = Builder::new(&mut parameters, &mut source);
+        for name in ["first", "second", "third", "fourth"] {
+            builder.vector(name.into(), 2, Initial::Ones);
+        }
+        let values: Vec<Tensor<1>> = parameters.iter().map(|one| one.value.as_vector().unwrap().clone()).collect();
+        let mut gradients = Gradients::none(&parameters);
+        gradients.add(&parameters, &values[0].clone().sum());
+        gradients.add(&parameters, &(values[0].clone().sum() * 2.0 + values[1].clone().sum()));
+        gradients.add(&parameters, &(values[2].clone() * 0.0).sum());
+        let read = |gradient: AnyTensor| gradient.into_data().unwrap().try_to_vec::<f32>().unwrap();
+        let found: Vec<_> = gradients.0.into_iter().map(|gradient| gradient.map(read)).collect();
+        assert_eq!(found, [Some(vec![3.0; 2]), Some(vec![1.0; 2]), Some(vec![0.0; 2]), None]);
+    }
+}

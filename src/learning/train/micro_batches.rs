@@ -10,7 +10,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Tensor;
 
 use super::{
-    accumulated::Accumulated, divisors::Divisors, gradients::Gradients, loss_scale::LossScale, reduction::Reduction,
+    accumulated::{Accumulated, Losses},
+    divisors::Divisors,
+    gradients::Gradients,
+    loss_scale::LossScale,
+    reduction::Reduction,
     settings::TrainSettings,
 };
 use crate::{
@@ -40,7 +44,7 @@ pub(super) struct MicroBatching {
 pub(super) struct Computed {
     /// Those of the whole step, once for each network.
     pub(super) gradients: Vec<Gradients>,
-    /// The step's loss, one element.
+    /// The step's loss and its parts, `[1 + parts]`.
     pub(super) loss: Tensor<1>,
 }
 
@@ -53,8 +57,8 @@ pub(super) struct Chunk<'a> {
     batches: Option<f32>,
 }
 
-/// Computes the loss of a chunk, `[1]`.
-pub(super) type Loss<'a> = &'a dyn Fn(&Network, &Chunk<'_>) -> Result<Tensor<1>>;
+/// Computes the loss of a chunk.
+pub(super) type Loss<'a> = &'a dyn Fn(&Network, &Chunk<'_>) -> Result<Losses>;
 
 /// Why a step wasn't computed.
 enum Failure {
@@ -136,8 +140,14 @@ impl MicroBatching {
                     "computing a micro-batch"
                 );
                 guarded(tokens, || {
-                    let loss = loss(network, chunk)?;
-                    sums[at].add(network, chunk.batches.map_or(loss.clone(), |batches| loss / batches));
+                    let losses = loss(network, chunk)?;
+                    sums[at].add(
+                        network,
+                        match chunk.batches {
+                            Some(batches) => losses.over(batches),
+                            None => losses,
+                        },
+                    );
                     // What is larger than all before it is waited for, while it can be undone.
                     if tokens > self.held[at] {
                         let device = network.parameters().device();
@@ -266,7 +276,8 @@ mod tests {
         let mut optimizer = Optimizer::new(Arc::clone(&settings.optimizer), settings.max_grad_norm);
         let loss = |network: &Network, chunk: &Chunk<'_>| {
             assert!(memory.is_none_or(|memory| chunk.batch.slots() <= memory), "out of memory, for a test");
-            network.loss(&chunk.batch, &chunk.counts, 1.0, &settings.loss)
+            let total = network.loss(&chunk.batch, &chunk.counts, 1.0, &settings.loss)?;
+            Ok(Losses { total, parts: Vec::new() })
         };
         let (mut losses, mut notes) = (Vec::new(), Vec::new());
         for number in 0..6 {

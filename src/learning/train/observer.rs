@@ -1,6 +1,6 @@
 //! Progress reports of the training loop.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{curve::CurveEntry, evaluation::Metrics};
 
@@ -37,6 +37,8 @@ pub struct Progress {
     pub objective: String,
     /// Mean of the steps since the last report.
     pub loss: f64,
+    /// The same of each part of the loss by its objective's name, of the steps that have it; empty where there's but one.
+    pub parts: BTreeMap<String, f64>,
     /// Of the last step.
     pub lr: f64,
     /// Of the last step.

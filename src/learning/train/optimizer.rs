@@ -286,6 +286,115 @@ mod tests {
         assert!(values(&parameters)[3..].iter().all(|&value| value == 1.0));
     }
 
+    /// A vector with a gradient in all steps but the third, and a matrix with one in the second, the fifth and the sixth,
+    /// where it's of zeros. PyTorch 2's values after each step:
+    ///
+    /// ```python
+    /// import torch
+    /// torch.set_default_dtype(torch.float64)
+    /// vector, matrix = torch.ones(3, requires_grad=True), torch.ones(2, 3, requires_grad=True)
+    /// groups = [{"params": [vector], "weight_decay": 0.0}, {"params": [matrix], "weight_decay": 0.1}]
+    /// adam = torch.optim.AdamW(groups, lr=0.05, betas=(0.9, 0.99), eps=1e-8)
+    /// for step in range(7):
+    ///     adam.zero_grad(set_to_none=True)
+    ///     gradient = torch.tensor([(0.05 + 0.3 * step) * (i - 3.5) for i in range(9)])
+    ///     if step != 2: vector.grad = gradient[:3]
+    ///     if step in (1, 4, 5): matrix.grad = gradient[3:].reshape(2, 3) * (step != 5)
+    ///     torch.nn.utils.clip_grad_norm_([vector, matrix], 1.0)
+    ///     adam.step()
+    ///     print([*vector.tolist(), *matrix.flatten().tolist()])
+    /// ```
+    #[test]
+    fn steps_count_for_each_parameter_as_in_pytorch() {
+        const EXPECTED: [[f64; 9]; 7] = [
+            [1.049999997, 1.049999996, 1.049999993, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+            [
+                1.096825291,
+                1.096825289,
+                1.096825285,
+                1.044999992,
+                0.945000008,
+                0.945000003,
+                0.945000002,
+                0.945000001,
+                0.945000001,
+            ],
+            [
+                1.096825291,
+                1.096825289,
+                1.096825285,
+                1.044999992,
+                0.945000008,
+                0.945000003,
+                0.945000002,
+                0.945000001,
+                0.945000001,
+            ],
+            [
+                1.142936829,
+                1.142936827,
+                1.142936822,
+                1.044999992,
+                0.945000008,
+                0.945000003,
+                0.945000002,
+                0.945000001,
+                0.945000001,
+            ],
+            [
+                1.189660108,
+                1.189660106,
+                1.1896601,
+                1.089774985,
+                0.890275015,
+                0.890275005,
+                0.890275003,
+                0.890275002,
+                0.890275001,
+            ],
+            [
+                1.237511708,
+                1.237511706,
+                1.237511699,
+                1.123064194,
+                0.847085556,
+                0.84708554,
+                0.847085537,
+                0.847085536,
+                0.847085535,
+            ],
+            [
+                1.28624471,
+                1.286244707,
+                1.2862447,
+                1.123064194,
+                0.847085556,
+                0.84708554,
+                0.847085537,
+                0.847085536,
+                0.847085535,
+            ],
+        ];
+        let (mut on_host, mut on_device) = (parameters(), parameters());
+        let (mut host, mut device) = (adamw(), adamw());
+        for (step, expected) in EXPECTED.iter().enumerate() {
+            let present = || {
+                let mut gradients = gradients(step);
+                gradients.0[0] = gradients.0[0].take().filter(|_| step != 2);
+                let matrix = gradients.0[1].take().filter(|_| [1, 4, 5].contains(&step));
+                gradients.0[1] = matrix.map(|matrix| matrix * if step == 5 { 0.0 } else { 1.0 });
+                gradients
+            };
+            host.step(&mut on_host, present(), RATE).unwrap();
+            let (_, clip) = device.clip_on_device(on_device.device(), &present());
+            device.apply(&mut on_device, present(), RATE, &clip).unwrap();
+            assert_near(&values(&on_host), expected);
+            assert_near(&values(&on_device), expected);
+        }
+        let counts = host.parameter_steps(&on_host);
+        assert_eq!(counts, BTreeMap::from([("bias".to_owned(), 6), ("weight".to_owned(), 3)]));
+    }
+
     #[test]
     fn parameters_are_changed_in_place() {
         let mut parameters = parameters();

@@ -1,13 +1,16 @@
 //! What the training loop reports: losses read from the device, progress, throughput, and evaluations on the dev rows.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use anyhow::{Result, anyhow, bail};
 use burn::tensor::Tensor;
 
 use super::{
     clock::Meter,
-    curve::{CurveEntry, Point},
+    curve::{CurveEntry, Point, means},
     evaluation::Evaluation,
     observer::{Observer, Progress},
     pending::Pending,
@@ -33,14 +36,18 @@ impl Trainer {
             .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
         let mut entries = Vec::new();
         let mut diverged = None;
-        for (Pending { step, objective, lr, at, .. }, values) in pending.drain(..).zip(values.chunks_exact(2)) {
-            let (loss, grad_norm) = (values[0], values[1]);
+        let mut numbers = values.into_iter();
+        let mut next = || numbers.next().unwrap_or(f32::NAN);
+        for Pending { step, objective, lr, at, parts, .. } in pending.drain(..) {
+            let loss = next();
+            let parts: BTreeMap<String, f32> = parts.iter().map(|name| (name.clone(), next())).collect();
+            let grad_norm = next();
             if !loss.is_finite() || !grad_norm.is_finite() {
                 let what = if loss.is_finite() { "gradient" } else { "loss" };
                 diverged = Some(format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})"));
                 break;
             }
-            entries.push((CurveEntry::Train(Point { step, objective, loss, lr, grad_norm }), at));
+            entries.push((CurveEntry::Train(Point { step, objective, loss, lr, grad_norm, parts }), at));
         }
         self.enter(&entries, observer);
         diverged.map_or(Ok(()), |what| bail!(self.diverged(&what)))
@@ -79,8 +86,10 @@ impl Trainer {
         self.throughput.add(window);
         let every = self.settings.log_every.max(1);
         let since = if self.step.is_multiple_of(every) { every } else { self.step % every };
-        let recent: Vec<f64> = self.curve.points().rev().take(since).map(|point| f64::from(point.loss)).collect();
-        let Some(last) = self.curve.points().next_back() else { return };
+        let recent: Vec<&Point> = self.curve.points().rev().take(since).collect();
+        let Some(last) = recent.first() else { return };
+        let sum: f64 = recent.iter().map(|point| f64::from(point.loss)).sum();
+        let parts = if self.losses.is_empty() { BTreeMap::new() } else { means(recent.iter().copied()) };
         let done = self.step - first;
         let counted = if done > WARMUP { done - WARMUP } else { done };
         let left = (self.settings.schedule.steps - self.step) as f64;
@@ -88,7 +97,8 @@ impl Trainer {
             step: self.step,
             steps: self.settings.schedule.steps,
             objective: last.objective.clone(),
-            loss: recent.iter().sum::<f64>() / recent.len() as f64,
+            loss: sum / recent.len() as f64,
+            parts,
             lr: last.lr,
             grad_norm: f64::from(last.grad_norm),
             tokens_per_second: window.tokens_per_second(),

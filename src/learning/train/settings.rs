@@ -1,6 +1,6 @@
 //! The settings of a training, and its outcome.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
 
@@ -69,6 +69,8 @@ impl TrainSettings {
 pub struct Outcome {
     /// Mean loss of the last 5 % of the steps.
     pub loss: f64,
+    /// The same of each objective by its name, over the steps that have it; empty where there's but one.
+    pub losses: BTreeMap<String, f64>,
     /// Steps done.
     pub steps: usize,
     /// Elements of all parameters.

@@ -23,9 +23,15 @@ use crate::{
     },
 };
 
+/// The version of the code that made a state. 2 corrects the bias of AdamW's means by the steps of each parameter, 1 did by
+/// all steps.
+const CODE: u32 = 2;
+
 /// What a state holds beside tensors. The names of its fields are part of the file.
 #[derive(Deserialize, Serialize)]
 struct StateHeader {
+    #[serde(default = "first")]
+    code: u32,
     reached: Reached,
     optimizer_steps: u64,
     /// Those of parameters that had no gradient in some of them.
@@ -39,6 +45,10 @@ struct StateHeader {
     curve: Curve,
     #[serde(default, rename = "pace")]
     throughput: Throughput,
+}
+
+fn first() -> u32 {
+    1
 }
 
 impl Trainer {
@@ -64,6 +74,7 @@ impl Trainer {
         // On a disk that is full, half a file would only be in the way.
         let file = written.inspect_err(|_| drop(std::fs::remove_file(&place)))?;
         let header = StateHeader {
+            code: CODE,
             reached: Reached { step: self.step, length },
             optimizer_steps: self.optimizer.steps(),
             parameter_steps: self.optimizer.parameter_steps(parameters),
@@ -99,6 +110,12 @@ impl Trainer {
         read_values(&mut parameters, &reader, "value")?;
         let (steps, parameter_steps) = (header.optimizer_steps, &header.parameter_steps);
         let optimizer = self.optimizer.read(&parameters, &reader, steps, parameter_steps)?;
+        // Where all parameters had gradients in all steps, both versions do the same.
+        self.remark = (header.code < CODE && !parameter_steps.is_empty()).then(|| {
+            "the state is an earlier version's, which corrected the means of parameters that had no gradient in some \
+             steps as if they had; from here on each goes by its own steps"
+                .to_owned()
+        });
         // From here on nothing can fail.
         *self.network.parameters_mut() = parameters;
         self.optimizer = optimizer;

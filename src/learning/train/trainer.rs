@@ -1,7 +1,7 @@
 //! The training loop: steps from a feed, their gradients, the optimizer's update, reports and evaluations along the way.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{
         Arc,
@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 
 use super::{
+    accumulated::Losses,
     arithmetic::Arithmetic,
     checkpoints::Checkpoints,
     clock::{Meter, Timer},
@@ -32,7 +33,7 @@ use crate::{
     engine::store::{Throughput, unix_time},
     network::{
         batch::{Feed, Step},
-        model::{Counts, Network, Parameters},
+        model::{Counts, Loss, Network, Parameters},
     },
 };
 
@@ -52,6 +53,11 @@ pub struct Trainer {
     /// Further devices that steps are shared with, and while training runs the replicas on them.
     shared_with: Vec<Device>,
     replicas: Vec<Replica>,
+    /// The names of the losses that a step's loss is the sum of, by its objective; empty where all steps have one and the
+    /// same objective.
+    pub(super) losses: BTreeMap<String, Arc<[String]>>,
+    /// What the user should know of the state that training resumes from.
+    pub(super) remark: Option<String>,
     /// Steps done.
     pub(super) step: usize,
     pub(super) curve: Curve,
@@ -87,6 +93,8 @@ impl Trainer {
             micro_batching,
             shared_with: Vec::new(),
             replicas: Vec::new(),
+            losses: BTreeMap::new(),
+            remark: None,
             step: 0,
             curve: Curve::default(),
             throughput: Throughput::default(),
@@ -147,6 +155,11 @@ impl Trainer {
         let (first, last) = (self.step, self.settings.schedule.steps);
         ensure!(feed.steps() >= last, "the feed has {} steps, but the schedule has {last}", feed.steps());
         self.replicate(observer)?;
+        let names = |parts: Option<[String; 2]>| parts.into_iter().flatten().collect();
+        self.losses = feed.losses().into_iter().map(|step| (step.objective, names(step.parts))).collect();
+        if let Some(remark) = self.remark.take() {
+            observer.noted(&remark);
+        }
         let (sender, receiver) = sync_channel(PREPARED);
         thread::scope(|scope| {
             scope.spawn(move || {
@@ -259,8 +272,14 @@ impl Trainer {
         let replicas = self.replicas.iter().map(|replica| &replica.network);
         let networks: Vec<&Network> = [&self.network].into_iter().chain(replicas).collect();
         let settings = &self.settings.loss;
+        let parts = self.losses.get(&step.objective).map_or_else(Arc::default, Arc::clone);
         let loss = |network: &Network, chunk: &Chunk<'_>| {
-            network.loss(&chunk.batch, &chunk.counts, step.pair_weight, settings)
+            let Loss { total, targets, pairs } =
+                network.losses(&chunk.batch, &chunk.counts, step.pair_weight, settings)?;
+            let told = if parts.is_empty() { Vec::new() } else { vec![targets, pairs] };
+            let zero = || total.clone().inner().zeros_like();
+            let parts = told.into_iter().map(|part| part.unwrap_or_else(zero)).collect();
+            Ok(Losses { total, parts })
         };
         let Computed { gradients, loss } = self.micro_batching.run(&networks, step, &loss, note)?;
         let lr = self.settings.schedule.rate(self.step);
@@ -272,7 +291,7 @@ impl Trainer {
         }
         let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
         let objective = step.objective.clone();
-        let taken = Pending { step: self.step + 1, objective, loss, lr, grad_norm, at: unix_time() };
+        let taken = Pending { step: self.step + 1, objective, loss, parts, lr, grad_norm, at: unix_time() };
         Ok((tokens, taken))
     }
 
@@ -287,6 +306,7 @@ impl Trainer {
         });
         Ok(Outcome {
             loss: self.curve.final_loss().context("there was nothing to train")?,
+            losses: if self.losses.is_empty() { BTreeMap::new() } else { self.curve.final_losses() },
             steps: self.step,
             parameters: self.network.parameters().count(),
             learned: self.network.parameters().trainable(),

@@ -62,6 +62,12 @@ pub trait Feed: Send + Sync {
     fn remarks(&self, _step: usize, batches: &[Vec<Example>]) -> Result<Vec<Vec<Vec<Remark>>>> {
         Ok(batches.iter().map(|batch| vec![Vec::new(); batch.len()]).collect())
     }
+
+    /// The losses that its steps' losses are the sums of, for each objective that steps have; nothing where all steps have
+    /// one and the same.
+    fn losses(&self) -> Vec<StepLosses> {
+        Vec::new()
+    }
 }
 
 /// What the examples of a step are made of.
@@ -136,6 +142,15 @@ pub struct Step {
     pub objective: String,
     /// Weight of the sentence-pair loss.
     pub pair_weight: f32,
+}
+
+/// What the loss of a step is the sum of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StepLosses {
+    /// What its steps call it.
+    pub objective: String,
+    /// Names of the loss of tokens to predict and of that of pairs, where it's the sum of both.
+    pub parts: Option<[String; 2]>,
 }
 
 /// One training sequence with its targets.

@@ -64,23 +64,45 @@ impl AddAssign for Counts {
     }
 }
 
+/// A loss, and the parts of it that are told by themselves; each has one element.
+#[derive(Debug)]
+pub struct Loss {
+    /// All of it.
+    pub total: Tensor<1>,
+    /// Of tokens to predict, if there are any.
+    pub targets: Option<Tensor<1>>,
+    /// Of pairs, if there are any; without its weight.
+    pub pairs: Option<Tensor<1>>,
+}
+
 impl Network {
+    /// The [`Self::losses`] of a batch in one.
+    ///
+    /// # Errors
+    /// As [`Self::losses`].
+    pub fn loss(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Tensor<1>> {
+        Ok(self.losses(batch, counts, pair_weight, settings)?.total)
+    }
+
     /// A batch's part of its step's loss: the sum of the means, over the whole step, of the cross-entropies of targets,
-    /// of choices (summed along each example's path), of pairs (times `pair_weight`) and of classes. One element.
+    /// of choices (summed along each example's path), of pairs (times `pair_weight`) and of classes.
     ///
     /// `counts` are those of all batches of the step, so that the parts add up to what one big batch would give.
     ///
     /// # Errors
     /// Batches that don't fit the model, or that ask for heads it doesn't have.
-    pub fn loss(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Tensor<1>> {
+    pub fn losses(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Loss> {
         let pass =
             self.pass(batch, PassMode::Train { dropout: settings.dropout })?.computing_with(self.precision.into());
         let pass = if self.recomputes { pass.recomputing() } else { pass };
         let hidden = self.architecture().hidden(&pass);
         let smoothing = settings.label_smoothing;
         let mut parts = Vec::new();
+        let (mut targets, mut pairs) = (None, None);
         if !batch.targets.is_empty() {
-            parts.push(self.target_loss(&pass, &hidden, batch, counts, smoothing));
+            let loss = self.target_loss(&pass, &hidden, batch, counts, smoothing);
+            targets = Some(loss.clone().inner());
+            parts.push(loss);
         }
         if !batch.choices.is_empty() {
             let candidates = settings.candidates.as_ref().context("there are choices, but no candidates")?;
@@ -93,13 +115,16 @@ impl Network {
         }
         if !batch.pairs.is_empty() {
             let logits = self.pair_logits(&pass, hidden.clone(), batch)?;
-            parts.push(class_loss(logits, &batch.pairs, smoothing, counts.pairs) * pair_weight);
+            let loss = class_loss(logits, &batch.pairs, smoothing, counts.pairs);
+            pairs = Some(loss.clone().inner());
+            parts.push(loss * pair_weight);
         }
         if !batch.classes.is_empty() {
             let logits = self.class_logits(&pass, hidden.clone(), batch)?;
             parts.push(class_loss(logits, &batch.classes, smoothing, counts.classes));
         }
-        parts.into_iter().reduce(|sum, part| sum + part).context("the batch has nothing to learn from")
+        let total = parts.into_iter().reduce(|sum, part| sum + part).context("the batch has nothing to learn from")?;
+        Ok(Loss { total, targets, pairs })
     }
 
     fn target_loss(

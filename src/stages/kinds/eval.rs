@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -13,8 +13,8 @@ use crate::{
         store::{Artifact, Metrics},
     },
     learning::{
-        metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, predictions},
-        objectives::{HeldOut, definition::HeldOutMetric, parts::measured},
+        metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, PairTally, predictions},
+        objectives::{HeldOut, TooSmall, definition::HeldOutMetric, parts::measured},
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft},
@@ -184,7 +184,7 @@ fn language_model(
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
     let measured = measured(&trained_for.objectives)?;
-    ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens");
+    ensure!(!measured.is_empty(), "this model wasn't trained for any objective that predicts tokens or judges pairs");
 
     let max_length = trained_for.max_length;
     let stride = Some(stride.unwrap_or(max_length / 2)).filter(|&stride| stride > 0);
@@ -196,6 +196,18 @@ fn language_model(
         if tally.documents > 0 {
             for (measure, objective) in &measured {
                 let layout = layout(device, max_length, true);
+                if *measure == HeldOutMetric::PairAccuracy {
+                    let judged = match HeldOut::new(objective, &corpus, max_length, BATCH_TOKENS, layout) {
+                        Ok(feed) => judge(job, &network, &feed)?,
+                        Err(error) if error.is::<TooSmall>() => {
+                            job.report(Event::Note(&format!("no pairs are judged: {error}")));
+                            PairTally::default()
+                        }
+                        Err(error) => return Err(error),
+                    };
+                    report.add_pairs(&objective.parts[0].name, &judged, leaked);
+                    continue;
+                }
                 let feed = match stride {
                     Some(stride) => HeldOut::sliding(objective, &corpus, max_length, stride, BATCH_TOKENS, layout)?,
                     None => HeldOut::new(objective, &corpus, max_length, BATCH_TOKENS, layout)?,
@@ -226,15 +238,30 @@ fn score(
             for score in network.target_scores(&batch)? {
                 match measure {
                     HeldOutMetric::Perplexity => tally.predicted(score.log_probability, score.correct),
-                    HeldOutMetric::MaskedAccuracy => tally.guessed(score.correct),
+                    HeldOutMetric::MaskedAccuracy | HeldOutMetric::PairAccuracy => tally.guessed(score.correct),
                 }
             }
         }
         let note = match measure {
             HeldOutMetric::Perplexity => "generated",
-            HeldOutMetric::MaskedAccuracy => "masked",
+            HeldOutMetric::MaskedAccuracy | HeldOutMetric::PairAccuracy => "masked",
         };
         job.progressed(step + 1, feed.steps(), note)?;
     }
     Ok(())
+}
+
+/// Adds up what the model makes of held-out pairs.
+fn judge(job: &Job<'_>, network: &Network, feed: &HeldOut) -> Result<PairTally> {
+    let mut tally = PairTally::default();
+    for step in 0..feed.steps() {
+        for batch in feed.step(step)?.batches {
+            for (label, probabilities) in batch.pairs.iter().zip(network.pair_log_probabilities(&batch)?) {
+                let probabilities = probabilities.try_into().ok().context("a pair has two labels")?;
+                tally.judged(*label, probabilities);
+            }
+        }
+        job.progressed(step + 1, feed.steps(), "pairs")?;
+    }
+    Ok(tally)
 }

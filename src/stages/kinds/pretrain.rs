@@ -34,7 +34,9 @@ impl StageKind for Pretrain {
 
     fn version(&self) -> Result<u32> {
         let model = revisions(self.model.as_ref(), self.adapter.as_ref(), &self.train, false)?;
-        Ok(1 + model + parts::revisions(&self.objectives)?)
+        // Where parameters have no gradient in some steps, optimizers have a second version, which counts those of each.
+        let counts = u32::from(parts::mixes_heads(&self.objectives)?);
+        Ok(1 + model + parts::revisions(&self.objectives)? + counts)
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {

@@ -9,7 +9,7 @@ use super::{
     FROM, TOKENS,
     measured::Measured,
     origin::{Origin, copy_tokenizer},
-    step_metrics::{of_entry, step_metrics},
+    step_metrics::{of_entry, part_of_loss, so_far},
     task::TrainedFor,
 };
 use crate::{
@@ -133,13 +133,14 @@ pub(in crate::stages) fn train(
     }
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(devices.devices().split_off(1));
-    resume(job, &mut trainer)?;
+    let is_mixed = !feed.losses().is_empty();
+    resume(job, &mut trainer, is_mixed)?;
     let every = Cadence::new(spec.checkpoint_every);
     let length = job.node.trunk.as_ref().map(|trunk| trunk.length);
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(length) };
     let measured_every = evaluation.as_ref().map_or(1, |evaluation| evaluation.every);
     let until = job.until.map(|part| Rung { part }.step(feed.steps(), measured_every));
-    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until })?;
+    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until, is_mixed })?;
     if outcome.paused {
         let (step, steps) = (outcome.steps, feed.steps());
         let place = match until {
@@ -172,7 +173,7 @@ fn measured(trainer: &Trainer, steps: usize) -> Measured {
 }
 
 /// Takes up the training where it was stopped, or where a shorter one ended; from the further of the two.
-fn resume(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
+fn resume(job: &Job<'_>, trainer: &mut Trainer, is_mixed: bool) -> Result<()> {
     let own = ("the last checkpoint", &job.state);
     let shorter = job.trunk.as_ref().map(|trunk| ("where a shorter training ended", trunk));
     let mut states: Vec<_> = [own].into_iter().chain(shorter).collect();
@@ -181,7 +182,7 @@ fn resume(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
         match trainer.load_state(state) {
             Ok(true) => {
                 job.report(Event::Note(&format!("resumes from {what}, after step {}", trainer.steps_done())));
-                job.report(Event::Metrics(&step_metrics(trainer.curve(), trainer.throughput(), unix_time())));
+                job.report(Event::Metrics(&so_far(trainer.curve(), is_mixed, trainer.throughput(), unix_time())));
                 return Ok(());
             }
             Ok(false) => {}
@@ -198,6 +199,7 @@ fn resume(job: &Job<'_>, trainer: &mut Trainer) -> Result<()> {
 fn recorded(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
     let mut recorded = Metrics::new();
     metrics::LOSS.put(&mut recorded, outcome.loss);
+    recorded.extend(outcome.losses.iter().map(|(name, loss)| (part_of_loss(name), json!(loss))));
     metrics::STEPS.put(&mut recorded, outcome.steps);
     metrics::PARAMETERS.put(&mut recorded, outcome.parameters);
     if outcome.learned < outcome.parameters {
@@ -239,12 +241,16 @@ struct Watcher<'a> {
     job: &'a Job<'a>,
     /// The step to pause at.
     until: Option<usize>,
+    /// Whether steps have losses of several objectives.
+    is_mixed: bool,
 }
 
 impl Observer for Watcher<'_> {
     fn progressed(&mut self, progress: &Progress) {
-        let Progress { step, steps, loss, tokens_per_second, remaining, .. } = progress;
-        let note = format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s");
+        let Progress { step, steps, loss, parts, tokens_per_second, remaining, .. } = progress;
+        let parts: Vec<_> = parts.iter().map(|(name, loss)| format!("{name} {loss:.4}")).collect();
+        let parts = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
+        let note = format!("loss {loss:.4}{parts}  {tokens_per_second:.0} tokens/s");
         let (done, total) = (*step as u64, *steps as u64);
         self.job.report(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
         let values = vec![(metrics::TOKENS_PER_SECOND.name.to_owned(), *tokens_per_second)];
@@ -252,7 +258,7 @@ impl Observer for Watcher<'_> {
     }
 
     fn entered(&mut self, entries: &[(CurveEntry, f64)]) {
-        let metrics: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, *at)).collect();
+        let metrics: Vec<_> = entries.iter().map(|(entry, at)| of_entry(entry, self.is_mixed, *at)).collect();
         self.job.report(Event::Metrics(&metrics));
     }
 

@@ -54,7 +54,7 @@ pub(super) fn has_single_sentences_only(tokenize: &Tokenize, dir: &Path, room: u
     let all = looked_through(&tokenize.corpus, dir, &mut |document| {
         documents += 1;
         // A token has a byte at least, so a text of no more bytes isn't divided.
-        let is_single = document.sentences().count() < 2 && document.text.len() <= room;
+        let is_single = document.sentences().nth(1).is_none() && document.text.len() <= room;
         if is_single { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     });
     all && documents > 0

@@ -170,7 +170,8 @@ impl Preflight<'_> {
         let found = entries.flat_map(|(index, entry)| entry.parts.iter().map(move |part| (index, part)));
         let Some((index, part)) = found.into_iter().find(|(_, part)| is_pairs(part)) else { return };
         let Some(tokenize) = self.settings_of::<Tokenize>(tokens) else { return };
-        let room = max_length.saturating_sub(FRAME);
+        // A sentence longer than half of it is divided.
+        let room = max_length.saturating_sub(FRAME) / 2;
         if !self.done.insert(format!("pairs {} {tokens} {room}", self.node.name))
             || !corpora::has_single_sentences_only(&tokenize, &self.checked.dir, room)
         {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The metrics worth a place in the table of stages, by what a stage has.
-const HEADLINES: [&str; 12] = [
+const HEADLINES: [&str; 14] = [
     "loss",
     "dev_accuracy",
     "accuracy",
@@ -23,6 +23,8 @@ const HEADLINES: [&str; 12] = [
     "perplexity",
     "bits_per_character",
     "masked_accuracy",
+    "next_sentence_accuracy",
+    "sentence_order_accuracy",
     "steps",
     "parameters",
     "tokens_per_second",
@@ -68,8 +70,13 @@ pub(super) fn outcomes(outcomes: &IndexMap<String, Outcome>, remote: Option<&Rem
 }
 
 fn headline(metrics: &Metrics) -> String {
-    let metrics = HEADLINES.iter().filter_map(|name| Some(format!("{name} {}", format_metric(metrics.get(*name)?))));
-    metrics.take(5).collect::<Vec<_>>().join("  ")
+    // A mixed loss is told with its parts.
+    let is_part = |part: &str, name: &str| part.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+    let shown = HEADLINES.iter().flat_map(|name| {
+        let known = metrics.get_key_value(*name).into_iter();
+        known.chain(metrics.iter().filter(move |(part, _)| is_part(part, name)))
+    });
+    shown.take(5).map(|(name, value)| format!("{name} {}", format_metric(value))).collect::<Vec<_>>().join("  ")
 }
 
 /// All plain metrics, a line each.

@@ -1,5 +1,7 @@
 //! How a model was trained.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -30,6 +32,7 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
         let last = part.last().map_or(0, |point| point.step);
         (last as f64, part.iter().map(|point| value(point)).sum::<f64>() / part.len() as f64)
     };
+    let parts = if curve.is_mixed() { parts(&points) } else { BTreeMap::new() };
     let losses: Vec<_> = points.chunks(part).map(|part| mean(part, |point| f64::from(point.loss))).collect();
     let rates: Vec<_> = points.chunks(part).map(|part| mean(part, |point| point.lr)).collect();
     let ends = |curve: &[(f64, f64)]| {
@@ -44,6 +47,11 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
     let description = ends(&losses);
     let series = if has_dev { vec![losses, dev] } else { vec![losses] };
     let loss = plot("loss", format!("Loss of {name}"), description, &series)?;
+    let parts = parts.into_iter().map(|(objective, losses)| {
+        plot("loss", format!("Loss of {name}: {objective}"), ends(&losses), &[losses])
+            .map(|svg| json!([objective, svg]))
+    });
+    let parts = parts.collect::<Result<Vec<_>>>()?;
     let rate = plot("learning rate", format!("Learning rate of {name}"), ends(&rates), &[rates])?;
     let speeds = speeds(artifact);
     // A stage that an older version computed doesn't have it.
@@ -64,12 +72,30 @@ pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> 
         "name": name,
         "kind": artifact.manifest.kind,
         "loss": loss,
+        "parts": parts,
         "rate": rate,
         "speed": speed.transpose()?,
         "dev": has_dev,
         "metrics": metrics,
         "examples": examples::list(artifact),
     })))
+}
+
+/// The loss of each objective by step, as means over stretches of the steps that have it.
+fn parts<'a>(points: &[&'a Point]) -> BTreeMap<&'a str, Vec<(f64, f64)>> {
+    let mut all: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    for point in points {
+        for (name, loss) in point.losses() {
+            all.entry(name).or_default().push((point.step as f64, f64::from(loss)));
+        }
+    }
+    let thinned = |losses: Vec<(f64, f64)>| {
+        let mean = |part: &[(f64, f64)]| {
+            (part[part.len() - 1].0, part.iter().map(|(_, loss)| loss).sum::<f64>() / part.len() as f64)
+        };
+        losses.chunks(losses.len().div_ceil(POINTS).max(1)).map(mean).collect()
+    };
+    all.into_iter().map(|(name, losses)| (name, thinned(losses))).collect()
 }
 
 /// Tokens/s by step: at the first one, and at the end of each window.

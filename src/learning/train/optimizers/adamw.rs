@@ -43,7 +43,7 @@ impl Default for AdamWSettings {
     }
 }
 
-/// The rule: `m ← β₁ m + (1 - β₁) g`, `v ← β₂ v + (1 - β₂) g²`, `p ← p (1 - lr λ) - lr m̂ / (√v̂ + ε)`.
+/// The rule, with the bias of both means corrected by the steps in which the parameter had a gradient: `m ← β₁ m + (1 - β₁) g`, `v ← β₂ v + (1 - β₂) g²`, `p ← p (1 - lr λ) - lr m̂ / (√v̂ + ε)`.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW(AdamWSettings);
 
@@ -77,7 +77,7 @@ impl UpdateRule for AdamW {
             beta2: beta2 as f32,
             eps: epsilon as f32,
             weight_decay: if context.role.is_decayed() { weight_decay as f32 } else { 0.0 },
-            step: context.step,
+            step: context.parameter_step,
         };
         match value {
             AnyTensor::Vector(value) => update(context, step, value, gradient, kept),
