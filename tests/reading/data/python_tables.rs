@@ -84,7 +84,14 @@ fn what_python_writes_is_read_back_or_refused_with_the_row() {
         match read(&case, json!({"delimiter": delimiter}), &file) {
             Ok(rows) => {
                 let body = |table: &Option<Vec<Vec<String>>>| table.as_ref().map(|table| table[1..].to_vec());
-                let both = body(&case.csv) == Some(rows.clone()) && body(&case.pandas) == Some(rows.clone());
+                let [by_csv, by_pandas] = [&case.csv, &case.pandas].map(|table| body(table).as_ref() == Some(&rows));
+                // A line of spaces is a row of one column; of several it's none, as to pandas.
+                let text = std::fs::read_to_string(&file).unwrap();
+                let spaces = text.lines().any(|line| !line.is_empty() && line.trim().is_empty());
+                let both = match case.columns.len() {
+                    1 => by_csv && (by_pandas || spaces),
+                    _ => by_pandas && (by_csv || spaces),
+                };
                 assert!(rows == case.rows || both, "{rows:?}\n{}", shown());
                 assert!(rows.len() >= case.rows.len() || both, "{}", shown());
                 equal += 1;

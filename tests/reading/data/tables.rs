@@ -130,7 +130,9 @@ fn quotes_of_a_tsv_enclose_fields_where_all_of_them_do() {
     is(read("text\tlabel\n\"他说\tpos\n\"坏\"\tneg\n说\"好\"\tpos\n"), stray);
     is(read("text\tlabel\n\"坏\"\tneg\n\"他\"说\tpos\n"), &[&["\"坏\"", "neg"], &["\"他\"说", "pos"]]);
     // Nothing shows which it is.
-    for (text, row) in [("text\tlabel\n说\"好\"\tpos\n\"坏\"\tneg\n", 3), ("text\tlabel\n\"好\tpos\n坏\"\tneg\n", 2)]
+    let escaped = "text\n\"a\nb\"\n说\\\"好\\\"\n";
+    for (text, row) in
+        [(escaped, 2), ("text\tlabel\n说\"好\"\tpos\n\"坏\"\tneg\n", 3), ("text\tlabel\n\"好\tpos\n坏\"\tneg\n", 2)]
     {
         let message = folder.message(&read(text).expect_err(text));
         assert!(message.starts_with(&format!("a.tsv: row {row}: it can't be told whether quotes enclose fields")));

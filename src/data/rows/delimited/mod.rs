@@ -164,7 +164,8 @@ impl Table {
             Meaning::Enclosing => self.records.dialect.quotes = true,
             Meaning::Either { row } => bail!(Hinted::with(
                 format!("{}: row {row}: it can't be told whether quotes enclose fields", self.file.display()),
-                "set `quoting: true` if they do, and `quoting: false` if quotes are part of the text",
+                "set `quoting: true` if they do (with `escape` if a character escapes them), and `quoting: false` if \
+                 quotes are part of the text",
             )),
         }
         Ok(())
@@ -192,7 +193,8 @@ impl Table {
     }
 
     fn survey(&self, until_irregular: bool) -> Result<Survey> {
-        let dialect = Dialect { quotes: true, most: usize::MAX, ..self.records.dialect };
+        // Quotes behind backslashes are among those that show what quotes mean.
+        let dialect = Dialect { quotes: true, most: usize::MAX, doubts_backslashes: false, ..self.records.dialect };
         let columns = self.given.map(|columns| (columns, self.quotes_may_be_text()));
         Survey::of(Records::new(PhysicalLines::open(&self.source, &self.file)?, dialect), columns, until_irregular)
     }

@@ -12,6 +12,8 @@ pub(super) struct Survey {
     pub(super) is_regular_without: bool,
     /// The first row whose quotes join lines that could be rows.
     joined: Option<usize>,
+    /// The first row with a quote behind a backslash, which may escape it.
+    escaped: Option<usize>,
     pub(super) evidence: Evidence,
 }
 
@@ -35,12 +37,18 @@ impl Survey {
     pub(super) fn of(mut records: Records, columns: Option<(usize, bool)>, until_irregular: bool) -> Result<Self> {
         let delimiter = records.dialect.delimiter;
         let (mut is_regular, mut is_regular_without, mut joined) = (true, true, None);
+        let (mut escaped, mut number, doubts) = (None, 0, records.dialect.escape.is_none());
         let mut fields = columns.map(|(columns, _)| columns);
         let takes_rest = columns.is_some_and(|(_, takes_rest)| takes_rest);
         let mut pieces = fields;
         loop {
             let line = match records.peek() {
-                Ok(Some(line)) => line.split(delimiter).count(),
+                Ok(Some(line)) => {
+                    if doubts && line.contains("\\\"") {
+                        escaped = escaped.or(Some(number + 1));
+                    }
+                    line.split(delimiter).count()
+                }
                 Ok(None) => break,
                 Err(_) => {
                     is_regular = false;
@@ -55,6 +63,7 @@ impl Survey {
                 is_regular = false;
                 break;
             }
+            number = record.number;
             let wanted = *pieces.get_or_insert(line);
             let fits = |&found: &usize| found == wanted || takes_rest && found > wanted;
             let even = fits(&line) && record.pieces.iter().all(fits);
@@ -66,14 +75,14 @@ impl Survey {
                 break;
             }
         }
-        Ok(Self { is_regular, is_regular_without, joined, evidence: records.evidence })
+        Ok(Self { is_regular, is_regular_without, joined, escaped, evidence: records.evidence })
     }
 
     /// What the quotes of a .tsv mean: text, unless all of them enclose fields and either nothing else is possible, or they
     /// are as programs write them.
     pub(super) fn meaning(&self) -> Meaning {
         match (self.joined, self.evidence.quoted) {
-            _ if !self.is_regular => Meaning::Text,
+            _ if !self.is_regular => self.escaped.map_or(Meaning::Text, |row| Meaning::Either { row }),
             _ if !self.is_regular_without => Meaning::Enclosing,
             (Some(row), _) if !self.evidence.is_surely_written() => Meaning::Either { row },
             (_, Some(row)) if !self.evidence.is_written() => Meaning::Either { row },
