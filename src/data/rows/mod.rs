@@ -4,6 +4,7 @@ mod columnar;
 mod delimited;
 mod json;
 mod physical;
+mod places;
 mod row;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use anyhow::{Result, bail};
 use super::encoding::Encoding;
 use super::lines::Lines;
 use crate::spec::{Format, Source};
-use crate::support::{Hinted, suggest};
+use crate::support::Hinted;
 
 pub use row::{Row, Rows};
 
@@ -146,24 +147,9 @@ pub(super) fn format(source: &Source, file: &Path) -> Result<Format> {
 }
 
 fn text(source: &Source, file: &Path, wanted: Option<&[String]>) -> Result<Rows> {
-    let places = places(file, &[TEXT.to_owned()], wanted.unwrap_or(&[TEXT.to_owned()]))?.len();
+    let places = places::places(file, &[TEXT.to_owned()], wanted.unwrap_or(&[TEXT.to_owned()]))?.len();
     let lines = Lines::open(source, file)?.filter(|line| !matches!(line, Ok((_, text)) if text.trim().is_empty()));
     let rows =
         lines.map(move |line| line.map(|(number, text)| (number, if places == 1 { vec![text] } else { Vec::new() })));
     Ok(Rows::new(vec![TEXT.to_owned(); places], rows))
-}
-
-/// Where columns are among those of a file.
-fn places(file: &Path, columns: &[String], wanted: &[String]) -> Result<Vec<usize>> {
-    let place = |name: &String| match columns.iter().position(|column| column == name) {
-        Some(place) => Ok(place),
-        None => {
-            let known = columns.join(", ");
-            let message = format!("{}: there is no column {name:?}; the columns are {known}", file.display());
-            let near = suggest::nearest(name, columns.iter().map(String::as_str));
-            let near = near.map(|near| format!("did you mean `{near}`?"));
-            Err(Hinted::new(message, near.or_else(|| delimited::other_delimiter(columns))).into())
-        }
-    };
-    wanted.iter().map(place).collect()
 }

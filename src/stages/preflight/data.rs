@@ -8,7 +8,7 @@ use super::{Preflight, checkpoints};
 use crate::{
     engine::plan::Node,
     recipe::{Checked, Diagnostics},
-    stages::kind_of,
+    stages::{kind_named, kind_of},
 };
 
 /// Checks checkpoints, the beginnings of corpora, and the rows of finetuned models; the same rows for the same task once
@@ -44,7 +44,8 @@ impl DataCheck {
             found.extend(checkpoints::check(checked, node)?);
             let (kind, settings) = (kind_of(node)?, &node.settings);
             let (done, warnings) = (&mut self.done, &mut self.warnings);
-            kind.preflight(settings, &mut Preflight { checked, node, done, found: &mut found, warnings })?;
+            let facts = &|kind: &str, settings: &_| kind_named(kind)?.facts(settings);
+            kind.preflight(settings, &mut Preflight { checked, node, facts, done, found: &mut found, warnings })?;
         }
         if let Some(notify) = &self.notify
             && let Some(warnings) = Diagnostics::all(self.warnings.drain(..))

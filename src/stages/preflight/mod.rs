@@ -17,8 +17,9 @@ use std::{
 
 use anyhow::Result;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::{BaseModel, Field, estimate::Lengths, facts_of, kind_named, parts::rows};
+use super::{BaseModel, Facts, Field, estimate::Lengths, parts::rows};
 use crate::{
     data::{check_documents, documents, text::chat::check_order},
     engine::plan::Node,
@@ -38,10 +39,14 @@ const BEGINNING: usize = 1_000;
 /// Bytes of a file that isn't read for a look, where it's a single document.
 const LARGE: u64 = 1 << 26;
 
+/// What a kind of stage, by its name, says of settings.
+type FactsOf<'a> = &'a dyn Fn(&str, &Value) -> Result<Facts>;
+
 /// What a kind of stage looks at before one of its stages runs.
 pub struct Preflight<'a> {
     checked: &'a Checked,
     node: &'a Node,
+    facts: FactsOf<'a>,
     done: &'a mut HashSet<String>,
     found: &'a mut Vec<Diagnostics>,
     warnings: &'a mut Vec<Diagnostics>,
@@ -91,7 +96,7 @@ impl Preflight<'_> {
     /// # Errors
     /// Rows that can't be read.
     pub fn rows(&mut self, field: Field, source: &Source, task: &Task) -> Result<()> {
-        let format = chat_format(self.checked, self.node, task);
+        let format = chat_format(self.checked, self.node, task, self.facts);
         for file in self.files(field).to_vec() {
             let files = std::slice::from_ref(&file);
             match task {
@@ -152,7 +157,8 @@ impl Preflight<'_> {
     /// Rows that can't be read.
     pub fn warm_up(&mut self, train: &Train) -> Result<()> {
         let (Some(warm_up), Some(epochs)) = (train.warmup_steps, train.epochs) else { return Ok(()) };
-        let steps = Lengths::default().of(self.node, &facts_of(self.node)?)?;
+        let facts = (self.facts)(&self.node.kind, &self.node.settings)?;
+        let steps = Lengths::default().of(self.node, &facts)?;
         if let Some((steps, _)) = steps.filter(|(steps, _)| warm_up > *steps) {
             let message = format!(
                 "the warm-up of {warm_up} steps is longer than the training: {epochs} epochs of these rows are {steps} steps"
@@ -187,11 +193,11 @@ impl Preflight<'_> {
 }
 
 /// The chat format that a task's conversations are written in, as far as it's known without the tokenizer.
-fn chat_format(checked: &Checked, node: &Node, task: &Task) -> Option<ChatFormat> {
+fn chat_format(checked: &Checked, node: &Node, task: &Task, facts_of: FactsOf<'_>) -> Option<ChatFormat> {
     let Task::Instruction(Instruction { format: None, .. }) = task else {
         return if let Task::Instruction(task) = task { task.format } else { None };
     };
-    let mut facts = facts_of(node).ok()?;
+    let mut facts = facts_of(&node.kind, &node.settings).ok()?;
     for _ in 0..checked.recipe.stages.len() {
         match facts.base_model? {
             BaseModel::New { model, .. } => {
@@ -201,7 +207,7 @@ fn chat_format(checked: &Checked, node: &Node, task: &Task) -> Option<ChatFormat
             }
             BaseModel::Stage { name, .. } => {
                 let stage = checked.recipe.stages.get(&name)?;
-                facts = kind_named(&stage.kind).ok()?.facts(&stage.settings).ok()?;
+                facts = facts_of(&stage.kind, &stage.settings).ok()?;
             }
             BaseModel::Checkpoint { .. } => return None,
         }

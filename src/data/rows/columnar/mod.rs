@@ -14,7 +14,10 @@ use arrow::{
 };
 
 use self::values::Column;
-use super::row::{Fields, Rows};
+use super::{
+    places::places,
+    row::{Fields, Rows},
+};
 use crate::{data::parquet, spec::Format};
 
 /// Rows that are made into text at a time.
@@ -30,7 +33,7 @@ pub(super) fn open(format: Format, file: &Path, wanted: Option<&[String]>, neste
     let schema = table.schema();
     let all: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let (names, places) = match wanted {
-        Some(wanted) => (wanted.to_vec(), super::places(file, &all, wanted)?),
+        Some(wanted) => (wanted.to_vec(), places(file, &all, wanted)?),
         None => {
             let plain = |place: &usize| is_plain(schema.field(*place).data_type());
             let places: Vec<usize> = (0..all.len()).filter(plain).collect();

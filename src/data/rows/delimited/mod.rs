@@ -17,6 +17,7 @@ use self::{
 };
 use super::{
     physical::PhysicalLines,
+    places::places,
     row::{Fields, Rows},
 };
 use crate::{
@@ -37,7 +38,7 @@ pub(super) fn open(source: &Source, format: Format, file: &Path, wanted: Option<
     if let Some(twice) = duplicate(&columns, Some(wanted)) {
         bail!("{}: duplicate column {twice:?}", file.display());
     }
-    let places = super::places(file, &columns, wanted)?;
+    let places = places(file, &columns, wanted)?;
     let rows = std::iter::from_fn(move || {
         let choose = |(number, mut fields): Fields| {
             let field = |&place: &usize| fields.get_mut(place).map(std::mem::take).unwrap_or_default();
@@ -225,11 +226,4 @@ impl Table {
 
 fn count(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
-}
-
-/// A hint for a column that isn't there, where the only one there is holds another delimiter.
-pub(super) fn other_delimiter(columns: &[String]) -> Option<String> {
-    let [only] = columns else { return None };
-    let delimiter = [';', '\t', '|', ','].into_iter().find(|delimiter| only.contains(*delimiter))?;
-    Some(format!("if fields stand between other characters, set `delimiter: \"{}\"`", delimiter.escape_default()))
 }

@@ -4,11 +4,13 @@ use std::io::BufRead;
 
 use anyhow::{Result, bail};
 
-use super::Numbered;
 use crate::{
     data::decoding::{Text, failed},
     support::Hinted,
 };
+
+/// A row's number and its JSON.
+pub(super) type Numbered = (usize, String);
 
 /// Reads elements as they stand there; ends after an error.
 pub(super) struct Elements {

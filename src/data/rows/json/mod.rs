@@ -13,7 +13,7 @@ use anyhow::Result;
 use indexmap::IndexMap;
 use serde_json::{Value, value::RawValue};
 
-use self::array::Elements;
+use self::array::{Elements, Numbered};
 use super::row::{Fields, Rows};
 use crate::{
     data::{
@@ -28,9 +28,6 @@ pub(super) use numbers::is_revised;
 
 /// Rows whose keys make up the columns; keys that only later ones have are found where they're asked for.
 const HEAD: usize = 100;
-
-/// A row's number and its JSON.
-type Numbered = (usize, String);
 
 /// Opens a file, for the columns of its first rows or for some. Missing keys and nulls are empty fields; lists and objects
 /// are JSON in columns that may hold them (`nested`), and where all columns are read.
