@@ -135,8 +135,9 @@ fn predictions_are_the_same_bytes_each_time_and_worst_errors_first() {
     let batches: Vec<RecordBatch> = reader.build().unwrap().collect::<Result<_, _>>().unwrap();
     let [batch] = batches.as_slice() else { panic!("{} batches", batches.len()) };
     let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
-    assert_eq!(names, ["row", "text", "label", "predicted", "correct", "p_体育", "p_财经", "loss", "leaked"]);
+    assert_eq!(names, ["file", "row", "text", "label", "predicted", "correct", "p_体育", "p_财经", "loss", "leaked"]);
     let column = |name| batch.column_by_name(name).unwrap();
+    assert_eq!(column("file").as_primitive::<UInt32Type>().values(), &[1, 1, 1, 1, 1]);
     assert_eq!(column("row").as_primitive::<UInt32Type>().values(), &[5, 4, 3, 1, 2]);
     assert_eq!(column("p_财经").as_primitive::<Float32Type>().values(), &[0.875, 0.25, 0.5, 0.25, 0.75]);
     let predicted: Vec<_> = column("predicted").as_string::<i32>().iter().flatten().collect();

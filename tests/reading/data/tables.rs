@@ -1,5 +1,5 @@
-//! Tables as people have them, each with the right value. Values of .csv and .tsv are those of pandas 2.3
-//! (`read_csv(…, dtype=str, keep_default_na=False)`) and Python 3.13's `csv.reader`; of the others those of `json.loads` and
+//! Tables as people have them, each with the right value. Values of .csv and .tsv are those of pandas 3.1
+//! (`read_csv(…, dtype=str, keep_default_na=False)`) and Python 3.11's `csv.reader`; of the others those of `json.loads` and
 //! of pyarrow.
 
 use std::path::Path;
