@@ -153,7 +153,8 @@ fn words_stay_whole_in_pairs_of_segments() {
     let text = documents(&[&[6, 9, 3, 12], &[9, 6, 6], &[3, 3, 9]]);
     let corpus = Corpus { text: Arc::new(Threes(text)), specials: SPECIALS, form: AnswerForm::Infilling };
     for pairs in ["sentence_order", "next_sentence"] {
-        let entry: Objective = spec(json!({ "masked_lm": { "whole_word": true, "mask": 1.0 }, pairs: {} }));
+        let entry: Objective =
+            spec(json!({ "masked_lm": { "whole_word": true, "mask": 1.0, "probability": 0.4 }, pairs: {} }));
         let feed = HeldOut::new(&entry, &corpus, 27, 4096, Layout::Ragged).unwrap();
         let batch = &feed.step(0).unwrap().batches[0];
         let hidden: HashMap<u32, u32> = batch.targets.iter().map(|target| (target.at, target.token)).collect();

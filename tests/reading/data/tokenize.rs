@@ -157,7 +157,7 @@ fn tokenize_writes_the_tokenizer_the_corpus_and_metrics() {
     assert_eq!(
         metrics,
         json!({
-            "documents": 18, "sentences": 34, "tokens": tokens, "characters": characters, "vocab_size": 47,
+            "documents": 18, "rows_read": 1, "sentences": 34, "tokens": tokens, "characters": characters, "vocab_size": 47,
             "unknown_share": 11.0 / f64::from(tokens), "tokens_per_character": f64::from(tokens) / f64::from(characters),
         })
     );
