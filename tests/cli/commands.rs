@@ -131,9 +131,7 @@ fn numbers_out_of_range_stop_a_stage_and_name_the_checkpoint() {
 #[test]
 fn failed_stage_gives_1_and_what_depends_on_it_is_not_run() {
     let space = tiny();
-    let mut corpus = space.read("corpus.txt").into_bytes();
-    corpus.extend_from_slice(b"good\nbad \xff here\n");
-    let rows = corpus.iter().filter(|byte| **byte == b'\n').count();
+    let (corpus, row) = common::with_bad_end(&space.read("corpus.txt"));
     space.write("corpus.txt", corpus);
     let output = space.pipe(&["run", "recipe.yaml", "--json"]);
     assert_eq!(output.status, 1);
@@ -141,7 +139,7 @@ fn failed_stage_gives_1_and_what_depends_on_it_is_not_run() {
     assert_eq!(stages["tokens"]["status"], "failed");
     assert_eq!(stages["tokens"]["metrics"], serde_json::json!({}));
     assert!(["base", "topics", "test"].iter().all(|name| stages[name]["status"] == "not_run"));
-    let place = format!("corpus.txt: row {rows}");
+    let place = format!("corpus.txt: row {row}");
     assert!(output.stderr.contains(&place), "{}", output.stderr);
     assert!(stages["tokens"]["error"].as_str().is_some_and(|error| error.contains(&place)), "{stages}");
     assert!(output.stderr.contains("test: not run, since `tokens` failed"), "{}", output.stderr);
@@ -372,11 +370,12 @@ fn value_from_the_environment_is_nowhere_to_be_seen() {
         assert_eq!(run(arguments).status, 0, "{arguments:?}");
     }
     // Errors of stages, of planning, and of the data.
-    space.write(&format!("{SECRET}/corpus.txt"), b"\xff\n");
+    let (corpus, row) = common::with_bad_end(&space.read("corpus.txt"));
+    space.write(&format!("{SECRET}/corpus.txt"), corpus);
     let output = run(&["run", "recipe.yaml", "--json"]);
     assert_eq!(output.status, 1);
     assert!(
-        output.stderr.contains("{{ dir }}/corpus.txt: row 1") || output.stderr.contains("DATA_DIR"),
+        output.stderr.contains(&format!("{{{{ dir }}}}/corpus.txt: row {row}")) || output.stderr.contains("DATA_DIR"),
         "{}",
         output.stderr
     );

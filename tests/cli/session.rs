@@ -128,7 +128,7 @@ fn a_launcher_of_a_programs_own_is_used_by_its_name() {
 #[test]
 fn failure_in_a_process_of_its_own_is_told_with_its_causes() {
     let space = tiny();
-    space.write("corpus.txt", "");
+    space.write("corpus.txt", crate::common::with_bad_end(&space.read("corpus.txt")).0);
     let [here, there] =
         [&["run", "recipe.yaml"][..], &["run", "recipe.yaml", "--launcher", "process"]].map(|run| space.pipe(run));
     assert_eq!((here.status, there.status), (1, 1), "{}", there.stderr);

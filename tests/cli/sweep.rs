@@ -129,7 +129,7 @@ fn all_bad_cells_are_reported_and_equal_mistakes_once() {
 #[test]
 fn failing_cell_does_not_stop_the_others() {
     let space = sweeping("\nsweep: { grid: { stages.tokens.corpus.0.path: [bad.txt, corpus.txt] } }\n");
-    space.write("bad.txt", b"\xff\n");
+    space.write("bad.txt", common::with_bad_end(&space.read("corpus.txt")).0);
     let result = sweep(&space, &[], 1);
     let cells = result["cells"].as_array().expect("cells");
     let status = |path: &str| {

@@ -252,3 +252,11 @@ pub fn cases(default: u32) -> proptest::test_runner::Config {
     let cases = std::env::var("PIPE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(default);
     proptest::test_runner::Config { cases, failure_persistence: None, ..proptest::test_runner::Config::default() }
 }
+
+/// A corpus with a line that isn't UTF-8, behind all that's looked at before a run, and that line's number.
+pub fn with_bad_end(corpus: &str) -> (Vec<u8>, usize) {
+    let mut bytes = format!("{corpus}\n{}", "good\n\n".repeat(1_001)).into_bytes();
+    let row = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
+    bytes.extend_from_slice(b"bad \xff here\n");
+    (bytes, row)
+}

@@ -259,7 +259,7 @@ fn second_interrupt_stops_at_once() {
 
 /// What the tiny recipe becomes with a constant schedule and this length of its first and second training.
 fn constant(base: &str, topics: &str) -> String {
-    let schedule = "schedule: constant, warmup_steps: 3,";
+    let schedule = "schedule: constant, warmup_steps: 1,";
     let recipe = TINY.replace("steps: 8,", &format!("{base}, {schedule}"));
     recipe.replace("epochs: 2,", &format!("{topics}, {schedule} evaluate_every: 2, keep_best: accuracy,"))
 }

@@ -99,10 +99,10 @@ impl StageKind for Eval {
         let told = |metrics: &[Metric]| metrics.iter().map(|metric| metric.name.to_owned()).collect::<Vec<_>>();
         match (model.settings_as::<Finetune>().map(|finetuned| finetuned.task), &self.data) {
             (Some(Task::Classification(_)), Some(_)) => {
-                Some(EvalReport::METRICS.map(str::to_owned).into_iter().chain(told(&[CUT_ROWS])).collect())
+                Some(EvalReport::METRICS.map(str::to_owned).into_iter().chain(told(&[CUT_ROWS, ROWS_READ])).collect())
             }
             (Some(Task::Instruction(_)), Some(_)) => {
-                Some(language().chain(told(&[SHORTENED_ROWS, CUT_ROWS, SKIPPED_ROWS])).collect())
+                Some(language().chain(told(&[SHORTENED_ROWS, CUT_ROWS, SKIPPED_ROWS, ROWS_READ])).collect())
             }
             (None, None) => Some(language().collect()),
             _ => None,

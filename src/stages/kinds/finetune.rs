@@ -73,9 +73,14 @@ impl StageKind for Finetune {
 
     fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
         let dev = if self.data.dev.is_some() { self.task.dev_metrics() } else { &[] };
-        let rows = [metrics::ROWS, metrics::CUT_ROWS, metrics::SHORTENED_ROWS, metrics::SKIPPED_ROWS];
-        let told = if matches!(self.task, Task::Instruction(_)) { &rows[..] } else { &rows[..2] };
-        Some(metrics::of_training(told, dev))
+        let mut told = vec![metrics::ROWS, metrics::ROWS_READ, metrics::CUT_ROWS];
+        if matches!(self.task, Task::Instruction(_)) {
+            told.extend([metrics::SHORTENED_ROWS, metrics::SKIPPED_ROWS]);
+        }
+        if self.data.dev.is_some() {
+            told.push(metrics::DEV_ROWS_READ);
+        }
+        Some(metrics::of_training(&told, dev))
     }
 
     fn facts(&self) -> Result<Facts> {

@@ -193,13 +193,16 @@ seed: 1
 
 stages:
   # A tokenizer made for your texts, and the texts encoded with it. More unlabelled text makes a better model: add files
-  # to `corpus` (.txt, .tsv, .csv, .jsonl, .json, .parquet, .arrow; globs such as more/*.txt work, too).
+  # to `corpus` and `train_on` (.txt, .tsv, .csv, .jsonl, .json, .parquet, .arrow; globs such as more/*.txt work, too).
   tokens:
     tokenize:
       tokenizer:
         unigram: {{ vocab_size: 8000 }}
       corpus:
         - {{ path: data/train.jsonl, text: [{quoted}] }}
+      # Labels, too, so that the tokenizer knows the words of the classifier.
+      train_on:
+        - {{ path: data/train.jsonl, text: [{quoted}, {label}] }}
 
   # A small model that learns the language of your texts by guessing masked words. Make it larger if you have the time.
   language:
