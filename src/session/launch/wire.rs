@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Error, anyhow};
+use anyhow::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::{
-    executor::{Event, Paused, Reporter, StepMetrics},
-    plan::Node,
-    store::{Lost, Metrics},
+use crate::{
+    engine::{
+        executor::{Event, Paused, Reporter, StepMetrics},
+        plan::Node,
+        store::{Lost, Metrics},
+    },
+    support::Hinted,
 };
 
 /// A message.
@@ -48,8 +51,8 @@ pub(super) enum End {
     Paused { place: String, metrics: Metrics, measured: Option<Value> },
     /// Another process has taken it over.
     Lost,
-    /// It failed: the error, and what caused it.
-    Failed(Vec<String>),
+    /// It failed: the error, then what caused it; and what to do about it, if that is known.
+    Failed { causes: Vec<String>, hint: Option<String> },
 }
 
 impl End {
@@ -61,7 +64,8 @@ impl End {
         if error.is::<Lost>() {
             return Self::Lost;
         }
-        Self::Failed(error.chain().map(ToString::to_string).collect())
+        let causes = error.chain().map(ToString::to_string).collect();
+        Self::Failed { causes, hint: Hinted::of(error).hint }
     }
 
     /// Whether the artifact was computed by that process.
@@ -73,10 +77,10 @@ impl End {
             Self::Done { computed } => Ok(computed),
             Self::Paused { place, metrics, measured } => Err(Paused { place, metrics, measured }.into()),
             Self::Lost => Err(Lost.into()),
-            Self::Failed(chain) => {
-                let mut causes = chain.into_iter().rev();
-                let root = anyhow!(causes.next().unwrap_or_else(|| "it failed".to_owned()));
-                Err(causes.fold(root, |error, context| error.context(context)))
+            Self::Failed { causes, hint } => {
+                let mut causes = causes.into_iter().rev();
+                let root = Hinted::new(causes.next().unwrap_or_else(|| "it failed".to_owned()), hint);
+                Err(causes.fold(root.into(), |error: Error, context| error.context(context)))
             }
         }
     }
