@@ -1,8 +1,10 @@
 //! Values of columns as text: numbers as they're written, dates in ISO 8601, lists and structs as JSON.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, StringArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, OffsetSizeTrait, StringArray},
     compute::{CastOptions, cast_with_options},
     datatypes::DataType,
 };
@@ -85,48 +87,13 @@ pub(super) enum Json {
 impl Json {
     fn of(array: &ArrayRef) -> Result<Self> {
         let array = plain(array)?;
+        if let Some((ranges, items)) = items(&array) {
+            let items = Box::new(Self::of(&items)?);
+            return Ok(Self::List { array, ranges, items });
+        }
         let holds = array.data_type().clone();
         Ok(match &holds {
             DataType::Null => Self::Null,
-            DataType::List(_) => {
-                let list = array.as_list::<i32>();
-                let ranges = list.value_offsets().windows(2).map(|ends| (ends[0] as usize, ends[1] as usize)).collect();
-                let items = Box::new(Self::of(list.values())?);
-                Self::List { array, ranges, items }
-            }
-            DataType::LargeList(_) => {
-                let list = array.as_list::<i64>();
-                let ranges = list.value_offsets().windows(2).map(|ends| (ends[0] as usize, ends[1] as usize)).collect();
-                let items = Box::new(Self::of(list.values())?);
-                Self::List { array, ranges, items }
-            }
-            DataType::ListView(_) => {
-                let list = array.as_list_view::<i32>();
-                let range = |(&start, &size): (&i32, &i32)| (start as usize, start as usize + size as usize);
-                let ranges = list.offsets().iter().zip(list.sizes()).map(range).collect();
-                let items = Box::new(Self::of(list.values())?);
-                Self::List { array, ranges, items }
-            }
-            DataType::LargeListView(_) => {
-                let list = array.as_list_view::<i64>();
-                let range = |(&start, &size): (&i64, &i64)| (start as usize, start as usize + size as usize);
-                let ranges = list.offsets().iter().zip(list.sizes()).map(range).collect();
-                let items = Box::new(Self::of(list.values())?);
-                Self::List { array, ranges, items }
-            }
-            DataType::FixedSizeList(_, size) => {
-                let (list, size) = (array.as_fixed_size_list(), *size as usize);
-                let ranges = (0..array.len()).map(|row| (row * size, (row + 1) * size)).collect();
-                let items = Box::new(Self::of(list.values())?);
-                Self::List { array, ranges, items }
-            }
-            DataType::Map(..) => {
-                let map = array.as_map();
-                let ranges = map.value_offsets().windows(2).map(|ends| (ends[0] as usize, ends[1] as usize)).collect();
-                let entries: ArrayRef = std::sync::Arc::new(map.entries().clone());
-                let items = Box::new(Self::of(&entries)?);
-                Self::List { array, ranges, items }
-            }
             DataType::Struct(fields) => {
                 let columns = fields.iter().zip(array.as_struct().columns());
                 let columns = columns.map(|(field, column)| Ok((field.name().clone(), Self::of(column)?)));
@@ -190,6 +157,48 @@ impl Json {
             }
         }
     }
+}
+
+/// The items of all rows of a column of lists, and which of them each row has.
+fn items(array: &ArrayRef) -> Option<(Vec<(usize, usize)>, ArrayRef)> {
+    Some(match array.data_type() {
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            (between(list.value_offsets()), list.values().clone())
+        }
+        DataType::LargeList(_) => {
+            let list = array.as_list::<i64>();
+            (between(list.value_offsets()), list.values().clone())
+        }
+        DataType::ListView(_) => {
+            let list = array.as_list_view::<i32>();
+            (from(list.offsets(), list.sizes()), list.values().clone())
+        }
+        DataType::LargeListView(_) => {
+            let list = array.as_list_view::<i64>();
+            (from(list.offsets(), list.sizes()), list.values().clone())
+        }
+        DataType::FixedSizeList(_, size) => {
+            let size = *size as usize;
+            let ranges = (0..array.len()).map(|row| (row * size, (row + 1) * size)).collect();
+            (ranges, array.as_fixed_size_list().values().clone())
+        }
+        DataType::Map(..) => {
+            let map = array.as_map();
+            (between(map.value_offsets()), Arc::new(map.entries().clone()))
+        }
+        _ => return None,
+    })
+}
+
+/// Ranges from each of these to the next.
+fn between<O: OffsetSizeTrait>(offsets: &[O]) -> Vec<(usize, usize)> {
+    offsets.windows(2).map(|ends| (ends[0].as_usize(), ends[1].as_usize())).collect()
+}
+
+/// Ranges that begin there and are so long.
+fn from<O: OffsetSizeTrait>(starts: &[O], lengths: &[O]) -> Vec<(usize, usize)> {
+    starts.iter().zip(lengths).map(|(start, length)| (start.as_usize(), start.as_usize() + length.as_usize())).collect()
 }
 
 fn plain_text(array: &ArrayRef) -> Result<Json> {
