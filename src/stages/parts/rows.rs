@@ -70,41 +70,11 @@ fn read_placed<T: Send>(
 }
 
 /// A row with the file that it stands in.
-pub(in crate::stages) struct FoundRow {
+struct FoundRow {
     /// Its number among all rows, from 0: what [`read`] gives to `make`.
-    pub id: u64,
-    pub file: PathBuf,
-    pub row: data::Row,
-}
-
-/// Finds rows again, by what [`read`] gives to `make`: their numbers among all rows, and the rows themselves, with these
-/// columns. `last` is the highest number that is looked at.
-///
-/// # Errors
-/// Files that can't be read.
-pub(in crate::stages) fn find(
-    source: &Source,
-    files: &[PathBuf],
-    columns: &[&str],
-    nested: &[&str],
-    last: u64,
-    wanted: impl Fn(u64, &data::Row) -> bool,
-) -> Result<Vec<FoundRow>> {
-    let mut found = Vec::new();
-    let mut id = 0;
-    for file in files {
-        for row in data::chosen_rows(source, file, columns, nested)? {
-            let row = row?;
-            if wanted(id, &row) {
-                found.push(FoundRow { id, file: file.clone(), row });
-            }
-            if id == last {
-                return Ok(found);
-            }
-            id += 1;
-        }
-    }
-    Ok(found)
+    id: u64,
+    file: PathBuf,
+    row: data::Row,
 }
 
 /// The training rows of a stage, for telling what its examples are made of.
@@ -131,10 +101,25 @@ impl TrainingRows {
         Self { source: source.clone(), files: files.to_vec(), columns: owned(columns), nested: owned(nested), tell }
     }
 
+    /// Finds rows again by their numbers and what they hold; `last` is the highest number that is looked at.
     fn find(&self, last: u64, wanted: impl Fn(u64, &data::Row) -> bool) -> Result<Vec<FoundRow>> {
         let [columns, nested] =
             [&self.columns, &self.nested].map(|all| all.iter().map(String::as_str).collect::<Vec<_>>());
-        find(&self.source, &self.files, &columns, &nested, last, wanted)
+        let mut found = Vec::new();
+        let mut id = 0;
+        for file in &self.files {
+            for row in data::chosen_rows(&self.source, file, &columns, &nested)? {
+                let row = row?;
+                if wanted(id, &row) {
+                    found.push(FoundRow { id, file: file.clone(), row });
+                }
+                if id == last {
+                    return Ok(found);
+                }
+                id += 1;
+            }
+        }
+        Ok(found)
     }
 }
 
