@@ -1,6 +1,6 @@
 //! `eval`: measure a model on held-out data.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
@@ -174,7 +174,7 @@ fn language_model(
 ) -> Result<Metrics> {
     let trained_for = TrainedFor::read(&model.path)?;
     let network = Network::load(&model.path, &device.device)?;
-    let tokenizer = Tokenizer::load(&model.path)?;
+    let tokenizer = Arc::new(Tokenizer::load(&model.path)?);
     ensure!(
         tokenizer.is_same(&Tokenizer::load(&tokens.path)?),
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \

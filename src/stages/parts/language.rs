@@ -41,10 +41,10 @@ impl Deref for Encoded {
 
 impl Encoded {
     /// Their words, kept beside them, since every stage that reads them finds the same.
-    fn words(&self, pieces: &Arc<Pieces>) -> &CorpusWords {
+    fn words(&self, tokenizer: &Tokenizer) -> &CorpusWords {
         let open = || {
-            let file = self.directory.join(words_file());
-            CorpusWords::open(Arc::clone(&self.corpus), Arc::clone(pieces), file)
+            let (pieces, file) = (Arc::new(Pieces::of(tokenizer)), self.directory.join(words_file()));
+            CorpusWords::open(Arc::clone(&self.corpus), pieces, file)
         };
         self.words.get_or_init(open)
     }
@@ -53,7 +53,7 @@ impl Encoded {
 /// The documents of a corpus, or some of them.
 struct Documents {
     corpus: Arc<Encoded>,
-    pieces: Arc<Pieces>,
+    tokenizer: Arc<Tokenizer>,
     chosen: Vec<usize>,
 }
 
@@ -70,7 +70,7 @@ impl TokenizedText for Documents {
     }
 
     fn continuations(&self, index: usize) -> Result<Vec<bool>> {
-        Ok(self.corpus.words(&self.pieces).continuations(self.chosen[index]))
+        Ok(self.corpus.words(&self.tokenizer).continuations(self.chosen[index]))
     }
 }
 
@@ -84,13 +84,12 @@ pub(in crate::stages) fn load(dir: &Path) -> Result<Arc<Encoded>> {
 /// The documents that `wanted` chooses by their hashes, ready for objectives of models with this form.
 pub(in crate::stages) fn corpus(
     corpus: &Arc<Encoded>,
-    tokenizer: &Tokenizer,
+    tokenizer: &Arc<Tokenizer>,
     form: AnswerForm,
     wanted: impl Fn(u64) -> bool,
 ) -> objectives::Corpus {
     let chosen = (0..corpus.len()).filter(|&index| wanted(corpus.hashes()[index])).collect();
-    let pieces = Arc::new(Pieces::of(tokenizer));
-    let text = Arc::new(Documents { corpus: Arc::clone(corpus), pieces, chosen });
+    let text = Arc::new(Documents { corpus: Arc::clone(corpus), tokenizer: Arc::clone(tokenizer), chosen });
     objectives::Corpus { text, specials: tokenizer.special, form }
 }
 
