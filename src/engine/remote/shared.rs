@@ -171,9 +171,10 @@ impl Shared {
         Ok(Some(text))
     }
 
-    /// Marks the remote as offline, which is reported the first time.
+    /// Marks the remote as offline, which is reported the first time, unless the same outage has failed a push already.
     pub(super) fn unreachable(&self, error: &object_store::Error) {
-        if !self.offline.swap(true, Ordering::Relaxed) {
+        let reported = self.offline.swap(true, Ordering::Relaxed) || self.refuses.load(Ordering::Relaxed);
+        if !reported {
             let (url, Hinted { message, hint }) = (self.address.url(), reason(error));
             let message =
                 format!("warning: the remote {url} can't be used, continuing with the local store only: {message}");
