@@ -17,6 +17,9 @@ pub fn check_settings(config: &Map<String, Value>, supported: &[(&str, Value)]) 
     Ok(())
 }
 
+/// How many tokens the prefix has that ChatGLM's code puts before all others; none where it's null.
+pub const PREFIX_LENGTH: &str = "pre_seq_len";
+
 /// The standard deviation of new weights where nothing is said: that of Hugging Face's configs.
 pub fn initializer_range() -> f64 {
     0.02

@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::{
-    adapters::Checkpoint,
+    adapters::{Checkpoint, Peft},
     tensors::{TensorEntry, write_in_shards},
 };
 use crate::{
@@ -29,12 +29,14 @@ use crate::{
 /// Weights that can't be read, and the file system's.
 pub fn copy(from: &Path, to: &Path, wanted: Wanted, most: u64) -> Result<()> {
     let weights = Checkpoint::open(from, true)?;
-    let entries = weights.names().filter_map(|name| entry(&weights, name, wanted)).collect();
+    let prefix = weights.prefix().filter(|prefix| prefix.is_within()).map(|_| Peft::TABLE);
+    let names = weights.names().chain(prefix);
+    let entries = names.filter_map(|name| entry(&weights, name, wanted)).collect();
     write_in_shards(to, entries, most)?;
-    if let Some(prefix) = weights.prefix() {
+    if let Some(prefix) = weights.prefix().filter(|prefix| !prefix.is_within()) {
         prefix.copy(to)?;
     }
-    for file in checkpoint::companions(weights.base()) {
+    for file in checkpoint::companions(from) {
         let target = to.join(file.file_name().unwrap_or_default());
         if file.ends_with(CONFIG) && wanted != Wanted::Stored {
             describe(&file, &target, wanted)?;

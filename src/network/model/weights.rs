@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::{
     adapters::{Checkpoint, Peft},
-    architecture::Sizes,
     builder::Builder,
     families,
     family::Family,
@@ -129,8 +128,10 @@ impl Network {
     pub fn inspect(directory: &Path) -> Result<CheckpointSummary> {
         let options = LoadOptions { values: false, merged: false, mode: ParameterMode::Trainable };
         let (network, parameters) = Self::read(directory, &Device::flex(), &options)?;
-        let Sizes { vocabulary, max_length, .. } = network.architecture().sizes();
-        Ok(CheckpointSummary { family: network.family(), vocabulary, max_length, parameters })
+        let (family, sizes) = (network.family(), network.architecture().sizes());
+        let taken = Peft::open(directory)?.map_or(0, |adapter| adapter.taken(&family.on_disk));
+        let max_length = sizes.max_length_behind(taken);
+        Ok(CheckpointSummary { family, vocabulary: sizes.vocabulary, max_length, parameters })
     }
 
     /// The network, and how many elements its parameters have.
@@ -179,6 +180,9 @@ impl Network {
         let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
         network.parameters_mut().set_mode(ParameterMode::Trainable);
+        if let Some(adapter) = checkpoint.any_adapter() {
+            network.check_adapter(adapter)?;
+        }
         if let Some(adapter) = checkpoint.adapter().filter(|_| options.values) {
             network.adapt_as(adapter)?;
         }

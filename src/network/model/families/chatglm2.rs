@@ -13,12 +13,12 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, PrefixTuning, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json, initializer_range},
+            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -35,7 +35,13 @@ pub static FAMILY: Family = Family {
     chat: Some(ChatFormat::Chatglm2),
     config: ConfigPattern { model_types: &["chatglm"], keys: &[] },
     // As `ChatGLMForConditionalGeneration` has it.
-    on_disk: OnDisk { prefix: "transformer.", prefixed: true, ignored: &["rotary_pos_emb.inv_freq"], ..OnDisk::PLAIN },
+    on_disk: OnDisk {
+        prefix: "transformer.",
+        prefixed: true,
+        ignored: &["rotary_pos_emb.inv_freq"],
+        prefix_tuning: PrefixTuning::Encoder,
+        ..OnDisk::PLAIN
+    },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
     code: FamilyCode::of::<Chatglm2Config>(),
 };
@@ -119,8 +125,11 @@ fn epsilon() -> f64 {
 impl Chatglm2Config {
     fn check(&self) -> Result<()> {
         self.attention_sizes().check()?;
-        let supported =
-            [("tie_word_embeddings", json!(false)), ("quantization_bit", json!(0)), ("pre_seq_len", Value::Null)];
+        let supported = [
+            ("tie_word_embeddings", json!(false)),
+            ("quantization_bit", json!(0)),
+            ("prefix_projection", json!(false)),
+        ];
         check_settings(&self.other, &supported)
     }
 
@@ -200,8 +209,12 @@ impl ModelConfig for Chatglm2Config {
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
+        // A prefix is an adapter here, and says itself how long it is.
+        if let Some(length) = self.other.get_mut(PREFIX_LENGTH) {
+            *length = Value::Null;
+        }
         let layer = self.layer();
         let initial = Initial::Normal(self.initializer_range());
         let table = [self.padded_vocab_size, self.hidden_size];

@@ -13,7 +13,7 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, PrefixTuning, SingleStack, Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -40,6 +40,8 @@ pub static FAMILY: Family = Family {
         prefix: "model.",
         prefixed: true,
         ignored: &["rotary_emb.inv_freq", "lm_head.weight"],
+        tied: &[&["lm_head.weight", "embed_tokens.weight"]],
+        prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
