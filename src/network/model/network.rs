@@ -9,6 +9,7 @@ use super::{
     architecture::{Architecture, Sizes},
     builder::Builder,
     candidates::Candidates,
+    dropout::DropoutRates,
     families,
     family::Family,
     heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
@@ -32,6 +33,8 @@ pub struct Network {
     architecture: Arc<dyn Architecture>,
     /// What losses are computed with.
     pub(super) precision: spec::Precision,
+    /// The dropout of training passes by place, where it's not the same everywhere.
+    pub(super) rates: Option<DropoutRates>,
     /// Whether training passes compute layers again in place of keeping their activations.
     pub(super) recomputes: bool,
     /// The tokenizer's special tokens, for the config of a new model; one that was read has its own.
@@ -67,6 +70,7 @@ impl Network {
             family,
             architecture: architecture.into(),
             precision: spec::Precision::F32,
+            rates: None,
             recomputes: false,
             specials: None,
             pooler: None,
@@ -85,6 +89,7 @@ impl Network {
             family: self.family,
             architecture: Arc::clone(&self.architecture),
             precision: self.precision,
+            rates: self.rates,
             recomputes: self.recomputes,
             specials: self.specials,
             pooler: self.pooler.clone(),
@@ -126,6 +131,11 @@ impl Network {
     /// Computes in this precision from now on, in training passes only; the weights stay f32.
     pub fn compute_with(&mut self, precision: spec::Precision) {
         self.precision = precision;
+    }
+
+    /// Drops so much at each place from now on, in training passes, whatever the settings of the loss say.
+    pub fn drop_at(&mut self, rates: DropoutRates) {
+        self.rates = Some(rates);
     }
 
     /// Keeps of each layer only what it's given from now on, in training passes; the backward pass computes the rest again.

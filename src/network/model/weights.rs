@@ -1,6 +1,9 @@
 //! `config.json` and the weights, in Hugging Face's layout.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
@@ -219,6 +222,9 @@ impl Parameters {
     }
 }
 
+/// How far a number between -1 and 1 may be off for having been stored in bf16.
+const ROUNDED: f32 = 1.0 / 128.0;
+
 /// A checkpoint, and what was found to be wrong with it so far.
 struct CheckpointSource<'a> {
     checkpoint: &'a Checkpoint,
@@ -226,6 +232,8 @@ struct CheckpointSource<'a> {
     /// Whether values are read, or only headers.
     values: bool,
     unused: BTreeSet<String>,
+    /// Parameters that lie under the name of another that they're tied to.
+    tied: BTreeMap<String, String>,
     problems: Vec<String>,
     /// How many elements were asked for.
     parameters: u64,
@@ -234,12 +242,30 @@ struct CheckpointSource<'a> {
 impl<'a> CheckpointSource<'a> {
     fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
         let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Self { unused, checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
+        Self { unused, tied: BTreeMap::new(), checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
     }
 
     /// The name that a tensor has in this checkpoint.
     fn find(&self, name: &str) -> Option<String> {
+        self.own(name).or_else(|| self.own(self.tied.get(name)?))
+    }
+
+    /// The same, but for the names of what it's tied to.
+    fn own(&self, name: &str) -> Option<String> {
         self.on_disk.spellings(name).into_iter().find(|name| self.checkpoint.info(name).is_some())
+    }
+
+    /// Whether two tensors of the checkpoint are the same.
+    fn are_equal(&self, one: &str, other: &str) -> Result<bool> {
+        let [Some(first), Some(second)] = [one, other].map(|name| self.checkpoint.info(name)) else { return Ok(false) };
+        if first.shape != second.shape {
+            return Ok(false);
+        }
+        let stored = first.dtype == second.dtype && ![one, other].iter().any(|name| self.checkpoint.is_made(name));
+        match stored {
+            true => Ok(self.checkpoint.bytes(one)? == self.checkpoint.bytes(other)?),
+            false => Ok(self.checkpoint.read(one)? == self.checkpoint.read(other)?),
+        }
     }
 
     /// The values of a tensor; none where only headers are read.
@@ -290,5 +316,37 @@ impl ValueSource for CheckpointSource<'_> {
 
     fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
+    }
+
+    fn tie(&mut self, name: &str, other: &str) -> bool {
+        let (one, two) = match (self.find(name), self.find(other)) {
+            (Some(one), Some(two)) => (one, two),
+            (None, Some(_)) => {
+                self.tied.insert(name.to_owned(), other.to_owned());
+                return true;
+            }
+            _ => return true,
+        };
+        match self.are_equal(&one, &two) {
+            Ok(equal) => equal,
+            Err(error) => {
+                self.problems.push(format!("{error:#}"));
+                true
+            }
+        }
+    }
+
+    fn expect(&mut self, name: &str, values: &dyn Fn() -> Vec<f32>) {
+        let Some(stored) = self.find(name).filter(|_| self.values) else { return };
+        match self.checkpoint.read(&stored) {
+            Ok(found) => {
+                let expected = values();
+                let near = |(found, expected): (&f32, &f32)| (found - expected).abs() <= ROUNDED;
+                if found.len() != expected.len() || !found.iter().zip(&expected).all(near) {
+                    self.problems.push(format!("{stored} isn't what is computed for it, and can't be learned otherwise"));
+                }
+            }
+            Err(error) => self.problems.push(format!("{error:#}")),
+        }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     stages::{
         DeviceUse, Devices, Field, Preflight, StageKind, check,
         metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
+        framed,
         parts::{
             TOKENS,
             classifier::Trained,
@@ -180,7 +181,7 @@ fn language_model(
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
          `tokenizer: {{ stage: … }}` with the model's stage"
     );
-    let form = network.family().form;
+    let form = framed(network.family(), &tokenizer, trained_for.from_checkpoint);
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
     let measured = measured(&trained_for.objectives)?;

@@ -129,8 +129,8 @@ impl StageKind for Finetune {
     /// rows too.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
-        let Self { from, model, adapter, .. } = self;
-        let start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
+        let Self { from, model, adapter, train, .. } = self;
+        let start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), train, &devices.first)?;
         match &self.task {
             Task::Classification(task) => classify(job, self, task, start, &devices),
             Task::Instruction(task) => instruction::finetune(job, self, task, start, &devices),

@@ -26,7 +26,7 @@ pub(in crate::stages) fn classifier(task: &Classification, base: &Base, max_leng
     let (encoder, names) = (Arc::clone(&base.tokenizer), Arc::clone(&base.tokenizer));
     let specials = base.tokenizer.special;
     let encode = Box::new(move |text: &str| encoder.encode(text));
-    let classifier = Classifier::new(task, base.family.form, max_length, specials, encode)?;
+    let classifier = Classifier::new(task, base.form, max_length, specials, encode)?;
     Ok(classifier.with_entries(move |name| names.id(name)).with_segments(base.segments))
 }
 
@@ -103,11 +103,11 @@ impl Trained {
     /// # Errors
     /// If the artifact isn't a classifier's, or is damaged.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
-        let TrainedFor { classification, max_length, .. } = TrainedFor::read(dir)?;
+        let TrainedFor { classification, max_length, from_checkpoint, .. } = TrainedFor::read(dir)?;
         let task = classification.context("this model wasn't finetuned to classify")?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let network = Network::load(dir, &device.device)?;
-        let classifier = classifier(&task, &Base::of(&network, &tokenizer), max_length)?;
+        let classifier = classifier(&task, &Base::of(&network, &tokenizer, from_checkpoint), max_length)?;
         Ok(Self { classifier, network, max_length, device: device.clone() })
     }
 

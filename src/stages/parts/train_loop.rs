@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, path::Path, sync::Arc};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::{
@@ -46,12 +46,14 @@ pub(in crate::stages) struct Start {
 
 impl Start {
     /// Takes the model in `from`, a stage's or a checkpoint, or makes a new one for the tokenizer of the stage in `tokens`.
-    /// With an `adapter`, that alone will be trained.
+    /// With an `adapter`, that alone will be trained. Where `train` doesn't say what dropout there's to be, a checkpoint's
+    /// is that of its config.
     pub(in crate::stages) fn new(
         job: &Job<'_>,
         from: Option<&spec::Origin>,
         model: Option<&spec::Model>,
         adapter: Option<&spec::Adapter>,
+        train: &spec::Train,
         device: &OpenDevice,
     ) -> Result<Self> {
         let from = Origin::of(job, &FROM, from);
@@ -59,7 +61,13 @@ impl Start {
         let tokenizer = base::tokenizer(from.as_ref(), TOKENS.artifact(job).is_some(), &tokens)?;
         let (network, before) = match (&from, model) {
             (Some(from), _) => {
-                (existing(&from.model, adapter, job.seed, device)?, Some(TrainedFor::read(&from.model)?))
+                let before = TrainedFor::read(&from.model)?;
+                let mut network = existing(&from.model, adapter, job.seed, device)?;
+                if train.dropout.is_none() && before.from_checkpoint {
+                    let rates = network.architecture().dropout();
+                    network.drop_at(rates.context("the checkpoint's dropout can't be taken over")?);
+                }
+                (network, Some(before))
             }
             (None, Some(model)) => {
                 let mut network = Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?;
@@ -75,7 +83,12 @@ impl Start {
 
     /// What its examples depend on.
     pub(in crate::stages) fn base(&self) -> Base {
-        Base::of(&self.network, &self.tokenizer)
+        Base::of(&self.network, &self.tokenizer, self.began_elsewhere())
+    }
+
+    /// Whether the model, or one that it continues, came from elsewhere.
+    fn began_elsewhere(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.from_checkpoint)
     }
 
     /// The objectives that the model has been trained for.
@@ -86,7 +99,13 @@ impl Start {
     /// What the model is good for by what it was trained for before; not for what it was finetuned to, which a stage
     /// after that may undo.
     pub(in crate::stages) fn trained_for(&self, max_length: usize) -> TrainedFor {
-        TrainedFor { objectives: self.objectives(), classification: None, instruction: None, max_length }
+        TrainedFor {
+            objectives: self.objectives(),
+            classification: None,
+            instruction: None,
+            max_length,
+            from_checkpoint: self.began_elsewhere(),
+        }
     }
 
     /// Writes the tokenizer beside the model.
