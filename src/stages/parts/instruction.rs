@@ -32,7 +32,7 @@ use crate::{
     network::{
         batch::{Example, Layout, MadeOf},
         device::{OpenDevice, OpenDevices},
-        model::{Family, Network},
+        model::Network,
     },
     spec::{Finetune, Instruction, Source},
     stages::{
