@@ -86,9 +86,11 @@ pub struct Classification {
     /// How the answer is read from the model
     #[serde(default)]
     pub head: Head,
-    /// What a linear head reads
+    /// What a linear head reads; by default what the family's class for sequence classification in transformers reads: BERT's
+    /// the first token, GPT-2's and GLM-4's the last; in families without such a class the mean
     #[serde(default)]
-    pub pooling: Pooling,
+    #[schemars(extend("x-unsaid" = [null, "mean"]))]
+    pub pooling: Option<Pooling>,
 }
 
 fn label() -> String {
@@ -107,12 +109,13 @@ pub enum Head {
 }
 
 /// What a linear head reads.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The mean over the text
-    #[default]
     Mean,
-    /// The first token, `[CLS]`
+    /// The first token, `[CLS]`, through BERT's pooler and dropout
     First,
+    /// The last token, without a bias
+    Last,
 }

@@ -40,6 +40,7 @@ pub use parts::{
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
     measured::Measured,
+    share::SharedFiles,
     step_metrics::step_metrics,
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, check_secrets};

@@ -10,7 +10,11 @@ use super::{
     answer_form::AnswerForm, architecture::Architecture, attention_pattern::AttentionPattern,
     attention_sizes::AttentionSizes, builder::Builder, config::named, on_disk::OnDisk,
 };
-use crate::{data::text::Special, spec::ChatFormat, support::Named};
+use crate::{
+    data::text::Special,
+    spec::{ChatFormat, Pooling},
+    support::Named,
+};
 
 /// A family of models.
 #[derive(Debug)]
@@ -37,6 +41,10 @@ pub struct Family {
     pub on_disk: OnDisk,
     /// The keys of `config.json` that hold ids of special tokens.
     pub token_keys: &'static [(&'static str, Special)],
+    /// The keys of `config.json` that hold probabilities of dropout.
+    pub dropout_keys: &'static [&'static str],
+    /// What its class for sequence classification in transformers reads; `None` where there is no such class.
+    pub classifier: Option<Pooling>,
     /// What reads its settings and puts its models together.
     pub code: FamilyCode,
 }
@@ -127,6 +135,12 @@ impl Family {
     /// Whether it can learn objectives that ask for this pattern.
     pub fn can_learn(&self, pattern: AttentionPattern) -> bool {
         self.attention.contains(&pattern)
+    }
+
+    /// What a linear head reads where a recipe doesn't say: what its class in transformers reads, so that the head opens
+    /// there; else the mean.
+    pub fn pooling(&self) -> Pooling {
+        self.classifier.unwrap_or(Pooling::Mean)
     }
 
     /// A recipe's settings with their defaults filled in.

@@ -12,7 +12,7 @@ use super::{
     dropout::DropoutRates,
     families,
     family::Family,
-    heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
+    heads::{self, Classifier, ClassifierConfig, HeadInput, PairHead, Pooler, Pooling},
     initial::Initializer,
     parameters::Parameters,
     pass::{Pass, PassMode},
@@ -165,24 +165,34 @@ impl Network {
         self.parameters.unfreeze(heads::judges_pairs);
     }
 
-    /// Adds a linear head for `classes` classes, unless there is one; it will be learned.
+    /// Adds a linear head for `classes` classes, unless there is one; it will be learned, and the pooler with it, if it
+    /// reads that.
     ///
     /// # Errors
     /// A classifier with other classes or pooling that is there already.
     pub fn add_classifier(&mut self, classes: usize, pooling: Pooling, seed: u64) -> Result<()> {
-        let config = ClassifierConfig { classes, pooling };
+        let config = ClassifierConfig { classes, input: pooling.into() };
         match &self.classifier {
             Some(there) => {
                 ensure!(
                     there.config == config,
-                    "the model already has a linear head, for {} classes and {:?} pooling",
+                    "the model already has a linear head, for {} classes on {}",
                     there.config.classes,
-                    there.config.pooling
+                    there.config.input.described()
                 );
             }
-            None => self.classifier = Some(self.make_classifier(config, &mut Initializer { seed })),
+            None => {
+                let mut source = Initializer { seed };
+                if config.input == HeadInput::Pooler && self.pooler.is_none() {
+                    self.make_pooler(&mut source);
+                }
+                self.classifier = Some(self.make_classifier(config, &mut source));
+            }
         }
         self.parameters.unfreeze(heads::judges_classes);
+        if config.input == HeadInput::Pooler {
+            self.parameters.unfreeze(heads::is_pooler);
+        }
         Ok(())
     }
 
@@ -290,6 +300,6 @@ impl Network {
         ensure!(batch.classes.is_empty() || batch.classes.len() == count, "not every example has a class");
         let largest = batch.classes.iter().max().map_or(0, |&class| class as usize);
         ensure!(largest < classes, "class {largest} is not among the {classes} of the model");
-        Ok(head.logits(pass, hidden, batch))
+        head.logits(pass, hidden, batch, self.pooler.as_ref())
     }
 }

@@ -261,6 +261,13 @@ impl<'a> Pass<'a> {
         drops.then(|| Dropout { p, keys: Arc::clone(&self.dropout_keys), site })
     }
 
+    /// The same for rows made of the tokens at these places, one of each.
+    pub(super) fn dropout_at(&self, places: &[u32]) -> Option<Dropout> {
+        let dropout = self.next_dropout(self.rates.classifier)?;
+        let keys = places.iter().map(|&at| dropout.keys[at as usize]).collect();
+        Some(Dropout { keys, ..dropout })
+    }
+
     /// The same for the rows of a prefix, which belong to no token: they are dropped alike for the whole batch.
     fn prefix_dropout(&self, p: f32, rows: usize) -> Option<Dropout> {
         let first = u64::from(*self.dropout_keys.first()?);

@@ -18,7 +18,7 @@ use super::{
     builder::Builder,
     families,
     family::Family,
-    heads::{ClassifierConfig, PairHead, Pooler},
+    heads::{ClassifierConfig, HeadInput, PairHead, Pooler},
     initial::{Initial, ValueSource},
     network::Network,
     on_disk::OnDisk,
@@ -170,7 +170,8 @@ impl Network {
             ParameterMode::Frozen(_) => ParameterMode::Frozen(BaseDtype::F32),
         });
         // Hugging Face doesn't say which heads there are.
-        if heads.pair || stored.has(Pooler::WEIGHT) {
+        let pooled = heads.classifier.is_some_and(|head| head.input == HeadInput::Pooler);
+        if heads.pair || pooled || stored.has(Pooler::WEIGHT) {
             network.make_pooler(&mut stored);
         }
         if heads.pair || stored.has(PairHead::WEIGHT) {

@@ -7,7 +7,7 @@ use crate::{
     learning::objectives::prompt,
     network::batch::Layout,
     recipe::{Checks, Draft},
-    spec::{DevMetric, Finetune, Head, Origin, Product, Task, TooLong},
+    spec::{DevMetric, Finetune, Head, Origin, Pooling, Product, Task, TooLong},
     stages::{
         Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, TrainingFeed,
         check, metrics,
@@ -40,7 +40,12 @@ impl StageKind for Finetune {
             // The second applies `too_long` to all of a row.
             Task::Instruction(task) => task.too_long != TooLong::Refuse,
         };
-        Ok(1 + training + u32::from(task))
+        // The second linear head is that of transformers' classes; `mean` is what it was.
+        let head = match &self.task {
+            Task::Classification(task) => task.head == Head::Linear && task.pooling != Some(Pooling::Mean),
+            Task::Instruction(_) => false,
+        };
+        Ok(1 + training + u32::from(task) + u32::from(head))
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {

@@ -47,6 +47,16 @@ impl Checkpoint {
         Ok(Self { weights: Weights::open(&base)?, base, adapter, whole, merged })
     }
 
+    /// Opens the model alone, whatever adapter lies beside it.
+    ///
+    /// # Errors
+    /// Files that are missing or broken.
+    pub(crate) fn open_base(directory: &Path) -> Result<Self> {
+        let base = checkpoint::base(directory);
+        let weights = Weights::open(&base)?;
+        Ok(Self { base, weights, adapter: None, whole: BTreeMap::new(), merged: false })
+    }
+
     /// Where `config.json` is.
     pub(crate) fn base(&self) -> &Path {
         &self.base

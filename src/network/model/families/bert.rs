@@ -23,6 +23,7 @@ use crate::{
             config::{check_settings, config_json, gelu, initializer_range},
         },
     },
+    spec::Pooling,
 };
 
 /// BERT.
@@ -45,6 +46,8 @@ pub static FAMILY: Family = Family {
         ..OnDisk::PLAIN
     },
     token_keys: &[("pad_token_id", Special::Pad)],
+    dropout_keys: &["hidden_dropout_prob", "attention_probs_dropout_prob"],
+    classifier: Some(Pooling::First),
     code: FamilyCode::of::<BertConfig>(),
 };
 

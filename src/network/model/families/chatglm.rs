@@ -50,6 +50,8 @@ pub static FAMILY: Family = Family {
         ("gmask_token_id", Special::Gmask),
         ("pad_token_id", Special::Pad),
     ],
+    dropout_keys: &[],
+    classifier: None,
     code: FamilyCode::of::<ChatglmConfig>(),
 };
 

@@ -37,6 +37,8 @@ pub static FAMILY: Family = Family {
     // As `ChatGLMForConditionalGeneration` has it.
     on_disk: OnDisk { prefix: "transformer.", prefixed: true, ignored: &["rotary_pos_emb.inv_freq"], ..OnDisk::PLAIN },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
+    dropout_keys: &["hidden_dropout", "attention_dropout"],
+    classifier: None,
     code: FamilyCode::of::<Chatglm2Config>(),
 };
 

@@ -36,6 +36,8 @@ pub static FAMILY: Family = Family {
     // Hugging Face's classes with a head put `glm.` before the names.
     on_disk: OnDisk { prefix: "glm.", prefixed: false, ..OnDisk::PLAIN },
     token_keys: &[],
+    dropout_keys: &["embedding_dropout_prob", "attention_dropout_prob", "output_dropout_prob"],
+    classifier: None,
     code: FamilyCode::of::<GlmConfig>(),
 };
 

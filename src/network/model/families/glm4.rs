@@ -21,7 +21,7 @@ use crate::{
             config::{check_settings, config_json, initializer_range},
         },
     },
-    spec::ChatFormat,
+    spec::{ChatFormat, Pooling},
 };
 
 /// GLM-4.
@@ -43,6 +43,8 @@ pub static FAMILY: Family = Family {
         ..OnDisk::PLAIN
     },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
+    dropout_keys: &["attention_dropout"],
+    classifier: Some(Pooling::Last),
     code: FamilyCode::of::<Glm4Config>(),
 };
 

@@ -15,7 +15,7 @@ use crate::{
         },
         config::{check_settings, config_json, gelu, initializer_range},
     },
-    spec::ChatFormat,
+    spec::{ChatFormat, Pooling},
 };
 
 /// GPT-2.
@@ -37,6 +37,8 @@ pub static FAMILY: Family = Family {
         ..OnDisk::PLAIN
     },
     token_keys: &[("bos_token_id", Special::Cls), ("eos_token_id", Special::Eop)],
+    dropout_keys: &["embd_pdrop", "attn_pdrop", "resid_pdrop"],
+    classifier: Some(Pooling::Last),
     code: FamilyCode::of::<Gpt2Config>(),
 };
 

@@ -49,6 +49,8 @@ pub static FAMILY: Family = Family {
         ..OnDisk::PLAIN
     },
     token_keys: &[],
+    dropout_keys: &["dropout", "attention_dropout"],
+    classifier: None,
     code: FamilyCode::of::<TransformerConfig>(),
 };
 
