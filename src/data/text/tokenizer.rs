@@ -88,6 +88,18 @@ impl Tokenizer {
         }
     }
 
+    /// The special tokens that it puts before a text and behind it by itself.
+    ///
+    /// # Errors
+    /// If it can't encode a text at all.
+    pub fn around(&self) -> Result<[Vec<u32>; 2]> {
+        let encoding = self.inner.encode_fast("a", true).map_err(Error::from_boxed)?;
+        let (ids, special) = (encoding.get_ids(), encoding.get_special_tokens_mask());
+        let first = special.iter().position(|&special| special == 0).unwrap_or(ids.len());
+        let last = special.iter().rposition(|&special| special == 0).map_or(ids.len(), |last| last + 1);
+        Ok([ids[..first].to_vec(), ids[last..].to_vec()])
+    }
+
     /// Whether another one gives the same ids and has the same special tokens.
     pub fn is_same(&self, other: &Self) -> bool {
         let written = |tokenizer: &Self| tokenizer.inner.to_string(false).ok();

@@ -9,6 +9,7 @@ use super::{
     architecture::{Architecture, Sizes},
     builder::Builder,
     candidates::Candidates,
+    class_labels::ClassLabels,
     dropout::DropoutRates,
     families,
     family::Family,
@@ -42,6 +43,8 @@ pub struct Network {
     pub(super) pooler: Option<Pooler>,
     pub(super) pair: Option<PairHead>,
     pub(super) classifier: Option<Classifier>,
+    /// What a classifier from elsewhere tells apart.
+    pub(super) labels: Option<ClassLabels>,
 }
 
 impl Network {
@@ -76,6 +79,7 @@ impl Network {
             pooler: None,
             pair: None,
             classifier: None,
+            labels: None,
         }
     }
 
@@ -95,12 +99,18 @@ impl Network {
             pooler: self.pooler.clone(),
             pair: self.pair.clone(),
             classifier: self.classifier.clone(),
+            labels: self.labels.clone(),
         })
     }
 
     /// Notes what the special tokens' ids are, for other programs that will open the model.
     pub fn name_tokens(&mut self, specials: Specials) {
         self.specials = Some(specials);
+    }
+
+    /// What its linear head tells apart, where that came from elsewhere.
+    pub fn labels(&self) -> Option<&ClassLabels> {
+        self.labels.as_ref()
     }
 
     /// Its family.

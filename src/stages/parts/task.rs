@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     learning::objectives::parts::assumed,
     network::model::{CheckpointSummary, Network},
-    spec::{Classification, Instruction, Objective, OpenSettings, Turns},
+    spec::{Classification, Head, Instruction, Objective, OpenSettings, Turns},
 };
 
 /// The file's name in the artifacts of pretrain and finetune stages.
@@ -63,10 +63,18 @@ impl TrainedFor {
     }
 
     fn of_checkpoint(dir: &Path) -> Result<Self> {
-        let CheckpointSummary { family, max_length, .. } = Network::inspect(dir)?;
+        let CheckpointSummary { family, max_length, labels, .. } = Network::inspect(dir)?;
         let objectives = assumed(family)?;
+        // A classifier's head is asked about a text as it stands, by the column `text`.
+        let classification = labels.filter(|labels| labels.problem.is_none()).map(|labels| Classification {
+            label: "label".into(),
+            words: labels.names.iter().map(|name| (name.clone(), name.clone())).collect(),
+            template: "{{ text }}".into(),
+            head: Head::Linear,
+            pooling: family.classifier,
+        });
         let max_length = max_length.min(LONGEST);
-        Ok(Self { objectives, classification: None, instruction: None, max_length, from_checkpoint: true })
+        Ok(Self { objectives, classification, instruction: None, max_length, from_checkpoint: true })
     }
 
     /// Whether the model in a directory began as a checkpoint from elsewhere; one that isn't ours is such a checkpoint.

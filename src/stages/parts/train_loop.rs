@@ -47,13 +47,14 @@ pub(in crate::stages) struct Start {
 impl Start {
     /// Takes the model in `from`, a stage's or a checkpoint, or makes a new one for the tokenizer of the stage in `tokens`.
     /// With an `adapter`, that alone will be trained. Where `train` doesn't say what dropout there's to be, a checkpoint's
-    /// is that of its config.
+    /// is that of its config. A checkpoint's linear head is kept if it tells these `labels`.
     pub(in crate::stages) fn new(
         job: &Job<'_>,
         from: Option<&spec::Origin>,
         model: Option<&spec::Model>,
         adapter: Option<&spec::Adapter>,
         train: &spec::Train,
+        labels: Option<&[String]>,
         device: &OpenDevice,
     ) -> Result<Self> {
         let from = Origin::of(job, &FROM, from);
@@ -62,7 +63,7 @@ impl Start {
         let (network, before) = match (&from, model) {
             (Some(from), _) => {
                 let before = TrainedFor::read(&from.model)?;
-                let mut network = existing(&from.model, adapter, job.seed, device)?;
+                let mut network = existing(&from.model, adapter, labels, job.seed, device)?;
                 if train.dropout.is_none() && before.from_checkpoint {
                     let rates = network.architecture().dropout();
                     network.drop_at(rates.context("the checkpoint's dropout can't be taken over")?);
@@ -118,10 +119,18 @@ impl Start {
 }
 
 /// The model in a directory, LoRA merged; with a new `adapter` and otherwise frozen where there is one.
-fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &OpenDevice) -> Result<Network> {
-    let Some(adapter) = adapter else { return Network::load_merged(model, &device.device) };
-    let mut network = Network::load_frozen(model, adapter.base_dtype(), &device.device)?;
-    network.adapt(adapter, seed)?;
+fn existing(
+    model: &Path,
+    adapter: Option<&spec::Adapter>,
+    labels: Option<&[String]>,
+    seed: u64,
+    device: &OpenDevice,
+) -> Result<Network> {
+    let frozen = adapter.map(spec::Adapter::base_dtype);
+    let mut network = Network::load_to_train(model, frozen, labels, &device.device)?;
+    if let Some(adapter) = adapter {
+        network.adapt(adapter, seed)?;
+    }
     Ok(network)
 }
 

@@ -35,6 +35,8 @@ pub struct Base {
     pub family: &'static Family,
     /// How a prompt and its answer are laid out.
     pub form: AnswerForm,
+    /// Whether it began as a checkpoint from elsewhere, so that its tokenizer says what stands around a text.
+    pub elsewhere: bool,
     /// Segments that it tells apart.
     pub segments: usize,
     /// The tokenizer.
@@ -46,7 +48,7 @@ impl Base {
     pub(in crate::stages) fn of(network: &Network, tokenizer: &Arc<Tokenizer>, elsewhere: bool) -> Self {
         let (family, segments) = (network.family(), network.architecture().segments());
         let form = framed(family, tokenizer, elsewhere);
-        Self { family, form, segments, tokenizer: Arc::clone(tokenizer) }
+        Self { family, form, elsewhere, segments, tokenizer: Arc::clone(tokenizer) }
     }
 
     /// Whether no token of the family's models sees those behind it.
@@ -125,7 +127,8 @@ impl Bases<'_> {
                     Some(artifact) => described(&Origin::at(&artifact.path, None, false))?,
                     None => {
                         let base = self.of(before)?;
-                        (Described::Base(base.family, base.segments, base.form), Some(base.tokenizer), false)
+                        let tokenizer = Arc::clone(&base.tokenizer);
+                        (Described::Base(Box::new(base)), Some(tokenizer), false)
                     }
                 }
             }
@@ -148,10 +151,10 @@ impl Bases<'_> {
         let (family, segments) = match model {
             Described::New(model) => of_outline(Outline::new(&model, tokenizer.vocab_size())?),
             Described::Existing(outline) => of_outline(*outline),
-            Described::Base(family, segments, form) => return Ok(Base { family, form, segments, tokenizer }),
+            Described::Base(base) => return Ok(Base { tokenizer, ..*base }),
         };
         let form = framed(family, &tokenizer, elsewhere);
-        Ok(Base { family, form, segments, tokenizer })
+        Ok(Base { family, form, elsewhere, segments, tokenizer })
     }
 
     /// The tokenizer that a stage makes or takes.
@@ -180,7 +183,7 @@ impl Bases<'_> {
 enum Described {
     New(Model),
     Existing(Box<Outline>),
-    Base(&'static Family, usize, AnswerForm),
+    Base(Box<Base>),
 }
 
 fn needed(node: &Node, field: Field) -> Result<&str> {
