@@ -93,6 +93,20 @@ pub struct Classification {
     pub pooling: Option<Pooling>,
 }
 
+impl Classification {
+    /// The labels in the order of the classes, which is that of their names whatever order a recipe has.
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels: Vec<String> = self.words.keys().cloned().collect();
+        labels.sort();
+        labels
+    }
+
+    /// Whether it's asked by a linear head such as a family's own class has.
+    pub fn reads_own_head(&self) -> bool {
+        self.head == Head::Linear && self.pooling != Some(Pooling::Mean)
+    }
+}
+
 fn label() -> String {
     "label".into()
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     answer_form::AnswerForm, architecture::Architecture, attention_pattern::AttentionPattern,
-    attention_sizes::AttentionSizes, builder::Builder, on_disk::OnDisk,
+    attention_sizes::AttentionSizes, builder::Builder, config::named, on_disk::OnDisk,
 };
 use crate::{
     data::text::Special,
@@ -76,6 +76,10 @@ pub trait ModelConfig: DeserializeOwned {
     /// What recipes say of such a model.
     type Settings: ModelSettings;
 
+    /// Other names under which a `config.json` may have some of the keys, each with the one that's read: those of Hugging
+    /// Face's `attribute_map`, and of other versions.
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] = &[];
+
     /// The sizes of its attention, for the checks before anything is built; with what this family asks of them in
     /// particular.
     fn attention(settings: &Self::Settings) -> AttentionSizes {
@@ -117,7 +121,7 @@ impl FamilyCode {
             attention: |value| Ok(C::attention(&settings::<C>(value)?)),
             max_length: |value| Ok(settings::<C>(value)?.max_length()),
             build_new: |value, vocabulary, builder| C::new(&settings::<C>(value)?, vocabulary).build(builder),
-            build: |value, builder| C::deserialize(value)?.build(builder),
+            build: |value, builder| C::deserialize(named(value, C::OTHER_NAMES)?)?.build(builder),
         }
     }
 }

@@ -9,6 +9,8 @@ use super::{
     architecture::{Architecture, Sizes},
     builder::Builder,
     candidates::Candidates,
+    class_labels::ClassLabels,
+    dropout::DropoutRates,
     families,
     family::Family,
     heads::{self, Classifier, ClassifierConfig, HeadInput, PairHead, Pooler, Pooling},
@@ -32,6 +34,8 @@ pub struct Network {
     architecture: Arc<dyn Architecture>,
     /// What losses are computed with.
     pub(super) precision: spec::Precision,
+    /// The dropout of training passes by place, where it's not the same everywhere.
+    pub(super) rates: Option<DropoutRates>,
     /// Whether training passes compute layers again in place of keeping their activations.
     pub(super) recomputes: bool,
     /// The tokenizer's special tokens, for the config of a new model; one that was read has its own.
@@ -39,6 +43,8 @@ pub struct Network {
     pub(super) pooler: Option<Pooler>,
     pub(super) pair: Option<PairHead>,
     pub(super) classifier: Option<Classifier>,
+    /// What a classifier from elsewhere tells apart.
+    pub(super) labels: Option<ClassLabels>,
 }
 
 impl Network {
@@ -67,11 +73,13 @@ impl Network {
             family,
             architecture: architecture.into(),
             precision: spec::Precision::F32,
+            rates: None,
             recomputes: false,
             specials: None,
             pooler: None,
             pair: None,
             classifier: None,
+            labels: None,
         }
     }
 
@@ -85,17 +93,24 @@ impl Network {
             family: self.family,
             architecture: Arc::clone(&self.architecture),
             precision: self.precision,
+            rates: self.rates,
             recomputes: self.recomputes,
             specials: self.specials,
             pooler: self.pooler.clone(),
             pair: self.pair.clone(),
             classifier: self.classifier.clone(),
+            labels: self.labels.clone(),
         })
     }
 
     /// Notes what the special tokens' ids are, for other programs that will open the model.
     pub fn name_tokens(&mut self, specials: Specials) {
         self.specials = Some(specials);
+    }
+
+    /// What its linear head tells apart, where that came from elsewhere.
+    pub fn labels(&self) -> Option<&ClassLabels> {
+        self.labels.as_ref()
     }
 
     /// Its family.
@@ -126,6 +141,11 @@ impl Network {
     /// Computes in this precision from now on, in training passes only; the weights stay f32.
     pub fn compute_with(&mut self, precision: spec::Precision) {
         self.precision = precision;
+    }
+
+    /// Drops so much at each place from now on, in training passes, whatever the settings of the loss say.
+    pub fn drop_at(&mut self, rates: DropoutRates) {
+        self.rates = Some(rates);
     }
 
     /// Keeps of each layer only what it's given from now on, in training passes; the backward pass computes the rest again.

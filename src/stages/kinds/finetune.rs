@@ -134,8 +134,13 @@ impl StageKind for Finetune {
     /// rows too.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
-        let Self { from, model, adapter, .. } = self;
-        let start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
+        let Self { from, model, adapter, train, .. } = self;
+        let labels = match &self.task {
+            Task::Classification(task) => task.reads_own_head().then(|| task.labels()),
+            Task::Instruction(_) => None,
+        };
+        let (from, labels) = (from.as_ref(), labels.as_deref());
+        let start = Start::new(job, from, model.as_ref(), adapter.as_ref(), train, labels, &devices.first)?;
         match &self.task {
             Task::Classification(task) => classify(job, self, task, start, &devices),
             Task::Instruction(task) => instruction::finetune(job, self, task, start, &devices),

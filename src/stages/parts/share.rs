@@ -22,7 +22,7 @@ use crate::{
         checkpoint::{self, CONFIG},
         model::{self, CopyOptions, Family, Outline, SharedHead, SharedModel},
     },
-    spec::{Dtype, Head, Pooling},
+    spec::{Dtype, Head, Pooling, Train},
 };
 
 /// Stands for a text where its frame is asked for.
@@ -125,17 +125,17 @@ impl Known {
         if !TrainedFor::is_in(directory) {
             return Ok(None);
         }
-        let config = read(&directory.join(CONFIG))?;
+        let (config, task) = (read(&directory.join(CONFIG))?, TrainedFor::read(directory)?);
         let outline = Outline::of_config(&config)?;
         let files = checkpoint::tokenizer(directory);
         let tokenizer = if files.is_empty() { None } else { Some(Tokenizer::load(directory)?) };
         let specials = tokenizer.as_ref().map(|tokenizer| tokenizer.special);
         let alone = files.len() == 1 && files[0].ends_with(TOKENIZER);
         Ok(Some(Self {
-            task: TrainedFor::read(directory)?,
+            dropout: dropout(&artifact.provenance.spec, task.from_checkpoint),
+            task,
             family: outline.family(),
             head: SharedHead::of(&config)?,
-            dropout: artifact.provenance.spec.pointer("/train/dropout").and_then(Value::as_f64),
             tokenizer: tokenizer.filter(|_| alone),
             specials,
             max_length: outline.architecture().sizes().max_length,
@@ -184,6 +184,11 @@ impl Known {
         let Some(specials) = &self.specials else { return Frame::default() };
         let form = self.family.form;
         let is_linear = self.task.classification.as_ref().is_some_and(|task| task.head == Head::Linear);
+        let last = self.task.classification.as_ref().is_some_and(|task| task.pooling == Some(Pooling::Last));
+        if self.task.from_checkpoint && is_linear && last {
+            // It's read as the checkpoint's tokenizer has it, which puts nothing there if it says nothing.
+            return Frame::default();
+        }
         let example = match form {
             AnswerForm::Cloze => form.plain(0, &[TEXT], specials),
             _ if is_linear => form.plain(0, &[TEXT], specials),
@@ -210,6 +215,12 @@ impl Known {
         }
         Ok(notes)
     }
+}
+
+/// The dropout that a stage trained with; none where it's the one of the checkpoint, which its config has already.
+fn dropout(spec: &Value, from_checkpoint: bool) -> Option<f64> {
+    let said = spec.pointer("/train/dropout").and_then(Value::as_f64);
+    said.or((!from_checkpoint).then_some(Train::DROPOUT))
 }
 
 fn read(path: &Path) -> Result<Value> {

@@ -113,6 +113,13 @@ pub(in crate::stages) fn classify(
         Head::Linear => start.network.add_classifier(labels.len(), pooling, job.seed)?,
         Head::Prompt => start.network.add_language_head(job.seed)?,
     }
+    if let Some(from) = start.from.as_ref().filter(|from| !TrainedFor::is_in(&from.model))
+        && let Some(known) = Network::inspect(&from.model)?.labels
+    {
+        let kept = start.network.labels().is_some();
+        let what = if kept { "goes on from" } else { "makes a new head in place of" };
+        job.report(Event::Note(&format!("{what} the checkpoint's, which tells {}", known.names.join(", "))));
+    }
     let task = Classification { pooling: Some(pooling), ..task.clone() };
     let cut = learned.iter().filter(|row| row.cut).count();
     // For the baselines.
