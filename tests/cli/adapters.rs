@@ -134,7 +134,8 @@ fn a_prefix_and_its_sequences_have_to_fit_the_positions() {
     let message = "sequences of 48 tokens are longer than the model of `base` can take behind a prefix of 20, 44";
     assert!(output.stderr.contains(message), "{}", output.stderr);
     // Rotary positions have no end.
-    let rotary = RECIPE.replace("tokens: 4 }", "tokens: 20 }").replace("{ gpt2:", "{ chatglm2:").replace("c_attn", "dense");
+    let rotary =
+        RECIPE.replace("tokens: 4 }", "tokens: 20 }").replace("{ gpt2:", "{ chatglm2:").replace("c_attn", "dense");
     space.write("recipe.yaml", rotary);
     let output = space.pipe(&["check", "recipe.yaml"]);
     assert_eq!(output.status, 0, "{}", output.stderr);

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use pipe::{
-    network::model::{Network, copy},
+    network::model::{CopyOptions, Network, copy},
     spec::{BaseDtype, Dtype},
 };
 use safetensors::{SafeTensors, tensor::TensorView};
@@ -90,7 +90,8 @@ fn modules_that_were_trained_whole_are_each_for_itself_as_in_peft() {
         let merged = Network::load_merged(stored.path(), &Device::flex()).unwrap();
         check(&format!("{saved:?} merged"), &last(logits(&merged)), &expected);
         let exported = tempdir().unwrap();
-        copy(stored.path(), exported.path(), Dtype::Stored, u64::MAX).unwrap();
+        let options = CopyOptions { dtype: Dtype::Stored, most: u64::MAX, without: &[] };
+        copy(stored.path(), exported.path(), &options).unwrap();
         let exported = Network::load(exported.path(), &Device::flex()).unwrap();
         check(&format!("{saved:?} exported"), &last(logits(&exported)), &expected);
     }
@@ -140,11 +141,14 @@ fn an_adapter_for_more_layers_is_told_whether_it_is_merged_or_not() {
     configure(stored.path(), json!({ "base_model_name_or_path": "models/larger" }));
     edit(stored.path(), |tensors| {
         let more: Vec<_> = tensors.iter().filter(|(name, _)| name.contains(".h.2.")).collect();
-        let more: Vec<_> = more.iter().map(|(name, tensor)| (name.replace(".h.2.", ".h.3."), (*tensor).clone())).collect();
+        let more: Vec<_> =
+            more.iter().map(|(name, tensor)| (name.replace(".h.2.", ".h.3."), (*tensor).clone())).collect();
         tensors.extend(more);
     });
     let error = refusal(stored.path());
-    assert!(error.contains("base_model.model.transformer.h.3.attn.c_attn.lora_A.weight belongs to no layer of this model"));
+    assert!(
+        error.contains("base_model.model.transformer.h.3.attn.c_attn.lora_A.weight belongs to no layer of this model")
+    );
     let error = Network::load(stored.path(), &Device::flex()).err().unwrap();
     let hint = pipe::support::Hinted::of(&error).hint.unwrap();
     assert_eq!(hint, "its adapter_config.json says that it was made for `models/larger`");

@@ -10,6 +10,7 @@ mod batches;
 mod bert_parity;
 mod chatglm_parity;
 mod checkpoints;
+mod foreign;
 mod generation_cache;
 mod generation_stream;
 mod gpt2_parity;

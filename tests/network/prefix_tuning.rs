@@ -13,7 +13,7 @@ use common::{
 use pipe::{
     network::{
         batch::Batch,
-        model::{Network, copy},
+        model::{CopyOptions, Network, copy},
     },
     spec::{self, BaseDtype},
 };
@@ -108,13 +108,8 @@ pub(crate) fn check(what: &str, found: &[f32], expected: &[f32]) {
 
 /// The last token's first logits of [`tuned`] models, by `adapters.py peft` (PEFT 0.21.2, transformers 5.23.0) and
 /// `adapters.py chatglm`.
-const LOGITS: [(&str, [f32; 6]); 5] = [
-    ("gpt2", [0.0; 6]),
-    ("glm4", [0.0; 6]),
-    ("bert", [0.0; 6]),
-    ("chatglm", [0.0; 6]),
-    ("chatglm2", [0.0; 6]),
-];
+const LOGITS: [(&str, [f32; 6]); 5] =
+    [("gpt2", [0.0; 6]), ("glm4", [0.0; 6]), ("bert", [0.0; 6]), ("chatglm", [0.0; 6]), ("chatglm2", [0.0; 6])];
 
 #[test]
 fn prefixes_give_the_logits_that_were_noted() {
@@ -289,7 +284,8 @@ fn a_prefix_among_the_weights_is_read_as_chatglm_stores_it() {
         assert_eq!(logits(&read), logits(&network), "{family}");
         assert!(Network::load_merged(own.path(), &Device::flex()).is_err(), "a prefix can't be merged");
         let (copied, saved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        copy(own.path(), copied.path(), pipe::spec::Dtype::Stored, u64::MAX).unwrap();
+        let options = CopyOptions { dtype: pipe::spec::Dtype::Stored, most: u64::MAX, without: &[] };
+        copy(own.path(), copied.path(), &options).unwrap();
         assert_eq!(logits(&Network::load(copied.path(), &Device::flex()).unwrap()), logits(&network), "{family}");
         read.save(saved.path()).unwrap();
         assert_eq!(logits(&Network::load(saved.path(), &Device::flex()).unwrap()), logits(&network), "{family}");

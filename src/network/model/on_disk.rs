@@ -15,7 +15,7 @@ use super::{
 pub(super) const SCALE: &str = "_scale";
 
 /// What heads are called; they stand beside the backbone and never under its prefix.
-const HEADS: [&str; 3] = ["cls.", "classifier.", "lm_head."];
+const HEADS: [&str; 4] = ["cls.", "classifier.", "score.", "lm_head."];
 
 /// What others have P-tuning be: whether tokens count their positions on from the prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -11,6 +11,7 @@ pub(super) mod measured;
 pub(super) mod origin;
 pub(super) mod records;
 pub(super) mod rows;
+pub(super) mod share;
 pub(super) mod step_metrics;
 pub(super) mod task;
 pub(super) mod teach;

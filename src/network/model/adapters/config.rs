@@ -151,20 +151,17 @@ fn lora(keys: LoraKeys) -> Result<AdapterConfig> {
     };
     let (dropout, base_dtype) = (keys.lora_dropout.unwrap_or(0.0), BaseDtype::default());
     let adapter = Adapter::Lora(Lora { r, alpha, dropout, targets: targets.named(), base_dtype });
-    Ok(AdapterConfig {
-        adapter,
-        targets,
-        is_past: false,
-        sizes: [None; 2],
-        base: None,
-    })
+    Ok(AdapterConfig { adapter, targets, is_past: false, sizes: [None; 2], base: None })
 }
 
 fn prefix(keys: PrefixKeys, is_own: bool) -> Result<AdapterConfig> {
     closed(&keys.other, &HARMLESS_OF_PREFIXES)?;
     let tokens = keys.num_virtual_tokens.context("there are no num_virtual_tokens")?;
     let submodules = keys.num_transformer_submodules.unwrap_or(1);
-    ensure!(submodules == 1, "num_transformer_submodules {submodules} isn't supported: a prefix is for one stack of layers");
+    ensure!(
+        submodules == 1,
+        "num_transformer_submodules {submodules} isn't supported: a prefix is for one stack of layers"
+    );
     let is_past = match keys.task_type.as_deref() {
         _ if is_own => false,
         Some("SEQ_2_SEQ_LM") => bail!("task_type SEQ_2_SEQ_LM isn't supported for {PREFIX}"),

@@ -249,7 +249,8 @@ fn is_factor(name: &str) -> bool {
 
 /// Whether two names are those of one tensor, one of them with another class's module before it.
 pub(super) fn same_tensor(one: &str, other: &str) -> bool {
-    let ends = |whole: &str, end: &str| whole.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let ends =
+        |whole: &str, end: &str| whole.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     ends(one, other) || ends(other, one)
 }
 

@@ -60,7 +60,8 @@ impl Checkpoint {
         );
         let weights = Weights::open(&base)?;
         // What is wrong with the config is told by those who need it.
-        let config = fs_err::read(base.join(CONFIG)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let config =
+            fs_err::read(base.join(CONFIG)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         let family = config.as_ref().and_then(|config| families::of_config(config).ok());
         let has_encoder = family.is_some_and(|family| family.on_disk.prefix_tuning == PrefixTuning::Encoder);
         let adapter = match (adapter, &config) {
@@ -68,8 +69,19 @@ impl Checkpoint {
             (adapter, _) => adapter,
         };
         let on_disk = family.map_or(&OnDisk::PLAIN, |family| &family.on_disk);
-        let others = adapter.as_ref().map(|adapter| others(adapter, &weights, on_disk)).transpose()?.unwrap_or_default();
+        let others =
+            adapter.as_ref().map(|adapter| others(adapter, &weights, on_disk)).transpose()?.unwrap_or_default();
         Ok(Self { weights, base, adapter, on_disk, others, merged })
+    }
+
+    /// Opens the model alone, whatever adapter lies beside it.
+    ///
+    /// # Errors
+    /// Files that are missing or broken.
+    pub(crate) fn open_base(directory: &Path) -> Result<Self> {
+        let base = checkpoint::base(directory);
+        let weights = Weights::open(&base)?;
+        Ok(Self { base, weights, adapter: None, on_disk: &OnDisk::PLAIN, others: BTreeMap::new(), merged: false })
     }
 
     /// Where `config.json` is.

@@ -53,7 +53,8 @@ impl Targets {
     }
 
     fn is_restricted(&self) -> bool {
-        let layers = self.layers.as_ref().is_some_and(|layers| !matches!(layers, Layers::Several(all) if all.is_empty()));
+        let layers =
+            self.layers.as_ref().is_some_and(|layers| !matches!(layers, Layers::Several(all) if all.is_empty()));
         self.but.is_some() || layers
     }
 
@@ -122,11 +123,7 @@ mod tests {
             (plain(), "transformer.h.1.mlp.c_proj", Some(true)),
             (plain(), "transformer.h.1.attn.c_proj", Some(false)),
             (plain(), "transformer.h.1.attn.xc_attn", Some(false)),
-            (
-                Targets { layers: Some(Layers::Several(vec![1])), ..plain() },
-                "transformer.h.0.attn.c_attn",
-                Some(false),
-            ),
+            (Targets { layers: Some(Layers::Several(vec![1])), ..plain() }, "transformer.h.0.attn.c_attn", Some(false)),
             (Targets { layers: Some(Layers::One(1)), ..plain() }, "transformer.h.1.attn.c_attn", Some(true)),
             (Targets { layers: Some(Layers::Several(vec![])), ..plain() }, "transformer.h.0.attn.c_attn", Some(true)),
             (

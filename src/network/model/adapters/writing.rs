@@ -108,18 +108,18 @@ pub fn settle(adapter: &Path, model: &Path) -> Result<()> {
     let path = adapter.join(ADAPTER);
     let (mut config, model_config) = (read(&path)?, read(&model.join(CONFIG))?);
     config[BASE] = fs::canonicalize(model)?.to_string_lossy().into();
-    if let Some(class) = model_config["architectures"][0].as_str()
-        && config["peft_type"] == config::LORA
-        && config["task_type"].is_null()
-        && config["auto_mapping"].is_null()
-    {
-        let judges = !model_config["pipe"]["classifier"].is_null() && !class.ends_with(CLASSIFIER);
+    let class = model_config["architectures"][0].as_str().unwrap_or_default();
+    let is_unsaid = config["task_type"].is_null() && config["auto_mapping"].is_null();
+    if config["peft_type"] == config::LORA && is_unsaid {
         // With a linear head of our own no class of transformers gives its answers.
+        let judges = !model_config["pipe"]["classifier"].is_null() && !class.ends_with(CLASSIFIER);
         let task = task(class).filter(|_| !judges);
         config["task_type"] = task.into();
         if task.is_none() && !judges && class.starts_with("Bert") {
             config["auto_mapping"] = json!({ "base_model_class": class, "parent_library": "transformers" });
         }
+    } else if config["peft_type"] == config::PREFIX && class.ends_with(CLASSIFIER) {
+        config["task_type"] = task(class).into();
     }
     Ok(fs::write(path, format!("{config:#}\n"))?)
 }
