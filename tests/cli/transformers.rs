@@ -78,7 +78,8 @@ fn folder(space: &Space, kind: &str, cell: Cell) -> PathBuf {
 
 /// Exports every model, and writes what pipe says of it.
 fn hand_out(space: &Space, device: &OpenDevice) {
-    let session = Session::open(Options { store: space.path().join(".pipe"), ..Options::default() }).expect("a session");
+    let session =
+        Session::open(Options { store: space.path().join(".pipe"), ..Options::default() }).expect("a session");
     let recipe = Recipe::read(&space.path().join("recipe.yaml"), Overrides::default()).expect("a recipe");
     let graph = recipe.graph().expect("a graph");
     let plan = session.in_store().plan(&graph).expect("a plan");

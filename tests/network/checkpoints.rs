@@ -266,8 +266,7 @@ fn a_base_in_int8_is_given_out_as_the_numbers_that_it_stands_for() {
     assert_eq!(
         files(&space.path().join("model")),
         [
-            "adapter_config.json",
-            "adapter_model.safetensors",
+            "adapter",
             "config.json",
             "generation_config.json",
             "model.safetensors",

@@ -68,8 +68,8 @@ impl<'a> SharedFiles<'a> {
 
     /// The names of its files.
     pub fn names(&self) -> Vec<PathBuf> {
-        let name = |path: PathBuf| path.file_name().map(PathBuf::from);
-        let mut names: Vec<PathBuf> = checkpoint::files(self.directory).into_iter().filter_map(name).collect();
+        let files = checkpoint::files(self.directory);
+        let mut names: Vec<PathBuf> = files.iter().map(|file| self.place(file)).collect();
         if self.rewrites {
             names.extend([checkpoint::WEIGHTS, checkpoint::INDEX].map(PathBuf::from));
         }
@@ -82,6 +82,13 @@ impl<'a> SharedFiles<'a> {
         names
     }
 
+    /// Where a file is to lie. An adapter stays in its folder: beside the model's own files, transformers would add it to
+    /// the model on loading.
+    fn place(&self, file: &Path) -> PathBuf {
+        let place = file.strip_prefix(self.directory).ok().or(file.file_name().map(Path::new));
+        place.unwrap_or(file).to_owned()
+    }
+
     /// Writes them into a directory.
     ///
     /// # Errors
@@ -90,11 +97,14 @@ impl<'a> SharedFiles<'a> {
         let base = checkpoint::base(self.directory);
         let weights = checkpoint::weight_files(&base)?;
         for file in checkpoint::files(self.directory) {
-            let name = file.file_name().unwrap_or_default();
-            let is_weights = weights.iter().any(|weights| name == weights.as_str());
-            if !(is_weights && self.rewrites) {
-                fs::copy(&file, to.join(name))?;
+            let place = self.place(&file);
+            let is_weights = weights.iter().any(|weights| place == Path::new(weights));
+            if is_weights && self.rewrites {
+                continue;
             }
+            let target = to.join(place);
+            fs::create_dir_all(target.parent().unwrap_or(to))?;
+            fs::copy(&file, target)?;
         }
         let Some(known) = &self.known else { return Ok(()) };
         if self.rewrites {

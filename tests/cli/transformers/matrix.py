@@ -7,7 +7,7 @@ CELLS.json is a list of models, each with
     name, dir       what it's called, and the folder that it was exported to
     family          pipe's name of it
     auto            the AutoModel class that opens it; null where transformers has none for the family
-    peft            "lora" or "prefix" where the folder has an adapter beside its model
+    peft            whether the folder has an adapter beside its model
     texts           [{text, ids, framed}]: the ids of a text, and those that pipe puts around them
     language        [{text, more, logits}]: logits at each token of the text as framed; of an encoder-decoder those of
                     the decoder, which is given `more`
@@ -22,7 +22,6 @@ saved there gives: `ids` of the texts and `logits` or `scores` as above.
 import json
 import logging
 import os
-import shutil
 import sys
 import warnings
 
@@ -39,7 +38,6 @@ torch.set_num_threads(1)
 
 TOLERANCE = 1e-4
 NEW_TOKENS = 24
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Cell:
@@ -84,9 +82,7 @@ class Cell:
             return self.load(auto, directory)
         import peft
 
-        base = directory + ".base"
-        shutil.copytree(directory, base, ignore=shutil.ignore_patterns(*ADAPTER))
-        return peft.PeftModel.from_pretrained(self.load(auto, base), directory).eval()
+        return peft.PeftModel.from_pretrained(self.load(auto, directory), os.path.join(directory, "adapter")).eval()
 
     def load(self, auto, directory):
         model, loaded = auto.from_pretrained(directory, output_loading_info=True, attn_implementation="eager")

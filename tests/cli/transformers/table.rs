@@ -92,8 +92,11 @@ fn entry(outcomes: &Outcomes, family: &'static Family, way: Way, notes: &mut Vec
         return format!("no class [{}]", noted(notes, why));
     }
     let outcomes = cells.map(|cell| &outcomes[&cell.stage()]);
-    let wrong: Vec<String> =
-        outcomes.iter().flat_map(|(there, back)| there.iter().chain(back.iter().flatten())).map(|text| general(text)).collect();
+    let wrong: Vec<String> = outcomes
+        .iter()
+        .flat_map(|(there, back)| there.iter().chain(back.iter().flatten()))
+        .map(|text| general(text))
+        .collect();
     if let Some(problem) = wrong.first() {
         return format!("no [{}]", noted(notes, problem));
     }
