@@ -166,13 +166,11 @@ pub fn tokenizer_place(path: &Path) -> PathBuf {
     if is_adapter { base(path) } else { path.to_owned() }
 }
 
-/// The files beside the weights that a copy of the model takes along: `config.json`, the tokenizer's, settings. What an
-/// adapter's directory has of its own goes before what its model has.
+/// The files beside the weights that a copy of the model takes along: `config.json`, the tokenizer's, settings. Of an
+/// adapter they are its model's, but for a tokenizer of its own.
 pub fn companions(directory: &Path) -> Vec<PathBuf> {
     let base = &base(directory);
-    let own = present(directory, &SETTINGS);
-    let settings = if own.is_empty() { present(base, &SETTINGS) } else { own };
-    [present(base, &[CONFIG]), settings, tokenizer(directory)].concat()
+    [present(base, &[CONFIG]), present(base, &SETTINGS), tokenizer(directory)].concat()
 }
 
 /// All files that make the model, as far as they're there: what its identity is made of.

@@ -93,7 +93,7 @@ impl TextGenerator {
         );
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(PromptKind::Text))?;
-        let configured = GenerationDefaults::read(dir)?;
+        let configured = GenerationDefaults::read(&checkpoint::base(dir))?;
         let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
         // What a model of our own was never taught to write; other people's may put their tokens to any use.
         let forbidden = if trained_for.is_some() { specials.ids() } else { Vec::new() };
