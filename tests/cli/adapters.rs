@@ -89,7 +89,7 @@ fn an_adapter_alone_finds_its_model_as_peft_does_from_the_working_directory() {
     settings["base_model_name_or_path"] = "nowhere".into();
     std::fs::write(to.join("adapter_config.json"), settings.to_string()).expect("a written file");
     let output = space.pipe(&["generate", "--checkpoint", "trained/elsewhere", "--prompt", "球队"]);
-    assert_eq!(output.status, 1);
+    assert_eq!(output.status, 2);
     assert!(output.stderr.contains("its base_model_name_or_path names no directory with a model"), "{}", output.stderr);
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     network::{
-        checkpoint::{self, CONFIG},
+        checkpoint::{self, ADAPTER, BASE, CONFIG},
         model::{Family, Misfit, Outline, families},
     },
     recipe::{Checks, Diagnostic, Draft},
@@ -100,6 +100,11 @@ pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hin
     }
     if place.is_file() {
         return Err(Hinted::new(format!("`{shown}` is a file"), "name the directory that it lies in".to_owned()));
+    }
+    if place.join(ADAPTER).is_file() && !checkpoint::base(place).join(CONFIG).is_file() {
+        let message = format!("`{shown}` is an adapter, and its {BASE} names no directory with a model");
+        let hint = "write the path of one there, or put the model's files beside it".to_owned();
+        return Err(Hinted::new(message, hint));
     }
     if !checkpoint::base(place).join(CONFIG).is_file() {
         let hint = "name a directory with a model in Hugging Face's layout".to_owned();
