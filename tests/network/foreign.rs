@@ -14,7 +14,7 @@ use pipe::network::{
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-use crate::common::tensors::assert_near;
+use crate::common::{Space, tensors::assert_near};
 use pipe::support::random::Key;
 
 type Shapes = Vec<(String, Vec<usize>)>;
@@ -47,9 +47,9 @@ fn write(directory: &Path, config: &Value, shapes: &Shapes) {
             (name, (shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
         })
         .collect();
-    let views = data.iter().map(|(name, (shape, bytes))| {
-        (name.as_str(), TensorView::new(Dtype::F32, (*shape).clone(), bytes).unwrap())
-    });
+    let views = data
+        .iter()
+        .map(|(name, (shape, bytes))| (name.as_str(), TensorView::new(Dtype::F32, (*shape).clone(), bytes).unwrap()));
     std::fs::write(directory.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
     std::fs::write(directory.join("config.json"), config.to_string()).unwrap();
 }
@@ -143,7 +143,8 @@ fn bert() -> (Value, Shapes) {
 }
 
 fn masked_head() -> Shapes {
-    let mut all = [layer("cls.predictions.transform.dense", [8, 8], 8), norm("cls.predictions.transform.LayerNorm")].concat();
+    let mut all =
+        [layer("cls.predictions.transform.dense", [8, 8], 8), norm("cls.predictions.transform.LayerNorm")].concat();
     all.extend(layer("cls.predictions.decoder", [12, 8], 12));
     all.extend(shapes(&[("cls.predictions.bias", &[12])]));
     all
@@ -169,8 +170,7 @@ fn glm4(plain: bool) -> (Value, Shapes) {
         ("mlp.gate_up_proj.weight", &[32, 8]),
         ("mlp.down_proj.weight", &[8, 16]),
     ]));
-    let mut all: Shapes =
-        in_layer.into_iter().map(|(name, shape)| (format!("model.layers.0.{name}"), shape)).collect();
+    let mut all: Shapes = in_layer.into_iter().map(|(name, shape)| (format!("model.layers.0.{name}"), shape)).collect();
     all.extend(shapes(&[("model.norm.weight", &[8]), ("model.embed_tokens.weight", &[12, 8])]));
     (config, all)
 }
@@ -205,24 +205,24 @@ fn a_head_of_its_own_goes_before_what_the_config_says() {
     let (config, mut all) = gpt2();
     all.push(head.clone());
     let own = [
-        -0.235425, -0.221871, 1.181571, 1.195124, 1.455693, 1.469247, 1.4828, -0.046107, -0.434352, -0.420798, -0.407244,
-        -0.190637,
+        -0.235425, -0.221871, 1.181571, 1.195124, 1.455693, 1.469247, 1.4828, -0.046107, -0.434352, -0.420798,
+        -0.407244, -0.190637,
     ];
     assert_near("gpt2", &last_logits(&load(&config, &all), 0), &own, 1e-5);
 
     let (config, mut all) = glm4(false);
     all.push(head.clone());
     let own = [
-        -1.251913, -1.12749, -0.742599, -0.618176, -0.586972, -0.462549, -0.338127, -0.730722, 1.002466, 1.126889, 1.251311,
-        1.566587,
+        -1.251913, -1.12749, -0.742599, -0.618176, -0.586972, -0.462549, -0.338127, -0.730722, 1.002466, 1.126889,
+        1.251311, 1.566587,
     ];
     assert_near("glm4", &last_logits(&load(&config, &all), 0), &own, 1e-5);
 
     // Its bias is that of the matrix, too.
     let (config, all) = bert();
     let own = [
-        -0.387858, 0.272855, -0.057847, -0.894183, -0.23347, -0.572758, -0.033132, 0.627581, -0.921424, -0.260712, -0.48608,
-        -0.825367,
+        -0.387858, 0.272855, -0.057847, -0.894183, -0.23347, -0.572758, -0.033132, 0.627581, -0.921424, -0.260712,
+        -0.48608, -0.825367,
     ];
     assert_near("bert", &last_logits(&load(&config, &[all, masked_head()].concat()), 6), &own, 1e-5);
 }
@@ -252,8 +252,8 @@ fn a_tied_tensor_is_found_under_either_name() {
     let all = [all, masked_head()].concat();
     let all = without(&all, &["bert.embeddings.word_embeddings.weight", "cls.predictions.bias"]);
     let tied = [
-        0.149385, 0.814157, -0.113006, -0.496648, 0.168123, -0.167105, -0.363694, 0.301077, -0.830168, -0.165396, -0.858292,
-        -1.193521,
+        0.149385, 0.814157, -0.113006, -0.496648, 0.168123, -0.167105, -0.363694, 0.301077, -0.830168, -0.165396,
+        -0.858292, -1.193521,
     ];
     assert_near("bert", &last_logits(&load(&config, &all), 6), &tied, 1e-5);
 }
@@ -268,8 +268,8 @@ fn marians_head_and_table_are_told_apart() {
     let (config, mut all) = marian();
     all.push(("lm_head.weight".into(), vec![12, 8]));
     let own = [
-        1.067888, 1.691694, 2.246019, 1.869825, 0.484873, 0.108679, 0.732484, -0.387013, -1.740051, -1.116246, -1.49244,
-        -1.061104,
+        1.067888, 1.691694, 2.246019, 1.869825, 0.484873, 0.108679, 0.732484, -0.387013, -1.740051, -1.116246,
+        -1.49244, -1.061104,
     ];
     assert_near("with both", &logits(&load(&config, &all)), &own, 1e-5);
     let tied = [
@@ -364,7 +364,8 @@ fn settings_are_read_under_other_names() {
     let (config, all) = gpt2();
     let expected = last_logits(&load(&config, &all), 0);
     let mut renamed = config.clone();
-    let names = [("n_embd", "hidden_size"), ("n_positions", "max_position_embeddings"), ("n_layer", "num_hidden_layers")];
+    let names =
+        [("n_embd", "hidden_size"), ("n_positions", "max_position_embeddings"), ("n_layer", "num_hidden_layers")];
     for (own, other) in names {
         renamed[other] = renamed.as_object_mut().unwrap().remove(own).unwrap();
     }
@@ -416,4 +417,98 @@ fn dropout_is_the_configs() {
     assert_eq!(rates(marian(), json!({ "dropout": 0.2 })).unwrap(), [0.2, 0.0, 0.2]);
     let told = rates(marian(), json!({ "activation_dropout": 0.1 })).unwrap_err().to_string();
     assert_eq!(told, "activation_dropout 0.1 isn't supported");
+}
+
+/// A vocabulary of words, for BERT by its rules and for others by white space.
+fn tokenizer(space: &Space, bert: bool) {
+    let words = ["[PAD]", "</s>", "[CLS]", "[SEP]", "[UNK]", "a", "b", "c", "d", "e", "f", "g"];
+    if bert {
+        space.write("model/vocab.txt", words.join("\n"));
+        return;
+    }
+    let vocabulary: Value = (0..).zip(words).map(|(id, word): (u32, _)| (word.to_owned(), json!(id))).collect();
+    let words = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary },
+    });
+    space.write("model/tokenizer.json", words.to_string());
+}
+
+const IMPORTED: &str = "\
+stages:
+  ck:
+    import: { path: model }
+  again:
+    finetune:
+      from: ck
+      data: { train: { path: rows.tsv } }
+      task: { classification: { head: linear, template: \"{{ text }}\", words: { food: f, sport: s, arts: a } } }
+      train: { steps: 1, lr: 0, max_length: 16 }
+  test:
+    eval: { model: ck, data: { path: rows.tsv } }
+";
+
+/// The references are `MODEL(ids).logits.softmax(-1)` of the texts' ids: behind `[CLS]` and before `[SEP]` for BERT, by
+/// themselves for GPT-2.
+#[test]
+fn an_imported_classifier_predicts_is_measured_and_goes_on() {
+    for (is_bert, expected) in [
+        (true, [[0.340801, 0.376847, 0.282352], [0.353326, 0.368432, 0.278242]]),
+        (false, [[0.344011, 0.348493, 0.307496], [0.38293, 0.38332, 0.23375]]),
+    ] {
+        let space = Space::new();
+        let ((config, mut all), class) = match is_bert {
+            true => (bert(), "BertForSequenceClassification"),
+            false => (gpt2(), "GPT2ForSequenceClassification"),
+        };
+        if is_bert {
+            all.extend(layer("bert.pooler.dense", [8, 8], 8));
+            all.extend(layer("classifier", [3, 8], 3));
+        } else {
+            all.push(("score.weight".into(), vec![3, 8]));
+        }
+        tokenizer(&space, is_bert);
+        write(&space.path().join("model"), &labelled(config, class), &all);
+        // Rows may have the numbers of labels.
+        space.write("recipe.yaml", IMPORTED).write("rows.tsv", "text\tlabel\na c e\tfood\nb\t1\n");
+        space.write("named.tsv", "text\tlabel\na c e\tfood\nb\tsport\n");
+        assert_eq!(space.statuses(&["recipe.yaml", "--stage", "test"]), "ck=ran test=ran");
+        let tuned = ["recipe.yaml", "--stage", "again", "--set", "stages.again.data.train.path=named.tsv"];
+        assert_eq!(space.statuses(&tuned), "again=ran ck=hit");
+        for stage in ["ck", "again"] {
+            let mut arguments = vec!["predict", "recipe.yaml", stage, "--json", "--text", "a c e", "--text", "b"];
+            if stage == "again" {
+                arguments.extend(["--set", "stages.again.data.train.path=named.tsv"]);
+            }
+            let output = space.pipe(&arguments);
+            assert_eq!(output.status, 0, "{}", output.stderr);
+            for (line, expected) in output.stdout.lines().zip(expected) {
+                let line: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(line["label"], "food");
+                let found = LABELS.map(|label| line["probabilities"][label].as_f64().unwrap() as f32);
+                assert_near(stage, &found, &expected, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_that_tells_no_label_says_so() {
+    let space = Space::new();
+    let (config, mut all) = bert();
+    all.extend(layer("bert.pooler.dense", [8, 8], 8));
+    all.extend(layer("classifier", [1, 8], 1));
+    tokenizer(&space, true);
+    let mut config = labelled(config, "BertForSequenceClassification");
+    config["id2label"] = json!({ "0": "LABEL_0" });
+    write(&space.path().join("model"), &config, &all);
+    space.write("recipe.yaml", IMPORTED).write("rows.tsv", "text\tlabel\na\tfood\n");
+    assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "ck"]).status, 0);
+    let output = space.pipe(&["predict", "recipe.yaml", "ck", "--text", "a"]);
+    assert!(output.stderr.contains("its head is for regression"), "{}", output.stderr);
+
+    let class = labelled(bert().0, "BertForTokenClassification");
+    let told = format!("{:#}", try_load(&class, &bert().1).err().unwrap());
+    assert!(told.contains("BertForTokenClassification has a head that isn't supported"), "{told}");
 }

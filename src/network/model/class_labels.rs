@@ -71,7 +71,10 @@ impl ClassLabels {
                 let read = |(id, label): (&String, &Value)| {
                     let wrong = || format!("id2label: {id:?}: {label} isn't the number of a label with its name");
                     let name = label.as_str().map(str::to_owned);
-                    Ok((id.parse().with_context(wrong)?, name.or_else(|| label.as_i64().map(|n| n.to_string())).with_context(wrong)?))
+                    Ok((
+                        id.parse().with_context(wrong)?,
+                        name.or_else(|| label.as_i64().map(|n| n.to_string())).with_context(wrong)?,
+                    ))
                 };
                 labels.iter().map(read).collect::<Result<_>>()?
             }
@@ -83,9 +86,12 @@ impl ClassLabels {
         if let Some(twice) = order.windows(2).find(|two| two[0].0 == two[1].0) {
             bail!("id2label has the label {} twice", twice[0].0);
         }
-        let problem = config.get("problem_type").and_then(Value::as_str).filter(|kind| *kind != "single_label_classification");
+        let problem =
+            config.get("problem_type").and_then(Value::as_str).filter(|kind| *kind != "single_label_classification");
         let problem = match (order.len(), problem) {
-            (0 | 1, _) | (_, Some("regression")) => Some("its head is for regression: it gives a number, no label".to_owned()),
+            (0 | 1, _) | (_, Some("regression")) => {
+                Some("its head is for regression: it gives a number, no label".to_owned())
+            }
             (_, Some(other)) => Some(format!("its head is for {other}, and not for one label of several")),
             _ => None,
         };
@@ -130,7 +136,10 @@ mod tests {
     fn labels_are_read_as_the_library_reads_them() {
         let named = json!({ "model_type": "bert", "id2label": { "0": "b", "2": "a", "1": "c" } });
         let (head, labels) = find(named).unwrap().unwrap();
-        assert_eq!((head.classes, labels.names, labels.numbers), (3, ["a", "b", "c"].map(str::to_owned).into(), vec![2, 0, 1]));
+        assert_eq!(
+            (head.classes, labels.names, labels.numbers),
+            (3, ["a", "b", "c"].map(str::to_owned).into(), vec![2, 0, 1])
+        );
         let (head, labels) = find(json!({ "model_type": "bert", "num_labels": 3 })).unwrap().unwrap();
         assert_eq!((head.classes, &labels.names[2][..], labels.problem), (3, "LABEL_2", None));
         let (head, _) = find(json!({ "model_type": "bert" })).unwrap().unwrap();
@@ -141,8 +150,10 @@ mod tests {
 
     #[test]
     fn heads_for_something_else_are_told() {
-        let class = |name: &str| find(json!({ "model_type": "bert", "architectures": [name] })).unwrap_err().to_string();
-        let told = "BertForTokenClassification has a head that isn't supported: of classifiers, …ForSequenceClassification is";
+        let class =
+            |name: &str| find(json!({ "model_type": "bert", "architectures": [name] })).unwrap_err().to_string();
+        let told =
+            "BertForTokenClassification has a head that isn't supported: of classifiers, …ForSequenceClassification is";
         assert_eq!(class("BertForTokenClassification"), told);
         let problem = |config: Value| find(config).unwrap().unwrap().1.problem.unwrap();
         let regression = "its head is for regression: it gives a number, no label";

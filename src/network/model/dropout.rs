@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn each_place_has_its_own_key() {
-        let rates = DropoutRates::of(&json!({ "attn_pdrop": 0, "resid_pdrop": 0.25, "embd_pdrop": null }), &KEYS).unwrap();
+        let rates =
+            DropoutRates::of(&json!({ "attn_pdrop": 0, "resid_pdrop": 0.25, "embd_pdrop": null }), &KEYS).unwrap();
         assert_eq!(rates, DropoutRates { embedding: 0.1, attention: 0.0, hidden: 0.25, classifier: 0.25 });
         let own = DropoutRates::of(&json!({ "classifier_dropout": 0.5 }), &KEYS).unwrap();
         assert_eq!(own, DropoutRates { classifier: 0.5, ..DropoutRates::from(0.1) });

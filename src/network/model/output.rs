@@ -30,13 +30,7 @@ enum OutputPlace {
 impl Output {
     /// Finds the `head` of a checkpoint, before the `table` of embeddings is added; `tied` as the config has it. A checkpoint
     /// with the tensor `instead` may have none.
-    pub fn find(
-        builder: &mut Builder,
-        table: &str,
-        head: &'static str,
-        tied: bool,
-        instead: Option<&str>,
-    ) -> Self {
+    pub fn find(builder: &mut Builder, table: &str, head: &'static str, tied: bool, instead: Option<&str>) -> Self {
         let place = match tied {
             true if builder.ties(table, head) => OutputPlace::Tied,
             true => OutputPlace::Own,

@@ -39,7 +39,9 @@ impl RopeSettings {
         }
         let number = |key: &str| -> Result<Option<f64>> {
             let value = parameters.and_then(|all| all.get(key)).filter(|value| !value.is_null());
-            let Some(value) = value.or_else(|| config.get(key).filter(|value| !value.is_null())) else { return Ok(None) };
+            let Some(value) = value.or_else(|| config.get(key).filter(|value| !value.is_null())) else {
+                return Ok(None);
+            };
             value.as_f64().with_context(|| format!("{key} {value} is no number")).map(Some)
         };
         Ok(Self { theta: number(THETA)?, partial_rotary_factor: number(SHARE)? })
@@ -53,7 +55,10 @@ impl RopeSettings {
         let said = [(THETA, self.theta, theta), (SHARE, self.partial_rotary_factor, partial_rotary_factor)];
         for (key, said, own) in said {
             let said = said.unwrap_or(own);
-            ensure!(said == own, "{key} {said} isn't supported: the original's code has {own}, whatever the config says");
+            ensure!(
+                said == own,
+                "{key} {said} isn't supported: the original's code has {own}, whatever the config says"
+            );
         }
         Ok(())
     }
@@ -104,7 +109,10 @@ mod tests {
                 assert_eq!(error, format!("the rope_type \"spiral\" in {name} isn't supported"));
             }
         }
-        assert_eq!(told(json!({ "rope_scaling": { "factor": 2.0 } })), r#"rope_scaling {"factor":2.0} isn't supported"#);
+        assert_eq!(
+            told(json!({ "rope_scaling": { "factor": 2.0 } })),
+            r#"rope_scaling {"factor":2.0} isn't supported"#
+        );
         assert_eq!(told(json!({ "rope_theta": "much" })), r#"rope_theta "much" is no number"#);
     }
 }

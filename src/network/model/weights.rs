@@ -400,7 +400,8 @@ impl ValueSource for CheckpointSource<'_> {
                 let expected = values();
                 let near = |(found, expected): (&f32, &f32)| (found - expected).abs() <= ROUNDED;
                 if found.len() != expected.len() || !found.iter().zip(&expected).all(near) {
-                    self.problems.push(format!("{stored} isn't what is computed for it, and can't be learned otherwise"));
+                    self.problems
+                        .push(format!("{stored} isn't what is computed for it, and can't be learned otherwise"));
                 }
             }
             Err(error) => self.problems.push(format!("{error:#}")),

@@ -20,9 +20,8 @@ use crate::{
     recipe::{Checks, Draft},
     spec::{Eval, Finetune, Import, Product, Source, Task},
     stages::{
-        DeviceUse, Devices, Field, Preflight, StageKind, check,
+        DeviceUse, Devices, Field, Preflight, StageKind, check, framed,
         metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
-        framed,
         parts::{
             TOKENS,
             classifier::Trained,

@@ -114,11 +114,7 @@ impl Instructed {
 }
 
 /// Makes examples for a model; the task is given the format that's used.
-fn encoder<'a>(
-    task: &mut Instruction,
-    base: &'a Base,
-    max_length: usize,
-) -> Result<InstructionEncoder<'a>> {
+fn encoder<'a>(task: &mut Instruction, base: &'a Base, max_length: usize) -> Result<InstructionEncoder<'a>> {
     let Base { family, form, tokenizer, .. } = base;
     let chat = match task.format {
         Some(format) => Chat::new(format, tokenizer)?,

@@ -6,9 +6,8 @@ use std::fs;
 use pipe::data::text::{ABSENT, Special, Tokenizer};
 use serde_json::{Value, json};
 
-const PIECES: [&str; 14] = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "Hello", "world", "cafe", "café", "你", "好", "##s", "<s>",
-];
+const PIECES: [&str; 14] =
+    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "Hello", "world", "cafe", "café", "你", "好", "##s", "<s>"];
 
 fn added(id: usize, content: &str, special: bool) -> Value {
     json!({
@@ -40,7 +39,8 @@ fn bert(lowercase: bool) -> Value {
 /// GPT-2's, of all bytes and ` a`, `ab` and ` ab`.
 fn gpt2(prefix: bool) -> Value {
     let printable = |byte: u32| matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
-    let mut letters: Vec<String> = (0..256).filter(|&byte| printable(byte)).filter_map(char::from_u32).map(String::from).collect();
+    let mut letters: Vec<String> =
+        (0..256).filter(|&byte| printable(byte)).filter_map(char::from_u32).map(String::from).collect();
     let others = 256 - letters.len() as u32;
     letters.extend((0..others).filter_map(|at| char::from_u32(0x100 + at)).map(String::from));
     letters.sort();
@@ -101,9 +101,21 @@ fn berts_settings_and_their_defaults_go_before_the_file() {
     gives(&bert(false), class(json!({})), "bert", &TEXTS, &LOWER);
     gives(&bert(false), json!({ "do_lower_case": true }), "bert", &TEXTS, &LOWER);
     gives(&bert(true), class(json!({ "strip_accents": false })), "bert", &TEXTS, &[&[5, 7], &[9, 10, 11], &[5, 7, 12]]);
-    gives(&bert(true), class(json!({ "tokenize_chinese_chars": false })), "bert", &TEXTS, &[&[5, 7], &[8, 1], &[5, 7, 12]]);
+    gives(
+        &bert(true),
+        class(json!({ "tokenize_chinese_chars": false })),
+        "bert",
+        &TEXTS,
+        &[&[5, 7], &[8, 1], &[5, 7, 12]],
+    );
     // A class that takes the file as it is looks at nothing else; and without settings there's only the file.
-    gives(&bert(false), json!({ "tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": true }), "bert", &TEXTS, &CASED);
+    gives(
+        &bert(false),
+        json!({ "tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": true }),
+        "bert",
+        &TEXTS,
+        &CASED,
+    );
     gives(&bert(false), Value::Null, "bert", &TEXTS, &CASED);
 }
 
@@ -117,7 +129,12 @@ fn gpt2s_space_before_a_text_is_the_settings() {
     gives(&gpt2(false), json!({ "add_prefix_space": true }), "gpt2", &texts, &with);
     // The fourth version follows the setting, and the fifth the file.
     let told = "tokenizer_config.json says add_prefix_space: true, but tokenizer.json is made for false";
-    refuses(&gpt2(false), json!({ "tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": true }), "gpt2", told);
+    refuses(
+        &gpt2(false),
+        json!({ "tokenizer_class": "PreTrainedTokenizerFast", "add_prefix_space": true }),
+        "gpt2",
+        told,
+    );
     refuses(&gpt2(false), json!({ "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": true }), "glm4", told);
     refuses(&gpt2(false), json!({ "tokenizer_class": "RobertaTokenizer", "add_prefix_space": true }), "bert", told);
 }
@@ -125,22 +142,52 @@ fn gpt2s_space_before_a_text_is_the_settings() {
 #[test]
 fn what_versions_of_the_library_read_differently_is_refused() {
     let class = || json!({ "tokenizer_class": "BertTokenizer" });
-    refuses(&gpt2(false), class(), "bert", "tokenizer.json has a model of the type \"BPE\", in place of which BertTokenizer");
+    refuses(
+        &gpt2(false),
+        class(),
+        "bert",
+        "tokenizer.json has a model of the type \"BPE\", in place of which BertTokenizer",
+    );
     let changed = |mut file: Value, pointer: &str, value: Value| {
         *file.pointer_mut(pointer).unwrap() = value;
         file
     };
     let lower = json!({ "type": "Lowercase" });
-    refuses(&changed(bert(true), "/normalizer", lower.clone()), class(), "bert", "another normalizer than BertNormalizer");
-    refuses(&changed(bert(true), "/normalizer/clean_text", json!(false)), class(), "bert", "a normalizer with clean_text false");
+    refuses(
+        &changed(bert(true), "/normalizer", lower.clone()),
+        class(),
+        "bert",
+        "another normalizer than BertNormalizer",
+    );
+    refuses(
+        &changed(bert(true), "/normalizer/clean_text", json!(false)),
+        class(),
+        "bert",
+        "a normalizer with clean_text false",
+    );
     let words = json!({ "type": "Whitespace" });
     refuses(&changed(bert(true), "/pre_tokenizer", words.clone()), class(), "bert", "another pre-tokenizer");
-    refuses(&changed(bert(true), "/model/max_input_chars_per_word", json!(20)), class(), "bert", "max_input_chars_per_word 20");
+    refuses(
+        &changed(bert(true), "/model/max_input_chars_per_word", json!(20)),
+        class(),
+        "bert",
+        "max_input_chars_per_word 20",
+    );
     let class = || json!({ "tokenizer_class": "GPT2Tokenizer" });
     refuses(&bert(true), class(), "gpt2", "a model of the type \"WordPiece\"");
-    refuses(&changed(gpt2(true), "/normalizer", lower), class(), "gpt2", "a normalizer, in place of which GPT2Tokenizer");
+    refuses(
+        &changed(gpt2(true), "/normalizer", lower),
+        class(),
+        "gpt2",
+        "a normalizer, in place of which GPT2Tokenizer",
+    );
     refuses(&changed(gpt2(true), "/pre_tokenizer", words), class(), "gpt2", "another pre-tokenizer than ByteLevel");
-    refuses(&changed(gpt2(true), "/model/ignore_merges", json!(true)), class(), "gpt2", "a model with ignore_merges true");
+    refuses(
+        &changed(gpt2(true), "/model/ignore_merges", json!(true)),
+        class(),
+        "gpt2",
+        "a model with ignore_merges true",
+    );
     // Classes that aren't known here may not be contradicted.
     let told = "tokenizer_config.json says do_lower_case: false, but tokenizer.json is made for true";
     refuses(&bert(true), json!({ "tokenizer_class": "LayoutTokenizer", "do_lower_case": false }), "bert", told);
@@ -210,7 +257,7 @@ fn special_tokens_have_the_names_of_the_settings() {
 fn a_blank_line_at_the_end_of_a_vocabulary_is_no_token() {
     let directory = tempfile::tempdir().unwrap();
     for end in ["", "\n", "\n\n", "\r\n\r\n"] {
-        fs::write(directory.path().join("vocab.txt"), PIECES.join("\n") + end).unwrap();
+        fs::write(directory.path().join("vocab.txt"), format!("{}{end}", PIECES.join("\n"))).unwrap();
         let tokenizer = Tokenizer::load(directory.path()).unwrap();
         assert_eq!((tokenizer.vocab_size(), tokenizer.special.id(Special::Unk)), (14, 1), "{end:?}");
         assert_eq!(tokenizer.encode("Hello café").unwrap(), [5, 8]);

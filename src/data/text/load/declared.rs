@@ -154,7 +154,10 @@ fn unchanged(file: &Value, settings: &Settings) -> Result<()> {
     let flag = |name: &str| bert.and_then(|part| part.get(name)?.as_bool());
     let own = [
         ("do_lower_case", Some(parts.iter().any(|part| lowers(&part)))),
-        ("strip_accents", flag("strip_accents").or_else(|| bert.is_none().then(|| parts.iter().any(|part| strips(&part))))),
+        (
+            "strip_accents",
+            flag("strip_accents").or_else(|| bert.is_none().then(|| parts.iter().any(|part| strips(&part)))),
+        ),
         ("tokenize_chinese_chars", flag("handle_chinese_chars")),
     ];
     for (name, own) in own {
@@ -197,9 +200,9 @@ fn added_tokens(file: &mut Value, settings: &Settings, rebuilt: bool) -> Result<
     let listed = settings.described()?;
     if rebuilt && settings.lists_added() {
         let kept = |name: &str| listed.values().any(|token| token["content"] == *name) || settings.names(name);
-        let lost = added.values().find(|token| {
-            token["special"] != json!(true) && token["content"].as_str().is_some_and(|name| !kept(name))
-        });
+        let lost = added
+            .values()
+            .find(|token| token["special"] != json!(true) && token["content"].as_str().is_some_and(|name| !kept(name)));
         if let Some(token) = lost {
             let what = format!("an added token {} that isn't in tokenizer_config.json", token["content"]);
             bail!(ambiguous("its class", &what));
@@ -267,7 +270,9 @@ fn named_tokens(file: &Value, settings: &Settings, built: Built) -> Result<()> {
     let (begins, ends) = (given(["cls_token", "bos_token"], "[CLS]"), given(["sep_token", "eos_token"], "[SEP]"));
     let (first, last) = frame(&file["post_processor"]);
     let blank = |name: &str| {
-        [Special::Mask, Special::Gmask, Special::Smask, Special::Sop, Special::Eop].iter().any(|blank| blank.goes_by(name))
+        [Special::Mask, Special::Gmask, Special::Smask, Special::Sop, Special::Eop]
+            .iter()
+            .any(|blank| blank.goes_by(name))
     };
     for (frame, named, what) in [(first, begins, "begins"), (last, ends, "ends")] {
         let Some(frame) = frame.filter(|name| !blank(name) && !named.is_empty()) else { continue };

@@ -13,8 +13,8 @@ use crate::{
         batch::Batch,
         kernels::Gelu,
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates, Family,
-            FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates,
+            Family, FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId,
             architecture::{check_positions, check_tokens},
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, NormPlacement,

@@ -12,8 +12,9 @@ use crate::{
     network::{
         kernels::{RotaryPairs, Rotation},
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, RopeSettings, SingleStack, Sizes, WeightRole,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
+            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, RopeSettings, SingleStack, Sizes,
+            WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -149,7 +150,13 @@ impl Chatglm2Config {
 
     fn layer(&self) -> LayerDesign {
         let size = self.kv_channels;
-        let rotation = Rotation { base: self.rope_base(), pairs: size / 4, layout: RotaryPairs::Interleaved, offset: 0, half: false };
+        let rotation = Rotation {
+            base: self.rope_base(),
+            pairs: size / 4,
+            layout: RotaryPairs::Interleaved,
+            offset: 0,
+            half: false,
+        };
         let projection = "self_attention.query_key_value";
         LayerDesign {
             names: &NAMES,

@@ -10,8 +10,8 @@ use crate::{
     network::{
         kernels::Gelu,
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
+            Family, FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection,

@@ -12,8 +12,8 @@ use crate::{
     network::{
         kernels::{RotaryPairs, Rotation},
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, RopeSettings, SingleStack, Sizes,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
+            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, RopeSettings, SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,

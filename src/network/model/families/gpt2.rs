@@ -8,8 +8,8 @@ use super::sizes::MultiHead;
 use crate::{
     data::text::Special,
     network::model::{
-        Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys, Family, FamilyCode,
-        Initial, ModelConfig, OnDisk, Output, SingleStack, Sizes,
+        Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys, Family,
+        FamilyCode, Initial, ModelConfig, OnDisk, Output, SingleStack, Sizes,
         blocks::{
             Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement, Projection,
         },

@@ -18,8 +18,8 @@ use crate::{
     network::{
         kernels::{self, Gelu},
         model::{
-            AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates, Family, FamilyCode,
-            Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId,
+            AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates, Family,
+            FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId,
             blocks::{
                 Activation, AttentionDesign, CrossAttentionNames, DecoderLayer, EncoderStates, Layer, LayerDesign,
                 LayerNames, NormKind, NormPlacement, Projection,
@@ -254,9 +254,9 @@ impl Transformer {
             x = x.mul_scalar((self.config.d_model as f32).sqrt());
         }
         let (rows, width) = (self.config.max_position_embeddings, self.config.d_model);
-        let positions = self.positions.get_or_init(|| {
-            Tensor::from_data(TensorData::new(sinusoids(rows, width), [rows, width]), pass.device())
-        });
+        let positions = self
+            .positions
+            .get_or_init(|| Tensor::from_data(TensorData::new(sinusoids(rows, width), [rows, width]), pass.device()));
         let x = pass.to_stream(x + kernels::embedding(positions.clone(), &pass.positions));
         match pass.embedding_dropout() {
             Some(dropout) => kernels::dropout(x, &dropout),
