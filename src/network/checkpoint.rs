@@ -46,7 +46,9 @@ const TOKENIZER: [&str; 13] = [
 ];
 
 /// Files that say how the model is used, without a part in what it is.
-const SETTINGS: [&str; 1] = ["generation_config.json"];
+const SETTINGS: [&str; 1] = [GENERATION];
+/// How it writes.
+pub const GENERATION: &str = "generation_config.json";
 
 #[derive(Deserialize)]
 struct Index {

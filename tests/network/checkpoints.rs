@@ -58,7 +58,8 @@ fn import_and_export_keep_every_byte() {
     space.write("trip.yaml", ROUND_TRIP);
     round_trip(&space, &[], "again");
     let [model, again] = ["model", "again"].map(|name| space.path().join(name));
-    assert_eq!(files(&model), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    let own = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(files(&model), own);
     assert_eq!(files(&model), files(&again));
     for name in files(&model) {
         assert!(std::fs::read(model.join(&name)).unwrap() == std::fs::read(again.join(&name)).unwrap(), "{name}");
@@ -265,9 +266,9 @@ fn a_base_in_int8_is_given_out_as_the_numbers_that_it_stands_for() {
     assert_eq!(
         files(&space.path().join("model")),
         [
-            "adapter_config.json",
-            "adapter_model.safetensors",
+            "adapter",
             "config.json",
+            "generation_config.json",
             "model.safetensors",
             "tokenizer.json",
             "tokenizer_config.json"

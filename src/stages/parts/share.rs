@@ -5,7 +5,7 @@
 //! is part of no artifact but an export's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -68,17 +68,25 @@ impl<'a> SharedFiles<'a> {
 
     /// The names of its files.
     pub fn names(&self) -> Vec<PathBuf> {
-        let name = |path: PathBuf| path.file_name().map(PathBuf::from);
-        let mut names: Vec<PathBuf> = checkpoint::files(self.directory).into_iter().filter_map(name).collect();
+        let files = checkpoint::files(self.directory);
+        let mut names: Vec<PathBuf> = files.iter().map(|file| self.place(file)).collect();
         if self.rewrites {
             names.extend([checkpoint::WEIGHTS, checkpoint::INDEX].map(PathBuf::from));
         }
-        if self.known.as_ref().is_some_and(|known| known.tokenizer.is_some()) {
-            names.extend(SharedTokenizer::FILES.map(PathBuf::from));
+        if let Some(known) = &self.known {
+            names.extend(known.tokenizer.iter().flat_map(|_| SharedTokenizer::FILES.map(PathBuf::from)));
+            names.extend(known.writes().then(|| checkpoint::GENERATION.into()));
         }
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Where a file is to lie. An adapter stays in its folder: beside the model's own files, transformers would add it to
+    /// the model on loading.
+    fn place(&self, file: &Path) -> PathBuf {
+        let place = file.strip_prefix(self.directory).ok().or(file.file_name().map(Path::new));
+        place.unwrap_or(file).to_owned()
     }
 
     /// Writes them into a directory.
@@ -89,11 +97,14 @@ impl<'a> SharedFiles<'a> {
         let base = checkpoint::base(self.directory);
         let weights = checkpoint::weight_files(&base)?;
         for file in checkpoint::files(self.directory) {
-            let name = file.file_name().unwrap_or_default();
-            let is_weights = weights.iter().any(|weights| name == weights.as_str());
-            if !(is_weights && self.rewrites) {
-                fs::copy(&file, to.join(name))?;
+            let place = self.place(&file);
+            let is_weights = weights.iter().any(|weights| place == Path::new(weights));
+            if is_weights && self.rewrites {
+                continue;
             }
+            let target = to.join(place);
+            fs::create_dir_all(target.parent().unwrap_or(to))?;
+            fs::copy(&file, target)?;
         }
         let Some(known) = &self.known else { return Ok(()) };
         if self.rewrites {
@@ -159,12 +170,38 @@ impl Known {
         };
         model.describe(&mut config)?;
         fs::write(&path, format!("{config:#}\n"))?;
+        let generation = directory.join(checkpoint::GENERATION);
+        if let Some(settings) = self.generation(&config).filter(|_| !generation.exists()) {
+            fs::write(generation, format!("{settings:#}\n"))?;
+        }
         let Some(tokenizer) = &self.tokenizer else { return Ok(()) };
         let token = |key: &str| config.get(key).and_then(|id| id.as_u64().or_else(|| id.get(0)?.as_u64()));
         let named = [("bos_token", token("bos_token_id")), ("eos_token", token("eos_token_id"))];
         let names = named.into_iter().filter_map(|(name, id)| Some((name, u32::try_from(id?).ok()?)));
         let frame = self.frame();
         SharedTokenizer { frame, names: names.collect(), max_length: self.max_length }.write(tokenizer, directory)
+    }
+
+    /// Whether it's a model of our own that writes.
+    fn writes(&self) -> bool {
+        let writes = self.family.form != AnswerForm::Cloze && self.head == SharedHead::None;
+        writes && !self.task.from_checkpoint && self.specials.is_some()
+    }
+
+    /// What `generate` has to know to write what is written here: all ends, and the tokens that are never written.
+    fn generation(&self, config: &Value) -> Option<Value> {
+        let specials = self.specials.filter(|_| self.writes())?;
+        let mut ends = vec![self.family.form.end(&specials), specials.eop, specials.sep];
+        let mut known = BTreeSet::new();
+        ends.retain(|&end| end != ABSENT && known.insert(end));
+        let never: Vec<u32> = specials.ids().into_iter().filter(|id| !ends.contains(id)).collect();
+        let mut settings = json!({ "eos_token_id": ends, "suppress_tokens": never });
+        for key in ["bos_token_id", "pad_token_id", "decoder_start_token_id"] {
+            if let Some(id) = config.get(key).filter(|id| !id.is_null()) {
+                settings[key] = id.clone();
+            }
+        }
+        Some(settings)
     }
 
     /// The special tokens that `config.json` has keys for.

@@ -99,13 +99,9 @@ impl Way {
         }
     }
 
-    /// What kind of adapter lies beside the exported model.
-    pub(super) fn adapter(self) -> Option<&'static str> {
-        match self {
-            Self::Lora | Self::Int8 => Some("lora"),
-            Self::PTuning => Some("prefix"),
-            Self::Plain | Self::Linear | Self::Prompt | Self::Merged => None,
-        }
+    /// Whether an adapter lies beside the exported model.
+    pub(super) fn is_adapted(self) -> bool {
+        matches!(self, Self::Lora | Self::PTuning | Self::Int8)
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn expected(cell: Cell, stored: &Path, exported: &Path, saved: &Path,
         "dir": exported,
         "family": cell.family.name,
         "auto": cell.auto(),
-        "peft": cell.way.adapter(),
+        "peft": cell.way.is_adapted(),
         "texts": texts.iter().map(|text| model.tokens(text, is_linear)).collect::<Vec<_>>(),
         "language": if has_class && !is_linear { language } else { Vec::new() },
         "classes": if is_linear { model.classes(stored, &texts, device) } else { Vec::new() },
@@ -153,9 +153,8 @@ fn generation(stored: &Path, texts: &[&str], device: &OpenDevice) -> Vec<Value> 
     };
     let prompts = texts.iter().map(|text| text.chars().take(4).collect::<String>());
     let written = prompts.take(4).map(|prompt| {
-        let generated = generator
-            .generate(&prompt, &settings, &mut |_| std::ops::ControlFlow::Continue(()))
-            .expect("text");
+        let generated =
+            generator.generate(&prompt, &settings, &mut |_| std::ops::ControlFlow::Continue(())).expect("text");
         json!({ "prompt": prompt, "text": generated.text, "ended": generated.end.name() == "end" })
     });
     written.collect()

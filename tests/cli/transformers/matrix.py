@@ -7,7 +7,7 @@ CELLS.json is a list of models, each with
     name, dir       what it's called, and the folder that it was exported to
     family          pipe's name of it
     auto            the AutoModel class that opens it; null where transformers has none for the family
-    peft            "lora" or "prefix" where the folder has an adapter beside its model
+    peft            whether the folder has an adapter beside its model
     texts           [{text, ids, framed}]: the ids of a text, and those that pipe puts around them
     language        [{text, more, logits}]: logits at each token of the text as framed; of an encoder-decoder those of
                     the decoder, which is given `more`
@@ -22,7 +22,6 @@ saved there gives: `ids` of the texts and `logits` or `scores` as above.
 import json
 import logging
 import os
-import shutil
 import sys
 import warnings
 
@@ -39,7 +38,6 @@ torch.set_num_threads(1)
 
 TOLERANCE = 1e-4
 NEW_TOKENS = 24
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Cell:
@@ -84,9 +82,7 @@ class Cell:
             return self.load(auto, directory)
         import peft
 
-        base = directory + ".base"
-        shutil.copytree(directory, base, ignore=shutil.ignore_patterns(*ADAPTER))
-        return peft.PeftModel.from_pretrained(self.load(auto, base), directory).eval()
+        return peft.PeftModel.from_pretrained(self.load(auto, directory), os.path.join(directory, "adapter")).eval()
 
     def load(self, auto, directory):
         model, loaded = auto.from_pretrained(directory, output_loading_info=True, attn_implementation="eager")
@@ -139,7 +135,7 @@ class Cell:
         text = self.tokenizer.decode(new, skip_special_tokens=True)
         if text != expected["text"]:
             self.problem(f"writes {text!r} after {expected['prompt']!r} instead of {expected['text']!r}")
-        ended = int(new[-1]) == self.tokenizer.eos_token_id
+        ended = int(new[-1]) in self.model.generation_config.eos_token_id
         if ended != expected["ended"]:
             self.problem(f"{'ends' if ended else 'goes on'} after {expected['prompt']!r}, and pipe doesn't")
 
@@ -147,7 +143,9 @@ class Cell:
         """Saves another model of the same class as transformers does, without a word of pipe's, and what it gives."""
         model = self.model
         generator = torch.Generator().manual_seed(7)
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            if "embed_positions" in name:  # Marian's are computed, and not saved.
+                continue
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
         if hasattr(model.config, "pipe"):
             del model.config.pipe
