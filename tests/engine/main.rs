@@ -3,15 +3,20 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod changing;
 mod clearing;
+mod cut;
+mod edits;
 mod executor;
 mod faults;
 mod golden;
+mod injected;
 mod key_fields;
 mod keys;
 mod moved_defaults;
 mod remote;
 mod resume;
+mod room;
 mod s3;
 mod sharing;
 mod store;
