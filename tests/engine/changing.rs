@@ -226,36 +226,45 @@ fn space() -> (Space, PathBuf) {
 
 #[test]
 fn whatever_changes_when_every_result_is_of_its_key() {
-    for moment in MOMENTS {
-        for change in CHANGES {
-            for (says, fails) in [(true, false), (false, false), (true, true), (false, true)] {
-                let what = format!("{change:?} {moment:?}, says {says}, fails {fails}");
-                let (space, file) = space();
-                let once = Once::new(moment, || change.make(&file));
-                let at = |moment: Moment| once.at(moment);
-                let outcomes = run(&space, &reader(&at, says, fails), moment == Waiting);
-                let store = Store::open(&space.path().join("store")).unwrap();
-                hold_true(&store, &what);
-                if let Ok(outcomes) = &outcomes {
-                    let error = outcomes["a"].error.clone().unwrap_or_default();
-                    let is_read = says && moment == BeforeCommit;
-                    let is_so_still = matches!(change, Touched) || moment == BeforeHash || is_read;
-                    assert_eq!(ending(outcomes) == Ending::Ran, is_so_still && !fails, "{what}: {error}");
-                    assert!(!error.contains("remove"), "{what}: {error}");
-                } else {
-                    assert!(matches!((moment, change), (BeforeHash, Removed)), "{what}");
-                }
-                // It comes back, and what was kept by then is gone on from.
-                std::fs::write(&file, OWN).unwrap();
-                await_tick(space.path());
-                let outcomes = run(&space, &reader(&|_| (), says, false), false).unwrap();
-                assert!(outcomes.values().all(Outcome::is_good), "{what}: {:?}", outcomes["a"].error);
-                hold_true(&store, &what);
-                let out = outcomes["b"].artifact.as_ref().unwrap().file("out");
-                assert_eq!(std::fs::read_to_string(out).unwrap(), OWN, "{what}");
+    // Nearly all of it is waiting for the clock that stamps files.
+    std::thread::scope(|scope| {
+        for moment in MOMENTS {
+            for change in CHANGES {
+                scope.spawn(move || {
+                    for (says, fails) in [(true, false), (false, false), (true, true), (false, true)] {
+                        every_result_is_of_its_key(moment, change, says, fails);
+                    }
+                });
             }
         }
+    });
+}
+
+fn every_result_is_of_its_key(moment: Moment, change: Change, says: bool, fails: bool) {
+    let what = format!("{change:?} {moment:?}, says {says}, fails {fails}");
+    let (space, file) = space();
+    let once = Once::new(moment, || change.make(&file));
+    let at = |moment: Moment| once.at(moment);
+    let outcomes = run(&space, &reader(&at, says, fails), moment == Waiting);
+    let store = Store::open(&space.path().join("store")).unwrap();
+    hold_true(&store, &what);
+    if let Ok(outcomes) = &outcomes {
+        let error = outcomes["a"].error.clone().unwrap_or_default();
+        let is_read = says && moment == BeforeCommit;
+        let is_so_still = matches!(change, Touched) || moment == BeforeHash || is_read;
+        assert_eq!(ending(outcomes) == Ending::Ran, is_so_still && !fails, "{what}: {error}");
+        assert!(!error.contains("remove"), "{what}: {error}");
+    } else {
+        assert!(matches!((moment, change), (BeforeHash, Removed)), "{what}");
     }
+    // It comes back, and what was kept by then is gone on from.
+    std::fs::write(&file, OWN).unwrap();
+    await_tick(space.path());
+    let outcomes = run(&space, &reader(&|_| (), says, false), false).unwrap();
+    assert!(outcomes.values().all(Outcome::is_good), "{what}: {:?}", outcomes["a"].error);
+    hold_true(&store, &what);
+    let out = outcomes["b"].artifact.as_ref().unwrap().file("out");
+    assert_eq!(std::fs::read_to_string(out).unwrap(), OWN, "{what}");
 }
 
 #[test]
@@ -265,7 +274,8 @@ fn file_that_changes_and_comes_back_while_it_is_read_is_read_again() {
             for change in CHANGES {
                 let what = format!("{change:?} until {back:?}, says {says}");
                 let (space, file) = space();
-                let first = Once::new(BeforeRead, || if matches!(change, Removed) { Touched } else { change }.make(&file));
+                let first =
+                    Once::new(BeforeRead, || if matches!(change, Removed) { Touched } else { change }.make(&file));
                 let then = Once::new(back, || Touched.make(&file));
                 let at = |moment: Moment| {
                     first.at(moment);
@@ -390,22 +400,54 @@ fn damage(artifact: &Artifact) {
 
 #[test]
 fn hit_that_is_removed_before_its_turn_is_computed_again() {
-    let (out, ran) = meddle(&|times, mine| if times == 0 { remove(mine) }, &|_, _| ());
+    let (out, ran) = meddle(
+        &|times, mine| {
+            if times == 0 {
+                remove(mine)
+            }
+        },
+        &|_, _| (),
+    );
     assert_eq!((out.as_str(), ran.as_str()), ("late(mine())", "slow mine late"));
-    let (out, ran) = meddle(&|times, mine| if times == 0 { damage(mine) }, &|_, _| ());
+    let (out, ran) = meddle(
+        &|times, mine| {
+            if times == 0 {
+                damage(mine)
+            }
+        },
+        &|_, _| (),
+    );
     assert_eq!((out.as_str(), ran.as_str()), ("late(mine())", "slow mine late"));
 }
 
 #[test]
 fn input_that_is_taken_away_from_a_running_stage_is_computed_again_and_so_is_the_stage() {
-    let (out, ran) = meddle(&|times, mine| if times == 1 { remove(mine) }, &|_, _| ());
+    let (out, ran) = meddle(
+        &|times, mine| {
+            if times == 1 {
+                remove(mine)
+            }
+        },
+        &|_, _| (),
+    );
     assert_eq!((out.as_str(), ran.as_str()), ("late(mine())", "slow late mine late"));
-    let (out, ran) = meddle(&|times, mine| if times == 1 { damage(mine) }, &|_, _| ());
+    let (out, ran) = meddle(
+        &|times, mine| {
+            if times == 1 {
+                damage(mine)
+            }
+        },
+        &|_, _| (),
+    );
     assert_eq!((out.as_str(), ran.as_str()), ("late(mine())", "slow late mine late"));
 }
 
 #[test]
 fn hit_that_nothing_reads_any_more_is_there_in_the_end_too() {
-    let (out, ran) = meddle(&|_, _| (), &|times, mine| if times == 1 { remove(mine) });
+    let (out, ran) = meddle(&|_, _| (), &|times, mine| {
+        if times == 1 {
+            remove(mine)
+        }
+    });
     assert_eq!((out.as_str(), ran.as_str()), ("late(mine())", "slow late mine"));
 }

@@ -139,7 +139,9 @@ impl World {
         let dir = self.artifact();
         let files: Vec<_> = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().flatten().collect();
         let files: Vec<_> = files.into_iter().filter(|entry| entry.file_type().is_file()).collect();
-        files.get(self.random.below(files.len().max(1))).map_or_else(|| self.space.path().join("store/format"), |file| file.path().to_owned())
+        files
+            .get(self.random.below(files.len().max(1)))
+            .map_or_else(|| self.space.path().join("store/format"), |file| file.path().to_owned())
     }
 
     fn write_line(&mut self, file: &str) {
@@ -147,7 +149,9 @@ impl World {
         let rows = ["甲\t球队赢了\n", "乙\t面很好吃\n", "甲\t跑得快\n"];
         match self.random.below(3) {
             0 => text.push_str(rows[self.random.below(rows.len())]),
-            1 if text.lines().count() > 4 => text = text.trim_end().rsplit_once('\n').map_or_else(String::new, |(text, _)| format!("{text}\n")),
+            1 if text.lines().count() > 4 => {
+                text = text.trim_end().rsplit_once('\n').map_or_else(String::new, |(text, _)| format!("{text}\n"))
+            }
             _ => text = text.replacen('球', "篮", 1),
         }
         self.space.write(file, text);
@@ -238,9 +242,8 @@ impl World {
 #[test]
 fn whatever_is_edited_results_are_those_of_an_empty_store_and_told_before() {
     let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
-    let seed = number("PIPE_EDITS_SEED").unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.subsec_nanos().into())
-    });
+    let seed = number("PIPE_EDITS_SEED")
+        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.subsec_nanos().into()));
     let edits = number("PIPE_EDITS").unwrap_or(60);
     println!("PIPE_EDITS_SEED={seed} PIPE_EDITS={edits}");
     let mut world = World::new(seed);

@@ -66,7 +66,7 @@ impl Bench {
             }
             // So that digests are remembered, which is a file of the store, too.
             await_settled(&space.path().join("corpus.txt"));
-            let run = space.json(&["run", "recipe.yaml", "--store", "whole"]);
+            let run = space.json(&["run", "recipe.yaml", "--store", "whole", "--tensorboard", ""]);
             let (digests, keys) = (field(&run, "digest"), field(&run, "key").into_values().collect());
             Ok(Self { whole: space.path().join("whole"), library, space, digests, keys })
         });
@@ -105,7 +105,17 @@ impl Bench {
             assert_eq!(names(&store.root().join(name)), Vec::<String>::new(), "{what}: {name}");
         }
         let known = [
-            ".gitignore", "artifacts", "digests.json", "format", "gpu", "leases", "pins", "rungs", "sound.json", "states", "tmp",
+            ".gitignore",
+            "artifacts",
+            "digests.json",
+            "format",
+            "gpu",
+            "leases",
+            "pins",
+            "rungs",
+            "sound.json",
+            "states",
+            "tmp",
         ];
         let unknown: Vec<_> = names(store.root()).into_iter().filter(|name| !known.contains(&name.as_str())).collect();
         assert_eq!(unknown, Vec::<String>::new(), "{what}");

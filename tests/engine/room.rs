@@ -74,7 +74,9 @@ fn a_result_that_does_not_fit_leaves_the_checkpoint_and_goes_on_from_it() {
         found.into_iter().any(|entry| entry.file_name() == "state.json")
     };
     let at = space.path().join("disk/store/tmp");
-    common::await_that("a state is kept", || state(&at) || std::fs::read_dir(&at).is_ok_and(|mut dir| dir.next().is_none()));
+    common::await_that("a state is kept", || {
+        state(&at) || std::fs::read_dir(&at).is_ok_and(|mut dir| dir.next().is_none())
+    });
     child.kill().expect("a kill");
     let _ = child.wait();
     if !state(&at) {

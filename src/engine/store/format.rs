@@ -53,7 +53,9 @@ pub(super) fn check(root: &Path) -> Result<()> {
     }
     bail!(Hinted::with(
         format!("the file {root}/{MARKER} holds no format: {:?}", format.chars().take(20).collect::<String>()),
-        format!("if this is a store whose file `{MARKER}` was damaged, empty that file: artifacts vouch for themselves")
+        format!(
+            "if this is a store whose file `{MARKER}` was damaged, empty that file: artifacts vouch for themselves"
+        )
     ));
 }
 

@@ -10,8 +10,9 @@ use anyhow::{Result, bail};
 use fs_err as fs;
 
 use super::{
-    Artifact, Store, atomic,
+    Artifact, Store,
     artifact::RECORD,
+    atomic,
     check::is_digest,
     holder::Holder,
     manifest::{SHORT, short},
@@ -176,7 +177,6 @@ impl Store {
         let folders = folders.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()));
         folders.filter(|(_, name)| is_digest(name)).collect()
     }
-
 
     /// Removes what a plan lists, except artifacts that were used since.
     ///

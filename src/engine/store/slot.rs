@@ -10,9 +10,10 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 
 use super::{
-    Artifact, Manifest, Metrics, Provenance, State, Store, is_full,
+    Artifact, Manifest, Metrics, Provenance, State, Store,
     artifact::{FileRecord, RECORD, output_digest},
     atomic::sync_dir,
+    is_full,
     lease::Lease,
     workspace::{Workspace, remove},
 };

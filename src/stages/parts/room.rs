@@ -46,7 +46,9 @@ impl Room {
         let has = bytes(free);
         match free + kept {
             room if room < result => {
-                format!("warning: {needs}, but only {has} are free: the result will not fit (`pipe gc` lists what can go)")
+                format!(
+                    "warning: {needs}, but only {has} are free: the result will not fit (`pipe gc` lists what can go)"
+                )
             }
             room if room < all => {
                 format!("warning: {needs}, but only {has} are free: checkpoints may not fit, and the result goes first")
