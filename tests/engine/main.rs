@@ -20,4 +20,5 @@ mod room;
 mod s3;
 mod sharing;
 mod store;
+mod taken_away;
 mod transfers;

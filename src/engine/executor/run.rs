@@ -76,6 +76,9 @@ struct Worker<'a> {
     launched: AtomicBool,
 }
 
+/// What is said of an artifact that was there when the run was planned.
+const REMOVED: &str = "it was removed from the store; recomputing";
+
 /// How often a stage is launched whose inputs are taken away while it's computed.
 const LAUNCHES: usize = 3;
 
@@ -105,14 +108,14 @@ impl Worker<'_> {
             let outcome = self.queue.outcome(id).filter(|outcome| matches!(outcome.ending, Ending::Hit | Ending::Ran));
             let artifact = outcome.and_then(|outcome| outcome.artifact);
             if artifact.is_some_and(|artifact| !artifact.path.exists()) && !is_stopped {
-                self.recompute(id, stage, "it was removed from the store");
+                self.settle_again(id, stage, REMOVED);
             }
         }
     }
 
     /// Brings a stage to its end once more, as what the run counted on isn't there any more.
-    fn recompute(&self, id: &str, stage: &Planned, why: &str) {
-        self.reporter.event(id, Event::Note(&format!("{why}; recomputing")));
+    fn settle_again(&self, id: &str, stage: &Planned, note: &str) {
+        self.reporter.event(id, Event::Note(note));
         self.settle(id, stage, false);
     }
 
@@ -233,14 +236,14 @@ impl Worker<'_> {
             let (task, stage) = self.queue.task(id).with_context(not_settled)?;
             let why = match (self.resolver.look(&artifact.key)?, self.resolver.remote()) {
                 (Seen::Here(found), _) if found.digest == artifact.digest => return Ok(*found),
-                (Seen::Here(_), _) => Some("another process has replaced it".to_owned()),
+                (Seen::Here(_), _) => Some("another process has replaced it, and that is used".to_owned()),
                 (Seen::Remote(_), Some(_)) => None,
-                (Seen::Damaged(damage), _) => Some(format!("the stored artifact is damaged: {damage}")),
+                (Seen::Damaged(damage), _) => Some(format!("the stored artifact is damaged: {damage}; recomputing")),
                 (Seen::Nowhere | Seen::Remote(_), _) if outcome.ending == Ending::Fetched => None,
-                (Seen::Nowhere | Seen::Remote(_), _) => Some("it was removed from the store".to_owned()),
+                (Seen::Nowhere | Seen::Remote(_), _) => Some(REMOVED.to_owned()),
             };
             let (None, Some(remote)) = (&why, self.resolver.remote()) else {
-                self.recompute(task, stage, &why.unwrap_or_default());
+                self.settle_again(task, stage, &why.unwrap_or_default());
                 continue;
             };
             self.reporter.event(id, Event::Fetching);
@@ -252,7 +255,7 @@ impl Worker<'_> {
             self.reporter.event(id, Event::Fetched);
             match fetched {
                 Ok(artifact) => return Ok(artifact),
-                Err(error) => self.recompute(task, stage, &format!("{error:#}")),
+                Err(error) => self.settle_again(task, stage, &format!("{error:#}; recomputing")),
             }
         }
     }
