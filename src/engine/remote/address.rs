@@ -70,9 +70,12 @@ impl Address {
 pub(super) fn open(url: &str) -> Result<(Address, Box<dyn ObjectStore>)> {
     let Ok(parsed) = Url::parse(url) else { bail!(Hinted::with("--remote takes a URL", KNOWN)) };
     ensure!(
-        parsed.username().is_empty() && parsed.password().is_none() && parsed.query().is_none(),
+        parsed.username().is_empty()
+            && parsed.password().is_none()
+            && parsed.query().is_none()
+            && parsed.fragment().is_none(),
         Hinted::with(
-            "the URL of the remote has a user, a password or a query in it, where credentials may be seen",
+            "the URL of the remote has a user, a password, a query or a fragment in it, where credentials may be seen",
             "give them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )
     );
@@ -137,7 +140,9 @@ mod tests {
 
     #[test]
     fn credentials_in_a_url_are_refused_and_not_repeated() {
-        for url in ["https://anna:geheim@host/cache", "s3://geheim@bucket/x", "az://box/x?sig=geheim"] {
+        for url in
+            ["https://anna:geheim@host/cache", "s3://geheim@bucket/x", "az://box/x?sig=geheim", "https://host/x#geheim"]
+        {
             let error = explained(&open(url).err().unwrap());
             assert!(error.contains("environment") && !error.contains("geheim"), "{error}");
         }

@@ -7,6 +7,7 @@ use super::{Halving, Measurements, PlannedCell, Planner, Promotions, Results, Sp
 use crate::{
     engine::{
         executor::{Outcome, outcomes},
+        plan::Plan,
         store::Store,
     },
     session::{Checks, Recipe, Session, recipe::columns},
@@ -20,6 +21,8 @@ pub struct Stored {
     pub cells: Vec<PlannedCell>,
     /// Their results; stages that aren't stored count as not run.
     pub results: Results,
+    /// What there is of their stages.
+    pub plan: Plan,
 }
 
 impl Stored {
@@ -42,7 +45,8 @@ impl Stored {
             {
                 return Err(mistake);
             }
-            let mut outcomes = outcomes(&session.in_store().plan(planner.graph_of_all())?);
+            let plan = session.in_store().plan(planner.graph_of_all())?;
+            let mut outcomes = outcomes(&plan);
             let judged = Halving::new(checked).map(|halving| {
                 let promotions = look_back(&halving, &planner, session.store(), &outcomes);
                 promotions.mark(planner.cells(), planner.tasks(), &mut outcomes);
@@ -53,7 +57,7 @@ impl Stored {
             let waits = results.cells.iter().any(|cell| cell.number > known && !cell.good);
             // What a search tries next depends on all that it has tried.
             if is_end || (waits && space.to_come() > 0) {
-                return Ok(Some(Self { cells: planner.cells().to_vec(), results }));
+                return Ok(Some(Self { cells: planner.cells().to_vec(), results, plan }));
             }
             space.observe(&results);
         }

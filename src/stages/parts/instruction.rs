@@ -246,6 +246,7 @@ pub(in crate::stages) fn eval(
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let encoder = encoder(&mut task, &base, trained_for.max_length)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
+    job.has_read()?;
     job.report(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;

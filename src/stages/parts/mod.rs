@@ -10,6 +10,7 @@ pub(super) mod language;
 pub(super) mod measured;
 pub(super) mod origin;
 pub(super) mod records;
+mod room;
 pub(super) mod rows;
 pub(super) mod share;
 pub(super) mod step_metrics;

@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
         Command::Ls(command) => ls::ls(command, store),
         Command::Show(command) => show::show(command, store, remote),
         Command::Verify(command) => verify::verify(command, store),
-        Command::Gc(command) => gc::gc(command, store),
+        Command::Gc(command) => gc::gc(command, store, remote),
         Command::Pin(command) => pin::pin(command, store),
         Command::Unpin(command) => pin::unpin(command, store),
         Command::Rm(command) => rm::rm(command, store),
