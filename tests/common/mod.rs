@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "each binary uses its part")]
 
+pub mod faulty;
 pub mod hurry;
 pub mod needs;
 pub mod objectives;

@@ -193,26 +193,35 @@ impl Worker<'_> {
         loop {
             let outcome = self.queue.outcome(id).with_context(not_settled)?;
             let Some(artifact) = outcome.artifact else { bail!(outcome.error.unwrap_or_default()) };
-            let Some(remote) = self.resolver.remote().filter(|_| outcome.ending == Ending::Fetched) else {
+            if outcome.ending != Ending::Fetched {
                 return Ok(artifact);
-            };
-            if let Seen::Here(artifact) = self.resolver.look(&artifact.key)? {
-                return Ok(*artifact);
             }
-            self.reporter.event(id, Event::Fetching);
-            let waiting = || self.reporter.event(id, Event::Waiting);
-            let progress = |done, total| {
-                self.reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
+            let here = match self.resolver.look(&artifact.key)? {
+                Seen::Here(here) => Ok(*here),
+                _ => self.fetch(id, &artifact),
             };
-            let fetched = remote.materialise(&artifact, &waiting, &progress);
-            self.reporter.event(id, Event::Fetched);
-            match fetched {
-                Ok(artifact) => return Ok(artifact),
+            match here {
+                Ok(here) if here.digest == artifact.digest => return Ok(here),
+                // Another process has computed it meanwhile, to other bytes: what comes after it has other keys.
+                Ok(_) => {}
                 Err(error) => self.reporter.event(id, Event::Note(&format!("{error:#}; recomputing"))),
             }
             let (id, stage) = self.queue.task(id).with_context(not_settled)?;
             self.settle(id, stage, false);
         }
+    }
+
+    /// Brings an artifact's files from the remote.
+    fn fetch(&self, id: &str, artifact: &Artifact) -> Result<Artifact> {
+        let remote = self.resolver.remote().context("no remote was named")?;
+        self.reporter.event(id, Event::Fetching);
+        let waiting = || self.reporter.event(id, Event::Waiting);
+        let progress = |done, total| {
+            self.reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
+        };
+        let fetched = remote.materialise(artifact, &waiting, &progress);
+        self.reporter.event(id, Event::Fetched);
+        fetched
     }
 
     fn launch(

@@ -35,6 +35,7 @@ mod record;
 mod slot;
 mod state;
 mod throughput;
+mod transfers;
 mod verify;
 mod workspace;
 

@@ -15,18 +15,22 @@ use super::{
 use crate::{
     engine::{
         plan::{Plan, Planned, Status},
-        remote::Remote,
+        remote::{Delivery, Remote},
     },
     session::{Session, Wanted},
     support::Hinted,
 };
+
+/// The word for a stage that is here, and that the remote couldn't be given.
+const FAILED_TO_PUSH: &str = "not pushed";
 
 /// The error of a command that works with a remote where there is none.
 fn no_remote() -> Hinted {
     Hinted::with("no remote was named", "--remote URL, or PIPE_REMOTE")
 }
 
-/// `pipe push RECIPE`: what other machines lack of what was computed here.
+/// `pipe push RECIPE`: what other machines lack of what was computed here. The remote is asked for each file, whatever is
+/// remembered of it.
 pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
@@ -34,11 +38,22 @@ pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
     let mut stages = Map::new();
     for (name, Planned { status, .. }) in plan.stages() {
         let word = match status {
-            Status::Hit(artifact) => {
-                remote.push(artifact, false);
-                "here"
-            }
-            Status::Remote(_) => "remote",
+            Status::Hit(artifact) => match remote.deliver(artifact) {
+                Delivery::There => "here",
+                Delivery::Sent => "pushed",
+                Delivery::Failed => FAILED_TO_PUSH,
+            },
+            Status::Remote(artifact) => match remote.has_files(artifact) {
+                Ok(true) => "remote",
+                Ok(false) => {
+                    console::eprint_line(&format!("{name}: the remote has lost files of it, and they aren't here"));
+                    "missing"
+                }
+                Err(error) => {
+                    console::eprint_line(&format!("{name}: {}", console::error_text(&error)));
+                    "missing"
+                }
+            },
             Status::Miss { .. } | Status::Waits => "missing",
         };
         stages.insert(name.to_owned(), word.into());
@@ -76,7 +91,8 @@ fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Se
     let Loaded { graph, .. } = load::load(&command.recipe)?;
     let graph = Wanted { stages: command.stages.clone(), ..Wanted::default() }.of(graph)?;
     let session = load::session(store, remote)?;
-    session.remote().ok_or_else(no_remote)?;
+    // What was there yesterday may be gone.
+    session.remote().ok_or_else(no_remote)?.ask();
     let plan = session.everywhere().plan(&graph)?;
     Ok((session, plan))
 }
@@ -91,7 +107,7 @@ fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> R
             console::print(&format!("{name}: {}", word.as_str().unwrap_or_default()))?;
         }
     }
-    let good = transferred["unpushed"] == 0 && stages.values().all(|word| word != "missing");
+    let good = transferred["unpushed"] == 0 && stages.values().all(|word| word != "missing" && word != FAILED_TO_PUSH);
     Ok(if good { DONE } else { FAILED })
 }
 
