@@ -33,6 +33,11 @@ pub enum Fault {
 impl Fault {
     pub const ALL: [Self; 7] =
         [Self::Cut, Self::Unanswered, Self::Refused, Self::Overloaded, Self::Damaged, Self::Lost, Self::Delayed];
+
+    /// Whether it matters if all later requests go wrong, too. After most faults there are none: a remote is given up.
+    pub fn lasts(self) -> bool {
+        matches!(self, Self::Cut | Self::Damaged | Self::Lost)
+    }
 }
 
 /// Which requests go wrong.

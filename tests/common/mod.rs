@@ -40,6 +40,12 @@ impl Space {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
+    /// In memory where the system has such a folder, for a test that makes very many files.
+    pub fn in_memory() -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self { dir: dir.expect("a temporary directory") }
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }

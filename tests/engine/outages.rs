@@ -44,7 +44,8 @@ stages:
 /// What a chunk is here, so that files come in several.
 const CHUNK: u64 = 1_000;
 
-/// Writes what it has read (this one stage does so in other words), and a file of three chunks, one that all stages have, and an empty one.
+/// Writes what it has read (this one stage does so in other words), a file of three chunks, one that all stages have, and an
+/// empty one.
 struct Fake(&'static str);
 
 impl Runner for Fake {
@@ -63,7 +64,7 @@ impl Runner for Fake {
 
 /// Waits for no one.
 fn hasty() -> Limits {
-    Limits { request: "150ms".into(), retries: 1, pause: Duration::from_millis(1), chunk: CHUNK }
+    Limits { request: "150ms".into(), retries: 0, pause: Duration::from_millis(1), chunk: CHUNK }
 }
 
 fn patient() -> Limits {
@@ -80,7 +81,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let space = Space::new();
+        let space = Space::in_memory();
         space.write("a.json", "{}").write("mine.txt", "mine\n");
         let [ours, theirs] = [OURS, THEIRS].map(|recipe| {
             let document = Document::parse(&space.path().join("recipe.yaml"), recipe, catalog()).unwrap();
@@ -121,29 +122,44 @@ impl World {
 
     /// As `pipe push`: whether the remote has all of a recipe now.
     fn push(&self, name: &str, graph: &Graph, limits: &Limits) -> bool {
-        self.with_plan(name, graph, limits, |remote, status| match status {
+        let delivered = |remote: &Remote, status: &Status| match status {
             Status::Hit(artifact) => remote.deliver(artifact) != Delivery::Failed,
+            _ => true,
+        };
+        let is_there = |remote: &Remote, status: &Status| match status {
+            Status::Hit(_) => true,
             Status::Remote(artifact) => remote.has_files(artifact).unwrap_or(false),
             Status::Miss { .. } | Status::Waits => false,
-        })
+        };
+        self.with_plan(name, graph, limits, &[&delivered, &is_there])
     }
 
     /// As `pipe pull`: whether the store has all of a recipe now.
     fn pull(&self, name: &str, graph: &Graph, limits: &Limits) -> bool {
-        self.with_plan(name, graph, limits, |remote, status| match status {
+        let comes = |remote: &Remote, status: &Status| match status {
             Status::Hit(_) => true,
             Status::Remote(artifact) => remote.materialise(artifact, &|| (), &|_, _| ()).is_ok(),
             Status::Miss { .. } | Status::Waits => false,
-        })
+        };
+        self.with_plan(name, graph, limits, &[&comes])
     }
 
-    fn with_plan(&self, name: &str, graph: &Graph, limits: &Limits, does: impl Fn(&Remote, &Status) -> bool) -> bool {
+    /// Does these things with all stages, one after the other; whether all of it was well.
+    fn with_plan(
+        &self,
+        name: &str,
+        graph: &Graph,
+        limits: &Limits,
+        does: &[&dyn Fn(&Remote, &Status) -> bool],
+    ) -> bool {
         let (store, digests) = (self.store(name), Default::default());
         let remote = self.remote(&store, limits);
         remote.ask();
         let plan = Resolver::new(&store, &digests).with_remote(Some(&remote)).plan(graph).unwrap();
-        let done: Vec<bool> = plan.stages().map(|(_, planned)| does(&remote, &planned.status)).collect();
-        done.into_iter().all(|done| done)
+        let each = |does: &&dyn Fn(&Remote, &Status) -> bool| {
+            plan.stages().filter(|(_, planned)| !does(&remote, &planned.status)).count()
+        };
+        does.iter().map(each).sum::<usize>() == 0
     }
 
     /// The remote has these artifacts as their records say.
@@ -188,12 +204,15 @@ fn right(of: fn(&World) -> &Graph) -> BTreeMap<String, String> {
     world.run("alone", of(&world), None)
 }
 
-/// Tries what is done with each of its requests going wrong, in each way, once and from there on. `tries` gets to know what
+/// Tries what is done with each of its requests going wrong, in each way, alone and with all later ones. `tries` gets to know what
 /// goes wrong and gives how many requests were made.
 fn with_every_fault(tries: impl Fn(Option<Trouble>) -> usize + Sync) {
     let count = tries(None);
     assert!(count > 0, "nothing was asked");
-    let each = |fault| (0..count).flat_map(move |first| [false, true].map(|stays| Trouble { fault, first, stays }));
+    let each = |fault: Fault| {
+        let stays = if fault.lasts() { [false, true].as_slice() } else { &[false] };
+        (0..count).flat_map(move |first| stays.iter().map(move |&stays| Trouble { fault, first, stays }))
+    };
     let troubles: Vec<Trouble> = Fault::ALL.into_iter().flat_map(each).collect();
     let next = AtomicUsize::new(0);
     // Most of the time they wait.

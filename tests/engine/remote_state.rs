@@ -132,7 +132,7 @@ fn push_that_cannot_mend_the_remote_fails() {
     let output = other.pipe(&["push", RECIPE, "--remote", &filled.url]);
     assert_eq!(output.status, 1, "{}", output.stderr);
     assert!(output.stdout.contains("base: missing") && output.stdout.contains("tokens: remote"), "{}", output.stdout);
-    assert!(output.stderr.contains("base: the remote has lost files of it"), "{}", output.stderr);
+    assert!(output.stderr.contains("base: its files in the remote aren't whole"), "{}", output.stderr);
     // It's away.
     let output = filled.first.pipe(&["push", RECIPE, "--remote", AWAY]);
     assert_eq!(output.status, 1, "{}", output.stderr);
@@ -208,6 +208,7 @@ fn verify_reads_the_remote_too() {
     let output = filled.first.pipe(&["verify", "--remote", AWAY]);
     assert_eq!(output.status, 1, "{}", output.stderr);
     assert!(output.stderr.contains("can't be looked at") && output.stderr.contains("no damage found"), "{output:?}");
+    assert_eq!(tiny().pipe(&["verify", "--remote", AWAY]).status, 1);
 }
 
 #[test]
@@ -322,7 +323,10 @@ fn a_file_that_the_remote_has_lost_is_told_with_the_way_out() {
     let output = other.pipe(&["predict", RECIPE, "topics", "--text", "他喜欢吃面", "--remote", &filled.url]);
     assert_ne!(output.status, 0);
     assert!(output.stderr.contains("model.safetensors is missing in the remote"), "{}", output.stderr);
-    assert!(output.stderr.contains("pipe run recipe.yaml --stage topics"), "{}", output.stderr);
+    assert!(output.stderr.contains("pipe run recipe.yaml --stage topics --force topics"), "{}", output.stderr);
+    let run = ["run", RECIPE, "--stage", "topics", "--force", "topics", "--remote", &filled.url];
+    assert_eq!(other.pipe(&run).status, 0);
+    assert!(filled.blob("topics", "model.safetensors").exists(), "it's mended");
     // A report goes without the file, and says so.
     std::fs::remove_file(filled.blob("test", "report.json")).unwrap();
     let output = other.pipe(&["report", RECIPE, "--remote", &filled.url]);

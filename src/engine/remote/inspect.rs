@@ -33,14 +33,17 @@ pub struct RemoteVerification {
 
 impl Remote {
     /// The keys of all records, as they are now; `None` where they can't be listed, as those of a plain web server.
-    pub fn keys(&self) -> Option<BTreeSet<String>> {
-        self.runtime.block_on(self.shared.keys())
+    ///
+    /// # Errors
+    /// If the remote can't be reached.
+    pub fn keys(&self) -> Result<Option<BTreeSet<String>>> {
+        self.runtime.block_on(self.shared.keys()).map_err(|error| self.shared.unasked(&error))
     }
 
     /// The records of all artifacts; those that were seen before where the remote can't be listed.
     pub fn list(&self) -> Vec<Artifact> {
         self.runtime.block_on(async {
-            let Some(keys) = self.shared.keys().await else { return self.shared.cache.matching("") };
+            let Some(keys) = self.shared.keys_or_outage().await else { return self.shared.cache.matching("") };
             let found = keys.into_iter().map(|key| async move { self.shared.find(&key).await });
             let found: Vec<Option<Artifact>> = stream::iter(found).buffered(PARALLEL).collect().await;
             found.into_iter().flatten().collect()
@@ -53,7 +56,10 @@ impl Remote {
         if !known.is_empty() {
             return known;
         }
-        let listed = || self.keys().unwrap_or_default().into_iter().filter(|key| key.starts_with(start)).collect();
+        let listed = || {
+            let keys = self.runtime.block_on(self.shared.keys_or_outage()).unwrap_or_default();
+            keys.into_iter().filter(|key| key.starts_with(start)).collect()
+        };
         let keys = if start.len() == 64 { vec![start.to_owned()] } else { listed() };
         keys.iter().filter_map(|key| self.find(key)).collect()
     }
@@ -83,21 +89,25 @@ impl Remote {
 }
 
 impl Shared {
-    async fn keys(&self) -> Option<BTreeSet<String>> {
+    async fn keys(&self) -> object_store::Result<Option<BTreeSet<String>>> {
         let mut listed = self.objects.list(Some(&self.address.records()));
         let mut keys = BTreeSet::new();
         while let Some(entry) = listed.next().await {
             match entry {
                 Ok(entry) => keys.extend(entry.location.filename().filter(|name| is_key(name)).map(str::to_owned)),
-                Err(error) => {
-                    if is_outage(&error) {
-                        self.unreachable(&error);
-                    }
-                    return None;
-                }
+                Err(error) if is_outage(&error) => return Err(error),
+                Err(_) => return Ok(None),
             }
         }
-        Some(keys)
+        Ok(Some(keys))
+    }
+
+    /// As [`Self::keys`]; that the remote can't be reached is told, and nothing is known then.
+    async fn keys_or_outage(&self) -> Option<BTreeSet<String>> {
+        self.keys().await.unwrap_or_else(|error| {
+            self.unreachable(&error);
+            None
+        })
     }
 
     async fn verify(&self, keys: &[String], progress: &(dyn Fn(usize, usize) + Sync)) -> Result<RemoteVerification> {

@@ -58,7 +58,7 @@ pub fn small_file(artifact: &Artifact, name: &str, remote: Option<&Remote>) -> O
     let file = artifact.files.iter().find(|file| file.path == name && file.bytes <= SMALL)?;
     let here = std::fs::read(artifact.file(name)).ok();
     let here = here.filter(|bytes| blake3::hash(bytes).to_hex().as_str() == file.digest);
-    here.or_else(|| remote?.read(file))
+    here.or_else(|| remote?.read(artifact, file))
 }
 
 /// A shared cache, and what this process knows of it.
@@ -168,7 +168,7 @@ impl Remote {
     }
 
     /// A file of an artifact that was [found](Self::find), or `None` where it can't be had.
-    fn read(&self, file: &FileRecord) -> Option<Vec<u8>> {
+    fn read(&self, artifact: &Artifact, file: &FileRecord) -> Option<Vec<u8>> {
         if self.shared.is_bad(&file.digest) || self.shared.offline.load(Ordering::Relaxed) {
             return None;
         }
@@ -180,6 +180,8 @@ impl Remote {
             Err(error) => {
                 // That it can't be reached was told.
                 if !self.shared.offline.load(Ordering::Relaxed) {
+                    // Whether the rest is there is asked next time.
+                    self.shared.cache.forget(&artifact.key);
                     (self.shared.report)(&format!("warning: {error:#}"));
                 }
                 None

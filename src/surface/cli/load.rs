@@ -213,12 +213,13 @@ pub(super) fn stored(
     let artifact = match (plan.get(stage).map(|planned| &planned.status), session.remote()) {
         (Some(Status::Hit(artifact)), _) => Some((**artifact).clone()),
         (Some(Status::Remote(artifact)), Some(remote)) => {
-            let fetched = materialise(remote, stage, artifact);
-            // The next command finds nothing there, and says the same.
-            Some(
-                fetched
-                    .map_err(|error| Hinted { message: format!("{error:#}"), ..not_run(arguments, &recipe, stage) })?,
-            )
+            let fetched = materialise(remote, stage, artifact).map_err(|error| {
+                let Hinted { hint, .. } = not_run(arguments, &recipe, stage);
+                // A run alone would be content with the record, which is still there.
+                let hint = hint.filter(|_| remote.finish().reachable).map(|run| format!("{run} --force {stage}"));
+                Hinted { message: format!("{error:#}"), hint }
+            });
+            Some(fetched?)
         }
         _ => None,
     };

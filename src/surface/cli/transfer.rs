@@ -1,6 +1,6 @@
 //! `pipe push` and `pipe pull`; and what went to and from the remote.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -35,29 +35,32 @@ pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
-    let mut stages = Map::new();
+    let mut delivered: BTreeMap<&str, Delivery> = BTreeMap::new();
     for (name, Planned { status, .. }) in plan.stages() {
-        let word = match status {
-            Status::Hit(artifact) => match remote.deliver(artifact) {
-                Delivery::There => "here",
-                Delivery::Sent => "pushed",
-                Delivery::Failed => FAILED_TO_PUSH,
-            },
-            Status::Remote(artifact) => match remote.has_files(artifact) {
-                Ok(true) => "remote",
-                Ok(false) => {
-                    console::eprint_line(&format!("{name}: the remote has lost files of it, and they aren't here"));
-                    "missing"
-                }
-                Err(error) => {
-                    console::eprint_line(&format!("{name}: {}", console::error_text(&error)));
-                    "missing"
-                }
-            },
-            Status::Miss { .. } | Status::Waits => "missing",
-        };
-        stages.insert(name.to_owned(), word.into());
+        if let Status::Hit(artifact) = status {
+            delivered.insert(name, remote.deliver(artifact));
+        }
     }
+    // What is there alone is looked at last: files that it shares with others may have been mended by now.
+    let word = |name: &str, status: &Status| match (delivered.get(name), status) {
+        (Some(Delivery::There), _) => "here",
+        (Some(Delivery::Sent), _) => "pushed",
+        (Some(Delivery::Failed), _) => FAILED_TO_PUSH,
+        (None, Status::Remote(artifact)) => match remote.has_files(artifact) {
+            Ok(true) => "remote",
+            Ok(false) => {
+                console::eprint_line(&format!("{name}: its files in the remote aren't whole, and they aren't here"));
+                "missing"
+            }
+            Err(error) => {
+                console::eprint_line(&format!("{name}: {}", console::error_text(&error)));
+                "missing"
+            }
+        },
+        (None, _) => "missing",
+    };
+    let word = |(name, planned): (&str, &Planned)| (name.to_owned(), Value::from(word(name, &planned.status)));
+    let stages: Map<String, Value> = plan.stages().map(word).collect();
     report(command, remote, &stages)
 }
 

@@ -99,7 +99,7 @@ fn of_remote(remote: &Remote, keys: &[String], all: bool) -> Result<RemoteVerifi
     remote.ask();
     if all {
         keys.extend(remote.known().into_iter().map(|artifact| artifact.key));
-        match remote.keys() {
+        match remote.keys()? {
             Some(listed) => keys.extend(listed),
             None => console::eprint_line(
                 "note: the remote doesn't list what it has, so that only what is known here is read",
