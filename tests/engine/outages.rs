@@ -4,15 +4,19 @@
 use crate::common;
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Result;
 use common::{
     Random, Space,
-    faulty::{Fault, Server, Trouble},
+    faulty::{Bucket, Fault, Server, Trouble},
 };
 use indexmap::IndexMap;
 use pipe::{
@@ -74,9 +78,26 @@ fn patient() -> Limits {
 /// A remote, two recipes, and machines by the names of their stores.
 struct World {
     space: Space,
-    server: Server,
+    server: Arc<Bucket>,
+    url: String,
     ours: Graph,
     theirs: Graph,
+}
+
+/// The port of a server that speaks S3's protocol, for tests that are run in a process of their own.
+const PORT: &str = "TEST_S3_PORT";
+
+/// Serves a directory, and gives its URL: one of S3's if the environment says so.
+fn serve(dir: &Path) -> (Arc<Bucket>, String) {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    let port = std::env::var(PORT).ok().map(|port| port.parse().unwrap());
+    let server = SERVER.get_or_init(|| Server::start(port.unwrap_or(0), Duration::from_millis(400)));
+    let bucket = server.bucket(dir);
+    let url = match port {
+        Some(_) => format!("s3://{}/of/all", bucket.name()),
+        None => format!("{}/{}", server.url(), bucket.name()),
+    };
+    (bucket, url)
 }
 
 impl World {
@@ -89,8 +110,14 @@ impl World {
         });
         let remote = space.path().join("remote");
         std::fs::create_dir(&remote).unwrap();
-        let server = Server::start(&remote, Duration::from_millis(400));
-        Self { space, server, ours, theirs }
+        let (server, url) = serve(&remote);
+        Self { space, server, url, ours, theirs }
+    }
+
+    /// Where the remote's files are.
+    fn there(&self) -> PathBuf {
+        let below = if self.url.starts_with("s3:") { "remote/of/all/v1" } else { "remote/v1" };
+        self.space.path().join(below)
     }
 
     fn store(&self, name: &str) -> Store {
@@ -98,7 +125,7 @@ impl World {
     }
 
     fn remote(&self, store: &Store, limits: &Limits) -> Remote {
-        Remote::open_with(&self.server.url(), store, limits, |_| ()).unwrap()
+        Remote::open_with(&self.url, store, limits, |_| ()).unwrap()
     }
 
     /// Runs a recipe on a machine, and gives the digest of each stage; a stage without an artifact is a failure.
@@ -298,7 +325,7 @@ fn every_request_of_a_push_that_mends_goes_wrong() {
         let world = World::new();
         world.run("first", &world.ours, Some(&patient()));
         // A file is lost, one is cut, in one a byte is another one, and so in a record.
-        let there = world.space.path().join("remote/v1");
+        let there = world.there();
         let (blobs, records) = (files(&there.join("blobs")), files(&there.join("records")));
         let full: Vec<_> = blobs.iter().filter(|blob| blob.metadata().unwrap().len() > 0).collect();
         std::fs::remove_file(full[0]).unwrap();
@@ -325,6 +352,30 @@ fn every_request_of_a_push_that_mends_goes_wrong() {
         world.assert_sound("second");
         requests
     });
+}
+
+/// What is sent goes otherwise by S3's protocol: large files in parts.
+#[test]
+fn every_request_to_an_s3_server_goes_wrong() {
+    let port = common::free_port().to_string();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let environment = [
+        (PORT, port.as_str()),
+        ("AWS_ENDPOINT_URL", &endpoint),
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "us-east-1"),
+    ];
+    let environment = environment.map(|(name, value)| (name, OsStr::new(value)));
+    common::run_alone("outages::with_s3", &environment);
+}
+
+#[test]
+#[ignore = "run by another test, with an environment that names the server"]
+fn with_s3() {
+    assert!(std::env::var(PORT).is_ok());
+    every_request_of_a_run_that_pushes_goes_wrong();
+    every_request_of_a_push_that_mends_goes_wrong();
 }
 
 #[test]
