@@ -46,7 +46,9 @@ const TOKENIZER: [&str; 13] = [
 ];
 
 /// Files that say how the model is used, without a part in what it is.
-const SETTINGS: [&str; 1] = ["generation_config.json"];
+const SETTINGS: [&str; 1] = [GENERATION];
+/// How it writes.
+pub const GENERATION: &str = "generation_config.json";
 
 #[derive(Deserialize)]
 struct Index {
@@ -140,6 +142,20 @@ fn convert(pickles: &[String]) -> String {
 /// The files that belong to a tokenizer, of those that a directory has; a path to a file is that file.
 pub fn tokenizer(path: &Path) -> Vec<PathBuf> {
     if path.is_dir() { present(path, &TOKENIZER) } else { vec![path.to_owned()] }
+}
+
+/// The files of the model in a directory that say how it's used.
+pub fn settings(directory: &Path) -> Vec<PathBuf> {
+    present(&base(directory), &SETTINGS)
+}
+
+/// The labels that `config.json` names, by the number of their class.
+pub fn labels(directory: &Path) -> Option<Vec<String>> {
+    let config: Value = serde_json::from_slice(&fs::read(base(directory).join(CONFIG)).ok()?).ok()?;
+    let labels = config.get("id2label")?.as_object()?.iter();
+    let labels: Option<BTreeMap<usize, String>> =
+        labels.map(|(id, label)| Some((id.parse().ok()?, label.as_str()?.to_owned()))).collect();
+    Some(labels?.into_values().collect())
 }
 
 /// The files beside the weights that a copy of the model takes along: `config.json`, the tokenizer's, settings.

@@ -25,3 +25,4 @@ mod sweep;
 mod sweep_halving;
 mod tensorboard;
 mod transformers;
+mod writing;

@@ -10,6 +10,7 @@ mod bert_parity;
 mod chatglm_parity;
 mod checkpoints;
 mod generation_cache;
+mod generation_settings;
 mod generation_stream;
 mod gpt2_parity;
 mod gradient_checkpointing;

@@ -26,10 +26,11 @@ use crate::{
     },
     network::{
         batch::Layout,
+        checkpoint,
         device::OpenDevices,
         model::{Candidates, Network},
     },
-    spec::{Classification, Finetune, Head},
+    spec::{Classification, Finetune, Head, Task},
     stages::{
         Base, Cut, Told, TrainingFeed,
         metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
@@ -104,6 +105,9 @@ pub(in crate::stages) fn classify(
         Some(dev) => rows::labelled(dev, rows::DEV.files(job), &classifier, Use::Judge)?,
         None => Vec::new(),
     };
+    if let Some(note) = (task.head == Head::Linear).then(|| note_of_head(&start, labels)).flatten() {
+        job.report(Event::Note(&note));
+    }
     match task.head {
         Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
         Head::Prompt => start.network.add_language_head(job.seed)?,
@@ -117,6 +121,7 @@ pub(in crate::stages) fn classify(
     let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
     let lessons = Lessons {
         trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
+        ends: Vec::new(),
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
         note: format!("{} rows to learn from{}, {} dev rows", learned.len(), cut_rows(cut), dev.len()),
         rows: learned.len(),
@@ -129,6 +134,36 @@ pub(in crate::stages) fn classify(
     teach(job, spec, start, lessons, devices)
 }
 
+/// What is to be said of a linear head that is there already: that it was made for other labels.
+fn note_of_head(start: &Start, labels: &[String]) -> Option<String> {
+    if !start.network.has_classifier() {
+        return None;
+    }
+    let before = start.before.as_ref().and_then(|before| before.classification.as_ref());
+    let known = match before {
+        Some(before) => Some(before.words.keys().cloned().collect()),
+        None => start.from.as_ref().and_then(|from| checkpoint::labels(&from.model)),
+    };
+    if known.as_deref() == Some(labels) {
+        return None;
+    }
+    let list = |labels: &[String]| {
+        let more = labels.len().saturating_sub(SHOWN_LABELS);
+        let shown = labels[..labels.len() - more].join(", ");
+        if more > 0 { format!("{shown} and {more} more") } else { shown }
+    };
+    let known = known.map_or_else(|| "other labels".to_owned(), |labels: Vec<String>| list(&labels));
+    let same = labels.len();
+    Some(format!(
+        "goes on with the linear head that the model has, for {known}; here its {same} classes are {}: begin with a model \
+         that has none for a new one",
+        list(labels)
+    ))
+}
+
+/// How many labels are named.
+const SHOWN_LABELS: usize = 4;
+
 /// Measures a network on rows that it doesn't learn from.
 type Measure<'a> = &'a mut dyn FnMut(&Network) -> Result<train::Metrics>;
 
@@ -136,6 +171,8 @@ type Measure<'a> = &'a mut dyn FnMut(&Network) -> Result<train::Metrics>;
 pub(in crate::stages) struct Lessons<'a> {
     /// What the model will be good for.
     pub trained_for: TrainedFor,
+    /// Tokens that end what it learns to write.
+    pub ends: Vec<u32>,
     /// Hashes of the rows' texts, for finding leaked ones.
     pub seen: BTreeSet<u64>,
     /// How many rows there are.
@@ -154,6 +191,11 @@ pub(in crate::stages) struct Lessons<'a> {
     pub measure: Option<Measure<'a>>,
 }
 
+/// Whether a model that is taught so can still write, so that what its checkpoint says of that is kept.
+pub(in crate::stages) fn keeps_settings(task: &Task) -> bool {
+    !matches!(task, Task::Classification(task) if task.head == Head::Linear)
+}
+
 /// Trains on rows, and writes what all finetuned models have.
 pub(in crate::stages) fn teach(
     job: &Job<'_>,
@@ -169,6 +211,9 @@ pub(in crate::stages) fn teach(
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     lessons.trained_for.write(job.out)?;
     start.write_tokenizer(job)?;
+    if keeps_settings(&spec.task) {
+        start.write_settings(job, &lessons.ends)?;
+    }
 
     let feed = lessons.feed;
     job.report(Event::Note(&format!("{} steps; {}", feed.feed.steps(), lessons.note)));
