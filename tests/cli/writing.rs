@@ -35,7 +35,9 @@ fn what_was_taught_last_counts_whatever_weights_were_before() {
     const BLANKS: &str = "{ generative: { blank_infilling: {} } }";
     const CAUSAL: &str = "{ generative: { causal_lm: {} } }";
     let prompt = "球队[MASK]了比赛";
-    for (first, second) in [("{ weight: 3, generative: { causal_lm: {} } }, { masked_lm: {} }", BLANKS), (BLANKS, CAUSAL)] {
+    for (first, second) in
+        [("{ weight: 3, generative: { causal_lm: {} } }, { masked_lm: {} }", BLANKS), (BLANKS, CAUSAL)]
+    {
         let space = two_stages("glm", first, second);
         assert_eq!(space.pipe(&["run", "recipe.yaml"]).status, 0);
         // Blanks are filled, whenever that was taught; a prompt goes on in the form of the last stage, which has a token more
@@ -58,7 +60,11 @@ fn blanks_that_are_not_filled_are_told() {
     assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "first"]).status, 0);
     let (written, output) = asked(&space, "first", "球队[MASK]了比赛");
     assert!(written.get("blanks").is_none(), "{written}");
-    assert!(output.stderr.contains("family gpt2 fill no blanks: `[MASK]` in the prompt is read as text"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("family gpt2 fill no blanks: `[MASK]` in the prompt is read as text"),
+        "{}",
+        output.stderr
+    );
     assert!(!asked(&space, "first", "球队").1.stderr.contains("blanks"));
 
     let space = two_stages("glm", "{ generative: { causal_lm: {} } }", "{ generative: { causal_lm: {} } }");
@@ -72,7 +78,8 @@ fn several_texts_of_a_prompt_are_written() {
     let space = two_stages("gpt2", "{ generative: { causal_lm: {} } }", "{ generative: { causal_lm: {} } }");
     assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "first"]).status, 0);
     let generate = |arguments: &[&str]| {
-        let options = ["generate", "recipe.yaml", "first", "--prompt", "球队", "--max-tokens", "6", "--min-tokens", "6"];
+        let options =
+            ["generate", "recipe.yaml", "first", "--prompt", "球队", "--max-tokens", "6", "--min-tokens", "6"];
         space.pipe(&[&options, arguments].concat())
     };
     let texts = |arguments: &[&str]| -> Vec<Value> {
@@ -125,7 +132,9 @@ fn finetuned_models_keep_what_their_checkpoint_says_of_how_it_writes() {
     let train = "train: { steps: 1, batch: { examples: 1 }, max_length: 48, lr: 1.0e-12 }";
     let task = "instruction: { prompt: prompt, response: response, format: plain }";
     let stage = |name: &str, from: &str| {
-        format!("  {name}: {{ finetune: {{ from: {from}, data: {{ train: {{ path: rows.jsonl }} }}, task: {{ {task} }}, {train} }} }}\n")
+        format!(
+            "  {name}: {{ finetune: {{ from: {from}, data: {{ train: {{ path: rows.jsonl }} }}, task: {{ {task} }}, {train} }} }}\n"
+        )
     };
     let recipe = format!(
         "seed: 1\nstages:\n  taken: {{ import: {{ path: model }} }}\n{}{}{}",
@@ -153,7 +162,8 @@ fn finetuned_models_keep_what_their_checkpoint_says_of_how_it_writes() {
         let written = space.json(&["generate", "chat.yaml", stage, "--prompt", "球队"]);
         assert!(written["tokens"].as_u64() <= Some(4), "{written}");
         // The command line's word counts for more.
-        let longer = space.json(&["generate", "chat.yaml", stage, "--prompt", "球队", "--max-tokens", "9", "--min-tokens", "9"]);
+        let longer =
+            space.json(&["generate", "chat.yaml", stage, "--prompt", "球队", "--max-tokens", "9", "--min-tokens", "9"]);
         assert_eq!(longer["tokens"], 9);
     }
     // Only what has such settings got a new version.
@@ -165,7 +175,9 @@ fn finetuned_models_keep_what_their_checkpoint_says_of_how_it_writes() {
 
 #[test]
 fn settings_of_a_checkpoint_are_followed_or_named() {
-    let space = checkpoint(&json!({ "guidance_scale": 1.5, "num_beams": 3, "num_return_sequences": 2, "max_length": 9, "min_length": 9 }));
+    let space = checkpoint(
+        &json!({ "guidance_scale": 1.5, "num_beams": 3, "num_return_sequences": 2, "max_length": 9, "min_length": 9 }),
+    );
     let output = space.pipe(&["generate", "--checkpoint", "model", "--prompt", "球队", "--json"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
     let texts: Vec<Value> = output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -185,7 +197,8 @@ fn settings_of_a_checkpoint_are_followed_or_named() {
 #[test]
 fn prompts_of_foreign_models_begin_as_their_tokenizer_says() {
     let space = checkpoint(&json!({}));
-    let tokens = |space: &Space| space.json(&["generate", "--checkpoint", "model", "--prompt", "球队"])["prompt_tokens"].clone();
+    let tokens =
+        |space: &Space| space.json(&["generate", "--checkpoint", "model", "--prompt", "球队"])["prompt_tokens"].clone();
     assert_eq!(tokens(&space), 2);
     let mut tokenizer: Value = serde_json::from_str(&space.read("model/tokenizer.json")).expect("JSON");
     let special = &tokenizer["added_tokens"].as_array().expect("tokens").iter();
@@ -206,7 +219,8 @@ fn prompts_of_foreign_models_begin_as_their_tokenizer_says() {
 fn a_head_for_other_labels_is_told() {
     let space = tiny();
     let recipe = space.read("recipe.yaml");
-    let linear = recipe.replace("words: { 甲: 体育, 乙: 美食 }", "words: { 甲: 体育, 乙: 美食 }\n          head: linear");
+    let linear =
+        recipe.replace("words: { 甲: 体育, 乙: 美食 }", "words: { 甲: 体育, 乙: 美食 }\n          head: linear");
     let again = |name: &str, file: &str, labels: &str| {
         format!(
             "  {name}:

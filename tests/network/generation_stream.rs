@@ -74,13 +74,14 @@ fn text_after_another_is_decoded_with_it() {
         let before = tokens(prompt);
         let whole = tokens(&format!("{prompt}{text}"));
         let mut stream = TextStream::after(tokenizer, &[], prompt, &before).unwrap();
-        let mut shown: String =
-            whole[before.len()..].iter().map(|&token| stream.push(token).unwrap().text).collect();
+        let mut shown: String = whole[before.len()..].iter().map(|&token| stream.push(token).unwrap().text).collect();
         shown.push_str(&stream.finish().unwrap());
         shown
     };
     let texts = ["you may not go there", "they all went home", "今天天气很好"];
-    for spec in [json!({ "bpe": { "vocab_size": 300 } }), json!({ "wordpiece": { "vocab_size": 300, "min_frequency": 1 } })] {
+    for spec in
+        [json!({ "bpe": { "vocab_size": 300 } }), json!({ "wordpiece": { "vocab_size": 300, "min_frequency": 1 } })]
+    {
         let spec = serde_json::from_value(spec).unwrap();
         let tokenizer = Tokenizer::train(&spec, texts.map(|text| Ok(text.to_owned())).into_iter()).unwrap();
         assert_eq!(shown(&tokenizer, "you may", " not go"), " not go");

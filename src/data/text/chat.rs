@@ -214,7 +214,7 @@ impl<'a> Chat<'a> {
     }
 
     /// The token that ends a conversation's last answer in training, where that isn't the family's end of texts: GLM-4's is
-    /// `<|user|>` (`process_batch` in `finetune_demo/finetune.py` of THUDM/GLM-4).
+    /// `<|user|>` (`process_batch` in `finetune/finetune.py` of THUDM/GLM-4).
     pub fn end(&self) -> Option<u32> {
         self.roles().filter(|_| self.format == ChatFormat::Glm4).map(|roles| roles.of(Role::User))
     }

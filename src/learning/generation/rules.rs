@@ -83,9 +83,10 @@ impl Rules {
     /// # Errors
     /// Numbers that mean nothing, and tokens that a vocabulary of this size doesn't have.
     pub fn check(&self, vocabulary: usize) -> Result<()> {
-        for (what, value) in
-            [("repetition penalty", self.repetition_penalty), ("encoder's repetition penalty", self.encoder_repetition_penalty)]
-        {
+        for (what, value) in [
+            ("repetition penalty", self.repetition_penalty),
+            ("encoder's repetition penalty", self.encoder_repetition_penalty),
+        ] {
             let fine = value.is_finite() && value > 0.0;
             ensure!(fine, "a {what} of {value} isn't possible; it's above 0, and 1 changes nothing");
         }

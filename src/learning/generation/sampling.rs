@@ -230,7 +230,9 @@ fn entropic(left: &[(u32, f64)], share: f64) -> usize {
 fn typical(left: Vec<(u32, f64)>, mass: f64, least: usize) -> Vec<(u32, f64)> {
     let probabilities = softmax(&left);
     let expected = entropy(&probabilities);
-    let distance = |at: usize| if probabilities[at] > 0.0 { (-math::ln(probabilities[at]) - expected).abs() } else { f64::INFINITY };
+    let distance = |at: usize| {
+        if probabilities[at] > 0.0 { (-math::ln(probabilities[at]) - expected).abs() } else { f64::INFINITY }
+    };
     let mut order: Vec<usize> = (0..left.len()).collect();
     order.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)));
     let mut sum = 0.0;

@@ -48,7 +48,8 @@ impl<'a> TextStream<'a> {
     pub fn after(tokenizer: &'a Tokenizer, stop: &'a [String], text: &str, tokens: &[u32]) -> Result<Self> {
         let tokens = tokens[tokens.len().saturating_sub(CONTEXT)..].to_vec();
         // Some tokenizers have no tokens for the space at a text's end.
-        let spaced = text.ends_with(char::is_whitespace) && !tokenizer.decode(&tokens, true)?.ends_with(char::is_whitespace);
+        let spaced =
+            text.ends_with(char::is_whitespace) && !tokenizer.decode(&tokens, true)?.ends_with(char::is_whitespace);
         let read = tokens.len();
         Ok(Self { tokens, read, spaced, ..Self::new(tokenizer, stop) })
     }

@@ -296,9 +296,8 @@ pub fn taught(entries: &[spec::Objective], own: usize) -> Option<Taught> {
                 None => shares.push((form, entry.weight)),
             }
         }
-        let later = |a: &(AnswerForm, f64), b: &(AnswerForm, f64)| {
-            a.1.total_cmp(&b.1).then(b.0.fills().cmp(&a.0.fills()))
-        };
+        let later =
+            |a: &(AnswerForm, f64), b: &(AnswerForm, f64)| a.1.total_cmp(&b.1).then(b.0.fills().cmp(&a.0.fills()));
         shares.into_iter().max_by(later).map(|(form, _)| form)
     };
     let drawn = entries.iter().filter(|entry| entry.weight > 0.0);

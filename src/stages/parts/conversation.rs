@@ -137,7 +137,8 @@ impl<'a> Conversation<'a> {
 /// That a model can't be given a system message, in whatever format it's spoken to.
 fn without_system() -> Hinted {
     Hinted::with(
-        "the chat format doesn't support the role <|system|>, and the tokenizer lacks the tokens of those that do".to_owned(),
+        "the chat format doesn't support the role <|system|>, and the tokenizer lacks the tokens of those that do"
+            .to_owned(),
         "say it in the first question".to_owned(),
     )
 }

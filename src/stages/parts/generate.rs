@@ -246,7 +246,11 @@ impl TextGenerator {
         if beginning.is_empty() && prompt.is_empty() {
             beginning = form.beginning(&self.specials);
         }
-        ensure!(beginning.len() <= most, "there is room for {most} tokens, and an empty prompt takes {}", beginning.len());
+        ensure!(
+            beginning.len() <= most,
+            "there is room for {most} tokens, and an empty prompt takes {}",
+            beginning.len()
+        );
         let prompt = &prompt[prompt.len().saturating_sub(most - beginning.len())..];
         Ok(Example::sequence(0, [&beginning, prompt].concat(), 0))
     }

@@ -11,11 +11,7 @@ use super::{
     exit::{self, DONE, INTERRUPTED},
     generation, interrupt,
 };
-use crate::{
-    data,
-    learning::generation::FinishReason,
-    stages::Generated,
-};
+use crate::{data, learning::generation::FinishReason, stages::Generated};
 
 /// Tokens that are generated where nobody says how many.
 const MAX_TOKENS: usize = 128;

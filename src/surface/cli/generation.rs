@@ -50,7 +50,9 @@ pub(super) fn settings(
 ) -> Result<GenerationSettings> {
     let given = generator.defaults();
     for ignored in &given.ignored {
-        console::eprint_line(&format!("note: the model's generation_config.json has `{ignored}`, which isn't followed"));
+        console::eprint_line(&format!(
+            "note: the model's generation_config.json has `{ignored}`, which isn't followed"
+        ));
     }
     let (wanted, usual) = max_tokens;
     let GenerationOptions { seed, ref stop, .. } = *writing;

@@ -30,6 +30,8 @@ from transformers.modeling_outputs import CausalLMOutput
 from transformers.utils import logging
 
 logging.set_verbosity_error()
+# Small models are slower with several.
+torch.set_num_threads(1)
 warnings.filterwarnings("ignore")
 
 VOCABULARY = 13
@@ -207,17 +209,18 @@ def fixture_cases(root: Path):
     for name in ("gpt2", "glm", "glm4", "chatglm1", "chatglm2", "glm_original"):
         if not (root / name).is_dir():
             continue
-        for number, known in enumerate(json.loads((root / name / "generation.json").read_text())):
+        # The second prompt has another end.
+        for number, known in enumerate(json.loads((root / name / "generation.json").read_text())[:2]):
             if name in ("gpt2", "glm", "glm4"):
                 model = AutoModelForCausalLM.from_pretrained(root / name, attn_implementation="eager").eval()
                 inputs = {}
             else:
                 config, logits = plain(root, name, known)
-                model, inputs = Plain(PlainConfig(config.get("padded_vocab_size", config["vocab_size"])), logits).eval(), {"use_cache": False}
+                model, inputs = Plain(PlainConfig(config.get("padded_vocab_size") or config["vocab_size"]), logits).eval(), {"use_cache": False}
             a, b, c, d = (known["new_ids"] + known["prompt_ids"])[:4]
-            for ends in (known["eos_token_id"], [a, *known["eos_token_id"]]):
-                for case in cases(model, known["prompt_ids"], ends, (a, b, c, d), 10, **inputs):
-                    yield {"fixture": name, "number": number, **case}
+            ends = known["eos_token_id"] if number == 0 else [a, *known["eos_token_id"]]
+            for case in cases(model, known["prompt_ids"], ends, (a, b, c, d), 10, **inputs):
+                yield {"fixture": name, "number": number, **case}
 
 
 def marian_cases(directory: Path):
