@@ -59,28 +59,22 @@ impl GenerationDefaults {
     /// # Errors
     /// If one of them has something else where such a setting belongs, or settings that mean nothing.
     pub fn read(dir: &Path) -> Result<Self> {
-        let model = keys(&dir.join("config.json"))?.unwrap_or_default();
+        let model_path = dir.join("config.json");
+        let model = keys(&model_path)?.unwrap_or_default();
         let path = dir.join(FILE);
-        let Some(keys) = keys(&path)? else {
-            let ends = model.ends().with_context(|| wrong(&dir.join("config.json")))?.unwrap_or_default();
-            return Ok(Self { ends, ..Self::default() });
-        };
-        let read = || -> Result<Self> {
-            let ends = match keys.ends()? {
-                Some(ends) => ends,
-                None => model.ends()?.unwrap_or_default(),
-            };
-            let defaults = Self { ends, ..keys.defaults(&model)? };
-            let draws = defaults.sampling.is_some_and(|sampling| sampling.draws());
-            defaults.sampling.iter().try_for_each(Sampling::check)?;
-            defaults.beams.check(draws)?;
-            Ok(defaults)
-        };
-        read().with_context(|| wrong(&path))
+        match keys(&path)? {
+            Some(keys) => keys.defaults(&model).with_context(|| wrong(&path)),
+            // Older checkpoints have the settings among the model's.
+            None => {
+                let mut defaults = model.defaults(&model).with_context(|| wrong(&model_path))?;
+                if !["do_sample", "num_beams"].iter().any(|name| model.is_set(name)) {
+                    defaults.sampling = None;
+                }
+                Ok(defaults)
+            }
+        }
     }
-}
 
-impl GenerationDefaults {
     /// As settings, with so many new tokens where the checkpoint doesn't say how many.
     pub fn settings(&self, seed: u64, usual: usize) -> GenerationSettings {
         // A greatest length is one of its own, with which no number of new tokens goes.
@@ -141,13 +135,24 @@ impl Keys {
         self.list("eos_token_id")
     }
 
+    fn is_set(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
+    }
+
     fn defaults(&self, model: &Self) -> Result<GenerationDefaults> {
+        let (sampling, beams) = (self.sampling()?, self.beams()?);
+        sampling.check()?;
+        beams.check(sampling.draws())?;
+        let ends = match self.ends()? {
+            Some(ends) => ends,
+            None => model.ends()?.unwrap_or_default(),
+        };
         let max_new_tokens = self.get("max_new_tokens")?;
         Ok(GenerationDefaults {
-            sampling: Some(self.sampling()?),
+            sampling: Some(sampling),
             rules: self.rules()?,
-            beams: self.beams()?,
-            ends: Vec::new(),
+            beams,
+            ends,
             max_new_tokens,
             max_length: self.get("max_length")?.filter(|_| max_new_tokens.is_none()),
             min_new_tokens: self.get("min_new_tokens")?,
@@ -317,6 +322,17 @@ mod tests {
         let lengths = read(Some(r#"{"max_length": 99, "min_length": 8, "forced_eos_token_id": [2, 3]}"#), "{}");
         assert_eq!((lengths.max_length, lengths.rules.min_length), (Some(99), 8));
         assert_eq!(lengths.rules.forced_eos, [2, 3]);
+    }
+
+    /// `GPT2LMHeadModel.from_pretrained(…).generation_config` of transformers 5.23 has them, too.
+    #[test]
+    fn settings_among_the_models_count_where_there_are_no_others() {
+        let model = r#"{"eos_token_id": 0, "num_beams": 4, "no_repeat_ngram_size": 2, "max_length": 9, "bad_words_ids": [[3]]}"#;
+        let found = read(None, model);
+        assert_eq!((found.sampling, found.beams.num_beams, found.max_length), (Some(Sampling::GREEDY), 4, Some(9)));
+        assert_eq!((found.rules.no_repeat_ngram_size, found.rules.bad_words), (2, vec![vec![3]]));
+        let found = read(Some(r#"{"eos_token_id": [0, 5]}"#), model);
+        assert_eq!((found.beams.num_beams, found.max_length, found.rules), (1, None, Rules::default()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::facts::Field;
 use crate::{
@@ -119,7 +119,7 @@ pub(in crate::stages) fn copy_settings(from: &Path, to: &Path, ends: &[u32]) -> 
     for file in checkpoint::settings(from) {
         let target = to.join(file.file_name().unwrap_or_default());
         let known = GenerationDefaults::read(&checkpoint::base(from))?.ends;
-        let mut settings: Map<String, Value> = serde_json::from_slice(&fs::read(&file)?)?;
+        let mut settings: spec::OpenSettings = serde_json::from_slice(&fs::read(&file)?)?;
         let ends: Vec<u32> = known.iter().chain(ends).copied().filter(|&id| id != ABSENT).collect();
         let new = ends.iter().any(|id| !known.contains(id)) || settings.get(ENDS).is_none_or(Value::is_null);
         if !new || ends.is_empty() {
@@ -133,7 +133,7 @@ pub(in crate::stages) fn copy_settings(from: &Path, to: &Path, ends: &[u32]) -> 
             }
         }
         settings.insert(ENDS.to_owned(), if let [only] = all[..] { json!(only) } else { json!(all) });
-        fs::write(&target, format!("{:#}\n", Value::Object(settings)))?;
+        fs::write(&target, serde_json::to_string_pretty(&settings)? + "\n")?;
     }
     Ok(())
 }

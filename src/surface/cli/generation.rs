@@ -51,7 +51,7 @@ pub(super) fn settings(
     let given = generator.defaults();
     for ignored in &given.ignored {
         console::eprint_line(&format!(
-            "note: the model's generation_config.json has `{ignored}`, which isn't followed"
+            "note: the model's settings for generation have `{ignored}`, which isn't followed"
         ));
     }
     let (wanted, usual) = max_tokens;
