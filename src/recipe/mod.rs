@@ -15,6 +15,7 @@ mod diagnostic;
 mod diagnostics;
 mod document;
 mod draft;
+mod dynamic;
 mod expand;
 mod extension;
 mod flags;

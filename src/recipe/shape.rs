@@ -223,7 +223,9 @@ pub(super) fn slot(schema: &Json, definitions: &Json) -> Slot {
 
 /// The first statement of a description, as it's said in the middle of a sentence.
 fn about(text: &str) -> String {
-    let first = text.split(['.', ';', '(', '\n']).next().unwrap_or_default().trim();
+    // A full stop within a word is a part of it, such as that of a file's name.
+    let first = text.split([';', '(', '\n']).next().unwrap_or_default();
+    let first = first.split(". ").next().unwrap_or_default().trim().trim_end_matches('.');
     let mut characters = first.chars();
     characters.next().map(|initial| initial.to_lowercase().chain(characters).collect()).unwrap_or_default()
 }

@@ -9,6 +9,16 @@ pub(super) fn is_expression(text: &str) -> bool {
     ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark))
 }
 
+/// The inside of a text that is one `{{ … }}`.
+pub(super) fn lone(text: &str) -> Option<Range<usize>> {
+    let trimmed = text.trim();
+    let inner = trimmed.strip_prefix("{{")?.strip_suffix("}}")?;
+    let inner = inner.strip_prefix('-').unwrap_or(inner);
+    let inner = inner.strip_suffix('-').unwrap_or(inner);
+    let start = inner.as_ptr() as usize - text.as_ptr() as usize;
+    Some(start..start + inner.len())
+}
+
 /// The engine's reason, without the name of a template.
 pub fn reason(error: &Error) -> String {
     match (error.kind(), error.detail()) {

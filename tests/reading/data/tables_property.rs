@@ -329,7 +329,8 @@ proptest! {
         // Without quotes each line is a row, so there's nothing that could hide one.
         let (rows, whole) = consumed(&json!({"quoting": false, "columns": ["rest"]}), &folder.file("a.tsv", &bytes));
         if whole {
-            prop_assert_eq!(rows, bytes.split(|byte| b"\n\r".contains(byte)).filter(|line| !line.is_empty() && *line != "\u{feff}".as_bytes()).count());
+            let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+            prop_assert_eq!(rows, text.split(|byte| b"\n\r".contains(byte)).filter(|line| !line.is_empty()).count());
         }
     }
 
