@@ -1,7 +1,7 @@
 //! What a checkpoint says of how it writes: `generation_config.json`, and where it lacks that or says no end, `config.json`.
 //! Names and defaults are those of `GenerationConfig` in transformers 5.23; what isn't followed is named.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
@@ -179,8 +179,11 @@ impl Keys {
     fn rules(&self) -> Result<Rules> {
         let bad_words: Vec<Vec<u32>> = self.or("bad_words_ids", Vec::new())?;
         ensure!(bad_words.iter().all(|word| !word.is_empty()), "`bad_words_ids` has an empty word");
+        // Of several for the same sequence the last counts.
+        let sequence_bias: BTreeMap<Vec<u32>, f64> =
+            self.or::<Vec<(Vec<u32>, f64)>>("sequence_bias", Vec::new())?.into_iter().collect();
         Ok(Rules {
-            sequence_bias: self.or("sequence_bias", Vec::new())?,
+            sequence_bias: sequence_bias.into_iter().collect(),
             encoder_repetition_penalty: self.or("encoder_repetition_penalty", 1.0)?,
             repetition_penalty: self.or("repetition_penalty", 1.0)?,
             no_repeat_ngram_size: self.or("no_repeat_ngram_size", 0)?,

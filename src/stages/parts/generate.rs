@@ -94,9 +94,11 @@ impl TextGenerator {
         let defaults = GenerationDefaults::read(dir)?;
         defaults.rules.check(network.vocabulary())?;
         let (own, is_foreign) = (trained_for.is_some(), trained_for.is_none());
-        // What a checkpoint says of its ends is all; where it says nothing, and of what was taught here, it's the family's.
+        // What a checkpoint says of its ends is all. Where it says nothing, where blanks end by a rule of the family, and of
+        // what was taught here, it's the family's, too.
+        let has_ends = own || defaults.ends.is_empty() || form.fills();
         let of_family = [form.end(&specials), specials.eop, specials.sep];
-        let of_family = of_family.into_iter().filter(|id| own || defaults.ends.is_empty() && *id != ABSENT);
+        let of_family = of_family.into_iter().filter(|id| has_ends && *id != ABSENT);
         let mut ends = defaults.ends.clone();
         for end in of_family {
             if !ends.contains(&end) {

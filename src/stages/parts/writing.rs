@@ -1,6 +1,6 @@
 //! Tokens and texts that a language model writes behind a sequence.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::generate::{Show, TextGenerator};
 use crate::{
@@ -41,8 +41,8 @@ impl TextGenerator {
         if settings.beams.num_beams > 1 {
             let only = Beams { num_return_sequences: 1, ..settings.beams };
             let only = GenerationSettings { beams: only, ..settings.clone() };
-            let found = self.found(example, cache, vocabulary, &only, show)?.into_iter();
-            let Some(best) = found.into_iter().next() else { anyhow::bail!("no text was found") };
+            let best = self.found(example, cache, vocabulary, &only, show)?.into_iter().next();
+            let best = best.context("no text was found")?;
             feed(example, &best.tokens);
             return self.told(&best, settings, before, show);
         }

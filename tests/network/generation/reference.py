@@ -121,7 +121,10 @@ def settings(a: int, b: int, c: int, d: int) -> list[dict]:
         {"top_k": 0, "repetition_penalty": 1.4, "no_repeat_ngram_size": 1, "suppress_tokens": [a]},
     ]
     greedy = [{**rule, "do_sample": False} for rule in rules]
-    searched = [{**beams, **rule, "do_sample": False} for rule in rules[1:]] + [{**s, "do_sample": False} for s in searches]
+    # Beams with equally likely ends are told apart by nothing.
+    searched = [rule for rule in rules[1:] if rule.get("forced_eos_token_id") != [c, d]]
+    searched = [{**beams, **rule, "do_sample": False} for rule in searched]
+    searched += [{**search, "do_sample": False} for search in searches]
     return greedy + searched + [{**one, "do_sample": True} for one in filters]
 
 
