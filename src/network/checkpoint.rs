@@ -160,6 +160,11 @@ pub fn tokenizer(path: &Path) -> Vec<PathBuf> {
     if place.is_dir() { present(&place, &TOKENIZER) } else { vec![place] }
 }
 
+/// The files of the model in a directory that say how it's used.
+pub fn settings(directory: &Path) -> Vec<PathBuf> {
+    present(&base(directory), &SETTINGS)
+}
+
 /// Where the tokenizer of a directory lies: in another one, if that has only an adapter.
 pub fn tokenizer_place(path: &Path) -> PathBuf {
     let is_adapter = path.join(ADAPTER).is_file() && present(path, &TOKENIZER).is_empty();

@@ -17,6 +17,7 @@ pub(super) mod step_metrics;
 pub(super) mod task;
 pub(super) mod teach;
 pub(super) mod train_loop;
+pub(super) mod writing;
 
 use anyhow::Result;
 

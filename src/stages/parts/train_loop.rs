@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     FROM, TOKENS,
     measured::Measured,
-    origin::{Origin, copy_tokenizer},
+    origin::{Origin, copy_settings, copy_tokenizer},
     room::Room,
     step_metrics::{of_entry, part_of_loss, so_far},
     task::TrainedFor,
@@ -116,6 +116,11 @@ impl Start {
             Some(from) => from.copy_tokenizer(job.out),
             None => copy_tokenizer(&TOKENS.needed(job)?.path, job.out),
         }
+    }
+
+    /// Writes what the model that it began with says of how it writes; `ends` are tokens that end what it has learned now.
+    pub(in crate::stages) fn write_settings(&self, job: &Job<'_>, ends: &[u32]) -> Result<()> {
+        self.from.as_ref().map_or(Ok(()), |from| copy_settings(&from.model, job.out, ends))
     }
 }
 
