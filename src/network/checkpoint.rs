@@ -45,6 +45,10 @@ const TOKENIZER: [&str; 13] = [
     "spiece.model",
 ];
 
+/// Those that have no vocabulary.
+const BESIDE: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+
 /// Files that say how the model is used, without a part in what it is.
 const SETTINGS: [&str; 1] = [GENERATION];
 /// How it writes.
@@ -139,9 +143,15 @@ fn convert(pickles: &[String]) -> String {
     )
 }
 
-/// The files that belong to a tokenizer, of those that a directory has; a path to a file is that file.
+/// The files that belong to a tokenizer, of those that a directory has: none where no file has a vocabulary. A path to a
+/// file is that file.
 pub fn tokenizer(path: &Path) -> Vec<PathBuf> {
-    if path.is_dir() { present(path, &TOKENIZER) } else { vec![path.to_owned()] }
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let files = present(path, &TOKENIZER);
+    let beside = |file: &PathBuf| BESIDE.iter().any(|name| file.ends_with(name));
+    if files.iter().all(beside) { Vec::new() } else { files }
 }
 
 /// The files beside the weights that a copy of the model takes along: `config.json`, the tokenizer's, settings.

@@ -211,7 +211,7 @@ impl Known {
         let own = self.family.token_keys.iter().map(|&(key, special)| (key, specials.id(special)));
         let end = (form != AnswerForm::Cloze).then(|| ("eos_token_id", form.end(specials)));
         // What ends a text may be read, so that it isn't taken for padding.
-        let pad = Some(specials.pad).filter(|pad| !end.is_some_and(|(_, end)| end == *pad));
+        let pad = Some(specials.pad).filter(|pad| end.is_none_or(|(_, end)| end != *pad));
         let all = own.chain(end).chain(pad.map(|pad| ("pad_token_id", pad)));
         all.filter(|&(_, id)| id != ABSENT).collect()
     }

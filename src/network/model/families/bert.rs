@@ -42,7 +42,7 @@ pub static FAMILY: Family = Family {
         prefixed: true,
         stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
         formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
-        ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+        ignored: &["embeddings.position_ids", DECODER, DECODER_BIAS, BIAS],
         ..OnDisk::PLAIN
     },
     token_keys: &[("pad_token_id", Special::Pad)],
