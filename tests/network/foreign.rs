@@ -14,7 +14,7 @@ use pipe::network::{
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-use crate::common::tensors::assert_near;
+use crate::common::{Space, tensors::assert_near};
 use pipe::support::random::Key;
 
 type Shapes = Vec<(String, Vec<usize>)>;
@@ -417,4 +417,98 @@ fn dropout_is_the_configs() {
     assert_eq!(rates(marian(), json!({ "dropout": 0.2 })).unwrap(), [0.2, 0.0, 0.2]);
     let told = rates(marian(), json!({ "activation_dropout": 0.1 })).unwrap_err().to_string();
     assert_eq!(told, "activation_dropout 0.1 isn't supported");
+}
+
+/// A vocabulary of words, for BERT by its rules and for others by white space.
+fn tokenizer(space: &Space, bert: bool) {
+    let words = ["[PAD]", "</s>", "[CLS]", "[SEP]", "[UNK]", "a", "b", "c", "d", "e", "f", "g"];
+    if bert {
+        space.write("model/vocab.txt", words.join("\n"));
+        return;
+    }
+    let vocabulary: Value = (0..).zip(words).map(|(id, word): (u32, _)| (word.to_owned(), json!(id))).collect();
+    let words = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
+        "model": { "type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary },
+    });
+    space.write("model/tokenizer.json", words.to_string());
+}
+
+const IMPORTED: &str = "\
+stages:
+  ck:
+    import: { path: model }
+  again:
+    finetune:
+      from: ck
+      data: { train: { path: rows.tsv } }
+      task: { classification: { head: linear, template: \"{{ text }}\", words: { food: f, sport: s, arts: a } } }
+      train: { steps: 1, lr: 0, max_length: 16 }
+  test:
+    eval: { model: ck, data: { path: rows.tsv } }
+";
+
+/// The references are `MODEL(ids).logits.softmax(-1)` of the texts' ids: behind `[CLS]` and before `[SEP]` for BERT, by
+/// themselves for GPT-2.
+#[test]
+fn an_imported_classifier_predicts_is_measured_and_goes_on() {
+    for (is_bert, expected) in [
+        (true, [[0.340801, 0.376847, 0.282352], [0.353326, 0.368432, 0.278242]]),
+        (false, [[0.344011, 0.348493, 0.307496], [0.38293, 0.38332, 0.23375]]),
+    ] {
+        let space = Space::new();
+        let ((config, mut all), class) = match is_bert {
+            true => (bert(), "BertForSequenceClassification"),
+            false => (gpt2(), "GPT2ForSequenceClassification"),
+        };
+        if is_bert {
+            all.extend(layer("bert.pooler.dense", [8, 8], 8));
+            all.extend(layer("classifier", [3, 8], 3));
+        } else {
+            all.push(("score.weight".into(), vec![3, 8]));
+        }
+        tokenizer(&space, is_bert);
+        write(&space.path().join("model"), &labelled(config, class), &all);
+        // Rows may have the numbers of labels.
+        space.write("recipe.yaml", IMPORTED).write("rows.tsv", "text\tlabel\na c e\tfood\nb\t1\n");
+        space.write("named.tsv", "text\tlabel\na c e\tfood\nb\tsport\n");
+        assert_eq!(space.statuses(&["recipe.yaml", "--stage", "test"]), "ck=ran test=ran");
+        let tuned = ["recipe.yaml", "--stage", "again", "--set", "stages.again.data.train.path=named.tsv"];
+        assert_eq!(space.statuses(&tuned), "again=ran ck=hit");
+        for stage in ["ck", "again"] {
+            let mut arguments = vec!["predict", "recipe.yaml", stage, "--json", "--text", "a c e", "--text", "b"];
+            if stage == "again" {
+                arguments.extend(["--set", "stages.again.data.train.path=named.tsv"]);
+            }
+            let output = space.pipe(&arguments);
+            assert_eq!(output.status, 0, "{}", output.stderr);
+            for (line, expected) in output.stdout.lines().zip(expected) {
+                let line: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(line["label"], "food");
+                let found = LABELS.map(|label| line["probabilities"][label].as_f64().unwrap() as f32);
+                assert_near(stage, &found, &expected, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_that_tells_no_label_says_so() {
+    let space = Space::new();
+    let (config, mut all) = bert();
+    all.extend(layer("bert.pooler.dense", [8, 8], 8));
+    all.extend(layer("classifier", [1, 8], 1));
+    tokenizer(&space, true);
+    let mut config = labelled(config, "BertForSequenceClassification");
+    config["id2label"] = json!({ "0": "LABEL_0" });
+    write(&space.path().join("model"), &config, &all);
+    space.write("recipe.yaml", IMPORTED).write("rows.tsv", "text\tlabel\na\tfood\n");
+    assert_eq!(space.pipe(&["run", "recipe.yaml", "--stage", "ck"]).status, 0);
+    let output = space.pipe(&["predict", "recipe.yaml", "ck", "--text", "a"]);
+    assert!(output.stderr.contains("its head is for regression"), "{}", output.stderr);
+
+    let class = labelled(bert().0, "BertForTokenClassification");
+    let told = format!("{:#}", try_load(&class, &bert().1).err().unwrap());
+    assert!(told.contains("BertForTokenClassification has a head that isn't supported"), "{told}");
 }

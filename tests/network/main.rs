@@ -4,6 +4,7 @@
 mod common;
 
 mod adapters;
+mod adapters_heads;
 mod adapters_parity;
 mod batches;
 mod bert_parity;
@@ -21,6 +22,7 @@ mod kernels_speed;
 mod outline;
 mod parity_decoders;
 mod precision;
+mod prefix_tuning;
 mod transformer;
 mod transformer_parity;
 mod weights;

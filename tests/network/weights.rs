@@ -157,7 +157,12 @@ fn settings_that_would_change_the_numbers_are_refused() {
         ("gpt2", r#""scale_attn_weights": false"#, "scale_attn_weights false isn't supported"),
         ("chatglm", r#""position_encoding_2d": false"#, "position_encoding_2d false isn't supported"),
         ("chatglm", r#""quantization_bit": 4"#, "quantization_bit 4 isn't supported"),
-        ("chatglm2", r#""pre_seq_len": 128"#, "pre_seq_len 128 isn't supported"),
+        ("chatglm2", r#""prefix_projection": true"#, "prefix_projection true isn't supported"),
+        (
+            "chatglm2",
+            r#""pre_seq_len": 128"#,
+            "says pre_seq_len 128, but there is no transformer.prefix_encoder.embedding.weight",
+        ),
         ("glm4", r#""rope_scaling": {"factor": 2.0}"#, r#"rope_scaling {"factor":2.0} isn't supported"#),
         ("glm4", r#""hidden_act": "relu""#, r#"hidden_act "relu" isn't supported"#),
     ] {

@@ -31,6 +31,13 @@ pub struct Sizes {
     pub initializer_range: f64,
 }
 
+impl Sizes {
+    /// The longest sequence behind so many positions that are taken.
+    pub fn max_length_behind(&self, taken: usize) -> usize {
+        self.positions.map_or(self.max_length, |_| self.max_length.saturating_sub(taken))
+    }
+}
+
 /// A model put together from blocks, without the values of its parameters.
 pub trait Architecture: Send + Sync {
     /// How large it is.

@@ -17,6 +17,9 @@ pub fn check_settings(config: &Map<String, Value>, supported: &[(&str, Value)]) 
     Ok(())
 }
 
+/// How many tokens the prefix has that ChatGLM's code puts before all others; none where it's null.
+pub const PREFIX_LENGTH: &str = "pre_seq_len";
+
 /// A `config.json` with its settings under the names that are read, where it has them under `others`.
 ///
 /// # Errors

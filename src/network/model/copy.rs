@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::{
-    adapters::Checkpoint,
+    adapters::{Checkpoint, Peft},
     tensors::{TensorEntry, write_in_shards},
 };
 use crate::{
@@ -42,10 +42,10 @@ pub struct CopyOptions {
 pub fn copy(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
     let weights = Checkpoint::open(from, true)?;
     write(&weights, to, options)?;
-    if let Some(prefix) = weights.prefix() {
+    if let Some(prefix) = weights.prefix().filter(|prefix| !prefix.is_within()) {
         prefix.copy(to)?;
     }
-    for file in checkpoint::companions(weights.base()) {
+    for file in checkpoint::companions(from) {
         let target = to.join(file.file_name().unwrap_or_default());
         if file.ends_with(CONFIG) && options.dtype != Wanted::Stored {
             describe(&file, &target, options.dtype)?;
@@ -87,7 +87,9 @@ fn begins(name: &str, beginnings: &[&str]) -> bool {
 }
 
 fn write(weights: &Checkpoint, to: &Path, options: &CopyOptions) -> Result<()> {
-    let names = weights.names().filter(|name| !begins(name, options.without));
+    // A prefix that lies among the weights stays there.
+    let prefix = weights.prefix().filter(|prefix| prefix.is_within()).map(|_| Peft::TABLE);
+    let names = weights.names().chain(prefix).filter(|name| !begins(name, options.without));
     let entries = names.filter_map(|name| entry(weights, name, options.dtype)).collect();
     write_in_shards(to, entries, options.most)
 }

@@ -47,6 +47,7 @@ pub(crate) mod tensors;
 mod values;
 mod weights;
 
+pub use adapters::settle;
 pub use answer_form::AnswerForm;
 pub use any_tensor::AnyTensor;
 pub use architecture::{Architecture, Sizes};
@@ -65,7 +66,7 @@ pub use ids::{MatrixId, VectorId, WeightId, WeightRole};
 pub use initial::{Initial, Initializer, ValueSource};
 pub use loss::{Counts, Loss, LossSettings};
 pub use network::Network;
-pub use on_disk::OnDisk;
+pub use on_disk::{OnDisk, PrefixTuning};
 pub use outline::Outline;
 pub use output::Output;
 pub use parameters::{Frozen, Parameter, ParameterMode, Parameters, are_finite};

@@ -250,7 +250,8 @@ impl Network {
         ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
         ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
-        self.architecture.check(batch)
+        self.architecture.check(batch)?;
+        self.check_behind_prefix(batch)
     }
 
     /// Checks a batch and puts it on the device.

@@ -102,6 +102,10 @@ impl<'a> Pass<'a> {
         let device = parameters.device();
         let ids = |values: &[u32]| RowIds::new(values, device);
         let keys = past.as_ref().map_or(batch.width, Past::capacity);
+        let positions = match parameters.adapters.prefix.as_ref().map_or(0, |prefix| prefix.shift) {
+            0 => ids(&batch.positions),
+            shift => ids(&batch.positions.iter().map(|position| position + shift).collect::<Vec<_>>()),
+        };
         Ok(Self {
             parameters,
             values: if mode == PassMode::Evaluate { ParameterView::Detached } else { ParameterView::Tracked },
@@ -118,7 +122,7 @@ impl<'a> Pass<'a> {
             prefixes: Rc::default(),
             rotaries: Rotaries::default(),
             tokens: ids(&batch.tokens),
-            positions: ids(&batch.positions),
+            positions,
             block_positions: ids(&batch.block_positions),
             segments: match batch.segments.is_empty() {
                 true => ids(&vec![0; batch.tokens.len()]),

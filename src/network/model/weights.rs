@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::{
     adapters::{Checkpoint, Peft},
-    architecture::Sizes,
     builder::Builder,
     class_labels::{ClassLabels, InOrder},
     families,
@@ -148,8 +147,10 @@ impl Network {
     pub fn inspect(directory: &Path) -> Result<CheckpointSummary> {
         let options = LoadOptions { values: false, ..LoadOptions::ALL };
         let (network, parameters) = Self::read(directory, &Device::flex(), &options)?;
-        let Sizes { vocabulary, max_length, .. } = network.architecture().sizes();
-        Ok(CheckpointSummary { family: network.family(), vocabulary, max_length, parameters, labels: network.labels })
+        let (family, sizes) = (network.family(), network.architecture().sizes());
+        let taken = Peft::open(directory)?.map_or(0, |adapter| adapter.taken(&family.on_disk));
+        let (vocabulary, max_length) = (sizes.vocabulary, sizes.max_length_behind(taken));
+        Ok(CheckpointSummary { family, vocabulary, max_length, parameters, labels: network.labels })
     }
 
     /// The network, and how many elements its parameters have.
@@ -216,6 +217,9 @@ impl Network {
         let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
         network.parameters_mut().set_mode(ParameterMode::Trainable);
+        if let Some(adapter) = checkpoint.any_adapter() {
+            network.check_adapter(adapter)?;
+        }
         if let Some(adapter) = checkpoint.adapter().filter(|_| options.values) {
             network.adapt_as(adapter)?;
         }

@@ -17,6 +17,7 @@ use crate::{
     },
     network::{
         batch::Example,
+        checkpoint,
         device::OpenDevice,
         model::{KvCache, Network},
     },
@@ -73,7 +74,7 @@ impl TextGenerator {
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
         let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
         let network = Network::load(dir, &device.device)?;
-        let tokenizer = Tokenizer::load(dir)?;
+        let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;
         let family = network.family();
         let form = match (family.form, &trained_for) {
             // Theirs is a rule of the family; others are asked as they were taught.
@@ -92,14 +93,13 @@ impl TextGenerator {
         );
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(PromptKind::Text))?;
-        let configured = GenerationDefaults::read(dir)?;
+        let configured = GenerationDefaults::read(&checkpoint::base(dir))?;
         let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
         // What a model of our own was never taught to write; other people's may put their tokens to any use.
         let forbidden = if trained_for.is_some() { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
-            max_length: trained_for
-                .map_or(network.architecture().sizes().max_length, |trained_for| trained_for.max_length),
+            max_length: trained_for.map_or(network.max_length(), |trained_for| trained_for.max_length),
             sampling: configured.sampling.unwrap_or_default(),
             chat: family.chat,
             taught,

@@ -19,7 +19,7 @@ use crate::{
     engine::store::Artifact,
     learning::objectives::form::AnswerForm,
     network::{
-        checkpoint::{self, CONFIG},
+        checkpoint::{self, ADAPTER, ADAPTER_FOLDER, CONFIG},
         model::{self, CopyOptions, Family, Outline, SharedHead, SharedModel},
     },
     spec::{Dtype, Head, Pooling, Train},
@@ -106,12 +106,15 @@ impl<'a> SharedFiles<'a> {
             fs::create_dir_all(target.parent().unwrap_or(to))?;
             fs::copy(&file, target)?;
         }
-        let Some(known) = &self.known else { return Ok(()) };
-        if self.rewrites {
-            let options = CopyOptions { dtype: Dtype::Stored, most: MOST, without: known.head.without() };
-            model::copy_base(self.directory, to, &options)?;
+        if let Some(known) = &self.known {
+            if self.rewrites {
+                let options = CopyOptions { dtype: Dtype::Stored, most: MOST, without: known.head.without() };
+                model::copy_base(self.directory, to, &options)?;
+            }
+            known.complete(to)?;
         }
-        known.complete(to)
+        let adapter = to.join(ADAPTER_FOLDER);
+        if adapter.join(ADAPTER).is_file() { model::settle(&adapter, to) } else { Ok(()) }
     }
 }
 

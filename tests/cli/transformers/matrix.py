@@ -82,7 +82,11 @@ class Cell:
             return self.load(auto, directory)
         import peft
 
-        return peft.PeftModel.from_pretrained(self.load(auto, directory), os.path.join(directory, "adapter")).eval()
+        base, adapter = self.load(auto, directory), os.path.join(directory, "adapter")
+        if self.auto == "AutoModelForCausalLM":
+            # By itself: the adapter says where its model lies.
+            return peft.AutoPeftModelForCausalLM.from_pretrained(adapter, attn_implementation="eager").eval()
+        return peft.PeftModel.from_pretrained(base, adapter).eval()
 
     def load(self, auto, directory):
         model, loaded = auto.from_pretrained(directory, output_loading_info=True, attn_implementation="eager")

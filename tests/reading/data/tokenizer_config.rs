@@ -257,7 +257,7 @@ fn special_tokens_have_the_names_of_the_settings() {
 fn a_blank_line_at_the_end_of_a_vocabulary_is_no_token() {
     let directory = tempfile::tempdir().unwrap();
     for end in ["", "\n", "\n\n", "\r\n\r\n"] {
-        fs::write(directory.path().join("vocab.txt"), PIECES.join("\n") + end).unwrap();
+        fs::write(directory.path().join("vocab.txt"), format!("{}{end}", PIECES.join("\n"))).unwrap();
         let tokenizer = Tokenizer::load(directory.path()).unwrap();
         assert_eq!((tokenizer.vocab_size(), tokenizer.special.id(Special::Unk)), (14, 1), "{end:?}");
         assert_eq!(tokenizer.encode("Hello café").unwrap(), [5, 8]);

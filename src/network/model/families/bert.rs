@@ -14,7 +14,7 @@ use crate::{
         kernels::Gelu,
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates,
-            Family, FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId,
+            Family, FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, PrefixTuning, Sizes, VectorId,
             architecture::{check_positions, check_tokens},
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, NormPlacement,
@@ -43,6 +43,11 @@ pub static FAMILY: Family = Family {
         stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
         formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
         ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+        tied: &[
+            &["cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"],
+            &["cls.predictions.decoder.bias", "cls.predictions.bias"],
+        ],
+        prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },
     token_keys: &[("pad_token_id", Special::Pad)],

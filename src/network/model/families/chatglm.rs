@@ -13,12 +13,13 @@ use crate::{
         kernels::{Gelu, RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, RopeSettings, SingleStack, Sizes,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, PrefixTuning, RopeSettings, SingleStack,
+            Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json, initializer_range},
+            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -41,6 +42,8 @@ pub static FAMILY: Family = Family {
         prefixed: true,
         ignored: &["rotary_emb.inv_freq", HEAD],
         copies: &[(HEAD, WORDS)],
+        tied: &[&[HEAD, WORDS]],
+        prefix_tuning: PrefixTuning::Encoder,
         ..OnDisk::PLAIN
     },
     token_keys: &[
@@ -117,8 +120,11 @@ impl ChatglmConfig {
         let sizes = AttentionSizes::multi_head(self.hidden_size, self.num_attention_heads);
         AttentionSizes { rotary: true, ..sizes }.check()?;
         RopeSettings::of(&self.other)?.check(BASE, 1.0)?;
-        let supported =
-            [("position_encoding_2d", json!(true)), ("quantization_bit", json!(0)), ("pre_seq_len", Value::Null)];
+        let supported = [
+            ("position_encoding_2d", json!(true)),
+            ("quantization_bit", json!(0)),
+            ("prefix_projection", json!(false)),
+        ];
         check_settings(&self.other, &supported)
     }
 
@@ -179,6 +185,10 @@ impl ModelConfig for ChatglmConfig {
 
     fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
+        // A prefix is an adapter here, and says itself how long it is.
+        if let Some(length) = self.other.get_mut(PREFIX_LENGTH) {
+            *length = Value::Null;
+        }
         let layer = self.layer();
         let initial = Initial::Normal(self.initializer_range());
         let table = [self.vocab_size, self.hidden_size];

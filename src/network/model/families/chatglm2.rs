@@ -13,13 +13,13 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
-            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, RopeSettings, SingleStack, Sizes,
-            WeightRole,
+            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, PrefixTuning, RopeSettings, SingleStack,
+            Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json, initializer_range},
+            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -36,7 +36,13 @@ pub static FAMILY: Family = Family {
     chat: Some(ChatFormat::Chatglm2),
     config: ConfigPattern { model_types: &["chatglm"], keys: &[] },
     // As `ChatGLMForConditionalGeneration` has it.
-    on_disk: OnDisk { prefix: "transformer.", prefixed: true, ignored: &["rotary_pos_emb.inv_freq"], ..OnDisk::PLAIN },
+    on_disk: OnDisk {
+        prefix: "transformer.",
+        prefixed: true,
+        ignored: &["rotary_pos_emb.inv_freq"],
+        prefix_tuning: PrefixTuning::Encoder,
+        ..OnDisk::PLAIN
+    },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
     dropout_keys: &["hidden_dropout", "attention_dropout"],
     classifier: None,
@@ -127,7 +133,7 @@ impl Chatglm2Config {
         self.attention_sizes().check()?;
         RopeSettings::of(&self.other)?.check(self.rope_base(), 0.5)?;
         // `tie_word_embeddings` may say anything: the original's class has a head of its own in any case.
-        check_settings(&self.other, &[("quantization_bit", json!(0)), ("pre_seq_len", Value::Null)])
+        check_settings(&self.other, &[("quantization_bit", json!(0)), ("prefix_projection", json!(false))])
     }
 
     fn attention_sizes(&self) -> AttentionSizes {
@@ -219,8 +225,12 @@ impl ModelConfig for Chatglm2Config {
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
+        // A prefix is an adapter here, and says itself how long it is.
+        if let Some(length) = self.other.get_mut(PREFIX_LENGTH) {
+            *length = Value::Null;
+        }
         let layer = self.layer();
         let initial = Initial::Normal(self.initializer_range());
         let table = [self.padded_vocab_size, self.hidden_size];

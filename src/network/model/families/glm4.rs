@@ -13,7 +13,8 @@ use crate::{
         kernels::{RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
-            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, RopeSettings, SingleStack, Sizes,
+            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, PrefixTuning, RopeSettings,
+            SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -40,6 +41,8 @@ pub static FAMILY: Family = Family {
         prefix: "model.",
         prefixed: true,
         ignored: &["rotary_emb.inv_freq", "lm_head.weight"],
+        tied: &[&["lm_head.weight", "embed_tokens.weight"]],
+        prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],

@@ -9,7 +9,7 @@ use crate::{
     data::text::Special,
     network::model::{
         Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys, Family,
-        FamilyCode, Initial, ModelConfig, OnDisk, Output, SingleStack, Sizes,
+        FamilyCode, Initial, ModelConfig, OnDisk, Output, PrefixTuning, SingleStack, Sizes,
         blocks::{
             Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement, Projection,
         },
@@ -34,6 +34,8 @@ pub static FAMILY: Family = Family {
         prefixed: true,
         transposed: &["c_attn.weight", "c_proj.weight", "c_fc.weight"],
         ignored: &["lm_head.weight", "attn.bias", "attn.masked_bias"],
+        tied: &[&["lm_head.weight", "wte.weight"]],
+        prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },
     token_keys: &[("bos_token_id", Special::Cls), ("eos_token_id", Special::Eop)],

@@ -46,6 +46,12 @@ pub static FAMILY: Family = Family {
         stacked: &[("self_attn.query_key_value", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])],
         rows: &["final_logits_bias"],
         ignored: &["embed_positions.weight", "embed_tokens.weight", "lm_head.weight"],
+        tied: &[&[
+            "lm_head.weight",
+            "model.shared.weight",
+            "model.encoder.embed_tokens.weight",
+            "model.decoder.embed_tokens.weight",
+        ]],
         ..OnDisk::PLAIN
     },
     token_keys: &[],
