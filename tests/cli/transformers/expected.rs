@@ -29,7 +29,7 @@ pub(super) fn expected(cell: Cell, stored: &Path, exported: &Path, saved: &Path,
     let has_class = cell.auto().is_some();
     let language: Vec<Value> = texts[..3].iter().map(|text| model.language(text)).collect();
     let generates = cell.way == Way::Plain && has_class && model.form() != AnswerForm::Cloze;
-    let saves = has_class && matches!(cell.way, Way::Plain | Way::Linear);
+    let saves = has_class && matches!(cell.way, Way::Plain | Way::Linear | Way::Lora | Way::PTuning);
     json!({
         "name": cell.stage(),
         "dir": exported,
