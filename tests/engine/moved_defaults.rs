@@ -87,3 +87,24 @@ fn only_whole_words_have_new_code() {
     let whole = json!([{ "masked_lm": { "whole_word": true } }]);
     assert_eq!(pretrain(whole.clone()), (2, whole));
 }
+
+#[test]
+fn heads_that_recipes_did_not_say_read_the_mean() {
+    let classify = |task: Value| {
+        let mut classification = json!({ "template": "{{ text }}[Classification]", "words": { "a": "一", "b": "二" } });
+        classification.as_object_mut().expect("a task").extend(task.as_object().expect("settings").clone());
+        let (version, canonical) = of(
+            "cls",
+            json!({ "finetune": {
+            "from": "base", "data": { "train": { "path": "train.tsv" } }, "task": { "classification": classification },
+            "train": { "epochs": 1, "lr": 1e-3, "max_length": 32 },
+        } }),
+        );
+        (version, canonical["task"]["classification"].get("pooling").cloned())
+    };
+    // Version 1 and nothing were what a recipe had that didn't say it.
+    assert_eq!(classify(json!({ "head": "linear", "pooling": "mean" })), (1, None));
+    assert_eq!(classify(json!({ "head": "linear" })), (2, None));
+    assert_eq!(classify(json!({ "head": "linear", "pooling": "last" })), (2, Some(json!("last"))));
+    assert_eq!([classify(json!({})), classify(json!({ "pooling": "mean" }))], [(1, None), (1, None)]);
+}

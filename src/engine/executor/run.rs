@@ -79,6 +79,8 @@ struct Worker<'a> {
 /// What is said of an artifact that was there when the run was planned.
 const REMOVED: &str = "it was removed from the store; recomputing";
 
+const REPLACED: &str = "another process has replaced it, and that is used";
+
 /// How often a stage is launched whose inputs are taken away while it's computed.
 const LAUNCHES: usize = 3;
 
@@ -236,28 +238,35 @@ impl Worker<'_> {
             let (task, stage) = self.queue.task(id).with_context(not_settled)?;
             let why = match (self.resolver.look(&artifact.key)?, self.resolver.remote()) {
                 (Seen::Here(found), _) if found.digest == artifact.digest => return Ok(*found),
-                (Seen::Here(_), _) => Some("another process has replaced it, and that is used".to_owned()),
+                (Seen::Here(_), _) => Some(REPLACED.to_owned()),
                 (Seen::Remote(_), Some(_)) => None,
                 (Seen::Damaged(damage), _) => Some(format!("the stored artifact is damaged: {damage}; recomputing")),
                 (Seen::Nowhere | Seen::Remote(_), _) if outcome.ending == Ending::Fetched => None,
                 (Seen::Nowhere | Seen::Remote(_), _) => Some(REMOVED.to_owned()),
             };
-            let (None, Some(remote)) = (&why, self.resolver.remote()) else {
+            if why.is_some() || self.resolver.remote().is_none() {
                 self.settle_again(task, stage, &why.unwrap_or_default());
                 continue;
-            };
-            self.reporter.event(id, Event::Fetching);
-            let waiting = || self.reporter.event(id, Event::Waiting);
-            let progress = |done, total| {
-                self.reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
-            };
-            let fetched = remote.materialise(&artifact, &waiting, &progress);
-            self.reporter.event(id, Event::Fetched);
-            match fetched {
-                Ok(artifact) => return Ok(artifact),
+            }
+            match self.fetch(id, &artifact) {
+                Ok(found) if found.digest == artifact.digest => return Ok(found),
+                Ok(_) => self.settle_again(task, stage, REPLACED),
                 Err(error) => self.settle_again(task, stage, &format!("{error:#}; recomputing")),
             }
         }
+    }
+
+    /// Brings an artifact's files from the remote.
+    fn fetch(&self, id: &str, artifact: &Artifact) -> Result<Artifact> {
+        let remote = self.resolver.remote().context("no remote was named")?;
+        self.reporter.event(id, Event::Fetching);
+        let waiting = || self.reporter.event(id, Event::Waiting);
+        let progress = |done, total| {
+            self.reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
+        };
+        let fetched = remote.materialise(artifact, &waiting, &progress);
+        self.reporter.event(id, Event::Fetched);
+        fetched
     }
 
     fn launch(

@@ -35,8 +35,8 @@ pub struct GcVerdict {
     pub kept: Option<String>,
 }
 
-/// Something in `tmp/` that no process works on, something that's kept for a while in `states/` or `rungs/`, or the event files
-/// of an artifact that goes.
+/// Something in `tmp/` that no process works on, something that's kept for a while in `states/`, `rungs/` or `remote/`, or the
+/// event files of an artifact that goes.
 #[derive(Clone, Debug)]
 pub struct Garbage {
     /// Where it lies.
@@ -56,6 +56,8 @@ pub enum GarbageKind {
     HalfWritten,
     /// The event files of a training.
     Events,
+    /// What has come of files from a remote before the transfer was cut off.
+    Transfer,
 }
 
 /// What garbage collection would remove.
@@ -63,7 +65,7 @@ pub enum GarbageKind {
 pub struct GcPlan {
     /// All artifacts, those that go first.
     pub artifacts: Vec<GcVerdict>,
-    /// What goes from `tmp/`, `states/`, `rungs/` and `tensorboard/`.
+    /// What goes from `tmp/`, `states/`, `rungs/`, `remote/` and `tensorboard/`.
     pub garbage: Vec<Garbage>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
@@ -141,6 +143,14 @@ impl Store {
             if !is_kept && age(&path, now) >= grace {
                 let bytes = events(&path).iter().map(|file| size(file)).sum();
                 garbage.push(Garbage { bytes, path, kind: GarbageKind::Events });
+            }
+        }
+        for (key, path) in self.left_by_transfers() {
+            // The next transfer goes on from it, so that it's worth keeping for a while.
+            let modified = workspace::modified(&path).unwrap_or(now);
+            let is_held = key.is_some_and(|key| holders.contains_key(&key));
+            if !is_held && now.duration_since(modified).unwrap_or_default() >= grace {
+                garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Transfer });
             }
         }
         garbage.sort_by(|a, b| a.path.cmp(&b.path));

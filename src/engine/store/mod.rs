@@ -37,6 +37,7 @@ mod slot;
 mod stamps;
 mod state;
 mod throughput;
+mod transfers;
 mod verify;
 mod workspace;
 

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 
 use super::{
@@ -100,8 +100,25 @@ impl Slot {
     /// # Errors
     /// [`Lost`] if another process has taken the key over; if a file can't be read, synced or renamed. Nothing is visible
     /// then.
-    pub fn commit(mut self, metrics: Metrics, provenance: Provenance) -> Result<Artifact> {
+    pub fn commit(self, metrics: Metrics, provenance: Provenance) -> Result<Artifact> {
         let files = self.digest_and_sync().map_err(|error| self.lost_or(error))?;
+        self.finish(files, metrics, provenance)
+    }
+
+    /// As [`Self::commit`], of what was computed elsewhere: the slot has to hold what its record says.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], and if the files are others, or hold other bytes.
+    pub fn commit_as(self, record: &Artifact) -> Result<Artifact> {
+        let files = self.digest_and_sync().map_err(|error| self.lost_or(error))?;
+        ensure!(
+            self.key == record.key && output_digest(&files) == record.digest,
+            "the files that came aren't those of the record"
+        );
+        self.finish(files, record.metrics.clone(), record.provenance.clone())
+    }
+
+    fn finish(mut self, files: Vec<FileRecord>, metrics: Metrics, provenance: Provenance) -> Result<Artifact> {
         let target = self.store.artifact_dir(&self.key);
         let artifact = Artifact {
             key: self.key.clone(),

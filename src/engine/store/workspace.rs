@@ -67,9 +67,14 @@ impl Entry {
 
     /// When it was last written to; of a directory, when something in it was.
     pub(super) fn modified(&self) -> Option<SystemTime> {
-        let entries = walkdir::WalkDir::new(&self.path).into_iter().flatten();
-        entries.filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
+        modified(&self.path)
     }
+}
+
+/// When a file was last written to; of a directory, when something in it was.
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
+    let entries = walkdir::WalkDir::new(path).into_iter().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
 }
 
 /// All entries of `tmp/`.

@@ -17,6 +17,7 @@ use crate::{
     },
     network::{
         batch::Example,
+        checkpoint,
         device::OpenDevice,
         model::{KvCache, Network},
     },
@@ -73,7 +74,7 @@ impl TextGenerator {
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
         let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
         let network = Network::load(dir, &device.device)?;
-        let tokenizer = Tokenizer::load(dir)?;
+        let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;
         let family = network.family();
         let form = match (family.form, &trained_for) {
             // Theirs is a rule of the family; others are asked as they were taught.
@@ -81,18 +82,24 @@ impl TextGenerator {
             (form, Some(trained_for)) if trained_for.instruction.is_some() => form,
             (_, Some(trained_for)) => trained_form(trained_for)?,
         };
+        // A model from elsewhere has a framing of its own.
+        let elsewhere = trained_for.as_ref().is_none_or(|trained_for| trained_for.from_checkpoint);
+        let form = if elsewhere { form.of_checkpoint(tokenizer.begins_texts()) } else { form };
         let taught = trained_for.as_ref().and_then(|trained_for| trained_for.instruction.as_ref()?.format);
         ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", family.name);
+        ensure!(
+            network.architecture().predicts(),
+            "this checkpoint can't write: it has no head that predicts tokens, as that of a classifier hasn't"
+        );
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(PromptKind::Text))?;
-        let configured = GenerationDefaults::read(dir)?;
+        let configured = GenerationDefaults::read(&checkpoint::base(dir))?;
         let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
         // What a model of our own was never taught to write; other people's may put their tokens to any use.
         let forbidden = if trained_for.is_some() { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
-            max_length: trained_for
-                .map_or(network.architecture().sizes().max_length, |trained_for| trained_for.max_length),
+            max_length: trained_for.map_or(network.max_length(), |trained_for| trained_for.max_length),
             sampling: configured.sampling.unwrap_or_default(),
             chat: family.chat,
             taught,

@@ -29,7 +29,7 @@ use crate::{
         device::OpenDevices,
         model::{Candidates, Network},
     },
-    spec::{Classification, Finetune, Head},
+    spec::{Classification, Finetune, Head, Pooling},
     stages::{
         Base, Cut, Told, TrainingFeed,
         metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
@@ -104,10 +104,23 @@ pub(in crate::stages) fn classify(
         Some(dev) => rows::labelled(dev, rows::DEV.files(job), &classifier, Use::Judge)?,
         None => Vec::new(),
     };
+    // What an artifact says of a prompt is what it was when `mean` was the default.
+    let pooling = task.pooling.unwrap_or(match task.head {
+        Head::Linear => start.network.family().pooling(),
+        Head::Prompt => Pooling::Mean,
+    });
     match task.head {
-        Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
+        Head::Linear => start.network.add_classifier(labels.len(), pooling, job.seed)?,
         Head::Prompt => start.network.add_language_head(job.seed)?,
     }
+    if let Some(from) = start.from.as_ref().filter(|from| !TrainedFor::is_in(&from.model))
+        && let Some(known) = Network::inspect(&from.model)?.labels
+    {
+        let kept = start.network.labels().is_some();
+        let what = if kept { "goes on from" } else { "makes a new head in place of" };
+        job.report(Event::Note(&format!("{what} the checkpoint's, which tells {}", known.names.join(", "))));
+    }
+    let task = Classification { pooling: Some(pooling), ..task.clone() };
     let cut = learned.iter().filter(|row| row.cut).count();
     // For the baselines.
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
@@ -116,7 +129,7 @@ pub(in crate::stages) fn classify(
     let judge = Judge::new(&classifier, max_length, &devices.first)?;
     let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
     let lessons = Lessons {
-        trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
+        trained_for: TrainedFor { classification: Some(task), ..start.trained_for(max_length) },
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
         note: format!("{} rows to learn from{}, {} dev rows", learned.len(), cut_rows(cut), dev.len()),
         rows: learned.len(),

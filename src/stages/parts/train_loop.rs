@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, path::Path, sync::Arc};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::{
@@ -47,12 +47,15 @@ pub(in crate::stages) struct Start {
 
 impl Start {
     /// Takes the model in `from`, a stage's or a checkpoint, or makes a new one for the tokenizer of the stage in `tokens`.
-    /// With an `adapter`, that alone will be trained.
+    /// With an `adapter`, that alone will be trained. Where `train` doesn't say what dropout there's to be, a checkpoint's
+    /// is that of its config. A checkpoint's linear head is kept if it tells these `labels`.
     pub(in crate::stages) fn new(
         job: &Job<'_>,
         from: Option<&spec::Origin>,
         model: Option<&spec::Model>,
         adapter: Option<&spec::Adapter>,
+        train: &spec::Train,
+        labels: Option<&[String]>,
         device: &OpenDevice,
     ) -> Result<Self> {
         let from = Origin::of(job, &FROM, from);
@@ -60,7 +63,13 @@ impl Start {
         let tokenizer = base::tokenizer(from.as_ref(), TOKENS.artifact(job).is_some(), &tokens)?;
         let (network, before) = match (&from, model) {
             (Some(from), _) => {
-                (existing(&from.model, adapter, job.seed, device)?, Some(TrainedFor::read(&from.model)?))
+                let before = TrainedFor::read(&from.model)?;
+                let mut network = existing(&from.model, adapter, labels, job.seed, device)?;
+                if train.dropout.is_none() && before.from_checkpoint {
+                    let rates = network.architecture().dropout();
+                    network.drop_at(rates.context("the checkpoint's dropout can't be taken over")?);
+                }
+                (network, Some(before))
             }
             (None, Some(model)) => {
                 let mut network = Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?;
@@ -76,7 +85,12 @@ impl Start {
 
     /// What its examples depend on.
     pub(in crate::stages) fn base(&self) -> Base {
-        Base::of(&self.network, &self.tokenizer)
+        Base::of(&self.network, &self.tokenizer, self.began_elsewhere())
+    }
+
+    /// Whether the model, or one that it continues, came from elsewhere.
+    fn began_elsewhere(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.from_checkpoint)
     }
 
     /// The objectives that the model has been trained for.
@@ -87,7 +101,13 @@ impl Start {
     /// What the model is good for by what it was trained for before; not for what it was finetuned to, which a stage
     /// after that may undo.
     pub(in crate::stages) fn trained_for(&self, max_length: usize) -> TrainedFor {
-        TrainedFor { objectives: self.objectives(), classification: None, instruction: None, max_length }
+        TrainedFor {
+            objectives: self.objectives(),
+            classification: None,
+            instruction: None,
+            max_length,
+            from_checkpoint: self.began_elsewhere(),
+        }
     }
 
     /// Writes the tokenizer beside the model.
@@ -100,10 +120,18 @@ impl Start {
 }
 
 /// The model in a directory, LoRA merged; with a new `adapter` and otherwise frozen where there is one.
-fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &OpenDevice) -> Result<Network> {
-    let Some(adapter) = adapter else { return Network::load_merged(model, &device.device) };
-    let mut network = Network::load_frozen(model, adapter.base_dtype(), &device.device)?;
-    network.adapt(adapter, seed)?;
+fn existing(
+    model: &Path,
+    adapter: Option<&spec::Adapter>,
+    labels: Option<&[String]>,
+    seed: u64,
+    device: &OpenDevice,
+) -> Result<Network> {
+    let frozen = adapter.map(spec::Adapter::base_dtype);
+    let mut network = Network::load_to_train(model, frozen, labels, &device.device)?;
+    if let Some(adapter) = adapter {
+        network.adapt(adapter, seed)?;
+    }
     Ok(network)
 }
 

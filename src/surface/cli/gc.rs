@@ -145,6 +145,7 @@ fn json(plan: &GcPlan, deleted: bool) -> Value {
             GarbageKind::State => "state",
             GarbageKind::HalfWritten => "half-written",
             GarbageKind::Events => "events",
+            GarbageKind::Transfer => "transfer",
         };
         json!({ "path": item.path.to_string_lossy(), "bytes": item.bytes, "what": what })
     };
@@ -177,6 +178,7 @@ fn table(plan: &GcPlan) -> String {
             GarbageKind::State => ("tmp", "an old training state"),
             GarbageKind::HalfWritten => ("tmp", "left by a process that has ended"),
             GarbageKind::Events => ("events", "its training isn't stored any more"),
+            GarbageKind::Transfer => ("transfer", "left by a transfer that was cut off"),
         };
         let key = name.chars().take(12).collect();
         let row = ["remove".to_owned(), key, kind.into(), String::new(), bytes(item.bytes), String::new(), why.into()];

@@ -15,7 +15,7 @@ use super::{
 use crate::engine::store::{Store, short};
 
 /// `pipe pin`, `pipe pin KEY`, `pipe pin RECIPE STAGE`.
-pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
+pub(super) fn pin(command: &Pin, at: &Path, remote: Option<&str>) -> Result<u8> {
     let store = Store::open(at)?;
     let (key, stage) = match (&command.target, &command.stage) {
         (None, _) => return list(&store, command.json),
@@ -29,7 +29,7 @@ pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
         }
         (Some(recipe), Some(stage)) => {
             let recipe = Recipe { recipe: PathBuf::from(recipe), changes: command.changes.clone() };
-            let (_, artifact) = load::stored(&recipe, stage, load::Needs::Anything, at, None)?;
+            let (_, artifact) = load::stored(&recipe, stage, load::Needs::Anything, at, remote)?;
             (artifact.key, stage.clone())
         }
     };
