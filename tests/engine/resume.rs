@@ -349,6 +349,7 @@ fn terminal_that_is_closed_keeps_a_checkpoint_unless_hangups_are_ignored() {
     let recipe = TINY.replace("steps: 8,", "steps: 400, checkpoint_every: 5,");
     let space = tiny();
     space.write("recipe.yaml", &recipe);
+    space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
     let child = start(&space, &BASE);
     await_state(&space);
     // The terminal's, and that of the shell in it.
@@ -363,6 +364,7 @@ fn terminal_that_is_closed_keeps_a_checkpoint_unless_hangups_are_ignored() {
 
     let space = tiny();
     space.write("recipe.yaml", recipe.replace("400", "60"));
+    space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
     let mut command = std::process::Command::new("sh");
     command.arg("-c").arg("trap '' HUP; exec \"$0\" \"$@\"").arg(env!("CARGO_BIN_EXE_pipe")).args(BASE);
     command.current_dir(space.path()).env_remove("PIPE_STORE").env_remove("PIPE_REMOTE");
