@@ -126,12 +126,12 @@ fn heads_that_recipes_did_not_say_read_the_mean() {
 #[test]
 fn dropout_that_recipes_did_not_say_was_a_tenth_for_checkpoints_too() {
     let train = |from: Value, dropout: Value| {
-        let chat = json!({ "finetune": {
-            "from": from, "data": { "train": { "path": "chat.jsonl" } },
-            "task": { "instruction": { "turns": "last", "format": "plain" } },
+        let topics = json!({ "finetune": {
+            "from": from, "data": { "train": { "path": "train.tsv" } },
+            "task": { "classification": { "template": "{{ text }}[Classification]", "words": { "甲": "体", "乙": "食" } } },
             "train": { "epochs": 1, "lr": 1e-3, "max_length": 32, "dropout": dropout },
         } });
-        let (version, canonical) = of("chat", chat);
+        let (version, canonical) = of("topics", topics);
         (version, canonical["train"]["dropout"].clone())
     };
     // A model of the recipe's own still has 0.1 where nothing is said.

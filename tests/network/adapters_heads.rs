@@ -77,8 +77,12 @@ fn with_modules(saved: &[&str]) -> TempDir {
 }
 
 /// The last token's first logits, by `adapters.py peft` (PEFT 0.21.2, transformers 5.23.0).
-const LOGITS: [(&[&str], [f32; 6]); 4] =
-    [(&[], [-0.54232585, -1.233619, 0.6382519, 1.5789794, 3.6561184, -1.2351627]), (&["lm_head"], [0.0; 6]), (&["wte"], [0.0; 6]), (&["lm_head", "wte"], [0.0; 6])];
+const LOGITS: [(&[&str], [f32; 6]); 4] = [
+    (&[], [-0.54232585, -1.233619, 0.6382519, 1.5789794, 3.6561184, -1.2351627]),
+    (&["lm_head"], [0.0; 6]),
+    (&["wte"], [0.0; 6]),
+    (&["lm_head", "wte"], [0.0; 6]),
+];
 
 #[test]
 fn modules_that_were_trained_whole_are_each_for_itself_as_in_peft() {
