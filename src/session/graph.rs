@@ -15,7 +15,7 @@ use crate::{
         walk::{FileField, FileKind, file_fields, stage_fields},
     },
     spec::Stage,
-    stages::{BaseModel, Facts, Training, kind_named},
+    stages::{TakenOver, Training, kind_named},
 };
 
 /// The graph of a recipe's stages.
@@ -23,22 +23,17 @@ use crate::{
 /// # Errors
 /// If an input file vanished since the check.
 pub fn graph(checked: &Checked) -> Result<Graph> {
-    let mut nodes = IndexMap::new();
+    let (mut nodes, mut taken_over) = (IndexMap::new(), TakenOver::default());
     for name in &checked.order {
         let stage = checked.recipe.stages.get(name).with_context(|| format!("there is no stage `{name}`"))?;
-        nodes.insert(name.clone(), node(checked, name, stage)?);
+        nodes.insert(name.clone(), node(checked, name, stage, &mut taken_over)?);
     }
     Ok(nodes.into())
 }
 
-fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
+fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver) -> Result<Node> {
     let (kind, catalog) = (kind_named(&stage.kind)?, checked.catalog());
-    let Facts { training, base_model, .. } = kind.facts(&stage.settings)?;
-    // The newer version of a training keeps what its checkpoint says of how it writes.
-    let keeps = match (&training, &base_model) {
-        (Some(training), Some(base)) => training.heads.classifier.is_none() && has_settings(checked, base)?,
-        _ => false,
-    };
+    let training = kind.facts(&stage.settings)?.training;
     let (mut files, mut parts) = (BTreeMap::new(), BTreeMap::new());
     for FileField { pointer, pattern, kind } in file_fields(catalog, stage) {
         let found = match kind {
@@ -62,7 +57,7 @@ fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
     Ok(Node {
         name: name.to_owned(),
         kind: stage.kind.clone(),
-        version: kind.version(&stage.settings)? + u32::from(keeps),
+        version: kind.version(&stage.settings)? + taken_over.revision(checked, name)?,
         settings: stage.settings.clone(),
         trunk: training.and_then(|training| trunk(&training, &canonical)),
         canonical,
@@ -73,25 +68,6 @@ fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
         parts,
         needs: stage_fields(catalog, stage).into_iter().map(|field| (field.pointer, field.name)).collect(),
     })
-}
-
-/// Whether a model is one of others, taken as it is, that says how it writes.
-fn has_settings(checked: &Checked, base: &BaseModel) -> Result<bool> {
-    match base {
-        BaseModel::New { .. } => Ok(false),
-        BaseModel::Checkpoint { directory, .. } => {
-            let place = resolve_place(directory, &checked.dir);
-            Ok(place.is_some_and(|place| !checkpoint::settings(&place).is_empty()))
-        }
-        BaseModel::Stage { name, .. } => {
-            let stage = checked.recipe.stages.get(name).with_context(|| format!("there is no stage `{name}`"))?;
-            let facts = kind_named(&stage.kind)?.facts(&stage.settings)?;
-            match facts {
-                Facts { training: None, base_model: Some(base), .. } => has_settings(checked, &base),
-                _ => Ok(false),
-            }
-        }
-    }
 }
 
 /// What a training shares with longer ones, which can begin with it.

@@ -7,8 +7,11 @@ use fs_err as fs;
 use rayon::prelude::*;
 use tokenizers::{DecoderWrapper, Model};
 
-use super::special::{ABSENT, Special, Specials};
-use super::{load, train};
+use super::{
+    load,
+    special::{self, ABSENT, Special, Specials},
+    train,
+};
 use crate::spec;
 
 /// A tokenizer with its [`Specials`]; in Hugging Face's `tokenizer.json` format on disk.
@@ -37,6 +40,11 @@ impl Tokenizer {
             Ok(tokenizer)
         });
         checked.with_context(|| format!("{}: can't be used", path.display()))
+    }
+
+    /// Whether the settings in a directory change what its `tokenizer.json` says by itself.
+    pub fn is_retold(directory: &Path) -> bool {
+        load::is_retold(directory)
     }
 
     /// Spells texts in bytes, with the special tokens' ids as a `config.json` has them: for models without a tokenizer.
@@ -69,6 +77,27 @@ impl Tokenizer {
             }
         }
         Ok(Self { special, inner, forbidden })
+    }
+
+    /// Whether it has a token that begins a text and isn't what ends one; where it puts something around a text, whether
+    /// that stands before it.
+    pub fn begins_texts(&self) -> bool {
+        match special::frame(&self.inner) {
+            (None, None) => self.special.cls != self.special.sep,
+            (before, _) => before.is_some(),
+        }
+    }
+
+    /// The special tokens that it puts before a text and behind it by itself.
+    ///
+    /// # Errors
+    /// If it can't encode a text at all.
+    pub fn around(&self) -> Result<[Vec<u32>; 2]> {
+        let encoding = self.inner.encode_fast("a", true).map_err(Error::from_boxed)?;
+        let (ids, special) = (encoding.get_ids(), encoding.get_special_tokens_mask());
+        let first = special.iter().position(|&special| special == 0).unwrap_or(ids.len());
+        let last = special.iter().rposition(|&special| special == 0).map_or(ids.len(), |last| last + 1);
+        Ok([ids[..first].to_vec(), ids[last..].to_vec()])
     }
 
     /// Whether another one gives the same ids and has the same special tokens.

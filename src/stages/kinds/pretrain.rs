@@ -83,7 +83,7 @@ impl StageKind for Pretrain {
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
         let Self { from, model, adapter, objectives, train, .. } = self;
-        let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
+        let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), train, None, &devices.first)?;
         let documents = language::load(&TOKENS.needed(job)?.path)?;
         let (base, layout) = (start.base(), layout(&devices.first, train.max_length, train.packing));
         let mix = self.mix(&documents, job.seed, &base, layout)?;
@@ -116,7 +116,7 @@ impl StageKind for Pretrain {
 
 impl Pretrain {
     fn mix(&self, documents: &Arc<language::Encoded>, seed: u64, base: &Base, layout: Layout) -> Result<Mix> {
-        let corpus = language::corpus(documents, &base.tokenizer, base.family.form, |_| true);
+        let corpus = language::corpus(documents, &base.tokenizer, base.form, |_| true);
         Mix::new(&self.objectives, &corpus, &self.train, seed, layout)
     }
 

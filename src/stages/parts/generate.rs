@@ -18,7 +18,7 @@ use crate::{
             parts::Taught,
         },
     },
-    network::{batch::Example, device::OpenDevice, model::Network},
+    network::{batch::Example, checkpoint, device::OpenDevice, model::Network},
     spec::ChatFormat,
     support::random::Key,
 };
@@ -74,7 +74,7 @@ impl TextGenerator {
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
         let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
         let network = Network::load(dir, &device.device)?;
-        let tokenizer = Tokenizer::load(dir)?;
+        let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;
         let family = network.family();
         let (form, blanks) = match (family.form, &trained_for) {
             // Theirs is a rule of the family; others are asked as they were taught.
@@ -87,11 +87,18 @@ impl TextGenerator {
                 (continues, fills.unwrap_or(continues))
             }
         };
+        // A model from elsewhere has a framing of its own.
+        let elsewhere = trained_for.as_ref().is_none_or(|trained_for| trained_for.from_checkpoint);
+        let form = if elsewhere { form.of_checkpoint(tokenizer.begins_texts()) } else { form };
         let taught = trained_for.as_ref().and_then(|trained_for| trained_for.instruction.as_ref()?.format);
         ensure!(form.feeds(), "{} models can't write: they only fill in single tokens", family.name);
+        ensure!(
+            network.architecture().predicts(),
+            "this checkpoint can't write: it has no head that predicts tokens, as that of a classifier hasn't"
+        );
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(PromptKind::Text))?;
-        let defaults = GenerationDefaults::read(dir)?;
+        let defaults = GenerationDefaults::read(&checkpoint::base(dir))?;
         defaults.rules.check(network.vocabulary())?;
         let (own, is_foreign) = (trained_for.is_some(), trained_for.is_none());
         // What a checkpoint says of its ends is all. Where it says nothing, where blanks end by a rule of the family, and of
@@ -109,8 +116,7 @@ impl TextGenerator {
         let forbidden = if own { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
-            max_length: trained_for
-                .map_or(network.architecture().sizes().max_length, |trained_for| trained_for.max_length),
+            max_length: trained_for.map_or(network.max_length(), |trained_for| trained_for.max_length),
             chat: family.chat,
             taught,
             blanks: Some(blanks).filter(|blanks| blanks.fills()),

@@ -58,7 +58,7 @@ impl Origin {
     /// The model in a directory, with another tokenizer than that beside it where one is named; `may_spell` tells whether
     /// texts may be spelt in bytes.
     pub(in crate::stages) fn at(model: &Path, tokenizer: Option<&Path>, may_spell: bool) -> Self {
-        let tokenizer = tokenizer.unwrap_or(model).to_owned();
+        let tokenizer = tokenizer.map_or_else(|| checkpoint::tokenizer_place(model), Path::to_owned);
         let bytes = may_spell && checkpoint::tokenizer(&tokenizer).is_empty();
         Self { model: model.to_owned(), tokenizer, bytes }
     }

@@ -26,11 +26,10 @@ use crate::{
     },
     network::{
         batch::Layout,
-        checkpoint,
         device::OpenDevices,
         model::{Candidates, Network},
     },
-    spec::{Classification, Finetune, Head, Task},
+    spec::{Classification, Finetune, Head, Pooling, Task},
     stages::{
         Base, Cut, Told, TrainingFeed,
         metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
@@ -108,10 +107,23 @@ pub(in crate::stages) fn classify(
     if let Some(note) = (task.head == Head::Linear).then(|| note_of_head(&start, labels)).flatten() {
         job.report(Event::Note(&note));
     }
+    // What an artifact says of a prompt is what it was when `mean` was the default.
+    let pooling = task.pooling.unwrap_or(match task.head {
+        Head::Linear => start.network.family().pooling(),
+        Head::Prompt => Pooling::Mean,
+    });
     match task.head {
-        Head::Linear => start.network.add_classifier(labels.len(), task.pooling, job.seed)?,
+        Head::Linear => start.network.add_classifier(labels.len(), pooling, job.seed)?,
         Head::Prompt => start.network.add_language_head(job.seed)?,
     }
+    if let Some(from) = start.from.as_ref().filter(|from| !TrainedFor::is_in(&from.model))
+        && let Some(known) = Network::inspect(&from.model)?.labels
+    {
+        let kept = start.network.labels().is_some();
+        let what = if kept { "goes on from" } else { "makes a new head in place of" };
+        job.report(Event::Note(&format!("{what} the checkpoint's, which tells {}", known.names.join(", "))));
+    }
+    let task = Classification { pooling: Some(pooling), ..task.clone() };
     let cut = learned.iter().filter(|row| row.cut).count();
     // For the baselines.
     let pairs: Vec<_> = learned.iter().map(|row| (row.text.clone(), labels[row.label].clone())).collect();
@@ -139,11 +151,9 @@ fn note_of_head(start: &Start, labels: &[String]) -> Option<String> {
     if !start.network.has_classifier() {
         return None;
     }
-    let before = start.before.as_ref().and_then(|before| before.classification.as_ref());
-    let known = match before {
-        Some(before) => Some(before.words.keys().cloned().collect()),
-        None => start.from.as_ref().and_then(|from| checkpoint::labels(&from.model)),
-    };
+    // Of heads from elsewhere it's known whether they fit.
+    let before = start.before.as_ref()?;
+    let known = before.classification.as_ref().map(|before| before.words.keys().cloned().collect::<Vec<_>>());
     if known.as_deref() == Some(labels) {
         return None;
     }
@@ -152,7 +162,7 @@ fn note_of_head(start: &Start, labels: &[String]) -> Option<String> {
         let shown = labels[..labels.len() - more].join(", ");
         if more > 0 { format!("{shown} and {more} more") } else { shown }
     };
-    let known = known.map_or_else(|| "other labels".to_owned(), |labels: Vec<String>| list(&labels));
+    let known = known.map_or_else(|| "other labels".to_owned(), |labels| list(&labels));
     let same = labels.len();
     Some(format!(
         "goes on with the linear head that the model has, for {known}; here its {same} classes are {}: begin with a model \

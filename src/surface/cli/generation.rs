@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::{
     args::{GenerationOptions, ModelSource, Recipe},
-    console, interrupt, load,
+    console, exit, interrupt, load,
 };
 use crate::{
     learning::generation::{GenerationSettings, Sampling},
@@ -116,7 +116,10 @@ pub(super) fn show<T>(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<T
         failure = stdout.write_all(b"\n").and_then(|()| stdout.flush()).err();
     }
     match failure {
-        Some(error) => Err(error.into()),
+        Some(error) => {
+            exit::work_begins();
+            Err(error.into())
+        }
         None => Ok((generated, took)),
     }
 }
