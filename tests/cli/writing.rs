@@ -242,5 +242,5 @@ fn a_head_for_other_labels_is_told() {
     };
     assert!(!told("same").contains("the linear head"));
     let told = told("other");
-    assert!(told.contains("the linear head that the model has, for 甲, 乙; here its 2 classes are 好, 坏"), "{told}");
+    assert!(told.contains("the linear head that the model has, for 乙, 甲; here its 2 classes are 坏, 好"), "{told}");
 }
