@@ -132,11 +132,6 @@ impl Store {
             let kind = if entry.is_state() { GarbageKind::State } else { GarbageKind::HalfWritten };
             garbage.push(Garbage { bytes: size(&entry.path), path: entry.path, kind });
         }
-        for (path, key) in self.parts() {
-            if !holders.contains_key(&key) && age(&path, now) >= grace {
-                garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::HalfWritten });
-            }
-        }
         for (path, key) in self.event_folders() {
             let of = |found: &String| found.starts_with(&key);
             let is_kept = verdicts.iter().any(|one| of(&one.key) && one.kept.is_some()) || holders.keys().any(of);
@@ -173,19 +168,6 @@ impl Store {
         });
         let is_ours = |name: &str| name.len() == SHORT && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         folders.filter(|(path, name)| is_ours(name) && !events(path).is_empty()).collect()
-    }
-
-    /// The folders of transfers that were cut off, each with the key of what was fetched.
-    fn parts(&self) -> Vec<(PathBuf, String)> {
-        let remote = self.root.join("remote");
-        let parts = remote.join("parts");
-        if !is_folder(&remote) || !is_folder(&parts) {
-            return Vec::new();
-        }
-        let entries = std::fs::read_dir(parts).into_iter().flatten().flatten();
-        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let folders = folders.map(|entry| (entry.path(), entry.file_name().to_string_lossy().into_owned()));
-        folders.filter(|(_, name)| is_digest(name)).collect()
     }
 
     /// Removes what a plan lists, except artifacts that were used since.

@@ -41,6 +41,9 @@ impl Store {
     /// that were killed while they wrote, are no key's.
     pub(super) fn left_by_transfers(&self) -> Vec<(Option<String>, PathBuf)> {
         let remote = self.root.join("remote");
+        if [&remote, &remote.join("parts")].into_iter().any(|folder| folder.is_symlink()) {
+            return Vec::new();
+        }
         let parts = entries(&remote.join("parts")).filter(|(name, path)| is_name(name, 64) && path.is_dir());
         let places = entries(&remote).filter(|(name, path)| is_name(name, 16) && path.is_dir());
         let temporary = places.flat_map(|(_, place)| entries(&place));

@@ -8,7 +8,6 @@ use crate::{
     engine::{
         executor::{Outcome, outcomes},
         plan::Plan,
-        store::Store,
     },
     session::{Checks, Recipe, Session, recipe::columns},
     stages::Measured,
