@@ -27,6 +27,10 @@ const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 pub const ADAPTER: &str = "adapter_config.json";
 /// An adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// The folder of an adapter beside the model that it belongs to.
+pub const ADAPTER_FOLDER: &str = "adapter";
+/// The key that says where an adapter's model lies.
+pub const BASE: &str = "base_model_name_or_path";
 
 /// Files that belong to a tokenizer.
 const TOKENIZER: [&str; 13] = [
@@ -45,8 +49,14 @@ const TOKENIZER: [&str; 13] = [
     "spiece.model",
 ];
 
+/// Those that have no vocabulary.
+const BESIDE: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+
 /// Files that say how the model is used, without a part in what it is.
-const SETTINGS: [&str; 1] = ["generation_config.json"];
+const SETTINGS: [&str; 1] = [GENERATION];
+/// How it writes.
+pub const GENERATION: &str = "generation_config.json";
 
 #[derive(Deserialize)]
 struct Index {
@@ -54,14 +64,24 @@ struct Index {
 }
 
 /// The directory of the model itself: another one for a directory that only has an adapter and says whose.
+///
+/// What it says is a path from that directory or, as PEFT means it, from the working directory. A folder `adapter` that was
+/// moved together with its model is found above it.
 pub fn base(directory: &Path) -> PathBuf {
-    let read = || -> Option<PathBuf> {
+    if directory.join(CONFIG).is_file() || !directory.join(ADAPTER).is_file() {
+        return directory.to_owned();
+    }
+    let read = || -> Option<String> {
         let config: Value = serde_json::from_slice(&fs::read(directory.join(ADAPTER)).ok()?).ok()?;
-        let base = directory.join(config.get("base_model_name_or_path")?.as_str()?);
-        base.is_dir().then_some(base)
+        Some(config.get(BASE)?.as_str()?.to_owned())
     };
-    let own = directory.join(CONFIG).is_file();
-    (if own { None } else { read() }).unwrap_or_else(|| directory.to_owned())
+    let named = read().filter(|name| !name.is_empty());
+    let beside = named.as_ref().map(|name| directory.join(name));
+    let is_beside_model = directory.canonicalize().is_ok_and(|place| place.ends_with(ADAPTER_FOLDER));
+    let above = is_beside_model.then(|| directory.join(".."));
+    let places = [beside, above, named.map(PathBuf::from)].into_iter().flatten();
+    let mut models = places.filter(|place| place.join(CONFIG).is_file());
+    models.next().unwrap_or_else(|| directory.to_owned())
 }
 
 /// The files of the weights with the tensors that the index says are in each; of a single file it says nothing.
@@ -137,22 +157,43 @@ fn convert(pickles: &[String]) -> String {
     )
 }
 
-/// The files that belong to a tokenizer, of those that a directory has; a path to a file is that file.
+/// The files that belong to a tokenizer, of those that a directory has: none where no file has a vocabulary. A path to a
+/// file is that file. Where a directory has an adapter and no tokenizer, it's that of the adapter's model.
 pub fn tokenizer(path: &Path) -> Vec<PathBuf> {
-    if path.is_dir() { present(path, &TOKENIZER) } else { vec![path.to_owned()] }
+    let place = tokenizer_place(path);
+    if place.is_dir() { own_tokenizer(&place) } else { vec![place] }
 }
 
-/// The files beside the weights that a copy of the model takes along: `config.json`, the tokenizer's, settings.
+fn own_tokenizer(directory: &Path) -> Vec<PathBuf> {
+    let files = present(directory, &TOKENIZER);
+    let beside = |file: &PathBuf| BESIDE.iter().any(|name| file.ends_with(name));
+    if files.iter().all(beside) { Vec::new() } else { files }
+}
+
+/// The files of the model in a directory that say how it's used.
+pub fn settings(directory: &Path) -> Vec<PathBuf> {
+    present(&base(directory), &SETTINGS)
+}
+
+/// Where the tokenizer of a directory lies: in another one, if that has only an adapter.
+pub fn tokenizer_place(path: &Path) -> PathBuf {
+    let is_adapter = path.join(ADAPTER).is_file() && own_tokenizer(path).is_empty();
+    if is_adapter { base(path) } else { path.to_owned() }
+}
+
+/// The files beside the weights that a copy of the model takes along: `config.json`, the tokenizer's, settings. Of an
+/// adapter they are its model's, but for a tokenizer of its own.
 pub fn companions(directory: &Path) -> Vec<PathBuf> {
-    [present(directory, &[CONFIG]), present(directory, &SETTINGS), present(directory, &TOKENIZER)].concat()
+    let base = &base(directory);
+    [present(base, &[CONFIG]), present(base, &SETTINGS), tokenizer(directory)].concat()
 }
 
 /// All files that make the model, as far as they're there: what its identity is made of.
 pub fn files(directory: &Path) -> Vec<PathBuf> {
     let base = &base(directory);
-    let mut files = companions(base);
+    let mut files = companions(directory);
     files.extend(present(base, &[INDEX]));
-    for place in [directory.to_owned(), directory.join("adapter")] {
+    for place in [directory.to_owned(), directory.join(ADAPTER_FOLDER)] {
         files.extend(present(&place, &[ADAPTER, ADAPTER_WEIGHTS]));
     }
     let weights = weights(base).unwrap_or_default();

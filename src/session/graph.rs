@@ -15,7 +15,7 @@ use crate::{
         walk::{FileField, FileKind, file_fields, stage_fields},
     },
     spec::Stage,
-    stages::{Training, kind_named},
+    stages::{TakenOver, Training, kind_named},
 };
 
 /// The graph of a recipe's stages.
@@ -23,15 +23,15 @@ use crate::{
 /// # Errors
 /// If an input file vanished since the check.
 pub fn graph(checked: &Checked) -> Result<Graph> {
-    let mut nodes = IndexMap::new();
+    let (mut nodes, mut taken_over) = (IndexMap::new(), TakenOver::default());
     for name in &checked.order {
         let stage = checked.recipe.stages.get(name).with_context(|| format!("there is no stage `{name}`"))?;
-        nodes.insert(name.clone(), node(checked, name, stage)?);
+        nodes.insert(name.clone(), node(checked, name, stage, &mut taken_over)?);
     }
     Ok(nodes.into())
 }
 
-fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
+fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver) -> Result<Node> {
     let (kind, catalog) = (kind_named(&stage.kind)?, checked.catalog());
     let training = kind.facts(&stage.settings)?.training;
     let (mut files, mut parts) = (BTreeMap::new(), BTreeMap::new());
@@ -57,7 +57,7 @@ fn node(checked: &Checked, name: &str, stage: &Stage) -> Result<Node> {
     Ok(Node {
         name: name.to_owned(),
         kind: stage.kind.clone(),
-        version: kind.version(&stage.settings)?,
+        version: kind.version(&stage.settings)? + taken_over.revision(checked, name)?,
         settings: stage.settings.clone(),
         trunk: training.and_then(|training| trunk(&training, &canonical)),
         canonical,

@@ -86,9 +86,25 @@ pub struct Classification {
     /// How the answer is read from the model
     #[serde(default)]
     pub head: Head,
-    /// What a linear head reads
+    /// What a linear head reads; by default what the family's class for sequence classification in transformers reads: BERT's
+    /// the first token, GPT-2's and GLM-4's the last; in families without such a class the mean
     #[serde(default)]
-    pub pooling: Pooling,
+    #[schemars(extend("x-unsaid" = [null, "mean"]))]
+    pub pooling: Option<Pooling>,
+}
+
+impl Classification {
+    /// The labels in the order of the classes, which is that of their names whatever order a recipe has.
+    pub fn labels(&self) -> Vec<String> {
+        let mut labels: Vec<String> = self.words.keys().cloned().collect();
+        labels.sort();
+        labels
+    }
+
+    /// Whether it's asked by a linear head such as a family's own class has.
+    pub fn reads_own_head(&self) -> bool {
+        self.head == Head::Linear && self.pooling != Some(Pooling::Mean)
+    }
 }
 
 fn label() -> String {
@@ -107,12 +123,13 @@ pub enum Head {
 }
 
 /// What a linear head reads.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The mean over the text
-    #[default]
     Mean,
-    /// The first token, `[CLS]`
+    /// The first token, `[CLS]`, through BERT's pooler and dropout
     First,
+    /// The last token, without a bias
+    Last,
 }

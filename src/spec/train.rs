@@ -87,10 +87,11 @@ pub struct Train {
     #[serde(default = "max_grad_norm")]
     #[schemars(range(min = 0.0))]
     pub max_grad_norm: f64,
-    /// Dropout in embeddings, attention and residual branches
-    #[serde(default = "dropout")]
-    #[schemars(range(min = 0.0, max = 0.99))]
-    pub dropout: f64,
+    /// Dropout in embeddings, attention and residual branches; by default 0.1, and for a model that comes from a checkpoint
+    /// what its config.json says of each of these
+    #[serde(default)]
+    #[schemars(range(min = 0.0, max = 0.99), extend("x-unsaid" = [null, 0.1]))]
+    pub dropout: Option<f64>,
     /// Probability mass spread over the other classes
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 0.99))]
@@ -129,6 +130,9 @@ open_place! {
 }
 
 impl Train {
+    /// The dropout of new models, where nothing is said.
+    pub const DROPOUT: f64 = 0.1;
+
     /// Whether it depends on a dev metric which weights are kept, or when training ends.
     pub fn watches(&self, metric: &DevMetric) -> bool {
         self.keep_best.as_ref() == Some(metric)
@@ -267,10 +271,6 @@ fn epsilon() -> f64 {
 
 fn max_grad_norm() -> f64 {
     1.0
-}
-
-fn dropout() -> f64 {
-    0.1
 }
 
 fn log_every() -> usize {

@@ -40,9 +40,11 @@ pub use parts::{
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
     measured::Measured,
+    share::SharedFiles,
     step_metrics::step_metrics,
 };
-pub use preflight::{DataCheck, DeviceCheck, Preflight, check_secrets};
+pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, check_secrets};
+use training_feed::base::framed;
 pub use training_feed::{
     ArtifactOf, Base, Candidate, Choice, Cut, Judged, NotRun, Shown, ShownChoice, ShownTarget, Sources, TokenRange,
     Told, TrainingFeed, Unknown, encoded_files,

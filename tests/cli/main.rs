@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod adapters;
 mod budget;
 mod cache;
 mod chat;
@@ -25,3 +26,4 @@ mod sweep;
 mod sweep_halving;
 mod tensorboard;
 mod transformers;
+mod writing;

@@ -1,88 +1,136 @@
-//! Models that `pipe` trained and exported open in transformers unchanged, and give the same logits there. `PIPE_PYTHON`
-//! names a Python that has torch and transformers.
+//! Exported models open in transformers and PEFT and give what they give here, and those that transformers saves open here:
+//! for every family, tokenizer and way of training. `PIPE_PYTHON` names a Python that has torch, transformers and peft.
 
-use crate::common;
-use std::process::Command;
+mod cells;
+mod expected;
+mod table;
 
-use burn::tensor::Device;
-use common::{Space, need, needs::Need, tiny};
-use pipe::network::{batch::Batch, model::Network};
-use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-/// Trains a model for a few steps, exports it and hands it to transformers.
-fn check(family: &str, objectives: &str, form: &str) {
+use pipe::{
+    network::device::{DeviceChoice, OpenDevice},
+    recipe::Overrides,
+    session::{Options, Recipe, Session},
+    stages::SharedFiles,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::common::{self, Space, need, needs::Need};
+use cells::Cell;
+use expected::{Model, expected};
+
+/// What the script tells of a model.
+#[derive(Debug, Deserialize)]
+struct Report {
+    problems: Vec<String>,
+    saved: Option<Saved>,
+}
+
+/// What a model gives that transformers has saved.
+#[derive(Debug, Deserialize)]
+struct Saved {
+    /// At each token of each text.
+    logits: Vec<Vec<Vec<f64>>>,
+    /// Of each text.
+    scores: Vec<Vec<f64>>,
+}
+
+/// Every model's problems, there and back; `None` where there's no way back to try.
+type Outcomes = BTreeMap<String, (Vec<String>, Option<Vec<String>>)>;
+
+#[test]
+fn models_mean_the_same_in_transformers() {
     let python = need!(Need::Transformers.variable("PIPE_PYTHON"));
-    let space = tiny();
-    space.write("recipe.yaml", recipe(family, objectives, form));
-    let output = space.pipe(&["run", "recipe.yaml"]);
+    let space = Space::new();
+    space.write("corpus.txt", cells::corpus()).write("rows.tsv", cells::rows()).write("recipe.yaml", cells::recipe());
+    let output = space.pipe(&["run", "recipe.yaml", "--jobs", "2", "--device", "cpu"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
-    let output = space.pipe(&["export", "recipe.yaml", "out", "model"]);
-    assert_eq!(output.status, 0, "{}", output.stderr);
-    expect(&space, family == "gpt2");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/transformers/open_in_transformers.py");
+
+    let device = DeviceChoice::Cpu.open().expect("a CPU");
+    hand_out(&space, &device);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/transformers/matrix.py");
     let mut command = Command::new(python);
-    command.arg(script).arg("model").arg("expected.json").current_dir(space.path());
+    command.arg(script).args(["cells.json", "results.json"]).current_dir(space.path());
+    command.env("HF_HUB_OFFLINE", "1").env("TRANSFORMERS_OFFLINE", "1");
     let output = common::finish(command);
     assert_eq!(output.status, 0, "{}{}", output.stdout, output.stderr);
-    eprintln!("{}", output.stdout.trim());
+    let reports: BTreeMap<String, Report> = serde_json::from_str(&space.read("results.json")).expect("results");
+
+    let outcomes: Outcomes = Cell::all()
+        .into_iter()
+        .map(|cell| {
+            let report = &reports[&cell.stage()];
+            let back = report.saved.as_ref().map(|saved| taken_back(&folder(&space, "saved", cell), saved, &device));
+            (cell.stage(), (report.problems.clone(), back))
+        })
+        .collect();
+    table::hold(&outcomes);
 }
 
-fn recipe(family: &str, objectives: &str, form: &str) -> String {
-    format!(
-        "seed: 3
-stages:
-  tokens:
-    tokenize:
-      tokenizer: {{ wordpiece: {{ vocab_size: 300 }} }}
-      corpus: [{{ path: corpus.txt }}]
-  base:
-    pretrain:
-      tokens: tokens
-      model: {{ {family}: {{ hidden: 32, layers: 2, heads: 4, max_length: 64, initializer_range: 0.2 }} }}
-      objectives: [{objectives}]
-      train: {{ steps: 8, batch: {{ examples: 4 }}, max_length: 48, lr: 1.0e-2 }}
-  out:
-    export: {{ model: base{form} }}
-"
-    )
+fn folder(space: &Space, kind: &str, cell: Cell) -> PathBuf {
+    space.path().join(kind).join(cell.stage())
 }
 
-/// Writes what the exported model says of two rows of tokens.
-fn expect(space: &Space, is_causal: bool) {
-    let network = Network::load(&space.path().join("model"), &Device::flex()).expect("a model");
-    let (rows, width) = (2, 12);
-    let count = rows * width;
-    let token = |at: usize| (at * 31 % network.vocabulary()) as u32;
-    let row = |at: usize| (at / width * width) as u32;
-    let end = |at: usize| if is_causal { at as u32 + 1 } else { row(at) + width as u32 };
-    let batch = Batch {
-        rows,
-        width,
-        tokens: (0..count).map(token).collect(),
-        positions: (0..count).map(|at| (at % width) as u32).collect(),
-        block_positions: vec![0; count],
-        span_starts: (0..count).map(row).collect(),
-        span_ends: (0..count).map(end).collect(),
-        dropout_keys: vec![0; count],
-        ..Batch::default()
+/// Exports every model, and writes what pipe says of it.
+fn hand_out(space: &Space, device: &OpenDevice) {
+    let session =
+        Session::open(Options { store: space.path().join(".pipe"), ..Options::default() }).expect("a session");
+    let recipe = Recipe::read(&space.path().join("recipe.yaml"), Overrides::default()).expect("a recipe");
+    let graph = recipe.graph().expect("a graph");
+    let plan = session.in_store().plan(&graph).expect("a plan");
+    let of = |cell: Cell| {
+        let artifact = plan.artifact(&cell.stage()).unwrap_or_else(|| panic!("{} has run", cell.stage()));
+        let exported = folder(space, "exported", cell);
+        std::fs::create_dir_all(&exported).expect("a folder");
+        SharedFiles::of(artifact).and_then(|files| files.write(&exported)).expect("an export");
+        expected(cell, &artifact.path, &exported, &folder(space, "saved", cell), device)
     };
-    let places: Vec<u32> = (0..count as u32).collect();
-    let logits = network.logits_at(&batch, &places).expect("logits");
-    let input_ids: Vec<_> = batch.tokens.chunks(width).collect();
-    space.write("expected.json", json!({ "input_ids": input_ids, "logits": logits }).to_string());
+    let cells: Vec<Value> = Cell::all().into_iter().map(of).collect();
+    space.write("cells.json", json!(cells).to_string());
 }
 
-#[test]
-fn transformers_gives_the_logits_of_bert() {
-    check("bert", "{ masked_lm: {}, next_sentence: {} }", "");
+/// What is wrong with a model here that transformers has saved.
+fn taken_back(directory: &Path, saved: &Saved, device: &OpenDevice) -> Vec<String> {
+    // A model that can't be read is one cell of the table.
+    let read = || -> anyhow::Result<()> {
+        pipe::network::model::Network::load(directory, &device.device)?;
+        pipe::data::text::Tokenizer::load(directory)?;
+        Ok(())
+    };
+    if let Err(error) = read() {
+        return vec![format!("{error:#}")];
+    }
+    let (model, exported) = (Model::load(directory, device), Model::load(&exported_of(directory), device));
+    let mut problems = Vec::new();
+    let texts = cells::texts();
+    if texts.iter().any(|text| model.ids(text) != exported.ids(text)) {
+        problems.push("other ids".to_owned());
+    }
+    let mut found: Vec<(f64, f64)> = Vec::new();
+    for (text, expected) in texts.iter().zip(&saved.logits) {
+        found.extend(model.logits(text).into_iter().flatten().map(f64::from).zip(expected.iter().flatten().copied()));
+    }
+    for (text, expected) in texts.iter().zip(&saved.scores) {
+        match model.scores(text, None) {
+            Ok(scores) => found.extend(scores.into_iter().zip(expected.iter().copied())),
+            Err(error) => return vec![format!("{error:#}")],
+        }
+    }
+    let apart = found.into_iter().map(|(found, expected)| (found - expected).abs());
+    let furthest = apart.fold(0.0, |most, apart: f64| if apart.is_nan() || apart > most { apart } else { most });
+    if furthest.is_nan() || furthest >= 1e-4 {
+        problems.push(format!("numbers differ by {furthest:.1e}"));
+    }
+    problems
 }
 
-#[test]
-fn transformers_gives_the_logits_of_bert_without_a_head_for_pairs() {
-    check("bert", "{ masked_lm: {} }", "");
-}
-
-#[test]
-fn transformers_gives_the_logits_of_gpt2_in_shards() {
-    check("gpt2", "{ generative: { causal_lm: {} } }", ", max_shard_size: 50KB");
+/// The exported model that one was saved after.
+fn exported_of(saved: &Path) -> PathBuf {
+    let (name, kind) = (saved.file_name().expect("a name"), saved.parent().expect("a folder"));
+    kind.with_file_name("exported").join(name)
 }

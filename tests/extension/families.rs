@@ -40,6 +40,8 @@ pub(crate) static BIGRAM: Family = Family {
     config: ConfigPattern { model_types: &["bigram"], keys: &[] },
     on_disk: OnDisk { prefix: "bigram.", prefixed: true, transposed: &["up.weight"], ..OnDisk::PLAIN },
     token_keys: &[("eos_token_id", Special::Eop)],
+    dropout_keys: &[],
+    classifier: None,
     code: FamilyCode::of::<BigramConfig>(),
 };
 

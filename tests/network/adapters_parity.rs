@@ -8,7 +8,7 @@ use parity::{Tensors, fixture, furthest};
 use pipe::{
     network::{
         batch::{Batch, SlotRange, Target},
-        model::{Counts, LossSettings, Network, copy},
+        model::{CopyOptions, Counts, LossSettings, Network, copy},
     },
     spec::Dtype,
 };
@@ -65,7 +65,8 @@ fn lora_parity_of_merged_weights() {
     let directory = need!(fixture("lora_gpt2"));
     let expected = Tensors::weights(&directory.join("merged"));
     let exported = tempfile::tempdir().unwrap();
-    copy(&directory.join("adapter"), exported.path(), Dtype::Stored, u64::MAX).unwrap();
+    let options = CopyOptions { dtype: Dtype::Stored, most: u64::MAX, without: &[] };
+    copy(&directory.join("adapter"), exported.path(), &options).unwrap();
     let found = Tensors::weights(exported.path());
     assert_eq!(found.all().len(), expected.all().len());
     for (name, tensor) in expected.all().iter() {

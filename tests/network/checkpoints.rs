@@ -58,7 +58,8 @@ fn import_and_export_keep_every_byte() {
     space.write("trip.yaml", ROUND_TRIP);
     round_trip(&space, &[], "again");
     let [model, again] = ["model", "again"].map(|name| space.path().join(name));
-    assert_eq!(files(&model), ["config.json", "model.safetensors", "tokenizer.json"]);
+    let own = ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(files(&model), own);
     assert_eq!(files(&model), files(&again));
     for name in files(&model) {
         assert!(std::fs::read(model.join(&name)).unwrap() == std::fs::read(again.join(&name)).unwrap(), "{name}");
@@ -221,4 +222,122 @@ fn export_overwrites_nothing() {
     let output = space.pipe(&["export", "recipe.yaml", "base", "model", "--store", "other"]);
     assert_eq!(output.status, 2);
     assert_eq!(output.stderr, "error: model/config.json already exists: name another directory, or remove it\n");
+}
+
+/// Replaces a value of a checkpoint's tensor.
+fn put(space: &Space, tensor: &str, value: f32) {
+    let file = space.path().join("model/model.safetensors");
+    let mut all = tensors(&space.path().join("model"));
+    let (_, _, bytes) = all.get_mut(tensor).expect("the tensor");
+    bytes[..4].copy_from_slice(&value.to_le_bytes());
+    let views =
+        all.iter().map(|(name, (dtype, shape, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    std::fs::write(file, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+#[test]
+fn values_that_a_type_cannot_hold_are_refused() {
+    let space = space();
+    space.write("trip.yaml", ROUND_TRIP);
+    let run = |dtype: &str| space.pipe(&["run", "trip.yaml", "--var", &format!("dtype={dtype}")]);
+    put(&space, "word_embeddings.weight", 1e5);
+    let output = run("f16");
+    assert_eq!(output.status, 1);
+    let message = "word_embeddings.weight has the value 1e5, which f16 can't hold: it would become infinite";
+    assert!(output.stderr.contains(message), "{}", output.stderr);
+    assert!(output.stderr.contains("`dtype: bf16` holds it"), "{}", output.stderr);
+    assert_eq!(run("bf16").status, 0);
+    // Rounded to 16 bits it's past the largest number.
+    put(&space, "word_embeddings.weight", f32::MAX);
+    let output = run("bf16");
+    assert!(output.stderr.contains("which bf16 can't hold"), "{}", output.stderr);
+    // What is infinite already stays so.
+    put(&space, "word_embeddings.weight", f32::INFINITY);
+    assert_eq!(run("f16").status, 0);
+}
+
+#[test]
+fn a_base_in_int8_is_given_out_as_the_numbers_that_it_stands_for() {
+    let space = tiny();
+    let lora = "from: base\n      adapter: { lora: { r: 2, targets: [query_key_value], base_dtype: int8 } }";
+    space.write("recipe.yaml", common::TINY.replacen("from: base", lora, 1));
+    space.make_checkpoint("recipe.yaml", "topics");
+    export(&space, &["recipe.yaml", "base", "base", "--store", "other"]);
+    assert_eq!(
+        files(&space.path().join("model")),
+        [
+            "adapter",
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json"
+        ]
+    );
+    let (base, given) = (tensors(&space.path().join("base")), space.path().join("model/model.safetensors"));
+    let given = std::fs::read(given).unwrap();
+    let given = SafeTensors::deserialize(&given).unwrap();
+    let mut names = given.names();
+    names.sort_unstable();
+    assert!(names.iter().eq(base.keys()), "{names:?}");
+    let mut changed = 0;
+    for (name, view) in given.iter() {
+        let (dtype, shape, bytes) = &base[name];
+        assert_eq!((view.dtype(), view.shape()), (*dtype, &shape[..]), "{name}");
+        let values = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, f32>(bytes);
+        let (exact, rounded) = (values(bytes), values(view.data()));
+        changed += u32::from(exact != rounded);
+        let furthest = exact.iter().zip(&rounded).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let largest = exact.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        // Half of a step of 127.
+        assert!(furthest <= largest / 254.0 + 1e-7, "{name}: {furthest} of {largest}");
+    }
+    // The weights of four linear layers.
+    assert_eq!(changed, 4);
+}
+
+#[test]
+fn an_export_says_what_the_stage_knows() {
+    let space = tiny();
+    let bert = common::TINY.replace("glm:", "bert:").replace(", { generative: { blank_infilling: {} } }", "");
+    let linear = bert.replace("          template:", "          head: linear\n          template:");
+    let linear = linear.replacen(
+        "lr: 1.0e-3 }\n  test",
+        "lr: 1.0e-3, dropout: 0.3 }\n  out: { export: { model: topics } }\n  test",
+        1,
+    );
+    space.write("recipe.yaml", linear);
+    let output = space.pipe(&["run", "recipe.yaml"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    for stage in ["topics", "out"] {
+        export(&space, &["recipe.yaml", stage, stage]);
+        let config: serde_json::Value = serde_json::from_str(&space.read(&format!("{stage}/config.json"))).unwrap();
+        assert_eq!(config["architectures"], serde_json::json!(["BertForSequenceClassification"]));
+        assert_eq!(config["id2label"], serde_json::json!({ "0": "乙", "1": "甲" }));
+        assert_eq!(config["label2id"], serde_json::json!({ "乙": 0, "甲": 1 }));
+        assert_eq!(config["hidden_dropout_prob"], 0.3);
+        let names: Vec<String> = tensors(&space.path().join(stage)).into_keys().collect();
+        let has = |name: &str| names.iter().any(|own| own == name);
+        assert!(has("bert.pooler.dense.weight") && has("classifier.weight") && has("classifier.bias"), "{names:?}");
+        assert!(names.iter().all(|name| !name.starts_with("cls.")), "{names:?}");
+        let config = space.read(&format!("{stage}/tokenizer_config.json"));
+        assert!(config.contains("\"tokenizer_class\": \"PreTrainedTokenizerFast\""), "{config}");
+    }
+    // Trained on from there it's what it is from the stage.
+    let again = "\
+stages:
+  again:
+    finetune:
+      from: { checkpoint: topics }
+      data: { train: { path: train.tsv } }
+      task: { classification: { head: linear, template: \"{{ text }}\", words: { 甲: 体育, 乙: 美食 } } }
+      train: { epochs: 1, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3 }
+";
+    space.write("again.yaml", again);
+    space.write(
+        "own.yaml",
+        again.replace("{ checkpoint: topics }", "in").replace("stages:", "stages:\n  in: { import: { path: topics } }"),
+    );
+    assert_eq!(space.statuses(&["again.yaml"]), "again=ran");
+    assert_eq!(space.statuses(&["own.yaml"]), "again=ran in=ran");
 }

@@ -4,12 +4,15 @@
 mod common;
 
 mod adapters;
+mod adapters_heads;
 mod adapters_parity;
 mod batches;
 mod bert_parity;
 mod chatglm_parity;
 mod checkpoints;
+mod foreign;
 mod generation_cache;
+mod generation_settings;
 mod generation_stream;
 mod gpt2_parity;
 mod gradient_checkpointing;
@@ -20,6 +23,7 @@ mod kernels_speed;
 mod outline;
 mod parity_decoders;
 mod precision;
+mod prefix_tuning;
 mod transformer;
 mod transformer_parity;
 mod weights;

@@ -43,7 +43,7 @@ fn stored_networks_come_back_to_the_byte_with_their_heads() {
     assert_eq!(loaded.parameters().count(), network.parameters().count());
     loaded.add_classifier(5, Pooling::First, 9).unwrap();
     let error = loaded.add_classifier(4, Pooling::First, 9).unwrap_err().to_string();
-    assert_eq!(error, "the model already has a linear head, for 5 classes and First pooling");
+    assert_eq!(error, "the model already has a linear head, for 5 classes on the first token");
 }
 
 #[test]
@@ -153,11 +153,16 @@ fn both_layouts_of_glm4_give_the_same_logits() {
 fn settings_that_would_change_the_numbers_are_refused() {
     for (family, setting, told) in [
         ("bert", r#""is_decoder": true"#, "is_decoder true isn't supported"),
-        ("bert", r#""tie_word_embeddings": false"#, "tie_word_embeddings false isn't supported"),
+        ("bert", r#""tie_word_embeddings": false"#, "cls.predictions.decoder.weight is missing"),
         ("gpt2", r#""scale_attn_weights": false"#, "scale_attn_weights false isn't supported"),
         ("chatglm", r#""position_encoding_2d": false"#, "position_encoding_2d false isn't supported"),
         ("chatglm", r#""quantization_bit": 4"#, "quantization_bit 4 isn't supported"),
-        ("chatglm2", r#""pre_seq_len": 128"#, "pre_seq_len 128 isn't supported"),
+        ("chatglm2", r#""prefix_projection": true"#, "prefix_projection true isn't supported"),
+        (
+            "chatglm2",
+            r#""pre_seq_len": 128"#,
+            "says pre_seq_len 128, but there is no transformer.prefix_encoder.embedding.weight",
+        ),
         ("glm4", r#""rope_scaling": {"factor": 2.0}"#, r#"rope_scaling {"factor":2.0} isn't supported"#),
         ("glm4", r#""hidden_act": "relu""#, r#"hidden_act "relu" isn't supported"#),
     ] {
@@ -268,4 +273,43 @@ fn other_families_are_refused_by_name() {
         error.ends_with("model_type llama isn't supported; bert, chatglm, glm, glm4, gpt2 and marian are"),
         "{error}"
     );
+}
+
+#[test]
+fn linear_heads_lie_as_in_the_classes_that_open_them() {
+    let names = |family: &str, pooling: Pooling| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut network = network_of(family, 1);
+        network.add_classifier(3, pooling, 3).unwrap();
+        network.save(directory.path()).unwrap();
+        let (weights, config) = bytes(directory.path());
+        let stored = SafeTensors::deserialize(&weights).unwrap();
+        let head = |name: &&str| ["classifier", "score", "pooler"].iter().any(|head| name.contains(head));
+        let mut names: Vec<String> = stored.names().into_iter().filter(head).map(str::to_owned).collect();
+        names.sort();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        (names.join(" "), config["pipe"]["classifier"]["pooling"].as_str().unwrap().to_owned())
+    };
+    let bert = "bert.pooler.dense.bias bert.pooler.dense.weight classifier.bias classifier.weight";
+    assert_eq!(names("bert", Pooling::First), (bert.to_owned(), "pooler".to_owned()));
+    assert_eq!(names("gpt2", Pooling::Last), ("score.weight".to_owned(), "last".to_owned()));
+    assert_eq!(names("gpt2", Pooling::Mean), ("classifier.bias classifier.weight".to_owned(), "mean".to_owned()));
+}
+
+/// Models from before there was a pooler between the first token and the head.
+#[test]
+fn a_head_that_read_the_first_token_itself_still_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut network = network_of("bert", 1);
+    network.add_classifier(3, Pooling::Mean, 3).unwrap();
+    network.save(directory.path()).unwrap();
+    let config = std::fs::read_to_string(directory.path().join("config.json")).unwrap();
+    std::fs::write(directory.path().join("config.json"), config.replace("\"mean\"", "\"first\"")).unwrap();
+    let old = Network::load(directory.path(), &Device::flex()).unwrap();
+    // Of one token the mean is that token.
+    let one = lay_out(&[Example::sequence(0, vec![3], 1)], Layout::Ragged, Key::new(0));
+    let two = lay_out(&[Example::sequence(0, vec![3, 4], 2)], Layout::Ragged, Key::new(0));
+    let scores = |network: &Network, batch| network.class_log_probabilities(batch).unwrap();
+    assert_eq!(scores(&old, &one), scores(&network, &one));
+    assert_ne!(scores(&old, &two), scores(&network, &two));
 }

@@ -187,7 +187,7 @@ fn usual(tokenizer: &tokenizers::Tokenizer, special: Special) -> Option<String> 
 }
 
 /// What a tokenizer's own post-processor puts before and after a text, unless that's one of GLM's marks of a blank.
-fn frame(tokenizer: &tokenizers::Tokenizer) -> (Option<String>, Option<String>) {
+pub(super) fn frame(tokenizer: &tokenizers::Tokenizer) -> (Option<String>, Option<String>) {
     let processor = tokenizer.get_post_processor().and_then(|processor| serde_json::to_value(processor).ok());
     let Some(processor) = processor else { return (None, None) };
     let text = |value: &Value| value.as_str().map(String::from);

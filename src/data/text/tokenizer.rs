@@ -7,8 +7,11 @@ use fs_err as fs;
 use rayon::prelude::*;
 use tokenizers::{DecoderWrapper, Model};
 
-use super::special::{ABSENT, Special, Specials};
-use super::{load, train};
+use super::{
+    load,
+    special::{self, ABSENT, Special, Specials},
+    train,
+};
 use crate::spec;
 
 /// A tokenizer with its [`Specials`]; in Hugging Face's `tokenizer.json` format on disk.
@@ -37,6 +40,11 @@ impl Tokenizer {
             Ok(tokenizer)
         });
         checked.with_context(|| format!("{}: can't be used", path.display()))
+    }
+
+    /// Whether the settings in a directory change what its `tokenizer.json` says by itself.
+    pub fn is_retold(directory: &Path) -> bool {
+        load::is_retold(directory)
     }
 
     /// Spells texts in bytes, with the special tokens' ids as a `config.json` has them: for models without a tokenizer.
@@ -69,6 +77,27 @@ impl Tokenizer {
             }
         }
         Ok(Self { special, inner, forbidden })
+    }
+
+    /// Whether it has a token that begins a text and isn't what ends one; where it puts something around a text, whether
+    /// that stands before it.
+    pub fn begins_texts(&self) -> bool {
+        match special::frame(&self.inner) {
+            (None, None) => self.special.cls != self.special.sep,
+            (before, _) => before.is_some(),
+        }
+    }
+
+    /// The special tokens that it puts before a text and behind it by itself.
+    ///
+    /// # Errors
+    /// If it can't encode a text at all.
+    pub fn around(&self) -> Result<[Vec<u32>; 2]> {
+        let encoding = self.inner.encode_fast("a", true).map_err(Error::from_boxed)?;
+        let (ids, special) = (encoding.get_ids(), encoding.get_special_tokens_mask());
+        let first = special.iter().position(|&special| special == 0).unwrap_or(ids.len());
+        let last = special.iter().rposition(|&special| special == 0).map_or(ids.len(), |last| last + 1);
+        Ok([ids[..first].to_vec(), ids[last..].to_vec()])
     }
 
     /// Whether another one gives the same ids and has the same special tokens.
@@ -192,6 +221,23 @@ impl Tokenizer {
     /// The vocabulary's entry with this id, as the model writes it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// Whether it tells how tokens become a text; without that, each is taken for a word.
+    pub fn has_decoder(&self) -> bool {
+        self.inner.get_decoder().is_some()
+    }
+
+    /// The special tokens that it puts before a text by itself.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn beginning(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, true).map_err(Error::from_boxed)?;
+        let special = encoding.get_special_tokens_mask().iter();
+        let first = encoding.get_ids().iter().zip(special).take_while(|(_, special)| **special == 1);
+        // Where there's no text, what would stand behind it comes first, too.
+        Ok(if text.is_empty() { Vec::new() } else { first.map(|(&id, _)| id).collect() })
     }
 
     /// Whether its entries are bytes, each written as a letter.

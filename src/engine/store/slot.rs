@@ -13,6 +13,7 @@ use super::{
     Artifact, Manifest, Metrics, Provenance, State, Store,
     artifact::{FileRecord, RECORD, output_digest},
     atomic::sync_dir,
+    is_full,
     lease::Lease,
     workspace::{Workspace, remove},
 };
@@ -70,6 +71,14 @@ impl Slot {
         State::new(self.workspace.state(), &self.key)
     }
 
+    /// Empties the slot, for what is computed anew.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn clear(&self) -> Result<()> {
+        fs::read_dir(&self.dir)?.try_for_each(|entry| remove(&entry?.path()))
+    }
+
     /// What is wrong with the artifact that this one is to replace, if it's damaged.
     pub fn damage(&self) -> Option<&anyhow::Error> {
         self.damage.as_ref()
@@ -120,12 +129,21 @@ impl Slot {
             provenance,
             path: target.clone(),
         };
-        self.write_record(&artifact).map_err(|error| self.lost_or(error))?;
+        let written = self.write_record(&artifact).or_else(|error| {
+            // Everything is there but this, so what it could be resumed from is of no more use.
+            if !is_full(&error) || self.is_lost() {
+                return Err(error);
+            }
+            self.workspace.remove_state()?;
+            self.write_record(&artifact)
+        });
+        written.map_err(|error| self.lost_or(error))?;
         self.place(&target).map_err(|error| self.store.explain(error))?;
         self.committed = true;
         sync_dir(target.parent().context("an artifact's directory has a parent")?)?;
-        remove(&self.workspace.old())?;
-        self.workspace.remove_state()?;
+        // What can't be removed is left to `pipe gc`.
+        let _ = remove(&self.workspace.old());
+        let _ = self.workspace.remove_state();
         Ok(artifact)
     }
 

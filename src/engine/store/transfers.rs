@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Store, atomic};
+use super::{Store, atomic, check::is_digest, gc::is_folder};
 
 impl Store {
     /// Where the files of an artifact gather that come from a remote, until all are there.
@@ -41,7 +41,12 @@ impl Store {
     /// that were killed while they wrote, are no key's.
     pub(super) fn left_by_transfers(&self) -> Vec<(Option<String>, PathBuf)> {
         let remote = self.root.join("remote");
-        let parts = entries(&remote.join("parts")).filter(|(name, path)| is_name(name, 64) && path.is_dir());
+        if !is_folder(&remote) {
+            return Vec::new();
+        }
+        let parts = Some(remote.join("parts")).filter(|parts| is_folder(parts));
+        let parts = parts.iter().flat_map(|parts| entries(parts));
+        let parts = parts.filter(|(name, path)| is_digest(name) && path.is_dir());
         let places = entries(&remote).filter(|(name, path)| is_name(name, 16) && path.is_dir());
         let temporary = places.flat_map(|(_, place)| entries(&place));
         let temporary = temporary.filter(|(name, path)| name.starts_with(".new-") && path.is_file());

@@ -58,6 +58,7 @@ impl ObjectiveSettings for CausalLm {
 pub(super) fn needs(form: AnswerForm) -> Vec<Special> {
     match form {
         AnswerForm::Chatglm2 => vec![Special::Gmask, Special::Sop, Special::Sep],
+        AnswerForm::Source => vec![Special::Sep],
         _ => vec![Special::Cls, Special::Eop],
     }
 }
@@ -98,11 +99,11 @@ pub(super) fn continuation(
     specials: &Specials,
 ) -> Example {
     let prompt = prompt.min(text.len());
-    let beginning = form.beginning(specials);
-    let before = beginning.len() as u32 - 1;
-    let following = text.iter().copied().chain(ends.then_some(form.end(specials)));
-    let targets = (before..).zip(following).skip(prompt).map(|(at, token)| Target { at, token }).collect();
-    let prefix = prompt + beginning.len();
-    let tokens = [beginning, text.to_vec()].concat();
+    let (read, written) = text.split_at(prompt);
+    let read = [&form.beginning(specials), read, &form.behind(specials)].concat();
+    let (prefix, last) = (read.len(), read.len() as u32 - 1);
+    let following = written.iter().copied().chain(ends.then_some(form.end(specials)));
+    let targets = (last..).zip(following).map(|(at, token)| Target { at, token }).collect();
+    let tokens = [&read, written].concat();
     Example { targets, ..Example::sequence(id, tokens, prefix) }
 }

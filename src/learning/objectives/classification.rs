@@ -33,6 +33,10 @@ pub struct Classifier {
     encode: Encode,
     entry: Entry,
     segments: usize,
+    /// What stands before and behind a text for a linear head, where it isn't what the form has.
+    around: Option<[Vec<u32>; 2]>,
+    /// Other names of labels in data, with their indices.
+    other_names: BTreeMap<String, usize>,
 }
 
 /// A prompt as people read it.
@@ -97,7 +101,32 @@ impl Classifier {
         let labels = words.into_keys().cloned().collect();
         let label_column = task.label.clone();
         let entry: Entry = Box::new(|_| None);
-        Ok(Self { label_column, labels, template, head, form, max_length, specials, encode, entry, segments: 1 })
+        Ok(Self {
+            label_column,
+            labels,
+            template,
+            head,
+            form,
+            max_length,
+            specials,
+            encode,
+            entry,
+            segments: 1,
+            around: None,
+            other_names: BTreeMap::new(),
+        })
+    }
+
+    /// For a linear head that was taught elsewhere: with these tokens before and behind a text.
+    #[must_use]
+    pub fn with_around(self, around: [Vec<u32>; 2]) -> Self {
+        Self { around: Some(around), ..self }
+    }
+
+    /// Lets data have other names for labels, such as their numbers, each with the label's index.
+    #[must_use]
+    pub fn with_other_names(self, other_names: BTreeMap<String, usize>) -> Self {
+        Self { other_names, ..self }
     }
 
     /// Lets the template name entries of the vocabulary.
@@ -146,6 +175,7 @@ impl Classifier {
         self.labels
             .iter()
             .position(|known| *known == label)
+            .or_else(|| self.other_names.get(&label).copied())
             .with_context(|| format!("label `{label}` has no word; there are words for {}", self.labels.join(", ")))
     }
 
@@ -269,7 +299,10 @@ impl Classifier {
             (AnswerHead::Prompt(_), Some(after)) => self.tokens(before, after),
             (AnswerHead::Linear, after) => {
                 let text = format!("{before}{}", after.as_deref().unwrap_or_default());
-                self.tokens(&text, "")
+                let encoded = self.tokens(&text, "")?;
+                let empty = self.around.as_ref().is_some_and(|around| around.concat().is_empty());
+                ensure!(!empty || !encoded.before.is_empty() || text.is_empty(), "the text has no tokens");
+                Ok(encoded)
             }
         }
     }
@@ -322,7 +355,14 @@ impl Classifier {
     }
 
     fn plain(&self, id: u64, text: &Encoded) -> Example {
-        let mut example = self.form.plain(id, &text.before, &self.specials);
+        let mut example = match &self.around {
+            Some([before, behind]) => {
+                let tokens = [before.as_slice(), &text.before, behind].concat();
+                let length = tokens.len();
+                Example::sequence(id, tokens, length)
+            }
+            None => self.form.plain(id, &text.before, &self.specials),
+        };
         if let Some(first) = text.first_segment {
             self.divide(&mut example, first);
         }

@@ -57,9 +57,9 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Tokens that stand around a text that is read or learned by itself: what it begins with, and what ends it.
+    /// Tokens that stand around a text that is read or learned by itself: what stands before and behind it, and what ends it.
     pub fn frame(&self) -> usize {
-        self.form.beginning(&self.specials).len() + 1
+        self.form.beginning(&self.specials).len() + self.form.behind(&self.specials).len() + 1
     }
 
     /// Tokens of text that fit into a sequence, one at least.

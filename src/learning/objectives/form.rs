@@ -57,6 +57,7 @@ impl AnswerForm {
             (Self::Chatglm, PromptKind::Word) => &[Mask, Gmask, Sop, Eop],
             (Self::Chatglm | Self::Chatglm2, _) => &[Gmask, Sop, Sep, Eop],
             (Self::Causal | Self::Prefix, PromptKind::Word | PromptKind::Text) => &[Cls, Eop],
+            (Self::Source, _) => &[Sep],
             (Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling, _) => &[Cls, Sep],
         }
     }
@@ -74,13 +75,15 @@ impl AnswerForm {
             }
             Self::Infilling => blank(id, [&[cls], before, &[mask], after, &[sep]].concat(), 1 + before.len(), specials),
             Self::Chatglm if !after.is_empty() => blank(id, [before, &[mask], after].concat(), before.len(), specials),
-            Self::Causal | Self::Prefix | Self::Chatglm | Self::Chatglm2 => self.text(id, before, specials),
+            Self::Causal | Self::Prefix | Self::Source | Self::Chatglm | Self::Chatglm2 => {
+                self.text(id, before, specials)
+            }
         }
     }
 
     /// A prompt that is to be continued.
     pub fn text(self, id: u64, prompt: &[u32], specials: &Specials) -> Prompt {
-        let Specials { cls, gmask, sop, .. } = *specials;
+        let Specials { cls, sep, gmask, sop, .. } = *specials;
         let open = |beginning: &[u32], prefix: usize| {
             let tokens = [beginning, prompt].concat();
             let prefix = prefix.min(tokens.len());
@@ -89,6 +92,11 @@ impl AnswerForm {
         match self {
             Self::Causal => open(&[cls], 0),
             Self::Prefix | Self::Cloze => open(&[cls], usize::MAX),
+            Self::Source => {
+                let tokens = [prompt, &[sep]].concat();
+                let length = tokens.len();
+                Prompt::open(Example::sequence(id, tokens, length))
+            }
             Self::Chatglm2 => open(&[gmask, sop], 0),
             Self::Infilling => blank(id, [&[cls], prompt, &[gmask]].concat(), 1 + prompt.len(), specials),
             Self::Chatglm => blank(id, [prompt, &[gmask]].concat(), prompt.len(), specials),
@@ -98,7 +106,7 @@ impl AnswerForm {
     /// A text to encode rather than to continue.
     pub fn plain(self, id: u64, text: &[u32], specials: &Specials) -> Example {
         match self {
-            Self::Chatglm | Self::Chatglm2 => self.text(id, text, specials).example,
+            Self::Source | Self::Chatglm | Self::Chatglm2 => self.text(id, text, specials).example,
             Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling => plain(id, text, specials),
         }
     }
@@ -107,14 +115,20 @@ impl AnswerForm {
     pub fn beginning(self, specials: &Specials) -> Vec<u32> {
         match self {
             Self::Chatglm2 => vec![specials.gmask, specials.sop],
+            Self::Source => Vec::new(),
             Self::Cloze | Self::Causal | Self::Prefix | Self::Infilling | Self::Chatglm => vec![specials.cls],
         }
+    }
+
+    /// The tokens between a prompt that is seen in both directions and what continues it.
+    pub fn behind(self, specials: &Specials) -> Vec<u32> {
+        if self == Self::Source { vec![specials.sep] } else { Vec::new() }
     }
 
     /// The token that ends an answer.
     pub fn end(self, specials: &Specials) -> u32 {
         match self {
-            Self::Cloze | Self::Chatglm2 => specials.sep,
+            Self::Cloze | Self::Source | Self::Chatglm2 => specials.sep,
             Self::Causal | Self::Prefix | Self::Infilling | Self::Chatglm => specials.eop,
         }
     }

@@ -102,7 +102,7 @@ impl ObjectiveSettings for SpanCorruption {
     }
 
     fn examples(&self, corpus: &Corpus, max_length: usize) -> Result<Box<dyn Examples>> {
-        let beginning = corpus.form.beginning(&corpus.specials).len();
+        let beginning = corpus.frame() - 1;
         let least = beginning + self.length(1);
         ensure!(
             max_length >= least,
@@ -195,6 +195,7 @@ pub fn corrupt(id: u64, text: &[u32], spans: &[Range<usize>], form: AnswerForm, 
         end = span.end;
     }
     tokens.extend(&text[end..]);
+    tokens.extend(form.behind(specials));
     let prompt = tokens.len();
     tokens.extend(&answer);
     answer.push(form.end(specials));

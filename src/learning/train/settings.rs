@@ -50,7 +50,7 @@ impl TrainSettings {
             optimizer: optimizers::of(train)?,
             max_grad_norm: train.max_grad_norm,
             loss: LossSettings {
-                dropout: train.dropout as f32,
+                dropout: train.dropout.unwrap_or(spec::Train::DROPOUT) as f32,
                 label_smoothing: train.label_smoothing as f32,
                 candidates,
             },

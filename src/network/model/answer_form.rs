@@ -10,6 +10,9 @@ pub enum AnswerForm {
     Causal,
     /// The same with the prompt seen in both directions (prefix LM).
     Prefix,
+    /// `source [SEP] answer` with the source and its end seen in both directions: nothing stands before it (Marian, as its
+    /// checkpoints have it).
+    Source,
     /// GLM's blank infilling with 2D positions: `[CLS] before [MASK] after [SEP] <sop> answer` for a word, and
     /// `[CLS] prompt [gMASK] <sop> answer` for a text.
     Infilling,
@@ -21,9 +24,15 @@ pub enum AnswerForm {
 }
 
 impl AnswerForm {
+    /// The layout of a checkpoint from elsewhere, whose tokenizer may have something that begins a text or not.
+    #[must_use]
+    pub fn of_checkpoint(self, begins_texts: bool) -> Self {
+        if self == Self::Prefix && !begins_texts { Self::Source } else { self }
+    }
+
     /// Whether an answer can only follow its prompt, so that nothing may stand behind it.
     pub fn answers_last(self) -> bool {
-        matches!(self, Self::Causal | Self::Prefix | Self::Chatglm2)
+        matches!(self, Self::Causal | Self::Prefix | Self::Source | Self::Chatglm2)
     }
 
     /// Whether attention is causal throughout.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     builder::Builder,
+    dropout::DropoutRates,
     ids::{MatrixId, VectorId},
     pass::Pass,
 };
@@ -30,6 +31,13 @@ pub struct Sizes {
     pub initializer_range: f64,
 }
 
+impl Sizes {
+    /// The longest sequence behind so many positions that are taken.
+    pub fn max_length_behind(&self, taken: usize) -> usize {
+        self.positions.map_or(self.max_length, |_| self.max_length.saturating_sub(taken))
+    }
+}
+
 /// A model put together from blocks, without the values of its parameters.
 pub trait Architecture: Send + Sync {
     /// How large it is.
@@ -46,13 +54,31 @@ pub trait Architecture: Send + Sync {
     /// `config.json` as Hugging Face has it, but for the name of the class.
     fn config(&self) -> Value;
 
+    /// How often its config says that activations are dropped while it's trained.
+    ///
+    /// # Errors
+    /// Values that are no probabilities, and places that aren't known here.
+    fn dropout(&self) -> Result<DropoutRates> {
+        Ok(DropoutRates::from(0.1))
+    }
+
     /// Whether attention is causal, whatever the batch says.
     fn is_causal(&self) -> bool {
         false
     }
 
+    /// The token that a target begins with, where a decoder writes what follows from what an encoder has read.
+    fn target_start(&self) -> Option<u32> {
+        None
+    }
+
     /// Whether a token's keys and values stay the same as its sequence grows, so that they can be cached.
     fn is_incremental(&self) -> bool {
+        true
+    }
+
+    /// Whether it has what it takes to predict tokens; a checkpoint of a bare backbone may lack it.
+    fn predicts(&self) -> bool {
         true
     }
 
@@ -83,6 +109,14 @@ pub trait Architecture: Send + Sync {
 
     /// The linear layer that gives logits: its weight `[vocabulary, hidden]` and bias.
     fn output(&self) -> (MatrixId, Option<VectorId>);
+}
+
+/// # Errors
+/// Something to predict, for a model that `predicts` nothing.
+pub fn check_head(batch: &Batch, predicts: bool) -> Result<()> {
+    let asked = !batch.targets.is_empty() || !batch.choices.is_empty();
+    ensure!(!asked || predicts, "the checkpoint has no head that predicts tokens");
+    Ok(())
 }
 
 /// # Errors

@@ -46,6 +46,22 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Whether two parameters that are meant to be one are, before either is added: see [`ValueSource::tie`].
+    pub fn ties(&mut self, name: &str, other: &str) -> bool {
+        match &mut self.target {
+            BuilderTarget::Values { source, .. } => source.tie(name, other),
+            BuilderTarget::Shapes(_) => true,
+        }
+    }
+
+    /// Says what a tensor holds that is no parameter; a checkpoint in which it holds something else isn't this model: see
+    /// [`ValueSource::expect`].
+    pub fn expect(&mut self, name: &str, values: &dyn Fn() -> Vec<f32>) {
+        if let BuilderTarget::Values { source, .. } = &mut self.target {
+            source.expect(name, values);
+        }
+    }
+
     /// Adds a vector.
     pub fn vector(&mut self, name: String, size: usize, initial: Initial) -> VectorId {
         match &mut self.target {

@@ -17,6 +17,29 @@ pub fn check_settings(config: &Map<String, Value>, supported: &[(&str, Value)]) 
     Ok(())
 }
 
+/// How many tokens the prefix has that ChatGLM's code puts before all others; none where it's null.
+pub const PREFIX_LENGTH: &str = "pre_seq_len";
+
+/// A `config.json` with its settings under the names that are read, where it has them under `others`.
+///
+/// # Errors
+/// One setting under two names, with different values.
+pub fn named(config: &Value, others: &[(&str, &str)]) -> Result<Value> {
+    let mut config = config.clone();
+    let Some(settings) = config.as_object_mut() else { return Ok(config) };
+    for (other, name) in others {
+        let Some(value) = settings.get(*other).filter(|value| !value.is_null()).cloned() else { continue };
+        match settings.get(*name).filter(|value| !value.is_null()) {
+            Some(own) => ensure!(*own == value, "{name} is {own}, but {other}, which is the same, is {value}"),
+            None => {
+                settings.insert((*name).to_owned(), value);
+            }
+        }
+        settings.remove(*other);
+    }
+    Ok(config)
+}
+
 /// The standard deviation of new weights where nothing is said: that of Hugging Face's configs.
 pub fn initializer_range() -> f64 {
     0.02
@@ -28,8 +51,8 @@ pub fn initializer_range() -> f64 {
 /// Another than GELU.
 pub fn gelu(name: &str) -> Result<Gelu> {
     match name {
-        "gelu" => Ok(Gelu::Erf),
-        "gelu_new" | "gelu_pytorch_tanh" => Ok(Gelu::Tanh),
+        "gelu" | "gelu_python" => Ok(Gelu::Erf),
+        "gelu_new" | "gelu_fast" | "gelu_accurate" | "gelu_pytorch_tanh" => Ok(Gelu::Tanh),
         other => bail!("the activation {other} isn't supported; gelu, gelu_new and gelu_pytorch_tanh are"),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::tensor::Bytes;
 use fs_err as fs;
 use half::{bf16, f16};
@@ -11,38 +11,87 @@ use safetensors::Dtype;
 use serde_json::Value;
 
 use super::{
-    adapters::Checkpoint,
+    adapters::{Checkpoint, Peft},
     tensors::{TensorEntry, write_in_shards},
 };
 use crate::{
     network::checkpoint::{self, CONFIG},
     spec::Dtype as Wanted,
+    support::Hinted,
 };
 
-/// Copies the weights of the checkpoint `from` into the directory `to`, in shards of at most `most` bytes; floats become
-/// of the type `wanted`, or stay as they are. `config.json` and what else belongs to the model is copied along.
+/// How weights are copied.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOptions {
+    /// The type that floats become of.
+    pub dtype: Wanted,
+    /// How large a file may be, in bytes.
+    pub most: u64,
+    /// How the names of tensors begin that aren't copied.
+    pub without: &'static [&'static str],
+}
+
+/// Copies the weights of the checkpoint `from` into the directory `to`. `config.json` and what else belongs to the model
+/// is copied along.
 ///
 /// LoRA is merged into the weights that it changes, and heads that were trained with it take their place among the
 /// others, so that nothing is left beside them. A prefix can't be merged: it stays beside the weights.
 ///
 /// # Errors
-/// Weights that can't be read, and the file system's.
-pub fn copy(from: &Path, to: &Path, wanted: Wanted, most: u64) -> Result<()> {
+/// Weights that can't be read, values that the type can't hold, and the file system's.
+pub fn copy(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
     let weights = Checkpoint::open(from, true)?;
-    let entries = weights.names().filter_map(|name| entry(&weights, name, wanted)).collect();
-    write_in_shards(to, entries, most)?;
-    if let Some(prefix) = weights.prefix() {
+    write(&weights, to, options)?;
+    if let Some(prefix) = weights.prefix().filter(|prefix| !prefix.is_within()) {
         prefix.copy(to)?;
     }
-    for file in checkpoint::companions(weights.base()) {
+    for file in checkpoint::companions(from) {
         let target = to.join(file.file_name().unwrap_or_default());
-        if file.ends_with(CONFIG) && wanted != Wanted::Stored {
-            describe(&file, &target, wanted)?;
+        if file.ends_with(CONFIG) && options.dtype != Wanted::Stored {
+            describe(&file, &target, options.dtype)?;
         } else {
             fs::copy(&file, &target)?;
         }
     }
     Ok(())
+}
+
+/// Copies the weights of the model in `from` alone into `to`, without what an adapter changes: codes of 8 bits as the f32
+/// that they stand for.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_base(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
+    write(&Checkpoint::open_base(from)?, to, options)
+}
+
+/// Whether weights of a model are codes of 8 bits, which other programs would take for the weights themselves.
+///
+/// # Errors
+/// Weights that can't be read.
+pub fn has_codes(from: &Path) -> Result<bool> {
+    let weights = Checkpoint::open_base(from)?;
+    Ok(weights.names().any(|name| weights.info(name).is_some_and(|info| info.dtype == Dtype::I8)))
+}
+
+/// Whether a model has a tensor whose name begins so.
+///
+/// # Errors
+/// Weights that can't be read.
+pub fn has_tensor(from: &Path, beginnings: &[&str]) -> Result<bool> {
+    Ok(Checkpoint::open(from, true)?.names().any(|name| begins(name, beginnings)))
+}
+
+fn begins(name: &str, beginnings: &[&str]) -> bool {
+    beginnings.iter().any(|beginning| name.starts_with(beginning))
+}
+
+fn write(weights: &Checkpoint, to: &Path, options: &CopyOptions) -> Result<()> {
+    // A prefix that lies among the weights stays there.
+    let prefix = weights.prefix().filter(|prefix| prefix.is_within()).map(|_| Peft::TABLE);
+    let names = weights.names().chain(prefix).filter(|name| !begins(name, options.without));
+    let entries = names.filter_map(|name| entry(weights, name, options.dtype)).collect();
+    write_in_shards(to, entries, options.most)
 }
 
 fn entry<'a>(weights: &'a Checkpoint, name: &'a str, wanted: Wanted) -> Option<TensorEntry<'a>> {
@@ -60,16 +109,35 @@ fn entry<'a>(weights: &'a Checkpoint, name: &'a str, wanted: Wanted) -> Option<T
     Some(TensorEntry::new(name.to_owned(), dtype, shape, move || {
         let bytes = match dtype {
             same if same == stored && !made => weights.bytes(name)?,
-            Dtype::F16 => halves(&weights.read(name)?, |value| f16::from_f32(value).to_bits()),
-            Dtype::BF16 => halves(&weights.read(name)?, |value| bf16::from_f32(value).to_bits()),
+            Dtype::F16 => halves(name, "f16", &weights.read(name)?, |value| {
+                let half = f16::from_f32(value);
+                (half.to_bits(), half.is_finite())
+            })?,
+            Dtype::BF16 => halves(name, "bf16", &weights.read(name)?, |value| {
+                let half = bf16::from_f32(value);
+                (half.to_bits(), half.is_finite())
+            })?,
             _ => weights.read(name)?.iter().flat_map(|value| value.to_le_bytes()).collect(),
         };
         Ok(Bytes::from_bytes_vec(bytes))
     }))
 }
 
-fn halves(values: &[f32], half: fn(f32) -> u16) -> Vec<u8> {
-    values.iter().flat_map(|&value| half(value).to_le_bytes()).collect()
+/// The bytes of values in 16 bits; `half` gives the bits, and whether they're a finite number.
+fn halves(name: &str, dtype: &str, values: &[f32], half: fn(f32) -> (u16, bool)) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(2 * values.len());
+    for &value in values {
+        let (bits, is_finite) = half(value);
+        ensure!(
+            is_finite || !value.is_finite(),
+            Hinted::with(
+                format!("{name} has the value {value:e}, which {dtype} can't hold: it would become infinite"),
+                if dtype == "f16" { "`dtype: bf16` holds it, with fewer digits" } else { "`dtype: f32` holds it" },
+            )
+        );
+        bytes.extend(bits.to_le_bytes());
+    }
+    Ok(bytes)
 }
 
 /// Copies a `config.json` so that it names the type of the weights.

@@ -8,9 +8,13 @@ use serde_json::Value;
 
 use super::{
     answer_form::AnswerForm, architecture::Architecture, attention_pattern::AttentionPattern,
-    attention_sizes::AttentionSizes, builder::Builder, on_disk::OnDisk,
+    attention_sizes::AttentionSizes, builder::Builder, config::named, on_disk::OnDisk,
 };
-use crate::{data::text::Special, spec::ChatFormat, support::Named};
+use crate::{
+    data::text::Special,
+    spec::{ChatFormat, Pooling},
+    support::Named,
+};
 
 /// A family of models.
 #[derive(Debug)]
@@ -37,6 +41,10 @@ pub struct Family {
     pub on_disk: OnDisk,
     /// The keys of `config.json` that hold ids of special tokens.
     pub token_keys: &'static [(&'static str, Special)],
+    /// The keys of `config.json` that hold probabilities of dropout.
+    pub dropout_keys: &'static [&'static str],
+    /// What its class for sequence classification in transformers reads; `None` where there is no such class.
+    pub classifier: Option<Pooling>,
     /// What reads its settings and puts its models together.
     pub code: FamilyCode,
 }
@@ -67,6 +75,10 @@ pub trait ModelSettings: DeserializeOwned + JsonSchema + Serialize {
 pub trait ModelConfig: DeserializeOwned {
     /// What recipes say of such a model.
     type Settings: ModelSettings;
+
+    /// Other names under which a `config.json` may have some of the keys, each with the one that's read: those of Hugging
+    /// Face's `attribute_map`, and of other versions.
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] = &[];
 
     /// The sizes of its attention, for the checks before anything is built; with what this family asks of them in
     /// particular.
@@ -109,7 +121,7 @@ impl FamilyCode {
             attention: |value| Ok(C::attention(&settings::<C>(value)?)),
             max_length: |value| Ok(settings::<C>(value)?.max_length()),
             build_new: |value, vocabulary, builder| C::new(&settings::<C>(value)?, vocabulary).build(builder),
-            build: |value, builder| C::deserialize(value)?.build(builder),
+            build: |value, builder| C::deserialize(named(value, C::OTHER_NAMES)?)?.build(builder),
         }
     }
 }
@@ -123,6 +135,12 @@ impl Family {
     /// Whether it can learn objectives that ask for this pattern.
     pub fn can_learn(&self, pattern: AttentionPattern) -> bool {
         self.attention.contains(&pattern)
+    }
+
+    /// What a linear head reads where a recipe doesn't say: what its class in transformers reads, so that the head opens
+    /// there; else the mean.
+    pub fn pooling(&self) -> Pooling {
+        self.classifier.unwrap_or(Pooling::Mean)
     }
 
     /// A recipe's settings with their defaults filled in.

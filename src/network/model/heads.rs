@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use burn::tensor::{DType, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::network::{
     kernels::{self, RowIds},
 };
 
-/// What a linear head reads.
+/// What a recipe has a linear head read.
 pub use crate::spec::Pooling;
 
 /// BERT's summary of a text: a dense layer with tanh on the first token.
@@ -30,7 +31,7 @@ impl Pooler {
 
     /// `[examples, hidden]` from the hidden states `[T, hidden]`.
     pub(super) fn forward(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
-        kernels::tanh(self.0.forward(pass, first_tokens(hidden, batch)))
+        kernels::tanh(self.0.forward(pass, rows(hidden, &first_tokens(batch))))
     }
 }
 
@@ -61,19 +62,68 @@ pub(super) fn is_head(name: &str) -> bool {
 
 /// Whether a parameter belongs to the sentence-pair head.
 pub(super) fn judges_pairs(name: &str) -> bool {
-    name.starts_with("pooler.") || name.starts_with("cls.seq_relationship.")
+    is_pooler(name) || name.starts_with("cls.seq_relationship.")
 }
 
 /// Whether a parameter is of the linear head.
 pub(super) fn judges_classes(name: &str) -> bool {
-    name.starts_with("classifier.")
+    name.starts_with("classifier.") || name.starts_with("score.")
+}
+
+/// Whether a parameter is of the pooler, which both heads may read.
+pub(super) fn is_pooler(name: &str) -> bool {
+    name.starts_with("pooler.")
+}
+
+/// What a linear head reads, as `config.json` keeps it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HeadInput {
+    /// The mean of an example's hidden states.
+    Mean,
+    /// The hidden state of the first token as it is, in models from before the pooler stood between.
+    First,
+    /// What the pooler makes of the first token, with dropout: `BertForSequenceClassification`'s.
+    Pooler,
+    /// The hidden state of the last token, without a bias: that of classes such as `GPT2ForSequenceClassification`.
+    Last,
+}
+
+impl From<Pooling> for HeadInput {
+    fn from(pooling: Pooling) -> Self {
+        match pooling {
+            Pooling::Mean => Self::Mean,
+            Pooling::First => Self::Pooler,
+            Pooling::Last => Self::Last,
+        }
+    }
+}
+
+impl HeadInput {
+    /// For messages.
+    pub(super) fn described(self) -> &'static str {
+        match self {
+            Self::Mean => "the mean of all tokens",
+            Self::First => "the first token without a pooler",
+            Self::Pooler => "the first token",
+            Self::Last => "the last token",
+        }
+    }
 }
 
 /// A classifier's sizes, as `config.json` keeps them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct ClassifierConfig {
     pub(super) classes: usize,
-    pub(super) pooling: Pooling,
+    #[serde(rename = "pooling")]
+    pub(super) input: HeadInput,
+}
+
+impl ClassifierConfig {
+    /// The weight's name, by which a checkpoint tells whether it has this head.
+    pub(super) fn name(self) -> &'static str {
+        if self.input == HeadInput::Last { "score" } else { "classifier" }
+    }
 }
 
 /// A linear layer on the pooled text.
@@ -84,27 +134,55 @@ pub(super) struct Classifier {
 }
 
 impl Classifier {
-    /// `classifier [classes, hidden]`.
+    /// `classifier [classes, hidden]`; `score` where the last token is read, as Hugging Face's classes call it.
     pub(super) fn new(builder: &mut Builder, config: ClassifierConfig, hidden: usize, deviation: f64) -> Self {
-        let shape = [config.classes, hidden];
-        let output = |builder: &mut Builder| Linear::new(builder, "classifier", shape, true, deviation);
+        let (shape, bias) = ([config.classes, hidden], config.input != HeadInput::Last);
+        let output = |builder: &mut Builder| Linear::new(builder, config.name(), shape, bias, deviation);
         Self { config, output: builder.in_role(WeightRole::Head, output) }
     }
 
     /// Logits `[examples, classes]` from the hidden states `[T, hidden]`.
-    pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
-        let pooled = match self.config.pooling {
-            Pooling::First => first_tokens(hidden, batch),
-            Pooling::Mean => means(hidden, batch),
+    ///
+    /// # Errors
+    /// A head that reads the pooler of a model without one.
+    pub(super) fn logits(
+        &self,
+        pass: &Pass,
+        hidden: Tensor<2>,
+        batch: &Batch,
+        pooler: Option<&Pooler>,
+    ) -> Result<Tensor<2>> {
+        let pooled = match self.config.input {
+            HeadInput::Mean => means(hidden, batch),
+            HeadInput::First => rows(hidden, &first_tokens(batch)),
+            HeadInput::Last => rows(hidden, &last_tokens(batch)),
+            HeadInput::Pooler => {
+                let pooler = pooler.context("the model has no pooler for its linear head")?;
+                let pooled = pooler.forward(pass, hidden, batch);
+                match pass.dropout_at(&first_tokens(batch)) {
+                    Some(dropout) => kernels::dropout(pooled, &dropout),
+                    None => pooled,
+                }
+            }
         };
-        self.output.forward(pass, pooled)
+        Ok(self.output.forward(pass, pooled))
     }
 }
 
-fn first_tokens(hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
-    let starts: Arc<[u32]> = batch.examples.iter().map(|example| example.start).collect();
-    let starts = RowIds::new(starts, &hidden.device().inner());
-    kernels::embedding(hidden, &starts)
+/// Where examples begin.
+fn first_tokens(batch: &Batch) -> Vec<u32> {
+    batch.examples.iter().map(|example| example.start).collect()
+}
+
+/// Their last tokens' places.
+fn last_tokens(batch: &Batch) -> Vec<u32> {
+    batch.examples.iter().map(|example| example.start + example.length.max(1) - 1).collect()
+}
+
+/// The hidden states at these places.
+fn rows(hidden: Tensor<2>, places: &[u32]) -> Tensor<2> {
+    let places = RowIds::new(Arc::<[u32]>::from(places), &hidden.device().inner());
+    kernels::embedding(hidden, &places)
 }
 
 /// The mean of each example's hidden states, as a product with `[examples, T]`.

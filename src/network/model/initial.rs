@@ -32,6 +32,15 @@ pub trait ValueSource {
     fn has(&self, _name: &str) -> bool {
         true
     }
+
+    /// Whether two parameters that are meant to be one are: not where both are there, with values of their own. Where only
+    /// one is there, it's given under either name.
+    fn tie(&mut self, _name: &str, _other: &str) -> bool {
+        true
+    }
+
+    /// Makes sure that what is computed has these values in a checkpoint, too, where that stores it.
+    fn expect(&mut self, _name: &str, _values: &dyn Fn() -> Vec<f32>) {}
 }
 
 /// Initializes every parameter.

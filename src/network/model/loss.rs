@@ -94,6 +94,10 @@ impl Network {
     pub fn losses(&self, batch: &Batch, counts: &Counts, pair_weight: f32, settings: &LossSettings) -> Result<Loss> {
         let pass =
             self.pass(batch, PassMode::Train { dropout: settings.dropout })?.computing_with(self.precision.into());
+        let pass = match self.rates {
+            Some(rates) => pass.dropping(rates),
+            None => pass,
+        };
         let pass = if self.recomputes { pass.recomputing() } else { pass };
         let hidden = self.architecture().hidden(&pass);
         let smoothing = settings.label_smoothing;

@@ -9,9 +9,11 @@ use super::{
     architecture::{Architecture, Sizes},
     builder::Builder,
     candidates::Candidates,
+    class_labels::ClassLabels,
+    dropout::DropoutRates,
     families,
     family::Family,
-    heads::{self, Classifier, ClassifierConfig, PairHead, Pooler, Pooling},
+    heads::{self, Classifier, ClassifierConfig, HeadInput, PairHead, Pooler, Pooling},
     initial::Initializer,
     parameters::Parameters,
     pass::{Pass, PassMode},
@@ -32,6 +34,8 @@ pub struct Network {
     architecture: Arc<dyn Architecture>,
     /// What losses are computed with.
     pub(super) precision: spec::Precision,
+    /// The dropout of training passes by place, where it's not the same everywhere.
+    pub(super) rates: Option<DropoutRates>,
     /// Whether training passes compute layers again in place of keeping their activations.
     pub(super) recomputes: bool,
     /// The tokenizer's special tokens, for the config of a new model; one that was read has its own.
@@ -39,6 +43,8 @@ pub struct Network {
     pub(super) pooler: Option<Pooler>,
     pub(super) pair: Option<PairHead>,
     pub(super) classifier: Option<Classifier>,
+    /// What a classifier from elsewhere tells apart.
+    pub(super) labels: Option<ClassLabels>,
 }
 
 impl Network {
@@ -67,11 +73,13 @@ impl Network {
             family,
             architecture: architecture.into(),
             precision: spec::Precision::F32,
+            rates: None,
             recomputes: false,
             specials: None,
             pooler: None,
             pair: None,
             classifier: None,
+            labels: None,
         }
     }
 
@@ -85,17 +93,24 @@ impl Network {
             family: self.family,
             architecture: Arc::clone(&self.architecture),
             precision: self.precision,
+            rates: self.rates,
             recomputes: self.recomputes,
             specials: self.specials,
             pooler: self.pooler.clone(),
             pair: self.pair.clone(),
             classifier: self.classifier.clone(),
+            labels: self.labels.clone(),
         })
     }
 
     /// Notes what the special tokens' ids are, for other programs that will open the model.
     pub fn name_tokens(&mut self, specials: Specials) {
         self.specials = Some(specials);
+    }
+
+    /// What its linear head tells apart, where that came from elsewhere.
+    pub fn labels(&self) -> Option<&ClassLabels> {
+        self.labels.as_ref()
     }
 
     /// Its family.
@@ -113,6 +128,11 @@ impl Network {
         self.architecture.sizes().vocabulary
     }
 
+    /// Whether it has a linear head that tells classes apart.
+    pub fn has_classifier(&self) -> bool {
+        self.classifier.is_some()
+    }
+
     /// All parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
@@ -126,6 +146,11 @@ impl Network {
     /// Computes in this precision from now on, in training passes only; the weights stay f32.
     pub fn compute_with(&mut self, precision: spec::Precision) {
         self.precision = precision;
+    }
+
+    /// Drops so much at each place from now on, in training passes, whatever the settings of the loss say.
+    pub fn drop_at(&mut self, rates: DropoutRates) {
+        self.rates = Some(rates);
     }
 
     /// Keeps of each layer only what it's given from now on, in training passes; the backward pass computes the rest again.
@@ -155,24 +180,34 @@ impl Network {
         self.parameters.unfreeze(heads::judges_pairs);
     }
 
-    /// Adds a linear head for `classes` classes, unless there is one; it will be learned.
+    /// Adds a linear head for `classes` classes, unless there is one; it will be learned, and the pooler with it, if it
+    /// reads that.
     ///
     /// # Errors
     /// A classifier with other classes or pooling that is there already.
     pub fn add_classifier(&mut self, classes: usize, pooling: Pooling, seed: u64) -> Result<()> {
-        let config = ClassifierConfig { classes, pooling };
+        let config = ClassifierConfig { classes, input: pooling.into() };
         match &self.classifier {
             Some(there) => {
                 ensure!(
                     there.config == config,
-                    "the model already has a linear head, for {} classes and {:?} pooling",
+                    "the model already has a linear head, for {} classes on {}",
                     there.config.classes,
-                    there.config.pooling
+                    there.config.input.described()
                 );
             }
-            None => self.classifier = Some(self.make_classifier(config, &mut Initializer { seed })),
+            None => {
+                let mut source = Initializer { seed };
+                if config.input == HeadInput::Pooler && self.pooler.is_none() {
+                    self.make_pooler(&mut source);
+                }
+                self.classifier = Some(self.make_classifier(config, &mut source));
+            }
         }
         self.parameters.unfreeze(heads::judges_classes);
+        if config.input == HeadInput::Pooler {
+            self.parameters.unfreeze(heads::is_pooler);
+        }
         Ok(())
     }
 
@@ -220,7 +255,8 @@ impl Network {
         ensure!(places.max().is_none_or(|at| (at as usize) < tokens), "the batch has a target past its end");
         let ends = batch.examples.iter().map(|example| u64::from(example.start) + u64::from(example.length));
         ensure!(ends.max().is_none_or(|end| end <= tokens as u64), "the batch has an example past its end");
-        self.architecture.check(batch)
+        self.architecture.check(batch)?;
+        self.check_behind_prefix(batch)
     }
 
     /// Checks a batch and puts it on the device.
@@ -280,6 +316,6 @@ impl Network {
         ensure!(batch.classes.is_empty() || batch.classes.len() == count, "not every example has a class");
         let largest = batch.classes.iter().max().map_or(0, |&class| class as usize);
         ensure!(largest < classes, "class {largest} is not among the {classes} of the model");
-        Ok(head.logits(pass, hidden, batch))
+        head.logits(pass, hidden, batch, self.pooler.as_ref())
     }
 }

@@ -15,7 +15,18 @@ use super::{
 pub(super) const SCALE: &str = "_scale";
 
 /// What heads are called; they stand beside the backbone and never under its prefix.
-const HEADS: [&str; 3] = ["cls.", "classifier.", "lm_head."];
+const HEADS: [&str; 4] = ["cls.", "classifier.", "score.", "lm_head."];
+
+/// What others have P-tuning be: whether tokens count their positions on from the prefix.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PrefixTuning {
+    /// Past keys and values, as PEFT gives them to a class of transformers: the first token's position is their number.
+    Past,
+    /// ChatGLM's `prefix_encoder`: tokens keep their positions.
+    Encoder,
+    /// Nobody else has it; it's arranged as ChatGLM's.
+    Own,
+}
 
 /// Where a checkpoint differs from the parameters. Names are compared by their endings.
 #[derive(Debug)]
@@ -36,6 +47,11 @@ pub struct OnDisk {
     pub ignored: &'static [&'static str],
     /// Names under which a parameter is written once more, unless there is a parameter of that name.
     pub copies: &'static [(&'static str, &'static str)],
+    /// Parameters that are one table in most models, and a module each in Hugging Face's class; what gives the logits
+    /// first.
+    pub tied: &'static [&'static [&'static str]],
+    /// What a prefix of trained keys and values is to the code that was published with the family.
+    pub prefix_tuning: PrefixTuning,
 }
 
 impl OnDisk {
@@ -49,7 +65,14 @@ impl OnDisk {
         formerly: &[],
         ignored: &[],
         copies: &[],
+        tied: &[],
+        prefix_tuning: PrefixTuning::Own,
     };
+
+    /// How many positions a prefix of so many tokens takes.
+    pub fn positions_taken(&self, tokens: usize) -> usize {
+        if self.prefix_tuning == PrefixTuning::Past { tokens } else { 0 }
+    }
 
     /// The tensors that the rows of a parameter lie in, in their order.
     pub(super) fn parts(&self, name: &str) -> Vec<String> {

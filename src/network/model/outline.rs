@@ -8,7 +8,7 @@ use super::{
     builder::Builder,
     families,
     family::Family,
-    heads::{self, Classifier, ClassifierConfig, PairHead, Pooler},
+    heads::{self, Classifier, ClassifierConfig, HeadInput, PairHead, Pooler},
     ids::WeightRole,
     on_disk::{ends, unmet},
     shapes::{ParameterShape, ParameterShapes},
@@ -67,8 +67,13 @@ impl Outline {
     /// Adds a linear head.
     pub fn add_classifier(&mut self, classes: usize, pooling: spec::Pooling) {
         let Sizes { hidden, initializer_range, .. } = self.architecture.sizes();
-        let config = ClassifierConfig { classes, pooling };
-        Classifier::new(&mut Builder::outline(&mut self.shapes), config, hidden, initializer_range);
+        let config = ClassifierConfig { classes, input: pooling.into() };
+        let has_pooler = self.shapes.iter().any(|shape| shape.name == Pooler::WEIGHT);
+        let builder = &mut Builder::outline(&mut self.shapes);
+        if config.input == HeadInput::Pooler && !has_pooler {
+            Pooler::new(builder, hidden, initializer_range);
+        }
+        Classifier::new(builder, config, hidden, initializer_range);
     }
 
     /// A LoRA target that no linear layer of the backbone is called by, and what these are called.

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::{
     adapters::Lora,
+    dropout::DropoutRates,
     ids::{MatrixId, VectorId, WeightId},
     parameters::Parameters,
     past::Past,
@@ -56,6 +57,7 @@ pub struct Pass<'a> {
     /// The parameters once more, for the backward pass to compute layers again with; `None` where it doesn't.
     pub(super) recomputing: Option<Arc<Parameters>>,
     pub(super) mode: PassMode,
+    pub(super) rates: DropoutRates,
     pub(super) dtypes: DTypes,
     pub(super) dropout_keys: Arc<[u32]>,
     pub(super) dropout_sites: Rc<Cell<u32>>,
@@ -100,11 +102,19 @@ impl<'a> Pass<'a> {
         let device = parameters.device();
         let ids = |values: &[u32]| RowIds::new(values, device);
         let keys = past.as_ref().map_or(batch.width, Past::capacity);
+        let positions = match parameters.adapters.prefix.as_ref().map_or(0, |prefix| prefix.shift) {
+            0 => ids(&batch.positions),
+            shift => ids(&batch.positions.iter().map(|position| position + shift).collect::<Vec<_>>()),
+        };
         Ok(Self {
             parameters,
             values: if mode == PassMode::Evaluate { ParameterView::Detached } else { ParameterView::Tracked },
             recomputing: None,
             mode,
+            rates: match mode {
+                PassMode::Train { dropout } => dropout.into(),
+                PassMode::Evaluate => DropoutRates::NONE,
+            },
             dtypes: Precision::F32.into(),
             dropout_keys: Arc::from(&batch.dropout_keys[..]),
             dropout_sites: Rc::default(),
@@ -112,7 +122,7 @@ impl<'a> Pass<'a> {
             prefixes: Rc::default(),
             rotaries: Rotaries::default(),
             tokens: ids(&batch.tokens),
-            positions: ids(&batch.positions),
+            positions,
             block_positions: ids(&batch.block_positions),
             segments: match batch.segments.is_empty() {
                 true => ids(&vec![0; batch.tokens.len()]),
@@ -133,6 +143,7 @@ impl<'a> Pass<'a> {
             attentions: Rc::clone(&self.attentions),
             prefixes: Rc::clone(&self.prefixes),
             recomputing: self.recomputing.clone(),
+            rates: self.rates,
             dtypes: self.dtypes,
             ..pass
         }
@@ -141,6 +152,12 @@ impl<'a> Pass<'a> {
     /// The same pass with other dtypes.
     pub(super) fn computing_with(self, dtypes: DTypes) -> Self {
         Self { dtypes, ..self }
+    }
+
+    /// The same pass, if it's for training, with a dropout of its own for each place.
+    pub(super) fn dropping(self, rates: DropoutRates) -> Self {
+        let rates = if self.mode == PassMode::Evaluate { self.rates } else { rates };
+        Self { rates, ..self }
     }
 
     /// The same pass, whose layers keep no activations: the backward pass computes them again.
@@ -218,10 +235,24 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The dropout of the next place in the network; places count up in the order of the calls.
+    /// The dropout of the next place in the network, of a branch; places count up in the order of the calls.
     pub fn dropout(&self) -> Option<Dropout> {
+        self.next_dropout(self.rates.hidden)
+    }
+
+    /// The same for a sum of embeddings.
+    pub fn embedding_dropout(&self) -> Option<Dropout> {
+        self.next_dropout(self.rates.embedding)
+    }
+
+    /// The same for the probabilities of attention.
+    pub fn attention_dropout(&self) -> Option<Dropout> {
+        self.next_dropout(self.rates.attention)
+    }
+
+    fn next_dropout(&self, p: f32) -> Option<Dropout> {
         match self.mode {
-            PassMode::Train { dropout } => self.dropout_of(dropout, self.dropout_keys.len()),
+            PassMode::Train { .. } => self.dropout_of(p, self.dropout_keys.len()),
             PassMode::Evaluate => None,
         }
     }
@@ -232,6 +263,13 @@ impl<'a> Pass<'a> {
         self.dropout_sites.set(site + 1);
         let drops = self.mode != PassMode::Evaluate && p > 0.0 && rows <= self.dropout_keys.len();
         drops.then(|| Dropout { p, keys: Arc::clone(&self.dropout_keys), site })
+    }
+
+    /// The same for rows made of the tokens at these places, one of each.
+    pub(super) fn dropout_at(&self, places: &[u32]) -> Option<Dropout> {
+        let dropout = self.next_dropout(self.rates.classifier)?;
+        let keys = places.iter().map(|&at| dropout.keys[at as usize]).collect();
+        Some(Dropout { keys, ..dropout })
     }
 
     /// The same for the rows of a prefix, which belong to no token: they are dropped alike for the whole batch.
@@ -276,13 +314,14 @@ impl<'a> Pass<'a> {
             None => keys,
         };
         let prefix = self.prefix();
-        kernels::grouped_attention(query, keys, prefix, &self.spans, heads, kv_heads, self.dropout().as_ref())
+        let dropout = self.attention_dropout();
+        kernels::grouped_attention(query, keys, prefix, &self.spans, heads, kv_heads, dropout.as_ref())
     }
 
     /// The same for rows `[query | key | value]` of one projection: `[T, 3 H]` to `[T, H]`.
     pub fn self_attention(&self, qkv: Tensor<2>, heads: usize) -> Tensor<2> {
         if self.past.is_none() && self.parameters.adapters.prefix.is_none() {
-            return kernels::attention(qkv, &self.spans, heads, self.dropout().as_ref());
+            return kernels::attention(qkv, &self.spans, heads, self.attention_dropout().as_ref());
         }
         let hidden = qkv.dims()[1] / 3;
         let part = |i: usize| qkv.clone().narrow(1, i * hidden, hidden);

@@ -11,6 +11,7 @@ use std::{
 use burn::tensor::Tensor;
 
 use super::{
+    dropout::DropoutRates,
     parameters::Parameters,
     pass::{Pass, PassMode, Rotaries},
     precision::DTypes,
@@ -22,6 +23,7 @@ use crate::network::kernels::{self, AttentionSpans, Grads, RowIds};
 struct Snapshot {
     parameters: Arc<Parameters>,
     mode: PassMode,
+    rates: DropoutRates,
     dtypes: DTypes,
     dropout_keys: Arc<[u32]>,
     dropout_site: u32,
@@ -37,6 +39,7 @@ impl Snapshot {
         Self {
             parameters: Arc::clone(parameters),
             mode: pass.mode,
+            rates: pass.rates,
             dtypes: pass.dtypes,
             dropout_keys: Arc::clone(&pass.dropout_keys),
             dropout_site: pass.dropout_sites.get(),
@@ -55,6 +58,7 @@ impl Snapshot {
             values,
             recomputing: None,
             mode: self.mode,
+            rates: self.rates,
             dtypes: self.dtypes,
             dropout_keys: Arc::clone(&self.dropout_keys),
             dropout_sites: Rc::new(Cell::new(self.dropout_site)),

@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 use super::{
-    architecture::{Architecture, Sizes, check_positions, check_tokens},
+    architecture::{Architecture, Sizes, check_head, check_positions, check_tokens},
     blocks::Backbone,
+    dropout::{DropoutKeys, DropoutRates},
     ids::{MatrixId, VectorId},
     pass::{Along, Pass},
 };
@@ -21,12 +22,16 @@ pub struct SingleStack {
     pub class_name: &'static str,
     /// `config.json`, but for that name.
     pub config: Value,
+    /// The keys of `config.json` with its dropout; none where the original's code has no dropout.
+    pub dropout: Option<&'static DropoutKeys>,
     /// Whether attention is causal, whatever a batch says.
     pub is_causal: bool,
     /// From token ids to hidden states.
     pub backbone: Backbone,
     /// The matrix that gives logits, `[vocabulary, hidden]`.
     pub output: MatrixId,
+    /// Whether there is such a head; a checkpoint of a classifier may have none.
+    pub has_head: bool,
 }
 
 impl Architecture for SingleStack {
@@ -42,11 +47,20 @@ impl Architecture for SingleStack {
         self.config.clone()
     }
 
+    fn dropout(&self) -> Result<DropoutRates> {
+        self.dropout.map_or(Ok(DropoutRates::NONE), |keys| DropoutRates::of(&self.config, keys))
+    }
+
     fn is_causal(&self) -> bool {
         self.is_causal
     }
 
+    fn predicts(&self) -> bool {
+        self.has_head
+    }
+
     fn check(&self, batch: &Batch) -> Result<()> {
+        check_head(batch, self.has_head)?;
         check_tokens(batch, &self.sizes)?;
         check_positions(batch.positions.iter(), &self.sizes)?;
         match self.backbone.embeds(Along::BlockPositions) {

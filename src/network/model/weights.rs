@@ -1,6 +1,9 @@
 //! `config.json` and the weights, in Hugging Face's layout.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, TensorData};
@@ -11,11 +14,11 @@ use serde_json::{Value, json};
 
 use super::{
     adapters::{Checkpoint, Peft},
-    architecture::Sizes,
     builder::Builder,
+    class_labels::{ClassLabels, InOrder},
     families,
     family::Family,
-    heads::{ClassifierConfig, PairHead, Pooler},
+    heads::{ClassifierConfig, HeadInput, PairHead, Pooler},
     initial::{Initial, ValueSource},
     network::Network,
     on_disk::OnDisk,
@@ -95,8 +98,7 @@ impl Network {
     /// Files that are missing or broken, families and settings that aren't supported, and everything that is missing,
     /// unexpected or of another shape among the tensors, all at once.
     pub fn load(directory: &Path, device: &Device) -> Result<Self> {
-        Ok(Self::read(directory, device, &LoadOptions { values: true, merged: false, mode: ParameterMode::Trainable })?
-            .0)
+        Ok(Self::read(directory, device, &LoadOptions::ALL)?.0)
     }
 
     /// As [`Self::load`], with LoRA added to the weights that it changes.
@@ -104,8 +106,24 @@ impl Network {
     /// # Errors
     /// As [`Self::load`]; a prefix, which can't be merged.
     pub fn load_merged(directory: &Path, device: &Device) -> Result<Self> {
-        Ok(Self::read(directory, device, &LoadOptions { values: true, merged: true, mode: ParameterMode::Trainable })?
-            .0)
+        Ok(Self::read(directory, device, &LoadOptions { merged: true, ..LoadOptions::ALL })?.0)
+    }
+
+    /// As [`Self::load_merged`]; with a type for `frozen` weights of linear layers, what is there stays as it is. What is
+    /// added from then on is learned, and so are heads that are asked for again. A checkpoint from elsewhere has its linear
+    /// head if it tells these `labels`, and none otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::load_merged`].
+    pub fn load_to_train(
+        directory: &Path,
+        frozen: Option<BaseDtype>,
+        labels: Option<&[String]>,
+        device: &Device,
+    ) -> Result<Self> {
+        let mode = frozen.map_or(ParameterMode::Trainable, ParameterMode::Frozen);
+        let labels = Some(labels.unwrap_or_default());
+        Ok(Self::read(directory, device, &LoadOptions { merged: true, mode, labels, ..LoadOptions::ALL })?.0)
     }
 
     /// As [`Self::load_merged`], but frozen, the weights of linear layers in this type. What is added from then on is
@@ -117,7 +135,7 @@ impl Network {
         Ok(Self::read(
             directory,
             device,
-            &LoadOptions { values: true, merged: true, mode: ParameterMode::Frozen(dtype) },
+            &LoadOptions { merged: true, mode: ParameterMode::Frozen(dtype), ..LoadOptions::ALL },
         )?
         .0)
     }
@@ -127,14 +145,16 @@ impl Network {
     /// # Errors
     /// As [`Self::load`].
     pub fn inspect(directory: &Path) -> Result<CheckpointSummary> {
-        let options = LoadOptions { values: false, merged: false, mode: ParameterMode::Trainable };
+        let options = LoadOptions { values: false, ..LoadOptions::ALL };
         let (network, parameters) = Self::read(directory, &Device::flex(), &options)?;
-        let Sizes { vocabulary, max_length, .. } = network.architecture().sizes();
-        Ok(CheckpointSummary { family: network.family(), vocabulary, max_length, parameters })
+        let (family, sizes) = (network.family(), network.architecture().sizes());
+        let taken = Peft::open(directory)?.map_or(0, |adapter| adapter.taken(&family.on_disk));
+        let (vocabulary, max_length) = (sizes.vocabulary, sizes.max_length_behind(taken));
+        Ok(CheckpointSummary { family, vocabulary, max_length, parameters, labels: network.labels })
     }
 
     /// The network, and how many elements its parameters have.
-    fn read(directory: &Path, device: &Device, options: &LoadOptions) -> Result<(Self, u64)> {
+    fn read(directory: &Path, device: &Device, options: &LoadOptions<'_>) -> Result<(Self, u64)> {
         let checkpoint = Checkpoint::open(directory, options.merged)?;
         ensure!(
             !options.merged || checkpoint.prefix().is_none(),
@@ -167,18 +187,39 @@ impl Network {
             ParameterMode::Frozen(_) => ParameterMode::Frozen(BaseDtype::F32),
         });
         // Hugging Face doesn't say which heads there are.
-        if heads.pair || stored.has(Pooler::WEIGHT) {
+        let mut classifier = heads.classifier;
+        if classifier.is_none()
+            && let Some((head, labels)) =
+                ClassLabels::find(&config, family, |name| stored.rows(name)).with_context(described)?
+        {
+            let wanted = options.labels.is_none_or(|wanted| wanted == labels.names);
+            if wanted {
+                classifier = Some(head);
+                network.labels = Some(labels);
+            } else {
+                stored.leave_out(head.name());
+            }
+        }
+        let pooled = classifier.is_some_and(|head| head.input == HeadInput::Pooler);
+        if heads.pair || pooled || stored.has(Pooler::WEIGHT) {
             network.make_pooler(&mut stored);
         }
         if heads.pair || stored.has(PairHead::WEIGHT) {
             network.make_pair_head(&mut stored);
         }
-        if let Some(config) = heads.classifier {
-            network.classifier = Some(network.make_classifier(config, &mut stored));
+        if let Some(head) = classifier {
+            let numbers = network.labels.as_ref().map(|labels| labels.numbers.clone());
+            network.classifier = Some(match &numbers {
+                Some(numbers) => network.make_classifier(head, &mut InOrder { source: &mut stored, numbers }),
+                None => network.make_classifier(head, &mut stored),
+            });
         }
         let parameters = stored.parameters;
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
         network.parameters_mut().set_mode(ParameterMode::Trainable);
+        if let Some(adapter) = checkpoint.any_adapter() {
+            network.check_adapter(adapter)?;
+        }
         if let Some(adapter) = checkpoint.adapter().filter(|_| options.values) {
             network.adapt_as(adapter)?;
         }
@@ -187,17 +228,24 @@ impl Network {
 }
 
 /// What is to become of a checkpoint.
-struct LoadOptions {
+struct LoadOptions<'a> {
     /// Whether values are read, or only headers.
     values: bool,
     /// Whether LoRA is added to the weights, and not kept beside them.
     merged: bool,
     /// What becomes of the backbone.
     mode: ParameterMode,
+    /// The labels that a linear head from elsewhere is wanted for; whatever it tells where nothing is said.
+    labels: Option<&'a [String]>,
+}
+
+impl LoadOptions<'_> {
+    /// All of it, to be learned further.
+    const ALL: Self = Self { values: true, merged: false, mode: ParameterMode::Trainable, labels: None };
 }
 
 /// What a checkpoint holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CheckpointSummary {
     /// Its family.
     pub family: &'static Family,
@@ -207,6 +255,8 @@ pub struct CheckpointSummary {
     pub max_length: usize,
     /// How many elements the parameters have.
     pub parameters: u64,
+    /// What a linear head from elsewhere tells apart, if there is one.
+    pub labels: Option<ClassLabels>,
 }
 
 impl Parameters {
@@ -219,6 +269,9 @@ impl Parameters {
     }
 }
 
+/// How far a number between -1 and 1 may be off for having been stored in bf16.
+const ROUNDED: f32 = 1.0 / 128.0;
+
 /// A checkpoint, and what was found to be wrong with it so far.
 struct CheckpointSource<'a> {
     checkpoint: &'a Checkpoint,
@@ -226,6 +279,8 @@ struct CheckpointSource<'a> {
     /// Whether values are read, or only headers.
     values: bool,
     unused: BTreeSet<String>,
+    /// Parameters that lie under the name of another that they're tied to.
+    tied: BTreeMap<String, String>,
     problems: Vec<String>,
     /// How many elements were asked for.
     parameters: u64,
@@ -234,12 +289,44 @@ struct CheckpointSource<'a> {
 impl<'a> CheckpointSource<'a> {
     fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
         let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Self { unused, checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
+        Self { unused, tied: BTreeMap::new(), checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
     }
 
     /// The name that a tensor has in this checkpoint.
     fn find(&self, name: &str) -> Option<String> {
+        self.own(name).or_else(|| self.own(self.tied.get(name)?))
+    }
+
+    /// The same, but for the names of what it's tied to.
+    fn own(&self, name: &str) -> Option<String> {
         self.on_disk.spellings(name).into_iter().find(|name| self.checkpoint.info(name).is_some())
+    }
+
+    /// How many rows a matrix has, if it's there.
+    fn rows(&self, name: &str) -> Option<usize> {
+        self.checkpoint.info(&self.find(name)?)?.shape.first().copied()
+    }
+
+    /// Doesn't expect the tensors of a layer to be used.
+    fn leave_out(&mut self, layer: &str) {
+        for name in [format!("{layer}.weight"), format!("{layer}.bias")] {
+            if let Some(stored) = self.find(&name) {
+                self.unused.remove(&stored);
+            }
+        }
+    }
+
+    /// Whether two tensors of the checkpoint are the same.
+    fn are_equal(&self, one: &str, other: &str) -> Result<bool> {
+        let [Some(first), Some(second)] = [one, other].map(|name| self.checkpoint.info(name)) else { return Ok(false) };
+        if first.shape != second.shape {
+            return Ok(false);
+        }
+        let stored = first.dtype == second.dtype && ![one, other].iter().any(|name| self.checkpoint.is_made(name));
+        match stored {
+            true => Ok(self.checkpoint.bytes(one)? == self.checkpoint.bytes(other)?),
+            false => Ok(self.checkpoint.read(one)? == self.checkpoint.read(other)?),
+        }
     }
 
     /// The values of a tensor; none where only headers are read.
@@ -290,5 +377,38 @@ impl ValueSource for CheckpointSource<'_> {
 
     fn has(&self, name: &str) -> bool {
         self.find(name).is_some()
+    }
+
+    fn tie(&mut self, name: &str, other: &str) -> bool {
+        let (one, two) = match (self.find(name), self.find(other)) {
+            (Some(one), Some(two)) => (one, two),
+            (None, Some(_)) => {
+                self.tied.insert(name.to_owned(), other.to_owned());
+                return true;
+            }
+            _ => return true,
+        };
+        match self.are_equal(&one, &two) {
+            Ok(equal) => equal,
+            Err(error) => {
+                self.problems.push(format!("{error:#}"));
+                true
+            }
+        }
+    }
+
+    fn expect(&mut self, name: &str, values: &dyn Fn() -> Vec<f32>) {
+        let Some(stored) = self.find(name).filter(|_| self.values) else { return };
+        match self.checkpoint.read(&stored) {
+            Ok(found) => {
+                let expected = values();
+                let near = |(found, expected): (&f32, &f32)| (found - expected).abs() <= ROUNDED;
+                if found.len() != expected.len() || !found.iter().zip(&expected).all(near) {
+                    self.problems
+                        .push(format!("{stored} isn't what is computed for it, and can't be learned otherwise"));
+                }
+            }
+            Err(error) => self.problems.push(format!("{error:#}")),
+        }
     }
 }

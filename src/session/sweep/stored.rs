@@ -5,7 +5,10 @@ use indexmap::IndexMap;
 
 use super::{Halving, Measurements, PlannedCell, Planner, Promotions, Results, Space, measured};
 use crate::{
-    engine::executor::{Outcome, outcomes},
+    engine::{
+        executor::{Outcome, outcomes},
+        plan::Plan,
+    },
     session::{Checks, Recipe, Session, recipe::columns},
     stages::Measured,
 };
@@ -17,6 +20,8 @@ pub struct Stored {
     pub cells: Vec<PlannedCell>,
     /// Their results; stages that aren't stored count as not run.
     pub results: Results,
+    /// What there is of their stages.
+    pub plan: Plan,
 }
 
 impl Stored {
@@ -39,7 +44,8 @@ impl Stored {
             {
                 return Err(mistake);
             }
-            let mut outcomes = outcomes(&session.everywhere().plan(planner.graph_of_all())?);
+            let plan = session.everywhere().plan(planner.graph_of_all())?;
+            let mut outcomes = outcomes(&plan);
             let judged = Halving::new(checked).map(|halving| {
                 let promotions = look_back(&halving, &planner, session, &outcomes);
                 promotions.mark(planner.cells(), planner.tasks(), &mut outcomes);
@@ -50,7 +56,7 @@ impl Stored {
             let waits = results.cells.iter().any(|cell| cell.number > known && !cell.good);
             // What a search tries next depends on all that it has tried.
             if is_end || (waits && space.to_come() > 0) {
-                return Ok(Some(Self { cells: planner.cells().to_vec(), results }));
+                return Ok(Some(Self { cells: planner.cells().to_vec(), results, plan }));
             }
             space.observe(&results);
         }

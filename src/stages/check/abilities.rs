@@ -10,11 +10,11 @@ use crate::{
 /// What a linear head reads has to have seen the text.
 pub(in crate::stages) fn readable(checks: &mut Checks<'_>, draft: &Draft, task: &Classification) {
     let Some((owner, family)) = family_of(checks, draft) else { return };
-    if task.head == Head::Linear && task.pooling == Pooling::First && family.form.is_causal() {
+    if task.head == Head::Linear && task.pooling == Some(Pooling::First) && family.form.is_causal() {
         checks.report(
             checks.value(&draft.pointer("task.classification.pooling")),
             format!("the first token of {} sees nothing of the text", which(draft, &owner, family)),
-            "set `pooling: mean`".to_owned(),
+            "set `pooling: last`, or `mean`".to_owned(),
         );
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     network::{
-        checkpoint::{self, CONFIG},
+        checkpoint::{self, ADAPTER, BASE, CONFIG},
         model::{Family, Misfit, Outline, families},
     },
     recipe::{Checks, Diagnostic, Draft},
@@ -25,6 +25,8 @@ pub(super) struct Known {
     pub(super) family: &'static Family,
     /// The longest sequence; none where the model takes any.
     pub(super) max_length: Option<usize>,
+    /// Whether it has a table of positions.
+    pub(super) has_positions: bool,
 }
 
 /// The model that a stage begins with, through all stages that it continues, and the stage that makes or reads it.
@@ -36,7 +38,10 @@ pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, K
         match facts.base_model? {
             BaseModel::New { model, .. } => {
                 let family = families::of_spec(&model).ok()?;
-                let known = Known { family, max_length: Some(family.max_length(&model.settings).ok()?) };
+                let max_length = Some(family.max_length(&model.settings).ok()?);
+                let outline = Outline::new(&model, VOCABULARY);
+                let has_positions = outline.is_ok_and(|outline| outline.architecture().sizes().positions.is_some());
+                let known = Known { family, max_length, has_positions };
                 return Some((draft.name.clone(), known));
             }
             BaseModel::Stage { name, .. } => draft = checks.stage(&name)?,
@@ -46,6 +51,15 @@ pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, K
         }
     }
     None
+}
+
+/// How many tokens the prefix has that a stage trains, where it trains one.
+pub(super) fn prefix_tokens(draft: &Draft) -> Option<usize> {
+    let facts = kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()?;
+    match facts.training?.adapter? {
+        Adapter::PTuning(tuning) => Some(tuning.tokens),
+        Adapter::Lora(_) => None,
+    }
 }
 
 /// The shapes of the model that a stage begins with, through all stages that it continues.
@@ -66,7 +80,8 @@ fn outline_of(checks: &Checks<'_>, draft: &Draft) -> Option<Outline> {
 fn known(directory: &Path) -> Option<Known> {
     let outline = outline(directory).ok()?;
     let sizes = outline.architecture().sizes();
-    Some(Known { family: outline.family(), max_length: sizes.positions.map(|_| sizes.max_length) })
+    let has_positions = sizes.positions.is_some();
+    Some(Known { family: outline.family(), max_length: has_positions.then_some(sizes.max_length), has_positions })
 }
 
 /// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
@@ -85,6 +100,11 @@ pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hin
     }
     if place.is_file() {
         return Err(Hinted::new(format!("`{shown}` is a file"), "name the directory that it lies in".to_owned()));
+    }
+    if place.join(ADAPTER).is_file() && !checkpoint::base(place).join(CONFIG).is_file() {
+        let message = format!("`{shown}` is an adapter, and its {BASE} names no directory with a model");
+        let hint = "write the path of one there, or put the model's files beside it".to_owned();
+        return Err(Hinted::new(message, hint));
     }
     if !checkpoint::base(place).join(CONFIG).is_file() {
         let hint = "name a directory with a model in Hugging Face's layout".to_owned();

@@ -1,6 +1,6 @@
 //! How a stage trains: length, warm-up, dev metrics, and sequences that its model can take.
 
-use super::model::{Known, origin_of};
+use super::model::{Known, origin_of, prefix_tokens};
 use crate::{
     learning::train::{OPTIMIZERS, optimizers},
     recipe::{Checks, Draft},
@@ -63,14 +63,18 @@ pub(in crate::stages) fn train(
         };
         checks.report(checks.key(&at(field)), format!("`{field}` needs dev rows"), hint.to_owned());
     }
-    if let Some((owner, Known { max_length: Some(longest), .. })) = origin_of(checks, draft)
-        && train.max_length > longest
+    if let Some((owner, Known { family, max_length: Some(longest), has_positions })) = origin_of(checks, draft)
+        && let prefix = prefix_tokens(draft).filter(|_| has_positions)
+        && let taken = prefix.map_or(0, |tokens| family.on_disk.positions_taken(tokens))
+        && train.max_length + taken > longest
     {
         let place = if owner == draft.name { "the model".to_owned() } else { format!("the model of `{owner}`") };
+        let rest = longest.saturating_sub(taken);
+        let behind = if taken > 0 { format!(" behind a prefix of {taken}") } else { String::new() };
         checks.report(
             checks.value(&at("max_length")),
-            format!("sequences of {} tokens are longer than {place} can take, {longest}", train.max_length),
-            format!("set `train.max_length` to {longest} at most, or the model's `max_length` higher"),
+            format!("sequences of {} tokens are longer than {place} can take{behind}, {rest}", train.max_length),
+            format!("set `train.max_length` to {rest} at most, or the model's `max_length` higher"),
         );
     }
 }

@@ -64,6 +64,7 @@ impl Models<'_> {
                 model.outline.add_pair_head();
             }
             if let Some((labels, pooling)) = heads.classifier {
+                let pooling = pooling.unwrap_or(model.outline.family().pooling());
                 model.outline.add_classifier(labels, pooling);
             }
         }

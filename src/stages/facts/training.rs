@@ -60,8 +60,8 @@ pub struct Training {
 pub struct NewHeads {
     /// One that classifies pairs of segments.
     pub pair: bool,
-    /// One that tells so many labels apart, by what it reads.
-    pub classifier: Option<(usize, Pooling)>,
+    /// One that tells so many labels apart, by what it reads; the family's own where that isn't said.
+    pub classifier: Option<(usize, Option<Pooling>)>,
 }
 
 /// What a stage learns from.

@@ -18,9 +18,9 @@ use crate::{
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft},
-    spec::{Eval, Finetune, Product, Source, Task},
+    spec::{Eval, Finetune, Import, Product, Source, Task},
     stages::{
-        DeviceUse, Devices, Field, Preflight, StageKind, check,
+        DeviceUse, Devices, Field, Preflight, StageKind, check, framed,
         metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
         parts::{
             TOKENS,
@@ -66,7 +66,9 @@ impl StageKind for Eval {
         let finetuned = model.settings_as::<Finetune>();
         let kind = model.kind.name();
         let (data, tokens) = (("data", self.data.is_some()), ("tokens", self.tokens.is_some()));
-        let learns_rows = model.kind.dev_metrics(settings).is_some();
+        let imported = model.settings_as::<Import>().is_some();
+        // A checkpoint may be a classifier.
+        let learns_rows = model.kind.dev_metrics(settings).is_some() || imported && self.data.is_some();
         let (wanted, other) = if learns_rows { (data, tokens) } else { (tokens, data) };
         if !wanted.1 {
             let what = if learns_rows {
@@ -142,6 +144,7 @@ impl StageKind for Eval {
 fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let trained = Trained::load(&model.path, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
+    job.has_read()?;
     let cut = rows.iter().filter(|row| row.cut).count();
     job.report(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
@@ -151,7 +154,9 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
 
     let seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
     let leaks = Leaks::find(rows.iter().map(|row| (row.text.as_str(), row.label)), &seen);
-    let learned = records::read_rows(&model.file(records::ROWS))?;
+    // Of a checkpoint it isn't known what it learned.
+    let rows_learned = model.file(records::ROWS);
+    let learned = if rows_learned.exists() { records::read_rows(&rows_learned)? } else { Vec::new() };
     let label = |label: &str| trained.labels().iter().position(|known| known == label);
     let learned: Vec<(&str, usize)> =
         learned.iter().filter_map(|(text, name)| Some((text.as_str(), label(name)?))).collect();
@@ -180,7 +185,7 @@ fn language_model(
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \
          `tokenizer: {{ stage: … }}` with the model's stage"
     );
-    let form = network.family().form;
+    let form = framed(network.family(), &tokenizer, trained_for.from_checkpoint);
     let documents = language::load(&tokens.path)?;
     let seen = records::read_seen(&model.path)?;
     let measured = measured(&trained_for.objectives)?;

@@ -4,16 +4,22 @@ use anyhow::Result;
 
 use crate::{
     engine::{
-        executor::{Computed, Job},
+        executor::{Computed, Event, Job},
         store::Metrics,
     },
-    network::{checkpoint, model},
+    network::{
+        checkpoint,
+        model::{self, CopyOptions, Network},
+    },
     recipe::{Checks, Draft},
-    spec::{Export, Product},
+    spec::{self, Dtype, Export, Product},
     stages::{
         Devices, Field, StageKind,
         metrics::{PARAMETERS, WEIGHT_FILES},
-        parts::origin::{Origin, OriginFields},
+        parts::{
+            origin::{Origin, OriginFields},
+            share::Known,
+        },
     },
 };
 
@@ -39,14 +45,29 @@ impl StageKind for Export {
         Some([PARAMETERS, WEIGHT_FILES].map(|metric| metric.name.to_owned()).into())
     }
 
+    fn version(&self) -> Result<u32> {
+        // The second says what the model's stage knows of it, and refuses values that a type can't hold.
+        let narrow = matches!(self.dtype, Dtype::F16 | Dtype::Bf16);
+        Ok(if matches!(self.model, spec::Origin::Stage(_)) || narrow { 2 } else { 1 })
+    }
+
     /// Writes weights, `config.json` and tokenizer; `pipe export` copies them out of the store.
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let origin = Origin::needed(job, &MODEL)?;
-        let most = self.max_shard_size.bytes().unwrap_or(u64::MAX);
-        let parameters = model::Network::inspect(&origin.model)?.parameters;
-        model::copy(&origin.model, job.out, self.dtype, most)?;
+        let known = MODEL.stage.artifact(job).map(Known::of).transpose()?.flatten();
+        let options = CopyOptions {
+            dtype: self.dtype,
+            most: self.max_shard_size.bytes().unwrap_or(u64::MAX),
+            without: known.as_ref().map_or(&[], |known| known.head.without()),
+        };
+        let parameters = Network::inspect(&origin.model)?.parameters;
+        model::copy(&origin.model, job.out, &options)?;
         if origin.tokenizer != origin.model {
             origin.copy_tokenizer(job.out)?;
+        }
+        if let Some(known) = &known {
+            known.complete(job.out)?;
+            known.notes(&origin.model)?.iter().for_each(|note| job.report(Event::Note(note)));
         }
         let mut metrics = Metrics::new();
         PARAMETERS.put(&mut metrics, parameters);

@@ -7,7 +7,7 @@ use crate::{
     learning::objectives::prompt,
     network::batch::Layout,
     recipe::{Checks, Draft},
-    spec::{DevMetric, Finetune, Head, Origin, Product, Task, TooLong},
+    spec::{DevMetric, Finetune, Head, Origin, Pooling, Product, Task, TooLong},
     stages::{
         Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, TrainingFeed,
         check, metrics,
@@ -40,7 +40,12 @@ impl StageKind for Finetune {
             // The second applies `too_long` to all of a row.
             Task::Instruction(task) => task.too_long != TooLong::Refuse,
         };
-        Ok(1 + training + u32::from(task))
+        // The second linear head is that of transformers' classes; `mean` is what it was.
+        let head = match &self.task {
+            Task::Classification(task) => task.head == Head::Linear && task.pooling != Some(Pooling::Mean),
+            Task::Instruction(_) => false,
+        };
+        Ok(1 + training + u32::from(task) + u32::from(head))
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -129,8 +134,13 @@ impl StageKind for Finetune {
     /// rows too.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
-        let Self { from, model, adapter, .. } = self;
-        let start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
+        let Self { from, model, adapter, train, .. } = self;
+        let labels = match &self.task {
+            Task::Classification(task) => task.reads_own_head().then(|| task.labels()),
+            Task::Instruction(_) => None,
+        };
+        let (from, labels) = (from.as_ref(), labels.as_deref());
+        let start = Start::new(job, from, model.as_ref(), adapter.as_ref(), train, labels, &devices.first)?;
         match &self.task {
             Task::Classification(task) => classify(job, self, task, start, &devices),
             Task::Instruction(task) => instruction::finetune(job, self, task, start, &devices),

@@ -83,7 +83,7 @@ impl StageKind for Pretrain {
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let devices = devices.all()?;
         let Self { from, model, adapter, objectives, train, .. } = self;
-        let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), &devices.first)?;
+        let mut start = Start::new(job, from.as_ref(), model.as_ref(), adapter.as_ref(), train, None, &devices.first)?;
         let documents = language::load(&TOKENS.needed(job)?.path)?;
         let (base, layout) = (start.base(), layout(&devices.first, train.max_length, train.packing));
         let mix = self.mix(&documents, job.seed, &base, layout)?;
@@ -104,6 +104,9 @@ impl StageKind for Pretrain {
         TrainedFor { objectives: learned, ..start.trained_for(train.max_length) }.write(job.out)?;
         records::write_seen(&job.out.join(records::SEEN), &seen)?;
         start.write_tokenizer(job)?;
+        let ends =
+            parts::forms(objectives).into_iter().map(|form| form.end(&base.tokenizer.special)).collect::<Vec<_>>();
+        start.write_settings(job, &ends)?;
         let feed = self.feed_of(mix, &documents, &base);
         let mut computed = train_loop::train(job, &devices, start.network, &feed, train, None, None)?;
         EPOCH_STEPS.put(&mut computed.metrics, feed.feed.epoch_steps());
@@ -113,7 +116,7 @@ impl StageKind for Pretrain {
 
 impl Pretrain {
     fn mix(&self, documents: &Arc<language::Encoded>, seed: u64, base: &Base, layout: Layout) -> Result<Mix> {
-        let corpus = language::corpus(documents, &base.tokenizer, base.family.form, |_| true);
+        let corpus = language::corpus(documents, &base.tokenizer, base.form, |_| true);
         Mix::new(&self.objectives, &corpus, &self.train, seed, layout)
     }
 

@@ -17,7 +17,7 @@ use crate::{
         device::OpenDevice,
         model::{Candidates, Network},
     },
-    spec::Classification,
+    spec::{Classification, Head, Pooling},
     stages::Base,
 };
 
@@ -26,8 +26,11 @@ pub(in crate::stages) fn classifier(task: &Classification, base: &Base, max_leng
     let (encoder, names) = (Arc::clone(&base.tokenizer), Arc::clone(&base.tokenizer));
     let specials = base.tokenizer.special;
     let encode = Box::new(move |text: &str| encoder.encode(text));
-    let classifier = Classifier::new(task, base.family.form, max_length, specials, encode)?;
-    Ok(classifier.with_entries(move |name| names.id(name)).with_segments(base.segments))
+    let classifier = Classifier::new(task, base.form, max_length, specials, encode)?;
+    let classifier = classifier.with_entries(move |name| names.id(name)).with_segments(base.segments);
+    // A head on the last token reads what its tokenizer put there when it was taught.
+    let last = task.head == Head::Linear && task.pooling.unwrap_or(base.family.pooling()) == Pooling::Last;
+    Ok(if base.elsewhere && last { classifier.with_around(base.tokenizer.around()?) } else { classifier })
 }
 
 /// How a network's states become probabilities of labels.
@@ -103,11 +106,13 @@ impl Trained {
     /// # Errors
     /// If the artifact isn't a classifier's, or is damaged.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
-        let TrainedFor { classification, max_length, .. } = TrainedFor::read(dir)?;
-        let task = classification.context("this model wasn't finetuned to classify")?;
+        let TrainedFor { classification, max_length, from_checkpoint, .. } = TrainedFor::read(dir)?;
+        let task = classification.with_context(|| no_classifier(dir))?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
         let network = Network::load(dir, &device.device)?;
-        let classifier = classifier(&task, &Base::of(&network, &tokenizer), max_length)?;
+        let numbers = network.labels().map(|labels| labels.by_number()).unwrap_or_default();
+        let classifier = classifier(&task, &Base::of(&network, &tokenizer, from_checkpoint), max_length)?;
+        let classifier = classifier.with_other_names(numbers);
         Ok(Self { classifier, network, max_length, device: device.clone() })
     }
 
@@ -138,6 +143,15 @@ impl Trained {
             .into_iter()
             .map(|probabilities| Prediction { label: self.labels()[likeliest(&probabilities)].clone(), probabilities })
             .collect())
+    }
+}
+
+/// Why the model in a directory can't tell labels.
+fn no_classifier(dir: &Path) -> String {
+    let labels = if TrainedFor::is_in(dir) { None } else { Network::inspect(dir).ok().and_then(|found| found.labels) };
+    match labels.and_then(|labels| labels.problem) {
+        Some(problem) => format!("this model can't classify: {problem}"),
+        None => "this model wasn't finetuned to classify".to_owned(),
     }
 }
 

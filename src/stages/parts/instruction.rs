@@ -32,9 +32,9 @@ use crate::{
     network::{
         batch::{Example, Layout, MadeOf},
         device::{OpenDevice, OpenDevices},
-        model::{Family, Network},
+        model::Network,
     },
-    spec::{Finetune, Instruction, Source},
+    spec::{Finetune, Instruction, Source, Turns},
     stages::{
         Base, Cut, Told, TrainingFeed,
         metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
@@ -114,12 +114,8 @@ impl Instructed {
 }
 
 /// Makes examples for a model; the task is given the format that's used.
-fn encoder<'a>(
-    task: &mut Instruction,
-    family: &Family,
-    max_length: usize,
-    tokenizer: &'a Tokenizer,
-) -> Result<InstructionEncoder<'a>> {
+fn encoder<'a>(task: &mut Instruction, base: &'a Base, max_length: usize) -> Result<InstructionEncoder<'a>> {
+    let Base { family, form, tokenizer, .. } = base;
     let chat = match task.format {
         Some(format) => Chat::new(format, tokenizer)?,
         None => {
@@ -128,10 +124,10 @@ fn encoder<'a>(
         }
     };
     task.format = Some(chat.format());
-    tokenizer.special.require("instruction", family.form.needs(PromptKind::Text))?;
+    tokenizer.special.require("instruction", form.needs(PromptKind::Text))?;
     let specials = tokenizer.special;
     let (turns, too_long) = (task.turns, task.too_long);
-    Ok(InstructionEncoder { chat, form: family.form, max_length, turns, too_long, specials })
+    Ok(InstructionEncoder { chat, form: *form, max_length, turns, too_long, specials })
 }
 
 /// What a model that follows instructions is trained on.
@@ -154,7 +150,7 @@ impl InstructionFeed {
     ) -> Result<Self> {
         let (source, files) = (&spec.data.train, rows::TRAIN.files(inputs));
         let (mut task, max_length) = (task.clone(), spec.train.max_length);
-        let encoder = encoder(&mut task, base.family, max_length, &base.tokenizer)?;
+        let encoder = encoder(&mut task, base, max_length)?;
         let mut learned = Instructed::read(source, files, &task, &encoder)?;
         let examples = std::mem::take(&mut learned.examples).into_iter().map(|(_, example)| example).collect();
         let (told, base_model) = (task.clone(), base.clone());
@@ -174,7 +170,7 @@ impl InstructionFeed {
 
 /// What there is to say of a part of a row with a conversation.
 fn tell(task: &Instruction, base: &Base, max_length: usize, row: &ColumnLookup<'_>, part: u64) -> Result<Told> {
-    let encoder = encoder(&mut task.clone(), base.family, max_length, &base.tokenizer)?;
+    let encoder = encoder(&mut task.clone(), base, max_length)?;
     let conversation = Conversation::read(task, row)?;
     let parts = encoder.parts(&conversation, 0).into_iter();
     let said = parts.filter(|(id, _)| MadeOf::row(*id) == MadeOf::Row { row: 0, part }).map(|(_, said)| said).next();
@@ -207,7 +203,7 @@ pub(in crate::stages) fn finetune(
     let (base, packing) = (start.base(), spec.train.packing);
     let fed = layout(&devices.first, max_length, packing);
     let InstructionFeed { task, learned, feed } = InstructionFeed::new(job, spec, task, &base, fed)?;
-    let encoder = encoder(&mut task.clone(), base.family, max_length, &base.tokenizer)?;
+    let encoder = encoder(&mut task.clone(), &base, max_length)?;
     let dev = match &spec.data.dev {
         Some(dev) => Instructed::read(dev, rows::DEV.files(job), &task, &encoder)?,
         None => Instructed::default(),
@@ -223,8 +219,11 @@ pub(in crate::stages) fn finetune(
     let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
     let read = (learned.read, dev.read);
+    let end = encoder.chat.end().filter(|_| encoder.turns == Turns::All);
+    let end = end.unwrap_or(encoder.form.end(&encoder.specials));
     let lessons = Lessons {
         trained_for,
+        ends: vec![end],
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
         rows: learned.texts.len(),
         left_out: learned.left_out(),
@@ -246,10 +245,11 @@ pub(in crate::stages) fn eval(
     device: &OpenDevice,
 ) -> Result<(LanguageReport, Vec<(Metric, usize)>)> {
     let network = Network::load(model, &device.device)?;
-    let tokenizer = Tokenizer::load(model)?;
+    let base = Base::of(&network, &Arc::new(Tokenizer::load(model)?), trained_for.from_checkpoint);
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
-    let encoder = encoder(&mut task, network.family(), trained_for.max_length, &tokenizer)?;
+    let encoder = encoder(&mut task, &base, trained_for.max_length)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
+    job.has_read()?;
     job.report(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;

@@ -10,11 +10,14 @@ pub(super) mod language;
 pub(super) mod measured;
 pub(super) mod origin;
 pub(super) mod records;
+mod room;
 pub(super) mod rows;
+pub(super) mod share;
 pub(super) mod step_metrics;
 pub(super) mod task;
 pub(super) mod teach;
 pub(super) mod train_loop;
+pub(super) mod writing;
 
 use anyhow::Result;
 
@@ -62,8 +65,9 @@ pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train:
     let shares = family.is_some_and(|family| family.shares_second_version);
     let family = family.map_or(0, |family| family.version.saturating_sub(1));
     // The second version of P-tuning adds up the gradients of what layers share in another order, as that of the
-    // transformer does.
-    let adapter = u32::from(matches!(adapter, Some(Adapter::PTuning(_))));
+    // transformer does. The third begins with values as large as PEFT's, and counts positions on from the prefix where
+    // PEFT does.
+    let adapter = if matches!(adapter, Some(Adapter::PTuning(_))) { 2 } else { 0 };
     // The first revisions of all of these were made together, and count as one.
     let first = u32::from(adapter > 0) + u32::from(other) + u32::from(shares);
     let optimizer = optimizers::version(train)?.saturating_sub(1);

@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::{Value, json};
 
 use crate::{
-    learning::objectives::parts::assumed,
+    engine::store::Artifact,
+    learning::objectives::parts::{self, Taught, assumed},
     network::model::{CheckpointSummary, Network},
-    spec::{Classification, Instruction, Objective, OpenSettings, Turns},
+    spec::{Classification, Head, Instruction, Objective, OpenSettings, Turns},
 };
 
 /// The file's name in the artifacts of pretrain and finetune stages.
@@ -31,6 +32,14 @@ pub(in crate::stages) struct TrainedFor {
     pub instruction: Option<Instruction>,
     /// The longest sequence that it was trained on.
     pub max_length: usize,
+    /// Whether it began as a checkpoint from elsewhere, whose framing and dropout it has.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub from_checkpoint: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl TrainedFor {
@@ -54,10 +63,32 @@ impl TrainedFor {
         serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("failed to read {}", path.display()))
     }
 
+    /// What the model in `dir` has learned to write, if anything. Which of its objectives were its last stage's, the record of
+    /// the artifact tells, if it's one.
+    pub(in crate::stages) fn taught(&self, dir: &Path) -> Option<Taught> {
+        let record = Artifact::record(dir).ok().flatten();
+        let own = record.and_then(|record| Some(record.manifest.spec.get("objectives")?.as_array()?.len()));
+        parts::taught(&self.objectives, own.unwrap_or_default())
+    }
+
     fn of_checkpoint(dir: &Path) -> Result<Self> {
-        let CheckpointSummary { family, max_length, .. } = Network::inspect(dir)?;
+        let CheckpointSummary { family, max_length, labels, .. } = Network::inspect(dir)?;
         let objectives = assumed(family)?;
-        Ok(Self { objectives, classification: None, instruction: None, max_length: max_length.min(LONGEST) })
+        // A classifier's head is asked about a text as it stands, by the column `text`.
+        let classification = labels.filter(|labels| labels.problem.is_none()).map(|labels| Classification {
+            label: "label".into(),
+            words: labels.names.iter().map(|name| (name.clone(), name.clone())).collect(),
+            template: "{{ text }}".into(),
+            head: Head::Linear,
+            pooling: family.classifier,
+        });
+        let max_length = max_length.min(LONGEST);
+        Ok(Self { objectives, classification, instruction: None, max_length, from_checkpoint: true })
+    }
+
+    /// Whether the model in a directory began as a checkpoint from elsewhere; one that isn't ours is such a checkpoint.
+    pub(in crate::stages) fn begins_elsewhere(dir: &Path) -> Result<bool> {
+        Ok(!Self::is_in(dir) || Self::read(dir)?.from_checkpoint)
     }
 }
 

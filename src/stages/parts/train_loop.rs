@@ -2,13 +2,14 @@
 
 use std::{cmp::Reverse, path::Path, sync::Arc};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::{
     FROM, TOKENS,
     measured::Measured,
-    origin::{Origin, copy_tokenizer},
+    origin::{Origin, copy_settings, copy_tokenizer},
+    room::Room,
     step_metrics::{of_entry, part_of_loss, so_far},
     task::TrainedFor,
 };
@@ -46,12 +47,15 @@ pub(in crate::stages) struct Start {
 
 impl Start {
     /// Takes the model in `from`, a stage's or a checkpoint, or makes a new one for the tokenizer of the stage in `tokens`.
-    /// With an `adapter`, that alone will be trained.
+    /// With an `adapter`, that alone will be trained. Where `train` doesn't say what dropout there's to be, a checkpoint's
+    /// is that of its config. A checkpoint's linear head is kept if it tells these `labels`.
     pub(in crate::stages) fn new(
         job: &Job<'_>,
         from: Option<&spec::Origin>,
         model: Option<&spec::Model>,
         adapter: Option<&spec::Adapter>,
+        train: &spec::Train,
+        labels: Option<&[String]>,
         device: &OpenDevice,
     ) -> Result<Self> {
         let from = Origin::of(job, &FROM, from);
@@ -59,7 +63,13 @@ impl Start {
         let tokenizer = base::tokenizer(from.as_ref(), TOKENS.artifact(job).is_some(), &tokens)?;
         let (network, before) = match (&from, model) {
             (Some(from), _) => {
-                (existing(&from.model, adapter, job.seed, device)?, Some(TrainedFor::read(&from.model)?))
+                let before = TrainedFor::read(&from.model)?;
+                let mut network = existing(&from.model, adapter, labels, job.seed, device)?;
+                if train.dropout.is_none() && before.from_checkpoint {
+                    let rates = network.architecture().dropout();
+                    network.drop_at(rates.context("the checkpoint's dropout can't be taken over")?);
+                }
+                (network, Some(before))
             }
             (None, Some(model)) => {
                 let mut network = Network::new(model, tokenizer.vocab_size(), job.seed, &device.device)?;
@@ -75,7 +85,12 @@ impl Start {
 
     /// What its examples depend on.
     pub(in crate::stages) fn base(&self) -> Base {
-        Base::of(&self.network, &self.tokenizer)
+        Base::of(&self.network, &self.tokenizer, self.began_elsewhere())
+    }
+
+    /// Whether the model, or one that it continues, came from elsewhere.
+    fn began_elsewhere(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| before.from_checkpoint)
     }
 
     /// The objectives that the model has been trained for.
@@ -86,7 +101,13 @@ impl Start {
     /// What the model is good for by what it was trained for before; not for what it was finetuned to, which a stage
     /// after that may undo.
     pub(in crate::stages) fn trained_for(&self, max_length: usize) -> TrainedFor {
-        TrainedFor { objectives: self.objectives(), classification: None, instruction: None, max_length }
+        TrainedFor {
+            objectives: self.objectives(),
+            classification: None,
+            instruction: None,
+            max_length,
+            from_checkpoint: self.began_elsewhere(),
+        }
     }
 
     /// Writes the tokenizer beside the model.
@@ -96,13 +117,26 @@ impl Start {
             None => copy_tokenizer(&TOKENS.needed(job)?.path, job.out),
         }
     }
+
+    /// Writes what the model that it began with says of how it writes; `ends` are tokens that end what it has learned now.
+    pub(in crate::stages) fn write_settings(&self, job: &Job<'_>, ends: &[u32]) -> Result<()> {
+        self.from.as_ref().map_or(Ok(()), |from| copy_settings(&from.model, job.out, ends))
+    }
 }
 
 /// The model in a directory, LoRA merged; with a new `adapter` and otherwise frozen where there is one.
-fn existing(model: &Path, adapter: Option<&spec::Adapter>, seed: u64, device: &OpenDevice) -> Result<Network> {
-    let Some(adapter) = adapter else { return Network::load_merged(model, &device.device) };
-    let mut network = Network::load_frozen(model, adapter.base_dtype(), &device.device)?;
-    network.adapt(adapter, seed)?;
+fn existing(
+    model: &Path,
+    adapter: Option<&spec::Adapter>,
+    labels: Option<&[String]>,
+    seed: u64,
+    device: &OpenDevice,
+) -> Result<Network> {
+    let frozen = adapter.map(spec::Adapter::base_dtype);
+    let mut network = Network::load_to_train(model, frozen, labels, &device.device)?;
+    if let Some(adapter) = adapter {
+        network.adapt(adapter, seed)?;
+    }
     Ok(network)
 }
 
@@ -126,6 +160,7 @@ pub(in crate::stages) fn train(
         job.report(Event::Note(&format!("no examples are recorded: {error:#}")));
         Vec::new()
     });
+    job.has_read()?;
     let mut settings = TrainSettings::new(spec, feed.steps(), candidates)?;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         let devices = devices.devices();
@@ -134,6 +169,10 @@ pub(in crate::stages) fn train(
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(devices.devices().split_off(1));
     let is_mixed = !feed.losses().is_empty();
+    let beside = FROM.stage.artifact(job).filter(|_| trainer.network.is_adapted());
+    let keeps_best = evaluation.as_ref().is_some_and(|evaluation| evaluation.keep_best.is_some());
+    let room = Room::new(job, &trainer, keeps_best, beside.is_some());
+    room.tell(job);
     resume(job, &mut trainer, is_mixed)?;
     let every = Cadence::new(spec.checkpoint_every);
     let length = job.node.trunk.as_ref().map(|trunk| trunk.length);
@@ -151,11 +190,13 @@ pub(in crate::stages) fn train(
         let measured = serde_json::to_value(measured(&trainer, feed.steps()))?;
         bail!(Paused { place, metrics, measured: Some(measured) });
     }
-    match FROM.stage.artifact(job).filter(|_| trainer.network.is_adapted()) {
-        Some(from) => trainer.network.save_beside(&from.path, job.out)?,
-        None => trainer.network.save(job.out)?,
-    }
-    trainer.curve().write(&job.out.join(Curve::FILE))?;
+    job.finish(room.result, &|| {
+        match beside {
+            Some(from) => trainer.network.save_beside(&from.path, job.out)?,
+            None => trainer.network.save(job.out)?,
+        }
+        trainer.curve().write(&job.out.join(Curve::FILE))
+    })?;
     let mut recorded = recorded(&outcome, &trainer, spec.precision);
     if outcome.steps < feed.steps() {
         metrics::PLANNED_STEPS.put(&mut recorded, feed.steps());

@@ -7,6 +7,7 @@ mod corpora;
 mod data;
 mod devices;
 mod place;
+mod taken_over;
 mod tokenizers;
 mod words;
 
@@ -32,6 +33,7 @@ use crate::{
 pub use data::DataCheck;
 pub use devices::DeviceCheck;
 use place::pointer;
+pub use taken_over::TakenOver;
 use words::WordProblem;
 
 /// Documents of a file that are looked at.

@@ -72,7 +72,9 @@ fn encoded<'a>(checked: &Checked, stage: &str, task: &'a Classification) -> Resu
     match tokenizers::source(checked, stage) {
         Some(TokenizerSource::Existing(path)) if !checkpoint::tokenizer(&path).is_empty() => {
             // One that can't be read is told of elsewhere.
-            let Ok(tokenizer) = text::Tokenizer::load(&path) else { return Ok(Vec::new()) };
+            let Ok(tokenizer) = text::Tokenizer::load(&checkpoint::tokenizer_place(&path)) else {
+                return Ok(Vec::new());
+            };
             let encode = |(label, word): (&'a String, &'a String)| {
                 let parts = tokenizer.encode(word)?;
                 let is_unknown = parts.contains(&tokenizer.special.unk);

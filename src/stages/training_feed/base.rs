@@ -14,7 +14,7 @@ use crate::{
     },
     network::{
         checkpoint::{self, CONFIG},
-        model::{AttentionPattern, Family, Network, Outline},
+        model::{AnswerForm, AttentionPattern, Family, Network, Outline},
     },
     spec::Model,
     stages::{
@@ -23,6 +23,7 @@ use crate::{
         parts::{
             TOKENS,
             origin::{Origin, TOKENIZER},
+            task::TrainedFor,
         },
     },
 };
@@ -32,6 +33,10 @@ use crate::{
 pub struct Base {
     /// The family.
     pub family: &'static Family,
+    /// How a prompt and its answer are laid out.
+    pub form: AnswerForm,
+    /// Whether it began as a checkpoint from elsewhere, so that its tokenizer says what stands around a text.
+    pub elsewhere: bool,
     /// Segments that it tells apart.
     pub segments: usize,
     /// The tokenizer.
@@ -39,16 +44,22 @@ pub struct Base {
 }
 
 impl Base {
-    /// Of a model that is there.
-    pub(in crate::stages) fn of(network: &Network, tokenizer: &Arc<Tokenizer>) -> Self {
-        let segments = network.architecture().segments();
-        Self { family: network.family(), segments, tokenizer: Arc::clone(tokenizer) }
+    /// Of a model that is there, and may have begun `elsewhere`.
+    pub(in crate::stages) fn of(network: &Network, tokenizer: &Arc<Tokenizer>, elsewhere: bool) -> Self {
+        let (family, segments) = (network.family(), network.architecture().segments());
+        let form = framed(family, tokenizer, elsewhere);
+        Self { family, form, elsewhere, segments, tokenizer: Arc::clone(tokenizer) }
     }
 
     /// Whether no token of the family's models sees those behind it.
     pub fn is_causal(&self) -> bool {
         self.family.attention.iter().all(|pattern| *pattern == AttentionPattern::Causal)
     }
+}
+
+/// How a family's model lays out a prompt and its answer: one that began `elsewhere` as its tokenizer has it.
+pub(in crate::stages) fn framed(family: &Family, tokenizer: &Tokenizer, elsewhere: bool) -> AnswerForm {
+    if elsewhere { family.form.of_checkpoint(tokenizer.begins_texts()) } else { family.form }
 }
 
 /// A stage that has to be run first.
@@ -108,15 +119,16 @@ impl Bases<'_> {
     /// [`NotRun`] if it can't be known before another stage has run; files that can't be read.
     pub(super) fn of(&self, stage: &str) -> Result<Base> {
         let node = self.node(stage)?;
-        let (model, own) = match (self.facts)(node)?.base_model {
-            Some(BaseModel::New { model, .. }) => (Described::New(model), None),
+        let (model, own, elsewhere) = match (self.facts)(node)?.base_model {
+            Some(BaseModel::New { model, .. }) => (Described::New(model), None, false),
             Some(BaseModel::Stage { field, .. }) => {
                 let before = needed(node, field)?;
                 match (self.artifact)(before)? {
                     Some(artifact) => described(&Origin::at(&artifact.path, None, false))?,
                     None => {
                         let base = self.of(before)?;
-                        (Described::Base(base.family, base.segments), Some(base.tokenizer))
+                        let tokenizer = Arc::clone(&base.tokenizer);
+                        (Described::Base(Box::new(base)), Some(tokenizer), false)
                     }
                 }
             }
@@ -139,9 +151,10 @@ impl Bases<'_> {
         let (family, segments) = match model {
             Described::New(model) => of_outline(Outline::new(&model, tokenizer.vocab_size())?),
             Described::Existing(outline) => of_outline(*outline),
-            Described::Base(family, segments) => (family, segments),
+            Described::Base(base) => return Ok(Base { tokenizer, ..*base }),
         };
-        Ok(Base { family, segments, tokenizer })
+        let form = framed(family, &tokenizer, elsewhere);
+        Ok(Base { family, form, elsewhere, segments, tokenizer })
     }
 
     /// The tokenizer that a stage makes or takes.
@@ -170,20 +183,21 @@ impl Bases<'_> {
 enum Described {
     New(Model),
     Existing(Box<Outline>),
-    Base(&'static Family, usize),
+    Base(Box<Base>),
 }
 
 fn needed(node: &Node, field: Field) -> Result<&str> {
     node.needs.get(field.0).map(String::as_str).with_context(|| format!("`{}` was not resolved", field.0))
 }
 
-/// What is known of a model in a directory; without a tokenizer if it has none.
-fn described(origin: &Origin) -> Result<(Described, Option<Arc<Tokenizer>>)> {
+/// What is known of a model in a directory; without a tokenizer if it has none. At last, whether it began elsewhere.
+fn described(origin: &Origin) -> Result<(Described, Option<Arc<Tokenizer>>, bool)> {
     let config = checkpoint::base(&origin.model).join(CONFIG);
     let outline = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
     let outline = outline().with_context(|| format!("can't tell what {} is a model of", config.display()))?;
     let own = origin.has_tokenizer().then(|| origin.load_tokenizer()).transpose()?;
-    Ok((Described::Existing(Box::new(outline)), own.map(Arc::new)))
+    let elsewhere = TrainedFor::begins_elsewhere(&origin.model)?;
+    Ok((Described::Existing(Box::new(outline)), own.map(Arc::new), elsewhere))
 }
 
 /// A tokenizer as a tokenize stage that takes it hands it on: written as `tokenizer.json`, and read again.

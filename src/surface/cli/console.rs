@@ -9,6 +9,7 @@ use std::{
 use indicatif::MultiProgress;
 use parking_lot::Mutex;
 
+use super::exit;
 use crate::{
     recipe::{Checked, Diagnostics},
     support::Hinted,
@@ -54,12 +55,14 @@ pub(super) fn eprint_line(line: &str) {
 /// If stdout is gone.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        stdout.write_all(b"\n")?;
-    }
-    stdout.flush()?;
-    Ok(())
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| {
+        if !text.ends_with('\n') {
+            stdout.write_all(b"\n")?;
+        }
+        stdout.flush()
+    });
+    // What there is to print was done.
+    Ok(written.inspect_err(|_| exit::work_begins())?)
 }
 
 /// Whether stderr takes colours: a terminal, and `NO_COLOR` isn't set.

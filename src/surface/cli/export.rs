@@ -9,26 +9,27 @@ use super::{
     exit::{self, DONE},
     load,
 };
-use crate::{network::checkpoint, spec::Product};
+use crate::{spec::Product, stages::SharedFiles};
 
 /// What can be copied.
 const MODELS: load::Needs = load::Needs::Product(&[Product::Model, Product::Checkpoint]);
 
-/// `pipe export RECIPE STAGE DIR`: copies a stage's model out of the store, in Hugging Face's layout. An existing file is
-/// never overwritten.
+/// `pipe export RECIPE STAGE DIR`: writes a stage's model in Hugging Face's layout, with what the store knows of it. An
+/// existing file is never overwritten.
 pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let (_, artifact) = load::stored(&command.recipe, &command.stage, MODELS, store, remote)?;
-    let to = |file: &std::path::Path| command.dir.join(file.file_name().unwrap_or_default());
-    let files = checkpoint::files(&artifact.path);
-    for file in &files {
-        let target = to(file);
+    let shared = SharedFiles::of(&artifact)?;
+    for name in shared.names() {
+        let target = command.dir.join(name);
         ensure!(!target.exists(), "{} already exists: name another directory, or remove it", target.display());
     }
+    let notes = shared.notes()?;
     exit::work_begins();
     fs::create_dir_all(&command.dir)?;
-    for file in &files {
-        fs::copy(file, to(file))?;
-        console::print(&to(file).display().to_string())?;
+    shared.write(&command.dir)?;
+    for file in shared.names().into_iter().map(|name| command.dir.join(name)).filter(|file| file.exists()) {
+        console::print(&file.display().to_string())?;
     }
+    notes.iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
     Ok(DONE)
 }

@@ -19,7 +19,7 @@ use crate::{
     recipe::{Overrides, suggest},
     session::{Options, Recipe, Session, Wanted},
     spec::{Product, Stage, Task},
-    stages::{TrainingData, kind_named},
+    stages::{BaseModel, TrainingData, kind_named},
     support::Hinted,
 };
 
@@ -166,9 +166,12 @@ impl Needs {
             Self::Anything => true,
             Self::Product(products) => kind.products().iter().any(|product| products.contains(product)),
             Self::Classifier => {
-                let training = kind.facts(&stage.settings)?.training;
-                let data = training.map(|training| training.data);
-                matches!(data, Some(TrainingData::Rows { task: Task::Classification(_), .. }))
+                let facts = kind.facts(&stage.settings)?;
+                match (facts.training.map(|training| training.data), facts.base_model) {
+                    (Some(data), _) => matches!(data, TrainingData::Rows { task: Task::Classification(_), .. }),
+                    // A checkpoint that is taken as it is may be one.
+                    (None, base) => matches!(base, Some(BaseModel::Checkpoint { .. })),
+                }
             }
         })
     }

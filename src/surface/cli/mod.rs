@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
         Command::Ls(command) => ls::ls(command, store, remote),
         Command::Show(command) => show::show(command, store, remote),
         Command::Verify(command) => verify::verify(command, store, remote),
-        Command::Gc(command) => gc::gc(command, store),
+        Command::Gc(command) => gc::gc(command, store, remote),
         Command::Pin(command) => pin::pin(command, store, remote),
         Command::Unpin(command) => pin::unpin(command, store),
         Command::Rm(command) => rm::rm(command, store),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     args::{Pin, Recipe, Unpin},
     console,
-    exit::DONE,
+    exit::{self, DONE},
     load,
 };
 use crate::engine::store::{Store, short};
@@ -35,6 +35,7 @@ pub(super) fn pin(command: &Pin, at: &Path, remote: Option<&str>) -> Result<u8> 
     };
     let name = command.name.as_ref().unwrap_or(&stage);
     store.pin(name, &key)?;
+    exit::work_begins();
     if command.json {
         console::print(&serde_json::to_string_pretty(&json!({ "name": name, "key": key, "stage": stage }))?)?;
     }
@@ -64,6 +65,7 @@ fn list(store: &Store, json: bool) -> Result<u8> {
 /// `pipe unpin NAME`.
 pub(super) fn unpin(command: &Unpin, store: &Path) -> Result<u8> {
     Store::open(store)?.unpin(&command.name)?;
+    exit::work_begins();
     if command.json {
         console::print(&serde_json::to_string_pretty(&json!({ "unpinned": command.name }))?)?;
     }

@@ -13,6 +13,7 @@ mod real;
 mod tables;
 mod tables_property;
 mod tokenize;
+mod tokenizer_config;
 mod tokenizer_files;
 mod tokenizer_parity;
 mod tokenizer_training;

@@ -113,7 +113,10 @@ fn set_reaches_through_kinds_lists_expressions_and_keys_that_are_not_there() {
     );
     let base: Pretrain = checked.recipe.stages["base"].settings_as().expect("a pretrain stage");
     let glm = base.model.expect("a model").settings;
-    assert_eq!((base.train.lr, base.train.dropout, &glm["layers"], &glm["hidden"]), (2e-3, 0.3, &json!(3), &json!(24)));
+    assert_eq!(
+        (base.train.lr, base.train.dropout, &glm["layers"], &glm["hidden"]),
+        (2e-3, Some(0.3), &json!(3), &json!(24))
+    );
     assert_eq!(base.train.batch, Batch::Examples(16));
     assert_eq!(base.objectives[0].parts[0].settings["mask"], json!(0.7));
     assert_eq!(at(&checked, "stages.tokens.tokenize.corpus.0.document"), json!("file"));

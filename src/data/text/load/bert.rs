@@ -12,7 +12,8 @@ use tokenizers::{
 use super::settings::Settings;
 
 pub(super) fn convert(lines: &str, settings: &Settings) -> Result<Tokenizer> {
-    let vocabulary: Vocab = lines.lines().map(String::from).zip(0..).collect();
+    // Blank lines at the end are no tokens; those between others keep the numbers of what follows.
+    let vocabulary: Vocab = lines.trim_end_matches(['\n', '\r']).lines().map(String::from).zip(0..).collect();
     let unknown = settings.token("unk_token").unwrap_or_else(|| "[UNK]".to_owned());
     let model = WordPiece::builder().vocab(vocabulary).unk_token(unknown).build().map_err(Error::from_boxed)?;
     let mut tokenizer = Tokenizer::new(model);

@@ -5,6 +5,7 @@ mod bert;
 mod byte_level;
 mod bytes;
 mod classes;
+mod declared;
 mod merges;
 mod protobuf;
 mod sentencepiece;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 use fs_err as fs;
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
 pub(super) use byte_level::letters;
@@ -43,6 +45,21 @@ pub(super) fn load(path: &Path) -> Result<(Tokenizer, Settings)> {
         settings.complete(&mut tokenizer).with_context(|| format!("{}: can't be used", found.display()))?;
     }
     Ok((tokenizer, settings))
+}
+
+/// Whether the settings in a directory change what its `tokenizer.json` says by itself; one that can't be read is told of
+/// elsewhere.
+pub(super) fn is_retold(directory: &Path) -> bool {
+    let read = || -> Result<bool> {
+        let settings = Settings::read(directory)?;
+        let file = directory.join(JSON);
+        if !settings.are_given() || !file.is_file() {
+            return Ok(false);
+        }
+        let json: Value = serde_json::from_slice(&fs::read(file)?)?;
+        Ok(declared::apply(json.clone(), &settings)? != json)
+    };
+    read().unwrap_or(false)
 }
 
 /// Spells texts in bytes, for the model of a `config.json`.
@@ -87,7 +104,11 @@ fn file(path: &Path, settings: &Settings) -> Result<Tokenizer> {
             None => sentencepiece::convert(&bytes),
         };
     }
-    Tokenizer::from_bytes(&bytes).map_err(Error::from_boxed)
+    if !settings.are_given() {
+        return Tokenizer::from_bytes(&bytes).map_err(Error::from_boxed);
+    }
+    let declared = declared::apply(serde_json::from_slice(&bytes)?, settings)?;
+    serde_json::from_value(declared).context("with what tokenizer_config.json says, it's no tokenizer")
 }
 
 fn is(path: &Path, name: &str) -> bool {

@@ -10,6 +10,7 @@ use tokenizers::{AddedToken, ModelWrapper, Tokenizer, processors::template::Temp
 use super::{
     super::special::{ABSENT, Special, Specials},
     classes::Class,
+    declared,
 };
 use crate::support::Hinted;
 
@@ -47,6 +48,15 @@ const IDS: [(&str, &[Special]); 5] = [
     ("gmask_token_id", &[Special::Gmask]),
 ];
 
+/// The names that every tokenizer of the library has for special tokens, in the order in which it adds them.
+const ATTRIBUTES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// A token's text, written alone or with its properties.
+fn content(token: &Value) -> Option<String> {
+    token.as_str().or_else(|| token.get("content")?.as_str()).map(String::from)
+}
+
 impl Settings {
     pub(super) fn read(directory: &Path) -> Result<Self> {
         let read = |name: &str| {
@@ -69,11 +79,78 @@ impl Settings {
         self.tokenizer.get(name).and_then(Value::as_bool)
     }
 
-    /// A special token's name.
+    /// Whether there is a tokenizer_config.json.
+    pub(super) fn are_given(&self) -> bool {
+        !self.tokenizer.is_empty()
+    }
+
+    /// The model's type in config.json.
+    pub(super) fn family(&self) -> Option<String> {
+        self.model.get("model_type").and_then(Value::as_str).map(String::from)
+    }
+
+    /// The name of the tokenizer's class.
+    pub(super) fn class_name(&self) -> Option<String> {
+        let named = |map: &Map<String, Value>| map.get("tokenizer_class").and_then(Value::as_str).map(String::from);
+        named(&self.tokenizer).or_else(|| named(&self.model))
+    }
+
+    /// A special token's name. As Hugging Face's library has it, special_tokens_map.json goes before tokenizer_config.json,
+    /// unless that lists the added tokens.
     pub(super) fn token(&self, name: &str) -> Option<String> {
-        let maps = [&self.tokenizer, &self.special];
-        let content = |value: &Value| value.as_str().or_else(|| value.get("content")?.as_str()).map(String::from);
+        let mut maps = [&self.tokenizer, &self.special];
+        if !self.lists_added() {
+            maps.reverse();
+        }
         maps.into_iter().find_map(|map| content(map.get(name)?))
+    }
+
+    /// Whether tokenizer_config.json lists the added tokens.
+    pub(super) fn lists_added(&self) -> bool {
+        self.tokenizer.get("added_tokens_decoder").is_some_and(Value::is_object)
+    }
+
+    /// The special tokens that have a name of their own, in the library's order.
+    pub(super) fn attributes(&self) -> Vec<String> {
+        ATTRIBUTES.iter().filter_map(|name| self.token(name)).collect()
+    }
+
+    /// The special tokens that have none.
+    pub(super) fn extra(&self) -> Vec<String> {
+        let maps = if self.lists_added() { vec![&self.tokenizer] } else { vec![&self.special, &self.tokenizer] };
+        let lists = maps.into_iter().find_map(|map| {
+            let given = ["extra_special_tokens", "additional_special_tokens"];
+            given.iter().find_map(|name| map.get(*name)?.as_array().filter(|list| !list.is_empty()))
+        });
+        lists.into_iter().flatten().filter_map(content).collect()
+    }
+
+    /// Whether a special token is called so.
+    pub(super) fn names(&self, token: &str) -> bool {
+        let of = |map: &Map<String, Value>| {
+            map.iter().any(|(key, value)| key.ends_with("_token") && content(value).is_some_and(|name| name == token))
+        };
+        of(&self.tokenizer) || of(&self.special) || self.extra().iter().any(|name| name == token)
+    }
+
+    /// The added tokens that the files list beside tokenizer.json, by id, as that has them.
+    pub(super) fn described(&self) -> Result<BTreeMap<u64, Value>> {
+        let mut listed = BTreeMap::new();
+        if let Some(Value::Object(tokens)) = self.tokenizer.get("added_tokens_decoder") {
+            for (id, token) in tokens {
+                let (Ok(id), Some(said), Some(name)) = (id.parse(), token.as_object(), content(token)) else {
+                    bail!("tokenizer_config.json: {id:?} under added_tokens_decoder isn't an id with a token");
+                };
+                let special = said.get("special").and_then(Value::as_bool).unwrap_or_default();
+                listed.insert(id, declared::described(id, &name, special || self.names(&name), said));
+            }
+            return Ok(listed);
+        }
+        for (name, id) in &self.added {
+            let id = id.as_u64().with_context(|| format!("added_tokens.json: {name} has no id"))?;
+            listed.insert(id, declared::described(id, name, self.names(name), &Map::new()));
+        }
+        Ok(listed)
     }
 
     /// All special tokens with a name.

@@ -38,6 +38,8 @@ pub(super) struct LoraPart {
 pub(in crate::network::model) struct Prefix {
     pub(in crate::network::model) table: MatrixId,
     pub(in crate::network::model) tokens: usize,
+    /// By how much the tokens' positions are moved on for it.
+    pub(in crate::network::model) shift: u32,
     /// Width of the keys in each layer.
     pub(super) widths: Vec<usize>,
     pub(in crate::network::model) dropout: f32,

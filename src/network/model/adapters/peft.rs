@@ -1,7 +1,8 @@
 //! Adapters as PEFT stores them: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! The tensors are named `base_model.model.MODULE.lora_A.weight` and `….lora_B.weight`, by the module's name in the
-//! model's own checkpoint, and heads `base_model.model.NAME`. A prefix is `prompt_embeddings`, or has ChatGLM's name.
+//! model's own checkpoint, and heads `base_model.model.NAME`. A prefix is `prompt_embeddings`, or has ChatGLM's name, and
+//! heads beside it are `base_model.NAME`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,69 +12,35 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::TensorData;
 use fs_err as fs;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::prefix;
+use super::{config::AdapterConfig, prefix, targets};
 use crate::{
     network::{
-        checkpoint::{ADAPTER as CONFIG, ADAPTER_WEIGHTS as WEIGHTS},
+        checkpoint::{self, ADAPTER as CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS as WEIGHTS, BASE},
         model::{
-            ids::WeightRole,
+            config::PREFIX_LENGTH,
             initial::{Initial, ValueSource},
-            network::Network,
-            tensors::{self, Reader, TensorEntry},
+            tensors::Reader,
         },
     },
-    spec::{Adapter, BaseDtype, Lora, PTuning},
+    spec::Adapter,
+    support::Hinted,
 };
 
 /// What PEFT puts before the names of the model's modules.
 pub(super) const PREFIX: &str = "base_model.model.";
-/// The directory of the adapter, beside the weights that it belongs to.
-pub(super) const FOLDER: &str = "adapter";
-
-const PROMPT: &str = "prompt_embeddings";
-
-/// Settings that change what is computed, and aren't known here; nothing may stand there.
-const UNKNOWN: [&str; 16] = [
-    "use_rslora",
-    "use_dora",
-    "use_qalora",
-    "use_bdlora",
-    "lora_bias",
-    "rank_pattern",
-    "alpha_pattern",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "velora_config",
-    "prefix_projection",
-];
-
-/// The settings that matter.
-#[derive(Deserialize)]
-struct Config {
-    peft_type: String,
-    r: Option<usize>,
-    lora_alpha: Option<f64>,
-    #[serde(default)]
-    lora_dropout: f64,
-    #[serde(default)]
-    fan_in_fan_out: bool,
-    num_virtual_tokens: Option<usize>,
-    #[serde(flatten)]
-    other: Map<String, Value>,
-}
+/// The same where no module is wrapped, as beside a prefix.
+pub(super) const UNWRAPPED: &str = "base_model.";
+/// A prefix's name.
+pub(super) const PROMPT: &str = "prompt_embeddings";
 
 /// A stored adapter.
 pub(crate) struct Peft {
     directory: PathBuf,
-    config: Config,
+    /// The file with its tensors.
+    file: String,
+    config: AdapterConfig,
     settings: Adapter,
     reader: Reader,
 }
@@ -84,22 +51,57 @@ pub(super) fn keys(module: &str) -> [String; 2] {
 }
 
 impl Peft {
+    /// What ChatGLM calls the table of a prefix among its weights.
+    pub(crate) const TABLE: &'static str = prefix::NAME;
+
     /// The adapter in a directory or in its folder `adapter`, where there is one.
     ///
     /// # Errors
     /// Files that can't be read, and settings that aren't known.
     pub(crate) fn open(directory: &Path) -> Result<Option<Self>> {
-        let places = [directory.to_owned(), directory.join(FOLDER)];
+        let places = [directory.to_owned(), directory.join(ADAPTER_FOLDER)];
         let Some(directory) = places.into_iter().find(|place| place.join(CONFIG).is_file()) else { return Ok(None) };
         let path = directory.join(CONFIG);
-        let read = || -> Result<(Config, Adapter)> {
-            let config: Config = serde_json::from_slice(&fs::read(&path)?)?;
-            let settings = config.settings()?;
-            Ok((config, settings))
-        };
-        let (config, settings) = read().with_context(|| format!("can't use the adapter of {}", path.display()))?;
+        let read = || AdapterConfig::read(&fs::read(&path)?);
+        let config = read().with_context(|| format!("can't use the adapter of {}", path.display()))?;
         let reader = Reader::open(&directory.join(WEIGHTS))?;
-        Ok(Some(Self { directory, config, settings, reader }))
+        let mut settings = config.adapter.clone();
+        if let Adapter::Lora(lora) = &mut settings
+            && lora.targets.is_empty()
+        {
+            // Where a pattern or the numbers of layers decide, the tensors say what was meant.
+            let changed = reader.names().filter_map(|name| name.strip_suffix(".lora_A.weight"));
+            lora.targets = changed.map(|module| module.strip_prefix(PREFIX).unwrap_or(module).to_owned()).collect();
+        }
+        Ok(Some(Self { directory, file: WEIGHTS.to_owned(), config, settings, reader }))
+    }
+
+    /// The prefix of a ChatGLM that was stored with it, as `transformer.prefix_encoder` among the weights; there is one where
+    /// the `config` of the model tells its length.
+    ///
+    /// # Errors
+    /// Files that can't be read, and a prefix that isn't there.
+    pub(crate) fn within(directory: &Path, config: &Value) -> Result<Option<Self>> {
+        let Some(tokens) = config.get(PREFIX_LENGTH).and_then(Value::as_u64) else { return Ok(None) };
+        for file in checkpoint::weights(directory)?.into_keys() {
+            let reader = Reader::open(&directory.join(&file))?;
+            if reader.info(prefix::NAME).is_some() {
+                let config = AdapterConfig::of_prefix(tokens as usize);
+                let settings = config.adapter.clone();
+                return Ok(Some(Self { directory: directory.to_owned(), file, config, settings, reader }));
+            }
+        }
+        bail!("config.json says {PREFIX_LENGTH} {tokens}, but there is no {}", prefix::NAME);
+    }
+
+    /// Whether it lies among the weights of its model.
+    pub(crate) fn is_within(&self) -> bool {
+        self.file != WEIGHTS
+    }
+
+    /// Whether a tensor among the weights of a model belongs to a prefix that lies there.
+    pub(crate) fn owns(&self, name: &str) -> bool {
+        self.is_within() && name.starts_with(prefix::MODULE)
     }
 
     /// As a recipe would have it.
@@ -107,24 +109,32 @@ impl Peft {
         &self.settings
     }
 
+    /// What else its config says.
+    pub(super) fn config(&self) -> &AdapterConfig {
+        &self.config
+    }
+
     /// Copies its files to where they are found beside the model in a directory.
     ///
     /// # Errors
     /// The file system's.
     pub(crate) fn copy(&self, to: &Path) -> Result<()> {
-        let to = to.join(FOLDER);
+        let to = to.join(ADAPTER_FOLDER);
         fs::create_dir_all(&to)?;
-        for file in [CONFIG, WEIGHTS] {
-            fs::copy(self.directory.join(file), to.join(file))?;
-        }
-        Ok(())
+        fs::copy(self.directory.join(WEIGHTS), to.join(WEIGHTS))?;
+        let mut config: Value = serde_json::from_slice(&fs::read(self.directory.join(CONFIG))?)?;
+        config[BASE] = "..".into();
+        Ok(fs::write(to.join(CONFIG), format!("{config:#}\n"))?)
     }
 
     /// Tensors that stand for some of the model's own, by their names there: heads that were trained with it.
     pub(crate) fn whole(&self) -> BTreeMap<&str, &str> {
-        let own = |name: &str| name.contains(".lora_A.") || name.contains(".lora_B.");
-        let names = self.reader.names().filter(|name| !own(name));
-        names.filter_map(|name| Some((name.strip_prefix(PREFIX)?, name))).collect()
+        let names = self.reader.names().filter(|name| !is_factor(name));
+        let outer = |name| match self.settings {
+            Adapter::PTuning(_) => str::strip_prefix(name, PREFIX).or_else(|| str::strip_prefix(name, UNWRAPPED)),
+            Adapter::Lora(_) => str::strip_prefix(name, PREFIX),
+        };
+        names.filter_map(|name| Some((outer(name)?, name))).collect()
     }
 
     /// The tensors themselves.
@@ -142,11 +152,12 @@ impl Peft {
         name.strip_suffix(".weight").is_some_and(|module| self.changes(module))
     }
 
-    /// What a linear layer's `NAME.weight` gains in a checkpoint, in that checkpoint's layout; `None` where it stays.
+    /// What a linear layer's `NAME.weight` gains in a checkpoint, of this shape, where it lies
+    /// `transposed` or not; `None` where it stays.
     ///
     /// # Errors
-    /// Those of reading, and factors that don't fit one another.
-    pub(crate) fn gain(&self, name: &str) -> Result<Option<Vec<f32>>> {
+    /// Those of reading, and factors that don't fit one another or the weight.
+    pub(crate) fn gain(&self, name: &str, shape: &[usize], transposed: bool) -> Result<Option<Vec<f32>>> {
         let (Adapter::Lora(lora), Some(module)) = (&self.settings, name.strip_suffix(".weight")) else {
             return Ok(None);
         };
@@ -155,6 +166,8 @@ impl Peft {
             bail!("{a} or {b} is no matrix");
         };
         ensure!(r == columns, "{a} has {r} rows, and {b} {columns} columns");
+        let whole = if transposed { [width, rows] } else { [rows, width] };
+        ensure!(shape == whole, "the adapter's change of {name} has the shape {whole:?} instead of {shape:?}");
         let (a, b) = (self.reader.read(&a)?, self.reader.read(&b)?);
         let scale = (lora.alpha / lora.r as f64) as f32;
         let mut gain = vec![0.0; rows * width];
@@ -164,7 +177,7 @@ impl Peft {
             }
             gain.iter_mut().for_each(|gain| *gain *= scale);
         }
-        if self.config.fan_in_fan_out {
+        if transposed {
             let column = |column: usize| (0..rows).map(move |row| row * width + column);
             gain = (0..width).flat_map(column).map(|at| gain[at]).collect();
         }
@@ -172,7 +185,7 @@ impl Peft {
     }
 
     fn shape(&self, name: &str) -> Result<&[usize]> {
-        self.reader.shape(name).with_context(|| format!("{} has no {name}", self.directory.join(WEIGHTS).display()))
+        self.reader.shape(name).with_context(|| format!("{} has no {name}", self.directory.join(&self.file).display()))
     }
 
     /// The name in this file of a tensor: classes differ in what stands before the names of their modules.
@@ -181,57 +194,64 @@ impl Peft {
             return Some(name.to_owned());
         }
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
-        let alike = |key: &&str| {
-            let key = key.strip_prefix(PREFIX).unwrap_or(key);
-            key.strip_suffix(name).or_else(|| name.strip_suffix(key)).is_some_and(|rest| rest.ends_with('.'))
-        };
+        let alike = |key: &&str| same_tensor(key.strip_prefix(PREFIX).unwrap_or(key), name);
         self.reader.names().find(alike).map(str::to_owned)
+    }
+
+    /// Refuses a LoRA of other layers than a model has; `backbone` are those of all that aren't of heads.
+    ///
+    /// # Errors
+    /// Layers that the file has and the model hasn't, and those that the settings mean and the file has nothing for.
+    pub(super) fn check_layers(&self, all: &[String], backbone: &[String]) -> Result<()> {
+        let module = |name: &str| {
+            let module = name.rsplit_once(".lora_").map_or(name, |(module, _)| module);
+            module.strip_prefix(PREFIX).unwrap_or(module).to_owned()
+        };
+        let known = |name: &&str| all.iter().any(|own| same_tensor(own, &module(name)));
+        let strange = self.reader.names().filter(|name| is_factor(name) && !known(name));
+        let mut problems: Vec<_> = strange.map(|name| format!("{name} belongs to no layer of this model")).collect();
+        let targets = &self.config.targets;
+        let meant = |module: &&String| targets.mean(module) == Some(true) && targets::layer_of(module).is_some();
+        let missing: Vec<_> = backbone.iter().filter(meant).filter(|module| !self.changes(module)).collect();
+        if let [first, others @ ..] = &missing[..] {
+            let others = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+            problems.push(format!("it has no change of {first}{others}, which its target_modules mean"));
+        }
+        self.fits(&problems)
+    }
+
+    /// # Errors
+    /// These problems, if there are any, with what the adapter says that it was made for.
+    fn fits(&self, problems: &[String]) -> Result<()> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let made = self.config.base.as_ref().filter(|base| !base.is_empty() && *base != "..");
+        let hint = made.map(|base| format!("its {CONFIG} says that it was made for `{base}`"));
+        let path = self.directory.join(&self.file);
+        let error = anyhow::Error::from(Hinted::new(problems.join("\n"), hint));
+        Err(error.context(format!("{} doesn't fit the model", path.display())))
     }
 
     /// The values of an adapter's parameters.
     pub(super) fn source(&self) -> AdapterSource<'_> {
         let whole = self.whole();
-        let names = self.reader.names().filter(|name| !whole.values().any(|key| key == name));
+        let own = |name: &&str| !self.is_within() || self.owns(name);
+        let names = self.reader.names().filter(own).filter(|name| !whole.values().any(|key| key == name));
         AdapterSource { adapter: self, unused: names.map(str::to_owned).collect(), problems: Vec::new() }
     }
 }
 
-impl Config {
-    fn settings(&self) -> Result<Adapter> {
-        for field in UNKNOWN {
-            let value = self.other.get(field).unwrap_or(&Value::Null);
-            let empty = match value {
-                Value::Null | Value::Bool(false) => true,
-                Value::Array(list) => list.is_empty(),
-                Value::Object(map) => map.is_empty(),
-                _ => false,
-            };
-            ensure!(empty, "{field} {value} isn't supported");
-        }
-        let bias = self.other.get("bias").and_then(Value::as_str).unwrap_or("none");
-        ensure!(bias == "none", "bias {bias} isn't supported");
-        let base_dtype = BaseDtype::default();
-        match self.peft_type.as_str() {
-            "LORA" => {
-                let r = self.r.filter(|&r| r > 0).context("there is no rank `r`")?;
-                let targets = match self.other.get("target_modules") {
-                    Some(Value::Array(targets)) => {
-                        targets.iter().filter_map(|target| target.as_str().map(str::to_owned)).collect()
-                    }
-                    // A pattern; the tensors say which layers it met.
-                    Some(Value::String(pattern)) => vec![pattern.clone()],
-                    _ => Vec::new(),
-                };
-                let (alpha, dropout) = (self.lora_alpha.unwrap_or(r as f64), self.lora_dropout);
-                Ok(Adapter::Lora(Lora { r, alpha, dropout, targets, base_dtype }))
-            }
-            "PREFIX_TUNING" => {
-                let tokens = self.num_virtual_tokens.context("there are no num_virtual_tokens")?;
-                Ok(Adapter::PTuning(PTuning { tokens, dropout: 0.0, base_dtype }))
-            }
-            other => bail!("peft_type {other} isn't supported; LORA and PREFIX_TUNING are"),
-        }
-    }
+/// Whether a tensor is A or B of a layer.
+fn is_factor(name: &str) -> bool {
+    name.contains(".lora_A.") || name.contains(".lora_B.")
+}
+
+/// Whether two names are those of one tensor, one of them with another class's module before it.
+pub(super) fn same_tensor(one: &str, other: &str) -> bool {
+    let ends =
+        |whole: &str, end: &str| whole.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    ends(one, other) || ends(other, one)
 }
 
 /// The tensors of an adapter, and what was found to be wrong with them so far.
@@ -256,11 +276,7 @@ impl AdapterSource<'_> {
     /// All that was wrong, a line each.
     pub(super) fn finish(mut self) -> Result<()> {
         self.problems.extend(self.unused.iter().map(|name| format!("{name} belongs to no layer of this model")));
-        if self.problems.is_empty() {
-            return Ok(());
-        }
-        let path = self.adapter.directory.join(WEIGHTS);
-        Err(anyhow::anyhow!(self.problems.join("\n")).context(format!("{} doesn't fit the model", path.display())))
+        self.adapter.fits(&self.problems)
     }
 }
 
@@ -274,67 +290,4 @@ impl ValueSource for AdapterSource<'_> {
             }
         }
     }
-}
-
-/// Writes all that a network learns, its adapter and heads, into the folder `adapter` of a directory.
-///
-/// # Errors
-/// The file system's and the device's.
-pub(super) fn write(network: &Network, settings: &Adapter, directory: &Path) -> Result<()> {
-    let directory = directory.join(FOLDER);
-    fs::create_dir_all(&directory)?;
-    let on_disk = &network.family().on_disk;
-    let parameters = network.parameters();
-    let key = |name: &str| match name {
-        prefix::NAME => PROMPT.to_owned(),
-        name if name.starts_with(PREFIX) => name.to_owned(),
-        name => format!("{PREFIX}{}", on_disk.written(name)),
-    };
-    let mut entries = Vec::new();
-    let mut heads = BTreeSet::new();
-    for parameter in parameters.iter().filter(|parameter| parameter.is_trainable()) {
-        // Adapters have no vectors themselves.
-        if parameter.role == WeightRole::Vector {
-            let module = parameter.name.trim_end_matches(".bias").trim_end_matches(".weight");
-            heads.insert(on_disk.written(module));
-        }
-        entries.push(TensorEntry::single(key(&parameter.name), parameter.shape(), || parameter.data()));
-    }
-    tensors::write(&directory.join(WEIGHTS), entries)?;
-    let mut config = match settings {
-        Adapter::Lora(lora) => json!({
-            "peft_type": "LORA",
-            "r": lora.r,
-            "lora_alpha": whole(lora.alpha),
-            "lora_dropout": lora.dropout,
-            "target_modules": lora.targets,
-            "fan_in_fan_out": !on_disk.transposed.is_empty(),
-            "bias": "none",
-            "init_lora_weights": true,
-            "use_rslora": false,
-            "use_dora": false,
-        }),
-        Adapter::PTuning(tuning) => json!({
-            "peft_type": "PREFIX_TUNING",
-            "num_virtual_tokens": tuning.tokens,
-            "num_transformer_submodules": 1,
-            "num_layers": parameters.attentions.len(),
-            "num_attention_heads": parameters.attentions.first().map(|attention| attention.kv_heads),
-            "token_dim": parameters.attentions.first().map(|attention| attention.width),
-            "encoder_hidden_size": parameters.attentions.first().map(|attention| attention.width),
-            "prefix_projection": false,
-        }),
-    };
-    config["base_model_name_or_path"] = "..".into();
-    config["inference_mode"] = true.into();
-    config["task_type"] = Value::Null;
-    if !heads.is_empty() {
-        config["modules_to_save"] = json!(heads);
-    }
-    Ok(fs::write(directory.join(CONFIG), format!("{config:#}\n"))?)
-}
-
-/// PEFT writes whole numbers without a point.
-fn whole(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() < 1e9 { json!(number as i64) } else { json!(number) }
 }

@@ -6,14 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use safetensors::{Dtype, tensor::TensorInfo};
+use serde_json::Value;
 
-use super::Peft;
+use super::{Peft, peft::same_tensor};
 use crate::{
     network::{
         checkpoint::{self, CONFIG},
-        model::{on_disk::SCALE, tensors::Weights},
+        model::{
+            families,
+            on_disk::{OnDisk, PrefixTuning, SCALE},
+            tensors::Weights,
+        },
     },
     spec::{Adapter, BaseDtype},
 };
@@ -23,16 +28,27 @@ pub(crate) struct Checkpoint {
     base: PathBuf,
     weights: Weights,
     adapter: Option<Peft>,
-    /// Names of tensors that the adapter has in place of the base's, or beside them, and what it calls them.
-    whole: BTreeMap<String, String>,
+    /// How the base's family lies in checkpoints, as far as it's known.
+    on_disk: &'static OnDisk,
+    /// Tensors that aren't those of the base under the same name, and where they are.
+    others: BTreeMap<String, Place>,
     merged: bool,
+}
+
+/// Where a tensor is.
+enum Place {
+    /// In the adapter's file, under this name.
+    Adapter(String),
+    /// In the base's, under this name.
+    Base(String),
 }
 
 impl Checkpoint {
     /// Opens a checkpoint; with LoRA `merged`, its tensors are read with the changes.
     ///
     /// # Errors
-    /// Files that are missing or broken; an adapter that doesn't say where its model is.
+    /// Files that are missing or broken; an adapter that doesn't say where its model is, or that was trained with a tensor
+    /// of its own in place of one that stands for several.
     pub(crate) fn open(directory: &Path, merged: bool) -> Result<Self> {
         let adapter = Peft::open(directory)?;
         let base = checkpoint::base(directory);
@@ -42,9 +58,30 @@ impl Checkpoint {
              there, or put the model's files beside it",
             directory.display()
         );
-        let whole = adapter.iter().flat_map(|adapter| adapter.whole());
-        let whole = whole.map(|(name, key)| (name.to_owned(), key.to_owned())).collect();
-        Ok(Self { weights: Weights::open(&base)?, base, adapter, whole, merged })
+        let weights = Weights::open(&base)?;
+        // What is wrong with the config is told by those who need it.
+        let config =
+            fs_err::read(base.join(CONFIG)).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let family = config.as_ref().and_then(|config| families::of_config(config).ok());
+        let has_encoder = family.is_some_and(|family| family.on_disk.prefix_tuning == PrefixTuning::Encoder);
+        let adapter = match (adapter, &config) {
+            (None, Some(config)) if has_encoder => Peft::within(&base, config)?,
+            (adapter, _) => adapter,
+        };
+        let on_disk = family.map_or(&OnDisk::PLAIN, |family| &family.on_disk);
+        let others =
+            adapter.as_ref().map(|adapter| others(adapter, &weights, on_disk)).transpose()?.unwrap_or_default();
+        Ok(Self { weights, base, adapter, on_disk, others, merged })
+    }
+
+    /// Opens the model alone, whatever adapter lies beside it.
+    ///
+    /// # Errors
+    /// Files that are missing or broken.
+    pub(crate) fn open_base(directory: &Path) -> Result<Self> {
+        let base = checkpoint::base(directory);
+        let weights = Weights::open(&base)?;
+        Ok(Self { base, weights, adapter: None, on_disk: &OnDisk::PLAIN, others: BTreeMap::new(), merged: false })
     }
 
     /// Where `config.json` is.
@@ -67,6 +104,11 @@ impl Checkpoint {
         self.adapter.as_ref().filter(|adapter| matches!(adapter.settings(), Adapter::PTuning(_)))
     }
 
+    /// The adapter, whether it's merged or not.
+    pub(crate) fn any_adapter(&self) -> Option<&Peft> {
+        self.adapter.as_ref()
+    }
+
     /// The adapter that is left to be added to the model.
     pub(crate) fn adapter(&self) -> Option<&Peft> {
         self.adapter.as_ref().filter(|_| !self.merged)
@@ -75,14 +117,16 @@ impl Checkpoint {
     /// The names of all tensors of the model.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let scales = |name: &&str| name.strip_suffix(SCALE).is_none_or(|name| self.weights.info(name).is_none());
-        let own = self.weights.names().filter(|name| !self.whole.contains_key(*name)).filter(scales);
-        own.chain(self.whole.keys().map(String::as_str))
+        let prefix = |name: &&str| !self.adapter.as_ref().is_some_and(|adapter| adapter.owns(name));
+        let own = self.weights.names().filter(|name| !self.others.contains_key(*name)).filter(scales).filter(prefix);
+        own.chain(self.others.keys().map(String::as_str))
     }
 
     /// Type and shape of a tensor, where there is one of this name.
     pub(crate) fn info(&self, name: &str) -> Option<&TensorInfo> {
-        match (self.whole.get(name), &self.adapter) {
-            (Some(key), Some(adapter)) => adapter.reader().info(key),
+        match (self.others.get(name), &self.adapter) {
+            (Some(Place::Adapter(key)), Some(adapter)) => adapter.reader().info(key),
+            (Some(Place::Base(name)), _) => self.weights.info(name),
             _ => self.weights.info(name),
         }
     }
@@ -99,17 +143,20 @@ impl Checkpoint {
     /// # Errors
     /// Those of reading, and changes of another shape.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>> {
-        if let (Some(key), Some(adapter)) = (self.whole.get(name), &self.adapter) {
-            return adapter.reader().read(key);
+        match (self.others.get(name), &self.adapter) {
+            (Some(Place::Adapter(key)), Some(adapter)) => return adapter.reader().read(key),
+            (Some(Place::Base(name)), _) => return self.weights.read(name),
+            _ => {}
         }
-        let mut values = match self.weights.info(name) {
+        let info = self.weights.info(name);
+        let mut values = match info {
             Some(info) if info.dtype == Dtype::I8 => self.scaled(name, info)?,
             _ => self.weights.read(name)?,
         };
         if let Some(adapter) = self.adapter.as_ref().filter(|_| self.merged)
-            && let Some(gain) = adapter.gain(name)?
+            && let Some(info) = info
+            && let Some(gain) = adapter.gain(name, &info.shape, self.on_disk.is_transposed(name))?
         {
-            ensure!(gain.len() == values.len(), "the adapter's change of {name} has another shape");
             values.iter_mut().zip(gain).for_each(|(value, gain)| *value += gain);
         }
         Ok(values)
@@ -120,8 +167,9 @@ impl Checkpoint {
     /// # Errors
     /// Those of reading.
     pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>> {
-        match (self.whole.get(name), &self.adapter) {
-            (Some(key), Some(adapter)) => adapter.reader().bytes(key),
+        match (self.others.get(name), &self.adapter) {
+            (Some(Place::Adapter(key)), Some(adapter)) => adapter.reader().bytes(key),
+            (Some(Place::Base(name)), _) => self.weights.bytes(name),
             _ => self.weights.bytes(name),
         }
     }
@@ -138,4 +186,45 @@ impl Checkpoint {
         let scale = |at: usize| scales[if across == 1 { at / columns } else { at % columns }];
         Ok(codes.iter().enumerate().map(|(at, &code)| f32::from(code.cast_signed()) * scale(at)).collect())
     }
+}
+
+/// The tensors that an adapter has in place of the base's, or beside them.
+///
+/// Where two of the base's modules are one table and one of them was trained, the other stays what it was: PEFT trains a
+/// copy of the module, and with `ensure_weight_tying` stores it under both names.
+fn others(adapter: &Peft, weights: &Weights, on_disk: &OnDisk) -> Result<BTreeMap<String, Place>> {
+    let own = |name: &str| {
+        let exact = weights.info(name).is_some().then(|| name.to_owned());
+        exact.or_else(|| weights.names().find(|own| same_tensor(own, name)).map(str::to_owned))
+    };
+    let whole = adapter.whole().into_iter();
+    let mut others: BTreeMap<_, _> = whole
+        .map(|(name, key)| (own(name).unwrap_or_else(|| name.to_owned()), Place::Adapter(key.to_owned())))
+        .collect();
+    let refused = |name: &str| {
+        let module = name.trim_end_matches(".weight");
+        anyhow!("an adapter with {module} among its modules_to_save isn't supported for this family")
+    };
+    let is_tied = |name: &str| on_disk.tied.iter().flat_map(|group| *group).any(|other| same_tensor(name, other));
+    if let Some(name) = others.keys().find(|name| on_disk.is_ignored(name) && !is_tied(name)) {
+        bail!(refused(name));
+    }
+    for group in on_disk.tied {
+        let trained = |name: &&&str| others.keys().any(|other| same_tensor(other, name));
+        let [first, rest @ ..] = group else { continue };
+        // Which of several copies the class reads is its own affair.
+        if let (Some(table), 2..) = (rest.iter().find(trained), rest.len()) {
+            bail!(refused(table));
+        }
+        let Some(table) = rest.first().filter(|_| rest.len() == 1) else { continue };
+        let (one, other) = match (trained(&first), trained(&table)) {
+            (true, false) => (first, table),
+            (false, true) => (table, first),
+            _ => continue,
+        };
+        if own(other).is_none() {
+            others.extend(own(one).map(|table| (on_disk.written(other), Place::Base(table))));
+        }
+    }
+    Ok(others)
 }

@@ -52,7 +52,7 @@ impl Backbone {
             x = norm.forward(pass, x);
         }
         x = pass.to_stream(x);
-        if let Some(dropout) = pass.dropout() {
+        if let Some(dropout) = pass.embedding_dropout() {
             x = kernels::dropout(x, &dropout);
         }
         let x = self.layers.iter().fold(x, |x, layer| layer.forward(pass, x));

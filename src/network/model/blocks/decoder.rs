@@ -95,7 +95,7 @@ impl Branch for CrossAttending<'_> {
         let CrossAttention { query, key, value, heads, .. } = self.attention;
         let states = &self.memory.states;
         let keys = KeyValue { key: key.forward(pass, states.clone()), value: value.forward(pass, states.clone()) };
-        let (reads, dropout) = (&self.memory.reads, pass.dropout());
+        let (reads, dropout) = (&self.memory.reads, pass.attention_dropout());
         kernels::grouped_attention(query.forward(pass, x), keys, None, reads, *heads, *heads, dropout.as_ref())
     }
 

@@ -13,8 +13,8 @@ use crate::{
         batch::Batch,
         kernels::Gelu,
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Pass, Sizes, VectorId,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates,
+            Family, FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, PrefixTuning, Sizes, VectorId,
             architecture::{check_positions, check_tokens},
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, NormPlacement,
@@ -23,6 +23,7 @@ use crate::{
             config::{check_settings, config_json, gelu, initializer_range},
         },
     },
+    spec::Pooling,
 };
 
 /// BERT.
@@ -41,12 +42,22 @@ pub static FAMILY: Family = Family {
         prefixed: true,
         stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
         formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
-        ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
+        ignored: &["embeddings.position_ids", DECODER, DECODER_BIAS, BIAS],
+        tied: &[&[DECODER, "embeddings.word_embeddings.weight"], &[DECODER_BIAS, BIAS]],
+        prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },
     token_keys: &[("pad_token_id", Special::Pad)],
+    dropout_keys: &["hidden_dropout_prob", "attention_probs_dropout_prob"],
+    classifier: Some(Pooling::First),
     code: FamilyCode::of::<BertConfig>(),
 };
+
+const WORDS: &str = "embeddings.word_embeddings.weight";
+/// The head's matrix and bias, and what the latter is tied to.
+const DECODER: &str = "cls.predictions.decoder.weight";
+const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
+const BIAS: &str = "cls.predictions.bias";
 
 const NAMES: LayerNames = LayerNames {
     layers: "encoder.layer",
@@ -84,6 +95,9 @@ pub struct BertConfig {
     /// Standard deviation of new weights.
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
+    /// Whether the table of embeddings gives the logits too; it does where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tie_word_embeddings: Option<bool>,
     /// What else there was; it's written again.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -108,7 +122,6 @@ impl BertConfig {
             ("is_decoder", json!(false)),
             ("add_cross_attention", json!(false)),
             ("position_embedding_type", json!("absolute")),
-            ("tie_word_embeddings", json!(true)),
         ];
         check_settings(&self.other, &supported)
     }
@@ -148,14 +161,23 @@ impl ModelConfig for BertConfig {
             hidden_act: activation(),
             layer_norm_eps: epsilon(),
             initializer_range: settings.initializer_range,
+            tie_word_embeddings: None,
             other: Map::new(),
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
         let layer = self.layer()?;
         let hidden = self.hidden_size;
+        let tied = self.tie_word_embeddings.unwrap_or(true);
+        // Of the bias, too, the one is used that stands beside the weight.
+        let bias = if builder.ties(BIAS, DECODER_BIAS) { BIAS } else { DECODER_BIAS };
+        let has_head = builder.has(BIAS);
+        let decoder = Output::find(builder, WORDS, DECODER, tied, None);
+        if tied && !decoder.is_tied() {
+            self.tie_word_embeddings = Some(false);
+        }
         let mut table = |name: &str, rows: usize| {
             let name = format!("embeddings.{name}_embeddings.weight");
             builder.matrix(name, [rows, hidden], Initial::Normal(self.initializer_range))
@@ -167,8 +189,15 @@ impl ModelConfig for BertConfig {
         let layers = Backbone::layers(builder, &layer, self.num_hidden_layers);
         let embeddings = vec![positions, segments];
         let backbone = Backbone { token_embedding, embeddings, embedding_norm, layers, final_norm: None };
-        let has_head = builder.has("cls.predictions.bias");
-        let head = has_head.then(|| Head::new(&self, builder)).transpose()?;
+        let head = match has_head {
+            true => {
+                let head = Head::new(&self, builder, bias)?;
+                let shape = [self.vocab_size, hidden];
+                let initial = Initial::Normal(self.initializer_range);
+                Some((head, decoder.matrix(builder, token_embedding, shape, initial)))
+            }
+            false => None,
+        };
         Ok(Box::new(Bert { config: self, backbone, head }))
     }
 }
@@ -178,8 +207,8 @@ impl ModelConfig for BertConfig {
 struct Bert {
     config: BertConfig,
     backbone: Backbone,
-    /// Bare checkpoints have none.
-    head: Option<Head>,
+    /// What stands behind the hidden states, and the matrix that gives logits; bare checkpoints have none.
+    head: Option<(Head, MatrixId)>,
 }
 
 /// What stands between the hidden states and the embedding table.
@@ -192,7 +221,7 @@ struct Head {
 }
 
 impl Head {
-    fn new(config: &BertConfig, builder: &mut Builder) -> Result<Self> {
+    fn new(config: &BertConfig, builder: &mut Builder, bias: &str) -> Result<Self> {
         let (hidden, norm) = (config.hidden_size, NormKind::Layer(config.layer_norm_eps));
         let name = |part: &str| format!("cls.predictions.{part}");
         let dense = name("transform.dense");
@@ -200,7 +229,7 @@ impl Head {
             dense: Linear::new(builder, &dense, [hidden, hidden], true, config.initializer_range),
             gelu: gelu(&config.hidden_act)?,
             norm: Norm::new(builder, &name("transform.LayerNorm"), hidden, norm),
-            bias: builder.vector(name("bias"), config.vocab_size, Initial::Zeros),
+            bias: builder.vector(bias.to_owned(), config.vocab_size, Initial::Zeros),
         })
     }
 }
@@ -219,6 +248,11 @@ impl Architecture for Bert {
 
     fn segments(&self) -> usize {
         self.config.type_vocab_size
+    }
+
+    fn dropout(&self) -> Result<DropoutRates> {
+        let (hidden, attention) = (("hidden_dropout_prob", 0.1), ("attention_probs_dropout_prob", 0.1));
+        DropoutRates::of(&self.config(), &[hidden, attention, hidden])
     }
 
     fn class_name(&self, pairs: bool) -> &'static str {
@@ -246,14 +280,18 @@ impl Architecture for Bert {
         let (segment, segments) =
             (batch.segments.iter().max().map_or(0, |&id| id as usize), self.config.type_vocab_size);
         ensure!(segment < segments, "segment {segment} is past the {segments} that the model knows");
-        let predicts = !batch.targets.is_empty() || !batch.choices.is_empty();
-        ensure!(!predicts || self.head.is_some(), "the checkpoint has no head for masked tokens (cls.predictions)");
+        let asked = !batch.targets.is_empty() || !batch.choices.is_empty();
+        ensure!(!asked || self.predicts(), "the checkpoint has no head for masked tokens (cls.predictions)");
         Ok(())
+    }
+
+    fn predicts(&self) -> bool {
+        self.head.is_some()
     }
 
     fn add_head(&mut self, builder: &mut Builder) -> Result<()> {
         if self.head.is_none() {
-            self.head = Some(Head::new(&self.config, builder)?);
+            self.head = Some((Head::new(&self.config, builder, BIAS)?, self.backbone.token_embedding));
         }
         Ok(())
     }
@@ -264,12 +302,15 @@ impl Architecture for Bert {
 
     fn before_logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
-            Some(head) => head.norm.forward(pass, head.dense.gelu(pass, hidden, head.gelu)),
+            Some((head, _)) => head.norm.forward(pass, head.dense.gelu(pass, hidden, head.gelu)),
             None => hidden,
         }
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.backbone.token_embedding, self.head.as_ref().map(|head| head.bias))
+        match &self.head {
+            Some((head, matrix)) => (*matrix, Some(head.bias)),
+            None => (self.backbone.token_embedding, None),
+        }
     }
 }

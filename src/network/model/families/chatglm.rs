@@ -13,12 +13,13 @@ use crate::{
         kernels::{Gelu, RotaryPairs, Rotation},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
+            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, PrefixTuning, RopeSettings, SingleStack,
+            Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json, initializer_range},
+            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -39,8 +40,10 @@ pub static FAMILY: Family = Family {
     on_disk: OnDisk {
         prefix: "transformer.",
         prefixed: true,
-        ignored: &["rotary_emb.inv_freq", "lm_head.weight"],
-        copies: &[("lm_head.weight", WORDS)],
+        ignored: &["rotary_emb.inv_freq", HEAD],
+        copies: &[(HEAD, WORDS)],
+        tied: &[&[HEAD, WORDS]],
+        prefix_tuning: PrefixTuning::Encoder,
         ..OnDisk::PLAIN
     },
     token_keys: &[
@@ -50,10 +53,13 @@ pub static FAMILY: Family = Family {
         ("gmask_token_id", Special::Gmask),
         ("pad_token_id", Special::Pad),
     ],
+    dropout_keys: &[],
+    classifier: None,
     code: FamilyCode::of::<ChatglmConfig>(),
 };
 
 const WORDS: &str = "word_embeddings.weight";
+const HEAD: &str = "lm_head.weight";
 
 const NAMES: LayerNames = LayerNames {
     layers: "layers",
@@ -63,6 +69,9 @@ const NAMES: LayerNames = LayerNames {
     up: "mlp.dense_h_to_4h",
     down: "mlp.dense_4h_to_h",
 };
+
+/// What angles fall off by.
+const BASE: f64 = 1e4;
 
 /// Weight of the residual stream in DeepNorm, the root of twice the layers: those of the 6B model, whatever a config
 /// says, since the original code never passes its number of layers on.
@@ -110,8 +119,12 @@ impl ChatglmConfig {
     fn check(&self) -> Result<()> {
         let sizes = AttentionSizes::multi_head(self.hidden_size, self.num_attention_heads);
         AttentionSizes { rotary: true, ..sizes }.check()?;
-        let supported =
-            [("position_encoding_2d", json!(true)), ("quantization_bit", json!(0)), ("pre_seq_len", Value::Null)];
+        RopeSettings::of(&self.other)?.check(BASE, 1.0)?;
+        let supported = [
+            ("position_encoding_2d", json!(true)),
+            ("quantization_bit", json!(0)),
+            ("prefix_projection", json!(false)),
+        ];
         check_settings(&self.other, &supported)
     }
 
@@ -124,7 +137,7 @@ impl ChatglmConfig {
         let half = hidden / heads / 2;
         // The original keeps the angles in half precision.
         let rotation =
-            |offset| Rotation { base: 1e4, pairs: half / 2, layout: RotaryPairs::Halves, offset, half: true };
+            |offset| Rotation { base: BASE, pairs: half / 2, layout: RotaryPairs::Halves, offset, half: true };
         let rotary = vec![
             RotaryEmbedding { rotation: rotation(0), along: Along::Positions },
             RotaryEmbedding { rotation: rotation(half), along: Along::BlockPositions },
@@ -149,6 +162,8 @@ impl ChatglmConfig {
 impl ModelConfig for ChatglmConfig {
     type Settings = MultiHead;
 
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] = &[("num_hidden_layers", "num_layers")];
+
     fn attention(settings: &MultiHead) -> AttentionSizes {
         AttentionSizes { rotary: true, ..settings.attention() }
     }
@@ -168,20 +183,24 @@ impl ModelConfig for ChatglmConfig {
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
+        // A prefix is an adapter here, and says itself how long it is.
+        if let Some(length) = self.other.get_mut(PREFIX_LENGTH) {
+            *length = Value::Null;
+        }
         let layer = self.layer();
         let initial = Initial::Normal(self.initializer_range());
         let table = [self.vocab_size, self.hidden_size];
+        let tied = self.tie_word_embeddings.unwrap_or(true);
+        let output = Output::find(builder, WORDS, HEAD, tied, None);
+        if tied && !output.is_tied() {
+            self.tie_word_embeddings = Some(false);
+        }
         let words = builder.matrix(WORDS.into(), table, initial);
         let layers = Backbone::layers(builder, &layer, self.num_layers);
         let final_norm = Some(Norm::new(builder, "final_layernorm", self.hidden_size, layer.norm));
-        let output = match self.tie_word_embeddings {
-            Some(false) => {
-                builder.in_role(WeightRole::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
-            }
-            _ => words,
-        };
+        let logits = output.matrix(builder, words, table, initial);
         let code = |class: &str| json!(format!("THUDM/chatglm-6b--modeling_chatglm.{class}"));
         let defaults = json!({
             "model_type": "chatglm",
@@ -205,9 +224,11 @@ impl ModelConfig for ChatglmConfig {
             },
             class_name: "ChatGLMModel",
             config: config_json(json!(self), defaults),
+            dropout: None,
             is_causal: false,
             backbone: Backbone::rotary(words, layers, final_norm),
-            output,
+            output: logits,
+            has_head: output.exists(),
         }))
     }
 }

@@ -12,13 +12,14 @@ use crate::{
     network::{
         kernels::{RotaryPairs, Rotation},
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
+            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, PrefixTuning, RopeSettings, SingleStack,
+            Sizes, WeightRole,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{check_settings, config_json, initializer_range},
+            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range},
         },
     },
     spec::ChatFormat,
@@ -35,10 +36,21 @@ pub static FAMILY: Family = Family {
     chat: Some(ChatFormat::Chatglm2),
     config: ConfigPattern { model_types: &["chatglm"], keys: &[] },
     // As `ChatGLMForConditionalGeneration` has it.
-    on_disk: OnDisk { prefix: "transformer.", prefixed: true, ignored: &["rotary_pos_emb.inv_freq"], ..OnDisk::PLAIN },
+    on_disk: OnDisk {
+        prefix: "transformer.",
+        prefixed: true,
+        ignored: &["rotary_pos_emb.inv_freq"],
+        prefix_tuning: PrefixTuning::Encoder,
+        ..OnDisk::PLAIN
+    },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
+    dropout_keys: &["hidden_dropout", "attention_dropout"],
+    classifier: None,
     code: FamilyCode::of::<Chatglm2Config>(),
 };
+
+/// The original's code drops nothing of embeddings.
+const DROPOUT: DropoutKeys = [("", 0.0), ("attention_dropout", 0.0), ("hidden_dropout", 0.0)];
 
 const NAMES: LayerNames = LayerNames {
     layers: "encoder.layers",
@@ -119,9 +131,9 @@ fn epsilon() -> f64 {
 impl Chatglm2Config {
     fn check(&self) -> Result<()> {
         self.attention_sizes().check()?;
-        let supported =
-            [("tie_word_embeddings", json!(false)), ("quantization_bit", json!(0)), ("pre_seq_len", Value::Null)];
-        check_settings(&self.other, &supported)
+        RopeSettings::of(&self.other)?.check(self.rope_base(), 0.5)?;
+        // `tie_word_embeddings` may say anything: the original's class has a head of its own in any case.
+        check_settings(&self.other, &[("quantization_bit", json!(0)), ("prefix_projection", json!(false))])
     }
 
     fn attention_sizes(&self) -> AttentionSizes {
@@ -134,14 +146,23 @@ impl Chatglm2Config {
         }
     }
 
+    fn rope_base(&self) -> f64 {
+        BASE * self.rope_ratio.unwrap_or(1.0)
+    }
+
     fn initializer_range(&self) -> f64 {
         self.initializer_range.unwrap_or_else(initializer_range)
     }
 
     fn layer(&self) -> LayerDesign {
         let size = self.kv_channels;
-        let base = BASE * self.rope_ratio.unwrap_or(1.0);
-        let rotation = Rotation { base, pairs: size / 4, layout: RotaryPairs::Interleaved, offset: 0, half: false };
+        let rotation = Rotation {
+            base: self.rope_base(),
+            pairs: size / 4,
+            layout: RotaryPairs::Interleaved,
+            offset: 0,
+            half: false,
+        };
         let projection = "self_attention.query_key_value";
         LayerDesign {
             names: &NAMES,
@@ -177,6 +198,10 @@ impl Chatglm2Config {
 impl ModelConfig for Chatglm2Config {
     type Settings = GroupedQuery;
 
+    // Newer editions have both names of each.
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] =
+        &[("num_hidden_layers", "num_layers"), ("vocab_size", "padded_vocab_size")];
+
     fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
         Self {
             padded_vocab_size: vocabulary,
@@ -200,8 +225,12 @@ impl ModelConfig for Chatglm2Config {
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
+        // A prefix is an adapter here, and says itself how long it is.
+        if let Some(length) = self.other.get_mut(PREFIX_LENGTH) {
+            *length = Value::Null;
+        }
         let layer = self.layer();
         let initial = Initial::Normal(self.initializer_range());
         let table = [self.padded_vocab_size, self.hidden_size];
@@ -242,9 +271,11 @@ impl ModelConfig for Chatglm2Config {
             },
             class_name: "ChatGLMModel",
             config: config_json(json!(self), defaults),
+            dropout: Some(&DROPOUT),
             is_causal: true,
             backbone: Backbone::rotary(words, layers, final_norm),
             output,
+            has_head: true,
         }))
     }
 }

@@ -10,8 +10,8 @@ use crate::{
     network::{
         kernels::Gelu,
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
+            Family, FamilyCode, Initial, ModelConfig, OnDisk, SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection,
@@ -36,8 +36,13 @@ pub static FAMILY: Family = Family {
     // Hugging Face's classes with a head put `glm.` before the names.
     on_disk: OnDisk { prefix: "glm.", prefixed: false, ..OnDisk::PLAIN },
     token_keys: &[],
+    dropout_keys: &["embedding_dropout_prob", "attention_dropout_prob", "output_dropout_prob"],
+    classifier: None,
     code: FamilyCode::of::<GlmConfig>(),
 };
+
+const DROPOUT: DropoutKeys =
+    [("embedding_dropout_prob", 0.1), ("attention_dropout_prob", 0.1), ("output_dropout_prob", 0.1)];
 
 const NAMES: LayerNames = LayerNames {
     layers: "transformer.layers",
@@ -70,12 +75,25 @@ pub struct GlmConfig {
     /// Standard deviation of new weights.
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
+    /// Dropout of embeddings.
+    #[serde(default = "dropout")]
+    pub embedding_dropout_prob: f64,
+    /// Dropout of attention.
+    #[serde(default = "dropout")]
+    pub attention_dropout_prob: f64,
+    /// Dropout of what branches add.
+    #[serde(default = "dropout")]
+    pub output_dropout_prob: f64,
     /// Factor on attention scores; only 1 is known.
     #[serde(default = "attention_scale")]
     pub attention_scale: f64,
     /// Whether positions are relative; they're not.
     #[serde(default)]
     pub relative_encoding: bool,
+}
+
+fn dropout() -> f64 {
+    0.1
 }
 
 fn attention_scale() -> f64 {
@@ -122,6 +140,9 @@ impl ModelConfig for GlmConfig {
             inner_hidden_size: settings.feed_forward.filter(|&size| size != 4 * settings.hidden),
             max_sequence_length: settings.max_length,
             initializer_range: settings.initializer_range,
+            embedding_dropout_prob: dropout(),
+            attention_dropout_prob: dropout(),
+            output_dropout_prob: dropout(),
             attention_scale: 1.0,
             relative_encoding: false,
         }
@@ -144,9 +165,6 @@ impl ModelConfig for GlmConfig {
         config["block_position_encoding"] = json!(true);
         config["output_predict"] = json!(true);
         config["pool_token"] = json!("cls");
-        for place in ["embedding", "attention", "output"] {
-            config[format!("{place}_dropout_prob")] = json!(0.1);
-        }
         config["torch_dtype"] = json!("float32");
         Ok(Box::new(SingleStack {
             sizes: Sizes {
@@ -159,6 +177,7 @@ impl ModelConfig for GlmConfig {
             },
             class_name: "GLMModel",
             config,
+            dropout: Some(&DROPOUT),
             is_causal: false,
             backbone: Backbone {
                 token_embedding: words,
@@ -168,6 +187,7 @@ impl ModelConfig for GlmConfig {
                 final_norm,
             },
             output: words,
+            has_head: true,
         }))
     }
 }

@@ -12,8 +12,9 @@ use crate::{
     network::{
         kernels::{RotaryPairs, Rotation},
         model::{
-            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family,
-            FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, SingleStack, Sizes, WeightRole,
+            Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys,
+            Family, FamilyCode, Initial, ModelConfig, ModelSettings, OnDisk, Output, PrefixTuning, RopeSettings,
+            SingleStack, Sizes,
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
@@ -21,7 +22,7 @@ use crate::{
             config::{check_settings, config_json, initializer_range},
         },
     },
-    spec::ChatFormat,
+    spec::{ChatFormat, Pooling},
 };
 
 /// GLM-4.
@@ -40,11 +41,23 @@ pub static FAMILY: Family = Family {
         prefix: "model.",
         prefixed: true,
         ignored: &["rotary_emb.inv_freq", "lm_head.weight"],
+        tied: &[&["lm_head.weight", "embed_tokens.weight"]],
+        prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },
     token_keys: &[("eos_token_id", Special::Sep), ("pad_token_id", Special::Pad)],
+    dropout_keys: &["attention_dropout"],
+    classifier: Some(Pooling::Last),
     code: FamilyCode::of::<Glm4Config>(),
 };
+
+const WORDS: &str = "embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+/// What classes for sequence classification have in its place.
+const CLASSIFIER: &str = "score.weight";
+
+/// Hugging Face's code drops nothing but of attention.
+const DROPOUT: DropoutKeys = [("", 0.0), ("attention_dropout", 0.0), ("", 0.0)];
 
 const NAMES: LayerNames = LayerNames {
     layers: "layers",
@@ -84,8 +97,8 @@ pub struct Glm4Config {
     /// Added to mean squares.
     #[serde(default = "epsilon")]
     pub rms_norm_eps: f64,
-    /// Whether the projections to queries, keys and values have a bias.
-    #[serde(default)]
+    /// Whether the projections to queries, keys and values have a bias; they do where nothing is said.
+    #[serde(default = "yes")]
     pub attention_bias: bool,
     /// Whether the table of embeddings gives the logits too.
     #[serde(default)]
@@ -93,13 +106,7 @@ pub struct Glm4Config {
     /// Standard deviation of new weights.
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
-    /// Rotary positions, as newer configs have them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rope_parameters: Option<Rope>,
-    /// Rotary positions, as older configs have them.
-    #[serde(flatten)]
-    pub rope: Rope,
-    /// What else there was; it's written again.
+    /// What else there was, rotary positions among it; it's written again.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -114,18 +121,8 @@ pub enum ModelType {
     Glm4,
 }
 
-/// How far positions turn what.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Rope {
-    /// What the angles fall off by; 10000 where nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rope_theta: Option<f64>,
-    /// The share of each head that the rotary embedding rotates; a half by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub partial_rotary_factor: Option<f64>,
-    /// Only `default` is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rope_type: Option<String>,
+fn yes() -> bool {
+    true
 }
 
 fn two() -> usize {
@@ -154,10 +151,8 @@ impl Glm4Config {
     }
 
     fn rotation(&self) -> Result<Rotation> {
-        let new = self.rope_parameters.clone().unwrap_or_default();
-        let kind = new.rope_type.unwrap_or_else(|| "default".into());
-        ensure!(kind == "default", "rope_type {kind} isn't supported");
-        let share = new.partial_rotary_factor.or(self.rope.partial_rotary_factor).unwrap_or(0.5);
+        let rope = RopeSettings::of(&self.other)?;
+        let share = rope.partial_rotary_factor.unwrap_or(0.5);
         let size = self.attention_sizes().head_size();
         let width = (size as f64 * share) as usize;
         ensure!(
@@ -165,14 +160,14 @@ impl Glm4Config {
             "a partial_rotary_factor of {share} rotates {width} dimensions of heads of {size}; rotary embeddings need \
              an even number"
         );
-        let base = new.rope_theta.or(self.rope.rope_theta).unwrap_or(1e4);
+        let base = rope.theta.unwrap_or(1e4);
         Ok(Rotation { base, pairs: width / 2, layout: RotaryPairs::Interleaved, offset: 0, half: false })
     }
 
     fn layer(&self) -> Result<LayerDesign> {
         let sizes = self.attention_sizes();
         sizes.check()?;
-        check_settings(&self.other, &[("hidden_act", json!("silu")), ("rope_scaling", Value::Null)])?;
+        check_settings(&self.other, &[("hidden_act", json!("silu"))])?;
         Ok(LayerDesign {
             names: &NAMES,
             hidden: self.hidden_size,
@@ -202,7 +197,13 @@ impl ModelConfig for Glm4Config {
     type Settings = GroupedQuery;
 
     fn new(settings: &GroupedQuery, vocabulary: usize) -> Self {
-        let rope = Rope { rope_theta: Some(settings.rope_base), partial_rotary_factor: Some(0.5), rope_type: None };
+        // In both forms, for whichever version of the library opens it.
+        let mut rope = Map::new();
+        rope.insert("rope_theta".into(), json!(settings.rope_base));
+        rope.insert("partial_rotary_factor".into(), json!(0.5));
+        let mut other = rope.clone();
+        rope.insert("rope_type".into(), json!("default"));
+        other.insert("rope_parameters".into(), Value::Object(rope));
         Self {
             model_type: ModelType::Glm4,
             vocab_size: vocabulary,
@@ -217,26 +218,20 @@ impl ModelConfig for Glm4Config {
             attention_bias: true,
             tie_word_embeddings: false,
             initializer_range: settings.initializer_range,
-            // Both, for whichever version of the library opens it.
-            rope_parameters: Some(Rope { rope_type: Some("default".into()), ..rope.clone() }),
-            rope,
-            other: Map::new(),
+            other,
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         let layer = self.layer()?;
         let initial = Initial::Normal(self.initializer_range);
         let table = [self.vocab_size, self.hidden_size];
-        let words = builder.matrix("embed_tokens.weight".into(), table, initial);
+        let output = Output::find(builder, WORDS, HEAD, self.tie_word_embeddings, Some(CLASSIFIER));
+        self.tie_word_embeddings &= output.is_tied();
+        let words = builder.matrix(WORDS.into(), table, initial);
         let layers = Backbone::layers(builder, &layer, self.num_hidden_layers);
         let final_norm = Some(Norm::new(builder, "norm", self.hidden_size, layer.norm));
-        let output = match self.tie_word_embeddings {
-            true => words,
-            false => {
-                builder.in_role(WeightRole::Head, |builder| builder.matrix("lm_head.weight".into(), table, initial))
-            }
-        };
+        let logits = output.matrix(builder, words, table, initial);
         let defaults = json!({
             "hidden_act": "silu",
             "attention_dropout": 0.0,
@@ -259,9 +254,11 @@ impl ModelConfig for Glm4Config {
                 ModelType::Glm4 => "Glm4ForCausalLM",
             },
             config: config_json(json!(self), defaults),
+            dropout: Some(&DROPOUT),
             is_causal: true,
             backbone: Backbone::rotary(words, layers, final_norm),
-            output,
+            output: logits,
+            has_head: output.exists(),
         }))
     }
 }

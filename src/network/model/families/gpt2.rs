@@ -8,14 +8,14 @@ use super::sizes::MultiHead;
 use crate::{
     data::text::Special,
     network::model::{
-        Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family, FamilyCode,
-        Initial, ModelConfig, OnDisk, SingleStack, Sizes,
+        Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutKeys, Family,
+        FamilyCode, Initial, ModelConfig, OnDisk, Output, PrefixTuning, SingleStack, Sizes,
         blocks::{
             Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement, Projection,
         },
         config::{check_settings, config_json, gelu, initializer_range},
     },
-    spec::ChatFormat,
+    spec::{ChatFormat, Pooling},
 };
 
 /// GPT-2.
@@ -34,11 +34,22 @@ pub static FAMILY: Family = Family {
         prefixed: true,
         transposed: &["c_attn.weight", "c_proj.weight", "c_fc.weight"],
         ignored: &["lm_head.weight", "attn.bias", "attn.masked_bias"],
+        tied: &[&["lm_head.weight", "wte.weight"]],
+        prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },
     token_keys: &[("bos_token_id", Special::Cls), ("eos_token_id", Special::Eop)],
+    dropout_keys: &["embd_pdrop", "attn_pdrop", "resid_pdrop"],
+    classifier: Some(Pooling::Last),
     code: FamilyCode::of::<Gpt2Config>(),
 };
+
+const WORDS: &str = "wte.weight";
+const HEAD: &str = "lm_head.weight";
+/// What `GPT2ForSequenceClassification` has in its place.
+const CLASSIFIER: &str = "score.weight";
+
+const DROPOUT: DropoutKeys = [("embd_pdrop", 0.1), ("attn_pdrop", 0.1), ("resid_pdrop", 0.1)];
 
 const NAMES: LayerNames = LayerNames {
     layers: "h",
@@ -74,6 +85,9 @@ pub struct Gpt2Config {
     /// Standard deviation of new weights.
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
+    /// Whether the table of embeddings gives the logits too; it does where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tie_word_embeddings: Option<bool>,
     /// What else there was; it's written again.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -94,7 +108,6 @@ impl Gpt2Config {
             ("add_cross_attention", json!(false)),
             ("scale_attn_weights", json!(true)),
             ("scale_attn_by_inverse_layer_idx", json!(false)),
-            ("tie_word_embeddings", json!(true)),
         ];
         check_settings(&self.other, &supported)
     }
@@ -118,6 +131,13 @@ impl Gpt2Config {
 impl ModelConfig for Gpt2Config {
     type Settings = MultiHead;
 
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] = &[
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ];
+
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         Self {
             vocab_size: vocabulary,
@@ -129,18 +149,26 @@ impl ModelConfig for Gpt2Config {
             activation_function: activation(),
             layer_norm_epsilon: epsilon(),
             initializer_range: settings.initializer_range,
+            tie_word_embeddings: None,
             other: Map::new(),
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
         let layer = self.layer()?;
         let initial = Initial::Normal(self.initializer_range);
-        let words = builder.matrix("wte.weight".into(), [self.vocab_size, self.n_embd], initial);
+        let tied = self.tie_word_embeddings.unwrap_or(true);
+        let output = Output::find(builder, WORDS, HEAD, tied, Some(CLASSIFIER));
+        if tied && !output.is_tied() {
+            self.tie_word_embeddings = Some(false);
+        }
+        let table = [self.vocab_size, self.n_embd];
+        let words = builder.matrix(WORDS.into(), table, initial);
         let positions = builder.matrix("wpe.weight".into(), [self.n_positions, self.n_embd], initial);
         let layers = Backbone::layers(builder, &layer, self.n_layer);
         let final_norm = Some(Norm::new(builder, "ln_f", self.n_embd, layer.norm));
+        let logits = output.matrix(builder, words, table, initial);
         let defaults = json!({
             "model_type": "gpt2",
             "embd_pdrop": 0.1,
@@ -161,6 +189,7 @@ impl ModelConfig for Gpt2Config {
             },
             class_name: "GPT2LMHeadModel",
             config: config_json(json!(self), defaults),
+            dropout: Some(&DROPOUT),
             is_causal: true,
             backbone: Backbone {
                 token_embedding: words,
@@ -169,7 +198,8 @@ impl ModelConfig for Gpt2Config {
                 layers,
                 final_norm,
             },
-            output: words,
+            output: logits,
+            has_head: output.exists(),
         }))
     }
 }

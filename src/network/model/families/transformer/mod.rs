@@ -7,8 +7,8 @@ mod sides;
 
 use std::sync::OnceLock;
 
-use anyhow::Result;
-use burn::tensor::{Device, Tensor, TensorData};
+use anyhow::{Result, ensure};
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -18,8 +18,8 @@ use crate::{
     network::{
         kernels::{self, Gelu},
         model::{
-            AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, Family, FamilyCode,
-            Initial, MatrixId, ModelConfig, OnDisk, Pass, Sizes, VectorId,
+            AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates, Family,
+            FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId,
             blocks::{
                 Activation, AttentionDesign, CrossAttentionNames, DecoderLayer, EncoderStates, Layer, LayerDesign,
                 LayerNames, NormKind, NormPlacement, Projection,
@@ -27,7 +27,7 @@ use crate::{
             config::{check_settings, config_json, initializer_range},
         },
     },
-    support::math,
+    support::{Hinted, math},
 };
 
 /// The transformer.
@@ -46,11 +46,25 @@ pub static FAMILY: Family = Family {
         stacked: &[("self_attn.query_key_value", &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])],
         rows: &["final_logits_bias"],
         ignored: &["embed_positions.weight", "embed_tokens.weight", "lm_head.weight"],
+        tied: &[&[
+            "lm_head.weight",
+            "model.shared.weight",
+            "model.encoder.embed_tokens.weight",
+            "model.decoder.embed_tokens.weight",
+        ]],
         ..OnDisk::PLAIN
     },
     token_keys: &[],
+    dropout_keys: &["dropout", "attention_dropout"],
+    classifier: None,
     code: FamilyCode::of::<TransformerConfig>(),
 };
+
+const WORDS: &str = "model.shared.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Both have the shared table once more, and positions that are computed.
+const SIDES: [&str; 2] = ["encoder", "decoder"];
 
 /// What Hugging Face's layer norms add to variances; no config names it.
 const EPSILON: f64 = 1e-5;
@@ -121,6 +135,9 @@ pub struct TransformerConfig {
     /// Standard deviation of new weights.
     #[serde(default = "initializer_range")]
     pub init_std: f64,
+    /// Whether the table of embeddings gives the logits too; it does where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tie_word_embeddings: Option<bool>,
     /// What else there was; it's written again.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -133,7 +150,6 @@ impl TransformerConfig {
         let supported = [
             ("decoder_vocab_size", json!(self.vocab_size)),
             ("share_encoder_decoder_embeddings", json!(true)),
-            ("tie_word_embeddings", json!(true)),
             ("static_position_embeddings", json!(true)),
             ("normalize_embedding", json!(false)),
             ("normalize_before", json!(false)),
@@ -167,6 +183,12 @@ impl TransformerConfig {
 impl ModelConfig for TransformerConfig {
     type Settings = MultiHead;
 
+    const OTHER_NAMES: &'static [(&'static str, &'static str)] = &[
+        ("hidden_size", "d_model"),
+        ("num_attention_heads", "encoder_attention_heads"),
+        ("num_hidden_layers", "encoder_layers"),
+    ];
+
     /// The same sizes for encoder and decoder; all else as in the paper.
     fn new(settings: &MultiHead, vocabulary: usize) -> Self {
         let inner = settings.feed_forward.unwrap_or(4 * settings.hidden);
@@ -185,22 +207,35 @@ impl ModelConfig for TransformerConfig {
             // [PAD] is the first token of trained tokenizers, and begins Marian's targets.
             decoder_start_token_id: 0,
             init_std: settings.initializer_range,
+            tie_word_embeddings: None,
             other: Map::new(),
         }
     }
 
-    fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
+    fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
-        let shape = [self.vocab_size, self.d_model];
-        let token_embedding = builder.matrix("model.shared.weight".into(), shape, Initial::Normal(self.init_std));
+        let (shape, initial) = ([self.vocab_size, self.d_model], Initial::Normal(self.init_std));
+        for side in SIDES {
+            let table = format!("model.{side}.embed_tokens.weight");
+            ensure!(builder.ties(WORDS, &table), "{table} isn't {WORDS}: sides with a table each aren't supported");
+            let positions = format!("model.{side}.embed_positions.weight");
+            builder.expect(&positions, &|| sinusoids(self.max_position_embeddings, self.d_model));
+        }
+        let tied = self.tie_word_embeddings.unwrap_or(true);
+        let output = Output::find(builder, WORDS, HEAD, tied, None);
+        if tied && !output.is_tied() {
+            self.tie_word_embeddings = Some(false);
+        }
+        let token_embedding = builder.matrix(WORDS.into(), shape, initial);
         let layer = self.layer(&ENCODER, self.encoder_attention_heads, self.encoder_ffn_dim);
         let encoder = (0..self.encoder_layers).map(|index| Layer::new(builder, &layer, index)).collect();
         let layer = self.layer(&DECODER, self.decoder_attention_heads, self.decoder_ffn_dim);
         let decoder = (0..self.decoder_layers).map(|index| DecoderLayer::new(builder, &layer, &CROSS_ATTENTION, index));
         let decoder = decoder.collect();
         let bias = builder.vector("final_logits_bias".into(), self.vocab_size, Initial::Zeros);
+        let output = output.matrix(builder, token_embedding, shape, initial);
         let positions = OnceLock::new();
-        Ok(Box::new(Transformer { config: self, token_embedding, bias, encoder, decoder, positions }))
+        Ok(Box::new(Transformer { config: self, token_embedding, output, bias, encoder, decoder, positions }))
     }
 }
 
@@ -209,6 +244,8 @@ impl ModelConfig for TransformerConfig {
 struct Transformer {
     config: TransformerConfig,
     token_embedding: MatrixId,
+    /// What gives the logits: the same table, unless a checkpoint has another.
+    output: MatrixId,
     bias: VectorId,
     encoder: Vec<Layer>,
     decoder: Vec<DecoderLayer>,
@@ -223,9 +260,11 @@ impl Transformer {
             x = x.mul_scalar((self.config.d_model as f32).sqrt());
         }
         let (rows, width) = (self.config.max_position_embeddings, self.config.d_model);
-        let positions = self.positions.get_or_init(|| sinusoids(rows, width, pass.device()));
+        let positions = self
+            .positions
+            .get_or_init(|| Tensor::from_data(TensorData::new(sinusoids(rows, width), [rows, width]), pass.device()));
         let x = pass.to_stream(x + kernels::embedding(positions.clone(), &pass.positions));
-        match pass.dropout() {
+        match pass.embedding_dropout() {
             Some(dropout) => kernels::dropout(x, &dropout),
             None => x,
         }
@@ -233,7 +272,7 @@ impl Transformer {
 }
 
 /// Positions `[rows, width]` as waves of lengths from 2π to 20000π: all sines, then all cosines.
-fn sinusoids(rows: usize, width: usize, device: &Device) -> Tensor<2> {
+fn sinusoids(rows: usize, width: usize) -> Vec<f32> {
     let mut table = vec![0.0; rows * width];
     for (position, row) in table.chunks_exact_mut(width).enumerate() {
         let (sines, cosines) = row.split_at_mut(width.div_ceil(2));
@@ -241,7 +280,7 @@ fn sinusoids(rows: usize, width: usize, device: &Device) -> Tensor<2> {
         sines.iter_mut().enumerate().for_each(|(i, value)| *value = math::sin(angle(i)) as f32);
         cosines.iter_mut().enumerate().for_each(|(i, value)| *value = math::cos(angle(i)) as f32);
     }
-    Tensor::from_data(TensorData::new(table, [rows, width]), device)
+    table
 }
 
 impl Architecture for Transformer {
@@ -254,6 +293,19 @@ impl Architecture for Transformer {
             positions: Some(self.config.max_position_embeddings),
             initializer_range: self.config.init_std,
         }
+    }
+
+    fn dropout(&self) -> Result<DropoutRates> {
+        for key in ["activation_dropout", "encoder_layerdrop", "decoder_layerdrop"] {
+            let rate = self.config.other.get(key).unwrap_or(&Value::Null);
+            let hint = "say in the recipe's `train` what `dropout` it's to have";
+            ensure!(
+                rate.is_null() || rate.as_f64() == Some(0.0),
+                Hinted::with(format!("{key} {rate} isn't supported"), hint)
+            );
+        }
+        let hidden = ("dropout", 0.1);
+        DropoutRates::of(&self.config(), &[hidden, ("attention_dropout", 0.0), hidden])
     }
 
     fn class_name(&self, _pairs: bool) -> &'static str {
@@ -272,6 +324,10 @@ impl Architecture for Transformer {
             "dropout": 0.1,
         });
         config_json(json!(self.config), defaults)
+    }
+
+    fn target_start(&self) -> Option<u32> {
+        Some(self.config.decoder_start_token_id)
     }
 
     fn is_incremental(&self) -> bool {
@@ -299,6 +355,6 @@ impl Architecture for Transformer {
     }
 
     fn output(&self) -> (MatrixId, Option<VectorId>) {
-        (self.token_embedding, Some(self.bias))
+        (self.output, Some(self.bias))
     }
 }
