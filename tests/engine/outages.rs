@@ -75,6 +75,9 @@ fn patient() -> Limits {
     Limits { pause: Duration::from_millis(10), chunk: CHUNK, ..Limits::default() }
 }
 
+/// Does something with a stage and the remote, and gives whether it went well.
+type Does<'a> = &'a dyn Fn(&Remote, &Status) -> bool;
+
 /// A remote, two recipes, and machines by the names of their stores.
 struct World {
     space: Space,
@@ -172,20 +175,12 @@ impl World {
     }
 
     /// Does these things with all stages, one after the other; whether all of it was well.
-    fn with_plan(
-        &self,
-        name: &str,
-        graph: &Graph,
-        limits: &Limits,
-        does: &[&dyn Fn(&Remote, &Status) -> bool],
-    ) -> bool {
+    fn with_plan(&self, name: &str, graph: &Graph, limits: &Limits, does: &[Does<'_>]) -> bool {
         let (store, digests) = (self.store(name), Default::default());
         let remote = self.remote(&store, limits);
         remote.ask();
         let plan = Resolver::new(&store, &digests).with_remote(Some(&remote)).plan(graph).unwrap();
-        let each = |does: &&dyn Fn(&Remote, &Status) -> bool| {
-            plan.stages().filter(|(_, planned)| !does(&remote, &planned.status)).count()
-        };
+        let each = |does: &Does<'_>| plan.stages().filter(|(_, planned)| !does(&remote, &planned.status)).count();
         does.iter().map(each).sum::<usize>() == 0
     }
 

@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 
 use super::{
     args::{Gc, Recipe},
-    console::{self, count, duration},
+    console::{self, bytes, count, duration},
     exit::{self, DONE},
     load::{self, Loaded},
-    ls::bytes,
 };
 use crate::{
     engine::{

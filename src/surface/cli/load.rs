@@ -4,7 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 
-use super::{args, console, interrupt, ls::bytes};
+use super::{
+    args,
+    console::{self, bytes},
+    interrupt,
+};
 use crate::{
     engine::{
         plan::{Graph, Status},

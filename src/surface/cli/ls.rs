@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     args::Ls,
-    console::{self, count, duration},
+    console::{self, bytes, count, duration},
     exit::DONE,
     load,
 };
@@ -103,14 +103,4 @@ fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
     }
     console::print(&table.to_string())?;
     Ok(DONE)
-}
-
-/// A size as a person reads it.
-pub(super) fn bytes(bytes: u64) -> String {
-    match bytes {
-        b if b < 1000 => format!("{b} B"),
-        b if b < 1_000_000 => format!("{:.1} kB", b as f64 / 1e3),
-        b if b < 1_000_000_000 => format!("{:.1} MB", b as f64 / 1e6),
-        b => format!("{:.1} GB", b as f64 / 1e9),
-    }
 }

@@ -5,11 +5,9 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
     args::Show,
-    console::{self, duration},
+    console::{self, bytes, duration},
     exit::DONE,
-    load,
-    ls::bytes,
-    report,
+    load, report,
 };
 use crate::engine::store::Artifact;
 

@@ -7,10 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     args::Transfer,
-    console::{self, count},
+    console::{self, bytes, count},
     exit::{self, DONE, FAILED},
     load::{self, Loaded},
-    ls::bytes,
 };
 use crate::{
     engine::{

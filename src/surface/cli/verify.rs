@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use super::{
     args::Verify,
-    console::{self, count},
+    console::{self, bytes, count},
     exit::{DONE, FAILED},
     load,
-    ls::bytes,
     progress::ProgressReporter,
 };
 use crate::engine::{
