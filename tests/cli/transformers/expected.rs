@@ -4,7 +4,10 @@ use std::path::Path;
 
 use pipe::{
     data::text::Tokenizer,
-    learning::objectives::form::feed,
+    learning::{
+        generation::{GenerationSettings, Sampling},
+        objectives::form::feed,
+    },
     network::{
         batch::{Example, Layout, lay_out},
         device::OpenDevice,
@@ -144,17 +147,12 @@ impl Model {
 /// What a model writes behind the beginnings of some texts.
 fn generation(stored: &Path, texts: &[&str], device: &OpenDevice) -> Vec<Value> {
     let generator = TextGenerator::load(stored, device).expect("a model that writes");
-    let settings = pipe::learning::generation::GenerationSettings {
-        sampling: pipe::learning::generation::Sampling::GREEDY,
-        seed: 1,
-        max_tokens: NEW_TOKENS,
-        min_tokens: 0,
-        stop: Vec::new(),
-    };
+    let settings = GenerationSettings::new(Sampling::GREEDY, 1, NEW_TOKENS);
     let prompts = texts.iter().map(|text| text.chars().take(4).collect::<String>());
     let written = prompts.take(4).map(|prompt| {
         let generated =
             generator.generate(&prompt, &settings, &mut |_| std::ops::ControlFlow::Continue(())).expect("text");
+        let generated = generated.first().expect("a text");
         json!({ "prompt": prompt, "text": generated.text, "ended": generated.end.name() == "end" })
     });
     written.collect()
