@@ -7,6 +7,7 @@ use pipe::{
     learning::objectives::form::feed,
     network::{
         batch::{Example, Layout, lay_out},
+        checkpoint,
         device::OpenDevice,
         model::{AnswerForm, Network},
     },
@@ -55,7 +56,7 @@ impl Model {
     pub(super) fn load(directory: &Path, device: &OpenDevice) -> Self {
         Self {
             network: Network::load(directory, &device.device).expect("a model"),
-            tokenizer: Tokenizer::load(directory).expect("a tokenizer"),
+            tokenizer: Tokenizer::load(&checkpoint::tokenizer_place(directory)).expect("a tokenizer"),
         }
     }
 
