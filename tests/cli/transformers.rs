@@ -99,7 +99,7 @@ fn taken_back(directory: &Path, saved: &Saved, device: &OpenDevice) -> Vec<Strin
     // A model that can't be read is one cell of the table.
     let read = || -> anyhow::Result<()> {
         pipe::network::model::Network::load(directory, &device.device)?;
-        pipe::data::text::Tokenizer::load(directory)?;
+        pipe::data::text::Tokenizer::load(&pipe::network::checkpoint::tokenizer_place(directory))?;
         Ok(())
     };
     if let Err(error) = read() {

@@ -10,6 +10,7 @@ use pipe::{
     },
     network::{
         batch::{Example, Layout, lay_out},
+        checkpoint,
         device::OpenDevice,
         model::{AnswerForm, Network},
     },
@@ -58,7 +59,7 @@ impl Model {
     pub(super) fn load(directory: &Path, device: &OpenDevice) -> Self {
         Self {
             network: Network::load(directory, &device.device).expect("a model"),
-            tokenizer: Tokenizer::load(directory).expect("a tokenizer"),
+            tokenizer: Tokenizer::load(&checkpoint::tokenizer_place(directory)).expect("a tokenizer"),
         }
     }
 
