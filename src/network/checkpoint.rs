@@ -49,6 +49,10 @@ const TOKENIZER: [&str; 13] = [
     "spiece.model",
 ];
 
+/// Those that have no vocabulary.
+const BESIDE: [&str; 4] =
+    ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
+
 /// Files that say how the model is used, without a part in what it is.
 const SETTINGS: [&str; 1] = [GENERATION];
 /// How it writes.
@@ -153,16 +157,27 @@ fn convert(pickles: &[String]) -> String {
     )
 }
 
-/// The files that belong to a tokenizer, of those that a directory has; a path to a file is that file. Where a directory has
-/// an adapter and no tokenizer, it's that of the adapter's model.
+/// The files that belong to a tokenizer, of those that a directory has: none where no file has a vocabulary. A path to a
+/// file is that file. Where a directory has an adapter and no tokenizer, it's that of the adapter's model.
 pub fn tokenizer(path: &Path) -> Vec<PathBuf> {
     let place = tokenizer_place(path);
-    if place.is_dir() { present(&place, &TOKENIZER) } else { vec![place] }
+    if place.is_dir() { own_tokenizer(&place) } else { vec![place] }
+}
+
+fn own_tokenizer(directory: &Path) -> Vec<PathBuf> {
+    let files = present(directory, &TOKENIZER);
+    let beside = |file: &PathBuf| BESIDE.iter().any(|name| file.ends_with(name));
+    if files.iter().all(beside) { Vec::new() } else { files }
+}
+
+/// The files of the model in a directory that say how it's used.
+pub fn settings(directory: &Path) -> Vec<PathBuf> {
+    present(&base(directory), &SETTINGS)
 }
 
 /// Where the tokenizer of a directory lies: in another one, if that has only an adapter.
 pub fn tokenizer_place(path: &Path) -> PathBuf {
-    let is_adapter = path.join(ADAPTER).is_file() && present(path, &TOKENIZER).is_empty();
+    let is_adapter = path.join(ADAPTER).is_file() && own_tokenizer(path).is_empty();
     if is_adapter { base(path) } else { path.to_owned() }
 }
 

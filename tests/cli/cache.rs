@@ -135,3 +135,30 @@ fn two_processes_compute_a_stage_once() {
     }
     assert_eq!(ran, 4);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_done_and_cannot_be_printed_is_no_nothing_was_run() {
+    let space = tiny();
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let status = |arguments: &[&str]| {
+        let mut command = space.command(arguments);
+        command.stdout(full());
+        command.output().expect("a running command").status.code()
+    };
+    for _ in 0..2 {
+        assert_eq!(status(&["run", "recipe.yaml"]), Some(1));
+        assert_eq!(status(&["run", "recipe.yaml", "--json"]), Some(1));
+    }
+    let key = space.json(&["run", "recipe.yaml"])["stages"]["test"]["key"].clone();
+    let key = key.as_str().expect("a key");
+    for arguments in [
+        &["pin", key, "--json"] as &[&str],
+        &["unpin", "test", "--json"],
+        &["verify", "--json"],
+        &["rm", key, "--json"],
+        &["gc", "--grace", "0", "--delete", "--json"],
+    ] {
+        assert_eq!(status(arguments), Some(1), "{arguments:?}");
+    }
+}

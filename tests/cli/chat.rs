@@ -16,11 +16,11 @@ fn ran() -> Space {
 }
 
 /// Runs a command with text on stdin.
-fn said(mut command: Command, input: &str) -> Output {
+fn said(mut command: Command, input: impl AsRef<[u8]>) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("a running command");
     // What refuses to start may have ended before it could be asked.
-    match child.stdin.take().expect("stdin").write_all(input.as_bytes()) {
+    match child.stdin.take().expect("stdin").write_all(input.as_ref()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         written => written.expect("a question"),
     }
@@ -37,7 +37,7 @@ fn lines(output: &Output) -> Vec<Value> {
     output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn chat(space: &Space, arguments: &[&str], input: &str) -> Output {
+fn chat(space: &Space, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
     let arguments = [&["chat", "recipe.yaml", "base", "--max-tokens", "5", "--temperature", "0"], arguments].concat();
     said(space.command(&arguments), input)
 }
@@ -71,6 +71,37 @@ fn conversation_that_grows_too_long_loses_its_oldest_turns() {
     assert_eq!(answers.len(), 6);
     assert!(answers.iter().all(|answer| answer["prompt_tokens"].as_u64() <= Some(48)), "{answers:?}");
     assert!(output.stderr.contains("oldest part was left out"), "{}", output.stderr);
+    assert!(!output.stderr.contains("the question is too long"), "{}", output.stderr);
+}
+
+#[test]
+fn question_stays_whole_as_long_as_something_can_follow_it() {
+    let space = ran();
+    let ask = |length: usize, arguments: &[&str]| {
+        let arguments = [&["chat", "recipe.yaml", "base", "--format", "plain", "--json"], arguments].concat();
+        let output = said(space.command(&arguments), format!("{}\n", "球".repeat(length)));
+        (lines(&output).remove(0), output.stderr)
+    };
+    // The model reads 48 tokens, of which GLM's frame takes three.
+    for arguments in [&[][..], &["--max-tokens", "30"]] {
+        let (answer, told) = ask(44, arguments);
+        assert_eq!(answer["prompt_tokens"], 47, "{told}");
+        assert!(!told.contains("left out"), "{told}");
+    }
+    let (answer, told) = ask(50, &[]);
+    assert!(answer["prompt_tokens"].as_u64() < Some(47), "{answer}");
+    assert!(told.contains("the question is too long") && told.contains("its end was left out: 11 of its 50"), "{told}");
+    assert!(!told.contains("oldest"), "{told}");
+    // What is asked for is kept free, up to half.
+    assert!(ask(50, &["--max-tokens", "20"]).1.contains("25 of its 50 characters"));
+}
+
+#[test]
+fn line_that_is_not_utf8_is_told_and_the_conversation_goes_on() {
+    let space = ran();
+    let output = chat(&space, &["--json"], [b"\xc7\xf2\xb6\xd3\n", "球队\n".as_bytes()].concat());
+    assert_eq!(lines(&output).len(), 1);
+    assert!(output.stderr.contains("isn't UTF-8"), "{}", output.stderr);
 }
 
 #[test]
@@ -79,6 +110,13 @@ fn formats_without_a_place_for_the_system_say_so() {
     let output = chat(&space, &["--system", "你是厨师"], "你好\n");
     assert_eq!(output.status, 2);
     assert!(output.stderr.contains("doesn't support the role <|system|>"), "{}", output.stderr);
+    // No other format is named that can't be had either.
+    for format in ["chatglm2", "chatglm3", "glm4"] {
+        let output = chat(&space, &["--system", "你是厨师", "--format", format], "你好\n");
+        assert_eq!(output.status, 2);
+        assert!(output.stderr.contains("the tokenizer lacks the tokens of those that do"), "{}", output.stderr);
+        assert!(!output.stderr.contains("format: ") && !output.stderr.contains("--format"), "{}", output.stderr);
+    }
     let output = chat(&space, &["--format", "chatglm9"], "你好\n");
     assert_eq!(output.status, 2);
     assert!(output.stderr.contains("plain, chatglm, chatglm2, chatglm3, glm4"), "{}", output.stderr);

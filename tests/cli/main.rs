@@ -26,3 +26,4 @@ mod sweep;
 mod sweep_halving;
 mod tensorboard;
 mod transformers;
+mod writing;

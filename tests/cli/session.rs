@@ -201,7 +201,7 @@ fn a_sweep_that_is_stored_needs_no_checks() {
             ensure!(upcoming.plan.missing().all(|node| node.kind != "finetune"), "this machine is too small");
             Ok(())
         });
-        let mut planner = Planner::new(&recipe.document, &recipe.overrides, &none).checking(checks, &session, true);
+        let mut planner = Planner::new(&recipe.document, &recipe.overrides, &none).checking(checks, &session);
         let mut cells = Cells::new(&recipe.checked).expect("a space").expect("a sweep");
         let mistakes = planner.add(&cells.next(&recipe.checked).expect("cells")).expect("a look");
         assert_eq!(planner.cells().len(), trained);

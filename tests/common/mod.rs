@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "each binary uses its part")]
 
+pub mod faulty;
 pub mod hurry;
 pub mod needs;
 pub mod objectives;
@@ -11,8 +12,10 @@ pub mod web;
 
 use std::{
     ffi::OsStr,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -37,6 +40,12 @@ pub struct Output {
 impl Space {
     pub fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// In memory where the system has such a folder, for a test that makes very many files.
+    pub fn in_memory() -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self { dir: dir.expect("a temporary directory") }
     }
 
     pub fn path(&self) -> &Path {
@@ -133,6 +142,16 @@ pub fn run_alone(test: &str, environment: &[(&str, &OsStr)]) {
     let output = finish(command);
     let has_passed = output.status == 0 && output.stdout.contains("1 passed");
     assert!(has_passed, "{}{}", output.stdout, output.stderr);
+}
+
+/// A port that nobody listens at, of those that the system doesn't give to clients: one of these could find itself there before
+/// the server does.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let first = u64::from(std::process::id()) * 8;
+    let mut ports = std::iter::repeat_with(|| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    let listener = ports.find_map(|port| TcpListener::bind(("127.0.0.1", u16::try_from(port).ok()?)).ok());
+    listener.expect("a free port").local_addr().expect("an address").port()
 }
 
 /// SplitMix64: the same numbers on every machine.

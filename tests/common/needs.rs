@@ -37,6 +37,8 @@ pub enum Need {
     Script,
     /// The right to mount a file system.
     Mount,
+    /// A C compiler `cc`, and a system whose programs load what `LD_PRELOAD` names.
+    Preload,
     /// Linux on a processor with AVX-512.
     Avx512,
     Vulkan,
@@ -48,7 +50,7 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
@@ -61,6 +63,7 @@ impl Need {
         Self::Chromium,
         Self::Script,
         Self::Mount,
+        Self::Preload,
         Self::Avx512,
         Self::Vulkan,
         Self::Cuda,
@@ -82,6 +85,7 @@ impl Need {
             Self::Chromium => "chromium",
             Self::Script => "script",
             Self::Mount => "mount",
+            Self::Preload => "preload",
             Self::Avx512 => "avx512",
             Self::Vulkan => "vulkan",
             Self::Cuda => "cuda",

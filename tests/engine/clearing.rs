@@ -151,6 +151,74 @@ fn what_dead_processes_left_goes_and_what_live_ones_use_stays() {
     assert!(left[0].file_name().to_string_lossy().starts_with(&other));
 }
 
+#[cfg(unix)]
+#[test]
+fn gc_touches_nothing_of_others_and_goes_through_no_link() {
+    let (space, _) = two_runs();
+    let hex = "e".repeat(64);
+    let others = [
+        "artifacts/theirs/file",
+        // A key by its name, and nothing that pipe has made.
+        &format!("artifacts/{hex}/file"),
+        "tmp/theirs/file",
+        "tmp/0123.state",
+        &format!("tmp/{hex}.theirs"),
+        "states/theirs.state/file",
+        "leases/theirs",
+        "tensorboard/recipe/base/theirs/events.out.tfevents.1",
+        "tensorboard/recipe/base/0123456789ab/theirs",
+        "tensorboard/recipe/base/file",
+        "tensorboard/a/b/c/d/file",
+        "remote/parts/theirs/file",
+        "pins/.theirs",
+        "theirs",
+    ];
+    for name in others {
+        space.write(&format!(".pipe/{name}"), "theirs");
+    }
+    // What lies elsewhere.
+    space.write("away/file", "theirs").write(&format!("away/{hex}.state/state.json"), "theirs");
+    space.write("away/recipe/base/0123456789ab/events.out.tfevents.1", "theirs");
+    let link =
+        |from: &str| std::os::unix::fs::symlink(space.path().join("away"), space.path().join(from)).expect("a link");
+    std::fs::remove_dir_all(space.path().join(".pipe/rungs")).ok();
+    link(".pipe/rungs");
+    let linked = "d".repeat(64);
+    link(&format!(".pipe/tmp/{linked}.state"));
+    link(&format!(".pipe/artifacts/{linked}"));
+    link(".pipe/tensorboard/linked");
+    let done = space.json(&["gc", "--grace", "0", "--delete"]);
+    assert_eq!(keys(&done["remove"]).len(), 2, "{done}");
+    for name in others {
+        assert_eq!(space.read(&format!(".pipe/{name}")), "theirs", "{name}");
+    }
+    for name in ["file", &format!("{hex}.state/state.json"), "recipe/base/0123456789ab/events.out.tfevents.1"] {
+        assert_eq!(space.read(&format!("away/{name}")), "theirs", "{name}");
+    }
+    for name in [format!("tmp/{linked}.state"), format!("artifacts/{linked}"), "rungs".to_owned()] {
+        assert!(space.path().join(".pipe").join(&name).symlink_metadata().is_ok(), "{name}");
+    }
+    for command in [&["ls"] as &[&str], &["run", "recipe.yaml"]] {
+        assert_eq!(space.pipe(command).status, 0, "{command:?}");
+    }
+}
+
+#[test]
+fn gc_keeps_what_may_be_the_recipe_s_where_what_comes_before_is_elsewhere() {
+    let space = tiny();
+    let run = space.json(&["run", "recipe.yaml"]);
+    let other = space.json(&[&["run", "recipe.yaml", "--stage", "tokens"], &SMALLER[..]].concat());
+    let key = |run: &Value, stage: &str| run["stages"][stage]["key"].as_str().expect("a key").to_owned();
+    for gone in ["tokens", "base"] {
+        assert_eq!(space.pipe(&["rm", &key(&run, gone)]).status, 0);
+    }
+    let done = space.json(&["gc", "recipe.yaml", "--grace", "0", "--delete"]);
+    assert!(is_there(&space, &key(&run, "topics")) && is_there(&space, &key(&run, "test")), "{done}");
+    assert!(!is_there(&space, &key(&other, "tokens")), "{done}");
+    // Once what comes before is back, both are hits.
+    assert_eq!(space.statuses(&["recipe.yaml"]), "base=ran test=hit tokens=ran topics=hit");
+}
+
 #[test]
 fn ls_adds_up_by_stage() {
     let (space, _) = two_runs();

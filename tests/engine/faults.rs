@@ -22,10 +22,10 @@ use pipe::{
 use serde_json::{Value, json};
 
 /// A small file system of its own, until it's dropped.
-struct Mount(PathBuf);
+pub(super) struct Mount(PathBuf);
 
 impl Mount {
-    fn new(space: &Space, name: &str, size: &str) -> Needed<Self> {
+    pub(super) fn new(space: &Space, name: &str, size: &str) -> Needed<Self> {
         let path = space.path().join(name);
         std::fs::create_dir(&path).expect("a folder");
         let mount = Self::mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], &path);

@@ -54,7 +54,7 @@ const WRITTEN: &str = "下汤碗下体为算浆浆晚。菜在锅火了";
 const AVX512: [Golden; 3] = [
     ("base", 1, "4f2ee3fb9e876b214e3e0c21cf5dd83292861f1ecc085e3f7cd5295646c24d3f"),
     ("taken", 1, "d0115281e8715fff5779cf308c9c7ea6694a2fa08c1a9a7bf9d82e29a7574710"),
-    ("made", 2, "TODO"),
+    ("made", 2, "d752c6ae881fd84b0d6858aa8cc83d2f5a41c891a7370afe797d12cc351b295a"),
 ];
 
 /// The same with AVX2 and FMA, and no AVX-512.
@@ -63,7 +63,7 @@ const AVX2: [Golden; 5] = [
     ("topics", 1, "5b94badbd50266eaa69432443e8853fc20ba6cae8ad073f73ce6071cbe627739"),
     ("test", 3, "532506c0b5cbe925c6fb8aa5e359e686f6e24aaecf867f0b8aea4c355659b7db"),
     ("taken", 1, "d0115281e8715fff5779cf308c9c7ea6694a2fa08c1a9a7bf9d82e29a7574710"),
-    ("made", 2, "TODO"),
+    ("made", 2, "d752c6ae881fd84b0d6858aa8cc83d2f5a41c891a7370afe797d12cc351b295a"),
 ];
 
 const TOKENIZERS: &str = "

@@ -3,16 +3,24 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod changing;
 mod clearing;
+mod cut;
+mod edits;
 mod executor;
 mod faults;
 mod golden;
+mod injected;
 mod key_fields;
 mod keys;
 mod moved_defaults;
+mod outages;
 mod remote;
+mod remote_state;
 mod resume;
+mod room;
 mod s3;
 mod sharing;
 mod store;
+mod taken_away;
 mod transfers;

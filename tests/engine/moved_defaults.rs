@@ -15,6 +15,19 @@ use serde_json::{Value, json};
 fn identities(stages: &Value) -> Vec<(String, u32, Value)> {
     let space = tiny();
     space.write("chat.jsonl", "{\"prompt\": \"一\", \"response\": \"二\"}\n");
+    let gpt2 = json!({ "vocab_size": 300, "n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 2 });
+    for family in ["gpt2", "marian"] {
+        let mut config = gpt2.clone();
+        config["model_type"] = family.into();
+        if family == "marian" {
+            config = json!({
+                "model_type": family, "vocab_size": 300, "d_model": 16, "max_position_embeddings": 64,
+                "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_layers": 1,
+                "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "decoder_start_token_id": 0,
+            });
+        }
+        space.write(&format!("{family}/config.json"), config.to_string());
+    }
     let recipe = json!({ "seed": 1, "stages": stages }).to_string();
     let checked = Document::parse(&space.path().join("recipe.yaml"), &recipe, catalog())
         .and_then(|document| document.check(&Overrides::default(), &|_, _| None))
@@ -107,4 +120,29 @@ fn heads_that_recipes_did_not_say_read_the_mean() {
     assert_eq!(classify(json!({ "head": "linear" })), (2, None));
     assert_eq!(classify(json!({ "head": "linear", "pooling": "last" })), (2, Some(json!("last"))));
     assert_eq!([classify(json!({})), classify(json!({ "pooling": "mean" }))], [(1, None), (1, None)]);
+}
+
+/// The version that stages have by themselves, and that of one which says the old dropout, are the same.
+#[test]
+fn dropout_that_recipes_did_not_say_was_a_tenth_for_checkpoints_too() {
+    let train = |from: Value, dropout: Value| {
+        let topics = json!({ "finetune": {
+            "from": from, "data": { "train": { "path": "train.tsv" } },
+            "task": { "classification": { "template": "{{ text }}[Classification]", "words": { "甲": "体", "乙": "食" } } },
+            "train": { "epochs": 1, "lr": 1e-3, "max_length": 32, "dropout": dropout },
+        } });
+        let (version, canonical) = of("topics", topics);
+        (version, canonical["train"]["dropout"].clone())
+    };
+    // A model of the recipe's own still has 0.1 where nothing is said.
+    assert_eq!(train(json!("base"), Value::Null), (1, Value::Null));
+    assert_eq!(train(json!("base"), json!(0.1)), (1, Value::Null));
+    let gpt2 = || json!({ "checkpoint": "gpt2" });
+    assert_eq!(train(gpt2(), json!(0.1)), (1, Value::Null));
+    assert_eq!(train(gpt2(), json!(0.0)), (1, json!(0.0)));
+    assert_eq!(train(gpt2(), Value::Null), (2, Value::Null));
+    // Marian's sources are framed otherwise, too.
+    let marian = || json!({ "checkpoint": "marian" });
+    assert_eq!(train(marian(), json!(0.1)), (2, Value::Null));
+    assert_eq!(train(marian(), Value::Null), (3, Value::Null));
 }

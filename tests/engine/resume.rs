@@ -338,3 +338,38 @@ fn cells_that_differ_in_length_only_share_their_beginning() {
         assert_eq!(output.stderr.matches(&told).count(), 1, "{}", output.stderr);
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn terminal_that_is_closed_keeps_a_checkpoint_unless_hangups_are_ignored() {
+    let hang_up = |child: &Child| {
+        let status = std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()));
+    };
+    let recipe = TINY.replace("steps: 8,", "steps: 400, checkpoint_every: 5,");
+    let space = tiny();
+    space.write("recipe.yaml", &recipe);
+    space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
+    let child = start(&space, &BASE);
+    await_state(&space);
+    // The terminal's, and that of the shell in it.
+    hang_up(&child);
+    hang_up(&child);
+    let output = ended(child);
+    assert_eq!(output.status, 130, "{}", output.stderr);
+    assert!(output.stderr.contains("the same command resumes"), "{}", output.stderr);
+    let plan = space.json(&["plan", "recipe.yaml"]);
+    assert_eq!(plan["stages"]["base"]["status"], "miss");
+    assert!(plan["stages"]["base"]["continues_from"].as_u64().is_some_and(|step| step > 5), "{plan}");
+
+    let space = tiny();
+    space.write("recipe.yaml", recipe.replace("400", "60"));
+    space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg("trap '' HUP; exec \"$0\" \"$@\"").arg(env!("CARGO_BIN_EXE_pipe")).args(BASE);
+    command.current_dir(space.path()).env_remove("PIPE_STORE").env_remove("PIPE_REMOTE");
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process");
+    await_state(&space);
+    hang_up(&child);
+    assert_eq!(ended(child).status, 0);
+}

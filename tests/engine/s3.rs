@@ -92,14 +92,9 @@ fn json(space: &Space, address: SocketAddr, arguments: &[&str]) -> (Value, Strin
     (serde_json::from_str(&output.stdout).unwrap(), output.stderr)
 }
 
-/// An address that nobody listens at, of those that the system doesn't give to clients: one of these could find itself
-/// there before the server does.
+/// An address that nobody listens at.
 fn free_address() -> SocketAddr {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let first = u64::from(std::process::id()) * 8;
-    let mut ports = std::iter::repeat_with(|| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
-    let listener = ports.find_map(|port| TcpListener::bind(("127.0.0.1", u16::try_from(port).ok()?)).ok());
-    listener.unwrap().local_addr().unwrap()
+    SocketAddr::from(([127, 0, 0, 1], common::free_port()))
 }
 
 /// Passes everything on to the server, until a number of bytes has gone there: then it's as if the server had stopped.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Space, TINY, ended, tiny};
+use common::{Random, Space, TINY, ended, tiny};
 use serde_json::Value;
 
 const STAGES: [&str; 4] = ["tokens", "base", "topics", "test"];
@@ -107,4 +107,59 @@ fn suspended_process_that_lost_its_stage_touches_nothing_of_the_new_holder() {
     let result = result(child);
     assert_eq!(result["stages"]["base"]["status"], "ran");
     assert_eq!(["artifacts", "tmp", "leases"].map(|dir| entries(&space, dir)), [2, 0, 0]);
+}
+
+/// `PIPE_KILLS` is the number of kills, 12 unless it's said.
+#[test]
+fn processes_that_are_killed_at_random_lose_nothing_and_tell_nothing_wrong() {
+    const WORKERS: usize = 8;
+    let kills: usize = std::env::var("PIPE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12);
+    let (space, mut random) = (tiny(), Random(18));
+    let (mut killed, mut finished, mut round) = (0, 0, 0);
+    while killed < kills {
+        round += 1;
+        let seed = format!("seed={round}");
+        let run = ["run", "recipe.yaml", "--set", &seed];
+        let expected = space.json(&[&run[..], &["--store", "alone"]].concat());
+        let check = |found: &Value| {
+            for stage in STAGES {
+                let digest = |run: &Value| run["stages"][stage]["digest"].clone();
+                assert_eq!(digest(found), digest(&expected), "{stage} of round {round}");
+            }
+        };
+        // Three kills for each process, and then it may finish.
+        let delays: Vec<Vec<u64>> = (0..WORKERS).map(|_| (0..3).map(|_| random.below(900) as u64).collect()).collect();
+        let work = {
+            let (space, check) = (&space, &check);
+            move |delays: Vec<u64>| {
+                let mut killed = 0;
+                for delay in delays.into_iter().map(Some).chain([None]) {
+                    let mut command = space.command(&[&run[..], &["--json"]].concat());
+                    command.env("RAYON_NUM_THREADS", "1").stdout(Stdio::piped()).stderr(Stdio::piped());
+                    let mut child = command.spawn().expect("a process");
+                    if let Some(delay) = delay {
+                        std::thread::sleep(Duration::from_millis(delay));
+                        if child.try_wait().expect("a process").is_none() {
+                            child.kill().expect("a kill");
+                            let _ = child.wait();
+                            killed += 1;
+                            continue;
+                        }
+                    }
+                    check(&result(child));
+                }
+                killed
+            }
+        };
+        let counts = std::thread::scope(|scope| {
+            let workers: Vec<_> = delays.into_iter().map(|delays| scope.spawn(move || work(delays))).collect();
+            workers.into_iter().map(|worker| worker.join().expect("no wrong result")).sum::<usize>()
+        });
+        killed += counts;
+        finished += 4 * WORKERS - counts;
+        check(&space.json(&run));
+        assert_eq!(["tmp", "leases"].map(|dir| entries(&space, dir)), [0, 0], "after {killed} kills");
+        assert_eq!(space.json(&["verify"])["damaged"], serde_json::json!([]));
+    }
+    println!("{killed} kills in {round} rounds, {finished} runs finished");
 }

@@ -184,7 +184,7 @@ fn models_learn_it_and_are_measured_by_it() {
     assert_eq!(parts::predicted(&entries[0]).unwrap(), 0.5);
     assert_eq!(parts::revisions(&entries).unwrap(), 2);
     assert_eq!(parts::measured(&entries).unwrap(), [(HeldOutMetric::MaskedAccuracy, entries[0].clone())]);
-    assert!(parts::taught(&entries).is_none());
+    assert!(parts::taught(&entries, 0).is_none());
     let learnable = |family: &str| {
         let family = FAMILIES.named(family).expect("a family");
         parts::learnable(&entries, family, "it").into_iter().map(|problem| problem.field).collect::<Vec<_>>()

@@ -131,8 +131,8 @@ fn several(has_roles: bool) -> Conversation {
     Conversation { turns, response: "z".to_owned() }
 }
 
-/// What `process_batch` of ChatGLM3's `finetune_demo/finetune_hf.py` makes of a conversation, and that of GLM-4's
-/// `finetune_demo/finetune.py`: `[gMASK] <sop>`, each message as `<|role|>`, a line break and its text, and one token
+/// What `process_batch` of ChatGLM3's `finetune_demo/finetune_hf.py` (at 732294f) makes of a conversation, and that of GLM-4's
+/// `finetune/finetune.py` (at 3f79b54, `combine: False`): `[gMASK] <sop>`, each message as `<|role|>`, a line break and its text, and one token
 /// more, which is the end of texts for ChatGLM3 and `<|user|>` for GLM-4. `loss_masks` is true for all tokens of the
 /// assistant's messages, and is moved one on: so the role isn't learned, and what comes after the message is. A label is
 /// the token that the one before it is to predict.

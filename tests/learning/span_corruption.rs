@@ -206,7 +206,7 @@ fn it_says_what_can_learn_it_and_what_its_model_can_do() {
     let learned: Vec<&str> = FAMILIES.all().into_iter().map(|family| family.name).filter(|name| learn(name)).collect();
     assert_eq!(learned, ["glm", "chatglm", "transformer"]);
     // It fills blanks, and doesn't continue texts.
-    assert_eq!(parts::taught(&entries), None);
+    assert_eq!(parts::taught(&entries, 0), None);
     assert_eq!(parts::measured(&entries).unwrap().len(), 1);
     assert!((parts::predicted(&entries[0]).unwrap() - 0.2).abs() < 1e-12);
     // Checkpoints that don't say what they learned aren't taken to know it.

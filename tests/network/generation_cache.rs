@@ -104,7 +104,7 @@ fn cache_outlives_sequences_that_do_not_fit() {
 }
 
 /// A reference's prompt: its positions where they're given, ChatGLM's by its rule, or else those of any text.
-fn reference_prompt(config: &Value, case: &Value) -> Example {
+pub(crate) fn reference_prompt(config: &Value, case: &Value) -> Example {
     let ids = |name: &str| -> Option<Vec<u32>> { serde_json::from_value(case[name].clone()).ok() };
     let tokens = ids("prompt_ids").unwrap();
     let length = tokens.len();
@@ -148,13 +148,8 @@ fn parity_of_greedy_generation_with_a_cache() {
         for case in read("generation.json").as_array().unwrap() {
             let ids = |name: &str| -> Vec<u32> { serde_json::from_value(case[name].clone()).unwrap() };
             let vocabulary = Vocabulary { ends: ids("eos_token_id"), forbidden: Vec::new(), size: usize::MAX };
-            let settings = GenerationSettings {
-                sampling: Sampling::GREEDY,
-                seed: 0,
-                max_tokens: case["max_new_tokens"].as_u64().unwrap() as usize,
-                min_tokens: 0,
-                stop: Vec::new(),
-            };
+            let most = case["max_new_tokens"].as_u64().unwrap() as usize;
+            let settings = GenerationSettings::new(Sampling::GREEDY, 0, most);
             let mut example = reference_prompt(&config, case);
             let mut written = Vec::new();
             let end =

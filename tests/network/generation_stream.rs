@@ -64,3 +64,34 @@ fn what_may_become_a_stop_string_is_held_back_until_it_does_not() {
     assert_eq!(pieces("éa", &["éé"]).0, ["", "", "éa", ""]);
     assert_eq!(pieces("é", &["éé"]).0, ["", "", "é"]);
 }
+
+/// What follows is shown with the space that stands between, as decoding both has it: also by tokenizers whose decoders leave
+/// out a text's first space.
+#[test]
+fn text_after_another_is_decoded_with_it() {
+    let shown = |tokenizer: &Tokenizer, prompt: &str, text: &str| {
+        let tokens = |text: &str| tokenizer.encode(text).unwrap();
+        let before = tokens(prompt);
+        let whole = tokens(&format!("{prompt}{text}"));
+        let mut stream = TextStream::after(tokenizer, &[], prompt, &before).unwrap();
+        let mut shown: String = whole[before.len()..].iter().map(|&token| stream.push(token).unwrap().text).collect();
+        shown.push_str(&stream.finish().unwrap());
+        shown
+    };
+    let texts = ["you may not go there", "they all went home", "今天天气很好"];
+    for spec in
+        [json!({ "bpe": { "vocab_size": 300 } }), json!({ "wordpiece": { "vocab_size": 300, "min_frequency": 1 } })]
+    {
+        let spec = serde_json::from_value(spec).unwrap();
+        let tokenizer = Tokenizer::train(&spec, texts.map(|text| Ok(text.to_owned())).into_iter()).unwrap();
+        assert_eq!(shown(&tokenizer, "you may", " not go"), " not go");
+        assert_eq!(shown(&tokenizer, "今天", "天气"), "天气");
+        assert_eq!(shown(&tokenizer, "", "they all"), "they all");
+        // The space is there already.
+        let before = tokenizer.encode("you may ").unwrap();
+        let next = tokenizer.encode("you may not").unwrap().split_off(tokenizer.encode("you may").unwrap().len());
+        let mut stream = TextStream::after(&tokenizer, &[], "you may ", &before).unwrap();
+        let text: String = next.iter().map(|&token| stream.push(token).unwrap().text).collect();
+        assert!(text.ends_with("not"), "{text}");
+    }
+}

@@ -12,6 +12,7 @@ mod chatglm_parity;
 mod checkpoints;
 mod foreign;
 mod generation_cache;
+mod generation_settings;
 mod generation_stream;
 mod gpt2_parity;
 mod gradient_checkpointing;

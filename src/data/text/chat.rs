@@ -99,6 +99,10 @@ pub struct Fitted {
     pub answers: Vec<Range<usize>>,
     /// Whether turns or a part of the question were left out.
     pub shortened: bool,
+    /// How many rounds were left out.
+    pub rounds: usize,
+    /// How many of the question's characters were left out, at its end, and of how many.
+    pub cut: Option<[usize; 2]>,
 }
 
 impl<'a> Chat<'a> {
@@ -111,7 +115,10 @@ impl<'a> Chat<'a> {
             Ok(roles) => roles,
             Err(missing) => bail!(Hinted::with(
                 format!("the tokenizer has no {missing}, which the chat format needs"),
-                format!("`format: {}` writes who speaks as text", ChatFormat::Chatglm2.name()),
+                format!(
+                    "`format: {}` writes who speaks as text; a system's turn it can't write",
+                    ChatFormat::Chatglm2.name()
+                ),
             )),
         };
         Ok(Self { format, tokenizer, roles })
@@ -207,7 +214,7 @@ impl<'a> Chat<'a> {
     }
 
     /// The token that ends a conversation's last answer in training, where that isn't the family's end of texts: GLM-4's is
-    /// `<|user|>` (`process_batch` in `finetune_demo/finetune.py` of THUDM/GLM-4).
+    /// `<|user|>` (`process_batch` in `finetune/finetune.py` of THUDM/GLM-4).
     pub fn end(&self) -> Option<u32> {
         self.roles().filter(|_| self.format == ChatFormat::Glm4).map(|roles| roles.of(Role::User))
     }
@@ -228,7 +235,15 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// As [`Self::prompt`]; if not even an empty question fits.
     pub fn fit(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
-        self.fit_as(turns, room, &|turns| Ok((self.prompt(turns)?, Vec::new())))
+        self.fit_whole(turns, room, room)
+    }
+
+    /// As [`Self::fit`], but the last question is left whole if it takes no more than `most` by itself.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_whole(&self, turns: &[Turn], room: usize, most: usize) -> Result<Fitted> {
+        self.fit_as(turns, [room, most], &|turns| Ok((self.prompt(turns)?, Vec::new())))
     }
 
     /// As [`Self::fit`], with the answers in it to be learned too. Those of rounds that are left out aren't.
@@ -236,20 +251,27 @@ impl<'a> Chat<'a> {
     /// # Errors
     /// As [`Self::fit`].
     pub fn fit_taught(&self, turns: &[Turn], room: usize) -> Result<Fitted> {
-        self.fit_as(turns, room, &|turns| self.taught(turns))
+        self.fit_as(turns, [room, room], &|turns| self.taught(turns))
     }
 
-    fn fit_as(&self, turns: &[Turn], room: usize, write: &dyn Fn(&[Turn]) -> Result<Written>) -> Result<Fitted> {
+    /// Within `room`, or where a question stands alone within `most`.
+    fn fit_as(
+        &self,
+        turns: &[Turn],
+        [room, most]: [usize; 2],
+        write: &dyn Fn(&[Turn]) -> Result<Written>,
+    ) -> Result<Fitted> {
         let mut turns = turns.to_vec();
-        let mut shortened = false;
+        let mut rounds = 0;
         loop {
             let (tokens, answers) = write(&turns)?;
-            if tokens.len() <= room {
-                return Ok(Fitted { tokens, answers, shortened });
+            let oldest = oldest_round(&turns);
+            if tokens.len() <= room || oldest.is_none() && tokens.len() <= most {
+                return Ok(Fitted { tokens, answers, shortened: rounds > 0, rounds, cut: None });
             }
-            shortened = true;
-            let Some(round) = oldest_round(&turns) else { break };
+            let Some(round) = oldest else { break };
             turns.drain(round);
+            rounds += 1;
         }
         // The longest beginning of the question that fits.
         let Some(last) = turns.len().checked_sub(1) else { bail!("the conversation has no turns") };
@@ -267,7 +289,8 @@ impl<'a> Chat<'a> {
                 beyond = middle;
             }
         }
-        Ok(Fitted { tokens, answers, shortened })
+        let cut = Some([question.len() - fits, question.len()]);
+        Ok(Fitted { tokens, answers, shortened: true, rounds, cut })
     }
 
     fn roles(&self) -> Option<RoleTokens> {
@@ -323,7 +346,7 @@ pub fn check_order(turns: &[Turn], format: Option<ChatFormat>) -> Result<()> {
         if matches!(turn.role, Role::System | Role::Observation) {
             let role = ROLES[turn.role as usize];
             let message = format!("turn {}: the chat format doesn't support the role {role}", at + 1);
-            bail!(Hinted::with(message, "`format: chatglm3` does"));
+            bail!(Hinted::with(message, "`format: chatglm3` does, with a tokenizer that has the roles' tokens"));
         }
         ensure!(
             turn.role == expected,

@@ -223,6 +223,23 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Whether it tells how tokens become a text; without that, each is taken for a word.
+    pub fn has_decoder(&self) -> bool {
+        self.inner.get_decoder().is_some()
+    }
+
+    /// The special tokens that it puts before a text by itself.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn beginning(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, true).map_err(Error::from_boxed)?;
+        let special = encoding.get_special_tokens_mask().iter();
+        let first = encoding.get_ids().iter().zip(special).take_while(|(_, special)| **special == 1);
+        // Where there's no text, what would stand behind it comes first, too.
+        Ok(if text.is_empty() { Vec::new() } else { first.map(|(&id, _)| id).collect() })
+    }
+
     /// Whether its entries are bytes, each written as a letter.
     pub(super) fn is_byte_level(&self) -> bool {
         let of_bytes = |decoder: &DecoderWrapper| matches!(decoder, DecoderWrapper::ByteLevel(_));

@@ -2,6 +2,7 @@
 
 mod queue;
 mod run;
+mod sources;
 mod task;
 
 use std::{
@@ -19,11 +20,12 @@ use serde_json::Value;
 
 use crate::engine::{
     plan::{Node, Plan, Planned, Status},
-    store::{Artifact, Metrics, State, Throughput},
+    store::{Artifact, Metrics, State, Throughput, free_space, is_full},
 };
+use sources::Sources;
 
 pub use run::{Options, execute};
-pub use task::{Done, Launch, Local, Task, Watch};
+pub use task::{Done, InputLost, Launch, Local, Task, Watch};
 
 /// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
 pub trait Runner: Sync {
@@ -93,6 +95,8 @@ pub struct Job<'a> {
     pub lost: &'a AtomicBool,
     /// Progress sink.
     pub reporter: &'a dyn Reporter,
+    /// What becomes of its files.
+    sources: &'a Sources,
 }
 
 impl<'a> Deref for Job<'a> {
@@ -107,6 +111,50 @@ impl Job<'_> {
     /// Reports an event of this stage.
     pub fn report(&self, event: Event<'_>) {
         self.reporter.event(self.name, event);
+    }
+
+    /// Says that all files have been read, so that what becomes of them from here on changes nothing; a stage that reads
+    /// them and then works for long should. They are looked at in the end otherwise.
+    ///
+    /// # Errors
+    /// If they have changed meanwhile. It has to be the stage's own error then.
+    pub fn has_read(&self) -> Result<()> {
+        self.sources.done()
+    }
+
+    /// Writes what the stage has come to, of so many bytes. On a disk that is full, what could be resumed from is given up
+    /// for it: first what longer trainings could begin with, then the stage's own state, if that makes room enough.
+    ///
+    /// # Errors
+    /// That of `write`; what could be resumed from is still there then, as far as it was.
+    pub fn finish(&self, bytes: u64, write: &dyn Fn() -> Result<()>) -> Result<()> {
+        let before = entries(self.out);
+        let attempt = || {
+            write().inspect_err(|_| {
+                // Half of it would only be in the way.
+                let new = entries(self.out).into_iter().filter(|path| !before.contains(path));
+                new.for_each(|path| drop(fs_err::remove_file(path)));
+            })
+        };
+        let mut error = match attempt() {
+            Err(error) if is_full(&error) => error,
+            result => return result,
+        };
+        if let Some(trunk) = self.trunk.as_ref().filter(|trunk| trunk.bytes() > 0) {
+            trunk.clear()?;
+            self.report(Event::Note("the disk is full, so there's no state for longer trainings to begin with"));
+            error = match attempt() {
+                Err(error) if is_full(&error) => error,
+                result => return result,
+            };
+        }
+        let state = self.state.bytes();
+        if state + free_space(self.out).unwrap_or_default() < bytes || state == 0 {
+            return Err(error);
+        }
+        self.state.clear()?;
+        self.report(Event::Note("the disk is full, so the checkpoint makes room for the result"));
+        attempt()
     }
 
     /// Whether a stop was requested. It keeps its state then, and its error is [`Paused`].
@@ -125,6 +173,11 @@ impl Job<'_> {
         }
         Ok(())
     }
+}
+
+/// What is in a directory.
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// The error of a stage that didn't fail: it was stopped, and resumes from its state when it's run again.

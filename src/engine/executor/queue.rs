@@ -90,6 +90,11 @@ impl<'a> Queue<'a> {
         self.changed.notify_all();
     }
 
+    /// All stages.
+    pub(super) fn tasks(&self) -> impl Iterator<Item = (&'a str, &'a Planned)> {
+        self.tasks.iter().map(|(id, node)| (id.as_str(), node))
+    }
+
     /// A stage.
     pub(super) fn task(&self, id: &str) -> Option<(&'a str, &'a Planned)> {
         self.tasks.get_key_value(id).map(|(id, node)| (id.as_str(), node))

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::Instant,
 };
 
@@ -11,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use indexmap::IndexMap;
 
 use super::{
-    Done, Ending, Event, Launch, Outcome, Paused, Reporter, Task, Watch,
+    Done, Ending, Event, InputLost, Launch, Outcome, Paused, Reporter, Task, Watch,
     queue::{Next, Queue},
 };
 use crate::{
@@ -48,7 +51,7 @@ pub fn execute(
     let stages = plan.into_stages();
     let queue = Queue::new(&stages, &options.stop);
     let threads = options.jobs.clamp(1, stages.len().max(1));
-    let worker = Worker { queue: &queue, resolver, launcher, reporter, options };
+    let worker = Worker { queue: &queue, resolver, launcher, reporter, options, launched: AtomicBool::new(false) };
     if threads == 1 {
         worker.work();
     } else {
@@ -58,6 +61,7 @@ pub fn execute(
             }
         });
     }
+    worker.look_again();
     resolver.digests().lock().save();
     queue.into_outcomes()
 }
@@ -68,7 +72,17 @@ struct Worker<'a> {
     launcher: &'a dyn Launch,
     reporter: &'a dyn Reporter,
     options: &'a Options,
+    /// Whether anything has been launched, so that time has passed since the plan was made.
+    launched: AtomicBool,
 }
+
+/// What is said of an artifact that was there when the run was planned.
+const REMOVED: &str = "it was removed from the store; recomputing";
+
+const REPLACED: &str = "another process has replaced it, and that is used";
+
+/// How often a stage is launched whose inputs are taken away while it's computed.
+const LAUNCHES: usize = 3;
 
 impl Worker<'_> {
     fn work(&self) {
@@ -84,6 +98,27 @@ impl Worker<'_> {
                 Next::Run(id, stage) => self.settle(id, stage, true),
             }
         }
+    }
+
+    /// What a run tells of is in the store at its end: hits that were removed meanwhile are computed after all.
+    fn look_again(&self) {
+        if !self.launched.load(SeqCst) {
+            return;
+        }
+        for (id, stage) in self.queue.tasks() {
+            let is_stopped = self.options.stop.load(SeqCst);
+            let outcome = self.queue.outcome(id).filter(|outcome| matches!(outcome.ending, Ending::Hit | Ending::Ran));
+            let artifact = outcome.and_then(|outcome| outcome.artifact);
+            if artifact.is_some_and(|artifact| !artifact.path.exists()) && !is_stopped {
+                self.settle_again(id, stage, REMOVED);
+            }
+        }
+    }
+
+    /// Brings a stage to its end once more, as what the run counted on isn't there any more.
+    fn settle_again(&self, id: &str, stage: &Planned, note: &str) {
+        self.reporter.event(id, Event::Note(note));
+        self.settle(id, stage, false);
     }
 
     /// Brings a stage to its end; `as_planned` unless what the plan counted on has turned out not to be there.
@@ -127,6 +162,7 @@ impl Worker<'_> {
         key: &mut Option<String>,
     ) -> Result<(Ending, Artifact)> {
         let mut trusts_plan = as_planned;
+        let mut launches = 0;
         loop {
             let manifest = self.manifest(stage)?;
             *key = Some(manifest.key());
@@ -134,7 +170,8 @@ impl Worker<'_> {
             let found = match &stage.status {
                 Status::Hit(artifact) if is_planned => Some((Ending::Hit, (**artifact).clone())),
                 Status::Remote(artifact) if is_planned => Some((Ending::Fetched, (**artifact).clone())),
-                _ if is_planned || stage.forced => None,
+                // What was forced in this run already is there.
+                _ if is_planned || stage.forced && as_planned => None,
                 _ => self.find(&manifest)?,
             };
             tracing::debug!(stage = id, key = short(&manifest.key()), is_planned, found = found.is_some(), "resolved");
@@ -147,9 +184,13 @@ impl Worker<'_> {
             if self.manifest(stage)? != manifest {
                 continue;
             }
-            match self.launch(id, stage, manifest, inputs) {
+            launches += 1;
+            match self.launch(id, stage, manifest, inputs, stage.forced && as_planned) {
                 // The process that took it over is computing it, or already has.
                 Err(error) if error.is::<Lost>() => self.reporter.event(id, Event::Note(&error.to_string())),
+                Err(error) if error.is::<InputLost>() && launches < LAUNCHES => {
+                    self.reporter.event(id, Event::Note(&error.to_string()));
+                }
                 result => return result,
             }
             trusts_plan = false;
@@ -181,38 +222,51 @@ impl Worker<'_> {
         }
     }
 
-    /// The keys of what a stage reads, by field, with all files in the local store.
+    /// The keys of what a stage reads, by field, with all files in the local store, as they are now.
     fn inputs(&self, id: &str, node: &Node) -> Result<BTreeMap<String, String>> {
         let local = |need: &String| self.local(need).with_context(|| format!("`{id}` needs `{need}`"));
         node.needs.iter().map(|(field, need)| Ok((field.clone(), local(need)?.key))).collect()
     }
 
-    /// The artifact of a settled stage, its files in the local store: fetched or, where that fails, computed after all.
+    /// The artifact of a settled stage, its files in the local store: fetched or, where that fails or somebody has removed or
+    /// replaced it meanwhile, computed after all.
     fn local(&self, id: &str) -> Result<Artifact> {
         let not_settled = || anyhow!("`{id}` has no artifact");
         loop {
             let outcome = self.queue.outcome(id).with_context(not_settled)?;
             let Some(artifact) = outcome.artifact else { bail!(outcome.error.unwrap_or_default()) };
-            let Some(remote) = self.resolver.remote().filter(|_| outcome.ending == Ending::Fetched) else {
-                return Ok(artifact);
+            let (task, stage) = self.queue.task(id).with_context(not_settled)?;
+            let why = match (self.resolver.look(&artifact.key)?, self.resolver.remote()) {
+                (Seen::Here(found), _) if found.digest == artifact.digest => return Ok(*found),
+                (Seen::Here(_), _) => Some(REPLACED.to_owned()),
+                (Seen::Remote(_), Some(_)) => None,
+                (Seen::Damaged(damage), _) => Some(format!("the stored artifact is damaged: {damage}; recomputing")),
+                (Seen::Nowhere | Seen::Remote(_), _) if outcome.ending == Ending::Fetched => None,
+                (Seen::Nowhere | Seen::Remote(_), _) => Some(REMOVED.to_owned()),
             };
-            if let Seen::Here(artifact) = self.resolver.look(&artifact.key)? {
-                return Ok(*artifact);
+            if why.is_some() || self.resolver.remote().is_none() {
+                self.settle_again(task, stage, &why.unwrap_or_default());
+                continue;
             }
-            self.reporter.event(id, Event::Fetching);
-            let waiting = || self.reporter.event(id, Event::Waiting);
-            let progress = |done, total| {
-                self.reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
-            };
-            let fetched = remote.materialise(&artifact, &waiting, &progress);
-            self.reporter.event(id, Event::Fetched);
-            match fetched {
-                Ok(artifact) => return Ok(artifact),
-                Err(error) => self.reporter.event(id, Event::Note(&format!("{error:#}; recomputing"))),
+            match self.fetch(id, &artifact) {
+                Ok(found) if found.digest == artifact.digest => return Ok(found),
+                Ok(_) => self.settle_again(task, stage, REPLACED),
+                Err(error) => self.settle_again(task, stage, &format!("{error:#}; recomputing")),
             }
-            let (id, stage) = self.queue.task(id).with_context(not_settled)?;
-            self.settle(id, stage, false);
         }
+    }
+
+    /// Brings an artifact's files from the remote.
+    fn fetch(&self, id: &str, artifact: &Artifact) -> Result<Artifact> {
+        let remote = self.resolver.remote().context("no remote was named")?;
+        self.reporter.event(id, Event::Fetching);
+        let waiting = || self.reporter.event(id, Event::Waiting);
+        let progress = |done, total| {
+            self.reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
+        };
+        let fetched = remote.materialise(artifact, &waiting, &progress);
+        self.reporter.event(id, Event::Fetched);
+        fetched
     }
 
     fn launch(
@@ -221,18 +275,20 @@ impl Worker<'_> {
         stage: &Planned,
         manifest: Manifest,
         inputs: BTreeMap<String, String>,
+        force: bool,
     ) -> Result<(Ending, Artifact)> {
         self.check_files(stage)?;
+        self.launched.store(true, SeqCst);
         let task = Task {
             id: id.to_owned(),
             node: stage.node.clone(),
             manifest,
             inputs,
-            force: stage.forced,
+            force,
             until: self.options.until.get(id).copied(),
             provenance: self.options.provenance.clone(),
         };
-        let watch = Watch { stop: &self.options.stop, reporter: self.reporter };
+        let watch = Watch { stop: &self.options.stop, reporter: self.reporter, digests: self.resolver.digests() };
         let Done { artifact, computed } = self.launcher.launch(&task, watch)?;
         if !computed {
             self.report_found(id, &stage.node, Ending::Hit, &artifact);

@@ -2,18 +2,26 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{Computed, Event, Inputs, Job, Paused, Reporter, Runner};
+use super::{
+    Computed, Event, Inputs, Job, Paused, Reporter, Runner,
+    sources::{Moved, Sources},
+};
 use crate::engine::{
     plan::Node,
-    store::{Artifact, Claim, Lost, Manifest, Provenance, Store, unix_time},
+    store::{Artifact, Claim, DigestCache, Found, Lost, Manifest, Provenance, Slot, Store, Vouch, unix_time},
 };
+
+/// How often a stage is computed whose files are changed while it reads them, and changed back.
+const ATTEMPTS: usize = 3;
 
 /// A stage to compute. All that it reads is in the store.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -41,7 +49,25 @@ pub struct Watch<'a> {
     pub stop: &'a Arc<AtomicBool>,
     /// Receives events.
     pub reporter: &'a dyn Reporter,
+    /// The digests of input files, by which the key was made.
+    pub digests: &'a Mutex<DigestCache>,
 }
+
+/// An artifact that a stage reads isn't in the store any more as it was when the stage was launched: it was removed,
+/// damaged or replaced meanwhile.
+#[derive(Debug)]
+pub struct InputLost {
+    /// The field that names its stage.
+    pub field: String,
+}
+
+impl fmt::Display for InputLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the artifact that `{}` names is no longer in the store as it was", self.field)
+    }
+}
+
+impl std::error::Error for InputLost {}
 
 /// How a computation ended that has given an artifact.
 #[derive(Clone, Debug)]
@@ -58,7 +84,8 @@ pub trait Launch: Sync {
     /// Computes a stage, and returns when that is done.
     ///
     /// # Errors
-    /// [`Paused`] if it was stopped, [`Lost`] if another process took it over; else what failed.
+    /// [`Paused`] if it was stopped, [`Lost`] if another process took it over, [`InputLost`] if something that it reads was
+    /// taken away; else what failed.
     fn launch(&self, task: &Task, watch: Watch<'_>) -> Result<Done>;
 }
 
@@ -87,23 +114,33 @@ impl Launch for Local<'_> {
         if let Some(damage) = slot.damage() {
             report(Event::Note(&format!("the stored artifact is damaged: {damage:#}; recomputing")));
         }
+        let (started, mut began) = (unix_time(), Instant::now());
+        // Now, since whoever waited for the key may have done so for long.
+        let mut sources = Arc::new(Sources::look(node, manifest, watch.digests)?);
         report(Event::Started { node, key: slot.key() });
-        let (started, began) = (unix_time(), Instant::now());
-        let trunk = if *force { None } else { node.trunk_key(manifest) };
-        let computed = self.runner.run(&Job {
-            name: id,
-            node,
-            inputs: Inputs { seed: node.seed, files: &node.files, artifacts: self.artifacts(task)? },
-            out: slot.dir(),
-            state: slot.state(),
-            trunk: trunk.map(|key| store.shared_state(&key)),
-            until: *until,
-            stop: watch.stop,
-            lost: slot.lost(),
-            reporter: watch.reporter,
-        });
-        if slot.is_lost() {
-            return Err(Lost.into());
+        let mut attempt = 1;
+        let computed = loop {
+            let computed = self.compute(task, watch, &slot, &sources);
+            if slot.is_lost() {
+                return Err(Lost.into());
+            }
+            let moved = match sources.vouch() {
+                // Its state has been vouched for.
+                _ if computed.as_ref().is_err_and(|error| error.is::<Paused>()) => break computed,
+                Ok(()) => break computed,
+                Err(error) => error.downcast::<Moved>()?,
+            };
+            if attempt == ATTEMPTS {
+                return Err(Sources::restless(&moved).into());
+            }
+            attempt += 1;
+            report(Event::Note(&format!("{moved}; starting over")));
+            slot.clear()?;
+            began = Instant::now();
+            sources = Arc::new(Sources::look(node, manifest, watch.digests)?);
+        };
+        if !computed.as_ref().is_err_and(|error| error.is::<Paused>()) {
+            self.inputs_hold(task, computed.is_ok())?;
         }
         if let Err(error) = &computed
             && until.is_some()
@@ -130,13 +167,48 @@ impl Launch for Local<'_> {
 }
 
 impl Local<'_> {
+    fn compute(&self, task: &Task, watch: Watch<'_>, slot: &Slot, sources: &Arc<Sources>) -> Result<Computed> {
+        let Task { id, node, manifest, force, until, .. } = task;
+        let trunk = if *force { None } else { node.trunk_key(manifest) };
+        let vouched = || Arc::clone(sources) as Arc<dyn Vouch>;
+        self.runner.run(&Job {
+            name: id,
+            node,
+            inputs: Inputs { seed: node.seed, files: &node.files, artifacts: self.artifacts(task)? },
+            out: slot.dir(),
+            state: slot.state().vouched_by(vouched()),
+            trunk: trunk.map(|key| self.store.shared_state(&key).vouched_by(vouched())),
+            until: *until,
+            stop: watch.stop,
+            lost: slot.lost(),
+            reporter: watch.reporter,
+            sources,
+        })
+    }
+
+    /// What the stage reads of others.
     fn artifacts(&self, task: &Task) -> Result<BTreeMap<String, Artifact>> {
-        let input = |(field, key): (&String, &String)| {
-            let artifact = self.store.record(key)?;
-            let artifact =
-                artifact.with_context(|| format!("the artifact that `{field}` names is no longer in the store"))?;
-            Ok((field.clone(), artifact))
+        let input = |(field, key): (&String, &String)| match self.store.look(key)? {
+            Found::Intact(artifact) if task.manifest.inputs.get(field) == Some(&artifact.digest) => {
+                Ok((field.clone(), *artifact))
+            }
+            _ => Err(InputLost { field: field.clone() }.into()),
         };
         task.inputs.iter().map(input).collect()
+    }
+
+    /// Sees that what the stage has read of others is what it was. What was removed behind it did no harm, unless it failed.
+    fn inputs_hold(&self, task: &Task, is_done: bool) -> Result<()> {
+        for (field, key) in &task.inputs {
+            let holds = match self.store.look(key)? {
+                Found::Intact(artifact) => task.manifest.inputs.get(field) == Some(&artifact.digest),
+                Found::Damaged(_) => false,
+                Found::Nothing => is_done,
+            };
+            if !holds {
+                return Err(InputLost { field: field.clone() }.into());
+            }
+        }
+        Ok(())
     }
 }

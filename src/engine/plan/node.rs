@@ -87,6 +87,11 @@ pub type Upstream<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub type FileDigests = BTreeMap<String, String>;
 
 impl Node {
+    /// The files that it reads, those of directories as far as they count.
+    pub fn read_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().flat_map(|(field, paths)| self.parts.get(field).unwrap_or(paths)).cloned()
+    }
+
     /// Digests of the files that it reads.
     ///
     /// # Errors

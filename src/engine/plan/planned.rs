@@ -132,6 +132,16 @@ impl Planned {
         self.node.manifest(&self.files, upstream)
     }
 
+    /// Whether it may be what a manifest stands for, whatever the stages before it give whose output isn't known.
+    pub fn may_be(&self, manifest: &Manifest, upstream: Upstream<'_>) -> bool {
+        let any = |need: &str| Some(upstream(need).unwrap_or_default());
+        let Some(mut own) = self.node.manifest(&self.files, &any) else { return false };
+        for (field, digest) in own.inputs.iter_mut().filter(|(_, digest)| digest.is_empty()) {
+            *digest = manifest.inputs.get(field).cloned().unwrap_or_default();
+        }
+        own == *manifest
+    }
+
     /// Whether it has to run, or may have to.
     pub fn is_missing(&self) -> bool {
         self.status.artifact().is_none()

@@ -1,6 +1,6 @@
 //! Whether a stage is a hit: the one place where the store and the remote are asked for that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use indexmap::IndexSet;
@@ -161,7 +161,7 @@ impl<'a> Resolver<'a> {
             Seen::Nowhere if !self.explains => Status::Miss { reason: Reason::NotStored, from: None },
             Seen::Nowhere => {
                 if runs.is_none() {
-                    *runs = Some(self.store.list()?);
+                    *runs = Some(self.runs()?);
                 }
                 let reason = match nearest(node, manifest, runs.as_deref().unwrap_or_default()) {
                     Some(run) => Reason::Differs {
@@ -173,6 +173,15 @@ impl<'a> Resolver<'a> {
                 Status::Miss { reason, from: from() }
             }
         })
+    }
+
+    /// The runs that a miss is compared with: those in the store, and those that were seen in the remote.
+    fn runs(&self) -> Result<Vec<Artifact>> {
+        let mut runs = self.store.list()?;
+        let keys: BTreeSet<String> = runs.iter().map(|run| run.key.clone()).collect();
+        let known = self.remote.map(Remote::known).unwrap_or_default();
+        runs.extend(known.into_iter().filter(|run| !keys.contains(&run.key)));
+        Ok(runs)
     }
 
     /// What there is under a key.

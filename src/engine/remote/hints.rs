@@ -7,6 +7,9 @@ use crate::support::Hinted;
 /// A reason longer than this is a web page rather than a sentence.
 const LONGEST: usize = 200;
 
+/// How an error begins that a server has answered with.
+const STATUS: &str = "Server returned non-2xx status code: ";
+
 /// The root cause of an error in one line, with a hint where credentials are missing or refused.
 pub(super) fn reason(error: &object_store::Error) -> Hinted {
     let mut cause: &dyn Error = error;
@@ -30,4 +33,22 @@ pub(super) fn reason(error: &object_store::Error) -> Hinted {
             .to_owned()
     });
     Hinted { message: reason, hint }
+}
+
+/// Whether an error says that the remote can't be reached at all, rather than that it doesn't do what it was asked.
+pub(super) fn is_outage(error: &object_store::Error) -> bool {
+    let mut cause: &(dyn Error + 'static) = error;
+    loop {
+        let text = cause.to_string();
+        let status = text.strip_prefix(STATUS).and_then(|rest| rest.get(..3));
+        if status.is_some_and(|status| matches!(status, "500" | "502" | "503" | "504"))
+            || cause.is::<object_store::client::HttpError>()
+        {
+            return true;
+        }
+        match cause.source() {
+            Some(next) => cause = next,
+            None => return false,
+        }
+    }
 }

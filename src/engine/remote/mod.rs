@@ -18,14 +18,15 @@
 mod address;
 mod blobs;
 mod hints;
+mod inspect;
 mod push;
 mod record;
 mod record_cache;
 mod shared;
+mod sound;
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,14 +40,25 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::engine::store::{Artifact, Claim, Store, short};
+use crate::engine::store::{Artifact, Claim, FileRecord, Store, short};
+use push::Effort;
 use shared::Shared;
 
+pub use address::Limits;
+pub use inspect::RemoteVerification;
+pub use push::Delivery;
 pub use record::{decode, encode};
 
-/// One small file of an artifact, out of the local store or else out of the remote; `None` where it can't be had.
+/// Larger files aren't held in memory.
+const SMALL: u64 = 1 << 30;
+
+/// One file of an artifact, out of the local store or else out of the remote, with the bytes that its record tells; `None`
+/// where it can't be had.
 pub fn small_file(artifact: &Artifact, name: &str, remote: Option<&Remote>) -> Option<Vec<u8>> {
-    std::fs::read(artifact.file(name)).ok().or_else(|| remote?.read(artifact, name))
+    let file = artifact.files.iter().find(|file| file.path == name && file.bytes <= SMALL)?;
+    let here = std::fs::read(artifact.file(name)).ok();
+    let here = here.filter(|bytes| blake3::hash(bytes).to_hex().as_str() == file.digest);
+    here.or_else(|| remote?.read(artifact, file))
 }
 
 /// A shared cache, and what this process knows of it.
@@ -81,9 +93,22 @@ impl Remote {
     /// # Errors
     /// URLs that name none of these, or have credentials in them.
     pub fn open(url: &str, store: &Store, report: impl Fn(&str) + Send + Sync + 'static) -> Result<Self> {
-        let (address, objects) = address::open(url)?;
+        Self::open_with(url, store, &Limits::from_environment(), report)
+    }
+
+    /// As [`Self::open`], waiting for so long.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        url: &str,
+        store: &Store,
+        limits: &Limits,
+        report: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let (address, objects) = address::open(url, limits)?;
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let shared = Shared::new(address, objects, store, Box::new(report));
+        let shared = Shared::new(address, objects, store, limits, Box::new(report));
         let runtime = runtime.context("failed to start the threads for the remote")?;
         Ok(Self { shared: Arc::new(shared), pushes: Mutex::default(), runtime })
     }
@@ -93,16 +118,15 @@ impl Remote {
         self.shared.address.url()
     }
 
+    /// From now on the remote is asked each time, whatever is remembered of it.
+    pub fn ask(&self) {
+        self.shared.asks.store(true, Ordering::Relaxed);
+    }
+
     /// The record of the artifact with this key, where the remote has a sound one. The artifact's files are not in the
     /// local store: see [`Self::materialise`]. A remote that can't be reached has nothing, which is reported once.
     pub fn find(&self, key: &str) -> Option<Artifact> {
         self.runtime.block_on(self.shared.find(key))
-    }
-
-    /// The records that are known of keys that begin so: those that were seen before, or that of a whole key.
-    pub fn matching(&self, start: &str) -> Vec<Artifact> {
-        let known = self.shared.cache.matching(start);
-        if known.is_empty() && start.len() == 64 { self.find(start).into_iter().collect() } else { known }
     }
 
     /// Brings the files of an artifact that was [found](Self::find) into the local store. What another transfer has left
@@ -123,10 +147,11 @@ impl Remote {
                 Claim::Hit(artifact) => return Ok(*artifact),
                 Claim::Miss(slot) => slot,
             };
-            let parts = self.parts(&artifact.key);
-            self.shared.link_local(artifact, &parts)?;
-            self.runtime.block_on(blobs::fetch(&self.shared, artifact, &parts, slot.dir(), progress))?;
-            let stored = slot.commit(artifact.metrics.clone(), artifact.provenance.clone())?;
+            let parts = self.shared.store.parts(&artifact.key);
+            let linked = self.shared.link_local(artifact, &parts)?;
+            let fetch = blobs::fetch(&self.shared, artifact, &linked, &parts, slot.dir(), progress);
+            self.runtime.block_on(fetch)?;
+            let stored = slot.commit_as(artifact)?;
             self.shared.index_local([&stored]);
             // What is left of the parts is a second name of the artifact's files.
             let _ = std::fs::remove_dir_all(&parts);
@@ -142,12 +167,26 @@ impl Remote {
         })
     }
 
-    /// One small file of an artifact that was [found](Self::find), or `None` where it can't be had.
-    fn read(&self, artifact: &Artifact, name: &str) -> Option<Vec<u8>> {
-        let file = artifact.files.iter().find(|file| file.path == name && file.bytes <= blobs::CHUNK)?;
-        let bytes = self.runtime.block_on(blobs::read(&self.shared, file)).ok()?;
-        self.shared.files.fetch_add(1, Ordering::Relaxed);
-        Some(bytes)
+    /// A file of an artifact that was [found](Self::find), or `None` where it can't be had.
+    fn read(&self, artifact: &Artifact, file: &FileRecord) -> Option<Vec<u8>> {
+        if self.shared.is_bad(&file.digest) || self.shared.offline.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.runtime.block_on(blobs::read(&self.shared, file)) {
+            Ok(bytes) => {
+                self.shared.files.fetch_add(1, Ordering::Relaxed);
+                Some(bytes)
+            }
+            Err(error) => {
+                // That it can't be reached was told.
+                if !self.shared.offline.load(Ordering::Relaxed) {
+                    // Whether the rest is there is asked next time.
+                    self.shared.cache.forget(&artifact.key);
+                    (self.shared.report)(&format!("warning: {error:#}"));
+                }
+                None
+            }
+        }
     }
 
     /// Uploads an artifact of the local store in the background: first its files, as
@@ -158,8 +197,19 @@ impl Remote {
             return;
         }
         tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), computed, "pushing to the remote");
-        let task = self.runtime.spawn(push::push(self.shared.clone(), artifact.clone(), computed));
+        let effort = if computed { Effort::Replace } else { Effort::Record };
+        let task = push::push(self.shared.clone(), artifact.clone(), effort);
+        let task = self.runtime.spawn(async move {
+            task.await;
+        });
         self.pushes.lock().push(task);
+    }
+
+    /// Sees to it that the remote has an artifact of the local store, with all its files as they should be: what is missing,
+    /// cut or damaged there is uploaded. Waits until that's done.
+    pub fn deliver(&self, artifact: &Artifact) -> Delivery {
+        tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), "looking at what the remote has of it");
+        self.runtime.block_on(push::push(self.shared.clone(), artifact.clone(), Effort::Whole))
     }
 
     /// Waits for pending uploads, and returns what was transferred.
@@ -181,11 +231,6 @@ impl Remote {
             unpushed: count(&shared.unpushed),
             reachable: !shared.offline.load(Ordering::Relaxed),
         }
-    }
-
-    /// Where the files of an artifact gather until all are there.
-    fn parts(&self, key: &str) -> PathBuf {
-        self.shared.store.root().join("remote").join("parts").join(key)
     }
 }
 

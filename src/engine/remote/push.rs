@@ -1,6 +1,7 @@
 //! Pushing: files first, those that aren't there, and then the record, so that who finds a record finds its files.
 
 use std::{
+    fmt,
     io::Read,
     path::Path,
     sync::{Arc, atomic::Ordering},
@@ -12,97 +13,197 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload, path::Path as Location};
 
 use super::{
-    blobs::CHUNK,
+    blobs::{self, Obstacle},
     decode, encode,
     shared::{PARALLEL, Shared},
+    sound::Marking,
 };
 use crate::engine::store::{Artifact, FileRecord};
 
 const UNREADABLE: &str = "failed to read a file of the store";
+const NOT_ARRIVED: &str = "what was uploaded isn't there, or isn't what was uploaded";
 
-/// Pushes an artifact, unless it's there; `computed` replaces the record that is. Failures are reported, not returned.
-pub(super) async fn push(shared: Arc<Shared>, artifact: Artifact, computed: bool) {
-    if shared.offline.load(Ordering::Relaxed) || shared.refuses.load(Ordering::Relaxed) {
-        shared.unpushed.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
-    match shared.push(&artifact, computed).await {
-        Ok(true) => drop(shared.pushed.fetch_add(1, Ordering::Relaxed)),
-        Ok(false) => {}
-        Err(error) => {
-            shared.unpushed.fetch_add(1, Ordering::Relaxed);
+/// What became of an artifact that the remote is to have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Delivery {
+    /// It's there, with all its files as they should be: that was looked at.
+    There,
+    /// It wasn't, or not whole, and is now.
+    Sent,
+    /// It isn't there, or not whole, and couldn't be sent; why was reported.
+    Failed,
+}
+
+/// How much is asked of the remote before something counts as being there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Effort {
+    /// Nothing: the artifact was just made, and replaces what is there.
+    Replace,
+    /// Whether there is a sound record.
+    Record,
+    /// Whether there is a sound record, and whether its files are.
+    Whole,
+}
+
+/// Pushes an artifact as far as it isn't there. Failures are reported, not returned.
+pub(super) async fn push(shared: Arc<Shared>, artifact: Artifact, effort: Effort) -> Delivery {
+    let delivery = match shared.is_given_up(effort) {
+        true => Delivery::Failed,
+        false => shared.push(&artifact, effort).await.unwrap_or_else(|error| {
             match error.downcast_ref::<Error>() {
                 Some(error) => shared.refused(error),
+                None if error.is::<GivenUp>() => {}
                 None => {
                     let key = &artifact.key[..12];
                     (shared.report)(&format!("warning: {key} was not pushed to the remote: {error:#}"));
                 }
             }
-        }
+            Delivery::Failed
+        }),
+    };
+    match delivery {
+        Delivery::There => {}
+        Delivery::Sent => _ = shared.pushed.fetch_add(1, Ordering::Relaxed),
+        Delivery::Failed => _ = shared.unpushed.fetch_add(1, Ordering::Relaxed),
+    }
+    delivery
+}
+
+/// The error of what isn't sent, since the remote took something else badly, which was told.
+#[derive(Debug)]
+struct GivenUp;
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the remote takes nothing")
     }
 }
 
+impl std::error::Error for GivenUp {}
+
 impl Shared {
-    /// Whether there was something to push.
-    async fn push(&self, artifact: &Artifact, computed: bool) -> Result<bool> {
+    /// Whether nothing more is tried. A remote that takes nothing can still be looked at.
+    fn is_given_up(&self, effort: Effort) -> bool {
+        self.offline.load(Ordering::Relaxed) || effort != Effort::Whole && self.refuses.load(Ordering::Relaxed)
+    }
+
+    async fn push(&self, artifact: &Artifact, effort: Effort) -> Result<Delivery> {
         let key = &artifact.key;
-        if !computed
+        if effort != Effort::Replace
             && !self.is_bad(key)
             && let Some(text) = self.get_record(key).await?
-            && decode(&text, key).is_ok()
+            && let Ok(there) = decode(&text, key)
+            && (effort == Effort::Record || self.has_files(&there).await?)
         {
             self.cache.write(key, &text);
-            return Ok(false);
+            return Ok(Delivery::There);
         }
         let uploads = artifact.blobs().into_iter().cloned().map(|file| async move {
             let _permit = self.gate.acquire().await;
-            self.upload(&artifact.file(&file.path), &file).await
+            self.upload(&artifact.file(&file.path), &file, effort).await
         });
         stream::iter(uploads).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
         let text = encode(artifact)?;
-        self.objects.put(&self.address.record(key), PutPayload::from(text.clone())).await?;
+        self.put(&self.address.record(key), text.clone()).await?;
+        if effort == Effort::Whole {
+            ensure!(self.get_record(key).await?.is_some_and(|there| there == text), NOT_ARRIVED);
+        }
+        self.accept(key);
         self.cache.write(key, &text);
-        Ok(true)
+        Ok(Delivery::Sent)
     }
 
-    /// Uploads a file, unless it's there and not known to be damaged.
-    async fn upload(&self, path: &Path, file: &FileRecord) -> Result<()> {
-        let location = self.address.blob(&file.digest);
-        if !self.is_bad(&file.digest) {
-            match self.objects.head(&location).await {
-                Ok(found) if found.size == file.bytes => {
-                    tracing::debug!(file = file.path, "the remote has it");
-                    return Ok(());
-                }
-                Ok(_) | Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
+    /// Whether the remote has all files of a record as the record tells.
+    ///
+    /// # Errors
+    /// The remote's.
+    pub(super) async fn has_files(&self, artifact: &Artifact) -> object_store::Result<bool> {
+        let files = artifact.blobs().into_iter().cloned().map(|file| async move {
+            let _permit = self.gate.acquire().await;
+            self.has(&file).await
+        });
+        let found: Vec<bool> = stream::iter(files).buffer_unordered(PARALLEL).try_collect().await?;
+        Ok(found.into_iter().all(|is_there| is_there))
+    }
+
+    /// Whether the remote has a file as it should be. It's read, unless it was before and its mark is the same.
+    async fn has(&self, file: &FileRecord) -> object_store::Result<bool> {
+        if self.is_bad(&file.digest) {
+            return Ok(false);
+        }
+        let found = match self.objects.head(&self.address.blob(&file.digest)).await {
+            Ok(found) if found.size == file.bytes => found,
+            Ok(_) | Err(Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mark = self.address.mark(&found);
+        if self.sound.holds(&file.digest, mark.as_deref()) {
+            return Ok(true);
+        }
+        match blobs::verify(self, file).await {
+            Ok(()) => {
+                self.sound.learn(&file.digest, mark);
+                Ok(true)
+            }
+            Err(Obstacle::Remote(error)) => Err(error),
+            Err(Obstacle::Missing | Obstacle::Damaged | Obstacle::Local(_)) => {
+                self.reject(&file.digest);
+                Ok(false)
             }
         }
-        tracing::debug!(file = file.path, bytes = file.bytes, "uploading");
-        let mut source = fs::File::open(path)?;
-        if file.bytes > CHUNK {
-            return self.upload_parts(&location, &mut source, file).await;
+    }
+
+    /// Uploads a file, unless it's there as it should be.
+    async fn upload(&self, path: &Path, file: &FileRecord, effort: Effort) -> Result<()> {
+        if self.has(file).await? {
+            tracing::debug!(file = file.path, "the remote has it");
+            return Ok(());
         }
-        let bytes = chunk(&mut source)?;
-        check(blake3::hash(&bytes), file)?;
-        self.objects.put(&location, bytes.into()).await?;
+        tracing::debug!(file = file.path, bytes = file.bytes, "uploading");
+        let location = self.address.blob(&file.digest);
+        let mut source = fs::File::open(path)?;
+        if file.bytes > self.chunk {
+            self.upload_parts(&location, &mut source, file).await?;
+        } else {
+            let bytes = chunk(&mut source, self.chunk)?;
+            check(blake3::hash(&bytes), file)?;
+            self.put(&location, bytes).await?;
+        }
+        self.accept(&file.digest);
+        if effort == Effort::Whole {
+            ensure!(self.has_come(file).await?, NOT_ARRIVED);
+        }
+        Ok(())
+    }
+
+    /// Whether a file that was uploaded is there: a web server may have lost bytes of it on the way, others check what comes.
+    async fn has_come(&self, file: &FileRecord) -> object_store::Result<bool> {
+        if self.address.marking() == Marking::Unsure {
+            return self.has(file).await;
+        }
+        Ok(self.objects.head(&self.address.blob(&file.digest)).await?.size == file.bytes)
+    }
+
+    async fn put(&self, location: &Location, bytes: Vec<u8>) -> Result<()> {
+        ensure!(!self.refuses.load(Ordering::Relaxed), GivenUp);
+        self.objects.put(location, PutPayload::from(bytes)).await?;
         Ok(())
     }
 
     /// Uploads a large file in parts. Nothing of it is there before the last one. A web server takes no parts, so that it
     /// has to lie in memory as a whole.
     async fn upload_parts(&self, location: &Location, source: &mut fs::File, file: &FileRecord) -> Result<()> {
+        ensure!(!self.refuses.load(Ordering::Relaxed), GivenUp);
         let mut upload = match self.objects.put_multipart(location).await {
             Err(Error::NotImplemented { .. }) => {
                 let mut bytes = Vec::new();
                 source.read_to_end(&mut bytes).context(UNREADABLE)?;
                 check(blake3::hash(&bytes), file)?;
-                self.objects.put(location, bytes.into()).await?;
-                return Ok(());
+                return self.put(location, bytes).await;
             }
             upload => upload?,
         };
-        if let Err(error) = send(&mut *upload, source, file).await {
+        if let Err(error) = send(&mut *upload, source, file, self.chunk).await {
             // What can't be taken back is an unfinished upload, which the remote's own rules remove.
             let _ = upload.abort().await;
             return Err(error);
@@ -112,10 +213,10 @@ impl Shared {
     }
 }
 
-async fn send(upload: &mut dyn MultipartUpload, source: &mut fs::File, file: &FileRecord) -> Result<()> {
+async fn send(upload: &mut dyn MultipartUpload, source: &mut fs::File, file: &FileRecord, length: u64) -> Result<()> {
     let mut hasher = blake3::Hasher::new();
     loop {
-        let bytes = chunk(source)?;
+        let bytes = chunk(source, length)?;
         if bytes.is_empty() {
             return check(hasher.finalize(), file);
         }
@@ -125,9 +226,9 @@ async fn send(upload: &mut dyn MultipartUpload, source: &mut fs::File, file: &Fi
 }
 
 /// The next chunk of a file; empty at its end.
-fn chunk(source: &mut fs::File) -> Result<Vec<u8>> {
+fn chunk(source: &mut fs::File, length: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source.take(CHUNK).read_to_end(&mut bytes).context(UNREADABLE)?;
+    source.take(length).read_to_end(&mut bytes).context(UNREADABLE)?;
     Ok(bytes)
 }
 

@@ -1,7 +1,6 @@
 //! What this machine knows of a remote: the records it has seen there, so that a run with nothing to do asks nothing.
 
 use std::{
-    io::Write,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
@@ -20,7 +19,7 @@ pub(super) struct RecordCache {
 
 impl RecordCache {
     pub(super) fn new(store: &Store, address: &Address) -> Self {
-        Self { store: store.clone(), dir: store.root().join("remote").join(address.id()) }
+        Self { store: store.clone(), dir: store.memory_of(&address.id()) }
     }
 
     /// A record, if it was seen lately, or at `any` time: where the remote can't be asked, an old one is better than none.
@@ -42,15 +41,7 @@ impl RecordCache {
     }
 
     pub(super) fn write(&self, key: &str, text: &[u8]) {
-        let written = || -> Option<()> {
-            self.store.create().ok()?;
-            std::fs::create_dir_all(&self.dir).ok()?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.dir).ok()?;
-            file.write_all(text).ok()?;
-            file.persist(self.dir.join(key)).ok()?;
-            Some(())
-        };
-        let _ = written();
+        self.store.remember(&self.dir.join(key), text);
     }
 
     pub(super) fn forget(&self, key: &str) {

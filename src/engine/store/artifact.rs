@@ -113,7 +113,7 @@ impl Artifact {
     ///
     /// # Errors
     /// If it isn't as it was written, or isn't of this directory.
-    pub(super) fn record(dir: &Path) -> Result<Option<Self>> {
+    pub fn record(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(RECORD);
         let what = || format!("failed to read the record {}", path.display());
         let text = match std::fs::File::open(&path) {

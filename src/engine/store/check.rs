@@ -42,6 +42,6 @@ fn is_within(path: &str) -> bool {
 }
 
 /// Whether a text is a BLAKE3 digest as it's written here, and so a file name too.
-fn is_digest(text: &str) -> bool {
+pub(super) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use super::{Artifact, Found, Manifest, Slot, Store, format, short, workspace::Workspace};
+use super::{
+    Artifact, Found, Manifest, Slot, Store, format, short,
+    workspace::{Workspace, restore},
+};
 
 /// What came of asking for a key.
 pub enum Claim {
@@ -40,6 +43,7 @@ impl Store {
         let inputs = manifest.inputs.values().cloned().collect();
         let lease = self.leases.take(&key, inputs, waiting)?;
         tracing::debug!(key = short(&key), "claimed");
+        restore(&self.root.join("tmp"), &key, &self.artifact_dir(&key))?;
         let damage = match stored()? {
             Found::Intact(artifact) => {
                 // The process that made it may have been killed just after that, with the lease in hand.

@@ -58,6 +58,11 @@ impl DigestCache {
         Self { clock, ..self }
     }
 
+    /// One that reads files as this one does, and remembers nothing yet.
+    pub(crate) fn forgetful(&self) -> Self {
+        Self { table: DigestTable::default(), clock: Arc::clone(&self.clock), reading: self.reading }
+    }
+
     /// Digest of some files of a directory: of their names and bytes, whatever their order and wherever it lies.
     ///
     /// # Errors

@@ -62,6 +62,11 @@ impl Stamp {
         (self.inode != 0).then(|| format!("{}:{}", self.device, self.inode))
     }
 
+    /// Whether the file had been left alone for so long by now that a later change shows in its stamp, on this machine.
+    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+        self.is_older(TICK, nanoseconds(now))
+    }
+
     /// Whether the file had not been changed for this long at a time.
     fn is_older(&self, than: u64, at: u64) -> bool {
         self.modified.max(self.changed).saturating_add(than) < at

@@ -11,9 +11,12 @@ use fs_err as fs;
 
 use super::{
     Artifact, Store,
+    artifact::RECORD,
+    atomic,
+    check::is_digest,
     holder::Holder,
-    short,
-    workspace::{self, Workspace, remove},
+    manifest::{SHORT, short},
+    workspace::{self, Workspace, remove, size},
 };
 use crate::support::Hinted;
 
@@ -32,8 +35,8 @@ pub struct GcVerdict {
     pub kept: Option<String>,
 }
 
-/// Something in `tmp/` that no process works on, something that's kept for a while in `states/` or `rungs/`, or the event files
-/// of an artifact that goes.
+/// Something in `tmp/` that no process works on, something that's kept for a while in `states/`, `rungs/` or `remote/`, or the
+/// event files of an artifact that goes.
 #[derive(Clone, Debug)]
 pub struct Garbage {
     /// Where it lies.
@@ -53,6 +56,8 @@ pub enum GarbageKind {
     HalfWritten,
     /// The event files of a training.
     Events,
+    /// What has come of files from a remote before the transfer was cut off.
+    Transfer,
 }
 
 /// What garbage collection would remove.
@@ -60,7 +65,7 @@ pub enum GarbageKind {
 pub struct GcPlan {
     /// All artifacts, those that go first.
     pub artifacts: Vec<GcVerdict>,
-    /// What goes from `tmp/`, `states/`, `rungs/` and `tensorboard/`.
+    /// What goes from `tmp/`, `states/`, `rungs/`, `remote/` and `tensorboard/`.
     pub garbage: Vec<Garbage>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
@@ -90,6 +95,9 @@ impl Store {
         let mut verdicts = Vec::new();
         for key in self.keys()? {
             let dir = self.artifact_dir(&key);
+            if !is_made_here(&self.root, &dir) {
+                continue;
+            }
             let artifact = Artifact::record(&dir).ok().flatten();
             let used = std::fs::metadata(&dir).and_then(|metadata| metadata.modified()).unwrap_or(now);
             let unused = now.duration_since(used).unwrap_or_default();
@@ -109,7 +117,10 @@ impl Store {
         verdicts.sort_by(|a, b| (a.kept.is_some(), &a.key).cmp(&(b.kept.is_some(), &b.key)));
 
         let mut garbage = Vec::new();
-        let entries = |folder: &str| workspace::entries(&self.root.join(folder));
+        let entries = |folder: &str| {
+            let folder = self.root.join(folder);
+            if is_folder(&folder) { workspace::entries(&folder) } else { Ok(Vec::new()) }
+        };
         // Which cells of a sweep were stopped is known as long as a recipe asks for it.
         let rungs = entries("rungs")?.into_iter().filter(|entry| !wanted.contains_key(&entry.key));
         for entry in entries("tmp")?.into_iter().chain(entries("states")?).chain(rungs) {
@@ -124,9 +135,17 @@ impl Store {
         for (path, key) in self.event_folders() {
             let of = |found: &String| found.starts_with(&key);
             let is_kept = verdicts.iter().any(|one| of(&one.key) && one.kept.is_some()) || holders.keys().any(of);
-            let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified()).unwrap_or(now);
-            if !is_kept && now.duration_since(modified).unwrap_or_default() >= grace {
-                garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Events });
+            if !is_kept && age(&path, now) >= grace {
+                let bytes = events(&path).iter().map(|file| size(file)).sum();
+                garbage.push(Garbage { bytes, path, kind: GarbageKind::Events });
+            }
+        }
+        for (key, path) in self.left_by_transfers() {
+            // The next transfer goes on from it, so that it's worth keeping for a while.
+            let modified = workspace::modified(&path).unwrap_or(now);
+            let is_held = key.is_some_and(|key| holders.contains_key(&key));
+            if !is_held && now.duration_since(modified).unwrap_or_default() >= grace {
+                garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Transfer });
             }
         }
         garbage.sort_by(|a, b| a.path.cmp(&b.path));
@@ -135,10 +154,20 @@ impl Store {
         Ok(GcPlan { artifacts: verdicts, garbage, freed })
     }
 
-    /// The folders of trainings' event files, `RECIPE/STAGE/KEY` below that of all, each with its key's beginning.
+    /// The folders of trainings' event files, `RECIPE/STAGE/KEY` below that of all, each with its key's beginning. Other
+    /// programs may write there, too.
     fn event_folders(&self) -> Vec<(PathBuf, String)> {
-        let folders = walkdir::WalkDir::new(self.tensorboard()).min_depth(3).max_depth(3).into_iter().flatten();
-        folders.map(|entry| (entry.path().to_owned(), entry.file_name().to_string_lossy().into_owned())).collect()
+        let root = self.tensorboard();
+        if !is_folder(&root) {
+            return Vec::new();
+        }
+        let folders = walkdir::WalkDir::new(root).min_depth(3).max_depth(3).into_iter().flatten();
+        let folders = folders.filter(|entry| entry.file_type().is_dir()).map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (entry.into_path(), name)
+        });
+        let is_ours = |name: &str| name.len() == SHORT && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        folders.filter(|(path, name)| is_ours(name) && !events(path).is_empty()).collect()
     }
 
     /// Removes what a plan lists, except artifacts that were used since.
@@ -153,12 +182,18 @@ impl Store {
                 let is_used = used.is_some_and(|used| {
                     self.now().is_ok_and(|now| now.duration_since(used).unwrap_or_default() < verdict.unused)
                 });
-                if !is_used {
+                if !is_used && !self.is_read(&verdict.key)? {
                     self.discard(&verdict.key)?;
                 }
             }
             for item in &plan.garbage {
-                remove(&item.path)?;
+                if item.kind != GarbageKind::Events {
+                    remove(&item.path)?;
+                    continue;
+                }
+                events(&item.path).iter().try_for_each(|file| remove(file))?;
+                // What others have put there keeps it.
+                let _ = std::fs::remove_dir(&item.path);
             }
             Ok(())
         };
@@ -167,6 +202,13 @@ impl Store {
         let known: BTreeSet<_> = files.filter_map(|entry| identity(&entry.metadata().ok()?)).collect();
         self.integrity.retain(&|name| known.contains(name));
         Ok(())
+    }
+
+    /// Whether a stage that's running reads an artifact. One that begins just now looks for it itself, and has it computed
+    /// again.
+    fn is_read(&self, key: &str) -> Result<bool> {
+        let Some(artifact) = Artifact::record(&self.artifact_dir(key)).ok().flatten() else { return Ok(false) };
+        Ok(self.holders()?.values().any(|holder| holder.inputs.contains(&artifact.digest)))
     }
 
     /// Removes an artifact, damaged or not.
@@ -207,7 +249,7 @@ impl Store {
         let mut holders = BTreeMap::new();
         if dir.exists() {
             for entry in fs::read_dir(dir)? {
-                let Ok(key) = entry?.file_name().into_string() else { continue };
+                let Some(key) = entry?.file_name().into_string().ok().filter(|name| is_digest(name)) else { continue };
                 if let Some(holder) = self.leases.holder(&key)?.filter(|holder| !holder.is_gone()) {
                     holders.insert(key, holder);
                 }
@@ -218,8 +260,7 @@ impl Store {
 
     /// The time by the clock that stamps the store's files, which may be another machine's.
     fn now(&self) -> Result<SystemTime> {
-        let stamped =
-            tempfile::NamedTempFile::new_in(&self.root).and_then(|file| file.as_file().metadata()?.modified());
+        let stamped = atomic::create(&self.root).and_then(|file| file.as_file().metadata()?.modified());
         Ok(stamped.unwrap_or_else(|_| SystemTime::now()))
     }
 }
@@ -247,10 +288,30 @@ fn keep_inputs(verdicts: &mut [GcVerdict], artifacts: &BTreeMap<String, Artifact
     }
 }
 
-/// Size of all files below a path.
-fn size(path: &Path) -> u64 {
-    let files = walkdir::WalkDir::new(path).into_iter().flatten();
-    files.filter_map(|entry| entry.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
+/// How long ago something was put into a folder.
+fn age(path: &Path, now: SystemTime) -> Duration {
+    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(now);
+    now.duration_since(modified).unwrap_or_default()
+}
+
+/// Whether there is a folder itself and not a link to one, which leads to what may be another program's.
+pub(super) fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Whether an artifact was made in this store, damaged as it may be: a folder with a record, not reached through a link.
+fn is_made_here(root: &Path, dir: &Path) -> bool {
+    is_folder(&root.join("artifacts")) && is_folder(dir) && dir.join(RECORD).symlink_metadata().is_ok()
+}
+
+/// TensorBoard's event files in a folder.
+fn events(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_event = |entry: &std::fs::DirEntry| {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        is_file && entry.file_name().as_encoded_bytes().starts_with(b"events.out.tfevents.")
+    };
+    entries.filter(is_event).map(|entry| entry.path()).collect()
 }
 
 fn identity(metadata: &std::fs::Metadata) -> Option<String> {

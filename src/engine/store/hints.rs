@@ -4,7 +4,7 @@ use std::{fmt, io::ErrorKind, path::PathBuf};
 
 use anyhow::Error;
 
-use super::{Lost, Store};
+use super::{Lost, Store, is_full};
 
 /// The disk is full.
 #[derive(Debug)]
@@ -40,12 +40,7 @@ impl Store {
 
     /// Adds what follows if it's the disk that is full, in whatever form a library reports that.
     pub fn explain_full(&self, error: Error) -> Error {
-        let is_full = |cause: &(dyn std::error::Error + 'static)| {
-            let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-            matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
-                || cause.to_string().contains("No space left on device")
-        };
-        if error.is::<Full>() || !error.chain().any(is_full) {
+        if error.is::<Full>() || !is_full(&error) {
             return error;
         }
         error.context(Full { root: self.root.clone() })

@@ -36,6 +36,9 @@ static OWN: LazyLock<Holder> = LazyLock::new(|| Holder {
     inputs: Vec::new(),
 });
 
+/// Stands for the space of process numbers in file names.
+static PLACE: LazyLock<String> = LazyLock::new(|| blake3::hash(OWN.space.as_bytes()).to_hex()[..8].to_owned());
+
 impl Holder {
     /// This process, with a new token.
     pub(super) fn own(inputs: Vec<String>) -> Self {
@@ -53,6 +56,19 @@ impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "process {} on {}", self.pid, if self.host.is_empty() { "an unknown host" } else { &self.host })
     }
+}
+
+/// This process in a file's name: its number, when it began, and where that is so.
+pub(super) fn mark() -> String {
+    format!("{}.{}.{}", OWN.pid, OWN.started, *PLACE)
+}
+
+/// Whether the process of a [`mark`] certainly has ended; `None` of another machine's, and of what is no mark.
+pub(super) fn is_gone(mark: &str) -> Option<bool> {
+    let mut parts = mark.split('.');
+    let (pid, began, place) = (parts.next()?.parse().ok()?, parts.next()?.parse::<u64>().ok()?, parts.next()?);
+    let is_comparable = began > 0 && !OWN.space.is_empty() && place == *PLACE;
+    is_comparable.then(|| started(pid) != Some(began))
 }
 
 /// The machine's name.

@@ -57,6 +57,8 @@ impl Watch<'_> {
         let text = self.leases.read(self.key)?;
         let is_free = match (&text, &self.seen) {
             (None, _) => true,
+            // An empty one is what a power cut left: its holder is no more.
+            (Some(text), _) if is_cut(text) => true,
             (Some(text), _) if parse(text).is_some_and(|holder| holder.is_gone()) => true,
             (Some(text), Some((seen, since))) => text == seen && self.leases.since(*since) >= PATIENCE,
             (Some(_), None) => false,
@@ -86,8 +88,12 @@ impl Leases {
         Self { root: root.to_owned(), stop: Arc::default(), clock: Arc::new(SystemClock) }
     }
 
+    fn dir(&self) -> PathBuf {
+        self.root.join("leases")
+    }
+
     fn path(&self, key: &str) -> PathBuf {
-        self.root.join("leases").join(key)
+        self.dir().join(key)
     }
 
     /// Waits until the key's lease is free or left behind, and takes it; `waiting` is called once before that.
@@ -123,21 +129,26 @@ impl Leases {
 
     /// Puts a lease in the place of what was seen there; `None` if it's no longer what was seen.
     fn replace(&self, key: &str, seen: Option<&[u8]>, holder: &Holder) -> Result<Option<Lease>> {
-        let path = self.path(key);
+        let (path, dir) = (self.path(key), self.dir());
         let text = format!("{:020}\n{}\n", 0, serde_json::to_string(holder)?);
-        let _guard = self.guard()?;
-        if self.read(key)?.as_deref() != seen {
-            return Ok(None);
-        }
-        let mut file = atomic::create(&self.root.join("leases"))?;
-        std::io::Write::write_all(&mut file, text.as_bytes()).context("failed to write a lease")?;
-        let file = file.persist(&path).with_context(|| format!("failed to write {}", path.display()))?;
-        Ok(Some(Lease::new(self.clone(), key, holder.token.clone(), file)))
+        // Before the lock is taken, since a disk may be slow.
+        let file = atomic::prepare(&dir, text.as_bytes()).context("failed to write a lease")?;
+        let file = {
+            let _guard = self.guard()?;
+            if self.read(key)?.as_deref() != seen {
+                return Ok(None);
+            }
+            file.persist(&path).with_context(|| format!("failed to write {}", path.display()))?
+        };
+        let lease = Lease::new(self.clone(), key, holder.token.clone(), file);
+        atomic::sync_dir(&dir)?;
+        Ok(Some(lease))
     }
 
     /// Who holds a key's lease, if anybody does.
     pub(super) fn holder(&self, key: &str) -> Result<Option<Holder>> {
-        Ok(self.read(key)?.map(|text| parse(&text).unwrap_or_default()))
+        let text = self.read(key)?.filter(|text| !is_cut(text));
+        Ok(text.map(|text| parse(&text).unwrap_or_default()))
     }
 
     fn is_held_by(&self, key: &str, token: &str) -> Result<bool> {
@@ -151,6 +162,17 @@ impl Leases {
         let file = File::options().read(true).write(true).open(&path).with_context(what)?;
         file.lock().with_context(what)?;
         Ok(file)
+    }
+
+    /// Removes what processes that were killed have left beside the leases.
+    pub(super) fn clear_leftovers(&self) {
+        let dir = self.dir();
+        if atomic::has_leftovers(&dir) {
+            // Versions whose temporary files don't tell whose they are make them under the lock.
+            let guard = File::options().read(true).write(true).open(self.root.join("format"));
+            let is_locked = guard.as_ref().is_ok_and(|guard| guard.try_lock().is_ok());
+            atomic::clear(&dir, is_locked);
+        }
     }
 
     fn read(&self, key: &str) -> Result<Option<Vec<u8>>> {
@@ -173,6 +195,11 @@ impl fmt::Display for Stopped {
 }
 
 impl std::error::Error for Stopped {}
+
+/// Whether nothing is in a lease's text, as it's never written.
+fn is_cut(text: &[u8]) -> bool {
+    text.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace())
+}
 
 /// The holder in a lease's text; `None` where it can't be understood, as one of another version may be.
 fn parse(text: &[u8]) -> Option<Holder> {

@@ -44,7 +44,10 @@ impl Manifest {
     }
 }
 
+/// Digits of a key that are shown to people.
+pub(super) const SHORT: usize = 12;
+
 /// The beginning of a key, as it's shown to people.
 pub fn short(key: &str) -> &str {
-    key.get(..12).unwrap_or(key)
+    key.get(..SHORT).unwrap_or(key)
 }

@@ -32,9 +32,12 @@ mod lease;
 mod manifest;
 mod pins;
 mod record;
+mod room;
 mod slot;
+mod stamps;
 mod state;
 mod throughput;
+mod transfers;
 mod verify;
 mod workspace;
 
@@ -59,8 +62,10 @@ pub use lease::Stopped;
 use lease::{Lease, Leases};
 pub use manifest::{Manifest, short};
 pub use pins::Pin;
+pub use room::{free_space, is_full};
 pub use slot::{Lost, Slot};
-pub use state::State;
+pub(crate) use stamps::Stamps;
+pub use state::{State, Vouch};
 pub use throughput::{Throughput, ThroughputWindow, unix_time};
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
@@ -110,13 +115,18 @@ fn is_unreadable(error: &anyhow::Error) -> bool {
 }
 
 impl Store {
-    /// Opens the store at `root`; it's created when something is first written to it.
+    /// Opens the store at `root`; it's created when something is first written to it. What processes that were killed have
+    /// left of files half written is cleared away.
     ///
     /// # Errors
-    /// If a store of another format is there.
+    /// If a store of another format is there, or one whose folders lie on several file systems.
     pub fn open(root: &Path) -> Result<Self> {
         format::check(root)?;
         let leases = Leases::new(root);
+        leases.clear_leftovers();
+        for dir in [root, &root.join("pins")] {
+            atomic::clear(dir, false);
+        }
         let integrity = Arc::new(Integrity::new(root, leases.clock.clone()));
         Ok(Self { root: root.to_owned(), leases, integrity })
     }
@@ -203,7 +213,8 @@ impl Store {
         }
         let mut keys = Vec::new();
         for entry in fs::read_dir(dir)? {
-            keys.extend(entry?.file_name().into_string().ok());
+            // Whatever else is there is not the store's.
+            keys.extend(entry?.file_name().into_string().ok().filter(|name| check::is_digest(name)));
         }
         keys.sort();
         Ok(keys)

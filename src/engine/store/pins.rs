@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, atomic, workspace::remove};
+use super::{Store, atomic, check::is_digest, workspace::remove};
+use crate::support::Hinted;
 
 /// An artifact that is to be kept, under a name.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -32,8 +33,14 @@ impl Store {
                 let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_name(name)) else {
                     continue;
                 };
-                let what = || format!("failed to read the pin {}", path.display());
-                let pin: Pin = serde_json::from_slice(&fs::read(&path)?).with_context(what)?;
+                let pin = serde_json::from_slice(&fs::read(&path)?).ok();
+                let Some(pin) = pin.filter(|pin: &Pin| is_digest(&pin.key)) else {
+                    // Nobody knows any more what it was to keep.
+                    bail!(Hinted::with(
+                        format!("the pin `{name}` is damaged, as a power cut may leave it: {}", path.display()),
+                        format!("pin the artifact again, with `pipe pin KEY --name {name}`, or `pipe unpin {name}`"),
+                    ));
+                };
                 pins.push(Pin { name: name.to_owned(), ..pin });
             }
         }
@@ -54,10 +61,7 @@ impl Store {
             let dir = self.root.join("pins");
             fs::create_dir_all(&dir)?;
             let pin = Pin { name: name.to_owned(), key: key.to_owned() };
-            let mut file = atomic::create(&dir)?;
-            serde_json::to_writer(&mut file, &pin)?;
-            file.persist(self.pin_path(name)).context("failed to write a pin")?;
-            Ok(())
+            atomic::write(&self.pin_path(name), &serde_json::to_vec(&pin)?)
         };
         write().map_err(|error| self.explain(error))
     }

@@ -6,13 +6,14 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 
 use super::{
     Artifact, Manifest, Metrics, Provenance, State, Store,
     artifact::{FileRecord, RECORD, output_digest},
     atomic::sync_dir,
+    is_full,
     lease::Lease,
     workspace::{Workspace, remove},
 };
@@ -70,6 +71,14 @@ impl Slot {
         State::new(self.workspace.state(), &self.key)
     }
 
+    /// Empties the slot, for what is computed anew.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn clear(&self) -> Result<()> {
+        fs::read_dir(&self.dir)?.try_for_each(|entry| remove(&entry?.path()))
+    }
+
     /// What is wrong with the artifact that this one is to replace, if it's damaged.
     pub fn damage(&self) -> Option<&anyhow::Error> {
         self.damage.as_ref()
@@ -91,8 +100,25 @@ impl Slot {
     /// # Errors
     /// [`Lost`] if another process has taken the key over; if a file can't be read, synced or renamed. Nothing is visible
     /// then.
-    pub fn commit(mut self, metrics: Metrics, provenance: Provenance) -> Result<Artifact> {
+    pub fn commit(self, metrics: Metrics, provenance: Provenance) -> Result<Artifact> {
         let files = self.digest_and_sync().map_err(|error| self.lost_or(error))?;
+        self.finish(files, metrics, provenance)
+    }
+
+    /// As [`Self::commit`], of what was computed elsewhere: the slot has to hold what its record says.
+    ///
+    /// # Errors
+    /// As [`Self::commit`], and if the files are others, or hold other bytes.
+    pub fn commit_as(self, record: &Artifact) -> Result<Artifact> {
+        let files = self.digest_and_sync().map_err(|error| self.lost_or(error))?;
+        ensure!(
+            self.key == record.key && output_digest(&files) == record.digest,
+            "the files that came aren't those of the record"
+        );
+        self.finish(files, record.metrics.clone(), record.provenance.clone())
+    }
+
+    fn finish(mut self, files: Vec<FileRecord>, metrics: Metrics, provenance: Provenance) -> Result<Artifact> {
         let target = self.store.artifact_dir(&self.key);
         let artifact = Artifact {
             key: self.key.clone(),
@@ -103,12 +129,21 @@ impl Slot {
             provenance,
             path: target.clone(),
         };
-        self.write_record(&artifact).map_err(|error| self.lost_or(error))?;
+        let written = self.write_record(&artifact).or_else(|error| {
+            // Everything is there but this, so what it could be resumed from is of no more use.
+            if !is_full(&error) || self.is_lost() {
+                return Err(error);
+            }
+            self.workspace.remove_state()?;
+            self.write_record(&artifact)
+        });
+        written.map_err(|error| self.lost_or(error))?;
         self.place(&target).map_err(|error| self.store.explain(error))?;
         self.committed = true;
         sync_dir(target.parent().context("an artifact's directory has a parent")?)?;
-        remove(&self.workspace.old())?;
-        self.workspace.remove_state()?;
+        // What can't be removed is left to `pipe gc`.
+        let _ = remove(&self.workspace.old());
+        let _ = self.workspace.remove_state();
         Ok(artifact)
     }
 

@@ -5,15 +5,23 @@
 //! computation that it belongs to, the digests of its files and one of itself. What doesn't match is never resumed from.
 
 use std::{
+    collections::BTreeMap,
+    fmt::Debug,
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 
-use super::{artifact::FileRecord, atomic::sync_dir, digest_table::digest_file, workspace::remove};
+use super::{
+    artifact::FileRecord,
+    atomic::sync_dir,
+    digest_table::digest_file,
+    workspace::{remove, size},
+};
 
 /// The version of the form written by this code.
 const FORMAT: u32 = 1;
@@ -21,11 +29,24 @@ const PIPE: &str = env!("CARGO_PKG_VERSION");
 /// The record's file name.
 const RECORD: &str = "state.json";
 
+/// Knows whether what a state is made of was learned from what its key says.
+pub trait Vouch: Debug + Send + Sync {
+    /// Looks at what has been read by now.
+    ///
+    /// # Errors
+    /// If it isn't, or may not be, what the key says.
+    fn vouch(&self) -> Result<()>;
+
+    /// Digests of what is read, by the field that names it.
+    fn inputs(&self) -> &BTreeMap<String, String>;
+}
+
 /// A directory for the state of one computation. It's made when something is first kept.
 #[derive(Clone, Debug)]
 pub struct State {
     dir: PathBuf,
     key: String,
+    voucher: Option<Arc<dyn Vouch>>,
 }
 
 /// The record: a line with the digest of the rest, and the rest as JSON.
@@ -34,6 +55,9 @@ struct Record<T> {
     format: u32,
     pipe: String,
     key: String,
+    /// Digests of what it was learned from. Older records don't have them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    inputs: BTreeMap<String, String>,
     files: Vec<FileRecord>,
     body: T,
 }
@@ -41,7 +65,17 @@ struct Record<T> {
 impl State {
     /// The state of the computation with this key, kept in `dir`.
     pub fn new(dir: PathBuf, key: &str) -> Self {
-        Self { dir, key: key.to_owned() }
+        Self { dir, key: key.to_owned(), voucher: None }
+    }
+
+    /// The same; nothing is kept any more that this doesn't vouch for.
+    pub fn vouched_by(self, voucher: Arc<dyn Vouch>) -> Self {
+        Self { voucher: Some(voucher), ..self }
+    }
+
+    /// Bytes on the disk.
+    pub fn bytes(&self) -> u64 {
+        size(&self.dir)
     }
 
     /// Where the files lie.
@@ -72,9 +106,11 @@ impl State {
     /// Keeps `body` and these files in place of what was kept before.
     ///
     /// # Errors
-    /// The file system's; what was kept before is still there then.
+    /// The file system's, and that of [`Vouch::vouch`]; what was kept before is still there then.
     pub fn keep<T: Serialize>(&self, files: Vec<FileRecord>, body: &T) -> Result<()> {
-        let record = Record { format: FORMAT, pipe: PIPE.to_owned(), key: self.key.clone(), files, body };
+        self.voucher.iter().try_for_each(|voucher| voucher.vouch())?;
+        let inputs = self.voucher.as_ref().map(|voucher| voucher.inputs().clone()).unwrap_or_default();
+        let record = Record { format: FORMAT, pipe: PIPE.to_owned(), key: self.key.clone(), inputs, files, body };
         let json = serde_json::to_vec(&record)?;
         let path = self.place(RECORD)?;
         let aside = path.with_extension("new");
@@ -149,7 +185,13 @@ impl State {
             bail!("it was written by pipe {pipe} in format {format}, and this is pipe {PIPE} with format {FORMAT}");
         }
         ensure!(key == self.key, "it belongs to another computation");
-        Ok(Some(serde_json::from_slice(json)?))
+        let record: Record<T> = serde_json::from_slice(json)?;
+        if let Some(voucher) = &self.voucher
+            && !record.inputs.is_empty()
+        {
+            ensure!(record.inputs == *voucher.inputs(), "it was learned from other data");
+        }
+        Ok(Some(record))
     }
 }
 

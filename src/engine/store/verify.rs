@@ -1,7 +1,7 @@
 //! Reads every byte of artifacts again and compares.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -49,7 +49,10 @@ impl Store {
         for key in keys {
             let dir = self.artifact_dir(key);
             match Artifact::record(&dir) {
-                Ok(Some(artifact)) => sound.push(artifact),
+                Ok(Some(artifact)) => {
+                    verification.damage.extend(strays(&artifact));
+                    sound.push(artifact);
+                }
                 // Removed concurrently.
                 Ok(None) => verification.artifacts -= 1,
                 Err(error) => verification.damage.push(Damage {
@@ -85,4 +88,20 @@ impl Store {
         };
         Some(Damage { key: artifact.key.clone(), stage: Some(artifact.provenance.stage.clone()), file: path, problem })
     }
+}
+
+/// Files in an artifact's directory that its record doesn't list. Readers go by what is there, so they'd be taken for its own.
+fn strays(artifact: &Artifact) -> Vec<Damage> {
+    let entries = walkdir::WalkDir::new(&artifact.path).min_depth(1).into_iter().flatten();
+    let files = entries.filter(|entry| !entry.file_type().is_dir()).map(walkdir::DirEntry::into_path);
+    let is_known = |path: &Path| {
+        *path == artifact.file(RECORD) || artifact.files.iter().any(|file| *path == artifact.file(&file.path))
+    };
+    let stray = |file| Damage {
+        key: artifact.key.clone(),
+        stage: Some(artifact.provenance.stage.clone()),
+        file,
+        problem: "it is not in the record".into(),
+    };
+    files.filter(|path| !is_known(path)).map(stray).collect()
 }

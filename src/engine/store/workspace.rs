@@ -16,8 +16,12 @@ use std::{
 use anyhow::Result;
 use fs_err as fs;
 
+use super::check::is_digest;
+
 /// What begins the last part of a state's name.
 const STATE: &str = "state";
+/// The last part of the name of what a slot replaces.
+const OLD: &str = "old";
 
 /// The directories in `tmp/` of one lease.
 #[derive(Clone, Debug)]
@@ -45,7 +49,15 @@ impl Entry {
         let is_token = rest.len() >= 16 && rest.as_bytes()[..16].iter().all(u8::is_ascii_hexdigit);
         let (token, rest) = if is_token { rest.split_at(16) } else { ("", rest) };
         let rest = rest.strip_prefix('.').unwrap_or(rest).to_owned();
-        Some(Self { key: key.to_owned(), token: token.to_owned(), rest, path })
+        // Whatever else is there is not the store's.
+        let is_ours = is_digest(key) && (rest.starts_with(STATE) || ["", OLD, "gone"].contains(&&*rest));
+        let is_link = path.symlink_metadata().ok()?.is_symlink();
+        (is_ours && !is_link).then(|| Self { key: key.to_owned(), token: token.to_owned(), rest, path: path.clone() })
+    }
+
+    /// Whether it's an artifact that was set aside to be replaced.
+    fn is_old(&self) -> bool {
+        self.rest == OLD
     }
 
     /// Whether it belongs to a resumable state.
@@ -55,9 +67,14 @@ impl Entry {
 
     /// When it was last written to; of a directory, when something in it was.
     pub(super) fn modified(&self) -> Option<SystemTime> {
-        let entries = walkdir::WalkDir::new(&self.path).into_iter().flatten();
-        entries.filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
+        modified(&self.path)
     }
+}
+
+/// When a file was last written to; of a directory, when something in it was.
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
+    let entries = walkdir::WalkDir::new(path).into_iter().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()
 }
 
 /// All entries of `tmp/`.
@@ -110,7 +127,7 @@ impl Workspace {
     }
 
     pub(super) fn old(&self) -> PathBuf {
-        self.name(".old")
+        self.name(&format!(".{OLD}"))
     }
 
     /// Where something is put that is to be removed.
@@ -127,6 +144,24 @@ impl Workspace {
         }
         Ok(())
     }
+}
+
+/// Brings back an artifact that a process has set aside to replace it, and was killed before it did; `at` is its place,
+/// where nothing is. The caller holds the key.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn restore(tmp: &Path, key: &str, at: &Path) -> Result<()> {
+    match entries(tmp)?.into_iter().find(|entry| entry.key == key && entry.is_old()) {
+        Some(old) if !at.exists() => Ok(fs::rename(old.path, at)?),
+        _ => Ok(()),
+    }
+}
+
+/// Size of all files below a path.
+pub(super) fn size(path: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(path).into_iter().flatten();
+    files.filter_map(|entry| entry.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
 }
 
 /// Removes a file, or a directory with all that's in it, if it's there.

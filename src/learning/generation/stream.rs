@@ -7,6 +7,9 @@ use crate::data::text::Tokenizer;
 /// What decoders show for bytes that aren't a whole character.
 const INCOMPLETE: char = '\u{fffd}';
 
+/// Tokens before a text that it's decoded with.
+const CONTEXT: usize = 16;
+
 /// Text that grows by tokens: characters are held back until all their bytes are there, and what could be the beginning
 /// of a stop string until it's known that it isn't.
 pub struct TextStream<'a> {
@@ -18,6 +21,8 @@ pub struct TextStream<'a> {
     context: usize,
     read: usize,
     held: String,
+    /// Whether the white space that the text begins with is there already.
+    spaced: bool,
 }
 
 /// What a token adds.
@@ -32,7 +37,21 @@ pub struct TextPiece {
 impl<'a> TextStream<'a> {
     /// Without any text.
     pub fn new(tokenizer: &'a Tokenizer, stop: &'a [String]) -> Self {
-        Self { tokenizer, stop, tokens: Vec::new(), context: 0, read: 0, held: String::new() }
+        Self { tokenizer, stop, tokens: Vec::new(), context: 0, read: 0, held: String::new(), spaced: false }
+    }
+
+    /// The text that follows another, of which these are the tokens: it's decoded with them before it, since tokenizers
+    /// leave out the space in front of a text's first word.
+    ///
+    /// # Errors
+    /// If one is outside the tokenizer's vocabulary.
+    pub fn after(tokenizer: &'a Tokenizer, stop: &'a [String], text: &str, tokens: &[u32]) -> Result<Self> {
+        let tokens = tokens[tokens.len().saturating_sub(CONTEXT)..].to_vec();
+        // Some tokenizers have no tokens for the space at a text's end.
+        let spaced =
+            text.ends_with(char::is_whitespace) && !tokenizer.decode(&tokens, true)?.ends_with(char::is_whitespace);
+        let read = tokens.len();
+        Ok(Self { tokens, read, spaced, ..Self::new(tokenizer, stop) })
     }
 
     /// Adds a token.
@@ -46,7 +65,8 @@ impl<'a> TextStream<'a> {
             return Ok(TextPiece::default());
         }
         (self.context, self.read) = (self.read, self.tokens.len());
-        self.held.push_str(&new);
+        let new = if std::mem::take(&mut self.spaced) { new.trim_start() } else { &new };
+        self.held.push_str(new);
         let found = self.stop.iter().filter(|stop| !stop.is_empty()).filter_map(|stop| self.held.find(stop.as_str()));
         if let Some(at) = found.min() {
             self.held.truncate(at);
@@ -62,6 +82,7 @@ impl<'a> TextStream<'a> {
     /// As [`Self::push`].
     pub fn finish(mut self) -> Result<String> {
         let rest = self.decode()?;
+        let rest = if self.spaced { rest.trim_start() } else { &rest };
         self.held.push_str(rest.trim_end_matches(INCOMPLETE));
         Ok(self.held)
     }

@@ -1,8 +1,10 @@
 //! Instructions: conversations in a chat format, with the loss on the answers and what ends them.
 //!
-//! Which tokens are learned is as in the training scripts of ChatGLM3 (`process_batch` in `finetune_demo/finetune_hf.py`)
-//! and GLM-4: what the assistant says from the line break after its role on, and the token after it, but no role that
-//! begins a turn of its own. Where turns are text, what ends an answer is the family's end in place of the next
+//! Which tokens are learned is as in the training scripts of ChatGLM3 (`process_batch` in `finetune_demo/finetune_hf.py`
+//! of THUDM/ChatGLM3 at 732294f) and GLM-4 (`process_batch` in `finetune/finetune.py` of THUDM/GLM-4 at 3f79b54, with
+//! `combine: False`): what the assistant says from the line break after its role on, and the token after it, but no role
+//! that begins a turn of its own. What a tool gave isn't learned, as ChatGLM3's README has it; its script would, but
+//! takes no conversations with tools. Where turns are text, what ends an answer is the family's end in place of the next
 //! question's first token, as LLaMA-Factory has it (`efficient_eos`).
 
 use std::borrow::Cow;

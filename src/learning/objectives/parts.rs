@@ -271,14 +271,44 @@ pub fn measured(entries: &[spec::Objective]) -> Result<Vec<(HeldOutMetric, spec:
     Ok(found)
 }
 
-/// The form in which a model that learned these objectives continues a prompt, by the one with most weight; none if it
-/// never learned to.
-pub fn taught(entries: &[spec::Objective]) -> Option<AnswerForm> {
-    let forms = entries.iter().filter_map(|entry| {
-        let form = entry.parts.iter().find_map(|part| definition(part).ok()?.teaches)?;
-        Some((form, entry.weight))
-    });
-    forms.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(form, _)| form)
+/// What a model has learned to write.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Taught {
+    /// The form in which it continues a prompt.
+    pub continues: AnswerForm,
+    /// The form in which it fills blanks; none if it never learned to.
+    pub fills: Option<AnswerForm>,
+}
+
+/// What a model that learned these objectives has learned to write, if anything. The last `own` of them are those of its last
+/// stage, and what that taught is how it continues a prompt; an earlier stage counts where it taught nothing of the kind.
+/// Weights are shares of their stage: of several forms it's the one with the largest, and of equal ones not the one
+/// that fills blanks, which can be had by a blank.
+pub fn taught(entries: &[spec::Objective], own: usize) -> Option<Taught> {
+    let form = |entry: &spec::Objective| entry.parts.iter().find_map(|part| definition(part).ok()?.teaches);
+    let (before, last) = entries.split_at(entries.len().saturating_sub(own));
+    let main = |entries: &[spec::Objective]| {
+        let mut shares: Vec<(AnswerForm, f64)> = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.weight > 0.0) {
+            let Some(form) = form(entry) else { continue };
+            match shares.iter_mut().find(|(known, _)| *known == form) {
+                Some((_, share)) => *share += entry.weight,
+                None => shares.push((form, entry.weight)),
+            }
+        }
+        let later =
+            |a: &(AnswerForm, f64), b: &(AnswerForm, f64)| a.1.total_cmp(&b.1).then(b.0.fills().cmp(&a.0.fills()));
+        shares.into_iter().max_by(later).map(|(form, _)| form)
+    };
+    let drawn = entries.iter().filter(|entry| entry.weight > 0.0);
+    let fills = drawn.filter_map(form).find(|form| form.fills());
+    Some(Taught { continues: main(last).or_else(|| main(before))?, fills })
+}
+
+/// The forms in which these objectives teach to write.
+pub fn forms(entries: &[spec::Objective]) -> Vec<AnswerForm> {
+    let parts = entries.iter().flat_map(|entry| &entry.parts);
+    parts.filter_map(|part| definition(part).ok()?.teaches).collect()
 }
 
 /// What a family's checkpoint is taken to have learned that doesn't say so: each by itself, with its defaults.

@@ -10,6 +10,7 @@ use super::{
     curve::Curve,
     evaluation::{MetricTracker, Metrics},
     loss_scale::LossScale,
+    optimizers,
     trainer::{Best, Trainer},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         store::{State, Throughput},
     },
     network::model::{
-        AnyTensor, Parameters,
+        AnyTensor, Parameter, Parameters,
         tensors::{self, Reader, TensorEntry},
     },
 };
@@ -58,6 +59,16 @@ impl Trainer {
     /// The file system's and the device's; the state before is still there then.
     pub fn save_state(&self, state: &State) -> Result<()> {
         self.write_state(state, None)
+    }
+
+    /// How many bytes a state takes; with the best weights so far where they're kept.
+    pub fn state_bytes(&self, keeps_best: bool) -> u64 {
+        let parameters = self.network.parameters().iter().filter(|parameter| parameter.is_trainable());
+        let optimizer = |parameter: &Parameter| {
+            optimizers::state_bytes(&*self.settings.optimizer, parameter.role, &parameter.shape())
+        };
+        let weights = 4 * self.network.parameters().trainable() as u64;
+        weights * (1 + u64::from(keeps_best)) + parameters.map(optimizer).sum::<u64>()
     }
 
     fn write_state(&self, state: &State, length: Option<Length>) -> Result<()> {

@@ -67,6 +67,11 @@ pub trait Architecture: Send + Sync {
         false
     }
 
+    /// The token that a target begins with, where a decoder writes what follows from what an encoder has read.
+    fn target_start(&self) -> Option<u32> {
+        None
+    }
+
     /// Whether a token's keys and values stay the same as its sequence grows, so that they can be cached.
     fn is_incremental(&self) -> bool {
         true

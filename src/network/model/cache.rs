@@ -24,7 +24,7 @@ const LEAST: usize = 64;
 /// It holds for the tokens that a sequence has in common with the one before it: a longer one continues where the other
 /// ended, and another one is read from where they part. What a token's keys depend on is compared, so that a token
 /// that now sees further than before is read again with all that follow.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct KvCache {
     /// The tokens that have keys and values.
     seen: Example,

@@ -128,6 +128,11 @@ impl Network {
         self.architecture.sizes().vocabulary
     }
 
+    /// Whether it has a linear head that tells classes apart.
+    pub fn has_classifier(&self) -> bool {
+        self.classifier.is_some()
+    }
+
     /// All parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters

@@ -23,9 +23,10 @@ use super::{
 use crate::{
     engine::{
         executor::{Done, Event, Launch, Local, Reporter, Task, Watch},
-        store::Store,
+        store::{DigestCache, Store},
     },
     network::device::{DeviceChoice, DeviceChoices},
+    session::reading::READING,
     stages::Stages,
     support::Named,
 };
@@ -55,6 +56,8 @@ struct Children<'a> {
 impl Launch for Children<'_> {
     fn launch(&self, task: &Task, watch: Watch<'_>) -> Result<Done> {
         let job = serde_json::to_string(&self.setup.job(task)?)?;
+        // So that the other process needn't read the files again.
+        watch.digests.lock().save();
         let mut child = Kept(spawn(&program()?)?);
         let pid = child.0.id();
         tracing::info!(stage = task.id, pid, "launched a process");
@@ -155,7 +158,8 @@ pub fn compute(input: impl Read + Send + 'static, output: impl Write + Send, sto
 fn launch<W: Write + Send>(job: &StageJob, report: &Report<W>, stop: &Arc<AtomicBool>) -> Result<Done> {
     let store = Store::open(&job.store)?;
     let stages = Stages::new(devices(&job.devices)?);
-    Local::new(&store, &stages).launch(&job.task, Watch { stop, reporter: report })
+    let digests = Mutex::new(DigestCache::open(store.root()).with_reading(READING));
+    Local::new(&store, &stages).launch(&job.task, Watch { stop, reporter: report, digests: &digests })
 }
 
 /// The devices that a job names, as [`DeviceChoices`] are displayed.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     engine::{
-        executor::{Event, Paused, Reporter, StepMetrics},
+        executor::{Event, InputLost, Paused, Reporter, StepMetrics},
         plan::Node,
         store::{Lost, Metrics},
     },
@@ -51,6 +51,8 @@ pub(super) enum End {
     Paused { place: String, metrics: Metrics, measured: Option<Value> },
     /// Another process has taken it over.
     Lost,
+    /// What this field names was taken away.
+    InputLost { field: String },
     /// It failed: the error, then what caused it; and what to do about it, if that is known.
     Failed { causes: Vec<String>, hint: Option<String> },
 }
@@ -63,6 +65,9 @@ impl End {
         }
         if error.is::<Lost>() {
             return Self::Lost;
+        }
+        if let Some(InputLost { field }) = error.downcast_ref() {
+            return Self::InputLost { field: field.clone() };
         }
         let causes = error.chain().map(ToString::to_string).collect();
         Self::Failed { causes, hint: Hinted::of(error).hint }
@@ -77,6 +82,7 @@ impl End {
             Self::Done { computed } => Ok(computed),
             Self::Paused { place, metrics, measured } => Err(Paused { place, metrics, measured }.into()),
             Self::Lost => Err(Lost.into()),
+            Self::InputLost { field } => Err(InputLost { field }.into()),
             Self::Failed { causes, hint } => {
                 let mut causes = causes.into_iter().rev();
                 let root = Hinted::new(causes.next().unwrap_or_else(|| "it failed".to_owned()), hint);

@@ -25,8 +25,6 @@ pub struct Planner<'a> {
 struct Checking<'a> {
     checks: Checks,
     session: &'a Session,
-    /// Whether what the remote has is stored too.
-    everywhere: bool,
 }
 
 /// A cell that can run.
@@ -68,9 +66,9 @@ impl<'a> Planner<'a> {
         Self { document, overrides, columns, checks: None, plan: SweepPlan::default(), cells: Vec::new() }
     }
 
-    /// Looks at what isn't in the session's store, nor, if `everywhere`, in its remote.
-    pub fn checking(mut self, checks: Checks, session: &'a Session, everywhere: bool) -> Self {
-        self.checks = Some(Checking { checks, session, everywhere });
+    /// Looks at what is neither in the session's store nor in its remote.
+    pub fn checking(mut self, checks: Checks, session: &'a Session) -> Self {
+        self.checks = Some(Checking { checks, session });
         self
     }
 
@@ -80,11 +78,7 @@ impl<'a> Planner<'a> {
     /// If an input, the store or a record can't be read.
     pub fn add(&mut self, cells: &[Cell]) -> Result<Mistakes> {
         let mut mistakes = Mistakes::default();
-        let resolver = self.checks.as_ref().map(|checking| {
-            let (session, everywhere) = (checking.session, checking.everywhere);
-            let resolver = if everywhere { session.everywhere() } else { session.in_store() };
-            resolver.remembering()
-        });
+        let resolver = self.checks.as_ref().map(|checking| checking.session.everywhere().remembering());
         for cell in cells {
             match self.graph(cell, resolver.as_ref())? {
                 Ok(graph) => {

@@ -89,7 +89,7 @@ impl<'a> Sweep<'a> {
         let Some(space) = Space::new(&recipe.checked)? else { return Ok(None) };
         let options = session.options();
         let checks = Checks::all(&devices, !options.ignore_memory, &options.notify);
-        let planner = Planner::new(&recipe.document, &recipe.overrides, &columns).checking(checks, session, true);
+        let planner = Planner::new(&recipe.document, &recipe.overrides, &columns).checking(checks, session);
         let halving = Halving::new(&recipe.checked);
         Ok(Some(Self { session, recipe, devices, selection, space, planner, halving }))
     }
@@ -136,7 +136,7 @@ impl<'a> Sweep<'a> {
     pub fn cost(&self) -> Result<Cost> {
         let mut graph = self.planner.graph_of_all().clone();
         if let Some(halving) = &self.halving {
-            let promotions = look_back(halving, &self.planner, self.session.store(), &self.stored()?);
+            let promotions = look_back(halving, &self.planner, self.session, &self.stored()?);
             let promoted = promotions.promoted_tasks(self.planner.cells());
             if promoted.is_empty() {
                 return Ok(Cost::default());
@@ -234,9 +234,9 @@ impl<'a> Sweep<'a> {
         Ok(Swept { outcomes, results, promotions: Some(promotions), left_out: 0 })
     }
 
-    /// What the store has of all tasks.
+    /// What the store and the remote have of all tasks.
     fn stored(&self) -> Result<Outcomes> {
-        Ok(outcomes(&self.session.in_store().plan(self.planner.graph_of_all())?))
+        Ok(outcomes(&self.session.everywhere().plan(self.planner.graph_of_all())?))
     }
 
     /// Takes note of what halved trainings have measured.

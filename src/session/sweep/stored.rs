@@ -1,4 +1,4 @@
-//! What the store has of a sweep, without running anything.
+//! What the store and the remote have of a sweep, without running anything.
 
 use anyhow::Result;
 use indexmap::IndexMap;
@@ -7,7 +7,7 @@ use super::{Halving, Measurements, PlannedCell, Planner, Promotions, Results, Sp
 use crate::{
     engine::{
         executor::{Outcome, outcomes},
-        store::Store,
+        plan::Plan,
     },
     session::{Checks, Recipe, Session, recipe::columns},
     stages::Measured,
@@ -20,10 +20,12 @@ pub struct Stored {
     pub cells: Vec<PlannedCell>,
     /// Their results; stages that aren't stored count as not run.
     pub results: Results,
+    /// What there is of their stages.
+    pub plan: Plan,
 }
 
 impl Stored {
-    /// Looks up all cells of a recipe's sweep in the store; `None` if it has none.
+    /// Looks up all cells of a recipe's sweep in the store and the remote; `None` if it has none.
     ///
     /// # Errors
     /// If a cell can't run, or the store, a record or an input can't be read.
@@ -31,7 +33,7 @@ impl Stored {
         let checked = &recipe.checked;
         let Some(mut space) = Space::new(checked)? else { return Ok(None) };
         let planner = Planner::new(&recipe.document, &recipe.overrides, &columns);
-        let mut planner = planner.checking(Checks::of_data(), session, false);
+        let mut planner = planner.checking(Checks::of_data(), session);
         loop {
             let next = space.next(checked)?;
             let known = planner.cells().len();
@@ -42,9 +44,10 @@ impl Stored {
             {
                 return Err(mistake);
             }
-            let mut outcomes = outcomes(&session.in_store().plan(planner.graph_of_all())?);
+            let plan = session.everywhere().plan(planner.graph_of_all())?;
+            let mut outcomes = outcomes(&plan);
             let judged = Halving::new(checked).map(|halving| {
-                let promotions = look_back(&halving, &planner, session.store(), &outcomes);
+                let promotions = look_back(&halving, &planner, session, &outcomes);
                 promotions.mark(planner.cells(), planner.tasks(), &mut outcomes);
                 (halving, promotions)
             });
@@ -53,7 +56,7 @@ impl Stored {
             let waits = results.cells.iter().any(|cell| cell.number > known && !cell.good);
             // What a search tries next depends on all that it has tried.
             if is_end || (waits && space.to_come() > 0) {
-                return Ok(Some(Self { cells: planner.cells().to_vec(), results }));
+                return Ok(Some(Self { cells: planner.cells().to_vec(), results, plan }));
             }
             space.observe(&results);
         }
@@ -64,12 +67,13 @@ impl Stored {
 pub fn look_back(
     halving: &Halving,
     planner: &Planner<'_>,
-    store: &Store,
+    session: &Session,
     outcomes: &IndexMap<String, Outcome>,
 ) -> Promotions {
+    let (store, remote) = (session.store(), session.remote().map(|remote| &**remote));
     let mut known = Measurements::default();
     for task in planner.cells().iter().filter_map(|planned| halving.task(planned)) {
-        let found = outcomes.get(task).and_then(|outcome| measured(outcome, store, None));
+        let found = outcomes.get(task).and_then(|outcome| measured(outcome, store, remote));
         known.measured.extend(found.map(|measured| (task.to_owned(), measured)));
     }
     loop {

@@ -144,6 +144,7 @@ impl StageKind for Eval {
 fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
     let trained = Trained::load(&model.path, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
+    job.has_read()?;
     let cut = rows.iter().filter(|row| row.cut).count();
     job.report(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();

@@ -104,6 +104,9 @@ impl StageKind for Pretrain {
         TrainedFor { objectives: learned, ..start.trained_for(train.max_length) }.write(job.out)?;
         records::write_seen(&job.out.join(records::SEEN), &seen)?;
         start.write_tokenizer(job)?;
+        let ends =
+            parts::forms(objectives).into_iter().map(|form| form.end(&base.tokenizer.special)).collect::<Vec<_>>();
+        start.write_settings(job, &ends)?;
         let feed = self.feed_of(mix, &documents, &base);
         let mut computed = train_loop::train(job, &devices, start.network, &feed, train, None, None)?;
         EPOCH_STEPS.put(&mut computed.metrics, feed.feed.epoch_steps());

@@ -1,16 +1,14 @@
 //! A conversation with a language model.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use super::generate::{Answer, Generated, Show, TextGenerator};
+use super::generate::{Generated, Show, TextGenerator};
 use crate::{
     data::text::chat::{Chat, Fitted, Role, Turn},
-    learning::{
-        generation::{GenerationSettings, Vocabulary},
-        objectives::form::continuation,
-    },
+    learning::generation::{GenerationSettings, Vocabulary},
     network::model::KvCache,
     spec::ChatFormat,
+    support::Hinted,
 };
 
 /// What was said so far, and what the model remembers of it.
@@ -39,13 +37,23 @@ impl<'a> Conversation<'a> {
         format: Option<ChatFormat>,
         system: Option<String>,
     ) -> Result<Self> {
-        let chat = match format.or(generator.taught) {
+        let roles = Chat::new(ChatFormat::Chatglm3, &generator.tokenizer);
+        let named = format.or(generator.taught);
+        if system.is_some() && named.is_none_or(ChatFormat::has_role_tokens) && roles.is_err() {
+            bail!(without_system());
+        }
+        let chat = match named {
             Some(format) => Chat::new(format, &generator.tokenizer)?,
             None => {
                 let family = generator.chat.context("models of this family can't be spoken to")?;
                 Chat::by_default(family, &generator.tokenizer)
             }
         };
+        if system.is_some() && !chat.format().has_role_tokens() {
+            let hint = format!("`--format {}` has a place for it", ChatFormat::Chatglm3.name());
+            let message = "the chat format doesn't support the role <|system|>";
+            bail!(if roles.is_ok() { Hinted::with(message.to_owned(), hint) } else { without_system() });
+        }
         let ends = [&generator.vocabulary.ends[..], &chat.stops()].concat();
         let conversation = Self {
             vocabulary: Vocabulary { ends, ..generator.vocabulary.clone() },
@@ -55,28 +63,47 @@ impl<'a> Conversation<'a> {
             generator,
             chat,
         };
-        // Whether there's a place for the system's turn is better said now than at the first question.
+        // What can't be written is better said now than at the first question.
         conversation.chat.prompt(&conversation.said(Turn::user("")))?;
         Ok(conversation)
     }
 
-    /// Answers a question; `show` is given the answer as it grows. The oldest turns are left out of a conversation
-    /// that has become too long.
+    /// Answers a question; `show` is given the answer as it grows. The oldest turns are left out of a conversation that
+    /// has become too long to leave room for an answer of `room` tokens. The question stays whole as long as something can
+    /// follow it; or else its end is left out.
     ///
     /// # Errors
     /// If the question can't be encoded or doesn't fit, or the device fails.
-    pub fn ask(&mut self, question: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
+    pub fn ask(
+        &mut self,
+        question: &str,
+        settings: &GenerationSettings,
+        room: usize,
+        show: &mut Show<'_>,
+    ) -> Result<Generated> {
         let generator = self.generator;
-        let frame = continuation(generator.form, &[], usize::MAX, &generator.specials)?.tokens.len();
-        let max_tokens = generator.max_prompt_tokens(settings);
-        ensure!(
-            max_tokens > frame,
-            "the model reads {} tokens at most, too few for a conversation",
-            generator.max_length
-        );
+        let frame = generator.begin(generator.form, &[], usize::MAX)?.tokens.len();
+        let length = generator.max_length;
+        let room = length - room.min(length / 2);
+        ensure!(room > frame, "the model reads {length} tokens at most, too few for a conversation");
         let question = Turn::user(question);
-        let Fitted { tokens, shortened, .. } = self.chat.fit(&self.said(question.clone()), max_tokens - frame)?;
-        let mut example = continuation(generator.form, &tokens, max_tokens, &generator.specials)?;
+        let said = self.said(question.clone());
+        let Fitted { tokens, rounds, cut, .. } = self.chat.fit_whole(&said, room - frame, length - 1 - frame)?;
+        let mut notes = Vec::new();
+        if rounds > 0 {
+            notes.push(format!(
+                "the conversation is too long for the model, which reads {length} tokens, so that its oldest part was left \
+                 out: {rounds} of its {} rounds",
+                said.iter().filter(|turn| turn.role == Role::User).count()
+            ));
+        }
+        if let Some([cut, of]) = cut {
+            notes.push(format!(
+                "the question is too long for the model, which reads {length} tokens, so that its end was left out: {cut} of \
+                 its {of} characters"
+            ));
+        }
+        let mut example = generator.begin(generator.form, &tokens, usize::MAX)?;
         let prompt_tokens = example.tokens.len();
         if self.cache.is_empty() {
             self.cache = generator.cache(prompt_tokens, settings);
@@ -88,11 +115,11 @@ impl<'a> Conversation<'a> {
             begun |= !text.is_empty();
             show(text)
         };
-        let Answer { text, tokens, end } =
-            generator.answer(&mut example, &mut self.cache, &self.vocabulary, settings, &mut show)?;
-        let text = self.chat.shown(&text).to_owned();
-        self.turns.extend([question, Turn::assistant(&*text)]);
-        Ok(Generated { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
+        let mut answer =
+            generator.answer(&mut example, &mut self.cache, &self.vocabulary, settings, None, &mut show)?;
+        answer.text = self.chat.shown(&answer.text).to_owned();
+        self.turns.extend([question, Turn::assistant(&*answer.text)]);
+        Ok(answer.generated(prompt_tokens, notes))
     }
 
     /// Forgets all turns but the system's.
@@ -105,4 +132,13 @@ impl<'a> Conversation<'a> {
         let turns = if self.chat.format().has_history() { &self.turns[..] } else { &[] };
         self.system.iter().chain(turns).cloned().chain([question]).collect()
     }
+}
+
+/// That a model can't be given a system message, in whatever format it's spoken to.
+fn without_system() -> Hinted {
+    Hinted::with(
+        "the chat format doesn't support the role <|system|>, and the tokenizer lacks the tokens of those that do"
+            .to_owned(),
+        "say it in the first question".to_owned(),
+    )
 }

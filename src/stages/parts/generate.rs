@@ -4,24 +4,23 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::task::TrainedFor;
+use super::{
+    task::TrainedFor,
+    writing::{Answer, Before},
+};
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
-        generation::{FinishReason, GenerationDefaults, GenerationSettings, Sampling, TextStream, Vocabulary, extend},
+        generation::{FinishReason, GenerationDefaults, GenerationSettings, Vocabulary},
         objectives::{
             AnswerForm, PromptKind, Specials,
             form::{begin, blanks, continuation},
-            parts::taught,
+            parts::Taught,
         },
     },
-    network::{
-        batch::Example,
-        checkpoint,
-        device::OpenDevice,
-        model::{KvCache, Network},
-    },
+    network::{batch::Example, checkpoint, device::OpenDevice, model::Network},
     spec::ChatFormat,
+    support::random::Key,
 };
 
 /// Shows text as it's generated; called after every token, with nothing where a character isn't whole yet.
@@ -32,20 +31,26 @@ pub struct TextGenerator {
     pub(in crate::stages) network: Network,
     pub(in crate::stages) tokenizer: Tokenizer,
     pub(in crate::stages) specials: Specials,
+    /// How it continues a prompt.
     pub(in crate::stages) form: AnswerForm,
+    /// How it fills blanks, if it can.
+    blanks: Option<AnswerForm>,
+    /// Whether it's not a model of our own, so that its tokenizer says what its sequences begin with.
+    is_foreign: bool,
     /// How its family is spoken to.
     pub(in crate::stages) chat: Option<ChatFormat>,
     /// The chat format of the instructions that it was finetuned on.
     pub(in crate::stages) taught: Option<ChatFormat>,
     pub(in crate::stages) vocabulary: Vocabulary,
     pub(in crate::stages) max_length: usize,
-    sampling: Sampling,
+    defaults: GenerationDefaults,
 }
 
 /// What was generated.
 #[derive(Clone, Debug)]
 pub struct Generated {
-    /// The continuation, or the whole text where blanks were filled.
+    /// The continuation, or the whole text where blanks were filled. With the prompt before it, it's the text as the
+    /// tokenizer decodes it.
     pub text: String,
     /// What was filled into each blank.
     pub blanks: Vec<String>,
@@ -55,15 +60,10 @@ pub struct Generated {
     pub tokens: usize,
     /// Why it ended.
     pub end: FinishReason,
-    /// Whether a part of the prompt was left out.
-    pub shortened: bool,
-}
-
-/// An answer on its way from tokens to text.
-pub(in crate::stages) struct Answer {
-    pub text: String,
-    pub tokens: usize,
-    pub end: FinishReason,
+    /// Of beams, its logarithmic probability over the power of its length.
+    pub score: Option<f32>,
+    /// What is to be said of it: what was left out of the prompt, or isn't done.
+    pub notes: Vec<String>,
 }
 
 impl TextGenerator {
@@ -76,11 +76,16 @@ impl TextGenerator {
         let network = Network::load(dir, &device.device)?;
         let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;
         let family = network.family();
-        let form = match (family.form, &trained_for) {
+        let (form, blanks) = match (family.form, &trained_for) {
             // Theirs is a rule of the family; others are asked as they were taught.
-            (form @ (AnswerForm::Chatglm | AnswerForm::Chatglm2), _) | (form, None) => form,
-            (form, Some(trained_for)) if trained_for.instruction.is_some() => form,
-            (_, Some(trained_for)) => trained_form(trained_for)?,
+            (form @ (AnswerForm::Chatglm | AnswerForm::Chatglm2), _) | (form, None) => (form, form),
+            (form, Some(trained_for)) if trained_for.instruction.is_some() => (form, form),
+            (_, Some(trained_for)) => {
+                let Taught { continues, fills } = trained_for.taught(dir).context(
+                    "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
+                )?;
+                (continues, fills.unwrap_or(continues))
+            }
         };
         // A model from elsewhere has a framing of its own.
         let elsewhere = trained_for.as_ref().is_none_or(|trained_for| trained_for.from_checkpoint);
@@ -93,16 +98,30 @@ impl TextGenerator {
         );
         let specials = tokenizer.special;
         specials.require("generating text", form.needs(PromptKind::Text))?;
-        let configured = GenerationDefaults::read(&checkpoint::base(dir))?;
-        let ends = [&configured.ends[..], &[form.end(&specials), specials.eop, specials.sep]].concat();
+        let defaults = GenerationDefaults::read(&checkpoint::base(dir))?;
+        defaults.rules.check(network.vocabulary())?;
+        let (own, is_foreign) = (trained_for.is_some(), trained_for.is_none());
+        // What a checkpoint says of its ends is all. Where it says nothing, where blanks end by a rule of the family, and of
+        // what was taught here, it's the family's, too.
+        let has_ends = own || defaults.ends.is_empty() || form.fills();
+        let of_family = [form.end(&specials), specials.eop, specials.sep];
+        let of_family = of_family.into_iter().filter(|id| has_ends && *id != ABSENT);
+        let mut ends = defaults.ends.clone();
+        for end in of_family {
+            if !ends.contains(&end) {
+                ends.push(end);
+            }
+        }
         // What a model of our own was never taught to write; other people's may put their tokens to any use.
-        let forbidden = if trained_for.is_some() { specials.ids() } else { Vec::new() };
+        let forbidden = if own { specials.ids() } else { Vec::new() };
         Ok(Self {
             vocabulary: Vocabulary { ends, forbidden, size: tokenizer.vocab_size() },
             max_length: trained_for.map_or(network.max_length(), |trained_for| trained_for.max_length),
-            sampling: configured.sampling.unwrap_or_default(),
             chat: family.chat,
             taught,
+            blanks: Some(blanks).filter(|blanks| blanks.fills()),
+            is_foreign,
+            defaults,
             network,
             tokenizer,
             specials,
@@ -110,9 +129,14 @@ impl TextGenerator {
         })
     }
 
-    /// How tokens are chosen where nobody says otherwise: as the checkpoint's `generation_config.json` has it.
-    pub fn sampling(&self) -> Sampling {
-        self.sampling
+    /// How it writes where nobody says otherwise: as the checkpoint's `generation_config.json` has it.
+    pub fn defaults(&self) -> &GenerationDefaults {
+        &self.defaults
+    }
+
+    /// Token ids that it has room for.
+    pub fn vocabulary(&self) -> usize {
+        self.network.vocabulary()
     }
 
     /// Tokens of the longest sequence that it reads, what it writes included.
@@ -120,71 +144,128 @@ impl TextGenerator {
         self.max_length
     }
 
-    /// Continues a prompt, or fills its blanks where it has any and the model can. What is shown begins with the
-    /// prompt.
+    /// Continues a prompt, or fills its blanks where it has any and the model can; as often as the settings want. What is
+    /// shown begins with the prompt.
     ///
     /// # Errors
     /// If the prompt can't be encoded or doesn't fit, or the device fails.
-    pub fn generate(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
+    pub fn generate(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Vec<Generated>> {
         let parts = self.parts(prompt);
-        if parts.iter().any(|part| matches!(part, PromptPart::Blank(..))) {
-            return self.fill(&parts, settings, show);
+        let fills = parts.iter().any(|part| matches!(part, PromptPart::Blank(..)));
+        let wanted = settings.beams.num_return_sequences;
+        ensure!(
+            !fills || wanted == 1 || settings.beams.num_beams == 1,
+            "blanks are filled one after another, so that there's one text of several beams, not {wanted}"
+        );
+        if !fills && settings.beams.num_beams > 1 {
+            return self.continue_with_beams(prompt, settings, show);
         }
-        let prompt = prompt.strip_suffix(GMASK).filter(|_| self.form.fills()).unwrap_or(prompt);
-        let tokens = self.tokenizer.encode(prompt)?;
-        let mut example = continuation(self.form, &tokens, self.max_prompt_tokens(settings), &self.specials)?;
+        let mut all = Vec::new();
+        for number in 0..wanted as u64 {
+            let settings = &GenerationSettings { seed: drawn(settings.seed, number), ..settings.clone() };
+            if number > 0 && show("\n").is_break() {
+                break;
+            }
+            let mut generated =
+                if fills { self.fill(&parts, settings, show)? } else { self.continue_once(prompt, settings, show)? };
+            if number > 0 {
+                generated.notes.clear();
+            }
+            all.push(generated);
+            if all.last().is_some_and(|generated| generated.end == FinishReason::Interrupted) {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    fn continue_once(&self, prompt: &str, settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
+        let Prompt { prompt, tokens, mut example, notes } = self.prompt(prompt, settings)?;
         let prompt_tokens = example.tokens.len();
-        let shortened = self.form.text(0, &tokens, &self.specials).example.tokens.len() > prompt_tokens;
         let mut cache = self.cache(prompt_tokens, settings);
-        let Answer { text, tokens, end } = match show(prompt) {
-            ControlFlow::Continue(()) => self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?,
-            ControlFlow::Break(()) => Answer { text: String::new(), tokens: 0, end: FinishReason::Interrupted },
+        let answer = match show(prompt) {
+            ControlFlow::Continue(()) => {
+                let before = Some((prompt, &tokens[..]));
+                self.answer(&mut example, &mut cache, &self.vocabulary, settings, before, show)?
+            }
+            ControlFlow::Break(()) => {
+                Answer { text: String::new(), tokens: 0, end: FinishReason::Interrupted, score: None }
+            }
         };
-        Ok(Generated { text, blanks: Vec::new(), prompt_tokens, tokens, end, shortened })
+        Ok(answer.generated(prompt_tokens, notes))
     }
 
-    /// Tokens that a prompt may take: what is asked for is to fit behind it, or else half of the sequence.
-    pub(in crate::stages) fn max_prompt_tokens(&self, settings: &GenerationSettings) -> usize {
-        self.max_length - settings.max_tokens.min(self.max_length / 2)
-    }
-
-    pub(in crate::stages) fn cache(&self, prompt: usize, settings: &GenerationSettings) -> KvCache {
-        KvCache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
-    }
-
-    /// Goes on from the end of a sequence, showing the text.
-    pub(in crate::stages) fn answer(
+    fn continue_with_beams(
         &self,
-        example: &mut Example,
-        cache: &mut KvCache,
-        vocabulary: &Vocabulary,
+        prompt: &str,
         settings: &GenerationSettings,
         show: &mut Show<'_>,
-    ) -> Result<Answer> {
-        let mut stream = TextStream::new(&self.tokenizer, &settings.stop);
-        let (mut text, mut tokens) = (String::new(), 0);
-        let end = extend(&self.network, cache, example, self.max_length, vocabulary, settings, &mut |token| {
-            tokens += 1;
-            let piece = stream.push(token)?;
-            text.push_str(&piece.text);
-            let shown = show(&piece.text);
-            Ok(if piece.stopped {
-                Some(FinishReason::Stop)
-            } else {
-                shown.is_break().then_some(FinishReason::Interrupted)
-            })
-        })?;
-        if end != FinishReason::Stop {
-            let rest = stream.finish()?;
-            text.push_str(&rest);
-            // There's nothing left to interrupt.
-            let _ = show(&rest);
+    ) -> Result<Vec<Generated>> {
+        let Prompt { prompt, tokens, example, mut notes } = self.prompt(prompt, settings)?;
+        let prompt_tokens = example.tokens.len();
+        let mut cache = self.cache(prompt_tokens, settings);
+        let before: Before<'_> = Some((prompt, &tokens));
+        let mut all = Vec::new();
+        for found in self.found(&example, &mut cache, &self.vocabulary, settings, show)? {
+            let _ = show(if all.is_empty() { "" } else { "\n" });
+            let _ = show(prompt);
+            let answer = self.told(&found, settings, before, show)?;
+            all.push(answer.generated(prompt_tokens, std::mem::take(&mut notes)));
         }
-        Ok(Answer { text, tokens, end })
+        Ok(all)
+    }
+
+    /// A prompt that is to be continued, as a sequence.
+    fn prompt<'t>(&self, prompt: &'t str, settings: &GenerationSettings) -> Result<Prompt<'t>> {
+        let mut notes: Vec<String> = self.unfilled(prompt).into_iter().collect();
+        // A `[gMASK]` at the end is where it goes on in the form that fills blanks.
+        let (prompt, form) = match (prompt.strip_suffix(GMASK), self.blanks) {
+            (Some(prompt), Some(form)) => (prompt, form),
+            _ => (prompt, self.form),
+        };
+        let tokens = self.tokenizer.encode(prompt)?;
+        let whole = self.begin(form, &tokens, usize::MAX)?.tokens.len();
+        let example = self.begin(form, &tokens, self.prompt_room(whole, settings))?;
+        let left_out = whole - example.tokens.len();
+        if left_out > 0 {
+            notes.push(format!(
+                "the beginning of a prompt was left out, {left_out} of its {} tokens: the model's context is {} tokens and \
+                 must leave room for the output",
+                tokens.len(),
+                self.max_length
+            ));
+        }
+        Ok(Prompt { prompt, tokens, example, notes })
+    }
+
+    /// Tokens that a prompt may take: all that it has as long as something can follow; or else what is asked for is to fit
+    /// behind it, up to half of the sequence.
+    fn prompt_room(&self, whole: usize, settings: &GenerationSettings) -> usize {
+        if whole < self.max_length { whole } else { self.max_length - settings.max_tokens.min(self.max_length / 2) }
+    }
+
+    /// The sequence of a prompt of at most so many tokens, the beginning left out. What others' models of a causal form
+    /// begin with is their tokenizers' business, as it is in transformers.
+    pub(in crate::stages) fn begin(&self, form: AnswerForm, prompt: &[u32], most: usize) -> Result<Example> {
+        if !self.is_foreign || form != AnswerForm::Causal {
+            return continuation(form, prompt, most, &self.specials);
+        }
+        let mut beginning = self.tokenizer.beginning("a")?;
+        if beginning.is_empty() && prompt.is_empty() {
+            beginning = form.beginning(&self.specials);
+        }
+        ensure!(
+            beginning.len() <= most,
+            "there is room for {most} tokens, and an empty prompt takes {}",
+            beginning.len()
+        );
+        let prompt = &prompt[prompt.len().saturating_sub(most - beginning.len())..];
+        Ok(Example::sequence(0, [&beginning, prompt].concat(), 0))
     }
 
     /// Fills blanks from left to right, each seen by those after it.
     fn fill(&self, parts: &[PromptPart<'_>], settings: &GenerationSettings, show: &mut Show<'_>) -> Result<Generated> {
+        let form = self.blanks.context("the model fills no blanks")?;
         let mut tokens = Vec::new();
         for part in parts {
             match part {
@@ -192,7 +273,7 @@ impl TextGenerator {
                 PromptPart::Blank(mask) => tokens.push(*mask),
             }
         }
-        let (mut example, places) = blanks(self.form, &tokens, &self.specials);
+        let (mut example, places) = blanks(form, &tokens, &self.specials);
         let prompt_tokens = example.tokens.len();
         ensure!(
             prompt_tokens < self.max_length,
@@ -201,18 +282,15 @@ impl TextGenerator {
         );
         let mut cache = self.cache(prompt_tokens + places.len(), settings);
         let mut places = places.into_iter();
-        let mut generated = Generated {
-            text: String::new(),
-            blanks: Vec::new(),
-            prompt_tokens,
-            tokens: 0,
-            end: FinishReason::Token,
-            shortened: false,
-        };
+        let start = Answer { text: String::new(), tokens: 0, end: FinishReason::Token, score: None };
+        let mut generated = start.generated(prompt_tokens, Vec::new());
+        // The tokens of what stands before a blank.
+        let mut before = Vec::new();
         for part in parts {
             match part {
                 PromptPart::Text(text) => {
                     generated.text.push_str(text);
+                    before.extend(self.tokenizer.encode(text)?);
                     if show(text).is_break() {
                         return Ok(Generated { end: FinishReason::Interrupted, ..generated });
                     }
@@ -220,8 +298,17 @@ impl TextGenerator {
                 PromptPart::Blank(_) => {
                     let place = places.next().context("a blank is missing among the tokens")?;
                     begin(&mut example, place, &self.specials);
-                    let Answer { text, tokens, end } =
-                        self.answer(&mut example, &mut cache, &self.vocabulary, settings, show)?;
+                    let start = example.tokens.len();
+                    let text = generated.text.clone();
+                    let Answer { text, tokens, end, .. } = self.answer(
+                        &mut example,
+                        &mut cache,
+                        &self.vocabulary,
+                        settings,
+                        Some((&text, &before)),
+                        show,
+                    )?;
+                    before.extend(&example.tokens[start..]);
                     generated.text.push_str(&text);
                     generated.blanks.push(text);
                     (generated.tokens, generated.end) = (generated.tokens + tokens, end);
@@ -238,11 +325,11 @@ impl TextGenerator {
     fn parts<'t>(&self, prompt: &'t str) -> Vec<PromptPart<'t>> {
         let Specials { mask, smask, gmask, .. } = self.specials;
         let mut masks = vec![("[MASK]", mask), ("[sMASK]", smask), (GMASK, gmask)];
-        masks.retain(|&(_, id)| id != ABSENT);
+        masks.retain(|&(_, id)| id != ABSENT && self.blanks.is_some());
         let mut parts = Vec::new();
         let mut rest = prompt;
         let next = |rest: &str| masks.iter().filter_map(|&(name, id)| Some((rest.find(name)?, name, id))).min();
-        while let Some((at, name, id)) = next(rest).filter(|_| self.form.fills() && rest != GMASK) {
+        while let Some((at, name, id)) = next(rest).filter(|_| rest != GMASK) {
             if at > 0 {
                 parts.push(PromptPart::Text(&rest[..at]));
             }
@@ -252,9 +339,40 @@ impl TextGenerator {
         parts.push(PromptPart::Text(rest));
         parts
     }
+
+    /// What to say of a prompt with blanks that aren't filled.
+    fn unfilled(&self, prompt: &str) -> Option<String> {
+        let name = ["[MASK]", "[sMASK]", GMASK].into_iter().find(|name| prompt.contains(name))?;
+        if self.blanks.is_some() {
+            // Its own place, at the end; the tokenizer has no token for others.
+            let absent = prompt.strip_suffix(GMASK).unwrap_or(prompt).contains(name);
+            return absent.then(|| format!("the tokenizer has no token `{name}`, so that it's read as text"));
+        }
+        let family = self.network.family().name;
+        let why = match self.network.family().form.fills() {
+            true => "this model never learned to fill blanks".to_owned(),
+            false => format!("models of the family {family} fill no blanks"),
+        };
+        Some(format!("{why}: `{name}` in the prompt is read as text, and the prompt is continued"))
+    }
+}
+
+impl Answer {
+    pub(in crate::stages) fn generated(self, prompt_tokens: usize, notes: Vec<String>) -> Generated {
+        let Self { text, tokens, end, score } = self;
+        Generated { text, blanks: Vec::new(), prompt_tokens, tokens, end, score, notes }
+    }
 }
 
 const GMASK: &str = "[gMASK]";
+
+/// A prompt that is to be continued.
+struct Prompt<'t> {
+    prompt: &'t str,
+    tokens: Vec<u32>,
+    example: Example,
+    notes: Vec<String>,
+}
 
 /// A part of a text with blanks.
 enum PromptPart<'t> {
@@ -263,9 +381,7 @@ enum PromptPart<'t> {
     Blank(u32),
 }
 
-/// The form in which a model of our own learned to generate.
-fn trained_form(trained_for: &TrainedFor) -> Result<AnswerForm> {
-    taught(&trained_for.objectives).context(
-        "this model never learned to generate: give its pretraining a `generative` objective, such as causal_lm",
-    )
+/// The seed of one of several texts of a prompt.
+fn drawn(seed: u64, number: u64) -> u64 {
+    if number == 0 { seed } else { Key::new(seed).with("sequence").at(number).u64() }
 }

@@ -34,7 +34,7 @@ use crate::{
         device::{OpenDevice, OpenDevices},
         model::Network,
     },
-    spec::{Finetune, Instruction, Source},
+    spec::{Finetune, Instruction, Source, Turns},
     stages::{
         Base, Cut, Told, TrainingFeed,
         metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
@@ -219,8 +219,11 @@ pub(in crate::stages) fn finetune(
     let trained_for = TrainedFor { instruction: Some(task), ..start.trained_for(max_length) };
     let note = format!("{}, {}", learned.note("rows to learn from"), dev.note("dev rows"));
     let read = (learned.read, dev.read);
+    let end = encoder.chat.end().filter(|_| encoder.turns == Turns::All);
+    let end = end.unwrap_or(encoder.form.end(&encoder.specials));
     let lessons = Lessons {
         trained_for,
+        ends: vec![end],
         seen: learned.texts.iter().map(|text| text_hash(text)).collect(),
         rows: learned.texts.len(),
         left_out: learned.left_out(),
@@ -246,6 +249,7 @@ pub(in crate::stages) fn eval(
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let encoder = encoder(&mut task, &base, trained_for.max_length)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;
+    job.has_read()?;
     job.report(Event::Note(&rows.note("rows")));
 
     let seen = records::read_seen(model)?;

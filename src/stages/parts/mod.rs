@@ -10,12 +10,14 @@ pub(super) mod language;
 pub(super) mod measured;
 pub(super) mod origin;
 pub(super) mod records;
+mod room;
 pub(super) mod rows;
 pub(super) mod share;
 pub(super) mod step_metrics;
 pub(super) mod task;
 pub(super) mod teach;
 pub(super) mod train_loop;
+pub(super) mod writing;
 
 use anyhow::Result;
 

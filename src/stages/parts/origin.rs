@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
+use serde_json::{Value, json};
 
 use super::super::facts::Field;
 use crate::{
-    data::text::Tokenizer,
+    data::text::{ABSENT, Tokenizer},
     engine::executor::Inputs,
+    learning::generation::GenerationDefaults,
     network::checkpoint::{self, CONFIG},
     spec,
     support::Hinted,
@@ -106,6 +108,32 @@ pub(in crate::stages) fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
             false => known(&file.extension().unwrap_or_default().to_string_lossy()).into(),
         };
         fs::copy(&file, to.join(name))?;
+    }
+    Ok(())
+}
+
+/// Copies what the model at `from` says of how it writes, if it does. Of the tokens that end a text it also has those in
+/// `ends`: what has learned to end with one stops there for others, too.
+pub(in crate::stages) fn copy_settings(from: &Path, to: &Path, ends: &[u32]) -> Result<()> {
+    const ENDS: &str = "eos_token_id";
+    for file in checkpoint::settings(from) {
+        let target = to.join(file.file_name().unwrap_or_default());
+        let known = GenerationDefaults::read(&checkpoint::base(from))?.ends;
+        let mut settings: spec::OpenSettings = serde_json::from_slice(&fs::read(&file)?)?;
+        let ends: Vec<u32> = known.iter().chain(ends).copied().filter(|&id| id != ABSENT).collect();
+        let new = ends.iter().any(|id| !known.contains(id)) || settings.get(ENDS).is_none_or(Value::is_null);
+        if !new || ends.is_empty() {
+            fs::copy(&file, &target)?;
+            continue;
+        }
+        let mut all: Vec<u32> = Vec::new();
+        for id in ends {
+            if !all.contains(&id) {
+                all.push(id);
+            }
+        }
+        settings.insert(ENDS.to_owned(), if let [only] = all[..] { json!(only) } else { json!(all) });
+        fs::write(&target, serde_json::to_string_pretty(&settings)? + "\n")?;
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::{Value, json};
 
 use crate::{
-    learning::objectives::parts::assumed,
+    engine::store::Artifact,
+    learning::objectives::parts::{self, Taught, assumed},
     network::model::{CheckpointSummary, Network},
     spec::{Classification, Head, Instruction, Objective, OpenSettings, Turns},
 };
@@ -60,6 +61,14 @@ impl TrainedFor {
             return Self::of_checkpoint(dir);
         }
         serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("failed to read {}", path.display()))
+    }
+
+    /// What the model in `dir` has learned to write, if anything. Which of its objectives were its last stage's, the record of
+    /// the artifact tells, if it's one.
+    pub(in crate::stages) fn taught(&self, dir: &Path) -> Option<Taught> {
+        let record = Artifact::record(dir).ok().flatten();
+        let own = record.and_then(|record| Some(record.manifest.spec.get("objectives")?.as_array()?.len()));
+        parts::taught(&self.objectives, own.unwrap_or_default())
     }
 
     fn of_checkpoint(dir: &Path) -> Result<Self> {

@@ -29,7 +29,7 @@ use crate::{
         device::OpenDevices,
         model::{Candidates, Network},
     },
-    spec::{Classification, Finetune, Head, Pooling},
+    spec::{Classification, Finetune, Head, Pooling, Task},
     stages::{
         Base, Cut, Told, TrainingFeed,
         metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
@@ -104,6 +104,9 @@ pub(in crate::stages) fn classify(
         Some(dev) => rows::labelled(dev, rows::DEV.files(job), &classifier, Use::Judge)?,
         None => Vec::new(),
     };
+    if let Some(note) = (task.head == Head::Linear).then(|| note_of_head(&start, labels)).flatten() {
+        job.report(Event::Note(&note));
+    }
     // What an artifact says of a prompt is what it was when `mean` was the default.
     let pooling = task.pooling.unwrap_or(match task.head {
         Head::Linear => start.network.family().pooling(),
@@ -129,7 +132,8 @@ pub(in crate::stages) fn classify(
     let judge = Judge::new(&classifier, max_length, &devices.first)?;
     let mut measure = |network: &Network| measure(&judge, network, &dev, labels.len());
     let lessons = Lessons {
-        trained_for: TrainedFor { classification: Some(task), ..start.trained_for(max_length) },
+        trained_for: TrainedFor { classification: Some(task.clone()), ..start.trained_for(max_length) },
+        ends: Vec::new(),
         seen: learned.iter().map(|row| text_hash(&row.text)).collect(),
         note: format!("{} rows to learn from{}, {} dev rows", learned.len(), cut_rows(cut), dev.len()),
         rows: learned.len(),
@@ -142,6 +146,34 @@ pub(in crate::stages) fn classify(
     teach(job, spec, start, lessons, devices)
 }
 
+/// What is to be said of a linear head that is there already: that it was made for other labels.
+fn note_of_head(start: &Start, labels: &[String]) -> Option<String> {
+    if !start.network.has_classifier() {
+        return None;
+    }
+    // Of heads from elsewhere it's known whether they fit.
+    let before = start.before.as_ref()?;
+    let known = before.classification.as_ref().map(|before| before.words.keys().cloned().collect::<Vec<_>>());
+    if known.as_deref() == Some(labels) {
+        return None;
+    }
+    let list = |labels: &[String]| {
+        let more = labels.len().saturating_sub(SHOWN_LABELS);
+        let shown = labels[..labels.len() - more].join(", ");
+        if more > 0 { format!("{shown} and {more} more") } else { shown }
+    };
+    let known = known.map_or_else(|| "other labels".to_owned(), |labels| list(&labels));
+    let same = labels.len();
+    Some(format!(
+        "goes on with the linear head that the model has, for {known}; here its {same} classes are {}: begin with a model \
+         that has none for a new one",
+        list(labels)
+    ))
+}
+
+/// How many labels are named.
+const SHOWN_LABELS: usize = 4;
+
 /// Measures a network on rows that it doesn't learn from.
 type Measure<'a> = &'a mut dyn FnMut(&Network) -> Result<train::Metrics>;
 
@@ -149,6 +181,8 @@ type Measure<'a> = &'a mut dyn FnMut(&Network) -> Result<train::Metrics>;
 pub(in crate::stages) struct Lessons<'a> {
     /// What the model will be good for.
     pub trained_for: TrainedFor,
+    /// Tokens that end what it learns to write.
+    pub ends: Vec<u32>,
     /// Hashes of the rows' texts, for finding leaked ones.
     pub seen: BTreeSet<u64>,
     /// How many rows there are.
@@ -167,6 +201,11 @@ pub(in crate::stages) struct Lessons<'a> {
     pub measure: Option<Measure<'a>>,
 }
 
+/// Whether a model that is taught so can still write, so that what its checkpoint says of that is kept.
+pub(in crate::stages) fn keeps_settings(task: &Task) -> bool {
+    !matches!(task, Task::Classification(task) if task.head == Head::Linear)
+}
+
 /// Trains on rows, and writes what all finetuned models have.
 pub(in crate::stages) fn teach(
     job: &Job<'_>,
@@ -182,6 +221,9 @@ pub(in crate::stages) fn teach(
     records::write_seen(&job.out.join(records::SEEN), &seen)?;
     lessons.trained_for.write(job.out)?;
     start.write_tokenizer(job)?;
+    if keeps_settings(&spec.task) {
+        start.write_settings(job, &lessons.ends)?;
+    }
 
     let feed = lessons.feed;
     job.report(Event::Note(&format!("{} steps; {}", feed.feed.steps(), lessons.note)));

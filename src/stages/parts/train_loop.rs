@@ -8,7 +8,8 @@ use serde_json::json;
 use super::{
     FROM, TOKENS,
     measured::Measured,
-    origin::{Origin, copy_tokenizer},
+    origin::{Origin, copy_settings, copy_tokenizer},
+    room::Room,
     step_metrics::{of_entry, part_of_loss, so_far},
     task::TrainedFor,
 };
@@ -116,6 +117,11 @@ impl Start {
             None => copy_tokenizer(&TOKENS.needed(job)?.path, job.out),
         }
     }
+
+    /// Writes what the model that it began with says of how it writes; `ends` are tokens that end what it has learned now.
+    pub(in crate::stages) fn write_settings(&self, job: &Job<'_>, ends: &[u32]) -> Result<()> {
+        self.from.as_ref().map_or(Ok(()), |from| copy_settings(&from.model, job.out, ends))
+    }
 }
 
 /// The model in a directory, LoRA merged; with a new `adapter` and otherwise frozen where there is one.
@@ -154,6 +160,7 @@ pub(in crate::stages) fn train(
         job.report(Event::Note(&format!("no examples are recorded: {error:#}")));
         Vec::new()
     });
+    job.has_read()?;
     let mut settings = TrainSettings::new(spec, feed.steps(), candidates)?;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         let devices = devices.devices();
@@ -162,6 +169,10 @@ pub(in crate::stages) fn train(
     let mut trainer = Trainer::new(network, settings);
     trainer.share_with(devices.devices().split_off(1));
     let is_mixed = !feed.losses().is_empty();
+    let beside = FROM.stage.artifact(job).filter(|_| trainer.network.is_adapted());
+    let keeps_best = evaluation.as_ref().is_some_and(|evaluation| evaluation.keep_best.is_some());
+    let room = Room::new(job, &trainer, keeps_best, beside.is_some());
+    room.tell(job);
     resume(job, &mut trainer, is_mixed)?;
     let every = Cadence::new(spec.checkpoint_every);
     let length = job.node.trunk.as_ref().map(|trunk| trunk.length);
@@ -179,11 +190,13 @@ pub(in crate::stages) fn train(
         let measured = serde_json::to_value(measured(&trainer, feed.steps()))?;
         bail!(Paused { place, metrics, measured: Some(measured) });
     }
-    match FROM.stage.artifact(job).filter(|_| trainer.network.is_adapted()) {
-        Some(from) => trainer.network.save_beside(&from.path, job.out)?,
-        None => trainer.network.save(job.out)?,
-    }
-    trainer.curve().write(&job.out.join(Curve::FILE))?;
+    job.finish(room.result, &|| {
+        match beside {
+            Some(from) => trainer.network.save_beside(&from.path, job.out)?,
+            None => trainer.network.save(job.out)?,
+        }
+        trainer.curve().write(&job.out.join(Curve::FILE))
+    })?;
     let mut recorded = recorded(&outcome, &trainer, spec.precision);
     if outcome.steps < feed.steps() {
         metrics::PLANNED_STEPS.put(&mut recorded, feed.steps());

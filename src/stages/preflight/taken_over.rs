@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fs_err as fs;
 use serde_json::Value;
 
@@ -11,9 +11,9 @@ use super::tokenizers::{self, TokenizerSource};
 use crate::{
     data::text::Tokenizer,
     network::checkpoint::{self, CONFIG},
-    recipe::{Checked, paths},
+    recipe::{Checked, paths::resolve_place},
     spec::Tokenize,
-    stages::{BaseModel, kind_named},
+    stages::{BaseModel, Facts, kind_named},
 };
 
 /// Finds what stages take over; a directory that several share is looked at once.
@@ -30,8 +30,13 @@ impl TakenOver {
     /// Stages of a kind that isn't known, or with other settings.
     pub fn revision(&mut self, checked: &Checked, name: &str) -> Result<u32> {
         let Some(stage) = checked.recipe.stages.get(name) else { return Ok(0) };
-        let training = kind_named(&stage.kind)?.facts(&stage.settings)?.training;
+        let Facts { training, base_model, .. } = kind_named(&stage.kind)?.facts(&stage.settings)?;
         let mut revision = 0;
+        if let (Some(training), Some(base)) = (&training, &base_model) {
+            // The second keeps what the checkpoint says of how it writes.
+            let keeps = training.heads.classifier.is_none() && has_settings(checked, base)?;
+            revision += u32::from(keeps);
+        }
         if let (Some(training), Some(directory)) = (&training, origin(checked, name)?) {
             // The second takes the dropout of the checkpoint's config.
             revision += u32::from(training.train.dropout.is_none());
@@ -56,11 +61,30 @@ fn origin(checked: &Checked, name: &str) -> Result<Option<PathBuf>> {
         let Some(stage) = checked.recipe.stages.get(&name) else { return Ok(None) };
         match kind_named(&stage.kind)?.facts(&stage.settings)?.base_model {
             Some(BaseModel::Stage { name: before, .. }) => name = before,
-            Some(BaseModel::Checkpoint { directory, .. }) => return Ok(paths::resolve_place(&directory, &checked.dir)),
+            Some(BaseModel::Checkpoint { directory, .. }) => return Ok(resolve_place(&directory, &checked.dir)),
             Some(BaseModel::New { .. }) | None => return Ok(None),
         }
     }
     Ok(None)
+}
+
+/// Whether a model is one of others, taken as it is, that says how it writes.
+fn has_settings(checked: &Checked, base: &BaseModel) -> Result<bool> {
+    match base {
+        BaseModel::New { .. } => Ok(false),
+        BaseModel::Checkpoint { directory, .. } => {
+            let place = resolve_place(directory, &checked.dir);
+            Ok(place.is_some_and(|place| !checkpoint::settings(&place).is_empty()))
+        }
+        BaseModel::Stage { name, .. } => {
+            let stage = checked.recipe.stages.get(name).with_context(|| format!("there is no stage `{name}`"))?;
+            let facts = kind_named(&stage.kind)?.facts(&stage.settings)?;
+            match facts {
+                Facts { training: None, base_model: Some(base), .. } => has_settings(checked, &base),
+                _ => Ok(false),
+            }
+        }
+    }
 }
 
 fn is_marian(directory: &std::path::Path) -> bool {

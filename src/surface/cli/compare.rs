@@ -12,7 +12,7 @@ use crate::{
     session::{Session, sweep::Stored},
 };
 
-/// One of the things that are compared: its stages that are stored, by name.
+/// One of the things that are compared: its stages that are stored, here or in the remote, by name.
 pub(super) struct Side {
     pub(super) name: String,
     pub(super) stages: IndexMap<String, Artifact>,
@@ -21,14 +21,14 @@ pub(super) struct Side {
 }
 
 /// `pipe compare A B …`.
-pub(super) fn compare(command: &args::Compare, store: &Path) -> Result<u8> {
-    let session = load::session(store, None)?;
+pub(super) fn compare(command: &args::Compare, store: &Path, remote: Option<&str>) -> Result<u8> {
+    let session = load::session(store, remote)?;
     let sides: Vec<Side> =
         command.sides.iter().map(|name| side(name, &command.changes, &session)).collect::<Result<_>>()?;
     let [first, others @ ..] = sides.as_slice() else { bail!("nothing to compare") };
     let mut comparisons = Vec::new();
     for other in others {
-        comparisons.push((other, pairs(first, other, command)?));
+        comparisons.push((other, pairs(first, other, command, &session)?));
     }
     if command.json {
         let value: Vec<Value> = comparisons
@@ -49,7 +49,7 @@ fn side(name: &str, changes: &args::Changes, session: &Session) -> Result<Side> 
     let recipe = |path: &str| args::Recipe { recipe: PathBuf::from(path), changes: changes.clone() };
     if Path::new(name).is_file() {
         let loaded = load::load(&recipe(name))?;
-        let plan = session.in_store().plan(&loaded.graph)?;
+        let plan = session.everywhere().plan(&loaded.graph)?;
         let stages = plan.stages().filter_map(|(name, _)| Some((name.to_owned(), plan.artifact(name)?.clone())));
         return Side::new(name, stages.collect(), false);
     }
@@ -61,7 +61,7 @@ fn side(name: &str, changes: &args::Changes, session: &Session) -> Result<Side> 
         _ => {
             let known = name.len() >= 4 && name.chars().all(|letter| letter.is_ascii_hexdigit());
             ensure!(known, "`{name}` is neither a recipe file, RECIPE:CELL, nor an artifact key");
-            let artifact = load::artifact(session.store(), name)?;
+            let artifact = load::artifact(session, name)?;
             Side::new(name, IndexMap::from([(artifact.provenance.stage.clone(), artifact)]), true)
         }
     }
@@ -85,14 +85,15 @@ impl Side {
 }
 
 /// The stages that both sides have: of the same name, or of the same kind where one of the sides is a single run.
-fn pairs(first: &Side, second: &Side, command: &args::Compare) -> Result<Vec<Pair>> {
+fn pairs(first: &Side, second: &Side, command: &args::Compare, session: &Session) -> Result<Vec<Pair>> {
+    let remote = session.remote().map(|remote| &**remote);
     let mut pairs = Vec::new();
     for (stage, one) in &first.stages {
         let of_kind = || second.stages.values().find(|other| other.manifest.kind == one.manifest.kind);
         let by_kind = first.is_run || second.is_run;
         let same = second.stages.get(stage).filter(|other| other.manifest.kind == one.manifest.kind);
         if let Some(other) = same.or_else(|| if by_kind { of_kind() } else { None }) {
-            pairs.push(Pair::new(stage, one, other, (command.resamples, command.seed))?);
+            pairs.push(Pair::new(stage, one, other, remote, (command.resamples, command.seed))?);
         }
     }
     ensure!(!pairs.is_empty(), "{} and {} have no stored stage in common", first.name, second.name);

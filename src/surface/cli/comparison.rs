@@ -1,18 +1,27 @@
 //! Two stages side by side: settings, metrics, curves and confidence intervals of the differences.
 
+use std::io::Write;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
     engine::{
         plan::{Difference, differences_of_runs},
+        remote::{Remote, small_file},
         store::Artifact,
     },
     learning::{
-        metrics::{Interval, Paired, predictions},
+        metrics::{
+            Interval, Paired,
+            predictions::{self, Predicted},
+        },
         train::{Curve, Point},
     },
 };
+
+/// The file of an evaluation with what was predicted.
+const PREDICTIONS: &str = "predictions.parquet";
 
 /// Points of a curve that are shown.
 const POINTS: usize = 10;
@@ -33,26 +42,35 @@ pub(super) struct Pair {
 type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
 
 impl Pair {
-    /// Compares two artifacts; confidence intervals take so many `resamples`, drawn from `seed`.
-    pub(super) fn new(stage: &str, first: &Artifact, second: &Artifact, (resamples, seed): (u64, u64)) -> Result<Self> {
+    /// Compares two artifacts, whose files are here or in the remote; confidence intervals take so many `resamples`, drawn from `seed`.
+    pub(super) fn new(
+        stage: &str,
+        first: &Artifact,
+        second: &Artifact,
+        remote: Option<&Remote>,
+        (resamples, seed): (u64, u64),
+    ) -> Result<Self> {
         let metrics = first
             .metrics
             .iter()
             .filter_map(|(name, value)| Some((name.clone(), value.as_f64()?, second.metrics.get(name)?.as_f64()?)));
-        let files = [first, second].map(|artifact| artifact.file("predictions.parquet"));
-        let intervals = if files.iter().all(|file| file.is_file()) {
-            let paired = Paired::new(&predictions::read(&files[0])?, &predictions::read(&files[1])?);
+        let intervals = if let (Some(one), Some(other)) = (predicted(first, remote)?, predicted(second, remote)?) {
+            let paired = Paired::new(&one, &other);
             let resamples = usize::try_from(resamples)?;
             Some((paired.rows(), paired.unpaired, paired.intervals(resamples, seed)))
         } else {
             None
+        };
+        let curve = |artifact| {
+            let text = small_file(artifact, Curve::FILE, remote).unwrap_or_default();
+            thinned(&Curve::parse(&String::from_utf8_lossy(&text)).points().collect::<Vec<_>>())
         };
         Ok(Self {
             stage: stage.to_owned(),
             differences: differences_of_runs(first, second),
             metrics: metrics.collect(),
             intervals,
-            curves: [first, second].map(|artifact| thinned(&Curve::of(artifact).points().collect::<Vec<_>>())),
+            curves: [first, second].map(curve),
         })
     }
 
@@ -80,6 +98,14 @@ impl Pair {
             "curves": { "a": a, "b": b },
         })
     }
+}
+
+/// The predictions of an evaluation; `None` of what is none, or can't be had.
+fn predicted(artifact: &Artifact, remote: Option<&Remote>) -> Result<Option<Vec<Predicted>>> {
+    let Some(bytes) = small_file(artifact, PREDICTIONS, remote) else { return Ok(None) };
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(&bytes)?;
+    predictions::read(file.path()).map(Some)
 }
 
 /// As many means over equal parts of the steps as are shown, each at its last step.

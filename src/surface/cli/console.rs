@@ -9,6 +9,7 @@ use std::{
 use indicatif::MultiProgress;
 use parking_lot::Mutex;
 
+use super::exit;
 use crate::{
     recipe::{Checked, Diagnostics},
     support::Hinted,
@@ -54,12 +55,14 @@ pub(super) fn eprint_line(line: &str) {
 /// If stdout is gone.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        stdout.write_all(b"\n")?;
-    }
-    stdout.flush()?;
-    Ok(())
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| {
+        if !text.ends_with('\n') {
+            stdout.write_all(b"\n")?;
+        }
+        stdout.flush()
+    });
+    // What there is to print was done.
+    Ok(written.inspect_err(|_| exit::work_begins())?)
 }
 
 /// Whether stderr takes colours: a terminal, and `NO_COLOR` isn't set.
@@ -113,5 +116,15 @@ pub(super) fn duration(seconds: f64) -> String {
         s if s < 0.0995 => format!("{:.0} ms", s * 1000.0),
         s if s < 99.95 => format!("{s:.1} s"),
         s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
+    }
+}
+
+/// A size as a person reads it.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        b if b < 1000 => format!("{b} B"),
+        b if b < 1_000_000 => format!("{:.1} kB", b as f64 / 1e3),
+        b if b < 1_000_000_000 => format!("{:.1} MB", b as f64 / 1e6),
+        b => format!("{:.1} GB", b as f64 / 1e9),
     }
 }

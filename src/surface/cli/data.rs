@@ -6,10 +6,10 @@ use anyhow::{Result, bail};
 
 use super::{
     args::{self, Number},
-    console, example_text,
+    console::{self, bytes},
+    example_text,
     exit::DONE,
     load,
-    ls::bytes,
 };
 use crate::{
     engine::store::Artifact,

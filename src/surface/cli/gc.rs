@@ -11,23 +11,21 @@ use serde_json::{Value, json};
 
 use super::{
     args::{Gc, Recipe},
-    console::{self, count, duration},
+    console::{self, bytes, count, duration},
     exit::{self, DONE},
     load::{self, Loaded},
-    ls::bytes,
 };
 use crate::{
     engine::{
-        executor::Ending,
-        plan::Status,
-        store::{Garbage, GarbageKind, GcPlan, GcVerdict, short},
+        plan::{Plan, Status},
+        store::{Artifact, Garbage, GarbageKind, GcPlan, GcVerdict, short},
     },
     session::{Session, sweep::Stored},
 };
 
 /// `pipe gc [RECIPE…]`.
-pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
-    let session = load::session(store, None)?;
+pub(super) fn gc(command: &Gc, store: &Path, remote: Option<&str>) -> Result<u8> {
+    let session = load::session(store, remote)?;
     let store = session.store();
     if !store.root().is_dir() {
         console::eprint_line(&format!("there is no store at {}", store.root().display()));
@@ -63,39 +61,70 @@ pub(super) fn gc(command: &Gc, store: &Path) -> Result<u8> {
 /// The stored artifacts that a recipe asks for, those of its sweep's cells too.
 fn reach(arguments: &Recipe, session: &Session, wanted: &mut BTreeMap<String, String>) -> Result<()> {
     let Loaded { recipe, graph } = load::load(arguments)?;
-    let mut waiting = BTreeSet::new();
     let mut want = |name: &str, key: String| {
         let reason = format!("`{name}` of {}", arguments.recipe.display());
         wanted.entry(key).or_insert(reason);
     };
     // Whether its files are damaged will show when it's used.
-    for (name, planned) in session.in_store().by_records().plan(&graph)?.stages() {
-        match &planned.status {
-            Status::Hit(artifact) | Status::Remote(artifact) => want(name, artifact.key.clone()),
-            Status::Miss { .. } => {}
-            Status::Waits => drop(waiting.insert(name.to_owned())),
-        }
-    }
+    let plan = session.everywhere().by_records().plan(&graph)?;
+    let mut possible = Possible::new(session);
+    possible.add(&plan, &mut want)?;
     if let Some(stored) = Stored::find(session, &recipe)? {
+        // Of a cell that was stopped at a rung it must stay known how it did there.
         for (name, outcome) in stored.results.cells.into_iter().flat_map(|cell| cell.stages) {
-            // Of a cell that was stopped at a rung it must stay known how it did there.
-            match outcome.key {
-                Some(key) => want(&name, key),
-                None if outcome.ending == Ending::Stopped => {}
-                None => drop(waiting.insert(name)),
-            }
+            outcome.key.into_iter().for_each(|key| want(&name, key));
         }
+        possible.add(&stored.plan, &mut want)?;
     }
     session.save();
-    if !waiting.is_empty() {
-        let names: Vec<_> = waiting.into_iter().collect();
+    if !possible.names.is_empty() {
+        let names: Vec<_> = possible.names.into_iter().collect();
         let recipe = arguments.recipe.display();
         console::eprint_line(&format!(
-            "{recipe}: what comes before {} isn't stored, so they keep nothing",
+            "{recipe}: what comes before {} isn't stored, so all is kept that may be theirs",
             names.join(", ")
         ));
     }
     Ok(())
+}
+
+/// Stages whose keys aren't known, since what comes before them is stored elsewhere or nowhere.
+struct Possible<'a> {
+    session: &'a Session,
+    /// All records, once they're needed.
+    records: Option<Vec<Artifact>>,
+    names: BTreeSet<String>,
+}
+
+impl<'a> Possible<'a> {
+    fn new(session: &'a Session) -> Self {
+        Self { session, records: None, names: BTreeSet::new() }
+    }
+
+    /// Wants what a plan's stages have, or may have: of those whose keys aren't known, all that was made of the same
+    /// settings and files.
+    fn add(&mut self, plan: &Plan, want: &mut impl FnMut(&str, String)) -> Result<()> {
+        for (_, planned) in plan.stages() {
+            let name = &planned.node.name;
+            match &planned.status {
+                Status::Hit(artifact) | Status::Remote(artifact) => want(name, artifact.key.clone()),
+                Status::Miss { .. } => {}
+                Status::Waits => {
+                    let store = self.session.store();
+                    if self.records.is_none() {
+                        let records = store.keys()?.into_iter().filter_map(|key| store.record(&key).ok().flatten());
+                        self.records = Some(records.collect());
+                    }
+                    let upstream = |id: &str| plan.artifact(id).map(|artifact| artifact.digest.clone());
+                    let records = self.records.iter().flatten();
+                    let theirs = records.filter(|record| planned.may_be(&record.manifest, &upstream));
+                    theirs.for_each(|record| want(name, record.key.clone()));
+                    self.names.insert(name.clone());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn json(plan: &GcPlan, deleted: bool) -> Value {
@@ -115,6 +144,7 @@ fn json(plan: &GcPlan, deleted: bool) -> Value {
             GarbageKind::State => "state",
             GarbageKind::HalfWritten => "half-written",
             GarbageKind::Events => "events",
+            GarbageKind::Transfer => "transfer",
         };
         json!({ "path": item.path.to_string_lossy(), "bytes": item.bytes, "what": what })
     };
@@ -147,6 +177,7 @@ fn table(plan: &GcPlan) -> String {
             GarbageKind::State => ("tmp", "an old training state"),
             GarbageKind::HalfWritten => ("tmp", "left by a process that has ended"),
             GarbageKind::Events => ("events", "its training isn't stored any more"),
+            GarbageKind::Transfer => ("transfer", "left by a transfer that was cut off"),
         };
         let key = name.chars().take(12).collect();
         let row = ["remove".to_owned(), key, kind.into(), String::new(), bytes(item.bytes), String::new(), why.into()];

@@ -11,11 +11,10 @@ use super::{
     exit::{self, DONE, INTERRUPTED},
     generation, interrupt,
 };
-use crate::{
-    data,
-    learning::generation::FinishReason,
-    stages::{Generated, TextGenerator},
-};
+use crate::{data, learning::generation::FinishReason, stages::Generated};
+
+/// Tokens that are generated where nobody says how many.
+const MAX_TOKENS: usize = 128;
 
 /// `pipe generate RECIPE STAGE`: the text appears as it's generated.
 pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
@@ -27,30 +26,28 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
         None => vec![command.prompt.clone()],
     };
     let generator = generation::generator(&command.model, store, remote)?;
-    let settings = generation::settings(&command.writing, command.max_tokens, &generator)?;
+    let max_tokens = (command.max_tokens, MAX_TOKENS);
+    let settings = generation::settings(&command.writing, max_tokens, command.num_return_sequences, &generator)?;
     interrupt::install()?;
     let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
     for prompt in &prompts {
-        let (generated, time) = generation::show(command.json, |show| generator.generate(prompt, &settings, show))?;
+        let (all, time) = generation::show(command.json, |show| generator.generate(prompt, &settings, show))?;
         exit::work_begins();
-        (tokens, took) = (tokens + generated.tokens, took + time);
-        if generated.shortened {
-            console::eprint_line(&format!("the beginning of a prompt was left out: {}", reads(&generator)));
+        took += time;
+        for generated in &all {
+            tokens += generated.tokens;
+            generated.notes.iter().for_each(|note| console::eprint_line(note));
+            if command.json {
+                console::print(&object(prompt, generated, time).to_string())?;
+            }
         }
-        if command.json {
-            console::print(&object(prompt, &generated, time).to_string())?;
-        }
-        if generated.end == FinishReason::Interrupted {
+        if all.iter().any(|generated| generated.end == FinishReason::Interrupted) {
             status = INTERRUPTED;
             break;
         }
     }
     generation::print_speed(tokens, took);
     Ok(status)
-}
-
-fn reads(generator: &TextGenerator) -> String {
-    format!("the model's context is {} tokens and must leave room for the output", generator.max_length())
 }
 
 /// What was generated, for programs.
@@ -63,6 +60,9 @@ fn object(prompt: &str, generated: &Generated, took: Duration) -> Value {
         "end": generated.end.name(),
         "seconds": took.as_secs_f64(),
     });
+    if let Some(score) = generated.score {
+        object["score"] = json!(score);
+    }
     if !generated.blanks.is_empty() {
         object["blanks"] = json!(generated.blanks);
     }

@@ -11,13 +11,13 @@ use anyhow::{Context, Result};
 
 use super::{
     args::{GenerationOptions, ModelSource, Recipe},
-    console, interrupt, load,
+    console, exit, interrupt, load,
 };
 use crate::{
     learning::generation::{GenerationSettings, Sampling},
     network::device::DeviceChoice,
     spec::Product,
-    stages::{Generated, Show, TextGenerator},
+    stages::{Show, TextGenerator},
 };
 
 /// Loads the model that the command line names.
@@ -37,35 +37,69 @@ pub(super) fn generator(model: &ModelSource, store: &Path, remote: Option<&str>)
     TextGenerator::load(&artifact.path, &load::device(device.as_deref(), &read)?.open()?)
 }
 
-/// The settings: the command line's, or else the model's.
+/// The settings: the command line's, or else the model's, or else `max_tokens` new ones as the command has it. What the model
+/// asks for and doesn't get is told.
 ///
 /// # Errors
-/// Numbers that mean nothing.
+/// Numbers that mean nothing, or don't go together.
 pub(super) fn settings(
     writing: &GenerationOptions,
-    max_tokens: usize,
+    max_tokens: (Option<usize>, usize),
+    sequences: Option<usize>,
     generator: &TextGenerator,
 ) -> Result<GenerationSettings> {
-    let given = generator.sampling();
-    let sampling = Sampling {
-        repetition_penalty: writing.repetition_penalty.unwrap_or(given.repetition_penalty),
-        temperature: writing.temperature.unwrap_or(given.temperature),
-        top_k: writing.top_k.unwrap_or(given.top_k),
-        top_p: writing.top_p.unwrap_or(given.top_p),
-    };
+    let given = generator.defaults();
+    for ignored in &given.ignored {
+        console::eprint_line(&format!(
+            "note: the model's settings for generation have `{ignored}`, which isn't followed"
+        ));
+    }
+    let (wanted, usual) = max_tokens;
+    let GenerationOptions { seed, ref stop, .. } = *writing;
+    let mut settings = given.settings(seed, usual);
+    let GenerationSettings { sampling, rules, beams, .. } = &mut settings;
+    take(writing.num_beams, &mut beams.num_beams);
+    take(writing.length_penalty, &mut beams.length_penalty);
+    take(writing.early_stopping, &mut beams.early_stopping);
+    take(sequences, &mut beams.num_return_sequences);
+    let draws = writing.top_k.is_some() || writing.top_p.is_some() || writing.min_p.is_some();
+    if given.sampling.is_none() && beams.num_beams > 1 && !draws {
+        // As in transformers, beams take the likeliest unless something is to be drawn.
+        *sampling = Sampling::GREEDY;
+    }
+    take(writing.temperature, &mut sampling.temperature);
+    take(writing.top_k, &mut sampling.top_k);
+    take(writing.top_p, &mut sampling.top_p);
+    take(writing.min_p, &mut sampling.min_p);
+    take(writing.typical_p, &mut sampling.typical_p);
     sampling.check()?;
-    let GenerationOptions { min_tokens, seed, ref stop, .. } = *writing;
-    Ok(GenerationSettings { sampling, seed, max_tokens, min_tokens, stop: stop.clone() })
+    beams.check(sampling.draws())?;
+    take(writing.repetition_penalty, &mut rules.repetition_penalty);
+    take(writing.no_repeat_ngram_size, &mut rules.no_repeat_ngram_size);
+    if let Some(min_tokens) = writing.min_tokens {
+        (settings.min_tokens, settings.rules.min_length) = (min_tokens, 0);
+    }
+    settings.rules.check(generator.vocabulary())?;
+    if let Some(max_tokens) = wanted {
+        (settings.max_tokens, settings.max_length) = (max_tokens, None);
+    }
+    if !stop.is_empty() {
+        settings.stop.clone_from(stop);
+    }
+    Ok(settings)
+}
+
+fn take<T>(given: Option<T>, setting: &mut T) {
+    if let Some(given) = given {
+        *setting = given;
+    }
 }
 
 /// Lets `write` write, showing its text on stdout unless that is to be `quiet`, and returns how long it took.
 ///
 /// # Errors
 /// If writing fails, or stdout is gone.
-pub(super) fn show(
-    quiet: bool,
-    write: impl FnOnce(&mut Show<'_>) -> Result<Generated>,
-) -> Result<(Generated, Duration)> {
+pub(super) fn show<T>(quiet: bool, write: impl FnOnce(&mut Show<'_>) -> Result<T>) -> Result<(T, Duration)> {
     let mut stdout = std::io::stdout().lock();
     let mut failure = None;
     let began = Instant::now();
@@ -82,7 +116,10 @@ pub(super) fn show(
         failure = stdout.write_all(b"\n").and_then(|()| stdout.flush()).err();
     }
     match failure {
-        Some(error) => Err(error.into()),
+        Some(error) => {
+            exit::work_begins();
+            Err(error.into())
+        }
         None => Ok((generated, took)),
     }
 }

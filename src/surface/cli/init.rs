@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{
     args::Init,
     console::{self, count},
-    exit::DONE,
+    exit::{self, DONE},
 };
 use crate::{data, engine::store::canonical_json, recipe::schema, spec::Source, stages::catalog};
 
@@ -43,6 +43,7 @@ pub(super) fn init(command: &Init) -> Result<u8> {
     if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
         bail!("{} already exists; nothing was written", there.display());
     }
+    exit::work_begins();
     fs::create_dir_all(command.dir.join("data"))?;
     for (path, content) in &files {
         fs::write(path, content)?;

@@ -1,5 +1,5 @@
-//! Ctrl-C while text is written ends the text, and while stages are computed it pauses them, as SIGTERM does; at any other
-//! time, and the second time, it ends the program.
+//! Ctrl-C while text is written ends the text, and while stages are computed it pauses them, as SIGTERM does and SIGHUP, which
+//! a terminal sends that is closed; at any other time, and the second time, it ends the program.
 
 use std::sync::{
     Arc, LazyLock,
@@ -17,6 +17,10 @@ use super::exit::INTERRUPTED;
 /// Whether Ctrl-C was pressed, or would have nothing to end but the program.
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
 
+/// Whether nothing is being done that could be ended early.
+#[cfg(unix)]
+static IDLE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+
 /// From now on, Ctrl-C is dealt with here. To be called once.
 ///
 /// # Errors
@@ -25,13 +29,16 @@ pub(super) fn install() -> Result<()> {
     listen(SIGINT)
 }
 
-/// As [`install`], for SIGTERM too: a shutdown leaves a few seconds' time.
+/// As [`install`], for SIGTERM and SIGHUP too: a shutdown leaves a few seconds' time.
 ///
 /// # Errors
 /// If the system doesn't let us.
 pub(super) fn install_for_stages() -> Result<()> {
     listen(SIGINT)?;
-    listen(SIGTERM)
+    listen(SIGTERM)?;
+    #[cfg(unix)]
+    listen_for_hangup()?;
+    Ok(())
 }
 
 fn listen(signal: i32) -> Result<()> {
@@ -41,6 +48,36 @@ fn listen(signal: i32) -> Result<()> {
     listen.map(|_| ()).context("failed to install the handler for Ctrl-C")
 }
 
+/// A terminal that's closed sends SIGHUP itself, and the shell in it once more, so a second one ends nothing. Where it was
+/// ignored from the start, as by `nohup`, it still is.
+#[cfg(unix)]
+fn listen_for_hangup() -> Result<()> {
+    use signal_hook::consts::SIGHUP;
+
+    if is_ignored(SIGHUP) {
+        return Ok(());
+    }
+    let listen = flag::register_conditional_shutdown(SIGHUP, INTERRUPTED.into(), Arc::clone(&IDLE))
+        .and_then(|_| flag::register(SIGHUP, Arc::clone(&ASKED)));
+    listen.map(|_| ()).context("failed to install the handler for SIGHUP")
+}
+
+/// Whether a signal was ignored when the program began: what Linux tells; elsewhere nobody does, and `nohup` shows by an
+/// output that isn't a terminal.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    use std::io::IsTerminal;
+
+    match std::fs::read_to_string("/proc/self/status") {
+        Ok(status) => {
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+            mask >> (signal - 1) & 1 == 1
+        }
+        Err(_) => !std::io::stdout().is_terminal(),
+    }
+}
+
 /// Is set when Ctrl-C is pressed [`during`] something.
 pub(super) fn flag() -> Arc<AtomicBool> {
     Arc::clone(&ASKED)
@@ -48,10 +85,16 @@ pub(super) fn flag() -> Arc<AtomicBool> {
 
 /// Does something that may be ended early.
 pub(super) fn during<R>(work: impl FnOnce() -> R) -> R {
-    ASKED.store(false, SeqCst);
+    set_idle(false);
     let result = work();
-    ASKED.store(true, SeqCst);
+    set_idle(true);
     result
+}
+
+fn set_idle(idle: bool) {
+    #[cfg(unix)]
+    IDLE.store(idle, SeqCst);
+    ASKED.store(idle, SeqCst);
 }
 
 /// Whether what is being done should end.

@@ -4,12 +4,16 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 
-use super::{args, console, interrupt, ls::bytes};
+use super::{
+    args,
+    console::{self, bytes},
+    interrupt,
+};
 use crate::{
     engine::{
         plan::{Graph, Status},
         remote::Remote,
-        store::{Artifact, Store},
+        store::Artifact,
     },
     network::device::{DeviceChoice, DeviceChoices},
     recipe::{Overrides, suggest},
@@ -123,13 +127,25 @@ pub(super) fn quoted_word(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The artifact whose key begins with this.
+/// The artifact whose key begins with this, here or in the remote.
 ///
 /// # Errors
 /// If there is none, or more than one, or if its record is damaged.
-pub(super) fn artifact(store: &Store, key: &str) -> Result<Artifact> {
-    let key = store.key(key)?;
-    store.record(&key)?.with_context(|| format!("{key} was removed"))
+pub(super) fn artifact(session: &Session, key: &str) -> Result<Artifact> {
+    let store = session.store();
+    let stored = || -> Result<Artifact> {
+        let key = store.key(key)?;
+        store.record(&key)?.with_context(|| format!("{key} was removed"))
+    };
+    let count = store.keys()?.iter().filter(|stored| stored.starts_with(key)).count();
+    match (stored(), session.remote()) {
+        (Err(error), Some(remote)) if count <= 1 => match &remote.matching(key)[..] {
+            [] => Err(error),
+            [artifact] => Ok(artifact.clone()),
+            found => bail!("{} artifacts' keys begin with `{key}` in the remote; give more of the key", found.len()),
+        },
+        (stored, _) => stored,
+    }
 }
 
 /// What a command needs of a stage.
@@ -203,7 +219,15 @@ pub(super) fn stored(
     let plan = session.everywhere().plan(&graph)?;
     let artifact = match (plan.get(stage).map(|planned| &planned.status), session.remote()) {
         (Some(Status::Hit(artifact)), _) => Some((**artifact).clone()),
-        (Some(Status::Remote(artifact)), Some(remote)) => Some(materialise(remote, stage, artifact)?),
+        (Some(Status::Remote(artifact)), Some(remote)) => {
+            let fetched = materialise(remote, stage, artifact).map_err(|error| {
+                let Hinted { hint, .. } = not_run(arguments, &recipe, stage);
+                // A run alone would be content with the record, which is still there.
+                let hint = hint.filter(|_| remote.finish().reachable).map(|run| format!("{run} --force {stage}"));
+                Hinted { message: format!("{error:#}"), hint }
+            });
+            Some(fetched?)
+        }
         _ => None,
     };
     let artifact = artifact.ok_or_else(|| not_run(arguments, &recipe, stage))?;

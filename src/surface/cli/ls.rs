@@ -1,6 +1,6 @@
 //! `pipe ls`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
@@ -8,21 +8,29 @@ use serde_json::{Value, json};
 
 use super::{
     args::Ls,
-    console::{self, count, duration},
+    console::{self, bytes, count, duration},
     exit::DONE,
+    load,
 };
-use crate::engine::store::{Artifact, Store};
+use crate::engine::store::{Artifact, short};
 
 /// `pipe ls`: newest first, or the largest stages first.
-pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
-    let store = Store::open(store)?;
-    let artifacts = store.list()?;
+pub(super) fn ls(command: &Ls, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let session = load::session(store, remote)?;
+    let store = session.store();
+    let mut artifacts = store.list()?;
     let unreadable = store.keys()?.len().saturating_sub(artifacts.len());
     if unreadable > 0 {
         console::eprint_line(&format!(
             "{} left out; `pipe verify` names what's wrong",
             count(unreadable, "damaged artifact")
         ));
+    }
+    let here: BTreeSet<String> = artifacts.iter().map(|artifact| artifact.key.clone()).collect();
+    let is_here = |artifact: &Artifact| here.contains(&artifact.key);
+    if let Some(remote) = session.remote() {
+        artifacts.extend(remote.list().into_iter().filter(|artifact| !is_here(artifact)));
+        artifacts.sort_by(|a, b| b.provenance.started.total_cmp(&a.provenance.started).then_with(|| a.key.cmp(&b.key)));
     }
     if command.by_stage {
         return by_stage(&artifacts, command.json);
@@ -39,7 +47,8 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
                     "seconds": artifact.provenance.seconds,
                     "started": artifact.provenance.started,
                     "digest": artifact.digest,
-                    "path": artifact.path.to_string_lossy(),
+                    // What is in the remote alone has no path yet.
+                    "path": is_here(artifact).then(|| artifact.path.to_string_lossy()),
                 })
             })
             .collect();
@@ -47,16 +56,19 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path) -> Result<u8> {
         return Ok(DONE);
     }
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(["key", "kind", "stage", "size", "took"]);
+    let place = session.remote().map(|_| "");
+    table.load_style(NOTHING).set_header(["key", "kind", "stage", "size", "took"].into_iter().chain(place));
     for artifact in &artifacts {
         let provenance = &artifact.provenance;
-        table.add_row([
-            artifact.key[..12].to_owned(),
+        let row = [
+            short(&artifact.key).to_owned(),
             artifact.manifest.kind.clone(),
             provenance.stage.clone(),
             bytes(artifact.bytes()),
             duration(provenance.seconds),
-        ]);
+        ];
+        let place = session.remote().map(|_| if is_here(artifact) { "" } else { "in the remote" }.to_owned());
+        table.add_row(row.into_iter().chain(place));
     }
     if let Some(column) = table.column_mut(3) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -91,14 +103,4 @@ fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
     }
     console::print(&table.to_string())?;
     Ok(DONE)
-}
-
-/// A size as a person reads it.
-pub(super) fn bytes(bytes: u64) -> String {
-    match bytes {
-        b if b < 1000 => format!("{b} B"),
-        b if b < 1_000_000 => format!("{:.1} kB", b as f64 / 1e3),
-        b if b < 1_000_000_000 => format!("{:.1} MB", b as f64 / 1e6),
-        b => format!("{:.1} GB", b as f64 / 1e9),
-    }
 }

@@ -45,7 +45,7 @@ mod why;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
 
 use crate::{
     network::device,
@@ -61,10 +61,17 @@ pub fn main() -> ExitCode {
             console::eprint_line(&format!("internal error: {panic}"));
         }
     }));
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Arguments::command()).exit());
     trace::start(arguments.verbose);
     if let Err(error) = Arithmetic::from_environment() {
         console::eprint_line(&format!("error: {error}"));
+        return ExitCode::from(exit::WRONG);
+    }
+    if matches.value_source("remote") == Some(ValueSource::CommandLine) && !arguments.command.takes_remote() {
+        let name = matches.subcommand_name().unwrap_or_default();
+        console::eprint_line(&format!("error: `pipe {name}` has nothing to do with a remote, and takes no --remote"));
         return ExitCode::from(exit::WRONG);
     }
     let store = &arguments.store;
@@ -73,17 +80,17 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store, remote),
         Command::Sweep(command) => sweep::sweep(command, store, remote),
-        Command::Compare(command) => compare::compare(command, store),
-        Command::Report(command) => page::report(command, store),
+        Command::Compare(command) => compare::compare(command, store, remote),
+        Command::Report(command) => page::report(command, store, remote),
         Command::Plan(command) => plan::plan(command, store, remote),
-        Command::Why(command) => why::why(command, store),
+        Command::Why(command) => why::why(command, store, remote),
         Command::Check(command) => check::check(command),
         Command::Data(command) => data::data(command, store, remote),
-        Command::Ls(command) => ls::ls(command, store),
+        Command::Ls(command) => ls::ls(command, store, remote),
         Command::Show(command) => show::show(command, store, remote),
-        Command::Verify(command) => verify::verify(command, store),
-        Command::Gc(command) => gc::gc(command, store),
-        Command::Pin(command) => pin::pin(command, store),
+        Command::Verify(command) => verify::verify(command, store, remote),
+        Command::Gc(command) => gc::gc(command, store, remote),
+        Command::Pin(command) => pin::pin(command, store, remote),
         Command::Unpin(command) => pin::unpin(command, store),
         Command::Rm(command) => rm::rm(command, store),
         Command::Predict(command) => predict::predict(command, store, remote),

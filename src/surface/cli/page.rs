@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// `pipe report RECIPE`.
-pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
+pub(super) fn report(command: &args::Report, store: &Path, remote: Option<&str>) -> Result<u8> {
     let recipe = load::recipe(&command.recipe)?;
-    let page = page(&recipe, &load::session(store, None)?)?;
+    let page = page(&recipe, &load::session(store, remote)?)?;
     let output = command
         .output
         .clone()
@@ -26,7 +26,7 @@ pub(super) fn report(command: &args::Report, store: &Path) -> Result<u8> {
     Ok(DONE)
 }
 
-/// What the store knows of a recipe as HTML, without secrets.
+/// What the store and the remote know of a recipe as HTML, without secrets.
 ///
 /// # Errors
 /// If the recipe is wrong, or the store or an input can't be read.
@@ -44,7 +44,7 @@ pub(super) fn page(recipe: &Recipe, session: &Session) -> Result<String> {
         }
         None => recipe.graph()?,
     };
-    let plan = session.in_store().plan(&graph)?;
+    let plan = session.everywhere().plan(&graph)?;
     let stored = |(name, _)| Some((String::from(name), plan.artifact(name)?.clone()));
     let artifacts: IndexMap<String, Artifact> = plan.stages().filter_map(stored).collect();
     session.save();
@@ -56,6 +56,7 @@ pub(super) fn page(recipe: &Recipe, session: &Session) -> Result<String> {
         text: checked.text(),
         stages: graph.by_id(),
         artifacts: &artifacts,
+        remote: session.remote().map(|remote| &**remote),
         sweep: sweep.as_ref().map(|stored| (&stored.results, aim)),
         cell: best.map(|cell| cell.number),
     })?;

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::{
     args::{Pin, Recipe, Unpin},
     console,
-    exit::DONE,
+    exit::{self, DONE},
     load,
 };
 use crate::engine::store::{Store, short};
 
 /// `pipe pin`, `pipe pin KEY`, `pipe pin RECIPE STAGE`.
-pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
+pub(super) fn pin(command: &Pin, at: &Path, remote: Option<&str>) -> Result<u8> {
     let store = Store::open(at)?;
     let (key, stage) = match (&command.target, &command.stage) {
         (None, _) => return list(&store, command.json),
@@ -29,12 +29,13 @@ pub(super) fn pin(command: &Pin, at: &Path) -> Result<u8> {
         }
         (Some(recipe), Some(stage)) => {
             let recipe = Recipe { recipe: PathBuf::from(recipe), changes: command.changes.clone() };
-            let (_, artifact) = load::stored(&recipe, stage, load::Needs::Anything, at, None)?;
+            let (_, artifact) = load::stored(&recipe, stage, load::Needs::Anything, at, remote)?;
             (artifact.key, stage.clone())
         }
     };
     let name = command.name.as_ref().unwrap_or(&stage);
     store.pin(name, &key)?;
+    exit::work_begins();
     if command.json {
         console::print(&serde_json::to_string_pretty(&json!({ "name": name, "key": key, "stage": stage }))?)?;
     }
@@ -64,6 +65,7 @@ fn list(store: &Store, json: bool) -> Result<u8> {
 /// `pipe unpin NAME`.
 pub(super) fn unpin(command: &Unpin, store: &Path) -> Result<u8> {
     Store::open(store)?.unpin(&command.name)?;
+    exit::work_begins();
     if command.json {
         console::print(&serde_json::to_string_pretty(&json!({ "unpinned": command.name }))?)?;
     }

@@ -4,7 +4,14 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::{Value, json};
 
-use super::{args, args::PlanFormat, console, estimates::Estimates, exit::DONE, load, ls::bytes};
+use super::{
+    args,
+    args::PlanFormat,
+    console::{self, bytes},
+    estimates::Estimates,
+    exit::DONE,
+    load,
+};
 use crate::{
     engine::{
         plan::{Key, Plan, Planned, Status, mermaid},

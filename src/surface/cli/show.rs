@@ -5,33 +5,32 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use super::{
     args::Show,
-    console::{self, duration},
+    console::{self, bytes, duration},
     exit::DONE,
-    load,
-    ls::bytes,
-    report,
+    load, report,
 };
-use crate::engine::store::{Artifact, Store};
+use crate::engine::store::Artifact;
 
 /// `pipe show KEY`.
 pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
-    let artifact = match load::artifact(&Store::open(store)?, &command.key) {
-        Ok(artifact) => artifact,
-        Err(error) => {
-            let known = load::session(store, remote)?;
-            let known = known.remote().map(|remote| remote.matching(&command.key)).unwrap_or_default();
-            let [artifact] = &known[..] else { return Err(error) };
-            artifact.clone()
-        }
-    };
+    let artifact = load::artifact(&load::session(store, remote)?, &command.key)?;
     if command.json {
         let mut value = serde_json::to_value(&artifact)?;
-        value["path"] = artifact.path.to_string_lossy().into();
+        // What is in the remote alone has no path yet.
+        value["path"] = artifact.path.exists().then(|| artifact.path.to_string_lossy()).into();
         console::print(&serde_json::to_string_pretty(&value)?)?;
     } else {
         console::print(&text(&artifact)?)?;
     }
     Ok(DONE)
+}
+
+/// Where an artifact lies.
+fn place(artifact: &Artifact) -> String {
+    match artifact.path.exists() {
+        true => artifact.path.display().to_string(),
+        false => "in the remote".to_owned(),
+    }
 }
 
 fn text(artifact: &Artifact) -> Result<String> {
@@ -40,7 +39,7 @@ fn text(artifact: &Artifact) -> Result<String> {
         format!("{} `{}`", artifact.manifest.kind, provenance.stage),
         format!("key     {}", artifact.key),
         format!("digest  {}", artifact.digest),
-        format!("path    {}", artifact.path.display()),
+        format!("path    {}", place(artifact)),
         format!(
             "made    by pipe {} on {} ({}), in {}",
             provenance.pipe,

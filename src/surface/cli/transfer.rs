@@ -1,48 +1,65 @@
 //! `pipe push` and `pipe pull`; and what went to and from the remote.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::{
     args::Transfer,
-    console::{self, count},
+    console::{self, bytes, count},
     exit::{self, DONE, FAILED},
     load::{self, Loaded},
-    ls::bytes,
 };
 use crate::{
     engine::{
         plan::{Plan, Planned, Status},
-        remote::Remote,
+        remote::{Delivery, Remote},
     },
     session::{Session, Wanted},
     support::Hinted,
 };
+
+/// The word for a stage that is here, and that the remote couldn't be given.
+const FAILED_TO_PUSH: &str = "not pushed";
 
 /// The error of a command that works with a remote where there is none.
 fn no_remote() -> Hinted {
     Hinted::with("no remote was named", "--remote URL, or PIPE_REMOTE")
 }
 
-/// `pipe push RECIPE`: what other machines lack of what was computed here.
+/// `pipe push RECIPE`: what other machines lack of what was computed here. The remote is asked for each file, whatever is
+/// remembered of it.
 pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
-    let mut stages = Map::new();
+    let mut delivered: BTreeMap<&str, Delivery> = BTreeMap::new();
     for (name, Planned { status, .. }) in plan.stages() {
-        let word = match status {
-            Status::Hit(artifact) => {
-                remote.push(artifact, false);
-                "here"
-            }
-            Status::Remote(_) => "remote",
-            Status::Miss { .. } | Status::Waits => "missing",
-        };
-        stages.insert(name.to_owned(), word.into());
+        if let Status::Hit(artifact) = status {
+            delivered.insert(name, remote.deliver(artifact));
+        }
     }
+    // What is there alone is looked at last: files that it shares with others may have been mended by now.
+    let word = |name: &str, status: &Status| match (delivered.get(name), status) {
+        (Some(Delivery::There), _) => "here",
+        (Some(Delivery::Sent), _) => "pushed",
+        (Some(Delivery::Failed), _) => FAILED_TO_PUSH,
+        (None, Status::Remote(artifact)) => match remote.has_files(artifact) {
+            Ok(true) => "remote",
+            Ok(false) => {
+                console::eprint_line(&format!("{name}: its files in the remote aren't whole, and they aren't here"));
+                "missing"
+            }
+            Err(error) => {
+                console::eprint_line(&format!("{name}: {}", console::error_text(&error)));
+                "missing"
+            }
+        },
+        (None, _) => "missing",
+    };
+    let word = |(name, planned): (&str, &Planned)| (name.to_owned(), Value::from(word(name, &planned.status)));
+    let stages: Map<String, Value> = plan.stages().map(word).collect();
     report(command, remote, &stages)
 }
 
@@ -76,7 +93,8 @@ fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Se
     let Loaded { graph, .. } = load::load(&command.recipe)?;
     let graph = Wanted { stages: command.stages.clone(), ..Wanted::default() }.of(graph)?;
     let session = load::session(store, remote)?;
-    session.remote().ok_or_else(no_remote)?;
+    // What was there yesterday may be gone.
+    session.remote().ok_or_else(no_remote)?.ask();
     let plan = session.everywhere().plan(&graph)?;
     Ok((session, plan))
 }
@@ -91,7 +109,7 @@ fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> R
             console::print(&format!("{name}: {}", word.as_str().unwrap_or_default()))?;
         }
     }
-    let good = transferred["unpushed"] == 0 && stages.values().all(|word| word != "missing");
+    let good = transferred["unpushed"] == 0 && stages.values().all(|word| word != "missing" && word != FAILED_TO_PUSH);
     Ok(if good { DONE } else { FAILED })
 }
 

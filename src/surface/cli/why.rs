@@ -12,23 +12,24 @@ use super::{
 use crate::{
     engine::{
         plan::{Difference, Reason, Status, differences_of_runs},
-        store::{Artifact, Store},
+        store::{Artifact, short},
     },
     session::Wanted,
 };
 
 /// `pipe why RECIPE STAGE`, or `pipe why KEY KEY`.
-pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
+pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
     let first = command.recipe.recipe.to_string_lossy();
     if is_key(&first) && is_key(&command.stage) && !command.recipe.recipe.exists() {
-        return compare(&first, command, store);
+        return compare(&first, command, store, remote);
     }
     let Loaded { graph, .. } = load::load(&command.recipe)?;
     let graph = Wanted { stages: vec![command.stage.clone()], ..Wanted::default() }.of(graph)?;
     // Where a stage before this one has to run, its nearest stored run stands in for it, which is printed.
-    let plan = load::session(store, None)?.in_store().assuming().plan(&graph)?;
+    let plan = load::session(store, remote)?.everywhere().assuming().plan(&graph)?;
     let mut assumed = Vec::new();
     let mut last = None;
+    let mut is_remote = false;
     for (name, planned) in plan.stages() {
         let (run, changes, damage) = match &planned.status {
             Status::Hit(artifact) | Status::Remote(artifact) => (Some(&**artifact), Vec::new(), None),
@@ -42,6 +43,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
         let hit = !planned.is_missing();
         if name == command.stage {
             last = Some((hit, run, changes, damage));
+            is_remote = matches!(planned.status, Status::Remote(_));
         } else if !hit {
             assumed.push((name, changes, damage));
         }
@@ -76,11 +78,12 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
     match run {
         None => lines.push(format!("{}: {}", command.stage, nothing(&damage))),
         Some(run) if hit && assumed.is_empty() => {
-            lines.push(format!("{}: unchanged, stored as {}", command.stage, &run.key[..12]));
+            let place = if is_remote { "in the remote" } else { "stored" };
+            lines.push(format!("{}: unchanged, {place} as {}", command.stage, short(&run.key)));
         }
         Some(run) => {
             let name = &run.provenance.stage;
-            lines.push(format!("{}: compared with the stored run {} of `{name}`:", command.stage, &run.key[..12]));
+            lines.push(format!("{}: compared with the stored run {} of `{name}`:", command.stage, short(&run.key)));
             lines.extend(changes.iter().map(|change| format!("  {change}")));
             if changes.is_empty() {
                 lines.push("  no difference of its own".into());
@@ -92,9 +95,9 @@ pub(super) fn why(command: &Why, store: &std::path::Path) -> Result<u8> {
 }
 
 /// Two stored runs, field by field.
-fn compare(before: &str, command: &Why, store: &std::path::Path) -> Result<u8> {
-    let store = Store::open(store)?;
-    let [before, after] = [before, &command.stage].map(|key| load::artifact(&store, key));
+fn compare(before: &str, command: &Why, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+    let session = load::session(store, remote)?;
+    let [before, after] = [before, &command.stage].map(|key| load::artifact(&session, key));
     let (before, after) = (before?, after?);
     let changes = differences_of_runs(&before, &after);
     if command.json {
@@ -102,7 +105,7 @@ fn compare(before: &str, command: &Why, store: &std::path::Path) -> Result<u8> {
         console::print(&serde_json::to_string_pretty(&value)?)?;
         return Ok(DONE);
     }
-    let name = |run: &Artifact| format!("{} of `{}`", &run.key[..12], run.provenance.stage);
+    let name = |run: &Artifact| format!("{} of `{}`", short(&run.key), run.provenance.stage);
     let mut lines = vec![format!("from {} to {}:", name(&before), name(&after))];
     lines.extend(changes.iter().map(|change| format!("  {change}")));
     if changes.is_empty() {

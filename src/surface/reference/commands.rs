@@ -11,7 +11,7 @@ Every command with its arguments, generated from `pipe --help` by `just docs`.
 
 Results go to stdout, everything else to stderr. Exit status: 0 all done, 1 a stage failed, an artifact is damaged or
 something else went wrong after work had begun, 2 nothing was run (the recipe or the command line is wrong, for
-instance), 130 stopped by Ctrl-C or SIGTERM.
+instance), 130 stopped by Ctrl-C, SIGTERM or SIGHUP.
 
 ";
 

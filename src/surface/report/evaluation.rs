@@ -7,18 +7,24 @@ use super::{
     charts::{Caption, calibration},
     format::{percent, rounded},
 };
-use crate::{engine::store::Artifact, learning::metrics::EvalReport};
+use crate::{
+    engine::{
+        remote::{Remote, small_file},
+        store::Artifact,
+    },
+    learning::metrics::EvalReport,
+};
 
 /// The file with what was measured.
 const REPORT: &str = "report.json";
 
 /// Metrics beside the baselines, classes, confusion, calibration and the worst errors. Of other evaluations the plain
 /// metrics; nothing for a stage that isn't one.
-pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
+pub(super) fn section(name: &str, artifact: &Artifact, remote: Option<&Remote>) -> Result<Option<Value>> {
     if artifact.files.iter().all(|file| file.path != REPORT) {
         return Ok(None);
     }
-    let text = std::fs::read(artifact.file(REPORT)).unwrap_or_default();
+    let text = small_file(artifact, REPORT, remote).unwrap_or_default();
     let Ok(report) = serde_json::from_slice::<EvalReport>(&text) else {
         let metrics: Vec<_> =
             artifact.metrics.iter().filter_map(|(label, value)| Some((label, rounded(value.as_f64()?)))).collect();

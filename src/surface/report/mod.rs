@@ -30,8 +30,8 @@ pub fn html(subject: &Subject<'_>) -> Result<String> {
     let mut evaluations = Vec::new();
     let mut trainings = Vec::new();
     for (name, artifact) in subject.artifacts {
-        evaluations.extend(evaluation::section(name, artifact)?);
-        trainings.extend(training::section(name, artifact)?);
+        evaluations.extend(evaluation::section(name, artifact, subject.remote)?);
+        trainings.extend(training::section(name, artifact, subject.remote)?);
     }
     let sweep = subject.sweep.map(|(results, aim)| sweep::section(results, aim)).transpose()?;
     let page = json!({

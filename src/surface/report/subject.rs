@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use crate::{
-    engine::{plan::Node, store::Artifact},
+    engine::{plan::Node, remote::Remote, store::Artifact},
     session::sweep::Results,
 };
 
@@ -15,8 +15,10 @@ pub struct Subject<'a> {
     pub text: &'a str,
     /// Its stages (of a sweep those of one cell), each after those it needs.
     pub stages: &'a IndexMap<String, Node>,
-    /// What the store has of them.
+    /// What the store or the remote has of them.
     pub artifacts: &'a IndexMap<String, Artifact>,
+    /// Where the files are that the store doesn't have.
+    pub remote: Option<&'a Remote>,
     /// The sweep's results and its objective, where there is a sweep.
     pub sweep: Option<(&'a Results, Option<(&'a str, bool)>)>,
     /// The sweep's cell whose stages are shown.

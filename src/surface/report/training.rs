@@ -11,7 +11,10 @@ use super::{
     format::{duration, rounded},
 };
 use crate::{
-    engine::store::Artifact,
+    engine::{
+        remote::{Remote, small_file},
+        store::Artifact,
+    },
     learning::train::{Curve, Point},
 };
 
@@ -19,8 +22,9 @@ use crate::{
 const POINTS: usize = 200;
 
 /// Loss, learning rate and speed by step, and the metrics; nothing for a stage that doesn't train.
-pub(super) fn section(name: &str, artifact: &Artifact) -> Result<Option<Value>> {
-    let curve = Curve::of(artifact);
+pub(super) fn section(name: &str, artifact: &Artifact, remote: Option<&Remote>) -> Result<Option<Value>> {
+    let curve = small_file(artifact, Curve::FILE, remote).unwrap_or_default();
+    let curve = Curve::parse(&String::from_utf8_lossy(&curve));
     let points: Vec<&Point> = curve.points().collect();
     if points.is_empty() {
         return Ok(None);

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use pipe::{
     data::text::Tokenizer,
-    learning::objectives::form::feed,
+    learning::{
+        generation::{GenerationSettings, Sampling},
+        objectives::form::feed,
+    },
     network::{
         batch::{Example, Layout, lay_out},
         device::OpenDevice,
@@ -29,7 +32,7 @@ pub(super) fn expected(cell: Cell, stored: &Path, exported: &Path, saved: &Path,
     let has_class = cell.auto().is_some();
     let language: Vec<Value> = texts[..3].iter().map(|text| model.language(text)).collect();
     let generates = cell.way == Way::Plain && has_class && model.form() != AnswerForm::Cloze;
-    let saves = has_class && matches!(cell.way, Way::Plain | Way::Linear);
+    let saves = has_class && matches!(cell.way, Way::Plain | Way::Linear | Way::Lora | Way::PTuning);
     json!({
         "name": cell.stage(),
         "dir": exported,
@@ -144,17 +147,12 @@ impl Model {
 /// What a model writes behind the beginnings of some texts.
 fn generation(stored: &Path, texts: &[&str], device: &OpenDevice) -> Vec<Value> {
     let generator = TextGenerator::load(stored, device).expect("a model that writes");
-    let settings = pipe::learning::generation::GenerationSettings {
-        sampling: pipe::learning::generation::Sampling::GREEDY,
-        seed: 1,
-        max_tokens: NEW_TOKENS,
-        min_tokens: 0,
-        stop: Vec::new(),
-    };
+    let settings = GenerationSettings::new(Sampling::GREEDY, 1, NEW_TOKENS);
     let prompts = texts.iter().map(|text| text.chars().take(4).collect::<String>());
     let written = prompts.take(4).map(|prompt| {
         let generated =
             generator.generate(&prompt, &settings, &mut |_| std::ops::ControlFlow::Continue(())).expect("text");
+        let generated = generated.first().expect("a text");
         json!({ "prompt": prompt, "text": generated.text, "ended": generated.end.name() == "end" })
     });
     written.collect()

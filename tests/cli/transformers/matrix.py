@@ -83,9 +83,13 @@ class Cell:
         import peft
 
         base, adapter = self.load(auto, directory), os.path.join(directory, "adapter")
-        if self.auto == "AutoModelForCausalLM":
-            # By itself: the adapter says where its model lies.
-            return peft.AutoPeftModelForCausalLM.from_pretrained(adapter, attn_implementation="eager").eval()
+        with open(os.path.join(adapter, "adapter_config.json"), encoding="utf-8") as file:
+            task = json.load(file)["task_type"]
+        # By itself, where PEFT knows a class for the task: the adapter says where its model lies.
+        alone = {"CAUSAL_LM": peft.AutoPeftModelForCausalLM, "SEQ_2_SEQ_LM": peft.AutoPeftModelForSeq2SeqLM}
+        alone[None] = peft.AutoPeftModel
+        if task in alone:
+            return alone[task].from_pretrained(adapter, attn_implementation="eager").eval()
         return peft.PeftModel.from_pretrained(base, adapter).eval()
 
     def load(self, auto, directory):
@@ -150,11 +154,14 @@ class Cell:
         for name, parameter in model.named_parameters():
             if "embed_positions" in name:  # Marian's are computed, and not saved.
                 continue
+            if self.peft and "lora_" not in name and "prompt_encoder" not in name:
+                continue
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
-        if hasattr(model.config, "pipe"):
-            del model.config.pipe
+        if not self.peft:
+            if hasattr(model.config, "pipe"):
+                del model.config.pipe
+            self.tokenizer.save_pretrained(self.save)
         model.save_pretrained(self.save)
-        self.tokenizer.save_pretrained(self.save)
         self.saved = {
             "logits": [self.language_logits(model, example).tolist() for example in self.language],
             "scores": [self.class_scores(model, example).tolist() for example in self.classes],

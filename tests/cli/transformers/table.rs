@@ -18,7 +18,8 @@ What was tried with transformers and PEFT (the versions are those of `.ci/run`):
 tokenizers that `tokenize` trains, is exported and opened there by its Auto class and AutoTokenizer. *Opens* means: no weight
 is missing, left over or of another shape, a text has the same ids with the same special tokens around it, logits and the
 scores of labels are the same within 1e-4, labels have their names, and greedy text is the same and ends where it ends here.
-*Both ways* means that another model, saved by transformers' `save_pretrained`, gives the same numbers here, too.
+*Both ways* means that another model or adapter, saved by `save_pretrained` of transformers or PEFT, gives the same numbers
+here, too.
 ";
 
 /// Holds the page to what was found, or writes it with `PIPE_GENERATE=1`.

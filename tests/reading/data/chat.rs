@@ -112,6 +112,11 @@ fn the_oldest_rounds_and_then_the_end_of_the_question_give_way() {
         assert!("一加一？".starts_with(question), "{question}");
     }
     assert!(message(chat.fit(&turns, least - 1)).contains("an empty question takes"));
+    // Old rounds go to make room; the question doesn't as long as there's some.
+    let fitted = chat.fit_whole(&turns, least, last.len()).unwrap();
+    assert_eq!((fitted.tokens, fitted.rounds, fitted.cut), (last.clone(), 1, None));
+    let fitted = chat.fit_whole(&turns, least, last.len() - 1).unwrap();
+    assert_eq!((fitted.tokens.len(), fitted.rounds, fitted.cut), (least, 1, Some([4, 4])));
 }
 
 #[test]

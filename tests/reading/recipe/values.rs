@@ -172,7 +172,7 @@ fn canonical_has_no_names_of_files_and_stages_no_free_fields_and_no_defaults() {
 #[test]
 fn described_has_the_defaults() {
     let described = good(RECIPE, &[], &[]).described("base").expect("a stage");
-    assert_eq!(described["train"]["dropout"], json!(0.1));
+    assert_eq!(described["train"]["weight_decay"], json!(0.01));
     assert_eq!(described["objectives"][0]["masked_lm"]["probability"], json!(0.15));
     assert_eq!(described["train"].get("log_every"), None);
     assert_eq!(described.get("tokens"), None);

@@ -42,11 +42,8 @@ pub static FAMILY: Family = Family {
         prefixed: true,
         stacked: &[("self.query_key_value", &["self.query", "self.key", "self.value"])],
         formerly: &[("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")],
-        ignored: &["embeddings.position_ids", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"],
-        tied: &[
-            &["cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"],
-            &["cls.predictions.decoder.bias", "cls.predictions.bias"],
-        ],
+        ignored: &["embeddings.position_ids", DECODER, DECODER_BIAS, BIAS],
+        tied: &[&[DECODER, "embeddings.word_embeddings.weight"], &[DECODER_BIAS, BIAS]],
         prefix_tuning: PrefixTuning::Past,
         ..OnDisk::PLAIN
     },

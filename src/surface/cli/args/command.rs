@@ -56,11 +56,11 @@ pub(in crate::surface::cli) enum Command {
     /// Show a training stage's examples exactly as the model is given them: tokens, masks, segments, targets, loss weights,
     /// and what was cut off. Nothing is trained
     Data(Data),
-    /// List the artifacts in the store
+    /// List the artifacts in the store, and those in the remote if one is named
     Ls(Ls),
     /// Show an artifact: what it was made from, its metrics and its files
     Show(Show),
-    /// Read every artifact again and list the damaged ones
+    /// Read every artifact again, and all that the remote has if one is named, and list what is damaged
     Verify(Verify),
     /// List unreferenced artifacts and their size, and why the others are kept; `--delete` removes them
     Gc(Gc),
@@ -78,7 +78,7 @@ pub(in crate::surface::cli) enum Command {
     Chat(Chat),
     /// Copy a stage's model out of the store, in Hugging Face's layout
     Export(Export),
-    /// Upload a recipe's artifacts that the remote lacks
+    /// Upload a recipe's artifacts as far as the remote lacks them, or has lost or damaged files of them
     Push(Transfer),
     /// Download a recipe's artifacts from the remote, with all their files
     Pull(Transfer),
@@ -98,4 +98,18 @@ pub(in crate::surface::cli) enum Command {
     /// Compute the stage of the job on stdin, and report on stdout
     #[command(hide = true)]
     Stage,
+}
+
+impl Command {
+    /// Whether it looks at a remote, if one is named. Where it doesn't, `--remote` is a mistake; `PIPE_REMOTE` is for others.
+    pub(in crate::surface::cli) fn takes_remote(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Sweep(_) | Self::Plan(_) | Self::Why(_) | Self::Data(_) => true,
+            Self::Compare(_) | Self::Report(_) | Self::Ls(_) | Self::Show(_) | Self::Verify(_) => true,
+            Self::Gc(_) | Self::Pin(_) | Self::Push(_) | Self::Pull(_) => true,
+            Self::Predict(_) | Self::Generate(_) | Self::Chat(_) | Self::Export(_) => true,
+            Self::Check(_) | Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema | Self::Reference(_) => false,
+            Self::Devices(_) | Self::Bench(_) | Self::Completions(_) | Self::Stage => false,
+        }
+    }
 }

@@ -8,7 +8,10 @@ use clap::{
 };
 
 use super::recipe::{Changes, Recipe};
-use crate::spec::{ChatFormat, Format};
+use crate::{
+    learning::generation::EarlyStopping,
+    spec::{ChatFormat, Format},
+};
 
 #[derive(Args, Debug)]
 pub(in crate::surface::cli) struct Predict {
@@ -72,26 +75,46 @@ pub(in crate::surface::cli) struct ModelSource {
 /// How text is generated. A checkpoint's `generation_config.json` gives the defaults, if it has one.
 #[derive(Args, Debug)]
 pub(in crate::surface::cli) struct GenerationOptions {
-    /// Minimum number of tokens to generate
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub min_tokens: usize,
+    /// Minimum number of tokens to generate [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub min_tokens: Option<usize>,
     /// Sampling temperature; 0 always picks the likeliest token [default: 0.8]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f64>,
     /// Sample from the K likeliest tokens; 0 for all [default: 40]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = count)]
     pub top_k: Option<usize>,
     /// Sample from the likeliest tokens whose total probability reaches P [default: 0.95]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
+    /// Sample from the tokens that are at least P times as likely as the likeliest one [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: Option<f64>,
+    /// Sample from the tokens closest to the expected information whose total probability reaches P [default: 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub typical_p: Option<f64>,
     /// Penalty on tokens that have already occurred; 1 means none [default: 1]
-    #[arg(long, value_name = "PENALTY")]
+    #[arg(long, value_name = "PENALTY", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
+    /// Never write the same N tokens in a row twice; 0 for no such limit [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub no_repeat_ngram_size: Option<usize>,
+    /// Follow the N likeliest texts at a time, and take the likeliest as a whole; without a temperature nothing is drawn
+    /// [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
+    pub num_beams: Option<usize>,
+    /// With beams, favour longer texts above 0, shorter ones below [default: 1]
+    #[arg(long, value_name = "POWER", allow_negative_numbers = true)]
+    pub length_penalty: Option<f64>,
+    /// With beams, stop as soon as there are N texts (`true`), when a better one is unlikely (`false`), or when there can
+    /// be none (`never`) [default: false]
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "true", value_parser = early_stopping())]
+    pub early_stopping: Option<EarlyStopping>,
     /// Stop before this text; can be repeated
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
     /// Seed of the sampling
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
 }
 
@@ -108,12 +131,15 @@ pub(in crate::surface::cli) struct Generate {
     /// What the file's bytes stand for, such as gb18030 or utf-16
     #[arg(long, requires = "file", default_value = "utf-8", value_name = "NAME")]
     pub encoding: String,
-    /// Maximum number of tokens to generate, per blank if there are any
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    pub max_tokens: usize,
+    /// Maximum number of tokens to generate, per blank if there are any [default: 128]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub max_tokens: Option<usize>,
     #[command(flatten)]
     pub writing: GenerationOptions,
-    /// Print one JSON object per prompt
+    /// Texts to write of each prompt: drawn ones, or the best of the beams [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
+    pub num_return_sequences: Option<usize>,
+    /// Print one JSON object per text
     #[arg(long)]
     pub json: bool,
 }
@@ -128,9 +154,9 @@ pub(in crate::surface::cli) struct Chat {
     /// Chat format [default: the one the model was trained with, or its family's]
     #[arg(long, value_name = "FORMAT", value_parser = chat_formats())]
     pub format: Option<ChatFormat>,
-    /// Maximum number of tokens in an answer
-    #[arg(long, default_value_t = 512, value_name = "N")]
-    pub max_tokens: usize,
+    /// Maximum number of tokens in an answer [default: 512]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = count)]
+    pub max_tokens: Option<usize>,
     #[command(flatten)]
     pub writing: GenerationOptions,
     /// Print one JSON object per answer
@@ -150,6 +176,22 @@ pub(in crate::surface::cli) struct Export {
 
 fn format(text: &str) -> Result<Format, String> {
     serde_json::from_value(text.into()).map_err(|_| "expected txt, tsv, csv, jsonl, json, parquet or arrow".to_owned())
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a whole number from 0 is expected".to_owned())
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or_else(|| "a whole number from 1 is expected".to_owned())
+}
+
+fn early_stopping() -> impl TypedValueParser<Value = EarlyStopping> {
+    PossibleValuesParser::new(["true", "false", "never"]).map(|word| match &*word {
+        "true" => EarlyStopping::Yes,
+        "never" => EarlyStopping::Never,
+        _ => EarlyStopping::No,
+    })
 }
 
 /// Names of chat formats.

@@ -45,6 +45,8 @@ impl Access {
         // In messages, there is no place for a password.
         let given = (url.username().to_owned(), url.password().unwrap_or_default().to_owned());
         let cleaned = url.set_username("").and_then(|()| url.set_password(None));
+        url.set_query(None);
+        url.set_fragment(None);
         ensure!(cleaned.is_ok(), "MLFLOW_TRACKING_URI can't be used");
         let user = var("MLFLOW_TRACKING_USERNAME").map(|name| (name, var("MLFLOW_TRACKING_PASSWORD")));
         let user = user.map(|(name, password)| (name, password.unwrap_or_default()));

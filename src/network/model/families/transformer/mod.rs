@@ -326,6 +326,10 @@ impl Architecture for Transformer {
         config_json(json!(self.config), defaults)
     }
 
+    fn target_start(&self) -> Option<u32> {
+        Some(self.config.decoder_start_token_id)
+    }
+
     fn is_incremental(&self) -> bool {
         false
     }
