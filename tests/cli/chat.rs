@@ -66,7 +66,7 @@ fn conversation_remembers_until_it_is_cleared() {
 #[test]
 fn conversation_that_grows_too_long_loses_its_oldest_turns() {
     let space = ran();
-    let output = chat(&space, &["--json"], &"球队昨晚赢了比赛\n".repeat(6));
+    let output = chat(&space, &["--json"], "球队昨晚赢了比赛\n".repeat(6));
     let answers = lines(&output);
     assert_eq!(answers.len(), 6);
     assert!(answers.iter().all(|answer| answer["prompt_tokens"].as_u64() <= Some(48)), "{answers:?}");
