@@ -4,7 +4,12 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Beginning, FinishReason, GenerationSettings, NextToken, Vocabulary, rules::log_softmax, sampling};
+use super::{
+    Beginning, FinishReason, NextToken, Vocabulary,
+    rules::log_softmax,
+    sampling,
+    settings::{Beams, EarlyStopping, GenerationSettings},
+};
 use crate::{
     learning::objectives::form::feed,
     network::{batch::Example, model::KvCache},
@@ -13,54 +18,6 @@ use crate::{
         random::{Categorical, Key},
     },
 };
-
-/// How beams are followed, under transformers' names.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Beams {
-    /// How many; 1 for no search.
-    pub num_beams: usize,
-    /// The power of its length that a text's logarithmic probability is divided by: above 0 longer texts are favoured.
-    pub length_penalty: f64,
-    /// When no better text is waited for.
-    pub early_stopping: EarlyStopping,
-    /// How many texts are wanted of a prompt.
-    pub num_return_sequences: usize,
-}
-
-/// When a search ends before the greatest length.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum EarlyStopping {
-    /// When the likeliest text in the making, at its length of now, is no better than the worst that has ended.
-    No,
-    /// As soon as there are as many ended texts as beams.
-    Yes,
-    /// When none can be better.
-    Never,
-}
-
-impl Default for Beams {
-    fn default() -> Self {
-        Self { num_beams: 1, length_penalty: 1.0, early_stopping: EarlyStopping::No, num_return_sequences: 1 }
-    }
-}
-
-impl Beams {
-    /// # Errors
-    /// What can't be had together; `draws` tells whether tokens are drawn.
-    pub fn check(&self, draws: bool) -> Result<()> {
-        let Self { num_beams, length_penalty, num_return_sequences, .. } = *self;
-        ensure!(num_beams > 0 && num_return_sequences > 0, "there is no search with 0 beams, or for 0 texts");
-        ensure!(length_penalty.is_finite(), "a length penalty of {length_penalty} isn't possible; it's a number");
-        let fine = if num_beams > 1 { num_return_sequences <= num_beams } else { draws || num_return_sequences == 1 };
-        ensure!(
-            fine,
-            "{num_return_sequences} texts of a prompt can't be had of {}: they're drawn with a temperature above 0, or are \
-             the best of at least as many beams",
-            if num_beams > 1 { format!("{num_beams} beams") } else { "the likeliest tokens alone".to_owned() }
-        );
-        Ok(())
-    }
-}
 
 /// A text that was found.
 #[derive(Clone, Debug, PartialEq)]

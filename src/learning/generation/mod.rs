@@ -8,14 +8,16 @@ mod beams;
 mod config;
 mod rules;
 mod sampling;
+mod settings;
 mod stream;
 
 use anyhow::Result;
 
-pub use beams::{Beams, EarlyStopping, Hypothesis, search};
+pub use beams::{Hypothesis, search};
 pub use config::GenerationDefaults;
 pub use rules::{Place, Rules};
 pub use sampling::Sampling;
+pub use settings::{Beams, EarlyStopping, GenerationSettings};
 pub use stream::{TextPiece, TextStream};
 
 use crate::{
@@ -26,35 +28,6 @@ use crate::{
     },
     support::random::Key,
 };
-
-/// Settings of text generation.
-#[derive(Clone, Debug)]
-pub struct GenerationSettings {
-    /// How tokens are chosen.
-    pub sampling: Sampling,
-    /// Which may be chosen.
-    pub rules: Rules,
-    /// How many texts are followed at a time.
-    pub beams: Beams,
-    /// Seed of the choices.
-    pub seed: u64,
-    /// Maximum number of new tokens.
-    pub max_tokens: usize,
-    /// The most tokens of a text with its prompt (of the target, where an encoder reads the source), if that's limited.
-    pub max_length: Option<usize>,
-    /// Minimum number of new tokens; before that no end token is chosen.
-    pub min_tokens: usize,
-    /// Stop strings: they end the text, and aren't part of it.
-    pub stop: Vec<String>,
-}
-
-impl GenerationSettings {
-    /// Those of a seed and so many tokens, with nothing else wanted.
-    pub fn new(sampling: Sampling, seed: u64, max_tokens: usize) -> Self {
-        let (rules, beams, stop) = (Rules::default(), Beams::default(), Vec::new());
-        Self { sampling, rules, beams, seed, max_tokens, max_length: None, min_tokens: 0, stop }
-    }
-}
 
 /// Which tokens a model may generate.
 #[derive(Clone, Debug, Default)]

@@ -4,10 +4,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{
-    task::TrainedFor,
-    writing::{Answer, Before},
-};
+use super::task::TrainedFor;
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
@@ -25,6 +22,18 @@ use crate::{
 
 /// Shows text as it's generated; called after every token, with nothing where a character isn't whole yet.
 pub type Show<'a> = dyn FnMut(&str) -> ControlFlow<()> + 'a;
+
+/// An answer on its way from tokens to text.
+pub(in crate::stages) struct Answer {
+    pub text: String,
+    pub tokens: usize,
+    pub end: FinishReason,
+    /// Of beams, how likely it is.
+    pub score: Option<f32>,
+}
+
+/// The text that another goes on from, and its tokens; nothing where a text stands by itself.
+pub(in crate::stages) type Before<'a> = Option<(&'a str, &'a [u32])>;
 
 /// A language model that generates text.
 pub struct TextGenerator {

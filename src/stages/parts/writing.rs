@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::generate::{Show, TextGenerator};
+use super::generate::{Answer, Before, Show, TextGenerator};
 use crate::{
     learning::{
         generation::{Beams, FinishReason, GenerationSettings, Hypothesis, TextStream, Vocabulary, extend, search},
@@ -10,18 +10,6 @@ use crate::{
     },
     network::{batch::Example, model::KvCache},
 };
-
-/// An answer on its way from tokens to text.
-pub(in crate::stages) struct Answer {
-    pub text: String,
-    pub tokens: usize,
-    pub end: FinishReason,
-    /// Of beams, how likely it is.
-    pub score: Option<f32>,
-}
-
-/// The text that another goes on from, and its tokens; nothing where a text stands by itself.
-pub(in crate::stages) type Before<'a> = Option<(&'a str, &'a [u32])>;
 
 impl TextGenerator {
     pub(in crate::stages) fn cache(&self, prompt: usize, settings: &GenerationSettings) -> KvCache {

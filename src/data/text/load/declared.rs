@@ -11,7 +11,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use super::{super::special::Special, byte_level::letters, settings::Settings};
+use super::{
+    super::special::Special,
+    byte_level::letters,
+    settings::{Settings, described},
+};
 use crate::support::Hinted;
 
 /// How a class makes its tokenizer.
@@ -226,20 +230,6 @@ fn added_tokens(file: &mut Value, settings: &Settings, rebuilt: bool) -> Result<
     }
     file["added_tokens"] = added.into_values().collect();
     Ok(())
-}
-
-/// An added token as `tokenizer.json` has it; what isn't said is as in the library.
-pub(super) fn described(id: u64, content: &str, special: bool, said: &Map<String, Value>) -> Value {
-    let flag = |name: &str, default: bool| said.get(name).and_then(Value::as_bool).unwrap_or(default);
-    json!({
-        "id": id,
-        "content": content,
-        "single_word": flag("single_word", false),
-        "lstrip": flag("lstrip", false),
-        "rstrip": flag("rstrip", false),
-        "normalized": flag("normalized", !special),
-        "special": special,
-    })
 }
 
 fn vocabulary_id(model: &Value, name: &str) -> Option<u64> {

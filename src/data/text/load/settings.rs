@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use fs_err as fs;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer, processors::template::TemplateProcessing};
 
 use super::{
     super::special::{ABSENT, Special, Specials},
     classes::Class,
-    declared,
 };
 use crate::support::Hinted;
 
@@ -142,13 +141,13 @@ impl Settings {
                     bail!("tokenizer_config.json: {id:?} under added_tokens_decoder isn't an id with a token");
                 };
                 let special = said.get("special").and_then(Value::as_bool).unwrap_or_default();
-                listed.insert(id, declared::described(id, &name, special || self.names(&name), said));
+                listed.insert(id, described(id, &name, special || self.names(&name), said));
             }
             return Ok(listed);
         }
         for (name, id) in &self.added {
             let id = id.as_u64().with_context(|| format!("added_tokens.json: {name} has no id"))?;
-            listed.insert(id, declared::described(id, name, self.names(name), &Map::new()));
+            listed.insert(id, described(id, name, self.names(name), &Map::new()));
         }
         Ok(listed)
     }
@@ -309,4 +308,18 @@ fn frame(tokenizer: &mut Tokenizer, single: &str, pair: &str) -> Result<()> {
     template.special_tokens(tokens.into_iter().collect::<Vec<_>>());
     tokenizer.with_post_processor(Some(template.build()?));
     Ok(())
+}
+
+/// An added token as `tokenizer.json` has it; what isn't said is as in the library.
+pub(super) fn described(id: u64, content: &str, special: bool, said: &Map<String, Value>) -> Value {
+    let flag = |name: &str, default: bool| said.get(name).and_then(Value::as_bool).unwrap_or(default);
+    json!({
+        "id": id,
+        "content": content,
+        "single_word": flag("single_word", false),
+        "lstrip": flag("lstrip", false),
+        "rstrip": flag("rstrip", false),
+        "normalized": flag("normalized", !special),
+        "special": special,
+    })
 }
