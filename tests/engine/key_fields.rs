@@ -104,6 +104,9 @@ fn record(schema: &Value, definitions: &Value) -> Vec<Sample> {
     all
 }
 
+/// What says the same in another way: a head that asks by prompt pools nothing, so that saying so is the old default.
+const SAME: &str = ".task.classification.pooling|1";
+
 #[test]
 fn every_field_of_every_kind_is_in_the_key_or_said_to_be_free() {
     let schema = catalog().schema();
@@ -130,6 +133,9 @@ fn every_field_of_every_kind_is_in_the_key_or_said_to_be_free() {
             if sample.is_free {
                 free.insert(place.split(['+', '|']).next().unwrap_or_default().to_owned());
                 assert_eq!(identity, whole, "{name}{place} is free, but in the key");
+            } else if place == SAME {
+                assert_eq!(sample.value["task"]["classification"]["head"], "prompt");
+                assert_eq!(identity, whole);
             } else if let Some(other) = seen.insert(identity, place.clone()) {
                 panic!("{name}{place} isn't in the key: it's taken for {name}{other}\n{}", sample.value);
             }
