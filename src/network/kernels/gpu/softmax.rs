@@ -12,7 +12,7 @@ use burn::{
     },
     tensor::{Int, IntDType, Tensor},
 };
-use burn_cubecl::{CubeBackend, cubecl::prelude::*, tensor::CubeTensor};
+use burn_cubecl::{CubeBackend, tensor::CubeTensor};
 
 use super::{
     dropout_add::{Dropping, Drops, OnDevice},
