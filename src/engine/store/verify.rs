@@ -90,12 +90,19 @@ impl Store {
     }
 }
 
+/// The ending of files that are kept beside an artifact's own because they can be made of these again, such as the words of a
+/// corpus. No record lists them, and whoever reads them checks them.
+const DERIVED: &str = "bits";
+
 /// Files in an artifact's directory that its record doesn't list. Readers go by what is there, so they'd be taken for its own.
 fn strays(artifact: &Artifact) -> Vec<Damage> {
     let entries = walkdir::WalkDir::new(&artifact.path).min_depth(1).into_iter().flatten();
     let files = entries.filter(|entry| !entry.file_type().is_dir()).map(walkdir::DirEntry::into_path);
     let is_known = |path: &Path| {
-        *path == artifact.file(RECORD) || artifact.files.iter().any(|file| *path == artifact.file(&file.path))
+        let is_derived = path.extension().is_some_and(|ending| ending == DERIVED);
+        is_derived
+            || *path == artifact.file(RECORD)
+            || artifact.files.iter().any(|file| *path == artifact.file(&file.path))
     };
     let stray = |file| Damage {
         key: artifact.key.clone(),
