@@ -23,10 +23,15 @@ use crate::{
 /// # Errors
 /// If an input file vanished since the check.
 pub fn graph(checked: &Checked) -> Result<Graph> {
-    let (mut nodes, mut taken_over) = (IndexMap::new(), TakenOver::default());
+    graph_of_cell(checked, &mut TakenOver::default())
+}
+
+/// The same of one of many cells; `taken_over` remembers what was looked at for those before.
+pub(super) fn graph_of_cell(checked: &Checked, taken_over: &mut TakenOver) -> Result<Graph> {
+    let mut nodes = IndexMap::new();
     for name in &checked.order {
         let stage = checked.recipe.stages.get(name).with_context(|| format!("there is no stage `{name}`"))?;
-        nodes.insert(name.clone(), node(checked, name, stage, &mut taken_over)?);
+        nodes.insert(name.clone(), node(checked, name, stage, taken_over)?);
     }
     Ok(nodes.into())
 }

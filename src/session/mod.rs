@@ -12,6 +12,7 @@ pub mod sweep;
 
 pub use checks::{Check, Checks, Upcoming};
 pub use graph::graph;
+use graph::graph_of_cell;
 pub use launch::{LAUNCHERS, Launcher, StageJob};
 pub use open::{Notify, Options, Prepared, Session, Wanted};
 pub use recipe::Recipe;

@@ -27,11 +27,6 @@ impl Stamps {
         let moved = self.0.iter().filter(|(path, then)| stamp(path) != *then);
         moved.map(|(path, _)| path.clone()).collect()
     }
-
-    /// Whether no file has been touched since.
-    pub(crate) fn hold(&self) -> bool {
-        self.0.iter().all(|(path, then)| stamp(path) == *then)
-    }
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

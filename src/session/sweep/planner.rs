@@ -7,8 +7,8 @@ use super::Cell;
 use crate::{
     engine::plan::{Graph, Node, Resolver, SweepPlan},
     recipe::{Columns, Document, Overrides},
-    session::{Check, Checks, Session, Upcoming, graph},
-    stages::check_secrets,
+    session::{Check, Checks, Session, Upcoming, graph_of_cell},
+    stages::{TakenOver, check_secrets},
 };
 
 /// Cells with their stages.
@@ -18,6 +18,7 @@ pub struct Planner<'a> {
     columns: &'a Columns<'a>,
     /// What is looked at of each cell, as far as that isn't stored.
     checks: Option<Checking<'a>>,
+    taken_over: TakenOver,
     plan: SweepPlan,
     cells: Vec<PlannedCell>,
 }
@@ -63,7 +64,8 @@ impl Mistakes {
 impl<'a> Planner<'a> {
     /// Plans cells of a recipe with the command line's changes; `columns` gives the columns of a data file.
     pub fn new(document: &'a Document, overrides: &'a Overrides, columns: &'a Columns<'a>) -> Self {
-        Self { document, overrides, columns, checks: None, plan: SweepPlan::default(), cells: Vec::new() }
+        let (taken_over, plan) = (TakenOver::default(), SweepPlan::default());
+        Self { document, overrides, columns, checks: None, taken_over, plan, cells: Vec::new() }
     }
 
     /// Looks at what is neither in the session's store nor in its remote.
@@ -115,7 +117,7 @@ impl<'a> Planner<'a> {
         if let Err(secrets) = check_secrets(&checked) {
             return Ok(Err(secrets));
         }
-        let graph = match graph(&checked) {
+        let graph = match graph_of_cell(&checked, &mut self.taken_over) {
             Ok(graph) => graph,
             Err(vanished) => return Ok(Err(vanished)),
         };

@@ -1,7 +1,10 @@
 //! By how much a stage's code is newer for what it takes over from a checkpoint: stages that take over nothing, or that
 //! say themselves what they'd take over, keep their versions.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -16,9 +19,11 @@ use crate::{
     stages::{BaseModel, Facts, kind_named},
 };
 
-/// Finds what stages take over; a directory that several share is looked at once.
+/// Finds what stages take over; a directory that several share, of a recipe or of all cells of a sweep, is looked at once.
 #[derive(Debug, Default)]
 pub struct TakenOver {
+    /// Whether a directory has a Marian model.
+    marian: BTreeMap<PathBuf, bool>,
     /// Whether a directory's tokenizer is told otherwise than its tokenizer.json has it.
     retold: BTreeMap<PathBuf, bool>,
 }
@@ -41,7 +46,7 @@ impl TakenOver {
             // The second takes the dropout of the checkpoint's config.
             revision += u32::from(training.train.dropout.is_none());
             // The second ends Marian's sources as its tokenizer does.
-            revision += u32::from(is_marian(&directory));
+            revision += u32::from(*self.marian.entry(directory).or_insert_with_key(|directory| is_marian(directory)));
         }
         let encodes = training.is_some() || stage.settings_as::<Tokenize>().is_ok();
         if encodes && let Some(TokenizerSource::Existing(place)) = tokenizers::source(checked, name) {
@@ -87,7 +92,7 @@ fn has_settings(checked: &Checked, base: &BaseModel) -> Result<bool> {
     }
 }
 
-fn is_marian(directory: &std::path::Path) -> bool {
+fn is_marian(directory: &Path) -> bool {
     let config = fs::read(checkpoint::base(directory).join(CONFIG)).ok();
     let config: Option<Value> = config.and_then(|config| serde_json::from_slice(&config).ok());
     config.is_some_and(|config| config["model_type"] == "marian")
