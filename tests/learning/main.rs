@@ -13,6 +13,7 @@ mod language_models;
 mod metrics_report;
 mod mix;
 mod mix_parity;
+mod ngrams;
 mod pairs;
 mod perplexity;
 mod schedule;

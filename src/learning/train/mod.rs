@@ -22,6 +22,7 @@ mod pending;
 mod progress;
 mod reduction;
 mod replicas;
+mod rows;
 mod schedule;
 mod settings;
 mod state;
