@@ -6,6 +6,7 @@
 
 mod accumulated;
 mod arithmetic;
+mod average;
 mod checkpoints;
 mod clock;
 mod curve;

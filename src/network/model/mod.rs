@@ -59,7 +59,7 @@ pub use builder::Builder;
 pub use cache::KvCache;
 pub use candidates::Candidates;
 pub use class_labels::ClassLabels;
-pub use copy::{CopyOptions, copy, copy_base, has_codes, has_tensor};
+pub use copy::{CopyOptions, copy, copy_base, has_codes, has_ngrams, has_tensor};
 pub use dropout::{DropoutKeys, DropoutRates};
 pub use families::FAMILIES;
 pub use family::{ConfigPattern, Family, FamilyCode, ModelConfig, ModelSettings};

@@ -14,7 +14,7 @@ const LONGEST: usize = 8;
 #[serde(deny_unknown_fields, default)]
 pub struct NgramSettings {
     /// How many tokens the n-grams have, each from 2 to 8
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), inner(range(min = 2, max = 8)))]
     pub orders: Vec<usize>,
     /// Rows of the table that they share, by a hash
     #[schemars(range(min = 2, max = 16_777_216))]
