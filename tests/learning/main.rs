@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod averaging;
 mod baselines;
 mod classification;
 mod classification_metrics;

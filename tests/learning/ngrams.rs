@@ -10,7 +10,7 @@ use objectives::{Documents, SPECIALS, TEXT, spec};
 use pipe::{
     engine::store::State,
     learning::{
-        objectives::{AnswerForm, Corpus, Mix},
+        objectives::{AnswerForm, Corpus, Mix, Specials},
         train::{Cadence, Checkpoints, Observer, Progress, Silent, TrainSettings, Trainer},
     },
     network::{
@@ -49,8 +49,7 @@ impl Feed for Texts {
 
 fn trainer(devices: usize, more: &Value) -> Trainer {
     let ngrams = json!({ "orders": [2, 3], "buckets": 300, "width": 4 });
-    let model =
-        json!({ "gpt2": { "hidden": 32, "layers": 2, "heads": 2, "max_length": 32, "ngrams": ngrams } });
+    let model = json!({ "gpt2": { "hidden": 32, "layers": 2, "heads": 2, "max_length": 32, "ngrams": ngrams } });
     let network = Network::new(&spec(model), VOCABULARY, 7, &Device::flex()).unwrap();
     let mut train = json!({ "steps": STEPS, "lr": 5e-3, "warmup_steps": 2, "dropout": 0.1, "log_every": 4 });
     train.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -113,30 +112,34 @@ fn a_resumed_training_learns_the_same_to_the_byte() {
     assert!(weights(second.network.parameters()) == trained(1, &json!({})));
 }
 
-/// Documents of tokens that tell nothing of each other.
+/// Words of the noise.
+const WORDS: usize = 12;
+const NOISE_STEPS: usize = 120;
+
+/// Documents of words that tell nothing of each other, more than a training reads, so that nothing can be learned by heart.
 fn noise() -> Documents {
-    let range = SPECIALS.vocab_size as u32 - TEXT;
-    let token = |document: u64, at: u64| TEXT + Key::new(document).at(at).below(range.min(12) as usize) as u32;
-    Documents((0..400).map(|document| vec![(0..24).map(|at| token(document, at)).collect()]).collect())
+    let word = |document: u64, at: u64| TEXT + Key::new(document).at(at).below(WORDS) as u32;
+    Documents((0..1800).map(|document| vec![(0..24).map(|at| word(document, at)).collect()]).collect())
 }
 
-/// The mean loss of the last steps of two hundred.
+/// The mean loss of the last steps.
 fn loss_on_noise(objective: &Value, ngrams: bool) -> f64 {
-    let corpus = Corpus { text: Arc::new(noise()), specials: SPECIALS, form: AnswerForm::Infilling };
-    let train = json!({ "steps": 200, "lr": 3e-3, "warmup_steps": 10, "dropout": 0.0, "max_length": 32,
-        "batch": { "tokens": 512 } });
+    let specials = Specials { vocab_size: TEXT as usize + WORDS, ..SPECIALS };
+    let corpus = Corpus { text: Arc::new(noise()), specials, form: AnswerForm::Infilling };
+    let train = json!({ "steps": NOISE_STEPS, "lr": 5e-3, "warmup_steps": 10, "dropout": 0.0, "max_length": 32,
+        "batch": { "tokens": 256 } });
     let mix = Mix::new(&spec::<Vec<_>>(json!([objective])), &corpus, &spec(train.clone()), 1, Layout::Ragged).unwrap();
-    let mut sizes = json!({ "hidden": 32, "layers": 1, "heads": 2, "max_length": 32 });
+    let mut sizes = json!({ "hidden": 16, "layers": 1, "heads": 2, "max_length": 32 });
     if ngrams {
         sizes["ngrams"] = json!({ "buckets": 4096, "width": 8 });
     }
-    let network = Network::new(&spec(json!({ "glm": sizes })), SPECIALS.vocab_size, 7, &Device::flex()).unwrap();
-    let mut trainer = Trainer::new(network, TrainSettings::new(&spec(train), 200, None).unwrap());
+    let network = Network::new(&spec(json!({ "glm": sizes })), specials.vocab_size, 7, &Device::flex()).unwrap();
+    let mut trainer = Trainer::new(network, TrainSettings::new(&spec(train), NOISE_STEPS, None).unwrap());
     trainer.run(&mix, None, None, &mut Silent).unwrap().loss
 }
 
-/// A text of twelve words in random order costs ln 12 = 2.485 a token, whatever is known of the others. The ends of blanks
-/// are told by themselves, so that infilling is compared with the model without n-grams.
+/// A text of twelve words in random order costs ln 12 = 2.485 a word, whatever is known of the others. What ends a text or a
+/// blank can be told, so that all but masked words are held against the model without n-grams.
 #[test]
 fn random_text_stays_at_chance() {
     for objective in [
@@ -146,9 +149,9 @@ fn random_text_stays_at_chance() {
         json!({ "generative": { "prefix_lm": {} } }),
     ] {
         let [without, with] = [false, true].map(|ngrams| loss_on_noise(&objective, ngrams));
-        assert!(with > without - 0.05, "{objective}: {with} with n-grams, {without} without");
+        assert!(with > without - 0.03, "{objective}: {with} with n-grams, {without} without");
         if objective.get("masked_lm").is_some() {
-            assert!((with - 12f64.ln()).abs() < 0.08, "{with} is not chance");
+            assert!((with - (WORDS as f64).ln()).abs() < 0.05, "{with} is not chance");
         }
     }
 }

@@ -19,8 +19,7 @@ const VOCABULARY: usize = 24;
 const FAMILIES: [&str; 7] = ["glm", "bert", "gpt2", "chatglm", "chatglm2", "glm4", "transformer"];
 
 fn spec(family: &str, ngrams: &Value) -> spec::Model {
-    let mut settings =
-        json!({ "hidden": 16, "layers": 2, "heads": 2, "max_length": 64, "initializer_range": 0.4 });
+    let mut settings = json!({ "hidden": 16, "layers": 2, "heads": 2, "max_length": 64, "initializer_range": 0.4 });
     if !ngrams.is_null() {
         settings["ngrams"] = ngrams.clone();
     }
@@ -107,11 +106,9 @@ fn texts_of_a_batch_know_nothing_of_each_other() {
     for family in FAMILIES {
         let network = learned(family);
         let texts = [text(1, 9, 3), text(2, 5, 2), text(3, 12, 4)];
-        for layout in [
-            Layout::Ragged,
-            Layout::Rows { width: 16, packing: true },
-            Layout::Rows { width: 16, packing: false },
-        ] {
+        for layout in
+            [Layout::Ragged, Layout::Rows { width: 16, packing: true }, Layout::Rows { width: 16, packing: false }]
+        {
             let together = lay_out(&texts, layout, Key::new(0));
             for (text, slots) in texts.iter().zip(&together.examples) {
                 let places: Vec<u32> = (slots.start..slots.start + slots.length).collect();

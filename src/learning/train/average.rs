@@ -98,3 +98,35 @@ fn follow(average: AnyTensor, value: AnyTensor, gained: f32) -> AnyTensor {
         None => value,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::network::model::{Builder, Initial, Initializer};
+
+    /// PyTorch 2's `AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))`, updated with these weights of a
+    /// `torch.nn.Linear(2, 1)`, and its weights after that.
+    #[test]
+    fn averages_are_those_of_pytorch() {
+        const WEIGHTS: [[f32; 3]; 4] = [[1.0, -2.0, 0.5], [2.0, 0.25, -1.0], [-0.5, 1.5, 3.0], [0.0, 4.0, -2.5]];
+        const EXPECTED: [f32; 3] = [0.846, -0.902_75, 0.3035];
+        let device = Device::flex();
+        let mut parameters = Parameters::new(&device);
+        Builder::new(&mut parameters, &mut Initializer { seed: 0 }).vector("bias".into(), 3, Initial::Zeros);
+        let mut average = Average::new(0.9);
+        for weights in WEIGHTS {
+            parameters.iter_mut().for_each(|one| one.set(Tensor::<1>::from_floats(weights, &device)));
+            average.note(&parameters);
+        }
+        let last = average.replace(&mut parameters);
+        let values = |parameters: &Parameters| -> Vec<f32> {
+            parameters.iter().flat_map(|one| one.data().unwrap().try_to_vec::<f32>().unwrap()).collect()
+        };
+        assert_eq!(values(&last), WEIGHTS[3]);
+        for (found, expected) in values(&parameters).iter().zip(EXPECTED) {
+            assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+        }
+    }
+}

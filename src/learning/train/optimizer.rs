@@ -123,10 +123,8 @@ impl Optimizer {
     }
 
     fn clip_on_device(&self, device: &Device, gradients: &Gradients) -> (Tensor<1>, Clip) {
-        let (vectors, matrices) = (
-            gradients.values().filter_map(AnyTensor::as_vector),
-            gradients.values().filter_map(AnyTensor::as_matrix),
-        );
+        let (vectors, matrices) =
+            (gradients.values().filter_map(AnyTensor::as_vector), gradients.values().filter_map(AnyTensor::as_matrix));
         let norm = kernels::norm(&device.clone().inner(), vectors, matrices);
         let clip = (self.max_grad_norm > 0.0)
             .then(|| norm.clone().add_scalar(NORM_EPSILON).recip() * self.max_grad_norm)

@@ -64,13 +64,15 @@ impl Reduction {
         let shape = |at: usize| sums.iter().find_map(|sum| sum.gradients.0[at].as_ref()).map(|one| one.value.shape());
         let shapes: Vec<Option<Vec<usize>>> = (0..parameters).map(shape).collect();
         let taken = sums.iter_mut().map(|Accumulated { gradients, loss, .. }| {
-            let gradients = gradients.0.iter_mut().map(|gradient| gradient.take().map(|gradient| gradient.value.flat()));
+            let gradients =
+                gradients.0.iter_mut().map(|gradient| gradient.take().map(|gradient| gradient.value.flat()));
             gradients.chain([loss.take()]).collect()
         });
         let totals = self.each(taken.collect())?;
         for (sum, totals) in sums.iter_mut().zip(totals) {
             let mut totals = totals.into_iter();
-            for (((gradient, shape), rows), total) in sum.gradients.0.iter_mut().zip(&shapes).zip(&rows).zip(&mut totals)
+            for (((gradient, shape), rows), total) in
+                sum.gradients.0.iter_mut().zip(&shapes).zip(&rows).zip(&mut totals)
             {
                 let value = total.zip(shape.as_ref()).map(|(total, shape)| AnyTensor::folded(total, shape));
                 *gradient = value.map(|value| Gradient { value, rows: rows.clone() });

@@ -68,7 +68,8 @@ impl Trainer {
             optimizers::state_bytes(&*self.settings.optimizer, parameter.role, &parameter.shape())
         };
         let weights = 4 * self.network.parameters().trainable() as u64;
-        weights * (1 + u64::from(keeps_best) + u64::from(self.average.is_some())) + parameters.map(optimizer).sum::<u64>()
+        weights * (1 + u64::from(keeps_best) + u64::from(self.average.is_some()))
+            + parameters.map(optimizer).sum::<u64>()
     }
 
     fn write_state(&self, state: &State, length: Option<Length>) -> Result<()> {

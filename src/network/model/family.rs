@@ -70,7 +70,7 @@ pub trait ModelSettings: DeserializeOwned + JsonSchema + Serialize {
     /// Those of a model as small as can be, for trying a device.
     fn tiny() -> Self;
 
-    /// The embeddings of n-grams that they ask for.
+    /// The embeddings of n-grams that they ask for; its models add them with [`Pass::with_ngrams`](super::Pass::with_ngrams).
     fn ngrams(&self) -> Option<&NgramSettings> {
         None
     }

@@ -185,7 +185,8 @@ fn class_loss(
     sum: f32,
 ) -> Tensor<1> {
     let columns: Vec<u32> = (0..logits.dims()[1] as u32).collect();
-    let row = |(example, &gold): (usize, &u32)| Row { gold, columns: columns.clone(), example, weight: weight(example) };
+    let row =
+        |(example, &gold): (usize, &u32)| Row { gold, columns: columns.clone(), example, weight: weight(example) };
     let rows: Vec<Row> = classes.iter().enumerate().map(row).collect();
     cross_entropy(kernels::log_softmax(logits.cast(DType::F32)), &rows, settings, sum)
 }
@@ -251,8 +252,8 @@ mod tests {
 
     const WEIGHTED: f32 = 1.160_454_8;
     const WEIGHTED_GRADIENT: [f32; 12] = [
-        -0.0482591, 0.0154825, 0.0327765, 0.0537389, -0.0735084, 0.0197694, -0.1092305, 0.0293766, 0.0798539, 0.1956591,
-        0.071979, -0.2676381,
+        -0.0482591, 0.0154825, 0.0327765, 0.0537389, -0.0735084, 0.0197694, -0.1092305, 0.0293766, 0.0798539,
+        0.1956591, 0.071979, -0.2676381,
     ];
     const FOCAL: f32 = 0.866_240_3;
     const FOCAL_GRADIENT: [f32; 12] = [

@@ -202,13 +202,10 @@ impl Parameters {
     pub(super) fn add_vector(&mut self, name: String, data: TensorData) -> VectorId {
         let value =
             AnyTensor::Vector(Tensor::from_data(data, &self.device)).leaf(self.mode == ParameterMode::Trainable);
-        self.list.insert(self.vectors, Parameter {
-            name,
-            role: WeightRole::Vector,
-            sparse_rows: false,
-            row_sink: None,
-            value,
-        });
+        self.list.insert(
+            self.vectors,
+            Parameter { name, role: WeightRole::Vector, sparse_rows: false, row_sink: None, value },
+        );
         self.vectors += 1;
         VectorId(self.vectors - 1)
     }
