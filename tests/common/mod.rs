@@ -71,6 +71,9 @@ impl Space {
         for name in ["PIPE_KERNELS", "PIPE_STORE", "PIPE_REMOTE", "PIPE_TENSORBOARD", "MLFLOW_TRACKING_URI"] {
             command.env_remove(name);
         }
+        for name in ["GITHUB_STEP_SUMMARY", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "GITHUB_EVENT_PATH"] {
+            command.env_remove(name);
+        }
         command.env("NO_COLOR", "1");
         command
     }

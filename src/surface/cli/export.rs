@@ -6,7 +6,7 @@ use fs_err as fs;
 use super::{
     args::Export,
     console,
-    exit::{self, DONE},
+    exit::{self, Exit},
     load,
 };
 use crate::{spec::Product, stages::SharedFiles};
@@ -16,7 +16,7 @@ const MODELS: load::Needs = load::Needs::Product(&[Product::Model, Product::Chec
 
 /// `pipe export RECIPE STAGE DIR`: writes a stage's model in Hugging Face's layout, with what the store knows of it. An
 /// existing file is never overwritten.
-pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
     let (_, artifact) = load::stored(&command.recipe, &command.stage, MODELS, store, remote)?;
     let shared = SharedFiles::of(&artifact)?;
     for name in shared.names() {
@@ -31,5 +31,5 @@ pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&
         console::print(&file.display().to_string())?;
     }
     notes.iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
-    Ok(DONE)
+    Ok(Exit::Done)
 }

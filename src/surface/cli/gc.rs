@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     args::{Gc, Recipe},
     console::{self, bytes, count, duration},
-    exit::{self, DONE},
+    exit::{self, Exit},
     load::{self, Loaded},
 };
 use crate::{
@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// `pipe gc [RECIPE…]`.
-pub(super) fn gc(command: &Gc, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn gc(command: &Gc, store: &Path, remote: Option<&str>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let store = session.store();
     if !store.root().is_dir() {
         console::eprint_line(&format!("there is no store at {}", store.root().display()));
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let mut wanted = BTreeMap::new();
     for recipe in &command.recipes {
@@ -55,7 +55,7 @@ pub(super) fn gc(command: &Gc, store: &Path, remote: Option<&str>) -> Result<u8>
         true => format!("removed {what}, {freed}; kept {}", count(kept, "artifact")),
         false => format!("would remove {what}, {freed}, and keep {}; --delete removes them", count(kept, "artifact")),
     });
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// The stored artifacts that a recipe asks for, those of its sweep's cells too.

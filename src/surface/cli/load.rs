@@ -58,7 +58,7 @@ pub(super) fn warn(recipe: &Recipe) {
 }
 
 /// The command line's changes to a recipe.
-fn overrides(arguments: &args::Recipe) -> Overrides {
+pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
     Overrides { vars: arguments.changes.vars.clone(), sets: arguments.changes.sets.clone() }
 }
 

@@ -13,10 +13,10 @@ use serde_json::json;
 use super::{
     args,
     console::{self, count, duration},
-    exit::{self, DONE, FAILED},
+    exit::{self, Exit},
     interrupt, load, page,
     progress::ProgressReporter,
-    run::{exit_status, print_how_to_resume, summary},
+    run::{print_how_to_resume, summary},
     sweep_report, sweep_rungs, tracking, transfer,
 };
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
 const NAMED: usize = 4;
 
 /// `pipe sweep RECIPE`.
-pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<Exit> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
     load::warn(&recipe);
@@ -112,7 +112,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     console::eprint_line(&format!("{}; {}", count(sweep.planner().cells().len(), "cell"), summary(outcomes, seconds)));
     print_how_to_resume(outcomes);
     written?;
-    Ok(if left_out > 0 { FAILED } else { exit_status(outcomes) })
+    Ok(if left_out > 0 { Exit::Failed } else { Exit::of_stages(outcomes) })
 }
 
 /// Sees that a file can be written before anything runs.
@@ -226,7 +226,7 @@ fn distinct(tasks: &IndexMap<String, Node>) -> BTreeMap<&str, usize> {
     distinct
 }
 
-fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>, json: bool) -> Result<u8> {
+fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>, json: bool) -> Result<Exit> {
     let (cells, tasks) = (planner.cells(), planner.tasks());
     if json {
         let list: Vec<IndexMap<_, _>> = cells.iter().map(|planned| planned.cell.values().collect()).collect();
@@ -243,11 +243,11 @@ fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs
             value["asha"] = sweep_rungs::json(rungs);
         }
         console::print(&serde_json::to_string_pretty(&value).context("the plan is JSON")?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     for planned in cells {
         console::print(&sweep_report::settings(planned.cell.values()))?;
     }
     console::eprint_line(&overview(planner, cost, more, rungs));
-    Ok(DONE)
+    Ok(Exit::Done)
 }

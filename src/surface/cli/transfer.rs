@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{
     args::Transfer,
     console::{self, bytes, count},
-    exit::{self, DONE, FAILED},
+    exit::{self, Exit},
     load::{self, Loaded},
 };
 use crate::{
@@ -30,7 +30,7 @@ fn no_remote() -> Hinted {
 
 /// `pipe push RECIPE`: what other machines lack of what was computed here. The remote is asked for each file, whatever is
 /// remembered of it.
-pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<Exit> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
@@ -64,7 +64,7 @@ pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
 }
 
 /// `pipe pull RECIPE`: with all files, as if it had been computed here.
-pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<Exit> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
@@ -100,7 +100,7 @@ fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Se
 }
 
 /// A stage that is in neither place, or couldn't be brought to the other, is a failure.
-fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> Result<u8> {
+fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> Result<Exit> {
     let transferred = finish(remote);
     if command.json {
         console::print(&serde_json::to_string_pretty(&json!({ "stages": stages, "remote": transferred }))?)?;
@@ -110,7 +110,7 @@ fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> R
         }
     }
     let good = transferred["unpushed"] == 0 && stages.values().all(|word| word != "missing" && word != FAILED_TO_PUSH);
-    Ok(if good { DONE } else { FAILED })
+    Ok(if good { Exit::Done } else { Exit::Failed })
 }
 
 /// Waits for pending uploads, prints what was transferred, and returns it as in `--json`.

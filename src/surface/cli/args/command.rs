@@ -7,10 +7,11 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     model::{Chat, Export, Generate, Predict},
     results::{Compare, Report},
-    run::{Check, Data, Plan, Run, Sweep, Why},
+    run::{Check, Ci, Data, Plan, Run, Sweep, Why},
     store::{Gc, Ls, Pin, Rm, Show, Transfer, Unpin, Verify},
     tools::{Bench, Completions, Devices, Init, Reference},
 };
+use crate::surface::cli::exit;
 
 /// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
 #[derive(Debug, Parser)]
@@ -18,8 +19,7 @@ use super::{
     name = "pipe",
     version,
     arg_required_else_help = true,
-    after_help = "Exit status: 0 if everything was done, 1 if a stage failed or anything else went wrong after work had begun, \
-                  2 if nothing was run, 130 if Ctrl-C stopped it and the same command resumes."
+    after_help = exit::help()
 )]
 pub(in crate::surface::cli) struct Arguments {
     /// Directory of the artifact store
@@ -53,6 +53,9 @@ pub(in crate::surface::cli) enum Command {
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
+    /// Run what changed in recipes, compare it with what git has of them in another commit, and tell whether it's as the
+    /// recipes expect: for reruns in CI
+    Ci(Ci),
     /// Show a training stage's examples exactly as the model is given them: tokens, masks, segments, targets, loss weights,
     /// and what was cut off. Nothing is trained
     Data(Data),
@@ -104,11 +107,12 @@ impl Command {
     /// Whether it looks at a remote, if one is named. Where it doesn't, `--remote` is a mistake; `PIPE_REMOTE` is for others.
     pub(in crate::surface::cli) fn takes_remote(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Sweep(_) | Self::Plan(_) | Self::Why(_) | Self::Data(_) => true,
+            Self::Run(_) | Self::Ci(_) | Self::Sweep(_) | Self::Plan(_) | Self::Why(_) | Self::Data(_) => true,
             Self::Compare(_) | Self::Report(_) | Self::Ls(_) | Self::Show(_) | Self::Verify(_) => true,
             Self::Gc(_) | Self::Pin(_) | Self::Push(_) | Self::Pull(_) => true,
             Self::Predict(_) | Self::Generate(_) | Self::Chat(_) | Self::Export(_) => true,
-            Self::Check(_) | Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema | Self::Reference(_) => false,
+            Self::Check(check) => check.expect,
+            Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema | Self::Reference(_) => false,
             Self::Devices(_) | Self::Bench(_) | Self::Completions(_) | Self::Stage => false,
         }
     }
