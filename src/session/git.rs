@@ -136,7 +136,10 @@ impl Repository {
 
     /// Whether git is told to ignore a path.
     pub(super) fn ignores(&self, path: &Path) -> bool {
-        run(self.git().args(["check-ignore", "--quiet", "--"]).arg(path)).is_ok_and(|output| output.status.success())
+        // It takes names, and refuses to be told so.
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.root).args(["check-ignore", "--quiet", "--"]).arg(path);
+        run(&mut git).is_ok_and(|output| output.status.success())
     }
 
     /// What a file of a commit holds; `None` if there's no such file. As much as a checkout would write, but for large files
