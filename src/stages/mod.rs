@@ -40,8 +40,8 @@ pub use parts::{
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
     measured::Measured,
-    share::SharedFiles,
     step_metrics::step_metrics,
+    transformers::TransformersFiles,
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, check_secrets};
 use training_feed::base::framed;

@@ -109,6 +109,11 @@ snapshots! {
     misspelt_key => broken(&[("layers: 2", "layer: 2")]);
     misspelt_key_at_the_top => broken(&[("seed: 7", "sed: 7")]);
     key_that_nothing_is_like => broken(&[("lr: 1e-3", "lr: 1e-3\n        exponential_average: true")]);
+    key_of_an_inner_field => broken(&[("      objectives:", "      lr: 1e-3\n      objectives:")]);
+    objective_without_its_section => broken(&[("masked_lm: {}\n          sentence_order: {}", "causal_lm: {}")]);
+    objective_that_there_is_not => broken(&[
+        ("masked_lm: {}\n          sentence_order: {}", "generative: {causal: {}}"),
+    ]);
     wrong_types => broken(&[
         ("steps: 100", "steps: many"),
         ("lr: 1e-3", "lr: '1e-3'"),
