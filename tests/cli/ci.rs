@@ -59,7 +59,7 @@ fn ci(space: &Space, status: i32, arguments: &[&str]) -> Value {
     let output = space.pipe(&[&["ci", "recipe.yaml", "--json"], arguments].concat());
     assert_eq!(output.status, status, "{}", output.stderr);
     let json = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout));
-    outputs::fits("ci", &json);
+    outputs::fits(&["ci"], &json);
     json
 }
 

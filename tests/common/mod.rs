@@ -98,7 +98,7 @@ impl Space {
         let output = self.pipe(&[arguments, &["--json"]].concat());
         assert_eq!(output.status, 0, "{}", output.stderr);
         let json = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout));
-        outputs::fits(arguments[0], &json);
+        outputs::fits(arguments, &json);
         json
     }
 

@@ -5,9 +5,12 @@ use std::{collections::HashMap, path::Path, sync::Mutex};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-/// Fails unless a command's output fits its definition.
+/// Fails unless the output of a command line fits its command's definition.
 #[track_caller]
-pub fn fits(command: &str, output: &Value) {
+pub fn fits(arguments: &[&str], output: &Value) {
+    // Options of all commands may come first.
+    let flags = arguments.chunks(2).take_while(|pair| pair[0].starts_with("--")).count();
+    let command = *arguments.get(2 * flags).expect("a command");
     static KNOWN: Mutex<Option<HashMap<String, Validator>>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let validator = known.get_or_insert_default().entry(command.to_owned()).or_insert_with(|| validator(command));
