@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod averaging;
 mod baselines;
 mod classification;
 mod classification_metrics;
@@ -13,6 +14,7 @@ mod language_models;
 mod metrics_report;
 mod mix;
 mod mix_parity;
+mod ngrams;
 mod pairs;
 mod perplexity;
 mod schedule;
