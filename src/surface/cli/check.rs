@@ -12,8 +12,8 @@ use crate::{
 /// `pipe check RECIPE`: everything that can be found wrong without running it, the rows' labels included.
 pub(super) fn check(command: &Check) -> Result<u8> {
     let loaded = load::load(&command.recipe)?;
-    let names: Vec<_> = loaded.graph.nodes().collect();
     let checked = &loaded.recipe.checked;
+    let names: Vec<_> = loaded.graph.nodes().filter(|node| checked.writes(&node.name)).collect();
     let mut data = DataCheck::default();
     data.check(checked, names.iter().copied())?;
     let warnings = Diagnostics::all(checked.warnings().into_iter().chain(data.warnings()));
