@@ -11,6 +11,7 @@ pub mod launch;
 mod open;
 mod reading;
 mod recipe;
+mod supplements;
 pub mod sweep;
 
 pub use checks::{Check, Checks, Upcoming};
