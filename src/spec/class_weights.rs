@@ -48,7 +48,7 @@ mod tests {
         let labels = ["a", "b", "c"].map(str::to_owned);
         let balanced: ClassWeights = serde_json::from_value("balanced".into()).expect("a word");
         let found = balanced.of(&labels, &[3, 6, 1]);
-        for (found, expected) in found.iter().zip([1.111_111_1, 0.555_555_6, 3.333_333_3]) {
+        for (found, expected) in found.iter().zip([1.111_111, 0.555_555_6, 3.333_333_3]) {
             assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
         }
         let each: ClassWeights = serde_json::from_value(serde_json::json!({ "b": 2.5 })).expect("a mapping");

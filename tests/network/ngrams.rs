@@ -7,9 +7,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use pipe::{
     network::{
         batch::{Batch, Example, Layout, Target, lay_out},
-        model::{Counts, KvCache, LossSettings, Network, Outline, RowGradients},
+        model::{CopyOptions, Counts, KvCache, LossSettings, Network, Outline, RowGradients, copy},
     },
-    spec,
+    spec::{self, BaseDtype},
     support::random::Key,
 };
 use safetensors::SafeTensors;
@@ -210,4 +210,34 @@ fn only_rows_that_were_looked_up_have_gradients() {
     assert!(rows.is_sorted_by(|a, b| a < b));
     assert_eq!(values.len(), rows.len() * 4);
     assert_eq!(gradients(true), (rows, values));
+}
+
+#[test]
+fn an_adapter_leaves_the_table_and_merges_beside_it() {
+    let [base, adapted, merged] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    for dtype in [BaseDtype::F32, BaseDtype::Int8] {
+        learned("gpt2").save(base.path()).unwrap();
+        let mut network = Network::load_frozen(base.path(), dtype, &Device::flex()).unwrap();
+        let lora = json!({ "lora": { "r": 2, "alpha": 4, "targets": ["c_attn"] } });
+        network.adapt(&serde_json::from_value(lora).unwrap(), 3).unwrap();
+        for parameter in network.parameters_mut().iter_mut().filter(|parameter| parameter.is_trainable()) {
+            assert!(!parameter.name.starts_with("ngrams."), "{}", parameter.name);
+            let value = parameter.take();
+            let change = value.zeros().with_slice_mut(|values| values.fill(0.1)).unwrap();
+            parameter.set(value + change);
+        }
+        network.save(adapted.path()).unwrap();
+        let options = CopyOptions { dtype: spec::Dtype::Stored, most: u64::MAX, without: &[] };
+        copy(adapted.path(), merged.path(), &options).unwrap();
+        let example = text(1, 12, 0);
+        let expected = logits(&network, &example);
+        assert!(logits(&learned("gpt2"), &example)[3] != expected[3]);
+        for (what, other) in [
+            ("read", Network::load(adapted.path(), &Device::flex())),
+            ("merged", Network::load_merged(adapted.path(), &Device::flex())),
+            ("copied", Network::load(merged.path(), &Device::flex())),
+        ] {
+            assert_near(&logits(&other.unwrap(), &example).concat(), &expected.concat(), &format!("{what}, {dtype:?}"));
+        }
+    }
 }
