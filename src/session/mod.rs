@@ -8,6 +8,7 @@ mod feed;
 mod git;
 mod graph;
 pub mod launch;
+pub mod log;
 mod open;
 mod reading;
 mod recipe;

@@ -3,7 +3,11 @@
 use std::{path::Path, process::Command};
 
 use crate::common;
-use common::{Output, Space, TINY, finish, tiny};
+use common::{Output, Space, TINY, finish, outputs, tiny};
+use pipe::engine::{
+    remote::{decode, encode},
+    store::Artifact,
+};
 use serde_json::Value;
 
 /// The tiny recipe with something expected of its evaluation.
@@ -54,7 +58,9 @@ fn url(remote: &Path) -> String {
 fn ci(space: &Space, status: i32, arguments: &[&str]) -> Value {
     let output = space.pipe(&[&["ci", "recipe.yaml", "--json"], arguments].concat());
     assert_eq!(output.status, status, "{}", output.stderr);
-    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
+    let json = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout));
+    outputs::fits("ci", &json);
+    json
 }
 
 fn statuses(result: &Value) -> String {
@@ -245,4 +251,81 @@ fn data_is_found_where_the_recipe_would_find_it() {
         .map(|stage| !result["recipes"][0]["stages"][stage]["base_key"].is_null())
         .into();
     assert_eq!(base, [true; 4]);
+}
+
+/// All files below a folder with what they hold.
+fn all(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = walkdir::WalkDir::new(dir).sort_by_file_name().into_iter().flatten();
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files.map(|entry| (entry.path().to_owned(), std::fs::read(entry.path()).expect("a file"))).collect()
+}
+
+#[test]
+fn a_forks_pull_request_reads_the_remote_and_writes_nothing_to_it() {
+    let (space, remote) = (repository(EXPECT), Space::new());
+    let url = url(remote.path());
+    space.json(&["run", "recipe.yaml", "--remote", &url]);
+    let before = all(remote.path());
+    assert!(!before.is_empty());
+    let fork = Space::new();
+    git(fork.path(), &["clone", "--quiet", &space.path().display().to_string(), "."]);
+    fork.write("recipe.yaml", recipe(EXPECT).replace("train: { epochs: 2", "train: { weight_decay: 0.2, epochs: 2"));
+    let event =
+        r#"{ "repository": { "full_name": "a/b" }, "pull_request": { "head": { "repo": { "full_name": "c/b" } } } }"#;
+    fork.write("event.json", event);
+    let as_fork = |arguments: &[&str]| {
+        let mut command = fork.command(arguments);
+        command.env("GITHUB_EVENT_NAME", "pull_request").env("GITHUB_EVENT_PATH", "event.json");
+        finish(command)
+    };
+    let output = as_fork(&["ci", "recipe.yaml", "--base", "HEAD", "--remote", &url, "--json"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let result: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    assert_eq!(statuses(&result), "base=fetched test=ran tokens=fetched topics=ran");
+    assert_eq!((&result["remote"]["read_only"], &result["remote"]["pushed"]), (&true.into(), &0.into()));
+    assert!(output.stderr.contains("a fork's pull request, so the remote is only read"), "{}", output.stderr);
+    assert!(all(remote.path()) == before);
+
+    let output = as_fork(&["push", "recipe.yaml", "--remote", &url]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    assert!(output.stderr.contains("--remote-readonly=false"), "{}", output.stderr);
+    let output = fork.pipe(&["run", "recipe.yaml", "--force", "test", "--remote", &url, "--remote-readonly"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(all(remote.path()) == before);
+    let output = as_fork(&["push", "recipe.yaml", "--remote", &url, "--remote-readonly=false"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(all(remote.path()).len() > before.len());
+}
+
+#[test]
+fn a_record_that_claims_other_settings_than_its_keys_is_not_believed() {
+    let (space, remote) = (repository(EXPECT), Space::new());
+    let url = url(remote.path());
+    let run = space.json(&["run", "recipe.yaml", "--remote", &url]);
+    let key = run["stages"]["topics"]["key"].as_str().expect("a key");
+    let file = remote.path().join("v1/records").join(key);
+    let text = std::fs::read(&file).expect("a record");
+    let forged = |change: &dyn Fn(&mut Artifact)| {
+        let mut record = decode(&text, key).expect("a record");
+        change(&mut record);
+        std::fs::write(&file, encode(&record).expect("a text")).expect("written");
+        let other = Space::new();
+        git(other.path(), &["clone", "--quiet", &space.path().display().to_string(), "."]);
+        let output = other.pipe(&["run", "recipe.yaml", "--remote", &url, "--remote-readonly", "--json"]);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        let run: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        (run["stages"]["topics"]["status"].as_str().expect("a word").to_owned(), output.stderr)
+    };
+    // As it was, with another checksum.
+    assert_eq!(forged(&|record| record.provenance.host = "elsewhere".into()).0, "fetched");
+    for change in [
+        &|record: &mut Artifact| record.provenance.spec["train"]["lr"] = 7.0.into(),
+        &|record: &mut Artifact| record.manifest.spec["train"]["lr"] = 7.0.into(),
+        &|record: &mut Artifact| record.digest = "0".repeat(64),
+    ] as [&dyn Fn(&mut Artifact); 3]
+    {
+        let (status, said) = forged(change);
+        assert_eq!(status, "ran", "{said}");
+        assert!(said.contains("the remote's record of") && said.contains("is damaged"), "{said}");
+    }
 }

@@ -6,6 +6,7 @@ pub mod faulty;
 pub mod hurry;
 pub mod needs;
 pub mod objectives;
+pub mod outputs;
 pub mod parity;
 pub mod tensors;
 pub mod web;
@@ -91,11 +92,14 @@ impl Space {
         }
     }
 
-    /// Runs with `--json` and expects success.
+    /// Runs with `--json`, and expects success and what the schema says.
+    #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.pipe(&[arguments, &["--json"]].concat());
         assert_eq!(output.status, 0, "{}", output.stderr);
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
+        let json = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout));
+        outputs::fits(arguments[0], &json);
+        json
     }
 
     /// Runs a recipe and gives each stage's status, as `tokens=ran base=hit`.

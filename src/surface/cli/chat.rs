@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{args::Chat, console, exit::Exit, generation, interrupt};
+use super::{args::Chat, console, exit::Exit, generation, interrupt, load::RemoteChoice};
 
 /// What stands before a question on a terminal.
 const ASK: &str = "> ";
@@ -14,7 +14,7 @@ const ASK: &str = "> ";
 const MAX_TOKENS: usize = 512;
 
 /// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
-pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let generator = generation::generator(&command.model, store, remote)?;
     let settings = generation::settings(&command.writing, (command.max_tokens, MAX_TOKENS), Some(1), &generator)?;
     // Who doesn't say how long answers become gets shorter ones before a conversation loses its beginning.

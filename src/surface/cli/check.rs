@@ -11,7 +11,7 @@ use super::{
     exit::Exit,
     expectations::{Expectations, NO_BASE},
     junit::{self, Suite},
-    load::{self, Loaded},
+    load::{self, Loaded, RemoteChoice},
 };
 use crate::{
     engine::executor::outcomes,
@@ -21,7 +21,7 @@ use crate::{
 
 /// `pipe check RECIPE`: everything that can be found wrong without running it, the rows' labels included; and with
 /// `--expect` whether what is stored is as the recipe expects it.
-pub(super) fn check(command: &Check, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn check(command: &Check, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let loaded = load::load(&command.recipe)?;
     let checked = &loaded.recipe.checked;
     let names: Vec<_> = loaded.graph.nodes().filter(|node| checked.writes(&node.name)).collect();
@@ -62,7 +62,12 @@ pub(super) fn check(command: &Check, store: &Path, remote: Option<&str>) -> Resu
 }
 
 /// What the recipe expects, of what is stored here or in the remote.
-fn expected<'a>(command: &Check, loaded: &'a Loaded, store: &Path, remote: Option<&str>) -> Result<Expectations<'a>> {
+fn expected<'a>(
+    command: &Check,
+    loaded: &'a Loaded,
+    store: &Path,
+    remote: Option<RemoteChoice<'_>>,
+) -> Result<Expectations<'a>> {
     let session = load::session(store, remote)?;
     let plan = session.everywhere().plan(&loaded.graph)?;
     let stages =

@@ -15,7 +15,7 @@ use super::{
     exit::Exit,
     expectations::{Expectations, NO_RESULT},
     junit::{self, Suite},
-    load,
+    load::{self, RemoteChoice},
     plan::reason,
     run::{carried_out, stage_json},
     transfer,
@@ -28,6 +28,7 @@ use crate::{
     session::{
         Recipe, Session, Wanted,
         base::{Base, InBase, check_pointers},
+        log::RunLog,
     },
 };
 
@@ -41,7 +42,7 @@ const BASE_REF: &str = "GITHUB_BASE_REF";
 const SAMPLING: (u64, u64) = (10_000, 0);
 
 /// `pipe ci RECIPE…`.
-pub(super) fn ci(command: &args::Ci, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn ci(command: &args::Ci, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let began = Instant::now();
     let arguments: Vec<args::Recipe> = command.recipes.iter().map(|recipe| named(recipe, command)).collect();
     for recipe in &arguments {
@@ -57,15 +58,20 @@ pub(super) fn ci(command: &args::Ci, store: &Path, remote: Option<&str>) -> Resu
         session.check(&session.plan(recipe, &Wanted::default(), devices(command, recipe)?)?)?;
     }
 
-    let mut ran = Vec::new();
+    let (mut ran, mut logs) = (Vec::new(), Vec::new());
     for (arguments, recipe) in arguments.iter().zip(&recipes) {
         let in_base = in_base(&base, recipe, &session)?;
-        ran.push(one(arguments, command, recipe, in_base, &session)?);
+        let (done, log) = one(arguments, command, recipe, in_base, &session)?;
+        ran.push(done);
+        logs.push(log);
     }
     let remote = session.remote().map(|remote| &**remote);
     let mut compared = Vec::new();
     for (recipe, ran) in recipes.iter().zip(&ran) {
         compared.push(compare(recipe, ran, &session)?);
+    }
+    for (compared, log) in compared.iter().zip(&logs) {
+        log.end(exit(compared, command.strict).word());
     }
     let transferred = remote.map(transfer::finish);
 
@@ -140,13 +146,13 @@ fn one(
     recipe: &Recipe,
     in_base: ci_summary::InBase,
     session: &Session,
-) -> Result<Ran> {
+) -> Result<(Ran, RunLog)> {
     // Those before it may have computed stages that it has, too.
     let prepared = session.plan(recipe, &Wanted::default(), devices(command, recipe)?)?;
     let reasons = prepared.plan.stages().map(|(name, planned)| (name.to_owned(), reason(planned))).collect();
-    let outcomes = carried_out(arguments, &command.running, recipe, session, prepared)?;
+    let (outcomes, log) = carried_out("ci", arguments, &command.running, recipe, session, prepared)?;
     let name = arguments.recipe.display().to_string();
-    Ok(Ran { name, outcomes, reasons, in_base })
+    Ok((Ran { name, outcomes, reasons, in_base }, log))
 }
 
 /// Holds what came out against the base, and against what is expected. Of the remote only predictions are read, of

@@ -6,7 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::{args, compare_text, comparison::Pair, console, exit::Exit, load};
+use super::{
+    args, compare_text,
+    comparison::Pair,
+    console,
+    exit::Exit,
+    load::{self, RemoteChoice},
+};
 use crate::{
     engine::store::Artifact,
     session::{Session, sweep::Stored},
@@ -21,7 +27,7 @@ pub(super) struct Side {
 }
 
 /// `pipe compare A B …`.
-pub(super) fn compare(command: &args::Compare, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn compare(command: &args::Compare, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let sides: Vec<Side> =
         command.sides.iter().map(|name| side(name, &command.changes, &session)).collect::<Result<_>>()?;

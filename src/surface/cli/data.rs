@@ -9,7 +9,7 @@ use super::{
     console::{self, bytes},
     example_text,
     exit::Exit,
-    load,
+    load::{self, RemoteChoice},
 };
 use crate::{
     engine::store::Artifact,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// `pipe data RECIPE STAGE`.
-pub(super) fn data(command: &args::Data, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn data(command: &args::Data, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let recipe = load::recipe(&command.recipe)?;
     let session = load::session(store, remote)?;
     let fetching = |stage: &str, artifact: &Artifact| {

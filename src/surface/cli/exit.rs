@@ -50,6 +50,16 @@ impl Exit {
         self as u8
     }
 
+    /// The word for it in logs.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed | Self::Wrong | Self::Panicked => "failed",
+            Self::Broken => "broken",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     fn meaning(self) -> &'static str {
         match self {
             Self::Done => "everything is done, and all expectations that could be judged are met",

@@ -7,7 +7,7 @@ use super::{
     args::Export,
     console,
     exit::{self, Exit},
-    load,
+    load::{self, RemoteChoice},
 };
 use crate::{spec::Product, stages::TransformersFiles};
 
@@ -16,7 +16,7 @@ const MODELS: load::Needs = load::Needs::Product(&[Product::Model, Product::Chec
 
 /// `pipe export RECIPE STAGE DIR`: writes a stage's model in Hugging Face's layout, with what the store knows of it. An
 /// existing file is never overwritten.
-pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (_, artifact) = load::stored(&command.recipe, &command.stage, MODELS, store, remote)?;
     let shared = TransformersFiles::of(&artifact)?;
     for name in shared.names() {

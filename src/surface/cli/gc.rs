@@ -13,7 +13,7 @@ use super::{
     args::{Gc, Recipe},
     console::{self, bytes, count, duration},
     exit::{self, Exit},
-    load::{self, Loaded},
+    load::{self, Loaded, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// `pipe gc [RECIPE…]`.
-pub(super) fn gc(command: &Gc, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn gc(command: &Gc, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let store = session.store();
     if !store.root().is_dir() {
@@ -145,6 +145,7 @@ fn json(plan: &GcPlan, deleted: bool) -> Value {
             GarbageKind::HalfWritten => "half-written",
             GarbageKind::Events => "events",
             GarbageKind::Transfer => "transfer",
+            GarbageKind::Log => "log",
         };
         json!({ "path": item.path.to_string_lossy(), "bytes": item.bytes, "what": what })
     };
@@ -178,6 +179,7 @@ fn table(plan: &GcPlan) -> String {
             GarbageKind::HalfWritten => ("tmp", "left by a process that has ended"),
             GarbageKind::Events => ("events", "its training isn't stored any more"),
             GarbageKind::Transfer => ("transfer", "left by a transfer that was cut off"),
+            GarbageKind::Log => ("log", "what a run did, long ago"),
         };
         let key = name.chars().take(12).collect();
         let row = ["remove".to_owned(), key, kind.into(), String::new(), bytes(item.bytes), String::new(), why.into()];

@@ -10,6 +10,7 @@ use super::{
     console,
     exit::{self, Exit},
     generation, interrupt,
+    load::RemoteChoice,
 };
 use crate::{data, learning::generation::FinishReason, stages::Generated};
 
@@ -17,7 +18,7 @@ use crate::{data, learning::generation::FinishReason, stages::Generated};
 const MAX_TOKENS: usize = 128;
 
 /// `pipe generate RECIPE STAGE`: the text appears as it's generated.
-pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let prompts = match &command.file {
         Some(file) => {
             let source = serde_json::from_value(json!({ "path": "prompts", "encoding": command.encoding }))?;

@@ -10,12 +10,12 @@ use super::{
     args::Ls,
     console::{self, bytes, count, duration},
     exit::Exit,
-    load,
+    load::{self, RemoteChoice},
 };
 use crate::engine::store::{Artifact, short};
 
 /// `pipe ls`: newest first, or the largest stages first.
-pub(super) fn ls(command: &Ls, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn ls(command: &Ls, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let store = session.store();
     let mut artifacts = store.list()?;

@@ -14,10 +14,12 @@ mod console;
 mod data;
 mod devices;
 mod estimates;
+mod example;
 mod example_text;
 mod exit;
 mod expectations;
 mod export;
+mod fork;
 mod gc;
 mod generate;
 mod generation;
@@ -25,6 +27,7 @@ mod init;
 mod interrupt;
 mod junit;
 mod load;
+mod log;
 mod ls;
 mod page;
 mod pin;
@@ -57,6 +60,7 @@ use crate::{
 };
 use args::{Arguments, Command};
 use exit::Exit;
+use load::RemoteChoice;
 
 /// Parses the command line, runs the command and returns the exit status.
 pub fn main() -> ExitCode {
@@ -80,7 +84,8 @@ pub fn main() -> ExitCode {
         return ExitCode::from(Exit::Wrong);
     }
     let store = &arguments.store;
-    let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
+    let url = arguments.remote.as_deref().filter(|url| !url.is_empty() && arguments.command.takes_remote());
+    let remote = url.map(|url| RemoteChoice { url, read_only: fork::is_only_read(arguments.remote_readonly) });
     device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store, remote),
@@ -92,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => check::check(command, store, remote),
         Command::Ci(command) => ci::ci(command, store, remote),
         Command::Data(command) => data::data(command, store, remote),
+        Command::Log(command) => log::log(command, store, remote),
         Command::Ls(command) => ls::ls(command, store, remote),
         Command::Show(command) => show::show(command, store, remote),
         Command::Verify(command) => verify::verify(command, store, remote),

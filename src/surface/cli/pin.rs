@@ -10,12 +10,12 @@ use super::{
     args::{Pin, Recipe, Unpin},
     console,
     exit::{self, Exit},
-    load,
+    load::{self, RemoteChoice},
 };
 use crate::engine::store::{Store, short};
 
 /// `pipe pin`, `pipe pin KEY`, `pipe pin RECIPE STAGE`.
-pub(super) fn pin(command: &Pin, at: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn pin(command: &Pin, at: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let store = Store::open(at)?;
     let (key, stage) = match (&command.target, &command.stage) {
         (None, _) => return list(&store, command.json),

@@ -10,7 +10,7 @@ use super::{
     console::{self, bytes},
     estimates::Estimates,
     exit::Exit,
-    load,
+    load::{self, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -23,7 +23,7 @@ use crate::{
 pub(super) use super::args::PlanFormat as Form;
 
 /// `pipe plan RECIPE`.
-pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let recipe = load::recipe(&command.recipe)?;
     let devices = load::devices(&command.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), ..Wanted::default() };

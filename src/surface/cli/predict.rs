@@ -10,7 +10,7 @@ use super::{
     args::Predict,
     console,
     exit::{self, Exit},
-    load,
+    load::{self, RemoteChoice},
 };
 use crate::{
     data,
@@ -23,7 +23,7 @@ use crate::{
 const CHUNK: usize = 1024;
 
 /// `pipe predict RECIPE STAGE`.
-pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;

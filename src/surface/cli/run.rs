@@ -14,18 +14,19 @@ use super::{
     expectations::{Expectations, NO_BASE, found},
     interrupt,
     junit::{self, Suite},
-    load, page, plan,
+    load::{self, RemoteChoice},
+    log, page, plan,
     progress::ProgressReporter,
     report, tracking, transfer,
 };
 use crate::{
     engine::executor::{Ending, Outcome, Reporter},
-    session::{Prepared, Recipe, Session, Wanted},
+    session::{Prepared, Recipe, Session, Wanted, log::RunLog},
     surface::tracking::RunEnd,
 };
 
 /// `pipe run RECIPE`.
-pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
     load::warn(&recipe);
@@ -42,7 +43,7 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         return plan::print(&prepared.plan, &estimates, form);
     }
 
-    let outcomes = carried_out(&command.recipe, &command.running, &recipe, &session, prepared)?;
+    let (outcomes, log) = carried_out("run", &command.recipe, &command.running, &recipe, &session, prepared)?;
 
     let remote = session.remote();
     let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.map(|remote| &**remote)) };
@@ -70,32 +71,36 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         let recipe = command.recipe.recipe.display().to_string();
         junit::write(path, &[Suite { recipe, outcomes: &outcomes, expectations: &expectations }])?;
     }
-    Ok(expectations.exit(Exit::of_stages(&outcomes)))
+    let exit = expectations.exit(Exit::of_stages(&outcomes));
+    log.end(exit.word());
+    Ok(exit)
 }
 
-/// Carries out what was planned, with progress and trackers.
+/// Carries out what was planned, with progress, trackers and a log, which the caller ends.
 ///
 /// # Errors
 /// If nothing can be begun.
 pub(super) fn carried_out(
+    name: &str,
     arguments: &args::Recipe,
     running: &args::RunOptions,
     recipe: &Recipe,
     session: &Session,
     prepared: Prepared<'_>,
-) -> Result<IndexMap<String, Outcome>> {
+) -> Result<(IndexMap<String, Outcome>, RunLog)> {
     let settings = prepared.graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone()));
     let tracking = tracking::start(arguments, running, settings.collect(), recipe, session)?;
     let progress = ProgressReporter::new();
     progress.expect(prepared.plan.len());
     interrupt::install_for_stages()?;
     exit::work_begins();
-    let reporters: Vec<&dyn Reporter> = vec![&progress, &tracking];
+    let log = log::begin(name, arguments, recipe, session);
+    let reporters: Vec<&dyn Reporter> = vec![&progress, &tracking, &log];
     let outcomes = interrupt::during(|| session.execute(prepared, &reporters));
     progress.end();
     let report = &|| page::page(recipe, session);
     tracking.finish(&RunEnd { outcomes: &outcomes, results: None, aim: None, report });
-    Ok(outcomes)
+    Ok((outcomes, log))
 }
 
 /// A stage's outcome as `--json` prints it.

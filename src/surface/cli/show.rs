@@ -7,12 +7,13 @@ use super::{
     args::Show,
     console::{self, bytes, duration},
     exit::Exit,
-    load, report,
+    load::{self, RemoteChoice},
+    report,
 };
 use crate::engine::store::Artifact;
 
 /// `pipe show KEY`.
-pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let artifact = load::artifact(&load::session(store, remote)?, &command.key)?;
     if command.json {
         let mut value = serde_json::to_value(&artifact)?;

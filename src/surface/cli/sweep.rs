@@ -14,7 +14,9 @@ use super::{
     args,
     console::{self, count, duration},
     exit::{self, Exit},
-    interrupt, load, page,
+    interrupt,
+    load::{self, RemoteChoice},
+    log, page,
     progress::ProgressReporter,
     run::{print_how_to_resume, summary},
     sweep_report, sweep_rungs, tracking, transfer,
@@ -25,9 +27,12 @@ use crate::{
         plan::Node,
     },
     recipe::Checked,
-    session::sweep::{
-        Cell, Cost, Mistakes, Outcomes, Planner, RungDecision, Rungs, Selection, Sweep, SweepObserver, write_csv,
-        write_parquet,
+    session::{
+        log::RunLog,
+        sweep::{
+            Cell, Cost, Mistakes, Outcomes, Planner, RungDecision, Rungs, Selection, Sweep, SweepObserver, write_csv,
+            write_parquet,
+        },
     },
     surface::tracking::{RunEnd, Tracking},
 };
@@ -36,7 +41,7 @@ use crate::{
 const NAMED: usize = 4;
 
 /// `pipe sweep RECIPE`.
-pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
     load::warn(&recipe);
@@ -69,7 +74,8 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &recipe, &session)?;
     interrupt::install_for_stages()?;
     exit::work_begins();
-    let reporter = SweepReporter { progress: ProgressReporter::new(), tracking: &tracking, checked };
+    let log = log::begin("sweep", &command.recipe, &recipe, &session);
+    let reporter = SweepReporter { progress: ProgressReporter::new(), tracking: &tracking, log: &log, checked };
     let swept = interrupt::during(|| sweep.run(&reporter))?;
     reporter.progress.end();
     let (outcomes, results) = (&swept.outcomes, &swept.results);
@@ -112,7 +118,9 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     console::eprint_line(&format!("{}; {}", count(sweep.planner().cells().len(), "cell"), summary(outcomes, seconds)));
     print_how_to_resume(outcomes);
     written?;
-    Ok(if left_out > 0 { Exit::Failed } else { Exit::of_stages(outcomes) })
+    let exit = if left_out > 0 { Exit::Failed } else { Exit::of_stages(outcomes) };
+    log.end(exit.word());
+    Ok(exit)
 }
 
 /// Sees that a file can be written before anything runs.
@@ -133,6 +141,7 @@ fn ensure_writable(path: &PathBuf) -> Result<()> {
 struct SweepReporter<'a> {
     progress: ProgressReporter,
     tracking: &'a Tracking,
+    log: &'a RunLog,
     checked: &'a Checked,
 }
 
@@ -140,6 +149,7 @@ impl Reporter for SweepReporter<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
         self.progress.event(stage, event);
         self.tracking.event(stage, event);
+        self.log.event(stage, event);
     }
 }
 

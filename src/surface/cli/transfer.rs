@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::{
     args::Transfer,
     console::{self, bytes, count},
     exit::{self, Exit},
-    load::{self, Loaded},
+    load::{self, Loaded, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -30,9 +30,12 @@ fn no_remote() -> Hinted {
 
 /// `pipe push RECIPE`: what other machines lack of what was computed here. The remote is asked for each file, whatever is
 /// remembered of it.
-pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn push(command: &Transfer, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
+    if remote.is_read_only() {
+        bail!(Hinted::with("there is nothing to push to: the remote is only read", "--remote-readonly=false"));
+    }
     exit::work_begins();
     let mut delivered: BTreeMap<&str, Delivery> = BTreeMap::new();
     for (name, Planned { status, .. }) in plan.stages() {
@@ -64,7 +67,7 @@ pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
 }
 
 /// `pipe pull RECIPE`: with all files, as if it had been computed here.
-pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
@@ -89,7 +92,7 @@ pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
     report(command, remote, &stages)
 }
 
-fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Session, Plan)> {
+fn planned(command: &Transfer, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<(Session, Plan)> {
     let Loaded { graph, .. } = load::load(&command.recipe)?;
     let graph = Wanted { stages: command.stages.clone(), ..Wanted::default() }.of(graph)?;
     let session = load::session(store, remote)?;
@@ -133,6 +136,7 @@ pub(super) fn finish(remote: &Remote) -> Value {
     json!({
         "url": remote.url(),
         "reachable": moved.reachable,
+        "read_only": remote.is_read_only(),
         "records": moved.records,
         "files": moved.files,
         "bytes": moved.bytes,

@@ -9,7 +9,7 @@ use super::{
     args::Verify,
     console::{self, bytes, count},
     exit::Exit,
-    load,
+    load::{self, RemoteChoice},
     progress::ProgressReporter,
 };
 use crate::engine::{
@@ -18,7 +18,7 @@ use crate::engine::{
 };
 
 /// `pipe verify [KEY…]`: of the store and, if one is named, of the remote.
-pub(super) fn verify(command: &Verify, store: &Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn verify(command: &Verify, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let store = session.store();
     let keys = match command.keys.as_slice() {

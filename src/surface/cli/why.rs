@@ -7,7 +7,7 @@ use super::{
     args::Why,
     console,
     exit::Exit,
-    load::{self, Loaded},
+    load::{self, Loaded, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// `pipe why RECIPE STAGE`, or `pipe why KEY KEY`.
-pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let first = command.recipe.recipe.to_string_lossy();
     if is_key(&first) && is_key(&command.stage) && !command.recipe.recipe.exists() {
         return compare(&first, command, store, remote);
@@ -95,7 +95,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<&str>) 
 }
 
 /// Two stored runs, field by field.
-fn compare(before: &str, command: &Why, store: &std::path::Path, remote: Option<&str>) -> Result<Exit> {
+fn compare(before: &str, command: &Why, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let [before, after] = [before, &command.stage].map(|key| load::artifact(&session, key));
     let (before, after) = (before?, after?);

@@ -13,5 +13,5 @@ pub(super) use model::{Chat, Export, Generate, GenerationOptions, ModelSource, P
 pub(super) use recipe::{Changes, DeviceOptions, Recipe};
 pub(super) use results::{Compare, Report};
 pub(super) use run::{Check, Ci, Data, Number, Plan, PlanFormat, Run, RunOptions, Sweep, Why};
-pub(super) use store::{Gc, Ls, Pin, Rm, Show, Transfer, Unpin, Verify};
+pub(super) use store::{Gc, Log, Ls, Pin, Rm, Show, Transfer, Unpin, Verify};
 pub(super) use tools::{Bench, Completions, Devices, Init, Reference};
