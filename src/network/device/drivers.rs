@@ -19,12 +19,17 @@ type Answers = BTreeMap<String, Option<String>>;
 /// What this process has found out.
 static KNOWN: Mutex<Answers> = Mutex::new(Answers::new());
 
-/// Tells whether the driver of this GPU takes SPIR-V. It's tried where nobody knows yet; a program that embeds `pipe` and
-/// doesn't say where that is has none to try it with, and hopes.
+/// Tells whether the driver of this GPU takes SPIR-V: as `PIPE_SPIRV` says, or as was found out. It's tried where nobody knows
+/// yet; a program that embeds `pipe` and doesn't say where that is has none to try it with, and hopes.
 ///
 /// # Errors
 /// Why it doesn't.
 pub(super) fn take_spirv(kind: &DeviceKind) -> Result<(), String> {
+    match std::env::var("PIPE_SPIRV").as_deref() {
+        Ok("0") => return Err("PIPE_SPIRV is 0".to_owned()),
+        Ok("1") => return Ok(()),
+        _ => {}
+    }
     if program::path().is_err() {
         return Ok(());
     }

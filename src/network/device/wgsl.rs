@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::DeviceKind;
 use burn_cubecl::cubecl::{
+    WgpuCompilationOptions,
     client::Client,
     future::block_on,
     ir::{
@@ -91,8 +92,8 @@ fn serve(device: &WgpuDevice, adapter: &Adapter) -> Result<()> {
     let timing = if features.contains(Features::TIMESTAMP_QUERY) { TimingMethod::Device } else { TimingMethod::System };
     let properties = properties(&info, features, &limits, timing);
     let memory = properties.memory.clone();
-    let mut compilation = burn_cubecl::cubecl::WgpuCompilationOptions::default();
-    compilation.supports_u64 = features.contains(Features::SHADER_INT64);
+    let supports_u64 = features.contains(Features::SHADER_INT64);
+    let compilation = WgpuCompilationOptions { supports_u64, ..WgpuCompilationOptions::default() };
     let id = device.to_id();
     let (utilities, captures) = ServerUtilities::init(
         ServiceId::of::<WgpuServer<AutoCompiler>>(id),
