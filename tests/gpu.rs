@@ -1,6 +1,8 @@
 //! GPU backends compute what the CPU computes.
 //!
-//! With the features `vulkan` and `cuda` this needs such a device. For Vulkan a software driver will do.
+//! With the features `vulkan`, `wgpu` and `cuda` this needs such devices; for all but `cuda` a software driver will do. Where
+//! there is none, tests are left out and say so, as those do of what a device can't. `PIPE_TEST_DEVICES` names those to test,
+//! with commas between them.
 
 mod common;
 
@@ -32,7 +34,7 @@ mod backend {
             model::Network,
         },
         spec,
-        support::random::Key,
+        support::{program, random::Key},
     };
     use serde_json::{Value, json};
 
@@ -112,9 +114,14 @@ stages:
 
     /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there.
     fn gpus() -> Vec<(&'static str, OpenDevice)> {
+        program::name(env!("CARGO_BIN_EXE_pipe").into());
+        let wanted = std::env::var("PIPE_TEST_DEVICES").ok();
+        let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|other| other == name));
         let names: &[(&str, Need)] = &[
             #[cfg(feature = "vulkan")]
             ("vulkan", Need::Vulkan),
+            #[cfg(feature = "wgpu")]
+            ("wgpu", Need::Wgpu),
             #[cfg(feature = "cuda")]
             ("cuda", Need::Cuda),
         ];
@@ -123,6 +130,9 @@ stages:
             Ok(open) => {
                 // Or else only the compositions would be tested here.
                 open.check_kernels(spec::Precision::F32).expect("kernels that can be used");
+                if let Some(reason) = &open.by_wgsl {
+                    Need::Spirv.unmet(format!("{} takes WGSL: {reason}", open.name)).tell();
+                }
                 Some((*name, open))
             }
             Err(error) => {
@@ -130,7 +140,7 @@ stages:
                 None
             }
         };
-        names.iter().filter_map(open).collect()
+        names.iter().filter(|(name, _)| is_wanted(name)).filter_map(open).collect()
     }
 
     /// A recipe's text with its parts filled in.
@@ -190,6 +200,16 @@ stages:
         for (device, _) in gpus() {
             let space = tiny();
             space.write("recipe.yaml", pretrained(&FAMILIES, 1));
+            assert_same_curves(&space, device, FAMILIES.len());
+        }
+    }
+
+    #[test]
+    fn ten_steps_with_ngrams_have_the_losses_of_the_cpu() {
+        for (device, _) in gpus() {
+            let space = tiny();
+            let ngrams = "max_length: 48, ngrams: { buckets: 500, width: 4 } }";
+            space.write("recipe.yaml", pretrained(&FAMILIES, 1).replace("max_length: 48 }", ngrams));
             assert_same_curves(&space, device, FAMILIES.len());
         }
     }
@@ -281,7 +301,9 @@ stages:
         let state = State::new(state.path().join("state"), "key");
         let mut losses = Vec::new();
         for &(open, last) in path {
-            let model = json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16 } });
+            let ngrams = json!({ "buckets": 64, "width": 4 });
+            let model =
+                json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16, "ngrams": ngrams } });
             let model = serde_json::from_value(model).expect("a model");
             let network = Network::new(&model, 24, 7, &open.device).expect("a network");
             let train = json!({ "steps": 8, "lr": 1e-2, "dropout": 0.1 });
@@ -379,7 +401,8 @@ stages:
         let values = |tensor: Tensor<2>| values(tensor.cast(DType::F32));
         let inputs: Vec<_> = (1..).zip(shapes).map(|(seed, &shape)| upload(seed, shape).require_grad()).collect();
         let out = kernel(&inputs, &device);
-        let gradients = (out.clone() * upload(77, out.dims())).sum().backward();
+        // Losses are of 32 bits whatever they are of.
+        let gradients = (out.clone() * upload(77, out.dims()).cast(out.dtype())).sum().backward();
         let grads = inputs.iter().map(|input| values(input.grad(&gradients).expect("tracked")));
         std::iter::once(values(out.inner())).chain(grads).collect()
     }
@@ -413,10 +436,11 @@ stages:
     #[test]
     fn every_kernel_takes_numbers_of_16_bits_where_the_device_does() {
         for (device, gpu) in gpus() {
-            for (precision, numbers) in [(spec::Precision::Bf16, DType::BF16), (spec::Precision::F16, DType::F16)] {
+            let all = [(spec::Precision::Bf16, DType::BF16, Need::Bf16), (spec::Precision::F16, DType::F16, Need::F16)];
+            for (precision, numbers, need) in all {
                 match gpu.check_precision(precision) {
                     Ok(()) => compare_kernels(device, &gpu.device, numbers, 2e-2),
-                    Err(reason) => Need::HalfPrecision.unmet(format!("{numbers:?} on {device}: {reason}")).tell(),
+                    Err(reason) => need.unmet(format!("{device}: {reason}")).tell(),
                 }
             }
         }

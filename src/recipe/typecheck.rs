@@ -250,9 +250,13 @@ impl Shape {
         matches!(self, Self::Bool)
     }
 
-    /// Whether a text stands where one is wanted, or a list.
+    /// Whether a text stands where one or a word is wanted, or a list where one is.
     fn is_like(&self, value: &Value) -> bool {
-        matches!((self, value), (Self::Text { .. }, Value::String(_)) | (Self::List { .. }, Value::Seq(_)))
+        match value {
+            Value::String(_) => matches!(self, Self::Text { .. } | Self::Choice(_)),
+            Value::Seq(_) => matches!(self, Self::List { .. }),
+            _ => false,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod log;
 mod open;
 mod reading;
 mod recipe;
+mod supplements;
 pub mod sweep;
 
 pub use checks::{Check, Checks, Upcoming};

@@ -26,6 +26,11 @@ pub struct Eval {
     #[serde(default)]
     #[schemars(extend("x-unsaid" = [null, 0]))]
     pub stride: Option<usize>,
+    /// For a classifier: the linear stage to show beside it. By default one is made of the rows that the model of a finetune
+    /// stage learned from, its dev rows and its labels, once for all evals of such models
+    #[serde(default)]
+    #[schemars(extend("x-role" = "stage:baseline"))]
+    pub baseline: Option<String>,
     /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]

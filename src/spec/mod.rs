@@ -19,6 +19,7 @@
 //! `x-recorded` marks what is recorded in the clear with a stage's results, so that it can't hold a secret; it says why.
 
 mod adapter;
+mod class_weights;
 mod dev_metric;
 mod device;
 mod eval;
@@ -27,6 +28,7 @@ mod export;
 mod finetune;
 mod import;
 mod instruction;
+mod linear;
 mod model;
 mod objective;
 mod open;
@@ -45,6 +47,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use adapter::{Adapter, BaseDtype, Lora, PTuning};
+pub use class_weights::{ClassWeights, CountedWeights};
 pub use dev_metric::DevMetric;
 pub use device::{Device, DeviceChoice, DeviceChoices, Devices};
 pub use eval::Eval;
@@ -53,6 +56,7 @@ pub use export::{Dtype, Export, FileSize};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong, Turns};
+pub use linear::Linear;
 pub use model::Model;
 pub use objective::{GENERATIVE, Objective, OpenSettings, Part, Section};
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
@@ -62,7 +66,7 @@ pub use product::Product;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::{Random, Range, Repeat, Rung, SuccessiveHalving, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, LossNormalization, MicroBatch, Optimizer, Precision, Schedule, Train};
+pub use train::{Average, Batch, EarlyStopping, LossNormalization, MicroBatch, Optimizer, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

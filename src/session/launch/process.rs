@@ -3,7 +3,6 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -28,7 +27,7 @@ use crate::{
     network::device::{DeviceChoice, DeviceChoices},
     session::reading::READING,
     stages::Stages,
-    support::Named,
+    support::{Named, program},
 };
 
 /// How often it's looked whether the stage is to stop.
@@ -58,7 +57,7 @@ impl Launch for Children<'_> {
         let job = serde_json::to_string(&self.setup.job(task)?)?;
         // So that the other process needn't read the files again.
         watch.digests.lock().save();
-        let mut child = Kept(spawn(&program()?)?);
+        let mut child = Kept(spawn(&program::path()?)?);
         let pid = child.0.id();
         tracing::info!(stage = task.id, pid, "launched a process");
         let mut stdin = child.0.stdin.take().context("the process has no stdin")?;
@@ -98,14 +97,6 @@ impl Drop for Kept {
         // Both fail where it has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// The program to launch: this one. A program that embeds `pipe` names it in `PIPE_PROGRAM`.
-fn program() -> Result<PathBuf> {
-    match std::env::var_os("PIPE_PROGRAM") {
-        Some(program) => Ok(program.into()),
-        None => std::env::current_exe().context("can't find the path of this program"),
     }
 }
 

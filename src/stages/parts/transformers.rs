@@ -253,6 +253,13 @@ impl Known {
         if pools && !model::has_tensor(directory, &[&pooler])? {
             notes.push("the model has no pooler: where AutoModel makes a new one, it's untrained".to_owned());
         }
+        if model::has_ngrams(directory)? {
+            notes.push(
+                "transformers ignores the model's embeddings of n-grams (`ngrams.*`) with a warning, and computes other \
+                 numbers without them; here they are read"
+                    .to_owned(),
+            );
+        }
         Ok(notes)
     }
 }

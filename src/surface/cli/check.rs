@@ -23,8 +23,8 @@ use crate::{
 /// `--expect` whether what is stored is as the recipe expects it.
 pub(super) fn check(command: &Check, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let loaded = load::load(&command.recipe)?;
-    let names: Vec<_> = loaded.graph.nodes().collect();
     let checked = &loaded.recipe.checked;
+    let names: Vec<_> = loaded.graph.nodes().filter(|node| checked.writes(&node.name)).collect();
     let mut data = DataCheck::default();
     data.check(checked, names.iter().copied())?;
     let warnings = Diagnostics::all(checked.warnings().into_iter().chain(data.warnings()));

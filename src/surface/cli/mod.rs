@@ -56,7 +56,7 @@ use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
 
 use crate::{
     network::device,
-    support::{arithmetic::Arithmetic, panics},
+    support::{arithmetic::Arithmetic, panics, program},
 };
 use args::{Arguments, Command};
 use exit::Exit;
@@ -82,6 +82,9 @@ pub fn main() -> ExitCode {
         let name = matches.subcommand_name().unwrap_or_default();
         console::eprint_line(&format!("error: `pipe {name}` has nothing to do with a remote, and takes no --remote"));
         return ExitCode::from(Exit::Wrong);
+    }
+    if let Ok(program) = std::env::current_exe() {
+        program::name(program);
     }
     let store = &arguments.store;
     let url = arguments.remote.as_deref().filter(|url| !url.is_empty() && arguments.command.takes_remote());

@@ -31,6 +31,9 @@ pub(in crate::surface::cli) struct Devices {
     /// Open this one device and report what it can do
     #[arg(long, hide = true, value_name = "DEVICE")]
     pub probe: Option<String>,
+    /// Give a Vulkan driver SPIR-V, whatever is known of it
+    #[arg(long, hide = true, requires = "probe")]
+    pub spirv: bool,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
