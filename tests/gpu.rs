@@ -38,6 +38,11 @@ mod backend {
     };
     use serde_json::{Value, json};
 
+    #[cfg(feature = "vulkan")]
+    use std::process::Stdio;
+
+    #[cfg(feature = "vulkan")]
+    use super::common::{await_that, ended, need, needs::Needed};
     use super::{
         common::Space,
         common::needs::Need,
@@ -176,7 +181,9 @@ stages:
 
     /// Loss and gradient norm of each step of each stage that trains, by the stage's name.
     fn curves(space: &Space, device: &str) -> Vec<(String, Vec<[f64; 2]>)> {
-        let result = space.json(&["run", "recipe.yaml", "--device", device, "--store", device]);
+        // In one process, which opens the device once.
+        let run = ["run", "recipe.yaml", "--device", device, "--store", device, "--launcher", "local"];
+        let result = space.json(&run);
         let stages = result["stages"].as_object().expect("stages");
         let curve = |path: &str| -> Option<Vec<[f64; 2]>> {
             let text = std::fs::read_to_string(space.path().join(path).join("curve.jsonl")).ok()?;
@@ -388,6 +395,57 @@ stages:
             let measured = tiny().json(&["bench", "--device", device, "--shape", "tiny", "--steps", "2"]);
             assert!(measured[0]["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{measured}");
         }
+    }
+
+    /// The layer of tests/vulkan, to stand between a program and a driver.
+    #[cfg(feature = "vulkan")]
+    fn vulkan_layer(space: &Space) -> Needed<std::path::PathBuf> {
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vulkan");
+        let folder = space.path().join("layer");
+        std::fs::create_dir(&folder).expect("a directory");
+        std::fs::copy(source.join("layer.json"), folder.join("layer.json")).expect("a copy");
+        let mut cc = std::process::Command::new("cc");
+        cc.args(["-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-o"]).arg(folder.join("liblayer.so"));
+        match cc.arg(source.join("layer.c")).output() {
+            Ok(output) if output.status.success() => Ok(folder),
+            Ok(output) => Err(Need::Layer.unmet(String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(Need::Layer.unmet(error)),
+        }
+    }
+
+    /// A driver that never answers is given up: the process that waits for it is ended, and the next run goes on from the state.
+    #[cfg(feature = "vulkan")]
+    #[test]
+    fn driver_that_hangs_costs_a_process_and_no_state() {
+        let Some((device, _)) = gpus().into_iter().find(|(name, _)| *name != "cuda") else { return };
+        let space = tiny();
+        let layer = need!(vulkan_layer(&space));
+        let recipe = pretrained(&FAMILIES[1..2], 1).replace("steps: 10,", "steps: 200, checkpoint_every: 5,");
+        space.write("recipe.yaml", recipe);
+        let hangs = space.path().join("hangs");
+        let run = ["run", "recipe.yaml", "--device", device, "--store", "store"];
+        let mut command = space.command(&run);
+        command.env("VK_LAYER_PATH", &layer).env("VK_INSTANCE_LAYERS", "VK_LAYER_PIPE_test");
+        command.env("LAYER_HANGS", &hangs).env("PIPE_PATIENCE", "20");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+        await_that("a state is saved", || has_state(&space.path().join("store")));
+        std::fs::write(&hangs, "").expect("a file");
+        let output = ended(child);
+        assert_eq!(output.status, 1, "{}", output.stderr);
+        assert!(output.stderr.contains("nothing was heard of the device for 20 s"), "{}", output.stderr);
+
+        let output = space.pipe(&run);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        assert!(output.stderr.contains("gpt2: resumes from the last checkpoint, after step "), "{}", output.stderr);
+    }
+
+    /// Whether a training has saved a state in this store.
+    #[cfg(feature = "vulkan")]
+    fn has_state(store: &std::path::Path) -> bool {
+        let Ok(kept) = std::fs::read_dir(store.join("tmp")) else { return false };
+        kept.flatten().any(|kept| {
+            kept.path().extension().is_some_and(|end| end == "state") && kept.path().join("state.json").exists()
+        })
     }
 
     type Kernel<'a> = &'a dyn Fn(&[Tensor<2>], &Device) -> Tensor<2>;

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::{
     Check, Checks, LAUNCHERS, Launcher, Recipe, Upcoming,
-    launch::{LOCAL, Setup},
+    launch::{FITTING, Setup},
     reading::READING,
 };
 use crate::{
@@ -64,7 +64,7 @@ impl Default for Options {
             remote_readonly: false,
             jobs: 1,
             ignore_memory: false,
-            launcher: LOCAL.to_owned(),
+            launcher: FITTING.to_owned(),
             stop: Arc::default(),
             notify: Arc::new(|_| ()),
         }

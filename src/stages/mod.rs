@@ -118,6 +118,11 @@ impl Stages {
         Self { devices: Devices::new(choices) }
     }
 
+    /// Whether a stage computes on the devices rather than beside them.
+    pub fn compute_on_devices(&self, node: &Node) -> bool {
+        kind_of(node).is_ok_and(|kind| kind.devices() != DeviceUse::None)
+    }
+
     /// The devices.
     pub fn choices(&self) -> &DeviceChoices {
         self.devices.choices()

@@ -44,6 +44,8 @@ pub enum Need {
     Vulkan,
     /// A driver for Vulkan that takes CubeCL's SPIR-V.
     Spirv,
+    /// A C compiler `cc`, and Vulkan's headers.
+    Layer,
     /// A graphics API that wgpu knows.
     Wgpu,
     Cuda,
@@ -56,7 +58,7 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
@@ -73,6 +75,7 @@ impl Need {
         Self::Avx512,
         Self::Vulkan,
         Self::Spirv,
+        Self::Layer,
         Self::Wgpu,
         Self::Cuda,
         Self::SeveralGpus,
@@ -98,6 +101,7 @@ impl Need {
             Self::Avx512 => "avx512",
             Self::Vulkan => "vulkan",
             Self::Spirv => "spirv",
+            Self::Layer => "vulkan-layer",
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
             Self::SeveralGpus => "several-gpus",

@@ -4,7 +4,7 @@
  *                         line "create HASH" or "pipeline HASH" to FOLDER/log, so that none is missed and the last
  *                         line tells which module a driver died on.
  *   LAYER_MENDS=1         gives shared memory the type that it's meant to have (docs/mesa.md) before the driver sees it.
- *   LAYER_HANGS=1         from the first submission on, nothing is ever done: the driver that never answers.
+ *   LAYER_HANGS=FILE      once that file is there, nothing that is submitted is ever done: the driver that never answers.
  *
  * It's found by its layer.json: VK_LAYER_PATH=FOLDER VK_INSTANCE_LAYERS=VK_LAYER_PIPE_test.
  */
@@ -23,6 +23,7 @@
 static PFN_vkGetInstanceProcAddr next_instance;
 static PFN_vkGetDeviceProcAddr next_device;
 static VkInstance instance;
+static VkDevice opened;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 enum { MODULES = 1 << 16 };
 static struct { VkShaderModule module; uint64_t hash; } known[MODULES];
@@ -111,10 +112,12 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_pipelines(VkDevice device, VkPipeli
     return result;
 }
 
-/* Work that is never taken up: its fences and semaphores stay as they are. */
+/* Work that isn't taken up leaves its fences and semaphores as they are. */
 static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t number, const VkSubmitInfo *infos, VkFence fence) {
-    (void)queue, (void)number, (void)infos, (void)fence;
-    return VK_SUCCESS;
+    static PFN_vkQueueSubmit next;
+    if (!access(getenv("LAYER_HANGS"), F_OK)) return VK_SUCCESS;
+    if (!next) next = (PFN_vkQueueSubmit)next_device(opened, "vkQueueSubmit");
+    return next(queue, number, infos, fence);
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, const VkDeviceCreateInfo *info,
@@ -126,7 +129,9 @@ static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, c
     PFN_vkGetInstanceProcAddr get = chain->u.pLayerInfo->pfnNextGetInstanceProcAddr;
     next_device = chain->u.pLayerInfo->pfnNextGetDeviceProcAddr;
     chain->u.pLayerInfo = chain->u.pLayerInfo->pNext;
-    return ((PFN_vkCreateDevice)get(instance, "vkCreateDevice"))(physical, info, with, device);
+    VkResult result = ((PFN_vkCreateDevice)get(instance, "vkCreateDevice"))(physical, info, with, device);
+    if (result == VK_SUCCESS) opened = *device;
+    return result;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL create_instance(const VkInstanceCreateInfo *info,

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::recipe::{Changes, DeviceOptions, Recipe};
-use crate::session::launch::LOCAL;
+use crate::session::launch::FITTING;
 
 /// Where and how to run.
 #[derive(Args, Clone, Debug)]
@@ -18,8 +18,8 @@ pub(in crate::surface::cli) struct RunOptions {
     /// Run even if the estimate says that a stage won't fit into the device's memory
     #[arg(long)]
     pub ignore_memory: bool,
-    /// How stages are computed: local, in this process, or process, in one for each
-    #[arg(long, env = "PIPE_LAUNCHER", default_value = LOCAL, value_name = "NAME", hide = true)]
+    /// How stages are computed: local, in this process; process, in one for each; or fitting, in one for each that a GPU computes
+    #[arg(long, env = "PIPE_LAUNCHER", default_value = FITTING, value_name = "NAME", hide = true)]
     pub launcher: String,
     /// Directory for TensorBoard event files; '' writes none [default: the store's folder `tensorboard`]
     #[arg(long, env = "PIPE_TENSORBOARD", value_name = "DIR")]
