@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, ClassWeights, DevMetric, Instruction, Model, Origin, Source, Train};
+use super::{Adapter, ClassWeights, DevMetric, Expectations, Instruction, Model, Origin, Source, Train};
 
 /// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -32,6 +32,10 @@ pub struct Finetune {
     /// How to train
     #[schemars(extend("x-recorded" = "how a model was trained shows in its curve and metrics"))]
     pub train: Train,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }
 
 /// Training rows, and dev rows to evaluate on meanwhile.

@@ -23,10 +23,12 @@ mod class_weights;
 mod dev_metric;
 mod device;
 mod eval;
+mod expectation;
 mod export;
 mod finetune;
 mod import;
 mod instruction;
+mod linear;
 mod model;
 mod objective;
 mod open;
@@ -49,10 +51,12 @@ pub use class_weights::{ClassWeights, CountedWeights};
 pub use dev_metric::DevMetric;
 pub use device::{Device, DeviceChoice, DeviceChoices, Devices};
 pub use eval::Eval;
+pub use expectation::{Bound, Expectation, Expectations};
 pub use export::{Dtype, Export, FileSize};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong, Turns};
+pub use linear::Linear;
 pub use model::Model;
 pub use objective::{GENERATIVE, Objective, OpenSettings, Part, Section};
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
@@ -109,5 +113,11 @@ impl Stage {
     /// If it's a stage of another kind. Those of a checked recipe fit the type of their kind.
     pub fn settings_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         T::deserialize(&self.settings)
+    }
+
+    /// What is expected of its metrics: what its kind has in a field `expect` of this type.
+    pub fn expectations(&self) -> Expectations {
+        let expect = self.settings.get("expect").filter(|expect| !expect.is_null());
+        expect.and_then(|expect| Expectations::deserialize(expect).ok()).unwrap_or_default()
     }
 }

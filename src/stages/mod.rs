@@ -31,7 +31,7 @@ use estimate::{Estimator, Machine};
 pub use catalog::catalog;
 pub use devices::{DeviceUse, Devices};
 pub use facts::{BaseModel, Facts, Field, NewHeads, Training, TrainingData};
-pub use kind::{AnyKind, Of, StageKind};
+pub use kind::{AnyKind, Of, StageKind, StageOf};
 pub use kinds::KINDS;
 pub(crate) use parts::records::write as write_columns;
 pub use parts::{
@@ -116,6 +116,11 @@ impl Stages {
     /// Stages that run on these devices.
     pub fn new(choices: DeviceChoices) -> Self {
         Self { devices: Devices::new(choices) }
+    }
+
+    /// Whether a stage computes on the devices rather than beside them.
+    pub fn compute_on_devices(&self, node: &Node) -> bool {
+        kind_of(node).is_ok_and(|kind| kind.devices() != DeviceUse::None)
     }
 
     /// The devices.

@@ -1,16 +1,19 @@
 //! What every floor needs and knows no other: how the CPU computes, clocks, keyed random numbers, text hashes, panics as
-//! errors, errors with hints, guesses at misspelt names.
+//! errors, errors with hints, guesses at misspelt names, the units of a text.
 
 pub mod arithmetic;
 pub mod clock;
 mod hint;
 pub mod math;
 pub mod panics;
+pub mod program;
 pub mod random;
 mod registry;
 pub(crate) mod suggest;
 mod text_hash;
+mod units;
 
 pub use hint::{Hinted, explained};
 pub use registry::{Named, Registry};
 pub use text_hash::text_hash;
+pub use units::{Unit, units};

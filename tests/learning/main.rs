@@ -11,6 +11,7 @@ mod data_parallel;
 mod glm_parity;
 mod instruction;
 mod language_models;
+mod linear;
 mod metrics_report;
 mod mix;
 mod mix_parity;

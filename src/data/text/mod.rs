@@ -1,7 +1,8 @@
-//! Tokenizers, sentences and words.
+//! Tokenizers, sentences, words and n-grams.
 
 pub mod chat;
 mod load;
+mod ngrams;
 mod pieces;
 mod readable;
 mod segment;
@@ -11,6 +12,7 @@ mod tokenizer;
 mod train;
 mod transformers;
 
+pub use ngrams::NGrams;
 pub use pieces::Pieces;
 pub use readable::Readable;
 pub use segment::{VERSION as WORDS_VERSION, word_starts};

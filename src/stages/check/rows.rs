@@ -127,6 +127,17 @@ pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: 
     }
 }
 
+/// Rows need these columns.
+pub(in crate::stages) fn has_columns(checks: &mut Checks<'_>, pointer: &str, source: &Source, used: &[String]) {
+    let Some(columns) = header(checks, pointer, source, used) else { return };
+    for name in used.iter().filter(|name| !columns.contains(name)) {
+        let path = format!("{pointer}.path");
+        let message = format!("`{}` has no column `{name}`", checks.shown(&path));
+        let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+        checks.report(checks.value(&path), message, hint);
+    }
+}
+
 /// The columns of a source, if they can be known.
 fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
     if let Err(error) = source.encoding.parse::<Encoding>() {

@@ -1,5 +1,6 @@
 //! What kinds of stages put their work together from.
 
+pub(super) mod baseline;
 pub(super) mod batches;
 pub(super) mod classifier;
 pub(super) mod conversation;

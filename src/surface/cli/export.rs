@@ -6,8 +6,8 @@ use fs_err as fs;
 use super::{
     args::Export,
     console,
-    exit::{self, DONE},
-    load,
+    exit::{self, Exit},
+    load::{self, RemoteChoice},
 };
 use crate::{spec::Product, stages::TransformersFiles};
 
@@ -16,7 +16,7 @@ const MODELS: load::Needs = load::Needs::Product(&[Product::Model, Product::Chec
 
 /// `pipe export RECIPE STAGE DIR`: writes a stage's model in Hugging Face's layout, with what the store knows of it. An
 /// existing file is never overwritten.
-pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (_, artifact) = load::stored(&command.recipe, &command.stage, MODELS, store, remote)?;
     let shared = TransformersFiles::of(&artifact)?;
     for name in shared.names() {
@@ -31,5 +31,5 @@ pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&
         console::print(&file.display().to_string())?;
     }
     notes.iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
-    Ok(DONE)
+    Ok(Exit::Done)
 }

@@ -68,6 +68,18 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("Import", "tokenizer", "checkpoints/chatglm2-6b/tokenizer.model"),
     ("Checkpoint", "checkpoint", "checkpoints/bert"),
     ("Checkpoint", "tokenizer", "checkpoints/bert/vocab.txt"),
+    // Expectations
+    ("Tokenize", "expect", "{ vocab_size: { at_least: 4000 } }"),
+    ("Pretrain", "expect", "{ loss: { at_most: 3.2 } }"),
+    ("Finetune", "expect", "{ dev_accuracy: { at_least: 0.8 } }"),
+    ("Eval", "expect", "{ accuracy: { at_least: 0.84, drop_at_most: 0.005 } }"),
+    (ANY, "expect", "{ parameters: { at_most: 100000000 } }"),
+    ("Expectation", "at_least", "0.84"),
+    ("Expectation", "at_most", "0.6"),
+    ("Expectation", "at_least_of", "naive_bayes_accuracy"),
+    ("Expectation", "at_most_of", "log_loss_without_leaks"),
+    ("Expectation", "drop_at_most", "0.005"),
+    ("Expectation", "rise_at_most", "0.02"),
     // Data
     ("Source", "path", "data/*.jsonl"),
     ("Source", "columns", "[label, text]"),
