@@ -26,4 +26,5 @@ mod sweep;
 mod sweep_halving;
 mod tensorboard;
 mod transformers;
+mod wide;
 mod writing;
