@@ -1,6 +1,8 @@
 //! GPU backends compute what the CPU computes.
 //!
-//! With the features `vulkan` and `cuda` this needs such a device. For Vulkan a software driver will do.
+//! With the features `vulkan`, `wgpu` and `cuda` this needs such devices; for all but `cuda` a software driver will do. Where
+//! there is none, tests are left out and say so, as those do of what a device can't. `PIPE_TEST_DEVICES` names those to test,
+//! with commas between them.
 
 mod common;
 
@@ -32,10 +34,15 @@ mod backend {
             model::Network,
         },
         spec,
-        support::random::Key,
+        support::{program, random::Key},
     };
     use serde_json::{Value, json};
 
+    #[cfg(feature = "vulkan")]
+    use std::process::Stdio;
+
+    #[cfg(feature = "vulkan")]
+    use super::common::{await_that, ended, need, needs::Needed};
     use super::{
         common::Space,
         common::needs::Need,
@@ -112,9 +119,14 @@ stages:
 
     /// The GPUs of this build, with what to write after `--device`; a note on each that isn't there.
     fn gpus() -> Vec<(&'static str, OpenDevice)> {
+        program::name(env!("CARGO_BIN_EXE_pipe").into());
+        let wanted = std::env::var("PIPE_TEST_DEVICES").ok();
+        let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|other| other == name));
         let names: &[(&str, Need)] = &[
             #[cfg(feature = "vulkan")]
             ("vulkan", Need::Vulkan),
+            #[cfg(feature = "wgpu")]
+            ("wgpu", Need::Wgpu),
             #[cfg(feature = "cuda")]
             ("cuda", Need::Cuda),
         ];
@@ -123,6 +135,9 @@ stages:
             Ok(open) => {
                 // Or else only the compositions would be tested here.
                 open.check_kernels(spec::Precision::F32).expect("kernels that can be used");
+                if let Some(reason) = &open.by_wgsl {
+                    Need::Spirv.unmet(format!("{} takes WGSL: {reason}", open.name)).tell();
+                }
                 Some((*name, open))
             }
             Err(error) => {
@@ -130,7 +145,7 @@ stages:
                 None
             }
         };
-        names.iter().filter_map(open).collect()
+        names.iter().filter(|(name, _)| is_wanted(name)).filter_map(open).collect()
     }
 
     /// A recipe's text with its parts filled in.
@@ -166,7 +181,9 @@ stages:
 
     /// Loss and gradient norm of each step of each stage that trains, by the stage's name.
     fn curves(space: &Space, device: &str) -> Vec<(String, Vec<[f64; 2]>)> {
-        let result = space.json(&["run", "recipe.yaml", "--device", device, "--store", device]);
+        // In one process, which opens the device once.
+        let run = ["run", "recipe.yaml", "--device", device, "--store", device, "--launcher", "local"];
+        let result = space.json(&run);
         let stages = result["stages"].as_object().expect("stages");
         let curve = |path: &str| -> Option<Vec<[f64; 2]>> {
             let text = std::fs::read_to_string(space.path().join(path).join("curve.jsonl")).ok()?;
@@ -190,6 +207,16 @@ stages:
         for (device, _) in gpus() {
             let space = tiny();
             space.write("recipe.yaml", pretrained(&FAMILIES, 1));
+            assert_same_curves(&space, device, FAMILIES.len());
+        }
+    }
+
+    #[test]
+    fn ten_steps_with_ngrams_have_the_losses_of_the_cpu() {
+        for (device, _) in gpus() {
+            let space = tiny();
+            let ngrams = "max_length: 48, ngrams: { buckets: 500, width: 4 } }";
+            space.write("recipe.yaml", pretrained(&FAMILIES, 1).replace("max_length: 48 }", ngrams));
             assert_same_curves(&space, device, FAMILIES.len());
         }
     }
@@ -281,7 +308,9 @@ stages:
         let state = State::new(state.path().join("state"), "key");
         let mut losses = Vec::new();
         for &(open, last) in path {
-            let model = json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16 } });
+            let ngrams = json!({ "buckets": 64, "width": 4 });
+            let model =
+                json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16, "ngrams": ngrams } });
             let model = serde_json::from_value(model).expect("a model");
             let network = Network::new(&model, 24, 7, &open.device).expect("a network");
             let train = json!({ "steps": 8, "lr": 1e-2, "dropout": 0.1 });
@@ -368,6 +397,57 @@ stages:
         }
     }
 
+    /// The layer of tests/vulkan, to stand between a program and a driver.
+    #[cfg(feature = "vulkan")]
+    fn vulkan_layer(space: &Space) -> Needed<std::path::PathBuf> {
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vulkan");
+        let folder = space.path().join("layer");
+        std::fs::create_dir(&folder).expect("a directory");
+        std::fs::copy(source.join("layer.json"), folder.join("layer.json")).expect("a copy");
+        let mut cc = std::process::Command::new("cc");
+        cc.args(["-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-o"]).arg(folder.join("liblayer.so"));
+        match cc.arg(source.join("layer.c")).output() {
+            Ok(output) if output.status.success() => Ok(folder),
+            Ok(output) => Err(Need::Layer.unmet(String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(Need::Layer.unmet(error)),
+        }
+    }
+
+    /// A driver that never answers is given up: the process that waits for it is ended, and the next run goes on from the state.
+    #[cfg(feature = "vulkan")]
+    #[test]
+    fn driver_that_hangs_costs_a_process_and_no_state() {
+        let Some((device, _)) = gpus().into_iter().find(|(name, _)| *name != "cuda") else { return };
+        let space = tiny();
+        let layer = need!(vulkan_layer(&space));
+        let recipe = pretrained(&FAMILIES[1..2], 1).replace("steps: 10,", "steps: 200, checkpoint_every: 5,");
+        space.write("recipe.yaml", recipe);
+        let hangs = space.path().join("hangs");
+        let run = ["run", "recipe.yaml", "--device", device, "--store", "store"];
+        let mut command = space.command(&run);
+        command.env("VK_LAYER_PATH", &layer).env("VK_INSTANCE_LAYERS", "VK_LAYER_PIPE_test");
+        command.env("LAYER_HANGS", &hangs).env("PIPE_PATIENCE", "20");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+        await_that("a state is saved", || has_state(&space.path().join("store")));
+        std::fs::write(&hangs, "").expect("a file");
+        let output = ended(child);
+        assert_eq!(output.status, 1, "{}", output.stderr);
+        assert!(output.stderr.contains("nothing was heard of the device for 20 s"), "{}", output.stderr);
+
+        let output = space.pipe(&run);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        assert!(output.stderr.contains("gpt2: resumes from the last checkpoint, after step "), "{}", output.stderr);
+    }
+
+    /// Whether a training has saved a state in this store.
+    #[cfg(feature = "vulkan")]
+    fn has_state(store: &std::path::Path) -> bool {
+        let Ok(kept) = std::fs::read_dir(store.join("tmp")) else { return false };
+        kept.flatten().any(|kept| {
+            kept.path().extension().is_some_and(|end| end == "state") && kept.path().join("state.json").exists()
+        })
+    }
+
     type Kernel<'a> = &'a dyn Fn(&[Tensor<2>], &Device) -> Tensor<2>;
 
     /// What a kernel makes of noise of a type, and the gradients of its inputs.
@@ -379,7 +459,8 @@ stages:
         let values = |tensor: Tensor<2>| values(tensor.cast(DType::F32));
         let inputs: Vec<_> = (1..).zip(shapes).map(|(seed, &shape)| upload(seed, shape).require_grad()).collect();
         let out = kernel(&inputs, &device);
-        let gradients = (out.clone() * upload(77, out.dims())).sum().backward();
+        // Losses are of 32 bits whatever they are of.
+        let gradients = (out.clone() * upload(77, out.dims()).cast(out.dtype())).sum().backward();
         let grads = inputs.iter().map(|input| values(input.grad(&gradients).expect("tracked")));
         std::iter::once(values(out.inner())).chain(grads).collect()
     }
@@ -413,10 +494,11 @@ stages:
     #[test]
     fn every_kernel_takes_numbers_of_16_bits_where_the_device_does() {
         for (device, gpu) in gpus() {
-            for (precision, numbers) in [(spec::Precision::Bf16, DType::BF16), (spec::Precision::F16, DType::F16)] {
+            let all = [(spec::Precision::Bf16, DType::BF16, Need::Bf16), (spec::Precision::F16, DType::F16, Need::F16)];
+            for (precision, numbers, need) in all {
                 match gpu.check_precision(precision) {
                     Ok(()) => compare_kernels(device, &gpu.device, numbers, 2e-2),
-                    Err(reason) => Need::HalfPrecision.unmet(format!("{numbers:?} on {device}: {reason}")).tell(),
+                    Err(reason) => need.unmet(format!("{device}: {reason}")).tell(),
                 }
             }
         }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::{
     Check, Checks, LAUNCHERS, Launcher, Recipe, Upcoming,
-    launch::{LOCAL, Setup},
+    launch::{FITTING, Setup},
     reading::READING,
 };
 use crate::{
@@ -42,6 +42,8 @@ pub struct Options {
     pub store: PathBuf,
     /// The URL of a cache that machines share, if there is one.
     pub remote: Option<String>,
+    /// Whether nothing is written to it.
+    pub remote_readonly: bool,
     /// Stages that run at the same time.
     pub jobs: usize,
     /// Whether to run what seems too large for the devices' memory.
@@ -59,9 +61,10 @@ impl Default for Options {
         Self {
             store: ".pipe".into(),
             remote: None,
+            remote_readonly: false,
             jobs: 1,
             ignore_memory: false,
-            launcher: LOCAL.to_owned(),
+            launcher: FITTING.to_owned(),
             stop: Arc::default(),
             notify: Arc::new(|_| ()),
         }
@@ -111,7 +114,7 @@ impl Session {
         let store = Store::open(&options.store)?;
         let notify = Arc::clone(&options.notify);
         let remote = options.remote.as_deref().map(|url| Remote::open(url, &store, move |text: &str| notify(text)));
-        let remote = remote.transpose()?.map(Arc::new);
+        let remote = remote.transpose()?.map(|remote| Arc::new(remote.read_only(options.remote_readonly)));
         let digests = Mutex::new(DigestCache::open(store.root()).with_reading(READING));
         Ok(Self { store, remote, digests, launcher, options })
     }

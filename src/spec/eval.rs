@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Source;
+use super::{Expectations, Source};
 
 /// Evaluates a model on held-out data: a finetuned model on rows, or a language model on encoded corpora.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -31,4 +31,8 @@ pub struct Eval {
     #[serde(default)]
     #[schemars(extend("x-role" = "stage:baseline"))]
     pub baseline: Option<String>,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }

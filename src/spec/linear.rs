@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::FinetuneData;
+use super::{Expectations, FinetuneData};
 
 /// Trains a linear classifier on the n-grams of labelled rows: what evaluations show beside a model. An `eval` of a
 /// classifier has one of the model's own rows by itself, without a stage for it in the recipe.
@@ -22,6 +22,10 @@ pub struct Linear {
     /// The labels, as they stand in the data
     #[schemars(extend("minItems" = 2))]
     pub labels: Vec<String>,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }
 
 fn label() -> String {

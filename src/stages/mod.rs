@@ -40,8 +40,8 @@ pub use parts::{
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
     measured::Measured,
-    share::SharedFiles,
     step_metrics::step_metrics,
+    transformers::TransformersFiles,
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, check_secrets};
 use training_feed::base::framed;
@@ -116,6 +116,11 @@ impl Stages {
     /// Stages that run on these devices.
     pub fn new(choices: DeviceChoices) -> Self {
         Self { devices: Devices::new(choices) }
+    }
+
+    /// Whether a stage computes on the devices rather than beside them.
+    pub fn compute_on_devices(&self, node: &Node) -> bool {
+        kind_of(node).is_ok_and(|kind| kind.devices() != DeviceUse::None)
     }
 
     /// The devices.

@@ -6,6 +6,7 @@ pub mod clock;
 mod hint;
 pub mod math;
 pub mod panics;
+pub mod program;
 pub mod random;
 mod registry;
 pub(crate) mod suggest;

@@ -34,7 +34,7 @@ fn run_prints_one_object_with_what_scripts_rely_on() {
     let output = space.pipe(&["run", "recipe.yaml", "--json"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
     let result: Value = serde_json::from_str(&output.stdout).expect("nothing but JSON on stdout");
-    assert_eq!(names(&result), ["recipe", "seconds", "stages"]);
+    assert_eq!(names(&result), ["expectations", "recipe", "seconds", "stages"]);
     assert_eq!(result["recipe"], "recipe.yaml");
     assert!(result["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
     assert_eq!(names(&result["stages"]), ["base", "test", "tokens", "topics", "topics.linear"]);

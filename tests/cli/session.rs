@@ -75,7 +75,7 @@ fn stages_computed_in_processes_of_their_own_give_the_same() {
     let unknown = space.pipe(&["run", "recipe.yaml", "--launcher", "magic"]);
     assert_eq!(unknown.status, 2);
     assert!(
-        unknown.stderr.contains("unknown launcher `magic`\nhint: known are `local`, `process`"),
+        unknown.stderr.contains("unknown launcher `magic`\nhint: known are `fitting`, `local`, `process`"),
         "{}",
         unknown.stderr
     );

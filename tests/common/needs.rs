@@ -42,15 +42,23 @@ pub enum Need {
     /// Linux on a processor with AVX-512.
     Avx512,
     Vulkan,
+    /// A driver for Vulkan that takes CubeCL's SPIR-V.
+    Spirv,
+    /// A C compiler `cc`, and Vulkan's headers.
+    Layer,
+    /// A graphics API that wgpu knows.
+    Wgpu,
     Cuda,
     /// More than one GPU of a kind.
     SeveralGpus,
-    /// A GPU that takes f16 and bf16.
-    HalfPrecision,
+    /// A GPU that takes f16.
+    F16,
+    /// A GPU that takes bf16.
+    Bf16,
 }
 
 impl Need {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 22] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
@@ -66,9 +74,13 @@ impl Need {
         Self::Preload,
         Self::Avx512,
         Self::Vulkan,
+        Self::Spirv,
+        Self::Layer,
+        Self::Wgpu,
         Self::Cuda,
         Self::SeveralGpus,
-        Self::HalfPrecision,
+        Self::F16,
+        Self::Bf16,
     ];
 
     fn name(self) -> &'static str {
@@ -88,9 +100,13 @@ impl Need {
             Self::Preload => "preload",
             Self::Avx512 => "avx512",
             Self::Vulkan => "vulkan",
+            Self::Spirv => "spirv",
+            Self::Layer => "vulkan-layer",
+            Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
             Self::SeveralGpus => "several-gpus",
-            Self::HalfPrecision => "half-precision",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
         }
     }
 

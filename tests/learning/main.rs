@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod averaging;
 mod baselines;
 mod classification;
 mod classification_metrics;
@@ -14,6 +15,7 @@ mod linear;
 mod metrics_report;
 mod mix;
 mod mix_parity;
+mod ngrams;
 mod pairs;
 mod perplexity;
 mod schedule;

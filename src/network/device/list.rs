@@ -3,17 +3,30 @@
 //! Drivers have been seen to end the process that opens them, so each device is opened by a process of its own, which is
 //! asked what it found.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result, anyhow};
+#[cfg(feature = "vulkan")]
+use anyhow::bail;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    DeviceChoice, Found, hardware_name,
+    DeviceChoice, Found, caches, hardware_name,
     memory::{memory, nvidia},
 };
-use crate::spec::Precision;
+#[cfg(feature = "vulkan")]
+use crate::{network::kernels, support::panics::caught_everywhere};
+use crate::{spec::Precision, support::program};
+
+/// A driver that hasn't compiled and run every kind of kernel by then never will.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often it's looked whether it has.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A device, and what can be done with it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -42,9 +55,9 @@ pub struct DeviceInfo {
 /// None of a device; only if this program can't be started again.
 pub fn devices() -> Result<Vec<DeviceInfo>> {
     use DeviceChoice::{Cpu, Cuda, Metal, Vulkan, Wgpu};
-    let mut found = vec![probe(Cpu)];
+    let mut found = vec![probe(Cpu, false)];
     for index in 0.. {
-        let info = apart(Cuda(index))?;
+        let info = listed(Cuda(index))?;
         // The first one says why there is none.
         if index > 0 && !info.usable {
             break;
@@ -56,40 +69,69 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
         }
     }
     for choice in [Vulkan, Wgpu, Metal] {
-        found.push(apart(choice)?);
+        found.push(listed(choice)?);
     }
     Ok(found)
 }
 
-/// Asks another process of this program, which a bad driver may end.
-fn apart(choice: DeviceChoice) -> Result<DeviceInfo> {
-    let name = choice.to_string();
-    if let Err(error) = choice.check_support() {
-        return Ok(DeviceInfo { device: name, note: Some(error.to_string()), ..DeviceInfo::default() });
-    }
-    let program = std::env::current_exe().context("can't find this program's own file")?;
-    let mut command = Command::new(program);
-    command.args(["devices", "--probe", &name]).stdin(Stdio::null()).stderr(Stdio::null());
-    let output = command.output().context("can't start this program again")?;
-    let info = serde_json::from_slice(&output.stdout).map_err(|_| anyhow!("the driver ended the process"));
-    Ok(info.unwrap_or_else(|error| {
-        let note = Some(format!("{error} ({})", output.status));
-        DeviceInfo { device: name, note, ..DeviceInfo::default() }
-    }))
+fn listed(choice: DeviceChoice) -> Result<DeviceInfo> {
+    let device = choice.to_string();
+    let problem = match choice.check_support() {
+        Err(error) => error.to_string(),
+        Ok(()) => match apart(&device, &[])? {
+            Ok(info) => return Ok(info),
+            Err(problem) => problem,
+        },
+    };
+    Ok(DeviceInfo { device, note: Some(problem), ..DeviceInfo::default() })
 }
 
-/// Opens a device and tries what it can.
-pub fn probe(choice: DeviceChoice) -> DeviceInfo {
+/// Has another process of this program open a device, whose driver may end that process, or hold it forever; then that's the
+/// answer.
+///
+/// # Errors
+/// If this program can't be started again.
+pub(super) fn apart(device: &str, more: &[&str]) -> Result<Result<DeviceInfo, String>> {
+    let mut command = Command::new(program::path()?);
+    command.args(["devices", "--probe", device]).args(more);
+    if let Some(store) = caches().as_deref().and_then(Path::parent) {
+        // What it compiles needn't be compiled again.
+        command.arg("--store").arg(store);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().context("can't start this program again")?;
+    let began = Instant::now();
+    while child.try_wait()?.is_none() {
+        if began.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Err(format!("the driver didn't answer for {} s", PATIENCE.as_secs())));
+        }
+        std::thread::sleep(LOOK);
+    }
+    let output = child.wait_with_output()?;
+    Ok(serde_json::from_slice(&output.stdout).map_err(|_| format!("the driver ended the process ({})", output.status)))
+}
+
+/// Opens a device and tries what it can; by SPIR-V, if that's what is to be tried.
+pub fn probe(choice: DeviceChoice, by_spirv: bool) -> DeviceInfo {
     let name = choice.to_string();
-    match choice.find().and_then(|found| examine(choice, found)) {
+    let found = choice.find().map(|found| if by_spirv { Found::usual(found.device, found.software) } else { found });
+    match found.and_then(|found| examine(choice, found, by_spirv)) {
         Ok(info) => DeviceInfo { device: name, usable: true, ..info },
         Err(error) => DeviceInfo { device: name, note: Some(error.to_string()), ..DeviceInfo::default() },
     }
 }
 
-fn examine(choice: DeviceChoice, found: Found) -> Result<DeviceInfo> {
+#[cfg_attr(not(feature = "vulkan"), expect(unused_variables))]
+fn examine(choice: DeviceChoice, found: Found, by_spirv: bool) -> Result<DeviceInfo> {
     let note = found.software.then(|| "a software driver; `auto` never takes it".to_owned());
     let open = choice.start(found)?;
+    #[cfg(feature = "vulkan")]
+    if by_spirv && !caught_everywhere(|| kernels::shared_memory_holds(&open.device))? {
+        bail!("memory that units share doesn't hold what they put there");
+    }
+    let translated = open.by_wgsl.as_ref().map(|reason| format!("by WGSL, since by SPIR-V {reason}"));
     let precisions = [Precision::F32, Precision::Mixed, Precision::Bf16, Precision::F16];
     let works: Vec<Precision> =
         precisions.into_iter().filter(|precision| open.check_precision(*precision).is_ok()).collect();
@@ -97,7 +139,7 @@ fn examine(choice: DeviceChoice, found: Found) -> Result<DeviceInfo> {
         let reason = open.check_kernels(*precision).err()?;
         Some(format!("{} without kernels of pipe's own: {reason}", precision.name()))
     });
-    let notes: Vec<String> = note.into_iter().chain(slower).collect();
+    let notes: Vec<String> = note.into_iter().chain(translated).chain(slower).collect();
     let mut info = DeviceInfo {
         precision: works.iter().map(|precision| precision.name().to_owned()).collect(),
         hardware: hardware_name(&open.device),

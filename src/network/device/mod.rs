@@ -1,17 +1,24 @@
 //! Which backend tensors live on: chosen by name at run time, opened in one `match`.
 
+#[cfg(feature = "vulkan")]
+mod drivers;
 mod list;
 mod memory;
 mod peak;
 mod several;
+#[cfg(feature = "vulkan")]
+mod wgsl;
 
-use std::path::Path;
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use anyhow::{Result, anyhow, bail};
 #[cfg(feature = "gpu")]
 use burn::tensor::DeviceType;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
+#[cfg(feature = "wgpu")]
 use burn::tensor::{DeviceKind, Devices};
 
 pub use crate::spec::{DeviceChoice, DeviceChoices};
@@ -29,13 +36,31 @@ pub struct OpenDevice {
     pub device: Device,
     /// The choice that led here and the hardware's name, such as `cuda:0 (NVIDIA H100)`; `cpu` for the CPU.
     pub name: String,
+    /// Why a driver for Vulkan is given WGSL, if that's in place of SPIR-V.
+    pub by_wgsl: Option<String>,
 }
+
+/// What `auto` tries before the CPU.
+const GPUS: [DeviceChoice; 4] = [DeviceChoice::Cuda(0), DeviceChoice::Metal, DeviceChoice::Vulkan, DeviceChoice::Wgpu];
 
 /// A device of a backend, not opened yet.
 struct Found {
     device: Device,
     /// Whether a driver on the CPU only plays the GPU.
     software: bool,
+    shaders: Shaders,
+}
+
+/// What a device's kernels are compiled to.
+enum Shaders {
+    /// What its backend always does.
+    Usual,
+    /// SPIR-V, if this driver for Vulkan takes it.
+    #[cfg(feature = "vulkan")]
+    Spirv(DeviceKind),
+    /// WGSL, though this is a driver for Vulkan.
+    #[cfg(feature = "vulkan")]
+    Wgsl(DeviceKind),
 }
 
 /// NVIDIA GPUs that the driver knows of, none of which is opened for that.
@@ -111,13 +136,22 @@ impl DeviceChoice {
         Ok(())
     }
 
+    /// Whether a GPU is meant, or would be found. None is opened for that.
+    pub fn is_gpu(self) -> bool {
+        match self {
+            Self::Cpu => false,
+            Self::Auto => GPUS.iter().any(|choice| choice.find().is_ok_and(|found| !found.software)),
+            _ => true,
+        }
+    }
+
     /// Opens the device and runs one operation on it.
     ///
     /// # Errors
     /// A build without the backend, no such hardware, or a driver that fails.
     pub fn open(self) -> Result<OpenDevice> {
         if self == Self::Auto {
-            for choice in [Self::Cuda(0), Self::Metal, Self::Vulkan, Self::Wgpu] {
+            for choice in GPUS {
                 if let Ok(found) = choice.find()
                     && !found.software
                     && let Ok(open) = choice.start(found)
@@ -133,23 +167,36 @@ impl DeviceChoice {
     /// The one place that knows the backends.
     fn find(self) -> Result<Found> {
         match self {
-            Self::Auto | Self::Cpu => Ok(Found { device: Device::flex(), software: false }),
+            Self::Auto | Self::Cpu => Ok(Found::usual(Device::flex(), false)),
             #[cfg(feature = "cuda")]
             Self::Cuda(index) => {
                 let devices = caught_everywhere(|| Device::enumerate(DeviceType::Cuda))?;
                 let count = devices.len();
                 match devices.into_iter().nth(index) {
-                    Some(device) => Ok(Found { device, software: false }),
+                    Some(device) => Ok(Found::usual(device, false)),
                     None if count == 0 => bail!("no NVIDIA GPU found; is the driver installed?"),
                     None => bail!("no GPU {index}; there are {count}, counted from 0"),
                 }
             }
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => adapter(self, DeviceType::Vulkan, Device::vulkan),
+            Self::Vulkan => {
+                let (device, kind, software) = adapter(self, DeviceType::Vulkan, Device::vulkan)?;
+                Ok(Found { device, software, shaders: Shaders::Spirv(kind) })
+            }
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => adapter(self, DeviceType::Wgpu, Device::wgpu),
+            Self::Wgpu => {
+                let (device, kind, software) = adapter(self, DeviceType::Wgpu, Device::wgpu)?;
+                #[cfg(feature = "vulkan")]
+                let shaders = Shaders::Wgsl(kind);
+                #[cfg(not(feature = "vulkan"))]
+                let (shaders, _) = (Shaders::Usual, kind);
+                Ok(Found { device, software, shaders })
+            }
             #[cfg(feature = "metal")]
-            Self::Metal => adapter(self, DeviceType::Metal, Device::metal),
+            Self::Metal => {
+                let (device, _, software) = adapter(self, DeviceType::Metal, Device::metal)?;
+                Ok(Found::usual(device, software))
+            }
             #[cfg(not(all(feature = "cuda", feature = "vulkan", feature = "wgpu", feature = "metal")))]
             missing => {
                 missing.check_support()?;
@@ -158,11 +205,12 @@ impl DeviceChoice {
         }
     }
 
-    fn start(self, found: Found) -> Result<OpenDevice> {
-        #[cfg(any(feature = "vulkan", feature = "wgpu"))]
+    fn start(self, mut found: Found) -> Result<OpenDevice> {
+        #[cfg(feature = "wgpu")]
         if found.software {
             stop_fusing();
         }
+        let by_wgsl = found.settle()?;
         let hardware = caught_everywhere(|| {
             // A device is opened by its first operation; the read-back waits until it has answered.
             multiplies(&found.device, DType::F32).then(|| hardware_name(&found.device))
@@ -171,12 +219,42 @@ impl DeviceChoice {
         .ok_or_else(|| {
             anyhow!("can't use {self}: its matrix products are wrong, so nothing could be learned on this driver")
         })?;
-        let name = match (hardware, kernels::try_out(&found.device, DType::F32)) {
-            (Some(hardware), Ok(())) => format!("{self} ({hardware})"),
-            (Some(hardware), Err(reason)) => format!("{self} ({hardware}, without kernels of pipe's own: {reason})"),
-            (None, _) => self.to_string(),
+        let but = [
+            by_wgsl.as_ref().map(|reason| format!("by WGSL, since by SPIR-V {reason}")),
+            kernels::try_out(&found.device, DType::F32)
+                .err()
+                .map(|reason| format!("without kernels of pipe's own: {reason}")),
+        ];
+        let name = match hardware {
+            Some(hardware) => {
+                let about: Vec<String> = [Some(hardware)].into_iter().chain(but).flatten().collect();
+                format!("{self} ({})", about.join(", "))
+            }
+            None => self.to_string(),
         };
-        Ok(OpenDevice { device: found.device, name })
+        Ok(OpenDevice { device: found.device, name, by_wgsl })
+    }
+}
+
+impl Found {
+    fn usual(device: Device, software: bool) -> Self {
+        Self { device, software, shaders: Shaders::Usual }
+    }
+
+    /// Decides between SPIR-V and WGSL; says why it's WGSL where the other was meant.
+    fn settle(&mut self) -> Result<Option<String>> {
+        match &self.shaders {
+            Shaders::Usual => Ok(None),
+            #[cfg(feature = "vulkan")]
+            Shaders::Wgsl(kind) => wgsl::open(kind).map(|()| None),
+            #[cfg(feature = "vulkan")]
+            Shaders::Spirv(kind) => {
+                let Err(reason) = drivers::take_spirv(kind) else { return Ok(None) };
+                wgsl::open(kind)?;
+                self.device = Device::wgpu(kind.clone());
+                Ok(Some(reason))
+            }
+        }
     }
 }
 
@@ -198,16 +276,20 @@ fn multiplies(device: &Device, dtype: DType) -> bool {
     })
 }
 
-/// The first real GPU that a graphics API reaches, or else its software driver.
-#[cfg(any(feature = "vulkan", feature = "wgpu", feature = "metal"))]
-fn adapter(choice: DeviceChoice, api: DeviceType, device: fn(DeviceKind) -> Device) -> Result<Found> {
+/// The first real GPU that a graphics API reaches, or else its software driver; and whether it's that.
+#[cfg(feature = "wgpu")]
+fn adapter(
+    choice: DeviceChoice,
+    api: DeviceType,
+    device: fn(DeviceKind) -> Device,
+) -> Result<(Device, DeviceKind, bool)> {
     let reachable: Devices = caught_everywhere(|| Device::enumerate(api))?;
     let real = [DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)];
     let kinds = real.into_iter().map(|kind| (kind, false)).chain([(DeviceKind::Cpu, true)]);
     for (kind, software) in kinds {
-        let device = device(kind);
+        let device = device(kind.clone());
         if reachable.contains(&device) {
-            return Ok(Found { device, software });
+            return Ok((device, kind, software));
         }
     }
     bail!("{choice} reaches no GPU here")
@@ -216,7 +298,7 @@ fn adapter(choice: DeviceChoice, api: DeviceType, device: fn(DeviceKind) -> Devi
 /// Runs every tensor operation by itself from now on, in the whole process.
 ///
 /// On SwiftShader burn 0.22's fused operations give wrong gradients, of a linear layer below a softmax for one.
-#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+#[cfg(feature = "wgpu")]
 fn stop_fusing() {
     use burn_std::config::{BurnConfig, RuntimeConfig};
 
@@ -240,6 +322,7 @@ fn hardware_name(_device: &Device) -> Option<String> {
 /// Keeps what GPU backends find out about kernels (compiled ones, and which are fastest) in this directory, so that the
 /// next process begins at full speed. To be called before a device is opened; does nothing the second time.
 pub fn keep_caches(directory: &Path) {
+    let _ = CACHES.set(directory.to_owned());
     #[cfg(feature = "gpu")]
     {
         use burn_std::config::RuntimeConfig;
@@ -250,8 +333,13 @@ pub fn keep_caches(directory: &Path) {
             CubeClRuntimeConfig::try_set(config.override_from_env());
         }
     }
-    #[cfg(not(feature = "gpu"))]
-    let _ = directory;
+}
+
+static CACHES: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where they're kept, if anywhere.
+fn caches() -> Option<PathBuf> {
+    CACHES.get().cloned()
 }
 
 /// Whether a backend's message is about memory that it doesn't have.

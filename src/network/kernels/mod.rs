@@ -88,6 +88,12 @@ pub fn try_out(device: &Device, dtype: DType) -> Result<(), String> {
     }
 }
 
+/// Whether memory that the units of a GPU share holds what they put there. A driver may end the process on such a kernel.
+#[cfg(feature = "vulkan")]
+pub fn shared_memory_holds(device: &Device) -> bool {
+    gpu::shared_memory_holds(device)
+}
+
 /// Matrix product of `a [M, K]` and `b [K, N]`: what [`Tensor::matmul`] gives, and on devices where that is wrong what it
 /// should.
 pub fn matmul(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {

@@ -14,8 +14,8 @@ use crate::{
     support::Named,
 };
 
-/// The name of the default way to compute stages: in this process.
-pub const LOCAL: &str = "local";
+/// The name of the default way to compute stages: in this process, except what a GPU computes.
+pub const FITTING: &str = "fitting";
 
 /// A way to have stages computed.
 pub trait Launcher: Named + Sync {

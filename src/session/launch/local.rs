@@ -1,17 +1,17 @@
 //! Stages computed in this process, which keeps its devices open from one to the next.
 
-use super::launcher::{LOCAL, Launcher, Setup};
+use super::launcher::{Launcher, Setup};
 use crate::{
     engine::executor::{Launch, Local},
     support::Named,
 };
 
-/// The default way to compute stages.
+/// In the process that runs the recipe.
 pub(super) struct InThisProcess;
 
 impl Named for InThisProcess {
     fn name(&self) -> &'static str {
-        LOCAL
+        "local"
     }
 }
 

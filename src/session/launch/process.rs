@@ -3,17 +3,16 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use parking_lot::Mutex;
 
 use super::{
@@ -28,9 +27,11 @@ use crate::{
     network::device::{DeviceChoice, DeviceChoices},
     session::reading::READING,
     stages::Stages,
-    support::Named,
+    support::{Hinted, Named, program},
 };
 
+/// How long nothing may be heard of a stage that a GPU computes; `PIPE_PATIENCE` says other seconds.
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// How often it's looked whether the stage is to stop.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -58,7 +59,7 @@ impl Launch for Children<'_> {
         let job = serde_json::to_string(&self.setup.job(task)?)?;
         // So that the other process needn't read the files again.
         watch.digests.lock().save();
-        let mut child = Kept(spawn(&program()?)?);
+        let mut child = Kept(spawn(&program::path()?)?);
         let pid = child.0.id();
         tracing::info!(stage = task.id, pid, "launched a process");
         let mut stdin = child.0.stdin.take().context("the process has no stdin")?;
@@ -67,14 +68,21 @@ impl Launch for Children<'_> {
         let mut stdin = Some(stdin);
         let lines = lines(BufReader::new(child.0.stdout.take().context("the process has no stdout")?));
         let mut end = None;
+        let (mut heard, patience) = (Instant::now(), patience());
         loop {
             match lines.recv_timeout(LOOK) {
                 Ok(line) => {
+                    heard = Instant::now();
                     let message = serde_json::from_str::<Message>(&line);
                     let message = message.with_context(|| format!("unexpected output of the process: {line}"))?;
                     end = message.notify(&task.node, &task.id, watch.reporter).or(end);
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if heard.elapsed() > patience && self.setup.stages.choices().first.is_gpu() {
+                        // `child` ends with this.
+                        bail!(silence(patience));
+                    }
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
             if watch.stop.load(Ordering::SeqCst) && stdin.take().is_some() {
@@ -90,6 +98,19 @@ impl Launch for Children<'_> {
     }
 }
 
+fn patience() -> Duration {
+    let said = std::env::var("PIPE_PATIENCE").ok().and_then(|text| text.parse().ok());
+    said.map_or(PATIENCE, Duration::from_secs)
+}
+
+fn silence(patience: Duration) -> Hinted {
+    let seconds = patience.as_secs();
+    Hinted::with(
+        format!("nothing was heard of the device for {seconds} s, so the process that waited for it was ended"),
+        "the state is kept, and the same command resumes from it; PIPE_PATIENCE=SECONDS waits longer",
+    )
+}
+
 /// A process that doesn't outlive its parent.
 struct Kept(Child);
 
@@ -98,14 +119,6 @@ impl Drop for Kept {
         // Both fail where it has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// The program to launch: this one. A program that embeds `pipe` names it in `PIPE_PROGRAM`.
-fn program() -> Result<PathBuf> {
-    match std::env::var_os("PIPE_PROGRAM") {
-        Some(program) => Ok(program.into()),
-        None => std::env::current_exe().context("can't find the path of this program"),
     }
 }
 

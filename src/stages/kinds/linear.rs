@@ -91,7 +91,8 @@ impl Linear {
     /// The stage for the rows that a classifier learns, and where in the recipe its settings come from.
     pub(super) fn of(field: Field, name: &str, finetune: &Finetune, task: &Classification) -> Result<Supplement> {
         let columns = Template::new(&task.template)?.columns().to_vec();
-        let linear = Self { data: finetune.data.clone(), label: task.label.clone(), columns, labels: task.labels() };
+        let (data, label) = (finetune.data.clone(), task.label.clone());
+        let linear = Self { data, label, columns, labels: task.labels(), expect: None };
         let pointer = |field: &str| format!("stages.{name}.{}.{field}", Finetune::NAME);
         let origins = vec![("data", pointer("data")), ("label", pointer("task.classification.label"))];
         Ok(Supplement {

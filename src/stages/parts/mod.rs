@@ -13,11 +13,11 @@ pub(super) mod origin;
 pub(super) mod records;
 mod room;
 pub(super) mod rows;
-pub(super) mod share;
 pub(super) mod step_metrics;
 pub(super) mod task;
 pub(super) mod teach;
 pub(super) mod train_loop;
+pub(super) mod transformers;
 pub(super) mod wide;
 pub(super) mod writing;
 

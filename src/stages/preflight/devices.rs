@@ -89,7 +89,7 @@ fn try_out(open: &OpenDevice, family: &str, precision: Precision) -> Result<()> 
         return Ok(());
     }
     open.check_precision(precision)?;
-    let cpu = OpenDevice { device: Device::flex(), name: "cpu".into() };
+    let cpu = OpenDevice { device: Device::flex(), name: "cpu".into(), by_wgsl: None };
     let expected = losses(&cpu, family, Precision::F32)?;
     let found = caught_everywhere(|| losses(open, family, precision))??;
     for (found, expected) in found.iter().zip(expected) {

@@ -18,12 +18,16 @@ mod norm;
 mod operations;
 mod rotary;
 mod rows;
+#[cfg(feature = "vulkan")]
+mod shared;
 mod softmax;
 mod sums;
 mod trial;
 
 pub(super) use adamw::{Squares, Update};
 pub(super) use operations::Gpu;
+#[cfg(feature = "vulkan")]
+pub(super) use shared::holds as shared_memory_holds;
 pub(super) use trial::try_out;
 
 use burn::tensor::{DType, Tensor};
