@@ -6,7 +6,7 @@ use crate::spec::Stage;
 /// A stage that another one needs and no recipe has to write.
 #[derive(Clone, Debug)]
 pub struct Supplement {
-    /// The field of the settings of the stage that needs it in which its name stands.
+    /// The field of the settings of the stage that needs it in which its name stands, such as `wide.baseline`.
     pub field: &'static str,
     /// Its name: that of the stage which it's derived from, a dot, and what it is. Names in recipes have no dots.
     pub name: String,
@@ -20,8 +20,9 @@ impl Checked {
     /// Adds a stage that another one needs, and names it there. One that several need is added once.
     pub fn supplement(&mut self, needed_by: &str, supplement: Supplement) {
         let Supplement { field, name, stage, origins } = supplement;
-        if let Some(settings) = self.recipe.stages.get_mut(needed_by).and_then(|stage| stage.settings.as_object_mut()) {
-            settings.insert(field.to_owned(), name.as_str().into());
+        if let Some(stage) = self.recipe.stages.get_mut(needed_by) {
+            let place = field.split('.').fold(&mut stage.settings, |settings, key| &mut settings[key]);
+            *place = name.as_str().into();
         }
         if self.recipe.stages.contains_key(&name) {
             return;

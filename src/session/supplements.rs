@@ -12,7 +12,7 @@ pub(super) fn supplemented(mut checked: Checked) -> Result<Checked> {
     for name in checked.order.clone() {
         let stages = &checked.recipe.stages;
         let Some(stage) = stages.get(&name) else { continue };
-        let found = kind_named(&stage.kind)?.supplements(&stage.settings, &|other| stages.get(other))?;
+        let found = kind_named(&stage.kind)?.supplements(&stage.settings, &name, &|other| stages.get(other))?;
         found.into_iter().for_each(|supplement| checked.supplement(&name, supplement));
     }
     Ok(checked)

@@ -29,6 +29,9 @@ pub struct Finetune {
     /// The task
     #[schemars(extend("x-recorded" = "a task is stored with its model"))]
     pub task: Task,
+    /// For a classifier: a linear classifier on the rows' n-grams beside the network, the wide path of Cheng et al. 2016
+    #[serde(default)]
+    pub wide: Option<Wide>,
     /// How to train
     #[schemars(extend("x-recorded" = "how a model was trained shows in its curve and metrics"))]
     pub train: Train,
@@ -36,6 +39,17 @@ pub struct Finetune {
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub expect: Option<Expectations>,
+}
+
+/// A wide path: to the logarithms of the probabilities that the network gives the labels, those of a linear classifier are
+/// added. What each counts for is chosen on the dev rows; without such rows both count the same.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wide {
+    /// The linear stage; by default one of the same rows, which an eval of the model shows beside it, too
+    #[serde(default)]
+    #[schemars(extend("x-role" = "stage:baseline"))]
+    pub baseline: Option<String>,
 }
 
 /// Training rows, and dev rows to evaluate on meanwhile.

@@ -53,7 +53,7 @@ pub use device::{Device, DeviceChoice, DeviceChoices, Devices};
 pub use eval::Eval;
 pub use expectation::{Bound, Expectation, Expectations};
 pub use export::{Dtype, Export, FileSize};
-pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
+pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task, Wide};
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong, Turns};
 pub use linear::Linear;

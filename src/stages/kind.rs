@@ -63,11 +63,12 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
         Ok(Facts::default())
     }
 
-    /// The stages that it needs and that no recipe has to write; `stage` gives others of the recipe by their names.
+    /// The stages that one of this name needs and that no recipe has to write; `stage` gives others of the recipe by their
+    /// names.
     ///
     /// # Errors
     /// Settings that don't fit each other.
-    fn supplements(&self, _stage: StageOf<'_>) -> Result<Vec<Supplement>> {
+    fn supplements(&self, _name: &str, _stage: StageOf<'_>) -> Result<Vec<Supplement>> {
         Ok(Vec::new())
     }
 
@@ -128,7 +129,7 @@ pub trait AnyKind: KindRules {
     ///
     /// # Errors
     /// As [`StageKind::supplements`]; settings of another kind.
-    fn supplements(&self, settings: &Value, stage: StageOf<'_>) -> Result<Vec<Supplement>>;
+    fn supplements(&self, settings: &Value, name: &str, stage: StageOf<'_>) -> Result<Vec<Supplement>>;
 
     /// As [`StageKind::preflight`].
     ///
@@ -233,8 +234,8 @@ impl<K: StageKind> AnyKind for Of<K> {
         read::<K>(settings)?.facts()
     }
 
-    fn supplements(&self, settings: &Value, stage: StageOf<'_>) -> Result<Vec<Supplement>> {
-        read::<K>(settings)?.supplements(stage)
+    fn supplements(&self, settings: &Value, name: &str, stage: StageOf<'_>) -> Result<Vec<Supplement>> {
+        read::<K>(settings)?.supplements(name, stage)
     }
 
     fn preflight(&self, settings: &Value, preflight: &mut Preflight<'_>) -> Result<()> {

@@ -79,6 +79,8 @@ table! {
     PLANNED_STEPS: Setting = "planned_steps";
     /// Steps in which all data is seen once.
     EPOCH_STEPS: Setting = "epoch_steps";
+    /// The accuracy on dev rows of a network and its wide path together.
+    WIDE_DEV_ACCURACY: Result = "wide_dev_accuracy";
     /// Rows that are learned from.
     ROWS: Setting = "rows";
     /// Rows that were read of the files with the data: all that they have, but for a `limit`.

@@ -167,7 +167,9 @@ fn all_numbers_that_are_recorded_can_be_aimed_at() {
     let recipe = TINY.to_owned() + more;
     space.write("recipe.yaml", &recipe);
     let result = space.json(&["run", "recipe.yaml"]);
-    for (stage, outcome) in result["stages"].as_object().expect("stages") {
+    // A stage that a recipe doesn't write can't be named in it.
+    let stages = result["stages"].as_object().expect("stages").iter().filter(|(stage, _)| !stage.contains('.'));
+    for (stage, outcome) in stages {
         for (name, _) in outcome["metrics"].as_object().expect("metrics").iter().filter(|(_, value)| value.is_number())
         {
             let sweep = format!("sweep: {{ grid: {{ seed: [1, 2] }}, maximize: stages.{stage}.metrics.{name} }}\n");

@@ -30,4 +30,5 @@ mod sweep;
 mod sweep_halving;
 mod tensorboard;
 mod transformers;
+mod wide;
 mod writing;

@@ -51,7 +51,11 @@ fn a_program_plans_and_runs_a_recipe_and_reads_its_results() {
     let metrics: Value = serde_json::from_str(measured).expect("JSON");
     assert!(metrics["accuracy"].is_number(), "{metrics}");
     let second = run();
-    assert!(second.stdout.starts_with("tokens: hit\nbase: hit\ntopics: hit\ntest: hit\n"), "{}", second.stdout);
+    assert!(
+        second.stdout.starts_with("tokens: hit\nbase: hit\ntopics: hit\ntopics.linear: hit\ntest: hit\n"),
+        "{}",
+        second.stdout
+    );
     assert!(!second.stdout.contains("computed"), "{}", second.stdout);
 }
 

@@ -28,7 +28,7 @@ fn sweep(space: &Space, arguments: &[&str], status: i32) -> Value {
 fn what_cells_share_is_computed_once() {
     let space = sweeping(GRID);
     let result = sweep(&space, &[], 0);
-    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 6, "eval": 6 }));
+    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 6, "linear": 1, "eval": 6 }));
     let cells = result["cells"].as_array().expect("cells");
     assert_eq!(cells.len(), 6);
     let mut objective = f64::INFINITY;
@@ -50,7 +50,7 @@ fn what_cells_share_is_computed_once() {
     assert_eq!(["tokens", "base", "topics", "test"].map(|stage| ran(cells, stage)), [1, 1, 6, 6]);
 
     let again = sweep(&space, &[], 0);
-    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "eval": 0 }));
+    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "linear": 0, "eval": 0 }));
     assert!(again["seconds"].as_f64().is_some_and(|seconds| seconds < 0.3), "{}", again["seconds"]);
 
     let output = space.pipe(&["sweep", "recipe.yaml"]);
@@ -58,8 +58,8 @@ fn what_cells_share_is_computed_once() {
     assert!(rows[0].contains("topics.train.lr") && rows[0].contains("test.metrics.accuracy"), "{}", output.stdout);
     assert!(rows[1].contains("best") && rows[2..].iter().all(|row| !row.contains("best")), "{}", output.stdout);
     assert_eq!(rows.len(), 7);
-    assert!(output.stderr.contains("6 cells; nothing to do: all 14 stages are unchanged"), "{}", output.stderr);
-    assert!(output.stderr.contains("6 finetune, 1 pretrain, 1 tokenize; all stored"), "{}", output.stderr);
+    assert!(output.stderr.contains("6 cells; nothing to do: all 15 stages are unchanged"), "{}", output.stderr);
+    assert!(output.stderr.contains("6 finetune, 1 linear, 1 pretrain, 1 tokenize; all stored"), "{}", output.stderr);
     // A run with a cell's settings finds what the sweep computed.
     let set = ["--set", "stages.topics.train.lr=0.03", "--set", "stages.topics.train.seed=2"];
     assert_eq!(space.statuses(&[&["recipe.yaml"], set.as_slice()].concat()), "base=hit test=hit tokens=hit topics=hit");
@@ -139,14 +139,14 @@ fn failing_cell_does_not_stop_the_others() {
     };
     assert_eq!(status("bad.txt"), ["failed", "failed", "not_run"]);
     assert_eq!(status("corpus.txt"), ["done", "ran", "ran"]);
-    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 1, "eval": 1 }));
+    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 1, "linear": 1, "eval": 1 }));
 }
 
 #[test]
 fn dry_run_counts_what_is_distinct() {
     let space = sweeping(GRID);
     let plan = sweep(&space, &["--dry-run"], 0);
-    assert_eq!(plan["distinct"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 6, "eval": 6 }));
+    assert_eq!(plan["distinct"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 6, "linear": 1, "eval": 6 }));
     assert_eq!(plan["cells"].as_array().map(Vec::len), Some(6));
     assert!(!space.path().join(".pipe").exists());
 }
@@ -242,7 +242,7 @@ sweep:
 "
     ));
     let result = sweep(&space, &["--csv", "cells.csv", "--parquet", "cells.parquet"], 0);
-    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 6, "eval": 6 }));
+    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 6, "linear": 1, "eval": 6 }));
     let groups = result["groups"].as_array().expect("groups");
     assert_eq!(groups.len(), 2);
     let cells = result["cells"].as_array().expect("cells");
@@ -278,7 +278,7 @@ fn a_cell_that_diverges_is_reported_at_the_end_and_tried_again() {
         "\nsweep: {{ grid: {{ {LR}: [1.0e-3, 1.0e+30] }}, maximize: stages.test.metrics.accuracy }}\n"
     ));
     let result = sweep(&space, &[], 1);
-    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 1, "eval": 1 }));
+    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 1, "linear": 1, "eval": 1 }));
     assert_eq!(result["cells"][0]["status"], "done");
     assert_eq!(result["cells"][1]["status"], "failed");
     let output = space.pipe(&["sweep", "recipe.yaml"]);
@@ -300,7 +300,7 @@ fn added_values_compute_only_the_new_cells() {
     assert!(plan["estimated_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{plan}");
     assert_eq!(plan["not_estimated"], 0);
     let result = sweep(&space, &[], 0);
-    assert_eq!(result["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 1, "eval": 1 }));
+    assert_eq!(result["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 1, "linear": 0, "eval": 1 }));
 }
 
 #[test]
@@ -323,10 +323,11 @@ fn a_killed_sweep_computes_only_what_is_missing() {
     assert!((3..24).contains(&before), "{before}");
     let evaluated = stored("eval");
     let result = sweep(&space, &[], 0);
-    let expected = json!({ "tokenize": 0, "pretrain": 0, "finetune": 24 - before, "eval": 24 - evaluated });
+    let expected =
+        json!({ "tokenize": 0, "pretrain": 0, "finetune": 24 - before, "linear": 0, "eval": 24 - evaluated });
     assert_eq!(result["computed"], expected);
     let again = sweep(&space, &[], 0);
-    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "eval": 0 }));
+    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "linear": 0, "eval": 0 }));
     assert!(again["seconds"].as_f64().is_some_and(|seconds| seconds < 1.0), "{}", again["seconds"]);
 }
 
@@ -356,7 +357,7 @@ sweep:
         assert_eq!(warms, cell["overrides"]["stages.topics.train.schedule"] == "linear");
     }
     let again = sweep(&space, &["--jobs", "2"], 0);
-    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "eval": 0 }));
+    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "linear": 0, "eval": 0 }));
     let overrides = |result: &Value| -> Vec<Value> {
         result["cells"].as_array().expect("cells").iter().map(|cell| cell["overrides"].clone()).collect()
     };
@@ -405,6 +406,6 @@ sweep:
     let again = space.pipe(&["sweep", "recipe.yaml", "--json"]);
     let again: Value = serde_json::from_str(&again.stdout).expect("JSON");
     assert_eq!(again["cells"].as_array().map(Vec::len), Some(cells.len()));
-    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "eval": 0 }));
+    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "linear": 0, "eval": 0 }));
     assert_eq!(space.pipe(&["report", "recipe.yaml"]).status, 0);
 }

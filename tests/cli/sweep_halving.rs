@@ -240,7 +240,7 @@ fn promoted_cells_end_as_in_the_plain_grid_which_later_reuses_them() {
     let space = sweeping(SWEEP);
     let result = sweep(&space, &["--csv", "cells.csv", "--parquet", "cells.parquet"], 0);
     assert_eq!(endings(&result), expected.values().cloned().collect::<Vec<_>>());
-    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 2, "eval": 2 }));
+    assert_eq!(result["computed"], json!({ "tokenize": 1, "pretrain": 1, "finetune": 2, "linear": 1, "eval": 2 }));
     let rungs = json!([{ "part": 4, "settings": 8, "going_on": 4 }, { "part": 2, "settings": 4, "going_on": 2 }]);
     assert_eq!(
         result["asha"],
@@ -272,14 +272,14 @@ fn promoted_cells_end_as_in_the_plain_grid_which_later_reuses_them() {
 
     // Again: nothing, at once.
     let again = sweep(&space, &[], 0);
-    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "eval": 0 }));
+    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "linear": 0, "eval": 0 }));
     assert_eq!((endings(&again), &again["asha"]), (endings(&result), &result["asha"]));
     assert!(again["seconds"].as_f64().is_some_and(|seconds| seconds < 1.0), "{}", again["seconds"]);
     let output = space.pipe(&["sweep", "recipe.yaml"]);
     assert!(!output.stderr.contains("finetune\n"), "{}", output.stderr);
     assert!(output.stderr.contains("trained 32 of 64 steps, 50 %"), "{}", output.stderr);
     assert!(
-        output.stderr.contains("8 cells; nothing to do: all 6 stages are unchanged, 12 left off"),
+        output.stderr.contains("8 cells; nothing to do: all 7 stages are unchanged, 12 left off"),
         "{}",
         output.stderr
     );
@@ -289,7 +289,7 @@ fn promoted_cells_end_as_in_the_plain_grid_which_later_reuses_them() {
 
     // The rest of the grid goes on from where it was stopped, to the same bytes.
     let rest = sweep(&space, &["--set", "sweep.successive_halving=null"], 0);
-    assert_eq!(rest["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 6, "eval": 6 }));
+    assert_eq!(rest["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 6, "linear": 0, "eval": 6 }));
     for (number, cell) in cells(&rest) {
         let digest = |cell: &Value| cell["stages"]["topics"]["digest"].clone();
         assert_eq!(digest(&cell), digest(&expected_cells[&number]), "cell {number}");
@@ -381,7 +381,7 @@ fn stopped_cells_stay_known_as_long_as_a_recipe_asks_for_them() {
     let left = |folder: &str| std::fs::read_dir(space.path().join(".pipe").join(folder)).map_or(0, Iterator::count);
     assert_eq!((left("tmp"), left("rungs")), (0, 8));
     let again = sweep(&space, &[], 0);
-    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "eval": 0 }));
+    assert_eq!(again["computed"], json!({ "tokenize": 0, "pretrain": 0, "finetune": 0, "linear": 0, "eval": 0 }));
     assert_eq!(endings(&again), endings(&result));
     assert_eq!(left("tmp"), 0, "nothing was trained");
     clear(&[]);

@@ -106,8 +106,9 @@ impl Space {
     pub fn statuses(&self, arguments: &[&str]) -> String {
         let result = self.json(&[&["run"], arguments].concat());
         let stages = result["stages"].as_object().expect("stages");
+        let written = stages.iter().filter(|(name, _)| !name.contains('.'));
         let mut list: Vec<_> =
-            stages.iter().map(|(name, stage)| format!("{name}={}", stage["status"].as_str().unwrap_or("?"))).collect();
+            written.map(|(name, stage)| format!("{name}={}", stage["status"].as_str().unwrap_or("?"))).collect();
         list.sort();
         list.join(" ")
     }

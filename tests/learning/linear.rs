@@ -16,20 +16,16 @@
 
 use pipe::{
     data::text::NGrams,
-    learning::linear::{Counts, Effort, LinearClassifier, Loss, Matrix, Problem, Row, Vocabulary, Weights, ratios},
+    learning::linear::{
+        Counts, Effort, LinearClassifier, Loss, Matrix, Mix, Problem, Row, Said, Vocabulary, Weights, ratios,
+    },
 };
 
 use crate::common::{data, need};
 
 /// Six rows: buckets, which are columns too, with counts.
-const COUNTS: [&[(u32, u32)]; 6] = [
-    &[(0, 2), (1, 1)],
-    &[(0, 1), (3, 1)],
-    &[(1, 3), (2, 1)],
-    &[(1, 1)],
-    &[(2, 2), (3, 1)],
-    &[(0, 1), (2, 1), (3, 4)],
-];
+const COUNTS: [&[(u32, u32)]; 6] =
+    [&[(0, 2), (1, 1)], &[(0, 1), (3, 1)], &[(1, 3), (2, 1)], &[(1, 1)], &[(2, 2), (3, 1)], &[(0, 1), (2, 1), (3, 4)]];
 const LABELS: [usize; 6] = [0, 0, 1, 1, 2, 2];
 
 /// To the end.
@@ -157,7 +153,7 @@ fn ratios_scale_the_features_of_each_class() {
 }
 
 /// The rows of a file with a label and a text; its labels are those of `labels`, which new ones join.
-fn read(text: &'static str, header: bool, labels: &mut Vec<&'static str>) -> Vec<Row<'static>> {
+fn read(text: &'static str, labels: &mut Vec<&'static str>) -> Vec<Row<'static>> {
     let mut row = |line: &'static str| {
         let (label, text) = line.split_once('\t').expect("a tab");
         let known = labels.iter().position(|known| *known == label);
@@ -167,7 +163,7 @@ fn read(text: &'static str, header: bool, labels: &mut Vec<&'static str>) -> Vec
         });
         Row { columns: vec![text], label }
     };
-    text.lines().skip(usize::from(header)).map(&mut row).collect()
+    text.lines().skip(1).map(&mut row).collect()
 }
 
 const TRAIN: &str = include_str!("../../recipes/data/train.tsv");
@@ -185,7 +181,7 @@ fn accuracy(classifier: &LinearClassifier, rows: &[Row<'_>]) -> f64 {
 #[test]
 fn it_is_as_good_as_a_linear_svm_on_the_embedded_topics() {
     let mut labels = Vec::new();
-    let [train, dev, test] = [TRAIN, DEV, TEST].map(|text| read(text, true, &mut labels));
+    let [train, dev, test] = [TRAIN, DEV, TEST].map(|text| read(text, &mut labels));
     let (classifier, chosen) = LinearClassifier::train(labels.len(), &train, &dev);
     assert_eq!((chosen.rows, chosen.learned), (dev.len(), train.len()));
     let found = accuracy(&classifier, &test);
@@ -205,13 +201,13 @@ fn it_is_as_good_as_a_linear_svm_on_the_embedded_topics() {
 fn it_knows_reviews_without_having_seen_them() {
     let folder = need!(data("chnsenticorp"));
     let mut labels = Vec::new();
-    let files = [("train.tsv", true), ("dev.tsv", true), ("test_no_train_dups.tsv", false)];
-    let [train, dev, test] = files.map(|(name, header)| {
+    let files = ["train.tsv", "dev.tsv", "test_no_train_dups.tsv"];
+    let [train, dev, test] = files.map(|name| {
         let text = fs_err::read_to_string(folder.join(name)).expect("a file").leak();
-        read(text, header, &mut labels)
+        read(text, &mut labels)
     });
     let (classifier, _) = LinearClassifier::train(2, &train, &dev);
-    // scikit-learn's LinearSVC: 91.7 % with NB-weighted TF-IDF of character 1- to 3-grams, C = 3.
+    // Naive Bayes reaches 86.8 % there.
     let found = accuracy(&classifier, &test);
     assert!(found >= 0.907, "{found}");
 }
@@ -226,4 +222,51 @@ fn too_few_rows_are_learned_all_the_same() {
     assert!((probabilities - 1.0).abs() < 1e-6);
     let (nothing, _) = LinearClassifier::train(2, &[], &[]);
     assert_eq!(nothing.predict(&[vec!["球"]]), [0]);
+}
+
+/// A network's probabilities and a linear classifier's log-probabilities of three classes, for 30 rows.
+fn two() -> Vec<[Vec<f64>; 2]> {
+    let log_softmax = |logits: [f64; 3]| {
+        let norm = logits.iter().map(|logit| logit.exp()).sum::<f64>().ln();
+        logits.map(|logit| logit - norm).to_vec()
+    };
+    let row = |i: f64| {
+        let deep = log_softmax([i.sin(), (2.0 * i).cos(), (3.0 * i + 1.0).sin()]);
+        [deep, log_softmax([2.0 * i.cos(), 2.0 * (2.0 * i).sin(), 2.0 * (3.0 * i).cos()])]
+    };
+    (0..30).map(|i| row(f64::from(i))).collect()
+}
+
+fn mix(labels: &[usize]) -> (Mix, Vec<f32>) {
+    let rows: Vec<[Vec<f32>; 2]> = two()
+        .into_iter()
+        .map(|[deep, wide]| {
+            let probabilities = deep.iter().map(|log| log.exp() as f32).collect();
+            [probabilities, wide.iter().map(|log| *log as f32).collect()]
+        })
+        .collect();
+    let said: Vec<Said<'_>> = rows.iter().map(|[deep, wide]| (deep.as_slice(), wide.as_slice())).collect();
+    let mix = Mix::choose(&said[..labels.len()], labels);
+    (mix, mix.probabilities(said[0]))
+}
+
+/// The minimum of the rows' loss by scipy's `minimize(method="BFGS", gtol=1e-10)`, and with bounds by `L-BFGS-B`.
+#[test]
+fn a_mix_makes_rows_as_probable_as_can_be() {
+    let labels = [2, 1, 2, 1, 2, 0, 2, 2, 0, 0, 1, 2, 1, 0, 0, 2, 1, 2, 0, 2, 1, 2, 1, 2, 0, 2, 1, 2, 1, 1];
+    let (chosen, probabilities) = mix(&labels);
+    near(&[chosen.deep as f32, chosen.wide as f32], &[1.27220008, 0.89542848]);
+    near(&probabilities, &[0.2216207, 0.13193515, 0.64644415]);
+    // Where the linear classifier only misleads, it counts for nothing.
+    let misled: Vec<usize> = two()
+        .iter()
+        .map(|[deep, wide]| {
+            let gain = |class: &usize| deep[*class] - wide[*class];
+            (0..3).max_by(|a, b| gain(a).total_cmp(&gain(b))).expect("a class")
+        })
+        .collect();
+    let (chosen, _) = mix(&misled);
+    near(&[chosen.deep as f32, chosen.wide as f32], &[0.34796602, 0.0]);
+    // And with too few rows to choose by, it's the mean.
+    assert_eq!(mix(&labels[..19]).0, Mix { deep: 0.5, wide: 0.5 });
 }

@@ -91,9 +91,13 @@ fn a_linear_classifier_stands_beside_the_model() {
     let predicted = [0, 1, 0, 1, 1];
     let report = EvalReport::new(&labels(), &ROWS, &TRAINING, &leaks(&ROWS), Some(&predicted)).unwrap();
     let metrics = report.metrics();
-    assert_eq!((metrics["linear_accuracy"].as_f64(), metrics["linear_accuracy_without_leaks"].as_f64()), (Some(0.8), Some(0.75)));
+    assert_eq!(
+        (metrics["linear_accuracy"].as_f64(), metrics["linear_accuracy_without_leaks"].as_f64()),
+        (Some(0.8), Some(0.75))
+    );
     // sklearn.metrics.f1_score([0, 1, 0, 1, 0], [0, 1, 0, 1, 1], average="macro"), and without row 2.
-    let near = |name: &str, expected: f64| assert!((metrics[name].as_f64().unwrap() - expected).abs() < 1e-12, "{name}");
+    let near =
+        |name: &str, expected: f64| assert!((metrics[name].as_f64().unwrap() - expected).abs() < 1e-12, "{name}");
     near("linear_macro_f1", 0.8);
     near("linear_macro_f1_without_leaks", 0.7333333333333334);
     assert_eq!(metrics.len(), EvalReport::METRICS.len() + EvalReport::LINEAR_METRICS.len());
@@ -105,6 +109,21 @@ fn a_linear_classifier_stands_beside_the_model() {
 }
 
 #[test]
+fn rows_that_are_nearly_seen_are_left_out_too() {
+    let leaks = leaks(&ROWS).with_near(&[true, true, false, false, false]);
+    let report = EvalReport::new(&labels(), &ROWS, &TRAINING, &leaks, Some(&[0, 1, 0, 0, 1])).unwrap();
+    let metrics = report.metrics();
+    // Row 2 is leaked, so it isn't nearly so. Of rows 3 to 5 the model knows the first, as does the linear classifier.
+    assert_eq!(metrics["near_leaked_rows"], 1);
+    let third = |name: &str| assert!((metrics[name].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-12, "{name}");
+    third("accuracy_without_near_leaks");
+    third("linear_accuracy_without_near_leaks");
+    let text = render::metrics(&report);
+    assert!(text.contains("3 rows not even nearly seen"), "{text}");
+    assert!(text.contains("1 row (20.0 %) nearly what the model was trained on"), "{text}");
+}
+
+#[test]
 fn where_every_row_leaked_the_figures_without_leaks_are_null() {
     let report = report(&ROWS[1..2]);
     assert!(report.metrics()["accuracy_without_leaks"].is_null());
@@ -113,7 +132,8 @@ fn where_every_row_leaked_the_figures_without_leaks_are_null() {
 
 #[test]
 fn rows_that_do_not_fit_are_refused_by_number() {
-    let fails = |rows: &[Scored]| EvalReport::new(&labels(), rows, &TRAINING, &leaks(rows), None).unwrap_err().to_string();
+    let fails =
+        |rows: &[Scored]| EvalReport::new(&labels(), rows, &TRAINING, &leaks(rows), None).unwrap_err().to_string();
     assert_eq!(fails(&[]), "there are no rows to evaluate");
     assert_eq!(fails(&[Scored { gold: 2, ..ROWS[0] }]), "row 1: label 2 out of 2");
     assert_eq!(fails(&[Scored { probabilities: &[1.0], ..ROWS[4] }]), "row 5: 1 probabilities for 2 labels");

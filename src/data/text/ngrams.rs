@@ -16,6 +16,8 @@ use crate::support::{Unit, random::Key, units};
 const LONGEST: usize = 3;
 /// Characters of a part of a word.
 const PARTS: std::ops::RangeInclusive<usize> = 3..=5;
+/// What tells them from runs of units.
+const PART: usize = 16;
 /// Units of a column that are read; what stands behind them isn't.
 const UNITS: usize = 4096;
 
@@ -39,7 +41,8 @@ impl NGrams {
             let hash = Key::new(column as u64).at(*gram).u64();
             (hash >> (64 - self.bits.clamp(1, 32))) as u32
         };
-        let own = grams.iter().enumerate().flat_map(|(column, grams)| grams.iter().map(move |gram| bucket(column, gram)));
+        let own =
+            grams.iter().enumerate().flat_map(|(column, grams)| grams.iter().map(move |gram| bucket(column, gram)));
         let mut buckets: Vec<u32> = own.collect();
         if columns.len() > 1 {
             for grams in &mut grams {
@@ -81,8 +84,7 @@ fn grams(text: &str) -> Vec<u64> {
     });
     hashes.push(END);
     for length in 1..=LONGEST {
-        let gram = |run: &[u64]| run.iter().fold(Key::new(length as u64), |key, unit| key.at(*unit)).u64();
-        found.extend(hashes.windows(length).map(gram));
+        found.extend(hashes.windows(length).map(|run| hash(length, run)));
     }
     found
 }
@@ -92,11 +94,16 @@ fn parts(word: &str, found: &mut Vec<u64>) {
     if word.chars().nth(1).is_none() {
         return;
     }
-    let framed: Vec<char> = std::iter::once('<').chain(word.chars()).chain(['>']).collect();
+    let framed = std::iter::once('<').chain(word.chars()).chain(['>']);
+    let framed: Vec<u64> = framed.map(|character| u64::from(u32::from(character))).collect();
     for length in PARTS {
-        let part = |part: &[char]| part.iter().fold(Key::new(16 + length as u64), |key, unit| key.at(u64::from(u32::from(*unit)))).u64();
-        found.extend(framed.windows(length).map(part));
+        found.extend(framed.windows(length).map(|part| hash(PART + length, part)));
     }
+}
+
+/// A hash of a run of units that is of this sort.
+fn hash(sort: usize, run: &[u64]) -> u64 {
+    run.iter().fold(Key::new(sort as u64), |key, unit| key.at(*unit)).u64()
 }
 
 /// Of a full-width form of ASCII (U+FF01 to U+FF5E) the narrow one.

@@ -110,6 +110,6 @@ fn accuracy(weights: &Weights, rows: Labelled<'_>) -> f64 {
 }
 
 /// The class with the highest score, the first of several.
-pub(super) fn likeliest(scores: &[f32]) -> usize {
+pub fn likeliest(scores: &[f32]) -> usize {
     (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0)
 }

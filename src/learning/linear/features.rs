@@ -42,7 +42,8 @@ impl Vocabulary {
         for (bucket, _) in rows.iter().flatten() {
             frequencies[*bucket as usize] += 1;
         }
-        let mut buckets: Vec<u32> = (0..frequencies.len() as u32).filter(|bucket| frequencies[*bucket as usize] > 0).collect();
+        let mut buckets: Vec<u32> =
+            (0..frequencies.len() as u32).filter(|bucket| frequencies[*bucket as usize] > 0).collect();
         buckets.sort_by_key(|bucket| std::cmp::Reverse(frequencies[*bucket as usize]));
         buckets.truncate(most);
         let count = 1.0 + rows.len() as f64;

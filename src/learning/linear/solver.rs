@@ -59,7 +59,7 @@ pub struct Effort {
 impl Default for Effort {
     /// Near enough for the accuracy to stay what it is.
     fn default() -> Self {
-        Self { epochs: 40, gap: 2e-3 }
+        Self { epochs: 40, gap: 5e-4 }
     }
 }
 
@@ -79,7 +79,8 @@ impl Weights {
             labels.iter().enumerate().for_each(|(row, label)| duals[row * classes + label] = 1.0);
         }
         let norms = norms(problem);
-        let without = labels.len() as f64 * if loss == Loss::Logistic { math::ln(classes as f64) } else { classes as f64 };
+        let without =
+            labels.len() as f64 * if loss == Loss::Logistic { math::ln(classes as f64) } else { classes as f64 };
         let mut order: Vec<usize> = (0..labels.len()).collect();
         let (mut scores, mut deltas) = (vec![0.0; classes], vec![0.0; classes]);
         for epoch in 0..effort.epochs {
@@ -181,14 +182,7 @@ fn squared_hinge(
 
 /// As [`squared_hinge`]: the probabilities `a` of a row go towards those of the scores, `p`, by the share `s` of the way at which
 /// the dual is highest, where `Σ d (ln p − ln(a + s d)) = s C Σ ‖x‖² d²` with `d = p − a`.
-fn logistic(
-    scores: &[f32],
-    norms: &[f32],
-    cost: f64,
-    dual: &mut [f32],
-    deltas: &mut [f32],
-    gap: &mut f64,
-) -> bool {
+fn logistic(scores: &[f32], norms: &[f32], cost: f64, dual: &mut [f32], deltas: &mut [f32], gap: &mut f64) -> bool {
     let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = scores.iter().map(|score| math::exp(f64::from(score - highest))).sum();
     let norm = f64::from(highest) + math::ln(sum);
@@ -220,7 +214,11 @@ fn logistic(
             slope -= d * math::ln(there);
             fall += d * d / there;
         }
-        if slope > 0.0 { low = share } else { high = share }
+        if slope > 0.0 {
+            low = share
+        } else {
+            high = share
+        }
         let next = share + slope / fall;
         let next = if next > low && next < high { next } else { f64::midpoint(low, high) };
         let still = (next - share).abs() < 1e-3 * share;

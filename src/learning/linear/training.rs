@@ -136,7 +136,8 @@ fn sharpness(weights: &Weights, rows: Labelled<'_>) -> f32 {
     };
     let all: Vec<Vec<f32>> = (0..rows.labels.len()).map(of_row).collect();
     let loss = |factor: f32| -> f64 {
-        let each = all.par_iter().zip(rows.labels).map(|(scores, label)| -f64::from(log_softmax(scores, factor)[*label]));
+        let each =
+            all.par_iter().zip(rows.labels).map(|(scores, label)| -f64::from(log_softmax(scores, factor)[*label]));
         each.collect::<Vec<_>>().iter().sum()
     };
     // Sixteenths of powers of two are near enough to the least.

@@ -9,6 +9,8 @@ use crate::support::text_hash;
 pub struct Leaks {
     /// For each row, whether its text was seen in training.
     pub leaked: Vec<bool>,
+    /// For each row that isn't leaked, whether its text is nearly one seen in training; none where that wasn't looked for.
+    pub near: Option<Vec<bool>>,
     /// Rows whose text already stood in an earlier row of the split.
     pub duplicates: u64,
     /// Rows whose text also stands in the split with another label.
@@ -33,7 +35,14 @@ impl Leaks {
             group.labels.insert(label);
         }
         let contradictory = groups.values().filter(|group| group.labels.len() > 1).map(|group| group.rows).sum();
-        Self { duplicates: leaked.len() as u64 - groups.len() as u64, contradictory, leaked }
+        Self { duplicates: leaked.len() as u64 - groups.len() as u64, contradictory, leaked, near: None }
+    }
+
+    /// With what is known of the rows that are [near](super::near) to learned ones.
+    #[must_use]
+    pub fn with_near(self, near: &[bool]) -> Self {
+        let others = near.iter().zip(&self.leaked).map(|(near, leaked)| *near && !leaked).collect();
+        Self { near: Some(others), ..self }
     }
 
     /// Number of leaked rows.

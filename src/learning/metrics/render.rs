@@ -20,10 +20,15 @@ pub fn metrics(report: &EvalReport) -> String {
             None => add_block(&mut table, "no row that was not seen in training"),
         }
     }
+    if let (Some(near @ 1..), Some(metrics)) = (report.near_leaked_rows, &report.without_near_leaks) {
+        let clean = count(report.rows - report.leaked_rows - near, "row");
+        add_metrics(&mut table, &format!("{clean} not even nearly seen"), metrics);
+    }
     let mut text = finish(&table);
     let share = |rows: u64| percent(rows as f64 / report.rows as f64);
     for (rows, what) in [
         (report.leaked_rows, "also in what the model was trained on"),
+        (report.near_leaked_rows.unwrap_or(0), "nearly what the model was trained on"),
         (report.duplicate_rows, "with the text of an earlier row"),
         (report.contradictory_rows, "with a text that has another label elsewhere"),
     ] {

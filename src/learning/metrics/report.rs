@@ -22,10 +22,16 @@ pub struct EvalReport {
     pub duplicate_rows: u64,
     /// Rows whose text stands in the split with another label too.
     pub contradictory_rows: u64,
+    /// Rows that aren't leaked, but nearly; none where that wasn't looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub near_leaked_rows: Option<u64>,
     /// Metrics over all rows.
     pub all: ComparedMetrics,
     /// Metrics over the rows that aren't leaked; none where all are.
     pub without_leaks: Option<ComparedMetrics>,
+    /// The same over the rows that are neither leaked nor nearly so, where there are such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_near_leaks: Option<ComparedMetrics>,
     /// The wrong predictions with the highest loss, highest first.
     pub worst: Vec<WorstError>,
 }
@@ -95,6 +101,10 @@ impl EvalReport {
     pub const LINEAR_METRICS: [&'static str; 4] =
         ["linear_accuracy", "linear_macro_f1", "linear_accuracy_without_leaks", "linear_macro_f1_without_leaks"];
 
+    /// Those that come with the texts that were learned.
+    pub const NEAR_METRICS: [&'static str; 3] =
+        ["near_leaked_rows", "accuracy_without_near_leaks", "linear_accuracy_without_near_leaks"];
+
     /// Measures the rows. The baselines learn from `training`, pairs of text and label, which are the rows that the
     /// model was finetuned on; `leaks` comes from the same rows in the same order, and so does `linear`, what a linear
     /// classifier predicts.
@@ -110,6 +120,8 @@ impl EvalReport {
     ) -> Result<Self> {
         let classes = labels.len();
         let predicted = linear.map_or(rows.len(), <[usize]>::len);
+        let near = leaks.near.as_deref();
+        ensure!(near.is_none_or(|near| near.len() == rows.len()), "flags of near leaks for other rows");
         ensure!(predicted == rows.len(), "{} rows but {predicted} predictions of the baseline", rows.len());
         ensure!(leaks.leaked.len() == rows.len(), "{} rows but {} leak flags", rows.len(), leaks.leaked.len());
         rows.iter().try_for_each(|row| row.check(classes))?;
@@ -125,7 +137,8 @@ impl EvalReport {
             .enumerate()
             .map(|(index, (row, &leaked))| {
                 let linear = linear.and_then(|linear| linear.get(index).copied());
-                BaselineRow { row, bayes: bayes.predict(row.text), linear, leaked }
+                let near = near.is_some_and(|near| near[index]);
+                BaselineRow { row, bayes: bayes.predict(row.text), linear, leaked, near }
             })
             .collect();
         let Some(all) = ComparedMetrics::measure(classes, most_frequent, measured.iter()) else {
@@ -139,6 +152,11 @@ impl EvalReport {
             contradictory_rows: leaks.contradictory,
             all,
             without_leaks: ComparedMetrics::measure(classes, most_frequent, measured.iter().filter(|row| !row.leaked)),
+            near_leaked_rows: near.map(|near| near.iter().filter(|near| **near).count() as u64),
+            without_near_leaks: near.and_then(|_| {
+                let clean = measured.iter().filter(|row| !row.leaked && !row.near);
+                ComparedMetrics::measure(classes, most_frequent, clean)
+            }),
             worst: worst_errors(labels, rows),
         })
     }
@@ -156,6 +174,12 @@ impl EvalReport {
                 json!(clean.map(|clean| clean.macro_f1)),
             ];
             Self::LINEAR_METRICS.into_iter().zip(values)
+        });
+        let near = self.near_leaked_rows.map(|rows| {
+            let clean = self.without_near_leaks.as_ref();
+            let linear = clean.and_then(|clean| clean.linear);
+            let accuracy = json!(clean.map(|clean| clean.model.accuracy));
+            Self::NEAR_METRICS.into_iter().zip([json!(rows), accuracy, json!(linear.map(|linear| linear.accuracy))])
         });
         [
             ("accuracy", json!(model.accuracy)),
@@ -177,6 +201,7 @@ impl EvalReport {
         ]
         .into_iter()
         .chain(linear.into_iter().flatten())
+        .chain(near.into_iter().flatten())
         .map(|(name, value)| (name.to_string(), value))
         .collect()
     }
@@ -188,6 +213,7 @@ struct BaselineRow<'a> {
     bayes: usize,
     linear: Option<usize>,
     leaked: bool,
+    near: bool,
 }
 
 impl ComparedMetrics {

@@ -14,7 +14,10 @@ use crate::{
         store::{Artifact, Metrics},
     },
     learning::{
-        metrics::{EvalReport, LanguageReport, LanguageTally, Leaks, PairTally, predictions},
+        metrics::{
+            Classification as Measured, EvalReport, LanguageReport, LanguageTally, Leaks, PairTally, near_duplicates,
+            predictions,
+        },
         objectives::{HeldOut, TooSmall, definition::HeldOutMetric, parts::measured},
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
@@ -43,6 +46,9 @@ const DATA: Field = Field("data.path");
 /// The field with the stage to show beside the model.
 const BASELINE: Field = Field("baseline");
 
+/// The accuracy of the network alone, where it has a wide path.
+const WITHOUT_WIDE: &str = "accuracy_without_wide";
+
 /// The report's file.
 const REPORT: &str = "report.json";
 /// Tokens that a language model reads at a time.
@@ -63,9 +69,9 @@ impl StageKind for Eval {
         Ok(version + u32::from(self.baseline.is_some()))
     }
 
-    fn supplements(&self, stage: StageOf<'_>) -> Result<Vec<Supplement>> {
+    fn supplements(&self, _name: &str, stage: StageOf<'_>) -> Result<Vec<Supplement>> {
         let is_wanted = self.baseline.is_none() && self.data.is_some();
-        let beside = if is_wanted { linear::beside(&self.model, stage(&self.model))? } else { None };
+        let beside = if is_wanted { linear::beside(BASELINE, &self.model, stage(&self.model))? } else { None };
         Ok(beside.into_iter().collect())
     }
 
@@ -116,10 +122,14 @@ impl StageKind for Eval {
         let model = checks.stage(&self.model)?;
         let language = || LanguageReport::default().metrics().into_iter().map(|(name, _)| name);
         let told = |metrics: &[Metric]| metrics.iter().map(|metric| metric.name.to_owned()).collect::<Vec<_>>();
-        match (model.settings_as::<Finetune>().map(|finetuned| finetuned.task), &self.data) {
+        let finetuned = model.settings_as::<Finetune>();
+        let is_wide = finetuned.as_ref().is_some_and(|finetuned| finetuned.wide.is_some());
+        match (finetuned.map(|finetuned| finetuned.task), &self.data) {
             (Some(Task::Classification(_)), Some(_)) => {
-                let own = EvalReport::METRICS.into_iter().chain(EvalReport::LINEAR_METRICS).map(str::to_owned);
-                Some(own.chain(told(&[CUT_ROWS, ROWS_READ])).collect())
+                let own = EvalReport::METRICS.into_iter().chain(EvalReport::LINEAR_METRICS);
+                let own = own.chain(EvalReport::NEAR_METRICS).map(str::to_owned);
+                let wide = is_wide.then(|| WITHOUT_WIDE.to_owned());
+                Some(own.chain(wide).chain(told(&[CUT_ROWS, ROWS_READ])).collect())
             }
             (Some(Task::Instruction(_)), Some(_)) => {
                 Some(language().chain(told(&[SHORTENED_ROWS, CUT_ROWS, SKIPPED_ROWS, ROWS_READ])).collect())
@@ -166,9 +176,11 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let cut = rows.iter().filter(|row| row.cut).count();
     job.report(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
     let examples: Vec<_> = rows.iter().map(|row| row.examples.as_slice()).collect();
-    let probabilities =
+    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+    let deep =
         trained.judge()?.probabilities(&trained.network, &examples, &|done, all| job.progressed(done, all, "rows"))?;
-    let scored = scored(&rows, &probabilities);
+    let probabilities = trained.with_wide(&texts, &deep)?;
+    let scored_rows = scored(&rows, probabilities.as_deref().unwrap_or(&deep));
 
     let seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
     let leaks = Leaks::find(rows.iter().map(|row| (row.text.as_str(), row.label)), &seen);
@@ -179,16 +191,26 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let learned: Vec<(&str, usize)> =
         learned.iter().filter_map(|(text, name)| Some((text.as_str(), label(name)?))).collect();
 
-    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     let baseline = BASELINE.artifact(job).map(|artifact| Baseline::read(&artifact.path)).transpose()?;
+    // An eval without a baseline is what it was before there were any.
+    let leaks = if baseline.is_some() {
+        let learned: Vec<&str> = learned.iter().map(|(text, _)| *text).collect();
+        leaks.with_near(&near_duplicates(&texts, &learned))
+    } else {
+        leaks
+    };
     let linear = baseline.map(|baseline| baseline.predict(trained.labels(), &texts)).transpose()?;
 
-    let report = EvalReport::new(trained.labels(), &scored, &learned, &leaks, linear.as_deref())?;
+    let report = EvalReport::new(trained.labels(), &scored_rows, &learned, &leaks, linear.as_deref())?;
     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
-    predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored, &leaks.leaked)?;
+    predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored_rows, &leaks.leaked)?;
     let mut metrics = report.metrics();
     ROWS_READ.put(&mut metrics, rows.len());
     CUT_ROWS.put(&mut metrics, cut);
+    if probabilities.is_some() {
+        let alone = Measured::measure(trained.labels().len(), scored(&rows, &deep).iter());
+        metrics.insert(WITHOUT_WIDE.to_owned(), serde_json::to_value(alone.map(|alone| alone.accuracy))?);
+    }
     Ok(metrics)
 }
 

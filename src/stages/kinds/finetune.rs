@@ -6,17 +6,17 @@ use crate::{
     engine::executor::{Computed, Inputs, Job},
     learning::objectives::prompt,
     network::batch::Layout,
-    recipe::{Checks, Draft},
-    spec::{DevMetric, Finetune, Head, Origin, Pooling, Product, Task, TooLong},
+    recipe::{Checks, Draft, Supplement},
+    spec::{DevMetric, Finetune, Head, Linear, Origin, Pooling, Product, Task, TooLong, Wide},
     stages::{
-        Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, Training, TrainingData, TrainingFeed,
-        check, metrics,
+        Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, StageOf, Training, TrainingData,
+        TrainingFeed, check, metrics,
         parts::{
             FROM, TOKENS, base_model,
             instruction::{self, InstructionFeed},
             revisions,
             rows::{DEV, TRAIN},
-            teach::{LabelledFeed, classify},
+            teach::{LabelledFeed, WIDE, classify},
             train_loop::Start,
         },
     },
@@ -26,7 +26,7 @@ impl StageKind for Finetune {
     const NAME: &'static str = "finetune";
     const ABOUT: &'static str = "Adapt a model to labelled rows";
     const PRODUCTS: &'static [Product] = &[Product::Model, Product::Tokenizer];
-    const FIELDS: &'static [Field] = &[TOKENS, FROM.stage, FROM.checkpoint, FROM.tokenizer, TRAIN, DEV];
+    const FIELDS: &'static [Field] = &[TOKENS, FROM.stage, FROM.checkpoint, FROM.tokenizer, TRAIN, DEV, WIDE];
     const IS_RANDOM: bool = true;
     const DEVICES: DeviceUse = DeviceUse::All;
 
@@ -46,6 +46,15 @@ impl StageKind for Finetune {
             Task::Instruction(_) => false,
         };
         Ok(1 + training + u32::from(task) + u32::from(head))
+    }
+
+    fn supplements(&self, name: &str, _stage: StageOf<'_>) -> Result<Vec<Supplement>> {
+        match (&self.wide, &self.task) {
+            (Some(Wide { baseline: None }), Task::Classification(task)) => {
+                Ok(vec![Linear::of(WIDE, name, self, task)?])
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -72,7 +81,13 @@ impl StageKind for Finetune {
         check::rows(checks, stage, self);
         match &self.task {
             Task::Classification(task) => check::readable(checks, stage, task),
-            Task::Instruction(task) => check::instructable(checks, stage, task),
+            Task::Instruction(task) => {
+                check::instructable(checks, stage, task);
+                if self.wide.is_some() {
+                    let message = "only a classifier can have a wide path";
+                    checks.report(checks.key(&stage.pointer("wide")), message, "take it out".to_owned());
+                }
+            }
         }
     }
 
@@ -84,6 +99,7 @@ impl StageKind for Finetune {
         }
         if self.data.dev.is_some() {
             told.push(metrics::DEV_ROWS_READ);
+            told.extend(self.wide.as_ref().map(|_| metrics::WIDE_DEV_ACCURACY));
         }
         Some(metrics::of_training(&told, dev))
     }

@@ -72,7 +72,7 @@ impl StageKind for Linear {
         }
         let note = format!("{} rows, the best of {} classifiers", learned.len(), chosen.trials.len().max(1));
         job.report(Event::Note(&note));
-        Baseline::new(&self.labels, self.columns.len(), classifier).write(job.out, chosen)?;
+        Baseline::new(&self.labels, self.columns.len(), classifier, chosen).write(job.out)?;
         Ok(metrics.into())
     }
 }
@@ -89,14 +89,14 @@ fn as_rows(rows: &[Labelled]) -> Vec<Row<'_>> {
 
 impl Linear {
     /// The stage for the rows that a classifier learns, and where in the recipe its settings come from.
-    pub(super) fn of(name: &str, finetune: &Finetune, task: &Classification) -> Result<Supplement> {
+    pub(super) fn of(field: Field, name: &str, finetune: &Finetune, task: &Classification) -> Result<Supplement> {
         let columns = Template::new(&task.template)?.columns().to_vec();
         let (data, label) = (finetune.data.clone(), task.label.clone());
         let linear = Self { data, label, columns, labels: task.labels(), expect: None };
         let pointer = |field: &str| format!("stages.{name}.{}.{field}", Finetune::NAME);
         let origins = vec![("data", pointer("data")), ("label", pointer("task.classification.label"))];
         Ok(Supplement {
-            field: "baseline",
+            field: field.0,
             name: format!("{name}.{}", Self::NAME),
             stage: Stage { kind: Self::NAME.to_owned(), settings: serde_json::to_value(linear)? },
             origins,
@@ -123,10 +123,10 @@ impl Linear {
 }
 
 /// What stands beside the model of a stage: a linear classifier of its rows, if it's a classifier that knows them.
-pub(super) fn beside(name: &str, stage: Option<&Stage>) -> Result<Option<Supplement>> {
+pub(super) fn beside(field: Field, name: &str, stage: Option<&Stage>) -> Result<Option<Supplement>> {
     let Some(finetune) = stage.and_then(|stage| stage.settings_as::<Finetune>().ok()) else { return Ok(None) };
     match &finetune.task {
-        Task::Classification(task) => Linear::of(name, &finetune, task).map(Some),
+        Task::Classification(task) => Linear::of(field, name, &finetune, task).map(Some),
         Task::Instruction(_) => Ok(None),
     }
 }

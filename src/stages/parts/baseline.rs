@@ -9,10 +9,9 @@ use half::f16;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use super::classifier::likeliest;
 use crate::{
     data::text::NGrams,
-    learning::linear::{Chosen, LinearClassifier, Settings, Trial, Vocabulary, Weights},
+    learning::linear::{Chosen, LinearClassifier, Settings, Trial, Vocabulary, Weights, likeliest},
     network::model::tensors::{self, Reader, TensorEntry},
 };
 
@@ -43,26 +42,35 @@ struct Description {
 
 /// A linear classifier with the names of its labels.
 pub(in crate::stages) struct Baseline {
-    pub labels: Vec<String>,
-    /// Columns of text that a row has.
-    columns: usize,
+    description: Description,
     classifier: LinearClassifier,
 }
 
 impl Baseline {
-    pub(in crate::stages) fn new(labels: &[String], columns: usize, classifier: LinearClassifier) -> Self {
-        Self { labels: labels.to_vec(), columns, classifier }
+    pub(in crate::stages) fn new(
+        labels: &[String],
+        columns: usize,
+        classifier: LinearClassifier,
+        chosen: Chosen,
+    ) -> Self {
+        let Chosen { settings, trials, rows: chosen_by, learned: rows } = chosen;
+        let LinearClassifier { vocabulary, sharpness, .. } = &classifier;
+        let (labels, bits, sharpness) = (labels.to_vec(), vocabulary.ngrams.bits, *sharpness);
+        let description = Description { labels, columns, bits, settings, sharpness, rows, chosen_by, trials };
+        Self { description, classifier }
+    }
+
+    /// The same within so many bytes: without the features that say least.
+    pub(in crate::stages) fn within(self, bytes: usize) -> Self {
+        let most = bytes / (2 * self.description.labels.len() + 8);
+        Self { classifier: self.classifier.pruned(most), ..self }
     }
 
     /// Writes it; weights have 16 bits.
-    pub(in crate::stages) fn write(&self, dir: &Path, chosen: Chosen) -> Result<()> {
-        let LinearClassifier { vocabulary, weights, sharpness } = &self.classifier;
-        let Chosen { settings, trials, rows: chosen_by, learned: rows } = chosen;
-        let (labels, columns, bits) = (self.labels.clone(), self.columns, vocabulary.ngrams.bits);
-        let description =
-            Description { labels, columns, bits, settings, sharpness: *sharpness, rows, chosen_by, trials };
-        fs::write(dir.join(DESCRIPTION), serde_json::to_vec_pretty(&description)?)?;
-        let (width, classes) = (vocabulary.len(), self.labels.len());
+    pub(in crate::stages) fn write(&self, dir: &Path) -> Result<()> {
+        let LinearClassifier { vocabulary, weights, .. } = &self.classifier;
+        fs::write(dir.join(DESCRIPTION), serde_json::to_vec_pretty(&self.description)?)?;
+        let (width, classes) = (vocabulary.len(), self.description.labels.len());
         let single = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
         let buckets = vocabulary.buckets.iter().flat_map(|bucket| bucket.to_le_bytes()).collect();
         let halves = weights.values.iter().flat_map(|weight| f16::from_f32(*weight).to_le_bytes()).collect();
@@ -83,7 +91,7 @@ impl Baseline {
         let path = dir.join(DESCRIPTION);
         let description: Description = serde_json::from_slice(&fs::read(&path)?)
             .with_context(|| format!("{} isn't what a linear stage writes", path.display()))?;
-        let Description { labels, columns, bits, sharpness, .. } = description;
+        let Description { ref labels, bits, sharpness, .. } = description;
         let reader = Reader::open(&dir.join(TENSORS))?;
         let buckets: Vec<u32> = reader
             .bytes(BUCKETS)?
@@ -98,7 +106,8 @@ impl Baseline {
             && buckets.iter().all(|bucket| u64::from(*bucket) < 1 << bits);
         ensure!(fits, "{} and {TENSORS} don't fit each other", path.display());
         let vocabulary = Vocabulary::new(NGrams { bits }, buckets, idf);
-        Ok(Self { labels, columns, classifier: LinearClassifier { vocabulary, weights: Weights { values, bias }, sharpness } })
+        let weights = Weights { values, bias };
+        Ok(Self { description, classifier: LinearClassifier { vocabulary, weights, sharpness } })
     }
 
     /// The likeliest of these labels for rows, by its number.
@@ -114,12 +123,13 @@ impl Baseline {
     /// # Errors
     /// A label that it hasn't learned.
     pub(in crate::stages) fn log_probabilities(&self, labels: &[String], rows: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let Description { labels: known, columns, .. } = &self.description;
         let place = |label: &String| {
-            let place = self.labels.iter().position(|known| known == label);
+            let place = known.iter().position(|known| known == label);
             place.with_context(|| format!("the baseline doesn't know the label `{label}`"))
         };
         let places: Vec<usize> = labels.iter().map(place).collect::<Result<_>>()?;
-        let rows: Vec<Vec<&str>> = rows.iter().map(|text| text.splitn(self.columns.max(1), '\t').collect()).collect();
+        let rows: Vec<Vec<&str>> = rows.iter().map(|text| text.splitn((*columns).max(1), '\t').collect()).collect();
         let reorder = |row: Vec<f32>| places.iter().map(|place| row[*place]).collect();
         Ok(self.classifier.log_probabilities(&rows).into_iter().map(reorder).collect())
     }
@@ -136,17 +146,20 @@ mod tests {
         let rows: Vec<Row<'_>> = texts.iter().map(|(text, label)| Row { columns: vec![text], label: *label }).collect();
         let (classifier, chosen) = LinearClassifier::train(2, &rows, &[]);
         let labels = ["体育".to_owned(), "财经".to_owned()];
-        let baseline = Baseline::new(&labels, 1, classifier);
+        let baseline = Baseline::new(&labels, 1, classifier, chosen);
         let dir = tempfile::tempdir().unwrap();
-        baseline.write(dir.path(), chosen).unwrap();
+        baseline.write(dir.path()).unwrap();
         let read = Baseline::read(dir.path()).unwrap();
-        let of = |baseline: &Baseline, labels: &[String]| baseline.log_probabilities(labels, &["球赛", "股票"]).unwrap();
+        let of =
+            |baseline: &Baseline, labels: &[String]| baseline.log_probabilities(labels, &["球赛", "股票"]).unwrap();
         let (before, after) = (of(&baseline, &labels), of(&read, &labels));
         let near = |a: &f32, b: &f32| (a - b).abs() < 1e-3;
         assert!(before.iter().flatten().zip(after.iter().flatten()).all(|(a, b)| near(a, b)), "{before:?} {after:?}");
         assert!(after[0][0] > after[0][1] && after[1][1] > after[1][0]);
         let turned = of(&read, &[labels[1].clone(), labels[0].clone()]);
         assert_eq!(turned[0], [after[0][1], after[0][0]]);
-        assert!(read.log_probabilities(&["其他".to_owned()], &[]).is_err());
+        let small = read.within(3 * 12);
+        assert_eq!(small.classifier.vocabulary.len(), 3);
+        assert!(small.log_probabilities(&["其他".to_owned()], &[]).is_err());
     }
 }

@@ -8,6 +8,7 @@ use super::{
     batches::{OnProgress, in_batches},
     layout,
     task::TrainedFor,
+    wide::Wide,
 };
 use crate::{
     data::text::Tokenizer,
@@ -89,6 +90,7 @@ pub struct Trained {
     pub(in crate::stages) network: Network,
     max_length: usize,
     device: OpenDevice,
+    wide: Option<Wide>,
 }
 
 /// What a classifier says of a row.
@@ -113,7 +115,7 @@ impl Trained {
         let numbers = network.labels().map(|labels| labels.by_number()).unwrap_or_default();
         let classifier = classifier(&task, &Base::of(&network, &tokenizer, from_checkpoint), max_length)?;
         let classifier = classifier.with_other_names(numbers);
-        Ok(Self { classifier, network, max_length, device: device.clone() })
+        Ok(Self { classifier, network, max_length, device: device.clone(), wide: Wide::read(dir)? })
     }
 
     /// The labels.
@@ -130,6 +132,11 @@ impl Trained {
         Judge::new(&self.classifier, self.max_length, &self.device)
     }
 
+    /// What its wide path makes of the network's probabilities for rows with these texts; none if it has no such path.
+    pub(in crate::stages) fn with_wide(&self, texts: &[&str], deep: &[Vec<f32>]) -> Result<Option<Vec<Vec<f32>>>> {
+        self.wide.as_ref().map(|wide| wide.probabilities(self.labels(), texts, deep)).transpose()
+    }
+
     /// Classifies rows, each given as a look-up of its columns.
     ///
     /// # Errors
@@ -138,8 +145,12 @@ impl Trained {
         let examples: Vec<Vec<Example>> =
             (0..).zip(rows).map(|(id, row)| self.classifier.inference(row, id)).collect::<Result<_>>()?;
         let examples: Vec<&[Example]> = examples.iter().map(Vec::as_slice).collect();
-        let probabilities = self.judge()?.probabilities(&self.network, &examples, &|_, _| Ok(()))?;
-        Ok(probabilities
+        let deep = self.judge()?.probabilities(&self.network, &examples, &|_, _| Ok(()))?;
+        let texts: Vec<String> = rows.iter().map(|row| self.classifier.text(row)).collect::<Result<_>>()?;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        Ok(self
+            .with_wide(&texts, &deep)?
+            .unwrap_or(deep)
             .into_iter()
             .map(|probabilities| Prediction { label: self.labels()[likeliest(&probabilities)].clone(), probabilities })
             .collect())
@@ -156,7 +167,7 @@ fn no_classifier(dir: &Path) -> String {
 }
 
 /// The index of the highest value; the first of several.
-pub(super) fn likeliest(values: &[f32]) -> usize {
+fn likeliest(values: &[f32]) -> usize {
     values
         .iter()
         .enumerate()

@@ -18,6 +18,7 @@ pub(super) mod task;
 pub(super) mod teach;
 pub(super) mod train_loop;
 pub(super) mod transformers;
+pub(super) mod wide;
 pub(super) mod writing;
 
 use anyhow::Result;

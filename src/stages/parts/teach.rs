@@ -8,14 +8,18 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    classifier::{Judge, classifier},
+    classifier::{Judge, Trained, classifier},
     layout, records,
     rows::{self, LabelledRow, RowPlace, TrainingRows, Use},
     task::TrainedFor,
     train_loop::{self, Start},
+    wide::Wide,
 };
 use crate::{
-    engine::executor::{Computed, Event, Inputs, Job},
+    engine::{
+        executor::{Computed, Event, Inputs, Job},
+        store::Metrics,
+    },
     learning::{
         metrics::{Classification as Measured, Scored},
         objectives::{
@@ -31,8 +35,8 @@ use crate::{
     },
     spec::{ClassWeights, Classification, Finetune, Head, Pooling, Task},
     stages::{
-        Base, Cut, Told, TrainingFeed,
-        metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
+        Base, Cut, Field, Told, TrainingFeed,
+        metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ, WIDE_DEV_ACCURACY},
     },
     support::text_hash,
 };
@@ -157,8 +161,35 @@ pub(in crate::stages) fn classify(
         candidates: judge.candidates.clone(),
         measure: if dev.is_empty() { None } else { Some(&mut measure) },
     };
-    teach(job, spec, start, lessons, devices)
+    let mut computed = teach(job, spec, start, lessons, devices)?;
+    if spec.wide.is_some() {
+        widen(job, &dev, devices, &mut computed.metrics)?;
+    }
+    Ok(computed)
 }
+
+/// Puts a wide path beside the network that was trained, and measures both together.
+fn widen(job: &Job<'_>, dev: &[LabelledRow], devices: &OpenDevices, metrics: &mut Metrics) -> Result<()> {
+    let mut wide = Wide::of(&WIDE.needed(job)?.path)?;
+    let trained = Trained::load(job.out, &devices.first)?;
+    let examples: Vec<_> = dev.iter().map(|row| row.examples.as_slice()).collect();
+    let deep = trained.judge()?.probabilities(&trained.network, &examples, &|_, _| Ok(()))?;
+    let texts: Vec<&str> = dev.iter().map(|row| row.text.as_str()).collect();
+    let gold: Vec<usize> = dev.iter().map(|row| row.label).collect();
+    wide.fit(trained.labels(), &texts, &deep, &gold)?;
+    let together = wide.probabilities(trained.labels(), &texts, &deep)?;
+    if let Some(measured) = Measured::measure(trained.labels().len(), scored(dev, &together).iter()) {
+        WIDE_DEV_ACCURACY.put(metrics, measured.accuracy);
+    }
+    job.report(Event::Note(&format!(
+        "the network counts for {:.2}, the wide path for {:.2}",
+        wide.mix.deep, wide.mix.wide
+    )));
+    wide.write(job.out)
+}
+
+/// The field with the linear stage of a wide path.
+pub(in crate::stages) const WIDE: Field = Field("wide.baseline");
 
 /// What is to be said of a linear head that is there already: that it was made for other labels.
 fn note_of_head(start: &Start, labels: &[String]) -> Option<String> {
