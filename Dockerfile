@@ -5,8 +5,6 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY recipes recipes
-COPY benches benches
-COPY examples examples
 RUN cargo build --locked --profile dist --bin pipe
 
 FROM debian:bookworm-slim

@@ -84,7 +84,7 @@ fn what_changed_is_run_and_held_against_the_base() {
     commit(&space, "decay");
     let arguments = ["--base", "HEAD~1", "--remote", &url, "--summary", "summary.md"];
     let result = ci(&space, 0, &arguments);
-    assert_eq!(statuses(&result), "base=hit test=ran tokens=hit topics=ran");
+    assert_eq!(statuses(&result), "base=hit test=ran tokens=hit topics=ran topics.linear=hit");
     assert_eq!(verdicts(&result), ["met"; 3]);
     let compared: Vec<_> = result["recipes"][0]["compared"].as_array().expect("pairs").iter().collect();
     assert_eq!(compared.iter().map(|pair| &pair["stage"]).collect::<Vec<_>>(), ["topics", "test"]);
@@ -94,7 +94,7 @@ fn what_changed_is_run_and_held_against_the_base() {
     let summary = space.read("summary.md");
     assert!(summary.starts_with("## `recipe.yaml`: all 3 expectations are met\n"), "{summary}");
     assert!(summary.contains("| `topics` | ran |") && summary.contains("`train.weight_decay: "), "{summary}");
-    assert!(summary.contains("2 of 4 stages computed in") && summary.contains("; the cache saved "), "{summary}");
+    assert!(summary.contains("2 of 5 stages computed in") && summary.contains("; the cache saved "), "{summary}");
     assert!(summary.contains("paired bootstrap over 6 rows"), "{summary}");
     // Nothing was left behind in the working tree.
     assert_eq!(git(space.path(), &["status", "--short"]), "");
@@ -103,16 +103,16 @@ fn what_changed_is_run_and_held_against_the_base() {
     let other = Space::new();
     git(other.path(), &["clone", "--quiet", &space.path().display().to_string(), "."]);
     let again = ci(&other, 0, &arguments);
-    assert_eq!(statuses(&again), "base=fetched test=fetched tokens=fetched topics=fetched");
+    assert_eq!(statuses(&again), "base=fetched test=fetched tokens=fetched topics=fetched topics.linear=fetched");
     assert_eq!((&again["remote"]["files"], &again["remote"]["pushed"]), (&2.into(), &0.into()));
     assert_eq!(again["recipes"][0]["compared"], result["recipes"][0]["compared"]);
     let summary = other.read("summary.md");
-    assert!(summary.contains("None of 4 stages was computed; the cache saved"), "{summary}");
+    assert!(summary.contains("None of 5 stages was computed; the cache saved"), "{summary}");
 
     worsen(&space);
     commit(&space, "lose rows");
     let result = ci(&space, 3, &[&arguments[..], &["--junit", "junit.xml"]].concat());
-    assert_eq!(statuses(&result), "base=hit test=ran tokens=hit topics=hit");
+    assert_eq!(statuses(&result), "base=hit test=ran tokens=hit topics=hit topics.linear=hit");
     let broken = &result["recipes"][0]["expectations"][0];
     assert_eq!((&broken["verdict"], &broken["figure"]), (&"broken".into(), &3.0.into()));
     assert_eq!(broken["message"], "`rows` of `test` is 3, 3 below the base's 6");
@@ -203,7 +203,7 @@ fn data_that_git_lacks_is_taken_as_unchanged_and_a_pointer_is_no_data() {
     space.write("test.tsv", &data);
     space.json(&["run", "recipe.yaml"]);
     let result = ci(&space, 0, &["--base", "HEAD", "--summary", "summary.md"]);
-    assert_eq!(statuses(&result), "base=hit test=hit tokens=hit topics=hit");
+    assert_eq!(statuses(&result), "base=hit test=hit tokens=hit topics=hit topics.linear=hit");
     assert_eq!(verdicts(&result), ["met"; 3]);
     let taken: Vec<_> = result["recipes"][0]["taken_as_unchanged"].as_array().expect("a list").iter().collect();
     assert_eq!(taken.iter().map(|one| &one["path"]).collect::<Vec<_>>(), ["dev.tsv", "test.tsv"]);
@@ -244,7 +244,7 @@ fn data_is_found_where_the_recipe_would_find_it() {
     let output = space.pipe(&["ci", "recipes/recipe.yaml", "--base", "HEAD~1", "--json"]);
     assert_eq!(output.status, 3, "{}", output.stderr);
     let result: Value = serde_json::from_str(&output.stdout).expect("JSON");
-    assert_eq!(statuses(&result), "base=hit test=ran tokens=hit topics=ran");
+    assert_eq!(statuses(&result), "base=hit test=ran tokens=hit topics=ran topics.linear=ran");
     let taken = result["recipes"][0]["taken_as_unchanged"].as_array().expect("a list");
     assert_eq!(taken.iter().map(|one| &one["why"]).collect::<Vec<_>>(), ["outside of the repository"]);
     let base: Vec<_> = ["tokens", "base", "topics", "test"]
@@ -281,7 +281,7 @@ fn a_forks_pull_request_reads_the_remote_and_writes_nothing_to_it() {
     let output = as_fork(&["ci", "recipe.yaml", "--base", "HEAD", "--remote", &url, "--json"]);
     assert_eq!(output.status, 0, "{}", output.stderr);
     let result: Value = serde_json::from_str(&output.stdout).expect("JSON");
-    assert_eq!(statuses(&result), "base=fetched test=ran tokens=fetched topics=ran");
+    assert_eq!(statuses(&result), "base=fetched test=ran tokens=fetched topics=ran topics.linear=fetched");
     assert_eq!((&result["remote"]["read_only"], &result["remote"]["pushed"]), (&true.into(), &0.into()));
     assert!(output.stderr.contains("a fork's pull request, so the remote is only read"), "{}", output.stderr);
     assert!(all(remote.path()) == before);

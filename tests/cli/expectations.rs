@@ -67,7 +67,8 @@ fn what_has_failed_is_a_failure_whatever_was_expected() {
     let cases = cases(&space.read("out/junit.xml"));
     let results: Vec<_> = cases.iter().map(|(name, result)| (name.as_str(), result.as_str())).collect();
     assert_eq!(results[0], ("tokens", "error"), "{results:?}");
-    assert_eq!(results[3..], [("test", "skipped"), ("accuracy at_least 1.5", "skipped")]);
+    assert!(results.contains(&("test", "skipped")), "{results:?}");
+    assert_eq!(results.last(), Some(&("accuracy at_least 1.5", "skipped")));
 }
 
 #[test]
@@ -106,8 +107,8 @@ fn what_cannot_come_true_is_a_mistake_of_the_recipe() {
     let unknown = said("{ acuracy: { at_least: 0.5 } }");
     assert!(unknown.contains("no metric `acuracy` is recorded of `test`"), "{unknown}");
     assert!(unknown.contains("did you mean `accuracy`? there is") && unknown.contains("macro_f1"), "{unknown}");
-    let unknown = said("{ accuracy: { at_least_of: linear_accuracy } }");
-    assert!(unknown.contains("no metric `linear_accuracy` is recorded of `test`"), "{unknown}");
+    let unknown = said("{ accuracy: { at_least_of: quadratic_accuracy } }");
+    assert!(unknown.contains("no metric `quadratic_accuracy` is recorded of `test`"), "{unknown}");
     assert!(said("{ accuracy: {} }").contains("nothing is expected of it"));
     assert!(said("{ accuracy: { at_least: 0.9, at_most: 0.8 } }").contains("nothing is at least 0.9 and at most 0.8"));
     assert!(said("{ accuracy: { drop_at_most: -0.1 } }").contains("drop_at_most"));

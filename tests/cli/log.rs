@@ -122,3 +122,21 @@ fn after_kills_the_log_has_all_that_was_told_before() {
     let runs = space.json(&["log", "-n", "100"]);
     assert_eq!(runs.as_array().map(Vec::len), Some(20));
 }
+
+#[test]
+fn logs_of_long_ago_are_cleared_away() {
+    let space = tiny();
+    for _ in 0..2 {
+        space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
+    }
+    let runs = space.json(&["log"]);
+    let file = |run: usize| space.path().join(runs[run]["file"].as_str().expect("a file"));
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(91 * 86_400);
+    std::fs::File::options().write(true).open(file(1)).expect("a file").set_modified(then).expect("a date");
+    let plan = space.json(&["gc", "recipe.yaml", "--grace", "0"]);
+    let logs: Vec<_> =
+        plan["remnants"].as_array().expect("a list").iter().filter(|remnant| remnant["what"] == "log").collect();
+    assert_eq!(logs.len(), 1, "{plan}");
+    space.json(&["gc", "recipe.yaml", "--grace", "0", "--delete"]);
+    assert_eq!((file(0).exists(), file(1).exists()), (true, false));
+}

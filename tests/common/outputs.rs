@@ -16,7 +16,9 @@ pub fn fits(arguments: &[&str], output: &Value) {
     let validator = known.get_or_insert_default().entry(command.to_owned()).or_insert_with(|| validator(command));
     let mistakes: Vec<String> = validator
         .iter_errors(output)
-        .map(|error| format!("{} at `{}`", error.to_string().chars().take(300).collect::<String>(), error.instance_path()))
+        .map(|error| {
+            format!("{} at `{}`", error.to_string().chars().take(300).collect::<String>(), error.instance_path())
+        })
         .collect();
     assert!(mistakes.is_empty(), "pipe {command} --json: {mistakes:#?}");
 }
