@@ -212,6 +212,16 @@ stages:
     }
 
     #[test]
+    fn ten_steps_with_ngrams_have_the_losses_of_the_cpu() {
+        for (device, _) in gpus() {
+            let space = tiny();
+            let ngrams = "max_length: 48, ngrams: { buckets: 500, width: 4 } }";
+            space.write("recipe.yaml", pretrained(&FAMILIES, 1).replace("max_length: 48 }", ngrams));
+            assert_same_curves(&space, device, FAMILIES.len());
+        }
+    }
+
+    #[test]
     fn ten_steps_with_layers_that_are_computed_again_have_the_losses_of_the_cpu() {
         for (device, _) in gpus() {
             let space = tiny();
@@ -298,7 +308,9 @@ stages:
         let state = State::new(state.path().join("state"), "key");
         let mut losses = Vec::new();
         for &(open, last) in path {
-            let model = json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16 } });
+            let ngrams = json!({ "buckets": 64, "width": 4 });
+            let model =
+                json!({ "gpt2": { "hidden": 16, "layers": 1, "heads": 2, "max_length": 16, "ngrams": ngrams } });
             let model = serde_json::from_value(model).expect("a model");
             let network = Network::new(&model, 24, 7, &open.device).expect("a network");
             let train = json!({ "steps": 8, "lr": 1e-2, "dropout": 0.1 });

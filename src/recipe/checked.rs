@@ -51,6 +51,11 @@ impl Checked {
         (!self.warnings.is_empty()).then(|| Diagnostics::new(self.texts.clone(), self.warnings.clone()))
     }
 
+    /// Whether the recipe itself has a stage of this name, rather than that another one needs it.
+    pub fn writes(&self, stage: &str) -> bool {
+        self.tree.get("stages").is_some_and(|stages| stages.get(stage).is_some())
+    }
+
     /// The recipe's text, as it was read.
     pub fn text(&self) -> &str {
         self.texts.file().body()

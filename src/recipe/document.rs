@@ -1,5 +1,6 @@
 //! A recipe's file as it was read: parsed once, checked as often as there are settings to try.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -11,7 +12,7 @@ use super::place::{Span, Text, Texts};
 use super::secret::Secrets;
 use super::{
     Catalog, Checked, Checks, Columns, Diagnostic, Diagnostics, Draft, Overrides, Setting, coerce, expand, flags,
-    source, suggest, typecheck,
+    source, suggest, typecheck, walk,
 };
 use crate::spec::{Recipe, Stage};
 
@@ -106,21 +107,9 @@ impl Document {
         settings: &IndexMap<String, Setting>,
         columns: &Columns<'_>,
     ) -> Result<Checked, Diagnostics> {
-        let mut problems = self.problems.clone();
+        let Filled { tree, texts, read, mut problems } = self.filled(overrides, settings);
         let mut warnings = Vec::new();
-        let mut texts = self.texts.clone();
-        let mut tree = self.tree.clone();
-        let slot = self.catalog.recipe();
-        let later = flags::apply(&mut tree, slot, &mut texts, &overrides.sets, &mut problems);
-        let is_var = |(path, _): &(&String, &Setting)| path.starts_with("vars.");
-        flags::set(&mut tree, slot, settings.iter().filter(is_var));
-        let read = expand::expand(&mut tree, slot, &mut texts, &overrides.vars, &mut problems);
-        // What is still an expression failed, and was reported.
-        flags::apply(&mut tree, slot, &mut texts, later, &mut problems);
-        flags::set(&mut tree, slot, settings.iter().filter(|setting| !is_var(setting)));
-        coerce::recipe(&mut tree, slot);
-
-        typecheck::check(&tree, slot, typecheck::ROOT, &mut problems);
+        typecheck::check(&tree, self.catalog.recipe(), typecheck::ROOT, &mut problems);
         let drafts = check::drafts(&tree, self.catalog);
         let sweep = tree.get("sweep").and_then(|node| serde_json::from_value(node.to_json()).ok());
         let dir = self.path.parent().unwrap_or(Path::new("")).to_owned();
@@ -151,6 +140,46 @@ impl Document {
                 Err(Diagnostics::new(texts, problems))
             }
         }
+    }
+}
+
+/// A recipe's tree with all that changes it in place.
+struct Filled {
+    tree: Node,
+    texts: Texts,
+    /// What came from the environment, each with the call that read it.
+    read: Vec<(String, String)>,
+    problems: Vec<Diagnostic>,
+}
+
+impl Document {
+    /// The files and directories that the recipe's stages name, as they're written, whether or not they are there and the
+    /// recipe is right.
+    pub fn files(&self, overrides: &Overrides) -> BTreeSet<String> {
+        let tree = self.filled(overrides, &IndexMap::new()).tree;
+        let mut files = BTreeSet::new();
+        for draft in check::drafts(&tree, self.catalog) {
+            walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |_, value, slot| {
+                files.extend(slot.role.file_kind().and_then(|_| value.as_str()).map(str::to_owned));
+            });
+        }
+        files
+    }
+
+    fn filled(&self, overrides: &Overrides, settings: &IndexMap<String, Setting>) -> Filled {
+        let mut problems = self.problems.clone();
+        let mut texts = self.texts.clone();
+        let mut tree = self.tree.clone();
+        let slot = self.catalog.recipe();
+        let later = flags::apply(&mut tree, slot, &mut texts, &overrides.sets, &mut problems);
+        let is_var = |(path, _): &(&String, &Setting)| path.starts_with("vars.");
+        flags::set(&mut tree, slot, settings.iter().filter(is_var));
+        let read = expand::expand(&mut tree, slot, &mut texts, &overrides.vars, &mut problems);
+        // What is still an expression failed, and was reported.
+        flags::apply(&mut tree, slot, &mut texts, later, &mut problems);
+        flags::set(&mut tree, slot, settings.iter().filter(|setting| !is_var(setting)));
+        coerce::recipe(&mut tree, slot);
+        Filled { tree, texts, read, problems }
     }
 }
 

@@ -33,6 +33,7 @@ pub mod schema;
 mod secret;
 mod shape;
 mod source;
+mod supplement;
 pub mod template;
 mod typecheck;
 pub mod walk;
@@ -56,6 +57,7 @@ pub use kind_rules::KindRules;
 pub use open_place::OpenPlace;
 pub use overrides::Overrides;
 pub use place::Span;
+pub use supplement::Supplement;
 
 pub(crate) use crate::support::suggest;
 

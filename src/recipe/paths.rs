@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 
 use super::beside::is_beside;
 
@@ -41,6 +41,22 @@ pub(super) fn is_glob(pattern: &str) -> bool {
     pattern.contains(['*', '?', '[', '{'])
 }
 
+/// A path's fixed beginning, and the rest, which begins with a part that is a glob; that is empty if none is.
+pub fn split(pattern: &Path) -> (PathBuf, PathBuf) {
+    let base: PathBuf = pattern.iter().take_while(|part| !is_glob(&part.to_string_lossy())).collect();
+    let rest = pattern.iter().skip(base.iter().count()).collect();
+    (base, rest)
+}
+
+/// What tells whether a path matches a glob.
+///
+/// # Errors
+/// If it's no glob.
+pub fn matcher(glob: &str) -> Result<GlobMatcher> {
+    let built = GlobBuilder::new(glob).literal_separator(true).build();
+    Ok(built.with_context(|| format!("the glob `{glob}` is wrong"))?.compile_matcher())
+}
+
 /// The data files of one directory, sorted.
 fn in_directory(path: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -62,11 +78,9 @@ fn is_hidden(name: &OsStr) -> bool {
 /// The data files that match a glob; hidden ones and markers only if it says so, by a `.` or `_` that a part of it begins
 /// with. Only directories below its fixed beginning are read, and only as deep as it goes.
 fn matches(pattern: &Path) -> Result<Vec<PathBuf>> {
-    let base: PathBuf = pattern.iter().take_while(|part| !is_glob(&part.to_string_lossy())).collect();
-    let rest: PathBuf = pattern.iter().skip(base.iter().count()).collect();
+    let (base, rest) = split(pattern);
     let rest = rest.to_string_lossy();
-    let glob = GlobBuilder::new(&rest).literal_separator(true).build();
-    let glob = glob.with_context(|| format!("the glob `{rest}` is wrong"))?.compile_matcher();
+    let glob = matcher(&rest)?;
     let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
     if !base.is_dir() {
         return Ok(Vec::new());

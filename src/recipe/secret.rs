@@ -62,6 +62,16 @@ impl Secrets {
         }
     }
 
+    /// Has what is at a pointer, and below it, replaced at another one too.
+    pub(super) fn hold_for(&mut self, origin: &str, other: &str) {
+        let below = |(pointer, replacement): (&String, &String)| {
+            let rest = pointer.strip_prefix(origin).filter(|rest| rest.is_empty() || rest.starts_with('.'))?;
+            Some((format!("{other}{rest}"), replacement.clone()))
+        };
+        let copies: Vec<_> = self.replacements.iter().filter_map(below).collect();
+        self.replacements.extend(copies);
+    }
+
     /// Puts the replacements into the JSON of what is at a pointer.
     pub(super) fn redact(&self, value: &mut Json, pointer: &mut String) {
         if self.replacements.is_empty() {

@@ -153,6 +153,16 @@ impl Slot {
         }
     }
 
+    /// Whether a mapping that stands here has such a key.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        match &self.shape {
+            Shape::Record(fields) => fields.contains_key(key),
+            Shape::Choice(variants) => variants.iter().any(|(variant, _)| variant == key),
+            Shape::Either { mapping, .. } => mapping.has_key(key),
+            _ => false,
+        }
+    }
+
     /// What a value should be, in words.
     pub(super) fn wanted(&self) -> String {
         match &self.shape {

@@ -132,10 +132,14 @@ impl Checker<'_> {
             // A name that's given already is hardly the one that was meant.
             let near = suggest::nearest(&entry.key, fields.keys().map(String::as_str).filter(|field| !given(field)));
             meant.extend(near);
-            let hint = match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if fields.is_empty() => "it takes no keys".into(),
-                None => format!("the keys are {}", suggest::list(fields.keys().map(String::as_str))),
+            let mut within = fields.iter().filter(|(_, slot)| slot.has_key(&entry.key)).map(|(field, _)| field);
+            let hint = match (within.next(), near) {
+                (Some(field), _) if within.next().is_none() => {
+                    format!("it stands within `{field}`: `{field}: {{ {}: … }}`", entry.key)
+                }
+                (_, Some(near)) => format!("did you mean `{near}`?"),
+                _ if fields.is_empty() => "it takes no keys".into(),
+                _ => format!("the keys are {}", suggest::list(fields.keys().map(String::as_str))),
             };
             let message = format!("{} has no key `{}`", called(name), entry.key);
             self.report(Diagnostic::new(message).at(entry.key_span).hint(hint));
@@ -246,9 +250,13 @@ impl Shape {
         matches!(self, Self::Bool)
     }
 
-    /// Whether a text stands where one is wanted, or a list.
+    /// Whether a text stands where one or a word is wanted, or a list where one is.
     fn is_like(&self, value: &Value) -> bool {
-        matches!((self, value), (Self::Text { .. }, Value::String(_)) | (Self::List { .. }, Value::Seq(_)))
+        match value {
+            Value::String(_) => matches!(self, Self::Text { .. } | Self::Choice(_)),
+            Value::Seq(_) => matches!(self, Self::List { .. }),
+            _ => false,
+        }
     }
 }
 

@@ -1,13 +1,18 @@
 //! A recipe loaded, planned, run and followed; searches over many of them. What the command line does, a program can do
 //! by this: `examples/embed.rs` shows how.
 
+pub mod base;
 mod checks;
+pub mod expectations;
 mod feed;
+mod git;
 mod graph;
 pub mod launch;
+pub mod log;
 mod open;
 mod reading;
 mod recipe;
+mod supplements;
 pub mod sweep;
 
 pub use checks::{Check, Checks, Upcoming};

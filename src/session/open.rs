@@ -42,6 +42,8 @@ pub struct Options {
     pub store: PathBuf,
     /// The URL of a cache that machines share, if there is one.
     pub remote: Option<String>,
+    /// Whether nothing is written to it.
+    pub remote_readonly: bool,
     /// Stages that run at the same time.
     pub jobs: usize,
     /// Whether to run what seems too large for the devices' memory.
@@ -59,6 +61,7 @@ impl Default for Options {
         Self {
             store: ".pipe".into(),
             remote: None,
+            remote_readonly: false,
             jobs: 1,
             ignore_memory: false,
             launcher: FITTING.to_owned(),
@@ -111,7 +114,7 @@ impl Session {
         let store = Store::open(&options.store)?;
         let notify = Arc::clone(&options.notify);
         let remote = options.remote.as_deref().map(|url| Remote::open(url, &store, move |text: &str| notify(text)));
-        let remote = remote.transpose()?.map(Arc::new);
+        let remote = remote.transpose()?.map(|remote| Arc::new(remote.read_only(options.remote_readonly)));
         let digests = Mutex::new(DigestCache::open(store.root()).with_reading(READING));
         Ok(Self { store, remote, digests, launcher, options })
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use indexmap::IndexMap;
 
-use super::graph;
+use super::{graph, supplements::supplemented};
 use crate::{
     data,
     engine::{
@@ -37,6 +37,7 @@ impl Recipe {
         let document = Document::read(path, catalog())?;
         let checked = document.check(&overrides, &columns)?;
         check_secrets(&checked)?;
+        let checked = supplemented(checked)?;
         Ok(Self { document, overrides, checked })
     }
 
@@ -53,7 +54,7 @@ impl Recipe {
     /// # Errors
     /// All mistakes that come with the cell's settings.
     pub fn cell(&self, settings: &IndexMap<String, Setting>) -> Result<Graph> {
-        graph(&self.document.check_cell(&self.overrides, settings, &columns)?)
+        graph(&supplemented(self.document.check_cell(&self.overrides, settings, &columns)?)?)
     }
 
     /// The devices to run on: the given ones, or else the recipe's.

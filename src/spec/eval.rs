@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Source;
+use super::{Expectations, Source};
 
 /// Evaluates a model on held-out data: a finetuned model on rows, or a language model on encoded corpora.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -26,4 +26,13 @@ pub struct Eval {
     #[serde(default)]
     #[schemars(extend("x-unsaid" = [null, 0]))]
     pub stride: Option<usize>,
+    /// For a classifier: the linear stage to show beside it. By default one is made of the rows that the model of a finetune
+    /// stage learned from, its dev rows and its labels, once for all evals of such models
+    #[serde(default)]
+    #[schemars(extend("x-role" = "stage:baseline"))]
+    pub baseline: Option<String>,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Origin;
+use super::{Expectations, Origin};
 
 /// Exports a model: weights as safetensors, config.json and tokenizer. `pipe export` copies it out of the
 /// store.
@@ -19,6 +19,10 @@ pub struct Export {
     #[serde(default = "five_gigabytes")]
     #[schemars(with = "String")]
     pub max_shard_size: FileSize,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }
 
 /// The dtype of stored weights.

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, DevMetric, Instruction, Model, Origin, Source, Train};
+use super::{Adapter, ClassWeights, DevMetric, Expectations, Instruction, Model, Origin, Source, Train};
 
 /// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -32,6 +32,10 @@ pub struct Finetune {
     /// How to train
     #[schemars(extend("x-recorded" = "how a model was trained shows in its curve and metrics"))]
     pub train: Train,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }
 
 /// Training rows, and dev rows to evaluate on meanwhile.
@@ -91,6 +95,15 @@ pub struct Classification {
     #[serde(default)]
     #[schemars(extend("x-unsaid" = [null, "mean"]))]
     pub pooling: Option<Pooling>,
+    /// What the rows of each label weigh in the loss: `balanced`, so that all labels together weigh the same however many rows
+    /// they have, or a number for each label
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
+    /// Focal loss: each row's loss times the power of this of the probability that the model gives to other labels, so
+    /// that rows it's sure of count for less; 2 is usual
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub focal_gamma: Option<f64>,
 }
 
 impl Classification {

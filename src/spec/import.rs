@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Expectations;
+
 /// Imports a checkpoint into the store: checked, and unchanged.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -14,4 +16,8 @@ pub struct Import {
     #[serde(default)]
     #[schemars(extend("x-role" = "tokenizer"))]
     pub tokenizer: Option<String>,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }

@@ -19,13 +19,16 @@
 //! `x-recorded` marks what is recorded in the clear with a stage's results, so that it can't hold a secret; it says why.
 
 mod adapter;
+mod class_weights;
 mod dev_metric;
 mod device;
 mod eval;
+mod expectation;
 mod export;
 mod finetune;
 mod import;
 mod instruction;
+mod linear;
 mod model;
 mod objective;
 mod open;
@@ -44,13 +47,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use adapter::{Adapter, BaseDtype, Lora, PTuning};
+pub use class_weights::{ClassWeights, CountedWeights};
 pub use dev_metric::DevMetric;
 pub use device::{Device, DeviceChoice, DeviceChoices, Devices};
 pub use eval::Eval;
+pub use expectation::{Bound, Expectation, Expectations};
 pub use export::{Dtype, Export, FileSize};
 pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task};
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong, Turns};
+pub use linear::Linear;
 pub use model::Model;
 pub use objective::{GENERATIVE, Objective, OpenSettings, Part, Section};
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
@@ -60,7 +66,7 @@ pub use product::Product;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::{Random, Range, Repeat, Rung, SuccessiveHalving, Sweep, Tpe, Values};
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
-pub use train::{Batch, EarlyStopping, LossNormalization, MicroBatch, Optimizer, Precision, Schedule, Train};
+pub use train::{Average, Batch, EarlyStopping, LossNormalization, MicroBatch, Optimizer, Precision, Schedule, Train};
 
 /// A pipeline: named stages, what they share, and optionally a sweep over their settings.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -107,5 +113,11 @@ impl Stage {
     /// If it's a stage of another kind. Those of a checked recipe fit the type of their kind.
     pub fn settings_as<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         T::deserialize(&self.settings)
+    }
+
+    /// What is expected of its metrics: what its kind has in a field `expect` of this type.
+    pub fn expectations(&self) -> Expectations {
+        let expect = self.settings.get("expect").filter(|expect| !expect.is_null());
+        expect.and_then(|expect| Expectations::deserialize(expect).ok()).unwrap_or_default()
     }
 }

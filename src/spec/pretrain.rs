@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, Model, Objective, Origin, Train};
+use super::{Adapter, Expectations, Model, Objective, Origin, Train};
 
 /// Trains a language model on the corpora that a tokenize stage encoded.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -28,4 +28,8 @@ pub struct Pretrain {
     /// How to train
     #[schemars(extend("x-recorded" = "how a model was trained shows in its curve and metrics"))]
     pub train: Train,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }

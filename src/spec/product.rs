@@ -14,13 +14,16 @@ pub enum Product {
     Model,
     /// A model's files for others, in Hugging Face's layout.
     Checkpoint,
+    /// A simple classifier to compare with.
+    Baseline,
     /// What was measured.
     Report,
 }
 
 impl Product {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Tokens, Self::Tokenizer, Self::Model, Self::Checkpoint, Self::Report];
+    pub const ALL: [Self; 6] =
+        [Self::Tokens, Self::Tokenizer, Self::Model, Self::Checkpoint, Self::Baseline, Self::Report];
 
     /// The word for it in `x-role`.
     pub fn name(self) -> &'static str {
@@ -29,6 +32,7 @@ impl Product {
             Self::Tokenizer => "tokenizer",
             Self::Model => "model",
             Self::Checkpoint => "checkpoint",
+            Self::Baseline => "baseline",
             Self::Report => "report",
         }
     }
@@ -47,6 +51,7 @@ impl fmt::Display for Product {
             Self::Tokenizer => "tokenizer",
             Self::Model => "model",
             Self::Checkpoint => "checkpoint",
+            Self::Baseline => "baseline",
             Self::Report => "report",
         })
     }

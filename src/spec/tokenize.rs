@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Source;
+use super::{Expectations, Source};
 
 /// Trains or takes a tokenizer, and encodes corpora to token ids.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -18,6 +18,10 @@ pub struct Tokenize {
     /// Train the tokenizer on these instead of on `corpus`
     #[serde(default)]
     pub train_on: Vec<Source>,
+    /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub expect: Option<Expectations>,
 }
 
 /// A tokenizer to train, or one that exists. Trained ones get the special tokens `[PAD]`, `[UNK]`, `[CLS]`, `[SEP]`,

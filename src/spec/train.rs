@@ -87,6 +87,9 @@ pub struct Train {
     #[serde(default = "max_grad_norm")]
     #[schemars(range(min = 0.0))]
     pub max_grad_norm: f64,
+    /// Measure and keep a moving average of the weights in their place
+    #[serde(default)]
+    pub average: Option<Average>,
     /// Dropout in embeddings, attention and residual branches; by default 0.1, and for a model that comes from a checkpoint
     /// what its config.json says of each of these
     #[serde(default)]
@@ -227,6 +230,16 @@ pub enum Schedule {
     Constant,
 }
 
+/// An exponential moving average of the weights, over the steps.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Average {
+    /// Share of the average that each step keeps: 0.99 looks back over some 100 steps
+    #[serde(default = "average_decay")]
+    #[schemars(range(min = 0.0, max = 0.999_999))]
+    pub decay: f64,
+}
+
 /// When to stop before the last step.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -271,6 +284,10 @@ fn epsilon() -> f64 {
 
 fn max_grad_norm() -> f64 {
     1.0
+}
+
+fn average_decay() -> f64 {
+    0.99
 }
 
 fn log_every() -> usize {

@@ -16,10 +16,13 @@ use super::{
 use crate::{
     engine::executor::{Computed, Inputs, Job},
     network::batch::Layout,
-    recipe::{Checks, DevMetrics, Draft, Extension, Kind, KindRules, normalized},
-    spec::Product,
+    recipe::{Checks, DevMetrics, Draft, Extension, Kind, KindRules, Supplement, normalized},
+    spec::{Product, Stage},
     support::Named,
 };
+
+/// Gives a stage of a recipe by its name.
+pub type StageOf<'a> = &'a dyn Fn(&str) -> Option<&'a Stage>;
 
 /// A kind of stage. The type that implements it is that of its settings; where they name files or other stages, `x-role`
 /// says so (see [`spec`](crate::spec)).
@@ -58,6 +61,14 @@ pub trait StageKind: DeserializeOwned + JsonSchema + Serialize + 'static {
     /// If it depends on something that isn't known.
     fn facts(&self) -> Result<Facts> {
         Ok(Facts::default())
+    }
+
+    /// The stages that it needs and that no recipe has to write; `stage` gives others of the recipe by their names.
+    ///
+    /// # Errors
+    /// Settings that don't fit each other.
+    fn supplements(&self, _stage: StageOf<'_>) -> Result<Vec<Supplement>> {
+        Ok(Vec::new())
     }
 
     /// The numbers that are recorded of it, as [`Kind::metrics`].
@@ -112,6 +123,12 @@ pub trait AnyKind: KindRules {
     /// # Errors
     /// Settings of another kind.
     fn facts(&self, settings: &Value) -> Result<Facts>;
+
+    /// As [`StageKind::supplements`].
+    ///
+    /// # Errors
+    /// As [`StageKind::supplements`]; settings of another kind.
+    fn supplements(&self, settings: &Value, stage: StageOf<'_>) -> Result<Vec<Supplement>>;
 
     /// As [`StageKind::preflight`].
     ///
@@ -214,6 +231,10 @@ impl<K: StageKind> AnyKind for Of<K> {
 
     fn facts(&self, settings: &Value) -> Result<Facts> {
         read::<K>(settings)?.facts()
+    }
+
+    fn supplements(&self, settings: &Value, stage: StageOf<'_>) -> Result<Vec<Supplement>> {
+        read::<K>(settings)?.supplements(stage)
     }
 
     fn preflight(&self, settings: &Value, preflight: &mut Preflight<'_>) -> Result<()> {

@@ -91,6 +91,8 @@ table! {
     SHORTENED_ROWS: Setting = "shortened_rows";
     /// Rows that were too long, and aren't used.
     SKIPPED_ROWS: Setting = "skipped_rows";
+    /// Features of a linear classifier: distinct n-grams, as far as their hashes tell them apart.
+    FEATURES: Setting = "features";
     /// Elements of the model's weights.
     PARAMETERS: Setting = "parameters";
     /// Those of them that are trained, where it isn't all.

@@ -31,7 +31,7 @@ use estimate::{Estimator, Machine};
 pub use catalog::catalog;
 pub use devices::{DeviceUse, Devices};
 pub use facts::{BaseModel, Facts, Field, NewHeads, Training, TrainingData};
-pub use kind::{AnyKind, Of, StageKind};
+pub use kind::{AnyKind, Of, StageKind, StageOf};
 pub use kinds::KINDS;
 pub(crate) use parts::records::write as write_columns;
 pub use parts::{
@@ -40,8 +40,8 @@ pub use parts::{
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
     measured::Measured,
-    share::SharedFiles,
     step_metrics::step_metrics,
+    transformers::TransformersFiles,
 };
 pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, check_secrets};
 use training_feed::base::framed;

@@ -1,5 +1,5 @@
 //! What every floor needs and knows no other: how the CPU computes, clocks, keyed random numbers, text hashes, panics as
-//! errors, errors with hints, guesses at misspelt names.
+//! errors, errors with hints, guesses at misspelt names, the units of a text.
 
 pub mod arithmetic;
 pub mod clock;
@@ -11,7 +11,9 @@ pub mod random;
 mod registry;
 pub(crate) mod suggest;
 mod text_hash;
+mod units;
 
 pub use hint::{Hinted, explained};
 pub use registry::{Named, Registry};
 pub use text_hash::text_hash;
+pub use units::{Unit, units};

@@ -18,8 +18,8 @@ fn second_run_computes_nothing_and_says_so() {
     assert_eq!(space.statuses(&["recipe.yaml"]), ALL_RAN);
     let output = space.pipe(&["run", "recipe.yaml"]);
     assert_eq!(output.status, 0);
-    assert!(output.stderr.contains("nothing to do: all 4 stages are unchanged"), "{}", output.stderr);
-    assert!(output.stdout.contains("naive Bayes"), "{}", output.stdout);
+    assert!(output.stderr.contains("nothing to do: all 5 stages are unchanged"), "{}", output.stderr);
+    assert!(output.stdout.contains("linear   naive Bayes"), "{}", output.stdout);
 }
 
 #[test]

@@ -37,8 +37,8 @@ fn run_prints_one_object_with_what_scripts_rely_on() {
     assert_eq!(names(&result), ["recipe", "seconds", "stages"]);
     assert_eq!(result["recipe"], "recipe.yaml");
     assert!(result["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
-    assert_eq!(names(&result["stages"]), ["base", "test", "tokens", "topics"]);
-    for (name, kind) in [("tokens", "tokenize"), ("base", "pretrain"), ("topics", "finetune"), ("test", "eval")] {
+    assert_eq!(names(&result["stages"]), ["base", "test", "tokens", "topics", "topics.linear"]);
+    for (name, kind) in [("tokens", "tokenize"), ("base", "pretrain"), ("topics", "finetune"), ("topics.linear", "linear"), ("test", "eval")] {
         let stage = &result["stages"][name];
         assert_eq!(names(stage), ["digest", "key", "kind", "metrics", "path", "seconds", "status"]);
         assert_eq!((&stage["kind"], &stage["status"]), (&kind.into(), &"ran".into()));
@@ -63,6 +63,8 @@ fn run_prints_one_object_with_what_scripts_rely_on() {
         "expected_calibration_error",
         "majority_accuracy",
         "naive_bayes_accuracy",
+        "linear_accuracy",
+        "linear_macro_f1",
         "leaked_rows",
         "accuracy_without_leaks",
     ] {
@@ -70,7 +72,7 @@ fn run_prints_one_object_with_what_scripts_rely_on() {
     }
     // The talk is on stderr: plain lines, no colours, one time left a line at most.
     assert!(output.stderr.contains("base: 8/8 loss "), "{}", output.stderr);
-    assert!(output.stderr.contains("4 stages: 4 ran in"), "{}", output.stderr);
+    assert!(output.stderr.contains("5 stages: 5 ran in"), "{}", output.stderr);
     assert!(!output.stderr.contains('\x1b'), "{}", output.stderr);
     assert!(output.stderr.lines().all(|line| line.matches(" left").count() <= 1), "{}", output.stderr);
 }
@@ -143,7 +145,7 @@ fn failed_stage_gives_1_and_what_depends_on_it_is_not_run() {
     assert!(output.stderr.contains(&place), "{}", output.stderr);
     assert!(stages["tokens"]["error"].as_str().is_some_and(|error| error.contains(&place)), "{stages}");
     assert!(output.stderr.contains("test: not run, since `tokens` failed"), "{}", output.stderr);
-    assert!(output.stderr.contains("4 stages: 1 failed, 3 not run in"), "{}", output.stderr);
+    assert!(output.stderr.contains("5 stages: 1 failed, 4 not run in"), "{}", output.stderr);
 }
 
 #[test]

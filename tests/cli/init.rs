@@ -140,3 +140,26 @@ fn data_that_cannot_be_learned_from_says_why() {
     let output = space.pipe(&["init", "mine", "--data", "one.tsv", "--label", "lable"]);
     assert!(output.status == 2 && output.stderr.contains("no column `lable`"), "{}", output.stderr);
 }
+
+#[test]
+fn examples_can_be_run_from_anywhere() {
+    let space = Space::new();
+    for name in ["chatglm_cls", "lora_cls", "sweep_cls", "sweep_halving", "chat", "seq2seq"] {
+        // They share their data.
+        let output = space.pipe(&["init", "tried", "--example", name]);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        assert!(output.stderr.contains(&format!("now: pipe run tried/{name}.yaml")), "{}", output.stderr);
+        let output = space.pipe(&["check", &format!("tried/{name}.yaml")]);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        let text = space.read(&format!("tried/{name}.yaml"));
+        assert!(text.starts_with("# yaml-language-server: $schema=recipe.schema.json\n"), "{name}");
+        assert!(!text.contains("recipes/"), "{name}");
+    }
+    space.write("tried/data/train.tsv", "label\ttext\n");
+    let output = space.pipe(&["init", "tried", "--example", "chatglm_cls"]);
+    assert_eq!(output.status, 2);
+    assert!(output.stderr.contains("train.tsv already exists, and is another one"), "{}", output.stderr);
+    let output = space.pipe(&["init", "tried", "--example", "chatglm_cl"]);
+    assert!(output.stderr.contains("did you mean `chatglm_cls`?"), "{}", output.stderr);
+    assert_eq!(space.pipe(&["init", "tried"]).status, 2);
+}

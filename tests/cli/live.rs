@@ -60,7 +60,7 @@ fn elsewhere_there_are_plain_lines_with_how_far_the_whole_is() {
     assert!(!output.stderr.contains(['\x1b', '\r']), "{}", output.stderr);
     for (number, name) in ["tokens", "base"].into_iter().enumerate() {
         let line = output.stderr.lines().find(|line| line.starts_with(&format!("{name}: done in "))).expect("a line");
-        assert!(line.ends_with(&format!("({} of 5 stages)", number + 1)), "{line}");
+        assert!(line.ends_with(&format!("({} of 6 stages)", number + 1)), "{line}");
     }
-    assert!(output.stderr.contains("(5 of 5 stages)"), "{}", output.stderr);
+    assert!(output.stderr.contains("(6 of 6 stages)"), "{}", output.stderr);
 }

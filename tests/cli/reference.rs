@@ -65,15 +65,17 @@ fn stale_pages_are_named_and_written() {
     for page in ["README.md", "README.zh.md"] {
         space.write(page, "before\n<!-- support -->\n<!-- /support -->\nafter\n");
     }
+    space.write("docs/guide/troubleshooting.md", "<!-- statuses -->\n<!-- /statuses -->\n");
     let output = space.pipe(&["reference", "--check"]);
     assert_eq!(output.status, 1);
     assert!(output.stderr.contains("recipe.md is out of date"), "{}", output.stderr);
-    assert!(!space.path().join("docs").exists());
+    assert!(!space.path().join("docs/reference").exists());
 
     assert_eq!(space.pipe(&["reference"]).status, 0);
     assert_eq!(space.pipe(&["reference", "--check"]).status, 0);
     let readme = space.read("README.md");
     assert!(readme.starts_with("before\n") && readme.contains("| `bert` |") && readme.ends_with("after\n"), "{readme}");
+    assert!(space.read("docs/guide/troubleshooting.md").contains("| 130 | stopped by Ctrl-C"));
 }
 
 /// Every name under `properties`, wherever it stands, with the definition that has it.

@@ -15,7 +15,7 @@ use pipe::{
     network::device::{DeviceChoice, OpenDevice},
     recipe::Overrides,
     session::{Options, Recipe, Session},
-    stages::SharedFiles,
+    stages::TransformersFiles,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ fn hand_out(space: &Space, device: &OpenDevice) {
         let artifact = plan.artifact(&cell.stage()).unwrap_or_else(|| panic!("{} has run", cell.stage()));
         let exported = folder(space, "exported", cell);
         std::fs::create_dir_all(&exported).expect("a folder");
-        SharedFiles::of(artifact).and_then(|files| files.write(&exported)).expect("an export");
+        TransformersFiles::of(artifact).and_then(|files| files.write(&exported)).expect("an export");
         expected(cell, &artifact.path, &exported, &folder(space, "saved", cell), device)
     };
     let cells: Vec<Value> = Cell::all().into_iter().map(of).collect();

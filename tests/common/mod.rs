@@ -6,6 +6,7 @@ pub mod faulty;
 pub mod hurry;
 pub mod needs;
 pub mod objectives;
+pub mod outputs;
 pub mod parity;
 pub mod tensors;
 pub mod web;
@@ -71,6 +72,9 @@ impl Space {
         for name in ["PIPE_KERNELS", "PIPE_STORE", "PIPE_REMOTE", "PIPE_TENSORBOARD", "MLFLOW_TRACKING_URI"] {
             command.env_remove(name);
         }
+        for name in ["GITHUB_STEP_SUMMARY", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "GITHUB_EVENT_PATH"] {
+            command.env_remove(name);
+        }
         command.env("NO_COLOR", "1");
         command
     }
@@ -88,11 +92,14 @@ impl Space {
         }
     }
 
-    /// Runs with `--json` and expects success.
+    /// Runs with `--json`, and expects success and what the schema says.
+    #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.pipe(&[arguments, &["--json"]].concat());
         assert_eq!(output.status, 0, "{}", output.stderr);
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout))
+        let json = serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", output.stdout));
+        outputs::fits(arguments[0], &json);
+        json
     }
 
     /// Runs a recipe and gives each stage's status, as `tokens=ran base=hit`.

@@ -51,13 +51,13 @@ fn samples(schema: &Value, definitions: &Value) -> Vec<Sample> {
         }
         Some("object") => {
             let inner = samples(&schema["additionalProperties"], definitions);
-            let map = |value: &Value| json!({ "a": value, "b": "b" });
+            let map = |value: &Value| json!({ "a": value, "b": inner[0].value });
             let mut all: Vec<_> = inner
                 .iter()
                 .map(|one| Sample { value: map(&one.value), place: format!(".a{}", one.place), is_free: one.is_free })
                 .collect();
             all[0].place = String::new();
-            all.push(plain(json!({ "a": inner[0].value, "c": "b" }), ".c"));
+            all.push(plain(json!({ "a": inner[0].value, "c": inner[0].value }), ".c"));
             all
         }
         Some("array") => {

@@ -80,7 +80,7 @@ fn another_machine_computes_nothing_and_fetches_records_alone() {
     assert_eq!((&again["remote"]["records"], &again["remote"]["pushed"]), (&0.into(), &0.into()));
     // The table of an evaluation takes its report, one small file.
     let output = other.pipe(&["run", "recipe.yaml", "--remote", &url]);
-    assert!(output.stdout.contains("naive Bayes") && output.stderr.contains("4 in the remote"), "{output:?}");
+    assert!(output.stdout.contains("naive Bayes") && output.stderr.contains("5 in the remote"), "{output:?}");
     assert!(output.stderr.contains("fetched 0 records and 1 file"), "{}", output.stderr);
 }
 

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod averaging;
 mod baselines;
 mod classification;
 mod classification_metrics;
@@ -10,9 +11,11 @@ mod data_parallel;
 mod glm_parity;
 mod instruction;
 mod language_models;
+mod linear;
 mod metrics_report;
 mod mix;
 mod mix_parity;
+mod ngrams;
 mod pairs;
 mod perplexity;
 mod schedule;

@@ -39,7 +39,7 @@ fn leaks(rows: &[Scored]) -> Leaks {
 }
 
 fn report(rows: &[Scored]) -> EvalReport {
-    EvalReport::new(&labels(), rows, &TRAINING, &leaks(rows)).unwrap()
+    EvalReport::new(&labels(), rows, &TRAINING, &leaks(rows), None).unwrap()
 }
 
 #[test]
@@ -87,6 +87,24 @@ fn a_report_survives_json() {
 }
 
 #[test]
+fn a_linear_classifier_stands_beside_the_model() {
+    let predicted = [0, 1, 0, 1, 1];
+    let report = EvalReport::new(&labels(), &ROWS, &TRAINING, &leaks(&ROWS), Some(&predicted)).unwrap();
+    let metrics = report.metrics();
+    assert_eq!((metrics["linear_accuracy"].as_f64(), metrics["linear_accuracy_without_leaks"].as_f64()), (Some(0.8), Some(0.75)));
+    // sklearn.metrics.f1_score([0, 1, 0, 1, 0], [0, 1, 0, 1, 1], average="macro"), and without row 2.
+    let near = |name: &str, expected: f64| assert!((metrics[name].as_f64().unwrap() - expected).abs() < 1e-12, "{name}");
+    near("linear_macro_f1", 0.8);
+    near("linear_macro_f1_without_leaks", 0.7333333333333334);
+    assert_eq!(metrics.len(), EvalReport::METRICS.len() + EvalReport::LINEAR_METRICS.len());
+    let text = render::metrics(&report);
+    assert!(text.lines().next().is_some_and(|head| head.contains("model   linear   naive Bayes")), "{text}");
+    let json = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<EvalReport>(&json).unwrap(), report);
+    assert!(EvalReport::new(&labels(), &ROWS, &TRAINING, &leaks(&ROWS), Some(&[0])).is_err());
+}
+
+#[test]
 fn where_every_row_leaked_the_figures_without_leaks_are_null() {
     let report = report(&ROWS[1..2]);
     assert!(report.metrics()["accuracy_without_leaks"].is_null());
@@ -95,7 +113,7 @@ fn where_every_row_leaked_the_figures_without_leaks_are_null() {
 
 #[test]
 fn rows_that_do_not_fit_are_refused_by_number() {
-    let fails = |rows: &[Scored]| EvalReport::new(&labels(), rows, &TRAINING, &leaks(rows)).unwrap_err().to_string();
+    let fails = |rows: &[Scored]| EvalReport::new(&labels(), rows, &TRAINING, &leaks(rows), None).unwrap_err().to_string();
     assert_eq!(fails(&[]), "there are no rows to evaluate");
     assert_eq!(fails(&[Scored { gold: 2, ..ROWS[0] }]), "row 1: label 2 out of 2");
     assert_eq!(fails(&[Scored { probabilities: &[1.0], ..ROWS[4] }]), "row 5: 1 probabilities for 2 labels");

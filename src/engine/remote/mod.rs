@@ -64,6 +64,7 @@ pub fn small_file(artifact: &Artifact, name: &str, remote: Option<&Remote>) -> O
 /// A shared cache, and what this process knows of it.
 pub struct Remote {
     shared: Arc<Shared>,
+    read_only: bool,
     pushes: Mutex<Vec<JoinHandle<()>>>,
     runtime: Runtime,
 }
@@ -110,7 +111,17 @@ impl Remote {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let shared = Shared::new(address, objects, store, limits, Box::new(report));
         let runtime = runtime.context("failed to start the threads for the remote")?;
-        Ok(Self { shared: Arc::new(shared), pushes: Mutex::default(), runtime })
+        Ok(Self { shared: Arc::new(shared), read_only: false, pushes: Mutex::default(), runtime })
+    }
+
+    /// The same, and if so nothing is ever written to it: what is pushed stays here.
+    pub fn read_only(self, read_only: bool) -> Self {
+        Self { read_only, ..self }
+    }
+
+    /// Whether nothing is written to it.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Its URL, which holds no secrets.
@@ -193,7 +204,7 @@ impl Remote {
     /// far as they aren't there, then the record. `computed` says that it was just made, and so replaces a record that
     /// is there.
     pub fn push(&self, artifact: &Artifact, computed: bool) {
-        if !computed && self.shared.cache.read(&artifact.key, false).is_some() {
+        if self.read_only || !computed && self.shared.cache.read(&artifact.key, false).is_some() {
             return;
         }
         tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), computed, "pushing to the remote");
@@ -206,8 +217,11 @@ impl Remote {
     }
 
     /// Sees to it that the remote has an artifact of the local store, with all its files as they should be: what is missing,
-    /// cut or damaged there is uploaded. Waits until that's done.
+    /// cut or damaged there is uploaded. Waits until that's done. Nothing is delivered to a remote that is only read.
     pub fn deliver(&self, artifact: &Artifact) -> Delivery {
+        if self.read_only {
+            return Delivery::Failed;
+        }
         tracing::info!(key = short(&artifact.key), bytes = artifact.bytes(), "looking at what the remote has of it");
         self.runtime.block_on(push::push(self.shared.clone(), artifact.clone(), Effort::Whole))
     }

@@ -47,6 +47,9 @@ pub struct Garbage {
     pub kind: GarbageKind,
 }
 
+/// How long it's remembered what runs did, at least.
+const LOGS_KEPT: Duration = Duration::from_secs(90 * 86_400);
+
 /// What is left of computations beside their artifacts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GarbageKind {
@@ -58,6 +61,8 @@ pub enum GarbageKind {
     Events,
     /// What has come of files from a remote before the transfer was cut off.
     Transfer,
+    /// What a run did, long ago.
+    Log,
 }
 
 /// What garbage collection would remove.
@@ -65,7 +70,7 @@ pub enum GarbageKind {
 pub struct GcPlan {
     /// All artifacts, those that go first.
     pub artifacts: Vec<GcVerdict>,
-    /// What goes from `tmp/`, `states/`, `rungs/`, `remote/` and `tensorboard/`.
+    /// What goes from `tmp/`, `states/`, `rungs/`, `remote/`, `tensorboard/` and `log/`.
     pub garbage: Vec<Garbage>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
@@ -146,6 +151,13 @@ impl Store {
             let is_held = key.is_some_and(|key| holders.contains_key(&key));
             if !is_held && now.duration_since(modified).unwrap_or_default() >= grace {
                 garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Transfer });
+            }
+        }
+        for entry in std::fs::read_dir(self.log()).into_iter().flatten().flatten() {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
+            if now.duration_since(modified).unwrap_or_default() >= grace.max(LOGS_KEPT) {
+                let path = entry.path();
+                garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Log });
             }
         }
         garbage.sort_by(|a, b| a.path.cmp(&b.path));

@@ -12,6 +12,7 @@
 //! gpu/             what GPU backends found out about kernels; theirs alone
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
+//! log/             what runs did, a file of events for each; can be removed at any time
 //! tensorboard/     event files of trainings, each in a folder that its key's beginning names; can be removed at any time
 //! remote/          what is known of remotes, and files that are being fetched
 //! ```
@@ -255,6 +256,11 @@ impl Store {
     /// Where TensorBoard's event files lie, unless they're wanted elsewhere.
     pub fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")
+    }
+
+    /// Where runs tell what they do.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log")
     }
 
     /// What a computation with this key that was stopped has left, if it has.

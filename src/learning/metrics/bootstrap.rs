@@ -1,4 +1,5 @@
-//! How sure one may be of the difference between two models that were measured on the same rows.
+//! How sure one may be of what was measured on so many rows: of a model's figures, and of the difference between two models
+//! that were measured on the same rows.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -9,6 +10,9 @@ use crate::support::random::Key;
 
 /// The share of resamples that an interval leaves out at either end.
 const TAIL: f64 = 0.025;
+
+/// What intervals are of.
+const NAMES: [&str; 3] = ["accuracy", "macro_f1", "log_loss"];
 
 /// Two models' predictions for the same rows.
 #[derive(Clone, Debug)]
@@ -35,6 +39,25 @@ pub struct Interval {
     pub low: f64,
     /// and the upper one.
     pub high: f64,
+}
+
+/// A metric of one model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// On the rows as they are.
+    pub value: f64,
+    /// The lower end of the 95 % interval,
+    pub low: f64,
+    /// and the upper one.
+    pub high: f64,
+}
+
+/// A model's accuracy, macro F1 and log-loss with their bootstrap intervals, as [`Paired::intervals`] has those of two.
+/// Empty where there are no rows.
+pub fn estimates(rows: &[Predicted], resamples: usize, seed: u64) -> Vec<(&'static str, Estimate)> {
+    let paired = Paired::new(rows, rows);
+    let drawn = paired.resampled(resamples, seed, &|picks| paired.measure(0, picks));
+    drawn.into_iter().map(|(name, value, [low, high])| (name, Estimate { value, low, high })).collect()
 }
 
 impl Paired {
@@ -72,36 +95,47 @@ impl Paired {
     /// the differences (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; for pairs of systems
     /// Koehn 2004, <https://aclanthology.org/W04-3250>). Empty where no row is in both.
     pub fn intervals(&self, resamples: usize, seed: u64) -> Vec<(&'static str, Interval)> {
+        let drawn = self.resampled(resamples, seed, &|picks| self.differences(picks));
+        drawn.into_iter().map(|(name, difference, [low, high])| (name, Interval { difference, low, high })).collect()
+    }
+
+    /// Of each metric its name, its value on all rows, and the ends of its interval.
+    fn resampled(
+        &self,
+        resamples: usize,
+        seed: u64,
+        measure: &dyn Fn(&[usize]) -> [f64; 3],
+    ) -> Vec<(&'static str, f64, [f64; 2])> {
         if self.rows.is_empty() {
             return Vec::new();
         }
-        let whole = self.differences(&(0..self.rows.len()).collect::<Vec<_>>());
+        let whole = measure(&(0..self.rows.len()).collect::<Vec<_>>());
         let mut drawn: [Vec<f64>; 3] = Default::default();
         let key = Key::new(seed).with("bootstrap");
         for resample in 0..resamples {
             let mut stream = key.at(resample as u64).stream();
             let picks: Vec<usize> = (0..self.rows.len()).map(|_| stream.below(self.rows.len())).collect();
-            let differences = self.differences(&picks);
-            drawn.iter_mut().zip(differences).for_each(|(all, difference)| all.push(difference));
+            drawn.iter_mut().zip(measure(&picks)).for_each(|(all, value)| all.push(value));
         }
-        let names = ["accuracy", "macro_f1", "log_loss"];
-        let interval = |(difference, mut drawn): (f64, Vec<f64>)| {
+        let interval = |((name, value), mut drawn): ((&'static str, f64), Vec<f64>)| {
             drawn.sort_by(f64::total_cmp);
-            Interval { difference, low: quantile(&drawn, TAIL), high: quantile(&drawn, 1.0 - TAIL) }
+            (name, value, [quantile(&drawn, TAIL), quantile(&drawn, 1.0 - TAIL)])
         };
-        names.into_iter().zip(whole.into_iter().zip(drawn).map(interval)).collect()
+        NAMES.into_iter().zip(whole).zip(drawn).map(interval).collect()
     }
 
     fn differences(&self, picks: &[usize]) -> [f64; 3] {
-        let of = |side: usize| {
-            let rows = picks.iter().map(|at| &self.rows[*at]);
-            let confusion = Confusion::count(self.classes, rows.clone().map(|row| (row.gold, row.predicted[side])));
-            let count = confusion.rows().max(1) as f64;
-            let loss = rows.map(|row| row.loss[side]).sum::<f64>() / count;
-            [confusion.accuracy().unwrap_or_default(), confusion.macro_f1().unwrap_or_default(), loss]
-        };
-        let (first, second) = (of(0), of(1));
+        let (first, second) = (self.measure(0, picks), self.measure(1, picks));
         std::array::from_fn(|metric| second[metric] - first[metric])
+    }
+
+    /// The metrics of one of the two on these rows.
+    fn measure(&self, side: usize, picks: &[usize]) -> [f64; 3] {
+        let rows = picks.iter().map(|at| &self.rows[*at]);
+        let confusion = Confusion::count(self.classes, rows.clone().map(|row| (row.gold, row.predicted[side])));
+        let count = confusion.rows().max(1) as f64;
+        let loss = rows.map(|row| row.loss[side]).sum::<f64>() / count;
+        [confusion.accuracy().unwrap_or_default(), confusion.macro_f1().unwrap_or_default(), loss]
     }
 }
 

@@ -13,7 +13,7 @@ pub mod predictions;
 pub mod render;
 pub mod report;
 
-pub use bootstrap::{Interval, Paired};
+pub use bootstrap::{Estimate, Interval, Paired, estimates};
 pub use calibration::Calibration;
 pub use classification::{Classification, Scored};
 pub use confusion::{ClassMetrics, Confusion};

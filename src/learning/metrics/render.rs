@@ -6,11 +6,12 @@ use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
 use super::report::{ComparedMetrics, EvalReport};
 
-/// The model's metrics beside both baselines', over all rows and, where some leaked, over the others; then what is wrong
+/// The model's metrics beside the baselines', over all rows and, where some leaked, over the others; then what is wrong
 /// with the split.
 pub fn metrics(report: &EvalReport) -> String {
     let mut table = table();
-    table.set_header(header(["", "model", "naive Bayes", "majority"]));
+    let linear = report.all.linear.map(|_| "linear");
+    table.set_header(header(["", "model"].into_iter().chain(linear).chain(["naive Bayes", "majority"])));
     add_metrics(&mut table, &format!("all {}", count(report.rows, "row")), &report.all);
     if report.leaked_rows > 0 {
         let clean = count(report.rows - report.leaked_rows, "row");
@@ -36,9 +37,10 @@ pub fn metrics(report: &EvalReport) -> String {
 
 fn add_metrics(table: &mut Table, title: &str, metrics: &ComparedMetrics) {
     add_block(table, title);
-    let ComparedMetrics { model, naive_bayes, majority } = metrics;
-    let accuracies = [model.accuracy, naive_bayes.accuracy, majority.accuracy];
-    let scores = [model.macro_f1, naive_bayes.macro_f1, majority.macro_f1];
+    let ComparedMetrics { model, linear, naive_bayes, majority } = metrics;
+    let baselines = || linear.iter().chain([naive_bayes, majority]);
+    let accuracies = [model.accuracy].into_iter().chain(baselines().map(|baseline| baseline.accuracy));
+    let scores = [model.macro_f1].into_iter().chain(baselines().map(|baseline| baseline.macro_f1));
     table.add_row(row("  accuracy", accuracies.map(percent)));
     table.add_row(row("  macro F1", scores.map(percent)));
     table.add_row(row("  log-loss", [format!("{:.4}", model.log_loss)]));

@@ -1,4 +1,4 @@
-//! The whole report on a classifier: its metrics beside both baselines, with and without leaked rows.
+//! The whole report on a classifier: its metrics beside the baselines, with and without leaked rows.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct EvalReport {
 pub struct ComparedMetrics {
     /// The model under evaluation.
     pub model: Classification,
+    /// The best linear classifier on n-grams, trained on the same rows as the model; none where these aren't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linear: Option<Baseline>,
     /// Naive Bayes on characters, trained on the same rows as the model.
     pub naive_bayes: Baseline,
     /// Always the most frequent training label.
@@ -88,13 +91,26 @@ impl EvalReport {
         "naive_bayes_accuracy_without_leaks",
     ];
 
+    /// Those that come with a linear classifier.
+    pub const LINEAR_METRICS: [&'static str; 4] =
+        ["linear_accuracy", "linear_macro_f1", "linear_accuracy_without_leaks", "linear_macro_f1_without_leaks"];
+
     /// Measures the rows. The baselines learn from `training`, pairs of text and label, which are the rows that the
-    /// model was finetuned on; `leaks` comes from the same rows in the same order.
+    /// model was finetuned on; `leaks` comes from the same rows in the same order, and so does `linear`, what a linear
+    /// classifier predicts.
     ///
     /// # Errors
     /// Where there are no rows, or one doesn't fit the labels.
-    pub fn new(labels: &[String], rows: &[Scored], training: &[(&str, usize)], leaks: &Leaks) -> Result<Self> {
+    pub fn new(
+        labels: &[String],
+        rows: &[Scored],
+        training: &[(&str, usize)],
+        leaks: &Leaks,
+        linear: Option<&[usize]>,
+    ) -> Result<Self> {
         let classes = labels.len();
+        let predicted = linear.map_or(rows.len(), <[usize]>::len);
+        ensure!(predicted == rows.len(), "{} rows but {predicted} predictions of the baseline", rows.len());
         ensure!(leaks.leaked.len() == rows.len(), "{} rows but {} leak flags", rows.len(), leaks.leaked.len());
         rows.iter().try_for_each(|row| row.check(classes))?;
         if let Some((_, label)) = training.iter().find(|(_, label)| *label >= classes) {
@@ -106,7 +122,11 @@ impl EvalReport {
         let measured: Vec<BaselineRow> = rows
             .iter()
             .zip(&leaks.leaked)
-            .map(|(row, &leaked)| BaselineRow { row, bayes: bayes.predict(row.text), leaked })
+            .enumerate()
+            .map(|(index, (row, &leaked))| {
+                let linear = linear.and_then(|linear| linear.get(index).copied());
+                BaselineRow { row, bayes: bayes.predict(row.text), linear, leaked }
+            })
             .collect();
         let Some(all) = ComparedMetrics::measure(classes, most_frequent, measured.iter()) else {
             anyhow::bail!("there are no rows to evaluate")
@@ -127,6 +147,16 @@ impl EvalReport {
     pub fn metrics(&self) -> Map<String, Value> {
         let model = &self.all.model;
         let clean = self.without_leaks.as_ref();
+        let linear = self.all.linear.map(|all| {
+            let clean = clean.and_then(|metrics| metrics.linear);
+            let values = [
+                json!(all.accuracy),
+                json!(all.macro_f1),
+                json!(clean.map(|clean| clean.accuracy)),
+                json!(clean.map(|clean| clean.macro_f1)),
+            ];
+            Self::LINEAR_METRICS.into_iter().zip(values)
+        });
         [
             ("accuracy", json!(model.accuracy)),
             ("macro_f1", json!(model.macro_f1)),
@@ -146,15 +176,17 @@ impl EvalReport {
             ("naive_bayes_accuracy_without_leaks", json!(clean.map(|metrics| metrics.naive_bayes.accuracy))),
         ]
         .into_iter()
+        .chain(linear.into_iter().flatten())
         .map(|(name, value)| (name.to_string(), value))
         .collect()
     }
 }
 
-/// A scored row with the naive Bayes prediction beside it.
+/// A scored row with the baselines' predictions beside it.
 struct BaselineRow<'a> {
     row: &'a Scored<'a>,
     bayes: usize,
+    linear: Option<usize>,
     leaked: bool,
 }
 
@@ -166,6 +198,11 @@ impl ComparedMetrics {
     ) -> Option<Self> {
         Some(Self {
             model: Classification::measure(classes, rows.clone().map(|measured| measured.row))?,
+            linear: rows
+                .clone()
+                .map(|measured| Some((measured.row.gold, measured.linear?)))
+                .collect::<Option<Vec<_>>>()
+                .and_then(|pairs| Baseline::measure(classes, pairs.into_iter())),
             naive_bayes: Baseline::measure(classes, rows.clone().map(|measured| (measured.row.gold, measured.bayes)))?,
             majority: Baseline::measure(classes, rows.map(|measured| (measured.row.gold, majority)))?,
         })

@@ -45,11 +45,11 @@ impl Divisors {
     /// What each thing to learn weighs; 0 of those that there are none of.
     pub fn weights(&self, pair_weight: f32) -> LossWeights {
         let Counts { targets, chosen, pairs, classes, .. } = self.counts;
-        let share = |count: usize| if count == 0 { 0.0 } else { 1.0 / (count as f32 * self.batches.unwrap_or(1.0)) };
+        let share = |count: f32| if count == 0.0 { 0.0 } else { 1.0 / (count * self.batches.unwrap_or(1.0)) };
         LossWeights {
-            target: share(targets),
+            target: share(targets as f32),
             choice: share(chosen),
-            pair: pair_weight * share(pairs),
+            pair: pair_weight * share(pairs as f32),
             class: share(classes),
         }
     }

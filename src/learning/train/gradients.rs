@@ -1,16 +1,67 @@
 //! Gradients of one step, added up over its batches.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use burn::tensor::Tensor;
 
-use crate::network::model::{AnyTensor, Parameters, are_finite};
+use crate::network::model::{AnyTensor, Parameters, RowGradients, are_finite};
 
 /// A gradient for each parameter that took part, in the parameters' order.
-pub(super) struct Gradients(pub(super) Vec<Option<AnyTensor>>);
+pub(super) struct Gradients(pub(super) Vec<Option<Gradient>>);
+
+/// The gradient of one parameter.
+#[derive(Clone, Debug)]
+pub(super) struct Gradient {
+    /// Of all of it, or of some rows.
+    pub(super) value: AnyTensor,
+    /// Which rows, ascending, where it's a table that has no gradients of others.
+    pub(super) rows: Option<Arc<[u32]>>,
+}
+
+impl From<AnyTensor> for Gradient {
+    fn from(value: AnyTensor) -> Self {
+        Self { value, rows: None }
+    }
+}
+
+impl From<RowGradients> for Gradient {
+    fn from(RowGradients { rows, values }: RowGradients) -> Self {
+        Self { value: values.into(), rows: Some(rows) }
+    }
+}
+
+impl Gradient {
+    fn plus(self, other: Self) -> Self {
+        match (self.rows, other.rows) {
+            (Some(rows), Some(others)) => {
+                let gradients = |rows, value| RowGradients { rows, values: matrix(value) };
+                gradients(rows, self.value).plus(gradients(others, other.value)).into()
+            }
+            _ => (self.value + other.value).into(),
+        }
+    }
+
+    /// The same for more rows than these, where it's of rows.
+    pub(super) fn among(self, rows: &Arc<[u32]>) -> Self {
+        match self.rows {
+            Some(own) => {
+                let values = RowGradients { rows: own, values: matrix(self.value) }.among(rows);
+                Self { value: values.into(), rows: Some(Arc::clone(rows)) }
+            }
+            None => self,
+        }
+    }
+}
+
+fn matrix(value: AnyTensor) -> Tensor<2> {
+    value.try_into().unwrap_or_else(|_| unreachable!("rows are those of a matrix"))
+}
 
 impl Gradients {
-    /// Of no loss yet.
+    /// Of no loss yet. What a pass has left that came to nothing is forgotten.
     pub(super) fn none(parameters: &Parameters) -> Self {
+        parameters.iter().filter_map(|parameter| parameter.row_sink.as_ref()).for_each(|sink| drop(sink.take()));
         Self(vec![None; parameters.len()])
     }
 
@@ -18,8 +69,12 @@ impl Gradients {
     pub(super) fn add(&mut self, parameters: &Parameters, loss: &Tensor<1>) {
         let mut found = loss.backward();
         for (sum, parameter) in self.0.iter_mut().zip(parameters.iter()) {
-            *sum = match (sum.take(), parameter.value.grad_remove(&mut found)) {
-                (Some(sum), Some(gradient)) => Some(sum + gradient),
+            let gradient = match &parameter.row_sink {
+                Some(sink) => sink.take().map(Gradient::from),
+                None => parameter.value.grad_remove(&mut found).map(Gradient::from),
+            };
+            *sum = match (sum.take(), gradient) {
+                (Some(sum), Some(gradient)) => Some(sum.plus(gradient)),
                 (sum, gradient) => sum.or(gradient),
             };
         }
@@ -27,7 +82,9 @@ impl Gradients {
 
     /// Multiplies all of them.
     pub(super) fn multiply(&mut self, factor: f32) {
-        self.0.iter_mut().for_each(|gradient| *gradient = gradient.take().map(|gradient| gradient * factor));
+        for gradient in &mut self.0 {
+            *gradient = gradient.take().map(|Gradient { value, rows }| Gradient { value: value * factor, rows });
+        }
     }
 
     /// Whether all elements are; waits for the device.
@@ -35,7 +92,12 @@ impl Gradients {
     /// # Errors
     /// The device's.
     pub(super) fn are_finite(&self) -> Result<bool> {
-        are_finite(self.0.iter().flatten().cloned())
+        are_finite(self.values().cloned())
+    }
+
+    /// All elements there are.
+    pub(super) fn values(&self) -> impl Iterator<Item = &AnyTensor> {
+        self.0.iter().flatten().map(|gradient| &gradient.value)
     }
 }
 
@@ -59,7 +121,7 @@ mod tests {
         gradients.add(&parameters, &values[0].clone().sum());
         gradients.add(&parameters, &(values[0].clone().sum() * 2.0 + values[1].clone().sum()));
         gradients.add(&parameters, &(values[2].clone() * 0.0).sum());
-        let read = |gradient: AnyTensor| gradient.into_data().unwrap().try_to_vec::<f32>().unwrap();
+        let read = |gradient: Gradient| gradient.value.into_data().unwrap().try_to_vec::<f32>().unwrap();
         let found: Vec<_> = gradients.0.into_iter().map(|gradient| gradient.map(read)).collect();
         assert_eq!(found, [Some(vec![3.0; 2]), Some(vec![1.0; 2]), Some(vec![0.0; 2]), None]);
     }

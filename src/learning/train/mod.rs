@@ -6,6 +6,7 @@
 
 mod accumulated;
 mod arithmetic;
+mod average;
 mod checkpoints;
 mod clock;
 mod curve;
@@ -22,6 +23,7 @@ mod pending;
 mod progress;
 mod reduction;
 mod replicas;
+mod rows;
 mod schedule;
 mod settings;
 mod state;

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{
-    gradients::Gradients,
+    gradients::{Gradient, Gradients},
     optimizers::{Clip, UpdateContext, UpdateRule},
+    rows::Rows,
 };
 use crate::network::{
     kernels,
@@ -81,20 +82,28 @@ impl Optimizer {
         self.steps += 1;
         self.states.resize(parameters.len(), None);
         for ((parameter, gradient), kept) in parameters.iter_mut().zip(gradients.0).zip(&mut self.states) {
-            let Some(gradient) = gradient else { continue };
-            ensure!(gradient.shape() == parameter.shape(), "{}'s gradient has another shape", parameter.name);
+            let Some(Gradient { value: gradient, rows }) = gradient else { continue };
+            let mut shape = parameter.shape();
+            if let Some(rows) = &rows {
+                shape[0] = rows.len();
+            }
+            ensure!(gradient.shape() == shape, "{}'s gradient has another shape", parameter.name);
             let (before, tensors) = kept.take().map_or((0, None), |kept| (kept.steps, Some(kept.tensors)));
             let value = parameter.take();
             let context = UpdateContext {
                 name: &parameter.name,
                 role: parameter.role,
                 sparse_rows: parameter.sparse_rows,
+                only_rows: rows.is_some(),
                 lr,
                 step: self.steps,
                 parameter_step: before + 1,
                 clip,
             };
-            let (value, tensors) = self.rule.update(&context, value, gradient, tensors)?;
+            let (value, tensors) = match rows.map(Rows::new) {
+                Some(rows) => rows.update(&*self.rule, &context, value, gradient, tensors)?,
+                None => self.rule.update(&context, value, gradient, tensors)?,
+            };
             *kept = Some(ParameterState { steps: before + 1, tensors });
             parameter.set(value);
         }
@@ -103,7 +112,7 @@ impl Optimizer {
 
     fn clip_on_host(&self, device: &Device, gradients: &Gradients) -> Result<(Tensor<1>, Clip)> {
         let mut squares = Vec::new();
-        for gradient in gradients.0.iter().flatten() {
+        for gradient in gradients.values() {
             let sums = gradient.with_slice(kernels::block_squares);
             squares.extend(sums.context("a gradient isn't f32 on the CPU")?);
         }
@@ -114,9 +123,8 @@ impl Optimizer {
     }
 
     fn clip_on_device(&self, device: &Device, gradients: &Gradients) -> (Tensor<1>, Clip) {
-        let gradients = || gradients.0.iter().flatten();
         let (vectors, matrices) =
-            (gradients().filter_map(AnyTensor::as_vector), gradients().filter_map(AnyTensor::as_matrix));
+            (gradients.values().filter_map(AnyTensor::as_vector), gradients.values().filter_map(AnyTensor::as_matrix));
         let norm = kernels::norm(&device.clone().inner(), vectors, matrices);
         let clip = (self.max_grad_norm > 0.0)
             .then(|| norm.clone().add_scalar(NORM_EPSILON).recip() * self.max_grad_norm)

@@ -108,6 +108,7 @@ impl Trainer {
 
     /// Evaluates on the dev rows; returns whether to stop early.
     pub(super) fn measure(&mut self, evaluation: &mut Evaluation, observer: &mut dyn Observer) -> Result<bool> {
+        let own = self.average.as_ref().map(|average| average.replace(self.network.parameters_mut()));
         let metrics = (evaluation.measure)(&self.network)?;
         let entry = CurveEntry::Evaluate { step: self.step, metrics: metrics.clone() };
         self.enter(&[(entry, unix_time())], observer);
@@ -118,6 +119,9 @@ impl Trainer {
         if best {
             let parameters = evaluation.keep_best.is_some().then(|| self.network.parameters().clone());
             self.best = Some(Best { step: self.step, metrics: metrics.clone(), parameters });
+        }
+        if let Some(own) = own {
+            *self.network.parameters_mut() = own;
         }
         observer.evaluated(self.step, &metrics, best);
         match &evaluation.early_stopping {

@@ -1,8 +1,9 @@
 //! All-reduce: each device gets the sum of all devices' gradients.
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::mpsc::channel,
+    sync::{Arc, mpsc::channel},
     thread,
     time::Duration,
 };
@@ -14,7 +15,7 @@ use burn::tensor::{
 };
 use parking_lot::Mutex;
 
-use super::accumulated::Accumulated;
+use super::{accumulated::Accumulated, gradients::Gradient};
 use crate::{
     network::{kernels::moved, model::AnyTensor},
     support::panics::caught_everywhere,
@@ -52,17 +53,29 @@ impl Reduction {
     /// The devices'.
     pub(super) fn total(&self, sums: &mut [Accumulated]) -> Result<()> {
         let parameters = sums.first().map_or(0, |sum| sum.gradients.0.len());
-        let shape = |at: usize| sums.iter().find_map(|sum| sum.gradients.0[at].as_ref()).map(AnyTensor::shape);
+        let rows: Vec<Option<Arc<[u32]>>> = (0..parameters).map(|at| all_rows(sums, at)).collect();
+        for sum in &mut *sums {
+            for (gradient, rows) in sum.gradients.0.iter_mut().zip(&rows) {
+                if let Some(rows) = rows {
+                    *gradient = gradient.take().map(|gradient| gradient.among(rows));
+                }
+            }
+        }
+        let shape = |at: usize| sums.iter().find_map(|sum| sum.gradients.0[at].as_ref()).map(|one| one.value.shape());
         let shapes: Vec<Option<Vec<usize>>> = (0..parameters).map(shape).collect();
         let taken = sums.iter_mut().map(|Accumulated { gradients, loss, .. }| {
-            let gradients = gradients.0.iter_mut().map(|gradient| gradient.take().map(AnyTensor::flat));
+            let gradients =
+                gradients.0.iter_mut().map(|gradient| gradient.take().map(|gradient| gradient.value.flat()));
             gradients.chain([loss.take()]).collect()
         });
         let totals = self.each(taken.collect())?;
         for (sum, totals) in sums.iter_mut().zip(totals) {
             let mut totals = totals.into_iter();
-            for ((gradient, shape), total) in sum.gradients.0.iter_mut().zip(&shapes).zip(&mut totals) {
-                *gradient = total.zip(shape.as_ref()).map(|(total, shape)| AnyTensor::folded(total, shape));
+            for (((gradient, shape), rows), total) in
+                sum.gradients.0.iter_mut().zip(&shapes).zip(&rows).zip(&mut totals)
+            {
+                let value = total.zip(shape.as_ref()).map(|(total, shape)| AnyTensor::folded(total, shape));
+                *gradient = value.map(|value| Gradient { value, rows: rows.clone() });
             }
             sum.loss = totals.next().flatten();
         }
@@ -95,6 +108,21 @@ impl Reduction {
             }
         }
         Ok(totals)
+    }
+}
+
+/// The rows of a parameter that any device has gradients of, where it's one whose gradients are of rows.
+fn all_rows(sums: &[Accumulated], at: usize) -> Option<Arc<[u32]>> {
+    let gradients = sums.iter().filter_map(|sum| sum.gradients.0[at].as_ref());
+    let mut all: Vec<&Arc<[u32]>> = gradients.filter_map(|gradient| gradient.rows.as_ref()).collect();
+    all.dedup();
+    match all[..] {
+        [] => None,
+        [one] => Some(Arc::clone(one)),
+        _ => {
+            let all: BTreeSet<u32> = all.iter().flat_map(|rows| rows.iter().copied()).collect();
+            Some(all.into_iter().collect())
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct TrainSettings {
     pub max_grad_norm: f64,
     /// The loss.
     pub loss: LossSettings,
+    /// How much of the average of the weights each step keeps, where it's the average that is measured and kept.
+    pub average: Option<f64>,
     /// What a step's loss is the mean of.
     pub normalization: LossNormalization,
     /// The dtype of the forward and backward pass.
@@ -52,8 +54,10 @@ impl TrainSettings {
             loss: LossSettings {
                 dropout: train.dropout.unwrap_or(spec::Train::DROPOUT) as f32,
                 label_smoothing: train.label_smoothing as f32,
+                focal_gamma: 0.0,
                 candidates,
             },
+            average: train.average.map(|average| average.decay),
             normalization: train.loss_normalization,
             precision: train.precision,
             micro_batch: train.micro_batch,

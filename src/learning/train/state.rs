@@ -68,13 +68,15 @@ impl Trainer {
             optimizers::state_bytes(&*self.settings.optimizer, parameter.role, &parameter.shape())
         };
         let weights = 4 * self.network.parameters().trainable() as u64;
-        weights * (1 + u64::from(keeps_best)) + parameters.map(optimizer).sum::<u64>()
+        weights * (1 + u64::from(keeps_best) + u64::from(self.average.is_some()))
+            + parameters.map(optimizer).sum::<u64>()
     }
 
     fn write_state(&self, state: &State, length: Option<Length>) -> Result<()> {
         let parameters = self.network.parameters();
         let mut entries = renamed(parameters.entries(), "value");
         entries.extend(self.optimizer.entries(parameters));
+        entries.extend(self.average.iter().flat_map(|average| average.entries(parameters)));
         let best = self.best.as_ref().and_then(|best| best.parameters.as_ref());
         if let Some(best) = best {
             entries.extend(renamed(best.entries(), "best"));
@@ -121,6 +123,7 @@ impl Trainer {
         read_values(&mut parameters, &reader, "value")?;
         let (steps, parameter_steps) = (header.optimizer_steps, &header.parameter_steps);
         let optimizer = self.optimizer.read(&parameters, &reader, steps, parameter_steps)?;
+        let average = self.average.as_ref().map(|average| average.read(&parameters, &reader)).transpose()?;
         // Where all parameters had gradients in all steps, both versions do the same.
         self.remark = (header.code < CODE && !parameter_steps.is_empty()).then(|| {
             "the state is an earlier version's, which corrected the means of parameters that had no gradient in some \
@@ -130,6 +133,7 @@ impl Trainer {
         // From here on nothing can fail.
         *self.network.parameters_mut() = parameters;
         self.optimizer = optimizer;
+        self.average = average;
         self.micro_batching.scale = header.loss_scale;
         self.best = header.measured.map(|(step, metrics)| Best { step, metrics, parameters: best });
         self.step = step;

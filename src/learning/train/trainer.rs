@@ -17,6 +17,7 @@ use burn::tensor::Device;
 use super::{
     accumulated::Losses,
     arithmetic::Arithmetic,
+    average::Average,
     checkpoints::Checkpoints,
     clock::{Meter, Timer},
     curve::Curve,
@@ -49,6 +50,7 @@ pub struct Trainer {
     pub network: Network,
     pub(super) settings: TrainSettings,
     pub(super) optimizer: Optimizer,
+    pub(super) average: Option<Average>,
     pub(super) micro_batching: MicroBatching,
     /// Further devices that steps are shared with, and while training runs the replicas on them.
     shared_with: Vec<Device>,
@@ -83,6 +85,7 @@ impl Trainer {
     /// A training before its first step.
     pub fn new(mut network: Network, settings: TrainSettings) -> Self {
         let optimizer = Optimizer::new(Arc::clone(&settings.optimizer), settings.max_grad_norm);
+        let average = settings.average.map(Average::new);
         let micro_batching = MicroBatching::new(&settings);
         network.compute_with(settings.precision);
         network.recompute_layers(settings.gradient_checkpointing);
@@ -90,6 +93,7 @@ impl Trainer {
             network,
             settings,
             optimizer,
+            average,
             micro_batching,
             shared_with: Vec::new(),
             replicas: Vec::new(),
@@ -289,6 +293,9 @@ impl Trainer {
         for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
             replica.step(gradients, lr)?;
         }
+        if let Some(average) = &mut self.average {
+            average.note(self.network.parameters());
+        }
         let tokens = step.batches.iter().map(|batch| Counts::of(batch).tokens).sum();
         let objective = step.objective.clone();
         let taken = Pending { step: self.step + 1, objective, loss, parts, lr, grad_norm, at: unix_time() };
@@ -298,6 +305,9 @@ impl Trainer {
     fn finish(&mut self, total: &Meter, paused: bool) -> Result<Outcome> {
         let (tokens_per_second, flops_per_second) = (total.rate(), total.per_second(total.flops));
         self.replicas.clear();
+        if let Some(average) = self.average.as_ref().filter(|_| !paused) {
+            average.replace(self.network.parameters_mut());
+        }
         let measured = self.best.take().map(|best| {
             if let Some(parameters) = best.parameters.filter(|_| !paused) {
                 *self.network.parameters_mut() = parameters;

@@ -67,6 +67,7 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
     }
     batch.pairs = examples.iter().map(|example| example.pair).collect::<Option<_>>().unwrap_or_default();
     batch.classes = examples.iter().map(|example| example.class).collect::<Option<_>>().unwrap_or_default();
+    batch.weights = examples.iter().map(|example| example.weight).collect::<Option<_>>().unwrap_or_default();
     batch
 }
 
@@ -92,6 +93,7 @@ impl Batch {
                 choices: choices.map(|choice| Choice { at: choice.at - first, ..*choice }).collect(),
                 pair: self.pairs.get(index).copied(),
                 class: self.classes.get(index).copied(),
+                weight: self.weights.get(index).copied(),
             }
         };
         self.examples.iter().enumerate().map(apart).collect()
@@ -160,6 +162,7 @@ mod tests {
                 choices,
                 pair: Some(id % 2),
                 class: Some(id),
+                weight: Some(id as f32),
                 ..Example::sequence(0, tokens, 2)
             }
         };
@@ -169,7 +172,7 @@ mod tests {
             let batch = lay_out(&examples, layout, Key::new(3));
             assert_eq!(batch.take_apart(), examples, "{layout:?}");
         }
-        let plain = Example { class: None, segments: Vec::new(), ..example(2) };
+        let plain = Example { class: None, weight: None, segments: Vec::new(), ..example(2) };
         assert_eq!(lay_out(std::slice::from_ref(&plain), packed, Key::new(3)).take_apart(), [plain]);
     }
 }

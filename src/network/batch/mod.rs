@@ -178,6 +178,8 @@ pub struct Example {
     pub pair: Option<u32>,
     /// Class for a linear head.
     pub class: Option<u32>,
+    /// What its label weighs in the loss beside the others; 1 where nothing is said.
+    pub weight: Option<f32>,
 }
 
 impl Example {
@@ -249,6 +251,8 @@ pub struct Batch {
     pub pairs: Vec<u32>,
     /// Classes, one an example, or none at all.
     pub classes: Vec<u32>,
+    /// What the examples' labels weigh in the loss, one an example, or none where all weigh 1.
+    pub weights: Vec<f32>,
 }
 
 /// The slots of one example.

@@ -88,6 +88,7 @@ impl Batch {
         let moved = |values: &[u32]| values[slots.clone()].iter().map(|at| at - first).collect();
         let chosen: Vec<usize> = (0..self.examples.len()).filter(|&i| inside(self.examples[i].start)).collect();
         let labels = |labels: &[u32]| chosen.iter().filter_map(|&i| labels.get(i).copied()).collect();
+        let weights = chosen.iter().filter_map(|&i| self.weights.get(i).copied()).collect();
         let (rows, width) = if self.rows > 1 { (slots.len() / self.width, self.width) } else { (1, slots.len()) };
         let targets = self.targets.iter().filter(|target| inside(target.at));
         let choices = self.choices.iter().filter(|choice| inside(choice.at));
@@ -110,6 +111,7 @@ impl Batch {
             choices: choices.map(|choice| Choice { at: choice.at - first, ..*choice }).collect(),
             pairs: labels(&self.pairs),
             classes: labels(&self.classes),
+            weights,
         }
     }
 }

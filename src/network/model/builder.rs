@@ -85,6 +85,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Adds a table of which each step looks up few rows, and only these have gradients and are changed.
+    pub fn sparse_table(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
+        match &mut self.target {
+            BuilderTarget::Values { parameters, source } => {
+                let data = source.values(&name, &shape, initial);
+                parameters.add_sparse_table(name, data)
+            }
+            BuilderTarget::Shapes(shapes) => MatrixId(shapes.add_matrix(name, shape, WeightRole::Embedding)),
+        }
+    }
+
     /// Adds the weight of a linear layer, `[out, in]`, which each token is multiplied with.
     pub fn weight(&mut self, name: String, shape: [usize; 2], initial: Initial) -> WeightId {
         let role = self.role.unwrap_or(WeightRole::Linear);

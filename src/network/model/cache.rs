@@ -93,7 +93,7 @@ impl Network {
         cache.seen = Example::default();
         let batch = lay_out(&[rest(&example, known)], Layout::Ragged, Key::new(0));
         self.check(&batch)?;
-        let past = Past::new(&mut cache.layers, &mut cache.states, known, cache.capacity, unchanged);
+        let past = Past::new(&mut cache.layers, &mut cache.states, &example, known, cache.capacity, unchanged);
         let pass = Pass::after(self.parameters(), &batch, &batch.span_ends, PassMode::Evaluate, Some(past))?;
         let hidden = self.architecture().hidden(&pass);
         let last = (length - known - 1) as u32;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{
     adapters::{Checkpoint, Peft},
+    ngrams,
     tensors::{TensorEntry, write_in_shards},
 };
 use crate::{
@@ -80,6 +81,14 @@ pub fn has_codes(from: &Path) -> Result<bool> {
 /// Weights that can't be read.
 pub fn has_tensor(from: &Path, beginnings: &[&str]) -> Result<bool> {
     Ok(Checkpoint::open(from, true)?.names().any(|name| begins(name, beginnings)))
+}
+
+/// Whether a model has embeddings of n-grams, which no other program knows.
+///
+/// # Errors
+/// Weights that can't be read.
+pub fn has_ngrams(from: &Path) -> Result<bool> {
+    has_tensor(from, &[ngrams::PREFIX])
 }
 
 fn begins(name: &str, beginnings: &[&str]) -> bool {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     answer_form::AnswerForm, architecture::Architecture, attention_pattern::AttentionPattern,
-    attention_sizes::AttentionSizes, builder::Builder, config::named, on_disk::OnDisk,
+    attention_sizes::AttentionSizes, builder::Builder, config::named, ngrams::NgramSettings, on_disk::OnDisk,
 };
 use crate::{
     data::text::Special,
@@ -69,6 +69,11 @@ pub trait ModelSettings: DeserializeOwned + JsonSchema + Serialize {
 
     /// Those of a model as small as can be, for trying a device.
     fn tiny() -> Self;
+
+    /// The embeddings of n-grams that they ask for; its models add them with [`Pass::with_ngrams`](super::Pass::with_ngrams).
+    fn ngrams(&self) -> Option<&NgramSettings> {
+        None
+    }
 }
 
 /// The `config.json` of a family, made for a recipe or read from a checkpoint.
@@ -104,6 +109,7 @@ pub struct FamilyCode {
     schema: fn(&mut SchemaGenerator) -> Schema,
     attention: fn(&Value) -> Result<AttentionSizes>,
     max_length: fn(&Value) -> Result<usize>,
+    ngrams: fn(&Value) -> Result<Option<NgramSettings>>,
     build_new: fn(&Value, usize, &mut Builder<'_>) -> Result<Box<dyn Architecture>>,
     build: fn(&Value, &mut Builder<'_>) -> Result<Box<dyn Architecture>>,
 }
@@ -120,6 +126,7 @@ impl FamilyCode {
             schema: |generator| generator.subschema_for::<C::Settings>(),
             attention: |value| Ok(C::attention(&settings::<C>(value)?)),
             max_length: |value| Ok(settings::<C>(value)?.max_length()),
+            ngrams: |value| Ok(settings::<C>(value)?.ngrams().cloned()),
             build_new: |value, vocabulary, builder| C::new(&settings::<C>(value)?, vocabulary).build(builder),
             build: |value, builder| C::deserialize(named(value, C::OTHER_NAMES)?)?.build(builder),
         }
@@ -180,7 +187,15 @@ impl Family {
         self.named((self.code.max_length)(settings))
     }
 
-    /// Adds the parameters of the model that a recipe's settings ask for.
+    /// The embeddings of n-grams that a recipe's settings ask for.
+    ///
+    /// # Errors
+    /// Settings of other types or names.
+    pub fn ngrams(&self, settings: &Value) -> Result<Option<NgramSettings>> {
+        self.named((self.code.ngrams)(settings))
+    }
+
+    /// Adds the parameters of the model that a recipe's settings ask for, but for those of n-grams.
     ///
     /// # Errors
     /// Settings of other types or names; sizes that don't fit together.

@@ -11,32 +11,37 @@ use super::{
     pass::{Pass, PassMode},
 };
 use crate::network::{
-    batch::Batch,
+    batch::{Batch, SlotRange},
     kernels::{self, RowIds},
 };
 
+/// The least that `1 - p` is taken for in the focal loss, so that its logarithm is finite.
+const LEAST_DOUBT: f32 = 1e-7;
+
 /// What the loss depends on beside the batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LossSettings {
     /// Probability of dropping an activation.
     pub dropout: f32,
     /// Probability mass spread evenly over all classes.
     pub label_smoothing: f32,
+    /// γ of the focal loss of labels (Lin et al. 2017, <https://arxiv.org/abs/1708.02002>); 0 turns it off.
+    pub focal_gamma: f32,
     /// Candidates at the nodes of the label trie, where there are choices to learn.
     pub candidates: Option<Candidates>,
 }
 
 /// How many things of each kind there are to learn from in the batches of one step.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     /// Tokens to predict.
     pub targets: usize,
-    /// Examples with choices.
-    pub chosen: usize,
+    /// Examples with choices, each as much as it weighs.
+    pub chosen: f32,
     /// Sentence pairs.
     pub pairs: usize,
-    /// Classes.
-    pub classes: usize,
+    /// Examples with classes, each as much as it weighs.
+    pub classes: f32,
     /// Input tokens, padding not among them.
     pub tokens: usize,
 }
@@ -44,11 +49,16 @@ pub struct Counts {
 impl Counts {
     /// Of one batch.
     pub fn of(batch: &Batch) -> Self {
+        let weight = match batch.weights.is_empty() {
+            true => batch.examples.len() as f32,
+            false => batch.weights.iter().sum(),
+        };
+        let if_any = |things: usize| if things == 0 { 0.0 } else { weight };
         Self {
             targets: batch.targets.len(),
-            chosen: if batch.choices.is_empty() { 0 } else { batch.examples.len() },
+            chosen: if_any(batch.choices.len()),
             pairs: batch.pairs.len(),
-            classes: batch.classes.len(),
+            classes: if_any(batch.classes.len()),
             tokens: batch.examples.iter().map(|example| example.length as usize).sum(),
         }
     }
@@ -85,7 +95,8 @@ impl Network {
     }
 
     /// A batch's part of its step's loss: the sum of the means, over the whole step, of the cross-entropies of targets,
-    /// of choices (summed along each example's path), of pairs (times `pair_weight`) and of classes.
+    /// of choices (summed along each example's path), of pairs (times `pair_weight`) and of classes. Means of choices and
+    /// classes are weighted as PyTorch's are, by what the examples' labels weigh.
     ///
     /// `counts` are those of all batches of the step, so that the parts add up to what one big batch would give.
     ///
@@ -103,6 +114,7 @@ impl Network {
         let smoothing = settings.label_smoothing;
         let mut parts = Vec::new();
         let (mut targets, mut pairs) = (None, None);
+        let weight = |example: usize| batch.weights.get(example).copied().unwrap_or(1.0);
         if !batch.targets.is_empty() {
             let loss = self.target_loss(&pass, &hidden, batch, counts, smoothing);
             targets = Some(loss.clone().inner());
@@ -111,21 +123,23 @@ impl Network {
         if !batch.choices.is_empty() {
             let candidates = settings.candidates.as_ref().context("there are choices, but no candidates")?;
             let log = self.choice_log_softmax(&pass, &hidden, batch, candidates)?;
-            let rows = batch.choices.iter().map(|choice| {
-                let places = candidates.places(choice);
-                (places[choice.gold as usize], places.to_vec())
+            let choices = batch.choices.iter().zip(choosers(batch));
+            let rows = choices.map(|(choice, example)| {
+                let columns = candidates.places(choice).to_vec();
+                Row { gold: columns[choice.gold as usize], columns, example, weight: weight(example) }
             });
-            parts.push(cross_entropy(log, rows, smoothing, counts.chosen));
+            parts.push(cross_entropy(log, &rows.collect::<Vec<_>>(), settings, counts.chosen));
         }
         if !batch.pairs.is_empty() {
             let logits = self.pair_logits(&pass, hidden.clone(), batch)?;
-            let loss = class_loss(logits, &batch.pairs, smoothing, counts.pairs);
+            let plain = LossSettings { focal_gamma: 0.0, ..settings.clone() };
+            let loss = class_loss(logits, &batch.pairs, &|_| 1.0, &plain, counts.pairs as f32);
             pairs = Some(loss.clone().inner());
             parts.push(loss * pair_weight);
         }
         if !batch.classes.is_empty() {
             let logits = self.class_logits(&pass, hidden.clone(), batch)?;
-            parts.push(class_loss(logits, &batch.classes, smoothing, counts.classes));
+            parts.push(class_loss(logits, &batch.classes, &weight, settings, counts.classes));
         }
         let total = parts.into_iter().reduce(|sum, part| sum + part).context("the batch has nothing to learn from")?;
         Ok(Loss { total, targets, pairs })
@@ -150,28 +164,146 @@ impl Network {
     }
 }
 
-fn class_loss(logits: Tensor<2>, classes: &[u32], smoothing: f32, count: usize) -> Tensor<1> {
-    let all: Vec<u32> = (0..logits.dims()[1] as u32).collect();
-    let rows = classes.iter().map(|&class| (class, all.clone()));
-    cross_entropy(kernels::log_softmax(logits.cast(DType::F32)), rows, smoothing, count)
+/// The examples that the choices of a batch belong to, which has both in the same order.
+fn choosers(batch: &Batch) -> Vec<usize> {
+    let mut example = 0;
+    let mut chooser = |at: u32| {
+        let outside = |slots: &SlotRange| at < slots.start || at >= slots.start + slots.length;
+        while batch.examples.get(example).is_some_and(outside) {
+            example += 1;
+        }
+        example
+    };
+    batch.choices.iter().map(|choice| chooser(choice.at)).collect()
 }
 
-/// The sum of the cross-entropies of `log_probabilities [N, C]`, divided by `count`: of each row's gold column and all
-/// its columns.
-fn cross_entropy(
-    log_probabilities: Tensor<2>,
-    rows: impl Iterator<Item = (u32, Vec<u32>)>,
-    smoothing: f32,
-    count: usize,
+fn class_loss(
+    logits: Tensor<2>,
+    classes: &[u32],
+    weight: &dyn Fn(usize) -> f32,
+    settings: &LossSettings,
+    sum: f32,
 ) -> Tensor<1> {
+    let columns: Vec<u32> = (0..logits.dims()[1] as u32).collect();
+    let row =
+        |(example, &gold): (usize, &u32)| Row { gold, columns: columns.clone(), example, weight: weight(example) };
+    let rows: Vec<Row> = classes.iter().enumerate().map(row).collect();
+    cross_entropy(kernels::log_softmax(logits.cast(DType::F32)), &rows, settings, sum)
+}
+
+/// What a row of log-probabilities is held against.
+struct Row {
+    /// The right column.
+    gold: u32,
+    /// All columns that it's among.
+    columns: Vec<u32>,
+    /// The example that the row belongs to.
+    example: usize,
+    /// What it weighs.
+    weight: f32,
+}
+
+/// The weighted sum of the cross-entropies of `log_probabilities [N, C]`, divided by the `sum` of the weights.
+fn cross_entropy(log_probabilities: Tensor<2>, rows: &[Row], settings: &LossSettings, sum: f32) -> Tensor<1> {
     let shape = log_probabilities.dims();
+    let smoothing = settings.label_smoothing;
     let mut weights = vec![0.0f32; shape[0] * shape[1]];
-    let scale = -1.0 / count as f32;
-    for ((gold, all), weights) in rows.zip(weights.chunks_exact_mut(shape[1])) {
-        let share = scale * smoothing / all.len() as f32;
-        all.iter().for_each(|&column| weights[column as usize] = share);
-        weights[gold as usize] += scale * (1.0 - smoothing);
+    let scale = -1.0 / sum;
+    for (Row { gold, columns, weight, .. }, weights) in rows.iter().zip(weights.chunks_exact_mut(shape[1])) {
+        let share = weight * scale * smoothing / columns.len() as f32;
+        columns.iter().for_each(|&column| weights[column as usize] = share);
+        weights[*gold as usize] += weight * scale * (1.0 - smoothing);
     }
-    let weights = Tensor::from_data(TensorData::new(weights, shape), &log_probabilities.device().inner());
-    kernels::sum(log_probabilities * weights)
+    let device = log_probabilities.device().inner();
+    let weights = Tensor::from_data(TensorData::new(weights, shape), &device);
+    if settings.focal_gamma == 0.0 {
+        return kernels::sum(log_probabilities * weights);
+    }
+    let doubts = doubts(log_probabilities.clone(), rows, settings.focal_gamma);
+    kernels::sum((log_probabilities * weights).sum_dim(1) * doubts)
+}
+
+/// For each row `(1 - p)^γ [N, 1]`, with the probability of its example's label: the product of those along its path.
+fn doubts(log_probabilities: Tensor<2>, rows: &[Row], gamma: f32) -> Tensor<2> {
+    let [count, columns] = log_probabilities.dims();
+    let device = log_probabilities.device().inner();
+    let examples = rows.iter().map(|row| row.example + 1).max().unwrap_or(0);
+    let (mut golds, mut owners) = (vec![0.0f32; count * columns], vec![0.0f32; examples * count]);
+    for (at, row) in rows.iter().enumerate() {
+        golds[at * columns + row.gold as usize] = 1.0;
+        owners[row.example * count + at] = 1.0;
+    }
+    let golds = Tensor::from_data(TensorData::new(golds, [count, columns]), &device);
+    let owners: Tensor<2> = Tensor::from_data(TensorData::new(owners, [examples, count]), &device);
+    let logarithms = kernels::matmul(owners.clone(), (log_probabilities * golds).sum_dim(1));
+    // What is certain has no loss, and would have no gradient.
+    let doubts = logarithms.exp().neg().add_scalar(1.0).clamp_min(LEAST_DOUBT);
+    kernels::matmul(owners.transpose(), doubts.log().mul_scalar(gamma).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    const LOGITS: [[f32; 3]; 4] = [[1.0, -0.5, 0.25], [0.0, 2.0, -1.0], [-0.75, 0.5, 1.5], [2.0, 1.0, 0.0]];
+    const CLASSES: [u32; 4] = [0, 1, 0, 2];
+
+    const WEIGHTED: f32 = 1.160_454_8;
+    const WEIGHTED_GRADIENT: [f32; 12] = [
+        -0.0482591, 0.0154825, 0.0327765, 0.0537389, -0.0735084, 0.0197694, -0.1092305, 0.0293766, 0.0798539,
+        0.1956591, 0.071979, -0.2676381,
+    ];
+    const FOCAL: f32 = 0.866_240_3;
+    const FOCAL_GRADIENT: [f32; 12] = [
+        -0.0204493, 0.0065606, 0.0138887, 0.0037173, -0.0050848, 0.0013675, -0.1324327, 0.0356166, 0.096816, 0.2391993,
+        0.0879965, -0.3271958,
+    ];
+
+    /// The loss, and its gradient for the logits.
+    fn loss(weights: [f32; 3], smoothing: f32, gamma: f32) -> (f32, Vec<f32>) {
+        let data = TensorData::new(LOGITS.concat(), [4, 3]);
+        let logits: Tensor<2> = Tensor::from_data(data, &Device::flex().autodiff()).require_grad();
+        let weight = |example: usize| weights[CLASSES[example] as usize];
+        let settings = LossSettings { label_smoothing: smoothing, focal_gamma: gamma, ..LossSettings::default() };
+        let sum = (0..4).map(weight).sum();
+        let loss = class_loss(logits.clone(), &CLASSES, &weight, &settings, sum);
+        let gradient = logits.grad(&loss.backward()).unwrap().try_into_vec_as().unwrap();
+        (loss.into_scalar::<f32>(), gradient)
+    }
+
+    fn assert_near(found: &[f32], expected: &[f32]) {
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+        }
+    }
+
+    /// Values of PyTorch 2:
+    ///
+    /// ```python
+    /// import torch, torch.nn.functional as F
+    /// logits = torch.tensor([[1, -0.5, 0.25], [0, 2, -1], [-0.75, 0.5, 1.5], [2, 1, 0.0]], requires_grad=True)
+    /// classes, weight = torch.tensor([0, 1, 0, 2]), torch.tensor([0.5, 2.0, 1.25])
+    /// loss = F.cross_entropy(logits, classes, weight=weight)
+    /// p = logits.softmax(1)[range(4), classes]
+    /// focal = ((1 - p) ** 2 * F.cross_entropy(logits, classes, weight, reduction="none")).sum() / weight[classes].sum()
+    /// loss.backward(); print(loss.item(), logits.grad)
+    /// ```
+    #[test]
+    fn labels_weigh_as_in_pytorch() {
+        let (found, gradient) = loss([0.5, 2.0, 1.25], 0.0, 0.0);
+        assert_near(&[found], &[WEIGHTED]);
+        assert_near(&gradient, &WEIGHTED_GRADIENT);
+        let (found, gradient) = loss([0.5, 2.0, 1.25], 0.0, 2.0);
+        assert_near(&[found], &[FOCAL]);
+        assert_near(&gradient, &FOCAL_GRADIENT);
+    }
+
+    #[test]
+    fn equal_weights_change_nothing() {
+        let (plain, weighted) = (loss([1.0; 3], 0.1, 0.0), loss([3.0; 3], 0.1, 0.0));
+        assert_near(&[weighted.0], &[plain.0]);
+        assert_near(&weighted.1, &plain.1);
+    }
 }

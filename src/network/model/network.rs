@@ -15,6 +15,7 @@ use super::{
     family::Family,
     heads::{self, Classifier, ClassifierConfig, HeadInput, PairHead, Pooler, Pooling},
     initial::Initializer,
+    ngrams::Ngrams,
     parameters::Parameters,
     pass::{Pass, PassMode},
 };
@@ -58,6 +59,9 @@ impl Network {
         let family = families::of_spec(spec)?;
         let builder = &mut Builder::new(&mut parameters, &mut source);
         let architecture = family.build_new(&spec.settings, vocabulary, builder)?;
+        let ngrams = family.ngrams(&spec.settings)?;
+        let ngrams = ngrams.map(|ngrams| Ngrams::new(builder, &ngrams, &architecture.sizes())).transpose()?;
+        parameters.ngrams = ngrams;
         Ok(Self::from_parts(parameters, family, architecture))
     }
 

@@ -7,6 +7,7 @@ use anyhow::Context;
 use safetensors::Dtype;
 
 use super::{
+    ngrams,
     parameters::{Frozen, Parameter, Parameters},
     tensors::TensorEntry,
 };
@@ -14,8 +15,8 @@ use super::{
 /// What follows the name of a tensor of bytes in that of its scales.
 pub(super) const SCALE: &str = "_scale";
 
-/// What heads are called; they stand beside the backbone and never under its prefix.
-const HEADS: [&str; 4] = ["cls.", "classifier.", "score.", "lm_head."];
+/// What heads and n-grams are called; they stand beside the backbone and never under its prefix.
+const BESIDE: [&str; 5] = ["cls.", "classifier.", "score.", "lm_head.", ngrams::PREFIX];
 
 /// What others have P-tuning be: whether tokens count their positions on from the prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,8 +99,8 @@ impl OnDisk {
 
     /// The name that a tensor is written under.
     pub(super) fn written(&self, name: &str) -> String {
-        let head = HEADS.iter().any(|head| name.starts_with(head));
-        if self.prefixed && !head { format!("{}{name}", self.prefix) } else { name.to_owned() }
+        let beside = BESIDE.iter().any(|beside| name.starts_with(beside));
+        if self.prefixed && !beside { format!("{}{name}", self.prefix) } else { name.to_owned() }
     }
 
     /// The modules that the weight of a linear layer belongs to, in the order of its rows.

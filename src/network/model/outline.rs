@@ -10,6 +10,7 @@ use super::{
     family::Family,
     heads::{self, Classifier, ClassifierConfig, HeadInput, PairHead, Pooler},
     ids::WeightRole,
+    ngrams::{NgramSettings, Ngrams},
     on_disk::{ends, unmet},
     shapes::{ParameterShape, ParameterShapes},
 };
@@ -31,7 +32,11 @@ impl Outline {
     pub fn new(spec: &spec::Model, vocabulary: usize) -> Result<Self> {
         let mut shapes = ParameterShapes::default();
         let family = families::of_spec(spec)?;
-        let architecture = family.build_new(&spec.settings, vocabulary, &mut Builder::outline(&mut shapes))?;
+        let builder = &mut Builder::outline(&mut shapes);
+        let architecture = family.build_new(&spec.settings, vocabulary, builder)?;
+        if let Some(ngrams) = family.ngrams(&spec.settings)? {
+            Ngrams::new(builder, &ngrams, &architecture.sizes())?;
+        }
         Ok(Self { family, architecture, shapes })
     }
 
@@ -42,7 +47,11 @@ impl Outline {
     pub fn of_config(config: &Value) -> Result<Self> {
         let mut shapes = ParameterShapes::default();
         let family = families::of_config(config)?;
-        let architecture = family.build(config, &mut Builder::outline(&mut shapes))?;
+        let builder = &mut Builder::outline(&mut shapes);
+        let architecture = family.build(config, builder)?;
+        if let Some(ngrams) = NgramSettings::of_config(config)? {
+            Ngrams::new(builder, &ngrams, &architecture.sizes())?;
+        }
         Ok(Self { family, architecture, shapes })
     }
 

@@ -7,6 +7,8 @@ use super::{
     adapters::{Adapters, Lora},
     any_tensor::AnyTensor,
     ids::{MatrixId, VectorId, WeightId, WeightRole},
+    looked_up::RowSink,
+    ngrams::Ngrams,
 };
 use crate::{
     network::kernels::{Compact, Weight},
@@ -22,6 +24,8 @@ pub struct Parameter {
     pub role: WeightRole,
     /// Whether its gradient has zeros in all rows that no token looked up: a table that gives no logits.
     pub sparse_rows: bool,
+    /// Where the gradients of single rows are left, for a table that has no others.
+    pub row_sink: Option<RowSink>,
     /// Its value: a leaf that keeps gradients, unless it's frozen.
     pub value: AnyTensor,
 }
@@ -70,6 +74,8 @@ pub struct Parameters {
     pub(super) layers: Vec<WeightId>,
     /// Adapters on top of them.
     pub(super) adapters: Adapters,
+    /// Embeddings of n-grams, where the model has any.
+    pub(super) ngrams: Option<Ngrams>,
 }
 
 impl Parameter {
@@ -97,7 +103,9 @@ impl Parameter {
     /// The same on another device, or once more on its own.
     fn on(&self, device: &Device) -> Result<Self> {
         let value = self.value.clone().inner().on(device)?.leaf(self.is_trainable());
-        Ok(Self { name: self.name.clone(), role: self.role, sparse_rows: self.sparse_rows, value })
+        // Gradients of another device are its own.
+        let row_sink = self.row_sink.as_ref().map(|_| RowSink::default());
+        Ok(Self { name: self.name.clone(), role: self.role, sparse_rows: self.sparse_rows, row_sink, value })
     }
 
     /// The values on the host, row by row.
@@ -121,6 +129,7 @@ impl Parameters {
             attentions: Vec::new(),
             layers: Vec::new(),
             adapters: Adapters::default(),
+            ngrams: None,
         }
     }
 
@@ -141,6 +150,7 @@ impl Parameters {
             attentions: self.attentions.clone(),
             layers: self.layers.clone(),
             adapters: self.adapters.clone(),
+            ngrams: self.ngrams.clone(),
         })
     }
 
@@ -192,7 +202,10 @@ impl Parameters {
     pub(super) fn add_vector(&mut self, name: String, data: TensorData) -> VectorId {
         let value =
             AnyTensor::Vector(Tensor::from_data(data, &self.device)).leaf(self.mode == ParameterMode::Trainable);
-        self.list.insert(self.vectors, Parameter { name, role: WeightRole::Vector, sparse_rows: false, value });
+        self.list.insert(
+            self.vectors,
+            Parameter { name, role: WeightRole::Vector, sparse_rows: false, row_sink: None, value },
+        );
         self.vectors += 1;
         VectorId(self.vectors - 1)
     }
@@ -200,8 +213,22 @@ impl Parameters {
     pub(super) fn add_matrix(&mut self, name: String, data: TensorData, role: WeightRole) -> MatrixId {
         let value =
             AnyTensor::Matrix(Tensor::from_data(data, &self.device)).leaf(self.mode == ParameterMode::Trainable);
-        self.list.push(Parameter { name, role, sparse_rows: role == WeightRole::Embedding, value });
+        self.list.push(Parameter { name, role, sparse_rows: role == WeightRole::Embedding, row_sink: None, value });
         MatrixId(self.list.len() - 1 - self.vectors)
+    }
+
+    /// Adds a table whose rows alone have gradients.
+    pub(super) fn add_sparse_table(&mut self, name: String, data: TensorData) -> MatrixId {
+        let id = self.add_matrix(name, data, WeightRole::Embedding);
+        if let Some(parameter) = self.list.last_mut() {
+            parameter.row_sink = Some(RowSink::default());
+        }
+        id
+    }
+
+    /// Where the gradients of a table's rows are left.
+    pub(super) fn row_sink(&self, id: MatrixId) -> RowSink {
+        self.at(self.place_of_matrix(id)).row_sink.clone().unwrap_or_default()
     }
 
     /// Notes which matrix gives the logits: each row of it gets a gradient, also if it's a table.

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use burn::tensor::Tensor;
 
-use crate::network::kernels::KeyValue;
+use crate::network::{batch::Example, kernels::KeyValue};
 
 /// The cache during a pass over what comes after its first `length` tokens.
 pub(super) struct Past<'a> {
@@ -14,20 +14,33 @@ pub(super) struct Past<'a> {
     capacity: usize,
     /// Tokens at the beginning of the sequence that are as they were in the pass before.
     unchanged: usize,
+    /// The whole sequence.
+    sequence: &'a Example,
     states: RefCell<&'a mut Option<Tensor<2>>>,
 }
 
 impl<'a> Past<'a> {
-    /// Of a sequence of which `length` tokens have keys and values in `layers`, and `unchanged` tokens are as they were.
+    /// Of a `sequence` of which `length` tokens have keys and values in `layers`, and `unchanged` tokens are as they were.
     pub(super) fn new(
         layers: &'a mut Vec<Option<KeyValue>>,
         states: &'a mut Option<Tensor<2>>,
+        sequence: &'a Example,
         length: usize,
         capacity: usize,
         unchanged: usize,
     ) -> Self {
         let (layers, next, states) = (RefCell::new(layers), Cell::new(0), RefCell::new(states));
-        Self { layers, next, length, capacity, unchanged, states }
+        Self { layers, next, length, capacity, unchanged, sequence, states }
+    }
+
+    /// How many tokens of the sequence have keys and values.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The whole sequence, these tokens first.
+    pub(super) fn sequence(&self) -> &Example {
+        self.sequence
     }
 
     /// Keys that attention goes over, among them places that nothing was written to yet.

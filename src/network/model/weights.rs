@@ -21,6 +21,7 @@ use super::{
     heads::{ClassifierConfig, HeadInput, PairHead, Pooler},
     initial::{Initial, ValueSource},
     network::Network,
+    ngrams::{NgramSettings, Ngrams},
     on_disk::OnDisk,
     parameters::{ParameterMode, Parameters},
     tensors::{self, TensorEntry},
@@ -31,13 +32,15 @@ use crate::{
     spec::BaseDtype,
 };
 
-/// Under the key `pipe` of `config.json`: which heads the model has.
+/// Under the key `pipe` of `config.json`: what the model has beside its backbone.
 #[derive(Debug, Default, Deserialize, Serialize)]
-struct HeadsConfig {
+struct OwnConfig {
     #[serde(default)]
     pair: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     classifier: Option<ClassifierConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ngrams: Option<NgramSettings>,
 }
 
 impl Network {
@@ -82,10 +85,13 @@ impl Network {
                 config[*key] = json!(id);
             }
         }
-        let heads =
-            HeadsConfig { pair: self.pair.is_some(), classifier: self.classifier.as_ref().map(|head| head.config) };
-        if heads.pair || heads.classifier.is_some() {
-            config["pipe"] = json!(heads);
+        let own = OwnConfig {
+            pair: self.pair.is_some(),
+            classifier: self.classifier.as_ref().map(|head| head.config),
+            ngrams: self.parameters().ngrams.as_ref().map(|ngrams| ngrams.settings.clone()),
+        };
+        if own.pair || own.classifier.is_some() || own.ngrams.is_some() {
+            config["pipe"] = json!(own);
         }
         let mut text = serde_json::to_string_pretty(&config)?;
         text.push('\n');
@@ -162,13 +168,13 @@ impl Network {
             directory.display()
         );
         let path = checkpoint.base().join(CONFIG);
-        let read = || -> Result<(Value, HeadsConfig)> {
+        let read = || -> Result<(Value, OwnConfig)> {
             ensure!(path.exists(), "there is no such file, and nothing else says what the model is");
             let config: Value = serde_json::from_slice(&fs::read(&path)?)?;
-            let heads = config.get("pipe").cloned().map(serde_json::from_value).transpose()?;
-            Ok((config, heads.unwrap_or_default()))
+            let own = config.get("pipe").cloned().map(serde_json::from_value).transpose()?;
+            Ok((config, own.unwrap_or_default()))
         };
-        let (config, heads) = read().with_context(|| format!("can't read {}", path.display()))?;
+        let (config, own) = read().with_context(|| format!("can't read {}", path.display()))?;
 
         let described = || format!("{}", path.display());
         let family = families::of_config(&config).with_context(described)?;
@@ -181,13 +187,15 @@ impl Network {
         });
         let mut builder = Builder::new(&mut parameters, &mut stored);
         let architecture = family.build(&config, &mut builder).with_context(described)?;
+        let ngrams = own.ngrams.map(|ngrams| Ngrams::new(&mut builder, &ngrams, &architecture.sizes()));
+        parameters.ngrams = ngrams.transpose().with_context(described)?;
         let mut network = Self::from_parts(parameters, family, architecture);
         network.parameters_mut().set_mode(match options.mode {
             ParameterMode::Trainable => ParameterMode::Trainable,
             ParameterMode::Frozen(_) => ParameterMode::Frozen(BaseDtype::F32),
         });
         // Hugging Face doesn't say which heads there are.
-        let mut classifier = heads.classifier;
+        let mut classifier = own.classifier;
         if classifier.is_none()
             && let Some((head, labels)) =
                 ClassLabels::find(&config, family, |name| stored.rows(name)).with_context(described)?
@@ -201,10 +209,10 @@ impl Network {
             }
         }
         let pooled = classifier.is_some_and(|head| head.input == HeadInput::Pooler);
-        if heads.pair || pooled || stored.has(Pooler::WEIGHT) {
+        if own.pair || pooled || stored.has(Pooler::WEIGHT) {
             network.make_pooler(&mut stored);
         }
-        if heads.pair || stored.has(PairHead::WEIGHT) {
+        if own.pair || stored.has(PairHead::WEIGHT) {
             network.make_pair_head(&mut stored);
         }
         if let Some(head) = classifier {

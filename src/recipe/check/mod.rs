@@ -2,6 +2,7 @@
 //! Everything is looked at, also beside mistakes; only a stage whose types are wrong is left out where its fields are
 //! needed.
 
+mod expect;
 mod files;
 mod graph;
 mod halving;
@@ -47,6 +48,7 @@ impl Checks<'_> {
             if let Some(kind) = catalog.kind(draft.kind.name()) {
                 kind.check(draft, self);
             }
+            self.expectations(catalog, draft);
         }
         self.sweep(catalog, sweep);
         order

@@ -154,12 +154,17 @@ impl Checks<'_> {
         let Some(names) = draft.and_then(|draft| catalog.kind(draft.kind.name())?.metrics(draft, self)) else { return };
         if !metric.is_empty() && !names.iter().any(|name| name == metric) {
             let at = self.texts.within(whole, path, path.len() - metric.len()..path.len());
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let near = suggest::nearest(metric, names.iter().copied());
-            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-            let message = format!("no metric `{metric}` is recorded of `{stage}`");
-            self.report(at, message, format!("{near}there is {}", suggest::list(names)));
+            self.no_metric(at, stage, metric, &names);
         }
+    }
+
+    /// Reports that a stage has no such metric, and which it has.
+    pub(super) fn no_metric(&mut self, at: Span, stage: &str, metric: &str, names: &[String]) {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let near = suggest::nearest(metric, names.iter().copied());
+        let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+        let message = format!("no metric `{metric}` is recorded of `{stage}`");
+        self.report(at, message, format!("{near}there is {}", suggest::list(names)));
     }
 }
 

@@ -7,7 +7,7 @@ use super::Cell;
 use crate::{
     engine::plan::{Graph, Node, Resolver, SweepPlan},
     recipe::{Columns, Document, Overrides},
-    session::{Check, Checks, Session, Upcoming, graph_of_cell},
+    session::{Check, Checks, Session, Upcoming, graph_of_cell, supplements::supplemented},
     stages::{TakenOver, check_secrets},
 };
 
@@ -117,6 +117,10 @@ impl<'a> Planner<'a> {
         if let Err(secrets) = check_secrets(&checked) {
             return Ok(Err(secrets));
         }
+        let checked = match supplemented(checked) {
+            Ok(checked) => checked,
+            Err(mistake) => return Ok(Err(mistake)),
+        };
         let graph = match graph_of_cell(&checked, &mut self.taken_over) {
             Ok(graph) => graph,
             Err(vanished) => return Ok(Err(vanished)),

@@ -10,5 +10,5 @@ mod training;
 pub(super) use abilities::{instructable, readable};
 pub(super) use model::{adapter, checkpoint, has_corpus, model, origin};
 pub(super) use objectives::{learnable, objectives};
-pub(super) use rows::{corpus, evaluated_rows, rows};
+pub(super) use rows::{corpus, evaluated_rows, has_columns, rows};
 pub(super) use training::train;

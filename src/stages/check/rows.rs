@@ -12,7 +12,7 @@ use crate::{
         prompt::{MARKER, Template},
     },
     recipe::{Checks, Draft, Span, code, template},
-    spec::{Classification, Finetune, Format, Head, Source, Task},
+    spec::{ClassWeights, Classification, Finetune, Format, Head, Source, Task},
     support::suggest,
 };
 
@@ -25,6 +25,7 @@ pub(in crate::stages) fn rows(checks: &mut Checks<'_>, draft: &Draft, spec: &Fin
     let named = match &spec.task {
         Task::Classification(task) => {
             words(checks, draft, task);
+            class_weights(checks, draft, task);
             check_template(checks, draft, task, columns.as_deref());
             vec![("classification.label", task.label.as_str(), "the label")]
         }
@@ -126,6 +127,17 @@ pub(in crate::stages) fn corpus(checks: &mut Checks<'_>, pointer: &str, source: 
     }
 }
 
+/// Rows need these columns.
+pub(in crate::stages) fn has_columns(checks: &mut Checks<'_>, pointer: &str, source: &Source, used: &[String]) {
+    let Some(columns) = header(checks, pointer, source, used) else { return };
+    for name in used.iter().filter(|name| !columns.contains(name)) {
+        let path = format!("{pointer}.path");
+        let message = format!("`{}` has no column `{name}`", checks.shown(&path));
+        let hint = suggest::did_you_mean(name, columns.iter().map(String::as_str), "its columns are");
+        checks.report(checks.value(&path), message, hint);
+    }
+}
+
 /// The columns of a source, if they can be known.
 fn header(checks: &mut Checks<'_>, pointer: &str, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
     if let Err(error) = source.encoding.parse::<Encoding>() {
@@ -181,6 +193,20 @@ fn words(checks: &mut Checks<'_>, draft: &Draft, task: &Classification) {
             );
         } else {
             seen.push((label, word));
+        }
+    }
+}
+
+/// Weights are those of labels that there are, and of each label a number above 0.
+fn class_weights(checks: &mut Checks<'_>, draft: &Draft, task: &Classification) {
+    let Some(ClassWeights::Each(weights)) = &task.class_weights else { return };
+    let pointer = draft.pointer("task.classification.class_weights");
+    for (key, at, shown) in checks.entries(&pointer) {
+        if !task.words.contains_key(key) {
+            let hint = suggest::did_you_mean(key, task.words.keys().map(String::as_str), "there are words for");
+            checks.report(at, format!("no label `{key}` that could weigh {shown}"), hint);
+        } else if weights.get(key).is_some_and(|&weight| !(weight > 0.0 && weight.is_finite())) {
+            checks.report(at, format!("the label `{key}` weighs {shown}, and must weigh more than 0"), None);
         }
     }
 }

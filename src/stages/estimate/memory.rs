@@ -16,7 +16,7 @@ const PROGRAM: u64 = 34_000_000;
 /// Bytes, by what they're for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Memory {
-    /// The model, and its best state so far where that is kept; with replicas, what is learned of each.
+    /// The model, and its best state so far and an average where those are kept; with replicas, what is learned of each.
     pub weights: u64,
     /// Their gradients, twice where those of several batches are added up.
     pub gradients: u64,
@@ -63,10 +63,11 @@ impl Memory {
             floats += floats / 8 + 2 * (heads * work.tokens * work.length).min(BLOCKED_SCORES as u64);
             rows = 2 * rows.min((BLOCKED_LOGITS as u64 / vocabulary.max(1)).max(1));
         }
+        let copies = work.replicas - 1 + u64::from(work.keeps_best) + u64::from(work.averages);
         let shared = if learning.is_all() { vocabulary * hidden } else { 0 };
         let layer = (shapes.kept + shapes.inputs) / (sizes.layers as u64).max(1);
         Self {
-            weights: learning.weights(shapes) + FLOAT * trained * (work.replicas - 1 + u64::from(work.keeps_best)),
+            weights: learning.weights(shapes) + FLOAT * trained * copies,
             gradients: FLOAT * trained * (work.replicas + u64::from(work.accumulates)),
             optimizer: learning.optimizer_state(shapes, &*work.optimizer) * work.replicas,
             activations: FLOAT * floats,

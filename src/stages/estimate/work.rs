@@ -34,6 +34,8 @@ pub(super) struct Work {
     pub(super) accumulates: bool,
     /// Whether the best weights are kept beside the last.
     pub(super) keeps_best: bool,
+    /// Whether an average of the weights is kept beside them.
+    pub(super) averages: bool,
     /// Whether the backward pass computes activations again.
     pub(super) recomputes: bool,
     /// Tokens that are looked at together while measuring.
@@ -55,6 +57,7 @@ impl Work {
             predicted: training.predicted,
             accumulates: train.accumulate > 1,
             keeps_best: train.keep_best.is_some(),
+            averages: train.average.is_some(),
             recomputes: train.gradient_checkpointing,
             judged: 0,
             data: 0,
@@ -111,6 +114,7 @@ impl Work {
             predicted: targets as f64 / places.max(1) as f64,
             accumulates: step.batches.len() > 1,
             keeps_best: train.keep_best.is_some(),
+            averages: train.average.is_some(),
             recomputes: train.gradient_checkpointing,
             judged: 0,
             data: 0,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde_json::Value;
 
+use super::linear;
 use crate::{
     data::text::Tokenizer,
     engine::{
@@ -17,13 +18,14 @@ use crate::{
         objectives::{HeldOut, TooSmall, definition::HeldOutMetric, parts::measured},
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
-    recipe::{Checks, Draft},
+    recipe::{Checks, Draft, Supplement},
     spec::{Eval, Finetune, Import, Product, Source, Task},
     stages::{
-        DeviceUse, Devices, Field, Preflight, StageKind, check, framed,
+        DeviceUse, Devices, Field, Preflight, StageKind, StageOf, check, framed,
         metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
         parts::{
             TOKENS,
+            baseline::Baseline,
             classifier::Trained,
             instruction, language, layout, records,
             rows::{self, Use},
@@ -38,6 +40,9 @@ const MODEL: Field = Field("model");
 /// The field with the files of rows.
 const DATA: Field = Field("data.path");
 
+/// The field with the stage to show beside the model.
+const BASELINE: Field = Field("baseline");
+
 /// The report's file.
 const REPORT: &str = "report.json";
 /// Tokens that a language model reads at a time.
@@ -47,13 +52,21 @@ impl StageKind for Eval {
     const NAME: &'static str = "eval";
     const ABOUT: &'static str = "Measure a model on held-out data";
     const PRODUCTS: &'static [Product] = &[Product::Report];
-    const FIELDS: &'static [Field] = &[MODEL, TOKENS, DATA];
+    const FIELDS: &'static [Field] = &[MODEL, TOKENS, DATA, BASELINE];
     const DEVICES: DeviceUse = DeviceUse::One;
 
     fn version(&self) -> Result<u32> {
         // 2 adds token accuracy. 3 counts rows where lines were counted, and tells files apart; of language models it has
         // overlapping windows and bits per character, and a stride of 0 asks for the windows of 2.
-        Ok(if self.tokens.is_some() && self.stride == Some(0) { 2 } else { 3 })
+        let version = if self.tokens.is_some() && self.stride == Some(0) { 2 } else { 3 };
+        // The fourth has a linear classifier beside the model.
+        Ok(version + u32::from(self.baseline.is_some()))
+    }
+
+    fn supplements(&self, stage: StageOf<'_>) -> Result<Vec<Supplement>> {
+        let is_wanted = self.baseline.is_none() && self.data.is_some();
+        let beside = if is_wanted { linear::beside(&self.model, stage(&self.model))? } else { None };
+        Ok(beside.into_iter().collect())
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
@@ -87,6 +100,10 @@ impl StageKind for Eval {
             let message = format!("`stride` is not used to measure the model of a {kind} stage");
             checks.report(checks.key(&stage.pointer("stride")), message, "take it out".to_owned());
         }
+        if self.baseline.is_some() && !learns_rows {
+            let message = format!("`baseline` is not used to measure the model of a {kind} stage");
+            checks.report(checks.key(&stage.pointer("baseline")), message, "take it out".to_owned());
+        }
         if let Some(name) = &self.tokens {
             check::has_corpus(checks, stage, name, TOKENS);
         }
@@ -101,7 +118,8 @@ impl StageKind for Eval {
         let told = |metrics: &[Metric]| metrics.iter().map(|metric| metric.name.to_owned()).collect::<Vec<_>>();
         match (model.settings_as::<Finetune>().map(|finetuned| finetuned.task), &self.data) {
             (Some(Task::Classification(_)), Some(_)) => {
-                Some(EvalReport::METRICS.map(str::to_owned).into_iter().chain(told(&[CUT_ROWS, ROWS_READ])).collect())
+                let own = EvalReport::METRICS.into_iter().chain(EvalReport::LINEAR_METRICS).map(str::to_owned);
+                Some(own.chain(told(&[CUT_ROWS, ROWS_READ])).collect())
             }
             (Some(Task::Instruction(_)), Some(_)) => {
                 Some(language().chain(told(&[SHORTENED_ROWS, CUT_ROWS, SKIPPED_ROWS, ROWS_READ])).collect())
@@ -161,7 +179,11 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let learned: Vec<(&str, usize)> =
         learned.iter().filter_map(|(text, name)| Some((text.as_str(), label(name)?))).collect();
 
-    let report = EvalReport::new(trained.labels(), &scored, &learned, &leaks)?;
+    let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+    let baseline = BASELINE.artifact(job).map(|artifact| Baseline::read(&artifact.path)).transpose()?;
+    let linear = baseline.map(|baseline| baseline.predict(trained.labels(), &texts)).transpose()?;
+
+    let report = EvalReport::new(trained.labels(), &scored, &learned, &leaks, linear.as_deref())?;
     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
     predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored, &leaks.leaked)?;
     let mut metrics = report.metrics();

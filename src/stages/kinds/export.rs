@@ -18,7 +18,7 @@ use crate::{
         metrics::{PARAMETERS, WEIGHT_FILES},
         parts::{
             origin::{Origin, OriginFields},
-            share::Known,
+            transformers::Known,
         },
     },
 };

@@ -4,12 +4,13 @@ mod eval;
 mod export;
 mod finetune;
 mod import;
+mod linear;
 mod pretrain;
 mod tokenize;
 
 use super::kind::{AnyKind, Of};
 use crate::{
-    spec::{Eval, Export, Finetune, Import, Pretrain, Tokenize},
+    spec::{Eval, Export, Finetune, Import, Linear, Pretrain, Tokenize},
     support::Registry,
 };
 
@@ -18,6 +19,7 @@ pub static KINDS: Registry<dyn AnyKind> = Registry::new(&[
     &Of::<Tokenize>::new(),
     &Of::<Pretrain>::new(),
     &Of::<Finetune>::new(),
+    &Of::<Linear>::new(),
     &Of::<Eval>::new(),
     &Of::<Import>::new(),
     &Of::<Export>::new(),

@@ -125,6 +125,7 @@ impl Pretrain {
             feed: Box::new(mix),
             tokenizer: Arc::clone(&base.tokenizer),
             normalization: self.train.loss_normalization,
+            focal_gamma: 0.0,
             candidates: Vec::new(),
             classes: Vec::new(),
             is_causal: base.is_causal(),

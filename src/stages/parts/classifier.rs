@@ -156,7 +156,7 @@ fn no_classifier(dir: &Path) -> String {
 }
 
 /// The index of the highest value; the first of several.
-fn likeliest(values: &[f32]) -> usize {
+pub(super) fn likeliest(values: &[f32]) -> usize {
     values
         .iter()
         .enumerate()

@@ -159,6 +159,7 @@ impl InstructionFeed {
             feed: Box::new(RowFeed::new("instruction", examples, &spec.train, inputs.seed, layout)?),
             tokenizer: Arc::clone(&base.tokenizer),
             normalization: spec.train.loss_normalization,
+            focal_gamma: 0.0,
             candidates: Vec::new(),
             classes: Vec::new(),
             is_causal: base.is_causal(),

@@ -1,5 +1,6 @@
 //! What kinds of stages put their work together from.
 
+pub(super) mod baseline;
 pub(super) mod batches;
 pub(super) mod classifier;
 pub(super) mod conversation;
@@ -12,11 +13,11 @@ pub(super) mod origin;
 pub(super) mod records;
 mod room;
 pub(super) mod rows;
-pub(super) mod share;
 pub(super) mod step_metrics;
 pub(super) mod task;
 pub(super) mod teach;
 pub(super) mod train_loop;
+pub(super) mod transformers;
 pub(super) mod writing;
 
 use anyhow::Result;

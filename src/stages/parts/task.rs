@@ -81,6 +81,8 @@ impl TrainedFor {
             template: "{{ text }}".into(),
             head: Head::Linear,
             pooling: family.classifier,
+            class_weights: None,
+            focal_gamma: None,
         });
         let max_length = max_length.min(LONGEST);
         Ok(Self { objectives, classification, instruction: None, max_length, from_checkpoint: true })

@@ -29,7 +29,7 @@ use crate::{
         device::OpenDevices,
         model::{Candidates, Network},
     },
-    spec::{Classification, Finetune, Head, Pooling, Task},
+    spec::{ClassWeights, Classification, Finetune, Head, Pooling, Task},
     stages::{
         Base, Cut, Told, TrainingFeed,
         metrics::{CUT_ROWS, DEV_ROWS_READ, Metric, ROWS, ROWS_READ},
@@ -57,6 +57,9 @@ impl LabelledFeed {
         let classifier = Arc::new(classifier(task, base, spec.train.max_length)?);
         let (source, files) = (&spec.data.train, rows::TRAIN.files(inputs));
         let mut rows = rows::labelled(source, files, &classifier, Use::Learn)?;
+        if let Some(weights) = &task.class_weights {
+            weigh(&mut rows, weights, classifier.labels());
+        }
         let examples = rows.iter_mut().flat_map(|row| std::mem::take(&mut row.examples)).collect();
         let teller = Arc::clone(&classifier);
         let tell = move |row: &ColumnLookup<'_>, _| tell(&teller, row);
@@ -64,12 +67,23 @@ impl LabelledFeed {
             feed: Box::new(RowFeed::new("classification", examples, &spec.train, inputs.seed, layout)?),
             tokenizer: Arc::clone(&base.tokenizer),
             normalization: spec.train.loss_normalization,
+            focal_gamma: task.focal_gamma.unwrap_or(0.0),
             candidates: classifier.nodes().iter().map(|node| node.candidates.clone()).collect(),
             classes: classifier.labels().to_vec(),
             is_causal: base.is_causal(),
             sources: Box::new(TrainingRows::new(source, files, [&classifier.used_columns(), &[]], Box::new(tell))),
         };
         Ok(Self { classifier, rows, feed })
+    }
+}
+
+/// Gives the examples of rows the weights of their labels.
+fn weigh(rows: &mut [LabelledRow], weights: &ClassWeights, labels: &[String]) {
+    let mut counts = vec![0; labels.len()];
+    rows.iter().for_each(|row| counts[row.label] += 1);
+    let weights = weights.of(labels, &counts);
+    for row in rows {
+        row.examples.iter_mut().for_each(|example| example.weight = Some(weights[row.label]));
     }
 }
 

@@ -56,6 +56,8 @@ pub struct TrainingFeed {
     pub tokenizer: Arc<Tokenizer>,
     /// What a step's loss is the mean of.
     pub normalization: LossNormalization,
+    /// γ of the focal loss of labels; 0 for the plain one.
+    pub focal_gamma: f64,
     /// The tokens that choices are among, at each node of the label trie.
     pub candidates: Vec<Vec<u32>>,
     /// What classes are called.

@@ -133,6 +133,7 @@ impl Shown {
     pub(super) fn new(example: &Example, weights: &LossWeights, meanings: &Meanings<'_>, told: Told) -> Self {
         let Told { file, row, document, range, text, label, cut } = told;
         let length = example.tokens.len();
+        let own = example.weight.unwrap_or(1.0);
         let Meanings { tokens, specials, candidates, classes, is_causal } = meanings;
         let sees: Vec<u32> = match is_causal {
             true => (1..).zip(&example.span_ends).map(|(next, &end)| end.min(next)).collect(),
@@ -153,12 +154,12 @@ impl Shown {
                 at: choice.at as usize,
                 gold: all.get(choice.gold as usize).map(candidate).unwrap_or_default(),
                 candidates: all.iter().map(candidate).collect(),
-                weight: weights.choice,
+                weight: own * weights.choice,
             }
         };
         let class = |label: u32| {
             let meaning = classes.get(label as usize).cloned();
-            Judged { label, meaning, weight: weights.class }
+            Judged { label, meaning, weight: own * weights.class }
         };
         let segments = if example.segments.is_empty() { vec![0; length] } else { example.segments.clone() };
         Self {

@@ -4,11 +4,7 @@ use anyhow::{Result, bail};
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
-use super::{
-    args::Bench,
-    console,
-    exit::{DONE, FAILED},
-};
+use super::{args::Bench, console, exit::Exit};
 use crate::{
     learning::train::{Observer, Progress},
     network::device::{self, DeviceChoice, DeviceChoices},
@@ -21,7 +17,7 @@ use crate::{
 };
 
 /// `pipe bench`: times training steps on each device that can be used, and prints a table.
-pub(super) fn bench(command: &Bench) -> Result<u8> {
+pub(super) fn bench(command: &Bench) -> Result<Exit> {
     let plan = Benchmark {
         shape: shape(command)?,
         precision: word(&command.precision, "precision")?,
@@ -46,7 +42,7 @@ pub(super) fn bench(command: &Bench) -> Result<u8> {
     } else {
         console::print(&table(&measured))?;
     }
-    Ok(if failed { FAILED } else { DONE })
+    Ok(if failed { Exit::Failed } else { Exit::Done })
 }
 
 /// The device that was asked for, or the devices together, or each that can be used but for software drivers.

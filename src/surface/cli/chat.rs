@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::{args::Chat, console, exit::DONE, generation, interrupt};
+use super::{args::Chat, console, exit::Exit, generation, interrupt, load::RemoteChoice};
 
 /// What stands before a question on a terminal.
 const ASK: &str = "> ";
@@ -14,7 +14,7 @@ const ASK: &str = "> ";
 const MAX_TOKENS: usize = 512;
 
 /// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
-pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let generator = generation::generator(&command.model, store, remote)?;
     let settings = generation::settings(&command.writing, (command.max_tokens, MAX_TOKENS), Some(1), &generator)?;
     // Who doesn't say how long answers become gets shorter ones before a conversation loses its beginning.
@@ -34,7 +34,7 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
         }
         line.clear();
         if std::io::stdin().lock().read_until(b'\n', &mut line).context("can't read the question")? == 0 {
-            return Ok(DONE);
+            return Ok(Exit::Done);
         }
         let Ok(line) = std::str::from_utf8(&line) else {
             console::eprint_line("this line isn't UTF-8, so that it wasn't asked");
@@ -43,7 +43,7 @@ pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<&str>
         let question = line.trim();
         match question {
             "" => continue,
-            "/exit" => return Ok(DONE),
+            "/exit" => return Ok(Exit::Done),
             "/clear" => {
                 conversation.clear();
                 console::eprint_line("forgotten");

@@ -6,7 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
-use super::{args, compare_text, comparison::Pair, console, exit::DONE, load};
+use super::{
+    args, compare_text,
+    comparison::Pair,
+    console,
+    exit::Exit,
+    load::{self, RemoteChoice},
+};
 use crate::{
     engine::store::Artifact,
     session::{Session, sweep::Stored},
@@ -21,7 +27,7 @@ pub(super) struct Side {
 }
 
 /// `pipe compare A B …`.
-pub(super) fn compare(command: &args::Compare, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn compare(command: &args::Compare, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let sides: Vec<Side> =
         command.sides.iter().map(|name| side(name, &command.changes, &session)).collect::<Result<_>>()?;
@@ -41,7 +47,7 @@ pub(super) fn compare(command: &args::Compare, store: &Path, remote: Option<&str
             comparisons.iter().map(|(other, pairs)| compare_text::text(&first.name, &other.name, pairs)).collect();
         console::print(&texts.join("\n"))?;
     }
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// What a word on the command line means: a recipe's file, a cell of its sweep, or a key.

@@ -25,7 +25,7 @@ pub(super) fn text(first: &str, second: &str, pairs: &[Pair]) -> String {
 }
 
 /// The metrics of a role that differ.
-fn differing(pair: &Pair, wanted: Role) -> impl Iterator<Item = &(String, f64, f64)> {
+pub(super) fn differing(pair: &Pair, wanted: Role) -> impl Iterator<Item = &(String, f64, f64)> {
     pair.metrics.iter().filter(move |(name, a, b)| a != b && role(name) == wanted)
 }
 
@@ -101,7 +101,7 @@ fn indented(table: &Table) -> String {
     table.trim_fmt().lines().map(|line| format!("  {line}\n")).collect()
 }
 
-fn signed(value: f64) -> String {
+pub(super) fn signed(value: f64) -> String {
     let text = format_metric(&value.into());
     if value > 0.0 { format!("+{text}") } else { text }
 }

@@ -43,7 +43,29 @@ type Intervals = (usize, usize, Vec<(&'static str, Interval)>);
 
 impl Pair {
     /// Compares two artifacts, whose files are here or in the remote; confidence intervals take so many `resamples`, drawn from `seed`.
+    ///
+    /// # Errors
+    /// If the predictions of an evaluation can't be read.
     pub(super) fn new(
+        stage: &str,
+        first: &Artifact,
+        second: &Artifact,
+        remote: Option<&Remote>,
+        sampling: (u64, u64),
+    ) -> Result<Self> {
+        let curve = |artifact| {
+            let text = small_file(artifact, Curve::FILE, remote).unwrap_or_default();
+            thinned(&Curve::parse(&String::from_utf8_lossy(&text)).points().collect::<Vec<_>>())
+        };
+        let curves = [first, second].map(curve);
+        Ok(Self { curves, ..Self::without_curves(stage, first, second, remote, sampling)? })
+    }
+
+    /// The same without curves, which then needn't be fetched.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn without_curves(
         stage: &str,
         first: &Artifact,
         second: &Artifact,
@@ -61,16 +83,12 @@ impl Pair {
         } else {
             None
         };
-        let curve = |artifact| {
-            let text = small_file(artifact, Curve::FILE, remote).unwrap_or_default();
-            thinned(&Curve::parse(&String::from_utf8_lossy(&text)).points().collect::<Vec<_>>())
-        };
         Ok(Self {
             stage: stage.to_owned(),
             differences: differences_of_runs(first, second),
             metrics: metrics.collect(),
             intervals,
-            curves: [first, second].map(curve),
+            curves: Default::default(),
         })
     }
 
@@ -101,7 +119,7 @@ impl Pair {
 }
 
 /// The predictions of an evaluation; `None` of what is none, or can't be had.
-fn predicted(artifact: &Artifact, remote: Option<&Remote>) -> Result<Option<Vec<Predicted>>> {
+pub(super) fn predicted(artifact: &Artifact, remote: Option<&Remote>) -> Result<Option<Vec<Predicted>>> {
     let Some(bytes) = small_file(artifact, PREDICTIONS, remote) else { return Ok(None) };
     let mut file = tempfile::NamedTempFile::new()?;
     file.write_all(&bytes)?;

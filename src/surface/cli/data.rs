@@ -8,8 +8,8 @@ use super::{
     args::{self, Number},
     console::{self, bytes},
     example_text,
-    exit::DONE,
-    load,
+    exit::Exit,
+    load::{self, RemoteChoice},
 };
 use crate::{
     engine::store::Artifact,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// `pipe data RECIPE STAGE`.
-pub(super) fn data(command: &args::Data, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn data(command: &args::Data, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let recipe = load::recipe(&command.recipe)?;
     let session = load::session(store, remote)?;
     let fetching = |stage: &str, artifact: &Artifact| {
@@ -47,7 +47,7 @@ pub(super) fn data(command: &args::Data, store: &Path, remote: Option<&str>) -> 
             "rows are counted as in messages, where a header line counts; a row that's too long may be left out",
         ));
     }
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// An error with what to run first, if that's what it is.

@@ -4,20 +4,20 @@ use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
-use super::{args::Devices, console, exit::DONE};
+use super::{args::Devices, console, exit::Exit};
 use crate::{network::device, stages::estimate::bytes};
 
 /// `pipe devices`: what a recipe can run on here, and why not on the rest.
-pub(super) fn devices(command: &Devices) -> Result<u8> {
+pub(super) fn devices(command: &Devices) -> Result<Exit> {
     if let Some(choice) = &command.probe {
         console::print(&serde_json::to_string(&device::probe(choice.parse()?, command.spirv))?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let devices = device::devices()?;
     if command.json {
         let list: Vec<Value> = devices.iter().map(device::json).collect();
         console::print(&serde_json::to_string_pretty(&list)?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["device", "usable", "memory", "precision", ""]);
@@ -35,5 +35,5 @@ pub(super) fn devices(command: &Devices) -> Result<u8> {
         ]);
     }
     console::print(&table.to_string())?;
-    Ok(DONE)
+    Ok(Exit::Done)
 }

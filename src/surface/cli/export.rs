@@ -6,19 +6,19 @@ use fs_err as fs;
 use super::{
     args::Export,
     console,
-    exit::{self, DONE},
-    load,
+    exit::{self, Exit},
+    load::{self, RemoteChoice},
 };
-use crate::{spec::Product, stages::SharedFiles};
+use crate::{spec::Product, stages::TransformersFiles};
 
 /// What can be copied.
 const MODELS: load::Needs = load::Needs::Product(&[Product::Model, Product::Checkpoint]);
 
 /// `pipe export RECIPE STAGE DIR`: writes a stage's model in Hugging Face's layout, with what the store knows of it. An
 /// existing file is never overwritten.
-pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (_, artifact) = load::stored(&command.recipe, &command.stage, MODELS, store, remote)?;
-    let shared = SharedFiles::of(&artifact)?;
+    let shared = TransformersFiles::of(&artifact)?;
     for name in shared.names() {
         let target = command.dir.join(name);
         ensure!(!target.exists(), "{} already exists: name another directory, or remove it", target.display());
@@ -31,5 +31,5 @@ pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<&
         console::print(&file.display().to_string())?;
     }
     notes.iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
-    Ok(DONE)
+    Ok(Exit::Done)
 }

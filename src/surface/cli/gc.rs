@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::{
     args::{Gc, Recipe},
     console::{self, bytes, count, duration},
-    exit::{self, DONE},
-    load::{self, Loaded},
+    exit::{self, Exit},
+    load::{self, Loaded, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// `pipe gc [RECIPE…]`.
-pub(super) fn gc(command: &Gc, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn gc(command: &Gc, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let store = session.store();
     if !store.root().is_dir() {
         console::eprint_line(&format!("there is no store at {}", store.root().display()));
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let mut wanted = BTreeMap::new();
     for recipe in &command.recipes {
@@ -55,7 +55,7 @@ pub(super) fn gc(command: &Gc, store: &Path, remote: Option<&str>) -> Result<u8>
         true => format!("removed {what}, {freed}; kept {}", count(kept, "artifact")),
         false => format!("would remove {what}, {freed}, and keep {}; --delete removes them", count(kept, "artifact")),
     });
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// The stored artifacts that a recipe asks for, those of its sweep's cells too.
@@ -145,6 +145,7 @@ fn json(plan: &GcPlan, deleted: bool) -> Value {
             GarbageKind::HalfWritten => "half-written",
             GarbageKind::Events => "events",
             GarbageKind::Transfer => "transfer",
+            GarbageKind::Log => "log",
         };
         json!({ "path": item.path.to_string_lossy(), "bytes": item.bytes, "what": what })
     };
@@ -178,6 +179,7 @@ fn table(plan: &GcPlan) -> String {
             GarbageKind::HalfWritten => ("tmp", "left by a process that has ended"),
             GarbageKind::Events => ("events", "its training isn't stored any more"),
             GarbageKind::Transfer => ("transfer", "left by a transfer that was cut off"),
+            GarbageKind::Log => ("log", "what a run did, long ago"),
         };
         let key = name.chars().take(12).collect();
         let row = ["remove".to_owned(), key, kind.into(), String::new(), bytes(item.bytes), String::new(), why.into()];

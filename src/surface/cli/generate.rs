@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::{
     args::Generate,
     console,
-    exit::{self, DONE, INTERRUPTED},
+    exit::{self, Exit},
     generation, interrupt,
+    load::RemoteChoice,
 };
 use crate::{data, learning::generation::FinishReason, stages::Generated};
 
@@ -17,7 +18,7 @@ use crate::{data, learning::generation::FinishReason, stages::Generated};
 const MAX_TOKENS: usize = 128;
 
 /// `pipe generate RECIPE STAGE`: the text appears as it's generated.
-pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let prompts = match &command.file {
         Some(file) => {
             let source = serde_json::from_value(json!({ "path": "prompts", "encoding": command.encoding }))?;
@@ -29,7 +30,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
     let max_tokens = (command.max_tokens, MAX_TOKENS);
     let settings = generation::settings(&command.writing, max_tokens, command.num_return_sequences, &generator)?;
     interrupt::install()?;
-    let (mut tokens, mut took, mut status) = (0, Duration::ZERO, DONE);
+    let (mut tokens, mut took, mut status) = (0, Duration::ZERO, Exit::Done);
     for prompt in &prompts {
         let (all, time) = generation::show(command.json, |show| generator.generate(prompt, &settings, show))?;
         exit::work_begins();
@@ -42,7 +43,7 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
             }
         }
         if all.iter().any(|generated| generated.end == FinishReason::Interrupted) {
-            status = INTERRUPTED;
+            status = Exit::Interrupted;
             break;
         }
     }

@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 
 use super::{
     args::{GenerationOptions, ModelSource, Recipe},
-    console, exit, interrupt, load,
+    console, exit, interrupt,
+    load::{self, RemoteChoice},
 };
 use crate::{
     learning::generation::{GenerationSettings, Sampling},
@@ -24,7 +25,7 @@ use crate::{
 ///
 /// # Errors
 /// If the recipe is wrong, the stage wasn't run, or the model can't write.
-pub(super) fn generator(model: &ModelSource, store: &Path, remote: Option<&str>) -> Result<TextGenerator> {
+pub(super) fn generator(model: &ModelSource, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<TextGenerator> {
     let ModelSource { recipe, stage, checkpoint, changes, device } = model;
     if let Some(checkpoint) = checkpoint {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::{
     args::Init,
     console::{self, count},
-    exit::{self, DONE},
+    example,
+    exit::{self, Exit},
 };
 use crate::{data, engine::store::canonical_json, recipe::schema, spec::Source, stages::catalog};
 
@@ -24,9 +25,13 @@ const FEWEST_ROWS: usize = 30;
 const RESERVED: [&str; 13] =
     ["and", "else", "false", "False", "if", "in", "is", "none", "None", "not", "or", "true", "True"];
 
-/// `pipe init DIR --data FILE`: splits the file into train, dev and test rows, and writes a commented recipe for them.
-pub(super) fn init(command: &Init) -> Result<u8> {
-    let table = Table::read(&command.data, &command.encoding)?;
+/// `pipe init DIR --example NAME`, or `pipe init DIR --data FILE`: splits the file into train, dev and test rows, and writes a commented recipe for them.
+pub(super) fn init(command: &Init) -> Result<Exit> {
+    let Some(data) = &command.data else {
+        example::write(command.example.as_deref().unwrap_or_default(), &command.dir)?;
+        return Ok(Exit::Done);
+    };
+    let table = Table::read(data, &command.encoding)?;
     let label = table.label_column(command.label.as_deref())?;
     let text = table.text_column(command.text.as_deref(), label)?;
     let labels = table.labels(label)?;
@@ -57,7 +62,7 @@ pub(super) fn init(command: &Init) -> Result<u8> {
         "{recipe}: `{text}` to be sorted by `{label}` into {labels} labels; {rows} rows for training, dev and test"
     ));
     console::eprint_line(&format!("now: pipe run {recipe}"));
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 struct Table {

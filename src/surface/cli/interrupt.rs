@@ -12,7 +12,7 @@ use signal_hook::{
     flag,
 };
 
-use super::exit::INTERRUPTED;
+use super::exit::Exit;
 
 /// Whether Ctrl-C was pressed, or would have nothing to end but the program.
 static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
@@ -20,6 +20,9 @@ static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::
 /// Whether nothing is being done that could be ended early.
 #[cfg(unix)]
 static IDLE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+
+/// Whether they are dealt with here.
+static FOR_STAGES: AtomicBool = AtomicBool::new(false);
 
 /// From now on, Ctrl-C is dealt with here. To be called once.
 ///
@@ -29,11 +32,14 @@ pub(super) fn install() -> Result<()> {
     listen(SIGINT)
 }
 
-/// As [`install`], for SIGTERM and SIGHUP too: a shutdown leaves a few seconds' time.
+/// As [`install`], for SIGTERM and SIGHUP too: a shutdown leaves a few seconds' time. Once is enough.
 ///
 /// # Errors
 /// If the system doesn't let us.
 pub(super) fn install_for_stages() -> Result<()> {
+    if FOR_STAGES.swap(true, SeqCst) {
+        return Ok(());
+    }
     listen(SIGINT)?;
     listen(SIGTERM)?;
     #[cfg(unix)]
@@ -43,7 +49,7 @@ pub(super) fn install_for_stages() -> Result<()> {
 
 fn listen(signal: i32) -> Result<()> {
     // In this order, so that only the second one ends the program.
-    let listen = flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&ASKED))
+    let listen = flag::register_conditional_shutdown(signal, Exit::Interrupted.status().into(), Arc::clone(&ASKED))
         .and_then(|_| flag::register(signal, Arc::clone(&ASKED)));
     listen.map(|_| ()).context("failed to install the handler for Ctrl-C")
 }
@@ -57,7 +63,7 @@ fn listen_for_hangup() -> Result<()> {
     if is_ignored(SIGHUP) {
         return Ok(());
     }
-    let listen = flag::register_conditional_shutdown(SIGHUP, INTERRUPTED.into(), Arc::clone(&IDLE))
+    let listen = flag::register_conditional_shutdown(SIGHUP, Exit::Interrupted.status().into(), Arc::clone(&IDLE))
         .and_then(|_| flag::register(SIGHUP, Arc::clone(&ASKED)));
     listen.map(|_| ()).context("failed to install the handler for SIGHUP")
 }

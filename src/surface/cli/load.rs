@@ -23,6 +23,14 @@ use crate::{
     support::Hinted,
 };
 
+/// The remote that was asked for.
+#[derive(Clone, Copy)]
+pub(super) struct RemoteChoice<'a> {
+    pub(super) url: &'a str,
+    /// Whether nothing is written to it.
+    pub(super) read_only: bool,
+}
+
 /// A recipe that was found free of mistakes, and its graph.
 pub(super) struct Loaded {
     pub recipe: Recipe,
@@ -58,7 +66,7 @@ pub(super) fn warn(recipe: &Recipe) {
 }
 
 /// The command line's changes to a recipe.
-fn overrides(arguments: &args::Recipe) -> Overrides {
+pub(super) fn overrides(arguments: &args::Recipe) -> Overrides {
     Overrides { vars: arguments.changes.vars.clone(), sets: arguments.changes.sets.clone() }
 }
 
@@ -66,7 +74,7 @@ fn overrides(arguments: &args::Recipe) -> Overrides {
 ///
 /// # Errors
 /// If a store of another format is there, or there can't be a remote at this URL.
-pub(super) fn session(store: &Path, remote: Option<&str>) -> Result<Session> {
+pub(super) fn session(store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Session> {
     Session::open(options(store, remote))
 }
 
@@ -74,15 +82,16 @@ pub(super) fn session(store: &Path, remote: Option<&str>) -> Result<Session> {
 ///
 /// # Errors
 /// As [`session`].
-pub(super) fn running(running: &args::RunOptions, store: &Path, remote: Option<&str>) -> Result<Session> {
+pub(super) fn running(running: &args::RunOptions, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Session> {
     let args::RunOptions { jobs, ignore_memory, launcher, .. } = running;
     let (jobs, ignore_memory, launcher) = ((*jobs).into(), *ignore_memory, launcher.clone());
     Session::open(Options { jobs, ignore_memory, launcher, stop: interrupt::flag(), ..options(store, remote) })
 }
 
-fn options(store: &Path, remote: Option<&str>) -> Options {
-    let (store, remote) = (store.to_owned(), remote.map(str::to_owned));
-    Options { store, remote, notify: Arc::new(console::eprint_line), ..Options::default() }
+fn options(store: &Path, remote: Option<RemoteChoice<'_>>) -> Options {
+    let remote_readonly = remote.is_some_and(|remote| remote.read_only);
+    let (store, remote) = (store.to_owned(), remote.map(|remote| remote.url.to_owned()));
+    Options { store, remote, remote_readonly, notify: Arc::new(console::eprint_line), ..Options::default() }
 }
 
 /// The devices to run on: the command line's, or else the recipe's.
@@ -195,7 +204,7 @@ pub(super) fn stored(
     stage: &str,
     needs: Needs,
     store: &Path,
-    remote: Option<&str>,
+    remote: Option<RemoteChoice<'_>>,
 ) -> Result<(Recipe, Artifact)> {
     let Loaded { recipe, graph } = load(arguments)?;
     let wanted = Wanted { stages: vec![stage.to_owned()], ..Wanted::default() };

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::{
     args::Ls,
     console::{self, bytes, count, duration},
-    exit::DONE,
-    load,
+    exit::Exit,
+    load::{self, RemoteChoice},
 };
 use crate::engine::store::{Artifact, short};
 
 /// `pipe ls`: newest first, or the largest stages first.
-pub(super) fn ls(command: &Ls, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn ls(command: &Ls, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let store = session.store();
     let mut artifacts = store.list()?;
@@ -53,7 +53,7 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path, remote: Option<&str>) ->
             })
             .collect();
         console::print(&serde_json::to_string_pretty(&list)?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let mut table = Table::new();
     let place = session.remote().map(|_| "");
@@ -76,11 +76,11 @@ pub(super) fn ls(command: &Ls, store: &std::path::Path, remote: Option<&str>) ->
     console::print(&table.to_string())?;
     let total = artifacts.iter().map(Artifact::bytes).sum();
     console::eprint_line(&format!("{}, {}", count(artifacts.len(), "artifact"), bytes(total)));
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// What the artifacts of each stage take, by its name and kind.
-fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
+fn by_stage(artifacts: &[Artifact], json: bool) -> Result<Exit> {
     let mut stages: BTreeMap<(&str, &str), (usize, u64)> = BTreeMap::new();
     for artifact in artifacts {
         let stage = stages.entry((&artifact.provenance.stage, &artifact.manifest.kind)).or_default();
@@ -91,7 +91,7 @@ fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
     if json {
         let stage = |((stage, kind), (artifacts, bytes)): &((&str, &str), (usize, u64))| json!({ "stage": stage, "kind": kind, "artifacts": artifacts, "bytes": bytes });
         console::print(&serde_json::to_string_pretty(&stages.iter().map(stage).collect::<Vec<_>>())?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["stage", "kind", "artifacts", "size"]);
@@ -102,5 +102,5 @@ fn by_stage(artifacts: &[Artifact], json: bool) -> Result<u8> {
         column.set_cell_alignment(CellAlignment::Right);
     }
     console::print(&table.to_string())?;
-    Ok(DONE)
+    Ok(Exit::Done)
 }

@@ -4,6 +4,8 @@ mod args;
 mod bench;
 mod chat;
 mod check;
+mod ci;
+mod ci_summary;
 mod compare;
 mod compare_text;
 mod comparison;
@@ -12,15 +14,20 @@ mod console;
 mod data;
 mod devices;
 mod estimates;
+mod example;
 mod example_text;
 mod exit;
+mod expectations;
 mod export;
+mod fork;
 mod gc;
 mod generate;
 mod generation;
 mod init;
 mod interrupt;
+mod junit;
 mod load;
+mod log;
 mod ls;
 mod page;
 mod pin;
@@ -52,6 +59,8 @@ use crate::{
     support::{arithmetic::Arithmetic, panics, program},
 };
 use args::{Arguments, Command};
+use exit::Exit;
+use load::RemoteChoice;
 
 /// Parses the command line, runs the command and returns the exit status.
 pub fn main() -> ExitCode {
@@ -67,18 +76,19 @@ pub fn main() -> ExitCode {
     trace::start(arguments.verbose);
     if let Err(error) = Arithmetic::from_environment() {
         console::eprint_line(&format!("error: {error}"));
-        return ExitCode::from(exit::WRONG);
+        return ExitCode::from(Exit::Wrong);
     }
     if matches.value_source("remote") == Some(ValueSource::CommandLine) && !arguments.command.takes_remote() {
         let name = matches.subcommand_name().unwrap_or_default();
         console::eprint_line(&format!("error: `pipe {name}` has nothing to do with a remote, and takes no --remote"));
-        return ExitCode::from(exit::WRONG);
+        return ExitCode::from(Exit::Wrong);
     }
     if let Ok(program) = std::env::current_exe() {
         program::name(program);
     }
     let store = &arguments.store;
-    let remote = arguments.remote.as_deref().filter(|url| !url.is_empty());
+    let url = arguments.remote.as_deref().filter(|url| !url.is_empty() && arguments.command.takes_remote());
+    let remote = url.map(|url| RemoteChoice { url, read_only: fork::is_only_read(arguments.remote_readonly) });
     device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store, remote),
@@ -87,8 +97,10 @@ pub fn main() -> ExitCode {
         Command::Report(command) => page::report(command, store, remote),
         Command::Plan(command) => plan::plan(command, store, remote),
         Command::Why(command) => why::why(command, store, remote),
-        Command::Check(command) => check::check(command),
+        Command::Check(command) => check::check(command, store, remote),
+        Command::Ci(command) => ci::ci(command, store, remote),
         Command::Data(command) => data::data(command, store, remote),
+        Command::Log(command) => log::log(command, store, remote),
         Command::Ls(command) => ls::ls(command, store, remote),
         Command::Show(command) => show::show(command, store, remote),
         Command::Verify(command) => verify::verify(command, store, remote),
@@ -112,10 +124,10 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(status) => ExitCode::from(status),
-        Err(error) if is_broken_pipe(&error) => ExitCode::from(exit::DONE),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(Exit::Done),
         Err(error) => {
             console::eprint_line(&console::error_text(&error));
-            ExitCode::from(exit::of_error())
+            ExitCode::from(Exit::of_error())
         }
     }
 }

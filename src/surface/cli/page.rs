@@ -6,7 +6,11 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use indexmap::IndexMap;
 
-use super::{args, console, exit::DONE, load};
+use super::{
+    args, console,
+    exit::Exit,
+    load::{self, RemoteChoice},
+};
 use crate::{
     engine::{plan::Graph, store::Artifact},
     session::{Recipe, Session, sweep::Stored},
@@ -14,7 +18,7 @@ use crate::{
 };
 
 /// `pipe report RECIPE`.
-pub(super) fn report(command: &args::Report, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn report(command: &args::Report, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let recipe = load::recipe(&command.recipe)?;
     let page = page(&recipe, &load::session(store, remote)?)?;
     let output = command
@@ -23,7 +27,7 @@ pub(super) fn report(command: &args::Report, store: &Path, remote: Option<&str>)
         .unwrap_or_else(|| PathBuf::from(command.recipe.recipe.file_name().unwrap_or_default()).with_extension("html"));
     fs::write(&output, page)?;
     console::eprint_line(&format!("wrote {}", output.display()));
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// What the store and the remote know of a recipe as HTML, without secrets.

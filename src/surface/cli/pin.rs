@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::{
     args::{Pin, Recipe, Unpin},
     console,
-    exit::{self, DONE},
-    load,
+    exit::{self, Exit},
+    load::{self, RemoteChoice},
 };
 use crate::engine::store::{Store, short};
 
 /// `pipe pin`, `pipe pin KEY`, `pipe pin RECIPE STAGE`.
-pub(super) fn pin(command: &Pin, at: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn pin(command: &Pin, at: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let store = Store::open(at)?;
     let (key, stage) = match (&command.target, &command.stage) {
         (None, _) => return list(&store, command.json),
@@ -40,17 +40,17 @@ pub(super) fn pin(command: &Pin, at: &Path, remote: Option<&str>) -> Result<u8> 
         console::print(&serde_json::to_string_pretty(&json!({ "name": name, "key": key, "stage": stage }))?)?;
     }
     console::eprint_line(&format!("{} of `{stage}` is pinned as {name}", short(&key)));
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
-fn list(store: &Store, json: bool) -> Result<u8> {
+fn list(store: &Store, json: bool) -> Result<Exit> {
     let pins = store.pins()?;
     let stage = |key: &str| store.record(key).ok().flatten().map(|artifact| artifact.provenance.stage);
     if json {
         let pins: Vec<Value> =
             pins.iter().map(|pin| json!({ "name": pin.name, "key": pin.key, "stage": stage(&pin.key) })).collect();
         console::print(&serde_json::to_string_pretty(&pins)?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["pin", "key", "stage"]);
@@ -59,16 +59,16 @@ fn list(store: &Store, json: bool) -> Result<u8> {
         table.add_row([pin.name.as_str(), short(&pin.key), &stage]);
     }
     console::print(&table.to_string())?;
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// `pipe unpin NAME`.
-pub(super) fn unpin(command: &Unpin, store: &Path) -> Result<u8> {
+pub(super) fn unpin(command: &Unpin, store: &Path) -> Result<Exit> {
     Store::open(store)?.unpin(&command.name)?;
     exit::work_begins();
     if command.json {
         console::print(&serde_json::to_string_pretty(&json!({ "unpinned": command.name }))?)?;
     }
     console::eprint_line(&format!("{} is no longer pinned", command.name));
-    Ok(DONE)
+    Ok(Exit::Done)
 }

@@ -9,8 +9,8 @@ use super::{
     args::PlanFormat,
     console::{self, bytes},
     estimates::Estimates,
-    exit::DONE,
-    load,
+    exit::Exit,
+    load::{self, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -23,7 +23,7 @@ use crate::{
 pub(super) use super::args::PlanFormat as Form;
 
 /// `pipe plan RECIPE`.
-pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let recipe = load::recipe(&command.recipe)?;
     let devices = load::devices(&command.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), ..Wanted::default() };
@@ -34,7 +34,7 @@ pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option
 }
 
 /// Prints a plan.
-pub(super) fn print(plan: &Plan, estimates: &Estimates, form: PlanFormat) -> Result<u8> {
+pub(super) fn print(plan: &Plan, estimates: &Estimates, form: PlanFormat) -> Result<Exit> {
     let text = match form {
         PlanFormat::Text => match estimates.table() {
             Some(training) => format!("{}\n\n{training}", table(plan)),
@@ -44,7 +44,7 @@ pub(super) fn print(plan: &Plan, estimates: &Estimates, form: PlanFormat) -> Res
         PlanFormat::Mermaid => mermaid(plan),
     };
     console::print(&text)?;
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 fn table(plan: &Plan) -> String {
@@ -60,13 +60,23 @@ fn table(plan: &Plan) -> String {
             Status::Remote(artifact) => {
                 ("in the remote", format!("{}, only its metrics are needed", short(&artifact.key)))
             }
-            Status::Miss { reason, from: None } => ("run", reason.to_string()),
-            Status::Miss { reason, from: Some(step) } => ("continue", format!("continues after step {step}; {reason}")),
+            Status::Miss { from: None, .. } => ("run", reason(planned)),
+            Status::Miss { from: Some(_), .. } => ("continue", reason(planned)),
             Status::Waits => ("depends", format!("on the output of {}", before(&planned.key))),
         };
         table.add_row([name, &planned.node.kind, word, &why]);
     }
     table.to_string()
+}
+
+/// Why a stage runs, or may have to; empty for one that is there.
+pub(super) fn reason(planned: &Planned) -> String {
+    match &planned.status {
+        Status::Hit(_) | Status::Remote(_) => String::new(),
+        Status::Miss { reason, from: None } => reason.to_string(),
+        Status::Miss { reason, from: Some(step) } => format!("continues after step {step}; {reason}"),
+        Status::Waits => format!("depends on the output of {}", before(&planned.key)),
+    }
 }
 
 fn stages(plan: &Plan, estimates: &Estimates) -> Value {

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::{
     args::Predict,
     console,
-    exit::{self, DONE},
-    load,
+    exit::{self, Exit},
+    load::{self, RemoteChoice},
 };
 use crate::{
     data,
@@ -23,7 +23,7 @@ use crate::{
 const CHUNK: usize = 1024;
 
 /// `pipe predict RECIPE STAGE`.
-pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let trained = Trained::load(&artifact.path, &device)?;
@@ -127,10 +127,10 @@ impl<'a> PredictionPrinter<'a> {
         console::print(&line.to_string())
     }
 
-    fn finish(self) -> Result<u8> {
+    fn finish(self) -> Result<Exit> {
         if let Some(table) = self.table {
             console::print(&table.to_string())?;
         }
-        Ok(DONE)
+        Ok(Exit::Done)
     }
 }

@@ -9,14 +9,14 @@ use fs_err as fs;
 use super::{
     args::{Arguments, Reference},
     console,
-    exit::{DONE, FAILED},
+    exit::{self, Exit},
 };
 use crate::surface::reference;
 
 /// `pipe reference [DIR]`: brings the generated pages of a checkout up to date, or names those that aren't.
-pub(super) fn reference(command: &Reference) -> Result<u8> {
+pub(super) fn reference(command: &Reference) -> Result<Exit> {
     let mut stale = false;
-    for (path, text) in reference::pages(&command.dir, Arguments::command())? {
+    for (path, text) in reference::pages(&command.dir, Arguments::command(), &exit::table())? {
         let stored = match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             stored => stored?,
@@ -35,5 +35,5 @@ pub(super) fn reference(command: &Reference) -> Result<u8> {
         fs::write(&path, text)?;
         console::eprint_line(&format!("wrote {}", path.display()));
     }
-    Ok(if stale { FAILED } else { DONE })
+    Ok(if stale { Exit::Failed } else { Exit::Done })
 }

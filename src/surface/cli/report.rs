@@ -100,3 +100,8 @@ pub(super) fn format_metric(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// The same of a number, of which it isn't known whether it counts something.
+pub(super) fn format_number(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 { format!("{value:.0}") } else { format_metric(&value.into()) }
+}

@@ -7,22 +7,26 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::{
-    args::Run,
+    args::{self, Run},
     console::{self, count, duration},
     estimates::Estimates,
-    exit::{self, DONE, FAILED, INTERRUPTED},
-    interrupt, load, page, plan,
+    exit::{self, Exit},
+    expectations::{Expectations, NO_BASE, found},
+    interrupt,
+    junit::{self, Suite},
+    load::{self, RemoteChoice},
+    log, page, plan,
     progress::ProgressReporter,
     report, tracking, transfer,
 };
 use crate::{
     engine::executor::{Ending, Outcome, Reporter},
-    session::Wanted,
+    session::{Prepared, Recipe, Session, Wanted, log::RunLog},
     surface::tracking::RunEnd,
 };
 
 /// `pipe run RECIPE`.
-pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
     load::warn(&recipe);
@@ -39,27 +43,20 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         return plan::print(&prepared.plan, &estimates, form);
     }
 
-    let settings = prepared.graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone()));
-    let tracking = tracking::start(&command.recipe, &command.running, settings.collect(), &recipe, &session)?;
-    let progress = ProgressReporter::new();
-    progress.expect(prepared.plan.len());
-    interrupt::install_for_stages()?;
-    exit::work_begins();
-    let reporters: Vec<&dyn Reporter> = vec![&progress, &tracking];
-    let outcomes = interrupt::during(|| session.execute(prepared, &reporters));
-    progress.end();
-    let report = &|| page::page(&recipe, &session);
-    tracking.finish(&RunEnd { outcomes: &outcomes, results: None, aim: None, report });
+    let (outcomes, log) = carried_out("run", &command.recipe, &command.running, &recipe, &session, prepared)?;
 
     let remote = session.remote();
     let report = if command.json { String::new() } else { report::outcomes(&outcomes, remote.map(|remote| &**remote)) };
+    let stages = outcomes.iter().map(|(name, outcome)| (name.as_str(), found(outcome)));
+    let expectations = Expectations::judge(&recipe.checked, stages, &|_| Err(NO_BASE), remote.map(|remote| &**remote))?;
     let remote = remote.map(|remote| transfer::finish(remote));
     let seconds = began.elapsed().as_secs_f64();
     if command.json {
         let recipe = command.recipe.recipe.to_string_lossy();
         let stages: Map<String, Value> =
             outcomes.iter().map(|(name, outcome)| (name.clone(), stage_json(outcome))).collect();
-        let mut result = json!({ "recipe": recipe, "seconds": seconds, "stages": stages });
+        let mut result =
+            json!({ "recipe": recipe, "seconds": seconds, "stages": stages, "expectations": expectations.json() });
         if let Some(remote) = remote {
             result["remote"] = remote;
         }
@@ -68,8 +65,42 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<&str>) 
         console::print(&report)?;
     }
     console::eprint_line(&summary(&outcomes, seconds));
+    expectations.print();
     print_how_to_resume(&outcomes);
-    Ok(exit_status(&outcomes))
+    if let Some(path) = &command.junit {
+        let recipe = command.recipe.recipe.display().to_string();
+        junit::write(path, &[Suite { recipe, outcomes: &outcomes, expectations: &expectations }])?;
+    }
+    let exit = expectations.exit(Exit::of_stages(&outcomes));
+    log.end(exit.word());
+    Ok(exit)
+}
+
+/// Carries out what was planned, with progress, trackers and a log, which the caller ends.
+///
+/// # Errors
+/// If nothing can be begun.
+pub(super) fn carried_out(
+    name: &str,
+    arguments: &args::Recipe,
+    running: &args::RunOptions,
+    recipe: &Recipe,
+    session: &Session,
+    prepared: Prepared<'_>,
+) -> Result<(IndexMap<String, Outcome>, RunLog)> {
+    let settings = prepared.graph.nodes().map(|node| (format!("stages.{}", node.name), node.described.clone()));
+    let tracking = tracking::start(arguments, running, settings.collect(), recipe, session)?;
+    let progress = ProgressReporter::new();
+    progress.expect(prepared.plan.len());
+    interrupt::install_for_stages()?;
+    exit::work_begins();
+    let log = log::begin(name, arguments, recipe, session);
+    let reporters: Vec<&dyn Reporter> = vec![&progress, &tracking, &log];
+    let outcomes = interrupt::during(|| session.execute(prepared, &reporters));
+    progress.end();
+    let report = &|| page::page(recipe, session);
+    tracking.finish(&RunEnd { outcomes: &outcomes, results: None, aim: None, report });
+    Ok((outcomes, log))
 }
 
 /// A stage's outcome as `--json` prints it.
@@ -91,19 +122,9 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
     stage
 }
 
-/// 1 if a stage failed or couldn't run; 130 if nothing failed, but stages were paused or left out by Ctrl-C.
-pub(super) fn exit_status(outcomes: &IndexMap<String, Outcome>) -> u8 {
-    let any = |ending: Ending| outcomes.values().any(|outcome| outcome.ending == ending);
-    match (any(Ending::Failed), any(Ending::Paused) || any(Ending::NotRun)) {
-        (true, _) => FAILED,
-        (false, true) => INTERRUPTED,
-        (false, false) => DONE,
-    }
-}
-
 /// After a run that was stopped: that nothing is lost.
 pub(super) fn print_how_to_resume(outcomes: &IndexMap<String, Outcome>) {
-    if exit_status(outcomes) == INTERRUPTED {
+    if Exit::of_stages(outcomes) == Exit::Interrupted {
         let command: Vec<_> = std::env::args().skip(1).map(|argument| load::quoted_word(&argument)).collect();
         console::eprint_line(&format!("stopped; the same command resumes from here: pipe {}", command.join(" ")));
     }

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::{console, exit::DONE};
+use super::{console, exit::Exit};
 
 /// `pipe schema`.
-pub(super) fn schema() -> Result<u8> {
+pub(super) fn schema() -> Result<Exit> {
     console::print(&crate::recipe::schema::text(crate::stages::catalog()))?;
-    Ok(DONE)
+    Ok(Exit::Done)
 }

@@ -6,13 +6,14 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use super::{
     args::Show,
     console::{self, bytes, duration},
-    exit::DONE,
-    load, report,
+    exit::Exit,
+    load::{self, RemoteChoice},
+    report,
 };
 use crate::engine::store::Artifact;
 
 /// `pipe show KEY`.
-pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let artifact = load::artifact(&load::session(store, remote)?, &command.key)?;
     if command.json {
         let mut value = serde_json::to_value(&artifact)?;
@@ -22,7 +23,7 @@ pub(super) fn show(command: &Show, store: &std::path::Path, remote: Option<&str>
     } else {
         console::print(&text(&artifact)?)?;
     }
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// Where an artifact lies.

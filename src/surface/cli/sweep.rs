@@ -13,10 +13,12 @@ use serde_json::json;
 use super::{
     args,
     console::{self, count, duration},
-    exit::{self, DONE, FAILED},
-    interrupt, load, page,
+    exit::{self, Exit},
+    interrupt,
+    load::{self, RemoteChoice},
+    log, page,
     progress::ProgressReporter,
-    run::{exit_status, print_how_to_resume, summary},
+    run::{print_how_to_resume, summary},
     sweep_report, sweep_rungs, tracking, transfer,
 };
 use crate::{
@@ -25,9 +27,12 @@ use crate::{
         plan::Node,
     },
     recipe::Checked,
-    session::sweep::{
-        Cell, Cost, Mistakes, Outcomes, Planner, RungDecision, Rungs, Selection, Sweep, SweepObserver, write_csv,
-        write_parquet,
+    session::{
+        log::RunLog,
+        sweep::{
+            Cell, Cost, Mistakes, Outcomes, Planner, RungDecision, Rungs, Selection, Sweep, SweepObserver, write_csv,
+            write_parquet,
+        },
     },
     surface::tracking::{RunEnd, Tracking},
 };
@@ -36,7 +41,7 @@ use crate::{
 const NAMED: usize = 4;
 
 /// `pipe sweep RECIPE`.
-pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let began = Instant::now();
     let recipe = load::recipe(&command.recipe)?;
     load::warn(&recipe);
@@ -69,7 +74,8 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     let tracking = tracking::start(&command.recipe, &command.running, Vec::new(), &recipe, &session)?;
     interrupt::install_for_stages()?;
     exit::work_begins();
-    let reporter = SweepReporter { progress: ProgressReporter::new(), tracking: &tracking, checked };
+    let log = log::begin("sweep", &command.recipe, &recipe, &session);
+    let reporter = SweepReporter { progress: ProgressReporter::new(), tracking: &tracking, log: &log, checked };
     let swept = interrupt::during(|| sweep.run(&reporter))?;
     reporter.progress.end();
     let (outcomes, results) = (&swept.outcomes, &swept.results);
@@ -112,7 +118,9 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<&str>) -
     console::eprint_line(&format!("{}; {}", count(sweep.planner().cells().len(), "cell"), summary(outcomes, seconds)));
     print_how_to_resume(outcomes);
     written?;
-    Ok(if left_out > 0 { FAILED } else { exit_status(outcomes) })
+    let exit = if left_out > 0 { Exit::Failed } else { Exit::of_stages(outcomes) };
+    log.end(exit.word());
+    Ok(exit)
 }
 
 /// Sees that a file can be written before anything runs.
@@ -133,6 +141,7 @@ fn ensure_writable(path: &PathBuf) -> Result<()> {
 struct SweepReporter<'a> {
     progress: ProgressReporter,
     tracking: &'a Tracking,
+    log: &'a RunLog,
     checked: &'a Checked,
 }
 
@@ -140,6 +149,7 @@ impl Reporter for SweepReporter<'_> {
     fn event(&self, stage: &str, event: Event<'_>) {
         self.progress.event(stage, event);
         self.tracking.event(stage, event);
+        self.log.event(stage, event);
     }
 }
 
@@ -226,7 +236,7 @@ fn distinct(tasks: &IndexMap<String, Node>) -> BTreeMap<&str, usize> {
     distinct
 }
 
-fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>, json: bool) -> Result<u8> {
+fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs>, json: bool) -> Result<Exit> {
     let (cells, tasks) = (planner.cells(), planner.tasks());
     if json {
         let list: Vec<IndexMap<_, _>> = cells.iter().map(|planned| planned.cell.values().collect()).collect();
@@ -243,11 +253,11 @@ fn dry_run(planner: &Planner<'_>, cost: &Cost, more: usize, rungs: Option<&Rungs
             value["asha"] = sweep_rungs::json(rungs);
         }
         console::print(&serde_json::to_string_pretty(&value).context("the plan is JSON")?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     for planned in cells {
         console::print(&sweep_report::settings(planned.cell.values()))?;
     }
     console::eprint_line(&overview(planner, cost, more, rungs));
-    Ok(DONE)
+    Ok(Exit::Done)
 }

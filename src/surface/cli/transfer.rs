@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::{
     args::Transfer,
     console::{self, bytes, count},
-    exit::{self, DONE, FAILED},
-    load::{self, Loaded},
+    exit::{self, Exit},
+    load::{self, Loaded, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -30,9 +30,12 @@ fn no_remote() -> Hinted {
 
 /// `pipe push RECIPE`: what other machines lack of what was computed here. The remote is asked for each file, whatever is
 /// remembered of it.
-pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn push(command: &Transfer, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
+    if remote.is_read_only() {
+        bail!(Hinted::with("there is nothing to push to: the remote is only read", "--remote-readonly=false"));
+    }
     exit::work_begins();
     let mut delivered: BTreeMap<&str, Delivery> = BTreeMap::new();
     for (name, Planned { status, .. }) in plan.stages() {
@@ -64,7 +67,7 @@ pub(super) fn push(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
 }
 
 /// `pipe pull RECIPE`: with all files, as if it had been computed here.
-pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (session, plan) = planned(command, store, remote)?;
     let remote = session.remote().ok_or_else(no_remote)?;
     exit::work_begins();
@@ -89,7 +92,7 @@ pub(super) fn pull(command: &Transfer, store: &Path, remote: Option<&str>) -> Re
     report(command, remote, &stages)
 }
 
-fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Session, Plan)> {
+fn planned(command: &Transfer, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<(Session, Plan)> {
     let Loaded { graph, .. } = load::load(&command.recipe)?;
     let graph = Wanted { stages: command.stages.clone(), ..Wanted::default() }.of(graph)?;
     let session = load::session(store, remote)?;
@@ -100,7 +103,7 @@ fn planned(command: &Transfer, store: &Path, remote: Option<&str>) -> Result<(Se
 }
 
 /// A stage that is in neither place, or couldn't be brought to the other, is a failure.
-fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> Result<u8> {
+fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> Result<Exit> {
     let transferred = finish(remote);
     if command.json {
         console::print(&serde_json::to_string_pretty(&json!({ "stages": stages, "remote": transferred }))?)?;
@@ -110,7 +113,7 @@ fn report(command: &Transfer, remote: &Remote, stages: &Map<String, Value>) -> R
         }
     }
     let good = transferred["unpushed"] == 0 && stages.values().all(|word| word != "missing" && word != FAILED_TO_PUSH);
-    Ok(if good { DONE } else { FAILED })
+    Ok(if good { Exit::Done } else { Exit::Failed })
 }
 
 /// Waits for pending uploads, prints what was transferred, and returns it as in `--json`.
@@ -133,6 +136,7 @@ pub(super) fn finish(remote: &Remote) -> Value {
     json!({
         "url": remote.url(),
         "reachable": moved.reachable,
+        "read_only": remote.is_read_only(),
         "records": moved.records,
         "files": moved.files,
         "bytes": moved.bytes,

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{
     args::Verify,
     console::{self, bytes, count},
-    exit::{DONE, FAILED},
-    load,
+    exit::Exit,
+    load::{self, RemoteChoice},
     progress::ProgressReporter,
 };
 use crate::engine::{
@@ -18,7 +18,7 @@ use crate::engine::{
 };
 
 /// `pipe verify [KEY…]`: of the store and, if one is named, of the remote.
-pub(super) fn verify(command: &Verify, store: &Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn verify(command: &Verify, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let store = session.store();
     let keys = match command.keys.as_slice() {
@@ -74,10 +74,10 @@ pub(super) fn verify(command: &Verify, store: &Path, remote: Option<&str>) -> Re
     }
     if let Some(error) = unasked {
         console::eprint_line(&error);
-        return Ok(FAILED);
+        return Ok(Exit::Failed);
     }
     let is_sound = found.damage.is_empty() && there.is_none_or(|there| there.found.damage.is_empty());
-    Ok(if is_sound { DONE } else { FAILED })
+    Ok(if is_sound { Exit::Done } else { Exit::Failed })
 }
 
 /// The keys that begin so, in the store or else in the remote.

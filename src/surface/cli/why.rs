@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{
     args::Why,
     console,
-    exit::DONE,
-    load::{self, Loaded},
+    exit::Exit,
+    load::{self, Loaded, RemoteChoice},
 };
 use crate::{
     engine::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// `pipe why RECIPE STAGE`, or `pipe why KEY KEY`.
-pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let first = command.recipe.recipe.to_string_lossy();
     if is_key(&first) && is_key(&command.stage) && !command.recipe.recipe.exists() {
         return compare(&first, command, store, remote);
@@ -61,7 +61,7 @@ pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<&str>) 
             "upstream": upstream,
         });
         console::print(&serde_json::to_string_pretty(&value)?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let mut lines = Vec::new();
     let nothing = |damage: &Option<&str>| match damage {
@@ -91,11 +91,11 @@ pub(super) fn why(command: &Why, store: &std::path::Path, remote: Option<&str>) 
         }
     }
     console::print(&lines.join("\n"))?;
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// Two stored runs, field by field.
-fn compare(before: &str, command: &Why, store: &std::path::Path, remote: Option<&str>) -> Result<u8> {
+fn compare(before: &str, command: &Why, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
     let [before, after] = [before, &command.stage].map(|key| load::artifact(&session, key));
     let (before, after) = (before?, after?);
@@ -103,7 +103,7 @@ fn compare(before: &str, command: &Why, store: &std::path::Path, remote: Option<
     if command.json {
         let value = json!({ "was": before.key, "is": after.key, "differences": list(&changes) });
         console::print(&serde_json::to_string_pretty(&value)?)?;
-        return Ok(DONE);
+        return Ok(Exit::Done);
     }
     let name = |run: &Artifact| format!("{} of `{}`", short(&run.key), run.provenance.stage);
     let mut lines = vec![format!("from {} to {}:", name(&before), name(&after))];
@@ -112,7 +112,7 @@ fn compare(before: &str, command: &Why, store: &std::path::Path, remote: Option<
         lines.push("  nothing differs".into());
     }
     console::print(&lines.join("\n"))?;
-    Ok(DONE)
+    Ok(Exit::Done)
 }
 
 /// Whether it can be the beginning of a key.

@@ -9,9 +9,8 @@ const INTRODUCTION: &str = "\
 
 Every command with its arguments, generated from `pipe --help` by `just docs`.
 
-Results go to stdout, everything else to stderr. Exit status: 0 all done, 1 a stage failed, an artifact is damaged or
-something else went wrong after work had begun, 2 nothing was run (the recipe or the command line is wrong, for
-instance), 130 stopped by Ctrl-C, SIGTERM or SIGHUP.
+Results go to stdout, everything else to stderr. [Exit statuses](../guide/troubleshooting.md#exit-status) are one table for
+all commands.
 
 ";
 
@@ -27,6 +26,11 @@ pub(super) fn page(mut command: Command) -> String {
         page += &section(command);
     }
     format!("{}\n", page.trim_end())
+}
+
+/// What the program ends with.
+pub(super) fn statuses(statuses: &[(u8, &str)]) -> String {
+    table(["status", "meaning"], statuses.iter().map(|(status, meaning)| [status.to_string(), (*meaning).to_owned()]))
 }
 
 fn section(command: &mut Command) -> String {

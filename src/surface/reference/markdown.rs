@@ -9,7 +9,10 @@ pub(super) fn spliced(page: &str, name: &str, text: &str) -> Option<String> {
 }
 
 /// A table: the head, and the rows.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(in crate::surface) fn table<const N: usize>(
+    head: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let line = |cells: [String; N]| format!("| {} |\n", cells.map(|text| cell(&text)).join(" | "));
     let mut text = line(head.map(str::to_owned)) + "|" + &"---|".repeat(N) + "\n";
     rows.into_iter().for_each(|row| text += &line(row));

@@ -60,18 +60,23 @@ pub(super) fn section(name: &str, artifact: &Artifact, remote: Option<&Remote>) 
         .iter()
         .map(|error| json!([error.row, error.gold, error.predicted, percent(error.probability), error.text]))
         .collect();
+    let own = [
+        ("accuracy", percent(model.accuracy)),
+        ("macro F1", percent(model.macro_f1)),
+        ("log-loss", rounded(model.log_loss)),
+        ("calibration error", percent(model.calibration.error)),
+    ];
+    let linear = metrics.linear.map(|linear| ("linear classifier", percent(linear.accuracy)));
+    let others = [
+        ("naive Bayes", percent(metrics.naive_bayes.accuracy)),
+        ("majority class", percent(metrics.majority.accuracy)),
+    ];
+    let tiles: Vec<_> = own.into_iter().chain(linear).chain(others).collect();
     Ok(Some(json!({
         "name": name,
         "rows": report.rows,
         "leaked": report.leaked_rows,
-        "tiles": [
-            ["accuracy", percent(model.accuracy)],
-            ["macro F1", percent(model.macro_f1)],
-            ["log-loss", rounded(model.log_loss)],
-            ["calibration error", percent(model.calibration.error)],
-            ["naive Bayes", percent(metrics.naive_bayes.accuracy)],
-            ["majority class", percent(metrics.majority.accuracy)],
-        ],
+        "tiles": tiles,
         "labels": report.labels,
         "classes": classes,
         "confusion": confusion,

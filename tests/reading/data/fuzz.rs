@@ -1,5 +1,5 @@
 //! Parquet files that were made up or damaged: read or refused, without a panic and without filling the memory.
-//! `PIPE_CASES` says how many are tried; `src/model/tensors/fuzz.rs` does the same with safetensors.
+//! `PIPE_CASES` says how many are tried; `src/network/model/tensors/fuzz.rs` does the same with safetensors.
 
 use crate::common;
 use std::{path::Path, sync::Arc};

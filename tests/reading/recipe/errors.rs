@@ -109,6 +109,11 @@ snapshots! {
     misspelt_key => broken(&[("layers: 2", "layer: 2")]);
     misspelt_key_at_the_top => broken(&[("seed: 7", "sed: 7")]);
     key_that_nothing_is_like => broken(&[("lr: 1e-3", "lr: 1e-3\n        exponential_average: true")]);
+    key_of_an_inner_field => broken(&[("      objectives:", "      lr: 1e-3\n      objectives:")]);
+    objective_without_its_section => broken(&[("masked_lm: {}\n          sentence_order: {}", "causal_lm: {}")]);
+    objective_that_there_is_not => broken(&[
+        ("masked_lm: {}\n          sentence_order: {}", "generative: {causal: {}}"),
+    ]);
     wrong_types => broken(&[
         ("steps: 100", "steps: many"),
         ("lr: 1e-3", "lr: '1e-3'"),
@@ -139,6 +144,8 @@ snapshots! {
     template_with_an_unknown_filter => broken(&[("{{ text }} 这是", "{{ text | shorten(20) }} 这是")]);
     template_without_a_marker => broken(&[("[Classification]", "")]);
     empty_and_equal_words => broken(&[("{体育: 体育, 科技: 科技}", "{体育: 体育, 科技: 体育, 财经: ''}")]);
+    weights_of_labels => broken(&[("          template:", "          class_weights: {体育: 0, 科枝: 2}\n          template:")]);
+    weights_by_another_word => broken(&[("          template:", "          class_weights: balancd\n          template:")]);
     duplicate_keys => broken(&[("        lr: 1e-3", "        lr: 1e-3\n        steps: 200\n        lr: 2e-3")]);
     tab_indentation => broken(&[("        steps: 100\n        lr: 1e-3", "\tsteps: 100\n\tlr: 1e-3")]);
     quote_that_is_not_closed => broken(&[("[Classification]新闻。\"", "[Classification]新闻。")]);

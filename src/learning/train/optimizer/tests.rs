@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     learning::train::optimizers::{AdamW, AdamWSettings},
-    network::model::{Builder, Initial, Initializer},
+    network::model::{Builder, Initial, Initializer, RowGradients},
 };
 
 fn adamw() -> Optimizer {
@@ -31,7 +31,7 @@ fn gradients(step: usize) -> Gradients {
     let values = |range: std::ops::Range<usize>| -> Vec<f32> { range.map(|i| gradient(step, i) as f32).collect() };
     let vector = Tensor::<1>::from_data(&values(0..3)[..], &device);
     let matrix = Tensor::<2>::from_data(TensorData::new(values(3..9), [2, 3]), &device);
-    Gradients(vec![Some(vector.into()), Some(matrix.into())])
+    Gradients([AnyTensor::from(vector), matrix.into()].map(|gradient| Some(gradient.into())).into())
 }
 
 /// `torch.optim.AdamW` and `clip_grad_norm_`, written down element by element in f64.
@@ -187,7 +187,8 @@ fn steps_count_for_each_parameter_as_in_pytorch() {
             let mut gradients = gradients(step);
             gradients.0[0] = gradients.0[0].take().filter(|_| step != 2);
             let matrix = gradients.0[1].take().filter(|_| [1, 4, 5].contains(&step));
-            gradients.0[1] = matrix.map(|matrix| matrix * if step == 5 { 0.0 } else { 1.0 });
+            let factor = if step == 5 { 0.0 } else { 1.0 };
+            gradients.0[1] = matrix.map(|matrix| (matrix.value * factor).into());
             gradients
         };
         host.step(&mut on_host, present(), RATE).unwrap();
@@ -209,4 +210,80 @@ fn parameters_are_changed_in_place() {
     let before = place(&parameters);
     adamw().step(&mut parameters, gradients(0), RATE).unwrap();
     assert_eq!(place(&parameters), before);
+}
+
+/// A table `[5, 2]` whose rows have gradients in some steps, and its values after `torch.optim.SparseAdam`:
+///
+/// ```python
+/// import torch
+/// table = torch.nn.Parameter(torch.tensor([[0.1 * (row + 1), -0.1 * (row + 1)] for row in range(5)]))
+/// adam = torch.optim.SparseAdam([table], lr=0.05, betas=(0.9, 0.99), eps=1e-3)
+/// for rows, values in STEPS:
+///     table.grad = torch.sparse_coo_tensor(torch.tensor([rows]), torch.tensor(values), (5, 2))
+///     adam.step()
+/// print(table.tolist())
+/// ```
+#[test]
+fn rows_of_tables_take_the_steps_of_pytorchs_sparse_adam() {
+    const STEPS: [(&[u32], &[f32]); 4] = [
+        (&[1, 3], &[0.5, -0.25, 1.0, 2.0]),
+        (&[3], &[-0.5, 0.125]),
+        (&[0, 1], &[0.75, 0.5, -1.5, 0.25]),
+        (&[1, 3, 4], &[0.125, 1.0, 0.5, -2.0, 0.01, -0.02]),
+    ];
+    const EXPECTED: [f64; 10] = [
+        0.06862138,
+        -0.13117354,
+        0.18688248,
+        -0.18170023,
+        0.30000001,
+        -0.30000001,
+        0.31702667,
+        -0.48268181,
+        0.48556963,
+        -0.4807595,
+    ];
+    let device = Device::flex();
+    let gradients = |(rows, values): (&[u32], &[f32])| {
+        let values = Tensor::from_data(TensorData::new(values.to_vec(), [rows.len(), 2]), &device);
+        Gradients(vec![Some(RowGradients { rows: rows.into(), values }.into())])
+    };
+    let rule = AdamWSettings { beta1: 0.9, beta2: 0.99, epsilon: 1e-3, weight_decay: 0.1 };
+    let optimizer = || Optimizer::new(Arc::new(AdamW::try_from(rule).unwrap()), 0.0);
+    let table = || {
+        let mut parameters = Parameters::new(&device);
+        let mut source = Initializer { seed: 0 };
+        Builder::new(&mut parameters, &mut source).sparse_table("table".into(), [5, 2], Initial::Zeros);
+        let first: Vec<f32> = (0..10).map(|at| 0.1 * (at / 2 + 1) as f32 * [1.0, -1.0][at % 2]).collect();
+        parameters.iter_mut().for_each(|table| {
+            let values: Tensor<2> = Tensor::from_data(TensorData::new(first.clone(), [5, 2]), &device);
+            table.set(values);
+        });
+        parameters
+    };
+    let (mut on_host, mut on_device) = (table(), table());
+    let (mut host, mut other) = (optimizer(), optimizer());
+    for step in STEPS {
+        host.step(&mut on_host, gradients(step), RATE).unwrap();
+        let (_, clip) = other.clip_on_device(on_device.device(), &gradients(step));
+        other.apply(&mut on_device, gradients(step), RATE, &clip).unwrap();
+    }
+    for found in [values(&on_host), values(&on_device)] {
+        for (found, expected) in found.iter().zip(EXPECTED) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} instead of {expected}");
+        }
+    }
+    assert_eq!(host.entries(&on_host).len(), 2);
+}
+
+#[test]
+fn gradients_of_rows_are_added_up_row_by_row() {
+    let device = Device::flex();
+    let gradients = |rows: &[u32], first: f32| {
+        let values: Vec<f32> = (0..rows.len()).map(|at| first + at as f32).collect();
+        RowGradients { rows: rows.into(), values: Tensor::from_data(TensorData::new(values, [rows.len(), 1]), &device) }
+    };
+    let sum = gradients(&[1, 4, 6], 1.0).plus(gradients(&[0, 4], 10.0));
+    assert_eq!(*sum.rows, [0, 1, 4, 6]);
+    assert_eq!(sum.values.try_into_vec_as::<f32>().unwrap(), [10.0, 1.0, 13.0, 3.0]);
 }

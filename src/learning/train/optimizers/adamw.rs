@@ -10,9 +10,12 @@ use super::{
     definition::OptimizerDef,
     rule::{Clip, Slot, UpdateContext, UpdateRule},
 };
-use crate::network::{
-    kernels,
-    model::{AnyTensor, WeightRole},
+use crate::{
+    network::{
+        kernels,
+        model::{AnyTensor, WeightRole},
+    },
+    support::math,
 };
 
 /// `adamw` in recipes.
@@ -43,6 +46,9 @@ impl Default for AdamWSettings {
     }
 }
 
+/// Of a table whose rows alone have gradients, these take the steps of PyTorch's `SparseAdam`: their means stand still while they
+/// aren't looked up, and they don't decay.
+///
 /// The rule, with the bias of both means corrected by the steps in which the parameter had a gradient: `m ← β₁ m + (1 - β₁) g`, `v ← β₂ v + (1 - β₂) g²`, `p ← p (1 - lr λ) - lr m̂ / (√v̂ + ε)`.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW(AdamWSettings);
@@ -71,12 +77,15 @@ impl UpdateRule for AdamW {
         kept: Option<Vec<AnyTensor>>,
     ) -> Result<(AnyTensor, Vec<AnyTensor>)> {
         let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.0;
+        // PyTorch's SparseAdam adds epsilon before the correction of the bias rather than behind it.
+        let before = (1.0 - math::pow(beta2, context.parameter_step as f64)).sqrt();
+        let decays = context.role.is_decayed() && !context.only_rows;
         let step = kernels::AdamWStep {
             lr: context.lr as f32,
             beta1: beta1 as f32,
             beta2: beta2 as f32,
-            eps: epsilon as f32,
-            weight_decay: if context.role.is_decayed() { weight_decay as f32 } else { 0.0 },
+            eps: if context.only_rows { epsilon / before } else { epsilon } as f32,
+            weight_decay: if decays { weight_decay as f32 } else { 0.0 },
             step: context.parameter_step,
         };
         match value {

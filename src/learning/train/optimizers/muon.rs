@@ -181,7 +181,16 @@ mod tests {
 
     fn context(role: WeightRole, step: u64) -> UpdateContext<'static> {
         let clip = &Clip::Host(0.5);
-        UpdateContext { name: "weight", role, sparse_rows: false, lr: LR, step, parameter_step: step, clip }
+        UpdateContext {
+            name: "weight",
+            role,
+            sparse_rows: false,
+            only_rows: false,
+            lr: LR,
+            step,
+            parameter_step: step,
+            clip,
+        }
     }
 
     #[test]

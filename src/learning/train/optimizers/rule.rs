@@ -45,6 +45,9 @@ pub struct UpdateContext<'a> {
     pub role: WeightRole,
     /// Whether the gradient has zeros in all rows that no token looked up.
     pub sparse_rows: bool,
+    /// Whether value, gradient and state are only the rows of a table that were looked up: those that weren't have no step,
+    /// and what applies to all of a parameter, such as weight decay, doesn't apply.
+    pub only_rows: bool,
     /// The learning rate of this step.
     pub lr: f64,
     /// Steps of the training with this one: 1 at the first.

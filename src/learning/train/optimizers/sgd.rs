@@ -64,7 +64,7 @@ impl UpdateRule for Sgd {
     ) -> Result<(AnyTensor, Vec<AnyTensor>)> {
         let SgdSettings { momentum, nesterov, weight_decay } = self.0;
         let mut gradient = context.clip.apply(gradient);
-        if weight_decay > 0.0 && context.role.is_decayed() {
+        if weight_decay > 0.0 && context.role.is_decayed() && !context.only_rows {
             gradient = gradient + value.clone() * weight_decay as f32;
         }
         if momentum == 0.0 {
@@ -126,6 +126,7 @@ mod tests {
                 name: "weight",
                 role,
                 sparse_rows: false,
+                only_rows: false,
                 lr: LR,
                 step,
                 parameter_step: step,

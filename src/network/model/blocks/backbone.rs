@@ -47,7 +47,7 @@ impl Backbone {
     pub fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let tokens = (pass.matrix(self.token_embedding), &pass.tokens);
         let others = self.embeddings.iter().map(|&(table, along)| (pass.matrix(table), pass.ids(along)));
-        let mut x = kernels::embedding_sum(tokens, others);
+        let mut x = pass.with_ngrams(kernels::embedding_sum(tokens, others));
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(pass, x);
         }

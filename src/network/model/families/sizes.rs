@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::network::model::{AttentionSizes, ModelSettings, config::initializer_range};
+use crate::network::model::{AttentionSizes, ModelSettings, NgramSettings, config::initializer_range};
 
 /// The sizes of a transformer.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -30,6 +30,9 @@ pub struct MultiHead {
     /// Standard deviation of the initial weights
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
+    /// Embeddings of n-grams of tokens beside those of tokens
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ngrams: Option<NgramSettings>,
 }
 
 /// The sizes of a transformer whose heads of queries share heads of keys.
@@ -69,6 +72,9 @@ pub struct GroupedQuery {
     /// Standard deviation of the initial weights
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
+    /// Embeddings of n-grams of tokens beside those of tokens
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ngrams: Option<NgramSettings>,
 }
 
 impl ModelSettings for MultiHead {
@@ -82,7 +88,11 @@ impl ModelSettings for MultiHead {
 
     fn tiny() -> Self {
         let initializer_range = initializer_range();
-        Self { hidden: 32, layers: 1, heads: 2, feed_forward: None, max_length: 16, initializer_range }
+        Self { hidden: 32, layers: 1, heads: 2, feed_forward: None, max_length: 16, initializer_range, ngrams: None }
+    }
+
+    fn ngrams(&self) -> Option<&NgramSettings> {
+        self.ngrams.as_ref()
     }
 }
 
@@ -108,7 +118,12 @@ impl ModelSettings for GroupedQuery {
             max_length: 16,
             rope_base: rope_base(),
             initializer_range: initializer_range(),
+            ngrams: None,
         }
+    }
+
+    fn ngrams(&self) -> Option<&NgramSettings> {
+        self.ngrams.as_ref()
     }
 }
 

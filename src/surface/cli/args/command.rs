@@ -7,10 +7,11 @@ use clap::{ArgAction, Parser, Subcommand};
 use super::{
     model::{Chat, Export, Generate, Predict},
     results::{Compare, Report},
-    run::{Check, Data, Plan, Run, Sweep, Why},
-    store::{Gc, Ls, Pin, Rm, Show, Transfer, Unpin, Verify},
+    run::{Check, Ci, Data, Plan, Run, Sweep, Why},
+    store::{Gc, Log, Ls, Pin, Rm, Show, Transfer, Unpin, Verify},
     tools::{Bench, Completions, Devices, Init, Reference},
 };
+use crate::surface::cli::exit;
 
 /// Declarative language-model pipelines: tokenize, pretrain, finetune and evaluate from one recipe, cached by content
 #[derive(Debug, Parser)]
@@ -18,8 +19,7 @@ use super::{
     name = "pipe",
     version,
     arg_required_else_help = true,
-    after_help = "Exit status: 0 if everything was done, 1 if a stage failed or anything else went wrong after work had begun, \
-                  2 if nothing was run, 130 if Ctrl-C stopped it and the same command resumes."
+    after_help = exit::help()
 )]
 pub(in crate::surface::cli) struct Arguments {
     /// Directory of the artifact store
@@ -28,6 +28,11 @@ pub(in crate::surface::cli) struct Arguments {
     /// Cache shared between machines: s3://, gs://, az://, file:// or http(s)://; credentials come from the environment
     #[arg(long, global = true, env = "PIPE_REMOTE", hide_env_values = true, value_name = "URL")]
     pub remote: Option<String>,
+    /// Only read the remote: what is computed here isn't written to it. `--remote-readonly=false` writes to it in any case
+    /// [default: true for pull requests from forks, or else false]
+    #[arg(long, global = true, env = "PIPE_REMOTE_READONLY", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    pub remote_readonly: Option<bool>,
     /// Log decisions and waits to stderr; twice for more. `PIPE_LOG` filters by part of the program, such as
     /// `PIPE_LOG=pipe::engine::remote=debug`
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -53,9 +58,14 @@ pub(in crate::surface::cli) enum Command {
     Why(Why),
     /// Check a recipe without running anything
     Check(Check),
+    /// Run what changed in recipes, compare it with what git has of them in another commit, and tell whether it's as the
+    /// recipes expect: for reruns in CI
+    Ci(Ci),
     /// Show a training stage's examples exactly as the model is given them: tokens, masks, segments, targets, loss weights,
     /// and what was cut off. Nothing is trained
     Data(Data),
+    /// Show what past runs did: what ran, what failed and with what, what took longest, what the cache saved
+    Log(Log),
     /// List the artifacts in the store, and those in the remote if one is named
     Ls(Ls),
     /// Show an artifact: what it was made from, its metrics and its files
@@ -82,7 +92,7 @@ pub(in crate::surface::cli) enum Command {
     Push(Transfer),
     /// Download a recipe's artifacts from the remote, with all their files
     Pull(Transfer),
-    /// Write a commented recipe for your own data file
+    /// Write a commented recipe for your own data file, or one that comes with the program
     Init(Init),
     /// Print the JSON Schema of recipes
     Schema,
@@ -104,11 +114,12 @@ impl Command {
     /// Whether it looks at a remote, if one is named. Where it doesn't, `--remote` is a mistake; `PIPE_REMOTE` is for others.
     pub(in crate::surface::cli) fn takes_remote(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Sweep(_) | Self::Plan(_) | Self::Why(_) | Self::Data(_) => true,
+            Self::Run(_) | Self::Ci(_) | Self::Sweep(_) | Self::Plan(_) | Self::Why(_) | Self::Data(_) => true,
             Self::Compare(_) | Self::Report(_) | Self::Ls(_) | Self::Show(_) | Self::Verify(_) => true,
             Self::Gc(_) | Self::Pin(_) | Self::Push(_) | Self::Pull(_) => true,
             Self::Predict(_) | Self::Generate(_) | Self::Chat(_) | Self::Export(_) => true,
-            Self::Check(_) | Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema | Self::Reference(_) => false,
+            Self::Check(check) => check.expect,
+            Self::Log(_) | Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema | Self::Reference(_) => false,
             Self::Devices(_) | Self::Bench(_) | Self::Completions(_) | Self::Stage => false,
         }
     }

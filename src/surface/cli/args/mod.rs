@@ -12,6 +12,6 @@ pub(super) use command::{Arguments, Command};
 pub(super) use model::{Chat, Export, Generate, GenerationOptions, ModelSource, Predict};
 pub(super) use recipe::{Changes, DeviceOptions, Recipe};
 pub(super) use results::{Compare, Report};
-pub(super) use run::{Check, Data, Number, Plan, PlanFormat, Run, RunOptions, Sweep, Why};
-pub(super) use store::{Gc, Ls, Pin, Rm, Show, Transfer, Unpin, Verify};
+pub(super) use run::{Check, Ci, Data, Number, Plan, PlanFormat, Run, RunOptions, Sweep, Why};
+pub(super) use store::{Gc, Log, Ls, Pin, Rm, Show, Transfer, Unpin, Verify};
 pub(super) use tools::{Bench, Completions, Devices, Init, Reference};

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::recipe::{DeviceOptions, Recipe};
+use super::recipe::{Changes, DeviceOptions, Recipe};
 use crate::session::launch::FITTING;
 
 /// Where and how to run.
@@ -41,6 +41,9 @@ pub(in crate::surface::cli) struct Run {
     /// Check everything and show what would run, without running it
     #[arg(long)]
     pub dry_run: bool,
+    /// Write what became of the stages and of what is expected of them as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -150,7 +153,40 @@ fn number(text: &str) -> Result<Number, String> {
 pub(in crate::surface::cli) struct Check {
     #[command(flatten)]
     pub recipe: Recipe,
+    /// Hold stored results against what the recipe expects of them, too
+    #[arg(long)]
+    pub expect: bool,
+    /// Write what became of that as JUnit's XML
+    #[arg(long, value_name = "FILE", requires = "expect")]
+    pub junit: Option<PathBuf>,
     /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Ci {
+    /// The recipe files
+    #[arg(required = true, value_name = "RECIPE")]
+    pub recipes: Vec<PathBuf>,
+    #[command(flatten)]
+    pub changes: Changes,
+    #[command(flatten)]
+    pub running: RunOptions,
+    /// The commit to compare with, as git knows it; a remote's branch is fetched where the clone lacks it [default: on GitHub
+    /// the branch that the pull request is for, or else origin/main]
+    #[arg(long, value_name = "REVISION")]
+    pub base: Option<String>,
+    /// Write what was found as Markdown; on GitHub it's shown with the job's step in any case
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Count expectations that can't be judged as broken, such as those of a drop where the base has no stored result
+    #[arg(long)]
+    pub strict: bool,
+    /// Write what became of the stages and of what is expected of them as JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -17,6 +17,21 @@ pub(in crate::surface::cli) struct Ls {
 }
 
 #[derive(Args, Debug)]
+pub(in crate::surface::cli) struct Log {
+    /// The run, by its name or the beginning of it; `last` for the one that was begun last [default: lists the runs]
+    pub run: Option<String>,
+    /// Show only the stages that the run waited for, one after the other [default: of the last run]
+    #[arg(long)]
+    pub critical_path: bool,
+    /// How many runs are listed
+    #[arg(short = 'n', long = "number", default_value_t = 20, value_name = "N")]
+    pub number: usize,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(in crate::surface::cli) struct Show {
     /// A key or a prefix of one
     pub key: String,

@@ -9,8 +9,12 @@ pub(in crate::surface::cli) struct Init {
     /// The directory to write to
     pub dir: PathBuf,
     /// Your labelled data (.tsv, .csv, .jsonl, .json, .parquet or .arrow)
-    #[arg(long)]
-    pub data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "example")]
+    pub data: Option<PathBuf>,
+    /// Write a recipe that comes with the program instead, with its data: chatglm_cls, lora_cls, sweep_cls, sweep_halving, chat or
+    /// seq2seq
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["data", "encoding", "text", "label"])]
+    pub example: Option<String>,
     /// What the file's bytes stand for, such as gb18030 or utf-16
     #[arg(long, default_value = "utf-8", value_name = "NAME")]
     pub encoding: String,

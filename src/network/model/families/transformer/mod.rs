@@ -263,7 +263,8 @@ impl Transformer {
         let positions = self
             .positions
             .get_or_init(|| Tensor::from_data(TensorData::new(sinusoids(rows, width), [rows, width]), pass.device()));
-        let x = pass.to_stream(x + kernels::embedding(positions.clone(), &pass.positions));
+        let x = pass.with_ngrams(x + kernels::embedding(positions.clone(), &pass.positions));
+        let x = pass.to_stream(x);
         match pass.embedding_dropout() {
             Some(dropout) => kernels::dropout(x, &dropout),
             None => x,

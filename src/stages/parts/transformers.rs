@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 
 use super::{origin::TOKENIZER, task::TrainedFor};
 use crate::{
-    data::text::{ABSENT, Frame, SharedTokenizer, Specials, Tokenizer},
+    data::text::{ABSENT, Frame, Specials, Tokenizer, TransformersTokenizer},
     engine::store::Artifact,
     learning::objectives::form::AnswerForm,
     network::{
         checkpoint::{self, ADAPTER, ADAPTER_FOLDER, CONFIG},
-        model::{self, CopyOptions, Family, Outline, SharedHead, SharedModel},
+        model::{self, CopyOptions, Family, Outline, TransformersConfig, TransformersHead},
     },
     spec::{Dtype, Head, Pooling, Train},
 };
@@ -32,14 +32,14 @@ const TEXT: u32 = ABSENT - 1;
 const MOST: u64 = 5_000_000_000;
 
 /// A model that is handed out.
-pub struct SharedFiles<'a> {
+pub struct TransformersFiles<'a> {
     directory: &'a Path,
     known: Option<Known>,
     /// Whether weights can't be copied as they are.
     rewrites: bool,
 }
 
-impl<'a> SharedFiles<'a> {
+impl<'a> TransformersFiles<'a> {
     /// The model of an artifact.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl<'a> SharedFiles<'a> {
             names.extend([checkpoint::WEIGHTS, checkpoint::INDEX].map(PathBuf::from));
         }
         if let Some(known) = &self.known {
-            names.extend(known.tokenizer.iter().flat_map(|_| SharedTokenizer::FILES.map(PathBuf::from)));
+            names.extend(known.tokenizer.iter().flat_map(|_| TransformersTokenizer::FILES.map(PathBuf::from)));
             names.extend(known.writes().then(|| checkpoint::GENERATION.into()));
         }
         names.sort();
@@ -123,7 +123,7 @@ pub(in crate::stages) struct Known {
     task: TrainedFor,
     family: &'static Family,
     /// Its linear head.
-    pub head: SharedHead,
+    pub head: TransformersHead,
     dropout: Option<f64>,
     /// Its tokenizer, if only `tokenizer.json` tells of it.
     tokenizer: Option<Tokenizer>,
@@ -149,7 +149,7 @@ impl Known {
             dropout: dropout(&artifact.provenance.spec, task.from_checkpoint),
             task,
             family: outline.family(),
-            head: SharedHead::of(&config)?,
+            head: TransformersHead::of(&config)?,
             tokenizer: tokenizer.filter(|_| alone),
             specials,
             max_length: outline.architecture().sizes().max_length,
@@ -165,7 +165,7 @@ impl Known {
         // In the order of the classes.
         let words: BTreeMap<&String, &String> = task.iter().flat_map(|task| &task.words).collect();
         let prompt = task.filter(|task| task.head == Head::Prompt);
-        let model = SharedModel {
+        let model = TransformersConfig {
             labels: words.keys().map(|label| label.as_str()).collect(),
             prompt: prompt.map(|task| json!({ "template": task.template, "words": words })),
             dropout: self.dropout,
@@ -182,12 +182,12 @@ impl Known {
         let named = [("bos_token", token("bos_token_id")), ("eos_token", token("eos_token_id"))];
         let names = named.into_iter().filter_map(|(name, id)| Some((name, u32::try_from(id?).ok()?)));
         let frame = self.frame();
-        SharedTokenizer { frame, names: names.collect(), max_length: self.max_length }.write(tokenizer, directory)
+        TransformersTokenizer { frame, names: names.collect(), max_length: self.max_length }.write(tokenizer, directory)
     }
 
     /// Whether it's a model of our own that writes.
     fn writes(&self) -> bool {
-        let writes = self.family.form != AnswerForm::Cloze && self.head == SharedHead::None;
+        let writes = self.family.form != AnswerForm::Cloze && self.head == TransformersHead::None;
         writes && !self.task.from_checkpoint && self.specials.is_some()
     }
 
@@ -243,7 +243,7 @@ impl Known {
     pub(in crate::stages) fn notes(&self, directory: &Path) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         let family = self.family.name;
-        if self.head == SharedHead::Unknown {
+        if self.head == TransformersHead::Unknown {
             notes.push(format!(
                 "transformers has no class for a {family} model with this linear head, and opens the model without it"
             ));
@@ -252,6 +252,13 @@ impl Known {
         let pooler = format!("{}pooler.", self.family.on_disk.prefix);
         if pools && !model::has_tensor(directory, &[&pooler])? {
             notes.push("the model has no pooler: where AutoModel makes a new one, it's untrained".to_owned());
+        }
+        if model::has_ngrams(directory)? {
+            notes.push(
+                "transformers ignores the model's embeddings of n-grams (`ngrams.*`) with a warning, and computes other \
+                 numbers without them; here they are read"
+                    .to_owned(),
+            );
         }
         Ok(notes)
     }

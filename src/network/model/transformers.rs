@@ -29,7 +29,7 @@ const ENDINGS: [&str; 7] = [
 
 /// What is known of a model beside its files.
 #[derive(Clone, Debug, Default)]
-pub struct SharedModel<'a> {
+pub struct TransformersConfig<'a> {
     /// The labels that it tells, in the order of its classes; none for other models.
     pub labels: Vec<&'a str>,
     /// The prompt that it tells them by, and the words that it answers with.
@@ -42,7 +42,7 @@ pub struct SharedModel<'a> {
 
 /// The linear head of a model as transformers sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum SharedHead {
+pub enum TransformersHead {
     /// There is none.
     None,
     /// Transformers has a class for it.
@@ -51,7 +51,7 @@ pub enum SharedHead {
     Unknown,
 }
 
-impl SharedHead {
+impl TransformersHead {
     /// Of the model that a `config.json` describes.
     ///
     /// # Errors
@@ -68,13 +68,13 @@ impl SharedHead {
     }
 }
 
-impl SharedModel<'_> {
+impl TransformersConfig<'_> {
     /// Adds all of it to a `config.json`.
     ///
     /// # Errors
     /// A config that describes no model.
     pub fn describe(&self, config: &mut Value) -> Result<()> {
-        let head = SharedHead::of(config)?;
+        let head = TransformersHead::of(config)?;
         let family = families::of_config(config)?;
         let config = config.as_object_mut().context("it's no JSON object")?;
         self.dropout(family, config);
@@ -88,7 +88,7 @@ impl SharedModel<'_> {
             _ => Map::new(),
         };
         // Those of a checkpoint that it began with, unless they belong to a head that is still there.
-        if !self.labels.is_empty() || head == SharedHead::None {
+        if !self.labels.is_empty() || head == TransformersHead::None {
             LABELS.iter().for_each(|key| drop(config.remove(*key)));
         }
         if !self.labels.is_empty() {
@@ -103,7 +103,7 @@ impl SharedModel<'_> {
             Some(prompt) => own.insert("prompt".into(), prompt.clone()),
             None => own.remove("prompt"),
         };
-        if head == SharedHead::Known {
+        if head == TransformersHead::Known {
             config.insert("problem_type".into(), json!("single_label_classification"));
             // Its tensors are left out.
             own.remove("pair");
@@ -146,7 +146,7 @@ fn sequence_classifier(class: &str) -> String {
 mod tests {
     use super::*;
 
-    fn described(config: Value, model: &SharedModel<'_>) -> Value {
+    fn described(config: Value, model: &TransformersConfig<'_>) -> Value {
         let mut config = config;
         model.describe(&mut config).unwrap();
         config
@@ -160,8 +160,9 @@ mod tests {
             "hidden_dropout_prob": 0.1,
             "pipe": { "pair": true, "classifier": { "classes": 3, "pooling": "pooler" } },
         });
-        assert_eq!(SharedHead::of(&config).unwrap(), SharedHead::Known);
-        let model = SharedModel { labels: vec!["1", "10", "2"], dropout: Some(0.3), ..SharedModel::default() };
+        assert_eq!(TransformersHead::of(&config).unwrap(), TransformersHead::Known);
+        let model =
+            TransformersConfig { labels: vec!["1", "10", "2"], dropout: Some(0.3), ..TransformersConfig::default() };
         let config = described(config, &model);
         assert_eq!(config["id2label"], json!({ "0": "1", "1": "10", "2": "2" }));
         assert_eq!(config["label2id"], json!({ "1": 0, "10": 1, "2": 2 }));
@@ -178,21 +179,24 @@ mod tests {
     fn heads_of_other_places_have_no_class() {
         let head = |model_type: &str, pooling: &str| {
             let pipe = json!({ "classifier": { "classes": 2, "pooling": pooling } });
-            SharedHead::of(&json!({ "model_type": model_type, "pipe": pipe })).unwrap()
+            TransformersHead::of(&json!({ "model_type": model_type, "pipe": pipe })).unwrap()
         };
         assert_eq!(
             [head("bert", "mean"), head("bert", "first"), head("gpt2", "mean")],
-            [const { SharedHead::Unknown }; 3]
+            [const { TransformersHead::Unknown }; 3]
         );
-        assert_eq!([head("gpt2", "last"), head("glm4", "last")], [const { SharedHead::Known }; 2]);
-        assert_eq!(head("marian", "last"), SharedHead::Unknown);
-        assert_eq!(SharedHead::of(&json!({ "model_type": "gpt2" })).unwrap(), SharedHead::None);
-        assert_eq!(SharedHead::Unknown.without(), [""; 0]);
+        assert_eq!([head("gpt2", "last"), head("glm4", "last")], [const { TransformersHead::Known }; 2]);
+        assert_eq!(head("marian", "last"), TransformersHead::Unknown);
+        assert_eq!(TransformersHead::of(&json!({ "model_type": "gpt2" })).unwrap(), TransformersHead::None);
+        assert_eq!(TransformersHead::Unknown.without(), [""; 0]);
     }
 
     #[test]
     fn what_a_config_says_of_tokens_stays() {
-        let model = SharedModel { tokens: vec![("eos_token_id", 8), ("pad_token_id", 0)], ..SharedModel::default() };
+        let model = TransformersConfig {
+            tokens: vec![("eos_token_id", 8), ("pad_token_id", 0)],
+            ..TransformersConfig::default()
+        };
         let config = described(json!({ "model_type": "gpt2", "eos_token_id": null, "pad_token_id": 5 }), &model);
         assert_eq!((&config["eos_token_id"], &config["pad_token_id"]), (&json!(8), &json!(5)));
         assert_eq!(config.get("pipe"), None);

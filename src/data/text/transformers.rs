@@ -26,7 +26,7 @@ pub struct Frame {
 
 /// What a tokenizer can't say of itself.
 #[derive(Clone, Debug)]
-pub struct SharedTokenizer {
+pub struct TransformersTokenizer {
     /// What stands around a text, unless the tokenizer has something of its own there.
     pub frame: Frame,
     /// Names of tokens in transformers, such as `eos_token`, and their ids.
@@ -44,7 +44,7 @@ const NAMES: [(&str, Special); 5] = [
     ("mask_token", Special::Mask),
 ];
 
-impl SharedTokenizer {
+impl TransformersTokenizer {
     /// The files that [`write`](Self::write) makes.
     pub const FILES: [&'static str; 2] = ["tokenizer.json", "tokenizer_config.json"];
 
@@ -127,7 +127,7 @@ mod tests {
         let (tokenizer, directory) = (tokenizer(), tempfile::tempdir().unwrap());
         let [cls, sep] = [tokenizer.special.cls, tokenizer.special.sep];
         let frame = Frame { before: vec![cls], after: vec![sep], segments: true };
-        let shared = SharedTokenizer { frame, names: vec![("eos_token", tokenizer.special.eop)], max_length: 32 };
+        let shared = TransformersTokenizer { frame, names: vec![("eos_token", tokenizer.special.eop)], max_length: 32 };
         shared.write(&tokenizer, directory.path()).unwrap();
         let text = tokenizer.encode("good day").unwrap();
 

@@ -1,0 +1,20 @@
+//! The bar for networks: a linear classifier over n-grams, the best of four kinds.
+//!
+//! [`features`] are TF-IDF vectors of a text's [`NGrams`](crate::data::text::NGrams), or these [weighted](weighting) by naive
+//! Bayes; [`solver`] minimizes a logistic loss or a squared hinge; [`choice`] takes what is best on dev rows, and
+//! [`training`] says which rows those are. Everything is deterministic, whatever the number of threads, and bounded: of too
+//! many rows a part is learned, of too many n-grams the most frequent.
+
+mod choice;
+mod classifier;
+mod features;
+mod solver;
+mod training;
+mod weighting;
+
+pub use choice::{Settings, Trial, Weighting};
+pub use classifier::LinearClassifier;
+pub use features::{Counts, Matrix, Vocabulary};
+pub use solver::{Effort, Loss, Problem, Weights};
+pub use training::{Chosen, Row};
+pub use weighting::ratios;
