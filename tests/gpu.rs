@@ -420,19 +420,22 @@ stages:
         let Some((device, _)) = gpus().into_iter().find(|(name, _)| *name != "cuda") else { return };
         let space = tiny();
         let layer = need!(vulkan_layer(&space));
-        let recipe = pretrained(&FAMILIES[1..2], 1).replace("steps: 10,", "steps: 200, checkpoint_every: 5,");
+        let recipe =
+            pretrained(&FAMILIES[1..2], 1).replace("steps: 10,", "steps: 60, checkpoint_every: 5, log_every: 1,");
         space.write("recipe.yaml", recipe);
+        // It has a state too, for a moment.
+        space.json(&["run", "recipe.yaml", "--stage", "tokens", "--store", "store"]);
         let hangs = space.path().join("hangs");
         let run = ["run", "recipe.yaml", "--device", device, "--store", "store"];
         let mut command = space.command(&run);
         command.env("VK_LAYER_PATH", &layer).env("VK_INSTANCE_LAYERS", "VK_LAYER_PIPE_test");
-        command.env("LAYER_HANGS", &hangs).env("PIPE_PATIENCE", "20");
+        command.env("LAYER_HANGS", &hangs).env("PIPE_PATIENCE", "60");
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
         await_that("a state is saved", || has_state(&space.path().join("store")));
         std::fs::write(&hangs, "").expect("a file");
         let output = ended(child);
         assert_eq!(output.status, 1, "{}", output.stderr);
-        assert!(output.stderr.contains("nothing was heard of the device for 20 s"), "{}", output.stderr);
+        assert!(output.stderr.contains("nothing was heard of the device for 60 s"), "{}", output.stderr);
 
         let output = space.pipe(&run);
         assert_eq!(output.status, 0, "{}", output.stderr);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use burn::tensor::DeviceKind;
 use parking_lot::Mutex;
 
-use super::{caches, list::apart, wgsl};
+use super::{apart::apart, caches::caches, wgsl};
 use crate::support::program;
 
 /// By driver, version and build of this program: why it can't take SPIR-V, or nothing if it can.
@@ -49,6 +49,7 @@ pub(super) fn take_spirv(kind: &DeviceKind) -> Result<(), String> {
     let answer = match apart("vulkan", &["--spirv"]) {
         Ok(Err(problem)) => Some(problem),
         Ok(Ok(info)) if info.usable => None,
+        Ok(Ok(info)) if info.wrong => info.note,
         // That may be for now only, such as for want of memory.
         Ok(Ok(info)) => return Err(info.note.unwrap_or_default()),
         Err(_) => return Ok(()),

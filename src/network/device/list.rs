@@ -3,51 +3,20 @@
 //! Drivers have been seen to end the process that opens them, so each device is opened by a process of its own, which is
 //! asked what it found.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::process::{Command, Stdio};
 
-#[cfg(feature = "vulkan")]
-use anyhow::bail;
-use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use anyhow::Result;
 use serde_json::Value;
 
 use super::{
-    DeviceChoice, Found, caches, hardware_name,
+    DeviceChoice, Found,
+    apart::{DeviceInfo, apart},
+    hardware_name,
     memory::{memory, nvidia},
 };
+use crate::spec::Precision;
 #[cfg(feature = "vulkan")]
 use crate::{network::kernels, support::panics::caught_everywhere};
-use crate::{spec::Precision, support::program};
-
-/// A driver that hasn't compiled and run every kind of kernel by then never will.
-const PATIENCE: Duration = Duration::from_secs(300);
-/// How often it's looked whether it has.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// A device, and what can be done with it.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct DeviceInfo {
-    /// What to write after `--device`.
-    pub device: String,
-    /// Whether it can be used.
-    pub usable: bool,
-    /// The hardware's name.
-    pub hardware: Option<String>,
-    /// The driver's version, where it's known.
-    pub driver: Option<String>,
-    /// Bytes of memory, where that's known.
-    pub memory_bytes: Option<u64>,
-    /// What its kernels are compiled for, or the instructions that they use.
-    pub features: Vec<String>,
-    /// The precisions that training can have on it.
-    pub precision: Vec<String>,
-    /// Why it can't be used, or what to know about it.
-    pub note: Option<String>,
-}
 
 /// Every device there could be, with what stands in the way of those that can't be used.
 ///
@@ -86,39 +55,12 @@ fn listed(choice: DeviceChoice) -> Result<DeviceInfo> {
     Ok(DeviceInfo { device, note: Some(problem), ..DeviceInfo::default() })
 }
 
-/// Has another process of this program open a device, whose driver may end that process, or hold it forever; then that's the
-/// answer.
-///
-/// # Errors
-/// If this program can't be started again.
-pub(super) fn apart(device: &str, more: &[&str]) -> Result<Result<DeviceInfo, String>> {
-    let mut command = Command::new(program::path()?);
-    command.args(["devices", "--probe", device]).args(more);
-    if let Some(store) = caches().as_deref().and_then(Path::parent) {
-        // What it compiles needn't be compiled again.
-        command.arg("--store").arg(store);
-    }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().context("can't start this program again")?;
-    let began = Instant::now();
-    while child.try_wait()?.is_none() {
-        if began.elapsed() > PATIENCE {
-            child.kill()?;
-            child.wait()?;
-            return Ok(Err(format!("the driver didn't answer for {} s", PATIENCE.as_secs())));
-        }
-        std::thread::sleep(LOOK);
-    }
-    let output = child.wait_with_output()?;
-    Ok(serde_json::from_slice(&output.stdout).map_err(|_| format!("the driver ended the process ({})", output.status)))
-}
-
 /// Opens a device and tries what it can; by SPIR-V, if that's what is to be tried.
 pub fn probe(choice: DeviceChoice, by_spirv: bool) -> DeviceInfo {
     let name = choice.to_string();
     let found = choice.find().map(|found| if by_spirv { Found::usual(found.device, found.software) } else { found });
     match found.and_then(|found| examine(choice, found, by_spirv)) {
-        Ok(info) => DeviceInfo { device: name, usable: true, ..info },
+        Ok(info) => DeviceInfo { device: name, usable: !info.wrong, ..info },
         Err(error) => DeviceInfo { device: name, note: Some(error.to_string()), ..DeviceInfo::default() },
     }
 }
@@ -129,7 +71,8 @@ fn examine(choice: DeviceChoice, found: Found, by_spirv: bool) -> Result<DeviceI
     let open = choice.start(found)?;
     #[cfg(feature = "vulkan")]
     if by_spirv && !caught_everywhere(|| kernels::shared_memory_holds(&open.device))? {
-        bail!("memory that units share doesn't hold what they put there");
+        let note = Some("memory that units share doesn't hold what they put there".to_owned());
+        return Ok(DeviceInfo { wrong: true, note, ..DeviceInfo::default() });
     }
     let translated = open.by_wgsl.as_ref().map(|reason| format!("by WGSL, since by SPIR-V {reason}"));
     let precisions = [Precision::F32, Precision::Mixed, Precision::Bf16, Precision::F16];

@@ -1,5 +1,7 @@
 //! Which backend tensors live on: chosen by name at run time, opened in one `match`.
 
+mod apart;
+mod caches;
 #[cfg(feature = "vulkan")]
 mod drivers;
 mod list;
@@ -8,11 +10,6 @@ mod peak;
 mod several;
 #[cfg(feature = "vulkan")]
 mod wgsl;
-
-use std::{
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
 
 use anyhow::{Result, anyhow, bail};
 #[cfg(feature = "gpu")]
@@ -24,7 +21,9 @@ use burn::tensor::{DeviceKind, Devices};
 pub use crate::spec::{DeviceChoice, DeviceChoices};
 use crate::{network::kernels, spec::Precision, support::panics::caught_everywhere};
 
-pub use list::{DeviceInfo, devices, json, probe};
+pub use apart::DeviceInfo;
+pub use caches::keep_caches;
+pub use list::{devices, json, probe};
 pub use memory::{held, memory};
 pub use peak::{peak, peak_together};
 pub use several::OpenDevices;
@@ -317,29 +316,6 @@ fn hardware_name(device: &Device) -> Option<String> {
 #[cfg(not(feature = "gpu"))]
 fn hardware_name(_device: &Device) -> Option<String> {
     None
-}
-
-/// Keeps what GPU backends find out about kernels (compiled ones, and which are fastest) in this directory, so that the
-/// next process begins at full speed. To be called before a device is opened; does nothing the second time.
-pub fn keep_caches(directory: &Path) {
-    let _ = CACHES.set(directory.to_owned());
-    #[cfg(feature = "gpu")]
-    {
-        use burn_std::config::RuntimeConfig;
-        use cubecl_runtime::config::CubeClRuntimeConfig;
-
-        let settings = serde_json::json!({ "environment": { "path": { "directory": directory } } });
-        if let Ok(config) = serde_json::from_value::<CubeClRuntimeConfig>(settings) {
-            CubeClRuntimeConfig::try_set(config.override_from_env());
-        }
-    }
-}
-
-static CACHES: OnceLock<PathBuf> = OnceLock::new();
-
-/// Where they're kept, if anywhere.
-fn caches() -> Option<PathBuf> {
-    CACHES.get().cloned()
 }
 
 /// Whether a backend's message is about memory that it doesn't have.

@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -59,7 +60,7 @@ impl Launch for Children<'_> {
         let job = serde_json::to_string(&self.setup.job(task)?)?;
         // So that the other process needn't read the files again.
         watch.digests.lock().save();
-        let mut child = Kept(spawn(&program::path()?)?);
+        let mut child = Kept(spawn(&program::path()?, self.setup.store.root())?);
         let pid = child.0.id();
         tracing::info!(stage = task.id, pid, "launched a process");
         let mut stdin = child.0.stdin.take().context("the process has no stdin")?;
@@ -122,9 +123,10 @@ impl Drop for Kept {
     }
 }
 
-fn spawn(program: &std::path::Path) -> Result<Child> {
+fn spawn(program: &Path, store: &Path) -> Result<Child> {
     let mut command = Command::new(program);
-    command.arg("stage").stdin(Stdio::piped()).stdout(Stdio::piped());
+    // What GPUs are known to do is kept in the store.
+    command.arg("stage").arg("--store").arg(store).stdin(Stdio::piped()).stdout(Stdio::piped());
     // Ctrl-C is the launching process's to pass on.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
