@@ -111,6 +111,7 @@ impl Bench {
             "format",
             "gpu",
             "leases",
+            "log",
             "pins",
             "rungs",
             "sound.json",

@@ -148,6 +148,14 @@ fn every_field_of_every_kind_is_in_the_key_or_said_to_be_free() {
     // A seed is in the manifest, where it's the stage's or the recipe's. Think twice before adding to these: an artifact is
     // served for any value of them.
     let expected = [
+        ".expect",
+        ".expect.a.at_least",
+        ".expect.a.at_least_of",
+        ".expect.a.at_most",
+        ".expect.a.at_most_of",
+        ".expect.a.drop_at_most",
+        ".expect.a.rise_at_most",
+        ".expect.c",
         ".train.checkpoint_every",
         ".train.gradient_checkpointing",
         ".train.log_every",

@@ -71,7 +71,7 @@ fn another_machine_computes_nothing_and_fetches_records_alone() {
     let other = tiny();
     let result = other.json(&["run", "recipe.yaml", "--remote", &url]);
     assert!(result["stages"].as_object().unwrap().values().all(|stage| stage["status"] == "fetched"), "{result}");
-    assert_eq!(result["remote"]["records"], 4);
+    assert_eq!(result["remote"]["records"], 5);
     assert_eq!(result["remote"]["files"], 0);
     assert!(result["stages"]["test"]["metrics"]["accuracy"].is_number() && result["stages"]["test"]["path"].is_null());
     assert_eq!(stored(&other), 0);
@@ -98,7 +98,7 @@ fn only_files_that_a_computed_stage_reads_are_fetched() {
 
     let expected = "base=fetched test=ran tokens=fetched topics=ran";
     assert_eq!(other.statuses(&["recipe.yaml", "--remote", &url]), expected);
-    assert_eq!(stored(&other), 3, "base was fetched, topics and test were computed");
+    assert_eq!(stored(&other), 4, "base and topics.linear were fetched, topics and test were computed");
     assert_eq!(entries(&other.path().join(".pipe/remote/parts")).len(), 0);
     // What was computed here is there for all.
     let third = tiny();
@@ -135,7 +135,7 @@ fn a_store_that_was_filled_without_the_remote_is_pushed_by_the_next_run() {
     let space = tiny();
     assert_eq!(space.statuses(&["recipe.yaml"]), ALL_RAN);
     let result = space.json(&["run", "recipe.yaml", "--remote", &url]);
-    assert_eq!(result["remote"]["pushed"], 4);
+    assert_eq!(result["remote"]["pushed"], 5);
     assert_eq!(space.json(&["run", "recipe.yaml", "--remote", &url])["remote"]["pushed"], 0);
     assert_eq!(space.json(&["push", "recipe.yaml", "--remote", &url])["stages"]["base"], "here");
     assert_eq!(tiny().statuses(&["recipe.yaml", "--remote", &url]), ALL_FETCHED);
@@ -171,7 +171,7 @@ fn a_damaged_file_of_the_remote_is_found_computed_again_and_replaced() {
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(output.stderr.contains("model.safetensors is missing in the remote"), "{}", output.stderr);
     assert!(output.stderr.contains("the remote's copy of tokens-00000.parquet is damaged"), "{}", output.stderr);
-    assert!(output.stderr.contains("4 ran"), "{}", output.stderr);
+    assert!(output.stderr.contains("5 ran"), "{}", output.stderr);
     assert!(model.exists());
 }
 
@@ -184,7 +184,7 @@ fn a_damaged_record_is_a_miss_and_replaced() {
     let other = tiny();
     let output = other.pipe(&["run", "recipe.yaml", "--remote", &url]);
     assert!(output.stderr.contains("is damaged: its checksum does not match"), "{}", output.stderr);
-    assert!(output.stderr.contains("1 ran, 3 in the remote"), "{}", output.stderr);
+    assert!(output.stderr.contains("1 ran, 4 in the remote"), "{}", output.stderr);
     assert_eq!(tiny().statuses(&["recipe.yaml", "--remote", &url]), ALL_FETCHED);
 }
 
@@ -220,7 +220,7 @@ fn unreachable_remote_is_told_once_and_the_run_goes_on() {
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert_eq!(output.stderr.matches("warning").count(), 1, "{}", output.stderr);
     assert!(output.stderr.contains("http://127.0.0.1:1/cache can't be used"), "{}", output.stderr);
-    assert!(output.stderr.contains("4 ran"), "{}", output.stderr);
+    assert!(output.stderr.contains("5 ran"), "{}", output.stderr);
     assert!(began.elapsed() < Duration::from_secs(30));
     let result = space.json(&["run", "recipe.yaml", "--remote", "http://127.0.0.1:1/cache"]);
     assert_eq!(result["remote"]["unpushed"], 4);
@@ -262,7 +262,7 @@ fn the_environment_can_name_the_remote() {
     let mut command = space.command(&["run", "recipe.yaml"]);
     command.env("PIPE_REMOTE", &url);
     assert_eq!(finish(command).status, 0);
-    assert_eq!(entries(&remote.path().join("v1/records")).len(), 4);
+    assert_eq!(entries(&remote.path().join("v1/records")).len(), 5);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_plain_web_server_is_read_from_and_its_refusal_told_once() {
     other_lr(&other);
     let output = other.pipe(&["run", "recipe.yaml", "--remote", &url]);
     assert_eq!(output.status, 0, "{}", output.stderr);
-    assert!(output.stderr.contains("2 ran, 2 in the remote"), "{}", output.stderr);
+    assert!(output.stderr.contains("2 ran, 3 in the remote"), "{}", output.stderr);
     assert_eq!(output.stderr.matches("warning").count(), 1, "{}", output.stderr);
     assert!(output.stderr.contains("pushing to the remote") && output.stderr.contains("405"), "{}", output.stderr);
 }
@@ -290,6 +290,6 @@ fn the_dry_run_of_a_sweep_knows_what_the_remote_has() {
     let other = tiny();
     other.write("recipe.yaml", format!("{TINY}{sweep}"));
     let plan = other.json(&["sweep", "recipe.yaml", "--dry-run", "--remote", &url]);
-    assert_eq!((&plan["to_compute"], &plan["stored"]), (&serde_json::json!({}), &6.into()), "{plan}");
+    assert_eq!((&plan["to_compute"], &plan["stored"]), (&serde_json::json!({}), &7.into()), "{plan}");
     assert_eq!(stored(&other), 0);
 }

@@ -89,7 +89,8 @@ fn cut(path: &Path) {
 }
 
 fn all(word: &str) -> Value {
-    STAGES.iter().map(|stage| ((*stage).to_owned(), Value::from(word))).collect::<serde_json::Map<_, _>>().into()
+    let stages = STAGES.iter().chain(&["topics.linear"]);
+    stages.map(|stage| ((*stage).to_owned(), Value::from(word))).collect::<serde_json::Map<_, _>>().into()
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn run_computes_what_an_emptied_remote_was_believed_to_have() {
         assert_eq!(result["stages"][stage]["status"], "ran", "{result}");
         assert_eq!(result["stages"][stage]["digest"], filled.result["stages"][stage]["digest"]);
     }
-    assert_eq!(result["remote"]["pushed"], 4);
+    assert_eq!(result["remote"]["pushed"], 5);
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn verify_reads_the_remote_too() {
         (output.status, found)
     };
     let (status, found) = verify(&[]);
-    assert_eq!((status, &found["remote"]["artifacts"]), (0, &4.into()), "{found}");
+    assert_eq!((status, &found["remote"]["artifacts"]), (0, &5.into()), "{found}");
     // A byte of a file, whose times are set back.
     let model = filled.blob("base", "model.safetensors");
     let time = model.metadata().unwrap().modified().unwrap();
@@ -283,7 +284,7 @@ fn all_commands_see_what_the_remote_has() {
     assert!(test["paired"]["rows"].as_u64().unwrap() > 0, "predictions are there: {test}");
 
     let list = other.json(&["ls", "--remote", &filled.url]);
-    assert!(list.as_array().unwrap().len() == 4 && list[0]["path"].is_null(), "{list}");
+    assert!(list.as_array().unwrap().len() == 5 && list[0]["path"].is_null(), "{list}");
     assert!(says(&["ls"]).stdout.contains("in the remote"));
     let key = filled.key("topics");
     let shown = tiny().pipe(&["show", &key[..10], at[0], at[1]]);

@@ -1,9 +1,13 @@
 //! Which of the linear classifiers is the best on rows that it doesn't learn from.
 
+use std::cmp::Ordering;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Effort, Loss, Matrix, Problem, Weights, ratios};
+use super::{
+    Effort, Loss, Problem, Weights, calibration::Calibration, classifier::likeliest, features::Labelled, ratios,
+};
 
 /// What a feature counts for.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,15 +38,15 @@ pub struct Trial {
     pub settings: Settings,
     /// Its accuracy on the rows to choose by.
     pub accuracy: f64,
+    /// Its log-loss on these, with the scores' best factor: it decides between equally accurate ones.
+    pub log_loss: f64,
 }
 
-/// Labelled rows as a matrix.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Labelled<'a> {
-    pub matrix: &'a Matrix,
-    pub labels: &'a [usize],
-    pub classes: usize,
-    pub width: usize,
+impl Trial {
+    /// Greater is better.
+    fn compare(&self, other: &Self) -> Ordering {
+        self.accuracy.total_cmp(&other.accuracy).then(other.log_loss.total_cmp(&self.log_loss))
+    }
 }
 
 /// What is tried, from the simplest to the most flexible: of each kind the costs go up for as long as that helps.
@@ -69,35 +73,33 @@ impl Settings {
 /// Learns one set of rows with all that is tried, judges another, and gives the best settings with the weights that they gave:
 /// of equally good ones the first.
 pub(super) fn choose(learned: Labelled<'_>, held: Labelled<'_>) -> (Weights, Settings, Vec<Trial>) {
-    let families: Vec<Vec<(Trial, Weights)>> = TRIED
+    let (trials, bests): (Vec<Vec<Trial>>, Vec<_>) = TRIED
         .into_par_iter()
         .map(|(weighting, loss, costs)| {
-            let mut tried: Vec<(Trial, Weights)> = Vec::new();
+            let mut trials = Vec::new();
+            let mut best: Option<(Trial, Weights)> = None;
             for &cost in costs {
                 let settings = Settings { weighting, loss, cost };
                 let weights = settings.learn(learned);
-                let accuracy = accuracy(&weights, held);
-                let best = tried.iter().map(|(trial, _)| trial.accuracy).fold(f64::NEG_INFINITY, f64::max);
-                // Of those that aren't the best of their kind only the figures are kept.
-                let kept = if accuracy > best {
-                    tried.iter_mut().for_each(|(_, weights)| *weights = Weights::default());
-                    weights
-                } else {
-                    Weights::default()
-                };
-                tried.push((Trial { settings, accuracy }, kept));
-                if accuracy < best {
-                    break;
+                let log_loss = Calibration::of(&weights, held).log_loss;
+                let trial = Trial { settings, accuracy: accuracy(&weights, held), log_loss };
+                trials.push(trial);
+                match &best {
+                    Some((best, _)) if trial.accuracy < best.accuracy => break,
+                    Some((best, _)) if trial.compare(best).is_le() => {}
+                    _ => best = Some((trial, weights)),
                 }
             }
-            tried
+            (trials, best)
         })
-        .collect();
-    let mut tried: Vec<(Trial, Weights)> = families.into_iter().flatten().collect();
-    let best = (0..tried.len()).rev().max_by(|a, b| tried[*a].0.accuracy.total_cmp(&tried[*b].0.accuracy)).unwrap_or(0);
-    let trials = tried.iter().map(|(trial, _)| *trial).collect();
-    let (Trial { settings, .. }, weights) = tried.swap_remove(best);
-    (weights, settings, trials)
+        .unzip();
+    // Of equally good ones `max_by` takes the last.
+    let best = bests.into_iter().flatten().rev().max_by(|(a, _), (b, _)| a.compare(b));
+    let trials = trials.concat();
+    match best {
+        Some((trial, weights)) => (weights, trial.settings, trials),
+        None => (DEFAULT.learn(learned), DEFAULT, trials),
+    }
 }
 
 fn accuracy(weights: &Weights, rows: Labelled<'_>) -> f64 {
@@ -107,9 +109,4 @@ fn accuracy(weights: &Weights, rows: Labelled<'_>) -> f64 {
         likeliest(&scores) == **label
     });
     right.count() as f64 / rows.labels.len().max(1) as f64
-}
-
-/// The class with the highest score, the first of several.
-pub fn likeliest(scores: &[f32]) -> usize {
-    (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0)
 }

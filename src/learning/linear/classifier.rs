@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Vocabulary, Weights, choice::likeliest};
+use super::{Vocabulary, Weights};
 use crate::support::math;
 
 /// A linear classifier.
@@ -62,4 +62,9 @@ pub(super) fn log_softmax(scores: &[f32], factor: f32) -> Vec<f32> {
     let highest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
     let norm = highest + math::ln(logits.clone().map(|logit| math::exp(logit - highest)).sum());
     logits.map(|logit| (logit - norm) as f32).collect()
+}
+
+/// The class with the highest score, the first of several.
+pub fn likeliest(scores: &[f32]) -> usize {
+    (0..scores.len()).rev().max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0)
 }

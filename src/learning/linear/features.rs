@@ -32,6 +32,19 @@ pub struct Matrix {
     pub values: Vec<f32>,
 }
 
+/// Labelled rows as a matrix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Labelled<'a> {
+    /// Their features.
+    pub matrix: &'a Matrix,
+    /// Their labels.
+    pub labels: &'a [usize],
+    /// How many labels there are.
+    pub classes: usize,
+    /// How many columns the matrix has.
+    pub width: usize,
+}
+
 /// The n-grams of a row, each with how often it occurs.
 pub type Counts = Vec<(u32, u32)>;
 

@@ -5,6 +5,7 @@
 //! [`training`] says which rows those are. Everything is deterministic, whatever the number of threads, and bounded: of too
 //! many rows a part is learned, of too many n-grams the most frequent. [`mixing`] joins one with a network.
 
+mod calibration;
 mod choice;
 mod classifier;
 mod features;
@@ -13,8 +14,8 @@ mod solver;
 mod training;
 mod weighting;
 
-pub use choice::{Settings, Trial, Weighting, likeliest};
-pub use classifier::LinearClassifier;
+pub use choice::{Settings, Trial, Weighting};
+pub use classifier::{LinearClassifier, likeliest};
 pub use features::{Counts, Matrix, Vocabulary};
 pub use mixing::{Mix, Said};
 pub use solver::{Effort, Loss, Problem, Weights};

@@ -3,14 +3,12 @@
 use rayon::prelude::*;
 
 use super::{
-    Counts, LinearClassifier, Matrix, Settings, Trial, Vocabulary, Weights,
-    choice::{DEFAULT, Labelled, choose},
-    classifier::log_softmax,
+    Counts, LinearClassifier, Matrix, Settings, Trial, Vocabulary,
+    calibration::Calibration,
+    choice::{DEFAULT, choose},
+    features::Labelled,
 };
-use crate::{
-    data::text::NGrams,
-    support::{math, random::Key},
-};
+use crate::{data::text::NGrams, support::random::Key};
 
 /// How texts are hashed: to four million buckets, so that few n-grams share one.
 const NGRAMS: NGrams = NGrams { bits: 22 };
@@ -70,7 +68,7 @@ impl LinearClassifier {
             0 => (DEFAULT.learn(first.labelled(classes)), DEFAULT, Vec::new()),
             _ => choose(first.labelled(classes), held.labelled(classes)),
         };
-        let sharpness = sharpness(&weights, held.labelled(classes));
+        let Calibration { sharpness, .. } = Calibration::of(&weights, held.labelled(classes));
         let chosen = Chosen { settings, trials, rows: held.labels.len(), learned: rows.len() };
         let (vocabulary, weights) = if first.labels.len() == rows.len() {
             (first.vocabulary, weights)
@@ -125,23 +123,4 @@ fn sample<'r, 't>(rows: Vec<&'r Row<'t>>, bytes: usize) -> Vec<&'r Row<'t>> {
     let share = bytes as f64 / all as f64;
     let drawn = |index: usize| Key::new(index as u64).with("sample").f64() < share;
     (0..).zip(rows).filter(|(index, _)| drawn(*index)).map(|(_, row)| row).collect()
-}
-
-/// The factor for scores at which rows that weren't learned are most probable; 1 if there are none.
-fn sharpness(weights: &Weights, rows: Labelled<'_>) -> f32 {
-    let mut scores = vec![0.0; rows.classes];
-    let of_row = |row| {
-        weights.scores(rows.matrix, row, &mut scores);
-        scores.clone()
-    };
-    let all: Vec<Vec<f32>> = (0..rows.labels.len()).map(of_row).collect();
-    let loss = |factor: f32| -> f64 {
-        let each =
-            all.par_iter().zip(rows.labels).map(|(scores, label)| -f64::from(log_softmax(scores, factor)[*label]));
-        each.collect::<Vec<_>>().iter().sum()
-    };
-    // Sixteenths of powers of two are near enough to the least.
-    let factors = (-48..=80).map(|step| math::pow(2.0, f64::from(step) / 16.0) as f32);
-    let losses = factors.filter(|_| !all.is_empty()).map(|factor| (loss(factor), factor));
-    losses.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(1.0, |(_, factor)| factor)
 }

@@ -7,8 +7,8 @@ use super::{
     adapters::{Adapters, Lora},
     any_tensor::AnyTensor,
     ids::{MatrixId, VectorId, WeightId, WeightRole},
-    looked_up::RowSink,
     ngrams::Ngrams,
+    row_gradients::RowSink,
 };
 use crate::{
     network::kernels::{Compact, Weight},

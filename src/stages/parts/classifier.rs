@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     data::text::Tokenizer,
-    learning::objectives::{Classifier, ColumnLookup},
+    learning::{
+        linear::likeliest,
+        objectives::{Classifier, ColumnLookup},
+    },
     network::{
         batch::{Example, Layout},
         device::OpenDevice,
@@ -164,13 +167,4 @@ fn no_classifier(dir: &Path) -> String {
         Some(problem) => format!("this model can't classify: {problem}"),
         None => "this model wasn't finetuned to classify".to_owned(),
     }
-}
-
-/// The index of the highest value; the first of several.
-fn likeliest(values: &[f32]) -> usize {
-    values
-        .iter()
-        .enumerate()
-        .fold((0, f32::NEG_INFINITY), |best, (index, &value)| if value > best.1 { (index, value) } else { best })
-        .0
 }
