@@ -98,13 +98,16 @@ fn a_wide_path_is_a_part_of_the_model() {
 }
 
 #[test]
-fn a_wide_path_is_not_exported() {
+fn a_wide_path_is_not_exported_and_a_note_says_so() {
     let space = wide();
     let text =
         TINY.replace("      task:\n", "      wide: {}\n      task:\n") + "  out: { export: { model: topics } }\n";
     space.write("recipe.yaml", text);
-    let output = space.pipe(&["run", "recipe.yaml"]);
-    assert_eq!(output.status, 1, "{}", output.stderr);
-    assert!(output.stderr.contains("a wide path can't be exported"), "{}", output.stderr);
-    assert!(output.stderr.contains("finetune a model without `wide`"), "{}", output.stderr);
+    let stage = space.pipe(&["run", "recipe.yaml"]);
+    let command = space.pipe(&["export", "recipe.yaml", "topics", "model"]);
+    for output in [stage, command] {
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        assert!(output.stderr.contains("what is written is the network alone"), "{}", output.stderr);
+    }
+    assert!(space.path().join("model/model.safetensors").is_file() && !space.path().join("model/wide").exists());
 }

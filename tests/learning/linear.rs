@@ -177,7 +177,7 @@ fn accuracy(classifier: &LinearClassifier, rows: &[Row<'_>]) -> f64 {
     right as f64 / rows.len() as f64
 }
 
-/// scikit-learn's `LinearSVC` reaches 87.3 % on such features of the embedded topics.
+/// scikit-learn's `LinearSVC` reaches 87.3 % on such features of the embedded topics; here it's within a standard error of that.
 #[test]
 fn it_is_as_good_as_a_linear_svm_on_the_embedded_topics() {
     let mut labels = Vec::new();
@@ -185,7 +185,9 @@ fn it_is_as_good_as_a_linear_svm_on_the_embedded_topics() {
     let (classifier, chosen) = LinearClassifier::train(labels.len(), &train, &dev);
     assert_eq!((chosen.rows, chosen.learned), (dev.len(), train.len()));
     let found = accuracy(&classifier, &test);
-    assert!(found >= 0.865, "{found}");
+    let svm = 0.873_f64;
+    let error = (svm * (1.0 - svm) / test.len() as f64).sqrt();
+    assert!(found >= svm - error, "{found}");
 
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
     let (again, _) = one_thread.install(|| LinearClassifier::train(labels.len(), &train, &dev));

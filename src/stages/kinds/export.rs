@@ -1,6 +1,6 @@
 //! `export`: make a model ready for others.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
     engine::{
@@ -19,10 +19,8 @@ use crate::{
         parts::{
             origin::{Origin, OriginFields},
             transformers::Known,
-            wide::Wide,
         },
     },
-    support::Hinted,
 };
 
 const MODEL: OriginFields =
@@ -56,11 +54,6 @@ impl StageKind for Export {
     /// Writes weights, `config.json` and tokenizer; `pipe export` copies them out of the store.
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let origin = Origin::needed(job, &MODEL)?;
-        if Wide::is_in(&origin.model) {
-            let message =
-                "a wide path can't be exported: transformers has no such thing, and the network alone says otherwise";
-            bail!(Hinted::with(message, "finetune a model without `wide` for the export"));
-        }
         let known = MODEL.stage.artifact(job).map(Known::of).transpose()?.flatten();
         let options = CopyOptions {
             dtype: self.dtype,

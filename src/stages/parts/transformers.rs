@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use super::{origin::TOKENIZER, task::TrainedFor};
+use super::{origin::TOKENIZER, task::TrainedFor, wide::Wide};
 use crate::{
     data::text::{ABSENT, Frame, Specials, Tokenizer, TransformersTokenizer},
     engine::store::Artifact,
@@ -257,6 +257,13 @@ impl Known {
             notes.push(
                 "transformers ignores the model's embeddings of n-grams (`ngrams.*`) with a warning, and computes other \
                  numbers without them; here they are read"
+                    .to_owned(),
+            );
+        }
+        if Wide::is_in(directory) {
+            notes.push(
+                "transformers has nothing like the wide path: what is written is the network alone, and labels are those of \
+                 the metric `accuracy_without_wide`"
                     .to_owned(),
             );
         }
