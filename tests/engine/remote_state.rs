@@ -204,7 +204,7 @@ fn verify_reads_the_remote_too() {
     assert!(output.stderr.contains("`pipe push`"), "{}", output.stderr);
     filled.empty();
     let (status, found) = verify(&[]);
-    assert_eq!((status, found["remote"]["absent"].as_array().map(Vec::len)), (0, Some(4)), "{found}");
+    assert_eq!((status, found["remote"]["absent"].as_array().map(Vec::len)), (0, Some(5)), "{found}");
     // That it can't be asked isn't soundness.
     let output = filled.first.pipe(&["verify", "--remote", AWAY]);
     assert_eq!(output.status, 1, "{}", output.stderr);
