@@ -1,9 +1,9 @@
 //! `pipe ci` in repositories as people have them: what changed is run, and held against the base as git has it.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 use crate::common;
-use common::{Output, Space, TINY, finish, outputs, tiny};
+use common::{Output, Space, TINY, finish, outputs, run_in, tiny};
 use pipe::engine::{
     remote::{decode, encode},
     store::Artifact,
@@ -20,14 +20,7 @@ fn recipe(expect: &str) -> String {
 const EXPECT: &str = "{ rows: { drop_at_most: 0 }, log_loss: { rise_at_most: 10, at_least: 0 } }";
 
 fn git(dir: &Path, arguments: &[&str]) -> String {
-    let mut command = Command::new("git");
-    command.args(arguments).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
-    for who in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{who}_NAME"), "A").env(format!("GIT_{who}_EMAIL"), "a@example.org");
-    }
-    let output = finish(command);
-    assert_eq!(output.status, 0, "git {arguments:?}: {}", output.stderr);
-    output.stdout
+    run_in(dir, "git", arguments)
 }
 
 fn commit(space: &Space, message: &str) {

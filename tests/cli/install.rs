@@ -3,12 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use crate::common;
-use common::{Output, Space, finish, tiny};
+use common::{Output, Space, finish, run_in, tiny};
 use serde_json::Value;
 
 /// The program is called `pipe`; this is what's downloaded.
@@ -116,20 +116,9 @@ impl Job {
     }
 }
 
-fn run(dir: &Path, program: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
-    for who in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{who}_NAME"), "A").env(format!("GIT_{who}_EMAIL"), "a@example.org");
-    }
-    let output = finish(command);
-    assert_eq!(output.status, 0, "{program} {arguments:?}: {}", output.stderr);
-    output.stdout
-}
-
 /// A release on a server, with the digest of its archive.
 fn release(job: &Job) -> String {
-    let machine = run(job.space.path(), "uname", &["-m"]);
+    let machine = run_in(job.space.path(), "uname", &["-m"]);
     let folder = format!("{NAME}-1.2.3-{}-unknown-linux-gnu", machine.trim());
     let place = job.space.path().join("server/owner/action/releases/download/v1.2.3");
     std::fs::create_dir_all(place.join(&folder)).expect("folders");
@@ -137,8 +126,8 @@ fn release(job: &Job) -> String {
     #[cfg(unix)]
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pipe"), place.join(&folder).join("pipe")).expect("a link");
     let archive = format!("{folder}.tar.gz");
-    run(&place, "tar", &["-czf", &archive, &folder]);
-    let digest = run(&place, "sha256sum", &[&archive]);
+    run_in(&place, "tar", &["-czf", &archive, &folder]);
+    let digest = run_in(&place, "sha256sum", &[&archive]);
     digest.split(' ').next().expect("a digest").to_owned()
 }
 
@@ -155,10 +144,10 @@ fn the_action_installs_runs_comments_once_and_ends_with_the_status() {
     let output = job.step("Install pipe");
     assert_eq!(output.status, 0, "{}", output.stderr);
 
-    run(job.space.path(), "git", &["init", "--quiet", "--initial-branch", "main"]);
+    run_in(job.space.path(), "git", &["init", "--quiet", "--initial-branch", "main"]);
     job.space.write(".gitignore", "runner/\nbin/\nserver/\n.pipe/\n");
-    run(job.space.path(), "git", &["add", "--all"]);
-    run(job.space.path(), "git", &["commit", "--quiet", "--message", "begin"]);
+    run_in(job.space.path(), "git", &["add", "--all"]);
+    run_in(job.space.path(), "git", &["commit", "--quiet", "--message", "begin"]);
     let output = job.step("Run pipe ci");
     assert_eq!((output.status, job.output("status").as_str()), (0, "0"), "{}", output.stderr);
     let summary = job.output("summary");

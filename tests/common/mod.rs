@@ -8,6 +8,7 @@ pub mod needs;
 pub mod objectives;
 pub mod outputs;
 pub mod parity;
+pub mod pausing;
 pub mod tensors;
 pub mod web;
 
@@ -286,4 +287,16 @@ pub fn with_bad_end(corpus: &str) -> (Vec<u8>, usize) {
     let row = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
     bytes.extend_from_slice(b"bad \xff here\n");
     (bytes, row)
+}
+
+/// What another program prints that has to succeed in a folder; to git nobody's own settings are known there.
+pub fn run_in(dir: &Path, program: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(dir).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "A").env(format!("GIT_{who}_EMAIL"), "a@example.org");
+    }
+    let output = finish(command);
+    assert_eq!(output.status, 0, "{program} {arguments:?}: {}", output.stderr);
+    output.stdout
 }

@@ -1,13 +1,13 @@
 //! A toy optimizer, registered from outside: signs of gradients, as signSGD has it, and a count of its steps.
 
-use crate::common::{TINY, tiny};
+use crate::common::{TINY, pausing::Pausing, tiny};
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use pipe::{
     engine::store::State,
     learning::train::{
-        Cadence, Checkpoints, OPTIMIZERS, Observer, Progress, Silent, TrainSettings, Trainer,
+        Cadence, Checkpoints, OPTIMIZERS, Silent, TrainSettings, Trainer,
         optimizers::{self, OptimizerDef, Slot, UpdateContext, UpdateRule},
     },
     network::{
@@ -93,17 +93,6 @@ impl Feed for Texts {
     }
 }
 
-/// Pauses half-way.
-struct Pausing;
-
-impl Observer for Pausing {
-    fn progressed(&mut self, _progress: &Progress) {}
-
-    fn pauses(&mut self, step: usize) -> bool {
-        step == STEPS / 2
-    }
-}
-
 /// An optimizer's name, its settings, a learning rate that suits it, and by how much the loss of `ln 24` falls at least.
 type Case = (&'static str, Value, f64, f64);
 
@@ -154,7 +143,7 @@ fn optimizers_learn_and_resume_with_the_same_bytes() {
         assert!(last < f64::from(first) - case.3, "{case:?}: {first} to {last}");
 
         let checkpoints = Checkpoints { every: Cadence::Steps(STEPS), state: state.clone(), last: None };
-        assert!(trainer(&case, 1).run(&Texts, None, Some(&checkpoints), &mut Pausing).unwrap().paused);
+        assert!(trainer(&case, 1).run(&Texts, None, Some(&checkpoints), &mut Pausing(STEPS / 2)).unwrap().paused);
         let mut resumed = trainer(&case, 1);
         assert!(resumed.load_state(&state).unwrap());
         resumed.run(&Texts, None, None, &mut Silent).unwrap();

@@ -1,6 +1,6 @@
 //! A moving average of the weights is what is measured and kept; training goes on with the weights themselves.
 
-use crate::common::objectives;
+use crate::common::{objectives, pausing::Pausing};
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use objectives::spec;
 use pipe::{
     engine::store::State,
-    learning::train::{Cadence, Checkpoints, Evaluation, Metrics, Observer, Progress, Silent, TrainSettings, Trainer},
+    learning::train::{Cadence, Checkpoints, Evaluation, Metrics, Silent, TrainSettings, Trainer},
     network::{
         batch::{Example, Feed, Layout, Step, Target, lay_out},
         model::Network,
@@ -101,23 +101,12 @@ fn the_average_over_the_steps_is_measured_and_kept() {
     assert_near(&trained(STEPS, &averaged()), &expected[1]);
 }
 
-/// Pauses half-way.
-struct Pausing;
-
-impl Observer for Pausing {
-    fn progressed(&mut self, _progress: &Progress) {}
-
-    fn pauses(&mut self, step: usize) -> bool {
-        step == STEPS / 2
-    }
-}
-
 #[test]
 fn an_average_goes_on_where_a_training_was_stopped() {
     let directory = tempfile::tempdir().unwrap();
     let state = State::new(directory.path().join("state"), "key");
     let checkpoints = Checkpoints { every: Cadence::Steps(STEPS), state: state.clone(), last: None };
-    assert!(trainer(STEPS, &averaged()).run(&Texts, None, Some(&checkpoints), &mut Pausing).unwrap().paused);
+    assert!(trainer(STEPS, &averaged()).run(&Texts, None, Some(&checkpoints), &mut Pausing(STEPS / 2)).unwrap().paused);
     let mut second = trainer(STEPS, &averaged());
     assert!(second.load_state(&state).unwrap());
     second.run(&Texts, None, None, &mut Silent).unwrap();

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Result;
 use burn::tensor::Device;
-use common::{Space, TINY, tiny};
+use common::{Space, TINY, pausing::Pausing, tiny};
 use pipe::{
     engine::store::State,
-    learning::train::{Cadence, Checkpoints, Curve, Observer, Progress, Silent, TrainSettings, Trainer},
+    learning::train::{Cadence, Checkpoints, Curve, Silent, TrainSettings, Trainer},
     network::{
         batch::{Batch, Example, Feed, Layout, Step, Target, lay_out},
         model::Network,
@@ -209,17 +209,6 @@ fn the_same_devices_give_the_same_bytes() {
     assert_eq!(first.devices().len(), 2);
 }
 
-/// Pauses half-way.
-struct Pausing;
-
-impl Observer for Pausing {
-    fn progressed(&mut self, _progress: &Progress) {}
-
-    fn pauses(&mut self, step: usize) -> bool {
-        step == STEPS / 2
-    }
-}
-
 #[test]
 fn training_goes_on_with_another_number_of_devices() {
     let feed = Texts { shape: Shape { batches: &[5], layout: Layout::Ragged }, pairs: true };
@@ -228,7 +217,8 @@ fn training_goes_on_with_another_number_of_devices() {
     // Half of the steps, on so many devices, and the rest on others.
     let halves = |first: usize, second: usize| {
         let checkpoints = Checkpoints { every: Cadence::Steps(STEPS), state: state.clone(), last: None };
-        let outcome = trainer("bert", first, &json!({})).run(&feed, None, Some(&checkpoints), &mut Pausing).unwrap();
+        let outcome =
+            trainer("bert", first, &json!({})).run(&feed, None, Some(&checkpoints), &mut Pausing(STEPS / 2)).unwrap();
         assert!(outcome.paused);
         let mut trainer = trainer("bert", second, &json!({}));
         assert!(trainer.load_state(&state).unwrap());

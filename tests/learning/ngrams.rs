@@ -1,7 +1,7 @@
 //! Learning with embeddings of n-grams: answers aren't given away, and several devices, micro-batches and a resumed training
 //! learn what one training does.
 
-use crate::common::objectives;
+use crate::common::{objectives, pausing::Pausing};
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Result;
@@ -11,7 +11,7 @@ use pipe::{
     engine::store::State,
     learning::{
         objectives::{AnswerForm, Corpus, Mix, Specials},
-        train::{Cadence, Checkpoints, Observer, Progress, Silent, TrainSettings, Trainer},
+        train::{Cadence, Checkpoints, Silent, TrainSettings, Trainer},
     },
     network::{
         batch::{Example, Feed, Layout, Step, Target, lay_out},
@@ -89,23 +89,12 @@ fn devices_and_micro_batches_learn_the_same_rows() {
     }
 }
 
-/// Pauses half-way.
-struct Pausing;
-
-impl Observer for Pausing {
-    fn progressed(&mut self, _progress: &Progress) {}
-
-    fn pauses(&mut self, step: usize) -> bool {
-        step == STEPS / 2
-    }
-}
-
 #[test]
 fn a_resumed_training_learns_the_same_to_the_byte() {
     let directory = tempfile::tempdir().unwrap();
     let state = State::new(directory.path().join("state"), "key");
     let checkpoints = Checkpoints { every: Cadence::Steps(STEPS), state: state.clone(), last: None };
-    assert!(trainer(1, &json!({})).run(&Texts, None, Some(&checkpoints), &mut Pausing).unwrap().paused);
+    assert!(trainer(1, &json!({})).run(&Texts, None, Some(&checkpoints), &mut Pausing(STEPS / 2)).unwrap().paused);
     let mut second = trainer(1, &json!({}));
     assert!(second.load_state(&state).unwrap());
     second.run(&Texts, None, None, &mut Silent).unwrap();

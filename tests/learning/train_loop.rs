@@ -1,5 +1,6 @@
 //! The training loop on a model small enough to train in a moment.
 
+use crate::common::pausing::Pausing;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::Result;
@@ -311,17 +312,6 @@ fn curves_do_not_depend_on_the_log_and_hold_no_times() {
 
 fn checkpoints(directory: &Path, every: Cadence) -> Checkpoints {
     Checkpoints { every, state: State::new(directory.join("state"), "key"), last: None }
-}
-
-/// Pauses after some step.
-struct Pausing(usize);
-
-impl Observer for Pausing {
-    fn progressed(&mut self, _progress: &Progress) {}
-
-    fn pauses(&mut self, step: usize) -> bool {
-        step >= self.0
-    }
 }
 
 #[test]
