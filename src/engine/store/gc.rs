@@ -153,13 +153,8 @@ impl Store {
                 garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Transfer });
             }
         }
-        for entry in std::fs::read_dir(self.log()).into_iter().flatten().flatten() {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified()).unwrap_or(now);
-            if now.duration_since(modified).unwrap_or_default() >= grace.max(LOGS_KEPT) {
-                let path = entry.path();
-                garbage.push(Garbage { bytes: size(&path), path, kind: GarbageKind::Log });
-            }
-        }
+        let old_logs = self.run_logs().into_iter().filter(|path| age(path, now) >= grace.max(LOGS_KEPT));
+        garbage.extend(old_logs.map(|path| Garbage { bytes: size(&path), path, kind: GarbageKind::Log }));
         garbage.sort_by(|a, b| a.path.cmp(&b.path));
         let going = verdicts.iter().filter(|one| one.kept.is_none()).map(|one| self.artifact_dir(&one.key));
         let freed = freed(going.chain(garbage.iter().map(|item| item.path.clone())));
@@ -180,6 +175,17 @@ impl Store {
         });
         let is_ours = |name: &str| name.len() == SHORT && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         folders.filter(|(path, name)| is_ours(name) && !events(path).is_empty()).collect()
+    }
+
+    /// The files in which runs told what they did.
+    fn run_logs(&self) -> Vec<PathBuf> {
+        let folder = self.log();
+        let entries = is_folder(&folder).then(|| std::fs::read_dir(folder)).into_iter().flatten().flatten().flatten();
+        let is_log = |entry: &std::fs::DirEntry| {
+            let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+            is_file && entry.path().extension().is_some_and(|extension| extension == "jsonl")
+        };
+        entries.filter(is_log).map(|entry| entry.path()).collect()
     }
 
     /// Removes what a plan lists, except artifacts that were used since.
