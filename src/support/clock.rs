@@ -151,22 +151,10 @@ impl Clock for ManualClock {
     }
 }
 
-/// The date and time of day in UTC, such as `2026-11-29 16:04:05`, of seconds since 1970 (Howard Hinnant's
-/// `civil_from_days`, <https://howardhinnant.github.io/date_algorithms.html>).
+/// The date and time of day in UTC, such as `2026-11-29 16:04:05`, of seconds since 1970.
 pub fn date(unix: f64) -> String {
-    let seconds = unix.max(0.0) as i64;
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Counted from March.
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
+    let date = chrono::DateTime::from_timestamp(unix.max(0.0) as i64, 0).unwrap_or_default();
+    date.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 #[cfg(test)]
