@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Weights, classifier::log_softmax, features::Labelled};
+use super::classifier::log_probabilities;
 use crate::support::math;
 
 /// What scores are worth as logits, by rows that weren't learned.
@@ -14,25 +14,27 @@ pub(super) struct Calibration {
     pub(super) log_loss: f64,
 }
 
+impl Default for Calibration {
+    /// Of no rows.
+    fn default() -> Self {
+        Self { sharpness: 1.0, log_loss: 0.0 }
+    }
+}
+
 impl Calibration {
-    /// Of weights on rows that they weren't learned from.
-    pub(super) fn of(weights: &Weights, rows: Labelled<'_>) -> Self {
-        let mut scores = vec![0.0; rows.classes];
-        let of_row = |row| {
-            weights.scores(rows.matrix, row, &mut scores);
-            scores.clone()
-        };
-        let all: Vec<Vec<f32>> = (0..rows.labels.len()).map(of_row).collect();
+    /// Of the scores of rows with these labels.
+    pub(super) fn of(scores: &[Vec<f32>], labels: &[usize]) -> Self {
+        if labels.is_empty() {
+            return Self::default();
+        }
         let log_loss = |factor: f32| -> f64 {
-            let each =
-                all.par_iter().zip(rows.labels).map(|(scores, label)| -f64::from(log_softmax(scores, factor)[*label]));
-            each.collect::<Vec<_>>().iter().sum::<f64>() / all.len() as f64
+            let rows = scores.par_iter().zip(labels);
+            let each = rows.map(|(scores, label)| -f64::from(log_probabilities(scores, factor)[*label]));
+            each.collect::<Vec<_>>().iter().sum::<f64>() / labels.len() as f64
         };
         // Sixteenths of powers of two are near enough to the least.
         let factors = (-48..=80).map(|step| math::pow(2.0, f64::from(step) / 16.0) as f32);
-        let tried =
-            factors.filter(|_| !all.is_empty()).map(|sharpness| Self { sharpness, log_loss: log_loss(sharpness) });
-        let best = tried.min_by(|a, b| a.log_loss.total_cmp(&b.log_loss));
-        best.unwrap_or(Self { sharpness: 1.0, log_loss: 0.0 })
+        let tried = factors.map(|sharpness| Self { sharpness, log_loss: log_loss(sharpness) });
+        tried.min_by(|a, b| a.log_loss.total_cmp(&b.log_loss)).unwrap_or_default()
     }
 }

@@ -58,7 +58,7 @@ const TRIED: [(Weighting, Loss, &[f64]); 4] = [
 ];
 
 /// What is taken where there's nothing to choose by.
-pub(super) const DEFAULT: Settings = Settings { weighting: Weighting::TfIdf, loss: Loss::Logistic, cost: 10.0 };
+const DEFAULT: Settings = Settings { weighting: Weighting::TfIdf, loss: Loss::Logistic, cost: 10.0 };
 
 impl Settings {
     /// The weights that rows give.
@@ -70,24 +70,33 @@ impl Settings {
     }
 }
 
-/// Learns one set of rows with all that is tried, judges another, and gives the best settings with the weights that they gave:
-/// of equally good ones the first.
-pub(super) fn choose(learned: Labelled<'_>, held: Labelled<'_>) -> (Weights, Settings, Vec<Trial>) {
+/// The best of what was tried.
+pub(super) struct Best {
+    pub(super) settings: Settings,
+    pub(super) weights: Weights,
+    /// The factor for its scores.
+    pub(super) sharpness: f32,
+}
+
+/// Learns one set of rows with all that is tried, judges another, which isn't empty, and gives the best with all trials: of
+/// equally good ones the first.
+pub(super) fn choose(learned: Labelled<'_>, held: Labelled<'_>) -> (Best, Vec<Trial>) {
     let (trials, bests): (Vec<Vec<Trial>>, Vec<_>) = TRIED
         .into_par_iter()
         .map(|(weighting, loss, costs)| {
             let mut trials = Vec::new();
-            let mut best: Option<(Trial, Weights)> = None;
+            let mut best: Option<(Trial, Best)> = None;
             for &cost in costs {
                 let settings = Settings { weighting, loss, cost };
                 let weights = settings.learn(learned);
-                let log_loss = Calibration::of(&weights, held).log_loss;
-                let trial = Trial { settings, accuracy: accuracy(&weights, held), log_loss };
+                let scores = scores(&weights, held);
+                let Calibration { sharpness, log_loss } = Calibration::of(&scores, held.labels);
+                let trial = Trial { settings, accuracy: accuracy(&scores, held.labels), log_loss };
                 trials.push(trial);
                 match &best {
                     Some((best, _)) if trial.accuracy < best.accuracy => break,
                     Some((best, _)) if trial.compare(best).is_le() => {}
-                    _ => best = Some((trial, weights)),
+                    _ => best = Some((trial, Best { settings, weights, sharpness })),
                 }
             }
             (trials, best)
@@ -95,18 +104,28 @@ pub(super) fn choose(learned: Labelled<'_>, held: Labelled<'_>) -> (Weights, Set
         .unzip();
     // Of equally good ones `max_by` takes the last.
     let best = bests.into_iter().flatten().rev().max_by(|(a, _), (b, _)| a.compare(b));
-    let trials = trials.concat();
-    match best {
-        Some((trial, weights)) => (weights, trial.settings, trials),
-        None => (DEFAULT.learn(learned), DEFAULT, trials),
+    (best.map_or_else(|| Best::by_default(learned), |(_, best)| best), trials.concat())
+}
+
+impl Best {
+    /// Where there's nothing to choose by.
+    pub(super) fn by_default(learned: Labelled<'_>) -> Self {
+        let Calibration { sharpness, .. } = Calibration::default();
+        Self { settings: DEFAULT, weights: DEFAULT.learn(learned), sharpness }
     }
 }
 
-fn accuracy(weights: &Weights, rows: Labelled<'_>) -> f64 {
-    let mut scores = vec![0.0; rows.classes];
-    let right = rows.labels.iter().enumerate().filter(|(row, label)| {
-        weights.scores(rows.matrix, *row, &mut scores);
-        likeliest(&scores) == **label
-    });
-    right.count() as f64 / rows.labels.len().max(1) as f64
+/// The scores of the classes of each row.
+fn scores(weights: &Weights, rows: Labelled<'_>) -> Vec<Vec<f32>> {
+    let of_row = |row| {
+        let mut scores = vec![0.0; rows.classes];
+        weights.scores(rows.matrix, row, &mut scores);
+        scores
+    };
+    (0..rows.labels.len()).map(of_row).collect()
+}
+
+fn accuracy(scores: &[Vec<f32>], labels: &[usize]) -> f64 {
+    let right = scores.iter().zip(labels).filter(|(scores, label)| likeliest(scores) == **label);
+    right.count() as f64 / labels.len().max(1) as f64
 }

@@ -45,7 +45,7 @@ impl LinearClassifier {
             let matrix = self.vocabulary.matrix(&[self.vocabulary.ngrams.counts(columns)]);
             let mut scores = vec![0.0; self.weights.bias.len()];
             self.weights.scores(&matrix, 0, &mut scores);
-            log_softmax(&scores, self.sharpness)
+            log_probabilities(&scores, self.sharpness)
         };
         rows.par_iter().map(of_row).collect()
     }
@@ -56,12 +56,18 @@ impl LinearClassifier {
     }
 }
 
-/// The logarithm of the softmax of scores times a factor.
-pub(super) fn log_softmax(scores: &[f32], factor: f32) -> Vec<f32> {
-    let logits = scores.iter().map(|score| f64::from(factor * score));
-    let highest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
-    let norm = highest + math::ln(logits.clone().map(|logit| math::exp(logit - highest)).sum());
-    logits.map(|logit| (logit - norm) as f32).collect()
+/// The log-probabilities of scores that are logits when multiplied with a factor.
+pub(super) fn log_probabilities(scores: &[f32], factor: f32) -> Vec<f32> {
+    let logits = scores.iter().map(|score| f64::from(factor * score)).collect();
+    log_softmax(logits).into_iter().map(|log| log as f32).collect()
+}
+
+/// The logarithm of the softmax.
+pub(super) fn log_softmax(mut logits: Vec<f64>) -> Vec<f64> {
+    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let norm = highest + math::ln(logits.iter().map(|logit| math::exp(logit - highest)).sum());
+    logits.iter_mut().for_each(|logit| *logit -= norm);
+    logits
 }
 
 /// The class with the highest score, the first of several.

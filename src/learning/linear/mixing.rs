@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::classifier::log_softmax;
 use crate::support::math;
 
 /// The factors of both.
@@ -83,10 +84,7 @@ impl Mix {
 
     fn log_probabilities(self, (deep, wide): Said<'_>) -> Vec<f64> {
         let logit = |(deep, wide): (&f32, &f32)| self.deep * log(*deep) + self.wide * f64::from(*wide);
-        let logits: Vec<f64> = deep.iter().zip(wide).map(logit).collect();
-        let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let norm = highest + math::ln(logits.iter().map(|logit| math::exp(logit - highest)).sum());
-        logits.into_iter().map(|logit| logit - norm).collect()
+        log_softmax(deep.iter().zip(wide).map(logit).collect())
     }
 
     fn loss(self, rows: &[Said<'_>], labels: &[usize]) -> f64 {

@@ -4,8 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     Counts, LinearClassifier, Matrix, Settings, Trial, Vocabulary,
-    calibration::Calibration,
-    choice::{DEFAULT, choose},
+    choice::{Best, choose},
     features::Labelled,
 };
 use crate::{data::text::NGrams, support::random::Key};
@@ -64,11 +63,11 @@ impl LinearClassifier {
         };
         let first = Prepared::to_learn(classes, &sample(own, CHOSEN_WITH));
         let held = Prepared::to_judge(&first.vocabulary, &held);
-        let (weights, settings, trials) = match held.labels.len() {
-            0 => (DEFAULT.learn(first.labelled(classes)), DEFAULT, Vec::new()),
+        let (best, trials) = match held.labels.len() {
+            0 => (Best::by_default(first.labelled(classes)), Vec::new()),
             _ => choose(first.labelled(classes), held.labelled(classes)),
         };
-        let Calibration { sharpness, .. } = Calibration::of(&weights, held.labelled(classes));
+        let Best { settings, weights, sharpness } = best;
         let chosen = Chosen { settings, trials, rows: held.labels.len(), learned: rows.len() };
         let (vocabulary, weights) = if first.labels.len() == rows.len() {
             (first.vocabulary, weights)

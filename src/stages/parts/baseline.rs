@@ -93,11 +93,8 @@ impl Baseline {
             .with_context(|| format!("{} isn't what a linear stage writes", path.display()))?;
         let Description { ref labels, bits, sharpness, .. } = description;
         let reader = Reader::open(&dir.join(TENSORS))?;
-        let buckets: Vec<u32> = reader
-            .bytes(BUCKETS)?
-            .chunks_exact(4)
-            .map(|bytes| bytes.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte)))
-            .collect();
+        let bytes = reader.bytes(BUCKETS)?;
+        let buckets: Vec<u32> = bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let (idf, values, bias) = (reader.read(IDF)?, reader.read(WEIGHTS)?, reader.read(BIAS)?);
         let fits = idf.len() == buckets.len()
             && values.len() == buckets.len() * labels.len()

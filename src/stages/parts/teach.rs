@@ -176,8 +176,7 @@ fn widen(job: &Job<'_>, dev: &[LabelledRow], devices: &OpenDevices, metrics: &mu
     let deep = trained.judge()?.probabilities(&trained.network, &examples, &|_, _| Ok(()))?;
     let texts: Vec<&str> = dev.iter().map(|row| row.text.as_str()).collect();
     let gold: Vec<usize> = dev.iter().map(|row| row.label).collect();
-    wide.fit(trained.labels(), &texts, &deep, &gold)?;
-    let together = wide.probabilities(trained.labels(), &texts, &deep)?;
+    let together = wide.fit(trained.labels(), &texts, &deep, &gold)?;
     if let Some(measured) = Measured::measure(trained.labels().len(), scored(dev, &together).iter()) {
         WIDE_DEV_ACCURACY.put(metrics, measured.accuracy);
     }

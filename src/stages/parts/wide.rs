@@ -53,17 +53,18 @@ impl Wide {
     }
 
     /// Chooses the factors by rows that neither has learned: their texts, what the network says of them, and their labels.
+    /// Gives the labels' probabilities for them.
     pub(in crate::stages) fn fit(
         &mut self,
         labels: &[String],
         texts: &[&str],
         deep: &[Vec<f32>],
         gold: &[usize],
-    ) -> Result<()> {
+    ) -> Result<Vec<Vec<f32>>> {
         let wide = self.baseline.log_probabilities(labels, texts)?;
         let rows: Vec<_> = deep.iter().zip(&wide).map(|(deep, wide)| (deep.as_slice(), wide.as_slice())).collect();
         self.mix = Mix::choose(&rows, gold);
-        Ok(())
+        Ok(rows.into_iter().map(|row| self.mix.probabilities(row)).collect())
     }
 
     /// The labels' probabilities for rows, by their texts and what the network says of them.
