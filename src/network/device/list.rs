@@ -13,6 +13,7 @@ use super::{
     apart::{DeviceInfo, apart},
     hardware_name,
     memory::{memory, nvidia},
+    translated,
 };
 use crate::spec::Precision;
 #[cfg(feature = "vulkan")]
@@ -74,7 +75,7 @@ fn examine(choice: DeviceChoice, found: Found, by_spirv: bool) -> Result<DeviceI
         let note = Some("memory that units share doesn't hold what they put there".to_owned());
         return Ok(DeviceInfo { wrong: true, note, ..DeviceInfo::default() });
     }
-    let translated = open.by_wgsl.as_ref().map(|reason| format!("by WGSL, since by SPIR-V {reason}"));
+    let translated = open.by_wgsl.as_deref().map(translated);
     let precisions = [Precision::F32, Precision::Mixed, Precision::Bf16, Precision::F16];
     let works: Vec<Precision> =
         precisions.into_iter().filter(|precision| open.check_precision(*precision).is_ok()).collect();

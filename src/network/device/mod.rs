@@ -219,7 +219,7 @@ impl DeviceChoice {
             anyhow!("can't use {self}: its matrix products are wrong, so nothing could be learned on this driver")
         })?;
         let but = [
-            by_wgsl.as_ref().map(|reason| format!("by WGSL, since by SPIR-V {reason}")),
+            by_wgsl.as_deref().map(translated),
             kernels::try_out(&found.device, DType::F32)
                 .err()
                 .map(|reason| format!("without kernels of pipe's own: {reason}")),
@@ -233,6 +233,11 @@ impl DeviceChoice {
         };
         Ok(OpenDevice { device: found.device, name, by_wgsl })
     }
+}
+
+/// What there is to say of a driver that is given WGSL for this reason.
+fn translated(reason: &str) -> String {
+    format!("by WGSL, since by SPIR-V {reason}")
 }
 
 impl Found {
