@@ -230,3 +230,8 @@ fn other_commands_that_meet_a_broken_disk_leave_a_store_that_the_next_run_uses()
 fn other_commands_that_meet_a_full_disk_leave_a_store_that_the_next_run_uses() {
     of_other_commands("full");
 }
+
+#[test]
+fn other_commands_whose_disk_stays_full_leave_a_store_that_the_next_run_uses() {
+    of_other_commands("stays-full");
+}
