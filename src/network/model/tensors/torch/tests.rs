@@ -113,7 +113,9 @@ fn tensors_beyond_their_storage_are_refused() {
 fn files_without_weights_say_so() {
     assert!(refused(&one(Pickle::new().dict(|pickle| pickle.text("a").number(1)))).contains("it holds no tensors"));
     assert!(refused(&one(four(Pickle::new()))).contains("it holds a tensor instead of tensors by their names"));
-    assert!(refused(&Pickle::new().dict(|pickle| pickle).end()).contains("none that torch.save wrote"));
+    assert!(
+        refused(&Pickle::new().dict(|pickle| pickle.text("a").number(1)).end()).contains("none that torch.save wrote")
+    );
     assert!(refused(&zip(&[("a/b/data.pkl", b"")])).contains("an archive without data.pkl"));
     let two = zip(&[("top/data.pkl", b""), ("top/data/0", b""), ("top/data/0", b"")]);
     assert!(refused(&two).contains("two files in it are called top/data/0"));
