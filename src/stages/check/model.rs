@@ -98,10 +98,6 @@ fn outline(directory: &Path) -> Result<Outline> {
 /// What is wrong with the directory of a checkpoint, which is called so in messages. That its weights are there is seen to
 /// when they're needed: to plan, its config is enough.
 pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hinted> {
-    if place.is_file() && checkpoint::is_pickle(place) {
-        let hint = "name a directory that has config.json and model.safetensors".to_owned();
-        return Err(Hinted::new(format!("`{shown}` is a pickle, which can run code when it's read"), hint));
-    }
     if place.is_file() {
         return Err(Hinted::new(format!("`{shown}` is a file"), "name the directory that it lies in".to_owned()));
     }
