@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use safetensors::tensor::TensorInfo;
 
 use super::reader::Reader;
-use crate::network::checkpoint;
+use crate::{network::checkpoint, support::Hinted};
 
 /// All tensors of a checkpoint; which file one lies in doesn't matter.
 pub(crate) struct Weights {
@@ -19,10 +19,10 @@ impl Weights {
     /// Opens all files of the weights in a checkpoint's directory and reads their headers.
     ///
     /// # Errors
-    /// Files that are missing, are not safetensors or incomplete; shards that don't hold what the index says: all that
+    /// Files that are missing, of neither format or incomplete; shards that don't hold what the index says: all that
     /// is wrong, a line each.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
-        let mut problems = Vec::new();
+        let (mut problems, mut hint) = (Vec::new(), None);
         let mut weights = Self { shards: Vec::new(), places: BTreeMap::new() };
         let files = checkpoint::weights(directory)?;
         for (file, expected) in &files {
@@ -45,10 +45,14 @@ impl Weights {
                     }
                     weights.shards.push(reader);
                 }
-                Err(error) => problems.push(format!("{error:#}")),
+                Err(error) => {
+                    let problem = Hinted::of(&error);
+                    problems.push(problem.message);
+                    hint = hint.or(problem.hint);
+                }
             }
         }
-        if problems.is_empty() { Ok(weights) } else { bail!(problems.join("\n")) }
+        if problems.is_empty() { Ok(weights) } else { bail!(Hinted::new(problems.join("\n"), hint)) }
     }
 
     /// The tensors' names, in their order.

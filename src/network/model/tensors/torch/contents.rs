@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, ops::Range};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
-    Torch,
+    super::header::Header,
     values::{Id, Storage, Value, Values},
-    view,
+    view::{self, Strides},
 };
 
 /// What trainers call the weights in a file that holds more: THUDM's GLM and DeepSpeed `module`.
@@ -20,6 +20,14 @@ const DEEPEST: usize = 64;
 const LONGEST: usize = 1000;
 /// Problems that are reported; more of them only repeat the same.
 const MOST: usize = 8;
+
+/// The tensors of a file, as they lie there.
+pub(in super::super) struct Torch {
+    /// Type, shape and place of each: the bytes of the file that its elements lie in.
+    pub(in super::super) tensors: Header,
+    /// Those whose elements don't lie one after the other.
+    pub(in super::super) strides: BTreeMap<String, Strides>,
+}
 
 /// The value of a pickle.
 pub(super) struct Contents {

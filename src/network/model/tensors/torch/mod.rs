@@ -21,27 +21,17 @@ mod tests;
 mod values;
 mod view;
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 use fs_err::File;
 
 use self::archive::Archive;
-pub(super) use self::view::Strides;
-use super::header::{self, Header};
+pub(super) use self::{contents::Torch, view::Strides};
+use super::header;
 
 /// How a ZIP archive begins.
 const ZIP: &[u8] = b"PK\x03\x04";
 /// How a pickle begins, of protocol 2 and later.
 const PICKLE: u8 = 0x80;
-
-/// The tensors of a file, as they lie there.
-pub(super) struct Torch {
-    /// Type, shape and place of each: the bytes of the file that its elements lie in.
-    pub(super) tensors: Header,
-    /// Those whose elements don't lie one after the other.
-    pub(super) strides: BTreeMap<String, Strides>,
-}
 
 /// Whether a file begins like one of PyTorch's. Some safetensors files begin with a pickle's first byte.
 pub(super) fn is_torch(start: [u8; 8]) -> bool {
