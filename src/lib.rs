@@ -4,6 +4,8 @@
 
 pub mod support;
 
+pub mod hub;
+
 pub mod spec;
 
 pub mod engine;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::beside::is_beside;
+use crate::hub::{self, Reference};
 
 /// The files that a `path` field stands for, in the order of their names: a file, the files in a directory, or those
 /// that match a glob, but for those that aren't data and only lie beside some: markers, checksums, readmes, hidden files.
@@ -31,8 +32,12 @@ pub fn resolve_path(pattern: &str, recipe_dir: &Path) -> Result<Vec<PathBuf>> {
     if is_glob(pattern) { bail!("no file matches `{pattern}`") } else { bail!("no file `{pattern}`") }
 }
 
-/// The file or directory that a field names, looked for as by [`resolve_path`]; None if there's nothing.
+/// The file or directory that a field names, looked for as by [`resolve_path`], or what is in the cache of a model on a hub;
+/// None if there's nothing.
 pub fn resolve_place(path: &str, recipe_dir: &Path) -> Option<PathBuf> {
+    if let Some(reference) = Reference::of_place(path) {
+        return hub::cached(&reference.ok()?).map(|snapshot| snapshot.directory);
+    }
     [recipe_dir, Path::new("")].iter().map(|base| base.join(path)).find(|place| !path.is_empty() && place.exists())
 }
 

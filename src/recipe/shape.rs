@@ -84,6 +84,10 @@ pub(super) enum Role {
     Checkpoint,
     /// A tokenizer's file, or a directory with one
     Tokenizer,
+    /// The name of a model on a hub, in place of the directory that the field of this name would name
+    Hub(String),
+    /// Which revision of it
+    Revision,
     /// The name of a stage that makes this
     Stage(Product),
     /// A template over data rows
@@ -116,7 +120,7 @@ impl Role {
 
     /// Whether the field names something whose content counts, and the name doesn't.
     pub(super) fn is_name(&self) -> bool {
-        self.file_kind().is_some() || matches!(self, Self::Stage(_))
+        self.file_kind().is_some() || matches!(self, Self::Hub(_) | Self::Revision | Self::Stage(_))
     }
 }
 
@@ -312,10 +316,12 @@ fn variants(branch: &Json, definitions: &Json) -> Vec<(String, Option<Slot>)> {
 
 fn role(text: &str) -> Role {
     match text.split_once(':') {
+        Some(("hub", instead_of)) => Role::Hub(instead_of.to_owned()),
         Some(("stage", product)) => Product::named(product).map_or(Role::Plain, Role::Stage),
         _ => match text {
             "path" => Role::Path,
             "checkpoint" => Role::Checkpoint,
+            "revision" => Role::Revision,
             "tokenizer" => Role::Tokenizer,
             "template" => Role::Template,
             "free" => Role::Free,

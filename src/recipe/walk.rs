@@ -7,7 +7,10 @@ use super::{
     Catalog,
     shape::{Role, Shape, Slot},
 };
-use crate::spec::{Product, Stage};
+use crate::{
+    hub::{self, Reference},
+    spec::{Product, Stage},
+};
 
 /// A field that names files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,11 +38,37 @@ pub struct StageField {
 pub fn file_fields(catalog: &Catalog, stage: &Stage) -> Vec<FileField> {
     let mut fields = Vec::new();
     visit_stage(catalog, stage, &mut |pointer, value, slot| {
-        if let (Some(kind), Some(pattern)) = (slot.role.file_kind(), value.as_str()) {
-            fields.push(FileField { pointer: pointer.into(), pattern: pattern.into(), kind });
-        }
+        fields.extend(named(pointer, value, slot));
     });
     fields
+}
+
+/// The files that a value names itself. A model's name on a hub counts as the field that names a directory otherwise: how a
+/// model came here is no part of what it is.
+pub(super) fn named(pointer: &str, value: &Json, slot: &Slot) -> Option<FileField> {
+    if let (Some(kind), Some(pattern)) = (slot.role.file_kind(), value.as_str()) {
+        return Some(FileField { pointer: pointer.into(), pattern: pattern.into(), kind });
+    }
+    let ModelName { instead_of, name, revision } = model_name(value, slot)?;
+    let pattern = Reference { name: name?.to_owned(), revision: revision.unwrap_or(hub::MAIN).to_owned() }.place();
+    let mut pointer = pointer.to_owned();
+    push(&mut pointer, instead_of);
+    Some(FileField { pointer, pattern, kind: FileKind::Checkpoint })
+}
+
+/// What a mapping says in which a model may be named.
+pub(super) struct ModelName<'a> {
+    /// The field that names a directory instead.
+    pub(super) instead_of: &'a str,
+    pub(super) name: Option<&'a str>,
+    pub(super) revision: Option<&'a str>,
+}
+
+pub(super) fn model_name<'a>(value: &'a Json, slot: &'a Slot) -> Option<ModelName<'a>> {
+    let (Json::Object(map), Shape::Record(fields)) = (value, &slot.shape) else { return None };
+    let Role::Hub(instead_of) = &fields.get("hub")?.role else { return None };
+    let text = |key: &str| map.get(key).and_then(Json::as_str);
+    Some(ModelName { instead_of, name: text("hub"), revision: text("revision") })
 }
 
 /// The stages that a stage builds on.

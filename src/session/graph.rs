@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     engine::plan::{Graph, Length, Node, Trunk},
+    hub::{self, Reference, Wanted},
     network::checkpoint,
     recipe::{
         Checked,
@@ -40,15 +41,21 @@ pub(super) fn graph_of_cell(checked: &Checked, taken_over: &mut TakenOver) -> Re
 fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOverByStages<'_>) -> Result<Node> {
     let (kind, catalog) = (kind_named(&stage.kind)?, checked.catalog());
     let facts = kind.facts(&stage.settings)?;
-    let revision = taken_over.revision(name, &facts)?;
-    let training = facts.training;
-    let (mut files, mut parts) = (BTreeMap::new(), BTreeMap::new());
+    let (mut files, mut parts, mut pinned) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for FileField { pointer, pattern, kind } in file_fields(catalog, stage) {
         let found = match kind {
             FileKind::Files => resolve_path(&pattern, &checked.dir)?,
             FileKind::Checkpoint | FileKind::Tokenizer => {
-                let place = resolve_place(&pattern, &checked.dir);
-                let place = place.with_context(|| format!("there is no `{pattern}` any more"))?;
+                let place = match Reference::of_place(&pattern) {
+                    Some(reference) => {
+                        let reference = reference?;
+                        let snapshot = hub::fetch(&reference, Wanted::Model)?;
+                        pinned.insert(pointer.clone(), format!("{}@{}", reference.name, snapshot.commit));
+                        snapshot.directory
+                    }
+                    None => resolve_place(&pattern, &checked.dir)
+                        .with_context(|| format!("there is no `{pattern}` any more"))?,
+                };
                 if kind == FileKind::Checkpoint {
                     parts.insert(pointer.clone(), checkpoint::files(&place));
                 } else if place.is_dir() {
@@ -59,6 +66,9 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
         };
         files.insert(pointer, found);
     }
+    // A model by name is here by now.
+    let revision = taken_over.revision(name, &facts)?;
+    let training = facts.training;
     let canonical = checked.canonical(name).unwrap_or_default();
     let own_seed = training.as_ref().and_then(|training| training.train.seed);
     let seed = own_seed.unwrap_or(checked.recipe.seed);
@@ -74,6 +84,7 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
         key_seed: kind.is_random().then_some(seed),
         files,
         parts,
+        pinned,
         needs: stage_fields(catalog, stage).into_iter().map(|field| (field.pointer, field.name)).collect(),
     })
 }

@@ -3,15 +3,24 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Expectations;
+use super::{Expectations, origin};
 
 /// Imports a checkpoint into the store: checked, and with the same numbers. Weights are stored as safetensors.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
     /// The directory: config.json, weights as safetensors or as PyTorch writes them, and usually a tokenizer
+    #[serde(default)]
     #[schemars(extend("x-role" = "checkpoint"))]
-    pub path: String,
+    pub path: Option<String>,
+    /// The model's name on Hugging Face instead, such as THUDM/chatglm-6b
+    #[serde(default)]
+    #[schemars(extend("x-role" = "hub:path"))]
+    pub hub: Option<String>,
+    /// Which revision of it: a branch, a tag or a commit [default: main]
+    #[serde(default)]
+    #[schemars(extend("x-role" = "revision"))]
+    pub revision: Option<String>,
     /// Take this tokenizer, a file or a directory, instead of the one beside the weights
     #[serde(default)]
     #[schemars(extend("x-role" = "tokenizer"))]
@@ -20,4 +29,11 @@ pub struct Import {
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub expect: Option<Expectations>,
+}
+
+impl Import {
+    /// Where the checkpoint is: a directory, or what stands for a model on a hub.
+    pub fn place(&self) -> String {
+        origin::place(self.path.as_deref(), self.hub.as_deref(), self.revision.as_deref())
+    }
 }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hub::Reference;
+
 /// Where a model comes from: the name of a stage, or a checkpoint.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(untagged)]
@@ -28,13 +30,22 @@ impl Origin {
     }
 }
 
-/// A model in Hugging Face's layout, as it lies in a directory.
+/// A model in Hugging Face's layout, as it lies in a directory or on a hub.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
     /// The directory: config.json, weights as safetensors or as PyTorch writes them, and usually a tokenizer
+    #[serde(default)]
     #[schemars(extend("x-role" = "checkpoint"))]
-    pub checkpoint: String,
+    pub checkpoint: Option<String>,
+    /// The model's name on Hugging Face instead, such as THUDM/chatglm-6b
+    #[serde(default)]
+    #[schemars(extend("x-role" = "hub:checkpoint"))]
+    pub hub: Option<String>,
+    /// Which revision of it: a branch, a tag or a commit [default: main]
+    #[serde(default)]
+    #[schemars(extend("x-role" = "revision"))]
+    pub revision: Option<String>,
     /// Take this tokenizer, a file or a directory, instead of the one beside the weights
     #[serde(default)]
     #[schemars(extend("x-role" = "tokenizer"))]
@@ -42,6 +53,19 @@ pub struct Checkpoint {
     /// What to do where there is no tokenizer
     #[serde(default)]
     pub without_tokenizer: WithoutTokenizer,
+}
+
+impl Checkpoint {
+    /// Where it is: a directory, or what stands for a model on a hub.
+    pub fn place(&self) -> String {
+        place(self.checkpoint.as_deref(), self.hub.as_deref(), self.revision.as_deref())
+    }
+}
+
+/// Where a model is, of which one of the two is named.
+pub(super) fn place(directory: Option<&str>, hub: Option<&str>, revision: Option<&str>) -> String {
+    let on_hub = hub.and_then(|hub| Some(Reference::new(hub, revision).ok()?.place()));
+    on_hub.or_else(|| directory.map(str::to_owned)).unwrap_or_default()
 }
 
 /// What to do about a checkpoint that has no tokenizer.

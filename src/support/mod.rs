@@ -1,7 +1,8 @@
-//! What every floor needs and knows no other: how the CPU computes, clocks, keyed random numbers, text hashes, panics as
-//! errors, errors with hints, guesses at misspelt names, the units of a text.
+//! What every floor needs and knows no other: how the CPU computes, digests of files that were just written, clocks, keyed
+//! random numbers, text hashes, panics as errors, errors with hints, guesses at misspelt names, the units of a text.
 
 pub mod arithmetic;
+pub(crate) mod arrivals;
 pub mod clock;
 mod hint;
 pub mod math;

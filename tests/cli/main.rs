@@ -14,6 +14,7 @@ mod compare;
 mod data;
 mod estimates;
 mod expectations;
+mod hub;
 mod init;
 mod install;
 mod live;

@@ -154,6 +154,7 @@ impl Launch for Local<'_> {
         let provenance = Provenance {
             stage: node.name.clone(),
             spec: node.described.clone(),
+            pinned: node.pinned.clone(),
             device: self.runner.device(node),
             arithmetic: self.runner.arithmetic(),
             started,

@@ -35,6 +35,9 @@ pub struct Node {
     pub files: BTreeMap<String, Vec<PathBuf>>,
     /// Of a directory in `files`, the files that count.
     pub parts: BTreeMap<String, Vec<PathBuf>>,
+    /// What was meant where a name in `files` can mean something else another day, by the field; for records.
+    #[serde(default)]
+    pub pinned: BTreeMap<String, String>,
     /// The stages that it needs, by the field that names them.
     pub needs: BTreeMap<String, String>,
     /// What it shares with longer stages of its kind, where these can begin with what it has done.

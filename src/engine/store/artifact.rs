@@ -1,6 +1,7 @@
 //! The record of a finished stage.
 
 use std::{
+    collections::BTreeMap,
     fs::Metadata,
     io::Read,
     path::{Path, PathBuf},
@@ -58,6 +59,9 @@ pub struct Provenance {
     pub stage: String,
     /// The spec with all defaults, paths and names, as far as they may be shown.
     pub spec: Value,
+    /// Which commits the names of models on a hub stood for, as `NAME@COMMIT`, by the field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pinned: BTreeMap<String, String>,
     /// Text of the recipe.
     pub recipe: String,
     /// `--var` and `--set` options.

@@ -11,9 +11,12 @@ use serde_json::Value;
 
 use super::{
     canonical_json,
-    digest_table::{DigestTable, Hashed, Stamp},
+    digest_table::{DigestTable, Hashed, Stamp, digest_file},
 };
-use crate::support::clock::{Clock, SystemClock};
+use crate::support::{
+    arrivals,
+    clock::{Clock, SystemClock},
+};
 
 /// Context of the hashes that stand for paths.
 const CONTEXT: &str = "pipe 2026-11 path of a file whose digest is remembered";
@@ -88,7 +91,11 @@ impl DigestCache {
         if let Some(digest) = self.table.get(&id, &Stamp::of(&fs::metadata(path)?)) {
             return Ok(digest.to_owned());
         }
-        let hashed = Hashed::read(path, &*self.clock)?;
+        let known = |path: &Path| match arrivals::digest(path, &fs::metadata(path)?) {
+            Some(digest) => Ok(digest),
+            None => digest_file(path),
+        };
+        let hashed = Hashed::made(path, &*self.clock, known)?;
         self.table.learn(id, &hashed);
         Ok(hashed.digest)
     }
@@ -186,6 +193,18 @@ mod tests {
                 .unwrap();
         }
         assert_ne!(cache.digest(&path).unwrap(), first);
+    }
+
+    #[test]
+    fn file_that_was_hashed_on_arrival_is_not_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        std::fs::write(&path, "one").unwrap();
+        // No file has this digest: only who reads it finds another.
+        arrivals::learn(&path, "told");
+        assert_eq!(DigestCache::default().digest(&path).unwrap(), "told");
+        std::fs::write(&path, "three").unwrap();
+        assert_eq!(DigestCache::default().digest(&path).unwrap(), digest_file(&path).unwrap());
     }
 
     #[test]

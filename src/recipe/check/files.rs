@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use anyhow::Result;
+
+use crate::hub::{self, Reference, Wanted};
 use crate::recipe::paths;
-use crate::recipe::walk::{self, FileKind};
+use crate::recipe::walk::{self, FileField, FileKind, ModelName};
 use crate::recipe::{Catalog, Checks, suggest};
 use crate::support::Hinted;
 
@@ -13,17 +16,24 @@ const MAX_NAMES: usize = 2_000;
 impl Checks<'_> {
     pub(super) fn files(&mut self, catalog: &'static Catalog) {
         for draft in self.drafts {
-            let mut paths = Vec::new();
+            let (mut fields, mut choices) = (Vec::new(), Vec::new());
             walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |pointer, value, slot| {
-                if let (Some(kind), Some(path)) = (slot.role.file_kind(), value.as_str()) {
-                    paths.push((draft.pointer(pointer), path.to_owned(), kind));
+                fields.extend(walk::named(pointer, value, slot));
+                if let Some(ModelName { instead_of, name, .. }) = walk::model_name(value, slot) {
+                    let is_named = value.get(instead_of).is_some_and(|directory| !directory.is_null());
+                    choices.push((draft.pointer(pointer), instead_of.to_owned(), is_named, name.is_some()));
                 }
             });
-            for (pointer, path, kind) in paths {
-                match kind {
-                    FileKind::Files => self.file(&pointer, &path),
-                    FileKind::Checkpoint => self.checkpoint(catalog, &pointer, &path),
-                    FileKind::Tokenizer => self.tokenizer(&pointer, &path),
+            for (pointer, instead_of, is_named, has_hub) in choices {
+                self.one_of(&pointer, &instead_of, is_named, has_hub);
+            }
+            for FileField { pointer, pattern, kind } in fields {
+                let pointer = draft.pointer(&pointer);
+                match (kind, Reference::of_place(&pattern)) {
+                    (FileKind::Checkpoint, Some(reference)) => self.model_by_name(catalog, &pointer, reference),
+                    (FileKind::Files, _) => self.file(&pointer, &pattern),
+                    (FileKind::Checkpoint, None) => self.checkpoint(catalog, &pointer, &pattern),
+                    (FileKind::Tokenizer, _) => self.tokenizer(&pointer, &pattern),
                 }
             }
         }
@@ -49,6 +59,30 @@ impl Checks<'_> {
                     self.report(at, message, hint);
                 }
             }
+        }
+    }
+
+    /// A model's directory is named, or the model itself: one of the two.
+    fn one_of(&mut self, pointer: &str, directory: &str, is_named: bool, has_hub: bool) {
+        if is_named && has_hub {
+            let message = format!("`{directory}` and `hub` both say where the model is");
+            self.report(self.key(&format!("{pointer}.hub")), message, "keep one of the two".to_owned());
+        } else if !is_named && !has_hub {
+            let hint = format!("name its directory with `{directory}: DIR`, or the model with `hub: ORG/NAME`");
+            self.report(self.key(pointer), "nothing says where the model is", hint);
+        }
+    }
+
+    /// A model on a hub. What describes it is fetched to look at it; its weights come once the recipe has no mistakes.
+    fn model_by_name(&mut self, catalog: &'static Catalog, pointer: &str, reference: Result<Reference>) {
+        let hub = pointer.rsplit_once('.').map_or_else(|| "hub".to_owned(), |(outer, _)| format!("{outer}.hub"));
+        let looked = reference.and_then(|reference| {
+            let found = hub::fetch(&reference, Wanted::Description)?;
+            Ok(catalog.check_checkpoint(&found.directory, &reference.to_string())?)
+        });
+        if let Err(error) = looked {
+            let Hinted { message, hint } = Hinted::of(&error);
+            self.report(self.value(&hub), message, hint);
         }
     }
 

@@ -33,7 +33,7 @@ impl StageKind for Import {
     fn facts(&self) -> Result<Facts> {
         let base_model = BaseModel::Checkpoint {
             field: PATH,
-            directory: self.path.clone(),
+            directory: self.place(),
             tokenizer: TOKENIZER,
             needs_tokenizer: false,
             bytes: false,

@@ -51,7 +51,7 @@ pub(super) fn base_model(from: Option<&Origin>, model: Option<&Model>, needs_tok
         (Some(Origin::Stage(name)), None) => Some(BaseModel::Stage { field: FROM.stage, name: name.clone() }),
         (Some(origin @ Origin::Checkpoint(from)), None) => Some(BaseModel::Checkpoint {
             field: FROM.checkpoint,
-            directory: from.checkpoint.clone(),
+            directory: from.place(),
             tokenizer: FROM.tokenizer,
             needs_tokenizer: needs_tokenizer && from.tokenizer.is_none(),
             bytes: origin.falls_back_on_bytes(),

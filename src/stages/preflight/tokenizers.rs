@@ -41,10 +41,10 @@ fn step(checked: &Checked, name: &str) -> Option<Step<TokenizerSource>> {
         (pretrain.from, Some(pretrain.tokens))
     } else {
         let import = stage.settings_as::<Import>().ok()?;
-        return place(&import.tokenizer.unwrap_or(import.path));
+        return place(&import.tokenizer.clone().unwrap_or_else(|| import.place()));
     };
     match (from, tokens) {
-        (Some(Origin::Checkpoint(from)), _) => place(&from.tokenizer.unwrap_or(from.checkpoint)),
+        (Some(Origin::Checkpoint(from)), _) => place(&from.tokenizer.clone().unwrap_or_else(|| from.place())),
         (Some(Origin::Stage(other)), _) | (None, Some(other)) => Some(Step::With(other)),
         (None, None) => None,
     }

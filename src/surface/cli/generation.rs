@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     ops::ControlFlow,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ use super::{
     load::{self, RemoteChoice},
 };
 use crate::{
+    hub::{self, Reference, Wanted},
     learning::generation::{GenerationSettings, Sampling},
     network::device::DeviceChoice,
     spec::Product,
@@ -26,8 +27,16 @@ use crate::{
 /// # Errors
 /// If the recipe is wrong, the stage wasn't run, or the model can't write.
 pub(super) fn generator(model: &ModelSource, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<TextGenerator> {
-    let ModelSource { recipe, stage, checkpoint, changes, device } = model;
-    if let Some(checkpoint) = checkpoint {
+    let ModelSource { recipe, stage, checkpoint, hub, revision, changes, device } = model;
+    let by_name = |name: &String| -> Result<PathBuf> {
+        let reference = Reference::new(name, revision.as_deref())?;
+        Ok(hub::fetch(&reference, Wanted::Model)?.directory)
+    };
+    let checkpoint = match hub {
+        Some(name) => Some(by_name(name)?),
+        None => checkpoint.clone(),
+    };
+    if let Some(checkpoint) = &checkpoint {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;
         choice.check_support()?;
         return TextGenerator::load(checkpoint, &choice.open()?).with_context(|| format!("{}", checkpoint.display()));

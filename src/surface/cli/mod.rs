@@ -55,6 +55,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
 
 use crate::{
+    hub,
     network::device,
     support::{arithmetic::Arithmetic, panics, program},
 };
@@ -64,6 +65,7 @@ use load::RemoteChoice;
 
 /// Parses the command line, runs the command and returns the exit status.
 pub fn main() -> ExitCode {
+    hub::report_with(console::eprint_line);
     std::panic::set_hook(Box::new(|panic| {
         // Training retries with smaller micro-batches, or reports it itself.
         if !panics::text(panic.payload()).is_some_and(device::is_lack_of_memory) {

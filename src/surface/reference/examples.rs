@@ -73,8 +73,12 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("Export", "model", "topics"),
     ("Export", "max_shard_size", "500MB"),
     ("Import", "path", "checkpoints/chatglm2-6b"),
+    ("Import", "hub", "THUDM/chatglm-6b"),
+    ("Import", "revision", "v1.1.0"),
     ("Import", "tokenizer", "checkpoints/chatglm2-6b/tokenizer.model"),
     ("Checkpoint", "checkpoint", "checkpoints/bert"),
+    ("Checkpoint", "hub", "THUDM/chatglm2-6b"),
+    ("Checkpoint", "revision", "main"),
     ("Checkpoint", "tokenizer", "checkpoints/bert/vocab.txt"),
     // Expectations
     ("Tokenize", "expect", "{ vocab_size: { at_least: 4000 } }"),

@@ -57,14 +57,20 @@ pub(in crate::surface::cli) struct Predict {
 #[derive(Args, Debug)]
 pub(in crate::surface::cli) struct ModelSource {
     /// The recipe
-    #[arg(required_unless_present = "checkpoint", conflicts_with = "checkpoint")]
+    #[arg(required_unless_present_any = ["checkpoint", "hub"], conflicts_with_all = ["checkpoint", "hub"])]
     pub recipe: Option<PathBuf>,
     /// The trained stage
-    #[arg(required_unless_present = "checkpoint")]
+    #[arg(required_unless_present_any = ["checkpoint", "hub"])]
     pub stage: Option<String>,
     /// A model directory in Hugging Face's layout, instead of a recipe and a stage
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
+    /// A model's name on Hugging Face, such as THUDM/chatglm-6b, instead of a recipe and a stage
+    #[arg(long, value_name = "NAME", conflicts_with = "checkpoint")]
+    pub hub: Option<String>,
+    /// Which revision of it: a branch, a tag or a commit [default: main]
+    #[arg(long, value_name = "REVISION", requires = "hub")]
+    pub revision: Option<String>,
     #[command(flatten)]
     pub changes: Changes,
     /// Device to run on [default: the recipe's]
