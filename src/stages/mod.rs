@@ -40,6 +40,7 @@ pub use parts::{
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
     measured::Measured,
+    outputs::TrainedOutputs,
     step_metrics::step_metrics,
     transformers::TransformersFiles,
 };

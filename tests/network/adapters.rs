@@ -87,7 +87,7 @@ fn a_new_lora_changes_nothing_and_only_its_factors_have_gradients() {
         frozen.adapt(&adapter(json!({ "lora": { "r": 2, "targets": [target] } })), 3).unwrap();
         assert_eq!(logits(&frozen), logits(&whole), "{family}");
 
-        let settings = LossSettings { dropout: 0.1, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+        let settings = LossSettings { dropout: 0.1, ..LossSettings::default() };
         let batch = batch();
         let found = frozen.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
         let parameters = frozen.parameters();
@@ -145,7 +145,7 @@ fn a_prefix_is_seen_by_all_tokens_and_is_all_that_learns() {
         for (token, (before, after)) in before.chunks(24).zip(after.chunks(24)).enumerate() {
             assert!(furthest(before, after) > 0.0, "token {token} of {family}");
         }
-        let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+        let settings = LossSettings::default();
         let batch = batch();
         let found = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
         let with = network.parameters().iter().filter(|matrix| matrix.value.grad(&found).is_some());

@@ -44,7 +44,7 @@ type Learned = (u32, Vec<(String, Option<Vec<u32>>)>);
 
 fn learned(network: &mut Network, recompute: bool) -> Learned {
     network.recompute_layers(recompute);
-    let settings = LossSettings { dropout: 0.2, label_smoothing: 0.1, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings { dropout: 0.2, label_smoothing: 0.1, ..LossSettings::default() };
     let batch = batch();
     let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).expect("a loss");
     let found = loss.backward();

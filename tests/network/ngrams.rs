@@ -193,7 +193,7 @@ fn only_rows_that_were_looked_up_have_gradients() {
     let mut example = text(4, 10, 0);
     example.targets = (1..10).map(|at| Target { at: at - 1, token: example.tokens[at as usize] }).collect();
     let batch = batch(&[example]);
-    let settings = LossSettings { dropout: 0.1, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings { dropout: 0.1, ..LossSettings::default() };
     let mut gradients = |recompute: bool| -> (Vec<u32>, Vec<f32>) {
         network.recompute_layers(recompute);
         let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap();

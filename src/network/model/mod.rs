@@ -67,7 +67,7 @@ pub use family::{ConfigPattern, Family, FamilyCode, ModelConfig, ModelSettings};
 pub use heads::Pooling;
 pub use ids::{MatrixId, VectorId, WeightId, WeightRole};
 pub use initial::{Initial, Initializer, ValueSource};
-pub use loss::{Counts, Loss, LossSettings};
+pub use loss::{Answers, Counts, Loss, LossSettings};
 pub use network::Network;
 pub use ngrams::NgramSettings;
 pub use on_disk::{OnDisk, PrefixTuning};

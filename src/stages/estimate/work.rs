@@ -12,7 +12,7 @@ use crate::{
         objectives::prompt::Template,
         train::optimizers::{self, UpdateRule},
     },
-    spec::{Batch, MicroBatch, Source, Task, Train},
+    spec::{Batch, MicroBatch, MultiLabel, Regression, Source, Task, Train},
     stages::facts::{Training, TrainingData},
 };
 
@@ -171,6 +171,9 @@ impl Lengths {
                 let columns = Template::new(&task.template)?.columns().to_vec();
                 let word = task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
                 (columns, Vec::new(), tokens(&task.template) + word)
+            }
+            Task::MultiLabel(MultiLabel { template, .. }) | Task::Regression(Regression { template, .. }) => {
+                (Template::new(template)?.columns().to_vec(), Vec::new(), tokens(template))
             }
             Task::Instruction(task) => {
                 let columns = task.columns().into_iter().map(|(_, column)| column.to_owned()).collect();

@@ -32,7 +32,7 @@ use crate::{
     network::{
         batch::{Example, Layout, MadeOf},
         device::{OpenDevice, OpenDevices},
-        model::Network,
+        model::{Answers, Network},
     },
     spec::{Finetune, Instruction, Source, Turns},
     stages::{
@@ -159,6 +159,7 @@ impl InstructionFeed {
             feed: Box::new(RowFeed::new("instruction", examples, &spec.train, inputs.seed, layout)?),
             tokenizer: Arc::clone(&base.tokenizer),
             normalization: spec.train.loss_normalization,
+            answers: Answers::One,
             focal_gamma: 0.0,
             candidates: Vec::new(),
             classes: Vec::new(),

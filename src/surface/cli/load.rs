@@ -177,7 +177,8 @@ impl Needs {
             Self::Classifier => {
                 let facts = kind.facts(&stage.settings)?;
                 match (facts.training.map(|training| training.data), facts.base_model) {
-                    (Some(data), _) => matches!(data, TrainingData::Rows { task: Task::Classification(_), .. }),
+                    (Some(TrainingData::Rows { task, .. }), _) => !matches!(task, Task::Instruction(_)),
+                    (Some(_), _) => false,
                     // A checkpoint that is taken as it is may be one.
                     (None, base) => matches!(base, Some(BaseModel::Checkpoint { .. })),
                 }

@@ -41,6 +41,7 @@ mod run;
 mod schema;
 mod show;
 mod stage;
+mod starter;
 mod sweep;
 mod sweep_report;
 mod sweep_rungs;
