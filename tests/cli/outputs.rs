@@ -19,7 +19,7 @@ stages:
       model: { MODEL }
       data: { train: { path: rows.jsonl }, dev: { path: rows.jsonl, limit: 40 } }
       task: TASK
-      train: { epochs: 12, batch: { examples: 8 }, max_length: 32, lr: 5.0e-3, dropout: 0, keep_best: BEST }
+      train: { epochs: 30, batch: { examples: 8 }, max_length: 32, lr: 5.0e-3, dropout: 0, keep_best: BEST }
   test:
     eval: { model: told, data: { path: held.jsonl } }
   out:
@@ -124,7 +124,7 @@ fn numbers_are_told() {
 #[test]
 fn rows_that_say_nothing_are_found_before_anything_runs() {
     let multi = r#"{ multi_label: { names: [sport, food], template: "{{ text }}" } }"#;
-    let regression = r#"{ regression: { target: labels, template: "{{ text }}" } }"#;
+    let regression = r#"{ regression: { target: text, template: "{{ text }}" } }"#;
     let missing = r#"{ regression: { target: price, template: "{{ text }}" } }"#;
     let cases = [
         (multi, "micro_f1", "the label `money` isn't one of `names`"),

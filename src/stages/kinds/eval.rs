@@ -58,8 +58,10 @@ const WITHOUT_ENSEMBLE: &str = "accuracy_without_ensemble";
 
 /// The report's file.
 const REPORT: &str = "report.json";
-/// The file with every row and what was said of it.
+/// The file with every row and the label that was said of it,
 const PREDICTIONS: &str = "predictions.parquet";
+/// and the one with the outputs that were each by itself.
+const OUTPUTS: &str = "outputs.parquet";
 /// Tokens that a language model reads at a time.
 const BATCH_TOKENS: usize = 4096;
 
@@ -163,7 +165,7 @@ impl StageKind for Eval {
         }
     }
 
-    /// Writes `report.json`, and `predictions.parquet` for a classifier.
+    /// Writes `report.json`, and for a classifier `predictions.parquet`; for other linear heads `outputs.parquet`.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let device = devices.first()?;
         let model = MODEL.needed(job)?;
@@ -282,7 +284,7 @@ fn several(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) 
     let trained = TrainedOutputs::load(&model.path, device)?;
     let seen = records::read_seen(&model.path)?;
     let evaluated = trained.eval(job, (data, DATA.files(job)), &seen)?;
-    evaluated.write(&job.out.join(REPORT), &job.out.join(PREDICTIONS))?;
+    evaluated.write(&job.out.join(REPORT), &job.out.join(OUTPUTS))?;
     Ok(evaluated.metrics())
 }
 
