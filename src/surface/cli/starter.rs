@@ -207,7 +207,7 @@ mod tests {
         assert!(little.pretrain.starts_with("epochs: 20, ") && little.finetune.starts_with("epochs: 6, "));
         let titles = settings(40_000, 14.0);
         assert!(titles.tokenizer.starts_with("unigram"), "{}", titles.tokenizer);
-        assert!(titles.pretrain.starts_with("epochs: 13, ") && titles.finetune.starts_with("epochs: 3, "));
+        assert!(titles.pretrain.starts_with("epochs: 12, ") && titles.finetune.starts_with("epochs: 4, "));
         assert!(titles.finetune.contains("max_length: 64") && titles.pretrain.contains("max_length: 64"));
         // 360,000 posts of 60 tokens: a third of them in pretraining, a tenth in finetuning.
         let posts = settings(360_000, 60.0);
