@@ -27,8 +27,8 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let trained = match TrainedOutputs::is_in(&artifact.path)? {
-        true => Model::Outputs(TrainedOutputs::load(&artifact.path, &device)?),
-        false => Model::Classes(Trained::load(&artifact.path, &device)?),
+        true => Model::Outputs(Box::new(TrainedOutputs::load(&artifact.path, &device)?)),
+        false => Model::Classes(Box::new(Trained::load(&artifact.path, &device)?)),
     };
     let mut output = PredictionPrinter::new(command.json, &trained);
 
@@ -56,9 +56,9 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
 /// A model that says something of rows.
 enum Model {
     /// One label of each.
-    Classes(Trained),
+    Classes(Box<Trained>),
     /// Several labels, or a number.
-    Outputs(TrainedOutputs),
+    Outputs(Box<TrainedOutputs>),
 }
 
 /// What it says of a row.
