@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The least probability that is told from 0.
-const LEAST: f32 = 1e-30;
+pub(super) const LEAST: f32 = 1e-30;
 
 /// The labels' probabilities of each row.
 pub(in crate::stages) type Probabilities = Vec<Vec<f32>>;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{
-    ensemble::{self, Probabilities},
+    ensemble::{self, LEAST, Probabilities},
     rows::LabelledRow,
 };
 use crate::{
@@ -21,9 +21,6 @@ use crate::{
 pub(in crate::stages) const MODELS: Field = Field("teacher.models.*");
 /// and the one with linear stages.
 pub(in crate::stages) const BASELINES: Field = Field("teacher.baselines.*");
-
-/// The least probability that is told from 0.
-const LEAST: f32 = 1e-30;
 
 /// Gives the examples of rows what teachers say of them to learn, beside their labels.
 ///
