@@ -26,6 +26,7 @@ mod outline;
 mod parity_decoders;
 mod precision;
 mod prefix_tuning;
+mod torch_files;
 mod transformer;
 mod transformer_parity;
 mod weights;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     adapters::{Checkpoint, Peft},
     ngrams,
-    tensors::{TensorEntry, write_in_shards},
+    tensors::{TensorEntry, Weights, write_in_shards},
 };
 use crate::{
     network::checkpoint::{self, CONFIG},
@@ -55,6 +55,21 @@ pub fn copy(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes all tensors of the model in `from` into `to` as safetensors, each as it's stored: the same weights give the same
+/// bytes, in whichever kind of file they lay.
+///
+/// # Errors
+/// Weights that can't be read, and the file system's.
+pub fn convert(from: &Path, to: &Path, most: u64) -> Result<()> {
+    let weights = &Weights::open(&checkpoint::base(from))?;
+    let entries = weights.names().filter_map(|name| {
+        let info = weights.info(name)?;
+        let bytes = move || Ok(Bytes::from_bytes_vec(weights.bytes(name)?));
+        Some(TensorEntry::new(name.to_owned(), info.dtype, info.shape.clone(), bytes))
+    });
+    write_in_shards(to, entries.collect(), most)
 }
 
 /// Copies the weights of the model in `from` alone into `to`, without what an adapter changes: codes of 8 bits as the f32

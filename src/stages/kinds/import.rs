@@ -8,13 +8,16 @@ use crate::{
         executor::{Computed, Job},
         store::Metrics,
     },
-    network::{checkpoint, model::Network},
+    network::{
+        checkpoint,
+        model::{self, Network},
+    },
     recipe::Checks,
     spec::{Import, Product},
     stages::{
         BaseModel, Devices, Facts, Field, StageKind,
         metrics::{FAMILY, PARAMETERS},
-        parts::origin::copy_tokenizer,
+        parts::{origin::copy_tokenizer, transformers::MOST},
     },
 };
 
@@ -42,12 +45,21 @@ impl StageKind for Import {
         Some(vec![PARAMETERS.name.to_owned()])
     }
 
-    /// Checks the checkpoint, and copies the files that make the model, as they are.
+    /// Checks the checkpoint, and copies the files that make the model, as they are. Weights that PyTorch wrote become
+    /// safetensors, number for number.
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let from = PATH.file(job).context("`path` was not resolved")?;
         let outlook = Network::inspect(from)?;
-        for file in checkpoint::files(from) {
-            fs::copy(&file, job.out.join(file.file_name().unwrap_or_default()))?;
+        let base = checkpoint::base(from);
+        let converted = match checkpoint::has_safetensors(&base) {
+            true => Vec::new(),
+            false => checkpoint::weight_files(&base)?.iter().map(|file| base.join(file)).collect(),
+        };
+        if !converted.is_empty() {
+            model::convert(&base, job.out, MOST)?;
+        }
+        for file in checkpoint::files(from).iter().filter(|file| !converted.contains(file)) {
+            fs::copy(file, job.out.join(file.file_name().unwrap_or_default()))?;
         }
         if let Some(tokenizer) = TOKENIZER.file(job) {
             for file in checkpoint::tokenizer(job.out) {
