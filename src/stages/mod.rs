@@ -39,6 +39,7 @@ pub use parts::{
     conversation::Conversation,
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
+    holding::{ModelRoom, WeightChoice, WeightsHeld},
     measured::Measured,
     step_metrics::step_metrics,
     transformers::TransformersFiles,

@@ -30,6 +30,7 @@ use crate::{
             TOKENS,
             baseline::Baseline,
             classifier::Trained,
+            holding::{ModelRoom, WeightsHeld},
             instruction, language, layout, records,
             rows::{self, Use},
             task::TrainedFor,
@@ -150,27 +151,34 @@ impl StageKind for Eval {
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let device = devices.first()?;
         let model = MODEL.needed(job)?;
+        let held = ModelRoom::of_stage(&model.path, self.weights, &device)?;
         let metrics = match (&self.data, TOKENS.artifact(job)) {
             (Some(data), _) => match TrainedFor::read(&model.path)? {
                 trained_for if trained_for.instruction.is_some() => {
                     let rows = (data, DATA.files(job));
-                    let (report, counts) = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
+                    let (report, counts) = instruction::eval(job, &model.path, rows, &trained_for, held, &device)?;
                     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
                     let mut metrics = report.metrics();
                     counts.into_iter().for_each(|(metric, count)| metric.put(&mut metrics, count));
                     metrics
                 }
-                _ => classifier(job, data, model, &device)?,
+                _ => classifier(job, data, model, held, &device)?,
             },
-            (None, Some(tokens)) => language_model(job, model, tokens, self.stride, &device)?,
+            (None, Some(tokens)) => language_model(job, model, tokens, self.stride, held, &device)?,
             (None, None) => bail!("neither `data` nor `tokens` says what to measure on"),
         };
         Ok(metrics.into())
     }
 }
 
-fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
-    let trained = Trained::load(&model.path, device)?;
+fn classifier(
+    job: &Job<'_>,
+    data: &Source,
+    model: &Artifact,
+    held: WeightsHeld,
+    device: &OpenDevice,
+) -> Result<Metrics> {
+    let trained = Trained::load_held(&model.path, held, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
     job.has_read()?;
     let cut = rows.iter().filter(|row| row.cut).count();
@@ -219,10 +227,11 @@ fn language_model(
     model: &Artifact,
     tokens: &Artifact,
     stride: Option<usize>,
+    held: WeightsHeld,
     device: &OpenDevice,
 ) -> Result<Metrics> {
     let trained_for = TrainedFor::read(&model.path)?;
-    let network = Network::load(&model.path, &device.device)?;
+    let network = held.load(&model.path, &device.device)?;
     let tokenizer = Arc::new(Tokenizer::load(&model.path)?);
     ensure!(
         tokenizer.is_same(&Tokenizer::load(&tokens.path)?),

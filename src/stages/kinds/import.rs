@@ -1,6 +1,9 @@
 //! `import`: take a checkpoint into the store.
 
-use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
 use fs_err as fs;
 
 use crate::{
@@ -8,7 +11,10 @@ use crate::{
         executor::{Computed, Job},
         store::Metrics,
     },
-    network::{checkpoint, model::Network},
+    network::{
+        checkpoint::{self, CONFIG},
+        model::{Network, stored_form},
+    },
     recipe::Checks,
     spec::{Import, Product},
     stages::{
@@ -46,8 +52,17 @@ impl StageKind for Import {
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let from = PATH.file(job).context("`path` was not resolved")?;
         let outlook = Network::inspect(from)?;
-        for file in checkpoint::files(from) {
-            fs::copy(&file, job.out.join(file.file_name().unwrap_or_default()))?;
+        match self.weights {
+            Some(form) => {
+                ensure!(
+                    !stored_form(from)?.is_adapted,
+                    "an adapter has no weights of its own to store in {}: import its base",
+                    form.name()
+                );
+                Network::load_held(from, Some(form), &Device::flex())?.save(job.out)?;
+                copy(checkpoint::companions(from).into_iter().filter(|file| !file.ends_with(CONFIG)), job.out)?;
+            }
+            None => copy(checkpoint::files(from), job.out)?,
         }
         if let Some(tokenizer) = TOKENIZER.file(job) {
             for file in checkpoint::tokenizer(job.out) {
@@ -60,4 +75,11 @@ impl StageKind for Import {
         PARAMETERS.put(&mut metrics, outlook.parameters);
         Ok(metrics.into())
     }
+}
+
+fn copy(files: impl IntoIterator<Item = PathBuf>, to: &Path) -> Result<()> {
+    for file in files {
+        fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::task::TrainedFor;
+use super::{holding::WeightsHeld, task::TrainedFor};
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
@@ -81,8 +81,16 @@ impl TextGenerator {
     /// # Errors
     /// If files are missing or damaged, or the model never learned to generate.
     pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
+        Self::load_held(dir, WeightsHeld::default(), device)
+    }
+
+    /// The same with its weights held so.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_held(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
         let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
-        let network = Network::load(dir, &device.device)?;
+        let network = held.load(dir, &device.device)?;
         let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;
         let family = network.family();
         let (form, blanks) = match (family.form, &trained_for) {

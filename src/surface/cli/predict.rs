@@ -16,7 +16,7 @@ use crate::{
     data,
     learning::objectives::ColumnLookup,
     spec::{Finetune, Source, Stage},
-    stages::{Prediction, Trained},
+    stages::{ModelRoom, Prediction, Trained},
 };
 
 /// Rows that are classified at a time.
@@ -26,7 +26,8 @@ const CHUNK: usize = 1024;
 pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
-    let trained = Trained::load(&artifact.path, &device)?;
+    let held = ModelRoom::of(&artifact.path, 0, &device)?.require(command.weights, "--weights ")?;
+    let trained = Trained::load_held(&artifact.path, held, &device)?;
     let mut output = PredictionPrinter::new(command.json, trained.labels());
 
     if let Some(file) = &command.file {
