@@ -91,13 +91,6 @@ impl CompactForm {
 }
 
 impl Compact {
-    /// Rounds f32 `values`, row by row; see [`super::Compactor`].
-    pub fn new(form: CompactForm, values: &[f32], shape: [usize; 2], device: &Device) -> Self {
-        let mut compactor = super::Compactor::new(form, shape);
-        compactor.push(values);
-        compactor.finish(device)
-    }
-
     /// Elements of 16 bits as they are, of one of the two types.
     pub fn halves(values: TensorData, device: &Device) -> Self {
         let dtype = values.dtype();

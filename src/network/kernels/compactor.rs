@@ -82,6 +82,15 @@ impl Compactor {
     }
 }
 
+impl Compact {
+    /// Rounds f32 `values`, row by row.
+    pub fn new(form: CompactForm, values: &[f32], shape: [usize; 2], device: &Device) -> Self {
+        let mut compactor = Compactor::new(form, shape);
+        compactor.push(values);
+        compactor.finish(device)
+    }
+}
+
 fn halves(row: &[f32], out: &mut [u8], bits: impl Fn(f32) -> u16) {
     for (out, &value) in out.as_chunks_mut().0.iter_mut().zip(row) {
         *out = bits(value).to_ne_bytes();

@@ -9,8 +9,8 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::{
-    CODES, Row,
-    few::{Input, Scaled},
+    held::{CODES, Row},
+    inputs::{Input, Scaled},
 };
 use crate::network::kernels::compact::GROUP;
 

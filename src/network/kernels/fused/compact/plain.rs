@@ -1,7 +1,7 @@
 //! The product of a row of a compact matrix with a row of f32, as plain loops: for processors without vectors of their own, and
 //! what those are tested against.
 
-use super::{CODES, Row, wide, wide_bf16};
+use super::held::{CODES, Row, wide, wide_bf16};
 use crate::network::kernels::{compact::GROUP, simd::LANES};
 
 /// The product; `x` may be longer than the row, by zeros.

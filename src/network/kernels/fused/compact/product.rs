@@ -4,7 +4,7 @@
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{Held, expand_row, few};
+use super::{expand::expand_row, few, held::Held};
 use crate::{
     network::kernels::{
         compact::Compact,
@@ -26,19 +26,6 @@ const TILE: usize = 96;
 
 /// Elements that they may have together, if that's more than some rows.
 const TILE_ELEMENTS: usize = 1 << 19;
-
-/// The matrix in f32.
-pub(in crate::network::kernels::fused) fn expand(matrix: &Compact) -> FlexTensor {
-    let [all, columns] = matrix.dims();
-    let held = Held::new(matrix);
-    let from = held.rows(columns);
-    let mut out = room(all * columns);
-    out.par_chunks_mut((rows::PART * columns).max(1)).enumerate().for_each(|(part, out)| {
-        let rows = out.chunks_exact_mut(columns.max(1)).enumerate();
-        rows.for_each(|(row, out)| expand_row(from.row(part * rows::PART + row), out));
-    });
-    tensor(out, [all, columns])
-}
 
 /// `x matrixᵀ + bias`: `[T, C]` to `[T, R]`.
 pub(in crate::network::kernels::fused) fn multiply(
