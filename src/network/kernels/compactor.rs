@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{
     compact::{Compact, CompactForm, GROUP},
-    simd::{LANES, simd},
+    simd::{LANES, rounded, simd},
 };
 
 /// A compact matrix in the making.
@@ -95,16 +95,6 @@ fn halves(row: &[f32], out: &mut [u8], bits: impl Fn(f32) -> u16) {
     for (out, &value) in out.as_chunks_mut().0.iter_mut().zip(row) {
         *out = bits(value).to_ne_bytes();
     }
-}
-
-/// Added to a number, it leaves the nearest integer in the last bits, the even one of two: what rounding is on every processor
-/// alike, and in every width of vectors.
-const TO_INTEGER: f32 = 12_582_912.0;
-
-/// The nearest integer of a number far below [`TO_INTEGER`].
-#[inline(always)]
-fn rounded(number: f32) -> i32 {
-    (number + TO_INTEGER).to_bits().wrapping_sub(TO_INTEGER.to_bits()).cast_signed()
 }
 
 /// The least and the greatest of some numbers, and of 0.

@@ -178,7 +178,7 @@ fn classifier(
     held: WeightsHeld,
     device: &OpenDevice,
 ) -> Result<Metrics> {
-    let trained = Trained::load_held(&model.path, held, device)?;
+    let trained = Trained::load(&model.path, held, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
     job.has_read()?;
     let cut = rows.iter().filter(|row| row.cut).count();

@@ -107,19 +107,11 @@ pub struct Prediction {
 }
 
 impl Trained {
-    /// Loads a classifier.
+    /// Loads a classifier, its weights held so.
     ///
     /// # Errors
     /// If the artifact isn't a classifier's, or is damaged.
-    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
-        Self::load_held(dir, WeightsHeld::default(), device)
-    }
-
-    /// The same with its weights held so.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn load_held(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
+    pub fn load(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
         let TrainedFor { classification, max_length, from_checkpoint, .. } = TrainedFor::read(dir)?;
         let task = classification.with_context(|| no_classifier(dir))?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);

@@ -76,19 +76,11 @@ pub struct Generated {
 }
 
 impl TextGenerator {
-    /// Loads the model of a stage, or a checkpoint in Hugging Face's layout.
+    /// Loads the model of a stage, or a checkpoint in Hugging Face's layout, its weights held so.
     ///
     /// # Errors
     /// If files are missing or damaged, or the model never learned to generate.
-    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
-        Self::load_held(dir, WeightsHeld::default(), device)
-    }
-
-    /// The same with its weights held so.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn load_held(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
+    pub fn load(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
         let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
         let network = held.load(dir, &device.device)?;
         let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;

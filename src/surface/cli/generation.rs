@@ -38,7 +38,7 @@ pub(super) fn generator(
         if *weights == WeightChoice::Auto {
             room.told(held).iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
         }
-        TextGenerator::load_held(directory, held, &device)
+        TextGenerator::load(directory, held, &device)
     };
     if let Some(checkpoint) = checkpoint {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;

@@ -27,7 +27,7 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
     let held = ModelRoom::of(&artifact.path, 0, &device)?.require(command.weights, "--weights ")?;
-    let trained = Trained::load_held(&artifact.path, held, &device)?;
+    let trained = Trained::load(&artifact.path, held, &device)?;
     let mut output = PredictionPrinter::new(command.json, trained.labels());
 
     if let Some(file) = &command.file {

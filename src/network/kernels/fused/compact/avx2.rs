@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use super::{
     held::{CODES, Row},
-    inputs::{Input, Scaled},
+    inputs::Input,
 };
 use crate::network::kernels::compact::GROUP;
 
@@ -47,63 +47,52 @@ fn total_of_four([a, b, c, d]: [__m256; 4]) -> f32 {
     total(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)))
 }
 
-/// Products of elements that eight at a time become f32 by `load`; `one` does the same for those that are left over.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-fn element_products<const T: usize, E: Copy>(
-    row: &[E],
-    x: [Input; T],
-    load: impl Fn(&[E; 8]) -> __m256,
-    one: impl Fn(E) -> f32,
-) -> [f32; T] {
-    let mut sums = [[_mm256_setzero_ps(); 4]; T];
-    let (steps, rest) = row.as_chunks::<STEP>();
-    for (index, step) in steps.iter().enumerate() {
-        for (part, eight) in step.as_chunks::<8>().0.iter().enumerate() {
-            let values = load(eight);
-            for token in 0..T {
-                let x = &x[token].values[index * STEP + part * 8..][..8];
-                // SAFETY: `x` has eight elements.
-                let x = unsafe { _mm256_loadu_ps(x.as_ptr()) };
-                sums[token][part] = _mm256_fmadd_ps(values, x, sums[token][part]);
+/// A function for products with elements of a type, eight of which at a pointer become f32 by `$load`, and one by `$one`. What is
+/// left to a closure isn't always made a part of the loop.
+macro_rules! element_products {
+    ($name:ident, $element:ty, $one:expr, |$eight:ident| $load:expr) => {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn $name<const T: usize>(row: &[$element], x: [Input; T]) -> [f32; T] {
+            let mut sums = [[_mm256_setzero_ps(); 4]; T];
+            let (steps, rest) = row.as_chunks::<STEP>();
+            let first = row.len() - rest.len();
+            for input in &x {
+                assert!(input.values.len() >= row.len(), "a row is multiplied with a shorter one");
             }
+            for (index, step) in steps.iter().enumerate() {
+                for part in 0..STEP / 8 {
+                    // SAFETY: a step has eight elements from there on, and inputs are as long as the row.
+                    unsafe {
+                        let $eight = step.as_ptr().add(part * 8);
+                        let values = $load;
+                        for token in 0..T {
+                            let x = _mm256_loadu_ps(x[token].values.as_ptr().add(index * STEP + part * 8));
+                            // As many sums as registers hold.
+                            let sum = if T > 2 { part % 2 } else { part };
+                            sums[token][sum] = _mm256_fmadd_ps(values, x, sums[token][sum]);
+                        }
+                    }
+                }
+            }
+            std::array::from_fn(|token| {
+                let rest = rest.iter().zip(&x[token].values[first..]).map(|(&element, x)| $one(element) * x);
+                total_of_four(sums[token]) + rest.sum::<f32>()
+            })
         }
-    }
-    let first = row.len() - rest.len();
-    std::array::from_fn(|token| {
-        let rest = rest.iter().zip(&x[token].values[first..]).map(|(&element, x)| one(element) * x);
-        total_of_four(sums[token]) + rest.sum::<f32>()
-    })
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn bf16_products<const T: usize>(row: &[bf16], x: [Input; T]) -> [f32; T] {
-    let load = |values: &[bf16; 8]| {
-        // SAFETY: there are 16 bytes.
-        let bits = unsafe { _mm_loadu_si128(values.as_ptr().cast()) };
-        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
     };
-    element_products(row, x, load, bf16::to_f32)
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn f16_products<const T: usize>(row: &[f16], x: [Input; T]) -> [f32; T] {
-    // SAFETY: there are 16 bytes.
-    let load = |values: &[f16; 8]| _mm256_cvtph_ps(unsafe { _mm_loadu_si128(values.as_ptr().cast()) });
-    element_products(row, x, load, f16::to_f32)
-}
+element_products!(bf16_products, bf16, bf16::to_f32, |eight| {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(eight.cast()))))
+});
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn int8_products<const T: usize>(row: &[i8], x: [Input; T]) -> [f32; T] {
-    let load = |codes: &[i8; 8]| {
-        // SAFETY: there are 8 bytes.
-        let codes = unsafe { _mm_loadl_epi64(codes.as_ptr().cast()) };
-        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes))
-    };
-    element_products(row, x, load, f32::from)
-}
+element_products!(f16_products, f16, f16::to_f32, |eight| _mm256_cvtph_ps(_mm_loadu_si128(eight.cast())));
 
-/// Integers of 16 bits: exact sums within a group, in the order that [`Scaled`] has them.
+element_products!(int8_products, i8, f32::from, |eight| {
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(eight.cast())))
+});
+
+/// Integers of 16 bits: exact sums within a group, in the order that [`Input::scaled`] has them.
 #[target_feature(enable = "avx2,fma,f16c")]
 fn int4_products<const T: usize>(groups: &[[u8; CODES]], scales: &[f16], x: [Input; T]) -> [f32; T] {
     let by_row = scales.len() == 1 && groups.len() > 1;
@@ -111,27 +100,27 @@ fn int4_products<const T: usize>(groups: &[[u8; CODES]], scales: &[f16], x: [Inp
     let mut offsets = [_mm256_setzero_ps(); T];
     let (eights, rest) = groups.as_chunks::<8>();
     for (index, eight) in eights.iter().enumerate() {
+        let first = index * 8;
         let scale = match by_row {
             true => _mm256_set1_ps(1.0),
             // SAFETY: the slice has eight elements, of 16 bytes together.
-            false => unsafe { _mm256_cvtph_ps(_mm_loadu_si128(scales[index * 8..][..8].as_ptr().cast())) },
+            false => unsafe { _mm256_cvtph_ps(_mm_loadu_si128(scales[first..][..8].as_ptr().cast())) },
         };
         let mut steps = [[0.0; 8]; T];
         for token in 0..T {
-            let of = &x[token].scaled[index * 8..][..8];
-            let step: [f32; 8] = std::array::from_fn(|at| of[at].step);
-            let offset: [f32; 8] = std::array::from_fn(|at| of[at].offset);
-            // SAFETY: arrays of eight elements, to be read and written.
+            let (of_steps, of_offsets) = (&x[token].steps[first..][..8], &x[token].offsets[first..][..8]);
+            // SAFETY: eight elements each, to be read and written.
             unsafe {
-                offsets[token] = _mm256_fmadd_ps(scale, _mm256_loadu_ps(offset.as_ptr()), offsets[token]);
-                let step = _mm256_mul_ps(scale, _mm256_loadu_ps(step.as_ptr()));
+                offsets[token] = _mm256_fmadd_ps(scale, _mm256_loadu_ps(of_offsets.as_ptr()), offsets[token]);
+                let step = _mm256_mul_ps(scale, _mm256_loadu_ps(of_steps.as_ptr()));
                 _mm256_storeu_ps(steps[token].as_mut_ptr(), step);
             }
         }
+        let inputs = x.map(|x| &x.scaled.as_chunks::<8>().0[index]);
         for (at, codes) in eight.iter().enumerate() {
             let codes = codes_of(codes);
             for token in 0..T {
-                let sum = _mm256_cvtepi32_ps(sum_of(codes, &x[token].scaled[index * 8 + at]));
+                let sum = _mm256_cvtepi32_ps(sum_of(codes, &inputs[token][at]));
                 let by = _mm256_set1_ps(steps[token][at]);
                 sums[token][at % 2] = _mm256_fmadd_ps(sum, by, sums[token][at % 2]);
             }
@@ -141,11 +130,10 @@ fn int4_products<const T: usize>(groups: &[[u8; CODES]], scales: &[f16], x: [Inp
         let (group, codes) = (groups.len() - rest.len() + at, codes_of(codes));
         let scale = if by_row { 1.0 } else { scales[group].to_f32() };
         for token in 0..T {
-            let x = &x[token].scaled[group];
-            let sum = _mm256_cvtepi32_ps(sum_of(codes, x));
-            sums[token][0] = _mm256_fmadd_ps(sum, _mm256_set1_ps(scale * x.step), sums[token][0]);
+            let sum = _mm256_cvtepi32_ps(sum_of(codes, &x[token].scaled[group]));
+            sums[token][0] = _mm256_fmadd_ps(sum, _mm256_set1_ps(scale * x[token].steps[group]), sums[token][0]);
             // An eighth of it in each of eight places.
-            let offset = _mm256_set1_ps(scale * x.offset / 8.0);
+            let offset = _mm256_set1_ps(scale * x[token].offsets[group] / 8.0);
             offsets[token] = _mm256_add_ps(offsets[token], offset);
         }
     }
@@ -169,8 +157,8 @@ fn codes_of(codes: &[u8; CODES]) -> [__m256i; 2] {
 
 /// Sums of products with a group of inputs, in eight parts.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn sum_of([even, odd]: [__m256i; 2], x: &Scaled) -> __m256i {
-    let (even_x, odd_x) = x.values.split_at(GROUP / 2);
+fn sum_of([even, odd]: [__m256i; 2], x: &[i16; GROUP]) -> __m256i {
+    let (even_x, odd_x) = x.split_at(GROUP / 2);
     // SAFETY: each half has 16 numbers of 16 bits.
     let (even_x, odd_x) =
         unsafe { (_mm256_loadu_si256(even_x.as_ptr().cast()), _mm256_loadu_si256(odd_x.as_ptr().cast())) };
