@@ -33,12 +33,12 @@ bench *options:
     cargo build --release
     cargo run --release --example bench -- {{options}}
 
-# Damaged and made-up recipes, records, tables, Parquet and safetensors files, each for so many minutes
+# Damaged and made-up recipes, records, tables, Parquet, safetensors and PyTorch files, each for so many minutes
 fuzz minutes="10":
     #!/usr/bin/env bash
     set -euo pipefail
     cargo test --release --no-run --test reading --lib
-    for reader in "--test reading -- fuzz:: property::" "--lib -- tensors::fuzz"; do
+    for reader in "--test reading -- fuzz:: property::" "--lib -- tensors::fuzz torch::fuzz"; do
         cases=0
         for ((end = SECONDS + 60 * {{minutes}}; SECONDS < end; cases += 5000)); do
             said=$(PIPE_CASES=5000 cargo test --quiet --release $reader 2>&1) || { echo "$said"; exit 1; }

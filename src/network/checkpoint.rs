@@ -1,5 +1,7 @@
 //! A directory with a model in Hugging Face's layout: which of its files make the model, and what to say of a directory
 //! that has none. Nothing else in such a directory is looked at, and nothing in it is ever run.
+//!
+//! The weights are safetensors or, where there are none, what PyTorch wrote.
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +21,20 @@ pub const CONFIG: &str = "config.json";
 pub const WEIGHTS: &str = "model.safetensors";
 /// Which of several files each weight is in.
 pub const INDEX: &str = "model.safetensors.index.json";
-
-/// How files of pickled weights end.
-const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
+/// The same two as PyTorch writes them.
+const TORCH_WEIGHTS: &str = "pytorch_model.bin";
+const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+/// How the names of PyTorch's files end.
+const TORCH_ENDINGS: [&str; 4] = ["bin", "pt", "pth", "ckpt"];
+/// Parts of the names of those that are no weights of a model: what training leaves behind, and adapters.
+const NO_WEIGHTS: [&str; 6] = ["training_args", "optimizer", "optim_states", "scheduler", "rng_state", "adapter_model"];
 
 /// What an adapter is, and where its model lies.
 pub const ADAPTER: &str = "adapter_config.json";
 /// An adapter's weights.
 pub const ADAPTER_WEIGHTS: &str = "adapter_model.safetensors";
+/// The same as PyTorch writes them, which PEFT did formerly.
+const TORCH_ADAPTER_WEIGHTS: &str = "adapter_model.bin";
 /// The folder of an adapter beside the model that it belongs to.
 pub const ADAPTER_FOLDER: &str = "adapter";
 /// The key that says where an adapter's model lies.
@@ -84,18 +92,47 @@ pub fn base(directory: &Path) -> PathBuf {
     models.next().unwrap_or_else(|| directory.to_owned())
 }
 
+/// How the weights lie in a directory.
+enum Layout {
+    /// In a file of this name.
+    One(String),
+    /// In those that the index of this name lists.
+    Listed(&'static str),
+}
+
+impl Layout {
+    /// What transformers would take, or the only file of PyTorch's that may have weights, whatever its name.
+    fn of(directory: &Path) -> Option<Self> {
+        for (weights, index) in [(WEIGHTS, INDEX), (TORCH_WEIGHTS, TORCH_INDEX)] {
+            if directory.join(weights).exists() {
+                return Some(Self::One(weights.to_owned()));
+            }
+            if directory.join(index).exists() {
+                return Some(Self::Listed(index));
+            }
+        }
+        let mut others = torch_files(directory).into_iter();
+        others.next().filter(|_| others.next().is_none()).map(Self::One)
+    }
+
+    fn index(&self) -> Option<&'static str> {
+        match self {
+            Self::One(_) => None,
+            Self::Listed(index) => Some(index),
+        }
+    }
+}
+
 /// The files of the weights with the tensors that the index says are in each; of a single file it says nothing.
 ///
 /// # Errors
-/// A directory without weights, or with pickled ones, and an index that can't be followed.
+/// A directory without weights, or with several files that may have them, and an index that can't be followed.
 pub fn weights(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    if directory.join(WEIGHTS).exists() {
-        return Ok(BTreeMap::from([(WEIGHTS.to_owned(), Vec::new())]));
-    }
-    let path = directory.join(INDEX);
-    if !path.exists() {
-        bail!(without_weights(directory));
-    }
+    let path = match Layout::of(directory) {
+        Some(Layout::One(file)) => return Ok(BTreeMap::from([(file, Vec::new())])),
+        Some(Layout::Listed(index)) => directory.join(index),
+        None => bail!(without_weights(directory)),
+    };
     let broken = || format!("{} doesn't say which file each tensor is in", path.display());
     let Index { weight_map } = serde_json::from_slice(&fs::read(&path)?).with_context(broken)?;
     let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -113,48 +150,53 @@ pub fn weights(directory: &Path) -> Result<BTreeMap<String, Vec<String>>> {
 /// # Errors
 /// As [`weights`].
 pub fn weight_files(directory: &Path) -> Result<Vec<String>> {
-    let index = directory.join(INDEX).is_file().then(|| INDEX.to_owned());
+    let index = Layout::of(directory).and_then(|layout| layout.index()).map(str::to_owned);
     Ok(weights(directory)?.into_keys().chain(index).collect())
 }
 
-/// What to say of a directory that has no weights which can be read.
-fn without_weights(directory: &Path) -> Hinted {
-    let pickles = pickles(directory);
-    let Some(first) = pickles.first() else {
-        return Hinted::new(format!("{} has neither {WEIGHTS} nor {INDEX}", directory.display()), None);
-    };
-    let others = if pickles.len() > 1 { format!(" and {} more", pickles.len() - 1) } else { String::new() };
-    let message = format!(
-        "{} has its weights in pickles ({first}{others}), which can run code when they're read, so they aren't",
-        directory.display()
-    );
-    Hinted::with(message, format!("convert them in that directory: {}", convert(&pickles)))
+/// Whether the weights of the model lie there as safetensors, or not at all.
+pub fn has_safetensors(directory: &Path) -> bool {
+    match Layout::of(directory) {
+        Some(Layout::One(file)) => file == WEIGHTS,
+        Some(Layout::Listed(index)) => index == INDEX,
+        None => true,
+    }
 }
 
-/// The names of the pickled weights in a directory, in their order.
-fn pickles(directory: &Path) -> Vec<String> {
+/// What to say of a directory whose weights aren't found.
+fn without_weights(directory: &Path) -> Hinted {
+    let files = torch_files(directory);
+    let [first, others @ ..] = &files[..] else {
+        let message =
+            format!("{} has none of {WEIGHTS}, {INDEX}, {TORCH_WEIGHTS} and {TORCH_INDEX}", directory.display());
+        return Hinted::new(message, None);
+    };
+    let message = format!(
+        "{} has {} files that may have the weights ({first}, {}), and no {TORCH_INDEX} says which do",
+        directory.display(),
+        files.len(),
+        others.join(", ")
+    );
+    Hinted::with(message, format!("call the one that has them {TORCH_WEIGHTS}, or put it into a directory of its own"))
+}
+
+/// The names of PyTorch's files in a directory that may have weights, in their order.
+fn torch_files(directory: &Path) -> Vec<String> {
+    let may_have_weights = |name: &String| {
+        let extension = Path::new(name).extension().unwrap_or_default();
+        TORCH_ENDINGS.iter().any(|ending| extension == *ending) && !NO_WEIGHTS.iter().any(|part| name.contains(part))
+    };
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<String> = names.filter(|name| is_pickle(Path::new(name))).collect();
+    let mut names: Vec<String> = names.filter(may_have_weights).collect();
     names.sort();
     names
 }
 
-/// Whether a file's name is that of pickled weights. What else training leaves behind has such names, too.
-pub fn is_pickle(path: &Path) -> bool {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let state = ["training_args", "optimizer", "scheduler", "rng_state"].iter().any(|other| name.starts_with(other));
-    path.extension().is_some_and(|extension| PICKLES.iter().any(|pickle| extension == *pickle)) && !state
-}
-
-/// A command that makes one safetensors file of pickles without running what's in them.
-fn convert(pickles: &[String]) -> String {
-    let files: Vec<String> = pickles.iter().map(|name| format!("{name:?}")).collect();
-    format!(
-        "python -c 'import torch, safetensors.torch as s; s.save_file({{k: v.clone().contiguous() for f in [{}] for k, \
-         v in torch.load(f, map_location=\"cpu\", weights_only=True).items()}}, \"{WEIGHTS}\", {{\"format\": \"pt\"}})'",
-        files.join(", ")
-    )
+/// The name of the file with the weights of the adapter in a directory.
+pub fn adapter_weights(directory: &Path) -> &'static str {
+    let has = |name: &str| directory.join(name).exists();
+    if !has(ADAPTER_WEIGHTS) && has(TORCH_ADAPTER_WEIGHTS) { TORCH_ADAPTER_WEIGHTS } else { ADAPTER_WEIGHTS }
 }
 
 /// The files that belong to a tokenizer, of those that a directory has: none where no file has a vocabulary. A path to a
@@ -193,8 +235,10 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     let base = &base(directory);
     let mut files = companions(directory);
     files.extend(present(base, &[INDEX]));
+    let index = Layout::of(base).and_then(|layout| layout.index()).filter(|index| *index != INDEX);
+    files.extend(index.map(|index| base.join(index)));
     for place in [directory.to_owned(), directory.join(ADAPTER_FOLDER)] {
-        files.extend(present(&place, &[ADAPTER, ADAPTER_WEIGHTS]));
+        files.extend(present(&place, &[ADAPTER, adapter_weights(&place)]));
     }
     let weights = weights(base).unwrap_or_default();
     files.extend(weights.into_keys().map(|name| base.join(name)).filter(|path| path.exists()));

@@ -1,12 +1,19 @@
 //! What the checks of a recipe look at, and where they report: its values with their places, its stages and its files.
 
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::{
+    any::{Any, TypeId},
+    cell::RefCell,
+    collections::HashMap,
+    convert::Infallible,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::node::Node;
 use super::paths;
 use super::place::{Span, Texts};
-use super::{Diagnostic, Draft};
+use super::{Chains, Diagnostic, Draft, Step};
 use crate::spec::Source;
 
 /// Tells the columns of a source's files, or none if they cannot be known.
@@ -30,6 +37,8 @@ pub struct Checks<'a> {
     pub(super) columns: &'a Columns<'a>,
     pub(super) problems: &'a mut Vec<Diagnostic>,
     pub(super) warnings: &'a mut Vec<Diagnostic>,
+    /// The [`Chains`] of each type that was asked for.
+    pub(super) chains: RefCell<HashMap<TypeId, Box<dyn Any>>>,
 }
 
 impl<'a> Checks<'a> {
@@ -106,9 +115,12 @@ impl<'a> Checks<'a> {
         self.drafts.iter().find(|draft| draft.name == name)
     }
 
-    /// How many stages there are.
-    pub fn count(&self) -> usize {
-        self.drafts.len()
+    /// What the chain of a stage begins with. `step`, which is always the same for a type, is asked about each stage once.
+    pub fn beginning<T: 'static>(&self, draft: &Draft, step: impl Fn(&Draft) -> Step<T>) -> Option<Arc<T>> {
+        let mut chains = self.chains.borrow_mut();
+        let chains = chains.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(Chains::<T>::default()));
+        let step = |name: &str| Ok::<_, Infallible>(self.stage(name).map_or(Step::Nowhere, &step));
+        chains.downcast_mut::<Chains<T>>()?.beginning(&draft.name, step).ok()?
     }
 
     /// The first of the files that a source stands for, if there is one.

@@ -1,5 +1,6 @@
 //! A recipe's file as it was read: parsed once, checked as often as there are settings to try.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -122,6 +123,7 @@ impl Document {
             columns,
             problems: &mut problems,
             warnings: &mut warnings,
+            chains: RefCell::default(),
         }
         .run(catalog, sweep.as_ref());
 

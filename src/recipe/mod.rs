@@ -5,6 +5,7 @@
 
 mod beside;
 mod catalog;
+mod chains;
 mod check;
 mod checked;
 mod checks;
@@ -42,6 +43,7 @@ mod written;
 use std::path::Path;
 
 pub use catalog::{Catalog, CheckpointCheck};
+pub use chains::{Chains, Step};
 pub use checked::Checked;
 pub use checks::{Checks, Columns, DataFiles};
 pub use condition::Condition;

@@ -9,7 +9,7 @@ use crate::{
     engine::plan::{Graph, Plan},
     network::device::DeviceChoices,
     recipe::Checked,
-    stages::{DataCheck, DeviceCheck, check_memory, check_secrets},
+    stages::{DataCheck, DeviceCheck, MemoryCheck, check_secrets},
 };
 
 /// A recipe that is about to run.
@@ -70,9 +70,8 @@ impl Checks {
     pub fn all(choices: &DeviceChoices, fits: bool, notify: &Arc<dyn Fn(&str) + Send + Sync>) -> Self {
         let mut checks = Self::of_devices(choices);
         checks.list.extend(Self::of_data_telling(DataCheck::telling(Arc::clone(notify))).list);
-        let choices = choices.clone();
-        let memory =
-            move |upcoming: Upcoming<'_>| check_memory(upcoming.checked, upcoming.graph, upcoming.plan, &choices);
+        let memory = MemoryCheck::new(choices);
+        let memory = move |upcoming: Upcoming<'_>| memory.check(upcoming.checked, upcoming.graph, upcoming.plan);
         if fits { checks.with(memory) } else { checks }
     }
 

@@ -15,7 +15,7 @@ use crate::{
         walk::{FileField, FileKind, file_fields, stage_fields},
     },
     spec::Stage,
-    stages::{TakenOver, Training, kind_named},
+    stages::{TakenOver, TakenOverByStages, Training, kind_named},
 };
 
 /// The graph of a recipe's stages.
@@ -29,16 +29,19 @@ pub fn graph(checked: &Checked) -> Result<Graph> {
 /// The same of one of many cells; `taken_over` remembers what was looked at for those before.
 pub(super) fn graph_of_cell(checked: &Checked, taken_over: &mut TakenOver) -> Result<Graph> {
     let mut nodes = IndexMap::new();
+    let mut taken_over = taken_over.by_stages_of(checked);
     for name in &checked.order {
         let stage = checked.recipe.stages.get(name).with_context(|| format!("there is no stage `{name}`"))?;
-        nodes.insert(name.clone(), node(checked, name, stage, taken_over)?);
+        nodes.insert(name.clone(), node(checked, name, stage, &mut taken_over)?);
     }
     Ok(nodes.into())
 }
 
-fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver) -> Result<Node> {
+fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOverByStages<'_>) -> Result<Node> {
     let (kind, catalog) = (kind_named(&stage.kind)?, checked.catalog());
-    let training = kind.facts(&stage.settings)?.training;
+    let facts = kind.facts(&stage.settings)?;
+    let revision = taken_over.revision(name, &facts)?;
+    let training = facts.training;
     let (mut files, mut parts) = (BTreeMap::new(), BTreeMap::new());
     for FileField { pointer, pattern, kind } in file_fields(catalog, stage) {
         let found = match kind {
@@ -62,7 +65,7 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
     Ok(Node {
         name: name.to_owned(),
         kind: stage.kind.clone(),
-        version: kind.version(&stage.settings)? + taken_over.revision(checked, name)?,
+        version: kind.version(&stage.settings)? + revision,
         settings: stage.settings.clone(),
         trunk: training.and_then(|training| trunk(&training, &canonical)),
         canonical,

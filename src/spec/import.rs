@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Expectations, WeightForm};
 
-/// Imports a checkpoint into the store: checked, and unchanged unless its weights are to have another form.
+/// Imports a checkpoint into the store: checked, and with the same numbers unless its weights are to have another form. Weights
+/// are stored as safetensors.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
-    /// The directory: config.json, weights as safetensors, and usually a tokenizer
+    /// The directory: config.json, weights as safetensors or as PyTorch writes them, and usually a tokenizer
     #[schemars(extend("x-role" = "checkpoint"))]
     pub path: String,
     /// Take this tokenizer, a file or a directory, instead of the one beside the weights

@@ -32,7 +32,7 @@ impl Origin {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Checkpoint {
-    /// The directory: config.json, weights as safetensors, and usually a tokenizer
+    /// The directory: config.json, weights as safetensors or as PyTorch writes them, and usually a tokenizer
     #[schemars(extend("x-role" = "checkpoint"))]
     pub checkpoint: String,
     /// Take this tokenizer, a file or a directory, instead of the one beside the weights

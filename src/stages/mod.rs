@@ -16,6 +16,8 @@ mod parts;
 mod preflight;
 mod training_feed;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 
 use crate::{
@@ -26,7 +28,7 @@ use crate::{
     network::{device::DeviceChoices, kernels},
     recipe::Checked,
 };
-use estimate::{Estimator, Machine};
+use estimate::{Estimator, Machine, Samples};
 
 pub use catalog::catalog;
 pub use devices::{DeviceUse, Devices};
@@ -44,7 +46,7 @@ pub use parts::{
     step_metrics::step_metrics,
     transformers::TransformersFiles,
 };
-pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, check_secrets};
+pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, TakenOverByStages, check_secrets};
 use training_feed::base::framed;
 pub use training_feed::{
     ArtifactOf, Base, Candidate, Choice, Cut, Judged, NotRun, Shown, ShownChoice, ShownTarget, Sources, TokenRange,
@@ -98,14 +100,27 @@ pub fn estimator<'a>(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine) -> 
     Estimator::new(graph, plan, machine, &facts_of)
 }
 
-/// Refuses a run with stages that can't fit into the machine's memory. Estimates are within 20 %, so that much is
-/// conceded.
-///
-/// # Errors
-/// All such stages, as [`Diagnostics`](crate::recipe::Diagnostics).
-pub fn check_memory(checked: &Checked, graph: &Graph, plan: &Plan, choices: &DeviceChoices) -> Result<()> {
-    let machine = Machine::new(choices);
-    estimate::check(checked, graph, plan, &machine, &estimator(graph, plan, &machine))
+/// Whether stages fit into a machine's memory. What was looked at for one recipe isn't for another.
+#[derive(Debug)]
+pub struct MemoryCheck {
+    machine: Machine,
+    samples: Arc<Samples>,
+}
+
+impl MemoryCheck {
+    /// Of runs on these devices.
+    pub fn new(choices: &DeviceChoices) -> Self {
+        Self { machine: Machine::new(choices), samples: Arc::default() }
+    }
+
+    /// Refuses a run with stages that can't fit. Estimates are within 20 %, so that much is conceded.
+    ///
+    /// # Errors
+    /// All such stages, as [`Diagnostics`](crate::recipe::Diagnostics).
+    pub fn check(&self, checked: &Checked, graph: &Graph, plan: &Plan) -> Result<()> {
+        let estimator = estimator(graph, plan, &self.machine).with_samples(&self.samples);
+        estimate::check(checked, graph, plan, &self.machine, &estimator)
+    }
 }
 
 /// Runs stages of all kinds on one device, or training ones on several, which are opened when the first stage needs them.

@@ -14,7 +14,7 @@ use super::{
     adapters::{Checkpoint, Peft},
     codes::{QUANTIZATION, QUANTIZED_TABLES},
     ngrams,
-    tensors::{TensorEntry, write_in_shards},
+    tensors::{TensorEntry, Weights, write_in_shards},
 };
 use crate::{
     network::checkpoint::{self, CONFIG},
@@ -56,6 +56,21 @@ pub fn copy(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes all tensors of the model in `from` into `to` as safetensors, each as it's stored: the same weights give the same
+/// bytes, in whichever kind of file they lay.
+///
+/// # Errors
+/// Weights that can't be read, and the file system's.
+pub fn convert(from: &Path, to: &Path, most: u64) -> Result<()> {
+    let weights = &Weights::open(&checkpoint::base(from))?;
+    let entries = weights.names().filter_map(|name| {
+        let info = weights.info(name)?;
+        let bytes = move || Ok(Bytes::from_bytes_vec(weights.bytes(name)?));
+        Some(TensorEntry::new(name.to_owned(), info.dtype, info.shape.clone(), bytes))
+    });
+    write_in_shards(to, entries.collect(), most)
 }
 
 /// Copies the weights of the model in `from` alone into `to`, without what an adapter changes: codes as the f32

@@ -1,5 +1,7 @@
 //! A network without values: what it would hold and do, out of a recipe or of a checkpoint's `config.json` alone.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use serde_json::Value;
 
@@ -17,9 +19,10 @@ use super::{
 use crate::spec;
 
 /// An architecture with its heads, as shapes.
+#[derive(Clone)]
 pub struct Outline {
     family: &'static Family,
-    architecture: Box<dyn Architecture>,
+    architecture: Arc<dyn Architecture>,
     /// All shapes, those of the heads included.
     pub shapes: ParameterShapes,
 }
@@ -33,7 +36,7 @@ impl Outline {
         let mut shapes = ParameterShapes::default();
         let family = families::of_spec(spec)?;
         let builder = &mut Builder::outline(&mut shapes);
-        let architecture = family.build_new(&spec.settings, vocabulary, builder)?;
+        let architecture: Arc<dyn Architecture> = family.build_new(&spec.settings, vocabulary, builder)?.into();
         if let Some(ngrams) = family.ngrams(&spec.settings)? {
             Ngrams::new(builder, &ngrams, &architecture.sizes())?;
         }
@@ -48,7 +51,7 @@ impl Outline {
         let mut shapes = ParameterShapes::default();
         let family = families::of_config(config)?;
         let builder = &mut Builder::outline(&mut shapes);
-        let architecture = family.build(config, builder)?;
+        let architecture: Arc<dyn Architecture> = family.build(config, builder)?.into();
         if let Some(ngrams) = NgramSettings::of_config(config)? {
             Ngrams::new(builder, &ngrams, &architecture.sizes())?;
         }

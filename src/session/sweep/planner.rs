@@ -1,13 +1,16 @@
 //! Checks every cell before anything runs, and merges the stages that cells share.
 
+use std::{cell::RefCell, collections::BTreeMap};
+
 use anyhow::Result;
 use indexmap::IndexMap;
 
 use super::Cell;
 use crate::{
     engine::plan::{Graph, Node, Resolver, SweepPlan},
-    recipe::{Columns, Document, Overrides},
+    recipe::{Columns, DataFiles, Document, Overrides},
     session::{Check, Checks, Session, Upcoming, graph_of_cell, supplements::supplemented},
+    spec::Source,
     stages::{TakenOver, check_secrets},
 };
 
@@ -16,6 +19,8 @@ pub struct Planner<'a> {
     document: &'a Document,
     overrides: &'a Overrides,
     columns: &'a Columns<'a>,
+    /// The columns that were asked for.
+    known_columns: RefCell<BTreeMap<String, Option<Vec<String>>>>,
     /// What is looked at of each cell, as far as that isn't stored.
     checks: Option<Checking<'a>>,
     taken_over: TakenOver,
@@ -64,8 +69,8 @@ impl Mistakes {
 impl<'a> Planner<'a> {
     /// Plans cells of a recipe with the command line's changes; `columns` gives the columns of a data file.
     pub fn new(document: &'a Document, overrides: &'a Overrides, columns: &'a Columns<'a>) -> Self {
-        let (taken_over, plan) = (TakenOver::default(), SweepPlan::default());
-        Self { document, overrides, columns, checks: None, taken_over, plan, cells: Vec::new() }
+        let (known_columns, taken_over, plan) = (RefCell::default(), TakenOver::default(), SweepPlan::default());
+        Self { document, overrides, columns, known_columns, checks: None, taken_over, plan, cells: Vec::new() }
     }
 
     /// Looks at what is neither in the session's store nor in its remote.
@@ -110,7 +115,14 @@ impl<'a> Planner<'a> {
 
     /// A cell's stages, or why it can't run.
     fn graph(&mut self, cell: &Cell, resolver: Option<&Resolver<'_>>) -> Result<Result<Graph>> {
-        let checked = match self.document.check_cell(self.overrides, &cell.settings, self.columns) {
+        let columns = |source: &Source, data: &DataFiles| {
+            let Ok(asked) = serde_json::to_string(&(source, &data.files, &data.wanted)) else {
+                return (self.columns)(source, data);
+            };
+            let mut known = self.known_columns.borrow_mut();
+            known.entry(asked).or_insert_with(|| (self.columns)(source, data)).clone()
+        };
+        let checked = match self.document.check_cell(self.overrides, &cell.settings, &columns) {
             Ok(checked) => checked,
             Err(mistakes) => return Ok(Err(mistakes.into())),
         };

@@ -1,6 +1,6 @@
 //! The model that a stage begins with: where it comes from, and whether its sizes go together.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -10,9 +10,9 @@ use crate::{
         checkpoint::{self, ADAPTER, BASE, CONFIG},
         model::{Family, Misfit, Outline, families},
     },
-    recipe::{Checks, Diagnostic, Draft},
+    recipe::{Checks, Diagnostic, Draft, Step},
     spec::{Adapter, Model, Tokenize},
-    stages::{BaseModel, Field, kind_named},
+    stages::{BaseModel, Facts, Field, kind_named},
     support::{Hinted, suggest},
 };
 
@@ -29,59 +29,63 @@ pub(super) struct Known {
     pub(super) has_positions: bool,
 }
 
-/// The model that a stage begins with, through all stages that it continues, and the stage that makes or reads it.
-pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, Known)> {
-    let mut draft = draft;
-    // A cycle of references ends after as many steps as there are stages.
-    for _ in 0..checks.count() {
-        let facts = kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()?;
-        match facts.base_model? {
+/// The model that stages begin with.
+struct Beginning {
+    /// The stage that makes or reads it.
+    owner: String,
+    known: Option<Known>,
+    /// Its shapes.
+    outline: Option<Outline>,
+}
+
+/// The model that a stage begins with, through all stages that it continues.
+fn beginning(checks: &Checks<'_>, draft: &Draft) -> Option<Arc<Beginning>> {
+    let step = |draft: &Draft| -> Option<Step<Beginning>> {
+        let owner = draft.name.clone();
+        let (known, outline) = match facts(draft)?.base_model? {
+            BaseModel::Stage { name, .. } => return Some(Step::With(name)),
             BaseModel::New { model, .. } => {
                 let family = families::of_spec(&model).ok()?;
-                let max_length = Some(family.max_length(&model.settings).ok()?);
-                let outline = Outline::new(&model, VOCABULARY);
-                let has_positions = outline.is_ok_and(|outline| outline.architecture().sizes().positions.is_some());
-                let known = Known { family, max_length, has_positions };
-                return Some((draft.name.clone(), known));
+                // No linear layer depends on the vocabulary.
+                let outline = Outline::new(&model, VOCABULARY).ok();
+                let has_positions =
+                    outline.as_ref().is_some_and(|outline| outline.architecture().sizes().positions.is_some());
+                let known = |max_length| Known { family, max_length: Some(max_length), has_positions };
+                (family.max_length(&model.settings).ok().map(known), outline)
             }
-            BaseModel::Stage { name, .. } => draft = checks.stage(&name)?,
             BaseModel::Checkpoint { directory, .. } => {
-                return Some((draft.name.clone(), known(&checks.directory(&directory)?)?));
+                let outline = outline(&checks.directory(&directory)?).ok();
+                (outline.as_ref().map(known), outline)
             }
-        }
-    }
-    None
+        };
+        Some(Step::Here(Beginning { owner, known, outline }))
+    };
+    checks.beginning(draft, |draft| step(draft).unwrap_or(Step::Nowhere))
+}
+
+fn facts(draft: &Draft) -> Option<Facts> {
+    kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()
+}
+
+/// The model that a stage begins with, through all stages that it continues, and the stage that makes or reads it.
+pub(super) fn origin_of(checks: &Checks<'_>, draft: &Draft) -> Option<(String, Known)> {
+    let beginning = beginning(checks, draft)?;
+    Some((beginning.owner.clone(), beginning.known?))
 }
 
 /// How many tokens the prefix has that a stage trains, where it trains one.
 pub(super) fn prefix_tokens(draft: &Draft) -> Option<usize> {
-    let facts = kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()?;
-    match facts.training?.adapter? {
+    match facts(draft)?.training?.adapter? {
         Adapter::PTuning(tuning) => Some(tuning.tokens),
         Adapter::Lora(_) => None,
     }
 }
 
-/// The shapes of the model that a stage begins with, through all stages that it continues.
-fn outline_of(checks: &Checks<'_>, draft: &Draft) -> Option<Outline> {
-    let mut draft = draft;
-    for _ in 0..checks.count() {
-        match kind_named(draft.kind.name()).ok()?.facts(draft.settings()?).ok()?.base_model? {
-            // No linear layer depends on the vocabulary.
-            BaseModel::New { model, .. } => return Outline::new(&model, VOCABULARY).ok(),
-            BaseModel::Stage { name, .. } => draft = checks.stage(&name)?,
-            BaseModel::Checkpoint { directory, .. } => return outline(&checks.directory(&directory)?).ok(),
-        }
-    }
-    None
-}
-
-/// What the `config.json` of a checkpoint says of its model.
-fn known(directory: &Path) -> Option<Known> {
-    let outline = outline(directory).ok()?;
+/// What the shapes of a checkpoint's model say of it.
+fn known(outline: &Outline) -> Known {
     let sizes = outline.architecture().sizes();
     let has_positions = sizes.positions.is_some();
-    Some(Known { family: outline.family(), max_length: has_positions.then_some(sizes.max_length), has_positions })
+    Known { family: outline.family(), max_length: has_positions.then_some(sizes.max_length), has_positions }
 }
 
 /// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
@@ -94,10 +98,6 @@ fn outline(directory: &Path) -> Result<Outline> {
 /// What is wrong with the directory of a checkpoint, which is called so in messages. That its weights are there is seen to
 /// when they're needed: to plan, its config is enough.
 pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hinted> {
-    if place.is_file() && checkpoint::is_pickle(place) {
-        let hint = "name a directory that has config.json and model.safetensors".to_owned();
-        return Err(Hinted::new(format!("`{shown}` is a pickle, which can run code when it's read"), hint));
-    }
     if place.is_file() {
         return Err(Hinted::new(format!("`{shown}` is a file"), "name the directory that it lies in".to_owned()));
     }
@@ -151,10 +151,9 @@ pub(in crate::stages) fn adapter(checks: &mut Checks<'_>, draft: &Draft, adapter
         checks.both(&new, &old);
     }
     let Adapter::Lora(lora) = adapter else { return };
-    let Some((target, names)) = outline_of(checks, draft).and_then(|outline| outline.unmet_target(&lora.targets))
-    else {
-        return;
-    };
+    let beginning = beginning(checks, draft);
+    let outline = beginning.as_ref().and_then(|beginning| beginning.outline.as_ref());
+    let Some((target, names)) = outline.and_then(|outline| outline.unmet_target(&lora.targets)) else { return };
     let index = lora.targets.iter().position(|known| known == target).unwrap_or_default();
     let pointer = draft.pointer(&format!("adapter.lora.targets.{index}"));
     let near = suggest::nearest(target, names.iter().map(String::as_str));

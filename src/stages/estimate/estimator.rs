@@ -1,9 +1,11 @@
 //! Estimates of all training stages of a graph.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::{
-    FactsOf, Form, Machine,
+    FactsOf, Form, Machine, Samples,
     learning::{Learning, RANK},
     memory::Memory,
     model::{Model, Models},
@@ -39,12 +41,18 @@ pub struct Estimate {
 pub struct Estimator<'a> {
     models: Models<'a>,
     machine: &'a Machine,
+    samples: Arc<Samples>,
 }
 
 impl<'a> Estimator<'a> {
     /// For a run on this machine.
     pub fn new(graph: &'a Graph, plan: &'a Plan, machine: &'a Machine, facts: FactsOf<'a>) -> Self {
-        Self { models: Models { graph, plan, facts }, machine }
+        Self { models: Models::new(graph, plan, facts), machine, samples: Arc::default() }
+    }
+
+    /// The same that knows what estimates of other graphs have looked at.
+    pub fn with_samples(self, samples: &Arc<Samples>) -> Self {
+        Self { samples: Arc::clone(samples), ..self }
     }
 
     /// The family of the model that a stage trains, measures or asks, as far as that can be told.
@@ -63,7 +71,7 @@ impl<'a> Estimator<'a> {
         let Some(training) = (self.models.facts)(node)?.training else { return Ok(None) };
         let train = &training.train;
         let Some(Model { outline, about, existing }) = self.models.of(&node.name)? else { return Ok(None) };
-        let mut work = Work::new(self.models.graph, node, &training, self.machine)?;
+        let mut work = Work::new(self.models.graph, node, &training, self.machine, &self.samples)?;
         let recipe = Learning::of(training.adapter.as_ref(), &outline);
         let on_cpu = self.machine.is_cpu;
         if let (MicroBatch::Auto, Some(available)) = (train.micro_batch, self.machine.spared()) {

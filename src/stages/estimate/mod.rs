@@ -10,6 +10,7 @@ mod length;
 mod machine;
 mod memory;
 mod model;
+mod samples;
 mod work;
 
 pub use bytes::bytes;
@@ -20,4 +21,5 @@ pub use length::Lengths;
 pub use machine::Machine;
 pub use memory::Memory;
 pub use model::FactsOf;
+pub use samples::Samples;
 pub(crate) use work::JUDGED_TOKENS;

@@ -1,7 +1,7 @@
 //! The model that a training stage begins with, as shapes: out of the recipe, a checkpoint's config.json, or what an
 //! earlier run left.
 
-use std::path::Path;
+use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -21,6 +21,7 @@ use crate::{
 };
 
 /// A model, as far as it's known.
+#[derive(Clone)]
 pub(super) struct Model {
     pub(super) outline: Outline,
     /// Whether its vocabulary is only what the recipe asks for.
@@ -37,12 +38,27 @@ pub(super) struct Models<'a> {
     pub(super) graph: &'a Graph,
     pub(super) plan: &'a Plan,
     pub(super) facts: FactsOf<'a>,
+    /// Those that were asked for, by their stages.
+    known: RefCell<BTreeMap<String, Option<Model>>>,
 }
 
-impl Models<'_> {
+impl<'a> Models<'a> {
+    pub(super) fn new(graph: &'a Graph, plan: &'a Plan, facts: FactsOf<'a>) -> Self {
+        Self { graph, plan, facts, known: RefCell::default() }
+    }
+
     /// The model that a stage trains, with the heads that it adds. `None` for stages without a model, and where the
     /// recipe doesn't say.
     pub(super) fn of(&self, stage: &str) -> Result<Option<Model>> {
+        if let Some(known) = self.known.borrow().get(stage) {
+            return Ok(known.clone());
+        }
+        let model = self.find(stage)?;
+        self.known.borrow_mut().insert(stage.to_owned(), model.clone());
+        Ok(model)
+    }
+
+    fn find(&self, stage: &str) -> Result<Option<Model>> {
         let Some(node) = self.graph.get(stage) else { return Ok(None) };
         let Facts { base_model, training, .. } = (self.facts)(node)?;
         let mut model = match base_model {

@@ -4,22 +4,19 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 
-use super::machine::Machine;
+use super::{
+    machine::Machine,
+    samples::{RowLengths, Samples},
+};
 use crate::{
-    data,
     engine::plan::{Graph, Node},
-    learning::{
-        objectives::prompt::Template,
-        train::optimizers::{self, UpdateRule},
-    },
-    spec::{Batch, MicroBatch, Source, Task, Train},
+    learning::train::optimizers::{self, UpdateRule},
+    spec::{Batch, MicroBatch, Train},
     stages::facts::{Training, TrainingData},
 };
 
 /// Tokens that are judged at a time while a model is measured.
 pub(crate) const JUDGED_TOKENS: usize = 8192;
-/// Rows whose lengths are looked at.
-const SAMPLE: usize = 2_000;
 
 /// The largest step of a stage.
 #[derive(Clone, Debug)]
@@ -49,7 +46,13 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(graph: &Graph, node: &Node, training: &Training, machine: &Machine) -> Result<Self> {
+    pub(super) fn new(
+        graph: &Graph,
+        node: &Node,
+        training: &Training,
+        machine: &Machine,
+        samples: &Samples,
+    ) -> Result<Self> {
         let train = &training.train;
         let mut work = Self {
             tokens: 0,
@@ -65,7 +68,7 @@ impl Work {
             optimizer: optimizers::of(train)?,
         };
         // Documents are cut into windows, most of them nearly as long as may be.
-        let mut lengths = Lengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
+        let mut lengths = RowLengths { mean: train.max_length as f64, deviation: 0.0, rows: u64::MAX };
         match &training.data {
             // A corpus of UTF-8 has a token of two or four bytes for some four bytes of text, and sentence ends.
             TrainingData::Corpora(field) => {
@@ -73,7 +76,7 @@ impl Work {
             }
             TrainingData::Rows { source, field, task, dev: (has_dev, _) } => {
                 let files = node.files.get(field.0).map(Vec::as_slice).unwrap_or_default();
-                if let Some(measured) = Lengths::measure(source, files, task, train.max_length)? {
+                if let Some(measured) = samples.lengths(source, files, task, train.max_length)? {
                     lengths = measured;
                 }
                 // Texts, and for each of their tokens five integers.
@@ -151,64 +154,6 @@ impl Work {
     pub(super) fn targets(&self) -> u64 {
         (self.tokens as f64 * self.predicted).ceil() as u64
     }
-}
-
-/// Tokens that a chat format puts around a question.
-const CHAT_FRAME: f64 = 12.0;
-
-/// How long the examples are, in tokens.
-struct Lengths {
-    mean: f64,
-    deviation: f64,
-    rows: u64,
-}
-
-impl Lengths {
-    /// By the characters of the first rows: one token for a Chinese character, and for four others.
-    fn measure(source: &Source, files: &[PathBuf], task: &Task, longest: usize) -> Result<Option<Self>> {
-        let (columns, lists, own) = match task {
-            Task::Classification(task) => {
-                let columns = Template::new(&task.template)?.columns().to_vec();
-                let word = task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
-                (columns, Vec::new(), tokens(&task.template) + word)
-            }
-            Task::Instruction(task) => {
-                let columns = task.columns().into_iter().map(|(_, column)| column.to_owned()).collect();
-                (columns, task.lists(), CHAT_FRAME)
-            }
-        };
-        let columns: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
-        let used: Vec<&str> = columns.iter().copied().collect();
-        let mut lengths = Vec::new();
-        let mut rows = 0;
-        for file in files {
-            for row in data::chosen_rows(source, file, &used, &lists)? {
-                rows += 1;
-                if lengths.len() < SAMPLE {
-                    let row = row?;
-                    let texts = columns.iter().filter_map(|column| row.get(column));
-                    lengths.push((own + texts.map(tokens).sum::<f64>()).min(longest as f64));
-                }
-            }
-        }
-        if lengths.is_empty() {
-            return Ok(None);
-        }
-        let count = lengths.len() as f64;
-        let mean = lengths.iter().sum::<f64>() / count;
-        let variance = lengths.iter().map(|length| (length - mean).powi(2)).sum::<f64>() / count;
-        Ok(Some(Self { mean, deviation: variance.sqrt(), rows }))
-    }
-
-    /// Tokens of the largest of many batches of so many examples: three deviations above the mean.
-    fn most(&self, examples: usize, longest: usize) -> u64 {
-        let count = examples as f64;
-        (count * self.mean + 3.0 * count.sqrt() * self.deviation).min(count * longest as f64) as u64
-    }
-}
-
-fn tokens(text: &str) -> f64 {
-    text.chars().map(|character| if character.is_ascii() { 0.25 } else { 1.0 }).sum()
 }
 
 fn size_of_files(node: &Node) -> u64 {

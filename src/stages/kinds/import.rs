@@ -13,14 +13,14 @@ use crate::{
     },
     network::{
         checkpoint::{self, CONFIG},
-        model::{Network, stored_form},
+        model::{self, Network, stored_form},
     },
     recipe::Checks,
     spec::{Import, Product},
     stages::{
         BaseModel, Devices, Facts, Field, StageKind,
         metrics::{FAMILY, PARAMETERS},
-        parts::origin::copy_tokenizer,
+        parts::{origin::copy_tokenizer, transformers::MOST},
     },
 };
 
@@ -48,7 +48,8 @@ impl StageKind for Import {
         Some(vec![PARAMETERS.name.to_owned()])
     }
 
-    /// Checks the checkpoint, and copies the files that make the model, as they are.
+    /// Checks the checkpoint, and copies the files that make the model, as they are. Weights that PyTorch wrote become
+    /// safetensors, number for number.
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let from = PATH.file(job).context("`path` was not resolved")?;
         let outlook = Network::inspect(from)?;
@@ -60,9 +61,19 @@ impl StageKind for Import {
                     form.name()
                 );
                 Network::load_held(from, Some(form), &Device::flex())?.save(job.out)?;
-                copy(checkpoint::companions(from).into_iter().filter(|file| !file.ends_with(CONFIG)), job.out)?;
+                copy(checkpoint::companions(from).iter().filter(|file| !file.ends_with(CONFIG)), job.out)?;
             }
-            None => copy(checkpoint::files(from), job.out)?,
+            None => {
+                let base = checkpoint::base(from);
+                let converted = match checkpoint::has_safetensors(&base) {
+                    true => Vec::new(),
+                    false => checkpoint::weight_files(&base)?.iter().map(|file| base.join(file)).collect(),
+                };
+                if !converted.is_empty() {
+                    model::convert(&base, job.out, MOST)?;
+                }
+                copy(checkpoint::files(from).iter().filter(|file| !converted.contains(file)), job.out)?;
+            }
         }
         if let Some(tokenizer) = TOKENIZER.file(job) {
             for file in checkpoint::tokenizer(job.out) {
@@ -77,9 +88,9 @@ impl StageKind for Import {
     }
 }
 
-fn copy(files: impl IntoIterator<Item = PathBuf>, to: &Path) -> Result<()> {
+fn copy<'a>(files: impl Iterator<Item = &'a PathBuf>, to: &Path) -> Result<()> {
     for file in files {
-        fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
+        fs::copy(file, to.join(file.file_name().unwrap_or_default()))?;
     }
     Ok(())
 }

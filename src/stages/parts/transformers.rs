@@ -29,7 +29,7 @@ use crate::{
 const TEXT: u32 = ABSENT - 1;
 
 /// Weights that have to be written anew go into files of this many bytes at most, as an export stage has it by default.
-const MOST: u64 = 5_000_000_000;
+pub(in crate::stages) const MOST: u64 = 5_000_000_000;
 
 /// A model that is handed out.
 pub struct TransformersFiles<'a> {

@@ -33,7 +33,7 @@ use crate::{
 pub use data::DataCheck;
 pub use devices::DeviceCheck;
 use place::pointer;
-pub use taken_over::TakenOver;
+pub use taken_over::{TakenOver, TakenOverByStages};
 use words::WordProblem;
 
 /// Documents of a file that are looked at.

@@ -4,17 +4,18 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use fs_err as fs;
 use serde_json::Value;
 
-use super::tokenizers::{self, TokenizerSource};
+use super::tokenizers::{self, TokenizerSource, Tokenizers};
 use crate::{
     data::text::Tokenizer,
     network::checkpoint::{self, CONFIG},
-    recipe::{Checked, paths::resolve_place},
+    recipe::{Chains, Checked, Step, paths::resolve_place},
     spec::Tokenize,
     stages::{BaseModel, Facts, kind_named},
 };
@@ -29,48 +30,68 @@ pub struct TakenOver {
 }
 
 impl TakenOver {
-    /// What is added to the version of a stage.
+    /// The same of the stages of one recipe.
+    pub fn by_stages_of<'a>(&'a mut self, checked: &'a Checked) -> TakenOverByStages<'a> {
+        TakenOverByStages { checked, directories: self, origins: Chains::default(), tokenizers: Chains::default() }
+    }
+}
+
+/// Finds what the stages of a recipe take over.
+#[derive(Debug)]
+pub struct TakenOverByStages<'a> {
+    checked: &'a Checked,
+    directories: &'a mut TakenOver,
+    /// The directories of the checkpoints that stages begin with.
+    origins: Chains<PathBuf>,
+    tokenizers: Tokenizers,
+}
+
+impl TakenOverByStages<'_> {
+    /// What is added to the version of a stage, which says this of itself.
     ///
     /// # Errors
     /// Stages of a kind that isn't known, or with other settings.
-    pub fn revision(&mut self, checked: &Checked, name: &str) -> Result<u32> {
+    pub fn revision(&mut self, name: &str, facts: &Facts) -> Result<u32> {
+        let checked = self.checked;
         let Some(stage) = checked.recipe.stages.get(name) else { return Ok(0) };
-        let Facts { training, base_model, .. } = kind_named(&stage.kind)?.facts(&stage.settings)?;
+        let Facts { training, base_model, .. } = facts;
         let mut revision = 0;
-        if let (Some(training), Some(base)) = (&training, &base_model) {
+        if let (Some(training), Some(base)) = (training, base_model) {
             // The second keeps what the checkpoint says of how it writes.
             let keeps = training.heads.classifier.is_none() && has_settings(checked, base)?;
             revision += u32::from(keeps);
         }
-        if let (Some(training), Some(directory)) = (&training, origin(checked, name)?) {
+        if let (Some(training), Some(directory)) = (training, self.origin(name)?) {
             // The second takes the dropout of the checkpoint's config.
             revision += u32::from(training.train.dropout.is_none());
             // The second ends Marian's sources as its tokenizer does.
-            revision += u32::from(*self.marian.entry(directory).or_insert_with_key(|directory| is_marian(directory)));
+            let marian = self.directories.marian.entry(directory.to_path_buf());
+            revision += u32::from(*marian.or_insert_with_key(|directory| is_marian(directory)));
         }
         let encodes = training.is_some() || stage.settings_as::<Tokenize>().is_ok();
-        if encodes && let Some(TokenizerSource::Existing(place)) = tokenizers::source(checked, name) {
+        let source = encodes.then(|| tokenizers::source(&mut self.tokenizers, checked, name)).flatten();
+        if let Some(TokenizerSource::Existing(place)) = source.as_deref() {
             // The second reads tokenizer_config.json beside tokenizer.json.
-            let retold = self.retold.entry(place).or_insert_with_key(|place| Tokenizer::is_retold(place));
-            revision += u32::from(*retold);
+            let retold = self.directories.retold.entry(place.clone());
+            revision += u32::from(*retold.or_insert_with_key(|place| Tokenizer::is_retold(place)));
         }
         Ok(revision)
     }
-}
 
-/// The directory of the checkpoint that a stage begins with, through all stages that it continues.
-fn origin(checked: &Checked, name: &str) -> Result<Option<PathBuf>> {
-    let mut name = name.to_owned();
-    // A cycle of references ends after as many steps as there are stages.
-    for _ in 0..checked.recipe.stages.len() {
-        let Some(stage) = checked.recipe.stages.get(&name) else { return Ok(None) };
-        match kind_named(&stage.kind)?.facts(&stage.settings)?.base_model {
-            Some(BaseModel::Stage { name: before, .. }) => name = before,
-            Some(BaseModel::Checkpoint { directory, .. }) => return Ok(resolve_place(&directory, &checked.dir)),
-            Some(BaseModel::New { .. }) | None => return Ok(None),
-        }
+    /// The directory of the checkpoint that a stage begins with, through all stages that it continues.
+    fn origin(&mut self, name: &str) -> Result<Option<Arc<PathBuf>>> {
+        let checked = self.checked;
+        self.origins.beginning(name, |name| {
+            let Some(stage) = checked.recipe.stages.get(name) else { return Ok(Step::Nowhere) };
+            Ok(match kind_named(&stage.kind)?.facts(&stage.settings)?.base_model {
+                Some(BaseModel::Stage { name: before, .. }) => Step::With(before),
+                Some(BaseModel::Checkpoint { directory, .. }) => {
+                    resolve_place(&directory, &checked.dir).map_or(Step::Nowhere, Step::Here)
+                }
+                Some(BaseModel::New { .. }) | None => Step::Nowhere,
+            })
+        })
     }
-    Ok(None)
 }
 
 /// Whether a model is one of others, taken as it is, that says how it writes.

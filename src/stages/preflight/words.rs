@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::{
     corpora,
-    tokenizers::{self, TokenizerSource},
+    tokenizers::{self, TokenizerSource, Tokenizers},
 };
 use crate::{
     data::text,
@@ -69,10 +69,11 @@ pub(super) fn check(checked: &Checked, stage: &str, task: &Classification) -> Re
 /// The words as the stage's tokenizer has them; none where that can't be told yet.
 fn encoded<'a>(checked: &Checked, stage: &str, task: &'a Classification) -> Result<Vec<Encoded<'a>>> {
     let words = task.words.iter();
-    match tokenizers::source(checked, stage) {
-        Some(TokenizerSource::Existing(path)) if !checkpoint::tokenizer(&path).is_empty() => {
+    let source = tokenizers::source(&mut Tokenizers::default(), checked, stage);
+    match source.as_deref() {
+        Some(TokenizerSource::Existing(path)) if !checkpoint::tokenizer(path).is_empty() => {
             // One that can't be read is told of elsewhere.
-            let Ok(tokenizer) = text::Tokenizer::load(&checkpoint::tokenizer_place(&path)) else {
+            let Ok(tokenizer) = text::Tokenizer::load(&checkpoint::tokenizer_place(path)) else {
                 return Ok(Vec::new());
             };
             let encode = |(label, word): (&'a String, &'a String)| {
@@ -85,7 +86,7 @@ fn encoded<'a>(checked: &Checked, stage: &str, task: &'a Classification) -> Resu
         // Bytes are never unknown.
         Some(TokenizerSource::Trained(tokenize)) if !matches!(tokenize.tokenizer, Tokenizer::Bpe(_)) => {
             let characters: HashSet<char> = task.words.values().flat_map(|word| word.chars()).collect();
-            let unseen = corpora::unseen(&tokenize, &checked.dir, characters);
+            let unseen = corpora::unseen(tokenize, &checked.dir, characters);
             let part = |character: char| if unseen.contains(&character) { u32::MAX } else { character.into() };
             let encode = |(label, word): (&'a String, &'a String)| {
                 let parts: Vec<u32> = word.trim().chars().map(part).collect();

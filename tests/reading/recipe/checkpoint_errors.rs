@@ -125,10 +125,6 @@ snapshots! {
     missing_weights => "base", |model| fs_err::remove_file(model.join(WEIGHTS)).unwrap();
     missing_tokenizer => "base", |model| fs_err::remove_file(model.join("tokenizer.json")).unwrap();
     missing_config => "base", |model| fs_err::remove_file(model.join("config.json")).unwrap();
-    pickled_weights => "base", |model| {
-        fs_err::rename(model.join(WEIGHTS), model.join("pytorch_model.bin")).unwrap();
-        fs_err::write(model.join("training_args.bin"), "").unwrap();
-    };
     pickle_under_another_name => "base", |model| fs_err::write(model.join(WEIGHTS), b"PK\x03\x04 and so on").unwrap();
     pickle_in_place_of_a_directory => "base", |model| {
         fs_err::remove_dir_all(model).unwrap();
@@ -151,6 +147,30 @@ fn unknown_family() {
     });
     assert!(said.starts_with("error: the model in `model` can't be made: model_type llama isn't supported"), "{said}");
     assert!(said.contains("--> recipe.yaml:4:27"), "{said}");
+}
+
+/// A pickle that would call `posix.system`, by either name, and files of which none says which has the weights.
+#[test]
+fn torch_files_that_cannot_be_used() {
+    let evil = b"\x80\x02cposix\nsystem\nX\x0c\x00\x00\x00touch PWNED!\x85R.";
+    for name in ["pytorch_model.bin", "checkpoint.pt"] {
+        let said = said("base", |model| {
+            fs_err::remove_file(model.join(WEIGHTS)).unwrap();
+            fs_err::write(model.join("training_args.bin"), "").unwrap();
+            fs_err::write(model.join(name), evil).unwrap();
+        });
+        assert!(said.starts_with(&format!("error: model/{name} is not a sound file of PyTorch's: ")), "{said}");
+        assert!(
+            said.contains("it refers to `posix.system`, which is no tensor, number, string or plain container"),
+            "{said}"
+        );
+        assert!(said.contains("--> recipe.yaml:4:27") && said.contains("hint: where you trust it"), "{said}");
+    }
+    let said = said("base", |model| {
+        fs_err::rename(model.join(WEIGHTS), model.join("a.bin")).unwrap();
+        fs_err::write(model.join("b.pt"), "").unwrap();
+    });
+    assert!(said.starts_with("error: model has 2 files that may have the weights (a.bin, b.pt)"), "{said}");
 }
 
 fn shard(model: &Path, number: usize) -> std::path::PathBuf {

@@ -1,4 +1,4 @@
-//! Adapters as PEFT stores them: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapters as PEFT stores them: `adapter_config.json` and `adapter_model.safetensors`, or formerly `adapter_model.bin`.
 //!
 //! The tensors are named `base_model.model.MODULE.lora_A.weight` and `….lora_B.weight`, by the module's name in the
 //! model's own checkpoint, and heads `base_model.model.NAME`. A prefix is `prompt_embeddings`, or has ChatGLM's name, and
@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{config::AdapterConfig, prefix, targets};
 use crate::{
     network::{
-        checkpoint::{self, ADAPTER as CONFIG, ADAPTER_FOLDER, ADAPTER_WEIGHTS as WEIGHTS, BASE},
+        checkpoint::{self, ADAPTER as CONFIG, ADAPTER_FOLDER, BASE},
         model::{
             config::PREFIX_LENGTH,
             initial::{Initial, ValueSource},
@@ -40,6 +40,8 @@ pub(crate) struct Peft {
     directory: PathBuf,
     /// The file with its tensors.
     file: String,
+    /// Whether that has the weights of the model, too.
+    is_within: bool,
     config: AdapterConfig,
     settings: Adapter,
     reader: Reader,
@@ -64,7 +66,8 @@ impl Peft {
         let path = directory.join(CONFIG);
         let read = || AdapterConfig::read(&fs::read(&path)?);
         let config = read().with_context(|| format!("can't use the adapter of {}", path.display()))?;
-        let reader = Reader::open(&directory.join(WEIGHTS))?;
+        let file = checkpoint::adapter_weights(&directory).to_owned();
+        let reader = Reader::open(&directory.join(&file))?;
         let mut settings = config.adapter.clone();
         if let Adapter::Lora(lora) = &mut settings
             && lora.targets.is_empty()
@@ -73,7 +76,7 @@ impl Peft {
             let changed = reader.names().filter_map(|name| name.strip_suffix(".lora_A.weight"));
             lora.targets = changed.map(|module| module.strip_prefix(PREFIX).unwrap_or(module).to_owned()).collect();
         }
-        Ok(Some(Self { directory, file: WEIGHTS.to_owned(), config, settings, reader }))
+        Ok(Some(Self { directory, file, is_within: false, config, settings, reader }))
     }
 
     /// The prefix of a ChatGLM that was stored with it, as `transformer.prefix_encoder` among the weights; there is one where
@@ -88,7 +91,8 @@ impl Peft {
             if reader.info(prefix::NAME).is_some() {
                 let config = AdapterConfig::of_prefix(tokens as usize);
                 let settings = config.adapter.clone();
-                return Ok(Some(Self { directory: directory.to_owned(), file, config, settings, reader }));
+                let directory = directory.to_owned();
+                return Ok(Some(Self { directory, file, is_within: true, config, settings, reader }));
             }
         }
         bail!("config.json says {PREFIX_LENGTH} {tokens}, but there is no {}", prefix::NAME);
@@ -96,7 +100,7 @@ impl Peft {
 
     /// Whether it lies among the weights of its model.
     pub(crate) fn is_within(&self) -> bool {
-        self.file != WEIGHTS
+        self.is_within
     }
 
     /// Whether a tensor among the weights of a model belongs to a prefix that lies there.
@@ -121,7 +125,7 @@ impl Peft {
     pub(crate) fn copy(&self, to: &Path) -> Result<()> {
         let to = to.join(ADAPTER_FOLDER);
         fs::create_dir_all(&to)?;
-        fs::copy(self.directory.join(WEIGHTS), to.join(WEIGHTS))?;
+        fs::copy(self.directory.join(&self.file), to.join(&self.file))?;
         let mut config: Value = serde_json::from_slice(&fs::read(self.directory.join(CONFIG))?)?;
         config[BASE] = "..".into();
         Ok(fs::write(to.join(CONFIG), format!("{config:#}\n"))?)

@@ -272,7 +272,7 @@ impl Checkpoint {
         if [one, other].iter().any(|name| self.others.contains_key(*name)) {
             return Ok(self.bytes(one)? == self.bytes(other)?);
         }
-        let size = self.info(one).map_or(0, |info| info.data_offsets.1 - info.data_offsets.0);
+        let size = self.info(one).map_or(0, |info| info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8);
         for first in (0..size).step_by(BLOCK) {
             let part = first..size.min(first + BLOCK);
             if self.weights.bytes_of(one, part.clone())? != self.weights.bytes_of(other, part)? {

@@ -12,9 +12,8 @@ use serde_json::Value;
 const LONGEST: u64 = 100_000_000;
 /// Problems that are reported; more of them only repeat the same.
 const MOST: usize = 8;
-
-/// How `torch.save` begins a file: as a ZIP archive, or as a bare pickle.
-const PICKLES: [&[u8]; 2] = [b"PK\x03\x04", b"\x80\x02"];
+/// How a pointer of Git LFS begins, which lies in a clone in place of a file that wasn't fetched.
+const POINTER: &[u8] = b"version ";
 
 /// The tensors of a file by name, their offsets from where the first one begins.
 pub(super) type Header = BTreeMap<String, TensorInfo>;
@@ -33,13 +32,18 @@ struct Raw {
 /// Files that hold something else, or not all of their header.
 pub(super) fn length(start: [u8; 8], size: u64) -> Result<u64> {
     ensure!(
-        !PICKLES.iter().any(|magic| start.starts_with(magic)),
-        "it's a pickle, which can run code when it's read, whatever its name says"
+        !start.starts_with(POINTER),
+        "it's a pointer of Git LFS: the file itself wasn't fetched (`git lfs pull` does that)"
     );
     let length = u64::from_le_bytes(start);
-    ensure!(length <= LONGEST, "its first eight bytes give no length of a header: it's no safetensors file");
+    ensure!(is_plausible(start), "it begins neither like safetensors nor like a file of PyTorch's");
     ensure!(length <= size - 8, "it's cut off within its header: {} of {length} bytes are there", size - 8);
     Ok(length)
+}
+
+/// Whether a file that begins so can be safetensors: no other format begins with so small a number.
+pub(super) fn is_plausible(start: [u8; 8]) -> bool {
+    u64::from_le_bytes(start) <= LONGEST
 }
 
 /// Reads a header, and holds it against the `size` of the data behind it.
