@@ -62,7 +62,7 @@ fn what_four_bits_lose_is_what_their_rounding_explains() {
         let expanded = Network::load(stored.path(), &Device::flex()).unwrap();
         assert!(furthest(&found, &logits(&expanded, &batch)) < 1e-4, "{}", directory.display());
         let mapped = Network::load_held(stored.path(), None, &Device::flex()).unwrap();
-        assert_eq!(logits(&mapped, &batch), found, "{}", directory.display());
+        assert!(furthest(&logits(&mapped, &batch), &found) < 1e-5, "{}", directory.display());
         // And each of them is within a step of what it was: an eighth of the largest in its group.
         let whole = Network::load(&directory, &Device::flex()).unwrap();
         for parameter in whole.parameters().iter().filter(|parameter| parameter.shape().len() == 2) {

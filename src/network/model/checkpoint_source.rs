@@ -186,7 +186,7 @@ impl ValueSource for CheckpointSource<'_> {
         let (parts, part_shape) = self.on_disk.places(name, &shape);
         let found: Result<Vec<String>> = parts.iter().map(|part| self.expect_shape(part, &part_shape)).collect();
         match found {
-            Ok(found) if self.values && !self.on_disk.is_transposed(name) => {
+            Ok(found) if self.values && found.iter().all(|part| self.checkpoint.lies_by_rows(part)) => {
                 match self.compact(&found, shape, holding, device) {
                     Ok(Some(compact)) => {
                         self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();

@@ -92,9 +92,10 @@ impl Checkpoint {
         let weights = Weights::open(&base)?;
         let config = fs_err::read(base.join(CONFIG)).ok();
         let config = config.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let family = config.as_ref().and_then(|config| families::of_config(config).ok());
+        let on_disk = family.map_or(&OnDisk::PLAIN, |family| &family.on_disk);
         let bits = config.and_then(|config| config.get(QUANTIZATION)?.as_u64());
-        let (on_disk, others) = (&OnDisk::PLAIN, BTreeMap::new());
-        Ok(Self { base, weights, adapter: None, on_disk, others, merged: false, bits })
+        Ok(Self { base, weights, adapter: None, on_disk, others: BTreeMap::new(), merged: false, bits })
     }
 
     /// Where `config.json` is.
@@ -137,9 +138,15 @@ impl Checkpoint {
     pub(crate) fn shape(&self, name: &str) -> Option<Vec<usize>> {
         let shape = self.info(name)?.shape.clone();
         Some(match (self.code(name), &shape[..]) {
+            (Some(Code::Groups), &[rows, bytes]) if self.on_disk.is_transposed(name) => vec![2 * bytes, rows],
             (Some(Code::Pairs | Code::Groups), &[rows, bytes]) => vec![rows, 2 * bytes],
             _ => shape,
         })
+    }
+
+    /// Whether a matrix lies there as layers have it, `[out, in]`, as codes of four bits do in every family.
+    pub(crate) fn lies_by_rows(&self, name: &str) -> bool {
+        !self.on_disk.is_transposed(name) || self.code(name) == Some(Code::Groups)
     }
 
     /// What the elements of a tensor can be held as without a change; `None` for f32.
@@ -296,6 +303,13 @@ impl Checkpoint {
             Some(code) => codes::read(&self.weights, name, code)?,
             None => self.weights.read(name)?,
         };
+        if self.code(name) == Some(Code::Groups)
+            && let (true, Some(&[across, down])) = (self.on_disk.is_transposed(name), self.shape(name).as_deref())
+        {
+            // As the family's other matrices lie.
+            let row = |row: usize| (0..down).map(move |column| column * across + row);
+            values = (0..across).flat_map(row).map(|at| values[at]).collect();
+        }
         if let Some(adapter) = self.adapter.as_ref().filter(|_| self.merged)
             && let Some(shape) = self.shape(name)
             && let Some(gain) = adapter.gain(name, &shape, self.on_disk.is_transposed(name))?
