@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Expectations, Source, origin::ModelName};
+use super::{Expectations, Source, WeightForm, origin::ModelName};
 
 /// Evaluates a model on held-out data: a finetuned model on rows, or a language model on encoded corpora.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -36,6 +36,9 @@ pub struct Eval {
     #[serde(default)]
     #[schemars(extend("x-role" = "stage:baseline"))]
     pub baseline: Option<String>,
+    /// What the model's weights are held as; as they are stored where nothing is said
+    #[serde(default)]
+    pub weights: Option<WeightForm>,
     /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]

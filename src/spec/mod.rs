@@ -48,7 +48,7 @@ use open::open_place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use adapter::{Adapter, BaseDtype, Lora, PTuning};
+pub use adapter::{Adapter, Lora, PTuning, WeightForm};
 pub use class_weights::{ClassWeights, CountedWeights};
 pub use dev_metric::DevMetric;
 pub use device::{Device, DeviceChoice, DeviceChoices, Devices};

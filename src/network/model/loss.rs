@@ -183,7 +183,7 @@ impl Network {
         let rows = self.architecture().before_logits(pass, rows);
         let (weight, bias) = self.architecture().output();
         let bias = bias.map(|bias| pass.vector(bias));
-        kernels::linear_cross_entropy(pass.to_operand(rows), pass.operand(weight), bias, tokens, weights, smoothing)
+        kernels::linear_cross_entropy(pass.to_operand(rows), pass.weight(weight), bias, tokens, weights, smoothing)
     }
 }
 

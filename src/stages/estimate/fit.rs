@@ -16,7 +16,7 @@ use crate::{
         model::{Network, Outline},
     },
     recipe::{Checked, Diagnostics},
-    spec::{BaseDtype, Train},
+    spec::{Train, WeightForm},
 };
 
 /// Refuses a run with stages that can't fit into the machine's memory. Estimates are within 20 %, so that much is
@@ -74,7 +74,7 @@ pub fn max_micro_batch_tokens(network: &Network, train: &Train, step: &Step, dev
     let machine = Machine::of(devices);
     let available = machine.spared()?;
     let outline = Outline::of_config(&network.architecture().config()).ok()?;
-    let learning = if network.is_adapted() { Learning::lora(&outline, RANK, BaseDtype::F32) } else { Learning::all() };
+    let learning = if network.is_adapted() { Learning::lora(&outline, RANK, WeightForm::F32) } else { Learning::all() };
     let largest = step.batches.iter().map(|batch| batch.slots()).max()? as u64;
     let mut work = Work::of_step(train, step, largest, &machine).ok()?;
     let share = work.tokens;

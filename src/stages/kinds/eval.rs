@@ -30,7 +30,9 @@ use crate::{
             TOKENS,
             baseline::Baseline,
             classifier::Trained,
-            ensemble, instruction, language, layout,
+            ensemble,
+            holding::{ModelRoom, WeightsHeld},
+            instruction, language, layout,
             outputs::{self, TrainedOutputs},
             records,
             rows::{self, Use},
@@ -169,20 +171,21 @@ impl StageKind for Eval {
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let device = devices.first()?;
         let model = MODEL.needed(job)?;
+        let held = ModelRoom::of_stage(&model.path, self.weights, &device)?;
         let metrics = match (&self.data, TOKENS.artifact(job)) {
             (Some(data), _) => match TrainedFor::read(&model.path)? {
                 trained_for if trained_for.instruction.is_some() => {
                     let rows = (data, DATA.files(job));
-                    let (report, counts) = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
+                    let (report, counts) = instruction::eval(job, &model.path, rows, &trained_for, held, &device)?;
                     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
                     let mut metrics = report.metrics();
                     counts.into_iter().for_each(|(metric, count)| metric.put(&mut metrics, count));
                     metrics
                 }
-                trained_for if trained_for.outputs.is_some() => several(job, data, model, &device)?,
-                _ => classifier(job, self, data, model, &device)?,
+                trained_for if trained_for.outputs.is_some() => several(job, data, model, held, &device)?,
+                _ => classifier(job, self, data, model, held, &device)?,
             },
-            (None, Some(tokens)) => language_model(job, model, tokens, self.stride, &device)?,
+            (None, Some(tokens)) => language_model(job, model, tokens, self.stride, held, &device)?,
             (None, None) => bail!("neither `data` nor `tokens` says what to measure on"),
         };
         Ok(metrics.into())
@@ -214,12 +217,19 @@ impl Eval {
     }
 }
 
-fn classifier(job: &Job<'_>, spec: &Eval, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
-    let trained = Trained::load(&model.path, device)?;
+fn classifier(
+    job: &Job<'_>,
+    spec: &Eval,
+    data: &Source,
+    model: &Artifact,
+    held: WeightsHeld,
+    device: &OpenDevice,
+) -> Result<Metrics> {
+    let trained = Trained::load(&model.path, held, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
     let further = (ENSEMBLE, spec.ensemble.as_slice());
     let files = (data, DATA.files(job));
-    let others = ensemble::members(job, further, trained.labels(), files, device, &|_, _| Ok(()))?;
+    let others = ensemble::members(job, further, trained.labels(), files, (held, device), &|_, _| Ok(()))?;
     job.has_read()?;
     let cut = rows.iter().filter(|row| row.cut).count();
     job.report(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
@@ -280,8 +290,8 @@ fn classifier(job: &Job<'_>, spec: &Eval, data: &Source, model: &Artifact, devic
 }
 
 /// Of a model whose outputs are each by itself.
-fn several(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
-    let trained = TrainedOutputs::load(&model.path, device)?;
+fn several(job: &Job<'_>, data: &Source, model: &Artifact, held: WeightsHeld, device: &OpenDevice) -> Result<Metrics> {
+    let trained = TrainedOutputs::load(&model.path, held, device)?;
     let seen = records::read_seen(&model.path)?;
     let evaluated = trained.eval(job, (data, DATA.files(job)), &seen)?;
     evaluated.write(&job.out.join(REPORT), &job.out.join(OUTPUTS))?;
@@ -293,10 +303,11 @@ fn language_model(
     model: &Artifact,
     tokens: &Artifact,
     stride: Option<usize>,
+    held: WeightsHeld,
     device: &OpenDevice,
 ) -> Result<Metrics> {
     let trained_for = TrainedFor::read(&model.path)?;
-    let network = Network::load(&model.path, &device.device)?;
+    let network = held.load(&model.path, &device.device)?;
     let tokenizer = Arc::new(Tokenizer::load(&model.path)?);
     ensure!(
         tokenizer.is_same(&Tokenizer::load(&tokens.path)?),

@@ -9,6 +9,7 @@ use super::{
     baseline::Baseline,
     batches::OnProgress,
     classifier::Trained,
+    holding::WeightsHeld,
     rows::{self, Use},
 };
 use crate::{
@@ -64,13 +65,13 @@ pub(in crate::stages) fn members(
     (field, names): (Field, &[String]),
     labels: &[String],
     rows: (&Source, &[PathBuf]),
-    device: &OpenDevice,
+    (held, device): (WeightsHeld, &OpenDevice),
     on_progress: OnProgress<'_>,
 ) -> Result<Vec<Probabilities>> {
     let member = |(index, name): (usize, &String)| {
         let field = field.at(index);
         let artifact = inputs.artifacts.get(&field).ok_or_else(|| NotRun { stage: name.clone() })?;
-        let said = Trained::load(&artifact.path, device);
+        let said = Trained::load(&artifact.path, held, device);
         let said = said.and_then(|trained| asked(&trained, labels, rows, on_progress));
         said.with_context(|| format!("the model of `{name}`"))
     };

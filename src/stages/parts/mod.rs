@@ -7,6 +7,7 @@ pub(super) mod conversation;
 pub(super) mod encoding;
 pub(super) mod ensemble;
 pub(super) mod generate;
+pub(super) mod holding;
 pub(super) mod instruction;
 pub(super) mod language;
 pub(super) mod measured;

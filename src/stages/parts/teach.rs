@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use super::{
     classifier::{Judge, Trained, classifier},
+    holding::WeightsHeld,
     layout, records,
     rows::{self, LabelledRow, RowPlace, TrainingRows, Use},
     task::TrainedFor,
@@ -183,7 +184,7 @@ pub(in crate::stages) fn classify(
 /// Puts a wide path beside the network that was trained, and measures both together.
 fn widen(job: &Job<'_>, dev: &[LabelledRow], devices: &OpenDevices, metrics: &mut Metrics) -> Result<()> {
     let mut wide = Wide::of(&WIDE.needed(job)?.path)?;
-    let trained = Trained::load(job.out, &devices.first)?;
+    let trained = Trained::load(job.out, WeightsHeld::default(), &devices.first)?;
     let examples: Vec<_> = dev.iter().map(|row| row.examples.as_slice()).collect();
     let deep = trained.judge()?.probabilities(&trained.network, &examples, &|_, _| Ok(()))?;
     let texts: Vec<&str> = dev.iter().map(|row| row.text.as_str()).collect();

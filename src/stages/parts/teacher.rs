@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{
     ensemble::{self, LEAST, Probabilities},
+    holding::WeightsHeld,
     rows::LabelledRow,
 };
 use crate::{
@@ -35,7 +36,14 @@ pub(in crate::stages) fn soften(
     device: &OpenDevice,
 ) -> Result<()> {
     let labels = classifier.labels();
-    let mut said = ensemble::members(inputs, (MODELS, &teacher.models), labels, files, device, &|_, _| Ok(()))?;
+    let mut said = ensemble::members(
+        inputs,
+        (MODELS, &teacher.models),
+        labels,
+        files,
+        (WeightsHeld::default(), device),
+        &|_, _| Ok(()),
+    )?;
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     said.extend(ensemble::linear_members(inputs, (BASELINES, &teacher.baselines), labels, &texts)?);
     let said: Probabilities = ensemble::mean(&said);

@@ -134,7 +134,7 @@ fn existing(
     seed: u64,
     device: &OpenDevice,
 ) -> Result<Network> {
-    let frozen = adapter.map(spec::Adapter::base_dtype);
+    let frozen = adapter.map(spec::Adapter::weights);
     let mut network = Network::load_to_train(model, frozen, labels, &device.device)?;
     if let Some(adapter) = adapter {
         network.adapt(adapter, seed)?;

@@ -16,7 +16,7 @@ use crate::{
     data,
     learning::objectives::ColumnLookup,
     spec::{Finetune, Source, Stage},
-    stages::{Prediction, Trained, TrainedOutputs},
+    stages::{ModelRoom, Prediction, Trained, TrainedOutputs},
 };
 
 /// Rows that are classified at a time.
@@ -26,9 +26,10 @@ const CHUNK: usize = 1024;
 pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
+    let held = ModelRoom::of(&artifact.path, 0, &device)?.require(command.weights, "--weights ")?;
     let trained = match TrainedOutputs::is_in(&artifact.path)? {
-        true => Model::Outputs(Box::new(TrainedOutputs::load(&artifact.path, &device)?)),
-        false => Model::Classes(Box::new(Trained::load(&artifact.path, &device)?)),
+        true => Model::Outputs(Box::new(TrainedOutputs::load(&artifact.path, held, &device)?)),
+        false => Model::Classes(Box::new(Trained::load(&artifact.path, held, &device)?)),
     };
     let mut output = PredictionPrinter::new(command.json, &trained);
 

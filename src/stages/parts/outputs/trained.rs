@@ -24,7 +24,7 @@ use crate::{
     spec::{Outputs, Source},
     stages::{
         Base,
-        parts::{layout, rows::Use, task::TrainedFor},
+        parts::{holding::WeightsHeld, layout, rows::Use, task::TrainedFor},
     },
     support::text_hash,
 };
@@ -50,11 +50,11 @@ impl TrainedOutputs {
     ///
     /// # Errors
     /// If the artifact is another model's, or is damaged.
-    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
+    pub fn load(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
         let TrainedFor { outputs, threshold, max_length, from_checkpoint, .. } = TrainedFor::read(dir)?;
         let task = outputs.context("this model wasn't finetuned to tell several labels, or a number")?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
-        let network = Network::load(dir, &device.device)?;
+        let network = held.load(dir, &device.device)?;
         let reader = Reader::new(&task, &Base::of(&network, &tokenizer, from_checkpoint), max_length)?;
         let layout = layout(device, max_length, true);
         Ok(Self { reader, network, threshold: threshold.unwrap_or(HALF), layout })
