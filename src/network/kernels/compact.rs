@@ -30,7 +30,6 @@ pub struct Compact(Arc<Encoding>);
 
 /// The stored elements.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each stands for thousands of elements")]
 pub(super) enum Encoding {
     /// bfloat16 or half precision.
     Halves(Tensor<2>),
