@@ -70,7 +70,7 @@ fn exported(space: &Space, result: &Value) -> Value {
 #[test]
 fn several_labels_are_told() {
     let task = r#"{ multi_label: { names: [sport, food, money], template: "{{ text }}" } }"#;
-    let space = space(BERT, task, "micro_f1");
+    let space = space(GLM, task, "micro_f1");
     let result = space.json(&["run", "recipe.yaml"]);
     let metrics = &result["stages"]["test"]["metrics"];
     assert!(metrics["micro_f1"].as_f64().expect("a figure") > 0.9, "{metrics}");
@@ -95,9 +95,6 @@ fn several_labels_are_told() {
     let micro = 2.0 * both as f64 / all as f64;
     assert!((micro - metrics["micro_f1"].as_f64().expect("a figure")).abs() < 1e-9);
 
-    let config = exported(&space, &result);
-    assert_eq!(config["problem_type"], "multi_label_classification");
-    assert_eq!(config["id2label"], serde_json::json!({ "0": "food", "1": "money", "2": "sport" }));
     let shown = space.pipe(&["data", "recipe.yaml", "told", "-n", "1"]);
     assert_eq!(shown.status, 0, "{}", shown.stderr);
     assert!(shown.stdout.contains("label"), "{}", shown.stdout);
@@ -119,6 +116,27 @@ fn numbers_are_told() {
     assert!((error / rows.len() as f64 - number(&metrics["mean_absolute_error"])).abs() < 1e-6);
     // GLM has no class for sequence classification in transformers.
     assert!(exported(&space, &result)["problem_type"].is_null());
+}
+
+#[test]
+fn exports_say_what_the_head_tells() {
+    let multi = r#"{ multi_label: { names: [sport, food, money], template: "{{ text }}" } }"#;
+    let number = r#"{ regression: { target: worth, template: "{{ text }}" } }"#;
+    let short = ["run", "recipe.yaml", "--stage", "out", "--set", "stages.told.train.epochs=1"];
+    for (task, best, problem, names) in [
+        (
+            multi,
+            "micro_f1",
+            "multi_label_classification",
+            serde_json::json!({ "0": "food", "1": "money", "2": "sport" }),
+        ),
+        (number, "pearson", "regression", serde_json::json!({ "0": "worth" })),
+    ] {
+        let space = space(BERT, task, best);
+        let config = exported(&space, &space.json(&short));
+        assert_eq!((&config["problem_type"], &config["id2label"]), (&problem.into(), &names));
+        assert_eq!(config["architectures"], serde_json::json!(["BertForSequenceClassification"]));
+    }
 }
 
 #[test]
