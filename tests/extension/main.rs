@@ -7,4 +7,5 @@ mod families;
 mod kinds;
 mod objectives;
 mod optimizers;
+mod splitting;
 mod whole;
