@@ -3,6 +3,7 @@
 
 pub mod base;
 mod checks;
+pub mod cluster;
 pub mod expectations;
 mod feed;
 mod git;
