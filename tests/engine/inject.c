@@ -3,8 +3,8 @@
  *
  *     INJECT_BELOW   a part of the paths that count
  *     INJECT_AT      the change that it happens at, from 1; 0 for none
- *     INJECT_HOW     kill (SIGKILL) | eio (EIO once) | full (ENOSPC once) | stays-full (ENOSPC from there on)
- *     INJECT_TOLD    a file, elsewhere, that gets a line with what it happened to
+ *     INJECT_HOW     kill (SIGKILL) | eio (EIO once) | full (ENOSPC once) | stays-full (ENOSPC from there on) | log (nothing)
+ *     INJECT_TOLD    a file, elsewhere, that gets a line with what it happened to; with `log`, one for each change
  *
  * Changes are open (to make or empty a file), write, ftruncate, fsync, rename, link, unlink, rmdir, mkdir and utimens. */
 #define _GNU_SOURCE
@@ -48,7 +48,7 @@ static const char *join(int folder, const char *name, char path[4096]) {
 static void tell(const char *what, const char *path) {
     const char *told = getenv("INJECT_TOLD");
     if (!told) return;
-    char line[4200];
+    char line[8256];
     int length = snprintf(line, sizeof line, "%s %s\n", what, path);
     /* Not by way of what is replaced here. */
     int file = syscall(SYS_openat, AT_FDCWD, told, O_WRONLY | O_CREAT | O_APPEND, 0666);
@@ -61,6 +61,7 @@ static int fails(const char *what, const char *path) {
     if (!below(path)) return 0;
     const char *at = getenv("INJECT_AT"), *how = getenv("INJECT_HOW");
     long call = __sync_add_and_fetch(&calls, 1), number = at ? atol(at) : 0;
+    if (how && !strcmp(how, "log")) tell(what, path);
     if (!how || number < 1) return 0;
     int stays = !strcmp(how, "stays-full");
     if (call != number && !(stays && call > number)) return 0;
@@ -128,7 +129,9 @@ int futimens(int file, const struct timespec times[2]) {
     return fails("utimens", place(file, path)) ? -1 : REAL(int, futimens, int, const struct timespec *)(file, times);
 }
 int rename(const char *from, const char *to) {
-    return fails("rename", from) ? -1 : REAL(int, rename, const char *, const char *)(from, to);
+    char both[8192];
+    snprintf(both, sizeof both, "%s\t%s", from, to);
+    return fails("rename", both) ? -1 : REAL(int, rename, const char *, const char *)(from, to);
 }
 int link(const char *from, const char *to) {
     return fails("link", to) ? -1 : REAL(int, link, const char *, const char *)(from, to);

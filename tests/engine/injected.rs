@@ -38,19 +38,19 @@ stages:
 "#;
 
 /// What is the same for all trials.
-struct Bench {
+pub(super) struct Bench {
     space: Space,
     library: PathBuf,
     /// A store with all results, made without any fault.
     whole: PathBuf,
     digests: BTreeMap<String, String>,
-    keys: BTreeSet<String>,
+    pub(super) keys: BTreeSet<String>,
 }
 
 static BENCH: OnceLock<Result<Bench, String>> = OnceLock::new();
 
 impl Bench {
-    fn get() -> Needed<&'static Self> {
+    pub(super) fn get() -> Needed<&'static Self> {
         let bench = BENCH.get_or_init(|| {
             let space = tiny();
             let all = std::env::var("PIPE_FAULTS").is_ok_and(|which| which == "all");
@@ -74,7 +74,7 @@ impl Bench {
     }
 
     /// Runs a command on a store, with a fault at one of its changes; gives what it was, if there is one.
-    fn strike(&self, store: &Path, arguments: &[&str], how: &str, at: usize) -> (Output, Option<String>) {
+    pub(super) fn strike(&self, store: &Path, arguments: &[&str], how: &str, at: usize) -> (Output, Option<String>) {
         let told = store.with_file_name("told");
         let store = store.to_str().expect("a path");
         let mut command = self.space.command(&[arguments, &["--store", store]].concat());
@@ -229,4 +229,9 @@ fn other_commands_that_meet_a_broken_disk_leave_a_store_that_the_next_run_uses()
 #[test]
 fn other_commands_that_meet_a_full_disk_leave_a_store_that_the_next_run_uses() {
     of_other_commands("full");
+}
+
+#[test]
+fn other_commands_whose_disk_stays_full_leave_a_store_that_the_next_run_uses() {
+    of_other_commands("stays-full");
 }

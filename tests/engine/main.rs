@@ -6,6 +6,7 @@ mod common;
 mod changing;
 mod clearing;
 mod cut;
+mod durable;
 mod edits;
 mod executor;
 mod faults;

@@ -8,4 +8,5 @@ mod kinds;
 mod objectives;
 mod optimizers;
 mod splitting;
+mod toys;
 mod whole;

@@ -22,3 +22,4 @@ mod schedule;
 mod span_corruption;
 mod train_loop;
 mod train_parity;
+mod train_state;

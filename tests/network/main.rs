@@ -20,6 +20,7 @@ mod kernels_compact;
 mod kernels_fused;
 mod kernels_reference;
 mod kernels_speed;
+mod named_weights;
 mod ngrams;
 mod outline;
 mod parity_decoders;

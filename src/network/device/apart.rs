@@ -1,6 +1,7 @@
 //! What another process of this program says of a device, whose driver may end that process, or hold it forever.
 
 use std::{
+    io::Read,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -53,7 +54,8 @@ pub(super) fn apart(device: &str, more: &[&str]) -> Result<Result<DeviceInfo, St
         // What it compiles needn't be compiled again.
         command.arg("--store").arg(store);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // It stays open as long as this process is there.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().context("can't start this program again")?;
     let began = Instant::now();
     while child.try_wait()?.is_none() {
@@ -66,4 +68,12 @@ pub(super) fn apart(device: &str, more: &[&str]) -> Result<Result<DeviceInfo, St
     }
     let output = child.wait_with_output()?;
     Ok(serde_json::from_slice(&output.stdout).map_err(|_| format!("the driver ended the process ({})", output.status)))
+}
+
+/// Ends this process when the one that asked it is gone, whatever the driver does: that's when stdin ends.
+pub fn end_with_parent() {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        std::process::exit(1);
+    });
 }

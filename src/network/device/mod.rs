@@ -21,7 +21,7 @@ use burn::tensor::{DeviceKind, Devices};
 pub use crate::spec::{DeviceChoice, DeviceChoices};
 use crate::{network::kernels, spec::Precision, support::panics::caught_everywhere};
 
-pub use apart::DeviceInfo;
+pub use apart::{DeviceInfo, end_with_parent};
 pub use caches::keep_caches;
 pub use list::{devices, json, probe};
 pub use memory::{held, memory};

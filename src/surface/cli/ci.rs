@@ -14,6 +14,7 @@ use super::{
     console::{self, count, duration},
     exit::Exit,
     expectations::{Expectations, NO_RESULT},
+    forge,
     junit::{self, Suite},
     load::{self, RemoteChoice},
     plan::reason,
@@ -35,9 +36,6 @@ use crate::{
 /// Where GitHub shows the summary of a job's step.
 const STEP_SUMMARY: &str = "GITHUB_STEP_SUMMARY";
 
-/// The branch that a pull request is to be merged into.
-const BASE_REF: &str = "GITHUB_BASE_REF";
-
 /// How often rows are drawn for intervals, and from which seed.
 const SAMPLING: (u64, u64) = (10_000, 0);
 
@@ -50,7 +48,7 @@ pub(super) fn ci(command: &args::Ci, store: &Path, remote: Option<RemoteChoice<'
     }
     let recipes: Vec<Recipe> = arguments.iter().map(load::recipe).collect::<Result<_>>()?;
     recipes.iter().for_each(load::warn);
-    let revision = command.base.clone().unwrap_or_else(default_base);
+    let revision = command.base.clone().unwrap_or_else(forge::base);
     let base = Base::open(command.recipes.first().context("clap wants a recipe")?, &revision)?;
     let session = load::running(&command.running, store, remote)?;
     // What is wrong with one of them is found before another one has run for hours.
@@ -107,12 +105,6 @@ pub(super) fn ci(command: &args::Ci, store: &Path, remote: Option<RemoteChoice<'
     let (stages, seconds) = (ran.iter().map(|ran| ran.outcomes.len()).sum(), began.elapsed().as_secs_f64());
     console::eprint_line(&format!("{} in {}", count(stages, "stage"), duration(seconds)));
     Ok(exit)
-}
-
-/// The branch that is to be merged into, on GitHub that of the pull request.
-fn default_base() -> String {
-    let branch = std::env::var(BASE_REF).ok().filter(|branch| !branch.is_empty());
-    format!("origin/{}", branch.as_deref().unwrap_or("main"))
 }
 
 fn named(recipe: &Path, command: &args::Ci) -> args::Recipe {

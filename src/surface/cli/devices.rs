@@ -10,6 +10,7 @@ use crate::{network::device, stages::estimate::bytes};
 /// `pipe devices`: what a recipe can run on here, and why not on the rest.
 pub(super) fn devices(command: &Devices) -> Result<Exit> {
     if let Some(choice) = &command.probe {
+        device::end_with_parent();
         console::print(&serde_json::to_string(&device::probe(choice.parse()?, command.spirv))?)?;
         return Ok(Exit::Done);
     }

@@ -21,7 +21,7 @@ mod example_text;
 mod exit;
 mod expectations;
 mod export;
-mod fork;
+mod forge;
 mod gc;
 mod generate;
 mod generation;
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
     }
     let store = &arguments.store;
     let url = arguments.remote.as_deref().filter(|url| !url.is_empty() && arguments.command.takes_remote());
-    let remote = url.map(|url| RemoteChoice { url, read_only: fork::is_only_read(arguments.remote_readonly) });
+    let remote = url.map(|url| RemoteChoice { url, read_only: forge::is_only_read(arguments.remote_readonly) });
     device::keep_caches(&store.join("gpu"));
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store, remote),

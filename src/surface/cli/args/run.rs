@@ -192,7 +192,7 @@ pub(in crate::surface::cli) struct Ci {
     #[command(flatten)]
     pub running: RunOptions,
     /// The commit to compare with, as git knows it; a remote's branch is fetched where the clone lacks it [default: on GitHub
-    /// the branch that the pull request is for, or else origin/main]
+    /// and GitLab the branch that the pull request is for, or what was there before the push; or else origin/main]
     #[arg(long, value_name = "REVISION")]
     pub base: Option<String>,
     /// Write what was found as Markdown; on GitHub it's shown with the job's step in any case

@@ -1,5 +1,5 @@
-//! Whether this program runs for somebody who may not write to a cache that others use: a pull request from a fork. What a
-//! stranger's recipe computes would be served to everybody else.
+//! What GitHub and GitLab tell the jobs that they run: what a job's commit is to be compared with, and whether it's from a fork,
+//! which may not write to a cache that others use, for what a stranger's recipe computes would be served to everybody else.
 
 use serde_json::Value;
 
@@ -12,6 +12,32 @@ const EVENT_FILE: &str = "GITHUB_EVENT_PATH";
 /// The projects that a merge request on GitLab comes from and goes to.
 const SOURCE: &str = "CI_MERGE_REQUEST_SOURCE_PROJECT_ID";
 const TARGET: &str = "CI_MERGE_REQUEST_PROJECT_ID";
+
+/// The branch that GitHub's pull request or GitLab's merge request is for, and the commit that GitLab's branch was at before.
+const BRANCHES: [&str; 2] = ["GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME"];
+const BEFORE: &str = "CI_COMMIT_BEFORE_SHA";
+
+/// The commit that this one is compared with: the branch that it's to be merged into, or else where its own branch was before
+/// it was pushed, or else `origin/main`.
+pub(super) fn base() -> String {
+    base_of(&|name| std::env::var(name).ok(), &|path| std::fs::read_to_string(path).ok())
+}
+
+fn base_of(variable: &dyn Fn(&str) -> Option<String>, read: &dyn Fn(&str) -> Option<String>) -> String {
+    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+    if let Some(branch) = BRANCHES.iter().find_map(|name| variable(name)) {
+        return format!("origin/{branch}");
+    }
+    let told = event(&variable, read).and_then(|event| Some(event.pointer("/before")?.as_str()?.to_owned()));
+    // A branch that is new was at no commit, which is written as zeros.
+    let before = told.or_else(|| variable(BEFORE)).filter(|commit| commit.bytes().any(|digit| digit != b'0'));
+    before.unwrap_or_else(|| "origin/main".to_owned())
+}
+
+/// All about what set off a job on GitHub.
+fn event(variable: &dyn Fn(&str) -> Option<String>, read: &dyn Fn(&str) -> Option<String>) -> Option<Value> {
+    serde_json::from_str(&read(&variable(EVENT_FILE)?)?).ok()
+}
 
 /// Whether the remote is only read: as the command line says, or else if this is a fork's job, which is told then.
 pub(super) fn is_only_read(said: Option<bool>) -> bool {
@@ -30,18 +56,16 @@ fn is_from_fork(variable: &dyn Fn(&str) -> Option<String>, read: &dyn Fn(&str) -
     if let (Some(source), Some(target)) = (variable(SOURCE), variable(TARGET)) {
         return source != target;
     }
-    let Some(event) = variable(EVENT) else { return false };
-    let told =
-        variable(EVENT_FILE).and_then(|path| read(&path)).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let Some(name) = variable(EVENT) else { return false };
     let heads = ["/pull_request/head/repo/full_name", "/workflow_run/head_repository/full_name"];
-    match told {
+    match event(variable, read) {
         Some(told) => {
             let base = told.pointer("/repository/full_name");
             let is_about =
                 |head: &str| told.pointer(&format!("/{}", head.split('/').nth(1).unwrap_or_default())).is_some();
             heads.iter().any(|head| is_about(head) && (base.is_none() || told.pointer(head) != base))
         }
-        None => event.starts_with("pull_request") || event == "workflow_run",
+        None => name.starts_with("pull_request") || name == "workflow_run",
     }
 }
 
@@ -69,6 +93,24 @@ mod tests {
         let run = |head: &str| json!({ "repository": { "full_name": "a/b" }, "workflow_run": { "head_repository": { "full_name": head } } });
         assert!(of("workflow_run", &run("c/b")) && !of("workflow_run", &run("a/b")));
         assert!(!of("push", &json!({ "repository": { "full_name": "a/b" } })));
+    }
+
+    #[test]
+    fn a_commit_is_compared_with_where_it_goes_or_what_was_there() {
+        let of = |variables: &[(&str, &str)], event: Option<&Value>| {
+            let variable =
+                |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+            base_of(&variable, &|path| event.filter(|_| path == "event.json").map(Value::to_string))
+        };
+        let (pushed, new) = (json!({ "before": "6113728f" }), json!({ "before": "0000000000" }));
+        let file = (EVENT_FILE, "event.json");
+        assert_eq!(of(&[], None), "origin/main");
+        assert_eq!(of(&[file, (BRANCHES[0], "")], Some(&pushed)), "6113728f");
+        assert_eq!(of(&[file], Some(&new)), "origin/main");
+        // A pull request's event has a commit before, too: that of its own branch.
+        assert_eq!(of(&[file, (BRANCHES[0], "develop")], Some(&pushed)), "origin/develop");
+        assert_eq!(of(&[(BRANCHES[1], "next"), (BEFORE, "0000000000")], None), "origin/next");
+        assert_eq!(of(&[(BEFORE, "95790bf8")], None), "95790bf8");
     }
 
     #[test]

@@ -1,0 +1,118 @@
+//! What devices can is listed and measured, and what they can't is refused; one that never answers is given up.
+
+#[cfg(feature = "vulkan")]
+use std::process::Stdio;
+
+use pipe::spec;
+
+#[cfg(feature = "vulkan")]
+use super::recipes::{FAMILIES, pretrained};
+use super::{
+    gpus,
+    recipes::{RECIPE, curves, filled},
+};
+use crate::common::tiny;
+#[cfg(feature = "vulkan")]
+use crate::common::{
+    Space, await_that, ended, need,
+    needs::{Need, Needed},
+};
+
+/// Precisions that a device has give the CPU's losses, up to their rounding; those that it hasn't are refused before
+/// anything runs.
+#[test]
+fn precisions_train_or_are_refused_at_plan_time() {
+    for (device, gpu) in gpus() {
+        for precision in [spec::Precision::F16, spec::Precision::Bf16, spec::Precision::Mixed] {
+            let name = precision.name();
+            let space = tiny();
+            let recipe = RECIPE[..RECIPE.find("  judge:").expect("the first model")].to_owned()
+                + "  base:\n    pretrain: { tokens: tokens, model: MODEL, train: TRAIN, objectives: [{ masked_lm: {} }] }\n";
+            let recipe = filled(&recipe).replace("steps: 10,", &format!("steps: 10, precision: {name},"));
+            space.write("recipe.yaml", recipe);
+            if let Err(reason) = gpu.check_precision(precision) {
+                let output = space.pipe(&["run", "recipe.yaml", "--device", device]);
+                assert_eq!(output.status, 2, "{}", output.stderr);
+                assert!(output.stderr.contains(&reason.to_string()), "{}", output.stderr);
+                eprintln!("{device} refuses {name}: {reason}");
+                continue;
+            }
+            let (expected, found) = (curves(&space, "cpu"), curves(&space, device));
+            for ([loss, _], [gpu_loss, _]) in expected[0].1.iter().zip(&found[0].1) {
+                assert!((loss - gpu_loss).abs() < 2e-2, "{name}: loss {gpu_loss} instead of {loss}");
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_are_listed_with_what_they_can() {
+    let list = tiny().json(&["devices"]);
+    for (device, _) in gpus() {
+        let name = if device == "cuda" { "cuda:0" } else { device };
+        let found = list.as_array().expect("a list").iter().find(|info| info["device"] == name).expect("the device");
+        assert_eq!((&found["usable"], &found["precision"]["f32"]), (&true.into(), &true.into()), "{found}");
+        assert!(found["hardware"].is_string(), "{found}");
+    }
+}
+
+#[test]
+fn bench_times_a_device() {
+    for (device, _) in gpus() {
+        let measured = tiny().json(&["bench", "--device", device, "--shape", "tiny", "--steps", "2"]);
+        assert!(measured[0]["tokens_per_second"].as_f64().is_some_and(|rate| rate > 0.0), "{measured}");
+    }
+}
+
+/// The layer of tests/vulkan, to stand between a program and a driver.
+#[cfg(feature = "vulkan")]
+fn vulkan_layer(space: &Space) -> Needed<std::path::PathBuf> {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vulkan");
+    let folder = space.path().join("layer");
+    std::fs::create_dir(&folder).expect("a directory");
+    std::fs::copy(source.join("layer.json"), folder.join("layer.json")).expect("a copy");
+    let mut cc = std::process::Command::new("cc");
+    cc.args(["-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-o"]).arg(folder.join("liblayer.so"));
+    match cc.arg(source.join("layer.c")).output() {
+        Ok(output) if output.status.success() => Ok(folder),
+        Ok(output) => Err(Need::Layer.unmet(String::from_utf8_lossy(&output.stderr))),
+        Err(error) => Err(Need::Layer.unmet(error)),
+    }
+}
+
+/// A driver that never answers is given up: the process that waits for it is ended, and the next run goes on from the state.
+#[cfg(feature = "vulkan")]
+#[test]
+fn driver_that_hangs_costs_a_process_and_no_state() {
+    let Some((device, _)) = gpus().into_iter().find(|(name, _)| *name != "cuda") else { return };
+    let space = tiny();
+    let layer = need!(vulkan_layer(&space));
+    let recipe = pretrained(&FAMILIES[1..2], 1).replace("steps: 10,", "steps: 60, checkpoint_every: 5, log_every: 1,");
+    space.write("recipe.yaml", recipe);
+    // It has a state too, for a moment.
+    space.json(&["run", "recipe.yaml", "--stage", "tokens", "--store", "store"]);
+    let hangs = space.path().join("hangs");
+    let run = ["run", "recipe.yaml", "--device", device, "--store", "store"];
+    let mut command = space.command(&run);
+    command.env("VK_LAYER_PATH", &layer).env("VK_INSTANCE_LAYERS", "VK_LAYER_PIPE_test");
+    command.env("LAYER_HANGS", &hangs).env("PIPE_PATIENCE", "60");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
+    await_that("a state is saved", || has_state(&space.path().join("store")));
+    std::fs::write(&hangs, "").expect("a file");
+    let output = ended(child);
+    assert_eq!(output.status, 1, "{}", output.stderr);
+    assert!(output.stderr.contains("nothing was heard of the device for 60 s"), "{}", output.stderr);
+
+    let output = space.pipe(&run);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(output.stderr.contains("gpt2: resumes from the last checkpoint, after step "), "{}", output.stderr);
+}
+
+/// Whether a training has saved a state in this store.
+#[cfg(feature = "vulkan")]
+fn has_state(store: &std::path::Path) -> bool {
+    let Ok(kept) = std::fs::read_dir(store.join("tmp")) else { return false };
+    kept.flatten().any(|kept| {
+        kept.path().extension().is_some_and(|end| end == "state") && kept.path().join("state.json").exists()
+    })
+}
