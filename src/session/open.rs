@@ -15,7 +15,7 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::{
-    Check, Checks, LAUNCHERS, Launcher, Recipe, Upcoming,
+    Check, Checks, LAUNCHERS, Launcher, Notify, Recipe, Upcoming,
     cluster::{ENGINES, On, Start, carry_out, previewed},
     launch::{FITTING, Setup},
     reading::READING,
@@ -32,9 +32,6 @@ use crate::{
     stages::{DataCheck, Stages},
     support::{Hinted, suggest},
 };
-
-/// Shows a message to the user, such as that the remote can't be reached.
-pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a session is opened with.
 #[derive(Clone)]

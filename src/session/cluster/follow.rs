@@ -30,6 +30,9 @@ use crate::{
 /// How often the store is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What is said of a stage whose job goes on.
+pub const LEFT: &str = "left to the cluster";
+
 /// What stands for a batch's id where it's known that there's no such batch.
 pub(super) const NONE: &str = "-";
 
@@ -179,7 +182,7 @@ impl<'a> Follower<'a> {
         let outcome = |(number, stage): (usize, &Stage)| {
             let planned = &self.plan.stages[number];
             let left = || {
-                let place = if stage.at.is_some() { "left to the cluster" } else { "not submitted" };
+                let place = if stage.at.is_some() { LEFT } else { "not submitted" };
                 Outcome::without_artifact(&planned.node.kind, Ending::Paused, place.to_owned())
             };
             (planned.id.clone(), stage.outcome.clone().unwrap_or_else(left))

@@ -23,7 +23,7 @@ pub mod worker;
 use crate::support::Registry;
 
 pub use engine::{After, Batch, Cluster, Engine, Job, Refusal, State};
-pub use follow::{Follower, Until};
+pub use follow::{Follower, LEFT, Until};
 pub use records::{BatchRecord, RunFolder};
 pub use run_plan::{Output, RunPlan, RunStage};
 pub use start::{On, attach};

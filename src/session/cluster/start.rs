@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use super::{
     batches::{Ready, Shape, together},
     engine::{Batch, Cluster, Engine},
-    follow::{Follower, Until, beginning, command},
+    follow::{Follower, LEFT, Until, beginning, command},
     inputs,
     profile::{InputsBy, Profile},
     records::RunFolder,
@@ -156,9 +156,10 @@ pub(in crate::session) fn carry_out(
         Follower::new(folder.clone(), start.store, cluster, program, reporter, Arc::clone(start.notify))?;
     let until = if on.detach { Until::AllSubmitted } else { Until::AllEnded };
     follower.follow(until, stop)?;
-    if stop.load(SeqCst) && (on.cancels)() {
+    let is_left = follower.outcomes().values().any(|outcome| outcome.error.as_deref() == Some(LEFT));
+    if is_left && stop.load(SeqCst) && (on.cancels)() {
         follower.cancel()?;
-    } else if on.detach || stop.load(SeqCst) {
+    } else if is_left {
         let name = folder.name();
         (start.notify)(&format!("jobs go on; `pipe attach {name}` follows them, and `pipe cancel {name}` ends them"));
     }

@@ -17,7 +17,7 @@ use crate::{
     engine::store::unix_time,
     session::{
         Notify,
-        cluster::{self, ENGINES, RunFolder, Until},
+        cluster::{self, ENGINES, LEFT, RunFolder, Until},
     },
 };
 
@@ -35,12 +35,11 @@ pub(super) fn attach(command: &Attach, store: &Path) -> Result<Exit> {
     exit::work_begins();
     let stop = interrupt::flag();
     let followed = interrupt::during(|| follower.follow(Until::AllEnded, &stop));
-    let is_stopped = interrupt::requested();
     progress.end();
     followed?;
     let outcomes = follower.outcomes();
-    let is_open = outcomes.values().any(|outcome| outcome.error.as_deref() == Some("left to the cluster"));
-    if is_stopped && is_open && on::asks() {
+    let is_open = outcomes.values().any(|outcome| outcome.error.as_deref() == Some(LEFT));
+    if is_open && on::asks() {
         follower.cancel()?;
     }
     console::print(&report::outcomes(&outcomes, None))?;

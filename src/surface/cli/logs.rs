@@ -27,7 +27,7 @@ pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
         .iter()
         .enumerate()
         .flat_map(|(batch, (record, _))| record.tasks.iter().map(move |(task, stages)| (batch, *task, stages)));
-    let Some((batch, task, _)) = tasks.filter(|(.., stages)| stages.contains(&number)).last() else {
+    let Some((batch, task, _)) = tasks.rfind(|(.., stages)| stages.contains(&number)) else {
         bail!("`{}` wasn't submitted in the run {}", command.stage, folder.name());
     };
     let path = folder.log(batch, task);

@@ -7,13 +7,17 @@ use std::{
 };
 
 use anyhow::Result;
+use indexmap::IndexMap;
 
 use super::{args, console, exit::Exit, interrupt, load};
-use crate::session::{
-    Session,
-    cluster::{
-        ENGINES, On,
-        profile::{self, FILE},
+use crate::{
+    engine::executor::Outcome,
+    session::{
+        Session,
+        cluster::{
+            ENGINES, LEFT, On,
+            profile::{self, FILE},
+        },
     },
 };
 
@@ -54,6 +58,11 @@ pub(super) fn asks() -> bool {
     let mut answer = String::new();
     // A second Ctrl-C leaves them.
     interrupt::during(|| std::io::stdin().read_line(&mut answer)).is_ok() && answer.trim().eq_ignore_ascii_case("c")
+}
+
+/// Whether everything that isn't done was left to the cluster.
+pub(super) fn is_left(outcomes: &IndexMap<String, Outcome>) -> bool {
+    outcomes.values().all(|outcome| outcome.is_good() || outcome.error.as_deref() == Some(LEFT))
 }
 
 /// A session with the store that has a run.

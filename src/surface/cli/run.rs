@@ -35,7 +35,6 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<RemoteC
     // Errors of the command line are reported before a store is opened.
     wanted.of(recipe.graph()?)?;
     let on = on::chosen(&command.on, &command.recipe)?;
-    let is_left = on.as_ref().is_some_and(|on| on.detach);
     let session = load::running_on(&command.running, on, store, remote)?;
     let prepared = session.plan(&recipe, &wanted, devices)?;
     session.check(&prepared)?;
@@ -75,10 +74,8 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<RemoteC
         let recipe = command.recipe.recipe.display().to_string();
         junit::write(path, &[Suite { recipe, outcomes: &outcomes, expectations: &expectations }])?;
     }
-    let exit = match Exit::of_stages(&outcomes) {
-        Exit::Interrupted if is_left && !interrupt::requested() => Exit::Done,
-        exit => expectations.exit(exit),
-    };
+    let is_left = command.on.detach && on::is_left(&outcomes);
+    let exit = expectations.exit(if is_left { Exit::Done } else { Exit::of_stages(&outcomes) });
     log.end(exit.word());
     Ok(exit)
 }

@@ -123,7 +123,7 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<RemoteCh
     written?;
     let exit = match Exit::of_stages(outcomes) {
         _ if left_out > 0 => Exit::Failed,
-        Exit::Interrupted if command.on.detach && !interrupt::requested() => Exit::Done,
+        _ if command.on.detach && on::is_left(outcomes) => Exit::Done,
         exit => exit,
     };
     log.end(exit.word());
