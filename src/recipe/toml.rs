@@ -22,8 +22,9 @@ pub(super) fn parse(text: &Text, problems: &mut Vec<Diagnostic>) -> Node {
         }
         let added = if parser.rest().starts_with('[') {
             parser.header().and_then(|keys| {
+                place(&mut root, &keys)?;
                 table = keys;
-                place(&mut root, &table).map(|_| ())
+                Ok(())
             })
         } else {
             parser.pair().and_then(|(mut keys, node)| {

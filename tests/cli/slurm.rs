@@ -89,7 +89,7 @@ fn recipe_runs_on_its_nodes_as_on_one_machine() {
 fn run_outlives_its_submitter_its_controller_and_a_node() {
     let bed = need!(bed());
     let space = space();
-    space.write("recipe.yaml", space.read("recipe.yaml").replace("steps: 8,", "steps: 4000, checkpoint_every: 20,"));
+    space.write("recipe.yaml", space.read("recipe.yaml").replace("steps: 8,", "steps: 1500, checkpoint_every: 20,"));
     let output = beside(
         &bed,
         &space,

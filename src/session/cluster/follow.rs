@@ -273,6 +273,7 @@ impl<'a> Follower<'a> {
             match &message {
                 Message::Started { .. } => (stage.end, stage.has_started) = (None, true),
                 Message::Progress { done, total, .. } => stage.progress = Some((*done, *total)),
+                Message::End(End::Again { place }) => self.reporter.event(&planned.id, Event::Note(place)),
                 _ => {}
             }
             stage.end = message.notify(&planned.node, &planned.id, self.reporter).or(stage.end.take());

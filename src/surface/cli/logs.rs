@@ -23,7 +23,7 @@ pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
         .number(&command.stage)
         .with_context(|| format!("the run {} has no stage `{}`", folder.name(), command.stage))?;
     let batches = folder.batches()?;
-    let tasks = batches
+    let mut tasks = batches
         .iter()
         .enumerate()
         .flat_map(|(batch, (record, _))| record.tasks.iter().map(move |(task, stages)| (batch, *task, stages)));
