@@ -23,6 +23,7 @@ lint:
 # Write the recipes' JSON Schema anew
 schema:
     cargo run --release -- schema > schemas/recipe.schema.json
+    cargo run --release -- schema profiles > schemas/profiles.schema.json
 
 # Write the generated pages of the documentation anew, and the schema that they're made from
 docs: schema

@@ -138,6 +138,10 @@ def matrix(rows, described, tensors):
 
 
 def read(path, options, limit=None):
+    """The texts and labels of a .jsonl as `pipe init` writes it, or of a table."""
+    if path.endswith(".jsonl"):
+        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()[:limit]]
+        return [[row[name] for name in options.columns.split(",")] for row in rows], [row[options.label] for row in rows]
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     names = options.names.split(",") if options.names else lines.pop(0).split("\t")
     # The last column takes the rest of the line, and a label at a line's end has no tabs.
@@ -176,10 +180,12 @@ def main():
             continue
         cost = trial["cost"]
         if trial["loss"] == "squared_hinge":
-            model = LinearSVC(C=cost, fit_intercept=False, max_iter=5000)
+            model = LinearSVC(C=cost, fit_intercept=False, tol=1e-6, max_iter=20000)
         else:
             # With two classes scikit-learn has one vector; ours are two, of which each is the other's negative.
-            model = LogisticRegression(C=cost * (2 if classes == 2 else 1), fit_intercept=False, max_iter=1000)
+            model = LogisticRegression(
+                C=cost * (2 if classes == 2 else 1), fit_intercept=False, tol=1e-7, max_iter=5000
+            )
         theirs = percent(model.fit(train, learned).predict(dev))
         own = 100 * trial["accuracy"]
         print(f"{type(model).__name__} C={cost:g}: scikit-learn {theirs:.2f} %, pipe {own:.2f} %, {own - theirs:+.2f}", flush=True)

@@ -60,7 +60,8 @@ pub fn documents(source: &Source, file: &Path) -> Result<Documents> {
 /// # Errors
 /// As [`documents`].
 pub fn counted_documents(source: &Source, file: &Path, read: Arc<AtomicU64>) -> Result<Documents> {
-    let texts: Box<dyn Iterator<Item = Result<String>> + Send> = match format(source, file)? {
+    let format = format(source, file)?;
+    let texts: Box<dyn Iterator<Item = Result<String>> + Send> = match format {
         Format::Txt => {
             if !source.text.is_empty() {
                 bail!("{}: `text` names columns, and a .txt file has none", file.display());
@@ -77,7 +78,9 @@ pub fn counted_documents(source: &Source, file: &Path, read: Arc<AtomicU64>) -> 
     };
     let documents = texts.filter(|text| !matches!(text, Ok(text) if text.trim().is_empty()));
     let documents = documents.map(|text| Ok(Document { text: text? }));
-    Ok(Box::new(documents.take(source.limit.unwrap_or(usize::MAX))))
+    // Rows of a table were passed over as such.
+    let skip = source.skip.filter(|_| format == Format::Txt).unwrap_or(0);
+    Ok(Box::new(documents.skip(skip).take(source.limit.unwrap_or(usize::MAX))))
 }
 
 /// Looks at what of a file can be looked at without reading all of it, as [`check_rows`].

@@ -18,7 +18,7 @@ pub(super) fn check(node: &Node, slot: &Slot, name: &str, problems: &mut Vec<Dia
 
 /// A name as it stands in a message.
 pub(super) fn called(name: &str) -> String {
-    if name == ROOT { name.to_owned() } else { format!("`{name}`") }
+    if name.starts_with("the ") { name.to_owned() } else { format!("`{name}`") }
 }
 
 struct Checker<'a> {

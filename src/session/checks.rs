@@ -52,7 +52,7 @@ impl Checks {
         Self::of_data_telling(DataCheck::default())
     }
 
-    fn of_data_telling(mut data: DataCheck) -> Self {
+    pub(super) fn of_data_telling(mut data: DataCheck) -> Self {
         Self::default()
             .with(|upcoming: Upcoming<'_>| check_secrets(upcoming.checked))
             .with(move |upcoming: Upcoming<'_>| data.check(upcoming.checked, upcoming.plan.missing()))

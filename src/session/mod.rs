@@ -3,12 +3,14 @@
 
 pub mod base;
 mod checks;
+pub mod cluster;
 pub mod expectations;
 mod feed;
 mod git;
 mod graph;
 pub mod launch;
 pub mod log;
+mod notify;
 mod open;
 mod reading;
 mod recipe;
@@ -19,5 +21,6 @@ pub use checks::{Check, Checks, Upcoming};
 pub use graph::graph;
 use graph::graph_of_cell;
 pub use launch::{LAUNCHERS, Launcher, StageJob};
-pub use open::{Notify, Options, Prepared, Session, Wanted};
+pub use notify::Notify;
+pub use open::{Options, Prepared, Session, Wanted};
 pub use recipe::Recipe;

@@ -15,25 +15,23 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::{
-    Check, Checks, LAUNCHERS, Launcher, Recipe, Upcoming,
+    Check, Checks, LAUNCHERS, Launcher, Notify, Recipe, Upcoming,
+    cluster::{ENGINES, On, Start, carry_out, previewed},
     launch::{FITTING, Setup},
     reading::READING,
 };
 use crate::{
     engine::{
-        executor::{self, Launch, Outcome, Reporter, execute},
-        plan::{Graph, Plan, Resolver},
+        executor::{self, Ending, Event, Launch, Outcome, Reporter, execute},
+        plan::{Graph, Plan, Resolver, Status},
         remote::Remote,
         store::{DigestCache, Store},
     },
     network::device::DeviceChoices,
     recipe::Checked,
-    stages::Stages,
+    stages::{DataCheck, Stages},
     support::{Hinted, suggest},
 };
-
-/// Shows a message to the user, such as that the remote can't be reached.
-pub type Notify = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What a session is opened with.
 #[derive(Clone)]
@@ -50,6 +48,8 @@ pub struct Options {
     pub ignore_memory: bool,
     /// How stages are computed: one of [`LAUNCHERS`].
     pub launcher: String,
+    /// The cluster that they're computed on, if it isn't this machine.
+    pub on: Option<On>,
     /// Stop flag: what is running pauses as soon as it can be resumed, nothing else begins.
     pub stop: Arc<AtomicBool>,
     /// Receives messages for the user.
@@ -65,6 +65,7 @@ impl Default for Options {
             jobs: 1,
             ignore_memory: false,
             launcher: FITTING.to_owned(),
+            on: None,
             stop: Arc::default(),
             notify: Arc::new(|_| ()),
         }
@@ -169,16 +170,100 @@ impl Session {
     /// # Errors
     /// All mistakes of one kind.
     pub fn check(&self, prepared: &Prepared<'_>) -> Result<()> {
-        let fits = !self.options.ignore_memory;
-        Checks::all(&prepared.devices, fits, &self.options.notify).check(prepared.upcoming())
+        self.checks(&prepared.devices).check(prepared.upcoming())
+    }
+
+    /// All that is looked at before a run on these devices. A cluster's machines look at their devices and memory
+    /// themselves.
+    pub(super) fn checks(&self, devices: &DeviceChoices) -> Checks {
+        match self.options.on {
+            Some(_) => Checks::of_data_telling(DataCheck::telling(Arc::clone(&self.options.notify))),
+            None => Checks::all(devices, !self.options.ignore_memory, &self.options.notify),
+        }
     }
 
     /// Carries out a planned run.
-    pub fn execute(&self, prepared: Prepared<'_>, reporter: &dyn Reporter) -> IndexMap<String, Outcome> {
+    ///
+    /// # Errors
+    /// If it can't be submitted to the cluster that it's to be computed on.
+    pub fn execute(&self, prepared: Prepared<'_>, reporter: &dyn Reporter) -> Result<IndexMap<String, Outcome>> {
         let stages = Stages::new(prepared.devices);
         let launch = self.launch(&stages);
         let options = self.run_options(prepared.recipe, BTreeMap::new());
-        execute(prepared.plan, &self.everywhere(), &*launch, reporter, &options)
+        self.carry_out(prepared.recipe, prepared.plan, &stages, &*launch, reporter, &options)
+    }
+
+    /// Has a plan's stages computed: here, or on a cluster.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub(super) fn carry_out(
+        &self,
+        recipe: &Recipe,
+        plan: Plan,
+        stages: &Stages,
+        launch: &dyn Launch,
+        reporter: &dyn Reporter,
+        options: &executor::Options,
+    ) -> Result<IndexMap<String, Outcome>> {
+        match &self.options.on {
+            Some(on) if plan.missing().next().is_some() => {
+                self.fetch(&plan, reporter)?;
+                let start = self.start(recipe, plan, stages.choices(), options);
+                let outcomes = carry_out(&start, on, &ENGINES, reporter, &self.options.stop)?;
+                if let Some(remote) = &self.remote {
+                    let ran = outcomes.values().filter(|outcome| outcome.ending == Ending::Ran);
+                    ran.filter_map(|outcome| outcome.artifact.as_ref())
+                        .for_each(|artifact| remote.push(artifact, true));
+                }
+                Ok(outcomes)
+            }
+            _ => Ok(execute(plan, &self.everywhere(), launch, reporter, options)),
+        }
+    }
+
+    /// Brings what only the remote has of a plan into the store, where jobs look for it.
+    fn fetch(&self, plan: &Plan, reporter: &dyn Reporter) -> Result<()> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        for (id, planned) in plan.stages() {
+            let Status::Remote(artifact) = &planned.status else { continue };
+            reporter.event(id, Event::Fetching);
+            let progress = |done, total| {
+                reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
+            };
+            let fetched = remote.materialise(artifact, &|| reporter.event(id, Event::Waiting), &progress);
+            reporter.event(id, Event::Fetched);
+            fetched?;
+        }
+        Ok(())
+    }
+
+    fn start<'a>(
+        &'a self,
+        recipe: &'a Recipe,
+        plan: Plan,
+        devices: &'a DeviceChoices,
+        options: &'a executor::Options,
+    ) -> Start<'a> {
+        Start {
+            plan,
+            recipe: &recipe.checked.path,
+            devices,
+            ignore_memory: self.options.ignore_memory,
+            options,
+            store: &self.store,
+            digests: &self.digests,
+            notify: &self.options.notify,
+        }
+    }
+
+    /// What would be submitted to a cluster for a planned run: the scripts, each with the stages that it's for.
+    ///
+    /// # Errors
+    /// If the store can't be read, or there's no such engine.
+    pub fn preview(&self, prepared: Prepared<'_>, on: &On) -> Result<Vec<(String, Vec<String>)>> {
+        let options = self.run_options(prepared.recipe, BTreeMap::new());
+        previewed(&self.start(prepared.recipe, prepared.plan, &prepared.devices, &options), on, &ENGINES)
     }
 
     /// Checks and carries out a planned run.
@@ -187,7 +272,7 @@ impl Session {
     /// As [`Self::check`]: nothing was run then. What becomes of the stages is in their outcomes.
     pub fn run(&self, prepared: Prepared<'_>, reporter: &dyn Reporter) -> Result<IndexMap<String, Outcome>> {
         self.check(&prepared)?;
-        Ok(self.execute(prepared, reporter))
+        self.execute(prepared, reporter)
     }
 
     /// The way in which this session has stages computed.

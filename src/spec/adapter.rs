@@ -32,9 +32,12 @@ pub struct Lora {
     /// The linear layers, by how their names in checkpoints end: `query_key_value`, `attention.dense`, …
     #[schemars(length(min = 1))]
     pub targets: Vec<String>,
-    /// The dtype of the frozen weights
+    /// What the frozen weights are held as; f32 where nothing is said
     #[serde(default)]
-    pub base_dtype: BaseDtype,
+    pub weights: Option<WeightForm>,
+    /// The older name of `weights`
+    #[serde(default)]
+    pub base_dtype: WeightForm,
 }
 
 /// A table of keys and values that all tokens see before their own, without positions.
@@ -49,30 +52,53 @@ pub struct PTuning {
     #[serde(default = "dropout")]
     #[schemars(range(min = 0.0, max = 0.99))]
     pub dropout: f64,
-    /// The dtype of the frozen weights
+    /// What the frozen weights are held as; f32 where nothing is said
     #[serde(default)]
-    pub base_dtype: BaseDtype,
+    pub weights: Option<WeightForm>,
+    /// The older name of `weights`
+    #[serde(default)]
+    pub base_dtype: WeightForm,
 }
 
-/// How the weights of frozen linear layers are kept, in memory and in the artifact; everything is computed in f32.
+/// How weights that aren't learned are held, in memory and in the artifact; everything is computed in f32.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum BaseDtype {
+pub enum WeightForm {
     /// Four bytes per weight
     #[default]
     F32,
     /// Two bytes per weight, with the exponents of f32
     Bf16,
+    /// Two bytes per weight, with more digits and fewer exponents
+    F16,
     /// One byte per weight, and a scale for each row
     Int8,
+    /// Half a byte per weight, and a scale for each 32 of a row
+    Int4,
+}
+
+impl WeightForm {
+    /// All of them, those with most bits first.
+    pub const ALL: [Self; 5] = [Self::F32, Self::Bf16, Self::F16, Self::Int8, Self::Int4];
+
+    /// As recipes have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        }
+    }
 }
 
 impl Adapter {
-    /// The dtype of the frozen weights.
-    pub fn base_dtype(&self) -> BaseDtype {
+    /// What the frozen weights are held as.
+    pub fn weights(&self) -> WeightForm {
         match self {
-            Self::Lora(lora) => lora.base_dtype,
-            Self::PTuning(tuning) => tuning.base_dtype,
+            Self::Lora(lora) => lora.weights.unwrap_or(lora.base_dtype),
+            Self::PTuning(tuning) => tuning.weights.unwrap_or(tuning.base_dtype),
         }
     }
 }

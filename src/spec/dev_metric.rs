@@ -20,6 +20,15 @@ impl DevMetric {
     /// e to the loss per token.
     pub const PERPLEXITY: Self = Self(Cow::Borrowed("perplexity"));
 
+    /// F1 over the answers of all classes together.
+    pub const MICRO_F1: Self = Self(Cow::Borrowed("micro_f1"));
+    /// Pearson's correlation.
+    pub const PEARSON: Self = Self(Cow::Borrowed("pearson"));
+    /// Spearman's correlation of ranks.
+    pub const SPEARMAN: Self = Self(Cow::Borrowed("spearman"));
+    /// The mean of the absolute differences.
+    pub const MEAN_ABSOLUTE_ERROR: Self = Self(Cow::Borrowed("mean_absolute_error"));
+
     /// The name in recipes and records.
     pub fn name(&self) -> &str {
         &self.0
@@ -27,7 +36,7 @@ impl DevMetric {
 
     /// Whether the lower value is the better one.
     pub fn less_is_better(&self) -> bool {
-        [Self::LOSS, Self::PERPLEXITY].contains(self)
+        [Self::LOSS, Self::PERPLEXITY, Self::MEAN_ABSOLUTE_ERROR].contains(self)
     }
 
     /// Whether a value is better than another one.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Expectations, Source};
+use super::{Expectations, Source, WeightForm, origin::ModelName};
 
 /// Evaluates a model on held-out data: a finetuned model on rows, or a language model on encoded corpora.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -12,6 +12,11 @@ pub struct Eval {
     /// The stage whose model is evaluated
     #[schemars(extend("x-role" = "stage:model"))]
     pub model: String,
+    /// For a classifier: further stages whose classifiers tell the same labels. What is measured is the mean of the logarithms
+    /// of the probabilities that all of them give, this model's among them
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<ModelName>")]
+    pub ensemble: Vec<String>,
     /// Rows like those that a finetuned model learned from
     #[serde(default)]
     pub data: Option<Source>,
@@ -31,6 +36,9 @@ pub struct Eval {
     #[serde(default)]
     #[schemars(extend("x-role" = "stage:baseline"))]
     pub baseline: Option<String>,
+    /// What the model's weights are held as; as they are stored where nothing is said
+    #[serde(default)]
+    pub weights: Option<WeightForm>,
     /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]

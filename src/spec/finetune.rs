@@ -4,7 +4,10 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Adapter, ClassWeights, DevMetric, Expectations, Instruction, Model, Origin, Source, Train};
+use super::{
+    Adapter, ClassWeights, DevMetric, Expectations, Instruction, Model, MultiLabel, Origin, Outputs, Regression,
+    Source, Teacher, Train,
+};
 
 /// Adapts a model to labelled rows, or to instructions with their answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -32,6 +35,9 @@ pub struct Finetune {
     /// For a classifier: a linear classifier on the rows' n-grams beside the network, the wide path of Cheng et al. 2016
     #[serde(default)]
     pub wide: Option<Wide>,
+    /// For a classifier: others that it learns from, too
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<Teacher>,
     /// How to train
     #[schemars(extend("x-recorded" = "how a model was trained shows in its curve and metrics"))]
     pub train: Train,
@@ -71,6 +77,10 @@ pub enum Task {
     Classification(Classification),
     /// Answers to instructions
     Instruction(Instruction),
+    /// Any number of labels out of a closed set
+    MultiLabel(MultiLabel),
+    /// A number
+    Regression(Regression),
 }
 
 impl Task {
@@ -78,9 +88,23 @@ impl Task {
     pub fn dev_metrics(&self) -> &'static [DevMetric] {
         const CLASSIFICATION: &[DevMetric] = &[DevMetric::ACCURACY, DevMetric::MACRO_F1, DevMetric::LOSS];
         const INSTRUCTION: &[DevMetric] = &[DevMetric::LOSS, DevMetric::PERPLEXITY, DevMetric::ACCURACY];
+        const MULTI_LABEL: &[DevMetric] = &[DevMetric::MICRO_F1, DevMetric::MACRO_F1, DevMetric::LOSS];
+        const REGRESSION: &[DevMetric] =
+            &[DevMetric::PEARSON, DevMetric::SPEARMAN, DevMetric::MEAN_ABSOLUTE_ERROR, DevMetric::LOSS];
         match self {
             Self::Classification(_) => CLASSIFICATION,
             Self::Instruction(_) => INSTRUCTION,
+            Self::MultiLabel(_) => MULTI_LABEL,
+            Self::Regression(_) => REGRESSION,
+        }
+    }
+
+    /// The task, if its answers are the outputs of a linear head, each by itself.
+    pub fn outputs(&self) -> Option<Outputs> {
+        match self {
+            Self::MultiLabel(task) => Some(Outputs::MultiLabel(task.clone())),
+            Self::Regression(task) => Some(Outputs::Regression(task.clone())),
+            Self::Classification(_) | Self::Instruction(_) => None,
         }
     }
 }

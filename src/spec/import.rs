@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Expectations, origin};
+use super::{Expectations, WeightForm, origin};
 
-/// Imports a checkpoint into the store: checked, and with the same numbers. Weights are stored as safetensors.
+/// Imports a checkpoint into the store: checked, and with the same numbers unless its weights are to have another form. Weights
+/// are stored as safetensors.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
@@ -25,6 +26,10 @@ pub struct Import {
     #[serde(default)]
     #[schemars(extend("x-role" = "tokenizer"))]
     pub tokenizer: Option<String>,
+    /// Store the weights in this form, for commands that load the model and eval; as they are where nothing is said. Such files
+    /// are for this program
+    #[serde(default)]
+    pub weights: Option<WeightForm>,
     /// What its metrics have to be, by their names; a run in which one isn't ends with status 3
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]

@@ -33,11 +33,13 @@ mod model;
 mod objective;
 mod open;
 mod origin;
+mod outputs;
 mod pretrain;
 mod problem;
 mod product;
 mod source;
 mod sweep;
+mod teacher;
 mod tokenize;
 mod train;
 
@@ -46,7 +48,7 @@ use open::open_place;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use adapter::{Adapter, BaseDtype, Lora, PTuning};
+pub use adapter::{Adapter, Lora, PTuning, WeightForm};
 pub use class_weights::{ClassWeights, CountedWeights};
 pub use dev_metric::DevMetric;
 pub use device::{Device, DeviceChoice, DeviceChoices, Devices};
@@ -60,11 +62,13 @@ pub use linear::Linear;
 pub use model::Model;
 pub use objective::{GENERATIVE, Objective, OpenSettings, Part, Section};
 pub use origin::{Checkpoint, Origin, WithoutTokenizer};
+pub use outputs::{MultiLabel, Outputs, Regression};
 pub use pretrain::Pretrain;
 pub use problem::Problem;
 pub use product::Product;
 pub use source::{DocumentUnit, Format, Source};
 pub use sweep::{Random, Range, Repeat, Rung, SuccessiveHalving, Sweep, Tpe, Values};
+pub use teacher::Teacher;
 pub use tokenize::{Bpe, Tokenize, Tokenizer, Unigram, WordPiece};
 pub use train::{Average, Batch, EarlyStopping, LossNormalization, MicroBatch, Optimizer, Precision, Schedule, Train};
 

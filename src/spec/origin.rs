@@ -78,3 +78,15 @@ pub enum WithoutTokenizer {
     /// A token is a byte of the text: for trying a recipe with a tiny checkpoint
     Bytes,
 }
+
+/// The name of a stage that makes a model.
+#[derive(JsonSchema)]
+#[schemars(inline, extend("x-role" = "stage:model"))]
+#[expect(dead_code, reason = "it's there for its schema")]
+pub(super) struct ModelName(String);
+
+/// The name of a linear stage.
+#[derive(JsonSchema)]
+#[schemars(inline, extend("x-role" = "stage:baseline"))]
+#[expect(dead_code, reason = "it's there for its schema")]
+pub(super) struct BaselineName(String);

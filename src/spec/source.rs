@@ -46,6 +46,11 @@ pub struct Source {
     /// The columns that hold the text of a corpus, joined by a line break where several have text; not used for .txt
     #[serde(default)]
     pub text: Vec<String>,
+    /// Pass over so many rows (or documents) at the beginning of each file, such as those that another source takes by its
+    /// `limit`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub skip: Option<usize>,
     /// Read at most this many rows (or documents) of each file
     #[serde(default)]
     #[schemars(range(min = 1))]

@@ -81,6 +81,8 @@ table! {
     EPOCH_STEPS: Setting = "epoch_steps";
     /// The accuracy on dev rows of a network and its wide path together.
     WIDE_DEV_ACCURACY: Result = "wide_dev_accuracy";
+    /// The probability from which on labels are given, chosen on dev rows.
+    THRESHOLD: Result = "threshold";
     /// Rows that are learned from.
     ROWS: Setting = "rows";
     /// Rows that were read of the files with the data: all that they have, but for a `limit`.

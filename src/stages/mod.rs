@@ -41,7 +41,9 @@ pub use parts::{
     conversation::Conversation,
     encoding::{Steps, tokenize},
     generate::{Generated, Show, TextGenerator},
+    holding::{ModelRoom, WeightChoice, WeightsHeld},
     measured::Measured,
+    outputs::TrainedOutputs,
     step_metrics::step_metrics,
     transformers::TransformersFiles,
 };

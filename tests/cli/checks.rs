@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 /// What `check` says of the tiny recipe with some parts exchanged, and its exit status.
 fn checked(space: &Space, changes: &[(&str, &str)]) -> (i32, String) {
-    let recipe = changes.iter().fold(TINY.to_owned(), |recipe, (from, to)| {
+    // Of the test rows two are learned, which is warned of.
+    let clean = TINY.replace("test.tsv", "dev.tsv");
+    let recipe = changes.iter().fold(clean, |recipe, (from, to)| {
         assert!(recipe.contains(from), "{from}");
         recipe.replace(from, to)
     });

@@ -48,6 +48,22 @@ fn the_schema_in_the_repository_is_up_to_date() {
 }
 
 #[test]
+fn the_schema_of_profiles_is_up_to_date_and_says_what_the_program_says() {
+    let path = root().join("schemas/profiles.schema.json");
+    let text = pipe::session::cluster::profile::schema_text().expect("a schema");
+    if std::env::var_os("PIPE_GENERATE").is_some() {
+        fs_err::write(&path, &text).expect("the schema");
+    }
+    let stored = fs_err::read_to_string(&path).unwrap_or_default();
+    assert!(stored == text, "schemas/profiles.schema.json is stale; run the tests with PIPE_GENERATE=1");
+    let validator = jsonschema::validator_for(&serde_json::from_str(&stored).expect("JSON")).expect("a valid schema");
+    assert!(validator.is_valid(&json!({ "profiles": { "a": { "engine": "slurm" } } })));
+    for wrong in [json!({ "engine": "slurm", "al": {} }), json!({}), json!({ "engine": "slurm", "group": 0 })] {
+        assert!(!validator.is_valid(&json!({ "profiles": { "a": wrong } })), "{wrong}");
+    }
+}
+
+#[test]
 fn recipes_name_the_schema_in_their_first_line() {
     for path in recipes() {
         let text = fs_err::read_to_string(&path).expect("a recipe");

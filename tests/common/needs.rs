@@ -37,6 +37,8 @@ pub enum Need {
     Script,
     /// The right to mount a file system.
     Mount,
+    /// Slurm's daemons, and `../shared/tools/slurm.sh` to start them with.
+    Slurm,
     /// A C compiler `cc`, and a system whose programs load what `LD_PRELOAD` names.
     Preload,
     /// Linux on a processor with AVX-512.
@@ -58,7 +60,7 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
@@ -71,6 +73,7 @@ impl Need {
         Self::Chromium,
         Self::Script,
         Self::Mount,
+        Self::Slurm,
         Self::Preload,
         Self::Avx512,
         Self::Vulkan,
@@ -97,6 +100,7 @@ impl Need {
             Self::Chromium => "chromium",
             Self::Script => "script",
             Self::Mount => "mount",
+            Self::Slurm => "slurm",
             Self::Preload => "preload",
             Self::Avx512 => "avx512",
             Self::Vulkan => "vulkan",

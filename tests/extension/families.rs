@@ -11,8 +11,8 @@ use pipe::{
         kernels::{self, Gelu},
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, FAMILIES,
-            Family, FamilyCode, Initial, MatrixId, ModelConfig, ModelSettings, Network, OnDisk, Outline, Pass, Sizes,
-            VectorId,
+            Family, FamilyCode, Initial, ModelConfig, ModelSettings, Network, OnDisk, Outline, Pass, Sizes, VectorId,
+            WeightId,
             blocks::{Linear, Norm, NormKind},
             families::{model_types, of_config},
             support::{Support, support},
@@ -92,7 +92,7 @@ impl ModelConfig for BigramConfig {
 
     fn build(self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         ensure!(self.width.is_multiple_of(2), "an odd width of {}", self.width);
-        let mut table = |name: &str, rows| builder.matrix(name.into(), [rows, self.width], Initial::Normal(0.02));
+        let mut table = |name: &str, rows| builder.table(name.into(), [rows, self.width], Initial::Normal(0.02));
         let (tokens, positions) = (table("tokens.weight", self.vocab_size), table("positions.weight", self.max_length));
         let up = Linear::new(builder, "up", [2 * self.width, self.width], true, 0.02);
         let down = Linear::new(builder, "down", [self.width, 2 * self.width], true, 0.02);
@@ -103,8 +103,8 @@ impl ModelConfig for BigramConfig {
 
 struct Bigram {
     config: BigramConfig,
-    tokens: MatrixId,
-    positions: MatrixId,
+    tokens: WeightId,
+    positions: WeightId,
     up: Linear,
     down: Linear,
     norm: Norm,
@@ -137,8 +137,8 @@ impl Architecture for Bigram {
     }
 
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
-        let positions = (pass.matrix(self.positions), pass.ids(Along::Positions));
-        let x = kernels::embedding_sum((pass.matrix(self.tokens), &pass.tokens), [positions]);
+        let positions = (pass.table(self.positions), pass.ids(Along::Positions));
+        let x = kernels::embedding_sum((pass.table(self.tokens), &pass.tokens), [positions]);
         let x = pass.to_stream(x);
         let (up, down) = (self.up.clone(), self.down.clone());
         let x = pass.block([x], move |pass, [x]| {
@@ -148,7 +148,7 @@ impl Architecture for Bigram {
         self.norm.forward(pass, x)
     }
 
-    fn output(&self) -> (MatrixId, Option<VectorId>) {
+    fn output(&self) -> (WeightId, Option<VectorId>) {
         (self.tokens, None)
     }
 }
@@ -244,7 +244,7 @@ fn registered_families_learn() {
 fn registered_families_take_adapters_and_heads() {
     let directory = tempfile::tempdir().unwrap();
     network(3).save(directory.path()).unwrap();
-    let mut network = Network::load_frozen(directory.path(), spec::BaseDtype::F32, &Device::flex()).unwrap();
+    let mut network = Network::load_frozen(directory.path(), spec::WeightForm::F32, &Device::flex()).unwrap();
     let lora = json!({ "lora": { "r": 2, "targets": ["up", "down"] } });
     network.adapt(&serde_json::from_value(lora).unwrap(), 1).unwrap();
     let before = logits(&network);

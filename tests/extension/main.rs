@@ -7,5 +7,6 @@ mod families;
 mod kinds;
 mod objectives;
 mod optimizers;
+mod splitting;
 mod toys;
 mod whole;

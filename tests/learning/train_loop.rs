@@ -332,7 +332,7 @@ fn choices_are_scored_among_their_candidates_alone() {
         }
     }
 
-    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: Some(candidates) };
+    let settings = LossSettings { candidates: Some(candidates), ..LossSettings::default() };
     let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().into_scalar::<f32>();
     let gold = |at: usize| scores[at][batch.choices[at].gold as usize];
     let expected = -(gold(0) + gold(1) + gold(2) + gold(3)) / 2.0;
@@ -349,7 +349,7 @@ fn losses_of_pairs_and_classes_are_means_over_the_examples() {
         batch.targets.clear();
         batch.pairs = vec![0, 1, 1, 0, 1, 0, 1, 1];
         batch.classes = vec![2, 1, 0, 0, 1, 2, 2, 2];
-        let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+        let settings = LossSettings::default();
         let loss = network.loss(&batch, &Counts::of(&batch), 0.5, &settings).unwrap().into_scalar::<f32>();
         let mean = |scores: Vec<Vec<f64>>, gold: &[u32]| {
             scores.iter().zip(gold).map(|(scores, &gold)| -scores[gold as usize]).sum::<f64>() / 8.0
@@ -363,7 +363,7 @@ fn losses_of_pairs_and_classes_are_means_over_the_examples() {
 #[test]
 fn layouts_with_padding_give_the_same_loss() {
     let network = network();
-    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings::default();
     let loss = |layout: Layout| {
         let batch = lay_out(&examples(), layout, Key::new(0));
         network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().into_scalar::<f32>()

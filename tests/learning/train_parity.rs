@@ -167,7 +167,7 @@ fn check_run(directory: &Path, feed: &Recorded, normalization: &str, prefix: &st
 /// The gradients of the first step, stored as if they were weights.
 fn check_gradients(directory: &Path, batch: &Batch) {
     let mut network = Network::load(&directory.join("initial"), &Device::flex()).unwrap();
-    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings::default();
     let mut found = network.loss(batch, &Counts::of(batch), 1.0, &settings).unwrap().backward();
     let parameters = network.parameters_mut();
     for parameter in parameters.iter_mut() {

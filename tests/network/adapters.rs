@@ -10,7 +10,7 @@ use pipe::{
         batch::{Batch, SlotRange, Target},
         model::{Counts, LossSettings, Network, WeightRole},
     },
-    spec::{self, BaseDtype},
+    spec::{self, WeightForm},
 };
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -83,11 +83,11 @@ fn a_new_lora_changes_nothing_and_only_its_factors_have_gradients() {
         let stored = tempfile::tempdir().unwrap();
         let whole = network(family);
         whole.save(stored.path()).unwrap();
-        let mut frozen = Network::load_frozen(stored.path(), BaseDtype::F32, &Device::flex()).unwrap();
+        let mut frozen = Network::load_frozen(stored.path(), WeightForm::F32, &Device::flex()).unwrap();
         frozen.adapt(&adapter(json!({ "lora": { "r": 2, "targets": [target] } })), 3).unwrap();
         assert_eq!(logits(&frozen), logits(&whole), "{family}");
 
-        let settings = LossSettings { dropout: 0.1, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+        let settings = LossSettings { dropout: 0.1, ..LossSettings::default() };
         let batch = batch();
         let found = frozen.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
         let parameters = frozen.parameters();
@@ -105,7 +105,7 @@ fn adapters_come_back_as_they_were_and_merge_into_the_same_numbers() {
     for (family, target) in [("glm", "mlp.dense_4h_to_h"), ("gpt2", "c_fc"), ("bert", "query")] {
         let (base, stored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         network(family).save(base.path()).unwrap();
-        let mut network = Network::load_frozen(base.path(), BaseDtype::F32, &Device::flex()).unwrap();
+        let mut network = Network::load_frozen(base.path(), WeightForm::F32, &Device::flex()).unwrap();
         network.adapt(&adapter(json!({ "lora": { "r": 3, "targets": [target] } })), 3).unwrap();
         for matrix in network.parameters_mut().iter_mut().filter(|matrix| matrix.name.contains("lora_B")) {
             let shape = matrix.shape();
@@ -135,7 +135,7 @@ fn a_prefix_is_seen_by_all_tokens_and_is_all_that_learns() {
     for family in ["glm", "gpt2", "bert"] {
         let (base, stored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         network(family).save(base.path()).unwrap();
-        let mut network = Network::load_frozen(base.path(), BaseDtype::Bf16, &Device::flex()).unwrap();
+        let mut network = Network::load_frozen(base.path(), WeightForm::Bf16, &Device::flex()).unwrap();
         let before = logits(&network);
         network.adapt(&adapter(json!({ "p_tuning": { "tokens": 5, "dropout": 0.5 } })), 3).unwrap();
         let learned = network.parameters().iter().filter(|matrix| matrix.is_trainable());
@@ -145,7 +145,7 @@ fn a_prefix_is_seen_by_all_tokens_and_is_all_that_learns() {
         for (token, (before, after)) in before.chunks(24).zip(after.chunks(24)).enumerate() {
             assert!(furthest(before, after) > 0.0, "token {token} of {family}");
         }
-        let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+        let settings = LossSettings::default();
         let batch = batch();
         let found = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
         let with = network.parameters().iter().filter(|matrix| matrix.value.grad(&found).is_some());
@@ -168,7 +168,7 @@ fn frozen_weights_stay_in_few_bits_in_memory_and_on_disk() {
     let base = tempfile::tempdir().unwrap();
     network("gpt2").save(base.path()).unwrap();
     let whole = tensors(base.path().join("model.safetensors"));
-    for (dtype, kept) in [(BaseDtype::Bf16, Dtype::BF16), (BaseDtype::Int8, Dtype::I8)] {
+    for (dtype, kept) in [(WeightForm::Bf16, Dtype::BF16), (WeightForm::Int8, Dtype::I8)] {
         let stored = tempfile::tempdir().unwrap();
         let mut network = Network::load_frozen(base.path(), dtype, &Device::flex()).unwrap();
         network.adapt(&adapter(json!({ "lora": { "targets": ["c_attn"] } })), 3).unwrap();
@@ -190,7 +190,7 @@ fn frozen_weights_stay_in_few_bits_in_memory_and_on_disk() {
 fn targets_that_meet_no_layer_are_refused_with_the_names_there_are() {
     let stored = tempfile::tempdir().unwrap();
     network("bert").save(stored.path()).unwrap();
-    let mut network = Network::load_frozen(stored.path(), BaseDtype::F32, &Device::flex()).unwrap();
+    let mut network = Network::load_frozen(stored.path(), WeightForm::F32, &Device::flex()).unwrap();
     let error = network.adapt(&adapter(json!({ "lora": { "targets": ["query", "query_key_value"] } })), 3);
     assert_eq!(
         error.unwrap_err().to_string(),
@@ -204,7 +204,7 @@ fn targets_that_meet_no_layer_are_refused_with_the_names_there_are() {
 fn settings_of_an_adapter_that_are_not_known_are_refused_by_name() {
     let (base, stored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     network("gpt2").save(base.path()).unwrap();
-    let mut network = Network::load_frozen(base.path(), BaseDtype::F32, &Device::flex()).unwrap();
+    let mut network = Network::load_frozen(base.path(), WeightForm::F32, &Device::flex()).unwrap();
     network.adapt(&adapter(json!({ "lora": { "targets": ["c_attn"] } })), 3).unwrap();
     network.save(stored.path()).unwrap();
     let path = stored.path().join("adapter/adapter_config.json");

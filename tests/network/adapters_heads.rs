@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 use burn::tensor::{Device, Tensor, TensorData};
 use pipe::{
     network::model::{CopyOptions, Network, copy},
-    spec::{BaseDtype, Dtype},
+    spec::{Dtype, WeightForm},
 };
 use safetensors::{SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn wave(count: usize, step: f32) -> Vec<f32> {
 fn adapted(family: &str, targets: &[&str]) -> TempDir {
     let (own, stored) = (tempdir().unwrap(), tempdir().unwrap());
     base(family, own.path());
-    let mut network = Network::load_frozen(own.path(), BaseDtype::F32, &Device::flex()).unwrap();
+    let mut network = Network::load_frozen(own.path(), WeightForm::F32, &Device::flex()).unwrap();
     let adapter = serde_json::from_value(json!({ "lora": { "r": 2, "alpha": 4, "targets": targets } })).unwrap();
     network.adapt(&adapter, 3).unwrap();
     for (number, b) in network.parameters_mut().iter_mut().filter(|matrix| matrix.name.contains("lora_B")).enumerate() {

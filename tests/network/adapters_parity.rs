@@ -83,7 +83,7 @@ fn lora_parity_of_loss_and_gradients() {
     let (expected, slopes) = (Tensors::expected(&directory), Tensors::read(&directory.join("lora_grads.safetensors")));
     let network = load(&directory.join("adapter"));
     let batch = batch(&expected);
-    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings::default();
     let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap();
     let found = loss.backward();
     let loss = loss.into_scalar::<f32>();

@@ -52,7 +52,7 @@ fn check(directory: &Path, expected: &Tensors) {
     eprintln!("logits differ by {worst:e}");
     assert!(worst < 1e-4, "{worst}");
 
-    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings::default();
     let loss =
         |batch: &Batch| -> f32 { network.loss(batch, &Counts::of(batch), 1.0, &settings).unwrap().into_scalar() };
     let masked = loss(&batch);

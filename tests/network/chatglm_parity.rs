@@ -45,7 +45,7 @@ fn example(tokens: &[u32], specials: &Specials) -> Example {
 }
 
 /// The reference's batch, what its tokens see included.
-fn chatglm_batch(expected: &Tensors, prefix: &str) -> Batch {
+pub(super) fn chatglm_batch(expected: &Tensors, prefix: &str) -> Batch {
     let name = |part: &str| format!("{prefix}{part}");
     let [rows, width] = expected.shape(&name("input_ids"))[..] else { panic!("rows of tokens") };
     let positions = expected.integers(&name("position_ids"));

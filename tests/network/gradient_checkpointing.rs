@@ -10,7 +10,7 @@ use pipe::{
         batch::{Batch, SlotRange, Target},
         model::{Counts, LossSettings, Network},
     },
-    spec::{self, BaseDtype, Precision},
+    spec::{self, Precision, WeightForm},
 };
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ type Learned = (u32, Vec<(String, Option<Vec<u32>>)>);
 
 fn learned(network: &mut Network, recompute: bool) -> Learned {
     network.recompute_layers(recompute);
-    let settings = LossSettings { dropout: 0.2, label_smoothing: 0.1, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings { dropout: 0.2, label_smoothing: 0.1, ..LossSettings::default() };
     let batch = batch();
     let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).expect("a loss");
     let found = loss.backward();
@@ -93,7 +93,7 @@ fn adapters_in_frozen_layers_get_the_same_gradients() {
     ] {
         let stored = tempfile::tempdir().expect("a directory");
         network(family).save(stored.path()).expect("a stored network");
-        for base in [BaseDtype::F32, BaseDtype::Int8] {
+        for base in [WeightForm::F32, WeightForm::Int8] {
             let mut frozen = Network::load_frozen(stored.path(), base, &Device::flex()).expect("a network");
             let adapter: spec::Adapter = serde_json::from_value(adapter.clone()).expect("an adapter");
             frozen.adapt(&adapter, 3).expect("an adapter that fits");

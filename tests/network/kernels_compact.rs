@@ -2,7 +2,7 @@
 
 use crate::common::tensors;
 use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{Compact, linear, reference};
+use pipe::network::kernels::{Compact, CompactForm, RowIds, Weight, embedding, linear, reference};
 use tensors::{random, values};
 
 /// Rows of very different sizes, with zeros in one.
@@ -15,19 +15,34 @@ fn weight() -> (Vec<f32>, [usize; 2]) {
     (numbers, [40, 24])
 }
 
-fn compact() -> [Compact; 2] {
+const FORMS: [CompactForm; 4] = [CompactForm::Bf16, CompactForm::F16, CompactForm::Int8, CompactForm::Int4];
+
+fn compact() -> [Compact; 4] {
     let (numbers, shape) = weight();
-    let device = Device::flex();
-    [Compact::bf16(&numbers, shape, &device), Compact::int8(&numbers, shape, &device)]
+    FORMS.map(|form| Compact::new(form, &numbers, shape, &Device::flex()))
 }
 
 #[test]
 fn bf16_keeps_eight_bits_of_each_number_and_int8_of_each_row() {
     let (numbers, _) = weight();
-    let [bf16, int8] = compact();
-    assert_eq!([bf16.bytes(), int8.bytes()], [40 * 24 * 2, 40 * (24 + 4)]);
+    let [bf16, f16, int8, int4] = compact();
+    let bytes = [40 * 24 * 2, 40 * 24 * 2, 40 * (24 + 4), 40 * (16 + 2)];
+    assert_eq!([&bf16, &f16, &int8, &int4].map(Compact::bytes), bytes);
+    assert_eq!(FORMS.map(|form| form.bytes([40, 24]) as usize), bytes);
     for (kept, number) in values(bf16.expand()).iter().zip(&numbers) {
         assert!((kept - number).abs() <= number.abs() / 256.0, "{kept} for {number}");
+    }
+    for (kept, number) in values(f16.expand()).iter().zip(&numbers) {
+        assert!((kept - number).abs() <= number.abs() / 2048.0 + 3e-8, "{kept} for {number}");
+    }
+    // A step is an eighth of the largest, and what is as large but of the other sign is a step off.
+    for (kept, numbers) in values(int4.expand()).chunks(24).zip(numbers.chunks(24)) {
+        let most = numbers.iter().fold(0.0_f32, |most, number| if number.abs() > most.abs() { *number } else { most });
+        for (kept, number) in kept.iter().zip(numbers) {
+            let step = most.abs() / 8.0 * (1.0 + 1.0 / 1024.0) + 6e-8;
+            let far = number * most < 0.0 && number.abs() > 7.4 * step;
+            assert!((kept - number).abs() <= if far { step } else { 0.502 * step }, "{kept} for {number} of {most}");
+        }
     }
     for (kept, numbers) in values(int8.expand()).chunks(24).zip(numbers.chunks(24)) {
         let most = numbers.iter().fold(0.0_f32, |most, number| most.max(number.abs()));
@@ -39,13 +54,41 @@ fn bf16_keeps_eight_bits_of_each_number_and_int8_of_each_row() {
 
 #[test]
 fn what_is_compact_already_loses_nothing_more() {
+    for (form, once) in FORMS.into_iter().zip(compact()) {
+        let once = values(once.expand());
+        let again = values(Compact::new(form, &once, [40, 24], &Device::flex()).expand());
+        for (again, once) in again.iter().zip(&once) {
+            let rounding = if form == CompactForm::Int8 { 1e-6 * once.abs() } else { 0.0 };
+            assert!((again - once).abs() <= rounding, "{form:?}: {again} for {once}");
+        }
+    }
+}
+
+#[test]
+fn products_of_any_number_of_rows_are_those_with_the_expanded_matrix() {
     let device = Device::flex();
-    let [bf16, int8] = compact();
-    let again = Compact::bf16(&values(bf16.expand()), [40, 24], &device);
-    assert_eq!(values(again.expand()), values(bf16.expand()));
-    let again = Compact::int8(&values(int8.expand()), [40, 24], &device);
-    for (again, once) in values(again.expand()).iter().zip(values(int8.expand())) {
-        assert!((again - once).abs() <= 1e-6 * once.abs(), "{again} for {once}");
+    for form in FORMS {
+        // With four bits, few rows are rounded to 16 bits where processors multiply such.
+        let near = if form == CompactForm::Int4 { 1e-4 } else { 1e-5 };
+        for columns in [1, 16, 24, 32, 64, 100, 160] {
+            let matrix = Compact::new(form, &values(random(7, [71, columns], 1.0, &device)), [71, columns], &device);
+            for tokens in [1, 2, 3, 4, 5, 8, 9, 20] {
+                let x = random::<2>(tokens as u64, [tokens, columns], 1.0, &device);
+                let found = values(linear(x.clone(), Weight::Compact(matrix.clone()), None));
+                let expected = values(reference::linear(x, matrix.expand(), None));
+                tensors::assert_near(&format!("{form:?}, {tokens} x {columns}"), &found, &expected, near);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_compact_table_are_those_of_the_expanded_one() {
+    for table in compact() {
+        let ids = RowIds::new(vec![3, 39, 0, 3, 17], &Device::flex());
+        let found = values(embedding(Weight::Compact(table.clone()), &ids));
+        assert_eq!(found, values(embedding(table.expand(), &ids)), "{:?}", table.form());
+        assert_eq!(found, values(reference::embedding(Weight::Compact(table.clone()), &ids)), "{:?}", table.form());
     }
 }
 
@@ -60,13 +103,10 @@ fn a_linear_layer_with_a_compact_weight_is_that_with_the_expanded_one() {
             let found = (y.clone() * random::<2>(3, [17, 40], 1.0, &device).autodiff()).sum().backward();
             [values(y.inner()), values(x.grad(&found).unwrap()), values(bias.grad(&found).unwrap())]
         };
-        let fused =
-            gradients(|x, weight, bias| linear(x, pipe::network::kernels::Weight::Compact(weight.clone()), Some(bias)));
+        let fused = gradients(|x, weight, bias| linear(x, Weight::Compact(weight.clone()), Some(bias)));
         let full = gradients(|x, weight, bias| linear(x, weight.expand().autodiff(), Some(bias)));
         assert_eq!(fused, full);
-        let plain = gradients(|x, weight, bias| {
-            reference::linear(x, pipe::network::kernels::Weight::Compact(weight.clone()), Some(bias))
-        });
+        let plain = gradients(|x, weight, bias| reference::linear(x, Weight::Compact(weight.clone()), Some(bias)));
         for (fused, plain) in fused.iter().zip(&plain) {
             tensors::assert_near("linear", fused, plain, 1e-5);
         }

@@ -16,6 +16,7 @@ mod generation_settings;
 mod generation_stream;
 mod gpt2_parity;
 mod gradient_checkpointing;
+mod held_weights;
 mod kernels_compact;
 mod kernels_fused;
 mod kernels_reference;

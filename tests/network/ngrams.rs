@@ -9,7 +9,7 @@ use pipe::{
         batch::{Batch, Example, Layout, Target, lay_out},
         model::{CopyOptions, Counts, KvCache, LossSettings, Network, Outline, RowGradients, copy},
     },
-    spec::{self, BaseDtype},
+    spec::{self, WeightForm},
     support::random::Key,
 };
 use safetensors::SafeTensors;
@@ -193,7 +193,7 @@ fn only_rows_that_were_looked_up_have_gradients() {
     let mut example = text(4, 10, 0);
     example.targets = (1..10).map(|at| Target { at: at - 1, token: example.tokens[at as usize] }).collect();
     let batch = batch(&[example]);
-    let settings = LossSettings { dropout: 0.1, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings { dropout: 0.1, ..LossSettings::default() };
     let mut gradients = |recompute: bool| -> (Vec<u32>, Vec<f32>) {
         network.recompute_layers(recompute);
         let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap();
@@ -215,7 +215,7 @@ fn only_rows_that_were_looked_up_have_gradients() {
 #[test]
 fn an_adapter_leaves_the_table_and_merges_beside_it() {
     let [base, adapted, merged] = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    for dtype in [BaseDtype::F32, BaseDtype::Int8] {
+    for dtype in [WeightForm::F32, WeightForm::Int8] {
         learned("gpt2").save(base.path()).unwrap();
         let mut network = Network::load_frozen(base.path(), dtype, &Device::flex()).unwrap();
         let lora = json!({ "lora": { "r": 2, "alpha": 4, "targets": ["c_attn"] } });

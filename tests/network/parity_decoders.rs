@@ -56,7 +56,7 @@ fn glm_parity_of_hidden_states_logits_and_loss() {
     let logits = network.logits_at(&batch, &places).unwrap().concat();
     assert!(furthest(&logits, &expected.floats("logits")) < 1e-4);
 
-    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings::default();
     let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().into_scalar::<f32>();
     assert!((loss - expected.floats("loss")[0]).abs() < 1e-5, "{loss}");
 

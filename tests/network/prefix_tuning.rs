@@ -15,7 +15,7 @@ use pipe::{
         batch::Batch,
         model::{CopyOptions, Network, copy},
     },
-    spec::{self, BaseDtype},
+    spec::{self, WeightForm},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(crate) fn base(family: &str, directory: &Path) {
 
 /// The same with a prefix, whose table is a wave.
 fn tuned(directory: &Path) -> Network {
-    let mut network = Network::load_frozen(directory, BaseDtype::F32, &Device::flex()).unwrap();
+    let mut network = Network::load_frozen(directory, WeightForm::F32, &Device::flex()).unwrap();
     let adapter = serde_json::from_value(json!({ "p_tuning": { "tokens": TOKENS } })).unwrap();
     network.adapt(&adapter, 3).unwrap();
     let table = network.parameters_mut().iter_mut().find(|parameter| parameter.name == TABLE).unwrap();
@@ -188,7 +188,7 @@ fn new_prefixes_begin_as_large_as_those_of_others() {
     // `torch.nn.Embedding`, of which PEFT's and ChatGLM's `PrefixEncoder` are made, begins with N(0, 1).
     let own = tempfile::tempdir().unwrap();
     base("gpt2", own.path());
-    let mut network = Network::load_frozen(own.path(), BaseDtype::F32, &Device::flex()).unwrap();
+    let mut network = Network::load_frozen(own.path(), WeightForm::F32, &Device::flex()).unwrap();
     let adapter = serde_json::from_value(json!({ "p_tuning": { "tokens": 64 } })).unwrap();
     network.adapt(&adapter, 3).unwrap();
     let table = network.parameters().named(TABLE).unwrap().data().unwrap();

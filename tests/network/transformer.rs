@@ -198,7 +198,7 @@ fn every_parameter_learns() {
     let mut example = Example::sequence(0, tokens(3, 12), 5);
     example.targets = (4..11).map(|at| Target { at, token: example.tokens[at as usize + 1] }).collect();
     let batch = lay_out(&[example], Layout::Ragged, Key::new(1));
-    let settings = LossSettings { dropout: 0.1, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings { dropout: 0.1, ..LossSettings::default() };
     let gradients = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().backward();
     for parameter in network.parameters().iter() {
         let gradient = parameter.value.grad(&gradients).unwrap_or_else(|| panic!("none for {}", parameter.name));

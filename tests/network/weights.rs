@@ -156,7 +156,7 @@ fn settings_that_would_change_the_numbers_are_refused() {
         ("bert", r#""tie_word_embeddings": false"#, "cls.predictions.decoder.weight is missing"),
         ("gpt2", r#""scale_attn_weights": false"#, "scale_attn_weights false isn't supported"),
         ("chatglm", r#""position_encoding_2d": false"#, "position_encoding_2d false isn't supported"),
-        ("chatglm", r#""quantization_bit": 4"#, "quantization_bit 4 isn't supported"),
+        ("chatglm", r#""quantization_bit": 3"#, "quantization_bit 3 isn't supported"),
         ("chatglm2", r#""prefix_projection": true"#, "prefix_projection true isn't supported"),
         (
             "chatglm2",

@@ -53,7 +53,7 @@ fn opened(source: &Source, file: &Path, wanted: Option<&[String]>, nested: &[&st
         Format::Jsonl | Format::Json => json::open(source, file, wanted, nested)?,
         format @ (Format::Parquet | Format::Arrow) => columnar::open(format, file, wanted, nested)?,
     };
-    Ok(rows.limited(source.limit.unwrap_or(usize::MAX)))
+    Ok(rows.part(source.skip.unwrap_or(0), source.limit.unwrap_or(usize::MAX)))
 }
 
 /// The names of the columns of a source's files, by the start of the first. Rows of JSON may have keys of their own:

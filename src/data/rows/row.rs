@@ -26,6 +26,9 @@ impl Row {
 pub struct Rows {
     columns: Arc<[String]>,
     fields: Box<dyn Iterator<Item = Result<Fields>> + Send>,
+    /// Rows to pass over,
+    skip: usize,
+    /// and those to give after that.
     left: usize,
 }
 
@@ -34,12 +37,12 @@ pub(super) type Fields = (usize, Vec<String>);
 
 impl Rows {
     pub(super) fn new(columns: Vec<String>, fields: impl Iterator<Item = Result<Fields>> + Send + 'static) -> Self {
-        Self { columns: columns.into(), fields: Box::new(fields), left: usize::MAX }
+        Self { columns: columns.into(), fields: Box::new(fields), skip: 0, left: usize::MAX }
     }
 
-    /// Ends after so many rows.
-    pub(super) fn limited(self, limit: usize) -> Self {
-        Self { left: limit, ..self }
+    /// Begins behind so many rows, and ends after so many others.
+    pub(super) fn part(self, skip: usize, limit: usize) -> Self {
+        Self { skip, left: limit, ..self }
     }
 
     /// The names of the columns.
@@ -53,7 +56,11 @@ impl Iterator for Rows {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let row = self.fields.next();
+        let mut row = self.fields.next();
+        while self.skip > 0 && matches!(row, Some(Ok(_))) {
+            self.skip -= 1;
+            row = self.fields.next();
+        }
         if !matches!(row, Some(Ok(_))) {
             self.left = 0;
         }

@@ -25,7 +25,7 @@ use crate::engine::{
 use sources::Sources;
 
 pub use run::{Options, execute};
-pub use task::{Done, InputLost, Launch, Local, Task, Watch};
+pub use task::{Busy, Done, IfHeld, InputLost, Launch, Local, Task, Watch};
 
 /// Does the work of a stage. The executor knows stages only through this, so it can be tested without any.
 pub trait Runner: Sync {

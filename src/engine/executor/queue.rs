@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use indexmap::IndexMap;
@@ -10,6 +11,11 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{Ending, Outcome};
 use crate::engine::plan::{Length, Planned};
+
+/// The pause between two looks at a stage that another process computes.
+const PAUSE: Duration = Duration::from_millis(200);
+/// What is added to it for each stage that waits so: a shared disk isn't asked for hundreds of them at a time.
+const PAUSE_EACH: Duration = Duration::from_millis(5);
 
 /// The stages of a run and what became of them.
 pub(super) struct Queue<'a> {
@@ -25,6 +31,8 @@ pub(super) struct Queue<'a> {
 
 struct State {
     taken: Vec<bool>,
+    /// Of stages that another process computes, when to look again.
+    held: BTreeMap<usize, Instant>,
     outcomes: IndexMap<String, Outcome>,
 }
 
@@ -42,40 +50,86 @@ impl State {
 /// What a thread is to do next.
 pub(super) enum Next<'a> {
     /// Compute this stage; all that it needs is there.
-    Run(&'a str, &'a Planned),
+    Run(&'a str, &'a Planned, Turn),
     /// This stage can't run, since the named one, which it needs directly or through others, failed or was paused.
     Skip(&'a str, &'a Planned, String),
 }
 
+/// Which attempt at a stage it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// The first.
+    First,
+    /// It was put back, since another process computed it.
+    Again,
+    /// The same, and no more stages are begun, so that there's nothing else to do.
+    Last,
+}
+
 impl<'a> Queue<'a> {
     pub(super) fn new(tasks: &'a IndexMap<String, Planned>, stop: &'a AtomicBool) -> Self {
-        let state = State { taken: vec![false; tasks.len()], outcomes: IndexMap::new() };
+        let state = State { taken: vec![false; tasks.len()], held: BTreeMap::new(), outcomes: IndexMap::new() };
         Self { tasks, after: shorter_ones(tasks), stop, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Takes the first stage whose needs are settled, waiting for one; `None` when all are taken, or no more are to be.
+    /// Takes the first stage whose needs are settled, waiting for one; those that another process computes come after all
+    /// others. `None` when all are taken, or no more are to be.
     pub(super) fn next(&self) -> Option<Next<'a>> {
         let mut state = self.lock();
         loop {
-            if self.stop.load(Ordering::SeqCst) {
+            let is_stopped = self.stop.load(Ordering::SeqCst);
+            if is_stopped && let Some((index, _)) = state.held.pop_first() {
+                return self.take(&mut state, index, Turn::Last);
+            }
+            if is_stopped {
                 self.leave_out(&mut state);
             }
             if state.taken.iter().all(|taken| *taken) {
                 return None;
             }
-            let ready = self.tasks.iter().enumerate().find(|(index, (_, node))| {
-                let mut before = node.node.needs.values().chain(&self.after[*index]);
-                !state.taken[*index] && before.all(|need| state.outcomes.contains_key(need))
-            });
-            if let Some((index, (id, node))) = ready {
-                state.taken[index] = true;
-                return Some(match state.culprit(self.tasks, node) {
-                    Some(culprit) => Next::Skip(id, node, culprit.to_owned()),
-                    None => Next::Run(id, node),
-                });
+            let ready = (0..self.tasks.len()).find(|index| self.is_ready(&state, *index));
+            if let Some(index) = ready {
+                return self.take(&mut state, index, Turn::First);
             }
-            self.changed.wait(&mut state);
+            let Some((&index, &due)) = state.held.iter().min_by_key(|(_, due)| **due) else {
+                self.changed.wait(&mut state);
+                continue;
+            };
+            if due <= Instant::now() {
+                state.held.remove(&index);
+                return self.take(&mut state, index, Turn::Again);
+            }
+            // A stop is noticed as soon.
+            let _ = self.changed.wait_until(&mut state, due);
         }
+    }
+
+    fn is_ready(&self, state: &State, index: usize) -> bool {
+        let Some((_, node)) = self.tasks.get_index(index) else { return false };
+        let mut before = node.node.needs.values().chain(&self.after[index]);
+        let is_free = !state.taken[index] && !state.held.contains_key(&index);
+        is_free && before.all(|need| state.outcomes.contains_key(need))
+    }
+
+    fn take(&self, state: &mut State, index: usize, turn: Turn) -> Option<Next<'a>> {
+        let (id, node) = self.tasks.get_index(index)?;
+        state.taken[index] = true;
+        Some(match state.culprit(self.tasks, node) {
+            Some(culprit) => Next::Skip(id, node, culprit.to_owned()),
+            None => Next::Run(id, node, turn),
+        })
+    }
+
+    /// Puts a stage back that another process computes, to be looked at again when there's nothing else to do.
+    pub(super) fn put_back(&self, id: &str) {
+        let mut state = self.lock();
+        if let Some(index) = self.tasks.get_index_of(id) {
+            let many = u32::try_from(state.held.len()).unwrap_or(u32::MAX);
+            state.held.insert(index, Instant::now() + PAUSE + PAUSE_EACH.saturating_mul(many));
+            state.taken[index] = false;
+        }
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Settles what wasn't begun.

@@ -1,7 +1,7 @@
 //! The run itself: a plan is taken stage by stage, and what is missing is launched.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -12,15 +12,16 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use indexmap::IndexMap;
+use parking_lot::Mutex;
 
 use super::{
-    Done, Ending, Event, InputLost, Launch, Outcome, Paused, Reporter, Task, Watch,
-    queue::{Next, Queue},
+    Busy, Done, Ending, Event, IfHeld, InputLost, Launch, Outcome, Paused, Reporter, Task, Watch,
+    queue::{Next, Queue, Turn},
 };
 use crate::{
     engine::{
         plan::{Key, Node, Plan, Planned, Resolver, Seen, Status},
-        store::{Artifact, Lost, Manifest, Metrics, Provenance, Stopped, short},
+        store::{Artifact, KeyWatch, Lost, Manifest, Metrics, Provenance, Stopped, short},
     },
     support::{Hinted, explained, panics},
 };
@@ -51,7 +52,9 @@ pub fn execute(
     let stages = plan.into_stages();
     let queue = Queue::new(&stages, &options.stop);
     let threads = options.jobs.clamp(1, stages.len().max(1));
-    let worker = Worker { queue: &queue, resolver, launcher, reporter, options, launched: AtomicBool::new(false) };
+    let (launched, watches) = (AtomicBool::new(false), Mutex::default());
+    let waiting = Mutex::default();
+    let worker = Worker { queue: &queue, resolver, launcher, reporter, options, launched, watches, waiting };
     if threads == 1 {
         worker.work();
     } else {
@@ -74,6 +77,19 @@ struct Worker<'a> {
     options: &'a Options,
     /// Whether anything has been launched, so that time has passed since the plan was made.
     launched: AtomicBool,
+    /// By key, what is seen of stages that other processes compute.
+    watches: Mutex<BTreeMap<String, KeyWatch>>,
+    /// The stages of which it has been reported that they wait.
+    waiting: Mutex<BTreeSet<String>>,
+}
+
+/// How a stage is brought to its end.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Whether what the plan says of it holds.
+    as_planned: bool,
+    /// Whether it's left for later while another process computes it, since there may be other things to do.
+    leaves: bool,
 }
 
 /// What is said of an artifact that was there when the run was planned.
@@ -95,7 +111,14 @@ impl Worker<'_> {
                     let error = format!("`{because}` {how}");
                     self.queue.settle(id, Outcome::without_artifact(&stage.node.kind, Ending::NotRun, error));
                 }
-                Next::Run(id, stage) => self.settle(id, stage, true),
+                Next::Run(id, stage, turn) => {
+                    // Time has passed where it isn't the first turn.
+                    let manner = Manner {
+                        as_planned: turn == Turn::First || stage.forced,
+                        leaves: turn != Turn::Last && !stage.forced,
+                    };
+                    self.settle(id, stage, manner);
+                }
             }
         }
     }
@@ -118,16 +141,19 @@ impl Worker<'_> {
     /// Brings a stage to its end once more, as what the run counted on isn't there any more.
     fn settle_again(&self, id: &str, stage: &Planned, note: &str) {
         self.reporter.event(id, Event::Note(note));
-        self.settle(id, stage, false);
+        self.settle(id, stage, Manner { as_planned: false, leaves: false });
     }
 
-    /// Brings a stage to its end; `as_planned` unless what the plan counted on has turned out not to be there.
-    fn settle(&self, id: &str, stage: &Planned, as_planned: bool) {
+    /// Brings a stage to its end, or puts it back if another process computes it.
+    fn settle(&self, id: &str, stage: &Planned, manner: Manner) {
         let began = Instant::now();
         let mut key = None;
         // A bug in a stage must not take the others down with it.
-        let result = catch_unwind(AssertUnwindSafe(|| self.compute(id, stage, as_planned, &mut key)))
+        let result = catch_unwind(AssertUnwindSafe(|| self.compute(id, stage, manner, &mut key)))
             .unwrap_or_else(|panic| Err(anyhow!("internal error: {}", panics::text(&*panic).unwrap_or("panic"))));
+        if manner.leaves && result.as_ref().is_err_and(|error| error.is::<Busy>()) {
+            return self.queue.put_back(id);
+        }
         let kind = &stage.node.kind;
         let seconds = began.elapsed().as_secs_f64();
         let outcome = match result {
@@ -158,7 +184,7 @@ impl Worker<'_> {
         &self,
         id: &str,
         stage: &Planned,
-        as_planned: bool,
+        Manner { as_planned, leaves }: Manner,
         key: &mut Option<String>,
     ) -> Result<(Ending, Artifact)> {
         let mut trusts_plan = as_planned;
@@ -179,13 +205,15 @@ impl Worker<'_> {
                 self.report_found(id, &stage.node, ending, &artifact);
                 return Ok((ending, artifact));
             }
+            let held = if leaves { self.look_at_lease(id, &manifest.key())? } else { IfHeld::Wait };
             let inputs = self.inputs(id, &stage.node)?;
             // Where an input's files couldn't be fetched, it was computed, and may be another one now.
             if self.manifest(stage)? != manifest {
                 continue;
             }
             launches += 1;
-            match self.launch(id, stage, manifest, inputs, stage.forced && as_planned) {
+            let force = stage.forced && as_planned;
+            match self.launch(stage, Task { held, force, ..self.task(id, stage, manifest, inputs) }) {
                 // The process that took it over is computing it, or already has.
                 Err(error) if error.is::<Lost>() => self.reporter.event(id, Event::Note(&error.to_string())),
                 Err(error) if error.is::<InputLost>() && launches < LAUNCHES => {
@@ -269,25 +297,41 @@ impl Worker<'_> {
         fetched
     }
 
-    fn launch(
-        &self,
-        id: &str,
-        stage: &Planned,
-        manifest: Manifest,
-        inputs: BTreeMap<String, String>,
-        force: bool,
-    ) -> Result<(Ending, Artifact)> {
-        self.check_files(stage)?;
-        self.launched.store(true, SeqCst);
-        let task = Task {
+    fn task(&self, id: &str, stage: &Planned, manifest: Manifest, inputs: BTreeMap<String, String>) -> Task {
+        Task {
             id: id.to_owned(),
             node: stage.node.clone(),
             manifest,
             inputs,
-            force,
+            force: false,
+            held: IfHeld::Wait,
             until: self.options.until.get(id).copied(),
             provenance: self.options.provenance.clone(),
-        };
+        }
+    }
+
+    /// Looks whether another process computes a key, before anything is fetched or launched for it.
+    ///
+    /// # Errors
+    /// [`Busy`] if one does, which is reported once.
+    fn look_at_lease(&self, id: &str, key: &str) -> Result<IfHeld> {
+        let mut watches = self.watches.lock();
+        if let Some(left) = watches.entry(key.to_owned()).or_insert_with(|| self.resolver.store().watch(key)).look()? {
+            watches.remove(key);
+            return Ok(IfHeld::Leave(left));
+        }
+        let is_first = self.waiting.lock().insert(id.to_owned());
+        drop(watches);
+        if is_first {
+            self.reporter.event(id, Event::Waiting);
+        }
+        Err(Busy.into())
+    }
+
+    fn launch(&self, stage: &Planned, task: Task) -> Result<(Ending, Artifact)> {
+        let id = task.id.as_str();
+        self.check_files(stage)?;
+        self.launched.store(true, SeqCst);
         let watch = Watch { stop: &self.options.stop, reporter: self.reporter, digests: self.resolver.digests() };
         let Done { artifact, computed } = self.launcher.launch(&task, watch)?;
         if !computed {

@@ -17,7 +17,9 @@ use super::{
 };
 use crate::engine::{
     plan::Node,
-    store::{Artifact, Claim, DigestCache, Found, Lost, Manifest, Provenance, Slot, Store, Vouch, unix_time},
+    store::{
+        Artifact, Claim, DigestCache, Found, LeftBehind, Lost, Manifest, Provenance, Slot, Store, Vouch, unix_time,
+    },
 };
 
 /// How often a stage is computed whose files are changed while it reads them, and changed back.
@@ -36,11 +38,37 @@ pub struct Task {
     pub inputs: BTreeMap<String, String>,
     /// Whether it's computed even if the store has it.
     pub force: bool,
+    /// What to do if another process is computing it.
+    #[serde(default)]
+    pub held: IfHeld,
     /// Where it's to pause: at one in so many of its steps.
     pub until: Option<usize>,
     /// What is recorded with its artifact of the run that it's a part of.
     pub provenance: Provenance,
 }
+
+/// What to do where another process holds a key.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfHeld {
+    /// Wait for it.
+    #[default]
+    Wait,
+    /// Leave it, as [`Busy`]; unless it's still what was seen to be left behind.
+    Leave(LeftBehind),
+}
+
+/// Another process is computing a stage, and this one has other things to do.
+#[derive(Debug)]
+pub struct Busy;
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another process is computing it")
+    }
+}
+
+impl std::error::Error for Busy {}
 
 /// Follows a computation, and can stop it.
 #[derive(Clone, Copy)]
@@ -84,8 +112,8 @@ pub trait Launch: Sync {
     /// Computes a stage, and returns when that is done.
     ///
     /// # Errors
-    /// [`Paused`] if it was stopped, [`Lost`] if another process took it over, [`InputLost`] if something that it reads was
-    /// taken away; else what failed.
+    /// [`Paused`] if it was stopped, [`Lost`] if another process took it over, [`Busy`] if one holds it and it isn't to be waited
+    /// for, [`InputLost`] if something that it reads was taken away; else what failed.
     fn launch(&self, task: &Task, watch: Watch<'_>) -> Result<Done>;
 }
 
@@ -107,7 +135,11 @@ impl Launch for Local<'_> {
         let Task { id, node, manifest, force, until, .. } = task;
         let report = |event: Event<'_>| watch.reporter.event(id, event);
         let store = self.store.clone().stopped_by(Arc::clone(watch.stop));
-        let slot = match store.claim(manifest.clone(), *force, &|| report(Event::Waiting))? {
+        let claim = match &task.held {
+            IfHeld::Leave(left) if !force => store.try_claim(manifest.clone(), left)?.ok_or(Busy)?,
+            _ => store.claim(manifest.clone(), *force, &|| report(Event::Waiting))?,
+        };
+        let slot = match claim {
             Claim::Hit(artifact) => return Ok(Done { artifact: *artifact, computed: false }),
             Claim::Miss(slot) => slot,
         };

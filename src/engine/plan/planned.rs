@@ -148,6 +148,12 @@ impl Planned {
     }
 }
 
+impl FromIterator<(String, Planned)> for Plan {
+    fn from_iter<I: IntoIterator<Item = (String, Planned)>>(stages: I) -> Self {
+        Self { stages: stages.into_iter().collect() }
+    }
+}
+
 impl Plan {
     pub(super) fn insert(&mut self, id: String, planned: Planned) {
         self.stages.insert(id, planned);

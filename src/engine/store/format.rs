@@ -1,9 +1,17 @@
-//! The version of a store's layout, in its file `format`, and the way from older ones.
+//! The version of a store's layout, in its file `format`, and the way from older ones. Below the version stand settings that
+//! hold for all processes which share the store, a line each:
+//!
+//! ```text
+//! 2
+//! patience 120    seconds for which a lease stays as it is before it counts as left behind
+//! lock link       leases change hands under a lock that is a name, since not all machines agree on locks of files
+//! ```
 
 use std::{
     fs::TryLockError,
     io::{Seek, Write},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,11 +30,62 @@ const CUT: &str = "";
 /// The file's name.
 const MARKER: &str = "format";
 
-fn found(root: &Path) -> Result<Option<String>> {
+/// How long a lease stays as it is before it counts as left behind, unless the store says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The shortest patience: a holder shows every two seconds that it's alive, and a shared disk may be slow to tell.
+const LEAST: Duration = Duration::from_secs(10);
+
+/// What holds for all processes that share a store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Settings {
+    /// How long a lease stays as it is before it counts as left behind.
+    pub(super) patience: Duration,
+    /// Whether leases change hands under a lock that is a name in the store.
+    pub(super) locks_by_name: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { patience: PATIENCE, locks_by_name: false }
+    }
+}
+
+impl Settings {
+    /// Of the lines below the version.
+    ///
+    /// # Errors
+    /// The line that can't be understood.
+    fn of(lines: &str) -> Result<Self, String> {
+        let mut settings = Self::default();
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            match line.split_once(' ').map(|(name, value)| (name, value.trim())) {
+                Some(("patience", seconds)) => {
+                    let seconds = seconds.parse().map(Duration::from_secs).map_err(|_| line.to_owned())?;
+                    settings.patience = seconds.max(LEAST);
+                }
+                Some(("lock", "link")) => settings.locks_by_name = true,
+                _ => return Err(line.to_owned()),
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Of the store at `root`, as they are now; those of a store that can't be read are the usual ones.
+    pub(super) fn now(root: &Path) -> Self {
+        let text = std::fs::read_to_string(root.join(MARKER)).unwrap_or_default();
+        let lines = text.split_once('\n').map(|(_, lines)| lines).unwrap_or_default();
+        Self::of(lines).unwrap_or_default()
+    }
+}
+
+/// The version and the lines below it.
+fn found(root: &Path) -> Result<Option<(String, String)>> {
     match std::fs::read(root.join(MARKER)) {
         Ok(found) => {
             let found = String::from_utf8_lossy(&found);
-            Ok(Some(found.trim_matches(|c: char| c.is_whitespace() || c == '\0').to_owned()))
+            let found = found.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+            let (version, lines) = found.split_once('\n').unwrap_or((found, ""));
+            Ok(Some((version.trim().to_owned(), lines.to_owned())))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("failed to open the store at {}", root.display())),
@@ -39,11 +98,16 @@ fn found(root: &Path) -> Result<Option<String>> {
 /// If it has another format, or its folders lie on several file systems.
 pub(super) fn check(root: &Path) -> Result<()> {
     is_one_file_system(root)?;
-    let Some(format) = found(root)? else { return Ok(()) };
-    if [FORMAT, CUT].contains(&format.as_str()) || OLDER.contains(&format.as_str()) {
-        return Ok(());
-    }
+    let Some((format, lines)) = found(root)? else { return Ok(()) };
+    let settings = Settings::of(&lines);
     let root = root.display();
+    if [FORMAT, CUT].contains(&format.as_str()) || OLDER.contains(&format.as_str()) {
+        let Err(line) = settings else { return Ok(()) };
+        bail!(Hinted::with(
+            format!("the file {root}/{MARKER} says `{line}`, which this version of pipe doesn't know"),
+            "below the version stand `patience SECONDS` and `lock link`; a newer version may know more",
+        ));
+    }
     if format.bytes().all(|byte| byte.is_ascii_digit()) {
         bail!(
             "the store at {root} has format {format}, and this version of pipe reads formats {} and {FORMAT}: \
@@ -70,7 +134,7 @@ pub(super) fn create(root: &Path) -> Result<()> {
         atomic::sync_dir(root)?;
     }
     match found(root)? {
-        Some(format) if format == FORMAT => Ok(()),
+        Some((format, _)) if format == FORMAT => Ok(()),
         Some(_) => {
             check(root)?;
             retire_locks(&root.join("locks"))?;
@@ -98,6 +162,18 @@ fn rewrite(marker: &Path) -> Result<()> {
     file.rewind()?;
     file.write_all(format!("{FORMAT}\n").as_bytes())?;
     file.set_len(FORMAT.len() as u64 + 1)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Has leases change hands under a lock that is a name, from now on and for all processes.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn lock_by_name(root: &Path) -> Result<()> {
+    let mut file = fs::File::options().append(true).open(root.join(MARKER))?;
+    // In one piece, so that two machines which find out at once only say it twice.
+    file.write_all(b"lock link\n")?;
     file.sync_all()?;
     Ok(())
 }
@@ -147,4 +223,50 @@ fn retire_locks(dir: &Path) -> Result<()> {
     }
     fs::remove_dir(dir)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(format: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(MARKER), format).unwrap();
+        dir
+    }
+
+    #[test]
+    fn settings_stand_below_the_version() {
+        for (format, patience, locks_by_name) in [
+            ("2\n", 30, false),
+            ("", 30, false),
+            ("2\npatience 300\n", 300, false),
+            ("2\nlock link\n\npatience 45\nlock link\n", 45, true),
+            // Less than what a holder needs to show that it's alive.
+            ("2\npatience 1\n", 10, false),
+        ] {
+            let dir = store(format);
+            check(dir.path()).unwrap();
+            create(dir.path()).unwrap();
+            let patience = Duration::from_secs(patience);
+            assert_eq!(Settings::now(dir.path()), Settings { patience, locks_by_name }, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for line in ["patience", "patience long", "lock mkdir", "colour blue"] {
+            let error = check(store(&format!("2\n{line}\n")).path()).unwrap_err();
+            assert!(error.to_string().contains(&format!("says `{line}`")), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn lock_by_name_is_said_once_more_without_harm() {
+        let dir = store("2\npatience 60\n");
+        lock_by_name(dir.path()).unwrap();
+        lock_by_name(dir.path()).unwrap();
+        let patience = Duration::from_secs(60);
+        assert_eq!(Settings::now(dir.path()), Settings { patience, locks_by_name: true });
+    }
 }

@@ -63,6 +63,8 @@ pub enum GarbageKind {
     Transfer,
     /// What a run did, long ago.
     Log,
+    /// What jobs of a cluster were given, long ago.
+    Job,
 }
 
 /// What garbage collection would remove.
@@ -70,7 +72,7 @@ pub enum GarbageKind {
 pub struct GcPlan {
     /// All artifacts, those that go first.
     pub artifacts: Vec<GcVerdict>,
-    /// What goes from `tmp/`, `states/`, `rungs/`, `remote/`, `tensorboard/` and `log/`.
+    /// What goes from `tmp/`, `states/`, `rungs/`, `remote/`, `tensorboard/`, `log/`, `jobs/` and `inputs/`.
     pub garbage: Vec<Garbage>,
     /// Bytes that are freed. A file that several artifacts share counts when the last of them goes.
     pub freed: u64,
@@ -155,6 +157,8 @@ impl Store {
         }
         let old_logs = self.run_logs().into_iter().filter(|path| age(path, now) >= grace.max(LOGS_KEPT));
         garbage.extend(old_logs.map(|path| Garbage { bytes: size(&path), path, kind: GarbageKind::Log }));
+        let old_jobs = self.given_to_jobs().into_iter().filter(|path| age(path, now) >= grace.max(LOGS_KEPT));
+        garbage.extend(old_jobs.map(|path| Garbage { bytes: size(&path), path, kind: GarbageKind::Job }));
         garbage.sort_by(|a, b| a.path.cmp(&b.path));
         let going = verdicts.iter().filter(|one| one.kept.is_none()).map(|one| self.artifact_dir(&one.key));
         let freed = freed(going.chain(garbage.iter().map(|item| item.path.clone())));
@@ -175,6 +179,13 @@ impl Store {
         });
         let is_ours = |name: &str| name.len() == SHORT && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         folders.filter(|(path, name)| is_ours(name) && !events(path).is_empty()).collect()
+    }
+
+    /// What runs on clusters have left for their jobs: folders of runs, copies of the program and of data.
+    fn given_to_jobs(&self) -> Vec<PathBuf> {
+        let folders = ["jobs", "jobs/program", "inputs"].map(|folder| self.root.join(folder));
+        let entries = folders.iter().filter(|folder| is_folder(folder)).flat_map(std::fs::read_dir).flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| is_folder(path) && !folders.contains(path)).collect()
     }
 
     /// The files in which runs told what they did.

@@ -11,6 +11,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::support::program;
+
 /// A process that holds a lease. Fields that another version of the program has are left alone.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
@@ -23,6 +25,9 @@ pub(super) struct Holder {
     started: u64,
     /// The machine, its run, and the space of process numbers (a container has its own) that `pid` belongs to.
     space: String,
+    /// The job of a cluster that the process is, as people name it there.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    job: String,
     /// Digests of what the stage reads, so that they aren't cleared away under it.
     pub(super) inputs: Vec<String>,
 }
@@ -33,6 +38,7 @@ static OWN: LazyLock<Holder> = LazyLock::new(|| Holder {
     pid: std::process::id(),
     started: started(std::process::id()).unwrap_or_default(),
     space: space().unwrap_or_default(),
+    job: std::env::var(program::JOB).unwrap_or_default(),
     inputs: Vec::new(),
 });
 
@@ -54,7 +60,8 @@ impl Holder {
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {} on {}", self.pid, if self.host.is_empty() { "an unknown host" } else { &self.host })
+        write!(f, "process {} on {}", self.pid, if self.host.is_empty() { "an unknown host" } else { &self.host })?;
+        if self.job.is_empty() { Ok(()) } else { write!(f, ", job {}", self.job) }
     }
 }
 

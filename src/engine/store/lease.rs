@@ -1,12 +1,12 @@
 //! Leases: a key is computed by the holder of its lease, for as long as the lease is kept alive.
 //!
 //! `leases/KEY` holds a heartbeat counter, which the holder raises every [`BEAT`], and below it the holder. Any other
-//! process that wants the key watches the file. If it has stayed the same for [`PATIENCE`], by the watcher's own steady clock, or if
-//! the holder was a process of the same machine that has ended, the lease may be taken over. No two clocks are ever
-//! compared, so it doesn't matter how they're set.
+//! process that wants the key watches the file. If it has stayed the same for the store's patience, by the watcher's own steady
+//! clock, or if the holder was a process of the same machine that has ended, the lease may be taken over. No two clocks are
+//! ever compared, so it doesn't matter how they're set.
 //!
-//! A lease changes hands, and an artifact takes its place, under one lock that is held for an instant (the store's
-//! `format` file). A holder that was suspended and lost its lease finds that out there, and commits nothing.
+//! A lease changes hands, and an artifact takes its place, under one lock that is held for an instant (see [`Guard`]). A
+//! holder that was suspended and lost its lease finds that out there, and commits nothing.
 
 use std::{
     fmt,
@@ -22,14 +22,13 @@ use std::{
 
 use anyhow::{Context, Result};
 use fs_err as fs;
+use serde::{Deserialize, Serialize};
 
-use super::{atomic, holder::Holder, manifest::short};
+use super::{atomic, format::Settings, guard::Guard, holder::Holder, manifest::short};
 use crate::support::clock::{Clock, Signal, SystemClock};
 
 /// How often a holder shows that it's alive.
 const BEAT: Duration = Duration::from_secs(2);
-/// How long a lease stays as it is before it counts as left behind.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause between two looks at another holder's lease; the first are shorter.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -37,9 +36,50 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(super) struct Leases {
     root: PathBuf,
+    /// How long a lease stays as it is before it counts as left behind.
+    patience: Duration,
     /// Set to end waiting.
     pub(super) stop: Arc<AtomicBool>,
     pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What a look at a key's lease has shown.
+enum Look {
+    /// It can be taken: nobody holds it, or what is there is left behind.
+    Free(Option<Vec<u8>>),
+    /// Somebody holds it.
+    Held,
+}
+
+/// Watches a key's lease: what was last seen there, and when it was first seen so.
+#[derive(Debug, Default)]
+struct Sight(Option<(Vec<u8>, Instant)>);
+
+impl Sight {
+    fn look(&mut self, leases: &Leases, key: &str) -> Result<Look> {
+        let text = leases.read(key)?;
+        let is_free = match (&text, &self.0) {
+            (None, _) => true,
+            // An empty one is what a power cut left: its holder is no more.
+            (Some(text), _) if is_cut(text) => true,
+            (Some(text), _) if parse(text).is_some_and(|holder| holder.is_gone()) => true,
+            (Some(text), Some((seen, since))) => text == seen && leases.since(*since) >= leases.patience,
+            (Some(_), None) => false,
+        };
+        if is_free {
+            return Ok(Look::Free(text));
+        }
+        if let Some(text) = text
+            && self.0.as_ref().is_none_or(|(seen, _)| *seen != text)
+        {
+            if self.0.is_none() {
+                let holder = parse(&text).unwrap_or_default();
+                tracing::info!(key = short(key), host = %holder.host, pid = holder.pid, "waiting for a lease");
+            }
+            self.0 = Some((text, leases.clock.now()));
+        }
+        Ok(Look::Held)
+    }
 }
 
 /// Waits for a key's lease by looking at it again and again.
@@ -47,45 +87,49 @@ struct Watch<'a> {
     leases: &'a Leases,
     key: &'a str,
     holder: Holder,
-    /// What was last seen there, and when it was first seen so.
-    seen: Option<(Vec<u8>, Instant)>,
+    sight: Sight,
 }
 
 impl Watch<'_> {
     /// Takes the lease if it's free or left behind.
     fn look(&mut self) -> Result<Option<Lease>> {
-        let text = self.leases.read(self.key)?;
-        let is_free = match (&text, &self.seen) {
-            (None, _) => true,
-            // An empty one is what a power cut left: its holder is no more.
-            (Some(text), _) if is_cut(text) => true,
-            (Some(text), _) if parse(text).is_some_and(|holder| holder.is_gone()) => true,
-            (Some(text), Some((seen, since))) => text == seen && self.leases.since(*since) >= PATIENCE,
-            (Some(_), None) => false,
-        };
-        if is_free && let Some(lease) = self.leases.replace(self.key, text.as_deref(), &self.holder)? {
-            match &text {
-                Some(_) => tracing::info!(key = short(self.key), "took over a lease whose holder shows no life"),
-                None => tracing::debug!(key = short(self.key), "took the lease"),
-            }
-            return Ok(Some(lease));
+        match self.sight.look(self.leases, self.key)? {
+            Look::Free(text) => self.leases.replace(self.key, text.as_deref(), &self.holder),
+            Look::Held => Ok(None),
         }
-        if let Some(text) = text
-            && self.seen.as_ref().is_none_or(|(seen, _)| *seen != text)
-        {
-            if self.seen.is_none() {
-                let holder = parse(&text).unwrap_or_default();
-                tracing::info!(key = short(self.key), host = %holder.host, pid = holder.pid, "waiting for a lease");
-            }
-            self.seen = Some((text, self.leases.clock.now()));
-        }
-        Ok(None)
     }
 }
 
+/// Whether a key can be had, for one who has other things to do meanwhile.
+#[derive(Debug)]
+pub struct KeyWatch {
+    leases: Leases,
+    key: String,
+    sight: Sight,
+}
+
+impl KeyWatch {
+    /// Looks at the lease, and gives what is to be taken over then; `None` while another process holds it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn look(&mut self) -> Result<Option<LeftBehind>> {
+        Ok(match self.sight.look(&self.leases, &self.key)? {
+            Look::Free(text) => Some(LeftBehind(text.map(|text| String::from_utf8_lossy(&text).into_owned()))),
+            Look::Held => None,
+        })
+    }
+}
+
+/// A lease as it was seen when it could be taken; empty where there was none.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct LeftBehind(Option<String>);
+
 impl Leases {
     pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), stop: Arc::default(), clock: Arc::new(SystemClock) }
+        let patience = Settings::now(root).patience;
+        Self { root: root.to_owned(), patience, stop: Arc::default(), clock: Arc::new(SystemClock) }
     }
 
     fn dir(&self) -> PathBuf {
@@ -104,11 +148,11 @@ impl Leases {
         let mut watch = self.watch(key, inputs);
         let mut pause = Duration::from_millis(5);
         loop {
-            let was_held = watch.seen.is_some();
+            let was_held = watch.sight.0.is_some();
             if let Some(lease) = watch.look()? {
                 return Ok(lease);
             }
-            if !was_held && watch.seen.is_some() {
+            if !was_held && watch.sight.0.is_some() {
                 waiting();
             }
             if self.stop.load(SeqCst) {
@@ -120,7 +164,28 @@ impl Leases {
     }
 
     fn watch<'a>(&'a self, key: &'a str, inputs: Vec<String>) -> Watch<'a> {
-        Watch { leases: self, key, holder: Holder::own(inputs), seen: None }
+        Watch { leases: self, key, holder: Holder::own(inputs), sight: Sight::default() }
+    }
+
+    /// Watches a key's lease without waiting for it.
+    pub(super) fn key_watch(&self, key: &str) -> KeyWatch {
+        KeyWatch { leases: self.clone(), key: key.to_owned(), sight: Sight::default() }
+    }
+
+    /// Takes the key's lease if nobody holds it, or if it's still what was seen to be left behind; `None` if it's held.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn try_take(&self, key: &str, inputs: Vec<String>, left: &LeftBehind) -> Result<Option<Lease>> {
+        let mut sight = Sight::default();
+        let text = match sight.look(self, key)? {
+            Look::Free(text) => text,
+            Look::Held => match (&left.0, sight.0) {
+                (Some(left), Some((text, _))) if left.as_bytes() == text => Some(text),
+                _ => return Ok(None),
+            },
+        };
+        self.replace(key, text.as_deref(), &Holder::own(inputs))
     }
 
     fn since(&self, then: Instant) -> Duration {
@@ -140,6 +205,10 @@ impl Leases {
             }
             file.persist(&path).with_context(|| format!("failed to write {}", path.display()))?
         };
+        match seen {
+            Some(_) => tracing::info!(key = short(key), "took over a lease whose holder shows no life"),
+            None => tracing::debug!(key = short(key), "took the lease"),
+        }
         let lease = Lease::new(self.clone(), key, holder.token.clone(), file);
         atomic::sync_dir(&dir)?;
         Ok(Some(lease))
@@ -156,12 +225,8 @@ impl Leases {
     }
 
     /// The lock under which leases change hands. Nothing slow may be done while it's held.
-    pub(super) fn guard(&self) -> Result<File> {
-        let path = self.root.join("format");
-        let what = || format!("failed to lock {}", path.display());
-        let file = File::options().read(true).write(true).open(&path).with_context(what)?;
-        file.lock().with_context(what)?;
-        Ok(file)
+    pub(super) fn guard(&self) -> Result<Guard> {
+        Guard::take(&self.root, &*self.clock, self.patience)
     }
 
     /// Removes what processes that were killed have left beside the leases.
@@ -233,7 +298,7 @@ impl Lease {
         &self.token
     }
 
-    pub(super) fn guard(&self) -> Result<File> {
+    pub(super) fn guard(&self) -> Result<Guard> {
         self.leases.guard()
     }
 

@@ -7,6 +7,7 @@
 //! tmp/             slots being written, renamed into artifacts/ when done, and states to resume from
 //! states/KEY.state where finished trainings stood, for longer ones to resume from; can be removed at any time
 //! rungs/KEY.state  what a training had measured when it paused at a rung of a sweep
+//! format.lock      there for an instant while a lease changes hands, where locks of files don't hold
 //! leases/KEY       there while KEY is being computed; names the holder
 //! pins/NAME        an artifact that is to be kept
 //! gpu/             what GPU backends found out about kernels; theirs alone
@@ -14,6 +15,8 @@
 //! sound.json       remembered digests of artifacts' files
 //! log/             what runs did, a file of events for each; can be removed at any time
 //! tensorboard/     event files of trainings, each in a folder that its key's beginning names; can be removed at any time
+//! jobs/            runs on clusters, a folder each, and the program that their jobs run; can be removed when they have ended
+//! inputs/          data that jobs of clusters read, under its digest; can be removed when they have ended
 //! remote/          what is known of remotes, and files that are being fetched
 //! ```
 
@@ -24,8 +27,10 @@ mod check;
 mod claim;
 mod digest;
 mod digest_table;
+mod disk;
 mod format;
 mod gc;
+mod guard;
 mod hints;
 mod holder;
 mod integrity;
@@ -53,13 +58,14 @@ use fs_err as fs;
 
 pub use artifact::{Artifact, FileRecord, Metrics, Provenance};
 pub use canonical::canonical_json;
-pub use claim::Claim;
+pub use claim::{Claim, Held};
 pub use digest::{DigestCache, Reading};
 pub use digest_table::digest_file;
+use disk::Disk;
 pub use gc::{Garbage, GarbageKind, GcPlan, GcVerdict};
 pub(crate) use holder::host;
 use integrity::Integrity;
-pub use lease::Stopped;
+pub use lease::{KeyWatch, LeftBehind, Stopped};
 use lease::{Lease, Leases};
 pub use manifest::{Manifest, short};
 pub use pins::Pin;
@@ -82,6 +88,7 @@ pub struct Store {
     root: PathBuf,
     leases: Leases,
     integrity: Arc<Integrity>,
+    disk: Disk,
 }
 
 /// What there is under a key. What can't be read at all is an error instead.
@@ -129,7 +136,7 @@ impl Store {
             atomic::clear(dir, false);
         }
         let integrity = Arc::new(Integrity::new(root, leases.clock.clone()));
-        Ok(Self { root: root.to_owned(), leases, integrity })
+        Ok(Self { root: root.to_owned(), leases, integrity, disk: Disk::of(root) })
     }
 
     /// The same store by another clock: when leases count as left behind, and files as settled.
@@ -155,7 +162,13 @@ impl Store {
     /// # Errors
     /// If it's damaged: [`Store::claim`] counts that as a miss.
     pub fn find(&self, key: &str) -> Result<Option<Artifact>> {
-        let found = Artifact::read_verified(&self.artifact_dir(key), &self.integrity)?;
+        let dir = self.artifact_dir(key);
+        let mut found = Artifact::read_verified(&dir, &self.integrity)?;
+        if found.is_none() && self.disk.forgets() {
+            // Who opens a directory learns of the names that others have made in it.
+            let _ = std::fs::read_dir(self.root.join("artifacts")).map(|mut entries| entries.next());
+            found = Artifact::read_verified(&dir, &self.integrity)?;
+        }
         found.iter().for_each(|artifact| self.touch(artifact));
         Ok(found)
     }

@@ -11,8 +11,10 @@ pub mod naive_bayes;
 pub mod near;
 pub mod pairs;
 pub mod predictions;
+pub mod regression;
 pub mod render;
 pub mod report;
+pub mod several;
 
 pub use bootstrap::{Estimate, Interval, Paired, estimates};
 pub use calibration::Calibration;
@@ -24,4 +26,6 @@ pub use majority::majority;
 pub use naive_bayes::NaiveBayes;
 pub use near::near_duplicates;
 pub use pairs::PairTally;
+pub use regression::Regression;
 pub use report::EvalReport;
+pub use several::{HALF, SeveralLabels, threshold};

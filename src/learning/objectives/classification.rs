@@ -199,6 +199,16 @@ impl Classifier {
         }
     }
 
+    /// What the example of a row with this label is to learn where each label has a probability, as
+    /// [`Example::wanted`]. With a prompt these are the shares of the candidates at the nodes of the label's own path; of labels
+    /// beyond a node that isn't on it nothing is learned.
+    pub fn wanted(&self, label: usize, probabilities: &[f32]) -> Vec<f32> {
+        match &self.head {
+            AnswerHead::Prompt(labels) => labels.shares(label, probabilities),
+            AnswerHead::Linear => probabilities.to_vec(),
+        }
+    }
+
     /// The sequences that tell a row's label: with a prompt, as many as it takes to visit each node once (one, where all
     /// of an answer's tokens are read at once); with a linear head one. Their choices' `gold` says nothing. All have the id given.
     ///

@@ -110,6 +110,21 @@ impl Labels {
         LabelPath { tokens: self.words[label][..depth].to_vec(), choices }
     }
 
+    /// For each choice on a label's path, one after the other, its candidates' shares of the labels' probabilities.
+    pub fn shares(&self, label: usize, probabilities: &[f32]) -> Vec<f32> {
+        let mut shares = Vec::new();
+        for choice in &self.paths[label] {
+            let node = choice.node;
+            let mut own = vec![0.0; self.nodes[node as usize].candidates.len()];
+            for (path, probability) in self.paths.iter().zip(probabilities) {
+                let taken = path.iter().find(|other| other.node == node);
+                taken.into_iter().for_each(|taken| own[taken.gold as usize] += probability);
+            }
+            shares.extend(own);
+        }
+        shares
+    }
+
     /// As few paths as visit all nodes, each node once. The choices' `gold` says nothing.
     pub fn cover(&self) -> Vec<LabelPath> {
         let mut visited = vec![false; self.nodes.len()];
@@ -141,5 +156,22 @@ impl Labels {
     pub fn score(&self, log_probabilities: &[Vec<f64>]) -> Vec<f64> {
         let at = |choice: &Choice| log_probabilities[choice.node as usize][choice.gold as usize];
         self.paths.iter().map(|path| math::exp(path.iter().map(at).sum::<f64>())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_those_of_the_labels_beyond_each_candidate() {
+        let words = [vec![1, 5], vec![1, 6], vec![2]];
+        let labels = Labels::new(["a", "b", "c"].into_iter().zip(words).collect(), 0).unwrap();
+        let near = |found: Vec<f32>, expected: &[f32]| {
+            assert!(found.len() == expected.len());
+            assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{found:?}");
+        };
+        near(labels.shares(0, &[0.5, 0.3, 0.2]), &[0.8, 0.2, 0.5, 0.3]);
+        near(labels.shares(2, &[0.5, 0.3, 0.2]), &[0.8, 0.2]);
     }
 }

@@ -25,7 +25,7 @@ impl Arithmetic {
         let (output, _) = network.architecture().output();
         let sizes = network.architecture().sizes();
         let token = parameters.layers().map(|id| operations(parameters, id)).sum();
-        let target = operations(parameters, WeightId::Full(output));
+        let target = operations(parameters, output);
         Self { token, pair: 12.0 * sizes.layers as f64 * sizes.hidden as f64, target }
     }
 

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use crate::engine::{plan::Length, store::State};
+use crate::{
+    engine::{plan::Length, store::State},
+    support::program,
+};
 
 /// Default time between two states.
 const INTERVAL: Duration = Duration::from_secs(180);
+/// The same in a job of a cluster, which may lose its machine at any time.
+const IN_A_JOB: Duration = Duration::from_secs(50);
 
 /// Where and how often to save a state that training can resume from.
 #[derive(Clone, Debug)]
@@ -31,6 +36,7 @@ pub enum Cadence {
 impl Cadence {
     /// Of a recipe's `checkpoint_every`, in steps, or by time.
     pub fn new(steps: Option<usize>) -> Self {
-        steps.map_or(Self::Time(INTERVAL), Self::Steps)
+        let interval = if program::is_job() { IN_A_JOB } else { INTERVAL };
+        steps.map_or(Self::Time(interval), Self::Steps)
     }
 }

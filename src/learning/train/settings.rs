@@ -10,7 +10,7 @@ use super::{
     schedule::LrSchedule,
 };
 use crate::{
-    network::model::{Candidates, LossSettings},
+    network::model::{Answers, Candidates, LossSettings},
     spec::{self, LossNormalization, MicroBatch, Precision},
 };
 
@@ -55,6 +55,7 @@ impl TrainSettings {
                 dropout: train.dropout.unwrap_or(spec::Train::DROPOUT) as f32,
                 label_smoothing: train.label_smoothing as f32,
                 focal_gamma: 0.0,
+                answers: Answers::One,
                 candidates,
             },
             average: train.average.map(|average| average.decay),

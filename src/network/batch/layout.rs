@@ -68,6 +68,9 @@ pub fn lay_out<E: Borrow<Example>>(examples: &[E], layout: Layout, dropout: Key)
     batch.pairs = examples.iter().map(|example| example.pair).collect::<Option<_>>().unwrap_or_default();
     batch.classes = examples.iter().map(|example| example.class).collect::<Option<_>>().unwrap_or_default();
     batch.weights = examples.iter().map(|example| example.weight).collect::<Option<_>>().unwrap_or_default();
+    if examples.iter().any(|example| !example.wanted.is_empty()) {
+        batch.wanted = examples.iter().map(|example| example.wanted.clone()).collect();
+    }
     batch
 }
 
@@ -94,6 +97,7 @@ impl Batch {
                 pair: self.pairs.get(index).copied(),
                 class: self.classes.get(index).copied(),
                 weight: self.weights.get(index).copied(),
+                wanted: self.wanted.get(index).cloned().unwrap_or_default(),
             }
         };
         self.examples.iter().enumerate().map(apart).collect()

@@ -180,6 +180,9 @@ pub struct Example {
     pub class: Option<u32>,
     /// What its label weighs in the loss beside the others; 1 where nothing is said.
     pub weight: Option<f32>,
+    /// What a head is to say where that isn't one right answer: the probabilities of classes, or of each choice's candidates one
+    /// choice after the other; for a head that says several things, each of them. Empty otherwise.
+    pub wanted: Vec<f32>,
 }
 
 impl Example {
@@ -253,6 +256,8 @@ pub struct Batch {
     pub classes: Vec<u32>,
     /// What the examples' labels weigh in the loss, one an example, or none where all weigh 1.
     pub weights: Vec<f32>,
+    /// What heads are to say where there isn't one right answer, as [`Example::wanted`], one list an example, or none at all.
+    pub wanted: Vec<Vec<f32>>,
 }
 
 /// The slots of one example.

@@ -77,7 +77,8 @@ impl Batch {
     }
 
     fn has_targets(&self) -> bool {
-        !(self.targets.is_empty() && self.choices.is_empty() && self.pairs.is_empty() && self.classes.is_empty())
+        let labels = [&self.pairs, &self.classes].iter().all(|labels| labels.is_empty());
+        !(self.targets.is_empty() && self.choices.is_empty() && labels && self.wanted.is_empty())
     }
 
     /// What lies in some slots, which no row or example straddles.
@@ -112,6 +113,7 @@ impl Batch {
             pairs: labels(&self.pairs),
             classes: labels(&self.classes),
             weights,
+            wanted: chosen.iter().filter_map(|&i| self.wanted.get(i).cloned()).collect(),
         }
     }
 }

@@ -18,15 +18,33 @@ pub fn memory(choice: DeviceChoice) -> Option<u64> {
     }
 }
 
+/// Bytes of memory that aren't in use, as far as that's known; `None` if nobody tells.
+pub fn available(choice: DeviceChoice) -> Option<u64> {
+    let all = memory(choice)?;
+    if choice != DeviceChoice::Cpu {
+        return Some(all);
+    }
+    let used = ["/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes"];
+    let used = used.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+    // What a group of processes has read from files counts as used there, and is given back at once.
+    let cached = || meminfo("Cached:").unwrap_or_default();
+    let in_group = control_group().zip(used).map(|(limit, used)| limit.saturating_sub(used.saturating_sub(cached())));
+    [Some(all), meminfo("MemAvailable:"), in_group].into_iter().flatten().min()
+}
+
 /// Bytes that the allocator of an opened device holds, of several the one that holds most; `None` where there's none.
 pub fn held(devices: &[Device]) -> Option<u64> {
     devices.iter().filter_map(|device| Some(device.memory_pool_usage()?.bytes_reserved)).max()
 }
 
-/// Read from Linux's `/proc`; other systems don't have it.
 fn physical() -> Option<u64> {
+    meminfo("MemTotal:")
+}
+
+/// Read from Linux's `/proc`; other systems don't have it.
+fn meminfo(field: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }

@@ -24,7 +24,7 @@ use crate::{network::kernels, spec::Precision, support::panics::caught_everywher
 pub use apart::{DeviceInfo, end_with_parent};
 pub use caches::keep_caches;
 pub use list::{devices, json, probe};
-pub use memory::{held, memory};
+pub use memory::{available, held, memory};
 pub use peak::{peak, peak_together};
 pub use several::OpenDevices;
 

@@ -1,34 +1,53 @@
-//! Quantized storage: frozen matrices in bf16 or int8, computed with in f32.
+//! Weights that aren't learned, held in fewer bits than they're computed with.
 
 use std::{ops::Range, sync::Arc};
 
 use anyhow::Result;
 use burn::tensor::{DType, Device, ExecutionError, Int, Tensor, TensorData};
-use half::bf16;
+use half::{bf16, f16};
 
 use super::moved;
 
-/// A frozen matrix `[R, C]` in bf16 or int8, expanded to f32 only while it's used.
+/// Columns that share a scale in four bits.
+pub const GROUP: usize = 32;
+
+/// What elements are held as.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CompactForm {
+    /// Two bytes: f32 without the last 16 bits of its fraction.
+    Bf16,
+    /// Two bytes: half precision.
+    F16,
+    /// One byte, and a scale for each row.
+    Int8,
+    /// Half a byte, and a scale in half precision for each [`GROUP`] of columns.
+    Int4,
+}
+
+/// A matrix `[R, C]` in fewer bits, expanded to f32 only while it's used.
 #[derive(Clone, Debug)]
 pub struct Compact(Arc<Encoding>);
 
 /// The stored elements.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "each stands for thousands of elements")]
 pub(super) enum Encoding {
-    /// Two bytes per element: f32 without the last 16 bits of its fraction, rounded to nearest even.
-    Bf16(Tensor<2>),
-    /// One byte per element: row `r` is `codes[r] * scales[r]`, with codes from -127 to 127 and scales `[R, 1]`.
+    /// bfloat16 or half precision.
+    Halves(Tensor<2>),
+    /// Row `r` is `codes[r] * scales[r]`, with codes of one byte and scales `[R, 1]`.
     Int8 { codes: Tensor<2, Int>, scales: Tensor<2> },
+    /// Column `c` of row `r` is `(code - 8) * scale`. A byte has two codes: of the 16 bytes of a group, byte `i` has column
+    /// `i` in its lower half and column `i + 16` in its upper one, so that a vector of bytes gives two of neighbours. The
+    /// scales, in half precision, are `[R, groups]`, or `[R, 1]` for whole rows. What columns there are past `columns` are 0.
+    Int4 { codes: Tensor<2, Int>, scales: Tensor<2>, columns: usize },
 }
 
-/// The weight of a linear layer, `[out, in]`.
+/// The weight of a linear layer, `[out, in]`, or a table.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub enum Weight {
     /// In f32, trainable or frozen.
     Full(Tensor<2>),
-    /// Frozen, in bf16 or int8.
+    /// Frozen, in fewer bits.
     Compact(Compact),
 }
 
@@ -38,29 +57,58 @@ impl From<Tensor<2>> for Weight {
     }
 }
 
-impl Compact {
-    /// Rounds f32 `values`, row by row, to bfloat16.
-    pub fn bf16(values: &[f32], shape: [usize; 2], device: &Device) -> Self {
-        let rounded: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
-        let values = Tensor::from_data(TensorData::new(rounded, shape), (device, DType::BF16));
-        Self(Arc::new(Encoding::Bf16(values)))
+impl From<Compact> for Weight {
+    fn from(compact: Compact) -> Self {
+        Self::Compact(compact)
+    }
+}
+
+impl CompactForm {
+    /// Whether its elements are codes, which scales belong to.
+    pub fn is_coded(self) -> bool {
+        matches!(self, Self::Int8 | Self::Int4)
     }
 
-    /// Rounds f32 `values`, row by row, to 255 steps between the row's largest magnitude and its negative ("vector-wise
-    /// absmax", Dettmers et al. 2022, <https://arxiv.org/abs/2208.07339>).
-    pub fn int8(values: &[f32], [rows, columns]: [usize; 2], device: &Device) -> Self {
-        let mut codes = Vec::with_capacity(values.len());
-        let mut scales = Vec::with_capacity(rows);
-        for row in values.chunks_exact(columns.max(1)) {
-            let scale = row.iter().fold(0.0_f32, |most, value| most.max(value.abs())) / 127.0;
-            let inverse = if scale > 0.0 { scale.recip() } else { 0.0 };
-            // The cast saturates.
-            codes.extend(row.iter().map(|value| (value * inverse).round_ties_even() as i8));
-            scales.push(scale);
+    /// Bits of an element.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Bf16 | Self::F16 => 16,
+            Self::Int8 => 8,
+            Self::Int4 => 4,
         }
-        let codes = Tensor::from_data(TensorData::new(codes, [rows, columns]), (device, DType::I8));
+    }
+
+    /// Bytes of a matrix `[rows, columns]`.
+    pub fn bytes(self, [rows, columns]: [usize; 2]) -> u64 {
+        let row = match self {
+            Self::Bf16 | Self::F16 => columns * size_of::<bf16>(),
+            Self::Int8 => columns + size_of::<f32>(),
+            Self::Int4 => columns.div_ceil(GROUP) * (GROUP / 2 + size_of::<f16>()),
+        };
+        rows as u64 * row as u64
+    }
+}
+
+impl Compact {
+    /// Elements of 16 bits as they are, of one of the two types.
+    pub fn halves(values: TensorData, device: &Device) -> Self {
+        let dtype = values.dtype();
+        Self(Arc::new(Encoding::Halves(Tensor::from_data(values, (device, dtype)))))
+    }
+
+    /// Codes of eight bits, and a scale for each row.
+    pub fn int8(codes: TensorData, scales: Vec<f32>, device: &Device) -> Self {
+        let rows = scales.len();
+        let codes = Tensor::from_data(codes, (device, DType::I8));
         let scales = Tensor::from_data(TensorData::new(scales, [rows, 1]), device);
         Self(Arc::new(Encoding::Int8 { codes, scales }))
+    }
+
+    /// Codes of four bits, two a byte as [`Encoding`] has them, and scales `[R, groups]` or `[R, 1]`.
+    pub fn int4(codes: TensorData, scales: TensorData, columns: usize, device: &Device) -> Self {
+        let codes = Tensor::from_data(codes, (device, DType::U8));
+        let scales = Tensor::from_data(scales, (device, DType::F16));
+        Self(Arc::new(Encoding::Int4 { codes, scales, columns }))
     }
 
     /// The same on another device.
@@ -69,10 +117,15 @@ impl Compact {
     /// The devices'.
     pub fn on(&self, device: &Device) -> Result<Self> {
         Ok(Self(Arc::new(match self.encoding() {
-            Encoding::Bf16(values) => Encoding::Bf16(moved(values.clone(), device)?),
+            Encoding::Halves(values) => Encoding::Halves(moved(values.clone(), device)?),
             Encoding::Int8 { codes, scales } => {
                 Encoding::Int8 { codes: moved(codes.clone(), device)?, scales: moved(scales.clone(), device)? }
             }
+            Encoding::Int4 { codes, scales, columns } => Encoding::Int4 {
+                codes: moved(codes.clone(), device)?,
+                scales: moved(scales.clone(), device)?,
+                columns: *columns,
+            },
         })))
     }
 
@@ -80,30 +133,55 @@ impl Compact {
         &self.0
     }
 
+    /// Where it lives.
+    pub fn device(&self) -> Device {
+        match self.encoding() {
+            Encoding::Halves(values) => values.device(),
+            Encoding::Int8 { codes, .. } | Encoding::Int4 { codes, .. } => codes.device(),
+        }
+    }
+
+    /// What its elements are held as.
+    pub fn form(&self) -> CompactForm {
+        match self.encoding() {
+            Encoding::Halves(values) if values.dtype() == DType::F16 => CompactForm::F16,
+            Encoding::Halves(_) => CompactForm::Bf16,
+            Encoding::Int8 { .. } => CompactForm::Int8,
+            Encoding::Int4 { .. } => CompactForm::Int4,
+        }
+    }
+
     /// Rows and columns.
     pub fn dims(&self) -> [usize; 2] {
         match self.encoding() {
-            Encoding::Bf16(values) => values.dims(),
+            Encoding::Halves(values) => values.dims(),
             Encoding::Int8 { codes, .. } => codes.dims(),
+            Encoding::Int4 { codes, columns, .. } => [codes.dims()[0], *columns],
         }
     }
 
     /// The bytes that it takes.
     pub fn bytes(&self) -> usize {
-        let [rows, columns] = self.dims();
         match self.encoding() {
-            Encoding::Bf16(_) => rows * columns * size_of::<bf16>(),
-            Encoding::Int8 { .. } => rows * (columns + size_of::<f32>()),
+            Encoding::Halves(values) => values.dims().iter().product::<usize>() * size_of::<bf16>(),
+            Encoding::Int8 { codes, scales } => {
+                codes.dims().iter().product::<usize>() + scales.dims()[0] * size_of::<f32>()
+            }
+            Encoding::Int4 { codes, scales, .. } => {
+                let scales: usize = scales.dims().iter().product();
+                codes.dims().iter().product::<usize>() + scales * size_of::<f16>()
+            }
         }
     }
 
-    /// The stored elements of some rows, bf16 or int8 codes; `[rows, C]`, or `[C, rows]` if they are transposed.
+    /// The stored elements of some rows, halves or codes; `[rows, C]`, or `[C, rows]` if they are `transposed`, which codes
+    /// of four bits can't be.
     ///
     /// # Errors
     /// The device's.
     pub fn data(&self, rows: Range<usize>, transposed: bool) -> Result<TensorData, ExecutionError> {
         match self.encoding() {
-            Encoding::Bf16(values) => {
+            Encoding::Halves(values) => {
                 let part = values.clone().slice(rows);
                 if transposed { part.transpose() } else { part }.try_into_data()
             }
@@ -111,22 +189,47 @@ impl Compact {
                 let part = codes.clone().slice(rows);
                 if transposed { part.transpose() } else { part }.try_into_data()
             }
+            Encoding::Int4 { codes, .. } => codes.clone().slice(rows).try_into_data(),
         }
     }
 
-    /// The scales `[R, 1]` of codes; `None` where there are none.
+    /// The scales of codes, `[R, 1]` or `[R, groups]`; `None` where there are none.
     pub fn scales(&self) -> Option<&Tensor<2>> {
         match self.encoding() {
-            Encoding::Bf16(_) => None,
-            Encoding::Int8 { scales, .. } => Some(scales),
+            Encoding::Halves(_) => None,
+            Encoding::Int8 { scales, .. } | Encoding::Int4 { scales, .. } => Some(scales),
         }
+    }
+
+    /// These rows of it.
+    pub(super) fn select(&self, rows: Tensor<1, Int>) -> Self {
+        let codes = |codes: &Tensor<2, Int>| codes.clone().select(0, rows.clone());
+        let floats = |floats: &Tensor<2>| floats.clone().select(0, rows.clone());
+        Self(Arc::new(match self.encoding() {
+            Encoding::Halves(values) => Encoding::Halves(floats(values)),
+            Encoding::Int8 { codes: all, scales } => Encoding::Int8 { codes: codes(all), scales: floats(scales) },
+            Encoding::Int4 { codes: all, scales, columns } => {
+                Encoding::Int4 { codes: codes(all), scales: floats(scales), columns: *columns }
+            }
+        }))
     }
 
     /// The matrix in f32.
     pub fn expand(&self) -> Tensor<2> {
         match self.encoding() {
-            Encoding::Bf16(values) => values.clone().cast(DType::F32),
+            Encoding::Halves(values) => values.clone().cast(DType::F32),
             Encoding::Int8 { codes, scales } => codes.clone().float().cast(DType::F32) * scales.clone(),
+            Encoding::Int4 { codes, scales, columns } => {
+                let ([rows, width], scales) = (codes.dims(), scales.clone().cast(DType::F32));
+                let groups = width / (GROUP / 2);
+                let codes = codes.clone().float().cast(DType::F32).reshape([rows, groups, GROUP / 2]);
+                let upper = codes.clone().div_scalar(16.0).floor();
+                let lower = codes - upper.clone().mul_scalar(16.0);
+                let codes = Tensor::cat(vec![lower, upper], 2).sub_scalar(8.0);
+                let per_row = scales.dims()[1];
+                let matrix = codes * scales.reshape([rows, per_row, 1]);
+                matrix.reshape([rows, groups * GROUP]).slice([0..rows, 0..*columns])
+            }
         }
     }
 }

@@ -16,12 +16,14 @@ mod adamw;
 mod attention_spans;
 mod blocked;
 mod compact;
+mod compactor;
 mod custom_backward;
 mod dropout;
 mod embedding;
 mod fused;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod mapped;
 mod matmul;
 mod moved;
 mod operands;
@@ -35,11 +37,13 @@ pub use crate::support::arithmetic::Arithmetic;
 pub use adamw::{AdamWStep, block_squares, global_norm, norm};
 pub use attention_spans::AttentionSpans;
 pub use blocked::{LOGITS as BLOCKED_LOGITS, SCORES as BLOCKED_SCORES};
-pub use compact::{Compact, Weight};
+pub use compact::{Compact, CompactForm, GROUP, Weight};
+pub use compactor::Compactor;
 pub use custom_backward::{Grads, custom_backward, fork_in_order};
 pub use dropout::Dropout;
 pub use embedding::RowIds;
 pub use fused::CHUNK as LOGITS;
+pub use mapped::Mapped;
 pub use moved::moved;
 pub use operands::{Gelu, KeyValue};
 pub use rotary::{Rotary, RotaryPairs, Rotation};
@@ -72,6 +76,11 @@ fn backend<const D: usize>(tensor: &Tensor<D>) -> &'static dyn Operations {
         return &gpu::Gpu;
     }
     &Reference
+}
+
+/// The implementation for compact matrices, whatever their elements are.
+fn of_device(device: &Device) -> &'static dyn Operations {
+    if slices::on_flex(device) { &fused::Fused } else { &Reference }
 }
 
 /// Tries the kernels of a GPU with elements of a dtype before their first use; the CPU's are tested when they're built.
@@ -216,33 +225,42 @@ pub fn linear(x: Tensor<2>, weight: impl Into<Weight>, bias: Option<Tensor<1>>) 
 
 /// Embedding lookup: rows of `weight [V, H]`, one per id: `[ids, H]`. The gradient is added up in the order of the ids.
 ///
-/// Also takes hidden states out of a batch, with slots for ids.
-pub fn embedding(weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
-    backend(&weight).embedding(weight, ids)
+/// Also takes hidden states out of a batch, with slots for ids. Rows of a compact table are expanded.
+pub fn embedding(weight: impl Into<Weight>, ids: &RowIds) -> Tensor<2> {
+    let weight = weight.into();
+    let backend = match &weight {
+        Weight::Full(weight) => backend(weight),
+        Weight::Compact(weight) => of_device(&weight.device()),
+    };
+    backend.embedding(weight, ids)
 }
 
 /// Sum of embedding lookups, one per table: of `[V, H]` tables and as many ids for each, `[ids, H]`.
-pub fn embedding_sum<'a>(
-    first: (Tensor<2>, &RowIds),
-    others: impl IntoIterator<Item = (Tensor<2>, &'a RowIds)>,
+pub fn embedding_sum<'a, W: Into<Weight>>(
+    first: (impl Into<Weight>, &RowIds),
+    others: impl IntoIterator<Item = (W, &'a RowIds)>,
 ) -> Tensor<2> {
     let sum = embedding(first.0, first.1);
-    others.into_iter().fold(sum, |sum, (table, ids)| backend(&sum).add_embedding(sum, table, ids))
+    others.into_iter().fold(sum, |sum, (table, ids)| backend(&sum).add_embedding(sum, table.into(), ids))
 }
 
 /// Weighted sum of the cross-entropies between `softmax(hidden weightᵀ + bias)` and the targets; one element, in f32.
 ///
 /// `hidden [N, H]`, `weight [V, H]`, `bias [V]`, a target and a weight for each of the N rows. `smoothing` takes that
 /// share of the target's probability and spreads it evenly over all V classes. The logits `[N, V]` never exist as a
-/// whole.
+/// whole; a compact weight does.
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: impl Into<Weight>,
     bias: Option<Tensor<1>>,
     targets: Arc<[u32]>,
     weights: Arc<[f32]>,
     smoothing: f32,
 ) -> Tensor<1> {
+    let weight = match weight.into() {
+        Weight::Full(weight) => weight,
+        Weight::Compact(weight) => weight.expand().cast(hidden.dtype()),
+    };
     backend(&hidden).linear_cross_entropy(hidden, weight, bias, targets, weights, smoothing)
 }
 

@@ -93,12 +93,12 @@ pub(super) trait Operations: Sync {
         reference::linear(x, weight, bias)
     }
 
-    fn embedding(&self, weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
-        reference::embedding(weight, ids)
+    fn embedding(&self, table: Weight, ids: &RowIds) -> Tensor<2> {
+        reference::embedding(table, ids)
     }
 
     /// `sum` plus rows of a table.
-    fn add_embedding(&self, sum: Tensor<2>, table: Tensor<2>, ids: &RowIds) -> Tensor<2> {
+    fn add_embedding(&self, sum: Tensor<2>, table: Weight, ids: &RowIds) -> Tensor<2> {
         sum + self.embedding(table, ids)
     }
 

@@ -134,3 +134,13 @@ fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     }
     lanes[0]
 }
+
+/// Added to a number, it leaves the nearest integer in the last bits, the even one of two: what rounding is on every processor
+/// alike, and in every width of vectors.
+const TO_INTEGER: f32 = 12_582_912.0;
+
+/// The nearest integer of a number far below [`TO_INTEGER`].
+#[inline(always)]
+pub(super) fn rounded(number: f32) -> i32 {
+    (number + TO_INTEGER).to_bits().wrapping_sub(TO_INTEGER.to_bits()).cast_signed()
+}

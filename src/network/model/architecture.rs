@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     builder::Builder,
     dropout::DropoutRates,
-    ids::{MatrixId, VectorId},
+    ids::{VectorId, WeightId},
     pass::Pass,
 };
 use crate::network::batch::Batch;
@@ -108,7 +108,7 @@ pub trait Architecture: Send + Sync {
     }
 
     /// The linear layer that gives logits: its weight `[vocabulary, hidden]` and bias.
-    fn output(&self) -> (MatrixId, Option<VectorId>);
+    fn output(&self) -> (WeightId, Option<VectorId>);
 }
 
 /// # Errors

@@ -1,6 +1,7 @@
 //! What families and heads add their parameters through, whether these have values or only shapes.
 
 use super::{
+    holding::Holding,
     ids::{MatrixId, VectorId, WeightId, WeightRole},
     initial::{Initial, ValueSource},
     parameters::{Attended, Parameters},
@@ -73,7 +74,19 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Adds a matrix: a table whose rows are looked up, unless [another role](Self::in_role) is given.
+    /// Adds a table whose rows are looked up, unless [another role](Self::in_role) is given.
+    pub fn table(&mut self, name: String, shape: [usize; 2], initial: Initial) -> WeightId {
+        let role = self.role.unwrap_or(WeightRole::Embedding);
+        match &mut self.target {
+            BuilderTarget::Values { parameters, source } => {
+                let holding = parameters.mode().of_tables();
+                add(parameters, *source, name, shape, initial, role, holding)
+            }
+            BuilderTarget::Shapes(shapes) => WeightId::Full(MatrixId(shapes.add_matrix(name, shape, role))),
+        }
+    }
+
+    /// Adds a matrix in f32, with the role of a table unless [another one](Self::in_role) is given.
     pub fn matrix(&mut self, name: String, shape: [usize; 2], initial: Initial) -> MatrixId {
         let role = self.role.unwrap_or(WeightRole::Embedding);
         match &mut self.target {
@@ -101,8 +114,8 @@ impl<'a> Builder<'a> {
         let role = self.role.unwrap_or(WeightRole::Linear);
         match &mut self.target {
             BuilderTarget::Values { parameters, source } => {
-                let data = source.values(&name, &shape, initial);
-                let id = parameters.add_weight(name, data, role);
+                let holding = parameters.mode().of_layers();
+                let id = add(parameters, *source, name, shape, initial, role, holding);
                 parameters.layers.push(id);
                 id
             }
@@ -127,4 +140,24 @@ impl<'a> Builder<'a> {
             shapes.kept += width as u64;
         }
     }
+}
+
+/// Adds a matrix, held in fewer bits where that's wanted.
+fn add(
+    parameters: &mut Parameters,
+    source: &mut dyn ValueSource,
+    name: String,
+    shape: [usize; 2],
+    initial: Initial,
+    role: WeightRole,
+    holding: Option<Holding>,
+) -> WeightId {
+    let data = match holding {
+        None => source.values(&name, &shape, initial),
+        Some(holding) => match source.held(&name, shape, initial, holding.of_columns(shape[1]), parameters.device()) {
+            Ok(value) => return parameters.add_compact(name, value),
+            Err(data) => data,
+        },
+    };
+    WeightId::Full(parameters.add_matrix(name, data, role))
 }

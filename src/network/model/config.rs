@@ -3,6 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value};
 
+use super::codes::{QUANTIZATION, QUANTIZED_TABLES};
 use crate::network::kernels::Gelu;
 
 /// Settings of a `config.json` that change what a model computes, and of which only one value is supported.
@@ -14,6 +15,18 @@ pub fn check_settings(config: &Map<String, Value>, supported: &[(&str, Value)]) 
         let value = config.get(*key).unwrap_or(supported);
         ensure!(value == supported || value.is_null(), "{key} {value} isn't supported");
     }
+    Ok(())
+}
+
+/// Takes out of a config of ChatGLM's what it says of codes, which tensors tell themselves.
+///
+/// # Errors
+/// Bits that no edition has.
+pub fn set_quantization_aside(config: &mut Map<String, Value>) -> Result<()> {
+    let bits = config.get(QUANTIZATION).filter(|bits| !bits.is_null() && **bits != 0);
+    let Some(bits) = bits else { return Ok(()) };
+    ensure!([4, 8].iter().any(|known| bits == known), "{QUANTIZATION} {bits} isn't supported");
+    [QUANTIZATION, QUANTIZED_TABLES].iter().for_each(|key| _ = config.remove(*key));
     Ok(())
 }
 

@@ -12,12 +12,13 @@ use serde_json::Value;
 
 use super::{
     adapters::{Checkpoint, Peft},
+    codes::{QUANTIZATION, QUANTIZED_TABLES},
     ngrams,
     tensors::{TensorEntry, Weights, write_in_shards},
 };
 use crate::{
     network::checkpoint::{self, CONFIG},
-    spec::Dtype as Wanted,
+    spec::{Dtype as Wanted, WeightForm},
     support::Hinted,
 };
 
@@ -48,7 +49,7 @@ pub fn copy(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
     }
     for file in checkpoint::companions(from) {
         let target = to.join(file.file_name().unwrap_or_default());
-        if file.ends_with(CONFIG) && options.dtype != Wanted::Stored {
+        if file.ends_with(CONFIG) && (options.dtype != Wanted::Stored || weights.is_quantized()) {
             describe(&file, &target, options.dtype)?;
         } else {
             fs::copy(&file, &target)?;
@@ -72,7 +73,7 @@ pub fn convert(from: &Path, to: &Path, most: u64) -> Result<()> {
     write_in_shards(to, entries.collect(), most)
 }
 
-/// Copies the weights of the model in `from` alone into `to`, without what an adapter changes: codes of 8 bits as the f32
+/// Copies the weights of the model in `from` alone into `to`, without what an adapter changes: codes as the f32
 /// that they stand for.
 ///
 /// # Errors
@@ -81,13 +82,39 @@ pub fn copy_base(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
     write(&Checkpoint::open_base(from)?, to, options)
 }
 
-/// Whether weights of a model are codes of 8 bits, which other programs would take for the weights themselves.
+/// Whether weights of a model are codes, which other programs would take for the weights themselves.
 ///
 /// # Errors
 /// Weights that can't be read.
 pub fn has_codes(from: &Path) -> Result<bool> {
     let weights = Checkpoint::open_base(from)?;
-    Ok(weights.names().any(|name| weights.info(name).is_some_and(|info| info.dtype == Dtype::I8)))
+    Ok(weights.is_quantized())
+}
+
+/// What a model's files have.
+#[derive(Clone, Copy, Debug)]
+pub struct StoredForm {
+    /// The form of its largest matrix, where that's less than f32.
+    pub form: Option<WeightForm>,
+    /// The bytes of all of its tensors.
+    pub bytes: u64,
+    /// Whether weights are codes.
+    pub is_quantized: bool,
+    /// Whether an adapter belongs to it.
+    pub is_adapted: bool,
+}
+
+/// What the files of a model have, by their headers.
+///
+/// # Errors
+/// Weights that can't be read.
+pub fn stored_form(from: &Path) -> Result<StoredForm> {
+    let weights = Checkpoint::open_base(from)?;
+    let matrices = weights.names().filter(|name| weights.shape(name).is_some_and(|shape| shape.len() == 2));
+    let largest = matrices.max_by_key(|name| weights.shape(name).map(|shape| shape.iter().product::<usize>()));
+    let form = largest.and_then(|name| weights.form_of(name)).map(WeightForm::from);
+    let (is_quantized, is_adapted) = (weights.is_quantized(), Peft::open(from)?.is_some());
+    Ok(StoredForm { form, bytes: weights.stored_bytes(), is_quantized, is_adapted })
 }
 
 /// Whether a model has a tensor whose name begins so.
@@ -120,9 +147,9 @@ fn write(weights: &Checkpoint, to: &Path, options: &CopyOptions) -> Result<()> {
 
 fn entry<'a>(weights: &'a Checkpoint, name: &'a str, wanted: Wanted) -> Option<TensorEntry<'a>> {
     let info = weights.info(name)?;
-    // Codes of 8 bits are no type for others.
-    let stored = if info.dtype == Dtype::I8 { Dtype::F32 } else { info.dtype };
-    let (shape, made) = (info.shape.clone(), weights.is_made(name));
+    // Codes are no type for others.
+    let stored = if weights.code(name).is_some() { Dtype::F32 } else { info.dtype };
+    let (shape, made) = (weights.shape(name)?, weights.is_made(name));
     let float = matches!(stored, Dtype::F32 | Dtype::F16 | Dtype::BF16);
     let dtype = match wanted {
         Wanted::F32 if float => Dtype::F32,
@@ -164,17 +191,22 @@ fn halves(name: &str, dtype: &str, values: &[f32], half: fn(f32) -> (u16, bool))
     Ok(bytes)
 }
 
-/// Copies a `config.json` so that it names the type of the weights.
+/// Copies a `config.json` so that it names the type of the weights, and no codes.
 fn describe(from: &Path, to: &Path, wanted: Wanted) -> Result<()> {
     let mut config: Value = serde_json::from_slice(&fs::read(from)?)?;
+    if let Some(settings) = config.as_object_mut() {
+        [QUANTIZATION, QUANTIZED_TABLES].iter().for_each(|key| _ = settings.remove(*key));
+    }
     let name = match wanted {
-        Wanted::Stored => return Ok(()),
-        Wanted::F32 => "float32",
-        Wanted::F16 => "float16",
-        Wanted::Bf16 => "bfloat16",
+        Wanted::Stored => None,
+        Wanted::F32 => Some("float32"),
+        Wanted::F16 => Some("float16"),
+        Wanted::Bf16 => Some("bfloat16"),
     };
-    // The older name of the setting stays where it stands: older code looks for it there.
-    let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
-    config[key] = name.into();
+    if let Some(name) = name {
+        // The older name of the setting stays where it stands: older code looks for it there.
+        let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
+        config[key] = name.into();
+    }
     Ok(fs::write(to, format!("{config:#}\n"))?)
 }

@@ -8,7 +8,7 @@ pub struct VectorId(pub(super) usize);
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct MatrixId(pub(super) usize);
 
-/// Names the weight of a linear layer.
+/// Names the weight of a linear layer, or a table.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum WeightId {
     /// It is a matrix of [`Parameters`](super::Parameters).

@@ -3,9 +3,13 @@
 
 use std::f64::consts::TAU;
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
 
-use crate::support::{math, random::Key};
+use super::holding::Holding;
+use crate::{
+    network::kernels::Compact,
+    support::{math, random::Key},
+};
 
 /// How a new parameter's elements begin.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +31,29 @@ pub trait ValueSource {
     /// Always gives values: a checkpoint that lacks the parameter notes that, gives none at all, and reports it later,
     /// together with all else that is wrong with it.
     fn values(&mut self, name: &str, shape: &[usize], initial: Initial) -> TensorData;
+
+    /// The same for a matrix that is held in fewer bits than f32; its values in f32 where it isn't to be, or there are none.
+    ///
+    /// # Errors
+    /// Those values.
+    fn held(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        initial: Initial,
+        holding: Holding,
+        device: &Device,
+    ) -> Result<Compact, TensorData> {
+        let data = self.values(name, &shape, initial);
+        let form = match holding {
+            Holding::Form(form) => form,
+            Holding::Stored => return Err(data),
+        };
+        match data.as_slice::<f32>() {
+            Ok(values) if values.len() == shape[0] * shape[1] => Ok(Compact::new(form, values, shape, device)),
+            _ => Err(data),
+        }
+    }
 
     /// Whether the parameter `name` is there; only to be asked about parts that a model may lack.
     fn has(&self, _name: &str) -> bool {

@@ -27,8 +27,23 @@ pub struct LossSettings {
     pub label_smoothing: f32,
     /// γ of the focal loss of labels (Lin et al. 2017, <https://arxiv.org/abs/1708.02002>); 0 turns it off.
     pub focal_gamma: f32,
+    /// What a linear head says.
+    pub answers: Answers,
     /// Candidates at the nodes of the label trie, where there are choices to learn.
     pub candidates: Option<Candidates>,
+}
+
+/// What a linear head says of an example, and so what its loss is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Answers {
+    /// One of the classes: cross-entropy, with the right class or with the probabilities that are wanted.
+    #[default]
+    One,
+    /// Any of the classes, each by itself: the mean of the binary cross-entropies of all outputs (PyTorch's
+    /// `BCEWithLogitsLoss`).
+    Any,
+    /// Numbers: the mean of the squared differences of all outputs (PyTorch's `MSELoss`).
+    Numbers,
 }
 
 /// How many things of each kind there are to learn from in the batches of one step.
@@ -58,7 +73,7 @@ impl Counts {
             targets: batch.targets.len(),
             chosen: if_any(batch.choices.len()),
             pairs: batch.pairs.len(),
-            classes: if_any(batch.classes.len()),
+            classes: if_any(if batch.choices.is_empty() { batch.classes.len().max(batch.wanted.len()) } else { 0 }),
             tokens: batch.examples.iter().map(|example| example.length as usize).sum(),
         }
     }
@@ -124,22 +139,30 @@ impl Network {
             let candidates = settings.candidates.as_ref().context("there are choices, but no candidates")?;
             let log = self.choice_log_softmax(&pass, &hidden, batch, candidates)?;
             let choices = batch.choices.iter().zip(choosers(batch));
+            // Of each example's wanted probabilities those that choices before this one have taken.
+            let mut taken = vec![0; batch.examples.len()];
             let rows = choices.map(|(choice, example)| {
                 let columns = candidates.places(choice).to_vec();
-                Row { gold: columns[choice.gold as usize], columns, example, weight: weight(example) }
+                let wanted = batch.wanted.get(example).filter(|wanted| !wanted.is_empty());
+                let wanted = wanted.and_then(|wanted| wanted.get(taken[example]..taken[example] + columns.len()));
+                taken[example] += columns.len();
+                Row { gold: columns[choice.gold as usize], columns, example, weight: weight(example), wanted }
             });
             parts.push(cross_entropy(log, &rows.collect::<Vec<_>>(), settings, counts.chosen));
         }
         if !batch.pairs.is_empty() {
             let logits = self.pair_logits(&pass, hidden.clone(), batch)?;
             let plain = LossSettings { focal_gamma: 0.0, ..settings.clone() };
-            let loss = class_loss(logits, &batch.pairs, &|_| 1.0, &plain, counts.pairs as f32);
+            let loss = class_loss(logits, &batch.pairs, &[], &|_| 1.0, &plain, counts.pairs as f32);
             pairs = Some(loss.clone().inner());
             parts.push(loss * pair_weight);
         }
         if !batch.classes.is_empty() {
             let logits = self.class_logits(&pass, hidden.clone(), batch)?;
-            parts.push(class_loss(logits, &batch.classes, &weight, settings, counts.classes));
+            parts.push(class_loss(logits, &batch.classes, &batch.wanted, &weight, settings, counts.classes));
+        } else if !batch.wanted.is_empty() && batch.choices.is_empty() {
+            let logits = self.class_logits(&pass, hidden.clone(), batch)?.cast(DType::F32);
+            parts.push(output_loss(logits, &batch.wanted, settings.answers, counts.classes));
         }
         let total = parts.into_iter().reduce(|sum, part| sum + part).context("the batch has nothing to learn from")?;
         Ok(Loss { total, targets, pairs })
@@ -160,7 +183,7 @@ impl Network {
         let rows = self.architecture().before_logits(pass, rows);
         let (weight, bias) = self.architecture().output();
         let bias = bias.map(|bias| pass.vector(bias));
-        kernels::linear_cross_entropy(pass.to_operand(rows), pass.operand(weight), bias, tokens, weights, smoothing)
+        kernels::linear_cross_entropy(pass.to_operand(rows), pass.weight(weight), bias, tokens, weights, smoothing)
     }
 }
 
@@ -180,19 +203,43 @@ fn choosers(batch: &Batch) -> Vec<usize> {
 fn class_loss(
     logits: Tensor<2>,
     classes: &[u32],
+    wanted: &[Vec<f32>],
     weight: &dyn Fn(usize) -> f32,
     settings: &LossSettings,
     sum: f32,
 ) -> Tensor<1> {
     let columns: Vec<u32> = (0..logits.dims()[1] as u32).collect();
-    let row =
-        |(example, &gold): (usize, &u32)| Row { gold, columns: columns.clone(), example, weight: weight(example) };
+    let row = |(example, &gold): (usize, &u32)| Row {
+        gold,
+        columns: columns.clone(),
+        example,
+        weight: weight(example),
+        wanted: wanted.get(example).map(Vec::as_slice).filter(|wanted| !wanted.is_empty()),
+    };
     let rows: Vec<Row> = classes.iter().enumerate().map(row).collect();
     cross_entropy(kernels::log_softmax(logits.cast(DType::F32)), &rows, settings, sum)
 }
 
+/// The mean over all outputs `[N, C]` of what they miss of what is wanted; `examples` are those of the whole step.
+fn output_loss(outputs: Tensor<2>, wanted: &[Vec<f32>], answers: Answers, examples: f32) -> Tensor<1> {
+    let [rows, width] = outputs.dims();
+    let device = outputs.device().inner();
+    let wanted = wanted.concat();
+    let scale = 1.0 / (examples * width as f32);
+    if answers == Answers::Numbers {
+        let missed = outputs - Tensor::from_data(TensorData::new(wanted, [rows, width]), &device);
+        return kernels::sum(missed.clone() * missed).mul_scalar(scale);
+    }
+    // σ(x) and σ(−x) are the softmax of x and 0.
+    let outputs = outputs.reshape([rows * width, 1]);
+    let zeros = Tensor::zeros_like(&outputs);
+    let log_probabilities = kernels::log_softmax(Tensor::cat(vec![outputs, zeros], 1));
+    let weights = wanted.iter().flat_map(|wanted| [-scale * wanted, -scale * (1.0 - wanted)]).collect::<Vec<_>>();
+    kernels::sum(log_probabilities * Tensor::from_data(TensorData::new(weights, [rows * width, 2]), &device))
+}
+
 /// What a row of log-probabilities is held against.
-struct Row {
+struct Row<'a> {
     /// The right column.
     gold: u32,
     /// All columns that it's among.
@@ -201,18 +248,27 @@ struct Row {
     example: usize,
     /// What it weighs.
     weight: f32,
+    /// The probabilities of these columns to learn in place of the right one's alone.
+    wanted: Option<&'a [f32]>,
 }
 
 /// The weighted sum of the cross-entropies of `log_probabilities [N, C]`, divided by the `sum` of the weights.
-fn cross_entropy(log_probabilities: Tensor<2>, rows: &[Row], settings: &LossSettings, sum: f32) -> Tensor<1> {
+fn cross_entropy(log_probabilities: Tensor<2>, rows: &[Row<'_>], settings: &LossSettings, sum: f32) -> Tensor<1> {
     let shape = log_probabilities.dims();
     let smoothing = settings.label_smoothing;
     let mut weights = vec![0.0f32; shape[0] * shape[1]];
     let scale = -1.0 / sum;
-    for (Row { gold, columns, weight, .. }, weights) in rows.iter().zip(weights.chunks_exact_mut(shape[1])) {
+    for (row, weights) in rows.iter().zip(weights.chunks_exact_mut(shape[1])) {
+        let Row { gold, columns, weight, wanted, .. } = row;
         let share = weight * scale * smoothing / columns.len() as f32;
         columns.iter().for_each(|&column| weights[column as usize] = share);
-        weights[*gold as usize] += weight * scale * (1.0 - smoothing);
+        let rest = weight * scale * (1.0 - smoothing);
+        match wanted {
+            None => weights[*gold as usize] += rest,
+            Some(wanted) => {
+                columns.iter().zip(*wanted).for_each(|(column, wanted)| weights[*column as usize] += rest * wanted);
+            }
+        }
     }
     let device = log_probabilities.device().inner();
     let weights = Tensor::from_data(TensorData::new(weights, shape), &device);
@@ -224,7 +280,7 @@ fn cross_entropy(log_probabilities: Tensor<2>, rows: &[Row], settings: &LossSett
 }
 
 /// For each row `(1 - p)^γ [N, 1]`, with the probability of its example's label: the product of those along its path.
-fn doubts(log_probabilities: Tensor<2>, rows: &[Row], gamma: f32) -> Tensor<2> {
+fn doubts(log_probabilities: Tensor<2>, rows: &[Row<'_>], gamma: f32) -> Tensor<2> {
     let [count, columns] = log_probabilities.dims();
     let device = log_probabilities.device().inner();
     let examples = rows.iter().map(|row| row.example + 1).max().unwrap_or(0);
@@ -242,68 +298,4 @@ fn doubts(log_probabilities: Tensor<2>, rows: &[Row], gamma: f32) -> Tensor<2> {
 }
 
 #[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-
-    const LOGITS: [[f32; 3]; 4] = [[1.0, -0.5, 0.25], [0.0, 2.0, -1.0], [-0.75, 0.5, 1.5], [2.0, 1.0, 0.0]];
-    const CLASSES: [u32; 4] = [0, 1, 0, 2];
-
-    const WEIGHTED: f32 = 1.160_454_8;
-    const WEIGHTED_GRADIENT: [f32; 12] = [
-        -0.0482591, 0.0154825, 0.0327765, 0.0537389, -0.0735084, 0.0197694, -0.1092305, 0.0293766, 0.0798539,
-        0.1956591, 0.071979, -0.2676381,
-    ];
-    const FOCAL: f32 = 0.866_240_3;
-    const FOCAL_GRADIENT: [f32; 12] = [
-        -0.0204493, 0.0065606, 0.0138887, 0.0037173, -0.0050848, 0.0013675, -0.1324327, 0.0356166, 0.096816, 0.2391993,
-        0.0879965, -0.3271958,
-    ];
-
-    /// The loss, and its gradient for the logits.
-    fn loss(weights: [f32; 3], smoothing: f32, gamma: f32) -> (f32, Vec<f32>) {
-        let data = TensorData::new(LOGITS.concat(), [4, 3]);
-        let logits: Tensor<2> = Tensor::from_data(data, &Device::flex().autodiff()).require_grad();
-        let weight = |example: usize| weights[CLASSES[example] as usize];
-        let settings = LossSettings { label_smoothing: smoothing, focal_gamma: gamma, ..LossSettings::default() };
-        let sum = (0..4).map(weight).sum();
-        let loss = class_loss(logits.clone(), &CLASSES, &weight, &settings, sum);
-        let gradient = logits.grad(&loss.backward()).unwrap().try_into_vec_as().unwrap();
-        (loss.into_scalar::<f32>(), gradient)
-    }
-
-    fn assert_near(found: &[f32], expected: &[f32]) {
-        for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
-        }
-    }
-
-    /// Values of PyTorch 2:
-    ///
-    /// ```python
-    /// import torch, torch.nn.functional as F
-    /// logits = torch.tensor([[1, -0.5, 0.25], [0, 2, -1], [-0.75, 0.5, 1.5], [2, 1, 0.0]], requires_grad=True)
-    /// classes, weight = torch.tensor([0, 1, 0, 2]), torch.tensor([0.5, 2.0, 1.25])
-    /// loss = F.cross_entropy(logits, classes, weight=weight)
-    /// p = logits.softmax(1)[range(4), classes]
-    /// focal = ((1 - p) ** 2 * F.cross_entropy(logits, classes, weight, reduction="none")).sum() / weight[classes].sum()
-    /// loss.backward(); print(loss.item(), logits.grad)
-    /// ```
-    #[test]
-    fn labels_weigh_as_in_pytorch() {
-        let (found, gradient) = loss([0.5, 2.0, 1.25], 0.0, 0.0);
-        assert_near(&[found], &[WEIGHTED]);
-        assert_near(&gradient, &WEIGHTED_GRADIENT);
-        let (found, gradient) = loss([0.5, 2.0, 1.25], 0.0, 2.0);
-        assert_near(&[found], &[FOCAL]);
-        assert_near(&gradient, &FOCAL_GRADIENT);
-    }
-
-    #[test]
-    fn equal_weights_change_nothing() {
-        let (plain, weighted) = (loss([1.0; 3], 0.1, 0.0), loss([3.0; 3], 0.1, 0.0));
-        assert_near(&[weighted.0], &[plain.0]);
-        assert_near(&weighted.1, &plain.1);
-    }
-}
+mod tests;

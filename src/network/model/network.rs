@@ -277,7 +277,7 @@ impl Network {
     pub(super) fn logits(&self, pass: &Pass, hidden: Tensor<2>) -> Tensor<2> {
         let (weight, bias) = self.architecture.output();
         let hidden = self.architecture.before_logits(pass, hidden);
-        kernels::linear(pass.to_operand(hidden), pass.operand(weight), bias.map(|bias| pass.vector(bias)))
+        kernels::linear(pass.to_operand(hidden), pass.weight(weight), bias.map(|bias| pass.vector(bias)))
     }
 
     /// Log-probabilities `[choices, union of the candidates]`.
@@ -298,7 +298,7 @@ impl Network {
         let (weight, bias) = self.architecture.output();
         let ids = candidates.ids(device);
         let bias = bias.map(|bias| pass.vector(bias).select(0, ids.tensor.clone()));
-        let weight = pass.to_operand(kernels::embedding(pass.matrix(weight), &ids));
+        let weight = pass.to_operand(kernels::embedding(pass.table(weight), &ids));
         let logits = kernels::linear(pass.to_operand(rows), weight, bias);
         Ok(candidates.log_softmax(logits.cast(DType::F32), &batch.choices))
     }

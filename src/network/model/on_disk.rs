@@ -11,6 +11,7 @@ use super::{
     parameters::{Frozen, Parameter, Parameters},
     tensors::TensorEntry,
 };
+use crate::network::kernels::{CompactForm, GROUP};
 
 /// What follows the name of a tensor of bytes in that of its scales.
 pub(super) const SCALE: &str = "_scale";
@@ -165,17 +166,37 @@ impl OnDisk {
         let [all, columns] = frozen.value.dims();
         let (names, shape) = self.places(&frozen.name, &[all, columns]);
         let (rows, transposed) = (all / names.len(), self.is_transposed(&frozen.name));
+        let form = frozen.value.form();
+        // Four bits lie by rows whatever the family does, and only if they make whole groups.
+        let (halved, whole) = (form == CompactForm::Int4, columns % GROUP == 0);
         let mut entries = Vec::new();
         for (index, name) in names.into_iter().enumerate() {
             let part = index * rows..(index + 1) * rows;
-            if let Some(scales) = frozen.value.scales() {
-                let (part, across) = (part.clone(), if transposed { [1, rows] } else { [rows, 1] });
-                let scales = move || Ok(scales.clone().slice(part).reshape(across).try_into_data()?);
-                entries.push(TensorEntry::single(format!("{}{SCALE}", self.written(&name)), across.to_vec(), scales));
+            if halved && !whole {
+                let values = move || {
+                    let part = frozen.value.expand().slice(part);
+                    Ok(if transposed { part.transpose() } else { part }.try_into_data()?)
+                };
+                entries.push(TensorEntry::single(self.written(&name), shape.clone(), values));
+                continue;
             }
-            let dtype = if frozen.value.scales().is_some() { Dtype::I8 } else { Dtype::BF16 };
+            if let Some(scales) = frozen.value.scales() {
+                let part = part.clone();
+                let across = scales.dims()[1];
+                let across = if transposed && !halved { [1, rows] } else { [rows, across] };
+                let dtype = if halved { Dtype::F16 } else { Dtype::F32 };
+                let scales = move || Ok(scales.clone().slice(part).reshape(across).try_into_data()?.into_bytes());
+                let name = format!("{}{SCALE}", self.written(&name));
+                entries.push(TensorEntry::new(name, dtype, across.to_vec(), scales));
+            }
+            let (dtype, shape) = match form {
+                CompactForm::Bf16 => (Dtype::BF16, shape.clone()),
+                CompactForm::F16 => (Dtype::F16, shape.clone()),
+                CompactForm::Int8 => (Dtype::I8, shape.clone()),
+                CompactForm::Int4 => (Dtype::U8, vec![rows, columns / 2]),
+            };
             let values = move || Ok(frozen.value.data(part, transposed)?.into_bytes());
-            entries.push(TensorEntry::new(self.written(&name), dtype, shape.clone(), values));
+            entries.push(TensorEntry::new(self.written(&name), dtype, shape, values));
         }
         entries
     }

@@ -119,6 +119,6 @@ impl Outline {
 
     /// The shape of the matrix that gives logits: `[vocabulary, hidden]`.
     pub fn output(&self) -> [usize; 2] {
-        self.shapes.matrix(self.architecture.output().0)
+        self.shapes.weight(self.architecture.output().0)
     }
 }

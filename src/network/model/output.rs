@@ -5,7 +5,7 @@
 
 use super::{
     builder::Builder,
-    ids::{MatrixId, WeightRole},
+    ids::{WeightId, WeightRole},
     initial::Initial,
 };
 
@@ -51,10 +51,10 @@ impl Output {
     }
 
     /// The matrix `[vocabulary, hidden]`; `table` where there is none of its own.
-    pub fn matrix(self, builder: &mut Builder, table: MatrixId, shape: [usize; 2], initial: Initial) -> MatrixId {
+    pub fn matrix(self, builder: &mut Builder, table: WeightId, shape: [usize; 2], initial: Initial) -> WeightId {
         match self.place {
             OutputPlace::Own => {
-                builder.in_role(WeightRole::Head, |builder| builder.matrix(self.head.into(), shape, initial))
+                builder.in_role(WeightRole::Head, |builder| builder.table(self.head.into(), shape, initial))
             }
             OutputPlace::Tied | OutputPlace::Nowhere => table,
         }

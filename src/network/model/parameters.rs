@@ -6,14 +6,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::{
     adapters::{Adapters, Lora},
     any_tensor::AnyTensor,
+    holding::ParameterMode,
     ids::{MatrixId, VectorId, WeightId, WeightRole},
     ngrams::Ngrams,
     row_gradients::RowSink,
 };
-use crate::{
-    network::kernels::{Compact, Weight},
-    spec::BaseDtype,
-};
+use crate::network::kernels::{Compact, Weight};
 
 /// A named tensor, trainable or frozen.
 #[derive(Clone, Debug)]
@@ -30,7 +28,7 @@ pub struct Parameter {
     pub value: AnyTensor,
 }
 
-/// The frozen weight of a linear layer, in bf16 or int8.
+/// A weight or a table that isn't learned, in fewer bits than f32.
 #[derive(Clone, Debug)]
 pub struct Frozen {
     /// The name it has in checkpoints.
@@ -48,15 +46,6 @@ pub(super) struct Attended {
     pub(super) width: usize,
 }
 
-/// Whether parameters that are added are trainable.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ParameterMode {
-    /// They have gradients.
-    Trainable,
-    /// They have none: the weights of linear layers in this type, all else in f32.
-    Frozen(BaseDtype),
-}
-
 /// All parameters of a network: vectors in the order in which they were added, and then matrices in theirs. Sums over all
 /// gradients are made in this order, so that it's a part of every result.
 #[derive(Clone, Debug)]
@@ -66,7 +55,7 @@ pub struct Parameters {
     list: Vec<Parameter>,
     /// How many of the list are vectors.
     vectors: usize,
-    /// Frozen weights of linear layers, in bf16 or int8.
+    /// Weights and tables that aren't learned, in fewer bits than f32.
     pub compact: Vec<Frozen>,
     /// The keys of all self-attentions, in their order.
     pub(super) attentions: Vec<Attended>,
@@ -159,6 +148,11 @@ impl Parameters {
         self.mode = mode;
     }
 
+    /// Whether parameters that are added are trainable.
+    pub(super) fn mode(&self) -> ParameterMode {
+        self.mode
+    }
+
     /// The parameters, vectors before matrices.
     pub fn iter(&self) -> std::slice::Iter<'_, Parameter> {
         self.list.iter()
@@ -232,30 +226,21 @@ impl Parameters {
     }
 
     /// Notes which matrix gives the logits: each row of it gets a gradient, also if it's a table.
-    pub(super) fn gives_logits(&mut self, id: MatrixId) {
+    pub(super) fn gives_logits(&mut self, id: WeightId) {
+        let WeightId::Full(id) = id else { return };
         let place = self.place_of_matrix(id);
         if let Some(parameter) = self.list.get_mut(place) {
             parameter.sparse_rows = false;
         }
     }
 
-    pub(super) fn add_weight(&mut self, name: String, data: TensorData, role: WeightRole) -> WeightId {
-        // Sources give f32; one that has nothing to give has an empty matrix, and its network won't be used.
-        let (&[rows, columns], Ok(values)) = (&data.shape()[..], data.as_slice::<f32>()) else {
-            return WeightId::Full(self.add_matrix(name, data, role));
-        };
-        let value = match self.mode {
-            ParameterMode::Trainable | ParameterMode::Frozen(BaseDtype::F32) => {
-                return WeightId::Full(self.add_matrix(name, data, role));
-            }
-            ParameterMode::Frozen(BaseDtype::Bf16) => Compact::bf16(values, [rows, columns], &self.device),
-            ParameterMode::Frozen(BaseDtype::Int8) => Compact::int8(values, [rows, columns], &self.device),
-        };
+    /// Adds a matrix that is held in fewer bits.
+    pub(super) fn add_compact(&mut self, name: String, value: Compact) -> WeightId {
         self.compact.push(Frozen { name, value });
         WeightId::Compact(self.compact.len() - 1)
     }
 
-    /// The weight of a linear layer.
+    /// The weight of a linear layer, or a table.
     pub fn weight(&self, id: WeightId) -> Weight {
         match id {
             WeightId::Full(id) => Weight::Full(self.matrix(id).clone()),

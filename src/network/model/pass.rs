@@ -190,7 +190,7 @@ impl<'a> Pass<'a> {
         self.values.of(self.parameters.place_of_vector(id), self.parameters.vector(id))
     }
 
-    /// The value of a matrix, in f32: a table to take rows from.
+    /// The value of a matrix, in f32.
     pub fn matrix(&self, id: MatrixId) -> Tensor<2> {
         self.values.of(self.parameters.place_of_matrix(id), self.parameters.matrix(id))
     }
@@ -198,6 +198,14 @@ impl<'a> Pass<'a> {
     /// The value of a matrix as an operand of a matmul.
     pub fn operand(&self, id: MatrixId) -> Tensor<2> {
         self.to_operand(self.matrix(id))
+    }
+
+    /// A table to take rows from.
+    pub fn table(&self, id: WeightId) -> Weight {
+        match id {
+            WeightId::Full(id) => Weight::Full(self.matrix(id)),
+            WeightId::Compact(_) => self.parameters.weight(id),
+        }
     }
 
     /// The weight of a linear layer.

@@ -54,6 +54,16 @@ impl Network {
         rows(kernels::log_softmax(self.class_logits(&pass, hidden, batch)?))
     }
 
+    /// For each example the outputs of the linear head as they are.
+    ///
+    /// # Errors
+    /// As [`Self::class_log_probabilities`].
+    pub fn class_outputs(&self, batch: &Batch) -> Result<Vec<Vec<f64>>> {
+        let pass = self.pass(batch, PassMode::Evaluate)?;
+        let hidden = self.architecture().hidden(&pass);
+        rows(self.class_logits(&pass, hidden, batch)?)
+    }
+
     /// For each example the log-probabilities that its segments are in order, and that they aren't.
     ///
     /// # Errors

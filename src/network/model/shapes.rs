@@ -1,7 +1,7 @@
 //! What a network would hold and do, noted while its blocks are put together: the same constructors that make a network
 //! tell its size, without any tensor.
 
-use super::ids::{MatrixId, WeightRole};
+use super::ids::{MatrixId, WeightId, WeightRole};
 
 /// A parameter without its values.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,9 +51,10 @@ impl ParameterShapes {
         self.list.iter()
     }
 
-    /// The shape of a matrix.
-    pub fn matrix(&self, id: MatrixId) -> [usize; 2] {
-        let shape = &self.list[self.vectors + id.0].shape;
+    /// The shape of a weight or a table.
+    pub fn weight(&self, id: WeightId) -> [usize; 2] {
+        let WeightId::Full(MatrixId(place)) = id else { unreachable!("only values are held in fewer bits: {id:?}") };
+        let shape = &self.list[self.vectors + place].shape;
         [shape[0], shape[1]]
     }
 

@@ -8,7 +8,7 @@ use super::{
     architecture::{Architecture, Sizes, check_head, check_positions, check_tokens},
     blocks::Backbone,
     dropout::{DropoutKeys, DropoutRates},
-    ids::{MatrixId, VectorId},
+    ids::{VectorId, WeightId},
     pass::{Along, Pass},
 };
 use crate::network::batch::Batch;
@@ -29,7 +29,7 @@ pub struct SingleStack {
     /// From token ids to hidden states.
     pub backbone: Backbone,
     /// The matrix that gives logits, `[vocabulary, hidden]`.
-    pub output: MatrixId,
+    pub output: WeightId,
     /// Whether there is such a head; a checkpoint of a classifier may have none.
     pub has_head: bool,
 }
@@ -73,7 +73,7 @@ impl Architecture for SingleStack {
         self.backbone.hidden(pass)
     }
 
-    fn output(&self) -> (MatrixId, Option<VectorId>) {
+    fn output(&self) -> (WeightId, Option<VectorId>) {
         (self.output, None)
     }
 }

@@ -8,6 +8,7 @@ use super::{
     families,
     family::Family,
     heads::{ClassifierConfig, HeadInput},
+    loss::Answers,
 };
 
 /// Tensors of a pretrained model that no class for sequence classification has.
@@ -32,6 +33,8 @@ const ENDINGS: [&str; 7] = [
 pub struct TransformersConfig<'a> {
     /// The labels that it tells, in the order of its classes; none for other models.
     pub labels: Vec<&'a str>,
+    /// What its head says, where that isn't one of the labels.
+    pub answers: Answers,
     /// The prompt that it tells them by, and the words that it answers with.
     pub prompt: Option<Value>,
     /// The dropout that it was trained with.
@@ -104,7 +107,12 @@ impl TransformersConfig<'_> {
             None => own.remove("prompt"),
         };
         if head == TransformersHead::Known {
-            config.insert("problem_type".into(), json!("single_label_classification"));
+            let problem = match self.answers {
+                Answers::One => "single_label_classification",
+                Answers::Any => "multi_label_classification",
+                Answers::Numbers => "regression",
+            };
+            config.insert("problem_type".into(), json!(problem));
             // Its tensors are left out.
             own.remove("pair");
             if let Some(class) = config.get("architectures").and_then(|classes| classes.get(0)?.as_str()) {

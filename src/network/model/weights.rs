@@ -1,35 +1,32 @@
 //! `config.json` and the weights, in Hugging Face's layout.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{Device, TensorData};
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
 use fs_err as fs;
-use safetensors::{Dtype, tensor::TensorInfo};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
     adapters::{Checkpoint, Peft},
     builder::Builder,
+    checkpoint_source::CheckpointSource,
     class_labels::{ClassLabels, InOrder},
     families,
     family::Family,
     heads::{ClassifierConfig, HeadInput, PairHead, Pooler},
-    initial::{Initial, ValueSource},
+    holding::ParameterMode,
+    initial::ValueSource,
     network::Network,
     ngrams::{NgramSettings, Ngrams},
-    on_disk::OnDisk,
-    parameters::{ParameterMode, Parameters},
+    parameters::Parameters,
     tensors::{self, TensorEntry},
 };
 use crate::{
     data::text::ABSENT,
     network::checkpoint::{self, CONFIG, WEIGHTS},
-    spec::BaseDtype,
+    spec::WeightForm,
 };
 
 /// Under the key `pipe` of `config.json`: what the model has beside its backbone.
@@ -64,7 +61,8 @@ impl Network {
     /// # Errors
     /// The file system's and the device's.
     pub fn save_beside(&self, base: &Path, directory: &Path) -> Result<()> {
-        if !self.parameters().compact.is_empty() || Peft::open(base)?.is_some() {
+        let quantized = Checkpoint::open_base(base)?.is_quantized();
+        if quantized || !self.parameters().compact.is_empty() || Peft::open(base)?.is_some() {
             return self.save(directory);
         }
         self.save_config(directory)?;
@@ -123,7 +121,7 @@ impl Network {
     /// As [`Self::load_merged`].
     pub fn load_to_train(
         directory: &Path,
-        frozen: Option<BaseDtype>,
+        frozen: Option<WeightForm>,
         labels: Option<&[String]>,
         device: &Device,
     ) -> Result<Self> {
@@ -132,12 +130,22 @@ impl Network {
         Ok(Self::read(directory, device, &LoadOptions { merged: true, mode, labels, ..LoadOptions::ALL })?.0)
     }
 
+    /// As [`Self::load`], for a model that isn't trained any further: in this `form`, or with all that is in fewer bits as it
+    /// is, where none is given.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_held(directory: &Path, form: Option<WeightForm>, device: &Device) -> Result<Self> {
+        let mode = form.map_or(ParameterMode::Stored, ParameterMode::Held);
+        Ok(Self::read(directory, device, &LoadOptions { mode, ..LoadOptions::ALL })?.0)
+    }
+
     /// As [`Self::load_merged`], but frozen, the weights of linear layers in this type. What is added from then on is
     /// learned, and so are heads that are asked for again.
     ///
     /// # Errors
     /// As [`Self::load_merged`].
-    pub fn load_frozen(directory: &Path, dtype: BaseDtype, device: &Device) -> Result<Self> {
+    pub fn load_frozen(directory: &Path, dtype: WeightForm, device: &Device) -> Result<Self> {
         Ok(Self::read(
             directory,
             device,
@@ -181,9 +189,9 @@ impl Network {
         let mut stored = CheckpointSource::new(&checkpoint, &family.on_disk, options.values);
         let mut parameters = Parameters::new(device);
         // What has an adapter was frozen when that was trained, and is good for nothing else without merging.
-        parameters.set_mode(match checkpoint.adapter() {
-            Some(_) => ParameterMode::Frozen(checkpoint.dtype()),
-            None => options.mode,
+        parameters.set_mode(match (checkpoint.adapter(), options.mode) {
+            (Some(_), ParameterMode::Trainable) => ParameterMode::Frozen(checkpoint.form()),
+            (_, mode) => mode,
         });
         let mut builder = Builder::new(&mut parameters, &mut stored);
         let architecture = family.build(&config, &mut builder).with_context(described)?;
@@ -192,7 +200,9 @@ impl Network {
         let mut network = Self::from_parts(parameters, family, architecture);
         network.parameters_mut().set_mode(match options.mode {
             ParameterMode::Trainable => ParameterMode::Trainable,
-            ParameterMode::Frozen(_) => ParameterMode::Frozen(BaseDtype::F32),
+            ParameterMode::Frozen(_) | ParameterMode::Held(_) | ParameterMode::Stored => {
+                ParameterMode::Frozen(WeightForm::F32)
+            }
         });
         // Hugging Face doesn't say which heads there are.
         let mut classifier = own.classifier;
@@ -274,149 +284,5 @@ impl Parameters {
         learned
             .map(|parameter| TensorEntry::single(parameter.name.clone(), parameter.shape(), || parameter.data()))
             .collect()
-    }
-}
-
-/// How far a number between -1 and 1 may be off for having been stored in bf16.
-const ROUNDED: f32 = 1.0 / 128.0;
-
-/// A checkpoint, and what was found to be wrong with it so far.
-struct CheckpointSource<'a> {
-    checkpoint: &'a Checkpoint,
-    on_disk: &'static OnDisk,
-    /// Whether values are read, or only headers.
-    values: bool,
-    unused: BTreeSet<String>,
-    /// Parameters that lie under the name of another that they're tied to.
-    tied: BTreeMap<String, String>,
-    problems: Vec<String>,
-    /// How many elements were asked for.
-    parameters: u64,
-}
-
-impl<'a> CheckpointSource<'a> {
-    fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
-        let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Self { unused, tied: BTreeMap::new(), checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
-    }
-
-    /// The name that a tensor has in this checkpoint.
-    fn find(&self, name: &str) -> Option<String> {
-        self.own(name).or_else(|| self.own(self.tied.get(name)?))
-    }
-
-    /// The same, but for the names of what it's tied to.
-    fn own(&self, name: &str) -> Option<String> {
-        self.on_disk.spellings(name).into_iter().find(|name| self.checkpoint.info(name).is_some())
-    }
-
-    /// How many rows a matrix has, if it's there.
-    fn rows(&self, name: &str) -> Option<usize> {
-        self.checkpoint.info(&self.find(name)?)?.shape.first().copied()
-    }
-
-    /// Doesn't expect the tensors of a layer to be used.
-    fn leave_out(&mut self, layer: &str) {
-        for name in [format!("{layer}.weight"), format!("{layer}.bias")] {
-            if let Some(stored) = self.find(&name) {
-                self.unused.remove(&stored);
-            }
-        }
-    }
-
-    /// Whether two tensors of the checkpoint are the same.
-    fn are_equal(&self, one: &str, other: &str) -> Result<bool> {
-        let [Some(first), Some(second)] = [one, other].map(|name| self.checkpoint.info(name)) else { return Ok(false) };
-        if first.shape != second.shape {
-            return Ok(false);
-        }
-        let stored = first.dtype == second.dtype && ![one, other].iter().any(|name| self.checkpoint.is_made(name));
-        match stored {
-            true => Ok(self.checkpoint.bytes(one)? == self.checkpoint.bytes(other)?),
-            false => Ok(self.checkpoint.read(one)? == self.checkpoint.read(other)?),
-        }
-    }
-
-    /// The values of a tensor; none where only headers are read.
-    fn read(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let Some(stored) = self.find(name) else { bail!("{} is missing", self.on_disk.written(name)) };
-        self.unused.remove(&stored);
-        match self.checkpoint.info(&stored) {
-            Some(TensorInfo { shape: other, .. }) if other != shape => {
-                bail!("{stored} has the shape {other:?} instead of {shape:?}")
-            }
-            Some(TensorInfo { dtype, .. }) if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::I8) => {
-                bail!("{stored} has the type {dtype}, and only F32, F16 and BF16 can be read")
-            }
-            _ if !self.values => Ok(Vec::new()),
-            _ => self.checkpoint.read(&stored),
-        }
-    }
-
-    /// # Errors
-    /// All that was wrong, a line each.
-    fn finish(mut self) -> Result<()> {
-        self.problems.extend(self.unused.iter().map(|name| format!("{name} is not part of this model")));
-        if self.problems.is_empty() { Ok(()) } else { bail!("{}", self.problems.join("\n")) }
-    }
-}
-
-impl ValueSource for CheckpointSource<'_> {
-    fn values(&mut self, name: &str, shape: &[usize], _initial: Initial) -> TensorData {
-        let (parts, part_shape) = self.on_disk.places(name, shape);
-        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
-        let (mut values, mut sound) = (Vec::new(), self.values);
-        for part in parts {
-            match self.read(&part, &part_shape) {
-                Ok(found) if values.is_empty() => values = found,
-                Ok(found) => values.extend(found),
-                Err(error) => {
-                    self.problems.push(format!("{error:#}"));
-                    sound = false;
-                }
-            }
-        }
-        match sound {
-            true => TensorData::new(self.on_disk.join(name, shape, values), shape),
-            // The network won't be used, so that its shapes don't matter; those of the config may be absurd.
-            false => TensorData::zeros::<f32, _>(vec![0; shape.len()]),
-        }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
-    }
-
-    fn tie(&mut self, name: &str, other: &str) -> bool {
-        let (one, two) = match (self.find(name), self.find(other)) {
-            (Some(one), Some(two)) => (one, two),
-            (None, Some(_)) => {
-                self.tied.insert(name.to_owned(), other.to_owned());
-                return true;
-            }
-            _ => return true,
-        };
-        match self.are_equal(&one, &two) {
-            Ok(equal) => equal,
-            Err(error) => {
-                self.problems.push(format!("{error:#}"));
-                true
-            }
-        }
-    }
-
-    fn expect(&mut self, name: &str, values: &dyn Fn() -> Vec<f32>) {
-        let Some(stored) = self.find(name).filter(|_| self.values) else { return };
-        match self.checkpoint.read(&stored) {
-            Ok(found) => {
-                let expected = values();
-                let near = |(found, expected): (&f32, &f32)| (found - expected).abs() <= ROUNDED;
-                if found.len() != expected.len() || !found.iter().zip(&expected).all(near) {
-                    self.problems
-                        .push(format!("{stored} isn't what is computed for it, and can't be learned otherwise"));
-                }
-            }
-            Err(error) => self.problems.push(format!("{error:#}")),
-        }
     }
 }

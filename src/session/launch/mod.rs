@@ -11,6 +11,8 @@ use crate::support::Registry;
 
 pub use launcher::{FITTING, Launcher, Setup, StageJob};
 pub use process::compute;
+pub(super) use process::devices;
+pub(super) use wire::{End, Message, Report};
 
 /// The ways there are.
 pub static LAUNCHERS: Registry<dyn Launcher> =

@@ -18,11 +18,11 @@ use parking_lot::Mutex;
 
 use super::{
     launcher::{Launcher, Setup, StageJob},
-    wire::{End, Message},
+    wire::{End, Message, Report},
 };
 use crate::{
     engine::{
-        executor::{Done, Event, Launch, Local, Reporter, Task, Watch},
+        executor::{Done, Launch, Local, Task, Watch},
         store::{DigestCache, Store},
     },
     network::device::{DeviceChoice, DeviceChoices},
@@ -162,7 +162,7 @@ pub fn compute(input: impl Read + Send + 'static, output: impl Write + Send, sto
         let _ = std::io::copy(&mut input, &mut std::io::sink());
         stopped.store(true, Ordering::SeqCst);
     });
-    let report = Report { output: Mutex::new(output) };
+    let report = Report::new(output);
     let end = match launch(&job, &report, stop) {
         Ok(done) => End::Done { computed: done.computed },
         Err(error) => End::of(&error),
@@ -178,26 +178,6 @@ fn launch<W: Write + Send>(job: &StageJob, report: &Report<W>, stop: &Arc<Atomic
 }
 
 /// The devices that a job names, as [`DeviceChoices`] are displayed.
-fn devices(text: &str) -> Result<DeviceChoices> {
+pub(in crate::session) fn devices(text: &str) -> Result<DeviceChoices> {
     if text.contains(',') { text.parse::<DeviceChoices>()?.found() } else { Ok(text.parse::<DeviceChoice>()?.into()) }
-}
-
-/// Writes what happens, a line for each event.
-struct Report<W> {
-    output: Mutex<W>,
-}
-
-impl<W: Write> Report<W> {
-    fn send(&self, message: &Message) -> Result<()> {
-        let line = serde_json::to_string(message)?;
-        let mut output = self.output.lock();
-        writeln!(output, "{line}").and_then(|()| output.flush()).context("can't report to the launching process")
-    }
-}
-
-impl<W: Write + Send> Reporter for Report<W> {
-    fn event(&self, _stage: &str, event: Event<'_>) {
-        // Where the parent is gone, the end of stdin stops the stage.
-        Message::of(event).into_iter().for_each(|message| drop(self.send(&message)));
-    }
 }

@@ -1,14 +1,15 @@
-//! The protocol between a stage's process and its parent: a line of JSON for each message.
+//! The protocol between a stage's process and whoever has launched it: a line of JSON for each message.
 
-use std::time::Duration;
+use std::{io::Write, time::Duration};
 
-use anyhow::Error;
+use anyhow::{Context, Error, Result};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     engine::{
-        executor::{Event, InputLost, Paused, Reporter, StepMetrics},
+        executor::{Busy, Event, InputLost, Paused, Reporter, StepMetrics},
         plan::Node,
         store::{Lost, Metrics},
     },
@@ -18,7 +19,7 @@ use crate::{
 /// A message.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Message {
+pub(in crate::session) enum Message {
     /// Another process is computing it.
     Waiting,
     /// Its computation begins.
@@ -35,7 +36,7 @@ pub(super) enum Message {
 
 /// [`StepMetrics`]; a value that JSON can't have is `None`.
 #[derive(Deserialize, Serialize)]
-pub(super) struct Point {
+pub(in crate::session) struct Point {
     step: usize,
     at: f64,
     values: Vec<(String, Option<f64>)>,
@@ -44,13 +45,17 @@ pub(super) struct Point {
 /// How the computation ended.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum End {
+pub(in crate::session) enum End {
     /// The artifact is in the store.
     Done { computed: bool },
     /// It was stopped, and can be resumed.
     Paused { place: String, metrics: Metrics, measured: Option<Value> },
+    /// A job of a cluster was asked to stop, and goes on when it's run again.
+    Again { place: String },
     /// Another process has taken it over.
     Lost,
+    /// Another process is computing it.
+    Busy,
     /// What this field names was taken away.
     InputLost { field: String },
     /// It failed: the error, then what caused it; and what to do about it, if that is known.
@@ -59,12 +64,15 @@ pub(super) enum End {
 
 impl End {
     /// Of an error.
-    pub(super) fn of(error: &Error) -> Self {
+    pub(in crate::session) fn of(error: &Error) -> Self {
         if let Some(Paused { place, metrics, measured }) = error.downcast_ref() {
             return Self::Paused { place: place.clone(), metrics: metrics.clone(), measured: measured.clone() };
         }
         if error.is::<Lost>() {
             return Self::Lost;
+        }
+        if error.is::<Busy>() {
+            return Self::Busy;
         }
         if let Some(InputLost { field }) = error.downcast_ref() {
             return Self::InputLost { field: field.clone() };
@@ -77,11 +85,13 @@ impl End {
     ///
     /// # Errors
     /// What kept the artifact from being there.
-    pub(super) fn into_result(self) -> anyhow::Result<bool> {
+    pub(in crate::session) fn into_result(self) -> Result<bool> {
         match self {
             Self::Done { computed } => Ok(computed),
             Self::Paused { place, metrics, measured } => Err(Paused { place, metrics, measured }.into()),
+            Self::Again { place } => Err(Paused::at(place).into()),
             Self::Lost => Err(Lost.into()),
+            Self::Busy => Err(Busy.into()),
             Self::InputLost { field } => Err(InputLost { field }.into()),
             Self::Failed { causes, hint } => {
                 let mut causes = causes.into_iter().rev();
@@ -94,7 +104,7 @@ impl End {
 
 impl Message {
     /// Events that the parent derives itself are `None`: it reports how a stage ended.
-    pub(super) fn of(event: Event<'_>) -> Option<Self> {
+    pub(in crate::session) fn of(event: Event<'_>) -> Option<Self> {
         Some(match event {
             Event::Waiting => Self::Waiting,
             Event::Started { key, .. } => Self::Started { key: key.to_owned() },
@@ -109,7 +119,7 @@ impl Message {
     }
 
     /// Forwards to a reporter, as if the stage were computed here; gives the end, if that's what it is.
-    pub(super) fn notify(self, node: &Node, id: &str, reporter: &dyn Reporter) -> Option<End> {
+    pub(in crate::session) fn notify(self, node: &Node, id: &str, reporter: &dyn Reporter) -> Option<End> {
         match self {
             Self::Waiting => reporter.event(id, Event::Waiting),
             Self::Started { key } => reporter.event(id, Event::Started { node, key: &key }),
@@ -138,5 +148,34 @@ impl Point {
     fn into_metrics(self) -> StepMetrics {
         let values = self.values.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::NAN))).collect();
         StepMetrics { step: self.step, at: self.at, values }
+    }
+}
+
+/// Writes what happens, a line for each event.
+pub(in crate::session) struct Report<W> {
+    output: Mutex<W>,
+}
+
+impl<W: Write> Report<W> {
+    /// To this.
+    pub(in crate::session) fn new(output: W) -> Self {
+        Self { output: Mutex::new(output) }
+    }
+
+    /// Writes a message.
+    ///
+    /// # Errors
+    /// If nobody reads it any more.
+    pub(in crate::session) fn send(&self, message: &Message) -> Result<()> {
+        let line = serde_json::to_string(message)?;
+        let mut output = self.output.lock();
+        writeln!(output, "{line}").and_then(|()| output.flush()).context("can't report to the launching process")
+    }
+}
+
+impl<W: Write + Send> Reporter for Report<W> {
+    fn event(&self, _stage: &str, event: Event<'_>) {
+        // Where the parent is gone, the end of stdin stops the stage.
+        Message::of(event).into_iter().for_each(|message| drop(self.send(&message)));
     }
 }

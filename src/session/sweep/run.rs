@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     engine::{
-        executor::{Ending, Event, Launch, Outcome, Reporter, execute, outcomes},
+        executor::{Ending, Event, Launch, Outcome, Reporter, outcomes},
         plan::Plan,
     },
     network::device::DeviceChoices,
-    session::{Checks, Recipe, Session, recipe::columns},
+    session::{Recipe, Session, recipe::columns},
     spec::Rung,
     stages::Stages,
 };
@@ -87,8 +87,7 @@ impl<'a> Sweep<'a> {
         selection: Selection,
     ) -> Result<Option<Self>> {
         let Some(space) = Space::new(&recipe.checked)? else { return Ok(None) };
-        let options = session.options();
-        let checks = Checks::all(&devices, !options.ignore_memory, &options.notify);
+        let checks = session.checks(&devices);
         let planner = Planner::new(&recipe.document, &recipe.overrides, &columns).checking(checks, session);
         let halving = Halving::new(&recipe.checked);
         Ok(Some(Self { session, recipe, devices, selection, space, planner, halving }))
@@ -155,13 +154,13 @@ impl<'a> Sweep<'a> {
         let launch = self.session.launch(&stages);
         let once = Once { observer, reported: Mutex::default() };
         match self.halving.clone() {
-            Some(halving) => self.climb(&halving, &*launch, &once),
-            None => self.search(&*launch, &once),
+            Some(halving) => self.climb(&halving, (&stages, &*launch), &once),
+            None => self.search((&stages, &*launch), &once),
         }
     }
 
     /// Asks for cells, runs them, reports their results to the search, and so on.
-    fn search(&mut self, launch: &dyn Launch, once: &Once<'_>) -> Result<Swept> {
+    fn search(&mut self, launch: (&Stages, &dyn Launch), once: &Once<'_>) -> Result<Swept> {
         let mut swept = Swept::default();
         loop {
             let graph = self.planner.graph_of_all();
@@ -189,7 +188,7 @@ impl<'a> Sweep<'a> {
 
     /// Runs the halved stage of all cells up to the first rung, of the better ones up to the next, and at last all stages
     /// of the cells that are left. What was measured at rungs in an earlier call isn't measured again.
-    fn climb(&self, halving: &Halving, launch: &dyn Launch, once: &Once<'_>) -> Result<Swept> {
+    fn climb(&self, halving: &Halving, launch: (&Stages, &dyn Launch), once: &Once<'_>) -> Result<Swept> {
         let (cells, tasks) = (self.planner.cells(), self.planner.tasks());
         let mut outcomes = Outcomes::new();
         let mut known = Measurements::default();
@@ -257,7 +256,7 @@ impl<'a> Sweep<'a> {
         &self,
         wanted: &[&str],
         until: BTreeMap<String, usize>,
-        launch: &dyn Launch,
+        (stages, launch): (&Stages, &dyn Launch),
         once: &Once<'_>,
         outcomes: &mut Outcomes,
     ) -> Result<()> {
@@ -267,7 +266,7 @@ impl<'a> Sweep<'a> {
         let resolver = self.session.everywhere();
         let plan: Plan = resolver.plan(&graph)?;
         let options = self.session.run_options(self.recipe, until);
-        for (id, outcome) in execute(plan, &resolver, launch, once, &options) {
+        for (id, outcome) in self.session.carry_out(self.recipe, plan, stages, launch, once, &options)? {
             // What ran is found again in the next rung, and still has run.
             if !outcomes.get(&id).is_some_and(Outcome::is_good) {
                 outcomes.insert(id, outcome);

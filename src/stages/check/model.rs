@@ -145,6 +145,11 @@ pub(in crate::stages) fn adapter(checks: &mut Checks<'_>, draft: &Draft, adapter
             "start `from` a stage or a checkpoint, or take `adapter` out".to_owned(),
         );
     }
+    let name = if matches!(adapter, Adapter::Lora(_)) { "lora" } else { "p_tuning" };
+    let [new, old] = ["weights", "base_dtype"].map(|field| draft.pointer(&format!("adapter.{name}.{field}")));
+    if checks.is_given(&new) && checks.is_given(&old) {
+        checks.both(&new, &old);
+    }
     let Adapter::Lora(lora) = adapter else { return };
     let beginning = beginning(checks, draft);
     let outline = beginning.as_ref().and_then(|beginning| beginning.outline.as_ref());

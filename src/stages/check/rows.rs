@@ -12,7 +12,7 @@ use crate::{
         prompt::{MARKER, Template},
     },
     recipe::{Checks, Draft, Span, code, template},
-    spec::{ClassWeights, Classification, Finetune, Format, Head, Source, Task},
+    spec::{ClassWeights, Classification, Finetune, Format, Head, MultiLabel, Regression, Source, Task},
     support::suggest,
 };
 
@@ -22,13 +22,18 @@ const FUEL: u64 = 50_000;
 pub(in crate::stages) fn rows(checks: &mut Checks<'_>, draft: &Draft, spec: &Finetune) {
     let train = draft.pointer("data.train");
     let columns = header(checks, &train, &spec.data.train, &used_columns(&spec.task));
+    if let Some(task) = spec.task.outputs() {
+        check_template(checks, draft, task.name(), &task.as_classification(), columns.as_deref());
+    }
     let named = match &spec.task {
         Task::Classification(task) => {
             words(checks, draft, task);
             class_weights(checks, draft, task);
-            check_template(checks, draft, task, columns.as_deref());
+            check_template(checks, draft, "classification", task, columns.as_deref());
             vec![("classification.label", task.label.as_str(), "the label")]
         }
+        Task::MultiLabel(MultiLabel { label, .. }) => vec![("multi_label.label", label.as_str(), "the labels")],
+        Task::Regression(Regression { target, .. }) => vec![("regression.target", target.as_str(), "the number")],
         Task::Instruction(task) => {
             let column = |(field, name)| match field {
                 "prompt" => ("instruction.prompt", name, "the instruction"),
@@ -168,6 +173,11 @@ fn used_columns(task: &Task) -> Vec<String> {
             used.push(task.label.clone());
             used
         }
+        Task::MultiLabel(MultiLabel { template, label: column, .. })
+        | Task::Regression(Regression { template, target: column, .. }) => {
+            let columns = Template::new(template).map(|template| template.columns().to_vec());
+            columns.unwrap_or_default().into_iter().chain([column.clone()]).collect()
+        }
         Task::Instruction(task) => task.columns().into_iter().map(|(_, name)| name.to_owned()).collect(),
     }
 }
@@ -211,8 +221,15 @@ fn class_weights(checks: &mut Checks<'_>, draft: &Draft, task: &Classification) 
     }
 }
 
-fn check_template(checks: &mut Checks<'_>, draft: &Draft, task: &Classification, columns: Option<&[String]>) {
-    let pointer = draft.pointer("task.classification.template");
+/// Of a task of this name that is read as this one is.
+fn check_template(
+    checks: &mut Checks<'_>,
+    draft: &Draft,
+    name: &str,
+    task: &Classification,
+    columns: Option<&[String]>,
+) {
+    let pointer = draft.pointer(&format!("task.{name}.template"));
     let whole = checks.value(&pointer);
     let text = task.template.as_str();
     let mut environment = Environment::new();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     engine::plan::{Graph, Node, Plan},
-    spec::{BaseDtype, MicroBatch},
+    spec::{MicroBatch, WeightForm},
     stages::facts::Field,
 };
 
@@ -78,7 +78,7 @@ impl<'a> Estimator<'a> {
             work.fit(available, |work| Memory::new(&outline, &recipe, work, on_cpu).total());
         }
         let form = |learning: &Learning| Form::new(&outline, learning, &work, on_cpu);
-        let adapters = [BaseDtype::F32, BaseDtype::Bf16, BaseDtype::Int8]
+        let adapters = [WeightForm::F32, WeightForm::Bf16, WeightForm::Int8]
             .into_iter()
             .flat_map(|base| [Learning::lora(&outline, RANK, base), Learning::prefix(&outline, PREFIX, base)]);
         let others = [Learning::all()].into_iter().chain(adapters).filter(|other| other.name() != recipe.name());

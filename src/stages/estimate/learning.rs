@@ -3,7 +3,7 @@
 use crate::{
     learning::train::optimizers::{self, UpdateRule},
     network::model::{Outline, ParameterShapes, WeightRole},
-    spec::{Adapter, BaseDtype},
+    spec::{Adapter, WeightForm},
 };
 
 /// The layers that LoRA changes where nobody says: attention's projections, by their names in the families' checkpoints.
@@ -32,19 +32,20 @@ struct Small {
     /// Widths of what its layers keep of each token.
     inputs: u64,
     /// How the weights of frozen layers are kept.
-    base: BaseDtype,
+    base: WeightForm,
 }
 
 impl Learning {
     /// As a stage has it.
     pub(super) fn of(adapter: Option<&Adapter>, outline: &Outline) -> Self {
+        let form = adapter.map_or(WeightForm::F32, Adapter::weights);
         match adapter {
             None => Self::all(),
             Some(Adapter::Lora(lora)) => {
                 let targets: Vec<&str> = lora.targets.iter().map(String::as_str).collect();
-                Self::low_rank(outline, lora.r, &targets, lora.base_dtype)
+                Self::low_rank(outline, lora.r, &targets, form)
             }
-            Some(Adapter::PTuning(tuning)) => Self::prefix(outline, tuning.tokens, tuning.base_dtype),
+            Some(Adapter::PTuning(tuning)) => Self::prefix(outline, tuning.tokens, form),
         }
     }
 
@@ -53,18 +54,18 @@ impl Learning {
     }
 
     /// LoRA on attention's projections.
-    pub(super) fn lora(outline: &Outline, r: usize, base: BaseDtype) -> Self {
+    pub(super) fn lora(outline: &Outline, r: usize, base: WeightForm) -> Self {
         Self::low_rank(outline, r, &PROJECTIONS, base)
     }
 
-    fn low_rank(outline: &Outline, r: usize, targets: &[&str], base: BaseDtype) -> Self {
+    fn low_rank(outline: &Outline, r: usize, targets: &[&str], base: WeightForm) -> Self {
         let [trained, inputs] = outline.low_rank(r, targets);
         let name = format!("LoRA, r {r}{}", suffix(base));
         Self { name, adapter: Some(Small { trained, multiplied: trained, inputs, base }) }
     }
 
     /// P-tuning v2: keys and values of so many tokens in every layer.
-    pub(super) fn prefix(outline: &Outline, tokens: usize, base: BaseDtype) -> Self {
+    pub(super) fn prefix(outline: &Outline, tokens: usize, base: WeightForm) -> Self {
         let trained = outline.shapes.keys.iter().map(|&width| 2 * (tokens * width) as u64).sum();
         let name = format!("P-tuning, {tokens} tokens{}", suffix(base));
         Self { name, adapter: Some(Small { trained, multiplied: 0, inputs: 0, base }) }
@@ -105,23 +106,26 @@ impl Learning {
     /// Bytes of all weights.
     pub(super) fn weights(&self, shapes: &ParameterShapes) -> u64 {
         let Some(Small { trained, base, .. }) = &self.adapter else { return FLOAT * shapes.count() };
-        bytes(*base) * shapes.multiplied + FLOAT * (shapes.count() - shapes.multiplied + trained)
+        sixteenths(*base) * shapes.multiplied / 16 + FLOAT * (shapes.count() - shapes.multiplied + trained)
     }
 }
 
-/// Bytes of a frozen layer's number.
-fn bytes(base: BaseDtype) -> u64 {
+/// Sixteenths of a byte that a frozen layer's number takes; in four bits with its share of a scale.
+fn sixteenths(base: WeightForm) -> u64 {
     match base {
-        BaseDtype::F32 => FLOAT,
-        BaseDtype::Bf16 => 2,
-        BaseDtype::Int8 => 1,
+        WeightForm::F32 => 64,
+        WeightForm::Bf16 | WeightForm::F16 => 32,
+        WeightForm::Int8 => 16,
+        WeightForm::Int4 => 9,
     }
 }
 
-fn suffix(base: BaseDtype) -> &'static str {
+fn suffix(base: WeightForm) -> &'static str {
     match base {
-        BaseDtype::F32 => "",
-        BaseDtype::Bf16 => ", on bf16",
-        BaseDtype::Int8 => ", on int8",
+        WeightForm::F32 => "",
+        WeightForm::Bf16 => ", on bf16",
+        WeightForm::F16 => ", on f16",
+        WeightForm::Int8 => ", on int8",
+        WeightForm::Int4 => ", on int4",
     }
 }

@@ -49,6 +49,8 @@ impl Lengths {
         }
         let (columns, lists) = match task {
             Task::Classification(task) => (vec![task.label.as_str()], Vec::new()),
+            Task::MultiLabel(task) => (vec![task.label.as_str()], vec![task.label.as_str()]),
+            Task::Regression(task) => (vec![task.target.as_str()], Vec::new()),
             Task::Instruction(task) => (task.used_columns(), task.lists()),
         };
         let mut rows = 0;

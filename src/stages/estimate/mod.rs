@@ -15,7 +15,7 @@ mod work;
 
 pub use bytes::bytes;
 pub use estimator::{Estimate, Estimator};
-pub use fit::{check, max_micro_batch_tokens};
+pub use fit::{Lacking, check, lacking, max_micro_batch_tokens};
 pub use form::Form;
 pub use length::Lengths;
 pub use machine::Machine;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::{
     data,
     learning::objectives::prompt::Template,
-    spec::{Source, Task},
+    spec::{MultiLabel, Regression, Source, Task},
 };
 
 /// Rows whose lengths are looked at.
@@ -61,6 +61,9 @@ impl RowLengths {
                 let columns = Template::new(&task.template)?.columns().to_vec();
                 let word = task.words.values().map(|word| tokens(word)).fold(0.0, f64::max);
                 (columns, Vec::new(), tokens(&task.template) + word)
+            }
+            Task::MultiLabel(MultiLabel { template, .. }) | Task::Regression(Regression { template, .. }) => {
+                (Template::new(template)?.columns().to_vec(), Vec::new(), tokens(template))
             }
             Task::Instruction(task) => {
                 let columns = task.columns().into_iter().map(|(_, column)| column.to_owned()).collect();

@@ -95,6 +95,8 @@ impl Training {
         let usual = match task {
             Task::Classification(_) => DevMetric::ACCURACY,
             Task::Instruction(_) => DevMetric::LOSS,
+            Task::MultiLabel(_) => DevMetric::MICRO_F1,
+            Task::Regression(_) => DevMetric::PEARSON,
         };
         let preferred = best.or(early).unwrap_or(usual);
         Some(DevMetrics {

@@ -30,7 +30,11 @@ use crate::{
             TOKENS,
             baseline::Baseline,
             classifier::Trained,
-            instruction, language, layout, records,
+            ensemble,
+            holding::{ModelRoom, WeightsHeld},
+            instruction, language, layout,
+            outputs::{self, TrainedOutputs},
+            records,
             rows::{self, Use},
             task::TrainedFor,
             teach::{cut_rows, scored},
@@ -46,11 +50,20 @@ const DATA: Field = Field("data.path");
 /// The field with the stage to show beside the model.
 const BASELINE: Field = Field("baseline");
 
-/// The accuracy of the network alone, where it has a wide path.
+/// The field with the further members of an ensemble.
+const ENSEMBLE: Field = Field("ensemble.*");
+
+/// The accuracy of the network alone, where it has a wide path,
 const WITHOUT_WIDE: &str = "accuracy_without_wide";
+/// and that of the model alone, where others are asked, too.
+const WITHOUT_ENSEMBLE: &str = "accuracy_without_ensemble";
 
 /// The report's file.
 const REPORT: &str = "report.json";
+/// The file with every row and the label that was said of it,
+const PREDICTIONS: &str = "predictions.parquet";
+/// and the one with the outputs that were each by itself.
+const OUTPUTS: &str = "outputs.parquet";
 /// Tokens that a language model reads at a time.
 const BATCH_TOKENS: usize = 4096;
 
@@ -58,7 +71,7 @@ impl StageKind for Eval {
     const NAME: &'static str = "eval";
     const ABOUT: &'static str = "Measure a model on held-out data";
     const PRODUCTS: &'static [Product] = &[Product::Report];
-    const FIELDS: &'static [Field] = &[MODEL, TOKENS, DATA, BASELINE];
+    const FIELDS: &'static [Field] = &[MODEL, ENSEMBLE, TOKENS, DATA, BASELINE];
     const DEVICES: DeviceUse = DeviceUse::One;
 
     fn version(&self) -> Result<u32> {
@@ -110,6 +123,7 @@ impl StageKind for Eval {
             let message = format!("`baseline` is not used to measure the model of a {kind} stage");
             checks.report(checks.key(&stage.pointer("baseline")), message, "take it out".to_owned());
         }
+        self.check_ensemble(stage, checks, finetuned.as_ref());
         if let Some(name) = &self.tokens {
             check::has_corpus(checks, stage, name, TOKENS);
         }
@@ -129,7 +143,11 @@ impl StageKind for Eval {
                 let own = EvalReport::METRICS.into_iter().chain(EvalReport::LINEAR_METRICS);
                 let own = own.chain(EvalReport::NEAR_METRICS).map(str::to_owned);
                 let wide = is_wide.then(|| WITHOUT_WIDE.to_owned());
-                Some(own.chain(wide).chain(told(&[CUT_ROWS, ROWS_READ])).collect())
+                let alone = (!self.ensemble.is_empty()).then(|| WITHOUT_ENSEMBLE.to_owned());
+                Some(own.chain(wide).chain(alone).chain(told(&[CUT_ROWS, ROWS_READ])).collect())
+            }
+            (Some(task @ (Task::MultiLabel(_) | Task::Regression(_))), Some(_)) => {
+                Some(task.outputs().map(|task| outputs::recorded(&task)).unwrap_or_default())
             }
             (Some(Task::Instruction(_)), Some(_)) => {
                 Some(language().chain(told(&[SHORTENED_ROWS, CUT_ROWS, SKIPPED_ROWS, ROWS_READ])).collect())
@@ -141,37 +159,77 @@ impl StageKind for Eval {
 
     fn preflight(&self, preflight: &mut Preflight<'_>) -> Result<()> {
         match (preflight.settings_of::<Finetune>(&self.model), &self.data) {
-            (Some(finetuned), Some(data)) => preflight.rows(DATA, data, &finetuned.task),
+            (Some(finetuned), Some(data)) => {
+                preflight.rows(DATA, data, &finetuned.task)?;
+                preflight.leaks(DATA, data, &self.model, &finetuned)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Writes `report.json`, and `predictions.parquet` for a classifier.
+    /// Writes `report.json`, and for a classifier `predictions.parquet`; for other linear heads `outputs.parquet`.
     fn run(&self, job: &Job<'_>, devices: &Devices) -> Result<Computed> {
         let device = devices.first()?;
         let model = MODEL.needed(job)?;
+        let held = ModelRoom::of_stage(&model.path, self.weights, &device)?;
         let metrics = match (&self.data, TOKENS.artifact(job)) {
             (Some(data), _) => match TrainedFor::read(&model.path)? {
                 trained_for if trained_for.instruction.is_some() => {
                     let rows = (data, DATA.files(job));
-                    let (report, counts) = instruction::eval(job, &model.path, rows, &trained_for, &device)?;
+                    let (report, counts) = instruction::eval(job, &model.path, rows, &trained_for, held, &device)?;
                     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
                     let mut metrics = report.metrics();
                     counts.into_iter().for_each(|(metric, count)| metric.put(&mut metrics, count));
                     metrics
                 }
-                _ => classifier(job, data, model, &device)?,
+                trained_for if trained_for.outputs.is_some() => several(job, data, model, held, &device)?,
+                _ => classifier(job, self, data, model, held, &device)?,
             },
-            (None, Some(tokens)) => language_model(job, model, tokens, self.stride, &device)?,
+            (None, Some(tokens)) => language_model(job, model, tokens, self.stride, held, &device)?,
             (None, None) => bail!("neither `data` nor `tokens` says what to measure on"),
         };
         Ok(metrics.into())
     }
 }
 
-fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevice) -> Result<Metrics> {
-    let trained = Trained::load(&model.path, device)?;
+impl Eval {
+    /// Only classifiers of the same labels can answer together.
+    fn check_ensemble(&self, stage: &Draft, checks: &mut Checks<'_>, model: Option<&Finetune>) {
+        let labels = |finetune: &Finetune| match &finetune.task {
+            Task::Classification(task) => Some(task.labels()),
+            Task::Instruction(_) | Task::MultiLabel(_) | Task::Regression(_) => None,
+        };
+        for (index, name) in self.ensemble.iter().enumerate() {
+            let at = ENSEMBLE.at(index);
+            let Some(other) = checks.stage(name).filter(|other| other.settings().is_some()) else { continue };
+            // What a checkpoint tells isn't known yet.
+            let imported = other.settings_as::<Import>().is_some();
+            let message = match (model.map(labels), other.settings_as::<Finetune>().as_ref().map(labels)) {
+                (Some(Some(own)), Some(Some(others))) if own != others => {
+                    format!("`{name}` tells other labels than `{}`", self.model)
+                }
+                (Some(None), _) | (_, Some(None)) => "only classifiers can answer together".to_owned(),
+                (_, None) if !imported => "only classifiers can answer together".to_owned(),
+                _ => continue,
+            };
+            checks.report(checks.value(&stage.pointer(&at)), message, "take it out".to_owned());
+        }
+    }
+}
+
+fn classifier(
+    job: &Job<'_>,
+    spec: &Eval,
+    data: &Source,
+    model: &Artifact,
+    held: WeightsHeld,
+    device: &OpenDevice,
+) -> Result<Metrics> {
+    let trained = Trained::load(&model.path, held, device)?;
     let rows = rows::labelled(data, DATA.files(job), &trained.classifier, Use::Judge)?;
+    let further = (ENSEMBLE, spec.ensemble.as_slice());
+    let files = (data, DATA.files(job));
+    let others = ensemble::members(job, further, trained.labels(), files, (held, device), &|_, _| Ok(()))?;
     job.has_read()?;
     let cut = rows.iter().filter(|row| row.cut).count();
     job.report(Event::Note(&format!("{} rows{}", rows.len(), cut_rows(cut))));
@@ -179,10 +237,20 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
     let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
     let deep =
         trained.judge()?.probabilities(&trained.network, &examples, &|done, all| job.progressed(done, all, "rows"))?;
-    let probabilities = trained.with_wide(&texts, &deep)?;
-    let scored_rows = scored(&rows, probabilities.as_deref().unwrap_or(&deep));
+    let wide = trained.with_wide(&texts, &deep)?;
+    let own = wide.as_ref().unwrap_or(&deep);
+    let together = (!others.is_empty()).then(|| {
+        let mut all = vec![own.clone()];
+        all.extend(others);
+        ensemble::mean(&all)
+    });
+    let scored_rows = scored(&rows, together.as_ref().unwrap_or(own));
 
-    let seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
+    let mut seen: HashSet<u64> = records::read_seen(&model.path)?.into_iter().collect();
+    for index in 0..spec.ensemble.len() {
+        let member = job.artifacts.get(&ENSEMBLE.at(index)).context("the member was read before")?;
+        seen.extend(records::read_seen(&member.path)?);
+    }
     let leaks = Leaks::find(rows.iter().map(|row| (row.text.as_str(), row.label)), &seen);
     // Of a checkpoint it isn't known what it learned.
     let rows_learned = model.file(records::ROWS);
@@ -203,15 +271,31 @@ fn classifier(job: &Job<'_>, data: &Source, model: &Artifact, device: &OpenDevic
 
     let report = EvalReport::new(trained.labels(), &scored_rows, &learned, &leaks, linear.as_deref())?;
     fs::write(job.out.join(REPORT), serde_json::to_vec_pretty(&report)?)?;
-    predictions::write(&job.out.join("predictions.parquet"), trained.labels(), &scored_rows, &leaks.leaked)?;
+    predictions::write(&job.out.join(PREDICTIONS), trained.labels(), &scored_rows, &leaks.leaked)?;
     let mut metrics = report.metrics();
     ROWS_READ.put(&mut metrics, rows.len());
     CUT_ROWS.put(&mut metrics, cut);
-    if probabilities.is_some() {
-        let alone = Measured::measure(trained.labels().len(), scored(&rows, &deep).iter());
-        metrics.insert(WITHOUT_WIDE.to_owned(), serde_json::to_value(alone.map(|alone| alone.accuracy))?);
+    let mut alone = |name: &str, said: &[Vec<f32>]| -> Result<()> {
+        let alone = Measured::measure(trained.labels().len(), scored(&rows, said).iter());
+        metrics.insert(name.to_owned(), serde_json::to_value(alone.map(|alone| alone.accuracy))?);
+        Ok(())
+    };
+    if wide.is_some() {
+        alone(WITHOUT_WIDE, &deep)?;
+    }
+    if together.is_some() {
+        alone(WITHOUT_ENSEMBLE, own)?;
     }
     Ok(metrics)
+}
+
+/// Of a model whose outputs are each by itself.
+fn several(job: &Job<'_>, data: &Source, model: &Artifact, held: WeightsHeld, device: &OpenDevice) -> Result<Metrics> {
+    let trained = TrainedOutputs::load(&model.path, held, device)?;
+    let seen = records::read_seen(&model.path)?;
+    let evaluated = trained.eval(job, (data, DATA.files(job)), &seen)?;
+    evaluated.write(&job.out.join(REPORT), &job.out.join(OUTPUTS))?;
+    Ok(evaluated.metrics())
 }
 
 fn language_model(
@@ -219,10 +303,11 @@ fn language_model(
     model: &Artifact,
     tokens: &Artifact,
     stride: Option<usize>,
+    held: WeightsHeld,
     device: &OpenDevice,
 ) -> Result<Metrics> {
     let trained_for = TrainedFor::read(&model.path)?;
-    let network = Network::load(&model.path, &device.device)?;
+    let network = held.load(&model.path, &device.device)?;
     let tokenizer = Arc::new(Tokenizer::load(&model.path)?);
     ensure!(
         tokenizer.is_same(&Tokenizer::load(&tokens.path)?),

@@ -1,22 +1,24 @@
 //! `finetune`: adapt a model to rows, labelled ones or instructions.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     engine::executor::{Computed, Inputs, Job},
     learning::objectives::prompt,
     network::batch::Layout,
     recipe::{Checks, Draft, Supplement},
-    spec::{DevMetric, Finetune, Head, Linear, Origin, Pooling, Product, Task, TooLong, Wide},
+    spec::{DevMetric, DeviceChoice, Finetune, Head, Linear, Origin, Pooling, Product, Task, TooLong, Wide},
     stages::{
         Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, StageOf, Training, TrainingData,
         TrainingFeed, check, metrics,
         parts::{
             FROM, TOKENS, base_model,
             instruction::{self, InstructionFeed},
+            outputs::{self, OutputFeed},
             revisions,
             rows::{DEV, TRAIN},
             teach::{LabelledFeed, WIDE, classify},
+            teacher,
             train_loop::Start,
         },
     },
@@ -26,7 +28,8 @@ impl StageKind for Finetune {
     const NAME: &'static str = "finetune";
     const ABOUT: &'static str = "Adapt a model to labelled rows";
     const PRODUCTS: &'static [Product] = &[Product::Model, Product::Tokenizer];
-    const FIELDS: &'static [Field] = &[TOKENS, FROM.stage, FROM.checkpoint, FROM.tokenizer, TRAIN, DEV, WIDE];
+    const FIELDS: &'static [Field] =
+        &[TOKENS, FROM.stage, FROM.checkpoint, FROM.tokenizer, TRAIN, DEV, WIDE, teacher::MODELS, teacher::BASELINES];
     const IS_RANDOM: bool = true;
     const DEVICES: DeviceUse = DeviceUse::All;
 
@@ -39,11 +42,12 @@ impl StageKind for Finetune {
             Task::Classification(task) => prompt::has_controls(&task.template),
             // The second applies `too_long` to all of a row.
             Task::Instruction(task) => task.too_long != TooLong::Refuse,
+            Task::MultiLabel(_) | Task::Regression(_) => false,
         };
         // The second linear head is that of transformers' classes; `mean` is what it was.
         let head = match &self.task {
             Task::Classification(task) => task.head == Head::Linear && task.pooling != Some(Pooling::Mean),
-            Task::Instruction(_) => false,
+            Task::Instruction(_) | Task::MultiLabel(_) | Task::Regression(_) => false,
         };
         Ok(1 + training + u32::from(task) + u32::from(head))
     }
@@ -80,13 +84,25 @@ impl StageKind for Finetune {
         check::train(checks, stage, &self.train, Some((self.task.dev_metrics(), self.data.dev.is_some())));
         check::rows(checks, stage, self);
         match &self.task {
-            Task::Classification(task) => check::readable(checks, stage, task),
-            Task::Instruction(task) => {
-                check::instructable(checks, stage, task);
-                if self.wide.is_some() {
-                    let message = "only a classifier can have a wide path";
-                    checks.report(checks.key(&stage.pointer("wide")), message, "take it out".to_owned());
+            Task::Classification(task) => {
+                check::readable(checks, stage, task);
+                if self
+                    .teacher
+                    .as_ref()
+                    .is_some_and(|teacher| teacher.models.is_empty() && teacher.baselines.is_empty())
+                {
+                    let hint = "name stages under `models` or `baselines`, or take it out".to_owned();
+                    checks.report(checks.key(&stage.pointer("teacher")), "there are no teachers", hint);
                 }
+            }
+            Task::Instruction(task) => check::instructable(checks, stage, task),
+            Task::MultiLabel(_) | Task::Regression(_) => {}
+        }
+        let classifies = matches!(self.task, Task::Classification(_));
+        for (field, is_given) in [("wide", self.wide.is_some()), ("teacher", self.teacher.is_some())] {
+            if is_given && !classifies {
+                let message = format!("`{field}` is for classifiers");
+                checks.report(checks.key(&stage.pointer(field)), message, "take it out".to_owned());
             }
         }
     }
@@ -100,6 +116,7 @@ impl StageKind for Finetune {
         if self.data.dev.is_some() {
             told.push(metrics::DEV_ROWS_READ);
             told.extend(self.wide.as_ref().map(|_| metrics::WIDE_DEV_ACCURACY));
+            told.extend(matches!(self.task, Task::MultiLabel(_)).then_some(metrics::THRESHOLD));
         }
         Some(metrics::of_training(&told, dev))
     }
@@ -107,7 +124,9 @@ impl StageKind for Finetune {
     fn facts(&self) -> Result<Facts> {
         let classifier = match &self.task {
             Task::Classification(task) if task.head == Head::Linear => Some((task.words.len(), task.pooling)),
-            _ => None,
+            Task::Classification(_) | Task::Instruction(_) => None,
+            Task::MultiLabel(task) => Some((task.names.len(), task.pooling)),
+            Task::Regression(task) => Some((1, task.pooling)),
         };
         let training = Training {
             train: self.train.clone(),
@@ -141,8 +160,15 @@ impl StageKind for Finetune {
 
     fn feed(&self, inputs: &Inputs<'_>, base: &Base, layout: Layout) -> Result<Option<TrainingFeed>> {
         Ok(Some(match &self.task {
-            Task::Classification(task) => LabelledFeed::new(inputs, self, task, base, layout)?.feed,
+            Task::Classification(task) => {
+                let device = DeviceChoice::Cpu.open()?;
+                LabelledFeed::new(inputs, self, task, base, layout, &device)?.feed
+            }
             Task::Instruction(task) => InstructionFeed::new(inputs, self, task, base, layout)?.feed,
+            Task::MultiLabel(_) | Task::Regression(_) => {
+                let Some(task) = self.task.outputs() else { return Ok(None) };
+                OutputFeed::new(inputs, self, &task, base, layout)?.feed
+            }
         }))
     }
 
@@ -153,13 +179,15 @@ impl StageKind for Finetune {
         let Self { from, model, adapter, train, .. } = self;
         let labels = match &self.task {
             Task::Classification(task) => task.reads_own_head().then(|| task.labels()),
-            Task::Instruction(_) => None,
+            Task::Instruction(_) | Task::MultiLabel(_) | Task::Regression(_) => None,
         };
         let (from, labels) = (from.as_ref(), labels.as_deref());
         let start = Start::new(job, from, model.as_ref(), adapter.as_ref(), train, labels, &devices.first)?;
-        match &self.task {
-            Task::Classification(task) => classify(job, self, task, start, &devices),
-            Task::Instruction(task) => instruction::finetune(job, self, task, start, &devices),
+        match (&self.task, self.task.outputs()) {
+            (_, Some(task)) => outputs::finetune(job, self, &task, start, &devices),
+            (Task::Instruction(task), _) => instruction::finetune(job, self, task, start, &devices),
+            (Task::Classification(task), _) => classify(job, self, task, start, &devices),
+            (Task::MultiLabel(_) | Task::Regression(_), None) => bail!("a task without outputs"),
         }
     }
 }

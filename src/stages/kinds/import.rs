@@ -1,6 +1,9 @@
 //! `import`: take a checkpoint into the store.
 
-use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
 use fs_err as fs;
 
 use crate::{
@@ -9,8 +12,8 @@ use crate::{
         store::Metrics,
     },
     network::{
-        checkpoint,
-        model::{self, Network},
+        checkpoint::{self, CONFIG},
+        model::{self, Network, stored_form},
     },
     recipe::Checks,
     spec::{Import, Product},
@@ -50,16 +53,27 @@ impl StageKind for Import {
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let from = PATH.file(job).context("`path` was not resolved")?;
         let outlook = Network::inspect(from)?;
-        let base = checkpoint::base(from);
-        let converted = match checkpoint::has_safetensors(&base) {
-            true => Vec::new(),
-            false => checkpoint::weight_files(&base)?.iter().map(|file| base.join(file)).collect(),
-        };
-        if !converted.is_empty() {
-            model::convert(&base, job.out, MOST)?;
-        }
-        for file in checkpoint::files(from).iter().filter(|file| !converted.contains(file)) {
-            fs::copy(file, job.out.join(file.file_name().unwrap_or_default()))?;
+        match self.weights {
+            Some(form) => {
+                ensure!(
+                    !stored_form(from)?.is_adapted,
+                    "an adapter has no weights of its own to store in {}: import its base",
+                    form.name()
+                );
+                Network::load_held(from, Some(form), &Device::flex())?.save(job.out)?;
+                copy(checkpoint::companions(from).iter().filter(|file| !file.ends_with(CONFIG)), job.out)?;
+            }
+            None => {
+                let base = checkpoint::base(from);
+                let converted = match checkpoint::has_safetensors(&base) {
+                    true => Vec::new(),
+                    false => checkpoint::weight_files(&base)?.iter().map(|file| base.join(file)).collect(),
+                };
+                if !converted.is_empty() {
+                    model::convert(&base, job.out, MOST)?;
+                }
+                copy(checkpoint::files(from).iter().filter(|file| !converted.contains(file)), job.out)?;
+            }
         }
         if let Some(tokenizer) = TOKENIZER.file(job) {
             for file in checkpoint::tokenizer(job.out) {
@@ -72,4 +86,11 @@ impl StageKind for Import {
         PARAMETERS.put(&mut metrics, outlook.parameters);
         Ok(metrics.into())
     }
+}
+
+fn copy<'a>(files: impl Iterator<Item = &'a PathBuf>, to: &Path) -> Result<()> {
+    for file in files {
+        fs::copy(file, to.join(file.file_name().unwrap_or_default()))?;
+    }
+    Ok(())
 }

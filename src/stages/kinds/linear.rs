@@ -35,6 +35,11 @@ impl StageKind for Linear {
     const PRODUCTS: &'static [Product] = &[Product::Baseline];
     const FIELDS: &'static [Field] = &[TRAIN, DEV];
 
+    fn version(&self) -> Result<u32> {
+        // The second minimizes the loss more closely.
+        Ok(2)
+    }
+
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {
         let sources = [("data.train", Some(&self.data.train)), ("data.dev", self.data.dev.as_ref())];
         for (pointer, source) in sources.into_iter().filter_map(|(pointer, source)| Some((pointer, source?))) {
@@ -127,6 +132,6 @@ pub(super) fn beside(field: Field, name: &str, stage: Option<&Stage>) -> Result<
     let Some(finetune) = stage.and_then(|stage| stage.settings_as::<Finetune>().ok()) else { return Ok(None) };
     match &finetune.task {
         Task::Classification(task) => Linear::of(field, name, &finetune, task).map(Some),
-        Task::Instruction(_) => Ok(None),
+        Task::Instruction(_) | Task::MultiLabel(_) | Task::Regression(_) => Ok(None),
     }
 }

@@ -7,7 +7,10 @@ use anyhow::Result;
 use crate::{
     engine::executor::{Computed, Event, Inputs, Job},
     learning::objectives::{Mix, definition::HeadKind, parts},
-    network::batch::{Feed, Layout},
+    network::{
+        batch::{Feed, Layout},
+        model::Answers,
+    },
     recipe::{Checks, Draft},
     spec::{Pretrain, Product},
     stages::{
@@ -125,6 +128,7 @@ impl Pretrain {
             feed: Box::new(mix),
             tokenizer: Arc::clone(&base.tokenizer),
             normalization: self.train.loss_normalization,
+            answers: Answers::One,
             focal_gamma: 0.0,
             candidates: Vec::new(),
             classes: Vec::new(),

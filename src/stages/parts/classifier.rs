@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::{
     batches::{OnProgress, in_batches},
+    holding::WeightsHeld,
     layout,
     task::TrainedFor,
     wide::Wide,
@@ -106,15 +107,15 @@ pub struct Prediction {
 }
 
 impl Trained {
-    /// Loads a classifier.
+    /// Loads a classifier, its weights held so.
     ///
     /// # Errors
     /// If the artifact isn't a classifier's, or is damaged.
-    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
+    pub fn load(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
         let TrainedFor { classification, max_length, from_checkpoint, .. } = TrainedFor::read(dir)?;
         let task = classification.with_context(|| no_classifier(dir))?;
         let tokenizer = Arc::new(Tokenizer::load(dir)?);
-        let network = Network::load(dir, &device.device)?;
+        let network = held.load(dir, &device.device)?;
         let numbers = network.labels().map(|labels| labels.by_number()).unwrap_or_default();
         let classifier = classifier(&task, &Base::of(&network, &tokenizer, from_checkpoint), max_length)?;
         let classifier = classifier.with_other_names(numbers);

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::task::TrainedFor;
+use super::{holding::WeightsHeld, task::TrainedFor};
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
@@ -76,13 +76,13 @@ pub struct Generated {
 }
 
 impl TextGenerator {
-    /// Loads the model of a stage, or a checkpoint in Hugging Face's layout.
+    /// Loads the model of a stage, or a checkpoint in Hugging Face's layout, its weights held so.
     ///
     /// # Errors
     /// If files are missing or damaged, or the model never learned to generate.
-    pub fn load(dir: &Path, device: &OpenDevice) -> Result<Self> {
+    pub fn load(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
         let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
-        let network = Network::load(dir, &device.device)?;
+        let network = held.load(dir, &device.device)?;
         let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;
         let family = network.family();
         let (form, blanks) = match (family.form, &trained_for) {

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{
     batches::{OnProgress, in_batches},
+    holding::WeightsHeld,
     layout, records,
     rows::{self, TrainingRows},
     task::TrainedFor,
@@ -32,7 +33,7 @@ use crate::{
     network::{
         batch::{Example, Layout, MadeOf},
         device::{OpenDevice, OpenDevices},
-        model::Network,
+        model::{Answers, Network},
     },
     spec::{Finetune, Instruction, Source, Turns},
     stages::{
@@ -159,6 +160,7 @@ impl InstructionFeed {
             feed: Box::new(RowFeed::new("instruction", examples, &spec.train, inputs.seed, layout)?),
             tokenizer: Arc::clone(&base.tokenizer),
             normalization: spec.train.loss_normalization,
+            answers: Answers::One,
             focal_gamma: 0.0,
             candidates: Vec::new(),
             classes: Vec::new(),
@@ -243,9 +245,10 @@ pub(in crate::stages) fn eval(
     model: &Path,
     (data, files): (&Source, &[PathBuf]),
     trained_for: &TrainedFor,
+    held: WeightsHeld,
     device: &OpenDevice,
 ) -> Result<(LanguageReport, Vec<(Metric, usize)>)> {
-    let network = Network::load(model, &device.device)?;
+    let network = held.load(model, &device.device)?;
     let base = Base::of(&network, &Arc::new(Tokenizer::load(model)?), trained_for.from_checkpoint);
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let encoder = encoder(&mut task, &base, trained_for.max_length)?;

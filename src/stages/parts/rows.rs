@@ -46,7 +46,7 @@ pub(in crate::stages) struct RowPlace {
 }
 
 /// As [`read`], with the place of each row.
-fn read_placed<T: Send>(
+pub(in crate::stages) fn read_placed<T: Send>(
     source: &Source,
     files: &[PathBuf],
     columns: &[&str],
@@ -55,7 +55,8 @@ fn read_placed<T: Send>(
 ) -> Result<Vec<T>> {
     let mut rows = Vec::new();
     for (number, file) in (1..).zip(files) {
-        for (at, row) in (1..).zip(data::chosen_rows(source, file, columns, nested)?) {
+        let first = 1 + source.skip.unwrap_or(0) as u32;
+        for (at, row) in (first..).zip(data::chosen_rows(source, file, columns, nested)?) {
             rows.push((file, RowPlace { file: number, row: at }, row?));
         }
         if rows.is_empty() {

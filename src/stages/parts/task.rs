@@ -11,7 +11,7 @@ use crate::{
     engine::store::Artifact,
     learning::objectives::parts::{self, Taught, assumed},
     network::model::{CheckpointSummary, Network},
-    spec::{Classification, Head, Instruction, Objective, OpenSettings, Turns},
+    spec::{Classification, Head, Instruction, Objective, OpenSettings, Outputs, Turns},
 };
 
 /// The file's name in the artifacts of pretrain and finetune stages.
@@ -30,6 +30,12 @@ pub(in crate::stages) struct TrainedFor {
     /// The instructions that it was finetuned on, with the chat format that was used.
     #[serde(default, serialize_with = "write_instruction", deserialize_with = "read_instruction")]
     pub instruction: Option<Instruction>,
+    /// The labels or the number that its linear head was finetuned to tell, each output by itself,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Outputs>,
+    /// and the probability from which on labels are given, if it was chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
     /// The longest sequence that it was trained on.
     pub max_length: usize,
     /// Whether it began as a checkpoint from elsewhere, whose framing and dropout it has.
@@ -85,7 +91,8 @@ impl TrainedFor {
             focal_gamma: None,
         });
         let max_length = max_length.min(LONGEST);
-        Ok(Self { objectives, classification, instruction: None, max_length, from_checkpoint: true })
+        let (instruction, outputs, threshold) = (None, None, None);
+        Ok(Self { objectives, classification, instruction, outputs, threshold, max_length, from_checkpoint: true })
     }
 
     /// Whether the model in a directory began as a checkpoint from elsewhere; one that isn't ours is such a checkpoint.

@@ -9,9 +9,11 @@ use anyhow::Result;
 
 use super::{
     classifier::{Judge, Trained, classifier},
+    holding::WeightsHeld,
     layout, records,
     rows::{self, LabelledRow, RowPlace, TrainingRows, Use},
     task::TrainedFor,
+    teacher,
     train_loop::{self, Start},
     wide::Wide,
 };
@@ -30,8 +32,8 @@ use crate::{
     },
     network::{
         batch::Layout,
-        device::OpenDevices,
-        model::{Candidates, Network},
+        device::{OpenDevice, OpenDevices},
+        model::{Answers, Candidates, Network},
     },
     spec::{ClassWeights, Classification, Finetune, Head, Pooling, Task},
     stages::{
@@ -50,19 +52,23 @@ pub(in crate::stages) struct LabelledFeed {
 }
 
 impl LabelledFeed {
-    /// Reads the training rows of a stage.
+    /// Reads the training rows of a stage; its teachers answer on this device.
     pub(in crate::stages) fn new(
         inputs: &Inputs<'_>,
         spec: &Finetune,
         task: &Classification,
         base: &Base,
         layout: Layout,
+        device: &OpenDevice,
     ) -> Result<Self> {
         let classifier = Arc::new(classifier(task, base, spec.train.max_length)?);
         let (source, files) = (&spec.data.train, rows::TRAIN.files(inputs));
         let mut rows = rows::labelled(source, files, &classifier, Use::Learn)?;
         if let Some(weights) = &task.class_weights {
             weigh(&mut rows, weights, classifier.labels());
+        }
+        if let Some(teacher) = &spec.teacher {
+            teacher::soften(&mut rows, teacher, &classifier, inputs, (source, files), device)?;
         }
         let examples = rows.iter_mut().flat_map(|row| std::mem::take(&mut row.examples)).collect();
         let teller = Arc::clone(&classifier);
@@ -71,6 +77,7 @@ impl LabelledFeed {
             feed: Box::new(RowFeed::new("classification", examples, &spec.train, inputs.seed, layout)?),
             tokenizer: Arc::clone(&base.tokenizer),
             normalization: spec.train.loss_normalization,
+            answers: Answers::One,
             focal_gamma: task.focal_gamma.unwrap_or(0.0),
             candidates: classifier.nodes().iter().map(|node| node.candidates.clone()).collect(),
             classes: classifier.labels().to_vec(),
@@ -93,6 +100,12 @@ fn weigh(rows: &mut [LabelledRow], weights: &ClassWeights, labels: &[String]) {
 
 /// What there is to say of a labelled row.
 fn tell(classifier: &Classifier, row: &ColumnLookup<'_>) -> Result<Told> {
+    let label = classifier.labels()[classifier.label(row)?].clone();
+    Ok(Told { label: Some(label), ..told(classifier, row)? })
+}
+
+/// What there is to say of a row's text.
+pub(in crate::stages) fn told(classifier: &Classifier, row: &ColumnLookup<'_>) -> Result<Told> {
     let FilledPrompt { text, cut } = classifier.filled(row)?;
     let cut = cut.into_iter().map(|CutValue { column, kept, rest }| Cut {
         part: column,
@@ -102,8 +115,7 @@ fn tell(classifier: &Classifier, row: &ColumnLookup<'_>) -> Result<Told> {
         place: "the end".into(),
         rest: Some(rest),
     });
-    let label = classifier.labels()[classifier.label(row)?].clone();
-    Ok(Told { text: Some(text), label: Some(label), cut: cut.collect(), ..Told::default() })
+    Ok(Told { text: Some(text), cut: cut.collect(), ..Told::default() })
 }
 
 /// Teaches a model to tell labels.
@@ -116,7 +128,8 @@ pub(in crate::stages) fn classify(
 ) -> Result<Computed> {
     let max_length = spec.train.max_length;
     let layout = layout(&devices.first, max_length, spec.train.packing);
-    let LabelledFeed { classifier, rows: learned, feed } = LabelledFeed::new(job, spec, task, &start.base(), layout)?;
+    let LabelledFeed { classifier, rows: learned, feed } =
+        LabelledFeed::new(job, spec, task, &start.base(), layout, &devices.first)?;
     let labels = classifier.labels();
     let dev = match &spec.data.dev {
         Some(dev) => rows::labelled(dev, rows::DEV.files(job), &classifier, Use::Judge)?,
@@ -171,7 +184,7 @@ pub(in crate::stages) fn classify(
 /// Puts a wide path beside the network that was trained, and measures both together.
 fn widen(job: &Job<'_>, dev: &[LabelledRow], devices: &OpenDevices, metrics: &mut Metrics) -> Result<()> {
     let mut wide = Wide::of(&WIDE.needed(job)?.path)?;
-    let trained = Trained::load(job.out, &devices.first)?;
+    let trained = Trained::load(job.out, WeightsHeld::default(), &devices.first)?;
     let examples: Vec<_> = dev.iter().map(|row| row.examples.as_slice()).collect();
     let deep = trained.judge()?.probabilities(&trained.network, &examples, &|_, _| Ok(()))?;
     let texts: Vec<&str> = dev.iter().map(|row| row.text.as_str()).collect();
@@ -247,7 +260,11 @@ pub(in crate::stages) struct Lessons<'a> {
 
 /// Whether a model that is taught so can still write, so that what its checkpoint says of that is kept.
 pub(in crate::stages) fn keeps_settings(task: &Task) -> bool {
-    !matches!(task, Task::Classification(task) if task.head == Head::Linear)
+    match task {
+        Task::Classification(task) => task.head != Head::Linear,
+        Task::Instruction(_) => true,
+        Task::MultiLabel(_) | Task::Regression(_) => false,
+    }
 }
 
 /// Trains on rows, and writes what all finetuned models have.

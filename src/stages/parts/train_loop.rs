@@ -105,6 +105,8 @@ impl Start {
             objectives: self.objectives(),
             classification: None,
             instruction: None,
+            outputs: None,
+            threshold: None,
             max_length,
             from_checkpoint: self.began_elsewhere(),
         }
@@ -132,7 +134,7 @@ fn existing(
     seed: u64,
     device: &OpenDevice,
 ) -> Result<Network> {
-    let frozen = adapter.map(spec::Adapter::base_dtype);
+    let frozen = adapter.map(spec::Adapter::weights);
     let mut network = Network::load_to_train(model, frozen, labels, &device.device)?;
     if let Some(adapter) = adapter {
         network.adapt(adapter, seed)?;
@@ -163,6 +165,7 @@ pub(in crate::stages) fn train(
     job.has_read()?;
     let mut settings = TrainSettings::new(spec, feed.steps(), candidates)?;
     settings.loss.focal_gamma = given.focal_gamma as f32;
+    settings.loss.answers = given.answers;
     if spec.micro_batch == MicroBatch::Auto && feed.steps() > 0 {
         let devices = devices.devices();
         settings.max_micro_batch_tokens = estimate::max_micro_batch_tokens(&network, spec, &feed.step(0)?, &devices);

@@ -13,16 +13,16 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use serde_json::{Value, json};
 
-use super::{origin::TOKENIZER, task::TrainedFor, wide::Wide};
+use super::{origin::TOKENIZER, outputs, task::TrainedFor, wide::Wide};
 use crate::{
     data::text::{ABSENT, Frame, Specials, Tokenizer, TransformersTokenizer},
     engine::store::Artifact,
     learning::objectives::form::AnswerForm,
     network::{
         checkpoint::{self, ADAPTER, ADAPTER_FOLDER, CONFIG},
-        model::{self, CopyOptions, Family, Outline, TransformersConfig, TransformersHead},
+        model::{self, Answers, CopyOptions, Family, Outline, TransformersConfig, TransformersHead},
     },
-    spec::{Dtype, Head, Pooling, Train},
+    spec::{Dtype, Head, Outputs, Pooling, Train},
 };
 
 /// Stands for a text where its frame is asked for.
@@ -165,8 +165,11 @@ impl Known {
         // In the order of the classes.
         let words: BTreeMap<&String, &String> = task.iter().flat_map(|task| &task.words).collect();
         let prompt = task.filter(|task| task.head == Head::Prompt);
+        let outputs = self.task.outputs.as_ref();
+        let names = outputs.map(Outputs::names).unwrap_or_default();
         let model = TransformersConfig {
-            labels: words.keys().map(|label| label.as_str()).collect(),
+            labels: words.keys().map(|label| label.as_str()).chain(names.iter().map(String::as_str)).collect(),
+            answers: outputs.map_or(Answers::One, outputs::answers),
             prompt: prompt.map(|task| json!({ "template": task.template, "words": words })),
             dropout: self.dropout,
             tokens: self.tokens(),
@@ -223,8 +226,9 @@ impl Known {
     fn frame(&self) -> Frame {
         let Some(specials) = &self.specials else { return Frame::default() };
         let form = self.family.form;
-        let is_linear = self.task.classification.as_ref().is_some_and(|task| task.head == Head::Linear);
-        let last = self.task.classification.as_ref().is_some_and(|task| task.pooling == Some(Pooling::Last));
+        let task = self.task.outputs.as_ref().map(Outputs::as_classification).or(self.task.classification.clone());
+        let is_linear = task.as_ref().is_some_and(|task| task.head == Head::Linear);
+        let last = task.is_some_and(|task| task.pooling == Some(Pooling::Last));
         if self.task.from_checkpoint && is_linear && last {
             // It's read as the checkpoint's tokenizer has it, which puts nothing there if it says nothing.
             return Frame::default();

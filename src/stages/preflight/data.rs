@@ -18,6 +18,7 @@ pub struct DataCheck {
     done: HashSet<String>,
     warnings: Vec<Diagnostics>,
     notify: Option<OnWarning>,
+    counts_leaks: bool,
 }
 
 /// Told of warnings.
@@ -27,6 +28,11 @@ impl DataCheck {
     /// One that tells its warnings as it finds them.
     pub fn telling(notify: OnWarning) -> Self {
         Self { notify: Some(notify), ..Self::default() }
+    }
+
+    /// One that counts leaked rows, too.
+    pub fn thorough() -> Self {
+        Self { counts_leaks: true, ..Self::default() }
     }
 
     /// The warnings so far that weren't told.
@@ -45,7 +51,8 @@ impl DataCheck {
             let (kind, settings) = (kind_of(node)?, &node.settings);
             let (done, warnings) = (&mut self.done, &mut self.warnings);
             let facts = &|kind: &str, settings: &_| kind_named(kind)?.facts(settings);
-            kind.preflight(settings, &mut Preflight { checked, node, facts, done, found: &mut found, warnings })?;
+            let (found, counts_leaks) = (&mut found, self.counts_leaks);
+            kind.preflight(settings, &mut Preflight { checked, node, facts, done, found, warnings, counts_leaks })?;
         }
         if let Some(notify) = &self.notify
             && let Some(warnings) = Diagnostics::all(self.warnings.drain(..))

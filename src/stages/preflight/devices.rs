@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::place::pointer;
 use crate::{
-    engine::plan::{Graph, Plan},
+    engine::plan::{Graph, Node, Plan},
     learning::train::{Silent, TrainSettings, Trainer},
     network::{
         batch::{Example, Feed, Step, Target, lay_out},
@@ -19,7 +19,7 @@ use crate::{
     recipe::{Checked, Diagnostics},
     spec::{Model, Precision, Train},
     stages::{estimate::Machine, estimator, facts::Training, facts_of, parts::layout},
-    support::{panics::caught_everywhere, random::Key},
+    support::{Hinted, panics::caught_everywhere, random::Key},
 };
 
 /// Tokens that the tiny models know.
@@ -53,32 +53,42 @@ impl DeviceCheck {
             return Ok(());
         }
         let mut found = Vec::new();
-        for node in graph.nodes() {
-            let is_hit = plan.artifact(&node.name).is_some();
-            let training = if is_hit { None } else { facts_of(node)?.training };
-            let Some(Training { train, settings, .. }) = training else { continue };
-            // What can't be found out now will be explained by the stage itself.
-            let family = estimator(graph, plan, &self.machine).family(node).ok().flatten();
-            let Some(family) = family else { continue };
-            let devices = match &mut self.open {
-                Some(devices) => devices,
-                none => none.insert(self.choices.open()?),
-            };
-            let problem = self.tried.entry((family, train.precision.name())).or_insert_with(|| {
-                let mut outcomes = devices.all().map(|device| (device, try_out(device, family, train.precision)));
-                outcomes.find_map(|(device, outcome)| Some((device.clone(), format!("{:#}", outcome.err()?))))
-            });
-            if let Some((device, problem)) = problem {
-                let place = pointer(node, settings.0);
-                let (place, hint) = match device.check_precision(train.precision) {
-                    Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
-                    Ok(()) => (place, "`--device cpu` runs every recipe"),
-                };
-                let message = format!("`{}` can't be trained on {}: {problem}", node.name, device.name);
-                found.push(checked.diagnose(&place, message, hint.to_owned()));
+        for node in graph.nodes().filter(|node| plan.artifact(&node.name).is_none()) {
+            if let Some((place, Hinted { message, hint })) = self.problem(node, graph, plan)? {
+                found.push(checked.diagnose(&place, message, hint));
             }
         }
         Diagnostics::all(found).map_or(Ok(()), |found| Err(found.into()))
+    }
+
+    /// What is wrong with training a stage here, and where its recipe says so; `None` if nothing is.
+    ///
+    /// # Errors
+    /// A device that can't be opened.
+    pub fn problem(&mut self, node: &Node, graph: &Graph, plan: &Plan) -> Result<Option<(String, Hinted)>> {
+        if self.machine.is_cpu {
+            return Ok(None);
+        }
+        let Some(Training { train, settings, .. }) = facts_of(node)?.training else { return Ok(None) };
+        // What can't be found out now will be explained by the stage itself.
+        let family = estimator(graph, plan, &self.machine).family(node).ok().flatten();
+        let Some(family) = family else { return Ok(None) };
+        let devices = match &mut self.open {
+            Some(devices) => devices,
+            none => none.insert(self.choices.open()?),
+        };
+        let problem = self.tried.entry((family, train.precision.name())).or_insert_with(|| {
+            let mut outcomes = devices.all().map(|device| (device, try_out(device, family, train.precision)));
+            outcomes.find_map(|(device, outcome)| Some((device.clone(), format!("{:#}", outcome.err()?))))
+        });
+        let Some((device, problem)) = problem else { return Ok(None) };
+        let place = pointer(node, settings.0);
+        let (place, hint) = match device.check_precision(train.precision) {
+            Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
+            Ok(()) => (place, "`--device cpu` runs every recipe"),
+        };
+        let message = format!("`{}` can't be trained on {}: {problem}", node.name, device.name);
+        Ok(Some((place, Hinted::with(message, hint))))
     }
 }
 

@@ -6,6 +6,7 @@ mod checkpoints;
 mod corpora;
 mod data;
 mod devices;
+mod leaks;
 mod place;
 mod taken_over;
 mod tokenizers;
@@ -26,8 +27,11 @@ use crate::{
     engine::plan::Node,
     learning::objectives::{Conversation, OBJECTIVES, definition::ObjectiveRole, pairs::FRAME, prompt::Template},
     network::model::families,
-    recipe::{Checked, Diagnostics},
-    spec::{ChatFormat, Classification, DocumentUnit, Instruction, Objective, Part, Source, Task, Tokenize, Train},
+    recipe::{Checked, Diagnostics, paths},
+    spec::{
+        ChatFormat, Classification, DocumentUnit, Finetune, Instruction, Objective, Part, Source, Task, Tokenize, Train,
+    },
+    support::Hinted,
 };
 
 pub use data::DataCheck;
@@ -52,6 +56,7 @@ pub struct Preflight<'a> {
     done: &'a mut HashSet<String>,
     found: &'a mut Vec<Diagnostics>,
     warnings: &'a mut Vec<Diagnostics>,
+    counts_leaks: bool,
 }
 
 impl Preflight<'_> {
@@ -118,6 +123,16 @@ impl Preflight<'_> {
                         })?;
                     }
                 }
+                Task::MultiLabel(_) | Task::Regression(_) => {
+                    let Some(task) = task.outputs() else { continue };
+                    if self.done.insert(format!("{file:?} {source:?} {task:?}")) {
+                        let (_, column) = task.column();
+                        rows::read(source, files, &[column], &task.lists(), |_, row| {
+                            let wanted = task.wanted(row.get(column).unwrap_or_default());
+                            wanted.map(drop).map_err(|(message, hint)| Hinted::with(message, hint).into())
+                        })?;
+                    }
+                }
             }
         }
         Ok(())
@@ -149,6 +164,30 @@ impl Preflight<'_> {
             } else {
                 self.report(&place, message, hint.to_owned());
             }
+        }
+        Ok(())
+    }
+
+    /// Warns of rows to judge a classifier by which stand among its training rows, or nearly; only where that is asked for, since a
+    /// run counts them anyway.
+    ///
+    /// # Errors
+    /// Rows that can't be read.
+    pub fn leaks(&mut self, field: Field, source: &Source, stage: &str, finetune: &Finetune) -> Result<()> {
+        let Task::Classification(task) = &finetune.task else { return Ok(()) };
+        let train = &finetune.data.train;
+        let Ok(learned) = paths::resolve_path(&train.path, &self.checked.dir) else { return Ok(()) };
+        let judged = self.files(field).to_vec();
+        let what = format!("leaks {learned:?} {train:?} {judged:?} {source:?} {}", task.template);
+        if !self.counts_leaks || !self.done.insert(what) {
+            return Ok(());
+        }
+        let leaked = leaks::count(&Template::new(&task.template)?, (train, &learned), (source, &judged))?;
+        if let Some(message) = leaked.message(stage) {
+            let hint = "an eval tells its metrics without them, too: `accuracy_without_leaks`, and \
+                        `accuracy_without_near_leaks`"
+                .to_owned();
+            self.warn(field.0, message, hint);
         }
         Ok(())
     }

@@ -29,7 +29,10 @@ use crate::{
         store::Artifact,
     },
     learning::train::Divisors,
-    network::batch::{Feed, MadeOf},
+    network::{
+        batch::{Feed, MadeOf},
+        model::Answers,
+    },
     spec::{LossNormalization, Source, Tokenize},
 };
 use base::Bases;
@@ -56,6 +59,8 @@ pub struct TrainingFeed {
     pub tokenizer: Arc<Tokenizer>,
     /// What a step's loss is the mean of.
     pub normalization: LossNormalization,
+    /// What a linear head says.
+    pub answers: Answers,
     /// γ of the focal loss of labels; 0 for the plain one.
     pub focal_gamma: f64,
     /// The tokens that choices are among, at each node of the label trie.

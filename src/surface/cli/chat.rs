@@ -10,12 +10,15 @@ use super::{args::Chat, console, exit::Exit, generation, interrupt, load::Remote
 /// What stands before a question on a terminal.
 const ASK: &str = "> ";
 
+/// Tokens of a conversation that there has to be room for.
+const KEPT: usize = 2048;
+
 /// Tokens of an answer where nobody says how many.
 const MAX_TOKENS: usize = 512;
 
 /// `pipe chat RECIPE STAGE`: a question a line, until `/exit` or the end of stdin.
 pub(super) fn chat(command: &Chat, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
-    let generator = generation::generator(&command.model, store, remote)?;
+    let generator = generation::generator(&command.model, KEPT, store, remote)?;
     let settings = generation::settings(&command.writing, (command.max_tokens, MAX_TOKENS), Some(1), &generator)?;
     // Who doesn't say how long answers become gets shorter ones before a conversation loses its beginning.
     let wanted = command.max_tokens.or(generator.defaults().max_new_tokens);

@@ -25,7 +25,7 @@ pub(super) fn check(command: &Check, store: &Path, remote: Option<RemoteChoice<'
     let loaded = load::load(&command.recipe)?;
     let checked = &loaded.recipe.checked;
     let names: Vec<_> = loaded.graph.nodes().filter(|node| checked.writes(&node.name)).collect();
-    let mut data = DataCheck::default();
+    let mut data = DataCheck::thorough();
     data.check(checked, names.iter().copied())?;
     let warnings = Diagnostics::all(checked.warnings().into_iter().chain(data.warnings()));
     if let Some(warnings) = &warnings {

@@ -181,7 +181,7 @@ fn gravity(exit: Exit) -> u8 {
     match exit {
         Exit::Done => 0,
         Exit::Broken => 1,
-        Exit::Interrupted => 2,
+        Exit::Again | Exit::Interrupted => 2,
         Exit::Wrong | Exit::Failed | Exit::Panicked => 3,
     }
 }

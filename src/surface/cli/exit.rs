@@ -20,6 +20,8 @@ pub(super) enum Exit {
     Wrong = 2,
     /// All that was to run ran, and a metric isn't what the recipe expects.
     Broken = 3,
+    /// A job of a cluster was stopped, and goes on when it's run again.
+    Again = 75,
     /// What Rust ends a process with that panics; no command returns it.
     Panicked = 101,
     /// Ended by a signal, as shells count Ctrl-C.
@@ -27,7 +29,8 @@ pub(super) enum Exit {
 }
 
 impl Exit {
-    const ALL: [Self; 6] = [Self::Done, Self::Failed, Self::Wrong, Self::Broken, Self::Panicked, Self::Interrupted];
+    const ALL: [Self; 7] =
+        [Self::Done, Self::Failed, Self::Wrong, Self::Broken, Self::Again, Self::Panicked, Self::Interrupted];
 
     /// Of a run of these stages: [`Self::Failed`] if one failed or couldn't run; [`Self::Interrupted`] if nothing failed, but
     /// stages were paused or left out by Ctrl-C.
@@ -56,7 +59,7 @@ impl Exit {
             Self::Done => "done",
             Self::Failed | Self::Wrong | Self::Panicked => "failed",
             Self::Broken => "broken",
-            Self::Interrupted => "interrupted",
+            Self::Again | Self::Interrupted => "interrupted",
         }
     }
 
@@ -68,6 +71,7 @@ impl Exit {
                 "nothing was run: the recipe or the command line is wrong, or something that's needed can't be read"
             }
             Self::Broken => "everything ran, and a metric isn't what the recipe expects of it",
+            Self::Again => "a job of a cluster was stopped, its state kept; it goes on from there when it's run again",
             Self::Panicked => "an internal error, a bug: please report what was printed",
             Self::Interrupted => {
                 "stopped by Ctrl-C, SIGTERM or SIGHUP (a terminal that was closed); the same command resumes"

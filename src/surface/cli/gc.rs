@@ -146,6 +146,7 @@ fn json(plan: &GcPlan, deleted: bool) -> Value {
             GarbageKind::Events => "events",
             GarbageKind::Transfer => "transfer",
             GarbageKind::Log => "log",
+            GarbageKind::Job => "job",
         };
         json!({ "path": item.path.to_string_lossy(), "bytes": item.bytes, "what": what })
     };
@@ -180,6 +181,7 @@ fn table(plan: &GcPlan) -> String {
             GarbageKind::Events => ("events", "its training isn't stored any more"),
             GarbageKind::Transfer => ("transfer", "left by a transfer that was cut off"),
             GarbageKind::Log => ("log", "what a run did, long ago"),
+            GarbageKind::Job => ("job", "what jobs of a cluster were given, long ago"),
         };
         let key = name.chars().take(12).collect();
         let row = ["remove".to_owned(), key, kind.into(), String::new(), bytes(item.bytes), String::new(), why.into()];

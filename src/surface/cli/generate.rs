@@ -26,7 +26,10 @@ pub(super) fn generate(command: &Generate, store: &std::path::Path, remote: Opti
         }
         None => vec![command.prompt.clone()],
     };
-    let generator = generation::generator(&command.model, store, remote)?;
+    // A token has a byte at least.
+    let longest = prompts.iter().map(String::len).max().unwrap_or_default();
+    let tokens = longest + command.max_tokens.unwrap_or(MAX_TOKENS);
+    let generator = generation::generator(&command.model, tokens, store, remote)?;
     let max_tokens = (command.max_tokens, MAX_TOKENS);
     let settings = generation::settings(&command.writing, max_tokens, command.num_return_sequences, &generator)?;
     interrupt::install()?;

@@ -17,17 +17,30 @@ use super::{
 use crate::{
     hub::{self, Reference, Wanted},
     learning::generation::{GenerationSettings, Sampling},
-    network::device::DeviceChoice,
+    network::device::{DeviceChoice, OpenDevice},
     spec::Product,
-    stages::{Show, TextGenerator},
+    stages::{ModelRoom, Show, TextGenerator, WeightChoice},
 };
 
-/// Loads the model that the command line names.
+/// Loads the model that the command line names, for texts of so many tokens.
 ///
 /// # Errors
-/// If the recipe is wrong, the stage wasn't run, or the model can't write.
-pub(super) fn generator(model: &ModelSource, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<TextGenerator> {
-    let ModelSource { recipe, stage, checkpoint, hub, revision, changes, device } = model;
+/// If the recipe is wrong, the stage wasn't run, or the model can't write; a model that there's no room for.
+pub(super) fn generator(
+    model: &ModelSource,
+    tokens: usize,
+    store: &Path,
+    remote: Option<RemoteChoice<'_>>,
+) -> Result<TextGenerator> {
+    let ModelSource { recipe, stage, checkpoint, hub, revision, changes, device, weights } = model;
+    let load = |directory: &Path, device: OpenDevice| {
+        let room = ModelRoom::of(directory, tokens, &device)?;
+        let held = room.choose(*weights)?;
+        if *weights == WeightChoice::Auto {
+            room.told(held).iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
+        }
+        TextGenerator::load(directory, held, &device)
+    };
     let by_name = |name: &String| -> Result<PathBuf> {
         let reference = Reference::new(name, revision.as_deref())?;
         Ok(hub::fetch(&reference, Wanted::Model)?.directory)
@@ -39,12 +52,12 @@ pub(super) fn generator(model: &ModelSource, store: &Path, remote: Option<Remote
     if let Some(checkpoint) = &checkpoint {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;
         choice.check_support()?;
-        return TextGenerator::load(checkpoint, &choice.open()?).with_context(|| format!("{}", checkpoint.display()));
+        return load(checkpoint, choice.open()?).with_context(|| format!("{}", checkpoint.display()));
     }
     let (recipe, stage) = recipe.clone().zip(stage.as_ref()).context("neither a stage nor a checkpoint was named")?;
     let recipe = Recipe { recipe, changes: changes.clone() };
     let (read, artifact) = load::stored(&recipe, stage, load::Needs::Product(&[Product::Model]), store, remote)?;
-    TextGenerator::load(&artifact.path, &load::device(device.as_deref(), &read)?.open()?)
+    load(&artifact.path, load::device(device.as_deref(), &read)?.open()?)
 }
 
 /// The settings: the command line's, or else the model's, or else `max_tokens` new ones as the command has it. What the model

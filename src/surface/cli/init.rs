@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::{
     args::Init,
-    console::{self, count},
-    example,
+    console, example,
     exit::{self, Exit},
+    starter::{self, Starter},
 };
 use crate::{data, engine::store::canonical_json, recipe::schema, spec::Source, stages::catalog};
 
@@ -21,6 +21,9 @@ use crate::{data, engine::store::canonical_json, recipe::schema, spec::Source, s
 const MOST_LABELS: usize = 200;
 /// Fewer different rows than this can't be split into three parts that mean something.
 const FEWEST_ROWS: usize = 30;
+/// A column that is at least this much of the longest one in length, and in which this share of the values is different, is text,
+/// too.
+const ALSO_TEXT: f64 = 0.5;
 /// Words that have a meaning of their own in a template.
 const RESERVED: [&str; 13] =
     ["and", "else", "false", "False", "if", "in", "is", "none", "None", "not", "or", "true", "True"];
@@ -33,12 +36,20 @@ pub(super) fn init(command: &Init) -> Result<Exit> {
     };
     let table = Table::read(data, &command.encoding)?;
     let label = table.label_column(command.label.as_deref())?;
-    let text = table.text_column(command.text.as_deref(), label)?;
+    let texts = table.text_columns(&command.text, label)?;
     let labels = table.labels(label)?;
     let parts = table.split();
+    let tokens = |row: &Vec<String>| starter::tokens(texts.iter().map(|&column| row[column].as_str()));
+    let starter = Starter {
+        columns: texts.iter().map(|&column| table.names[column].as_str()).collect(),
+        label: &table.names[label],
+        labels: &labels,
+        rows: parts[0].len(),
+        lengths: table.rows.iter().map(tokens).collect(),
+    };
 
     let files = [
-        ("recipe.yaml", recipe_text(&table.names[text], &table.names[label], &labels)),
+        ("recipe.yaml", starter.recipe()),
         ("recipe.schema.json", schema::text(catalog())),
         ("data/train.jsonl", parts[0].concat()),
         ("data/dev.jsonl", parts[1].concat()),
@@ -56,10 +67,10 @@ pub(super) fn init(command: &Init) -> Result<Exit> {
 
     let recipe = files[0].0.display();
     let rows: Vec<_> = parts.iter().map(|rows| rows.len().to_string()).collect();
-    let (text, label) = (&table.columns[text], &table.columns[label]);
-    let (labels, rows) = (labels.len(), rows.join(" / "));
+    let text = texts.iter().map(|&column| format!("`{}`", table.columns[column])).collect::<Vec<_>>().join(" and ");
+    let (label, labels, rows) = (&table.columns[label], labels.len(), rows.join(" / "));
     console::eprint_line(&format!(
-        "{recipe}: `{text}` to be sorted by `{label}` into {labels} labels; {rows} rows for training, dev and test"
+        "{recipe}: {text} to be sorted by `{label}` into {labels} labels; {rows} rows for training, dev and test"
     ));
     console::eprint_line(&format!("now: pipe run {recipe}"));
     Ok(Exit::Done)
@@ -116,14 +127,27 @@ impl Table {
         fewest.context("no column has several values; name the label column with --label")
     }
 
-    fn text_column(&self, wanted: Option<&str>, label: usize) -> Result<usize> {
-        if let Some(name) = wanted {
-            return self.column(name);
+    /// The columns with text in their order: those wanted, or the longest and whatever else looks like text of that kind, such as
+    /// the other half of a pair, or a title.
+    fn text_columns(&self, wanted: &[String], label: usize) -> Result<Vec<usize>> {
+        if !wanted.is_empty() {
+            return wanted.iter().map(|name| self.column(name)).collect();
         }
         let length = |column: usize| self.values(column).map(str::len).sum::<usize>();
         let candidates = (0..self.columns.len()).filter(|&column| column != label);
-        let longest = candidates.max_by_key(|&column| length(column));
-        longest.context("there is no column besides the label column; name the text column with --text")
+        let longest = candidates.clone().max_by_key(|&column| length(column));
+        let longest =
+            longest.context("there is no column besides the label column; name the text column with --text")?;
+        let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
+        let is_text = |column: usize| {
+            let different = self.values(column).collect::<BTreeSet<_>>().len();
+            // Numbers and codes are one word.
+            let worded = self.values(column).filter(|value| starter::size(value) > 1).count();
+            share(length(column), length(longest)) >= ALSO_TEXT
+                && share(different, self.rows.len()) >= ALSO_TEXT
+                && share(worded, self.rows.len()) >= ALSO_TEXT
+        };
+        Ok(candidates.filter(|&column| column == longest || is_text(column)).collect())
     }
 
     /// The labels, and how many rows have each.
@@ -180,69 +204,4 @@ fn variable(column: &str, taken: &[String]) -> String {
         name.push('_');
     }
     name
-}
-
-fn recipe_text(text: &str, label: &str, labels: &BTreeMap<&str, usize>) -> String {
-    let quote = |text: &str| Value::from(text).to_string();
-    let words: Vec<_> = labels
-        .iter()
-        .map(|(label, rows)| format!("            {0}: {0}    # {1}", quote(label), count(*rows, "row")))
-        .collect();
-    let words = words.join("\n");
-    format!(
-        r#"# yaml-language-server: $schema=recipe.schema.json
-#
-# Sorts `{text}` by `{label}`. Run it with: pipe run recipe.yaml
-# Everything is cached: change a setting, and only what depends on it runs again. `pipe plan recipe.yaml` tells what.
-
-seed: 1
-
-stages:
-  # A tokenizer made for your texts, and the texts encoded with it. More unlabelled text makes a better model: add files
-  # to `corpus` and `train_on` (.txt, .tsv, .csv, .jsonl, .json, .parquet, .arrow; globs such as more/*.txt work, too).
-  tokens:
-    tokenize:
-      tokenizer:
-        unigram: {{ vocab_size: 8000 }}
-      corpus:
-        - {{ path: data/train.jsonl, text: [{quoted}] }}
-      # Labels, too, so that the tokenizer knows the words of the classifier.
-      train_on:
-        - {{ path: data/train.jsonl, text: [{quoted}, {label}] }}
-
-  # A small model that learns the language of your texts by guessing masked words. Make it larger if you have the time.
-  language:
-    pretrain:
-      tokens: tokens
-      model:
-        glm: {{ hidden: 128, layers: 2, heads: 2, max_length: 256 }}
-      objectives:
-        - masked_lm: {{}}
-      train: {{ epochs: 10, batch: {{ tokens: 4096 }}, lr: 1.0e-3, warmup_ratio: 0.06 }}
-
-  # The classifier. [Classification] is where the model answers with one of the words below.
-  classifier:
-    finetune:
-      from: language
-      data:
-        train: {{ path: data/train.jsonl }}
-        dev: {{ path: data/dev.jsonl }}
-      task:
-        classification:
-          label: {label}
-          template: "[Classification]：{{{{ {text} }}}}"
-          # Each label of the data, and the word that stands for it. Words that say what a label means help the model.
-          words:
-{words}
-      train: {{ epochs: 4, batch: {{ examples: 32 }}, lr: 5.0e-4, warmup_ratio: 0.1, keep_best: accuracy }}
-
-  # How good is it, on rows that it has never seen, beside two simple baselines?
-  test:
-    eval:
-      model: classifier
-      data: {{ path: data/test.jsonl }}
-"#,
-        quoted = quote(text),
-        label = quote(label),
-    )
 }

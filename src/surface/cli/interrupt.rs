@@ -47,6 +47,28 @@ pub(super) fn install_for_stages() -> Result<()> {
     Ok(())
 }
 
+/// Whether a job was told that its time is nearly over.
+static WARNED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// As [`install_for_stages`], for a job of a cluster: SIGUSR1 tells it that its time is nearly over, and pauses it, too.
+///
+/// # Errors
+/// If the system doesn't let us.
+pub(super) fn install_for_jobs() -> Result<()> {
+    install_for_stages()?;
+    #[cfg(unix)]
+    for told in [&ASKED, &WARNED] {
+        let listen = flag::register(signal_hook::consts::SIGUSR1, Arc::clone(told));
+        listen.context("failed to install the handler for SIGUSR1")?;
+    }
+    Ok(())
+}
+
+/// Whether a job was told that its time is nearly over.
+pub(super) fn is_warned() -> bool {
+    WARNED.load(SeqCst)
+}
+
 fn listen(signal: i32) -> Result<()> {
     // In this order, so that only the second one ends the program.
     let listen = flag::register_conditional_shutdown(signal, Exit::Interrupted.status().into(), Arc::clone(&ASKED))

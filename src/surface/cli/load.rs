@@ -17,7 +17,7 @@ use crate::{
     },
     network::device::{DeviceChoice, DeviceChoices},
     recipe::{Overrides, suggest},
-    session::{Options, Recipe, Session, Wanted},
+    session::{Options, Recipe, Session, Wanted, cluster::On},
     spec::{Product, Stage, Task},
     stages::{BaseModel, TrainingData, kind_named},
     support::Hinted,
@@ -83,9 +83,23 @@ pub(super) fn session(store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<
 /// # Errors
 /// As [`session`].
 pub(super) fn running(running: &args::RunOptions, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Session> {
+    running_on(running, None, store, remote)
+}
+
+/// As [`running`], on a cluster if one is named, whose store comes before the given one.
+///
+/// # Errors
+/// As [`session`].
+pub(super) fn running_on(
+    running: &args::RunOptions,
+    on: Option<On>,
+    store: &Path,
+    remote: Option<RemoteChoice<'_>>,
+) -> Result<Session> {
     let args::RunOptions { jobs, ignore_memory, launcher, .. } = running;
     let (jobs, ignore_memory, launcher) = ((*jobs).into(), *ignore_memory, launcher.clone());
-    Session::open(Options { jobs, ignore_memory, launcher, stop: interrupt::flag(), ..options(store, remote) })
+    let store = on.as_ref().and_then(|on| on.profile.store.clone()).unwrap_or_else(|| store.to_owned());
+    Session::open(Options { jobs, ignore_memory, launcher, on, stop: interrupt::flag(), ..options(&store, remote) })
 }
 
 fn options(store: &Path, remote: Option<RemoteChoice<'_>>) -> Options {
@@ -177,7 +191,8 @@ impl Needs {
             Self::Classifier => {
                 let facts = kind.facts(&stage.settings)?;
                 match (facts.training.map(|training| training.data), facts.base_model) {
-                    (Some(data), _) => matches!(data, TrainingData::Rows { task: Task::Classification(_), .. }),
+                    (Some(TrainingData::Rows { task, .. }), _) => !matches!(task, Task::Instruction(_)),
+                    (Some(_), _) => false,
                     // A checkpoint that is taken as it is may be one.
                     (None, base) => matches!(base, Some(BaseModel::Checkpoint { .. })),
                 }

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Only this part of the program prints: results to stdout, messages to stderr.
 
 mod args;
+mod attach;
 mod bench;
 mod chat;
 mod check;
@@ -13,6 +14,7 @@ mod completions;
 mod console;
 mod data;
 mod devices;
+mod doctor;
 mod estimates;
 mod example;
 mod example_text;
@@ -28,7 +30,9 @@ mod interrupt;
 mod junit;
 mod load;
 mod log;
+mod logs;
 mod ls;
+mod on;
 mod page;
 mod pin;
 mod plan;
@@ -41,6 +45,8 @@ mod run;
 mod schema;
 mod show;
 mod stage;
+mod starter;
+mod status;
 mod sweep;
 mod sweep_report;
 mod sweep_rungs;
@@ -117,12 +123,17 @@ pub fn main() -> ExitCode {
         Command::Push(command) => transfer::push(command, store, remote),
         Command::Pull(command) => transfer::pull(command, store, remote),
         Command::Init(command) => init::init(command),
-        Command::Schema => schema::schema(),
+        Command::Schema(command) => schema::schema(command),
         Command::Reference(command) => reference::reference(command),
         Command::Devices(command) => devices::devices(command),
         Command::Bench(command) => bench::bench(command),
         Command::Completions(command) => completions::completions(command),
-        Command::Stage => stage::stage(),
+        Command::Attach(command) => attach::attach(command, store),
+        Command::Status(command) => status::status(command, store),
+        Command::Cancel(command) => attach::cancel(command, store),
+        Command::Logs(command) => logs::logs(command, store),
+        Command::Doctor(command) => doctor::doctor(command, store),
+        Command::Stage(command) => stage::stage(command),
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -11,6 +11,7 @@ use super::{
     estimates::Estimates,
     exit::Exit,
     load::{self, RemoteChoice},
+    on,
 };
 use crate::{
     engine::{
@@ -27,6 +28,13 @@ pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option
     let recipe = load::recipe(&command.recipe)?;
     let devices = load::devices(&command.device_options, &recipe)?;
     let wanted = Wanted { stages: command.stages.clone(), ..Wanted::default() };
+    if let Some(on) = &command.on {
+        let on = on::profile(on, &command.recipe)?;
+        let store = on.profile.store.clone().unwrap_or_else(|| store.to_owned());
+        let session = load::session(&store, remote)?;
+        let prepared = session.plan(&recipe, &wanted, devices)?;
+        return on::print(&session.preview(prepared, &on)?);
+    }
     let prepared = load::session(store, remote)?.plan(&recipe, &wanted, devices)?;
     Checks::of_devices(&prepared.devices).check(prepared.upcoming())?;
     let estimates = Estimates::new(&prepared.graph, &prepared.plan, &prepared.devices);

@@ -16,7 +16,7 @@ use crate::{
     data,
     learning::objectives::ColumnLookup,
     spec::{Finetune, Source, Stage},
-    stages::{Prediction, Trained},
+    stages::{ModelRoom, Prediction, Trained, TrainedOutputs},
 };
 
 /// Rows that are classified at a time.
@@ -26,8 +26,12 @@ const CHUNK: usize = 1024;
 pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
-    let trained = Trained::load(&artifact.path, &device)?;
-    let mut output = PredictionPrinter::new(command.json, trained.labels());
+    let held = ModelRoom::of(&artifact.path, 0, &device)?.require(command.weights, "--weights ")?;
+    let trained = match TrainedOutputs::is_in(&artifact.path)? {
+        true => Model::Outputs(Box::new(TrainedOutputs::load(&artifact.path, held, &device)?)),
+        false => Model::Classes(Box::new(Trained::load(&artifact.path, held, &device)?)),
+    };
+    let mut output = PredictionPrinter::new(command.json, &trained);
 
     if let Some(file) = &command.file {
         let source = source(command, file, recipe.checked.recipe.stages.get(&command.stage))?;
@@ -50,6 +54,36 @@ pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option
     output.finish()
 }
 
+/// A model that says something of rows.
+enum Model {
+    /// One label of each.
+    Classes(Box<Trained>),
+    /// Several labels, or a number.
+    Outputs(Box<TrainedOutputs>),
+}
+
+/// What it says of a row.
+enum Answer {
+    Class(Prediction),
+    Outputs(Vec<f64>),
+}
+
+impl Model {
+    fn columns(&self) -> &[String] {
+        match self {
+            Self::Classes(trained) => trained.columns(),
+            Self::Outputs(trained) => trained.columns(),
+        }
+    }
+
+    fn predict(&self, rows: &[&ColumnLookup<'_>]) -> Result<Vec<Answer>> {
+        Ok(match self {
+            Self::Classes(trained) => trained.predict(rows)?.into_iter().map(Answer::Class).collect(),
+            Self::Outputs(trained) => trained.predict(rows)?.into_iter().map(Answer::Outputs).collect(),
+        })
+    }
+}
+
 /// How the file is to be read: by the command line's options; or as the stage reads its training rows, where the names end
 /// alike.
 fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Source> {
@@ -60,7 +94,8 @@ fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Sourc
         && Path::new(&finetune.data.train.path).extension() == file.extension()
     {
         let train = finetune.data.train;
-        return Ok(Source { limit: None, encoding: encoding.clone().unwrap_or(train.encoding), ..train });
+        let encoding = encoding.clone().unwrap_or(train.encoding);
+        return Ok(Source { skip: None, limit: None, encoding, ..train });
     }
     let mut source = json!({
         "path": file.to_string_lossy(), "format": format, "columns": columns, "delimiter": delimiter,
@@ -72,7 +107,7 @@ fn source(command: &Predict, file: &Path, stage: Option<&Stage>) -> Result<Sourc
     Ok(serde_json::from_value(source)?)
 }
 
-fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut PredictionPrinter<'_>) -> Result<()> {
+fn predict_file(source: &Source, file: &Path, trained: &Model, output: &mut PredictionPrinter) -> Result<()> {
     let needs = trained.columns();
     let has = data::columns(source, &[file.to_owned()], needs)?;
     // The lines of a .txt, and any other only column, fill an only column whatever it's called.
@@ -99,28 +134,59 @@ fn predict_file(source: &Source, file: &Path, trained: &Trained, output: &mut Pr
 }
 
 /// Lines of JSON as they come, or one table in the end.
-struct PredictionPrinter<'a> {
-    labels: &'a [String],
+struct PredictionPrinter {
+    /// What probabilities and numbers are of.
+    names: Vec<String>,
+    /// From which probability on labels are given, where there may be several.
+    threshold: Option<f64>,
     table: Option<Table>,
 }
 
-impl<'a> PredictionPrinter<'a> {
-    fn new(json: bool, labels: &'a [String]) -> Self {
+impl PredictionPrinter {
+    fn new(json: bool, model: &Model) -> Self {
+        let (names, threshold, header) = match model {
+            Model::Classes(trained) => (trained.labels().to_vec(), None, vec!["label", "probability", "text"]),
+            Model::Outputs(trained) => match trained.threshold() {
+                Some(threshold) => (trained.names(), Some(threshold), vec!["labels", "text"]),
+                None => (trained.names(), None, vec!["number", "text"]),
+            },
+        };
         let mut table = Table::new();
-        table.load_style(NOTHING).set_header(["label", "probability", "text"]);
-        Self { labels, table: (!json).then_some(table) }
+        table.load_style(NOTHING).set_header(header);
+        Self { names, threshold, table: (!json).then_some(table) }
     }
 
-    fn row(&mut self, number: Option<usize>, text: String, prediction: &Prediction) -> Result<()> {
+    fn row(&mut self, number: Option<usize>, text: String, answer: &Answer) -> Result<()> {
         exit::work_begins();
-        let highest = prediction.probabilities.iter().copied().fold(0.0, f32::max);
+        let given = |said: &[f64]| -> Vec<String> {
+            let threshold = self.threshold.unwrap_or(f64::INFINITY);
+            let names = self.names.iter().zip(said).filter(|(_, said)| **said >= threshold);
+            names.map(|(name, _)| name.clone()).collect()
+        };
         if let Some(table) = &mut self.table {
-            table.add_row([prediction.label.clone(), format!("{highest:.3}"), text]);
+            table.add_row(match answer {
+                Answer::Class(prediction) => {
+                    let highest = prediction.probabilities.iter().copied().fold(0.0, f32::max);
+                    vec![prediction.label.clone(), format!("{highest:.3}"), text]
+                }
+                Answer::Outputs(said) if self.threshold.is_some() => vec![given(said).join(", "), text],
+                Answer::Outputs(said) => vec![said.first().map(|said| format!("{said:.3}")).unwrap_or_default(), text],
+            });
             return Ok(());
         }
-        let probabilities: Map<String, Value> =
-            self.labels.iter().cloned().zip(prediction.probabilities.iter().map(|&p| Value::from(p))).collect();
-        let mut line = json!({ "text": text, "label": prediction.label, "probabilities": probabilities });
+        let named = |values: &mut dyn Iterator<Item = Value>| self.names.iter().cloned().zip(values).collect();
+        let mut line = match answer {
+            Answer::Class(prediction) => {
+                let probabilities: Map<String, Value> =
+                    named(&mut prediction.probabilities.iter().map(|&probability| Value::from(probability)));
+                json!({ "text": text, "label": prediction.label, "probabilities": probabilities })
+            }
+            Answer::Outputs(said) if self.threshold.is_some() => {
+                let probabilities: Map<String, Value> = named(&mut said.iter().map(|&said| Value::from(said)));
+                json!({ "text": text, "labels": given(said), "probabilities": probabilities })
+            }
+            Answer::Outputs(said) => json!({ "text": text, "number": said.first() }),
+        };
         if let Some(row) = number {
             line["row"] = row.into();
         }

@@ -15,7 +15,7 @@ use super::{
     interrupt,
     junit::{self, Suite},
     load::{self, RemoteChoice},
-    log, page, plan,
+    log, on, page, plan,
     progress::ProgressReporter,
     report, tracking, transfer,
 };
@@ -34,7 +34,8 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<RemoteC
     let wanted = Wanted { stages: command.stages.clone(), force: command.force.clone() };
     // Errors of the command line are reported before a store is opened.
     wanted.of(recipe.graph()?)?;
-    let session = load::running(&command.running, store, remote)?;
+    let on = on::chosen(&command.on, &command.recipe)?;
+    let session = load::running_on(&command.running, on, store, remote)?;
     let prepared = session.plan(&recipe, &wanted, devices)?;
     session.check(&prepared)?;
     if command.dry_run {
@@ -66,12 +67,15 @@ pub(super) fn run(command: &Run, store: &std::path::Path, remote: Option<RemoteC
     }
     console::eprint_line(&summary(&outcomes, seconds));
     expectations.print();
-    print_how_to_resume(&outcomes);
+    if command.on.on.is_none() {
+        print_how_to_resume(&outcomes);
+    }
     if let Some(path) = &command.junit {
         let recipe = command.recipe.recipe.display().to_string();
         junit::write(path, &[Suite { recipe, outcomes: &outcomes, expectations: &expectations }])?;
     }
-    let exit = expectations.exit(Exit::of_stages(&outcomes));
+    let is_left = command.on.detach && on::is_left(&outcomes);
+    let exit = expectations.exit(if is_left { Exit::Done } else { Exit::of_stages(&outcomes) });
     log.end(exit.word());
     Ok(exit)
 }
@@ -98,6 +102,7 @@ pub(super) fn carried_out(
     let reporters: Vec<&dyn Reporter> = vec![&progress, &tracking, &log];
     let outcomes = interrupt::during(|| session.execute(prepared, &reporters));
     progress.end();
+    let outcomes = outcomes?;
     let report = &|| page::page(recipe, session);
     tracking.finish(&RunEnd { outcomes: &outcomes, results: None, aim: None, report });
     Ok((outcomes, log))

@@ -2,10 +2,18 @@
 
 use anyhow::Result;
 
-use super::{console, exit::Exit};
+use super::{
+    args::{Schema, SchemaOf},
+    console,
+    exit::Exit,
+};
+use crate::{recipe::schema, session::cluster::profile, stages::catalog};
 
 /// `pipe schema`.
-pub(super) fn schema() -> Result<Exit> {
-    console::print(&crate::recipe::schema::text(crate::stages::catalog()))?;
+pub(super) fn schema(command: &Schema) -> Result<Exit> {
+    console::print(&match command.of {
+        SchemaOf::Recipe => schema::text(catalog()),
+        SchemaOf::Profiles => profile::schema_text()?,
+    })?;
     Ok(Exit::Done)
 }

@@ -16,7 +16,7 @@ use super::{
     exit::{self, Exit},
     interrupt,
     load::{self, RemoteChoice},
-    log, page,
+    log, on, page,
     progress::ProgressReporter,
     run::{print_how_to_resume, summary},
     sweep_report, sweep_rungs, tracking, transfer,
@@ -49,7 +49,8 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<RemoteCh
     let devices = load::devices(&command.running.device_options, &recipe)?;
     let most = command.max_cells.map(|most| usize::try_from(most).unwrap_or(usize::MAX));
     let selection = Selection::new(most, &command.filter)?;
-    let session = load::running(&command.running, store, remote)?;
+    let on = on::chosen(&command.on, &command.recipe)?;
+    let session = load::running_on(&command.running, on, store, remote)?;
     let Some(mut sweep) = Sweep::new(&session, &recipe, devices, selection)? else {
         bail!("{} has no `sweep` section", command.recipe.recipe.display());
     };
@@ -116,9 +117,15 @@ pub(super) fn sweep(command: &args::Sweep, store: &Path, remote: Option<RemoteCh
         ));
     }
     console::eprint_line(&format!("{}; {}", count(sweep.planner().cells().len(), "cell"), summary(outcomes, seconds)));
-    print_how_to_resume(outcomes);
+    if command.on.on.is_none() {
+        print_how_to_resume(outcomes);
+    }
     written?;
-    let exit = if left_out > 0 { Exit::Failed } else { Exit::of_stages(outcomes) };
+    let exit = match Exit::of_stages(outcomes) {
+        _ if left_out > 0 => Exit::Failed,
+        _ if command.on.detach && on::is_left(outcomes) => Exit::Done,
+        exit => exit,
+    };
     log.end(exit.word());
     Ok(exit)
 }

@@ -14,7 +14,7 @@ use pipe::{
         device::OpenDevice,
         model::{AnswerForm, Network},
     },
-    stages::{TextGenerator, Trained},
+    stages::{TextGenerator, Trained, WeightsHeld},
     support::random::Key,
 };
 use serde_json::{Value, json};
@@ -124,7 +124,7 @@ impl Model {
     }
 
     fn classes(&self, stored: &Path, texts: &[&str], device: &OpenDevice) -> Vec<Value> {
-        let trained = Trained::load(stored, device).expect("a classifier");
+        let trained = Trained::load(stored, WeightsHeld::default(), device).expect("a classifier");
         assert_eq!(trained.labels(), LABELS);
         let told = |text: &str, second: Option<&str>, label: &str| {
             let scores = self.scores(text, second).expect("classes");
@@ -147,7 +147,7 @@ impl Model {
 
 /// What a model writes behind the beginnings of some texts.
 fn generation(stored: &Path, texts: &[&str], device: &OpenDevice) -> Vec<Value> {
-    let generator = TextGenerator::load(stored, device).expect("a model that writes");
+    let generator = TextGenerator::load(stored, WeightsHeld::default(), device).expect("a model that writes");
     let settings = GenerationSettings::new(Sampling::GREEDY, 1, NEW_TOKENS);
     let prompts = texts.iter().map(|text| text.chars().take(4).collect::<String>());
     let written = prompts.take(4).map(|prompt| {

@@ -48,7 +48,7 @@ pub fn check_loss(network: &Network, batch: &Batch, expected: &Tensors) {
     let learned = (0..labels.len()).filter(|at| (at + 1) % batch.width != 0 && labels[at + 1] >= 0);
     let targets = learned.map(|at| Target { at: at as u32, token: labels[at + 1] as u32 }).collect();
     let batch = Batch { targets, ..batch.clone() };
-    let settings = LossSettings { dropout: 0.0, label_smoothing: 0.0, focal_gamma: 0.0, candidates: None };
+    let settings = LossSettings::default();
     let loss = network.loss(&batch, &Counts::of(&batch), 1.0, &settings).unwrap().into_scalar::<f32>();
     eprintln!("the loss differs by {:e}", loss - expected.floats("loss")[0]);
     assert!((loss - expected.floats("loss")[0]).abs() < 1e-5, "{loss}");

@@ -51,6 +51,17 @@ fn limit_ends_documents() {
 }
 
 #[test]
+fn a_part_of_a_file_begins_behind_another() {
+    let folder = Folder::new();
+    let text = folder.file("a.txt", "一。二。\n\n三。\n\n四。\n");
+    assert_eq!(texts(json!({"skip": 1}), &text).unwrap(), ["三。", "四。"]);
+    assert_eq!(texts(json!({"skip": 1, "limit": 1}), &text).unwrap(), ["三。"]);
+    let table = folder.file("a.tsv", "text\tlabel\n一\ta\n二\tb\n三\tc\n四\td\n");
+    assert_eq!(texts(json!({"skip": 1, "limit": 2}), &table).unwrap(), ["二", "三"]);
+    assert_eq!(texts(json!({"skip": 4}), &table).unwrap(), [""; 0]);
+}
+
+#[test]
 fn rows_are_documents_as_they_stand() {
     let folder = Folder::new();
     let json_lines = folder.file("a.jsonl", lines_of_json(&TEXTS));

@@ -75,7 +75,7 @@ fn lease_that_shows_no_life_is_taken_over_by_one_only() {
     let mut watches = [(); 4].map(|()| leases.watch("key", Vec::new()));
     let mut look = || watches.each_mut().map(|watch| watch.look().unwrap());
     assert!(look().iter().all(Option::is_none));
-    clock.advance(PATIENCE - Duration::from_millis(1));
+    clock.advance(leases.patience - Duration::from_millis(1));
     assert!(look().iter().all(Option::is_none));
     clock.advance(Duration::from_millis(1));
     let mut taken: Vec<Lease> = look().into_iter().flatten().collect();
@@ -83,7 +83,7 @@ fn lease_that_shows_no_life_is_taken_over_by_one_only() {
     let lease = taken.pop().unwrap();
     assert!(lease.is_held().unwrap());
     // The new holder shows life, so the others' patience begins anew with each of its beats.
-    for _ in 0..2 * PATIENCE.as_secs() / BEAT.as_secs() {
+    for _ in 0..2 * leases.patience.as_secs() / BEAT.as_secs() {
         assert!(clock.is_waited_for_by(1));
         clock.advance(BEAT);
         assert!(clock.is_waited_for_by(1));
@@ -101,7 +101,7 @@ fn lease_that_beats_is_not_taken_over() {
     let mut watch = leases.watch("key", Vec::new());
     for beats in 1..5 {
         assert!(watch.look().unwrap().is_none());
-        clock.advance(PATIENCE - Duration::from_millis(1));
+        clock.advance(leases.patience - Duration::from_millis(1));
         assert!(watch.look().unwrap().is_none());
         foreign(&leases, "key", beats);
         clock.advance(Duration::from_millis(1));
@@ -193,4 +193,63 @@ fn lease_of_a_dead_process_is_taken_over_at_once() {
     if cfg!(target_os = "linux") {
         assert!(leases.take("key", Vec::new(), &|| {}).unwrap().is_held().unwrap());
     }
+}
+
+#[test]
+fn the_store_says_how_long_to_wait_for_a_sign_of_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, clock) = leases(dir.path());
+    std::fs::write(dir.path().join("format"), "2\npatience 300\n").unwrap();
+    let leases = Leases { clock: clock.clone(), ..Leases::new(dir.path()) };
+    foreign(&leases, "key", 7);
+    let mut watch = leases.watch("key", Vec::new());
+    assert!(watch.look().unwrap().is_none());
+    clock.advance(Duration::from_secs(299));
+    assert!(watch.look().unwrap().is_none());
+    clock.advance(Duration::from_secs(1));
+    assert!(watch.look().unwrap().is_some());
+}
+
+#[test]
+fn key_that_is_held_is_not_taken_without_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let (leases, clock) = leases(dir.path());
+    let none = LeftBehind::default();
+    let held = leases.try_take("key", Vec::new(), &none).unwrap().unwrap();
+    assert!(leases.try_take("key", Vec::new(), &none).unwrap().is_none());
+    assert!(leases.key_watch("key").look().unwrap().is_none());
+    drop(held);
+    foreign(&leases, "key", 7);
+    let mut watch = leases.key_watch("key");
+    assert!(watch.look().unwrap().is_none());
+    clock.advance(leases.patience);
+    let left = watch.look().unwrap().expect("left behind");
+    // Somebody else's beat comes in between.
+    foreign(&leases, "key", 8);
+    assert!(leases.try_take("key", Vec::new(), &left).unwrap().is_none());
+    foreign(&leases, "key", 7);
+    assert!(leases.try_take("key", Vec::new(), &left).unwrap().is_some());
+}
+
+#[test]
+fn leases_change_hands_under_a_name_where_locks_of_files_do_not_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let (leases, _) = leases(dir.path());
+    std::fs::write(dir.path().join("format"), "2\nlock link\n").unwrap();
+    let leases = Leases { clock: Arc::new(NoTime(Instant::now())), ..leases };
+    let holders = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let lease = leases.take("key", Vec::new(), &|| {}).unwrap();
+                    assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                    assert!(dir.path().join("format.lock").exists() || lease.is_held().unwrap());
+                    assert_eq!(holders.fetch_sub(1, Ordering::SeqCst), 1);
+                }
+            });
+        }
+    });
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
 }

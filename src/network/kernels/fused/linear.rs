@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     buffer::{room, tensor, vector},
-    compact::expand,
+    compact::{expand, multiply as multiply_compact},
     kernel::{Kernel, elements, shape},
     matrix::{By, Matrix, MatrixMut, Store, multiply},
     rows,
@@ -123,7 +123,7 @@ impl Kernel<1> for CompactLinear {
     type Saved = ();
 
     fn forward(&self, [x]: [FlexTensor; 1], _: [bool; 1]) -> (FlexTensor, ()) {
-        (run(&x, &expand(&self.0), None), ())
+        (multiply_compact(&x, &self.0, None), ())
     }
 
     fn backward(&self, (): (), gradient: FlexTensor, wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
@@ -135,7 +135,7 @@ impl Kernel<2> for CompactLinear {
     type Saved = ();
 
     fn forward(&self, [x, bias]: [FlexTensor; 2], _: [bool; 2]) -> (FlexTensor, ()) {
-        (run(&x, &expand(&self.0), Some(&bias)), ())
+        (multiply_compact(&x, &self.0, Some(&bias)), ())
     }
 
     fn backward(&self, (): (), gradient: FlexTensor, [x, bias]: [bool; 2]) -> [Option<FlexTensor>; 2] {

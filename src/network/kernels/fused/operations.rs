@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Tensor, activation};
+use burn::{
+    backend::Flex,
+    tensor::{DType, Tensor, activation},
+};
 
 use super::{
     attention::Attention,
+    compact::look_up,
     cross_entropy::LinearCrossEntropy,
     dropout_add::DropoutAdd,
     embedding::{AddEmbedding, Embedding},
@@ -136,12 +140,18 @@ impl Operations for Fused {
         }
     }
 
-    fn embedding(&self, weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
-        unary(Embedding(ids.host.clone()), weight)
+    fn embedding(&self, table: Weight, ids: &RowIds) -> Tensor<2> {
+        match table {
+            Weight::Full(table) => unary(Embedding(ids.host.clone()), table),
+            Weight::Compact(table) => Tensor::from_primitive::<Flex>(look_up(&table, ids)),
+        }
     }
 
-    fn add_embedding(&self, sum: Tensor<2>, table: Tensor<2>, ids: &RowIds) -> Tensor<2> {
-        binary(AddEmbedding(ids.host.clone()), sum, table)
+    fn add_embedding(&self, sum: Tensor<2>, table: Weight, ids: &RowIds) -> Tensor<2> {
+        match table {
+            Weight::Full(table) => binary(AddEmbedding(ids.host.clone()), sum, table),
+            Weight::Compact(_) => sum + self.embedding(table, ids),
+        }
     }
 
     fn linear_cross_entropy(

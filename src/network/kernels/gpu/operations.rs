@@ -114,8 +114,11 @@ impl Operations for Gpu {
         blocked::linear(&Self, x, weight, bias)
     }
 
-    fn embedding(&self, weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
-        embedding::embedding(weight, ids)
+    fn embedding(&self, table: Weight, ids: &RowIds) -> Tensor<2> {
+        match table {
+            Weight::Full(table) => embedding::embedding(table, ids),
+            Weight::Compact(_) => reference::embedding(table, ids),
+        }
     }
 
     fn linear_cross_entropy(

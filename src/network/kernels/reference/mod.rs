@@ -107,6 +107,9 @@ pub fn dropout_add(x: Tensor<2>, bias: Option<Tensor<1>>, residual: Tensor<2>, d
 }
 
 /// See [`super::embedding`].
-pub fn embedding(weight: Tensor<2>, ids: &RowIds) -> Tensor<2> {
-    weight.select(0, ids.tensor.clone())
+pub fn embedding(table: impl Into<Weight>, ids: &RowIds) -> Tensor<2> {
+    match table.into() {
+        Weight::Full(table) => table.select(0, ids.tensor.clone()),
+        Weight::Compact(table) => table.select(ids.tensor.clone()).expand(),
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::targets::{Layers, Names, Targets};
 use crate::{
-    spec::{Adapter, BaseDtype, Lora, PTuning},
+    spec::{Adapter, Lora, PTuning, WeightForm},
     support::Hinted,
 };
 
@@ -107,7 +107,12 @@ impl AdapterConfig {
     /// Of a prefix of so many tokens that ChatGLM's own code stored.
     pub(super) fn of_prefix(tokens: usize) -> Self {
         Self {
-            adapter: Adapter::PTuning(PTuning { tokens, dropout: 0.0, base_dtype: BaseDtype::default() }),
+            adapter: Adapter::PTuning(PTuning {
+                tokens,
+                dropout: 0.0,
+                weights: None,
+                base_dtype: WeightForm::default(),
+            }),
             targets: Targets::default(),
             is_past: false,
             sizes: [None; 2],
@@ -149,8 +154,8 @@ fn lora(keys: LoraKeys) -> Result<AdapterConfig> {
         layers: keys.layers_to_transform,
         lists: keys.layers_pattern,
     };
-    let (dropout, base_dtype) = (keys.lora_dropout.unwrap_or(0.0), BaseDtype::default());
-    let adapter = Adapter::Lora(Lora { r, alpha, dropout, targets: targets.named(), base_dtype });
+    let (dropout, base_dtype) = (keys.lora_dropout.unwrap_or(0.0), WeightForm::default());
+    let adapter = Adapter::Lora(Lora { r, alpha, dropout, targets: targets.named(), weights: None, base_dtype });
     Ok(AdapterConfig { adapter, targets, is_past: false, sizes: [None; 2], base: None })
 }
 

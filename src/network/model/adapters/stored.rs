@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, bail, ensure};
+use burn::tensor::{DType, Device, TensorData};
 use safetensors::{Dtype, tensor::TensorInfo};
 use serde_json::Value;
 
@@ -14,13 +15,15 @@ use super::{Peft, peft::same_tensor};
 use crate::{
     network::{
         checkpoint::{self, CONFIG},
+        kernels::{Compact, CompactForm},
         model::{
+            codes::{self, Code, QUANTIZATION},
             families,
             on_disk::{OnDisk, PrefixTuning, SCALE},
             tensors::Weights,
         },
     },
-    spec::{Adapter, BaseDtype},
+    spec::{Adapter, WeightForm},
 };
 
 /// A checkpoint with its adapter.
@@ -33,7 +36,12 @@ pub(crate) struct Checkpoint {
     /// Tensors that aren't those of the base under the same name, and where they are.
     others: BTreeMap<String, Place>,
     merged: bool,
+    /// The bits of the codes in an edition of ChatGLM's, as its config has them.
+    bits: Option<u64>,
 }
+
+/// Elements of a block, in f32 at most 64 MB.
+const BLOCK: usize = 1 << 24;
 
 /// Where a tensor is.
 enum Place {
@@ -71,7 +79,8 @@ impl Checkpoint {
         let on_disk = family.map_or(&OnDisk::PLAIN, |family| &family.on_disk);
         let others =
             adapter.as_ref().map(|adapter| others(adapter, &weights, on_disk)).transpose()?.unwrap_or_default();
-        Ok(Self { weights, base, adapter, on_disk, others, merged })
+        let bits = config.as_ref().and_then(|config| config.get(QUANTIZATION)?.as_u64());
+        Ok(Self { weights, base, adapter, on_disk, others, merged, bits })
     }
 
     /// Opens the model alone, whatever adapter lies beside it.
@@ -81,7 +90,12 @@ impl Checkpoint {
     pub(crate) fn open_base(directory: &Path) -> Result<Self> {
         let base = checkpoint::base(directory);
         let weights = Weights::open(&base)?;
-        Ok(Self { base, weights, adapter: None, on_disk: &OnDisk::PLAIN, others: BTreeMap::new(), merged: false })
+        let config = fs_err::read(base.join(CONFIG)).ok();
+        let config = config.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let family = config.as_ref().and_then(|config| families::of_config(config).ok());
+        let on_disk = family.map_or(&OnDisk::PLAIN, |family| &family.on_disk);
+        let bits = config.and_then(|config| config.get(QUANTIZATION)?.as_u64());
+        Ok(Self { base, weights, adapter: None, on_disk, others: BTreeMap::new(), merged: false, bits })
     }
 
     /// Where `config.json` is.
@@ -89,14 +103,112 @@ impl Checkpoint {
         &self.base
     }
 
-    /// The type that frozen weights can stay in as they are.
-    pub(crate) fn dtype(&self) -> BaseDtype {
+    /// The form that frozen weights can stay in as they are.
+    pub(crate) fn form(&self) -> WeightForm {
         let has = |dtype| self.names().any(|name| self.info(name).is_some_and(|info| info.dtype == dtype));
-        match (has(Dtype::I8), has(Dtype::BF16)) {
-            (true, _) => BaseDtype::Int8,
-            (false, true) => BaseDtype::Bf16,
-            (false, false) => BaseDtype::F32,
+        let has_pairs = || self.names().any(|name| self.code(name) == Some(Code::Pairs));
+        match () {
+            () if has(Dtype::U8) || has_pairs() => WeightForm::Int4,
+            () if has(Dtype::I8) => WeightForm::Int8,
+            () if has(Dtype::BF16) => WeightForm::Bf16,
+            () => WeightForm::F32,
         }
+    }
+
+    /// Whether its weights are codes.
+    pub(crate) fn is_quantized(&self) -> bool {
+        self.names().any(|name| self.code(name).is_some())
+    }
+
+    /// Bytes of all tensors in the files of the model.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let sizes = self.weights.names().filter_map(|name| self.weights.info(name));
+        sizes.map(|info| (info.data_offsets.1 - info.data_offsets.0) as u64).sum()
+    }
+
+    /// What the elements of a tensor stand for, if not for themselves.
+    pub(crate) fn code(&self, name: &str) -> Option<Code> {
+        if self.others.contains_key(name) {
+            return None;
+        }
+        codes::of(&self.weights, name, self.bits)
+    }
+
+    /// The shape that a tensor stands for.
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let shape = self.info(name)?.shape.clone();
+        Some(match (self.code(name), &shape[..]) {
+            (Some(Code::Groups), &[rows, bytes]) if self.on_disk.is_transposed(name) => vec![2 * bytes, rows],
+            (Some(Code::Pairs | Code::Groups), &[rows, bytes]) => vec![rows, 2 * bytes],
+            _ => shape,
+        })
+    }
+
+    /// Whether a matrix lies there as layers have it, `[out, in]`, as codes of four bits do in every family.
+    pub(crate) fn lies_by_rows(&self, name: &str) -> bool {
+        !self.on_disk.is_transposed(name) || self.code(name) == Some(Code::Groups)
+    }
+
+    /// What the elements of a tensor can be held as without a change; `None` for f32.
+    pub(crate) fn form_of(&self, name: &str) -> Option<CompactForm> {
+        let info = self.info(name)?;
+        match (self.code(name), info.dtype) {
+            (Some(Code::Bytes), _) => Some(CompactForm::Int8),
+            (Some(Code::Pairs | Code::Groups), _) => Some(CompactForm::Int4),
+            (None, Dtype::BF16) => Some(CompactForm::Bf16),
+            (None, Dtype::F16) => Some(CompactForm::F16),
+            _ => None,
+        }
+    }
+
+    /// A matrix of codes as it is, if its form is `wanted`.
+    ///
+    /// # Errors
+    /// Those of reading, and scales that don't fit.
+    pub(crate) fn kept(
+        &self,
+        name: &str,
+        device: &Device,
+        wanted: impl Fn(CompactForm) -> bool,
+    ) -> Result<Option<Compact>> {
+        match self.code(name).filter(|_| !self.gains(name) && self.form_of(name).is_some_and(wanted)) {
+            Some(code) => codes::held(&self.weights, name, code, device),
+            None => Ok(None),
+        }
+    }
+
+    /// A matrix of 16 bits as it lies in its file, which is memory then.
+    pub(crate) fn halves(&self, name: &str, device: &Device) -> Option<Compact> {
+        let info = self.info(name).filter(|_| !self.gains(name) && !self.others.contains_key(name))?;
+        let dtype = match info.dtype {
+            Dtype::BF16 => DType::BF16,
+            Dtype::F16 => DType::F16,
+            _ => return None,
+        };
+        let bytes = self.weights.mapped(name, size_of::<u16>()).filter(|_| cfg!(target_endian = "little"))?;
+        Some(Compact::halves(TensorData::from_bytes(bytes, info.shape.clone(), dtype), device))
+    }
+
+    /// Whether two tensors have the same codes and scales.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn have_equal_codes(&self, one: &str, other: &str) -> Result<bool> {
+        match [one, other].map(|name| self.code(name).filter(|_| !self.gains(name))) {
+            [Some(first), Some(second)] if first == second => {
+                let scales = [one, other].map(|name| format!("{name}{SCALE}"));
+                let [Some(first), Some(second)] = scales.each_ref().map(|name| self.info(name)) else {
+                    return Ok(false);
+                };
+                let alike = (first.dtype, &first.shape) == (second.dtype, &second.shape);
+                Ok(alike && self.have_equal_bytes(&scales[0], &scales[1])? && self.have_equal_bytes(one, other)?)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn gains(&self, name: &str) -> bool {
+        self.merged && self.adapter.as_ref().is_some_and(|adapter| adapter.gains(name))
     }
 
     /// The adapter, where it is one that no weight can take in.
@@ -133,9 +245,48 @@ impl Checkpoint {
 
     /// Whether a tensor is in no file as it is, but made of several.
     pub(crate) fn is_made(&self, name: &str) -> bool {
-        let bytes = self.info(name).is_some_and(|info| info.dtype == Dtype::I8);
-        let changed = self.merged && self.adapter.as_ref().is_some_and(|adapter| adapter.gains(name));
-        bytes || changed
+        self.code(name).is_some() || self.gains(name)
+    }
+
+    /// The values of a matrix in blocks of whole rows, one after the other.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn blocks(&self, name: &str, take: &mut dyn FnMut(&[f32])) -> Result<()> {
+        let plain = !self.gains(name) && !self.others.contains_key(name);
+        match (self.code(name), self.info(name).map(|info| &info.shape[..])) {
+            (None, Some(&[rows, columns])) if plain => {
+                let most = (BLOCK / columns.max(1)).max(1);
+                for first in (0..rows).step_by(most) {
+                    let end = rows.min(first + most);
+                    take(&self.weights.read_part(name, first * columns..end * columns)?);
+                }
+                Ok(())
+            }
+            (Some(code), _) if plain => codes::blocks(&self.weights, name, code, BLOCK, take),
+            _ => {
+                take(&self.read(name)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether the bytes of two tensors of one type and shape are the same; both [aren't made](Self::is_made).
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn have_equal_bytes(&self, one: &str, other: &str) -> Result<bool> {
+        if [one, other].iter().any(|name| self.others.contains_key(*name)) {
+            return Ok(self.bytes(one)? == self.bytes(other)?);
+        }
+        let size = self.info(one).map_or(0, |info| info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8);
+        for first in (0..size).step_by(BLOCK) {
+            let part = first..size.min(first + BLOCK);
+            if self.weights.bytes_of(one, part.clone())? != self.weights.bytes_of(other, part)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The values of a tensor.
@@ -148,14 +299,20 @@ impl Checkpoint {
             (Some(Place::Base(name)), _) => return self.weights.read(name),
             _ => {}
         }
-        let info = self.weights.info(name);
-        let mut values = match info {
-            Some(info) if info.dtype == Dtype::I8 => self.scaled(name, info)?,
-            _ => self.weights.read(name)?,
+        let mut values = match self.code(name) {
+            Some(code) => codes::read(&self.weights, name, code)?,
+            None => self.weights.read(name)?,
         };
+        if self.code(name) == Some(Code::Groups)
+            && let (true, Some(&[across, down])) = (self.on_disk.is_transposed(name), self.shape(name).as_deref())
+        {
+            // As the family's other matrices lie.
+            let row = |row: usize| (0..down).map(move |column| column * across + row);
+            values = (0..across).flat_map(row).map(|at| values[at]).collect();
+        }
         if let Some(adapter) = self.adapter.as_ref().filter(|_| self.merged)
-            && let Some(info) = info
-            && let Some(gain) = adapter.gain(name, &info.shape, self.on_disk.is_transposed(name))?
+            && let Some(shape) = self.shape(name)
+            && let Some(gain) = adapter.gain(name, &shape, self.on_disk.is_transposed(name))?
         {
             values.iter_mut().zip(gain).for_each(|(value, gain)| *value += gain);
         }
@@ -172,19 +329,6 @@ impl Checkpoint {
             (Some(Place::Base(name)), _) => self.weights.bytes(name),
             _ => self.weights.bytes(name),
         }
-    }
-
-    /// Codes times their scales, a scale for each row or for each column.
-    fn scaled(&self, name: &str, info: &TensorInfo) -> Result<Vec<f32>> {
-        let scales = format!("{name}{SCALE}");
-        let shape = self.weights.info(&scales).map(|info| &info.shape[..]);
-        let (&[rows, columns], Some(&[down, across])) = (&info.shape[..], shape) else {
-            bail!("{name} has codes of 8 bits, but no matrix of scales beside it");
-        };
-        ensure!([rows, 1] == [down, across] || [1, columns] == [down, across], "{scales} doesn't fit {name}");
-        let (codes, scales) = (self.weights.bytes(name)?, self.weights.read(&scales)?);
-        let scale = |at: usize| scales[if across == 1 { at / columns } else { at % columns }];
-        Ok(codes.iter().enumerate().map(|(at, &code)| f32::from(code.cast_signed()) * scale(at)).collect())
     }
 }
 

@@ -7,7 +7,7 @@ use crate::network::{
     kernels,
     model::{
         builder::Builder,
-        ids::MatrixId,
+        ids::WeightId,
         pass::{Along, Pass},
     },
 };
@@ -16,9 +16,9 @@ use crate::network::{
 #[derive(Clone, Debug)]
 pub struct Backbone {
     /// The table of token embeddings, `[vocabulary, hidden]`.
-    pub token_embedding: MatrixId,
+    pub token_embedding: WeightId,
     /// Further embeddings that are added, such as those of positions.
-    pub embeddings: Vec<(MatrixId, Along)>,
+    pub embeddings: Vec<(WeightId, Along)>,
     /// A norm of the sum.
     pub embedding_norm: Option<Norm>,
     /// The layers.
@@ -34,7 +34,7 @@ impl Backbone {
     }
 
     /// One whose positions are rotary, so that it embeds tokens only.
-    pub fn rotary(token_embedding: MatrixId, layers: Vec<Layer>, final_norm: Option<Norm>) -> Self {
+    pub fn rotary(token_embedding: WeightId, layers: Vec<Layer>, final_norm: Option<Norm>) -> Self {
         Self { token_embedding, embeddings: Vec::new(), embedding_norm: None, layers, final_norm }
     }
 
@@ -45,8 +45,8 @@ impl Backbone {
 
     /// Hidden states `[T, hidden]` of a batch.
     pub fn hidden(&self, pass: &Pass) -> Tensor<2> {
-        let tokens = (pass.matrix(self.token_embedding), &pass.tokens);
-        let others = self.embeddings.iter().map(|&(table, along)| (pass.matrix(table), pass.ids(along)));
+        let tokens = (pass.table(self.token_embedding), &pass.tokens);
+        let others = self.embeddings.iter().map(|&(table, along)| (pass.table(table), pass.ids(along)));
         let mut x = pass.with_ngrams(kernels::embedding_sum(tokens, others));
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(pass, x);

@@ -14,7 +14,7 @@ use crate::{
         kernels::Gelu,
         model::{
             Along, AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates,
-            Family, FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, PrefixTuning, Sizes, VectorId,
+            Family, FamilyCode, Initial, ModelConfig, OnDisk, Output, Pass, PrefixTuning, Sizes, VectorId, WeightId,
             architecture::{check_positions, check_tokens},
             blocks::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Linear, Norm, NormKind, NormPlacement,
@@ -180,7 +180,7 @@ impl ModelConfig for BertConfig {
         }
         let mut table = |name: &str, rows: usize| {
             let name = format!("embeddings.{name}_embeddings.weight");
-            builder.matrix(name, [rows, hidden], Initial::Normal(self.initializer_range))
+            builder.table(name, [rows, hidden], Initial::Normal(self.initializer_range))
         };
         let token_embedding = table("word", self.vocab_size);
         let positions = (table("position", self.max_position_embeddings), Along::Positions);
@@ -208,7 +208,7 @@ struct Bert {
     config: BertConfig,
     backbone: Backbone,
     /// What stands behind the hidden states, and the matrix that gives logits; bare checkpoints have none.
-    head: Option<(Head, MatrixId)>,
+    head: Option<(Head, WeightId)>,
 }
 
 /// What stands between the hidden states and the embedding table.
@@ -307,7 +307,7 @@ impl Architecture for Bert {
         }
     }
 
-    fn output(&self) -> (MatrixId, Option<VectorId>) {
+    fn output(&self) -> (WeightId, Option<VectorId>) {
         match &self.head {
             Some((head, matrix)) => (*matrix, Some(head.bias)),
             None => (self.backbone.token_embedding, None),

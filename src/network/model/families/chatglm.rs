@@ -19,7 +19,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range},
+            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range, set_quantization_aside},
         },
     },
     spec::ChatFormat,
@@ -120,11 +120,7 @@ impl ChatglmConfig {
         let sizes = AttentionSizes::multi_head(self.hidden_size, self.num_attention_heads);
         AttentionSizes { rotary: true, ..sizes }.check()?;
         RopeSettings::of(&self.other)?.check(BASE, 1.0)?;
-        let supported = [
-            ("position_encoding_2d", json!(true)),
-            ("quantization_bit", json!(0)),
-            ("prefix_projection", json!(false)),
-        ];
+        let supported = [("position_encoding_2d", json!(true)), ("prefix_projection", json!(false))];
         check_settings(&self.other, &supported)
     }
 
@@ -185,6 +181,7 @@ impl ModelConfig for ChatglmConfig {
 
     fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
+        set_quantization_aside(&mut self.other)?;
         // A prefix is an adapter here, and says itself how long it is.
         if let Some(length) = self.other.get_mut(PREFIX_LENGTH) {
             *length = Value::Null;
@@ -197,7 +194,7 @@ impl ModelConfig for ChatglmConfig {
         if tied && !output.is_tied() {
             self.tie_word_embeddings = Some(false);
         }
-        let words = builder.matrix(WORDS.into(), table, initial);
+        let words = builder.table(WORDS.into(), table, initial);
         let layers = Backbone::layers(builder, &layer, self.num_layers);
         let final_norm = Some(Norm::new(builder, "final_layernorm", self.hidden_size, layer.norm));
         let logits = output.matrix(builder, words, table, initial);

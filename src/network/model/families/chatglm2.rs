@@ -19,7 +19,7 @@ use crate::{
                 Activation, AttentionDesign, Backbone, LayerDesign, LayerNames, Norm, NormKind, NormPlacement,
                 Projection, RotaryEmbedding,
             },
-            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range},
+            config::{PREFIX_LENGTH, check_settings, config_json, initializer_range, set_quantization_aside},
         },
     },
     spec::ChatFormat,
@@ -133,7 +133,7 @@ impl Chatglm2Config {
         self.attention_sizes().check()?;
         RopeSettings::of(&self.other)?.check(self.rope_base(), 0.5)?;
         // `tie_word_embeddings` may say anything: the original's class has a head of its own in any case.
-        check_settings(&self.other, &[("quantization_bit", json!(0)), ("prefix_projection", json!(false))])
+        check_settings(&self.other, &[("prefix_projection", json!(false))])
     }
 
     fn attention_sizes(&self) -> AttentionSizes {
@@ -227,6 +227,7 @@ impl ModelConfig for Chatglm2Config {
 
     fn build(mut self, builder: &mut Builder) -> Result<Box<dyn Architecture>> {
         self.check()?;
+        set_quantization_aside(&mut self.other)?;
         // A prefix is an adapter here, and says itself how long it is.
         if let Some(length) = self.other.get_mut(PREFIX_LENGTH) {
             *length = Value::Null;
@@ -234,12 +235,12 @@ impl ModelConfig for Chatglm2Config {
         let layer = self.layer();
         let initial = Initial::Normal(self.initializer_range());
         let table = [self.padded_vocab_size, self.hidden_size];
-        let words = builder.matrix("embedding.word_embeddings.weight".into(), table, initial);
+        let words = builder.table("embedding.word_embeddings.weight".into(), table, initial);
         let layers = Backbone::layers(builder, &layer, self.num_layers);
         let norm = "encoder.final_layernorm";
         let final_norm = self.post_layer_norm.then(|| Norm::new(builder, norm, self.hidden_size, layer.norm));
         let output =
-            builder.in_role(WeightRole::Head, |builder| builder.matrix("output_layer.weight".into(), table, initial));
+            builder.in_role(WeightRole::Head, |builder| builder.table("output_layer.weight".into(), table, initial));
         let code = |class: &str| json!(format!("THUDM/chatglm2-6b--modeling_chatglm.{class}"));
         let defaults = json!({
             "model_type": "chatglm",

@@ -152,10 +152,10 @@ impl ModelConfig for GlmConfig {
         self.check()?;
         let hidden = self.hidden_size;
         let initial = Initial::Normal(self.initializer_range);
-        let words = builder.matrix("word_embeddings.weight".into(), [self.vocab_size, hidden], initial);
+        let words = builder.table("word_embeddings.weight".into(), [self.vocab_size, hidden], initial);
         // Both tables have one row more than the longest sequence has tokens.
         let rows = self.max_sequence_length + 1;
-        let mut table = |name: &str| builder.matrix(format!("transformer.{name}.weight"), [rows, hidden], initial);
+        let mut table = |name: &str| builder.table(format!("transformer.{name}.weight"), [rows, hidden], initial);
         let positions = (table("position_embeddings"), Along::Positions);
         let block_positions = (table("block_position_embeddings"), Along::BlockPositions);
         let layers = Backbone::layers(builder, &self.layer(), self.num_layers);

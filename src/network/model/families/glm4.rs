@@ -228,7 +228,7 @@ impl ModelConfig for Glm4Config {
         let table = [self.vocab_size, self.hidden_size];
         let output = Output::find(builder, WORDS, HEAD, self.tie_word_embeddings, Some(CLASSIFIER));
         self.tie_word_embeddings &= output.is_tied();
-        let words = builder.matrix(WORDS.into(), table, initial);
+        let words = builder.table(WORDS.into(), table, initial);
         let layers = Backbone::layers(builder, &layer, self.num_hidden_layers);
         let final_norm = Some(Norm::new(builder, "norm", self.hidden_size, layer.norm));
         let logits = output.matrix(builder, words, table, initial);

@@ -164,8 +164,8 @@ impl ModelConfig for Gpt2Config {
             self.tie_word_embeddings = Some(false);
         }
         let table = [self.vocab_size, self.n_embd];
-        let words = builder.matrix(WORDS.into(), table, initial);
-        let positions = builder.matrix("wpe.weight".into(), [self.n_positions, self.n_embd], initial);
+        let words = builder.table(WORDS.into(), table, initial);
+        let positions = builder.table("wpe.weight".into(), [self.n_positions, self.n_embd], initial);
         let layers = Backbone::layers(builder, &layer, self.n_layer);
         let final_norm = Some(Norm::new(builder, "ln_f", self.n_embd, layer.norm));
         let logits = output.matrix(builder, words, table, initial);

@@ -1,8 +1,9 @@
 //! The weights of a checkpoint, in one file or in shards.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::Bytes;
 use safetensors::tensor::TensorInfo;
 
 use super::reader::Reader;
@@ -71,6 +72,27 @@ impl Weights {
     /// As [`Reader::read`].
     pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>> {
         self.shard(name).with_context(|| format!("there is no tensor {name}"))?.read(name)
+    }
+
+    /// The values of some of a tensor's elements, as f32.
+    ///
+    /// # Errors
+    /// As [`Reader::read_part`].
+    pub(crate) fn read_part(&self, name: &str, elements: Range<usize>) -> Result<Vec<f32>> {
+        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.read_part(name, elements)
+    }
+
+    /// The bytes of a tensor as memory that is the file's, where that can be had.
+    pub(crate) fn mapped(&self, name: &str, align: usize) -> Option<Bytes> {
+        self.shard(name)?.mapped(name, align)
+    }
+
+    /// Some of the bytes of a tensor, as they are stored.
+    ///
+    /// # Errors
+    /// As [`Reader::bytes_of`].
+    pub(crate) fn bytes_of(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
+        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.bytes_of(name, part)
     }
 
     /// The bytes of a tensor, as they are stored.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
 
 use super::{
+    cluster::{Attach, Cancel, Doctor, Logs, Schema, Stage, Status},
     model::{Chat, Export, Generate, Predict},
     results::{Compare, Report},
     run::{Check, Ci, Data, Plan, Run, Sweep, Why},
@@ -94,8 +95,8 @@ pub(in crate::surface::cli) enum Command {
     Pull(Transfer),
     /// Write a commented recipe for your own data file, or one that comes with the program
     Init(Init),
-    /// Print the JSON Schema of recipes
-    Schema,
+    /// Print the JSON Schema of recipes, or of profiles
+    Schema(Schema),
     /// Write the generated pages of the documentation
     #[command(hide = true)]
     Reference(Reference),
@@ -105,9 +106,19 @@ pub(in crate::surface::cli) enum Command {
     Bench(Bench),
     /// Print completions for a shell
     Completions(Completions),
-    /// Compute the stage of the job on stdin, and report on stdout
+    /// Follow a run on a cluster again, and submit what it lacks
+    Attach(Attach),
+    /// Show runs on clusters, or how far the stages of one are
+    Status(Status),
+    /// End the jobs of a run on a cluster
+    Cancel(Cancel),
+    /// Show what a stage's job has printed
+    Logs(Logs),
+    /// Look at a cluster before anything is run there: its machines, the store, and what the site refuses
+    Doctor(Doctor),
+    /// Compute the stage of the job on stdin, and report on stdout; or a task of a run on a cluster
     #[command(hide = true)]
-    Stage,
+    Stage(Stage),
 }
 
 impl Command {
@@ -119,8 +130,9 @@ impl Command {
             Self::Gc(_) | Self::Pin(_) | Self::Push(_) | Self::Pull(_) => true,
             Self::Predict(_) | Self::Generate(_) | Self::Chat(_) | Self::Export(_) => true,
             Self::Check(check) => check.expect,
-            Self::Log(_) | Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema | Self::Reference(_) => false,
-            Self::Devices(_) | Self::Bench(_) | Self::Completions(_) | Self::Stage => false,
+            Self::Log(_) | Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema(_) | Self::Reference(_) => false,
+            Self::Attach(_) | Self::Status(_) | Self::Cancel(_) | Self::Logs(_) | Self::Doctor(_) => false,
+            Self::Devices(_) | Self::Bench(_) | Self::Completions(_) | Self::Stage(_) => false,
         }
     }
 }

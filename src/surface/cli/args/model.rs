@@ -10,7 +10,8 @@ use clap::{
 use super::recipe::{Changes, Recipe};
 use crate::{
     learning::generation::EarlyStopping,
-    spec::{ChatFormat, Format},
+    spec::{ChatFormat, Format, WeightForm},
+    stages::WeightChoice,
 };
 
 #[derive(Args, Debug)]
@@ -48,6 +49,9 @@ pub(in crate::surface::cli) struct Predict {
     /// Device to run on [default: the recipe's]
     #[arg(long)]
     pub device: Option<String>,
+    /// What weights are held as in memory: f32, bf16, f16, int8 or int4 [default: as they are stored]
+    #[arg(long, value_name = "FORM", value_parser = weight_form)]
+    pub weights: Option<WeightForm>,
     /// Print one JSON object per row
     #[arg(long)]
     pub json: bool,
@@ -76,6 +80,9 @@ pub(in crate::surface::cli) struct ModelSource {
     /// Device to run on [default: the recipe's]
     #[arg(long)]
     pub device: Option<String>,
+    /// What weights are held as in memory: f32, bf16, f16, int8, int4, or auto, which is the best that there's room for
+    #[arg(long, value_name = "FORM", default_value = "auto")]
+    pub weights: WeightChoice,
 }
 
 /// How text is generated. A checkpoint's `generation_config.json` gives the defaults, if it has one.
@@ -178,6 +185,11 @@ pub(in crate::surface::cli) struct Export {
     pub stage: String,
     /// The directory to write to
     pub dir: PathBuf,
+}
+
+fn weight_form(text: &str) -> Result<WeightForm, String> {
+    let form = WeightForm::ALL.into_iter().find(|form| form.name() == text);
+    form.ok_or_else(|| "expected f32, bf16, f16, int8 or int4".to_owned())
 }
 
 fn format(text: &str) -> Result<Format, String> {

@@ -26,12 +26,25 @@ pub(in crate::surface::cli) struct RunOptions {
     pub tensorboard: Option<OsString>,
 }
 
+/// Whether to run elsewhere.
+#[derive(Args, Clone, Debug)]
+pub(in crate::surface::cli) struct OnOptions {
+    /// Have the stages computed on a cluster, as this profile in `pipe.toml` says
+    #[arg(long, value_name = "PROFILE")]
+    pub on: Option<String>,
+    /// Leave when everything is submitted; `pipe attach` follows it later
+    #[arg(long, requires = "on")]
+    pub detach: bool,
+}
+
 #[derive(Args, Debug)]
 pub(in crate::surface::cli) struct Run {
     #[command(flatten)]
     pub recipe: Recipe,
     #[command(flatten)]
     pub running: RunOptions,
+    #[command(flatten)]
+    pub on: OnOptions,
     /// Run only this stage and the stages it depends on; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
@@ -55,6 +68,8 @@ pub(in crate::surface::cli) struct Sweep {
     pub recipe: Recipe,
     #[command(flatten)]
     pub running: RunOptions,
+    #[command(flatten)]
+    pub on: OnOptions,
     /// Run only the first N cells
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_cells: Option<u64>,
@@ -84,6 +99,9 @@ pub(in crate::surface::cli) struct Plan {
     pub stages: Vec<String>,
     #[command(flatten)]
     pub device_options: DeviceOptions,
+    /// Show what would be submitted to a cluster, as this profile in `pipe.toml` says
+    #[arg(long, value_name = "PROFILE", conflicts_with_all = ["format", "json"])]
+    pub on: Option<String>,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,

@@ -18,9 +18,9 @@ pub(in crate::surface::cli) struct Init {
     /// What the file's bytes stand for, such as gb18030 or utf-16
     #[arg(long, default_value = "utf-8", value_name = "NAME")]
     pub encoding: String,
-    /// The column with the text [default: the one with the longest values]
-    #[arg(long)]
-    pub text: Option<String>,
+    /// The column with the text; can be repeated, as for pairs [default: the one with the longest values, and others like it]
+    #[arg(long, value_name = "COLUMN")]
+    pub text: Vec<String>,
     /// The column with the label [default: `label`, or else the one with the fewest distinct values]
     #[arg(long)]
     pub label: Option<String>,

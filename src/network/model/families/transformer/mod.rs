@@ -16,10 +16,10 @@ use self::sides::Sides;
 use super::sizes::MultiHead;
 use crate::{
     network::{
-        kernels::{self, Gelu},
+        kernels::{self, Gelu, Weight},
         model::{
             AnswerForm, Architecture, AttentionPattern, AttentionSizes, Builder, ConfigPattern, DropoutRates, Family,
-            FamilyCode, Initial, MatrixId, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId,
+            FamilyCode, Initial, ModelConfig, OnDisk, Output, Pass, Sizes, VectorId, WeightId,
             blocks::{
                 Activation, AttentionDesign, CrossAttentionNames, DecoderLayer, EncoderStates, Layer, LayerDesign,
                 LayerNames, NormKind, NormPlacement, Projection,
@@ -226,7 +226,7 @@ impl ModelConfig for TransformerConfig {
         if tied && !output.is_tied() {
             self.tie_word_embeddings = Some(false);
         }
-        let token_embedding = builder.matrix(WORDS.into(), shape, initial);
+        let token_embedding = builder.table(WORDS.into(), shape, initial);
         let layer = self.layer(&ENCODER, self.encoder_attention_heads, self.encoder_ffn_dim);
         let encoder = (0..self.encoder_layers).map(|index| Layer::new(builder, &layer, index)).collect();
         let layer = self.layer(&DECODER, self.decoder_attention_heads, self.decoder_ffn_dim);
@@ -243,9 +243,9 @@ impl ModelConfig for TransformerConfig {
 #[derive(Debug)]
 struct Transformer {
     config: TransformerConfig,
-    token_embedding: MatrixId,
+    token_embedding: WeightId,
     /// What gives the logits: the same table, unless a checkpoint has another.
-    output: MatrixId,
+    output: WeightId,
     bias: VectorId,
     encoder: Vec<Layer>,
     decoder: Vec<DecoderLayer>,
@@ -254,7 +254,7 @@ struct Transformer {
 
 impl Transformer {
     /// Embeddings of tokens and positions, `[T, hidden]`; `words` is the table of the former.
-    fn embed(&self, pass: &Pass, words: &Tensor<2>) -> Tensor<2> {
+    fn embed(&self, pass: &Pass, words: &Weight) -> Tensor<2> {
         let mut x = kernels::embedding(words.clone(), &pass.tokens);
         if self.config.scale_embedding {
             x = x.mul_scalar((self.config.d_model as f32).sqrt());
@@ -339,7 +339,10 @@ impl Architecture for Transformer {
     fn hidden(&self, pass: &Pass) -> Tensor<2> {
         let sides = Sides::new(pass, self.config.decoder_start_token_id);
         // Both sides' gradients are added up before that of the output, which has the same table, comes to them.
-        let [words, _] = kernels::fork_in_order(&pass.matrix(self.token_embedding));
+        let words = match pass.table(self.token_embedding) {
+            Weight::Full(words) => Weight::Full(kernels::fork_in_order(&words)[0].clone()),
+            compact @ Weight::Compact(_) => compact,
+        };
         let states = pass.once(sides.source.tokens.len(), || {
             let source = pass.over(&sides.source);
             self.encoder.iter().fold(self.embed(&source, &words), |x, layer| layer.forward(&source, x))
@@ -355,7 +358,7 @@ impl Architecture for Transformer {
         kernels::embedding(Tensor::cat(vec![memory.states, written], 0), &sides.places(pass.device()))
     }
 
-    fn output(&self) -> (MatrixId, Option<VectorId>) {
+    fn output(&self) -> (WeightId, Option<VectorId>) {
         (self.output, Some(self.bias))
     }
 }

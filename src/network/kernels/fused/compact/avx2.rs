@@ -1,0 +1,186 @@
+//! The inner loops of products with compact matrices in vectors of AVX2, written out: what a compiler makes of plain loops over
+//! halves of bytes is ten times slower.
+//!
+//! Each reads its row once. [`available`] tells whether they can be called.
+#![expect(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::{
+    held::{CODES, Row},
+    inputs::Input,
+};
+use crate::network::kernels::compact::GROUP;
+
+/// Whether the processor has what these functions are compiled for.
+pub(super) fn available() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+/// Elements that the loops take at a time.
+const STEP: usize = 32;
+
+/// Products of a row of the matrix with `T` rows.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn products<const T: usize>(row: Row, x: [Input; T]) -> [f32; T] {
+    match row {
+        Row::Bf16(values) => bf16_products(values, x),
+        Row::F16(values) => f16_products(values, x),
+        Row::Int8(codes, scale) => int8_products(codes, x).map(|product| product * scale),
+        Row::Int4(groups, scales) => int4_products(groups, scales, x),
+    }
+}
+
+/// The sum of eight numbers.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn total(lanes: __m256) -> f32 {
+    let halves = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+    let pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
+    _mm_cvtss_f32(_mm_add_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
+}
+
+/// The sum of four times eight.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn total_of_four([a, b, c, d]: [__m256; 4]) -> f32 {
+    total(_mm256_add_ps(_mm256_add_ps(a, b), _mm256_add_ps(c, d)))
+}
+
+/// A function for products with elements of a type, eight of which at a pointer become f32 by `$load`, and one by `$one`. What is
+/// left to a closure isn't always made a part of the loop.
+macro_rules! element_products {
+    ($name:ident, $element:ty, $one:expr, |$eight:ident| $load:expr) => {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn $name<const T: usize>(row: &[$element], x: [Input; T]) -> [f32; T] {
+            let mut sums = [[_mm256_setzero_ps(); 4]; T];
+            let (steps, rest) = row.as_chunks::<STEP>();
+            let first = row.len() - rest.len();
+            for input in &x {
+                assert!(input.values.len() >= row.len(), "a row is multiplied with a shorter one");
+            }
+            for (index, step) in steps.iter().enumerate() {
+                for part in 0..STEP / 8 {
+                    // SAFETY: a step has eight elements from there on, and inputs are as long as the row.
+                    unsafe {
+                        let $eight = step.as_ptr().add(part * 8);
+                        let values = $load;
+                        for token in 0..T {
+                            let x = _mm256_loadu_ps(x[token].values.as_ptr().add(index * STEP + part * 8));
+                            // As many sums as registers hold.
+                            let sum = if T > 2 { part % 2 } else { part };
+                            sums[token][sum] = _mm256_fmadd_ps(values, x, sums[token][sum]);
+                        }
+                    }
+                }
+            }
+            std::array::from_fn(|token| {
+                let rest = rest.iter().zip(&x[token].values[first..]).map(|(&element, x)| $one(element) * x);
+                total_of_four(sums[token]) + rest.sum::<f32>()
+            })
+        }
+    };
+}
+
+element_products!(bf16_products, bf16, bf16::to_f32, |eight| {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(eight.cast()))))
+});
+
+element_products!(f16_products, f16, f16::to_f32, |eight| _mm256_cvtph_ps(_mm_loadu_si128(eight.cast())));
+
+element_products!(int8_products, i8, f32::from, |eight| {
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(eight.cast())))
+});
+
+/// Integers of 16 bits: exact sums within a group, in the order that [`Input::scaled`] has them.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn int4_products<const T: usize>(groups: &[[u8; CODES]], scales: &[f16], x: [Input; T]) -> [f32; T] {
+    let by_row = scales.len() == 1 && groups.len() > 1;
+    let mut sums = [[_mm256_setzero_ps(); 2]; T];
+    let mut offsets = [_mm256_setzero_ps(); T];
+    let (eights, rest) = groups.as_chunks::<8>();
+    for (index, eight) in eights.iter().enumerate() {
+        let first = index * 8;
+        let scale = match by_row {
+            true => _mm256_set1_ps(1.0),
+            // SAFETY: the slice has eight elements, of 16 bytes together.
+            false => unsafe { _mm256_cvtph_ps(_mm_loadu_si128(scales[first..][..8].as_ptr().cast())) },
+        };
+        let mut steps = [[0.0; 8]; T];
+        for token in 0..T {
+            let (of_steps, of_offsets) = (&x[token].steps[first..][..8], &x[token].offsets[first..][..8]);
+            // SAFETY: eight elements each, to be read and written.
+            unsafe {
+                offsets[token] = _mm256_fmadd_ps(scale, _mm256_loadu_ps(of_offsets.as_ptr()), offsets[token]);
+                let step = _mm256_mul_ps(scale, _mm256_loadu_ps(of_steps.as_ptr()));
+                _mm256_storeu_ps(steps[token].as_mut_ptr(), step);
+            }
+        }
+        let inputs = x.map(|x| &x.scaled.as_chunks::<8>().0[index]);
+        for (at, codes) in eight.iter().enumerate() {
+            let codes = codes_of(codes);
+            for token in 0..T {
+                let sum = _mm256_cvtepi32_ps(sum_of(codes, &inputs[token][at]));
+                let by = _mm256_set1_ps(steps[token][at]);
+                sums[token][at % 2] = _mm256_fmadd_ps(sum, by, sums[token][at % 2]);
+            }
+        }
+    }
+    for (at, codes) in rest.iter().enumerate() {
+        let (group, codes) = (groups.len() - rest.len() + at, codes_of(codes));
+        let scale = if by_row { 1.0 } else { scales[group].to_f32() };
+        for token in 0..T {
+            let sum = _mm256_cvtepi32_ps(sum_of(codes, &x[token].scaled[group]));
+            sums[token][0] = _mm256_fmadd_ps(sum, _mm256_set1_ps(scale * x[token].steps[group]), sums[token][0]);
+            // An eighth of it in each of eight places.
+            let offset = _mm256_set1_ps(scale * x[token].offsets[group] / 8.0);
+            offsets[token] = _mm256_add_ps(offsets[token], offset);
+        }
+    }
+    let by = if by_row { scales[0].to_f32() } else { 1.0 };
+    std::array::from_fn(|token| {
+        let [even, odd] = sums[token];
+        total(_mm256_add_ps(_mm256_add_ps(even, odd), offsets[token])) * by
+    })
+}
+
+/// The 32 codes of a group in 16 bits each: those of even columns, and those of odd ones.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn codes_of(codes: &[u8; CODES]) -> [__m256i; 2] {
+    // SAFETY: there are 16 bytes.
+    let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
+    // Columns from 16 on are in the upper halves of bytes.
+    let both = _mm256_srlv_epi64(_mm256_broadcastsi128_si256(bytes), _mm256_setr_epi64x(0, 0, 4, 4));
+    let lowest = _mm256_set1_epi16(15);
+    [_mm256_and_si256(both, lowest), _mm256_and_si256(_mm256_srli_epi16::<8>(both), lowest)]
+}
+
+/// Sums of products with a group of inputs, in eight parts.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_of([even, odd]: [__m256i; 2], x: &[i16; GROUP]) -> __m256i {
+    let (even_x, odd_x) = x.split_at(GROUP / 2);
+    // SAFETY: each half has 16 numbers of 16 bits.
+    let (even_x, odd_x) =
+        unsafe { (_mm256_loadu_si256(even_x.as_ptr().cast()), _mm256_loadu_si256(odd_x.as_ptr().cast())) };
+    _mm256_add_epi32(_mm256_madd_epi16(even, even_x), _mm256_madd_epi16(odd, odd_x))
+}
+
+/// The codes of a group times a scale, in the order of the columns.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn expand(codes: &[u8; CODES], scale: f32, out: &mut [f32; GROUP]) {
+    let (eight, by) = (_mm256_set1_ps(8.0), _mm256_set1_ps(scale));
+    let (halves, _) = out.as_chunks_mut::<8>();
+    let write = |bytes: __m128i, out: &mut [f32; 8]| {
+        let values = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        // SAFETY: `out` has eight elements.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_mul_ps(_mm256_sub_ps(values, eight), by)) };
+    };
+    // SAFETY: there are 16 bytes.
+    let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
+    let lowest = _mm_set1_epi8(15);
+    let (lower, upper) = (_mm_and_si128(bytes, lowest), _mm_and_si128(_mm_srli_epi16::<4>(bytes), lowest));
+    write(lower, &mut halves[0]);
+    write(_mm_srli_si128::<8>(lower), &mut halves[1]);
+    write(upper, &mut halves[2]);
+    write(_mm_srli_si128::<8>(upper), &mut halves[3]);
+}

@@ -1,0 +1,13 @@
+//! Compact matrices on the CPU: rows in f32 again, and products with them.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod expand;
+mod few;
+mod held;
+mod inputs;
+mod plain;
+mod product;
+
+pub(super) use expand::{expand, look_up};
+pub(super) use product::multiply;

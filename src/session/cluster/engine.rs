@@ -1,0 +1,141 @@
+//! What runs jobs: Slurm, and what others are like. An engine is given batches of jobs that are alike, and is asked for those
+//! that haven't come to their end; what a job has done it needn't tell, for that is in the store.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::profile::Resources;
+use crate::support::Named;
+
+/// A kind of engine, in the registry [`ENGINES`](super::ENGINES).
+pub trait Engine: Named + Sync {
+    /// What talks to it on this machine.
+    fn open(&self) -> Box<dyn Cluster>;
+}
+
+/// An engine as this machine sees it.
+pub trait Cluster {
+    /// How many tasks a batch has at most, and the largest number of one.
+    fn most_tasks(&mut self) -> usize;
+
+    /// What is submitted for a batch, for people to read as well.
+    fn script(&self, batch: &Batch<'_>) -> String;
+
+    /// Submits a script, and gives what the engine calls the batch.
+    ///
+    /// # Errors
+    /// Why it doesn't take it, and whether it may later.
+    fn submit(&mut self, script: &str) -> Result<String, Refusal>;
+
+    /// Whether a script would be taken, without submitting it.
+    ///
+    /// # Errors
+    /// Why it wouldn't, in the engine's words.
+    fn test(&mut self, script: &str) -> Result<(), String>;
+
+    /// The jobs of this user in the batches whose names begin so, in one question; `None` if it doesn't answer, which says
+    /// nothing of the jobs. Those that ended long ago may be missing.
+    fn jobs(&mut self, beginning: &str) -> Option<Vec<Job>>;
+
+    /// What became of a job that isn't among them any more, and the memory that it has used, if it's remembered.
+    fn remembered(&mut self, id: &str, task: usize) -> Option<(State, Option<String>)>;
+
+    /// Ends jobs of batches, whether they run or wait.
+    ///
+    /// # Errors
+    /// What it says.
+    fn cancel(&mut self, ids: &[String]) -> Result<()>;
+}
+
+/// Jobs that are alike.
+#[derive(Clone, Debug)]
+pub struct Batch<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The run's folder.
+    pub folder: &'a Path,
+    /// Its number in the run.
+    pub number: usize,
+    /// The numbers of its tasks, sorted.
+    pub tasks: &'a [usize],
+    /// What each is given.
+    pub resources: &'a Resources,
+    /// Bytes of memory that each takes by the estimate.
+    pub estimate: Option<u64>,
+    /// By what factor the time limit is longer than was asked for.
+    pub longer: u32,
+    /// Tasks that run at the same time, at most.
+    pub throttle: Option<usize>,
+    /// What has to be done before.
+    pub after: &'a [After],
+    /// The program `pipe`.
+    pub program: &'a Path,
+    /// Its arguments, behind which the number of the task comes.
+    pub command: &'a str,
+}
+
+/// What has to be done before a task of a batch begins.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum After {
+    /// A task of another batch.
+    Task(String, usize),
+    /// The task of the same number in another batch.
+    Same(String),
+}
+
+/// Why a batch isn't taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Too much is submitted already: later it's taken.
+    Full(String),
+    /// It doesn't answer, and may have taken it all the same.
+    Away(String),
+    /// It never takes it.
+    Never(String),
+}
+
+/// A job that the engine knows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Job {
+    /// The name of its batch.
+    pub batch: String,
+    /// What the engine calls the batch.
+    pub id: String,
+    /// The number of its task.
+    pub task: usize,
+    /// What becomes of it.
+    pub state: State,
+}
+
+/// What becomes of a job.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// It waits, for this reason in the engine's words.
+    Waiting(String),
+    /// It can never run, for this reason.
+    Never(String),
+    /// It runs.
+    Running,
+    /// It ended well.
+    Done,
+    /// It ended with a failure of its own.
+    Failed,
+    /// Somebody has cancelled it.
+    Cancelled,
+    /// Its time was over.
+    TimeLimit,
+    /// It used more memory than it may.
+    OutOfMemory,
+    /// Its machine was lost.
+    NodeLost,
+    /// It made room for another one.
+    Preempted,
+}
+
+impl State {
+    /// Whether something is yet to come of it.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Waiting(_) | Self::Running)
+    }
+}

@@ -1,0 +1,33 @@
+//! Runs on clusters: what has to run goes to an engine as jobs, what has come of it is seen in the store. There's one file for
+//! each engine, and a line in [`ENGINES`].
+//!
+//! A run is a folder in the store ([`RunFolder`]) with a plan ([`RunPlan`]). Each job computes stages of the plan
+//! ([`worker`]), and whoever follows the run ([`Follower`]) submits what can run next and tells what happens. Neither needs the
+//! other: jobs find all they need in the store, and a run can be followed by anybody who sees it, at any time.
+
+mod asking;
+mod batches;
+pub mod doctor;
+mod ends;
+mod engine;
+mod follow;
+mod inputs;
+pub mod profile;
+mod records;
+mod run_plan;
+mod slurm;
+mod start;
+mod submitting;
+pub mod worker;
+
+use crate::support::Registry;
+
+pub use engine::{After, Batch, Cluster, Engine, Job, Refusal, State};
+pub use follow::{Follower, LEFT, Until};
+pub use records::{BatchRecord, RunFolder};
+pub use run_plan::{Output, RunPlan, RunStage};
+pub use start::{On, attach};
+pub(super) use start::{Start, carry_out, previewed};
+
+/// What can run jobs.
+pub static ENGINES: Registry<dyn Engine> = Registry::new(&[&slurm::Slurm]);

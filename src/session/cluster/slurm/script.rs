@@ -1,0 +1,213 @@
+//! What `sbatch` is given: a script of the shell with options in its first lines.
+
+use std::fmt::Write;
+
+use crate::session::cluster::{
+    engine::{After, Batch},
+    profile::Resources,
+};
+
+/// How long before its time limit a job is told, in seconds.
+const WARNING: u64 = 120;
+
+/// The script of a batch.
+pub(super) fn script(batch: &Batch<'_>) -> String {
+    let (program, command) = (batch.program.display(), batch.command);
+    let mut script = String::from("#!/bin/sh\n");
+    for option in options(batch) {
+        let _ = writeln!(script, "#SBATCH {option}");
+    }
+    script.push_str("export PIPE_JOB=\"slurm ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"\n");
+    script.push_str("export PIPE_AGAIN=\"scontrol requeue ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"\n");
+    if batch.resources.cpus.is_some() {
+        script.push_str("export RAYON_NUM_THREADS=$SLURM_CPUS_PER_TASK\n");
+    }
+    for line in batch.resources.before.iter().flatten() {
+        let _ = writeln!(script, "{line}");
+    }
+    let container = batch.resources.container.as_ref().map(|image| {
+        let gpus = if batch.resources.gpus.unwrap_or(0) > 0 { "--nv " } else { "" };
+        let store = batch.folder.ancestors().nth(2).unwrap_or(batch.folder).display();
+        format!("apptainer exec {gpus}--bind '{store}' '{image}' ")
+    });
+    let container = container.unwrap_or_default();
+    // `exec`, so that the program itself is told of the time limit.
+    let _ = writeln!(script, "exec {container}'{program}' {command} \"$SLURM_ARRAY_TASK_ID\"");
+    script
+}
+
+/// The lines `#SBATCH`. Each of a profile's can stay away, for sites forbid some.
+fn options(batch: &Batch<'_>) -> Vec<String> {
+    let Resources { account, partition, qos, constraint, exclude, reservation, .. } = batch.resources;
+    let throttle = batch.throttle.map_or_else(String::new, |most| format!("%{most}"));
+    let folder = batch.folder.display();
+    let mut options = vec![
+        format!("--job-name={}", batch.name),
+        format!("--array={}{throttle}", ranges(batch.tasks)),
+        format!("--output={folder}/log/{}-%a.log", batch.number),
+        "--open-mode=append".to_owned(),
+        format!("--chdir={folder}"),
+        "--requeue".to_owned(),
+        "--nodes=1".to_owned(),
+        "--ntasks=1".to_owned(),
+    ];
+    let names = batch.resources.environment.iter().flatten().map(String::as_str);
+    options
+        .push(format!("--export={}", ["HOME", "PATH", "USER"].into_iter().chain(names).collect::<Vec<_>>().join(",")));
+    let named = [
+        ("account", account),
+        ("partition", partition),
+        ("qos", qos),
+        ("constraint", constraint),
+        ("exclude", exclude),
+        ("reservation", reservation),
+    ];
+    options.extend(named.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value.as_ref()?))));
+    if let Some(seconds) = batch.resources.time.as_deref().and_then(seconds) {
+        let seconds = seconds * u64::from(batch.longer);
+        options.push(format!("--time={}", clock(seconds)));
+        // Slurm may send it a minute early, so that it would be too early in a short job.
+        if seconds >= 3 * WARNING {
+            options.push(format!("--signal=B:USR1@{WARNING}"));
+        }
+    }
+    match (&batch.resources.memory, batch.estimate) {
+        (Some(memory), _) if memory == "none" => {}
+        (Some(memory), _) => options.push(format!("--mem={memory}")),
+        (None, Some(bytes)) => options.push(format!("--mem={}M", bytes.div_ceil(1 << 20))),
+        (None, None) => {}
+    }
+    options.extend(batch.resources.cpus.map(|cpus| format!("--cpus-per-task={cpus}")));
+    if let Some(gpus) = batch.resources.gpus.filter(|gpus| *gpus > 0) {
+        let kind = batch.resources.gpu_type.as_ref().map_or_else(String::new, |kind| format!("{kind}:"));
+        options.push(format!("--gpus-per-node={kind}{gpus}"));
+    }
+    if !batch.after.is_empty() {
+        let after = batch.after.iter().map(|after| match after {
+            After::Task(id, task) => format!("afterok:{id}_{task}"),
+            After::Same(id) => format!("aftercorr:{id}"),
+        });
+        options.push(format!("--dependency={}", after.collect::<Vec<_>>().join(",")));
+        options.push("--kill-on-invalid-dep=yes".to_owned());
+    }
+    options.extend(batch.resources.options.iter().flatten().cloned());
+    options
+}
+
+/// Numbers as `--array` takes them: `0-3,7`.
+fn ranges(numbers: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let range = |(first, last): &(usize, usize)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    ranges.iter().map(range).collect::<Vec<_>>().join(",")
+}
+
+/// Seconds of a time limit: minutes, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM` or `D-HH:MM:SS`.
+fn seconds(limit: &str) -> Option<u64> {
+    let (days, rest) = limit.split_once('-').map_or((None, limit), |(days, rest)| (Some(days), rest));
+    let parts = rest.split(':').map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
+    let seconds = match (days, parts.as_slice()) {
+        (None, [minutes]) => minutes * 60,
+        (None, [minutes, seconds]) => minutes * 60 + seconds,
+        (Some(_), [hours]) => hours * 3600,
+        (Some(_), [hours, minutes]) => hours * 3600 + minutes * 60,
+        (_, [hours, minutes, seconds]) => hours * 3600 + minutes * 60 + seconds,
+        _ => return None,
+    };
+    Some(seconds + days.map_or(Some(0), |days| days.parse::<u64>().ok())? * 86_400)
+}
+
+/// A time limit as `--time` takes it.
+fn clock(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    format!("{days}-{:02}:{:02}:{:02}", rest / 3600, rest % 3600 / 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn limits_and_ranges_are_as_slurm_takes_them() {
+        for (limit, expected) in [
+            ("30", 1800),
+            ("1:30", 90),
+            ("8:00:00", 28_800),
+            ("1-12", 129_600),
+            ("2-00:30", 174_600),
+            ("1-00:00:01", 86_401),
+        ] {
+            assert_eq!(seconds(limit), Some(expected), "{limit}");
+        }
+        assert_eq!(clock(129_661), "1-12:01:01");
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+    }
+
+    #[test]
+    fn script_has_what_the_profile_says_and_nothing_else() {
+        let resources = Resources {
+            account: Some("team".into()),
+            time: Some("1:00:00".into()),
+            gpus: Some(2),
+            gpu_type: Some("a100".into()),
+            before: Some(vec!["module load cuda".into()]),
+            environment: Some(vec!["TOKEN".into()]),
+            options: Some(vec!["--mail-type=FAIL".into()]),
+            ..Resources::default()
+        };
+        let after = [After::Same("7".into()), After::Task("8".into(), 3)];
+        let batch = Batch {
+            name: "pipe-run-1",
+            folder: Path::new("/store/jobs/run"),
+            number: 1,
+            tasks: &[0, 1, 2],
+            resources: &resources,
+            estimate: Some(3 << 30),
+            longer: 2,
+            throttle: Some(4),
+            after: &after,
+            program: Path::new("/store/jobs/program/pipe"),
+            command: "stage --job '/store/jobs/run' --batch 1 --task",
+        };
+        let text = script(&batch);
+        assert_eq!(
+            text,
+            "\
+#!/bin/sh
+#SBATCH --job-name=pipe-run-1
+#SBATCH --array=0-2%4
+#SBATCH --output=/store/jobs/run/log/1-%a.log
+#SBATCH --open-mode=append
+#SBATCH --chdir=/store/jobs/run
+#SBATCH --requeue
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --export=HOME,PATH,USER,TOKEN
+#SBATCH --account=team
+#SBATCH --time=0-02:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --mem=3072M
+#SBATCH --gpus-per-node=a100:2
+#SBATCH --dependency=aftercorr:7,afterok:8_3
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --mail-type=FAIL
+export PIPE_JOB=\"slurm ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"
+export PIPE_AGAIN=\"scontrol requeue ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"
+module load cuda
+exec '/store/jobs/program/pipe' stage --job '/store/jobs/run' --batch 1 --task \"$SLURM_ARRAY_TASK_ID\"
+"
+        );
+        let nothing = Resources { memory: Some("none".into()), ..Resources::default() };
+        let text = script(&Batch { resources: &nothing, throttle: None, after: &[], ..batch });
+        assert!(["--mem", "--time", "--dependency"].iter().all(|option| !text.contains(option)), "{text}");
+    }
+}

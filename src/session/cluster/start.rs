@@ -1,0 +1,270 @@
+//! From an executor's plan to a run on a cluster.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+};
+
+use anyhow::{Context, Result};
+use fs_err as fs;
+use indexmap::IndexMap;
+use parking_lot::Mutex;
+
+use super::{
+    batches::{Ready, Shape, together},
+    engine::{Batch, Cluster, Engine},
+    follow::{Follower, LEFT, Until, beginning, command},
+    inputs,
+    profile::{InputsBy, Profile},
+    records::RunFolder,
+    run_plan::{FORMAT, RunPlan, stages},
+};
+use crate::{
+    engine::{
+        executor::{self, Outcome, Reporter},
+        plan::Plan,
+        store::{DigestCache, Store, host, unix_time},
+    },
+    network::device::{DeviceChoice, DeviceChoices},
+    session::Notify,
+    stages::{DeviceUse, estimate::Machine, estimator, kind_of},
+    support::{Hinted, Registry, program, suggest},
+};
+
+/// Where a run takes place.
+#[derive(Clone)]
+pub struct On {
+    /// The profile's name.
+    pub name: String,
+    /// The profile.
+    pub profile: Profile,
+    /// Whether to leave when everything is submitted.
+    pub detach: bool,
+    /// Asked when the run is stopped while jobs are under way: whether they're to be ended.
+    pub cancels: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// What is to be run.
+pub(in crate::session) struct Start<'a> {
+    pub(in crate::session) plan: Plan,
+    pub(in crate::session) recipe: &'a Path,
+    pub(in crate::session) devices: &'a DeviceChoices,
+    pub(in crate::session) ignore_memory: bool,
+    pub(in crate::session) options: &'a executor::Options,
+    pub(in crate::session) store: &'a Store,
+    pub(in crate::session) digests: &'a Mutex<DigestCache>,
+    pub(in crate::session) notify: &'a Notify,
+}
+
+/// Stages whose memory is estimated one by one; of more, the largest of the same name counts.
+const ESTIMATED: usize = 500;
+
+impl Start<'_> {
+    /// The run's plan. What it reads is given to the store, unless it's only looked at.
+    fn run_plan(&self, on: &On, keeps: bool) -> Result<RunPlan> {
+        let root = std::path::absolute(self.store.root())?;
+        let given = |node: &crate::engine::plan::Node| {
+            let mut resources = on.profile.resources(&node.name, &node.kind);
+            let on_devices = kind_of(node).is_ok_and(|kind| kind.devices() != DeviceUse::None);
+            if on_devices && matches!(self.devices.first, DeviceChoice::Cuda(_)) {
+                let all = u32::try_from(self.devices.count()).unwrap_or(1);
+                resources.gpus = resources.gpus.or(Some(all));
+            }
+            (resources, None)
+        };
+        let mut stages = stages(&self.plan, self.options, &given);
+        for stage in &mut stages {
+            if keeps && stage.stored.is_none() && on.profile.inputs == InputsBy::Store {
+                inputs::keep(stage, &root, self.digests)?;
+            } else {
+                inputs::in_place(stage)?;
+            }
+        }
+        let mut plan = RunPlan {
+            format: FORMAT,
+            build: program::build()?,
+            recipe: self.recipe.display().to_string(),
+            host: host(),
+            begun: unix_time(),
+            on: on.name.clone(),
+            profile: on.profile.clone(),
+            devices: self.devices.to_string(),
+            ignore_memory: self.ignore_memory,
+            provenance: self.options.provenance.clone(),
+            stages,
+        };
+        self.estimate(&mut plan);
+        Ok(plan)
+    }
+
+    /// Estimates the memory of what is trained without GPUs.
+    fn estimate(&self, plan: &mut RunPlan) {
+        let machine = Machine::new(&DeviceChoice::Cpu.into());
+        let mut largest: BTreeMap<String, u64> = BTreeMap::new();
+        let missing: Vec<usize> = plan.missing().collect();
+        for (at, number) in missing.into_iter().enumerate() {
+            let name = plan.stages[number].node.name.clone();
+            if plan.stages[number].resources.gpus.unwrap_or(0) > 0 {
+                continue;
+            }
+            let bytes = || -> Option<u64> {
+                let (graph, planned) = plan.as_planned(number, self.store).ok()?;
+                let estimate = estimator(&graph, &planned, &machine).stage(graph.get(&name)?).ok()??;
+                Some(estimate.planned.memory.total())
+            };
+            let estimate = if at < ESTIMATED { bytes() } else { None };
+            let estimate = estimate.map(asked).or(largest.get(&name).copied().filter(|_| at >= ESTIMATED));
+            if let Some(bytes) = estimate {
+                let most = largest.entry(name).or_default();
+                *most = bytes.max(*most);
+            }
+            plan.stages[number].estimate = estimate;
+        }
+    }
+}
+
+/// The memory that is asked for, for a training of so many bytes: estimates are within 20 %, the program takes some itself, and
+/// stages that are nearly alike are to be one batch.
+fn asked(bytes: u64) -> u64 {
+    const STEP: u64 = 256 << 20;
+    (bytes / 4 * 5 + (512 << 20)).div_ceil(STEP) * STEP
+}
+
+/// Runs a plan on a cluster, and gives what has become of its stages.
+///
+/// # Errors
+/// If nothing can be submitted, or the store be read or written.
+pub(in crate::session) fn carry_out(
+    start: &Start<'_>,
+    on: &On,
+    engines: &Registry<dyn Engine>,
+    reporter: &dyn Reporter,
+    stop: &AtomicBool,
+) -> Result<IndexMap<String, Outcome>> {
+    let cluster = open(&on.profile, engines)?;
+    let plan = start.run_plan(on, true)?;
+    let root = std::path::absolute(start.store.root())?;
+    let program = program_for(&plan.profile, &plan.build, &root)?;
+    let folder = RunFolder::create(&Store::open(&root)?, &plan)?;
+    start.digests.lock().save();
+    (start.notify)(&format!("run {} on {}", folder.name(), on.name));
+    let mut follower =
+        Follower::new(folder.clone(), start.store, cluster, program, reporter, Arc::clone(start.notify))?;
+    let until = if on.detach { Until::AllSubmitted } else { Until::AllEnded };
+    follower.follow(until, stop)?;
+    let is_left = follower.outcomes().values().any(|outcome| outcome.error.as_deref() == Some(LEFT));
+    if is_left && stop.load(SeqCst) && (on.cancels)() {
+        follower.cancel()?;
+    } else if is_left {
+        let name = folder.name();
+        (start.notify)(&format!("jobs go on; `pipe attach {name}` follows them, and `pipe cancel {name}` ends them"));
+    }
+    Ok(follower.outcomes())
+}
+
+/// The batches that would be submitted now, each with its script and the stages that its tasks compute; and the names of the
+/// stages that follow once these have run.
+///
+/// # Errors
+/// If the store can't be read.
+pub(in crate::session) fn previewed(
+    start: &Start<'_>,
+    on: &On,
+    engines: &Registry<dyn Engine>,
+) -> Result<Vec<(String, Vec<String>)>> {
+    let mut cluster = open(&on.profile, engines)?;
+    let plan = start.run_plan(on, false)?;
+    let root = std::path::absolute(start.store.root())?;
+    let folder = root.join("jobs").join("RUN");
+    let program = plan.profile.program.clone().unwrap_or_else(|| root.join("jobs/program/pipe"));
+    let is_ready = |number: &usize| plan.needs(*number).iter().all(|need| plan.stages[*need].stored.is_some());
+    let (now, later): (Vec<usize>, Vec<usize>) = plan.missing().partition(is_ready);
+    let mut previews = Vec::new();
+    for numbers in [now, later] {
+        let ready = numbers.into_iter().map(|stage| {
+            let planned = &plan.stages[stage];
+            let shape = Shape { resources: planned.resources.clone(), estimate: planned.estimate, longer: 1 };
+            Ready { stage, shape, after: Default::default() }
+        });
+        for one in together(ready.collect(), plan.profile.group, cluster.most_tasks()) {
+            let number = previews.len();
+            let tasks: Vec<usize> = one.tasks.keys().copied().collect();
+            let script = cluster.script(&Batch {
+                name: &format!("{}{number}", beginning(&RunFolder::at(&folder))),
+                folder: &folder,
+                number,
+                tasks: &tasks,
+                resources: &one.shape.resources,
+                estimate: one.shape.estimate,
+                longer: 1,
+                throttle: plan.profile.throttle,
+                after: &[],
+                program: &program,
+                command: &command(&folder, number),
+            });
+            let ids = one.tasks.values().flatten().map(|stage| plan.stages[*stage].id.clone());
+            previews.push((script, ids.collect()));
+        }
+    }
+    Ok(previews)
+}
+
+/// Takes up a run again that was submitted before.
+///
+/// # Errors
+/// If its records can't be read.
+pub fn attach<'a>(
+    folder: &RunFolder,
+    store: &'a Store,
+    engines: &Registry<dyn Engine>,
+    reporter: &'a dyn Reporter,
+    notify: &Notify,
+) -> Result<Follower<'a>> {
+    let plan = folder.plan()?;
+    let cluster = open(&plan.profile, engines)?;
+    let root = std::path::absolute(folder.store()?)?;
+    let program = match &plan.profile.program {
+        Some(program) => program.clone(),
+        None => root.join("jobs").join("program").join(build_folder(&plan.build)).join("pipe"),
+    };
+    let folder = RunFolder::at(&std::path::absolute(folder.path())?);
+    Follower::new(folder, store, cluster, program, reporter, Arc::clone(notify))
+}
+
+pub(super) fn open(profile: &Profile, engines: &Registry<dyn Engine>) -> Result<Box<dyn Cluster>> {
+    let engine = engines.named(&profile.engine).ok_or_else(|| {
+        let known = suggest::list(engines.all().iter().map(|engine| engine.name()));
+        Hinted::with(format!("there is no engine `{}`", profile.engine), format!("the engines are {known}"))
+    })?;
+    Ok(engine.open())
+}
+
+/// The program that jobs run: the profile's, or a copy of this one in the store.
+pub(super) fn program_for(profile: &Profile, build: &str, root: &Path) -> Result<PathBuf> {
+    if let Some(program) = &profile.program {
+        return Ok(program.clone());
+    }
+    let folder = root.join("jobs").join("program").join(build_folder(build));
+    let copy = folder.join("pipe");
+    if !copy.exists() {
+        fs::create_dir_all(&folder)?;
+        let own = program::path()?;
+        let what = || format!("failed to copy {} into the store", own.display());
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&folder).with_context(what)?;
+        std::io::copy(&mut fs::File::open(&own)?, &mut file).with_context(what)?;
+        #[cfg(unix)]
+        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).with_context(what)?;
+        file.as_file().sync_all().with_context(what)?;
+        file.into_temp_path().persist(&copy).with_context(what)?;
+    }
+    Ok(copy)
+}
+
+/// A build as the name of a folder.
+fn build_folder(build: &str) -> String {
+    build.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}

@@ -1,0 +1,35 @@
+//! `pipe doctor`.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Result;
+
+use super::{
+    args::Doctor,
+    console,
+    exit::{self, Exit},
+    interrupt, on,
+};
+use crate::session::{
+    Notify,
+    cluster::{ENGINES, doctor, profile::FILE},
+};
+
+/// `pipe doctor --on PROFILE`; it fails if something isn't well.
+pub(super) fn doctor(command: &Doctor, store: &Path) -> Result<Exit> {
+    if let Some(folder) = &command.job {
+        doctor::look(folder)?;
+        return Ok(Exit::Done);
+    }
+    let on = on::named(command.on.as_deref().unwrap_or_default(), Path::new(FILE))?;
+    let store = doctor::prepare(on.profile.store.as_deref().unwrap_or(store))?;
+    let notify: Notify = Arc::new(console::eprint_line);
+    interrupt::install_for_stages()?;
+    exit::work_begins();
+    let stop = interrupt::flag();
+    let findings = interrupt::during(|| doctor::examine(&on.profile, &store, &ENGINES, &notify, &stop))?;
+    for finding in &findings {
+        console::print(&format!("{}  {}", if finding.is_well { "ok   " } else { "wrong" }, finding.text))?;
+    }
+    Ok(if findings.iter().all(|finding| finding.is_well) { Exit::Done } else { Exit::Failed })
+}

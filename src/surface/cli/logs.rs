@@ -1,0 +1,50 @@
+//! `pipe logs`.
+
+use std::{
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{args::Logs, console, exit::Exit, on};
+use crate::session::cluster::RunFolder;
+
+/// How often it's looked for more.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// `pipe logs STAGE`: what the last job of a stage has printed.
+pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
+    let session = on::session(&command.place, store)?;
+    let folder = RunFolder::find(session.store(), command.run.as_deref())?;
+    let plan = folder.plan()?;
+    let number = plan
+        .number(&command.stage)
+        .with_context(|| format!("the run {} has no stage `{}`", folder.name(), command.stage))?;
+    let batches = folder.batches()?;
+    let mut tasks = batches
+        .iter()
+        .enumerate()
+        .flat_map(|(batch, (record, _))| record.tasks.iter().map(move |(task, stages)| (batch, *task, stages)));
+    let Some((batch, task, _)) = tasks.rfind(|(.., stages)| stages.contains(&number)) else {
+        bail!("`{}` wasn't submitted in the run {}", command.stage, folder.name());
+    };
+    let path = folder.log(batch, task);
+    let mut place = 0;
+    loop {
+        let mut text = Vec::new();
+        if let Ok(mut file) = std::fs::File::open(&path) {
+            file.seek(SeekFrom::Start(place))?;
+            file.read_to_end(&mut text)?;
+        }
+        place += text.len() as u64;
+        if !text.is_empty() {
+            console::print(String::from_utf8_lossy(&text).trim_end_matches('\n'))?;
+        }
+        if !command.follow || folder.has_ended(number) {
+            return Ok(Exit::Done);
+        }
+        std::thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,90 @@
+//! `--on PROFILE`: which profile is meant, and what would be submitted.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::Result;
+use indexmap::IndexMap;
+
+use super::{args, console, exit::Exit, interrupt, load};
+use crate::{
+    engine::executor::Outcome,
+    session::{
+        Session,
+        cluster::{
+            ENGINES, LEFT, On,
+            profile::{self, FILE},
+        },
+    },
+};
+
+/// The cluster that the command line names, if it does.
+///
+/// # Errors
+/// If there's no such profile, or a file of profiles has mistakes.
+pub(super) fn chosen(options: &args::OnOptions, recipe: &args::Recipe) -> Result<Option<On>> {
+    let Some(name) = &options.on else { return Ok(None) };
+    Ok(Some(On { detach: options.detach, ..profile(name, recipe)? }))
+}
+
+/// The cluster of a profile.
+///
+/// # Errors
+/// As [`chosen`].
+pub(super) fn profile(name: &str, recipe: &args::Recipe) -> Result<On> {
+    named(name, &recipe.recipe)
+}
+
+/// The cluster of a profile that stands beside this file, or in the user's own.
+///
+/// # Errors
+/// As [`chosen`].
+pub(super) fn named(name: &str, beside: &Path) -> Result<On> {
+    let engines = ENGINES.all();
+    let engines: Vec<&str> = engines.iter().map(|engine| engine.name()).collect();
+    let profile = profile::find(name, beside, &engines)?;
+    Ok(On { name: name.to_owned(), profile, detach: false, cancels: Arc::new(asks) })
+}
+
+/// Asks what is to become of jobs when Ctrl-C was pressed; where nobody can be asked, they go on.
+pub(super) fn asks() -> bool {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return false;
+    }
+    let _ = write!(std::io::stderr(), "jobs are under way: [l]eave them running, or [c]ancel them? [l] ");
+    let mut answer = String::new();
+    // A second Ctrl-C leaves them.
+    interrupt::during(|| std::io::stdin().read_line(&mut answer)).is_ok() && answer.trim().eq_ignore_ascii_case("c")
+}
+
+/// Whether everything that isn't done was left to the cluster.
+pub(super) fn is_left(outcomes: &IndexMap<String, Outcome>) -> bool {
+    outcomes.values().all(|outcome| outcome.is_good() || outcome.error.as_deref() == Some(LEFT))
+}
+
+/// A session with the store that has a run.
+///
+/// # Errors
+/// As [`chosen`], and if a store of another format is there.
+pub(super) fn session(place: &args::Place, store: &Path) -> Result<Session> {
+    let profile = place.on.as_deref().map(|name| named(name, Path::new(FILE))).transpose()?;
+    let store = profile.and_then(|on| on.profile.store).unwrap_or_else(|| store.to_owned());
+    load::session(&store, None)
+}
+
+/// Prints what would be submitted.
+///
+/// # Errors
+/// If stdout is gone.
+pub(super) fn print(previews: &[(String, Vec<String>)]) -> Result<Exit> {
+    for (script, stages) in previews {
+        console::print(&format!("# {}\n{script}", stages.join(", ")))?;
+    }
+    if previews.is_empty() {
+        console::eprint_line("nothing would be submitted");
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,143 @@
+//! Models whose weights are held in fewer bits: what they lose, and that ChatGLM's quantized editions give their numbers.
+
+use crate::common::{need, parity};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use parity::{Tensors, decoder, fixture, furthest};
+use pipe::{
+    network::{batch::Batch, model::Network},
+    spec::WeightForm,
+};
+use serde_json::Value;
+
+/// Decoders among the fixtures.
+const DECODERS: [&str; 7] = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "glm4", "chatglm2"];
+
+fn held(directory: &Path, form: WeightForm) -> Network {
+    Network::load_held(directory, Some(form), &Device::flex()).unwrap()
+}
+
+/// The fixture's batch of whole rows.
+fn batch(directory: &Path) -> Batch {
+    let expected = Tensors::expected(directory);
+    let [rows, width] = expected.shape("input_ids")[..] else { panic!("rows of tokens") };
+    decoder::batch(expected.integers("input_ids"), width, &vec![0; rows])
+}
+
+fn logits(network: &Network, batch: &Batch) -> Vec<f32> {
+    network.logits_at(batch, &(0..batch.tokens.len() as u32).collect::<Vec<_>>()).unwrap().concat()
+}
+
+fn fixtures() -> Vec<PathBuf> {
+    let found = DECODERS.map(|name| fixture(name).ok());
+    found.into_iter().flatten().filter(|directory| directory.join("config.json").is_file()).collect()
+}
+
+#[test]
+fn eight_bits_are_within_a_hundredth_and_sixteen_within_less() {
+    need!(fixture("llama"));
+    for directory in fixtures() {
+        let batch = batch(&directory);
+        let whole = logits(&Network::load(&directory, &Device::flex()).unwrap(), &batch);
+        for (form, most) in [(WeightForm::F16, 1e-3), (WeightForm::Bf16, 1e-2), (WeightForm::Int8, 1e-2)] {
+            let found = furthest(&logits(&held(&directory, form), &batch), &whole);
+            eprintln!("{}, {}: {found:e}", directory.display(), form.name());
+            assert!(found > 0.0 || form != WeightForm::Int8, "{} changes nothing", form.name());
+            assert!(found < most, "{}, {}: {found}", directory.display(), form.name());
+        }
+    }
+}
+
+#[test]
+fn what_four_bits_lose_is_what_their_rounding_explains() {
+    need!(fixture("llama"));
+    for directory in fixtures() {
+        let batch = batch(&directory);
+        let network = held(&directory, WeightForm::Int4);
+        let found = logits(&network, &batch);
+        // The rounded weights once more in f32, by way of files.
+        let stored = tempfile::tempdir().unwrap();
+        network.save(stored.path()).unwrap();
+        let expanded = Network::load(stored.path(), &Device::flex()).unwrap();
+        assert!(furthest(&found, &logits(&expanded, &batch)) < 1e-4, "{}", directory.display());
+        let mapped = Network::load_held(stored.path(), None, &Device::flex()).unwrap();
+        assert!(furthest(&logits(&mapped, &batch), &found) < 1e-5, "{}", directory.display());
+        // And each of them is within a step of what it was: an eighth of the largest in its group.
+        let whole = Network::load(&directory, &Device::flex()).unwrap();
+        for parameter in whole.parameters().iter().filter(|parameter| parameter.shape().len() == 2) {
+            let data = |network: &Network| -> Vec<f32> {
+                network.parameters().named(&parameter.name).unwrap().data().unwrap().try_to_vec().unwrap()
+            };
+            let columns = parameter.shape()[1];
+            for (row, rounded) in data(&whole).chunks(columns).zip(data(&expanded).chunks(columns)) {
+                for (group, rounded) in row.chunks(32).zip(rounded.chunks(32)) {
+                    let most = group.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+                    assert!(furthest(rounded, group) <= most / 8.0 * 1.001, "{}", parameter.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_text_of_sixteen_bits_is_that_of_f32_where_the_next_token_is_clear() {
+    need!(fixture("llama"));
+    let mut compared = 0;
+    for directory in fixtures() {
+        let Ok(cases) = std::fs::read(directory.join("generation.json")) else { continue };
+        let cases: Value = serde_json::from_slice(&cases).unwrap();
+        let numbers = |value: &Value| -> Vec<u32> {
+            value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
+        };
+        for form in [WeightForm::Bf16, WeightForm::F16] {
+            let network = held(&directory, form);
+            for case in cases.as_array().unwrap().iter().filter(|case| case["min_top2_margin"].as_f64() > Some(0.02)) {
+                let mut tokens = numbers(&case["prompt_ids"]);
+                for next in numbers(&case["new_ids"]) {
+                    let logits = decoder::batch(tokens.clone(), tokens.len(), &[0]);
+                    let logits = &network.logits_at(&logits, &[tokens.len() as u32 - 1]).unwrap()[0];
+                    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap();
+                    assert_eq!(best as u32, next, "{}, {}", directory.display(), form.name());
+                    tokens.push(next);
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 100, "{compared} tokens were compared");
+}
+
+#[test]
+fn quantized_editions_of_chatglm_give_their_reference() {
+    need!(fixture("chatglm_quantized"));
+    for edition in ["int8", "int4", "int4_qe", "chatglm2_int4"] {
+        let directory = need!(fixture(&format!("chatglm_quantized/{edition}")));
+        let expected = Tensors::expected(&directory);
+        let whole = Network::load(&directory, &Device::flex()).unwrap();
+        let stored = Network::load_held(&directory, None, &Device::flex()).unwrap();
+        let bytes: usize = stored.parameters().compact.iter().map(|frozen| frozen.value.bytes()).sum();
+        assert!(bytes > 0 && bytes < 4 * whole.parameters().count() / 2, "{edition}: {bytes}");
+        // What codes stand for, to the bit.
+        let names: Vec<String> = expected.all().names().into_iter().map(str::to_owned).collect();
+        let mut compared = 0;
+        for name in names.iter().filter_map(|name| name.strip_prefix("dequantized.transformer.")) {
+            let values = expected.floats(&format!("dequantized.transformer.{name}"));
+            let frozen = stored.parameters().compact.iter().find(|frozen| frozen.name == name).expect(name);
+            let found: Vec<f32> = frozen.value.expand().try_into_vec_as().unwrap();
+            assert_eq!(&found, &values, "{edition}: {name}");
+            let found: Vec<f32> = whole.parameters().named(name).expect(name).data().unwrap().try_to_vec().unwrap();
+            assert_eq!(&found, &values, "{edition}: {name}");
+            compared += 1;
+        }
+        assert!(compared >= 4, "{edition}: {compared} matrices were compared");
+        let batch = match edition {
+            "chatglm2_int4" => batch(&directory),
+            _ => super::chatglm_parity::chatglm_batch(&expected, ""),
+        };
+        for network in [&whole, &stored] {
+            decoder::check_logits(network, &batch, &expected.floats("logits"));
+            decoder::check_loss(network, &batch, &expected);
+        }
+    }
+}
