@@ -20,6 +20,7 @@
 
 mod adapter;
 mod class_weights;
+mod classification;
 mod dev_metric;
 mod device;
 mod eval;
@@ -50,12 +51,13 @@ use serde::{Deserialize, Serialize};
 
 pub use adapter::{Adapter, Lora, PTuning, WeightForm};
 pub use class_weights::{ClassWeights, CountedWeights};
+pub use classification::{Classification, Head, Pooling};
 pub use dev_metric::DevMetric;
 pub use device::{Device, DeviceChoice, DeviceChoices, Devices};
 pub use eval::Eval;
 pub use expectation::{Bound, Expectation, Expectations};
 pub use export::{Dtype, Export, FileSize};
-pub use finetune::{Classification, Finetune, FinetuneData, Head, Pooling, Task, Wide};
+pub use finetune::{Finetune, FinetuneData, Task, Wide};
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong, Turns};
 pub use linear::Linear;
