@@ -12,7 +12,7 @@ use pipe::{
 use serde_json::Value;
 
 /// Decoders among the fixtures.
-const DECODERS: [&str; 7] = ["gpt2", "llama", "mistral", "qwen2", "qwen3", "glm4", "chatglm2"];
+const DECODERS: [&str; 3] = ["gpt2", "glm4", "chatglm2"];
 
 fn held(directory: &Path, form: WeightForm) -> Network {
     Network::load_held(directory, Some(form), &Device::flex()).unwrap()
@@ -34,55 +34,60 @@ fn fixtures() -> Vec<PathBuf> {
     found.into_iter().flatten().filter(|directory| directory.join("config.json").is_file()).collect()
 }
 
-#[test]
-fn eight_bits_are_within_a_hundredth_and_sixteen_within_less() {
-    need!(fixture("llama"));
-    for directory in fixtures() {
-        let batch = batch(&directory);
-        let whole = logits(&Network::load(&directory, &Device::flex()).unwrap(), &batch);
-        for (form, most) in [(WeightForm::F16, 1e-3), (WeightForm::Bf16, 1e-2), (WeightForm::Int8, 1e-2)] {
-            let found = furthest(&logits(&held(&directory, form), &batch), &whole);
-            eprintln!("{}, {}: {found:e}", directory.display(), form.name());
-            assert!(found > 0.0 || form != WeightForm::Int8, "{} changes nothing", form.name());
-            assert!(found < most, "{}, {}: {found}", directory.display(), form.name());
-        }
+/// By how much a number may be off in a form: half of the last bit, of the 254th of its row's largest, or of an eighth of its
+/// group's and a half more for the codes that aren't symmetric.
+fn rounding(form: WeightForm, value: f32, largest_of_row: f32, largest_of_group: f32) -> f32 {
+    match form {
+        WeightForm::F32 => 0.0,
+        WeightForm::F16 => value.abs() / 2048.0 + 3e-8,
+        WeightForm::Bf16 => value.abs() / 256.0,
+        WeightForm::Int8 => largest_of_row / 254.0,
+        WeightForm::Int4 => largest_of_group / 8.0,
     }
 }
 
 #[test]
-fn what_four_bits_lose_is_what_their_rounding_explains() {
-    need!(fixture("llama"));
-    for directory in fixtures() {
-        let batch = batch(&directory);
-        let network = held(&directory, WeightForm::Int4);
+fn what_fewer_bits_lose_is_their_rounding() {
+    need!(fixture("gpt2"));
+    let largest = |values: &[f32]| values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    for (directory, form) in fixtures().iter().flat_map(|directory| WeightForm::ALL.map(|form| (directory, form))) {
+        let what = format!("{}, {}", directory.display(), form.name());
+        let batch = batch(directory);
+        let network = held(directory, form);
         let found = logits(&network, &batch);
         // The rounded weights once more in f32, by way of files.
         let stored = tempfile::tempdir().unwrap();
         network.save(stored.path()).unwrap();
         let expanded = Network::load(stored.path(), &Device::flex()).unwrap();
-        assert!(furthest(&found, &logits(&expanded, &batch)) < 1e-4, "{}", directory.display());
+        assert!(furthest(&found, &logits(&expanded, &batch)) < 1e-4, "{what}");
         let mapped = Network::load_held(stored.path(), None, &Device::flex()).unwrap();
-        assert!(furthest(&logits(&mapped, &batch), &found) < 1e-5, "{}", directory.display());
-        // And each of them is within a step of what it was: an eighth of the largest in its group.
-        let whole = Network::load(&directory, &Device::flex()).unwrap();
+        assert!(furthest(&logits(&mapped, &batch), &found) < 1e-5, "{what}");
+        let whole = Network::load(directory, &Device::flex()).unwrap();
+        let mut changed = 0;
         for parameter in whole.parameters().iter().filter(|parameter| parameter.shape().len() == 2) {
             let data = |network: &Network| -> Vec<f32> {
                 network.parameters().named(&parameter.name).unwrap().data().unwrap().try_to_vec().unwrap()
             };
             let columns = parameter.shape()[1];
-            for (row, rounded) in data(&whole).chunks(columns).zip(data(&expanded).chunks(columns)) {
-                for (group, rounded) in row.chunks(32).zip(rounded.chunks(32)) {
-                    let most = group.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-                    assert!(furthest(rounded, group) <= most / 8.0 * 1.001, "{}", parameter.name);
+            for (row, rounded_row) in data(&whole).chunks(columns).zip(data(&expanded).chunks(columns)) {
+                for (group, rounded) in row.chunks(32).zip(rounded_row.chunks(32)) {
+                    for (value, rounded) in group.iter().zip(rounded) {
+                        let most = rounding(form, *value, largest(row), largest(group)) * 1.001;
+                        assert!((value - rounded).abs() <= most, "{what}, {}: {value}, {rounded}", parameter.name);
+                        changed += usize::from(value != rounded);
+                    }
                 }
             }
         }
+        assert!(changed > 0 || [WeightForm::F32, WeightForm::F16].contains(&form), "{what} changes nothing");
     }
 }
 
 #[test]
 fn greedy_text_of_sixteen_bits_is_that_of_f32_where_the_next_token_is_clear() {
-    need!(fixture("llama"));
+    need!(fixture("gpt2"));
+    // Rounding to 8 bits moves logits of these fixtures by up to 0.18, to 11 bits by 0.01.
+    let forms = [(WeightForm::F16, 0.02), (WeightForm::Bf16, 0.1)];
     let mut compared = 0;
     for directory in fixtures() {
         let Ok(cases) = std::fs::read(directory.join("generation.json")) else { continue };
@@ -90,9 +95,9 @@ fn greedy_text_of_sixteen_bits_is_that_of_f32_where_the_next_token_is_clear() {
         let numbers = |value: &Value| -> Vec<u32> {
             value.as_array().unwrap().iter().map(|number| number.as_u64().unwrap() as u32).collect()
         };
-        for form in [WeightForm::Bf16, WeightForm::F16] {
+        for (form, clear) in forms {
             let network = held(&directory, form);
-            for case in cases.as_array().unwrap().iter().filter(|case| case["min_top2_margin"].as_f64() > Some(0.02)) {
+            for case in cases.as_array().unwrap().iter().filter(|case| case["min_top2_margin"].as_f64() > Some(clear)) {
                 let mut tokens = numbers(&case["prompt_ids"]);
                 for next in numbers(&case["new_ids"]) {
                     let logits = decoder::batch(tokens.clone(), tokens.len(), &[0]);
