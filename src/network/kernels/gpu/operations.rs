@@ -12,6 +12,7 @@ use crate::network::kernels::{
     AttentionSpans, Dropout, Gelu, KeyValue, Rotary, RowIds, Weight,
     blocked::{self, Between, LossRows, Softmax},
     operations::Operations,
+    reference,
 };
 
 /// Kernels for whatever CubeCL reaches.
