@@ -13,7 +13,7 @@ use crate::{
         model::{Network, Outline, WeightRole, stored_form},
     },
     spec::WeightForm,
-    stages::estimate::bytes,
+    stages::{check, estimate::bytes},
     support::Hinted,
 };
 
@@ -103,11 +103,12 @@ impl ModelRoom {
     /// # Errors
     /// A config that is missing or isn't understood, and weights that can't be read.
     pub fn of(directory: &Path, tokens: usize, device: &OpenDevice) -> Result<Self> {
+        check::checkpoint(directory, &directory.display().to_string())?;
+        let stored = stored_form(directory)?;
         let config = checkpoint::base(directory).join(CONFIG);
         let read = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
         let outline = read().with_context(|| format!("can't tell the size of {}", config.display()))?;
         let tokens = tokens.min(outline.architecture().sizes().max_length);
-        let stored = stored_form(directory)?;
         let width: u64 = outline.shapes.keys.iter().map(|&width| width as u64).sum();
         Ok(Self {
             stored: (stored.form, stored.bytes),
