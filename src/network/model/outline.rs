@@ -1,8 +1,9 @@
 //! A network without values: what it would hold and do, out of a recipe or of a checkpoint's `config.json` alone.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use fs_err as fs;
 use serde_json::Value;
 
 use super::{
@@ -16,7 +17,10 @@ use super::{
     on_disk::{ends, unmet},
     shapes::{ParameterShape, ParameterShapes},
 };
-use crate::spec;
+use crate::{
+    network::checkpoint::{self, CONFIG},
+    spec,
+};
 
 /// An architecture with its heads, as shapes.
 #[derive(Clone)]
@@ -56,6 +60,15 @@ impl Outline {
             Ngrams::new(builder, &ngrams, &architecture.sizes())?;
         }
         Ok(Self { family, architecture, shapes })
+    }
+
+    /// Of the model in a directory, by its `config.json` alone; of an adapter's that of its base.
+    ///
+    /// # Errors
+    /// A config that can't be read, or isn't supported.
+    pub fn of_directory(directory: &Path) -> Result<Self> {
+        let config = checkpoint::base(directory).join(CONFIG);
+        Self::of_config(&serde_json::from_slice(&fs::read(&config)?).context("it isn't JSON")?)
     }
 
     /// Its family.

@@ -2,8 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
 use crate::{
     network::{
@@ -54,7 +53,7 @@ fn beginning(checks: &Checks<'_>, draft: &Draft) -> Option<Arc<Beginning>> {
                 (family.max_length(&model.settings).ok().map(known), outline)
             }
             BaseModel::Checkpoint { directory, .. } => {
-                let outline = outline(&checks.directory(&directory)?).ok();
+                let outline = Outline::of_directory(&checks.directory(&directory)?).ok();
                 (outline.as_ref().map(known), outline)
             }
         };
@@ -88,13 +87,6 @@ fn known(outline: &Outline) -> Known {
     Known { family: outline.family(), max_length: has_positions.then_some(sizes.max_length), has_positions }
 }
 
-/// The shapes of the model in a checkpoint's directory, from its `config.json` alone.
-fn outline(directory: &Path) -> Result<Outline> {
-    let path = checkpoint::base(directory).join(CONFIG);
-    let config: Value = serde_json::from_slice(&fs_err::read(&path)?).context("it isn't JSON")?;
-    Outline::of_config(&config)
-}
-
 /// What is wrong with the directory of a checkpoint, which is called so in messages. That its weights are there is seen to
 /// when they're needed: to plan, its config is enough.
 pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hinted> {
@@ -110,7 +102,7 @@ pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hin
         let hint = "name a directory with a model in Hugging Face's layout".to_owned();
         return Err(Hinted::new(format!("`{shown}` has no {CONFIG}"), hint));
     }
-    match outline(place) {
+    match Outline::of_directory(place) {
         Ok(_) => Ok(()),
         Err(error) => Err(Hinted::new(format!("the model in `{shown}` can't be made: {error:#}"), None)),
     }

@@ -4,7 +4,6 @@
 use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result};
-use fs_err as fs;
 
 use crate::{
     data::text,
@@ -121,6 +120,5 @@ impl<'a> Models<'a> {
 
 fn outline(directory: &Path) -> Result<Outline> {
     let config = checkpoint::base(directory).join(CONFIG);
-    let read = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
-    read().with_context(|| format!("can't tell the size of {}", config.display()))
+    Outline::of_directory(directory).with_context(|| format!("can't tell the size of {}", config.display()))
 }

@@ -4,7 +4,6 @@ use std::{path::Path, str::FromStr};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use fs_err as fs;
 
 use crate::{
     network::{
@@ -106,8 +105,8 @@ impl ModelRoom {
         check::checkpoint(directory, &directory.display().to_string())?;
         let stored = stored_form(directory)?;
         let config = checkpoint::base(directory).join(CONFIG);
-        let read = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
-        let outline = read().with_context(|| format!("can't tell the size of {}", config.display()))?;
+        let outline =
+            Outline::of_directory(directory).with_context(|| format!("can't tell the size of {}", config.display()))?;
         let tokens = tokens.min(outline.architecture().sizes().max_length);
         let width: u64 = outline.shapes.keys.iter().map(|&width| width as u64).sum();
         Ok(Self {

@@ -4,7 +4,6 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
-use fs_err as fs;
 
 use crate::{
     data::text::Tokenizer,
@@ -193,8 +192,8 @@ fn needed(node: &Node, field: Field) -> Result<&str> {
 /// What is known of a model in a directory; without a tokenizer if it has none. At last, whether it began elsewhere.
 fn described(origin: &Origin) -> Result<(Described, Option<Arc<Tokenizer>>, bool)> {
     let config = checkpoint::base(&origin.model).join(CONFIG);
-    let outline = || Outline::of_config(&serde_json::from_slice(&fs::read(&config)?)?);
-    let outline = outline().with_context(|| format!("can't tell what {} is a model of", config.display()))?;
+    let outline = Outline::of_directory(&origin.model)
+        .with_context(|| format!("can't tell what {} is a model of", config.display()))?;
     let own = origin.has_tokenizer().then(|| origin.load_tokenizer()).transpose()?;
     let elsewhere = TrainedFor::begins_elsewhere(&origin.model)?;
     Ok((Described::Existing(Box::new(outline)), own.map(Arc::new), elsewhere))
