@@ -9,9 +9,21 @@ use safetensors::Dtype;
 
 use super::{Reader, TensorEntry, write};
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let cases = std::env::var("PIPE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
     Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+/// What becomes of files on their way.
+pub(super) fn damaged(mut bytes: Vec<u8>, changes: &[(Index, u8)], cut: Option<Index>) -> Vec<u8> {
+    for (index, byte) in changes {
+        let index = index.index(bytes.len());
+        bytes[index] = *byte;
+    }
+    if let Some(cut) = cut {
+        bytes.truncate(cut.index(bytes.len()));
+    }
+    bytes
 }
 
 /// A file with a tensor of each type that is read, and an empty one.
@@ -68,14 +80,7 @@ proptest! {
         changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..6),
         cut in prop::option::weighted(0.3, any::<Index>()),
     ) {
-        let mut bytes = sound();
-        for (index, byte) in changes {
-            let index = index.index(bytes.len());
-            bytes[index] = byte;
-        }
-        if let Some(cut) = cut {
-            bytes.truncate(cut.index(bytes.len()));
-        }
+        let bytes = damaged(sound(), &changes, cut);
         if let Some((_, taken)) = read(&bytes) {
             prop_assert!(taken <= bytes.len());
         }

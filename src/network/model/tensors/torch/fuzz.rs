@@ -1,17 +1,15 @@
 //! Files of PyTorch's that were made up or damaged: read or refused, without a panic, and with no more memory than the file
 //! is large. `PIPE_CASES` says how many are tried.
 
-use proptest::{prelude::*, sample::Index, test_runner::Config};
+use proptest::{prelude::*, sample::Index};
 
 use super::{
-    super::Reader,
+    super::{
+        Reader,
+        fuzz::{config, damaged},
+    },
     samples::{self, Pickle, archive, legacy, sound_archive, sound_legacy},
 };
-
-fn config() -> Config {
-    let cases = std::env::var("PIPE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
-    Config { cases, failure_persistence: None, ..Config::default() }
-}
 
 /// Reads all that's in a file; gives the bytes of the largest tensor.
 fn read(bytes: &[u8]) -> Option<usize> {
@@ -24,17 +22,6 @@ fn read(bytes: &[u8]) -> Option<usize> {
         reader.bytes(name).map_or(0, |bytes| bytes.len())
     };
     reader.names().map(taken).max()
-}
-
-fn damaged(mut bytes: Vec<u8>, changes: &[(Index, u8)], cut: Option<Index>) -> Vec<u8> {
-    for (index, byte) in changes {
-        let index = index.index(bytes.len());
-        bytes[index] = *byte;
-    }
-    if let Some(cut) = cut {
-        bytes.truncate(cut.index(bytes.len()));
-    }
-    bytes
 }
 
 /// Pieces of a pickle that may stand after one another.
