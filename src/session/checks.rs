@@ -70,9 +70,11 @@ impl Checks {
     pub fn all(choices: &DeviceChoices, fits: bool, notify: &Arc<dyn Fn(&str) + Send + Sync>) -> Self {
         let mut checks = Self::of_devices(choices);
         checks.list.extend(Self::of_data_telling(DataCheck::telling(Arc::clone(notify))).list);
+        if !fits {
+            return checks;
+        }
         let memory = MemoryCheck::new(choices);
-        let memory = move |upcoming: Upcoming<'_>| memory.check(upcoming.checked, upcoming.graph, upcoming.plan);
-        if fits { checks.with(memory) } else { checks }
+        checks.with(move |upcoming: Upcoming<'_>| memory.check(upcoming.checked, upcoming.graph, upcoming.plan))
     }
 
     /// One more.
