@@ -40,10 +40,33 @@ pub(super) fn prepare(dir: &Path, bytes: &[u8]) -> std::io::Result<NamedTempFile
 }
 
 /// Writes a file as a whole, in place of what's there.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+///
+/// # Errors
+/// The file system's.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().context("a file lies in a directory")?;
     let what = || format!("failed to write {}", path.display());
     prepare(dir, bytes).and_then(|file| Ok(file.persist(path)?)).with_context(what)?;
+    sync_dir(dir)
+}
+
+/// Copies a file into the store as a whole; `mode` is its permissions where there are such.
+///
+/// # Errors
+/// If the file can't be read, or the other not be written.
+pub fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let dir = to.parent().context("a file lies in a directory")?;
+    let what = || format!("failed to copy {} into the store", from.display());
+    let mut source = fs::File::open(from)?;
+    let mut file = create(dir).with_context(what)?;
+    std::io::copy(&mut source, &mut file).with_context(what)?;
+    #[cfg(unix)]
+    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).with_context(what)?;
+    #[cfg(not(unix))]
+    let _ = mode;
+    file.as_file().sync_all().with_context(what)?;
+    // Closed before, since a program that's open for writing can't be run.
+    file.into_temp_path().persist(to).with_context(what)?;
     sync_dir(dir)
 }
 

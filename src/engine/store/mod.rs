@@ -21,7 +21,7 @@
 //! ```
 
 mod artifact;
-mod atomic;
+pub mod atomic;
 mod canonical;
 mod check;
 mod claim;

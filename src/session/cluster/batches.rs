@@ -1,8 +1,14 @@
 //! Which stages are submitted together: those that are alike are tasks of one batch, and short ones share a task.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use super::{engine::After, profile::Resources};
+use super::{
+    engine::{After, Batch, Cluster},
+    profile::Resources,
+};
 
 /// What jobs of one batch have in common.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -31,6 +37,46 @@ pub(super) struct Together {
     /// By the number of the task, the stages that it computes.
     pub(super) tasks: BTreeMap<usize, Vec<usize>>,
     pub(super) after: Vec<After>,
+}
+
+/// Where a batch belongs.
+pub(super) struct Place<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// The run's folder.
+    pub(super) folder: &'a Path,
+    /// Its number in the run.
+    pub(super) number: usize,
+    /// The program `pipe`.
+    pub(super) program: &'a Path,
+}
+
+impl Together {
+    /// What an engine is given for it, of whose tasks so many run at the same time at most.
+    pub(super) fn script(&self, cluster: &dyn Cluster, place: Place<'_>, throttle: Option<usize>) -> String {
+        let Place { name, folder, number, program } = place;
+        let tasks: Vec<usize> = self.tasks.keys().copied().collect();
+        let Shape { resources, estimate, longer } = &self.shape;
+        cluster.script(&Batch {
+            name,
+            folder,
+            number,
+            tasks: &tasks,
+            resources,
+            estimate: *estimate,
+            longer: *longer,
+            throttle,
+            after: &self.after,
+            program,
+            command: &command(folder, number),
+        })
+    }
+}
+
+/// The arguments of the program in the jobs of a batch, behind which the number of the task comes.
+fn command(folder: &Path, batch: usize) -> String {
+    let store = folder.ancestors().nth(2).unwrap_or(folder).display();
+    format!("stage --store '{store}' --job '{}' --batch {batch} --task", folder.display())
 }
 
 /// Puts stages together: `group` in one task, and `most` tasks in a batch.

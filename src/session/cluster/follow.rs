@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     time::{Duration, Instant},
 };
@@ -102,13 +102,13 @@ impl<'a> Follower<'a> {
     /// If its records can't be read.
     pub fn new(
         folder: RunFolder,
+        plan: RunPlan,
         store: &'a Store,
         cluster: Box<dyn Cluster>,
         program: PathBuf,
         reporter: &'a dyn Reporter,
         notify: Notify,
     ) -> Result<Self> {
-        let plan = folder.plan()?;
         let batches: Vec<Known> =
             folder.batches()?.into_iter().map(|(record, id)| Known { record, id, looks: 0 }).collect();
         let mut stages: Vec<Stage> = plan.stages.iter().map(|_| Stage { longer: 1, ..Stage::default() }).collect();
@@ -142,6 +142,11 @@ impl<'a> Follower<'a> {
             refused: None,
             told: BTreeSet::new(),
         })
+    }
+
+    /// What the run computes.
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
     }
 
     /// Follows the run; ends early if `stop` is set. What has no outcome then is still under way.
@@ -346,12 +351,6 @@ impl<'a> Follower<'a> {
 /// What the names of a run's batches begin with.
 pub(super) fn beginning(folder: &RunFolder) -> String {
     format!("pipe-{}-", folder.name())
-}
-
-/// The arguments of the program in the jobs of a batch, behind which the number of the task comes.
-pub(super) fn command(folder: &Path, batch: usize) -> String {
-    let store = folder.ancestors().nth(2).unwrap_or(folder).display();
-    format!("stage --store '{store}' --job '{}' --batch {batch} --task", folder.display())
 }
 
 /// The name that is held by who submits.

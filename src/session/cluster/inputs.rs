@@ -8,7 +8,7 @@ use fs_err as fs;
 use parking_lot::Mutex;
 
 use super::run_plan::RunStage;
-use crate::engine::store::DigestCache;
+use crate::engine::store::{DigestCache, atomic};
 
 /// The folder in the store.
 const FOLDER: &str = "inputs";
@@ -68,13 +68,5 @@ fn copy(from: &Path, store: &Path, to: &Path) -> Result<()> {
         let _ = std::fs::File::open(folder).and_then(|folder| folder.set_modified(std::time::SystemTime::now()));
         return Ok(());
     }
-    let what = || format!("failed to copy {} into the store", from.display());
-    let mut source = fs::File::open(from)?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).with_context(what)?;
-    std::io::copy(&mut source, &mut file).with_context(what)?;
-    #[cfg(unix)]
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).with_context(what)?;
-    file.as_file().sync_all().with_context(what)?;
-    file.persist(&to).with_context(what)?;
-    Ok(())
+    atomic::copy(from, &to, 0o644)
 }

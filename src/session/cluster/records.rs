@@ -14,7 +14,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read, Seek, SeekFrom, Write},
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::run_plan::{FORMAT, RunPlan};
 use crate::{
-    engine::store::{Store, unix_time},
+    engine::store::{Store, atomic, unix_time},
     session::launch::Message,
     support::{Hinted, clock::date},
 };
@@ -134,11 +134,12 @@ impl RunFolder {
         struct Head {
             format: u32,
         }
-        let head: Head = self.read("plan.json")?;
+        let (path, text) = self.text("plan.json")?;
+        let head: Head = parsed(&path, &text)?;
         if head.format != FORMAT {
             bail!("the run {} has format {}, and this version of pipe reads {FORMAT}", self.name(), head.format);
         }
-        self.read("plan.json")
+        parsed(&path, &text)
     }
 
     /// Notes a batch before it's submitted, and gives its number.
@@ -230,18 +231,21 @@ impl RunFolder {
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let (path, text) = self.text(name)?;
+        parsed(&path, &text)
+    }
+
+    fn text(&self, name: &str) -> Result<(PathBuf, Vec<u8>)> {
         let path = self.path.join(name);
         let text = fs::read(&path)?;
-        serde_json::from_slice(&text).with_context(|| format!("{} isn't as it was written", path.display()))
+        Ok((path, text))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.path.join(name);
-        let folder = path.parent().context("a file lies in a folder")?;
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(&path).with_context(|| format!("failed to write {}", path.display()))?;
-        Ok(())
+        atomic::write(&self.path.join(name), bytes)
     }
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).with_context(|| format!("{} isn't as it was written", path.display()))
 }

@@ -15,9 +15,9 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::{
-    batches::{Ready, Shape, together},
-    engine::{Batch, Cluster, Engine},
-    follow::{Follower, LEFT, Until, beginning, command},
+    batches::{Place, Ready, Shape, together},
+    engine::{Cluster, Engine},
+    follow::{Follower, LEFT, Until, beginning},
     inputs,
     profile::{InputsBy, Profile},
     records::RunFolder,
@@ -27,7 +27,7 @@ use crate::{
     engine::{
         executor::{self, Outcome, Reporter},
         plan::Plan,
-        store::{DigestCache, Store, host, unix_time},
+        store::{DigestCache, Store, atomic, host, unix_time},
     },
     network::device::{DeviceChoice, DeviceChoices},
     session::Notify,
@@ -153,7 +153,7 @@ pub(in crate::session) fn carry_out(
     start.digests.lock().save();
     (start.notify)(&format!("run {} on {}", folder.name(), on.name));
     let mut follower =
-        Follower::new(folder.clone(), start.store, cluster, program, reporter, Arc::clone(start.notify))?;
+        Follower::new(folder.clone(), plan, start.store, cluster, program, reporter, Arc::clone(start.notify))?;
     let until = if on.detach { Until::AllSubmitted } else { Until::AllEnded };
     follower.follow(until, stop)?;
     let is_left = follower.outcomes().values().any(|outcome| outcome.error.as_deref() == Some(LEFT));
@@ -192,20 +192,9 @@ pub(in crate::session) fn previewed(
         });
         for one in together(ready.collect(), plan.profile.group, cluster.most_tasks()) {
             let number = previews.len();
-            let tasks: Vec<usize> = one.tasks.keys().copied().collect();
-            let script = cluster.script(&Batch {
-                name: &format!("{}{number}", beginning(&RunFolder::at(&folder))),
-                folder: &folder,
-                number,
-                tasks: &tasks,
-                resources: &one.shape.resources,
-                estimate: one.shape.estimate,
-                longer: 1,
-                throttle: plan.profile.throttle,
-                after: &[],
-                program: &program,
-                command: &command(&folder, number),
-            });
+            let name = format!("{}{number}", beginning(&RunFolder::at(&folder)));
+            let place = Place { name: &name, folder: &folder, number, program: &program };
+            let script = one.script(&*cluster, place, plan.profile.throttle);
             let ids = one.tasks.values().flatten().map(|stage| plan.stages[*stage].id.clone());
             previews.push((script, ids.collect()));
         }
@@ -227,12 +216,9 @@ pub fn attach<'a>(
     let plan = folder.plan()?;
     let cluster = open(&plan.profile, engines)?;
     let root = std::path::absolute(folder.store()?)?;
-    let program = match &plan.profile.program {
-        Some(program) => program.clone(),
-        None => root.join("jobs").join("program").join(build_folder(&plan.build)).join("pipe"),
-    };
+    let program = plan.profile.program.clone().unwrap_or_else(|| copy_of_program(&plan.build, &root));
     let folder = RunFolder::at(&std::path::absolute(folder.path())?);
-    Follower::new(folder, store, cluster, program, reporter, Arc::clone(notify))
+    Follower::new(folder, plan, store, cluster, program, reporter, Arc::clone(notify))
 }
 
 pub(super) fn open(profile: &Profile, engines: &Registry<dyn Engine>) -> Result<Box<dyn Cluster>> {
@@ -248,23 +234,16 @@ pub(super) fn program_for(profile: &Profile, build: &str, root: &Path) -> Result
     if let Some(program) = &profile.program {
         return Ok(program.clone());
     }
-    let folder = root.join("jobs").join("program").join(build_folder(build));
-    let copy = folder.join("pipe");
+    let copy = copy_of_program(build, root);
     if !copy.exists() {
-        fs::create_dir_all(&folder)?;
-        let own = program::path()?;
-        let what = || format!("failed to copy {} into the store", own.display());
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(&folder).with_context(what)?;
-        std::io::copy(&mut fs::File::open(&own)?, &mut file).with_context(what)?;
-        #[cfg(unix)]
-        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).with_context(what)?;
-        file.as_file().sync_all().with_context(what)?;
-        file.into_temp_path().persist(&copy).with_context(what)?;
+        fs::create_dir_all(copy.parent().context("a file lies in a folder")?)?;
+        atomic::copy(&program::path()?, &copy, 0o755)?;
     }
     Ok(copy)
 }
 
-/// A build as the name of a folder.
-fn build_folder(build: &str) -> String {
-    build.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+/// Where the store has the program of a build.
+fn copy_of_program(build: &str, root: &Path) -> PathBuf {
+    let build: String = build.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    root.join("jobs").join("program").join(build).join("pipe")
 }

@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Result, anyhow};
 
 use super::{
-    batches::{Ready, Shape, Together, together},
-    engine::{Batch, Refusal},
-    follow::{Follower, Known, NONE, beginning, command, lock_name},
+    batches::{Place, Ready, Shape, Together, together},
+    engine::Refusal,
+    follow::{Follower, Known, NONE, beginning, lock_name},
     records::BatchRecord,
 };
 use crate::{engine::store::unix_time, support::Hinted};
@@ -75,26 +75,14 @@ impl Follower<'_> {
         let key = batch.tasks.values().flatten().find_map(|stage| self.stages[*stage].key.clone());
         let key = key.map_or_else(String::new, |key| format!("-{}", &key[..8]));
         let name = format!("{}{number}{key}", beginning(&self.folder));
+        let place = Place { name: &name, folder: self.folder.path(), number, program: &self.program };
+        let script = batch.script(&*self.cluster, place, self.plan.profile.throttle);
         let record =
             BatchRecord { name: name.clone(), tasks: batch.tasks, longer: batch.shape.longer, at: unix_time() };
-        let tasks: Vec<usize> = record.tasks.keys().copied().collect();
-        let script = self.cluster.script(&Batch {
-            name: &name,
-            folder: self.folder.path(),
-            number,
-            tasks: &tasks,
-            resources: &batch.shape.resources,
-            estimate: batch.shape.estimate,
-            longer: batch.shape.longer,
-            throttle: self.plan.profile.throttle,
-            after: &batch.after,
-            program: &self.program,
-            command: &command(self.folder.path(), number),
-        });
         // What is noted first is found again, whenever this process ends.
         self.folder.add_batch(&record, number)?;
         let submitted = self.cluster.submit(&script);
-        tracing::info!(batch = name, tasks = tasks.len(), ?submitted, "offered a batch");
+        tracing::info!(batch = name, tasks = record.tasks.len(), ?submitted, "offered a batch");
         let id = match &submitted {
             Ok(id) => Some(id.clone()),
             Err(Refusal::Away(_)) => None,

@@ -25,12 +25,13 @@ use crate::{
 pub(super) fn attach(command: &Attach, store: &Path) -> Result<Exit> {
     let session = on::session(&command.place, store)?;
     let folder = RunFolder::find(session.store(), command.run.as_deref())?;
-    let plan = folder.plan()?;
-    console::eprint_line(&format!("run {} of {} on {}", folder.name(), plan.recipe, plan.on));
     let progress = ProgressReporter::new();
-    progress.expect(plan.stages.len());
     let notify: Notify = Arc::new(console::eprint_line);
     let mut follower = cluster::attach(&folder, session.store(), &ENGINES, &progress, &notify)?;
+    let plan = follower.plan();
+    let begun = plan.begun;
+    console::eprint_line(&format!("run {} of {} on {}", folder.name(), plan.recipe, plan.on));
+    progress.expect(plan.stages.len());
     interrupt::install_for_stages()?;
     exit::work_begins();
     let stop = interrupt::flag();
@@ -43,7 +44,7 @@ pub(super) fn attach(command: &Attach, store: &Path) -> Result<Exit> {
         follower.cancel()?;
     }
     console::print(&report::outcomes(&outcomes, None))?;
-    console::eprint_line(&summary(&outcomes, unix_time() - plan.begun));
+    console::eprint_line(&summary(&outcomes, unix_time() - begun));
     Ok(Exit::of_stages(&outcomes))
 }
 

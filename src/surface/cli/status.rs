@@ -7,20 +7,13 @@ use comfy_table::{Table, presets::NOTHING};
 
 use super::{args::Status, console, exit::Exit, on};
 use crate::{
-    engine::executor::{Ending, Event, Reporter},
+    engine::executor::{Ending, Reporter},
     session::{
         Notify,
         cluster::{self, ENGINES, RunFolder},
     },
     support::clock::date,
 };
-
-/// Hears nothing.
-struct Silent;
-
-impl Reporter for Silent {
-    fn event(&self, _stage: &str, _event: Event<'_>) {}
-}
 
 /// `pipe status`: the runs of a store, or the stages of one. The engine is asked for one run only.
 pub(super) fn status(command: &Status, store: &Path) -> Result<Exit> {
@@ -36,9 +29,9 @@ pub(super) fn status(command: &Status, store: &Path) -> Result<Exit> {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["run", "recipe", "on", "began", "stages"]);
     let notify: Notify = Arc::new(console::eprint_line);
+    let nobody: Vec<&dyn Reporter> = Vec::new();
     for folder in &folders {
-        let plan = folder.plan()?;
-        let mut follower = cluster::attach(folder, session.store(), &ENGINES, &Silent, &notify)?;
+        let mut follower = cluster::attach(folder, session.store(), &ENGINES, &nobody, &notify)?;
         follower.look_at_store()?;
         let outcomes = follower.outcomes();
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -50,6 +43,7 @@ pub(super) fn status(command: &Status, store: &Path) -> Result<Exit> {
             *counts.entry(word).or_default() += 1;
         }
         let counts: Vec<String> = counts.into_iter().map(|(word, count)| format!("{count} {word}")).collect();
+        let plan = follower.plan();
         table.add_row([folder.name(), plan.recipe.clone(), plan.on.clone(), date(plan.begun), counts.join(", ")]);
         if command.run.is_some() {
             match follower.counts() {
