@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{
-    Counts, LinearClassifier, Matrix, Settings, Trial, Vocabulary,
+    Counts, Effort, LinearClassifier, Matrix, Settings, Trial, Vocabulary,
     choice::{Best, choose},
     features::Labelled,
 };
@@ -73,7 +73,7 @@ impl LinearClassifier {
             (first.vocabulary, weights)
         } else {
             let all = Prepared::to_learn(classes, &rows);
-            let weights = settings.learn(all.labelled(classes));
+            let weights = settings.learn(all.labelled(classes), Effort::CLOSE);
             (all.vocabulary, weights)
         };
         (Self { vocabulary, weights, sharpness }, chosen)
