@@ -4,6 +4,7 @@
 mod common;
 
 mod adapters;
+mod beds;
 mod budget;
 mod cache;
 mod chat;
@@ -19,6 +20,7 @@ mod expectations;
 mod hub;
 mod init;
 mod install;
+mod kubernetes;
 mod live;
 mod log;
 mod mlflow;
@@ -26,6 +28,7 @@ mod needs;
 mod outputs;
 mod predict;
 mod provenance;
+mod ray;
 mod reference;
 mod report;
 mod schema;
