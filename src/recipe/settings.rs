@@ -41,7 +41,10 @@ pub fn read<T: DeserializeOwned + JsonSchema>(
     let mut problems = Vec::new();
     let tree = toml::parse(&text, &mut problems);
     let schema = schema::<T>();
-    typecheck::check(&tree, &shape::slot(&schema, &schema["$defs"]), FILE, &mut problems);
+    // Of what can't be read it can't be told what is missing in it.
+    if problems.is_empty() {
+        typecheck::check(&tree, &shape::slot(&schema, &schema["$defs"]), FILE, &mut problems);
+    }
     let texts = Texts::new(text);
     if !problems.is_empty() {
         return Err(Diagnostics::new(texts, problems));

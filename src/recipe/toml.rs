@@ -1,5 +1,9 @@
-//! TOML text → tree, for files of settings beside recipes: tables, keys with dots, texts, numbers, lists. What TOML has beyond
-//! that (dates, lists of tables) stands in none of them, and is a mistake.
+//! TOML text → tree, for files of settings beside recipes.
+
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
 
 use super::{
     diagnostic::Diagnostic,
@@ -7,290 +11,77 @@ use super::{
     place::{Span, Text},
 };
 
-/// A key or a part of one, and its place.
-type Key = (String, Span);
-
-/// The tree of a text; mistakes go to `problems`, and the lines that have them are passed over.
+/// The tree of a text; mistakes go to `problems` in their order. Behind one that stands outside of values the rest may be missing.
 pub(super) fn parse(text: &Text, problems: &mut Vec<Diagnostic>) -> Node {
-    let mut parser = Parser { body: text.body(), at: 0 };
-    let mut root = Node::new(Span::new(0, 0, 0), Value::Map(Vec::new()));
-    let mut table: Vec<Key> = Vec::new();
-    loop {
-        parser.blank(true);
-        if parser.rest().is_empty() {
-            return root;
-        }
-        let added = if parser.rest().starts_with('[') {
-            parser.header().and_then(|keys| {
-                place(&mut root, &keys)?;
-                table = keys;
-                Ok(())
-            })
-        } else {
-            parser.pair().and_then(|(mut keys, node)| {
-                let Some((key, key_span)) = keys.pop() else { return Ok(()) };
-                let at = [table.as_slice(), &keys].concat();
-                let entries = place(&mut root, &at)?;
-                if let Some(first) = entries.iter().find(|entry| entry.key == key) {
-                    let problem = Diagnostic::new(format!("the key `{key}` is there twice")).at(key_span);
-                    return Err(problem.also(first.key_span, "once").label("and again"));
-                }
-                entries.push(Entry { key, key_span, node });
-                Ok(())
-            })
-        };
-        if let Err(problem) = added.and_then(|()| parser.line_end()) {
-            problems.push(problem);
-            parser.skip_line();
-        }
-    }
+    let (table, errors) = DeTable::parse_recoverable(text.body());
+    let mut found: Vec<Diagnostic> = errors.iter().map(|error| problem(text.body(), error)).collect();
+    let node = Tree { body: text.body(), problems: &mut found }.table(Span::new(0, 0, 0), table.into_inner());
+    found.sort_by_key(|problem| problem.span.map(|span| span.start));
+    problems.append(&mut found);
+    node
 }
 
-/// The entries of the table of this name, which is made if it's not there.
-fn place<'a>(root: &'a mut Node, keys: &[Key]) -> Result<&'a mut Vec<Entry>, Diagnostic> {
-    let mut node = root;
-    for (key, span) in keys {
-        let Value::Map(entries) = &mut node.value else { return Err(no_table(keys)) };
-        let index = match entries.iter().position(|entry| entry.key == *key) {
-            Some(index) => index,
-            None => {
-                let node = Node::new(*span, Value::Map(Vec::new()));
-                entries.push(Entry { key: key.clone(), key_span: *span, node });
-                entries.len() - 1
-            }
-        };
-        node = &mut entries[index].node;
-    }
-    match &mut node.value {
-        Value::Map(entries) => Ok(entries),
-        _ => Err(no_table(keys)),
-    }
+fn problem(body: &str, error: &toml::de::Error) -> Diagnostic {
+    let problem = Diagnostic::new(error.message());
+    let Some(span) = error.span() else { return problem };
+    let rest = body.get(span.start..).unwrap_or_default();
+    // Where something is missing, the next character is marked.
+    let next = rest.chars().next().filter(|next| *next != '\n').map_or(0, char::len_utf8);
+    let word = body.get(span.clone()).filter(|_| error.message().starts_with("string values must be quoted"));
+    let hint = word.map(|word| format!("texts stand in quotes: \"{word}\""));
+    problem.at(Span::new(0, span.start, span.end.max(span.start + next))).hint(hint)
 }
 
-fn no_table(keys: &[Key]) -> Diagnostic {
-    let name = keys.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>().join(".");
-    let problem = Diagnostic::new(format!("`{name}` is a value already, and can't be a table"));
-    keys.last().map_or(problem.clone(), |(_, span)| problem.at(*span))
-}
-
-struct Parser<'a> {
+struct Tree<'a> {
     body: &'a str,
-    at: usize,
+    problems: &'a mut Vec<Diagnostic>,
 }
 
-impl<'a> Parser<'a> {
-    fn rest(&self) -> &'a str {
-        &self.body[self.at..]
-    }
-
-    fn span(&self, start: usize) -> Span {
-        Span::new(0, start, self.at)
-    }
-
-    /// Passes over spaces and comments, and over the ends of lines if so.
-    fn blank(&mut self, lines: bool) {
-        loop {
-            let rest = self.rest();
-            let trimmed = rest.trim_start_matches(|c: char| c == ' ' || c == '\t' || lines && (c == '\n' || c == '\r'));
-            self.at += rest.len() - trimmed.trim_start_matches('\u{feff}').len();
-            if !self.rest().starts_with('#') {
-                return;
-            }
-            self.at += self.rest().find('\n').unwrap_or(self.rest().len());
-        }
-    }
-
-    fn take(&mut self, what: &str) -> bool {
-        let has = self.rest().starts_with(what);
-        self.at += if has { what.len() } else { 0 };
-        has
-    }
-
-    fn skip_line(&mut self) {
-        self.at += self.rest().find('\n').map_or(self.rest().len(), |end| end + 1);
-    }
-
-    fn line_end(&mut self) -> Result<(), Diagnostic> {
-        self.blank(false);
-        if self.rest().is_empty() || self.rest().starts_with(['\n', '\r']) {
-            return Ok(());
-        }
-        Err(self.unexpected("the end of the line"))
-    }
-
-    fn unexpected(&self, wanted: &str) -> Diagnostic {
-        let found = match self.rest().chars().next() {
-            Some('\n' | '\r') | None => "the line ends".to_owned(),
-            Some(found) => format!("`{found}` stands"),
+impl Tree<'_> {
+    fn table(&mut self, span: Span, table: DeTable<'_>) -> Node {
+        let entry = |(key, value): (Spanned<DeString<'_>>, Spanned<DeValue<'_>>)| Entry {
+            key_span: span_of(&key),
+            key: key.into_inner().into_owned(),
+            node: self.node(value),
         };
-        let end = self.at + self.rest().chars().next().map_or(0, char::len_utf8);
-        Diagnostic::new(format!("{found} where {wanted} belongs")).at(Span::new(0, self.at, end))
+        let mut entries: Vec<Entry> = table.into_iter().map(entry).collect();
+        // As they stand in the file.
+        entries.sort_by_key(|entry| entry.key_span.start);
+        Node::new(span, Value::Map(entries))
     }
 
-    /// `[a.b]`
-    fn header(&mut self) -> Result<Vec<Key>, Diagnostic> {
-        self.take("[");
-        if self.rest().starts_with('[') {
-            return Err(self.unexpected("a table's name").hint("lists of tables have no meaning here".to_owned()));
-        }
-        let keys = self.keys()?;
-        if self.take("]") { Ok(keys) } else { Err(self.unexpected("`]`")) }
-    }
-
-    /// `a.b = value`
-    fn pair(&mut self) -> Result<(Vec<Key>, Node), Diagnostic> {
-        let keys = self.keys()?;
-        if !self.take("=") {
-            return Err(self.unexpected("`=`"));
-        }
-        self.blank(false);
-        Ok((keys, self.value()?))
-    }
-
-    fn keys(&mut self) -> Result<Vec<Key>, Diagnostic> {
-        let mut keys = Vec::new();
-        loop {
-            self.blank(false);
-            let start = self.at;
-            let key = if self.rest().starts_with(['"', '\'']) {
-                self.text()?
-            } else {
-                let is_bare = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-                let length = self.rest().find(|c| !is_bare(c)).unwrap_or(self.rest().len());
-                if length == 0 {
-                    return Err(self.unexpected("a key"));
-                }
-                self.at += length;
-                self.body[start..self.at].to_owned()
-            };
-            keys.push((key, self.span(start)));
-            self.blank(false);
-            if !self.take(".") {
-                return Ok(keys);
-            }
-        }
-    }
-
-    fn value(&mut self) -> Result<Node, Diagnostic> {
-        let start = self.at;
-        let value = match self.rest().chars().next() {
-            Some('"' | '\'') => Value::String(self.text()?),
-            Some('[') => {
-                self.take("[");
-                let mut items = Vec::new();
-                loop {
-                    self.blank(true);
-                    if self.take("]") {
-                        break;
-                    }
-                    items.push(self.value()?);
-                    self.blank(true);
-                    if !self.take(",") && !self.rest().starts_with(']') {
-                        return Err(self.unexpected("`,` or `]`"));
-                    }
-                }
-                Value::Seq(items)
-            }
-            Some('{') => {
-                self.take("{");
-                let mut table = Node::new(self.span(start), Value::Map(Vec::new()));
-                loop {
-                    self.blank(false);
-                    if self.take("}") {
-                        break;
-                    }
-                    let (mut keys, node) = self.pair()?;
-                    if let Some((key, key_span)) = keys.pop() {
-                        place(&mut table, &keys)?.push(Entry { key, key_span, node });
-                    }
-                    self.blank(false);
-                    if !self.take(",") && !self.rest().starts_with('}') {
-                        return Err(self.unexpected("`,` or `}`"));
-                    }
-                }
-                table.value
-            }
-            _ => return self.word(),
-        };
-        Ok(Node::new(self.span(start), value))
-    }
-
-    /// A number or a truth value.
-    fn word(&mut self) -> Result<Node, Diagnostic> {
-        let start = self.at;
-        let ends = |c: char| c.is_whitespace() || ",]}#".contains(c);
-        self.at += self.rest().find(ends).unwrap_or(self.rest().len());
-        let word = &self.body[start..self.at];
-        let plain = word.replace('_', "");
-        let value = match word {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            _ => match (plain.parse(), plain.parse::<f64>()) {
-                (Ok(whole), _) => Value::Int(whole),
-                (Err(_), Ok(number)) if number.is_finite() => Value::Float(number),
-                _ => {
-                    let problem = Diagnostic::new(format!("`{word}` is no value")).at(self.span(start));
-                    self.at = start;
-                    return Err(problem.hint(format!("texts stand in quotes: \"{word}\"")));
-                }
+    fn node(&mut self, value: Spanned<DeValue<'_>>) -> Node {
+        let span = span_of(&value);
+        let value = match value.into_inner() {
+            DeValue::Table(table) => return self.table(span, table),
+            DeValue::Array(items) => Value::Seq(items.into_iter().map(|item| self.node(item)).collect()),
+            DeValue::String(text) => Value::String(text.into_owned()),
+            DeValue::Boolean(value) => Value::Bool(value),
+            DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => Value::Int(number),
+                Err(_) => self.none(span, "the number is too large"),
             },
+            DeValue::Float(number) => match number.as_str().parse::<f64>() {
+                Ok(number) if number.is_finite() => Value::Float(number),
+                _ => self.none(span, "the number isn't finite"),
+            },
+            DeValue::Datetime(_) => self.none(span, "dates have no meaning here; texts stand in quotes"),
         };
-        Ok(Node { written: Some(word.into()), ..Node::new(self.span(start), value) })
+        let written = self.body.get(span.start as usize..span.end as usize);
+        let written = written.filter(|_| matches!(value, Value::Bool(_) | Value::Int(_) | Value::Float(_)));
+        Node { written: written.map(Into::into), ..Node::new(span, value) }
     }
 
-    /// A text in quotes, of one line or of several.
-    fn text(&mut self) -> Result<String, Diagnostic> {
-        let start = self.at;
-        let (quote, is_long, has_escapes) = match self.rest() {
-            rest if rest.starts_with("\"\"\"") => ("\"\"\"", true, true),
-            rest if rest.starts_with("'''") => ("'''", true, false),
-            rest if rest.starts_with('"') => ("\"", false, true),
-            _ => ("'", false, false),
-        };
-        self.take(quote);
-        if is_long && !self.take("\r\n") {
-            self.take("\n");
-        }
-        let mut text = String::new();
-        while !self.take(quote) {
-            match self.rest().chars().next() {
-                None => break,
-                Some('\n') if !is_long => break,
-                Some('\\') if has_escapes => text.push(self.escape()?),
-                Some(character) => {
-                    text.push(character);
-                    self.at += character.len_utf8();
-                }
-            }
-        }
-        if !self.body[..self.at].ends_with(quote) || self.at < start + 2 * quote.len() {
-            return Err(Diagnostic::new("a text isn't closed").at(Span::new(0, start, start + quote.len())));
-        }
-        Ok(text)
+    /// What stands for a value that is none.
+    fn none(&mut self, span: Span, problem: &str) -> Value {
+        self.problems.push(Diagnostic::new(problem).at(span));
+        Value::Unknown
     }
+}
 
-    fn escape(&mut self) -> Result<char, Diagnostic> {
-        let start = self.at;
-        self.take("\\");
-        let letter = self.rest().chars().next();
-        self.at += letter.map_or(0, char::len_utf8);
-        let digits = match letter {
-            Some('n') => return Ok('\n'),
-            Some('t') => return Ok('\t'),
-            Some('r') => return Ok('\r'),
-            Some(plain @ ('"' | '\\')) => return Ok(plain),
-            Some('u') => 4,
-            Some('U') => 8,
-            _ => 0,
-        };
-        let code = self.body.get(self.at..self.at + digits).filter(|code| !code.is_empty());
-        self.at += code.map_or(0, str::len);
-        let character = code.and_then(|code| char::from_u32(u32::from_str_radix(code, 16).ok()?));
-        character.ok_or_else(|| {
-            let problem = Diagnostic::new("there is no such escape").at(self.span(start));
-            problem.hint("a backslash is written \\\\, or the text in single quotes".to_owned())
-        })
-    }
+fn span_of<T>(spanned: &Spanned<T>) -> Span {
+    let span = spanned.span();
+    Span::new(0, span.start, span.end)
 }
 
 #[cfg(test)]
@@ -306,10 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn tables_keys_and_values_are_read() {
+    fn tables_keys_and_values_are_read_in_their_order() {
         let (json, problems) = read(
             "# a file\n[a.b]\nx = 1 # one\ny.z = \"t\\n\\u00e9\" \n'q q' = [1.5, true,\n  'c:\\d', # a place\n]\n\n[a.\"c d\"]\n\
-             long = \"\"\"\none\ntwo\"\"\"\nin = { k = 1_000, l.m = '' }\n[e]\n",
+             long = \"\"\"\none\ntwo\"\"\"\nin = { k = 1_000, l.m = '' }\n[e]\n[[l]]\nh = 0x1f\n",
         );
         assert_eq!(problems, []);
         assert_eq!(
@@ -320,30 +111,32 @@ mod tests {
                     "c d": { "long": "one\ntwo", "in": { "k": 1000, "l": { "m": "" } } },
                 },
                 "e": {},
+                "l": [{ "h": 31 }],
             })
         );
+        let text = Text::file("pipe.toml", "z = 1\na = 2\n");
+        let node = parse(&text, &mut Vec::new());
+        assert_eq!(node.entries().iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["z", "a"]);
     }
 
     #[test]
-    fn every_mistake_has_its_place_and_the_rest_is_read() {
-        let (json, problems) =
-            read("x = yes\nx = 1\nx = 2\ny 3\n[x]\n[a\nz = \"open\nw = \"\\q\"\n[[l]]\nv = 1 2\nlast = 3\n");
-        assert_eq!(json["last"], 3);
-        let said: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
-        assert_eq!(
-            said,
-            [
-                "`yes` is no value",
-                "the key `x` is there twice",
-                "`3` stands where `=` belongs",
-                "`x` is a value already, and can't be a table",
-                "the line ends where `]` belongs",
-                "a text isn't closed",
-                "there is no such escape",
-                "`[` stands where a table's name belongs",
-                "`2` stands where the end of the line belongs",
-            ]
-        );
-        assert!(problems.iter().all(|problem| problem.span.is_some()));
+    fn every_mistake_has_its_place_and_what_can_be_read_is() {
+        let (json, problems) = read("x = yes\ny = 1\ny = 2\nz = \"\\q\"\nd = 2026-11-29\nn = nan\nlast = 3\n");
+        assert_eq!(json["last"], 3, "{json}");
+        let said = [
+            ("string values must be quoted", 4),
+            ("duplicate key", 14),
+            ("missing escaped value", 26),
+            ("dates have no meaning here", 33),
+            ("the number isn't finite", 48),
+        ];
+        assert_eq!(problems.len(), said.len(), "{problems:?}");
+        for (problem, (message, place)) in problems.iter().zip(said) {
+            assert!(problem.message.starts_with(message), "{problem:?}");
+            assert_eq!(problem.span.map(|span| span.start), Some(place), "{problem:?}");
+        }
+        assert_eq!(problems[0].hint.as_deref(), Some("texts stand in quotes: \"yes\""));
+        let (_, problems) = read("[a\nw = 1\n");
+        assert_eq!(problems[0].message, "unclosed table, expected `]`");
     }
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::{
     Check, Checks, LAUNCHERS, Launcher, Notify, Recipe, Upcoming,
-    cluster::{ENGINES, On, Start, carry_out, previewed},
+    cluster::{ENGINES, On, Preview, Start, carry_out, previewed},
     launch::{FITTING, Setup},
     reading::READING,
 };
@@ -261,7 +261,7 @@ impl Session {
     ///
     /// # Errors
     /// If the store can't be read, or there's no such engine.
-    pub fn preview(&self, prepared: Prepared<'_>, on: &On) -> Result<Vec<(String, Vec<String>)>> {
+    pub fn preview(&self, prepared: Prepared<'_>, on: &On) -> Result<Preview> {
         let options = self.run_options(prepared.recipe, BTreeMap::new());
         previewed(&self.start(prepared.recipe, prepared.plan, &prepared.devices, &options), on, &ENGINES)
     }

@@ -6,7 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::common::{Output, Space, await_that, ended, finish, tiny};
+use crate::{
+    beds,
+    common::{Output, Space, await_that, ended, finish, outputs, tiny},
+};
 
 /// A space with stand-ins for Slurm's commands, whose files are in `fake`.
 fn cluster(next: &str) -> Space {
@@ -33,11 +36,8 @@ fn pipe(space: &Space, arguments: &[&str]) -> Output {
 
 const RUN: [&str; 5] = ["run", "recipe.yaml", "--on", "here", "--json"];
 
-/// The digests of all stages.
 fn digests(output: &Output) -> Vec<(String, String)> {
-    let json: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
-    let stages = json["stages"].as_object().expect("stages");
-    stages.iter().map(|(name, stage)| (name.clone(), stage["digest"].as_str().unwrap_or("none").to_owned())).collect()
+    beds::digests(&output.stdout)
 }
 
 fn calls(space: &Space) -> Vec<String> {
@@ -74,6 +74,22 @@ fn stages_are_computed_by_jobs_and_the_second_time_nothing_is_submitted() {
     assert_eq!(calls(&space).len(), submitted);
     let status = pipe(&space, &["status"]);
     assert!(status.stdout.contains("recipe.yaml") && status.stdout.contains("5 ran"), "{}", status.stdout);
+    let json = |arguments: &[&str]| {
+        let output = pipe(&space, arguments);
+        let value: serde_json::Value = serde_json::from_str(&output.stdout).expect("JSON");
+        outputs::fits(arguments, &value);
+        value
+    };
+    let runs = json(&["status", "--json"]);
+    assert_eq!(runs[0]["counts"], serde_json::json!({ "ran": 5 }));
+    assert_eq!((&runs[0]["engine"], &runs[0]["jobs"]), (&"slurm".into(), &serde_json::Value::Null));
+    let run = json(&["status", runs[0]["run"].as_str().expect("a name"), "--json"]);
+    assert_eq!(run[0]["jobs"], serde_json::json!({ "running": 0, "waiting": 0 }));
+    assert_eq!(run[0]["stages"]["base"]["status"], "ran");
+    assert_eq!(json(&["attach", "--json"])["stages"]["base"]["digest"], run[0]["stages"]["base"]["digest"]);
+    assert_eq!(json(&["cancel", "--json"])["cancelled"], true);
+    let planned = json(&["plan", "recipe.yaml", "--on", "here", "--json"]);
+    assert_eq!(planned["batches"], serde_json::json!([]));
     let logs = pipe(&space, &["logs", "base"]);
     assert!(logs.stdout.contains("base: done"), "{}", logs.stdout);
 }
@@ -109,6 +125,18 @@ fn what_a_site_refuses_for_now_is_offered_again_and_what_it_may_have_taken_is_lo
     assert_eq!(calls(&space)[..3], ["full", "unsure", "away"]);
     let jobs = std::fs::read_dir(space.path().join("fake/jobs")).expect("a folder").count() - 1;
     assert_eq!(jobs, 5, "one for each stage");
+}
+
+#[test]
+fn batch_that_is_too_large_for_a_limit_is_submitted_in_parts() {
+    let space = cluster("");
+    // Two stages can run at once, and one is taken at a time.
+    space.write("fake/most", "1\n");
+    let output = pipe(&space, &RUN);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(output.stderr.contains("no more jobs are taken at the moment"), "{}", output.stderr);
+    // Five stages, and the two of them together.
+    assert_eq!(calls(&space).len(), 6);
 }
 
 #[test]
@@ -171,6 +199,30 @@ fn submitter_that_is_killed_is_followed_by_another_and_nothing_is_submitted_twic
         let jobs = std::fs::read_dir(space.path().join("fake/jobs")).expect("a folder").count() - 1;
         assert_eq!(jobs, 5, "one for each stage, after {delay} ms");
         assert_eq!(digests(&pipe(&space, &RUN)), here(&space));
+    }
+}
+
+#[test]
+fn paths_are_whatever_they_are() {
+    let space = cluster("");
+    let profile = space.read("pipe.toml").replace("[profiles.here]\n", "[profiles.here]\nstore = \"it's a store\"\n");
+    space.write("pipe.toml", profile);
+    let output = pipe(&space, &["run", "recipe.yaml", "--on", "here", "--stage", "tokens"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(space.path().join("it's a store/artifacts").exists());
+}
+
+#[test]
+fn keys_that_mean_nothing_to_an_engine_are_mistakes() {
+    let space = cluster("");
+    let profile = "[profiles.here]\nengine = \"ray\"\naddress = \"http://127.0.0.1:1\"\nclaim = \"disk\"\n\
+                   [profiles.here.kinds.pretrain]\npartition = \"main\"\nextra = { any = [\"thing\"] }\n";
+    space.write("pipe.toml", profile);
+    let output = pipe(&space, &["run", "recipe.yaml", "--on", "here"]);
+    assert_eq!(output.status, 2, "{}", output.stderr);
+    for said in ["`claim` means nothing to ray", "--> pipe.toml:4:", "`partition` means nothing to ray", "2 errors in"]
+    {
+        assert!(output.stderr.contains(said), "{said}: {}", output.stderr);
     }
 }
 

@@ -4,6 +4,7 @@
 mod common;
 
 mod adapters;
+mod beds;
 mod budget;
 mod cache;
 mod chat;
@@ -20,6 +21,7 @@ mod expectations;
 mod hub;
 mod init;
 mod install;
+mod kubernetes;
 mod live;
 mod log;
 mod mlflow;
@@ -28,6 +30,7 @@ mod needs;
 mod outputs;
 mod predict;
 mod provenance;
+mod ray;
 mod reference;
 mod report;
 mod schema;

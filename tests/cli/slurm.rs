@@ -1,30 +1,24 @@
 //! Runs on a real Slurm of several nodes, which `../shared/tools/slurm.sh` starts on this machine: each node is a space of
 //! processes with a host name of its own, and can lose its power.
 
-use std::{path::PathBuf, process::Command};
+use std::path::{Path, PathBuf};
 
-use crate::common::{
-    Output, Space, finish, need,
-    needs::{Need, Needed},
-    shared, tiny,
+use crate::{
+    beds::{bed, beside, digests},
+    common::{
+        Space, need,
+        needs::{Need, Needed},
+        tiny,
+    },
 };
 
-/// The program that starts it.
-fn bed() -> Needed<PathBuf> {
-    let bed = shared().join("tools/slurm.sh");
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    if !bed.exists() {
-        Err(Need::Slurm.unmet("there is no ../shared/tools/slurm.sh"))
-    } else if !is_root {
-        Err(Need::Slurm.unmet("nodes are made by root alone"))
-    } else if ["/usr/sbin/slurmctld", "/usr/sbin/slurmd", "/usr/sbin/munged"]
-        .iter()
-        .any(|file| !PathBuf::from(file).exists())
-    {
-        Err(Need::Slurm.unmet("slurmctld, slurmd and munge aren't installed"))
-    } else {
-        Ok(bed)
+/// The script that starts it, which would install it otherwise.
+fn slurm() -> Needed<PathBuf> {
+    let daemons = ["/usr/sbin/slurmctld", "/usr/sbin/slurmd", "/usr/sbin/munged"];
+    if daemons.iter().any(|file| !Path::new(file).exists()) {
+        return Err(Need::Slurm.unmet("slurmctld, slurmd and munge aren't installed"));
     }
+    bed(Need::Slurm, "slurm.sh")
 }
 
 /// The tiny recipe, and a profile for it.
@@ -37,33 +31,9 @@ fn space() -> Space {
     space
 }
 
-/// Runs lines of a shell beside a Slurm; `pipe` is the program.
-fn beside(bed: &PathBuf, space: &Space, lines: &str) -> Output {
-    let mut command = space.command(&[]);
-    let environment: Vec<_> =
-        command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
-    command = Command::new(bed);
-    let program = env!("CARGO_BIN_EXE_pipe");
-    let script = format!("set -eu\npipe() {{ '{program}' \"$@\"; }}\n{lines}");
-    command.args(["bash", "-c", &script]).current_dir(space.path());
-    for (name, value) in environment {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    finish(command)
-}
-
-fn digests(text: &str) -> Vec<(String, String)> {
-    let json: serde_json::Value = serde_json::from_str(text).expect("JSON");
-    let stages = json["stages"].as_object().expect("stages");
-    stages.iter().map(|(name, stage)| (name.clone(), stage["digest"].as_str().unwrap_or("none").to_owned())).collect()
-}
-
 #[test]
 fn recipe_runs_on_its_nodes_as_on_one_machine() {
-    let bed = need!(bed());
+    let bed = need!(slurm());
     let space = space();
     let output = beside(
         &bed,
@@ -87,7 +57,7 @@ fn recipe_runs_on_its_nodes_as_on_one_machine() {
 
 #[test]
 fn run_outlives_its_submitter_its_controller_and_a_node() {
-    let bed = need!(bed());
+    let bed = need!(slurm());
     let space = space();
     space.write("recipe.yaml", space.read("recipe.yaml").replace("steps: 8,", "steps: 1500, checkpoint_every: 20,"));
     let output = beside(

@@ -39,6 +39,10 @@ pub enum Need {
     Mount,
     /// Slurm's daemons, and `../shared/tools/slurm.sh` to start them with.
     Slurm,
+    /// Ray in the folder of a virtual environment that `RAY_VENV` names, and `../shared/tools/ray.sh` to start it with.
+    Ray,
+    /// The program `kubernetes-validate`, named by `PIPE_KUBERNETES_VALIDATE`.
+    KubernetesValidate,
     /// A C compiler `cc`, and a system whose programs load what `LD_PRELOAD` names.
     Preload,
     /// Linux on a processor with AVX-512.
@@ -60,7 +64,7 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 25] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
@@ -74,6 +78,8 @@ impl Need {
         Self::Script,
         Self::Mount,
         Self::Slurm,
+        Self::Ray,
+        Self::KubernetesValidate,
         Self::Preload,
         Self::Avx512,
         Self::Vulkan,
@@ -101,6 +107,8 @@ impl Need {
             Self::Script => "script",
             Self::Mount => "mount",
             Self::Slurm => "slurm",
+            Self::Ray => "ray",
+            Self::KubernetesValidate => "kubernetes-validate",
             Self::Preload => "preload",
             Self::Avx512 => "avx512",
             Self::Vulkan => "vulkan",

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 
 use super::{
     ends::{Attempt, Decision, decide, last_lines},
-    engine::{Job, State},
+    engine::{Job, State, Which},
     follow::{Follower, NONE, Stage, beginning},
 };
 use crate::{engine::executor::Event, session::launch::End, support::Hinted};
@@ -18,6 +18,8 @@ use crate::{engine::executor::Event, session::launch::End, support::Hinted};
 const IDLE: u32 = 3;
 /// After how many pauses nothing happens.
 const STILL: u32 = 10;
+/// For how many pauses a job may wait until it's told why.
+const LONG: u32 = 30;
 /// How often a job may be missing, or ended without a result, when the engine is asked, until it's believed.
 const LOOKS: u32 = 2;
 
@@ -61,6 +63,7 @@ impl Follower<'_> {
             let state = jobs.get(&(id.as_str(), task)).map(|job| job.state.clone());
             if state.as_ref().is_some_and(State::is_open) {
                 self.stages[number].looks = 0;
+                self.wait(number, state.as_ref(), LONG * pause);
                 continue;
             }
             self.stages[number].looks += 1;
@@ -69,6 +72,20 @@ impl Follower<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells why a job waits that has waited for long, for it may be for ever.
+    fn wait(&mut self, number: usize, state: Option<&State>, long: Duration) {
+        let stage = &mut self.stages[number];
+        let Some(State::Waiting(reason)) = state.filter(|_| !stage.has_started) else {
+            stage.waits = None;
+            return;
+        };
+        if stage.waits.get_or_insert_with(Instant::now).elapsed() >= long {
+            let id = &self.plan.stages[number].id;
+            let text = format!("the job of `{id}` has waited for {} s: {reason}", long.as_secs());
+            self.tell_of(format!("waits: {reason}"), &text);
+        }
     }
 
     /// Finds batches by their names of which it isn't known whether they were taken.
@@ -110,7 +127,7 @@ impl Follower<'_> {
             // It waited for a job that is submitted again; it will be, too.
             stage.at = None;
             return if let Some(State::Never(_)) = state {
-                self.cluster.cancel(&[format!("{id}_{}", at.1)])
+                self.cluster.cancel(&[Which::Task(id.to_owned(), at.1)])
             } else {
                 Ok(())
             };
@@ -134,9 +151,9 @@ impl Follower<'_> {
             }
             Decision::Fail(told) => {
                 if let Some(State::Never(_)) = state {
-                    self.cluster.cancel(&[format!("{id}_{}", at.1)])?;
+                    self.cluster.cancel(&[Which::Task(id.to_owned(), at.1)])?;
                 }
-                let lines = last_lines(&self.folder.log(at.0, at.1));
+                let lines = last_lines(&self.folder.log(at.0, at.1)).or_else(|| self.cluster.last_words(id, at.1));
                 let Hinted { message, hint } = told;
                 let message =
                     lines.map_or(message.clone(), |lines| format!("{message}; the job's last lines:\n{lines}"));

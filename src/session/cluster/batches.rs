@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     engine::{After, Batch, Cluster},
-    profile::Resources,
+    resources::Resources,
 };
 
 /// What jobs of one batch have in common.
@@ -67,16 +67,17 @@ impl Together {
             longer: *longer,
             throttle,
             after: &self.after,
-            program,
-            command: &command(folder, number),
+            command: &command(program, folder, number),
         })
     }
 }
 
-/// The arguments of the program in the jobs of a batch, behind which the number of the task comes.
-fn command(folder: &Path, batch: usize) -> String {
-    let store = folder.ancestors().nth(2).unwrap_or(folder).display();
-    format!("stage --store '{store}' --job '{}' --batch {batch} --task", folder.display())
+/// The words of the command of a batch's jobs, behind which the number of the task comes.
+fn command(program: &Path, folder: &Path, batch: usize) -> Vec<String> {
+    let store = folder.ancestors().nth(2).unwrap_or(folder);
+    let text = |path: &Path| path.display().to_string();
+    let words = ["stage", "--store", &text(store), "--job", &text(folder), "--batch", &batch.to_string(), "--task"];
+    std::iter::once(text(program)).chain(words.map(str::to_owned)).collect()
 }
 
 /// Puts stages together: `group` in one task, and `most` tasks in a batch.
@@ -121,7 +122,11 @@ pub(super) fn together(ready: Vec<Ready>, group: usize, most: usize) -> Vec<Toge
                 }),
             }
         }
-        all.extend(layers.into_iter().map(|tasks| Together { shape: shape.clone(), tasks, after: after.clone() }));
+        for layer in layers {
+            let tasks: Vec<(usize, Vec<usize>)> = layer.into_iter().collect();
+            let parts = tasks.chunks(most).map(|tasks| tasks.iter().cloned().collect());
+            all.extend(parts.map(|tasks| Together { shape: shape.clone(), tasks, after: after.clone() }));
+        }
     }
     all
 }

@@ -14,15 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ends::last_lines,
-    engine::{Batch, Engine, Refusal, State},
-    profile::{Profile, Resources},
+    engine::{Batch, Engine, Refusal, State, Which},
+    profile::Profile,
+    resources::Resources,
     start::{open, program_for},
 };
 use crate::{
     engine::store::{Store, host, unix_time},
     network::device::devices,
     session::Notify,
-    support::{Hinted, Registry, clock::date, program},
+    support::{Hinted, Registry, clock::date, program, shell},
 };
 
 /// What is written to measure the disk.
@@ -125,19 +126,21 @@ pub fn examine(
     let mut findings = Vec::new();
     let mut find = |is_well: bool, text: String| findings.push(Finding { is_well, text });
 
+    let text = |path: &Path| path.display().to_string();
+    let command = [&text(&program), "doctor", "--store", &text(&root), "--job", &text(&folder), "--task"];
+    let command = command.map(str::to_owned);
     let all = [("all".to_owned(), profile.all.clone())].into_iter();
     let kinds = profile.kinds.keys().map(|kind| (format!("kinds.{kind}"), profile.resources("", kind)));
     let stages = profile.stages.keys().map(|stage| (format!("stages.{stage}"), profile.resources(stage, "")));
     for (place, resources) in all.chain(kinds).chain(stages) {
-        let script = cluster.script(&batch(&name, &folder, &resources, &program, ""));
+        let script = cluster.script(&batch(&name, &folder, &resources, &command));
         match cluster.test(&script) {
             Ok(()) => find(true, format!("the site takes what `{place}` asks for")),
             Err(said) => find(false, format!("the site refuses what `{place}` asks for: {said}")),
         }
     }
-    let command = format!("doctor --store '{}' --job '{}' --task", root.display(), folder.display());
     let small = Resources { memory: profile.all.memory.clone().or(Some("none".to_owned())), ..profile.all.clone() };
-    let id = match cluster.submit(&cluster.script(&batch(&name, &folder, &small, &program, &command))) {
+    let id = match cluster.submit(&cluster.script(&batch(&name, &folder, &small, &command))) {
         Ok(id) => id,
         Err(Refusal::Full(said) | Refusal::Away(said) | Refusal::Never(said)) => {
             bail!(Hinted::with(
@@ -154,11 +157,12 @@ pub fn examine(
     let report = match ended {
         Waited::Report(report) => report,
         Waited::Stopped => {
-            cluster.cancel(&[id])?;
+            cluster.cancel(&[Which::Batch(id)])?;
             bail!("stopped before the job had looked");
         }
         Waited::Ended(state) => {
-            let lines = last_lines(&folder.join("log/0-0.log")).map_or_else(String::new, |lines| format!(":\n{lines}"));
+            let lines = last_lines(&folder.join("log/0-0.log")).or_else(|| cluster.last_words(&id, 0));
+            let lines = lines.map_or_else(String::new, |lines| format!(":\n{lines}"));
             let state = state.map_or("is gone".to_owned(), |state| format!("ended ({state:?})"));
             find(
                 false,
@@ -175,13 +179,7 @@ pub fn examine(
     Ok(findings)
 }
 
-fn batch<'a>(
-    name: &'a str,
-    folder: &'a Path,
-    resources: &'a Resources,
-    program: &'a Path,
-    command: &'a str,
-) -> Batch<'a> {
+fn batch<'a>(name: &'a str, folder: &'a Path, resources: &'a Resources, command: &'a [String]) -> Batch<'a> {
     Batch {
         name,
         folder,
@@ -192,7 +190,6 @@ fn batch<'a>(
         longer: 1,
         throttle: None,
         after: &[],
-        program,
         command,
     }
 }
@@ -252,7 +249,7 @@ fn compared(report: &Report, build: &str, root: &Path, is_locked: bool) -> Vec<F
             false,
             format!(
                 "locks of files don't hold between machines: echo 'lock link' >> {}",
-                root.join("format").display()
+                shell::quoted(&root.join("format").display().to_string())
             ),
         ),
         Ok(true) if is_elsewhere => find(true, "locks of files hold between machines".to_owned()),

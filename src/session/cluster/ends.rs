@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{engine::State, profile::Resources};
+use super::{engine::State, resources::Resources};
 use crate::support::Hinted;
 
 /// How often a stage is submitted again for what isn't its own fault.
@@ -98,7 +98,21 @@ pub(super) fn decide(state: Option<&State>, attempt: &Attempt) -> Decision {
         Some(State::NodeLost) => {
             fail(format!("its machine was lost, {} times by now", attempt.before + 1), "look at the machines")
         }
-        Some(State::Never(reason)) => never(reason),
+        Some(State::Evicted(why)) if attempt.before < LOSSES => {
+            again(format!("it was evicted{place} ({why}); submitted again"))
+        }
+        Some(State::Evicted(why)) => fail(
+            format!("it was evicted, {} times by now: {why}", attempt.before + 1),
+            "what the profile asks for may be less than what it takes",
+        ),
+        Some(State::Never(Hinted { message, hint })) => {
+            Decision::Fail(Hinted { message: format!("it can never run, since {message}"), hint: hint.clone() })
+        }
+        Some(State::Killed) if attempt.before < LOSSES => again(format!("it was killed{place}; submitted again")),
+        Some(State::Killed) => fail(
+            format!("it was killed, {} times by now", attempt.before + 1),
+            "it may be for lack of memory: `memory` in the profile",
+        ),
         Some(State::Cancelled) => fail("its job was cancelled".to_owned(), "run it again when that was no accident"),
         _ if attempt.again && attempt.before < LOSSES => again(format!("it was stopped{place}; submitted again")),
         Some(State::Failed) => fail(
@@ -111,27 +125,6 @@ pub(super) fn decide(state: Option<&State>, attempt: &Attempt) -> Decision {
             "`pipe doctor --on PROFILE` looks at the machines",
         ),
     }
-}
-
-/// That a job can never run, by the engine's reason.
-fn never(reason: &str) -> Decision {
-    let (what, hint) = match reason {
-        "PartitionTimeLimit" => {
-            ("its time limit is longer than the partition allows", "lower `time`, or take another `partition`")
-        }
-        "PartitionNodeLimit" | "BadConstraints" => (
-            "no machine has what it asks for",
-            "look at `constraint`, `gpus`, `memory` and `cpus`; `sinfo` tells what there is",
-        ),
-        "InvalidAccount" | "AccountNotAllowed" => {
-            ("its account may not be used there", "`account` in the profile; `sacctmgr show assoc` lists yours")
-        }
-        "InvalidQOS" | "QOSNotAllowed" => ("its quality of service may not be used there", "`qos` in the profile"),
-        "JobHeldAdmin" => ("an administrator holds it back", "ask them"),
-        "DependencyNeverSatisfied" => ("what it waits for has failed", "run it again once that's mended"),
-        other => return Decision::Fail(Hinted::new(format!("it can never run: {other}"), None)),
-    };
-    Decision::Fail(Hinted::with(format!("it can never run, since {what} ({reason})"), hint))
 }
 
 /// The last lines that a job has printed.
@@ -182,7 +175,12 @@ mod tests {
         let told =
             "it was ended since it ran out of memory: `2G` was asked for, 2097000K were used, the estimate is 3072 MB";
         assert_eq!(failure(&State::OutOfMemory, &full), told);
-        assert!(failure(&State::Never("InvalidAccount".into()), &attempt()).contains("account may not be used"));
+        let never = State::Never(Hinted::new("its account may not be used there", None));
+        assert_eq!(failure(&never, &attempt()), "it can never run, since its account may not be used there");
+        assert!(matches!(decide(Some(&State::Killed), &attempt()), Decision::Again(1, _)));
+        let evicted = State::Evicted("the node was low on memory".into());
+        let Decision::Again(1, why) = decide(Some(&evicted), &attempt()) else { panic!("it goes on") };
+        assert_eq!(why, "it was evicted (the node was low on memory); submitted again");
         assert!(failure(&State::Failed, &attempt()).contains("failed before it could say why"));
         // Status 75 is a failure to the engine, and none to the stage.
         assert!(matches!(decide(Some(&State::Failed), &Attempt { again: true, ..attempt() }), Decision::Again(1, _)));

@@ -5,19 +5,30 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::profile::Resources;
-use crate::support::Named;
+use super::{profile::Profile, resources::Resources};
+use crate::support::{Hinted, Named, shell};
 
 /// A kind of engine, in the registry [`ENGINES`](super::ENGINES).
 pub trait Engine: Named + Sync {
+    /// The keys of profiles that mean something to it, beside those that do to all.
+    fn keys(&self) -> &'static [&'static str];
+
     /// What talks to it on this machine.
-    fn open(&self) -> Box<dyn Cluster>;
+    ///
+    /// # Errors
+    /// If the profile lacks what it needs.
+    fn open(&self, profile: &Profile) -> Result<Box<dyn Cluster>>;
 }
 
 /// An engine as this machine sees it.
 pub trait Cluster {
     /// How many tasks a batch has at most, and the largest number of one.
     fn most_tasks(&mut self) -> usize;
+
+    /// Whether it can hold jobs back until others are done. Where it can't, jobs are submitted when those are.
+    fn has_order(&self) -> bool {
+        true
+    }
 
     /// What is submitted for a batch, for people to read as well.
     fn script(&self, batch: &Batch<'_>) -> String;
@@ -41,11 +52,25 @@ pub trait Cluster {
     /// What became of a job that isn't among them any more, and the memory that it has used, if it's remembered.
     fn remembered(&mut self, id: &str, task: usize) -> Option<(State, Option<String>)>;
 
-    /// Ends jobs of batches, whether they run or wait.
+    /// What a job printed last, where the run's folder has nothing of it.
+    fn last_words(&mut self, _id: &str, _task: usize) -> Option<String> {
+        None
+    }
+
+    /// Ends jobs, whether they run or wait.
     ///
     /// # Errors
     /// What it says.
-    fn cancel(&mut self, ids: &[String]) -> Result<()>;
+    fn cancel(&mut self, jobs: &[Which]) -> Result<()>;
+}
+
+/// Jobs that are to be ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Which {
+    /// All of a batch, by what the engine calls it.
+    Batch(String),
+    /// A task of a batch.
+    Task(String, usize),
 }
 
 /// Jobs that are alike.
@@ -69,10 +94,26 @@ pub struct Batch<'a> {
     pub throttle: Option<usize>,
     /// What has to be done before.
     pub after: &'a [After],
-    /// The program `pipe`.
-    pub program: &'a Path,
-    /// Its arguments, behind which the number of the task comes.
-    pub command: &'a str,
+    /// The words of the command, behind which the number of the task comes.
+    pub command: &'a [String],
+}
+
+impl Batch<'_> {
+    /// The command as a shell takes it; `task` is what a shell takes for the number of the task.
+    pub fn line(&self, task: &str) -> String {
+        let words: Vec<String> = self.command.iter().map(|word| shell::quoted(word)).collect();
+        format!("{} {task}", words.join(" "))
+    }
+
+    /// What a task prints, in the run's folder; `task` stands for the number of the task.
+    pub fn log(&self, task: &str) -> String {
+        format!("{}/log/{}-{task}.log", self.folder.display(), self.number)
+    }
+
+    /// The store's directory.
+    pub fn store(&self) -> &Path {
+        self.folder.ancestors().nth(2).unwrap_or(self.folder)
+    }
 }
 
 /// What has to be done before a task of a batch begins.
@@ -114,7 +155,7 @@ pub enum State {
     /// It waits, for this reason in the engine's words.
     Waiting(String),
     /// It can never run, for this reason.
-    Never(String),
+    Never(Hinted),
     /// It runs.
     Running,
     /// It ended well.
@@ -131,6 +172,10 @@ pub enum State {
     NodeLost,
     /// It made room for another one.
     Preempted,
+    /// Its machine had no room for it any more, in the engine's words.
+    Evicted(String),
+    /// Its process was ended from outside, nobody says by whom.
+    Killed,
 }
 
 impl State {

@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow};
 use indexmap::IndexMap;
 
 use super::{
-    engine::{Cluster, State},
+    engine::{Cluster, State, Which},
     records::{BatchRecord, RunFolder},
     run_plan::{Output, RunPlan},
 };
@@ -32,6 +32,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// What is said of a stage whose job goes on.
 pub const LEFT: &str = "left to the cluster";
+
+/// What is said of a stage that wasn't submitted.
+pub const LATER: &str = "not submitted";
 
 /// What stands for a batch's id where it's known that there's no such batch.
 pub(super) const NONE: &str = "-";
@@ -56,6 +59,8 @@ pub struct Follower<'a> {
     pub(super) asked: Option<Instant>,
     pub(super) changed: Instant,
     pub(super) refused: Option<Instant>,
+    /// Tasks of a batch at most, by what was refused.
+    pub(super) most: usize,
     pub(super) told: BTreeSet<String>,
 }
 
@@ -84,6 +89,8 @@ pub(super) struct Stage {
     pub(super) attempts: u32,
     pub(super) longer: u32,
     pub(super) looks: u32,
+    /// Since when its job waits.
+    pub(super) waits: Option<Instant>,
 }
 
 /// What is to be done with what isn't settled.
@@ -140,6 +147,7 @@ impl<'a> Follower<'a> {
             asked: None,
             changed: Instant::now(),
             refused: None,
+            most: usize::MAX,
             told: BTreeSet::new(),
         })
     }
@@ -167,8 +175,7 @@ impl<'a> Follower<'a> {
             if self.takes_over()? {
                 self.submit(until == Until::AllSubmitted)?;
             }
-            let is_submitted = |stage: &Stage| stage.outcome.is_some() || stage.at.is_some();
-            if until == Until::AllSubmitted && self.stages.iter().all(is_submitted) {
+            if until == Until::AllSubmitted && self.is_all_submitted() {
                 return Ok(());
             }
             self.ask()?;
@@ -182,12 +189,22 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// Whether the engine has all that it takes at the moment.
+    fn is_all_submitted(&self) -> bool {
+        let has_order = self.cluster.has_order();
+        let waits = |number: usize| !self.needs[number].iter().all(|need| self.outputs.contains_key(need));
+        let is_submitted = |(number, stage): (usize, &Stage)| {
+            stage.outcome.is_some() || stage.at.is_some() || !has_order && waits(number)
+        };
+        self.stages.iter().enumerate().all(is_submitted)
+    }
+
     /// The outcomes of all stages; of one under way, that it's left to itself.
     pub fn outcomes(&self) -> IndexMap<String, Outcome> {
         let outcome = |(number, stage): (usize, &Stage)| {
             let planned = &self.plan.stages[number];
             let left = || {
-                let place = if stage.at.is_some() { LEFT } else { "not submitted" };
+                let place = if stage.at.is_some() { LEFT } else { LATER };
                 Outcome::without_artifact(&planned.node.kind, Ending::Paused, place.to_owned())
             };
             (planned.id.clone(), stage.outcome.clone().unwrap_or_else(left))
@@ -201,8 +218,9 @@ impl<'a> Follower<'a> {
     /// What the engine says.
     pub fn cancel(&mut self) -> Result<()> {
         self.folder.cancel()?;
-        let ids = self.batches.iter().filter_map(|known| known.id.clone()).filter(|id| id != NONE).collect::<Vec<_>>();
-        self.cluster.cancel(&ids)
+        let ids = self.batches.iter().filter_map(|known| known.id.clone()).filter(|id| id != NONE);
+        let batches: Vec<Which> = ids.map(Which::Batch).collect();
+        if batches.is_empty() { Ok(()) } else { self.cluster.cancel(&batches) }
     }
 
     /// How many jobs wait and run, as the engine says; `None` if it doesn't answer.
@@ -342,8 +360,13 @@ impl<'a> Follower<'a> {
 
     /// Tells a person something once.
     pub(super) fn tell(&mut self, text: String) {
-        if self.told.insert(text.clone()) {
-            (self.notify)(&text);
+        self.tell_of(text.clone(), &text);
+    }
+
+    /// Tells a person of a thing, unless it was told of before.
+    pub(super) fn tell_of(&mut self, thing: String, text: &str) {
+        if self.told.insert(thing) {
+            (self.notify)(text);
         }
     }
 }

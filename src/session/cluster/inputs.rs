@@ -13,38 +13,66 @@ use crate::engine::store::{DigestCache, atomic};
 /// The folder in the store.
 const FOLDER: &str = "inputs";
 
+/// Where the store has what a field of a stage names, and each file with its place.
+struct Kept {
+    field: String,
+    named: Vec<PathBuf>,
+    /// The files of a directory, of which some alone are read.
+    parts: Option<Vec<PathBuf>>,
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+fn kept(stage: &RunStage, digests: &Mutex<DigestCache>) -> Result<Vec<Kept>> {
+    let mut all = Vec::new();
+    for (field, paths) in &stage.node.files {
+        let field = field.clone();
+        all.push(match (stage.node.parts.get(&field), paths.as_slice()) {
+            (Some(parts), [directory]) => {
+                let digest = digests.lock().named(parts)?;
+                let place = Path::new(FOLDER).join(digest).join(directory.file_name().unwrap_or_default());
+                let to: Vec<PathBuf> =
+                    parts.iter().map(|part| place.join(part.strip_prefix(directory).unwrap_or(part))).collect();
+                let files = parts.iter().cloned().zip(to.iter().cloned()).collect();
+                Kept { field, named: vec![place], parts: Some(to), files }
+            }
+            _ => {
+                let place = |path: &PathBuf| {
+                    let digest = digests.lock().digest(path)?;
+                    // What a file is depends on how its name ends.
+                    Ok(Path::new(FOLDER).join(digest).join(path.file_name().unwrap_or_default()))
+                };
+                let named = paths.iter().map(place).collect::<Result<Vec<_>>>()?;
+                let files = paths.iter().cloned().zip(named.iter().cloned()).collect();
+                Kept { field, named, parts: None, files }
+            }
+        });
+    }
+    Ok(all)
+}
+
 /// Gives the store a copy of each file that a stage reads, unless it has one, and puts these in the files' place.
 ///
 /// # Errors
 /// If a file can't be read, or the store not be written.
 pub(super) fn keep(stage: &mut RunStage, store: &Path, digests: &Mutex<DigestCache>) -> Result<()> {
-    let (files, parts) = (stage.node.files.clone(), stage.node.parts.clone());
-    for (field, paths) in &files {
-        let kept = match (parts.get(field), paths.as_slice()) {
-            (Some(parts), [directory]) => {
-                let digest = digests.lock().named(parts)?;
-                let place = Path::new(FOLDER).join(digest).join(directory.file_name().unwrap_or_default());
-                let kept = parts.iter().map(|part| {
-                    let to = place.join(part.strip_prefix(directory).unwrap_or(part));
-                    copy(part, store, &to).map(|()| to)
-                });
-                let kept = kept.collect::<Result<Vec<_>>>()?;
-                stage.node.parts.insert(field.clone(), kept);
-                vec![place]
-            }
-            _ => {
-                let one = |path: &PathBuf| {
-                    let digest = digests.lock().digest(path)?;
-                    // What a file is depends on how its name ends.
-                    let to = Path::new(FOLDER).join(digest).join(path.file_name().unwrap_or_default());
-                    copy(path, store, &to).map(|()| to)
-                };
-                paths.iter().map(one).collect::<Result<Vec<_>>>()?
-            }
-        };
-        stage.node.files.insert(field.clone(), kept);
+    for Kept { field, named, parts, files } in kept(stage, digests)? {
+        files.iter().try_for_each(|(from, to)| copy(from, store, to))?;
+        if let Some(parts) = parts {
+            stage.node.parts.insert(field.clone(), parts);
+        }
+        stage.node.files.insert(field, named);
     }
     Ok(())
+}
+
+/// The files that a stage reads and the store has no copy of: where they would be, and their bytes.
+///
+/// # Errors
+/// If a file can't be read.
+pub(super) fn lacking(stage: &RunStage, store: &Path, digests: &Mutex<DigestCache>) -> Result<Vec<(PathBuf, u64)>> {
+    let files = kept(stage, digests)?.into_iter().flat_map(|kept| kept.files);
+    let lacking = files.filter(|(_, to)| !store.join(to).exists());
+    lacking.map(|(from, to)| Ok((to, fs::metadata(from)?.len()))).collect()
 }
 
 /// Names the files of a stage as every machine does.

@@ -7,13 +7,18 @@
 
 mod asking;
 mod batches;
+mod commands;
 pub mod doctor;
 mod ends;
 mod engine;
 mod follow;
 mod inputs;
+mod kubernetes;
+mod preview;
 pub mod profile;
+mod ray;
 mod records;
+pub mod resources;
 mod run_plan;
 mod slurm;
 mod start;
@@ -22,12 +27,19 @@ pub mod worker;
 
 use crate::support::Registry;
 
-pub use engine::{After, Batch, Cluster, Engine, Job, Refusal, State};
-pub use follow::{Follower, LEFT, Until};
+pub use engine::{After, Batch, Cluster, Engine, Job, Refusal, State, Which};
+pub use follow::{Follower, LATER, LEFT, Until};
+pub(super) use preview::previewed;
+pub use preview::{Preview, PreviewedBatch};
 pub use records::{BatchRecord, RunFolder};
 pub use run_plan::{Output, RunPlan, RunStage};
 pub use start::{On, attach};
-pub(super) use start::{Start, carry_out, previewed};
+pub(super) use start::{Start, carry_out};
 
 /// What can run jobs.
-pub static ENGINES: Registry<dyn Engine> = Registry::new(&[&slurm::Slurm]);
+pub static ENGINES: Registry<dyn Engine> = Registry::new(&[&slurm::Slurm, &kubernetes::Kubernetes, &ray::Ray]);
+
+/// The engines as profiles know them.
+pub fn engines() -> Vec<profile::Known<'static>> {
+    ENGINES.all().iter().map(|engine| profile::Known { name: engine.name(), keys: engine.keys() }).collect()
+}

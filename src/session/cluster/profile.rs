@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::resources::{self, Resources};
 use crate::{
     recipe::settings::{self, Mistake},
     stages::KINDS,
@@ -55,6 +56,21 @@ pub struct Profile {
     #[serde(default = "ten")]
     #[schemars(range(min = 1))]
     pub ask: u64,
+    /// The address of Ray's Jobs API, such as "http://head:8265"; by default what `RAY_API_SERVER_ADDRESS` says
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The context of `kubectl`'s configuration; by default the current one
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// The namespace; by default the context's
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The volume claim that has the store, which pods see under the path that it has here
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    /// Secrets whose keys are variables of the pods' environment, by the secrets' names
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
     /// What every stage is given
     #[serde(default)]
     pub all: Resources,
@@ -85,84 +101,6 @@ pub enum InputsBy {
     InPlace,
 }
 
-/// What a stage is given; whatever isn't said isn't asked for.
-#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Resources {
-    /// The account that is charged
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-    /// The partition
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub partition: Option<String>,
-    /// The quality of service
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub qos: Option<String>,
-    /// The time limit, such as "30" (minutes), "8:00:00" or "2-00:00:00"
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub time: Option<String>,
-    /// The memory of a node, such as "64G"; by default what the estimate says. "none" asks for none
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-    /// The cores
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub cpus: Option<u32>,
-    /// How many GPUs; by default as many as the devices that the run names
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpus: Option<u32>,
-    /// The type of the GPUs
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpu_type: Option<String>,
-    /// Features that a node has to have
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub constraint: Option<String>,
-    /// Nodes that aren't to be used
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exclude: Option<String>,
-    /// The reservation
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reservation: Option<String>,
-    /// The image of a container, which `apptainer exec` runs the program in
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// Lines of the shell before the command, such as `module load cuda`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<Vec<String>>,
-    /// Variables of the environment that are handed on, by name
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub environment: Option<Vec<String>>,
-    /// Options for the engine as they are, such as `--mail-type=FAIL`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub options: Option<Vec<String>>,
-}
-
-impl Resources {
-    /// These, and what they don't say as others do.
-    fn over(self, other: &Self) -> Self {
-        macro_rules! first {
-            ($($field:ident),*) => { Self { $($field: self.$field.or_else(|| other.$field.clone())),* } };
-        }
-        first!(
-            account,
-            partition,
-            qos,
-            time,
-            memory,
-            cpus,
-            gpus,
-            gpu_type,
-            constraint,
-            exclude,
-            reservation,
-            container,
-            before,
-            environment,
-            options
-        )
-    }
-}
-
 impl Profile {
     /// What a stage of this name and kind is given.
     pub fn resources(&self, stage: &str, kind: &str) -> Resources {
@@ -170,13 +108,54 @@ impl Profile {
         let own = self.kinds.get(kind).map_or(own.clone(), |kind| own.over(kind));
         own.over(&self.all)
     }
+
+    /// All that it gives, with where that stands.
+    fn given(&self) -> Vec<(String, &Resources)> {
+        let all = [("all".to_owned(), &self.all)].into_iter();
+        let kinds = self.kinds.iter().map(|(kind, given)| (format!("kinds.{kind}"), given));
+        let stages = self.stages.iter().map(|(stage, given)| (format!("stages.{stage}"), given));
+        all.chain(kinds).chain(stages).collect()
+    }
+}
+
+/// An engine as profiles know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The keys that mean something to it, beside those that do to all.
+    pub keys: &'a [&'a str],
+}
+
+impl Known<'_> {
+    /// Keys that mean something to every engine.
+    const ALL: [&'static str; 14] = [
+        "engine", "store", "inputs", "program", "group", "ask", "all", "kinds", "stages", "memory", "cpus", "gpus",
+        "gpu_type", "before",
+    ];
+
+    fn knows(&self, key: &str) -> bool {
+        Self::ALL.contains(&key) || self.keys.contains(&key)
+    }
+
+    fn listed(&self) -> String {
+        format!("what is its own are {}", suggest::list(self.keys.iter().copied()))
+    }
+}
+
+/// The keys that are said.
+fn keys(given: &impl Serialize) -> Vec<String> {
+    match serde_json::to_value(given) {
+        Ok(serde_json::Value::Object(given)) => given.into_iter().map(|(key, _)| key).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The profile of this name: beside the recipe, or else in the user's folder.
 ///
 /// # Errors
 /// If there is none, and all mistakes in a file that was read.
-pub fn find(name: &str, recipe: &Path, engines: &[&str]) -> Result<Profile> {
+pub fn find(name: &str, recipe: &Path, engines: &[Known<'_>]) -> Result<Profile> {
     let beside = recipe.parent().unwrap_or(Path::new("")).join(FILE);
     let places = [Some(beside), own_file()];
     let mut known = Vec::new();
@@ -202,32 +181,41 @@ pub fn find(name: &str, recipe: &Path, engines: &[&str]) -> Result<Profile> {
 ///
 /// # Errors
 /// All mistakes in it.
-pub fn parse(path: &Path, text: &str, engines: &[&str]) -> Result<Profiles> {
+pub fn parse(path: &Path, text: &str, engines: &[Known<'_>]) -> Result<Profiles> {
     let check = |profiles: &Profiles| {
         let mut mistakes = Vec::new();
         for (name, profile) in &profiles.profiles {
             let mut report = |pointer: &str, message: String, hint| {
                 mistakes.push(Mistake { pointer: format!("profiles.{name}.{pointer}"), message, hint });
             };
-            if !engines.contains(&profile.engine.as_str()) {
-                let hint = suggest::did_you_mean(&profile.engine, engines.iter().copied(), "the engines are");
+            let engine = engines.iter().find(|engine| engine.name == profile.engine);
+            if engine.is_none() {
+                let names = engines.iter().map(|engine| engine.name);
+                let hint = suggest::did_you_mean(&profile.engine, names, "the engines are");
                 report("engine", format!("there is no engine `{}`", profile.engine), hint);
+            }
+            let mut without_meaning = |place: &str, given: Vec<String>| {
+                let Some(engine) = engine else { return };
+                for key in given.into_iter().filter(|key| !engine.knows(key)) {
+                    let message = format!("`{key}` means nothing to {}", engine.name);
+                    report(&format!("{place}{key}"), message, Some(format!("take it out; {}", engine.listed())));
+                }
+            };
+            without_meaning("", keys(profile));
+            for (place, given) in profile.given() {
+                without_meaning(&format!("{place}."), keys(given));
             }
             for kind in profile.kinds.keys().filter(|kind| KINDS.named(kind).is_none()) {
                 let kinds = KINDS.all();
                 let hint = suggest::did_you_mean(kind, kinds.iter().map(|kind| kind.name()), "the kinds are");
                 report(&format!("kinds.{kind}"), format!("there is no kind of stage `{kind}`"), hint);
             }
-            let parts = [("all".to_owned(), &profile.all)].into_iter();
-            let parts = parts.chain(profile.kinds.iter().map(|(kind, given)| (format!("kinds.{kind}"), given)));
-            for (place, given) in
-                parts.chain(profile.stages.iter().map(|(stage, given)| (format!("stages.{stage}"), given)))
-            {
-                if let Some(memory) = given.memory.as_ref().filter(|memory| !is_memory(memory)) {
+            for (place, given) in profile.given() {
+                if let Some(memory) = given.memory.as_ref().filter(|memory| !resources::is_memory(memory)) {
                     let hint = "write \"512M\", \"64G\" or \"none\"".to_owned();
                     report(&format!("{place}.memory"), format!("`{memory}` is no amount of memory"), Some(hint));
                 }
-                if let Some(time) = given.time.as_ref().filter(|time| !is_time(time)) {
+                if let Some(time) = given.time.as_ref().filter(|time| resources::seconds(time).is_none()) {
                     let hint = "write \"30\" for minutes, \"8:00:00\" or \"2-00:00:00\"".to_owned();
                     report(&format!("{place}.time"), format!("`{time}` is no time limit"), Some(hint));
                 }
@@ -236,17 +224,6 @@ pub fn parse(path: &Path, text: &str, engines: &[&str]) -> Result<Profiles> {
         mistakes
     };
     Ok(settings::read(path, text, &check)?)
-}
-
-fn is_memory(text: &str) -> bool {
-    let digits = text.trim_end_matches(['K', 'M', 'G', 'T']);
-    text == "none"
-        || text.len() <= digits.len() + 1 && !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn is_time(text: &str) -> bool {
-    !text.is_empty()
-        && text.split(['-', ':']).all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The file in the user's folder of settings: `$XDG_CONFIG_HOME/pipe/pipe.toml`, or below `~/.config`.

@@ -199,17 +199,15 @@ impl RunFolder {
 
     /// The events of a stage from a place in its file on, and the next place. What isn't the whole of a line yet is left.
     pub(in crate::session) fn events_from(&self, stage: usize, place: u64) -> (Vec<Message>, u64) {
-        let mut text = Vec::new();
-        let read = std::fs::File::open(self.path.join(format!("events/{stage}.jsonl"))).and_then(|mut file| {
-            file.seek(SeekFrom::Start(place))?;
-            file.read_to_end(&mut text)
-        });
+        let text = read_from(&self.path.join(format!("events/{stage}.jsonl")), place).unwrap_or_default();
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if read.is_err() || whole == 0 {
-            return (Vec::new(), place);
-        }
         let lines = text[..whole].split(|byte| *byte == b'\n');
         (lines.filter_map(|line| serde_json::from_slice(line).ok()).collect(), place + whole as u64)
+    }
+
+    /// What a task has printed from a place on; nothing while there is no such file.
+    pub fn printed(&self, batch: usize, task: usize, place: u64) -> Vec<u8> {
+        read_from(&self.log(batch, task), place).unwrap_or_default()
     }
 
     /// Whether the job of a stage has told its end.
@@ -244,6 +242,15 @@ impl RunFolder {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         atomic::write(&self.path.join(name), bytes)
     }
+}
+
+/// A file from a place on.
+fn read_from(path: &Path, place: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    file.seek(SeekFrom::Start(place))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn parsed<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T> {

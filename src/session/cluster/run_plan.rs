@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use super::profile::{Profile, Resources};
+use super::{profile::Profile, resources::Resources};
 use crate::engine::{
     executor::{self, IfHeld, Task},
     plan::{FileDigests, Graph, Key, Node, Plan, Planned, Reason, Status},

@@ -3,15 +3,16 @@
 
 mod script;
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::engine::{Batch, Cluster, Engine, Job, Refusal, State};
-use crate::support::Named;
+use super::{
+    commands::{self, Said},
+    engine::{Batch, Cluster, Engine, Job, Refusal, State, Which},
+    profile::Profile,
+};
+use crate::support::{Hinted, Named};
 
 /// The engine.
 pub(super) struct Slurm;
@@ -26,8 +27,24 @@ impl Named for Slurm {
 }
 
 impl Engine for Slurm {
-    fn open(&self) -> Box<dyn Cluster> {
-        Box::new(Controller { most_tasks: None })
+    fn keys(&self) -> &'static [&'static str] {
+        &[
+            "throttle",
+            "account",
+            "partition",
+            "qos",
+            "time",
+            "constraint",
+            "exclude",
+            "reservation",
+            "container",
+            "environment",
+            "options",
+        ]
+    }
+
+    fn open(&self, _profile: &Profile) -> Result<Box<dyn Cluster>> {
+        Ok(Box::new(Controller { most_tasks: None }))
     }
 }
 
@@ -35,16 +52,9 @@ struct Controller {
     most_tasks: Option<usize>,
 }
 
-/// What a command said, if it ended well.
-struct Said {
-    out: String,
-    error: String,
-    is_well: bool,
-}
-
 fn command(name: &str, arguments: &[&str], input: &str) -> std::io::Result<Said> {
     let mut command = Command::new(name);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments);
     // Within a job these are that job's, and options to the next one.
     let inherited = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     for name in inherited.filter(|name| name.starts_with("SLURM_") && name != "SLURM_CONF" && name != "SLURM_CLUSTERS")
@@ -53,14 +63,7 @@ fn command(name: &str, arguments: &[&str], input: &str) -> std::io::Result<Said>
     }
     // Reasons are told by their words.
     command.env("LC_ALL", "C");
-    let mut child = command.spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // What keeps it from being read shows in what the command says.
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    let output = child.wait_with_output()?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    Ok(Said { out: text(&output.stdout), error: text(&output.stderr), is_well: output.status.success() })
+    commands::run(&mut command, input)
 }
 
 impl Cluster for Controller {
@@ -111,11 +114,13 @@ impl Cluster for Controller {
         Some((state(lines.first()?.0, ""), used.map(str::to_owned)))
     }
 
-    fn cancel(&mut self, ids: &[String]) -> Result<()> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let said = command("scancel", &ids.iter().map(String::as_str).collect::<Vec<_>>(), "")?;
+    fn cancel(&mut self, jobs: &[Which]) -> Result<()> {
+        let name = |which: &Which| match which {
+            Which::Batch(id) => id.clone(),
+            Which::Task(id, task) => format!("{id}_{task}"),
+        };
+        let names: Vec<String> = jobs.iter().map(name).collect();
+        let said = command("scancel", &names.iter().map(String::as_str).collect::<Vec<_>>(), "")?;
         // Those that have ended by now aren't known any more.
         if !said.is_well && !said.error.contains("Invalid job id") {
             bail!("scancel: {}", said.error);
@@ -161,23 +166,34 @@ fn job(line: &str) -> Option<Job> {
     Some(Job { batch: name.to_owned(), id: id.to_owned(), task: task.parse().ok()?, state: state(word, reason) })
 }
 
-/// The reasons for which a job never begins unless somebody changes it.
-const NEVER: [&str; 9] = [
-    "DependencyNeverSatisfied",
-    "PartitionTimeLimit",
-    "PartitionNodeLimit",
-    "BadConstraints",
-    "InvalidAccount",
-    "InvalidQOS",
-    "AccountNotAllowed",
-    "QOSNotAllowed",
-    "JobHeldAdmin",
-];
+/// For reasons for which a job never begins unless somebody changes it: what they mean, and what to do.
+fn never(reason: &str) -> Option<Hinted> {
+    let (what, hint) = match reason {
+        "PartitionTimeLimit" => {
+            ("its time limit is longer than the partition allows", "lower `time`, or take another `partition`")
+        }
+        "PartitionNodeLimit" | "BadConstraints" => (
+            "no machine has what it asks for",
+            "look at `constraint`, `gpus`, `memory` and `cpus`; `sinfo` tells what there is",
+        ),
+        "InvalidAccount" | "AccountNotAllowed" => {
+            ("its account may not be used there", "`account` in the profile; `sacctmgr show assoc` lists yours")
+        }
+        "InvalidQOS" | "QOSNotAllowed" => ("its quality of service may not be used there", "`qos` in the profile"),
+        "JobHeldAdmin" => ("an administrator holds it back", "ask them"),
+        "DependencyNeverSatisfied" => ("what it waits for has failed", "run it again once that's mended"),
+        _ => return None,
+    };
+    Some(Hinted::with(format!("{what} ({reason})"), hint))
+}
 
 /// A state by its name, as `squeue` and `sacct` write it.
 fn state(word: &str, reason: &str) -> State {
-    match word.split_whitespace().next().unwrap_or_default() {
-        "PENDING" if NEVER.contains(&reason) => State::Never(reason.to_owned()),
+    let word = word.split_whitespace().next().unwrap_or_default();
+    if let Some(told) = never(reason).filter(|_| word == "PENDING") {
+        return State::Never(told);
+    }
+    match word {
         "COMPLETED" => State::Done,
         "FAILED" => State::Failed,
         "CANCELLED" | "REVOKED" => State::Cancelled,
@@ -218,7 +234,7 @@ mod tests {
         for (line, id, task, expected) in [
             ("12_7|PENDING|Resources|pipe-a-0", "12", 7, waiting("Resources")),
             ("12_7|PENDING|BeginTime|pipe-a-0", "12", 7, waiting("BeginTime")),
-            ("3_0|PENDING|DependencyNeverSatisfied|n", "3", 0, State::Never("DependencyNeverSatisfied".into())),
+            ("3_0|PENDING|BadConstraints|n", "3", 0, State::Never(never("BadConstraints").unwrap())),
             ("3_0|RUNNING|None|n", "3", 0, State::Running),
             ("3_0|COMPLETING|None|n", "3", 0, State::Running),
             ("3_0|OUT_OF_MEMORY|OutOfMemory|n", "3", 0, State::OutOfMemory),

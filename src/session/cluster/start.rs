@@ -15,9 +15,8 @@ use indexmap::IndexMap;
 use parking_lot::Mutex;
 
 use super::{
-    batches::{Place, Ready, Shape, together},
     engine::{Cluster, Engine},
-    follow::{Follower, LEFT, Until, beginning},
+    follow::{Follower, LATER, LEFT, Until},
     inputs,
     profile::{InputsBy, Profile},
     records::RunFolder,
@@ -65,7 +64,7 @@ const ESTIMATED: usize = 500;
 
 impl Start<'_> {
     /// The run's plan. What it reads is given to the store, unless it's only looked at.
-    fn run_plan(&self, on: &On, keeps: bool) -> Result<RunPlan> {
+    pub(super) fn run_plan(&self, on: &On, keeps: bool) -> Result<RunPlan> {
         let root = std::path::absolute(self.store.root())?;
         let given = |node: &crate::engine::plan::Node| {
             let mut resources = on.profile.resources(&node.name, &node.kind);
@@ -156,50 +155,19 @@ pub(in crate::session) fn carry_out(
         Follower::new(folder.clone(), plan, start.store, cluster, program, reporter, Arc::clone(start.notify))?;
     let until = if on.detach { Until::AllSubmitted } else { Until::AllEnded };
     follower.follow(until, stop)?;
-    let is_left = follower.outcomes().values().any(|outcome| outcome.error.as_deref() == Some(LEFT));
+    let outcomes = follower.outcomes();
+    let any = |told: &str| outcomes.values().any(|outcome| outcome.error.as_deref() == Some(told));
+    let is_left = any(LEFT);
     if is_left && stop.load(SeqCst) && (on.cancels)() {
         follower.cancel()?;
     } else if is_left {
         let name = folder.name();
         (start.notify)(&format!("jobs go on; `pipe attach {name}` follows them, and `pipe cancel {name}` ends them"));
-    }
-    Ok(follower.outcomes())
-}
-
-/// The batches that would be submitted now, each with its script and the stages that its tasks compute; and the names of the
-/// stages that follow once these have run.
-///
-/// # Errors
-/// If the store can't be read.
-pub(in crate::session) fn previewed(
-    start: &Start<'_>,
-    on: &On,
-    engines: &Registry<dyn Engine>,
-) -> Result<Vec<(String, Vec<String>)>> {
-    let mut cluster = open(&on.profile, engines)?;
-    let plan = start.run_plan(on, false)?;
-    let root = std::path::absolute(start.store.root())?;
-    let folder = root.join("jobs").join("RUN");
-    let program = plan.profile.program.clone().unwrap_or_else(|| root.join("jobs/program/pipe"));
-    let is_ready = |number: &usize| plan.needs(*number).iter().all(|need| plan.stages[*need].stored.is_some());
-    let (now, later): (Vec<usize>, Vec<usize>) = plan.missing().partition(is_ready);
-    let mut previews = Vec::new();
-    for numbers in [now, later] {
-        let ready = numbers.into_iter().map(|stage| {
-            let planned = &plan.stages[stage];
-            let shape = Shape { resources: planned.resources.clone(), estimate: planned.estimate, longer: 1 };
-            Ready { stage, shape, after: Default::default() }
-        });
-        for one in together(ready.collect(), plan.profile.group, cluster.most_tasks()) {
-            let number = previews.len();
-            let name = format!("{}{number}", beginning(&RunFolder::at(&folder)));
-            let place = Place { name: &name, folder: &folder, number, program: &program };
-            let script = one.script(&*cluster, place, plan.profile.throttle);
-            let ids = one.tasks.values().flatten().map(|stage| plan.stages[*stage].id.clone());
-            previews.push((script, ids.collect()));
+        if any(LATER) {
+            (start.notify)("what needs their results isn't submitted yet; who follows them does that");
         }
     }
-    Ok(previews)
+    Ok(follower.outcomes())
 }
 
 /// Takes up a run again that was submitted before.
@@ -226,7 +194,7 @@ pub(super) fn open(profile: &Profile, engines: &Registry<dyn Engine>) -> Result<
         let known = suggest::list(engines.all().iter().map(|engine| engine.name()));
         Hinted::with(format!("there is no engine `{}`", profile.engine), format!("the engines are {known}"))
     })?;
-    Ok(engine.open())
+    engine.open(profile)
 }
 
 /// The program that jobs run: the profile's, or a copy of this one in the store.
@@ -243,7 +211,7 @@ pub(super) fn program_for(profile: &Profile, build: &str, root: &Path) -> Result
 }
 
 /// Where the store has the program of a build.
-fn copy_of_program(build: &str, root: &Path) -> PathBuf {
+pub(super) fn copy_of_program(build: &str, root: &Path) -> PathBuf {
     let build: String = build.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     root.join("jobs").join("program").join(build).join("pipe")
 }

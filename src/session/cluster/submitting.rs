@@ -18,6 +18,16 @@ use crate::{engine::store::unix_time, support::Hinted};
 /// How many questions' time it's waited until a batch is offered again that wasn't taken.
 const REFUSED: u32 = 3;
 
+/// What has become of a batch that was offered.
+enum Offered {
+    /// It was taken, or never will be.
+    Settled,
+    /// It's too much at the moment.
+    Full,
+    /// It isn't known whether it was taken.
+    Away,
+}
+
 impl Follower<'_> {
     /// Whether it's this process that submits.
     pub(super) fn takes_over(&mut self) -> Result<bool> {
@@ -34,19 +44,30 @@ impl Follower<'_> {
 
     /// Submits what can run: stages whose needs are there, and if `ahead` those whose needs are submitted.
     pub(super) fn submit(&mut self, ahead: bool) -> Result<()> {
+        let ahead = ahead && self.cluster.has_order();
         let pause = REFUSED * Duration::from_secs(self.plan.profile.ask);
         if self.refused.is_some_and(|refused| refused.elapsed() < pause) {
             return Ok(());
         }
-        loop {
+        'all: loop {
             let ready: Vec<Ready> = (0..self.stages.len()).filter_map(|number| self.ready(number, ahead)).collect();
             if ready.is_empty() {
                 return Ok(());
             }
-            let most = self.cluster.most_tasks();
+            let most = self.cluster.most_tasks().min(self.most);
             for batch in together(ready, self.plan.profile.group, most) {
-                if !self.offer(batch)? {
-                    return Ok(());
+                let size = batch.tasks.len();
+                match self.offer(batch)? {
+                    Offered::Settled => self.most = self.most.saturating_mul(2),
+                    // What is too large as a whole may be taken in parts.
+                    Offered::Full if size > 1 => {
+                        self.most = size / 2;
+                        continue 'all;
+                    }
+                    Offered::Full | Offered::Away => {
+                        self.refused = Some(Instant::now());
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -69,8 +90,8 @@ impl Follower<'_> {
         Some(Ready { stage: number, shape, after })
     }
 
-    /// Offers a batch to the engine; gives whether more can be offered.
-    fn offer(&mut self, batch: Together) -> Result<bool> {
+    /// Offers a batch to the engine.
+    fn offer(&mut self, batch: Together) -> Result<Offered> {
         let number = self.batches.len();
         let key = batch.tasks.values().flatten().find_map(|stage| self.stages[*stage].key.clone());
         let key = key.map_or_else(String::new, |key| format!("-{}", &key[..8]));
@@ -100,21 +121,19 @@ impl Follower<'_> {
         let stages: Vec<usize> = record.tasks.values().flatten().copied().collect();
         self.batches.push(Known { record, id, looks: 0 });
         match submitted {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(Offered::Settled),
             Err(Refusal::Full(said)) => {
-                self.refused = Some(Instant::now());
                 self.tell(format!("no more jobs are taken at the moment, so the rest waits: {said}"));
-                Ok(false)
+                Ok(Offered::Full)
             }
             Err(Refusal::Away(said)) => {
-                self.refused = Some(Instant::now());
                 self.tell(format!("the engine doesn't answer, which is waited for: {said}"));
-                Ok(false)
+                Ok(Offered::Away)
             }
             Err(Refusal::Never(said)) => {
                 let error = Hinted::with(format!("its job isn't taken: {said}"), "the profile says what is asked for");
                 stages.into_iter().for_each(|stage| self.fail(stage, &anyhow!(error.clone())));
-                Ok(true)
+                Ok(Offered::Settled)
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
+use serde_json::{Map, Value, json};
 
 use super::{
     args::{Attach, Cancel},
@@ -11,7 +12,7 @@ use super::{
     interrupt, on,
     progress::ProgressReporter,
     report,
-    run::summary,
+    run::{stage_json, summary},
 };
 use crate::{
     engine::store::unix_time,
@@ -29,7 +30,7 @@ pub(super) fn attach(command: &Attach, store: &Path) -> Result<Exit> {
     let notify: Notify = Arc::new(console::eprint_line);
     let mut follower = cluster::attach(&folder, session.store(), &ENGINES, &progress, &notify)?;
     let plan = follower.plan();
-    let begun = plan.begun;
+    let (begun, recipe) = (plan.begun, plan.recipe.clone());
     console::eprint_line(&format!("run {} of {} on {}", folder.name(), plan.recipe, plan.on));
     progress.expect(plan.stages.len());
     interrupt::install_for_stages()?;
@@ -43,8 +44,16 @@ pub(super) fn attach(command: &Attach, store: &Path) -> Result<Exit> {
     if is_open && on::asks() {
         follower.cancel()?;
     }
-    console::print(&report::outcomes(&outcomes, None))?;
-    console::eprint_line(&summary(&outcomes, unix_time() - begun));
+    let seconds = unix_time() - begun;
+    if command.json {
+        let stages: Map<String, Value> =
+            outcomes.iter().map(|(id, outcome)| (id.clone(), stage_json(outcome))).collect();
+        let result = json!({ "run": folder.name(), "recipe": recipe, "seconds": seconds, "stages": stages });
+        console::print(&serde_json::to_string_pretty(&result)?)?;
+    } else {
+        console::print(&report::outcomes(&outcomes, None))?;
+    }
+    console::eprint_line(&summary(&outcomes, seconds));
     Ok(Exit::of_stages(&outcomes))
 }
 
@@ -56,6 +65,9 @@ pub(super) fn cancel(command: &Cancel, store: &Path) -> Result<Exit> {
     let notify: Notify = Arc::new(console::eprint_line);
     let mut follower = cluster::attach(&folder, session.store(), &ENGINES, &progress, &notify)?;
     follower.cancel()?;
+    if command.json {
+        console::print(&json!({ "run": folder.name(), "cancelled": true }).to_string())?;
+    }
     console::eprint_line(&format!("the jobs of run {} are ended; what they have kept stays", folder.name()));
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::{
     args::Doctor,
@@ -28,7 +29,11 @@ pub(super) fn doctor(command: &Doctor, store: &Path) -> Result<Exit> {
     exit::work_begins();
     let stop = interrupt::flag();
     let findings = interrupt::during(|| doctor::examine(&on.profile, &store, &ENGINES, &notify, &stop))?;
-    for finding in &findings {
+    if command.json {
+        let told = findings.iter().map(|finding| json!({ "well": finding.is_well, "text": finding.text }));
+        console::print(&format!("{:#}", json!({ "findings": told.collect::<Vec<_>>() })))?;
+    }
+    for finding in findings.iter().filter(|_| !command.json) {
         console::print(&format!("{}  {}", if finding.is_well { "ok   " } else { "wrong" }, finding.text))?;
     }
     Ok(if findings.iter().all(|finding| finding.is_well) { Exit::Done } else { Exit::Failed })

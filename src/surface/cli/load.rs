@@ -20,7 +20,7 @@ use crate::{
     session::{Options, Recipe, Session, Wanted, cluster::On},
     spec::{Product, Stage, Task},
     stages::{BaseModel, TrainingData, kind_named},
-    support::Hinted,
+    support::{Hinted, shell},
 };
 
 /// The remote that was asked for.
@@ -137,17 +137,9 @@ pub(super) fn materialise(remote: &Remote, stage: &str, artifact: &Artifact) -> 
 /// A flag as a shell takes it.
 fn quoted(flag: &str) -> String {
     match flag.split_once(' ') {
-        Some((name, value)) => format!("{name} {}", quoted_word(value)),
+        Some((name, value)) => format!("{name} {}", shell::quoted(value)),
         None => flag.to_owned(),
     }
-}
-
-/// A word as a shell takes it.
-pub(super) fn quoted_word(word: &str) -> String {
-    if !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "._=/+:,-".contains(c)) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// The artifact whose key begins with this, here or in the remote.

@@ -1,10 +1,6 @@
 //! `pipe logs`.
 
-use std::{
-    io::{Read, Seek, SeekFrom},
-    path::Path,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
@@ -30,14 +26,9 @@ pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
     let Some((batch, task, _)) = tasks.rfind(|(.., stages)| stages.contains(&number)) else {
         bail!("`{}` wasn't submitted in the run {}", command.stage, folder.name());
     };
-    let path = folder.log(batch, task);
     let mut place = 0;
     loop {
-        let mut text = Vec::new();
-        if let Ok(mut file) = std::fs::File::open(&path) {
-            file.seek(SeekFrom::Start(place))?;
-            file.read_to_end(&mut text)?;
-        }
+        let text = folder.printed(batch, task, place);
         place += text.len() as u64;
         if !text.is_empty() {
             console::print(String::from_utf8_lossy(&text).trim_end_matches('\n'))?;

@@ -8,14 +8,20 @@ use std::{
 
 use anyhow::Result;
 use indexmap::IndexMap;
+use serde_json::json;
 
-use super::{args, console, exit::Exit, interrupt, load};
+use super::{
+    args,
+    console::{self, bytes, count, duration},
+    exit::Exit,
+    interrupt, load,
+};
 use crate::{
     engine::executor::Outcome,
     session::{
         Session,
         cluster::{
-            ENGINES, LEFT, On,
+            LATER, LEFT, On, Preview, engines,
             profile::{self, FILE},
         },
     },
@@ -43,9 +49,7 @@ pub(super) fn profile(name: &str, recipe: &args::Recipe) -> Result<On> {
 /// # Errors
 /// As [`chosen`].
 pub(super) fn named(name: &str, beside: &Path) -> Result<On> {
-    let engines = ENGINES.all();
-    let engines: Vec<&str> = engines.iter().map(|engine| engine.name()).collect();
-    let profile = profile::find(name, beside, &engines)?;
+    let profile = profile::find(name, beside, &engines())?;
     Ok(On { name: name.to_owned(), profile, detach: false, cancels: Arc::new(asks) })
 }
 
@@ -62,7 +66,8 @@ pub(super) fn asks() -> bool {
 
 /// Whether everything that isn't done was left to the cluster.
 pub(super) fn is_left(outcomes: &IndexMap<String, Outcome>) -> bool {
-    outcomes.values().all(|outcome| outcome.is_good() || outcome.error.as_deref() == Some(LEFT))
+    let left = [Some(LEFT), Some(LATER)];
+    outcomes.values().all(|outcome| outcome.is_good() || left.contains(&outcome.error.as_deref()))
 }
 
 /// A session with the store that has a run.
@@ -75,16 +80,39 @@ pub(super) fn session(place: &args::Place, store: &Path) -> Result<Session> {
     load::session(&store, None)
 }
 
+/// What shared disks and networks write in a second, roughly, for people to reckon with: 200 MB.
+const SPEED: f64 = 2e8;
+
 /// Prints what would be submitted.
 ///
 /// # Errors
 /// If stdout is gone.
-pub(super) fn print(previews: &[(String, Vec<String>)]) -> Result<Exit> {
-    for (script, stages) in previews {
-        console::print(&format!("# {}\n{script}", stages.join(", ")))?;
+pub(super) fn print(preview: &Preview, only_scripts: bool, json: bool) -> Result<Exit> {
+    let Preview { batches, input_bytes, program_bytes } = preview;
+    let jobs: usize = batches.iter().map(|batch| batch.jobs).sum();
+    if json {
+        let batches =
+            batches.iter().map(|batch| json!({ "stages": batch.stages, "script": batch.script, "jobs": batch.jobs }));
+        let batches: Vec<_> = batches.collect();
+        let plan = json!({ "batches": batches, "input_bytes": input_bytes, "program_bytes": program_bytes });
+        console::print(&format!("{plan:#}"))?;
+        return Ok(Exit::Done);
     }
-    if previews.is_empty() {
+    for batch in batches {
+        let above = if only_scripts { String::new() } else { format!("# {}\n", batch.stages.join(", ")) };
+        console::print(format!("{above}{}", batch.script).trim_end())?;
+    }
+    if batches.is_empty() {
         console::eprint_line("nothing would be submitted");
+        return Ok(Exit::Done);
     }
+    let total = input_bytes + program_bytes;
+    console::eprint_line(&format!("{} in {}", count(jobs, "job"), count(batches.len(), "submission")));
+    console::eprint_line(&format!(
+        "first the store is given {} of inputs and {} of the program, which it hasn't yet: {} at 200 MB/s",
+        bytes(*input_bytes),
+        bytes(*program_bytes),
+        duration(total as f64 / SPEED)
+    ));
     Ok(Exit::Done)
 }

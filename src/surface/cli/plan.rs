@@ -33,7 +33,7 @@ pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option
         let store = on.profile.store.clone().unwrap_or_else(|| store.to_owned());
         let session = load::session(&store, remote)?;
         let prepared = session.plan(&recipe, &wanted, devices)?;
-        return on::print(&session.preview(prepared, &on)?);
+        return on::print(&session.preview(prepared, &on)?, command.manifest, command.json);
     }
     let prepared = load::session(store, remote)?.plan(&recipe, &wanted, devices)?;
     Checks::of_devices(&prepared.devices).check(prepared.upcoming())?;

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     engine::executor::{Ending, Outcome, Reporter},
     session::{Prepared, Recipe, Session, Wanted, log::RunLog},
+    support::shell,
     surface::tracking::RunEnd,
 };
 
@@ -130,7 +131,7 @@ pub(super) fn stage_json(outcome: &Outcome) -> Value {
 /// After a run that was stopped: that nothing is lost.
 pub(super) fn print_how_to_resume(outcomes: &IndexMap<String, Outcome>) {
     if Exit::of_stages(outcomes) == Exit::Interrupted {
-        let command: Vec<_> = std::env::args().skip(1).map(|argument| load::quoted_word(&argument)).collect();
+        let command: Vec<_> = std::env::args().skip(1).map(|argument| shell::quoted(&argument)).collect();
         console::eprint_line(&format!("stopped; the same command resumes from here: pipe {}", command.join(" ")));
     }
 }

@@ -4,15 +4,15 @@ use std::fmt::Write;
 
 use crate::session::cluster::{
     engine::{After, Batch},
-    profile::Resources,
+    resources::{Resources, seconds},
 };
+use crate::support::shell;
 
 /// How long before its time limit a job is told, in seconds.
 const WARNING: u64 = 120;
 
 /// The script of a batch.
 pub(super) fn script(batch: &Batch<'_>) -> String {
-    let (program, command) = (batch.program.display(), batch.command);
     let mut script = String::from("#!/bin/sh\n");
     for option in options(batch) {
         let _ = writeln!(script, "#SBATCH {option}");
@@ -27,12 +27,12 @@ pub(super) fn script(batch: &Batch<'_>) -> String {
     }
     let container = batch.resources.container.as_ref().map(|image| {
         let gpus = if batch.resources.gpus.unwrap_or(0) > 0 { "--nv " } else { "" };
-        let store = batch.folder.ancestors().nth(2).unwrap_or(batch.folder).display();
-        format!("apptainer exec {gpus}--bind '{store}' '{image}' ")
+        let store = shell::quoted(&batch.store().display().to_string());
+        format!("apptainer exec {gpus}--bind {store} {} ", shell::quoted(image))
     });
     let container = container.unwrap_or_default();
     // `exec`, so that the program itself is told of the time limit.
-    let _ = writeln!(script, "exec {container}'{program}' {command} \"$SLURM_ARRAY_TASK_ID\"");
+    let _ = writeln!(script, "exec {container}{}", batch.line("\"$SLURM_ARRAY_TASK_ID\""));
     script
 }
 
@@ -40,13 +40,15 @@ pub(super) fn script(batch: &Batch<'_>) -> String {
 fn options(batch: &Batch<'_>) -> Vec<String> {
     let Resources { account, partition, qos, constraint, exclude, reservation, .. } = batch.resources;
     let throttle = batch.throttle.map_or_else(String::new, |most| format!("%{most}"));
-    let folder = batch.folder.display();
+    let folder = batch.folder.display().to_string();
+    // A percent sign begins what Slurm puts in.
+    let log = format!("{}/log/{}-%a.log", folder.replace('%', "%%"), batch.number);
     let mut options = vec![
         format!("--job-name={}", batch.name),
         format!("--array={}{throttle}", ranges(batch.tasks)),
-        format!("--output={folder}/log/{}-%a.log", batch.number),
+        format!("--output={}", option(&log)),
         "--open-mode=append".to_owned(),
-        format!("--chdir={folder}"),
+        format!("--chdir={}", option(&folder)),
         "--requeue".to_owned(),
         "--nodes=1".to_owned(),
         "--ntasks=1".to_owned(),
@@ -94,6 +96,12 @@ fn options(batch: &Batch<'_>) -> Vec<String> {
     options
 }
 
+/// A word as the lines `#SBATCH` take it: as a shell does, but a backslash has its meaning within quotes, too.
+fn option(word: &str) -> String {
+    let is_plain = word.chars().all(|c| c.is_alphanumeric() || "._=/+:,-%".contains(c));
+    if is_plain { word.to_owned() } else { shell::quoted(&word.replace('\\', r"\\")) }
+}
+
 /// Numbers as `--array` takes them: `0-3,7`.
 fn ranges(numbers: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
@@ -107,21 +115,6 @@ fn ranges(numbers: &[usize]) -> String {
         if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
     ranges.iter().map(range).collect::<Vec<_>>().join(",")
-}
-
-/// Seconds of a time limit: minutes, `MM:SS`, `HH:MM:SS`, `D-HH`, `D-HH:MM` or `D-HH:MM:SS`.
-fn seconds(limit: &str) -> Option<u64> {
-    let (days, rest) = limit.split_once('-').map_or((None, limit), |(days, rest)| (Some(days), rest));
-    let parts = rest.split(':').map(str::parse).collect::<Result<Vec<u64>, _>>().ok()?;
-    let seconds = match (days, parts.as_slice()) {
-        (None, [minutes]) => minutes * 60,
-        (None, [minutes, seconds]) => minutes * 60 + seconds,
-        (Some(_), [hours]) => hours * 3600,
-        (Some(_), [hours, minutes]) => hours * 3600 + minutes * 60,
-        (_, [hours, minutes, seconds]) => hours * 3600 + minutes * 60 + seconds,
-        _ => return None,
-    };
-    Some(seconds + days.map_or(Some(0), |days| days.parse::<u64>().ok())? * 86_400)
 }
 
 /// A time limit as `--time` takes it.
@@ -138,16 +131,6 @@ mod tests {
 
     #[test]
     fn limits_and_ranges_are_as_slurm_takes_them() {
-        for (limit, expected) in [
-            ("30", 1800),
-            ("1:30", 90),
-            ("8:00:00", 28_800),
-            ("1-12", 129_600),
-            ("2-00:30", 174_600),
-            ("1-00:00:01", 86_401),
-        ] {
-            assert_eq!(seconds(limit), Some(expected), "{limit}");
-        }
         assert_eq!(clock(129_661), "1-12:01:01");
         assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
     }
@@ -175,8 +158,8 @@ mod tests {
             longer: 2,
             throttle: Some(4),
             after: &after,
-            program: Path::new("/store/jobs/program/pipe"),
-            command: "stage --job '/store/jobs/run' --batch 1 --task",
+            command: &["/store/jobs/program/pipe", "stage", "--job", "/store/jobs/run", "--batch", "1", "--task"]
+                .map(str::to_owned),
         };
         let text = script(&batch);
         assert_eq!(
@@ -203,11 +186,21 @@ mod tests {
 export PIPE_JOB=\"slurm ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"
 export PIPE_AGAIN=\"scontrol requeue ${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID\"
 module load cuda
-exec '/store/jobs/program/pipe' stage --job '/store/jobs/run' --batch 1 --task \"$SLURM_ARRAY_TASK_ID\"
+exec /store/jobs/program/pipe stage --job /store/jobs/run --batch 1 --task \"$SLURM_ARRAY_TASK_ID\"
 "
         );
         let nothing = Resources { memory: Some("none".into()), ..Resources::default() };
         let text = script(&Batch { resources: &nothing, throttle: None, after: &[], ..batch });
         assert!(["--mem", "--time", "--dependency"].iter().all(|option| !text.contains(option)), "{text}");
+
+        let command = ["/it's/pipe", "stage", "--job", "/it's/a b%"].map(str::to_owned);
+        let text = script(&Batch { folder: Path::new("/it's/a b%"), command: &command, after: &[], ..batch });
+        for line in [
+            r"#SBATCH --output='/it'\''s/a b%%/log/1-%a.log'",
+            r"#SBATCH --chdir='/it'\''s/a b%'",
+            r#"exec '/it'\''s/pipe' stage --job '/it'\''s/a b%' "$SLURM_ARRAY_TASK_ID""#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
     }
 }

@@ -18,6 +18,9 @@ pub(in crate::surface::cli) struct Attach {
     pub run: Option<String>,
     #[command(flatten)]
     pub place: Place,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -26,6 +29,9 @@ pub(in crate::surface::cli) struct Status {
     pub run: Option<String>,
     #[command(flatten)]
     pub place: Place,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -34,6 +40,9 @@ pub(in crate::surface::cli) struct Cancel {
     pub run: Option<String>,
     #[command(flatten)]
     pub place: Place,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]
@@ -55,6 +64,9 @@ pub(in crate::surface::cli) struct Doctor {
     /// The profile, of the `pipe.toml` in this folder or of the user's own
     #[arg(long, value_name = "PROFILE", required_unless_present = "job")]
     pub on: Option<String>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
     /// Look, as a job of a cluster
     #[arg(long, value_name = "DIR", hide = true)]
     pub job: Option<PathBuf>,

@@ -100,8 +100,11 @@ pub(in crate::surface::cli) struct Plan {
     #[command(flatten)]
     pub device_options: DeviceOptions,
     /// Show what would be submitted to a cluster, as this profile in `pipe.toml` says
-    #[arg(long, value_name = "PROFILE", conflicts_with_all = ["format", "json"])]
+    #[arg(long, value_name = "PROFILE", conflicts_with = "format")]
     pub on: Option<String>,
+    /// Print what would be submitted and nothing else, such as Kubernetes' manifests
+    #[arg(long, requires = "on", conflicts_with = "json")]
+    pub manifest: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,
