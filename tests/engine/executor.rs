@@ -3,22 +3,18 @@
 use crate::common;
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
-    sync::{
-        Barrier, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Barrier, Mutex, atomic::Ordering},
+    time::Duration,
 };
 
 use anyhow::{Result, bail};
-use common::{Space, hurry::Hurry};
+use common::Space;
 use indexmap::IndexMap;
 use pipe::{
     engine::{
         executor::{Computed, Ending, Event, Job, Local, Options, Outcome, Paused, Reporter, Runner, execute},
         plan::{Graph, Resolver},
-        store::{Lost, Metrics, Store},
+        store::{Metrics, Store},
     },
     recipe::{Document, Overrides},
     session::graph,
@@ -36,20 +32,20 @@ stages:
   y: { tokenize: { tokenizer: { stage: x } } }
 ";
 
-fn space() -> Space {
+pub(super) fn space() -> Space {
     let space = Space::new();
     space.write("a.json", "{}").write("x.json", "[]");
     space
 }
 
-fn tasks(space: &Space, recipe: &str) -> Graph {
+pub(super) fn tasks(space: &Space, recipe: &str) -> Graph {
     let document = Document::parse(&space.path().join("recipe.yaml"), recipe, catalog()).unwrap();
     let checked = document.check(&Overrides::default(), &|_, _| None).unwrap();
     graph(&checked).unwrap()
 }
 
 /// Plans all stages and runs what is missing.
-fn run_with(
+pub(super) fn run_with(
     tasks: &Graph,
     store: &Store,
     force: &[&str],
@@ -65,7 +61,7 @@ fn run_with(
 
 /// Writes what it's told to, or fails in the way it's told to.
 #[derive(Default)]
-struct Fake<'a> {
+pub(super) struct Fake<'a> {
     /// By stage, what it writes instead of its own name and what it read.
     output: BTreeMap<&'a str, &'a str>,
     failing: Vec<&'a str>,
@@ -121,7 +117,7 @@ impl Fake<'_> {
 
 /// Remembers what it's told.
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+pub(super) struct Told(pub(super) Mutex<Vec<String>>);
 
 impl Reporter for Told {
     fn event(&self, stage: &str, event: Event<'_>) {
@@ -144,7 +140,13 @@ impl Reporter for Told {
     }
 }
 
-fn run(space: &Space, tasks: &Graph, fake: &Fake<'_>, jobs: usize, force: &[&str]) -> IndexMap<String, Outcome> {
+pub(super) fn run(
+    space: &Space,
+    tasks: &Graph,
+    fake: &Fake<'_>,
+    jobs: usize,
+    force: &[&str],
+) -> IndexMap<String, Outcome> {
     told(space, tasks, fake, jobs, force).0
 }
 
@@ -162,7 +164,7 @@ fn told(
     (outcomes, reporter.0.into_inner().unwrap())
 }
 
-fn endings(outcomes: &IndexMap<String, Outcome>) -> String {
+pub(super) fn endings(outcomes: &IndexMap<String, Outcome>) -> String {
     let endings: Vec<_> = outcomes.iter().map(|(name, outcome)| format!("{name}={}", outcome.ending.name())).collect();
     endings.join(" ")
 }
@@ -342,73 +344,4 @@ stages:
         assert!(told.contains(&"b: paused stopped".to_owned()), "{told:?}");
         assert_eq!(fake.ran(), ["a", "b"]);
     }
-}
-
-/// A stage from which another machine takes the lease away, and which the executor asks to stop.
-struct Suspended {
-    store: PathBuf,
-    runs: AtomicUsize,
-}
-
-/// A lease as another machine has it.
-const FOREIGN: &str = "00000000000000000007\n{\"token\":\"theirs\",\"host\":\"elsewhere\",\"pid\":1}\n";
-
-impl Runner for Suspended {
-    fn run(&self, job: &Job<'_>) -> Result<Computed> {
-        if self.runs.fetch_add(1, Ordering::SeqCst) == 0 {
-            let leases = std::fs::read_dir(self.store.join("leases"))?.collect::<Result<Vec<_>, _>>()?;
-            std::fs::write(leases[0].path(), FOREIGN)?;
-            let began = Instant::now();
-            while !job.is_stopped() {
-                assert!(began.elapsed() < Duration::from_secs(20), "it's never asked to stop");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            bail!(Paused::at("stopped"));
-        }
-        std::fs::write(job.out.join("out"), "done")?;
-        Ok(Computed::default())
-    }
-}
-
-#[test]
-fn stage_whose_lease_was_taken_over_stops_within_seconds_and_is_asked_for_again() {
-    let space = space();
-    let root = space.path().join("store");
-    let tasks = tasks(&space, "stages:\n  a: { tokenize: { tokenizer: { file: a.json } } }\n");
-    // Nobody is there to compute it, so it falls to this process once more.
-    let hurry = Hurry::new();
-    let store = Store::open(&root).unwrap().with_clock(hurry.clock.clone());
-    let (runner, told) = (Suspended { store: root, runs: AtomicUsize::new(0) }, Told::default());
-    let outcomes = run_with(&tasks, &store, &[], &runner, &told, &Options::default());
-    assert_eq!(endings(&outcomes), "a=ran");
-    assert_eq!(runner.runs.into_inner(), 2);
-    let lost = format!("a: note {}", Lost);
-    let told = told.0.into_inner().unwrap();
-    assert_eq!(told, ["a: started tokenize", &lost, "a: waiting", "a: started tokenize", "a: finished"]);
-    assert_eq!(std::fs::read_dir(space.path().join("store/tmp")).unwrap().count(), 0);
-}
-
-/// Stops the run as soon as something waits.
-struct Impatient<'a>(&'a AtomicBool);
-
-impl Reporter for Impatient<'_> {
-    fn event(&self, _stage: &str, event: Event<'_>) {
-        self.0.fetch_or(matches!(event, Event::Waiting), Ordering::SeqCst);
-    }
-}
-
-#[test]
-fn run_that_waits_for_another_process_can_be_stopped() {
-    let space = space();
-    let recipe = "stages:\n  a: { tokenize: { tokenizer: { file: a.json } } }\n";
-    let tasks = tasks(&space, recipe);
-    // So that the key is known.
-    let key = run(&space, &tasks, &Fake::default(), 1, &[])["a"].key.clone().unwrap();
-    std::fs::remove_dir_all(space.path().join("store/artifacts").join(&key)).unwrap();
-    space.write(&format!("store/leases/{key}"), FOREIGN);
-    let store = Store::open(&space.path().join("store")).unwrap();
-    let options = Options::default();
-    let outcomes = run_with(&tasks, &store, &[], &Fake::default(), &Impatient(&options.stop), &options);
-    assert_eq!(endings(&outcomes), "a=paused");
-    assert_eq!(outcomes["a"].error.as_deref(), Some("stopped while it waited for another process"));
 }

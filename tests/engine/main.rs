@@ -14,6 +14,7 @@ mod golden;
 mod injected;
 mod key_fields;
 mod keys;
+mod leases;
 mod moved_defaults;
 mod outages;
 mod remote;

@@ -12,15 +12,15 @@ use pipe::{
         form::{begin, blanks, continuation, feed},
         labels::Labels,
     },
-    network::batch::{Choice, Example, Feed, Layout},
+    network::batch::{Choice, Feed, Layout},
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const MASK: u32 = SPECIALS.mask;
-const CLS: u32 = SPECIALS.cls;
-const SEP: u32 = SPECIALS.sep;
-const SOP: u32 = SPECIALS.sop;
+pub(super) const MASK: u32 = SPECIALS.mask;
+pub(super) const CLS: u32 = SPECIALS.cls;
+pub(super) const SEP: u32 = SPECIALS.sep;
+pub(super) const SOP: u32 = SPECIALS.sop;
 
 /// A token a character: its code point.
 fn characters() -> Encode {
@@ -31,7 +31,12 @@ fn classifier(template: &str, max_length: usize, settings: Value) -> Result<Clas
     classifier_of(AnswerForm::Infilling, template, max_length, settings)
 }
 
-fn classifier_of(form: AnswerForm, template: &str, max_length: usize, settings: Value) -> Result<Classifier> {
+pub(super) fn classifier_of(
+    form: AnswerForm,
+    template: &str,
+    max_length: usize,
+    settings: Value,
+) -> Result<Classifier> {
     let mut task = json!({"template": template, "words": {"0": "坏", "1": "好"}});
     for (name, value) in settings.as_object().into_iter().flatten() {
         task[name] = value.clone();
@@ -39,17 +44,17 @@ fn classifier_of(form: AnswerForm, template: &str, max_length: usize, settings: 
     Classifier::new(&spec(task), form, max_length, SPECIALS, characters())
 }
 
-fn row(columns: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+pub(super) fn row(columns: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
     let columns: HashMap<String, String> =
         columns.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     move |name| columns.get(name).cloned()
 }
 
-fn ids(text: &str) -> Vec<u32> {
+pub(super) fn ids(text: &str) -> Vec<u32> {
     text.chars().map(|character| character as u32).collect()
 }
 
-fn message<T>(result: Result<T>) -> String {
+pub(super) fn message<T>(result: Result<T>) -> String {
     pipe::support::explained(&result.err().expect("an error"))
 }
 
@@ -368,78 +373,4 @@ fn blanks_are_filled_one_after_the_other() {
     assert_eq!(glm.block_positions, [0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2]);
     assert_eq!(glm.span_ends, [7, 7, 7, 7, 7, 7, 7, 8, 9, 10, 11, 12]);
     assert_eq!(blanks(AnswerForm::Chatglm, &[20, gmask], &SPECIALS).0.tokens, [20, gmask]);
-}
-
-/// The ids that stand for a template's text where special tokens are named in it.
-fn example_of(form: AnswerForm, template: &str, settings: Value, columns: &[(&str, &str)]) -> Result<Example> {
-    let classifier = classifier_of(form, template, 64, settings)?.with_segments(2);
-    let classifier = classifier.with_entries(|name| (name == "<|user|>").then_some(77));
-    classifier.example(&row(columns), 1, 0)
-}
-
-#[test]
-fn templates_name_special_tokens_and_rows_never_become_any() {
-    let text = "[SEP]{{ sep }}\u{FDD1}sep\u{FDD3}<|user|>";
-    let template = "[MASK]{{ text }}{{ mask }}{{ token(\"<|user|>\") }}{{ eop }}{{ sop }}[Classification]";
-    let found = example_of(AnswerForm::Infilling, template, json!({}), &[("text", text)]).unwrap();
-    // Of the row all characters but the three that are none.
-    let own = ids("[MASK][SEP]{{ sep }}sep<|user|>");
-    let named = vec![MASK, 77, SPECIALS.eop, SOP];
-    assert_eq!(found.tokens, [vec![CLS], own, named, vec![MASK, SEP, SOP]].concat());
-    assert_eq!(found.segments, [0_u32; 0], "GLM has no segments");
-    let linear = json!({ "head": "linear" });
-    let found =
-        example_of(AnswerForm::Cloze, "{{ a }}{{ sep }}{{ b }}{{ sep }}c", linear.clone(), &[("a", "xy"), ("b", "z")]);
-    let found = found.unwrap();
-    assert_eq!(found.tokens, [vec![CLS], ids("xy"), vec![SEP], ids("z"), vec![SEP], ids("c"), vec![SEP]].concat());
-    assert_eq!(found.segments, [0, 0, 0, 0, 1, 1, 1, 1]);
-    let unknown = example_of(AnswerForm::Cloze, "{{ token('<|robot|>') }}", linear, &[]);
-    assert!(message(unknown).contains("asks for the token `<|robot|>`, which this tokenizer lacks"));
-}
-
-/// `BertTokenizer("…", "…")` of transformers 4.57 gives the ids `[CLS] A [SEP] B [SEP]` with `token_type_ids` 0 up to the
-/// first `[SEP]`, and 1 from then on.
-#[test]
-fn pairs_have_the_segments_that_bert_was_taught() {
-    let pair = |template: &str, settings| {
-        let found = example_of(AnswerForm::Cloze, template, settings, &[("a", "甲乙"), ("b", "丙")]).unwrap();
-        (found.tokens, found.segments)
-    };
-    let linear = json!({ "head": "linear" });
-    let (tokens, segments) = pair("{{ a }}{{ sep }}{{ b }}", linear.clone());
-    assert_eq!(tokens, [vec![CLS], ids("甲乙"), vec![SEP], ids("丙"), vec![SEP]].concat());
-    assert_eq!(segments, [0, 0, 0, 0, 1, 1]);
-    assert_eq!(pair("{{ a }}{{ b }}", linear).1, [0_u32; 0]);
-    // The masks of the answer, two for words of two tokens, before and behind the end of the first segment.
-    let words = json!({ "words": { "0": "坏的", "1": "好" } });
-    let (tokens, segments) = pair("{{ a }}[Classification]{{ sep }}{{ b }}", words.clone());
-    assert_eq!(tokens, [vec![CLS], ids("甲乙"), vec![MASK, MASK, SEP], ids("丙"), vec![SEP]].concat());
-    assert_eq!(segments, [0, 0, 0, 0, 0, 0, 1, 1]);
-    let (tokens, segments) = pair("{{ a }}{{ sep }}[Classification]{{ b }}", words);
-    assert_eq!(tokens, [vec![CLS], ids("甲乙"), vec![SEP, MASK, MASK], ids("丙"), vec![SEP]].concat());
-    assert_eq!(segments, [0, 0, 0, 0, 1, 1, 1, 1]);
-}
-
-#[test]
-fn a_template_may_have_columns_that_are_called_as_special_tokens_are() {
-    let linear = json!({ "head": "linear" });
-    let columns = [("sep", "分"), ("token", "令"), ("row", "行")];
-    let tokens = |template: &str| example_of(AnswerForm::Cloze, template, linear.clone(), &columns).unwrap().tokens;
-    assert_eq!(
-        tokens("{{ row.sep }}{{ sep }}{{ token }}"),
-        [vec![CLS], ids("分"), vec![SEP], ids("令"), vec![SEP]].concat()
-    );
-    assert_eq!(tokens("{{ row }}"), [vec![CLS], ids("行"), vec![SEP]].concat());
-    let classifier = classifier_of(AnswerForm::Cloze, "{{ b }}{{ row.a }}{{ sep }}", 64, linear).unwrap();
-    assert_eq!(classifier.columns(), ["b", "a"]);
-}
-
-#[test]
-fn long_rows_are_cut_and_told_and_the_templates_tokens_stay() {
-    let classifier =
-        classifier_of(AnswerForm::Cloze, "{{ a }}{{ sep }}{{ b }}", 8, json!({ "head": "linear" })).unwrap();
-    let prompt = |a: &str, b: &str| classifier.prompt(&row(&[("a", a), ("b", b)])).unwrap();
-    assert!(!prompt("一二", "三四五").cut);
-    let cut = prompt("一二三四五", "六七");
-    assert_eq!((cut.cut, cut.before), (true, [ids("一二三"), vec![SEP], ids("六七")].concat()));
 }

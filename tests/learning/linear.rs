@@ -252,13 +252,14 @@ fn mix(labels: &[usize]) -> (Mix, Vec<f32>) {
     (mix, mix.probabilities(said[0]))
 }
 
-/// The minimum of the rows' loss by scipy's `minimize(method="BFGS", gtol=1e-10)`, and with bounds by `L-BFGS-B`.
+/// Of the shares 0, 0.05 … 1 of the network by numpy, 0.3 is the one at which the most rows are right, two shares on either side
+/// with it; and with that one scipy's `minimize_scalar` gives the factor of the least loss.
 #[test]
-fn a_mix_makes_rows_as_probable_as_can_be() {
+fn a_mix_gets_as_many_rows_right_as_can_be_and_is_as_sure_as_it_should_be() {
     let labels = [2, 1, 2, 1, 2, 0, 2, 2, 0, 0, 1, 2, 1, 0, 0, 2, 1, 2, 0, 2, 1, 2, 1, 2, 0, 2, 1, 2, 1, 1];
     let (chosen, probabilities) = mix(&labels);
-    near(&[chosen.deep as f32, chosen.wide as f32], &[1.27220008, 0.89542848]);
-    near(&probabilities, &[0.2216207, 0.13193515, 0.64644415]);
+    near(&[chosen.deep as f32, chosen.wide as f32], &[0.42698863, 0.99630681]);
+    near(&probabilities, &[0.37860407, 0.07911211, 0.54228382]);
     // Where the linear classifier only misleads, it counts for nothing.
     let misled: Vec<usize> = two()
         .iter()

@@ -62,11 +62,11 @@ const DEFAULT: Settings = Settings { weighting: Weighting::TfIdf, loss: Loss::Lo
 
 impl Settings {
     /// The weights that rows give.
-    pub(super) fn learn(&self, rows: Labelled<'_>) -> Weights {
+    pub(super) fn learn(&self, rows: Labelled<'_>, effort: Effort) -> Weights {
         let Labelled { matrix, labels, classes, width } = rows;
         let scales = (self.weighting == Weighting::NaiveBayes).then(|| ratios(matrix, labels, classes, width));
         let problem = Problem { matrix, labels, classes, width, scales: scales.as_deref() };
-        Weights::learn(&problem, self.loss, self.cost, Effort::default())
+        Weights::learn(&problem, self.loss, self.cost, effort)
     }
 }
 
@@ -79,39 +79,39 @@ pub(super) struct Best {
 }
 
 /// Learns one set of rows with all that is tried, judges another, which isn't empty, and gives the best with all trials: of
-/// equally good ones the first.
+/// equally good ones the first. Roughly at first, and then the best as closely as need be: to minimize all of them closely would
+/// take minutes where labels are noisy.
 pub(super) fn choose(learned: Labelled<'_>, held: Labelled<'_>) -> (Best, Vec<Trial>) {
-    let (trials, bests): (Vec<Vec<Trial>>, Vec<_>) = TRIED
-        .into_par_iter()
-        .map(|(weighting, loss, costs)| {
-            let mut trials = Vec::new();
-            let mut best: Option<(Trial, Best)> = None;
-            for &cost in costs {
-                let settings = Settings { weighting, loss, cost };
-                let weights = settings.learn(learned);
-                let scores = scores(&weights, held);
-                let Calibration { sharpness, log_loss } = Calibration::of(&scores, held.labels);
-                let trial = Trial { settings, accuracy: accuracy(&scores, held.labels), log_loss };
-                trials.push(trial);
-                match &best {
-                    Some((best, _)) if trial.accuracy < best.accuracy => break,
-                    Some((best, _)) if trial.compare(best).is_le() => {}
-                    _ => best = Some((trial, Best { settings, weights, sharpness })),
-                }
+    let of_kind = |(weighting, loss, costs): (Weighting, Loss, &[f64])| {
+        let mut trials: Vec<Trial> = Vec::new();
+        let mut highest = 0.0;
+        for &cost in costs {
+            let settings = Settings { weighting, loss, cost };
+            let scores = scores(&settings.learn(learned, Effort::ROUGH), held);
+            let log_loss = Calibration::of(&scores, held.labels).log_loss;
+            let accuracy = accuracy(&scores, held.labels);
+            trials.push(Trial { settings, accuracy, log_loss });
+            if accuracy < highest {
+                break;
             }
-            (trials, best)
-        })
-        .unzip();
+            highest = accuracy;
+        }
+        trials
+    };
+    let trials: Vec<Vec<Trial>> = TRIED.into_par_iter().map(of_kind).collect();
+    let trials = trials.concat();
     // Of equally good ones `max_by` takes the last.
-    let best = bests.into_iter().flatten().rev().max_by(|(a, _), (b, _)| a.compare(b));
-    (best.map_or_else(|| Best::by_default(learned), |(_, best)| best), trials.concat())
+    let best = trials.iter().rev().max_by(|a, b| a.compare(b)).map_or(DEFAULT, |best| best.settings);
+    let weights = best.learn(learned, Effort::CLOSE);
+    let sharpness = Calibration::of(&scores(&weights, held), held.labels).sharpness;
+    (Best { settings: best, weights, sharpness }, trials)
 }
 
 impl Best {
     /// Where there's nothing to choose by.
     pub(super) fn by_default(learned: Labelled<'_>) -> Self {
         let Calibration { sharpness, .. } = Calibration::default();
-        Self { settings: DEFAULT, weights: DEFAULT.learn(learned), sharpness }
+        Self { settings: DEFAULT, weights: DEFAULT.learn(learned, Effort::CLOSE), sharpness }
     }
 }
 

@@ -17,28 +17,6 @@ pub struct LinearClassifier {
 }
 
 impl LinearClassifier {
-    /// The same with so many features at most, those with the largest weights.
-    #[must_use]
-    pub fn pruned(self, most: usize) -> Self {
-        let Self { vocabulary, weights, sharpness } = self;
-        let classes = weights.bias.len();
-        let of = |column: usize| &weights.values[column * classes..][..classes];
-        let largest = |column: &usize| of(*column).iter().fold(0.0_f32, |largest, weight| largest.max(weight.abs()));
-        let mut columns: Vec<usize> = (0..vocabulary.len()).collect();
-        columns.sort_by(|a, b| largest(b).total_cmp(&largest(a)));
-        columns.truncate(most);
-        columns.sort_unstable();
-        let values = columns.iter().flat_map(|column| of(*column)).copied().collect();
-        let bias = weights.bias.clone();
-        let (buckets, idf) =
-            columns.iter().map(|column| (vocabulary.buckets[*column], vocabulary.idf[*column])).unzip();
-        Self {
-            vocabulary: Vocabulary::new(vocabulary.ngrams, buckets, idf),
-            weights: Weights { values, bias },
-            sharpness,
-        }
-    }
-
     /// The classes' log-probabilities for rows, given as columns of text.
     pub fn log_probabilities(&self, rows: &[Vec<&str>]) -> Vec<Vec<f32>> {
         let of_row = |columns: &Vec<&str>| {

@@ -56,11 +56,12 @@ pub struct Effort {
     pub gap: f64,
 }
 
-impl Default for Effort {
-    /// Near enough for no row to be told otherwise, which a gap of 5e-4 isn't: it takes twice as many passes, some ten.
-    fn default() -> Self {
-        Self { epochs: 100, gap: 1e-6 }
-    }
+impl Effort {
+    /// Near enough for no row to be told otherwise, which a gap of 5e-4 isn't: it takes twice as many passes, some ten, and many
+    /// more where costs are high and labels are noisy.
+    pub const CLOSE: Self = Self { epochs: 100, gap: 1e-6 };
+    /// Near enough to tell a better setting from a worse one.
+    pub const ROUGH: Self = Self { epochs: 12, gap: 1e-4 };
 }
 
 /// Steps that look for the highest point of a row's dual.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{
-    Counts, LinearClassifier, Matrix, Settings, Trial, Vocabulary,
+    Counts, Effort, LinearClassifier, Matrix, Settings, Trial, Vocabulary,
     choice::{Best, choose},
     features::Labelled,
 };
@@ -11,7 +11,13 @@ use crate::{data::text::NGrams, support::random::Key};
 
 /// How texts are hashed: to four million buckets, so that few n-grams share one.
 const NGRAMS: NGrams = NGrams { bits: 22 };
-/// Weights at most: columns times classes.
+/// Bytes that columns take at most when they're stored, so that a model with a wide path stays below 20 MB:
+const STORED: usize = 11_000_000;
+/// of each its bucket and its inverse document frequency, and two bytes for a class's weight.
+const COLUMN: usize = 8;
+/// With many classes there are more, these
+const COLUMNS: usize = 1 << 14;
+/// or those that have so many weights in memory, if these are fewer.
 const WEIGHTS: usize = 1 << 24;
 /// Bytes of text that are learned at most,
 const BYTES: usize = 1 << 25;
@@ -73,7 +79,7 @@ impl LinearClassifier {
             (first.vocabulary, weights)
         } else {
             let all = Prepared::to_learn(classes, &rows);
-            let weights = settings.learn(all.labelled(classes));
+            let weights = settings.learn(all.labelled(classes), Effort::CLOSE);
             (all.vocabulary, weights)
         };
         (Self { vocabulary, weights, sharpness }, chosen)
@@ -90,7 +96,8 @@ struct Prepared {
 impl Prepared {
     fn to_learn(classes: usize, rows: &[&Row<'_>]) -> Self {
         let counts = counts(rows);
-        let vocabulary = Vocabulary::learn(NGRAMS, &counts, WEIGHTS / classes.max(1));
+        let columns = (STORED / (COLUMN + 2 * classes)).max(COLUMNS.min(WEIGHTS / classes.max(1)));
+        let vocabulary = Vocabulary::learn(NGRAMS, &counts, columns);
         Self::new(vocabulary, &counts, rows)
     }
 

@@ -60,12 +60,6 @@ impl Baseline {
         Self { description, classifier }
     }
 
-    /// The same within so many bytes: without the features that say least.
-    pub(in crate::stages) fn within(self, bytes: usize) -> Self {
-        let most = bytes / (2 * self.description.labels.len() + 8);
-        Self { classifier: self.classifier.pruned(most), ..self }
-    }
-
     /// Writes it; weights have 16 bits.
     pub(in crate::stages) fn write(&self, dir: &Path) -> Result<()> {
         let LinearClassifier { vocabulary, weights, .. } = &self.classifier;
@@ -155,8 +149,6 @@ mod tests {
         assert!(after[0][0] > after[0][1] && after[1][1] > after[1][0]);
         let turned = of(&read, &[labels[1].clone(), labels[0].clone()]);
         assert_eq!(turned[0], [after[0][1], after[0][0]]);
-        let small = read.within(3 * 12);
-        assert_eq!(small.classifier.vocabulary.len(), 3);
-        assert!(small.log_probabilities(&["其他".to_owned()], &[]).is_err());
+        assert!(read.log_probabilities(&["其他".to_owned()], &[]).is_err());
     }
 }

@@ -13,8 +13,6 @@ use crate::learning::linear::Mix;
 const FOLDER: &str = "wide";
 /// The file with the factors.
 const MIX: &str = "mix.json";
-/// What the weights of a wide path take at most; those that say least are left out.
-const BYTES: usize = 8 << 20;
 
 /// A linear classifier, and what it counts for beside the network.
 pub(in crate::stages) struct Wide {
@@ -25,7 +23,7 @@ pub(in crate::stages) struct Wide {
 impl Wide {
     /// Of the artifact of a linear stage.
     pub(in crate::stages) fn of(linear: &Path) -> Result<Self> {
-        Ok(Self { baseline: Baseline::read(linear)?.within(BYTES), mix: Mix::default() })
+        Ok(Self { baseline: Baseline::read(linear)?, mix: Mix::default() })
     }
 
     /// Whether a model's artifact has one.

@@ -5,5 +5,6 @@ mod checkpoints;
 mod errors;
 mod fuzz;
 mod models;
+mod secrets;
 mod text;
 mod values;
