@@ -185,7 +185,7 @@ mod tests {
                 let one = Compact::new(form, &values[row * columns..][..columns], [1, columns], &Device::flex());
                 assert_eq!(bytes(&together, row..row + 1), bytes(&one, 0..1), "{form:?}, row {row}");
                 let scales = |compact: &Compact, row: usize| {
-                    let scales = compact.scales()?.clone().slice([row..row + 1]).cast(DType::F32);
+                    let scales = compact.scales()?.clone().narrow(0, row, 1).cast(DType::F32);
                     Some(scales.try_into_vec_as::<f32>().unwrap())
                 };
                 assert_eq!(scales(&together, row), scales(&one, 0), "{form:?}, row {row}");
