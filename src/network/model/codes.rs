@@ -6,7 +6,10 @@ use burn::tensor::{Bytes, DType, Device, TensorData};
 use half::f16;
 use safetensors::Dtype;
 
-use super::{adapters::Elements, on_disk::SCALE, tensors::Weights};
+use super::{
+    on_disk::SCALE,
+    tensors::{Elements, Weights},
+};
 use crate::network::kernels::{Compact, GROUP};
 
 /// The key of ChatGLM's configs that says how many bits codes have; 0 if they're none.

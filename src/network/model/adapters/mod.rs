@@ -23,7 +23,7 @@ use crate::{network::batch::Batch, spec};
 
 pub(super) use layout::{Adapters, Lora};
 pub(super) use peft::Peft;
-pub(crate) use stored::{Checkpoint, Elements};
+pub(crate) use stored::Checkpoint;
 pub use writing::settle;
 
 impl Network {

@@ -21,7 +21,7 @@ use crate::{
             codes::{self, Code, QUANTIZATION},
             families,
             on_disk::{OnDisk, PrefixTuning, SCALE},
-            tensors::Weights,
+            tensors::{Elements, Weights},
         },
     },
     spec::{Adapter, WeightForm},
@@ -43,9 +43,6 @@ pub(crate) struct Checkpoint {
 
 /// Bytes that are compared at a time.
 const BLOCK: usize = 1 << 18;
-
-/// See [`Checkpoint::elements`].
-pub(crate) type Elements<'a> = Box<dyn Fn(usize, &mut [f32]) -> Result<()> + Sync + 'a>;
 
 /// All values, to be copied from.
 fn copied(values: Vec<f32>) -> Elements<'static> {

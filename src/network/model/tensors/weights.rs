@@ -9,6 +9,9 @@ use safetensors::tensor::TensorInfo;
 use super::reader::Reader;
 use crate::{network::checkpoint, support::Hinted};
 
+/// Writes values of a tensor, those from an element on, to where they're wanted: any of them, for several threads at once.
+pub(crate) type Elements<'a> = Box<dyn Fn(usize, &mut [f32]) -> Result<()> + Sync + 'a>;
+
 /// All tensors of a checkpoint; which file one lies in doesn't matter.
 pub(crate) struct Weights {
     shards: Vec<Reader>,
