@@ -157,7 +157,7 @@ fn a_model_that_is_written_in_a_form_is_read_back_to_the_bit() {
     for (directory, form) in fixtures().iter().flat_map(|directory| WeightForm::ALL.map(|form| (directory, form))) {
         let what = format!("{}, {}", directory.display(), form.name());
         let written = tempfile::tempdir().unwrap();
-        copy_held(directory, written.path(), form, 100_000).unwrap();
+        copy_held(directory, written.path(), form, 20_000).unwrap();
         let expected = held(directory, form);
         let found = Network::load_held(written.path(), None, &Device::flex()).unwrap();
         let batch = batch(directory);
