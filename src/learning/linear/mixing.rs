@@ -73,10 +73,7 @@ impl Mix {
             lost - won <= DOUBT * (lost + won).sqrt()
         };
         let near: Vec<usize> = (0..=SHARES).filter(is_near).collect();
-        let sharpened = |share: usize| {
-            let mix = Self::shared(share).sharpened(rows, labels);
-            (mix, mix.loss(rows, labels))
-        };
+        let sharpened = |share: usize| Self::shared(share).sharpened(rows, labels);
         let mixes: Vec<(Self, f64)> = near.into_par_iter().map(sharpened).collect();
         mixes.into_iter().min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or_else(Self::default, |(mix, _)| mix)
     }
@@ -87,16 +84,16 @@ impl Mix {
         Self { deep, wide: 1.0 - deep }
     }
 
-    /// Both times the number at which the rows are the most probable: the loss is convex in it.
-    fn sharpened(self, rows: &[Said<'_>], labels: &[usize]) -> Self {
+    /// Both times the number at which the rows are the most probable, and the loss with it, which is convex in that number.
+    fn sharpened(self, rows: &[Said<'_>], labels: &[usize]) -> (Self, f64) {
+        let rows: Vec<Vec<f64>> = rows.iter().map(|row| self.logits(*row)).collect();
+        let scaled = |factor: f64, logits: &[f64]| log_softmax(logits.iter().map(|logit| factor * logit).collect());
         let mut factor = 1.0;
-        let times = |factor: f64| Self { deep: factor * self.deep, wide: factor * self.wide };
         for _ in 0..STEPS {
             let (mut slope, mut curvature) = (0.0, RIDGE);
-            for (row, label) in rows.iter().zip(labels) {
-                let logits = self.logits(*row);
+            for (logits, label) in rows.iter().zip(labels) {
                 let (mut mean, mut square) = (0.0, 0.0);
-                for (logged, logit) in times(factor).log_probabilities(*row).into_iter().zip(&logits) {
+                for (logged, logit) in scaled(factor, logits).into_iter().zip(logits) {
                     let p = math::exp(logged);
                     (mean, square) = (mean + p * logit, square + p * logit * logit);
                 }
@@ -111,20 +108,13 @@ impl Mix {
                 break;
             }
         }
-        times(factor)
+        let loss = rows.iter().zip(labels).map(|(logits, label)| -scaled(factor, logits)[*label]).sum();
+        (Self { deep: factor * self.deep, wide: factor * self.wide }, loss)
     }
 
     /// The labels' probabilities.
     pub fn probabilities(self, row: Said<'_>) -> Vec<f32> {
-        self.log_probabilities(row).into_iter().map(|log| math::exp(log) as f32).collect()
-    }
-
-    fn loss(self, rows: &[Said<'_>], labels: &[usize]) -> f64 {
-        rows.iter().zip(labels).map(|(row, label)| -self.log_probabilities(*row)[*label]).sum()
-    }
-
-    fn log_probabilities(self, row: Said<'_>) -> Vec<f64> {
-        log_softmax(self.logits(row))
+        log_softmax(self.logits(row)).into_iter().map(|log| math::exp(log) as f32).collect()
     }
 
     fn logits(self, (deep, wide): Said<'_>) -> Vec<f64> {
