@@ -45,6 +45,12 @@ pub(super) fn multiply(x: &[f32], matrix: Rows, out: &mut [f32]) {
             for (row, out) in expanded.chunks_exact_mut(part.len()).take(count).enumerate() {
                 expand_row(matrix.row(first + row).part(part.clone()), out);
             }
+            // Rows lie far from each other, so that the processor doesn't see what comes next.
+            let (next, rows) = match part.end < columns {
+                true => (part.end..columns.min(part.end + DEPTH), first..first + count),
+                false => (0..columns.min(DEPTH), width.min(first + PANEL)..width.min(first + 2 * PANEL)),
+            };
+            rows.for_each(|row| avx2::prefetch(matrix.row(row).part(next.clone())));
             // SAFETY: the processor has what it's compiled for, as `fits` has found.
             unsafe { transpose(expanded, panel) };
             add_all(&blocks, columns, column, panel, sums);
