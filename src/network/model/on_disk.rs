@@ -139,7 +139,9 @@ impl OnDisk {
         let copies = self.copies.iter().filter(|(copy, _)| parameters.named(copy).is_none());
         copies.filter_map(move |&(copy, original)| {
             let original = parameters.named(original).filter(|original| learned || !original.is_trainable())?;
-            Some(TensorEntry::by_rows(copy.into(), original.shape(), |rows| original.rows(rows)))
+            let shape = original.shape();
+            let rows = shape[0];
+            Some(TensorEntry::by_rows(copy.into(), shape, rows, |rows| original.rows(rows)))
         })
     }
 
@@ -152,7 +154,7 @@ impl OnDisk {
             let (written, first) = (self.written(&name), index * rows);
             if !transposed {
                 let values = move |part: Range<usize>| parameter.rows(first + part.start..first + part.end);
-                return TensorEntry::by_rows(written, shape.clone(), values);
+                return TensorEntry::by_rows(written, shape.clone(), rows, values);
             }
             TensorEntry::single(written, shape.clone(), move || {
                 let part = parameter.value.clone().inner().rows(first, rows).transposed();

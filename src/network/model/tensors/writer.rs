@@ -38,14 +38,15 @@ impl<'a> TensorEntry<'a> {
         Self::new(name, Dtype::F32, shape, || single(values()?))
     }
 
-    /// A tensor of f32 whose rows are fetched some at a time, so that there's no second one of a large table while it's written.
+    /// A tensor of f32 whose values are fetched some of so many rows at a time, so that there's no second one of a large table
+    /// while it's written.
     pub(crate) fn by_rows(
         name: String,
         shape: Vec<usize>,
+        rows: usize,
         values: impl Fn(Range<usize>) -> Result<TensorData> + 'a,
     ) -> Self {
-        let rows = shape.first().copied().unwrap_or(1);
-        let row = shape.iter().skip(1).product::<usize>() * size_of::<f32>();
+        let row = shape.iter().product::<usize>() * size_of::<f32>() / rows.max(1);
         let most = (PART / row.max(1)).max(1);
         let parts = move |write: &mut dyn FnMut(&[u8]) -> Result<()>| {
             (0..rows).step_by(most).try_for_each(|first| write(&single(values(first..rows.min(first + most))?)?))
