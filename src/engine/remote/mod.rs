@@ -6,6 +6,7 @@
 //! ```text
 //! v1/blobs/DIGEST   a file's bytes, under their BLAKE3: equal files are there once
 //! v1/records/KEY    the artifact's record, as it is in a store; written after its files
+//! v1/files/PATH     files of a run on machines that have the remote in common alone, as they are in a store
 //! ```
 //!
 //! A record is all that a stage's metrics and the keys of the stages after it take, so a hit in the remote brings its
@@ -17,6 +18,7 @@
 
 mod address;
 mod blobs;
+mod files;
 mod hints;
 mod inspect;
 mod push;
@@ -45,6 +47,7 @@ use push::Effort;
 use shared::Shared;
 
 pub use address::Limits;
+pub use files::Marks;
 pub use inspect::RemoteVerification;
 pub use push::Delivery;
 pub use record::{decode, encode};

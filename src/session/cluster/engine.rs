@@ -78,8 +78,10 @@ pub enum Which {
 pub struct Batch<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The run's folder.
+    /// The run's folder, as machines see it.
     pub folder: &'a Path,
+    /// Whether that is each machine's own, and has to be made.
+    pub is_apart: bool,
     /// Its number in the run.
     pub number: usize,
     /// The numbers of its tasks, sorted.
@@ -105,9 +107,11 @@ impl Batch<'_> {
         format!("{} {task}", words.join(" "))
     }
 
-    /// What a task prints, in the run's folder; `task` stands for the number of the task.
-    pub fn log(&self, task: &str) -> String {
-        format!("{}/log/{}-{task}.log", self.folder.display(), self.number)
+    /// The command with what it prints going to a file of the run's folder, which is made where it's each machine's own.
+    pub fn logged(&self, task: &str) -> String {
+        let folder = shell::quoted(&self.folder.join("log").display().to_string());
+        let made = if self.is_apart { format!("mkdir -p {folder}\n") } else { String::new() };
+        format!("{made}exec {} >>{folder}/{}-{task}.log 2>&1", self.line(task), self.number)
     }
 
     /// The store's directory.

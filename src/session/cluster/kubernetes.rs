@@ -38,10 +38,12 @@ impl Engine for Kubernetes {
     }
 
     fn open(&self, profile: &Profile) -> Result<Box<dyn Cluster>> {
-        let claim = profile.claim.clone().ok_or_else(|| {
-            let hint = "`claim = \"NAME\"` in the profile names the volume claim that has it";
-            Hinted::with("nothing says how pods come by the store", hint)
-        })?;
+        let claim = profile.claim.clone();
+        if claim.is_none() && profile.remote.is_none() {
+            let hint =
+                "in the profile `claim` names the volume claim that has it, or `remote` what there is in place of one";
+            bail!(Hinted::with("nothing says how pods come by the store", hint));
+        }
         let place = manifest::Place {
             claim,
             namespace: profile.namespace.clone(),

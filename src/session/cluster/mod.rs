@@ -20,6 +20,7 @@ mod ray;
 mod records;
 pub mod resources;
 mod run_plan;
+mod settling;
 mod slurm;
 mod start;
 mod submitting;
@@ -32,7 +33,7 @@ pub use follow::{Follower, LATER, LEFT, Until};
 pub(super) use preview::previewed;
 pub use preview::{Preview, PreviewedBatch};
 pub use records::{BatchRecord, RunFolder};
-pub use run_plan::{Output, RunPlan, RunStage};
+pub use run_plan::{Output, Results, RunPlan, RunStage};
 pub use start::{On, attach};
 pub(super) use start::{Start, carry_out};
 

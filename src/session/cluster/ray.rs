@@ -11,7 +11,7 @@ use super::{
     engine::{Batch, Cluster, Engine, Job, Refusal, State, Which},
     profile::Profile,
 };
-use crate::support::{Hinted, Named, shell};
+use crate::support::{Hinted, Named};
 
 /// The engine.
 pub(super) struct Ray;
@@ -121,7 +121,7 @@ fn submission(batch: &Batch<'_>) -> Json {
     lines.extend(given.cpus.map(|cpus| format!("export RAYON_NUM_THREADS={cpus}")));
     lines.extend(given.before.iter().flatten().cloned());
     // `exec`, so that the program itself is told to stop.
-    lines.push(format!("exec {} >>{} 2>&1", batch.line(&task), shell::quoted(&batch.log(&task))));
+    lines.push(batch.logged(&task));
     let mut body = json!({
         "submission_id": batch.name,
         "entrypoint": lines.join("\n"),
@@ -206,6 +206,7 @@ mod tests {
         let mut body = submission(&Batch {
             name: "pipe-run-3-0123abcd",
             folder: Path::new("/store/jobs/run"),
+            is_apart: false,
             number: 3,
             tasks: &[0],
             resources: &resources,

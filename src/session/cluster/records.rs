@@ -9,6 +9,8 @@
 //! cancelled         there when the run is to end
 //! ```
 //!
+//! Machines that have a remote in common alone have a folder each, and send each other what they write.
+//!
 //! Whether a stage is done isn't among them: its artifact is in the store then. Only who runs `pipe … --on` or `pipe attach`
 //! writes batches, one at a time: `following` is locked meanwhile by a lease's rules.
 
@@ -16,15 +18,19 @@ use std::{
     collections::BTreeMap,
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::run_plan::{FORMAT, RunPlan};
 use crate::{
-    engine::store::{Store, atomic, unix_time},
+    engine::{
+        remote::{Marks, Remote},
+        store::{Store, atomic, unix_time},
+    },
     session::launch::Message,
     support::{Hinted, clock::date},
 };
@@ -33,6 +39,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// What has the same files, where machines share no disk.
+    remote: Option<Arc<Remote>>,
 }
 
 /// A batch of jobs that are alike, which an engine is given at once.
@@ -53,7 +61,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// The file system's.
-    pub fn create(store: &Store, plan: &RunPlan) -> Result<Self> {
+    pub fn create(store: &Store, remote: Option<Arc<Remote>>, plan: &RunPlan) -> Result<Self> {
         let stamp: String = date(unix_time()).chars().filter(char::is_ascii_digit).collect();
         let text = serde_json::to_vec(plan)?;
         let unique = blake3::hash(format!("{} {} {stamp}", plan.host, std::process::id()).as_bytes()).to_hex();
@@ -64,14 +72,76 @@ impl RunFolder {
         // Settings may hold what is nobody else's business.
         #[cfg(unix)]
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let folder = Self { path };
+        let folder = Self { path, remote };
         folder.write("plan.json", &text)?;
         Ok(folder)
     }
 
     /// The folder at a path.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), remote: None }
+    }
+
+    /// The same, of which a remote has the files, too.
+    #[must_use]
+    pub fn shared_by(self, remote: Option<Arc<Remote>>) -> Self {
+        Self { remote, ..self }
+    }
+
+    /// The remote that has the same files.
+    pub fn remote(&self) -> Option<&Arc<Remote>> {
+        self.remote.as_ref()
+    }
+
+    /// Brings a file that other machines have written, if there's one.
+    ///
+    /// # Errors
+    /// If the remote can't be reached.
+    pub fn bring_file(&self, name: &str) -> Result<()> {
+        if let Some(remote) = &self.remote {
+            remote.bring(&self.named(name))?;
+        }
+        Ok(())
+    }
+
+    /// Brings files of a folder that other machines have changed.
+    ///
+    /// # Errors
+    /// If the remote can't be reached.
+    pub fn bring(&self, name: &str, marks: &mut Marks) -> Result<()> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        remote.bring_changed(&self.named(name), marks)
+    }
+
+    /// Sends a file that isn't written by this itself, if it's there.
+    ///
+    /// # Errors
+    /// If the remote doesn't take it.
+    pub fn send(&self, name: &str) -> Result<()> {
+        match &self.remote {
+            Some(remote) if self.path.join(name).exists() => remote.send(&self.named(name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings the plan and a batch, for a machine that has nothing of the run.
+    ///
+    /// # Errors
+    /// If they aren't there.
+    pub fn bring_task(&self, batch: usize) -> Result<()> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        for name in ["plan.json".to_owned(), format!("batches/{batch}.json")] {
+            ensure!(remote.bring(&self.named(&name))?, "{} has no {}", remote.url(), self.named(&name));
+        }
+        for folder in ["events", "log"] {
+            fs::create_dir_all(self.path.join(folder))?;
+        }
+        Ok(())
+    }
+
+    /// A file's path in the store.
+    fn named(&self, name: &str) -> String {
+        format!("jobs/{}/{name}", self.name())
     }
 
     /// All runs of a store, the last one first.
@@ -83,7 +153,7 @@ impl RunFolder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut folders: Vec<Self> = entries.flatten().map(|entry| Self { path: entry.path() }).collect();
+        let mut folders: Vec<Self> = entries.flatten().map(|entry| Self::at(&entry.path())).collect();
         folders.retain(|folder| folder.path.join("plan.json").exists());
         folders.sort_by(|a, b| b.path.cmp(&a.path));
         Ok(folders)
@@ -240,7 +310,8 @@ impl RunFolder {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        atomic::write(&self.path.join(name), bytes)
+        atomic::write(&self.path.join(name), bytes)?;
+        self.send(name)
     }
 }
 

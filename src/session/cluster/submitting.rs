@@ -96,7 +96,9 @@ impl Follower<'_> {
         let key = batch.tasks.values().flatten().find_map(|stage| self.stages[*stage].key.clone());
         let key = key.map_or_else(String::new, |key| format!("-{}", &key[..8]));
         let name = format!("{}{number}{key}", beginning(&self.folder));
-        let place = Place { name: &name, folder: self.folder.path(), number, program: &self.program };
+        let folder = self.plan.profile.folder(self.folder.path());
+        let remote = self.plan.profile.remote.as_deref();
+        let place = Place { name: &name, folder: &folder, remote, number, program: &self.program };
         let script = batch.script(&*self.cluster, place, self.plan.profile.throttle);
         let record =
             BatchRecord { name: name.clone(), tasks: batch.tasks, longer: batch.shape.longer, at: unix_time() };

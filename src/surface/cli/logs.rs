@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use super::{args::Logs, console, exit::Exit, on};
-use crate::session::cluster::RunFolder;
+use crate::{engine::remote::Marks, session::cluster::RunFolder};
 
 /// How often it's looked for more.
 const LOOK: Duration = Duration::from_millis(500);
@@ -15,6 +15,7 @@ pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
     let session = on::session(&command.place, store)?;
     let folder = RunFolder::find(session.store(), command.run.as_deref())?;
     let plan = folder.plan()?;
+    let folder = folder.shared_by(session.remote().filter(|_| plan.profile.remote.is_some()).cloned());
     let number = plan
         .number(&command.stage)
         .with_context(|| format!("the run {} has no stage `{}`", folder.name(), command.stage))?;
@@ -26,8 +27,11 @@ pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
     let Some((batch, task, _)) = tasks.rfind(|(.., stages)| stages.contains(&number)) else {
         bail!("`{}` wasn't submitted in the run {}", command.stage, folder.name());
     };
-    let mut place = 0;
+    let (mut place, mut marks) = (0, Marks::new());
     loop {
+        for files in ["log", "events"] {
+            folder.bring(files, &mut marks)?;
+        }
         let text = folder.printed(batch, task, place);
         place += text.len() as u64;
         if !text.is_empty() {
