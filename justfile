@@ -29,6 +29,10 @@ schema:
 docs: schema
     cargo run --release -- reference
 
+# What a release has for Linux, in dist/: a wheel, an archive and a Debian package (maturin[zig] from PyPI)
+dist *target:
+    .ci/dist {{target}}
+
 # Training and tokenization beside the peers' (PEERS_PYTHON: a Python that has their packages), on an idle machine
 bench *options:
     cargo build --release

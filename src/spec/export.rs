@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Expectations, Origin};
+use super::{Expectations, Origin, WeightForm};
 
 /// Exports a model: weights as safetensors, config.json and tokenizer. `pipe export` copies it out of the
 /// store.
@@ -15,6 +15,10 @@ pub struct Export {
     /// The dtype of the weights
     #[serde(default)]
     pub dtype: Dtype,
+    /// What weights are rounded to, as this program reads them again to the bit: `int8` and `int4` are codes with scales
+    /// beside them, which no other program knows
+    #[serde(default)]
+    pub weights: Option<WeightForm>,
     /// Weights that take more than this are split into several files: a number with MB or GB
     #[serde(default = "five_gigabytes")]
     #[schemars(with = "String")]

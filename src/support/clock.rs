@@ -157,6 +157,15 @@ pub fn date(unix: f64) -> String {
     date.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// Seconds as a person reads them.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.0995 => format!("{:.0} ms", s * 1e3),
+        s if s < 99.95 => format!("{s:.1} s"),
+        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,7 @@ fn command(space: &Space, arguments: &[&str]) -> Command {
     command
 }
 
-fn pipe(space: &Space, arguments: &[&str]) -> Output {
+pub(super) fn pipe(space: &Space, arguments: &[&str]) -> Output {
     finish(command(space, arguments))
 }
 

@@ -1,14 +1,12 @@
 //! Runs on Kubernetes whose `kubectl` is a stand-in, which runs pods on this machine; and what is submitted, held against the
 //! schemas of its API.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
+use super::cluster::pipe;
 use crate::{
     beds::digests,
-    common::{Output, Space, finish, need, needs::Need, tiny},
+    common::{Space, finish, need, needs::Need, tiny},
 };
 
 fn cluster(next: &str) -> Space {
@@ -21,15 +19,6 @@ fn cluster(next: &str) -> Space {
     let profile = "[profiles.here]\nengine = \"kubernetes\"\nask = 1\nclaim = \"disk\"\nall = { memory = \"1G\" }\n";
     space.write("pipe.toml", format!("{profile}program = \"{program}\"\n"));
     space
-}
-
-fn pipe(space: &Space, arguments: &[&str]) -> Output {
-    let mut command = space.command(arguments);
-    let stand_ins = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cli/cluster");
-    let path = std::env::var("PATH").expect("a path");
-    command.env("PATH", format!("{}:{path}", stand_ins.display()));
-    command.env("FAKE", space.path().join("fake")).env_remove("XDG_CONFIG_HOME");
-    finish(command)
 }
 
 const RUN: [&str; 5] = ["run", "recipe.yaml", "--on", "here", "--json"];

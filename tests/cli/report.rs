@@ -3,7 +3,7 @@
 use crate::common;
 use std::process::Command;
 
-use common::{Space, TINY, finish, need, needs::Need, tiny};
+use common::{Space, TINY, finish, need, needs::Need, tiny, with_bad_end};
 
 const SWEEP: &str = "
 sweep:
@@ -44,6 +44,55 @@ fn a_recipe_that_was_not_run_has_a_report_of_its_stages() {
     assert_eq!(space.pipe(&["report", "recipe.yaml", "-o", "out.html"]).status, 0);
     let page = space.read("out.html");
     assert!(page.contains("not run") && page.contains("Nothing of this recipe is stored yet."), "{page}");
+}
+
+/// The report of a recipe, and the lines of its last run that `pipe log` ends with.
+fn last_run(space: &Space) -> (String, String) {
+    assert_eq!(space.pipe(&["report", "recipe.yaml"]).status, 0);
+    (space.read("recipe.html"), space.pipe(&["log", "last"]).stdout)
+}
+
+#[test]
+fn the_last_run_is_told_as_its_log_tells_it() {
+    let space = tiny();
+    space.json(&["run", "recipe.yaml", "--set", "stages.topics.train.lr=0.002"]);
+    let (page, _) = last_run(&space);
+    assert!(page.contains("--set stages.topics.train.lr=0.002"), "the first stages are the same: {page}");
+
+    space.json(&["run", "recipe.yaml"]);
+    let (page, log) = last_run(&space);
+    assert!(page.contains("<code>pipe run recipe.yaml</code>"), "{page}");
+    for begin in ["longest: ", "critical path: "] {
+        let line = log.lines().find_map(|line| line.strip_prefix(begin)).expect("a line");
+        assert!(page.to_lowercase().contains(&format!("{begin}{line}.").to_lowercase()), "{line} isn't in {page}");
+    }
+    let saved = log.lines().find_map(|line| Some(line.split_once("; the cache saved ")?.1)).expect("what was saved");
+    assert!(saved != "0 ms" && page.contains(&format!("; the cache saved {saved}.")), "{saved} isn't in {page}");
+    let row = |stage: &str| {
+        let (_, table) = page.split_once("id=\"run\"").expect("the table");
+        table.split("<tr").find(|row| row.contains(&format!(">{stage}<"))).expect("a row").to_owned()
+    };
+    assert!(row("base").contains("<td>unchanged</td>") && !row("base").contains("best"), "{}", row("base"));
+    assert!(row("topics").contains("<td>ran</td>") && row("topics").contains("best"), "{}", row("topics"));
+
+    // Another recipe of that name, which shares the store but no stage.
+    let other = tiny();
+    other.write("corpus.txt", format!("{}更多\n", other.read("corpus.txt")));
+    let store = space.path().join(".pipe");
+    let output = other.pipe(&["run", "recipe.yaml", "--stage", "tokens", "--store", &store.to_string_lossy()]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(space.json(&["log"])[0]["stages"]["base"].is_null(), "that was the last run");
+    assert!(last_run(&space).0.contains(&format!("; the cache saved {saved}.")));
+}
+
+#[test]
+fn a_run_that_failed_is_told_with_its_error() {
+    let space = tiny();
+    space.write("corpus.txt", with_bad_end(&space.read("corpus.txt")).0);
+    assert_eq!(space.pipe(&["run", "recipe.yaml"]).status, 1);
+    let (page, _) = last_run(&space);
+    assert!(page.contains("<td>failed</td>") && page.contains("UTF-8") && page.contains("tokens failed"), "{page}");
+    assert!(page.contains("; failed in "), "{page}");
 }
 
 #[test]

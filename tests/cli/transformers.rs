@@ -87,7 +87,7 @@ fn hand_out(space: &Space, device: &OpenDevice) {
         let artifact = plan.artifact(&cell.stage()).unwrap_or_else(|| panic!("{} has run", cell.stage()));
         let exported = folder(space, "exported", cell);
         std::fs::create_dir_all(&exported).expect("a folder");
-        TransformersFiles::of(artifact).and_then(|files| files.write(&exported)).expect("an export");
+        TransformersFiles::of(artifact, None).and_then(|files| files.write(&exported)).expect("an export");
         expected(cell, &artifact.path, &exported, &folder(space, "saved", cell), device)
     };
     let cells: Vec<Value> = Cell::all().into_iter().map(of).collect();

@@ -253,13 +253,13 @@ fn mix(labels: &[usize]) -> (Mix, Vec<f32>) {
 }
 
 /// Of the shares 0, 0.05 … 1 of the network by numpy, 0.3 is the one at which the most rows are right, two shares on either side
-/// with it; and with that one scipy's `minimize_scalar` gives the factor of the least loss.
+/// with it; ten are about as good, and of these 0.6 has the least loss, with the factor that scipy's `minimize_scalar` gives.
 #[test]
-fn a_mix_gets_as_many_rows_right_as_can_be_and_is_as_sure_as_it_should_be() {
+fn a_mix_is_about_as_accurate_as_can_be_and_as_sure_as_it_should_be() {
     let labels = [2, 1, 2, 1, 2, 0, 2, 2, 0, 0, 1, 2, 1, 0, 0, 2, 1, 2, 0, 2, 1, 2, 1, 2, 0, 2, 1, 2, 1, 1];
     let (chosen, probabilities) = mix(&labels);
-    near(&[chosen.deep as f32, chosen.wide as f32], &[0.42698863, 0.99630681]);
-    near(&probabilities, &[0.37860407, 0.07911211, 0.54228382]);
+    near(&[chosen.deep as f32, chosen.wide as f32], &[1.31544813, 0.87696542]);
+    near(&probabilities, &[0.21413206, 0.13811825, 0.64774969]);
     // Where the linear classifier only misleads, it counts for nothing.
     let misled: Vec<usize> = two()
         .iter()

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use parity::{Tensors, decoder, fixture, furthest};
 use pipe::{
-    network::{batch::Batch, model::Network},
+    network::{
+        batch::Batch,
+        kernels::Compact,
+        model::{Network, copy_held},
+    },
     spec::WeightForm,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Decoders among the fixtures.
 const DECODERS: [&str; 3] = ["gpt2", "glm4", "chatglm2"];
@@ -144,5 +148,51 @@ fn quantized_editions_of_chatglm_give_their_reference() {
             decoder::check_logits(network, &batch, &expected.floats("logits"));
             decoder::check_loss(network, &batch, &expected);
         }
+    }
+}
+
+#[test]
+fn a_model_that_is_written_in_a_form_is_read_back_to_the_bit() {
+    need!(fixture("gpt2"));
+    for (directory, form) in fixtures().iter().flat_map(|directory| WeightForm::ALL.map(|form| (directory, form))) {
+        let what = format!("{}, {}", directory.display(), form.name());
+        let written = tempfile::tempdir().unwrap();
+        copy_held(directory, written.path(), form, 20_000).unwrap();
+        let expected = held(directory, form);
+        let found = Network::load_held(written.path(), None, &Device::flex()).unwrap();
+        let batch = batch(directory);
+        assert_eq!(logits(&found, &batch), logits(&expected, &batch), "{what}");
+        assert_eq!(found.parameters().compact.len(), expected.parameters().compact.len(), "{what}");
+        for (found, expected) in found.parameters().compact.iter().zip(&expected.parameters().compact) {
+            let rows = 0..expected.value.dims()[0];
+            let bytes = |compact: &Compact| compact.data(rows.clone(), false).unwrap().into_bytes().to_vec();
+            assert_eq!(bytes(&found.value), bytes(&expected.value), "{what}, {}", expected.name);
+            let scales = |compact: &Compact| compact.scales().map(|scales| scales.clone().try_into_data().unwrap());
+            assert_eq!(scales(&found.value), scales(&expected.value), "{what}, {}", expected.name);
+        }
+        assert!(written.path().join("model.safetensors.index.json").is_file(), "{what}: more than one file");
+    }
+}
+
+#[test]
+fn an_adapter_on_a_model_that_is_stored_in_few_bits_keeps_its_file() {
+    let directory = need!(fixture("chatglm2"));
+    for form in [WeightForm::Int8, WeightForm::Int4] {
+        let (base, stored) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        copy_held(&directory, base.path(), form, u64::MAX).unwrap();
+        let mut network = Network::load_frozen(base.path(), form, &Device::flex()).unwrap();
+        let lora = json!({ "lora": { "targets": ["query_key_value"], "weights": form.name() } });
+        network.adapt(&serde_json::from_value(lora).unwrap(), 3).unwrap();
+        assert!(network.is_stored_in(base.path()).unwrap());
+        network.save_beside(base.path(), stored.path()).unwrap();
+        let file = |directory: &Path| std::fs::read(directory.join("model.safetensors")).unwrap();
+        assert!(file(stored.path()) == file(base.path()), "{}: another file", form.name());
+        let (found, batch) = (Network::load(stored.path(), &Device::flex()).unwrap(), batch(&directory));
+        assert_eq!(logits(&found, &batch), logits(&network, &batch), "{}", form.name());
+        // What was rounded on reading is in no file.
+        let rounded = Network::load_frozen(&directory, form, &Device::flex()).unwrap();
+        assert!(!rounded.is_stored_in(&directory).unwrap());
+        let other = Network::load_frozen(base.path(), WeightForm::Bf16, &Device::flex()).unwrap();
+        assert!(!other.is_stored_in(base.path()).unwrap());
     }
 }

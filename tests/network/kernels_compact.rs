@@ -70,9 +70,9 @@ fn products_of_any_number_of_rows_are_those_with_the_expanded_matrix() {
     for form in FORMS {
         // With four bits, few rows are rounded to 16 bits where processors multiply such.
         let near = if form == CompactForm::Int4 { 1e-4 } else { 1e-5 };
-        for columns in [1, 16, 24, 32, 64, 100, 160] {
+        for columns in [1, 16, 24, 32, 64, 100, 160, 1056] {
             let matrix = Compact::new(form, &values(random(7, [71, columns], 1.0, &device)), [71, columns], &device);
-            for tokens in [1, 2, 3, 4, 5, 8, 9, 20] {
+            for tokens in [1, 2, 3, 4, 5, 8, 9, 20, 22, 23] {
                 let x = random::<2>(tokens as u64, [tokens, columns], 1.0, &device);
                 let found = values(linear(x.clone(), Weight::Compact(matrix.clone()), None));
                 let expected = values(reference::linear(x, matrix.expand(), None));
@@ -110,5 +110,22 @@ fn a_linear_layer_with_a_compact_weight_is_that_with_the_expanded_one() {
         for (fused, plain) in fused.iter().zip(&plain) {
             tensors::assert_near("linear", fused, plain, 1e-5);
         }
+    }
+}
+
+#[test]
+fn gradients_through_a_large_compact_weight_are_those_of_the_expanded_one() {
+    let (device, [rows, columns]) = (Device::flex(), [211, 1056]);
+    for form in FORMS {
+        let weight = Compact::new(form, &values(random(7, [rows, columns], 1.0, &device)), [rows, columns], &device);
+        let gradient = |form: fn(Tensor<2>, &Compact) -> Tensor<2>| {
+            let x = random::<2>(1, [17, columns], 1.0, &device).autodiff().require_grad();
+            let y = form(x.clone(), &weight);
+            let found = (y * random::<2>(3, [17, rows], 1.0, &device).autodiff()).sum().backward();
+            values(x.grad(&found).unwrap())
+        };
+        let fused = gradient(|x, weight| linear(x, Weight::Compact(weight.clone()), None));
+        let full = gradient(|x, weight| linear(x, weight.expand().autodiff(), None));
+        tensors::assert_near(&format!("{form:?}"), &fused, &full, 1e-5);
     }
 }

@@ -63,6 +63,15 @@ impl From<Compact> for Weight {
     }
 }
 
+impl Encoding {
+    fn scales(&self) -> Option<&Tensor<2>> {
+        match self {
+            Self::Halves(_) => None,
+            Self::Int8 { scales, .. } | Self::Int4 { scales, .. } => Some(scales),
+        }
+    }
+}
+
 impl CompactForm {
     /// Whether its elements are codes, which scales belong to.
     pub fn is_coded(self) -> bool {
@@ -109,6 +118,41 @@ impl Compact {
         let codes = Tensor::from_data(codes, (device, DType::U8));
         let scales = Tensor::from_data(scales, (device, DType::F16));
         Self(Arc::new(Encoding::Int4 { codes, scales, columns }))
+    }
+
+    /// The rows of several, one after the other; `None` if they aren't held alike.
+    pub fn stacked(parts: &[Self]) -> Option<Self> {
+        if let [only] = parts {
+            return Some(only.clone());
+        }
+        let across = |part: &Self| part.scales().map(|scales| scales.dims()[1]);
+        let first = parts.first()?;
+        let alike = |part: &Self| {
+            part.form() == first.form() && part.dims()[1] == first.dims()[1] && across(part) == across(first)
+        };
+        if !parts.iter().all(alike) {
+            return None;
+        }
+        let floats = |of: fn(&Encoding) -> Option<&Tensor<2>>| {
+            let all: Option<Vec<Tensor<2>>> = parts.iter().map(|part| of(part.encoding()).cloned()).collect();
+            Some(Tensor::cat(all?, 0))
+        };
+        let codes = || {
+            let of = |part: &Self| match part.encoding() {
+                Encoding::Int8 { codes, .. } | Encoding::Int4 { codes, .. } => Some(codes.clone()),
+                Encoding::Halves(_) => None,
+            };
+            Some(Tensor::cat(parts.iter().map(of).collect::<Option<Vec<_>>>()?, 0))
+        };
+        let scales = || floats(|encoding| encoding.scales());
+        Some(Self(Arc::new(match first.encoding() {
+            Encoding::Halves(_) => Encoding::Halves(floats(|encoding| match encoding {
+                Encoding::Halves(values) => Some(values),
+                _ => None,
+            })?),
+            Encoding::Int8 { .. } => Encoding::Int8 { codes: codes()?, scales: scales()? },
+            Encoding::Int4 { columns, .. } => Encoding::Int4 { codes: codes()?, scales: scales()?, columns: *columns },
+        })))
     }
 
     /// The same on another device.
@@ -195,10 +239,7 @@ impl Compact {
 
     /// The scales of codes, `[R, 1]` or `[R, groups]`; `None` where there are none.
     pub fn scales(&self) -> Option<&Tensor<2>> {
-        match self.encoding() {
-            Encoding::Halves(_) => None,
-            Encoding::Int8 { scales, .. } | Encoding::Int4 { scales, .. } => Some(scales),
-        }
+        self.encoding().scales()
     }
 
     /// These rows of it.

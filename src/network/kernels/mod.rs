@@ -25,11 +25,13 @@ mod fused;
 mod gpu;
 mod mapped;
 mod matmul;
+mod memory;
 mod moved;
 mod operands;
 mod operations;
 pub mod reference;
 mod rotary;
+mod rounding;
 mod simd;
 mod slices;
 

@@ -12,7 +12,7 @@ use super::{
     initial::{Initial, ValueSource},
     on_disk::OnDisk,
 };
-use crate::network::kernels::{Compact, Compactor};
+use crate::network::kernels::{Compact, CompactForm, Compactor};
 
 /// How far a number between -1 and 1 may be off for having been stored in bf16.
 const ROUNDED: f32 = 1.0 / 128.0;
@@ -27,6 +27,8 @@ pub(super) struct CheckpointSource<'a> {
     /// Parameters that lie under the name of another that they're tied to.
     tied: BTreeMap<String, String>,
     problems: Vec<String>,
+    /// Whether a matrix was rounded to what the files don't have.
+    pub(super) rounded: bool,
     /// How many elements were asked for.
     pub(super) parameters: u64,
 }
@@ -34,7 +36,8 @@ pub(super) struct CheckpointSource<'a> {
 impl<'a> CheckpointSource<'a> {
     pub(super) fn new(checkpoint: &'a Checkpoint, on_disk: &'static OnDisk, values: bool) -> Self {
         let unused = checkpoint.names().filter(|name| !on_disk.is_ignored(name)).map(str::to_owned).collect();
-        Self { unused, tied: BTreeMap::new(), checkpoint, on_disk, values, problems: Vec::new(), parameters: 0 }
+        let (tied, problems) = (BTreeMap::new(), Vec::new());
+        Self { unused, tied, checkpoint, on_disk, values, problems, rounded: false, parameters: 0 }
     }
 
     /// The name that a tensor has in this checkpoint.
@@ -102,27 +105,35 @@ impl<'a> CheckpointSource<'a> {
         }
     }
 
-    /// A matrix whose parts have these names, in fewer bits; `None` if it's to be in f32.
+    /// A matrix whose parts have these names, as codes that lie there; `None` if these aren't all codes as they're wanted.
+    fn kept(&self, parts: &[String], holding: Holding, device: &Device) -> Result<Option<Compact>> {
+        let wanted = |form: CompactForm| match holding {
+            Holding::Stored => true,
+            Holding::Form(wanted) => {
+                form == wanted || (form.is_coded() && wanted.is_coded() && form.bits() < wanted.bits())
+            }
+        };
+        let mut kept = Vec::new();
+        for part in parts {
+            match self.checkpoint.kept(part, device, wanted)? {
+                Some(part) => kept.push(part),
+                None => return Ok(None),
+            }
+        }
+        Ok(Compact::stacked(&kept))
+    }
+
+    /// A matrix whose parts have these names and lie by rows, in fewer bits; `None` if it's to be in f32.
     fn compact(
-        &self,
+        &mut self,
         parts: &[String],
         shape: [usize; 2],
         holding: Holding,
         device: &Device,
     ) -> Result<Option<Compact>> {
-        let stored = match parts {
-            [part] => self.checkpoint.kept(part, device, |form| match holding {
-                Holding::Stored => true,
-                Holding::Form(wanted) => {
-                    form == wanted || (form.is_coded() && wanted.is_coded() && form.bits() < wanted.bits())
-                }
-            })?,
-            _ => None,
-        };
-        let form = match (stored, holding) {
-            (Some(compact), _) => return Ok(Some(compact)),
-            (None, Holding::Form(form)) => form,
-            (None, Holding::Stored) => match parts.first().and_then(|part| self.checkpoint.form_of(part)) {
+        let form = match holding {
+            Holding::Form(form) => form,
+            Holding::Stored => match parts.first().and_then(|part| self.checkpoint.form_of(part)) {
                 Some(form) => form,
                 None => return Ok(None),
             },
@@ -133,9 +144,10 @@ impl<'a> CheckpointSource<'a> {
         {
             return Ok(Some(compact));
         }
+        self.rounded |= form.is_coded() || parts.iter().any(|part| self.checkpoint.form_of(part) != Some(form));
         let mut compactor = Compactor::new(form, shape);
         for part in parts {
-            self.checkpoint.blocks(part, &mut |rows| compactor.push(rows))?;
+            compactor.push(shape[0] / parts.len(), self.checkpoint.elements(part)?)?;
         }
         Ok(Some(compactor.finish(device)))
     }
@@ -185,21 +197,27 @@ impl ValueSource for CheckpointSource<'_> {
     ) -> Result<Compact, TensorData> {
         let (parts, part_shape) = self.on_disk.places(name, &shape);
         let found: Result<Vec<String>> = parts.iter().map(|part| self.expect_shape(part, &part_shape)).collect();
-        match found {
-            Ok(found) if self.values && found.iter().all(|part| self.checkpoint.lies_by_rows(part)) => {
-                match self.compact(&found, shape, holding, device) {
-                    Ok(Some(compact)) => {
-                        self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
-                        Ok(compact)
-                    }
-                    Ok(None) => Err(self.values(name, &shape, initial)),
-                    Err(error) => {
-                        self.problems.push(format!("{error:#}"));
-                        Err(nothing(&shape))
-                    }
+        let compact = match &found {
+            Ok(found) if self.values => match self.kept(found, holding, device) {
+                Ok(None) if found.iter().all(|part| self.checkpoint.lies_by_rows(part)) => {
+                    Some(self.compact(found, shape, holding, device))
                 }
+                Ok(None) => None,
+                kept => Some(kept),
+            },
+            _ => None,
+        };
+        match compact {
+            Some(Ok(Some(compact))) => {
+                self.parameters += shape.iter().map(|&size| size as u64).product::<u64>();
+                Ok(compact)
             }
-            _ => {
+            Some(Ok(None)) => Err(self.values(name, &shape, initial)),
+            Some(Err(error)) => {
+                self.problems.push(format!("{error:#}"));
+                Err(nothing(&shape))
+            }
+            None => {
                 let data = self.values(name, &shape, initial);
                 let form = match holding {
                     Holding::Form(form) => Some(form),
@@ -207,6 +225,7 @@ impl ValueSource for CheckpointSource<'_> {
                 };
                 match (form, data.as_slice::<f32>()) {
                     (Some(form), Ok(values)) if self.values && values.len() == shape[0] * shape[1] => {
+                        self.rounded = true;
                         Ok(Compact::new(form, values, shape, device))
                     }
                     _ => Err(data),

@@ -6,7 +6,10 @@ use burn::tensor::{Bytes, DType, Device, TensorData};
 use half::f16;
 use safetensors::Dtype;
 
-use super::{on_disk::SCALE, tensors::Weights};
+use super::{
+    on_disk::SCALE,
+    tensors::{Elements, Weights},
+};
 use crate::network::kernels::{Compact, GROUP};
 
 /// The key of ChatGLM's configs that says how many bits codes have; 0 if they're none.
@@ -70,51 +73,52 @@ impl Coded {
         Ok(Self { code, rows, columns, bytes, scales: weights.read(&name_of_scales)?, per })
     }
 
-    /// The values of some rows.
-    fn values(&self, rows: std::ops::Range<usize>) -> Vec<f32> {
+    /// The values of the elements from `first` on.
+    fn values(&self, first: usize, out: &mut [f32]) {
         let Self { code, columns, ref bytes, ref scales, per, .. } = *self;
-        let value = |at: usize| {
-            let (row, column) = (at / columns, at % columns);
+        for (at, out) in out.iter_mut().enumerate() {
+            let (row, column) = ((first + at) / columns, (first + at) % columns);
             let number = match code {
-                Code::Bytes => f32::from(bytes[at].cast_signed()),
-                Code::Pairs if column % 2 == 0 => f32::from(bytes[at / 2].cast_signed() >> 4),
-                Code::Pairs => f32::from((bytes[at / 2] << 4).cast_signed() >> 4),
+                Code::Bytes => f32::from(bytes[first + at].cast_signed()),
+                Code::Pairs if column % 2 == 0 => f32::from(bytes[(first + at) / 2].cast_signed() >> 4),
+                Code::Pairs => f32::from((bytes[(first + at) / 2] << 4).cast_signed() >> 4),
                 Code::Groups => {
                     let pair = bytes[row * columns / 2 + column / GROUP * (GROUP / 2) + column % (GROUP / 2)];
                     let half = if column % GROUP < GROUP / 2 { pair & 15 } else { pair >> 4 };
                     f32::from(half) - 8.0
                 }
             };
-            number * if per == 0 { scales[column] } else { scales[row * columns.div_ceil(per) + column / per] }
-        };
-        (rows.start * columns..rows.end * columns).map(value).collect()
+            *out = number * if per == 0 { scales[column] } else { scales[row * columns.div_ceil(per) + column / per] };
+        }
     }
 }
 
 /// The values that codes stand for.
 pub(super) fn read(weights: &Weights, name: &str, code: Code) -> Result<Vec<f32>> {
     let coded = Coded::read(weights, name, code)?;
-    Ok(coded.values(0..coded.rows))
+    let mut values = vec![0.0; coded.rows * coded.columns];
+    coded.values(0, &mut values);
+    Ok(values)
 }
 
-/// The same in blocks of whole rows, of at most so many elements but one row at least.
-pub(super) fn blocks(
+/// The same for any elements, wherever they're wanted.
+pub(super) fn elements<'a>(weights: &Weights, name: &str, code: Code) -> Result<Elements<'a>> {
+    let coded = Coded::read(weights, name, code)?;
+    Ok(Box::new(move |first, out| {
+        coded.values(first, out);
+        Ok(())
+    }))
+}
+
+/// The matrix with these codes and scales as they are, the other way around if it lies `across`; `None` where kernels have no
+/// such thing.
+pub(super) fn held(
     weights: &Weights,
     name: &str,
     code: Code,
-    elements: usize,
-    take: &mut dyn FnMut(&[f32]),
-) -> Result<()> {
-    let coded = Coded::read(weights, name, code)?;
-    let most = (elements / coded.columns.max(1)).max(1);
-    for first in (0..coded.rows).step_by(most) {
-        take(&coded.values(first..coded.rows.min(first + most)));
-    }
-    Ok(())
-}
-
-/// The matrix with these codes and scales as they are; `None` where kernels have no such thing.
-pub(super) fn held(weights: &Weights, name: &str, code: Code, device: &Device) -> Result<Option<Compact>> {
+    across: bool,
+    device: &Device,
+) -> Result<Option<Compact>> {
     let Coded { rows, columns, bytes, scales, per, .. } = Coded::read(weights, name, code)?;
     let data = |bytes, shape: [usize; 2], dtype| TensorData::from_bytes(bytes, shape, dtype);
     let halves = |scales: Vec<f32>| {
@@ -122,6 +126,12 @@ pub(super) fn held(weights: &Weights, name: &str, code: Code, device: &Device) -
         TensorData::new(scales.into_iter().map(f16::from_f32).collect(), [rows, across])
     };
     Ok(match code {
+        Code::Bytes if across && per == 0 && rows > 0 => {
+            let turned = (0..columns).flat_map(|column| bytes[column..].iter().step_by(columns).copied()).collect();
+            let bytes = Bytes::from_bytes_vec(turned);
+            Some(Compact::int8(data(bytes, [columns, rows], DType::I8), scales, device))
+        }
+        Code::Bytes | Code::Pairs if across => None,
         _ if per == 0 || rows == 0 || columns == 0 => None,
         Code::Bytes => Some(Compact::int8(data(bytes, [rows, columns], DType::I8), scales, device)),
         Code::Groups => {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use burn::tensor::Bytes;
+use burn::tensor::{Bytes, Device};
 use fs_err as fs;
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{
     adapters::{Checkpoint, Peft},
     codes::{QUANTIZATION, QUANTIZED_TABLES},
+    network::Network,
     ngrams,
     tensors::{TensorEntry, Weights, write_in_shards},
 };
@@ -54,6 +55,19 @@ pub fn copy(from: &Path, to: &Path, options: &CopyOptions) -> Result<()> {
         } else {
             fs::copy(&file, &target)?;
         }
+    }
+    Ok(())
+}
+
+/// Writes the model in `from` with its weights in a form, as [`Network::load_held`] has them: whoever reads it as it's stored
+/// holds the same bytes. LoRA is merged before the weights are rounded, and what else belongs to the model is copied along.
+///
+/// # Errors
+/// Weights that can't be read, a prefix, which can't be merged, and the file system's.
+pub fn copy_held(from: &Path, to: &Path, form: WeightForm, most: u64) -> Result<()> {
+    Network::load_merged_held(from, form, &Device::flex())?.save_in_shards(to, most)?;
+    for file in checkpoint::companions(from).iter().filter(|file| !file.ends_with(CONFIG)) {
+        fs::copy(file, to.join(file.file_name().unwrap_or_default()))?;
     }
     Ok(())
 }

@@ -63,7 +63,9 @@ pub use builder::Builder;
 pub use cache::KvCache;
 pub use candidates::Candidates;
 pub use class_labels::ClassLabels;
-pub use copy::{CopyOptions, StoredForm, convert, copy, copy_base, has_codes, has_ngrams, has_tensor, stored_form};
+pub use copy::{
+    CopyOptions, StoredForm, convert, copy, copy_base, copy_held, has_codes, has_ngrams, has_tensor, stored_form,
+};
 pub use dropout::{DropoutKeys, DropoutRates};
 pub use families::FAMILIES;
 pub use family::{ConfigPattern, Family, FamilyCode, ModelConfig, ModelSettings};

@@ -46,6 +46,8 @@ pub struct Network {
     pub(super) classifier: Option<Classifier>,
     /// What a classifier from elsewhere tells apart.
     pub(super) labels: Option<ClassLabels>,
+    /// Whether matrices were rounded when it was read, so that its files have others.
+    pub(super) rounded: bool,
 }
 
 impl Network {
@@ -84,6 +86,7 @@ impl Network {
             pair: None,
             classifier: None,
             labels: None,
+            rounded: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Network {
             pair: self.pair.clone(),
             classifier: self.classifier.clone(),
             labels: self.labels.clone(),
+            rounded: self.rounded,
         })
     }
 

@@ -307,6 +307,13 @@ impl Parameters {
         self.list.iter().filter(|parameter| parameter.is_trainable()).map(|parameter| parameter.value.elements()).sum()
     }
 
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> u64 {
+        let list = self.list.iter().map(|parameter| size_of::<f32>() * parameter.value.elements());
+        let compact = self.compact.iter().map(|parameter| parameter.value.bytes());
+        list.chain(compact).sum::<usize>() as u64
+    }
+
     /// How many elements they hold together.
     pub fn count(&self) -> usize {
         let list = self.list.iter().map(|parameter| parameter.value.elements());

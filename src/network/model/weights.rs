@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     data::text::ABSENT,
-    network::checkpoint::{self, CONFIG, WEIGHTS},
+    network::checkpoint::{self, CONFIG},
     spec::WeightForm,
 };
 
@@ -48,10 +48,18 @@ impl Network {
     /// # Errors
     /// The file system's and the device's.
     pub fn save(&self, directory: &Path) -> Result<()> {
+        self.save_in_shards(directory, u64::MAX)
+    }
+
+    /// As [`Self::save`], in files of at most so many bytes.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_in_shards(&self, directory: &Path, most: u64) -> Result<()> {
         self.save_config(directory)?;
         let adapted = self.is_adapted();
         let entries = self.family().on_disk.entries(self.parameters(), !adapted);
-        tensors::write(&directory.join(WEIGHTS), entries)?;
+        tensors::write_in_shards(directory, entries, most)?;
         self.save_adapter(directory)
     }
 
@@ -61,8 +69,7 @@ impl Network {
     /// # Errors
     /// The file system's and the device's.
     pub fn save_beside(&self, base: &Path, directory: &Path) -> Result<()> {
-        let quantized = Checkpoint::open_base(base)?.is_quantized();
-        if quantized || !self.parameters().compact.is_empty() || Peft::open(base)?.is_some() {
+        if !self.is_stored_in(base)? {
             return self.save(directory);
         }
         self.save_config(directory)?;
@@ -73,6 +80,21 @@ impl Network {
             }
         }
         self.save_adapter(directory)
+    }
+
+    /// Whether the files of the model in the directory `base`, which this one was [frozen](Self::load_frozen) out of, are those
+    /// that its backbone would be written as.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn is_stored_in(&self, base: &Path) -> Result<bool> {
+        let files = Checkpoint::open_base(base)?;
+        let alike = match files.is_quantized() {
+            // A config that tells of ChatGLM's own codes isn't written.
+            true => !self.rounded && !self.parameters().compact.is_empty() && !files.has_pairs(),
+            false => self.parameters().compact.is_empty(),
+        };
+        Ok(alike && Peft::open(base)?.is_none())
     }
 
     fn save_config(&self, directory: &Path) -> Result<()> {
@@ -138,6 +160,15 @@ impl Network {
     pub fn load_held(directory: &Path, form: Option<WeightForm>, device: &Device) -> Result<Self> {
         let mode = form.map_or(ParameterMode::Stored, ParameterMode::Held);
         Ok(Self::read(directory, device, &LoadOptions { mode, ..LoadOptions::ALL })?.0)
+    }
+
+    /// As [`Self::load_held`], with LoRA added to the weights before they're rounded.
+    ///
+    /// # Errors
+    /// As [`Self::load_merged`].
+    pub fn load_merged_held(directory: &Path, form: WeightForm, device: &Device) -> Result<Self> {
+        let mode = ParameterMode::Held(form);
+        Ok(Self::read(directory, device, &LoadOptions { merged: true, mode, ..LoadOptions::ALL })?.0)
     }
 
     /// As [`Self::load_merged`], but frozen, the weights of linear layers in this type. What is added from then on is
@@ -232,9 +263,10 @@ impl Network {
                 None => network.make_classifier(head, &mut stored),
             });
         }
-        let parameters = stored.parameters;
+        let (parameters, rounded) = (stored.parameters, stored.rounded);
         stored.finish().with_context(|| format!("the weights in {} don't fit its {CONFIG}", directory.display()))?;
         network.parameters_mut().set_mode(ParameterMode::Trainable);
+        network.rounded = rounded;
         if let Some(adapter) = checkpoint.any_adapter() {
             network.check_adapter(adapter)?;
         }

@@ -64,7 +64,13 @@ impl Follower<'_> {
                 continue;
             };
             let Some(id) = self.batches[batch].id.clone() else { continue };
-            let state = jobs.get(&(id.as_str(), task)).map(|job| job.state.clone());
+            let state = match jobs.get(&(id.as_str(), task)).map(|job| job.state.clone()) {
+                // Ray keeps one that waits until it could begin; it computes nothing then.
+                Some(State::Waiting(_)) if self.folder.is_cancelled() && !self.stages[number].has_started => {
+                    Some(State::Cancelled)
+                }
+                state => state,
+            };
             if state.as_ref().is_some_and(State::is_open) {
                 self.stages[number].looks = 0;
                 self.wait(number, state.as_ref(), LONG * pause);

@@ -140,6 +140,20 @@ pub enum Refusal {
     Never(String),
 }
 
+impl Refusal {
+    /// By the words that an engine says when it's full, and when it's away.
+    pub fn by_words(said: String, full: &[&str], away: &[&str]) -> Self {
+        let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+        if says(full) {
+            Self::Full(said)
+        } else if says(away) {
+            Self::Away(said)
+        } else {
+            Self::Never(said)
+        }
+    }
+}
+
 /// A job that the engine knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Job {

@@ -145,12 +145,5 @@ fn refusal(said: String) -> Refusal {
         "ServiceUnavailable",
         "InternalError",
     ];
-    let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-    if says(&FULL) {
-        Refusal::Full(said)
-    } else if says(&AWAY) {
-        Refusal::Away(said)
-    } else {
-        Refusal::Never(said)
-    }
+    Refusal::by_words(said, &FULL, &AWAY)
 }

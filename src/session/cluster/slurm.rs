@@ -141,15 +141,7 @@ fn refusal(said: &str) -> Refusal {
     ];
     const AWAY: [&str; 4] =
         ["Unable to contact slurm controller", "Socket timed out", "Unexpected message received", "Connection refused"];
-    let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-    let said = plain(said);
-    if says(&FULL) {
-        Refusal::Full(said)
-    } else if says(&AWAY) {
-        Refusal::Away(said)
-    } else {
-        Refusal::Never(said)
-    }
+    Refusal::by_words(plain(said), &FULL, &AWAY)
 }
 
 /// What `sbatch` says, in a line.

@@ -94,7 +94,7 @@ pub fn work(
     };
     let mut worked = Worked::Done;
     for number in numbers {
-        if stop.load(SeqCst) {
+        if stop.load(SeqCst) || worker.folder.is_cancelled() {
             return Ok(Worked::Again);
         }
         // What one of a group fails with is no reason to leave out the others.

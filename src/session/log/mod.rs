@@ -9,6 +9,6 @@ mod summary;
 mod writer;
 
 pub use event::{Begun, FORMAT, Found, Line, StageEvent, What};
-pub use reader::{RunFile, runs};
+pub use reader::{RunFile, last_of, runs};
 pub use summary::{StageRun, Summary};
 pub use writer::{RunLog, Scrub};

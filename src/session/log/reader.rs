@@ -1,11 +1,14 @@
 //! Reading the files of runs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use fs_err as fs;
 
-use super::event::Line;
+use super::{event::Line, summary::Summary};
 use crate::engine::store::Store;
 
 /// What a run's file holds.
@@ -38,6 +41,24 @@ impl RunFile {
         let id = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { id, path: path.to_owned(), lines, passed_over })
     }
+}
+
+/// The last run of a recipe with what became of it: that of a file of this name, in which a stage had one of these keys.
+/// Where the recipe lay and which other stages it had then doesn't matter, but a run before all of them changed isn't told.
+///
+/// # Errors
+/// If the logs can't be read.
+pub fn last_of(store: &Store, recipe: &Path, keys: &BTreeSet<&str>) -> Result<Option<(RunFile, Summary)>> {
+    for file in runs(store)? {
+        let run = RunFile::read(&file)?;
+        let summary = Summary::of(&run.lines);
+        let name = summary.begun.as_ref().and_then(|begun| Path::new(&begun.recipe).file_name());
+        let has_key = || summary.stages.values().filter_map(|stage| stage.key.as_deref()).any(|key| keys.contains(key));
+        if name.is_some_and(|name| recipe.file_name() == Some(name)) && has_key() {
+            return Ok(Some((run, summary)));
+        }
+    }
+    Ok(None)
 }
 
 /// The files of a store's runs, the last one first.

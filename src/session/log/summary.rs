@@ -21,6 +21,9 @@ pub struct Summary {
     pub stages: IndexMap<String, StageRun>,
 }
 
+/// Stages that are told to have taken longest, at most.
+const LONGEST: usize = 5;
+
 /// What became of a stage in a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StageRun {
@@ -90,11 +93,12 @@ impl Summary {
         self.stages.values().filter(|stage| stage.ending == ending).count()
     }
 
-    /// The stages that took some time, those that took most first.
+    /// The few stages that took most time, the longest first; none that took no time.
     pub fn longest(&self) -> Vec<(&str, f64)> {
         let took = self.stages.iter().filter(|(_, stage)| stage.seconds > 0.0);
         let mut stages: Vec<_> = took.map(|(id, stage)| (id.as_str(), stage.seconds)).collect();
         stages.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        stages.truncate(LONGEST);
         stages
     }
 
@@ -139,6 +143,16 @@ fn latest<'a>(ends: impl Iterator<Item = (&'a str, f64)>) -> Option<&'a str> {
 }
 
 impl StageRun {
+    /// How it ended, as people read it.
+    pub fn word(&self) -> &'static str {
+        match self.ending {
+            "hit" => "unchanged",
+            "fetched" => "in the remote",
+            "not_run" => "not run",
+            other => other,
+        }
+    }
+
     fn happened(&mut self, at: f64, event: &StageEvent) {
         match event {
             StageEvent::Hit(found) => self.found("hit", found),

@@ -307,8 +307,8 @@ fn language_model(
     device: &OpenDevice,
 ) -> Result<Metrics> {
     let trained_for = TrainedFor::read(&model.path)?;
-    let network = held.load(&model.path, &device.device)?;
     let tokenizer = Arc::new(Tokenizer::load(&model.path)?);
+    let network = held.load(&model.path, &device.device)?;
     ensure!(
         tokenizer.is_same(&Tokenizer::load(&tokens.path)?),
         "the corpus is encoded with another tokenizer than the model's: give its tokenize stage \

@@ -39,6 +39,10 @@ impl StageKind for Export {
             let hint = "write a whole number with a unit, such as 500MB or 5GB".to_owned();
             checks.report(checks.value(&pointer), message, hint);
         }
+        if self.weights.is_some() && self.dtype != Dtype::Stored {
+            let message = "`weights` says what the weights are stored as, and so does `dtype`".to_owned();
+            checks.report(checks.value(&stage.pointer("dtype")), message, "name one of the two".to_owned());
+        }
     }
 
     fn metrics(&self, _checks: &Checks<'_>) -> Option<Vec<String>> {
@@ -55,13 +59,15 @@ impl StageKind for Export {
     fn run(&self, job: &Job<'_>, _devices: &Devices) -> Result<Computed> {
         let origin = Origin::needed(job, &MODEL)?;
         let known = MODEL.stage.artifact(job).map(Known::of).transpose()?.flatten();
-        let options = CopyOptions {
-            dtype: self.dtype,
-            most: self.max_shard_size.bytes().unwrap_or(u64::MAX),
-            without: known.as_ref().map_or(&[], |known| known.head.without()),
-        };
+        let most = self.max_shard_size.bytes().unwrap_or(u64::MAX);
         let parameters = Network::inspect(&origin.model)?.parameters;
-        model::copy(&origin.model, job.out, &options)?;
+        match self.weights {
+            Some(form) => model::copy_held(&origin.model, job.out, form, most)?,
+            None => {
+                let without = known.as_ref().map_or(&[][..], |known| known.head.without());
+                model::copy(&origin.model, job.out, &CopyOptions { dtype: self.dtype, most, without })?;
+            }
+        }
         if origin.tokenizer != origin.model {
             origin.copy_tokenizer(job.out)?;
         }

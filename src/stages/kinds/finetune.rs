@@ -49,7 +49,7 @@ impl StageKind for Finetune {
             Task::Classification(task) => task.head == Head::Linear && task.pooling != Some(Pooling::Mean),
             Task::Instruction(_) | Task::MultiLabel(_) | Task::Regression(_) => false,
         };
-        // The second takes a wide path whole, and chooses what it counts for by accuracy.
+        // The second takes a wide path whole, and chooses what it counts for by accuracy first.
         let wide = self.wide.is_some();
         Ok(1 + training + u32::from(task) + u32::from(head) + u32::from(wide))
     }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
 use fs_err as fs;
 
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
         store::Metrics,
     },
     network::{
-        checkpoint::{self, CONFIG},
+        checkpoint,
         model::{self, Network, stored_form},
     },
     recipe::Checks,
@@ -60,8 +59,7 @@ impl StageKind for Import {
                     "an adapter has no weights of its own to store in {}: import its base",
                     form.name()
                 );
-                Network::load_held(from, Some(form), &Device::flex())?.save(job.out)?;
-                copy(checkpoint::companions(from).iter().filter(|file| !file.ends_with(CONFIG)), job.out)?;
+                model::copy_held(from, job.out, form, u64::MAX)?;
             }
             None => {
                 let base = checkpoint::base(from);

@@ -82,8 +82,9 @@ impl TextGenerator {
     /// If files are missing or damaged, or the model never learned to generate.
     pub fn load(dir: &Path, held: WeightsHeld, device: &OpenDevice) -> Result<Self> {
         let trained_for = if TrainedFor::is_in(dir) { Some(TrainedFor::read(dir)?) } else { None };
-        let network = held.load(dir, &device.device)?;
+        // What is wrong with it is told before billions of weights are read.
         let tokenizer = Tokenizer::load(&checkpoint::tokenizer_place(dir))?;
+        let network = held.load(dir, &device.device)?;
         let family = network.family();
         let (form, blanks) = match (family.form, &trained_for) {
             // Theirs is a rule of the family; others are asked as they were taught.

@@ -67,6 +67,15 @@ impl WeightsHeld {
 /// The program itself, threads, and the block that is read at a time.
 const BESIDE: u64 = 250_000_000;
 
+/// Which memory a model has to fit into.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// What isn't in use now.
+    Free,
+    /// All that there is.
+    All,
+}
+
 /// The memory of a model in each form.
 pub struct ModelRoom {
     outline: Outline,
@@ -151,21 +160,20 @@ impl ModelRoom {
             WeightChoice::Form(form) => vec![WeightsHeld::Form(form)],
             WeightChoice::Auto => self.by_bits(),
         };
-        match tried.iter().find(|held| self.fits(**held)) {
+        match tried.iter().find(|held| self.fits(**held, Limit::Free)) {
             Some(held) => Ok(*held),
-            None => self.refuse(*tried.last().unwrap_or(&WeightsHeld::Usual), "--weights "),
+            None => self.refuse(*tried.last().unwrap_or(&WeightsHeld::Usual), "--weights ", Limit::Free),
         }
     }
 
     /// What they're held as where a form is named, and as always where none is: by what stores something, which mustn't choose
-    /// by the machine.
+    /// by the machine. It may wait for others to give memory back, so that all that the machine has counts.
     ///
     /// # Errors
     /// If there's no room for that; with what there is room for, as `said` before the form.
     pub fn require(&self, form: Option<WeightForm>, said: &str) -> Result<WeightsHeld> {
         let held = form.map_or(WeightsHeld::Usual, WeightsHeld::Form);
-        let has_room = self.memory.is_none_or(|memory| self.takes(held) <= memory);
-        if has_room { Ok(held) } else { self.refuse(held, said) }
+        if self.fits(held, Limit::All) { Ok(held) } else { self.refuse(held, said, Limit::All) }
     }
 
     /// What `Auto` tries, the best first.
@@ -181,23 +189,34 @@ impl ModelRoom {
         }
     }
 
-    fn fits(&self, held: WeightsHeld) -> bool {
-        self.available.is_none_or(|available| self.takes(held) <= available)
+    fn limit(&self, limit: Limit) -> Option<u64> {
+        match limit {
+            Limit::Free => self.available,
+            Limit::All => self.memory,
+        }
     }
 
-    fn refuse<T>(&self, held: WeightsHeld, said: &str) -> Result<T> {
+    fn fits(&self, held: WeightsHeld, limit: Limit) -> bool {
+        self.limit(limit).is_none_or(|limit| self.takes(held) <= limit)
+    }
+
+    fn refuse<T>(&self, held: WeightsHeld, said: &str, limit: Limit) -> Result<T> {
         let what = match held {
             WeightsHeld::Stored => "as it is stored".to_owned(),
             WeightsHeld::Usual => "in f32".to_owned(),
             WeightsHeld::Form(form) => format!("in {}", form.name()),
         };
         let message = format!(
-            "the model takes {} of memory {what}, {} of it for the tokens that it keeps in mind, and {} are free",
+            "the model takes {} of memory {what}, {} of it for the tokens that it keeps in mind, and {} {}",
             bytes(self.takes(held)),
             bytes(self.cache),
-            bytes(self.available.unwrap_or_default()),
+            bytes(self.limit(limit).unwrap_or_default()),
+            match limit {
+                Limit::Free => "are free",
+                Limit::All => "is all that this machine has",
+            }
         );
-        let fitting = WeightForm::ALL.into_iter().filter(|form| self.fits(WeightsHeld::Form(*form)));
+        let fitting = WeightForm::ALL.into_iter().filter(|form| self.fits(WeightsHeld::Form(*form), limit));
         let fitting: Vec<String> = fitting
             .map(|form| format!("`{said}{}` takes {}", form.name(), bytes(self.takes(WeightsHeld::Form(form)))))
             .collect();
@@ -276,7 +295,11 @@ mod tests {
         assert!(hint.starts_with("`--weights int8` takes") && hint.contains("`--weights int4` takes"), "{hint}");
         let (_, hint) = refused(&room(None, 10), WeightForm::Bf16);
         assert!(hint.starts_with("no form of it fits"), "{hint}");
-        assert!(tight.require(None, "weights: ").is_err());
+        // A stage is measured by all that the machine has, and told of that.
+        let refused = tight.require(None, "weights: ").unwrap_err().downcast::<Hinted>().unwrap();
+        assert!(refused.message.ends_with("is all that this machine has"), "{}", refused.message);
+        let busy = ModelRoom { available: Some(0), ..room(None, takes(WeightForm::Int8)) };
+        assert_eq!(busy.require(Some(WeightForm::Int8), "").unwrap(), WeightsHeld::Form(WeightForm::Int8));
         assert_eq!(tight.require(Some(WeightForm::Int8), "").unwrap(), WeightsHeld::Form(WeightForm::Int8));
     }
 }

@@ -248,8 +248,9 @@ pub(in crate::stages) fn eval(
     held: WeightsHeld,
     device: &OpenDevice,
 ) -> Result<(LanguageReport, Vec<(Metric, usize)>)> {
+    let tokenizer = Arc::new(Tokenizer::load(model)?);
     let network = held.load(model, &device.device)?;
-    let base = Base::of(&network, &Arc::new(Tokenizer::load(model)?), trained_for.from_checkpoint);
+    let base = Base::of(&network, &tokenizer, trained_for.from_checkpoint);
     let mut task = trained_for.instruction.clone().context("this model wasn't finetuned on instructions")?;
     let encoder = encoder(&mut task, &base, trained_for.max_length)?;
     let rows = Instructed::read(data, files, &task, &encoder)?;

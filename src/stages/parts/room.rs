@@ -24,7 +24,7 @@ impl Room {
     /// twice.
     pub(super) fn new(job: &Job<'_>, trainer: &Trainer, keeps_best: bool, beside: bool) -> Self {
         let parameters = trainer.network.parameters();
-        let weights = 4 * if beside { parameters.trainable() } else { parameters.count() } as u64;
+        let weights = if beside { 4 * parameters.trainable() as u64 } else { parameters.bytes() };
         // The tokenizer and what else is there by now.
         let files = std::fs::read_dir(job.out).into_iter().flatten().flatten();
         let files: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();

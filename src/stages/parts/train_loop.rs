@@ -175,7 +175,8 @@ pub(in crate::stages) fn train(
     let is_mixed = !feed.losses().is_empty();
     let beside = FROM.stage.artifact(job).filter(|_| trainer.network.is_adapted());
     let keeps_best = evaluation.as_ref().is_some_and(|evaluation| evaluation.keep_best.is_some());
-    let room = Room::new(job, &trainer, keeps_best, beside.is_some());
+    let is_beside = beside.map(|from| trainer.network.is_stored_in(&from.path)).transpose()?.unwrap_or(false);
+    let room = Room::new(job, &trainer, keeps_best, is_beside);
     room.tell(job);
     resume(job, &mut trainer, is_mixed)?;
     let every = Cadence::new(spec.checkpoint_every);

@@ -22,7 +22,7 @@ use crate::{
         checkpoint::{self, ADAPTER, ADAPTER_FOLDER, CONFIG},
         model::{self, Answers, CopyOptions, Family, Outline, TransformersConfig, TransformersHead},
     },
-    spec::{Dtype, Head, Outputs, Pooling, Train},
+    spec::{Dtype, Head, Outputs, Pooling, Train, WeightForm},
 };
 
 /// Stands for a text where its frame is asked for.
@@ -37,21 +37,23 @@ pub struct TransformersFiles<'a> {
     known: Option<Known>,
     /// Whether weights can't be copied as they are.
     rewrites: bool,
+    /// What they are rounded to, for this program to read again.
+    form: Option<WeightForm>,
 }
 
 impl<'a> TransformersFiles<'a> {
-    /// The model of an artifact.
+    /// The model of an artifact, with its weights in a `form` that this program knows, if one is named.
     ///
     /// # Errors
     /// Files that are missing or broken.
-    pub fn of(artifact: &'a Artifact) -> Result<Self> {
+    pub fn of(artifact: &'a Artifact, form: Option<WeightForm>) -> Result<Self> {
         let directory = artifact.path.as_path();
         let known = Known::of(artifact)?;
         let rewrites = match &known {
             Some(known) => model::has_codes(directory)? || model::has_tensor(directory, known.head.without())?,
             None => false,
         };
-        Ok(Self { directory, known, rewrites })
+        Ok(Self { directory, known, rewrites, form })
     }
 
     /// What there is to say about it.
@@ -60,7 +62,7 @@ impl<'a> TransformersFiles<'a> {
     /// Weights that can't be read.
     pub fn notes(&self) -> Result<Vec<String>> {
         let mut notes = self.known.as_ref().map(|known| known.notes(self.directory)).transpose()?.unwrap_or_default();
-        if self.known.is_some() && model::has_codes(self.directory)? {
+        if self.form.is_none() && self.known.is_some() && model::has_codes(self.directory)? {
             notes.push("the weights that are kept in int8 are written as f32".to_owned());
         }
         Ok(notes)
@@ -68,9 +70,12 @@ impl<'a> TransformersFiles<'a> {
 
     /// The names of its files.
     pub fn names(&self) -> Vec<PathBuf> {
-        let files = checkpoint::files(self.directory);
+        let files = match self.form {
+            Some(_) => checkpoint::companions(self.directory),
+            None => checkpoint::files(self.directory),
+        };
         let mut names: Vec<PathBuf> = files.iter().map(|file| self.place(file)).collect();
-        if self.rewrites {
+        if self.rewrites || self.form.is_some() {
             names.extend([checkpoint::WEIGHTS, checkpoint::INDEX].map(PathBuf::from));
         }
         if let Some(known) = &self.known {
@@ -94,6 +99,10 @@ impl<'a> TransformersFiles<'a> {
     /// # Errors
     /// The file system's, and weights that can't be read.
     pub fn write(&self, to: &Path) -> Result<()> {
+        if let Some(form) = self.form {
+            model::copy_held(self.directory, to, form, u64::MAX)?;
+            return self.known.as_ref().map_or(Ok(()), |known| known.complete(to));
+        }
         let base = checkpoint::base(self.directory);
         let weights = checkpoint::weight_files(&base)?;
         for file in checkpoint::files(self.directory) {

@@ -14,6 +14,8 @@ use crate::{
     recipe::{Checked, Diagnostics},
     support::Hinted,
 };
+// With what else makes text of numbers.
+pub(super) use crate::support::clock::duration;
 
 /// The lines at the terminal's bottom that change; hidden where stderr is no terminal.
 pub(super) static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -108,15 +110,6 @@ pub(super) fn paint(text: &str, code: &str) -> String {
 /// A number of things, such as `1 stage` and `2 stages`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// Seconds as a person reads them.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 0.0995 => format!("{:.0} ms", s * 1000.0),
-        s if s < 99.95 => format!("{s:.1} s"),
-        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
-    }
 }
 
 /// A size as a person reads it.

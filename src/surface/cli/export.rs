@@ -18,7 +18,7 @@ const MODELS: load::Needs = load::Needs::Product(&[Product::Model, Product::Chec
 /// existing file is never overwritten.
 pub(super) fn export(command: &Export, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (_, artifact) = load::stored(&command.recipe, &command.stage, MODELS, store, remote)?;
-    let shared = TransformersFiles::of(&artifact)?;
+    let shared = TransformersFiles::of(&artifact, command.weights)?;
     for name in shared.names() {
         let target = command.dir.join(name);
         ensure!(!target.exists(), "{} already exists: name another directory, or remove it", target.display());

@@ -26,9 +26,6 @@ use crate::{
 /// The word for the run that was begun last.
 const LAST: &str = "last";
 
-/// Stages that are named as the longest.
-const LONGEST: usize = 5;
-
 /// `pipe log`: the runs, or one of them.
 pub(super) fn log(command: &Log, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let session = load::session(store, remote)?;
@@ -138,7 +135,7 @@ fn text(run: &RunFile, summary: &Summary) -> String {
     table.load_style(NOTHING).set_header(["stage", "kind", "", "time", ""]);
     for (name, stage) in &summary.stages {
         let time = if stage.seconds > 0.0 { duration(stage.seconds) } else { String::new() };
-        table.add_row([name.as_str(), &stage.kind, word(stage), &time, stage.told.as_deref().unwrap_or_default()]);
+        table.add_row([name.as_str(), &stage.kind, stage.word(), &time, stage.told.as_deref().unwrap_or_default()]);
     }
     if let Some(column) = table.column_mut(3) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -146,20 +143,11 @@ fn text(run: &RunFile, summary: &Summary) -> String {
     lines.push(table.trim_fmt());
     let longest = summary.longest();
     if !longest.is_empty() {
-        let longest = longest.iter().take(LONGEST).map(|(name, seconds)| format!("{name} {}", duration(*seconds)));
+        let longest = longest.iter().map(|(name, seconds)| format!("{name} {}", duration(*seconds)));
         lines.push(format!("\nlongest: {}", longest.collect::<Vec<_>>().join(", ")));
         lines.push(path_text(summary));
     }
     lines.join("\n")
-}
-
-fn word(stage: &StageRun) -> &'static str {
-    match stage.ending {
-        "hit" => "unchanged",
-        "fetched" => "in the remote",
-        "not_run" => "not run",
-        other => other,
-    }
 }
 
 fn path_text(summary: &Summary) -> String {

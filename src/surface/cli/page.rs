@@ -1,6 +1,9 @@
 //! `pipe report`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{plan::Graph, store::Artifact},
-    session::{Recipe, Session, sweep::Stored},
+    session::{Recipe, Session, log::last_of, sweep::Stored},
     surface::report::{Subject, html},
 };
 
@@ -52,6 +55,8 @@ pub(super) fn page(recipe: &Recipe, session: &Session) -> Result<String> {
     let stored = |(name, _)| Some((String::from(name), plan.artifact(name)?.clone()));
     let artifacts: IndexMap<String, Artifact> = plan.stages().filter_map(stored).collect();
     session.save();
+    let keys: BTreeSet<&str> = plan.stages().filter_map(|(_, planned)| planned.key.known()).collect();
+    let run = last_of(session.store(), &checked.path, &keys)?;
 
     let aim = checked.recipe.sweep.as_ref().and_then(|sweep| sweep.aim());
     let recipe = checked.path.to_string_lossy();
@@ -61,6 +66,7 @@ pub(super) fn page(recipe: &Recipe, session: &Session) -> Result<String> {
         stages: graph.by_id(),
         artifacts: &artifacts,
         remote: session.remote().map(|remote| &**remote),
+        run: run.as_ref().map(|(file, summary)| (file, summary)),
         sweep: sweep.as_ref().map(|stored| (&stored.results, aim)),
         cell: best.map(|cell| cell.number),
     })?;

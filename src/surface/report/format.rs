@@ -1,14 +1,5 @@
 //! Numbers as text.
 
-/// Seconds as a person reads them.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 0.0995 => format!("{:.0} ms", s * 1e3),
-        s if s < 99.95 => format!("{s:.1} s"),
-        s => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
-    }
-}
-
 /// A number with as many digits as mean something.
 pub(super) fn rounded(value: f64) -> String {
     match value.abs() {

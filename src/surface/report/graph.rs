@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::{
     charts::{ABSENT, Caption, INK, PRESENT, draw, text},
-    format::duration,
     subject::Subject,
 };
+use crate::support::clock::duration;
 
 const WIDTH: i32 = 200;
 const HEIGHT: i32 = 52;

@@ -1,4 +1,5 @@
-//! What is known of a recipe as one HTML file that needs no network: stages, curves, evaluations, sweep, provenance.
+//! What is known of a recipe as one HTML file that needs no network: stages, curves, evaluations, sweep, the
+//! last run, provenance.
 //!
 //! Charts become SVG (`charts.rs`, drawn by plotters), everything else tables; `page.html` puts them together, and its
 //! template engine escapes all text. Charts are drawn in colours that stand for roles, which the page's style sheet
@@ -9,6 +10,7 @@ mod evaluation;
 mod examples;
 mod format;
 mod graph;
+mod run;
 mod subject;
 mod sweep;
 mod training;
@@ -17,8 +19,7 @@ use anyhow::{Context, Result};
 use minijinja::{AutoEscape, Environment, value::Serde};
 use serde_json::{Value, json};
 
-use crate::engine::store::Artifact;
-use format::duration;
+use crate::{engine::store::Artifact, support::clock::duration};
 
 pub use subject::Subject;
 
@@ -40,6 +41,7 @@ pub fn html(subject: &Subject<'_>) -> Result<String> {
         "graph": graph::section(subject)?,
         "evaluations": evaluations,
         "trainings": trainings,
+        "run": subject.run.map(|(file, summary)| run::section(file, summary)),
         "sweep": sweep,
         "provenance": subject.artifacts.iter().map(|(name, artifact)| provenance(name, artifact)).collect::<Vec<_>>(),
         "text": subject.text,

@@ -4,7 +4,10 @@ use indexmap::IndexMap;
 
 use crate::{
     engine::{plan::Node, remote::Remote, store::Artifact},
-    session::sweep::Results,
+    session::{
+        log::{RunFile, Summary},
+        sweep::Results,
+    },
 };
 
 /// A recipe as far as it was run.
@@ -19,6 +22,8 @@ pub struct Subject<'a> {
     pub artifacts: &'a IndexMap<String, Artifact>,
     /// Where the files are that the store doesn't have.
     pub remote: Option<&'a Remote>,
+    /// The last run of it that is logged, and what became of it.
+    pub run: Option<(&'a RunFile, &'a Summary)>,
     /// The sweep's results and its objective, where there is a sweep.
     pub sweep: Option<(&'a Results, Option<(&'a str, bool)>)>,
     /// The sweep's cell whose stages are shown.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     charts::{Caption, Plot},
     examples,
-    format::{duration, rounded},
+    format::rounded,
 };
 use crate::{
     engine::{
@@ -16,6 +16,7 @@ use crate::{
         store::Artifact,
     },
     learning::train::{Curve, Point},
+    support::clock::duration,
 };
 
 /// Steps that a curve is drawn with, at most.

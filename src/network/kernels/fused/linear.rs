@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     buffer::{room, tensor, vector},
-    compact::{expand, multiply as multiply_compact},
+    compact::{multiply as multiply_compact, multiply_back},
     kernel::{Kernel, elements, shape},
     matrix::{By, Matrix, MatrixMut, Store, multiply},
     rows,
@@ -111,14 +111,6 @@ impl Kernel<2> for MatMul {
     }
 }
 
-impl CompactLinear {
-    fn d_x(&self, gradient: &FlexTensor) -> FlexTensor {
-        let [tokens, _] = shape(gradient);
-        let weight = expand(&self.0);
-        matmul(tokens, shape(&weight)[1], matrix(gradient), matrix(&weight))
-    }
-}
-
 impl Kernel<1> for CompactLinear {
     type Saved = ();
 
@@ -127,7 +119,7 @@ impl Kernel<1> for CompactLinear {
     }
 
     fn backward(&self, (): (), gradient: FlexTensor, wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        wanted.map(|wanted| wanted.then(|| self.d_x(&gradient)))
+        wanted.map(|wanted| wanted.then(|| multiply_back(&gradient, &self.0)))
     }
 }
 
@@ -139,6 +131,6 @@ impl Kernel<2> for CompactLinear {
     }
 
     fn backward(&self, (): (), gradient: FlexTensor, [x, bias]: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        [x.then(|| self.d_x(&gradient)), bias.then(|| d_bias(&gradient))]
+        [x.then(|| multiply_back(&gradient, &self.0)), bias.then(|| d_bias(&gradient))]
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Result, anyhow, bail, ensure};
 use burn::tensor::{DType, Device, TensorData};
+use rayon::prelude::*;
 use safetensors::{Dtype, tensor::TensorInfo};
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ use crate::{
             codes::{self, Code, QUANTIZATION},
             families,
             on_disk::{OnDisk, PrefixTuning, SCALE},
-            tensors::Weights,
+            tensors::{Elements, Weights},
         },
     },
     spec::{Adapter, WeightForm},
@@ -40,8 +41,16 @@ pub(crate) struct Checkpoint {
     bits: Option<u64>,
 }
 
-/// Elements of a block, in f32 at most 64 MB.
-const BLOCK: usize = 1 << 24;
+/// Bytes that are compared at a time.
+const BLOCK: usize = 1 << 18;
+
+/// All values, to be copied from.
+fn copied(values: Vec<f32>) -> Elements<'static> {
+    Box::new(move |first, out| {
+        out.copy_from_slice(&values[first..][..out.len()]);
+        Ok(())
+    })
+}
 
 /// Where a tensor is.
 enum Place {
@@ -106,9 +115,8 @@ impl Checkpoint {
     /// The form that frozen weights can stay in as they are.
     pub(crate) fn form(&self) -> WeightForm {
         let has = |dtype| self.names().any(|name| self.info(name).is_some_and(|info| info.dtype == dtype));
-        let has_pairs = || self.names().any(|name| self.code(name) == Some(Code::Pairs));
         match () {
-            () if has(Dtype::U8) || has_pairs() => WeightForm::Int4,
+            () if has(Dtype::U8) || self.has_pairs() => WeightForm::Int4,
             () if has(Dtype::I8) => WeightForm::Int8,
             () if has(Dtype::BF16) => WeightForm::Bf16,
             () => WeightForm::F32,
@@ -118,6 +126,11 @@ impl Checkpoint {
     /// Whether its weights are codes.
     pub(crate) fn is_quantized(&self) -> bool {
         self.names().any(|name| self.code(name).is_some())
+    }
+
+    /// Whether these are codes that mean something only beside the config of ChatGLM's editions.
+    pub(crate) fn has_pairs(&self) -> bool {
+        self.names().any(|name| self.code(name) == Some(Code::Pairs))
     }
 
     /// Bytes of all tensors in the files of the model.
@@ -172,7 +185,7 @@ impl Checkpoint {
         wanted: impl Fn(CompactForm) -> bool,
     ) -> Result<Option<Compact>> {
         match self.code(name).filter(|_| !self.gains(name) && self.form_of(name).is_some_and(wanted)) {
-            Some(code) => codes::held(&self.weights, name, code, device),
+            Some(code) => codes::held(&self.weights, name, code, self.on_disk.is_transposed(name), device),
             None => Ok(None),
         }
     }
@@ -248,27 +261,23 @@ impl Checkpoint {
         self.code(name).is_some() || self.gains(name)
     }
 
-    /// The values of a matrix in blocks of whole rows, one after the other.
+    /// What writes the values of a matrix's elements, from one on, to where they're wanted: any of them, for several threads
+    /// at once. Where it can, it reads no others.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(crate) fn blocks(&self, name: &str, take: &mut dyn FnMut(&[f32])) -> Result<()> {
-        let plain = !self.gains(name) && !self.others.contains_key(name);
-        match (self.code(name), self.info(name).map(|info| &info.shape[..])) {
-            (None, Some(&[rows, columns])) if plain => {
-                let most = (BLOCK / columns.max(1)).max(1);
-                for first in (0..rows).step_by(most) {
-                    let end = rows.min(first + most);
-                    take(&self.weights.read_part(name, first * columns..end * columns)?);
-                }
-                Ok(())
-            }
-            (Some(code), _) if plain => codes::blocks(&self.weights, name, code, BLOCK, take),
-            _ => {
-                take(&self.read(name)?);
-                Ok(())
-            }
+    pub(crate) fn elements(&self, name: &str) -> Result<Elements<'_>> {
+        if self.gains(name) || self.others.contains_key(name) {
+            return Ok(copied(self.read(name)?));
         }
+        if let Some(code) = self.code(name) {
+            return codes::elements(&self.weights, name, code);
+        }
+        if !self.weights.is_dense(name) {
+            return Ok(copied(self.weights.read(name)?));
+        }
+        let name = name.to_owned();
+        Ok(Box::new(move |first, out| self.weights.read_into(&name, first, out)))
     }
 
     /// Whether the bytes of two tensors of one type and shape are the same; both [aren't made](Self::is_made).
@@ -276,17 +285,21 @@ impl Checkpoint {
     /// # Errors
     /// Those of reading.
     pub(crate) fn have_equal_bytes(&self, one: &str, other: &str) -> Result<bool> {
-        if [one, other].iter().any(|name| self.others.contains_key(*name)) {
+        let names = [one, other];
+        if names.iter().any(|name| self.others.contains_key(*name) || !self.weights.is_dense(name)) {
             return Ok(self.bytes(one)? == self.bytes(other)?);
         }
         let size = self.info(one).map_or(0, |info| info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8);
-        for first in (0..size).step_by(BLOCK) {
-            let part = first..size.min(first + BLOCK);
-            if self.weights.bytes_of(one, part.clone())? != self.weights.bytes_of(other, part)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let differ =
+            (0..size.div_ceil(BLOCK)).into_par_iter().map_init(Default::default, |blocks: &mut [Vec<u8>; 2], at| {
+                for (block, name) in blocks.iter_mut().zip(names) {
+                    block.resize(BLOCK.min(size - at * BLOCK), 0);
+                    self.weights.read_at(name, at * BLOCK, block)?;
+                }
+                anyhow::Ok(blocks[0] != blocks[1])
+            });
+        let found = differ.find_any(|differ| !matches!(differ, Ok(false)));
+        Ok(!found.transpose()?.unwrap_or(false))
     }
 
     /// The values of a tensor.

@@ -10,5 +10,5 @@ mod weights;
 mod writer;
 
 pub use reader::Reader;
-pub(crate) use weights::Weights;
+pub(crate) use weights::{Elements, Weights};
 pub(crate) use writer::{TensorEntry, write, write_in_shards};

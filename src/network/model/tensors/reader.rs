@@ -3,8 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Cursor, Read, Seek, SeekFrom},
-    ops::Range,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -25,10 +24,10 @@ use super::{
 };
 use crate::network::kernels::Mapped;
 
-/// Elements of two bytes that are read at a time.
-const BLOCK: usize = 1 << 22;
-/// Those of them that a thread converts at a time.
-const CHUNK: usize = 1 << 16;
+/// Elements that a thread reads at a time.
+const PART: usize = 1 << 16;
+/// Those of two bytes that it converts at a time.
+const STEP: usize = 256;
 
 /// A file of tensors that was opened; what it says of them was read and checked.
 pub struct Reader {
@@ -90,37 +89,53 @@ impl Reader {
         self.info(name).map(|info| &info.shape[..])
     }
 
+    /// Whether a tensor's elements lie one after the other, so that no more than some of them has to be read.
+    pub fn is_dense(&self, name: &str) -> bool {
+        !self.strides.contains_key(name)
+    }
+
     /// The values of a tensor, as f32.
     ///
     /// # Errors
     /// A name that isn't there, a type that isn't a float, and the file system's.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let count = self.info(name).map_or(0, |info| info.shape.iter().product());
-        self.read_part(name, 0..count)
+        let info = self.known(name)?;
+        let size = self.size_of_floats(name)?;
+        let mut values = vec![0.0; info.shape.iter().product()];
+        match self.strides.get(name) {
+            Some(_) => {
+                behind(&mut values, size).copy_from_slice(&self.bytes(name)?);
+                widen(info.dtype, &mut values);
+            }
+            None => {
+                let parts = values.par_chunks_mut(PART).enumerate();
+                parts.try_for_each(|(part, out)| self.read_into(name, part * PART, out))?;
+            }
+        }
+        Ok(values)
     }
 
-    /// The values of some of a tensor's elements, as f32.
+    /// The values of a dense tensor's elements from `first` on, as f32; as many as there's place for. Several threads may read
+    /// at once.
     ///
     /// # Errors
     /// As [`Self::read`]; elements that it doesn't have.
-    pub fn read_part(&self, name: &str, elements: Range<usize>) -> Result<Vec<f32>> {
-        let size = self.info(name).map_or(0, |info| info.dtype.bitsize() / 8);
-        let (info, mut source) = self.source(name, elements.start * size..elements.end * size)?;
-        let count = elements.len();
-        let read = match info.dtype {
-            Dtype::F32 => {
-                let mut values = vec![0.0; count];
-                source.read_exact(bytemuck::cast_slice_mut(&mut values)).map(|()| values)
-            }
-            Dtype::F16 => {
-                halves(&mut source, count, |bits, out| bits.reinterpret_cast::<f16>().convert_to_f32_slice(out))
-            }
-            Dtype::BF16 => {
-                halves(&mut source, count, |bits, out| bits.reinterpret_cast::<bf16>().convert_to_f32_slice(out))
-            }
-            other => bail!("{}: {name} has the type {other}, not F32, F16 or BF16", self.path.display()),
-        };
-        read.with_context(|| self.unreadable(name))
+    pub fn read_into(&self, name: &str, first: usize, out: &mut [f32]) -> Result<()> {
+        let size = self.size_of_floats(name)?;
+        self.read_at(name, first * size, behind(out, size))?;
+        widen(self.known(name)?.dtype, out);
+        Ok(())
+    }
+
+    /// Bytes of a dense tensor from one on, as many as there's place for. Several threads may read at once.
+    ///
+    /// # Errors
+    /// A name that isn't there, bytes that it doesn't have, and the file system's.
+    pub fn read_at(&self, name: &str, first: usize, out: &mut [u8]) -> Result<()> {
+        let (from, to) = self.known(name)?.data_offsets;
+        ensure!(self.is_dense(name), "{name} is strewn over {}", self.path.display());
+        ensure!(out.len() <= (to - from).saturating_sub(first), "{name} has no {} bytes from {first} on", out.len());
+        read_at(&self.file, self.start + (from + first) as u64, out).with_context(|| self.unreadable(name))
     }
 
     /// The bytes of a tensor, row by row.
@@ -128,19 +143,14 @@ impl Reader {
     /// # Errors
     /// A name that isn't there, and the file system's.
     pub fn bytes(&self, name: &str) -> Result<Vec<u8>> {
-        let size = self.info(name).map_or(0, size_of_elements);
-        self.bytes_of(name, 0..size)
-    }
-
-    /// Some of the bytes of a tensor, row by row.
-    ///
-    /// # Errors
-    /// As [`Self::bytes`]; bytes that it doesn't have.
-    pub fn bytes_of(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; part.len()];
-        let (_, mut source) = self.source(name, part)?;
-        source.read_exact(&mut bytes).with_context(|| self.unreadable(name))?;
-        Ok(bytes)
+        let info = self.known(name)?;
+        let (from, to) = info.data_offsets;
+        let mut bytes = vec![0; to - from];
+        read_at(&self.file, self.start + from as u64, &mut bytes).with_context(|| self.unreadable(name))?;
+        Ok(match self.strides.get(name) {
+            Some(strides) => strides.gather(info, &bytes),
+            None => bytes,
+        })
     }
 
     /// The bytes of a tensor as memory that is the file's; `None` where they don't lie one after the other or don't begin at
@@ -152,21 +162,17 @@ impl Reader {
         mapped.bytes(start + from..start + to, align)
     }
 
-    /// A tensor, and what these of its bytes come out of.
-    fn source(&self, name: &str, part: Range<usize>) -> Result<(&TensorInfo, Box<dyn Read + '_>)> {
-        let info = self.info(name).with_context(|| format!("{} has no tensor {name}", self.path.display()))?;
-        let (from, to) = info.data_offsets;
-        ensure!(part.start <= part.end && part.end <= size_of_elements(info), "{name} has no bytes {part:?}");
-        let Some(strides) = self.strides.get(name) else {
-            (&self.file).seek(SeekFrom::Start(self.start + (from + part.start) as u64))?;
-            return Ok((info, Box::new(&self.file)));
-        };
-        (&self.file).seek(SeekFrom::Start(self.start + from as u64))?;
-        let mut strewn = vec![0; to - from];
-        (&self.file).read_exact(&mut strewn).with_context(|| self.unreadable(name))?;
-        let mut gathered = Cursor::new(strides.gather(info, &strewn));
-        gathered.set_position(part.start as u64);
-        Ok((info, Box::new(gathered)))
+    fn known(&self, name: &str) -> Result<&TensorInfo> {
+        self.info(name).with_context(|| format!("{} has no tensor {name}", self.path.display()))
+    }
+
+    /// Bytes of an element, if it's a float that can be read.
+    fn size_of_floats(&self, name: &str) -> Result<usize> {
+        match self.known(name)?.dtype {
+            Dtype::F32 => Ok(4),
+            Dtype::F16 | Dtype::BF16 => Ok(2),
+            other => bail!("{}: {name} has the type {other}, not F32, F16 or BF16", self.path.display()),
+        }
     }
 
     fn unreadable(&self, name: &str) -> String {
@@ -174,21 +180,83 @@ impl Reader {
     }
 }
 
-/// Bytes of all elements of a tensor.
-fn size_of_elements(info: &TensorInfo) -> usize {
-    info.shape.iter().product::<usize>() * info.dtype.bitsize() / 8
+/// Where elements of so many bytes are put to be [widened](widen): at the end of the place of their values.
+fn behind(values: &mut [f32], size: usize) -> &mut [u8] {
+    let (whole, narrow) = (size_of_val(values), values.len() * size);
+    &mut bytemuck::cast_slice_mut(values)[whole - narrow..]
 }
 
-fn halves(source: &mut dyn Read, count: usize, single: fn(&[u16], &mut [f32])) -> io::Result<Vec<f32>> {
-    let mut values = vec![0.0; count];
-    let mut block = vec![0; BLOCK.min(count)];
-    for values in values.chunks_mut(BLOCK) {
-        let block = &mut block[..values.len()];
-        source.read_exact(bytemuck::cast_slice_mut(block))?;
-        block.par_chunks_mut(CHUNK).zip(values.par_chunks_mut(CHUNK)).for_each(|(bits, values)| {
-            bits.iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
-            single(bits, values);
-        });
+/// Makes values of the elements of a type that lie [behind] them. What is written, from the front on, stays before what is
+/// still to be read.
+fn widen(dtype: Dtype, values: &mut [f32]) {
+    let single: fn(&[u16], &mut [f32]) = match dtype {
+        Dtype::F16 => |bits, out| bits.reinterpret_cast::<f16>().convert_to_f32_slice(out),
+        Dtype::BF16 => |bits, out| bits.reinterpret_cast::<bf16>().convert_to_f32_slice(out),
+        _ => return,
+    };
+    let (count, mut bits) = (values.len(), [0; STEP]);
+    for first in (0..count).step_by(STEP) {
+        let bits = &mut bits[..STEP.min(count - first)];
+        bits.copy_from_slice(&bytemuck::cast_slice(values)[count + first..][..bits.len()]);
+        bits.iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
+        single(bits, &mut values[first..first + bits.len()]);
     }
-    Ok(values)
+}
+
+/// Reads at a place of a file, wherever others read.
+#[cfg(unix)]
+fn read_at(file: &File, place: u64, out: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file.file(), out, place)
+}
+
+#[cfg(not(unix))]
+fn read_at(file: &File, place: u64, out: &mut [u8]) -> io::Result<()> {
+    let mut file = File::open(file.path())?;
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(place))?;
+    file.read_exact(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Bytes;
+
+    use super::*;
+    use crate::network::model::tensors::{TensorEntry, write};
+
+    #[test]
+    fn parts_of_a_tensor_are_those_of_the_whole() {
+        let numbers: Vec<f32> = (0..PART + 700).map(|at| at as f32 / 8.0 - 1000.0).collect();
+        let halves = |bits: fn(f32) -> u16| numbers.iter().flat_map(|&x| bits(x).to_le_bytes()).collect::<Vec<u8>>();
+        let stored = [
+            (Dtype::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            (Dtype::F16, halves(|x| f16::from_f32(x).to_bits())),
+            (Dtype::BF16, halves(|x| bf16::from_f32(x).to_bits())),
+        ];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let entries = stored.iter().map(|(dtype, bytes): &(Dtype, Vec<u8>)| {
+            let values = || Ok(Bytes::from_bytes_vec(bytes.clone()));
+            TensorEntry::new(dtype.to_string(), *dtype, vec![numbers.len()], values)
+        });
+        write(file.path(), entries.collect()).unwrap();
+        let reader = Reader::open(file.path()).unwrap();
+        for (dtype, bytes) in &stored {
+            let name = &dtype.to_string();
+            let rounded = |x: f32| match dtype {
+                Dtype::F16 => f16::from_f32(x).to_f32(),
+                Dtype::BF16 => bf16::from_f32(x).to_f32(),
+                _ => x,
+            };
+            let expected: Vec<f32> = numbers.iter().map(|&x| rounded(x)).collect();
+            assert_eq!(reader.read(name).unwrap(), expected, "{name}");
+            assert_eq!(&reader.bytes(name).unwrap(), bytes, "{name}");
+            for (first, count) in [(0, 1), (3, STEP), (STEP - 1, 2 * STEP + 7), (numbers.len() - 5, 5), (0, 0)] {
+                let mut part = vec![f32::NAN; count];
+                reader.read_into(name, first, &mut part).unwrap();
+                assert_eq!(part, expected[first..first + count], "{name}, {count} from {first}");
+            }
+            let past = reader.read_into(name, numbers.len() - 1, &mut [0.0; 2]);
+            assert!(past.unwrap_err().to_string().contains("from"), "{name}");
+        }
+        assert!(reader.read("other").unwrap_err().to_string().contains("no tensor other"));
+    }
 }

@@ -1,6 +1,6 @@
 //! The weights of a checkpoint, in one file or in shards.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Bytes;
@@ -8,6 +8,9 @@ use safetensors::tensor::TensorInfo;
 
 use super::reader::Reader;
 use crate::{network::checkpoint, support::Hinted};
+
+/// Writes values of a tensor, those from an element on, to where they're wanted: any of them, for several threads at once.
+pub(crate) type Elements<'a> = Box<dyn Fn(usize, &mut [f32]) -> Result<()> + Sync + 'a>;
 
 /// All tensors of a checkpoint; which file one lies in doesn't matter.
 pub(crate) struct Weights {
@@ -74,25 +77,30 @@ impl Weights {
         self.shard(name).with_context(|| format!("there is no tensor {name}"))?.read(name)
     }
 
-    /// The values of some of a tensor's elements, as f32.
+    /// Whether a tensor is there, and [dense](Reader::is_dense).
+    pub(crate) fn is_dense(&self, name: &str) -> bool {
+        self.shard(name).is_some_and(|shard| shard.is_dense(name))
+    }
+
+    /// The values of a dense tensor's elements from `first` on, as f32.
     ///
     /// # Errors
-    /// As [`Reader::read_part`].
-    pub(crate) fn read_part(&self, name: &str, elements: Range<usize>) -> Result<Vec<f32>> {
-        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.read_part(name, elements)
+    /// As [`Reader::read_into`].
+    pub(crate) fn read_into(&self, name: &str, first: usize, out: &mut [f32]) -> Result<()> {
+        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.read_into(name, first, out)
+    }
+
+    /// Bytes of a dense tensor from `first` on.
+    ///
+    /// # Errors
+    /// As [`Reader::read_at`].
+    pub(crate) fn read_at(&self, name: &str, first: usize, out: &mut [u8]) -> Result<()> {
+        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.read_at(name, first, out)
     }
 
     /// The bytes of a tensor as memory that is the file's, where that can be had.
     pub(crate) fn mapped(&self, name: &str, align: usize) -> Option<Bytes> {
         self.shard(name)?.mapped(name, align)
-    }
-
-    /// Some of the bytes of a tensor, as they are stored.
-    ///
-    /// # Errors
-    /// As [`Reader::bytes_of`].
-    pub(crate) fn bytes_of(&self, name: &str, part: Range<usize>) -> Result<Vec<u8>> {
-        self.shard(name).with_context(|| format!("there is no tensor {name}"))?.bytes_of(name, part)
     }
 
     /// The bytes of a tensor, as they are stored.

@@ -185,6 +185,10 @@ pub(in crate::surface::cli) struct Export {
     pub stage: String,
     /// The directory to write to
     pub dir: PathBuf,
+    /// What weights are rounded to, to be read again by this program: f32, bf16, f16, int8 or int4 [default: as they are
+    /// stored]
+    #[arg(long, value_name = "FORM", value_parser = weight_form)]
+    pub weights: Option<WeightForm>,
 }
 
 fn weight_form(text: &str) -> Result<WeightForm, String> {

@@ -35,7 +35,7 @@ pub(super) fn products<const T: usize>(row: Row, x: [Input; T]) -> [f32; T] {
 
 /// The sum of eight numbers.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn total(lanes: __m256) -> f32 {
+pub(super) fn total(lanes: __m256) -> f32 {
     let halves = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
     let pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
     _mm_cvtss_f32(_mm_add_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
@@ -165,22 +165,34 @@ fn sum_of([even, odd]: [__m256i; 2], x: &[i16; GROUP]) -> __m256i {
     _mm256_add_epi32(_mm256_madd_epi16(even, even_x), _mm256_madd_epi16(odd, odd_x))
 }
 
-/// The codes of a group times a scale, in the order of the columns.
+/// The codes of groups times their scales, or one for all, in the order of the columns.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn expand(codes: &[u8; CODES], scale: f32, out: &mut [f32; GROUP]) {
-    let (eight, by) = (_mm256_set1_ps(8.0), _mm256_set1_ps(scale));
-    let (halves, _) = out.as_chunks_mut::<8>();
-    let write = |bytes: __m128i, out: &mut [f32; 8]| {
-        let values = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-        // SAFETY: `out` has eight elements.
-        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_mul_ps(_mm256_sub_ps(values, eight), by)) };
-    };
+pub(super) fn expand(groups: &[[u8; CODES]], scales: &[f16], out: &mut [f32]) {
+    let each = if scales.len() == 1 { 0 } else { 1 };
+    let (whole, rest) = out.as_chunks_mut::<GROUP>();
+    for (at, (codes, out)) in groups.iter().zip(whole.iter_mut()).enumerate() {
+        expand_group(codes, scales[at * each], out);
+    }
+    if let (Some(codes), false) = (groups.get(whole.len()), rest.is_empty()) {
+        let mut last = [0.0; GROUP];
+        expand_group(codes, scales[whole.len() * each], &mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn expand_group(codes: &[u8; CODES], scale: f16, out: &mut [f32; GROUP]) {
+    let scale = _mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(scale.to_bits())));
+    let (eight, by) = (_mm256_set1_ps(8.0), _mm256_broadcastss_ps(scale));
     // SAFETY: there are 16 bytes.
     let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
     let lowest = _mm_set1_epi8(15);
     let (lower, upper) = (_mm_and_si128(bytes, lowest), _mm_and_si128(_mm_srli_epi16::<4>(bytes), lowest));
-    write(lower, &mut halves[0]);
-    write(_mm_srli_si128::<8>(lower), &mut halves[1]);
-    write(upper, &mut halves[2]);
-    write(_mm_srli_si128::<8>(upper), &mut halves[3]);
+    let eights = [lower, _mm_srli_si128::<8>(lower), upper, _mm_srli_si128::<8>(upper)];
+    for (bytes, out) in eights.into_iter().zip(out.as_chunks_mut::<8>().0) {
+        let values = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        // SAFETY: `out` has eight elements.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), _mm256_mul_ps(_mm256_sub_ps(values, eight), by)) };
+    }
 }

@@ -1,6 +1,7 @@
-//! Compact matrices in f32 again: whole ones, and some of their rows.
+//! Rows of compact matrices in f32 again.
 
 use burn::backend::flex::FlexTensor;
+use half::f16;
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
@@ -15,19 +16,6 @@ use crate::network::kernels::{
     },
     simd::simd,
 };
-
-/// The matrix in f32.
-pub(in crate::network::kernels::fused) fn expand(matrix: &Compact) -> FlexTensor {
-    let [all, columns] = matrix.dims();
-    let held = Held::new(matrix);
-    let from = held.rows(columns);
-    let mut out = room(all * columns);
-    out.par_chunks_mut((rows::PART * columns).max(1)).enumerate().for_each(|(part, out)| {
-        let rows = out.chunks_exact_mut(columns.max(1)).enumerate();
-        rows.for_each(|(row, out)| expand_row(from.row(part * rows::PART + row), out));
-    });
-    tensor(out, [all, columns])
-}
 
 /// Rows of a compact table, one for each id: `[ids, C]`.
 pub(in crate::network::kernels::fused) fn look_up(table: &Compact, ids: &RowIds) -> FlexTensor {
@@ -45,40 +33,51 @@ pub(in crate::network::kernels::fused) fn look_up(table: &Compact, ids: &RowIds)
     tensor(out, [ids.len(), columns])
 }
 
+/// A row in f32.
+pub(super) fn expand_row(row: Row, out: &mut [f32]) {
+    match row {
+        Row::Int4(groups, scales) => expand_groups(groups, scales, out),
+        other => expand_elements(other, out),
+    }
+}
+
 simd! {
-    /// A row in f32.
-    pub(super) fn expand_row(row: Row, out: &mut [f32]) {
+    /// A row whose elements stand by themselves.
+    fn expand_elements(row: Row, out: &mut [f32]) {
         match row {
             Row::Bf16(values) => out.iter_mut().zip(values).for_each(|(out, &value)| *out = wide_bf16(value)),
             Row::F16(values) => out.iter_mut().zip(values).for_each(|(out, &value)| *out = wide(value)),
             Row::Int8(codes, scale) => {
                 out.iter_mut().zip(codes).for_each(|(out, &code)| *out = f32::from(code) * scale);
             }
-            Row::Int4(groups, scales) => {
-                for (group, (codes, out)) in groups.iter().zip(out.chunks_mut(GROUP)).enumerate() {
-                    let mut values = [0.0; GROUP];
-                    expand_group(codes, wide(scales[if scales.len() == 1 { 0 } else { group }]), &mut values);
-                    out.copy_from_slice(&values[..out.len()]);
-                }
-            }
+            Row::Int4(groups, scales) => expand_plainly(groups, scales, out),
         }
     }
 }
 
-/// The codes of a group times a scale.
-#[inline(always)]
-fn expand_group(codes: &[u8; CODES], scale: f32, out: &mut [f32; GROUP]) {
+/// Codes of four bits times their scales.
+fn expand_groups(groups: &[[u8; CODES]], scales: &[f16], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if avx2::available() {
         // SAFETY: the processor has what it's compiled for.
         #[expect(unsafe_code)]
         unsafe {
-            avx2::expand(codes, scale, out);
+            avx2::expand(groups, scales, out);
         }
         return;
     }
-    for at in 0..CODES {
-        out[at] = (f32::from(codes[at] & 15) - 8.0) * scale;
-        out[at + CODES] = (f32::from(codes[at] >> 4) - 8.0) * scale;
+    expand_plainly(groups, scales, out);
+}
+
+#[inline(always)]
+fn expand_plainly(groups: &[[u8; CODES]], scales: &[f16], out: &mut [f32]) {
+    for (group, (codes, out)) in groups.iter().zip(out.chunks_mut(GROUP)).enumerate() {
+        let scale = wide(scales[if scales.len() == 1 { 0 } else { group }]);
+        let mut values = [0.0; GROUP];
+        for at in 0..CODES {
+            values[at] = (f32::from(codes[at] & 15) - 8.0) * scale;
+            values[at + CODES] = (f32::from(codes[at] >> 4) - 8.0) * scale;
+        }
+        out.copy_from_slice(&values[..out.len()]);
     }
 }

@@ -1,5 +1,7 @@
 //! Compact matrices in the CPU's memory.
 
+use std::ops::Range;
+
 use burn::{
     backend::{Flex, flex::FlexTensor},
     tensor::{DType, Int, Tensor},
@@ -92,6 +94,22 @@ impl<'a> Rows<'a> {
                 let (groups, all) = (columns.div_ceil(GROUP), codes.as_chunks().0);
                 let width = if scales.len() * GROUP / 2 == codes.len() { groups } else { 1 };
                 Row::Int4(&all[row * groups..][..groups], &scales[row * width..][..width])
+            }
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    /// Some of its columns, whole groups of them.
+    pub(super) fn part(self, columns: Range<usize>) -> Self {
+        match self {
+            Self::Bf16(values) => Self::Bf16(&values[columns]),
+            Self::F16(values) => Self::F16(&values[columns]),
+            Self::Int8(codes, scale) => Self::Int8(&codes[columns], scale),
+            Self::Int4(all, scales) => {
+                let groups = columns.start / GROUP..columns.end.div_ceil(GROUP);
+                let scales = if scales.len() == 1 { scales } else { &scales[groups.clone()] };
+                Self::Int4(&all[groups], scales)
             }
         }
     }

@@ -6,8 +6,10 @@ mod expand;
 mod few;
 mod held;
 mod inputs;
+#[cfg(target_arch = "x86_64")]
+mod many;
 mod plain;
 mod product;
 
-pub(super) use expand::{expand, look_up};
-pub(super) use product::multiply;
+pub(super) use expand::look_up;
+pub(super) use product::{multiply, multiply_back};
