@@ -75,7 +75,7 @@ store = "{folder}/own"
 
 [profiles.bed.all]
 memory = "1G"
-before = ["mountpoint -q {folder} || mount -t tmpfs none {folder}"]
+before = ["flock / sh -c 'mountpoint -q {folder} || mount -t tmpfs none {folder}'"]
 environment = ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
 "#
     );

@@ -213,7 +213,12 @@ async fn transfer(
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-async fn get(shared: &Shared, location: &Location, range: Option<Range<u64>>) -> object_store::Result<GetResult> {
+/// What lies there, or bytes of it.
+pub(super) async fn get(
+    shared: &Shared,
+    location: &Location,
+    range: Option<Range<u64>>,
+) -> object_store::Result<GetResult> {
     let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
     shared.objects.get_opts(location, options).await
 }

@@ -132,9 +132,17 @@ impl Remote {
         self.shared.address.url()
     }
 
-    /// From now on the remote is asked each time, whatever is remembered of it.
+    /// From now on the remote is asked each time, whatever is remembered of it; also that it didn't answer, or took nothing.
     pub fn ask(&self) {
         self.shared.asks.store(true, Ordering::Relaxed);
+        for given_up in [&self.shared.offline, &self.shared.refuses] {
+            given_up.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it didn't answer when it was last asked, so that what it has isn't known.
+    pub fn is_away(&self) -> bool {
+        self.shared.offline.load(Ordering::Relaxed)
     }
 
     /// The record of the artifact with this key, where the remote has a sound one. The artifact's files are not in the

@@ -77,7 +77,7 @@ impl Follower<'_> {
                 continue;
             }
             self.stages[number].looks += 1;
-            if let Some(artifact) = self.elsewhere(number) {
+            if let Some(artifact) = self.elsewhere(number, !self.plan.stages[number].force) {
                 self.settle_with(number, Ending::Ran, artifact);
                 continue;
             }

@@ -186,6 +186,7 @@ pub fn examine(
 fn batch<'a>(name: &'a str, folder: &'a Path, resources: &'a Resources, command: &'a [String]) -> Batch<'a> {
     Batch {
         name,
+        run: name,
         folder,
         is_apart: false,
         number: 0,

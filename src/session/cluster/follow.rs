@@ -13,14 +13,14 @@ use indexmap::IndexMap;
 
 use super::{
     engine::{Cluster, State, Which},
-    records::{BatchRecord, RunFolder},
+    records::{BatchRecord, CANCELLED, RunFolder},
     run_plan::{Output, RunPlan},
 };
 use crate::{
     engine::{
         executor::{Ending, Event, Outcome, Reporter},
         remote::Marks,
-        store::{Artifact, Held, KeyWatch, Metrics, Store},
+        store::{Artifact, Held, KeyWatch, Store},
     },
     session::{
         Notify,
@@ -271,21 +271,15 @@ impl<'a> Follower<'a> {
                 self.stages[number].key = manifest.map(|manifest| manifest.key());
             }
             let (stage, is_forced) = (&self.stages[number], self.plan.stages[number].force);
-            let is_done = !is_forced || matches!(stage.end, Some(End::Done { .. }));
-            if let Some(key) = stage.key.as_ref().filter(|key| is_done && keys.contains(*key))
-                && let Ok(Some(artifact)) = self.store.find(key)
-            {
+            let is_done = matches!(stage.end, Some(End::Done { .. }));
+            let here = stage.key.as_ref().filter(|key| (is_done || !is_forced) && keys.contains(*key));
+            let here = here.and_then(|key| self.store.find(key).ok().flatten());
+            if let Some(artifact) = here.or_else(|| self.elsewhere(number, is_done)) {
                 let is_hit = stage.at.is_none() || matches!(stage.end, Some(End::Done { computed: false }));
                 self.settle_with(number, if is_hit { Ending::Hit } else { Ending::Ran }, artifact);
                 continue;
             }
             let until = self.plan.stages[number].until;
-            if matches!(self.stages[number].end, Some(End::Done { .. }))
-                && let Some(artifact) = self.elsewhere(number)
-            {
-                self.settle_with(number, Ending::Ran, artifact);
-                continue;
-            }
             match self.stages[number].end.take() {
                 Some(end @ End::Failed { .. }) => {
                     let error = end.into_result().err().unwrap_or_else(|| anyhow!("it failed"));
@@ -305,14 +299,15 @@ impl<'a> Follower<'a> {
             return;
         }
         self.brought = Some(Instant::now());
-        if let Err(error) = self.folder.bring("events", &mut self.marks) {
+        let brought = self.folder.bring("events", &mut self.marks).and_then(|()| self.folder.bring_file(CANCELLED));
+        if let Err(error) = brought {
             self.tell(format!("{error:#}; jobs go on meanwhile"));
         }
     }
 
-    /// What the remote has of a stage, where that is what machines have in common.
-    pub(super) fn elsewhere(&self, number: usize) -> Option<Artifact> {
-        self.folder.remote()?.find(self.stages[number].key.as_ref()?)
+    /// What the remote has of a stage that may be done, where that is what machines have in common.
+    pub(super) fn elsewhere(&self, number: usize, may_be_done: bool) -> Option<Artifact> {
+        self.folder.remote().filter(|_| may_be_done)?.find(self.stages[number].key.as_ref()?)
     }
 
     fn read_events(&mut self, number: usize) {

@@ -5,6 +5,7 @@
 //! ([`worker`]), and whoever follows the run ([`Follower`]) submits what can run next and tells what happens. Neither needs the
 //! other: jobs find all they need in the store, and a run can be followed by anybody who sees it, at any time.
 
+mod apart;
 mod asking;
 mod batches;
 mod commands;
@@ -14,6 +15,7 @@ mod engine;
 mod follow;
 mod inputs;
 mod kubernetes;
+mod parts;
 mod preview;
 pub mod profile;
 mod ray;

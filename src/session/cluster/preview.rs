@@ -70,8 +70,9 @@ pub(in crate::session) fn previewed(start: &Start<'_>, on: &On, engines: &Regist
         });
         for one in together(ready.collect(), plan.profile.group, cluster.most_tasks()) {
             let number = batches.len();
-            let name = format!("{}{number}", beginning(&RunFolder::at(&folder)));
-            let place = Place { name: &name, folder: &folder, remote, number, program: &program };
+            let run = beginning(&RunFolder::at(&folder));
+            let name = format!("{run}{number}");
+            let place = Place { name: &name, run: &run, folder: &folder, remote, number, program: &program };
             let script = one.script(&*cluster, place, plan.profile.throttle);
             let ids = one.tasks.values().flatten().map(|stage| plan.stages[*stage].id.clone());
             batches.push(PreviewedBatch { script, stages: ids.collect(), jobs: one.tasks.len() });

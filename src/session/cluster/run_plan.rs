@@ -95,6 +95,22 @@ pub struct Output {
 }
 
 impl RunPlan {
+    /// The same with these stages alone.
+    pub(super) fn only(&self, numbers: &[usize]) -> Self {
+        let Self { build, recipe, host, on, profile, devices, provenance, stages, .. } = self;
+        Self {
+            build: build.clone(),
+            recipe: recipe.clone(),
+            host: host.clone(),
+            on: on.clone(),
+            profile: profile.clone(),
+            devices: devices.clone(),
+            provenance: provenance.clone(),
+            stages: numbers.iter().map(|number| stages[*number].clone()).collect(),
+            ..*self
+        }
+    }
+
     /// The number of the stage with this id.
     pub fn number(&self, id: &str) -> Option<usize> {
         self.stages.iter().position(|stage| stage.id == id)

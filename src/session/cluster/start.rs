@@ -209,11 +209,7 @@ pub fn attach<'a>(
     let cluster = open(&plan.profile, engines)?;
     let root = std::path::absolute(folder.store()?)?;
     let program = plan.profile.program.clone().unwrap_or_else(|| copy_of_program(&plan.build, &root));
-    let report = Arc::clone(notify);
-    let url = plan.profile.remote.as_deref();
-    let remote = url.map(|url| Remote::open(url, store, move |text: &str| report(text))).transpose()?;
-    remote.iter().for_each(Remote::ask);
-    let folder = RunFolder::at(&std::path::absolute(folder.path())?).shared_by(remote.map(Arc::new));
+    let folder = RunFolder::at(&std::path::absolute(folder.path())?).shared_as(&plan, store, notify)?;
     Follower::new(folder, plan, store, cluster, program, reporter, Arc::clone(notify))
 }
 

@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
         Command::Cancel(command) => attach::cancel(command, store),
         Command::Logs(command) => logs::logs(command, store),
         Command::Doctor(command) => doctor::doctor(command, store),
-        Command::Stage(command) => stage::stage(command, remote),
+        Command::Stage(command) => stage::stage(command),
     };
     match result {
         Ok(status) => ExitCode::from(status),

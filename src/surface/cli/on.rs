@@ -17,11 +17,11 @@ use super::{
     interrupt, load,
 };
 use crate::{
-    engine::{executor::Outcome, remote::Marks},
+    engine::executor::Outcome,
     session::{
         Session,
         cluster::{
-            LATER, LEFT, On, Preview, engines,
+            LATER, LEFT, On, Preview, RunFolder, engines,
             profile::{self, FILE},
         },
     },
@@ -80,7 +80,7 @@ pub(super) fn session(place: &args::Place, store: &Path) -> Result<Session> {
     let session = load::session_on(&on, store, None)?;
     // Where machines share no disk, runs of another one are in the remote.
     if let Some(remote) = session.remote().filter(|_| on.profile.remote.is_some()) {
-        remote.bring_changed("jobs", &mut Marks::new())?;
+        RunFolder::bring_all(session.store(), remote)?;
     }
     Ok(session)
 }

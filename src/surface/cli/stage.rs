@@ -12,7 +12,6 @@ use super::{
     console,
     exit::{self, Exit},
     interrupt,
-    load::RemoteChoice,
     progress::ProgressReporter,
 };
 use crate::session::{
@@ -25,12 +24,12 @@ const AGAIN: &str = "PIPE_AGAIN";
 
 /// `pipe stage`, with the job on stdin, which ends well where the stage's own failure could be reported; or as a job, with
 /// statuses that tell whether it's of use to run it again.
-pub(super) fn stage(command: &Stage, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
+pub(super) fn stage(command: &Stage) -> Result<Exit> {
     if let (Some(folder), Some(batch), Some(task)) = (&command.job, command.batch, command.task) {
         interrupt::install_for_jobs()?;
         let (progress, stop) = (ProgressReporter::new(), interrupt::flag());
-        let worked =
-            interrupt::during(|| worker::work(folder, batch, task, remote.map(|remote| remote.url), &stop, &progress));
+        let remote = command.apart.as_deref();
+        let worked = interrupt::during(|| worker::work(folder, batch, task, remote, &stop, &progress));
         progress.end();
         let worked = worked?;
         exit::work_begins();

@@ -5,9 +5,11 @@ use serde_json::{Value as Json, json};
 use crate::session::cluster::{engine::Batch, resources::seconds};
 
 /// The label of all that `pipe` makes.
-pub(super) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "pipe");
-/// The container's name.
-const CONTAINER: &str = "pipe";
+const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "pipe");
+/// The label that tells runs apart, so that nobody has to be told of other runs' pods.
+pub(super) const RUN: &str = "app.kubernetes.io/instance";
+/// The container's name; others may be put beside it.
+pub(super) const CONTAINER: &str = "pipe";
 /// The image, unless the profile says another: the program comes out of the store, and needs glibc alone.
 const IMAGE: &str = "debian:12-slim";
 /// Seconds from a pod's being told to end until it's ended, in which a stage keeps its state.
@@ -29,7 +31,7 @@ pub(super) struct Place {
 /// The Job of a batch.
 pub(super) fn job(batch: &Batch<'_>, place: &Place) -> Json {
     let completions = batch.tasks.last().map_or(1, |last| last + 1);
-    let labels = json!({ LABEL.0: LABEL.1 });
+    let labels = json!({ LABEL.0: LABEL.1, RUN: run(batch.run) });
     let mut job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -53,6 +55,11 @@ pub(super) fn job(batch: &Batch<'_>, place: &Place) -> Json {
         job["metadata"]["namespace"] = namespace.as_str().into();
     }
     job
+}
+
+/// The value of [`RUN`] by what the names of a run's batches begin with.
+pub(super) fn run(beginning: &str) -> &str {
+    beginning.trim_end_matches('-')
 }
 
 fn on_exit(operator: &str) -> Json {
@@ -121,12 +128,8 @@ fn pod(batch: &Batch<'_>, place: &Place) -> Json {
 }
 
 fn script(batch: &Batch<'_>) -> String {
-    let mut lines = vec![format!("export PIPE_JOB=\"kubernetes {}-$JOB_COMPLETION_INDEX\"", batch.name)];
-    lines.extend(batch.resources.cpus.map(|cpus| format!("export RAYON_NUM_THREADS={cpus}")));
-    lines.extend(batch.resources.before.iter().flatten().cloned());
-    // `exec`, so that the program itself is told to stop.
-    lines.push(batch.logged("\"$JOB_COMPLETION_INDEX\"") + "\n");
-    lines.join("\n")
+    let job = format!("\"kubernetes {}-$JOB_COMPLETION_INDEX\"", batch.name);
+    batch.lines(&job, "\"$JOB_COMPLETION_INDEX\"") + "\n"
 }
 
 #[cfg(test)]
@@ -142,6 +145,7 @@ mod tests {
         let nothing = Resources::default();
         let batch = Batch {
             name: "pipe-run-1",
+            run: "pipe-run-",
             folder: Path::new("/my store/jobs/run"),
             is_apart: false,
             number: 1,
@@ -155,6 +159,9 @@ mod tests {
         };
         let place = Place { claim: Some("disk".into()), namespace: None, secrets: Vec::new() };
         let plain = job(&batch, &place);
+        let labels = json!({ "app.kubernetes.io/managed-by": "pipe", "app.kubernetes.io/instance": "pipe-run" });
+        assert_eq!(plain["metadata"]["labels"], labels);
+        assert_eq!(plain["spec"]["template"]["metadata"]["labels"], labels);
         assert_eq!(plain["spec"]["completions"], 3);
         assert_eq!(plain["spec"]["parallelism"], 2);
         let pod = &plain["spec"]["template"]["spec"];

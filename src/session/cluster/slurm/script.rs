@@ -155,6 +155,7 @@ mod tests {
         let after = [After::Same("7".into()), After::Task("8".into(), 3)];
         let batch = Batch {
             name: "pipe-run-1",
+            run: "pipe-run-",
             folder: Path::new("/store/jobs/run"),
             is_apart: false,
             number: 1,

@@ -132,8 +132,7 @@ impl Command {
             Self::Check(check) => check.expect,
             Self::Log(_) | Self::Unpin(_) | Self::Rm(_) | Self::Init(_) | Self::Schema(_) | Self::Reference(_) => false,
             Self::Attach(_) | Self::Status(_) | Self::Cancel(_) | Self::Logs(_) | Self::Doctor(_) => false,
-            Self::Devices(_) | Self::Bench(_) | Self::Completions(_) => false,
-            Self::Stage(stage) => stage.job.is_some(),
+            Self::Devices(_) | Self::Bench(_) | Self::Completions(_) | Self::Stage(_) => false,
         }
     }
 }
