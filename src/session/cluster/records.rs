@@ -23,7 +23,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -165,11 +165,17 @@ impl RunFolder {
             format: u32,
         }
         let (path, text) = self.text("plan.json")?;
-        let head: Head = parsed(&path, &text)?;
-        if head.format != FORMAT {
-            bail!("the run {} has format {}, and this version of pipe reads {FORMAT}", self.name(), head.format);
-        }
+        self.ensure_known(parsed::<Head>(&path, &text)?.format)?;
         parsed(&path, &text)
+    }
+
+    fn ensure_known(&self, format: u32) -> Result<()> {
+        ensure!(
+            format == FORMAT,
+            "the run {} has format {format}, and this version of pipe reads {FORMAT}",
+            self.name()
+        );
+        Ok(())
     }
 
     /// Notes a batch before it's submitted; `needs` are those that each stage of the plan needs.
@@ -234,7 +240,9 @@ impl RunFolder {
             None => Ok(read_from(&path, range.start, range.end - range.start)?),
         };
         let found = parts::find(task, &bytes).with_context(|| format!("can't read {}", path.display()))?;
-        parsed(&path, &found)
+        let part: Part = parsed(&path, &found)?;
+        self.ensure_known(part.plan.format)?;
+        Ok(part)
     }
 
     /// What a task prints.

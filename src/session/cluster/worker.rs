@@ -73,7 +73,9 @@ pub fn work(
     let remote = remote.map(|url| Remote::open(url, &store, |text: &str| tracing::warn!("{text}"))).transpose()?;
     remote.iter().for_each(Remote::ask);
     let folder = folder.shared_by(remote.map(Arc::new));
-    folder.make()?;
+    if folder.remote().is_some() {
+        folder.make()?;
+    }
     let Part { plan, numbers, own } = folder.part(batch, task)?;
     let build = program::build()?;
     ensure!(
