@@ -208,10 +208,13 @@ impl Session {
     ) -> Result<IndexMap<String, Outcome>> {
         match &self.options.on {
             Some(on) if plan.missing().next().is_some() => {
-                self.fetch(&plan, reporter)?;
+                let is_apart = on.profile.remote.is_some();
+                if !is_apart {
+                    self.fetch(&plan, reporter)?;
+                }
                 let start = self.start(recipe, plan, stages.choices(), options);
                 let outcomes = carry_out(&start, on, &ENGINES, reporter, &self.options.stop)?;
-                if let Some(remote) = &self.remote {
+                if let Some(remote) = self.remote.as_ref().filter(|_| !is_apart) {
                     let ran = outcomes.values().filter(|outcome| outcome.ending == Ending::Ran);
                     ran.filter_map(|outcome| outcome.artifact.as_ref())
                         .for_each(|artifact| remote.push(artifact, true));
@@ -252,6 +255,7 @@ impl Session {
             ignore_memory: self.options.ignore_memory,
             options,
             store: &self.store,
+            remote: self.remote.as_ref(),
             digests: &self.digests,
             notify: &self.options.notify,
         }

@@ -52,6 +52,29 @@ fn here(space: &Space) -> Vec<(String, String)> {
 }
 
 #[test]
+fn job_reads_its_part_of_the_plan_which_old_runs_have_as_a_whole() {
+    let space = cluster("");
+    assert_eq!(pipe(&space, &RUN).status, 0);
+    let status = pipe(&space, &["status", "--json"]);
+    let runs: serde_json::Value = serde_json::from_str(&status.stdout).expect("JSON");
+    let folder = space.path().join(".pipe/jobs").join(runs[0]["run"].as_str().expect("a name"));
+    let at = |name: &str| folder.join(name);
+    let job = |batch: &str| {
+        let folder = folder.display().to_string();
+        pipe(&space, &["stage", "--job", &folder, "--batch", batch, "--task", "0"])
+    };
+    let last = std::fs::read_dir(at("batches")).expect("batches").count() / 3 - 1;
+    let (last, parts) = (last.to_string(), at(&format!("batches/{last}.parts")));
+    std::fs::rename(at("plan.json"), at("away")).expect("a plan");
+    assert_eq!(job(&last).status, 0);
+    std::fs::rename(at("away"), at("plan.json")).expect("a plan");
+    std::fs::remove_file(&parts).expect("parts");
+    assert_eq!(job(&last).status, 0);
+    let none = job("99");
+    assert!(none.status != 0 && none.stderr.contains("99"), "{}", none.stderr);
+}
+
+#[test]
 fn stages_are_computed_by_jobs_and_the_second_time_nothing_is_submitted() {
     let space = cluster("");
     let output = pipe(&space, &RUN);

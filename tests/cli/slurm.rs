@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     beds::{bed, beside, digests},
     common::{
-        Space, need,
+        Space, free_port, need,
         needs::{Need, Needed},
         tiny,
     },
@@ -53,6 +53,58 @@ fn recipe_runs_on_its_nodes_as_on_one_machine() {
     let jobs = space.read("jobs");
     let counts: Vec<&str> = jobs.split_whitespace().collect();
     assert_eq!(counts[0], counts[1], "nothing is submitted the second time");
+}
+
+#[test]
+fn machines_that_share_no_disk_have_a_remote_in_common() {
+    let bed = need!(slurm());
+    let moto = std::env::var("PIPE_MOTO_SERVER").unwrap_or_else(|_| "moto_server".into());
+    if std::process::Command::new(&moto).arg("--version").output().is_err() {
+        return Need::S3.unmet(format!("{moto} can't be started")).tell();
+    }
+    let space = tiny();
+    let (program, folder, port) = (env!("CARGO_BIN_EXE_pipe"), space.path().display(), free_port());
+    // Each node has a file system of its own where the submitter's folder is.
+    let profile = format!(
+        r#"[profiles.bed]
+engine = "slurm"
+ask = 1
+program = "{program}"
+remote = "s3://cache/of/all"
+store = "{folder}/own"
+
+[profiles.bed.all]
+memory = "1G"
+before = ["flock / sh -c 'mountpoint -q {folder} || mount -t tmpfs none {folder}'"]
+environment = ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
+"#
+    );
+    space.write("pipe.toml", profile);
+    let lines = format!(
+        r#"export AWS_ENDPOINT_URL=http://127.0.0.1:{port} AWS_ACCESS_KEY_ID=ASIAIOSFODNN7EXAMPLE AWS_SECRET_ACCESS_KEY=geheim
+         export AWS_REGION=us-east-1
+         {moto} -H 127.0.0.1 -p {port} >/dev/null 2>&1 &
+         until curl -s $AWS_ENDPOINT_URL >/dev/null; do sleep 0.2; done
+         scope=ASIAIOSFODNN7EXAMPLE/20260101/us-east-1/s3/aws4_request
+         curl -sf -X PUT -H "Authorization: AWS4-HMAC-SHA256 Credential=$scope, SignedHeaders=host, Signature=00" $AWS_ENDPOINT_URL/cache
+         pipe run recipe.yaml --on bed --json >first.json
+         pipe run recipe.yaml --on bed --json >second.json
+         ls .pipe/artifacts 2>/dev/null | wc -l >here
+         squeue -h -r -t all | wc -l >jobs
+         pipe --store other status --on bed --json >status.json
+         pipe --store other logs base --on bed >log
+         pipe run recipe.yaml --json --store alone >alone.json"#
+    );
+    let output = beside(&bed, &space, &lines);
+    assert_eq!(output.status, 0, "{}\n{}", output.stdout, output.stderr);
+    let first = digests(&space.read("first.json"));
+    assert_eq!(first, digests(&space.read("alone.json")));
+    assert_eq!(first, digests(&space.read("second.json")));
+    assert!(!space.path().join("own").exists(), "the nodes' stores are their own");
+    assert_eq!((space.read("here").trim(), space.read("jobs").trim()), ("0", "5"));
+    // Another machine that sees the remote knows the run, too.
+    assert!(space.read("status.json").contains(r#""ran": 5"#), "{}", space.read("status.json"));
+    assert!(space.read("log").contains("base: done"), "{}", space.read("log"));
 }
 
 #[test]

@@ -106,6 +106,11 @@ impl Address {
         self.prefix.clone().join("v1").join("records")
     }
 
+    /// Where a file of a store is that is no artifact's.
+    pub(super) fn file(&self, path: &str) -> Path {
+        path.split('/').fold(self.prefix.clone().join("v1").join("files"), |place, part| place.join(part))
+    }
+
     /// A place below the URL, for people.
     pub(super) fn shown(&self, location: &Path) -> PathBuf {
         let below = location.as_ref().strip_prefix(self.prefix.as_ref()).unwrap_or(location.as_ref());

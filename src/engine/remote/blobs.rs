@@ -104,7 +104,12 @@ pub(super) async fn verify(shared: &Shared, file: &FileRecord) -> Result<(), Obs
 }
 
 /// Fetches a file to `path`, unless it's there. What has come so far lies beside it until its digest is checked.
-async fn download(shared: &Shared, file: &FileRecord, path: &Path, advance: &(dyn Fn(u64) + Sync)) -> Result<()> {
+pub(super) async fn download(
+    shared: &Shared,
+    file: &FileRecord,
+    path: &Path,
+    advance: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
     ensure!(!shared.is_bad(&file.digest), "the remote's copy of {} is damaged or missing", file.path);
     match std::fs::metadata(path) {
         // The length says little: a power cut may have taken the bytes, and anybody may have been here since.
@@ -208,7 +213,12 @@ async fn transfer(
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-async fn get(shared: &Shared, location: &Location, range: Option<Range<u64>>) -> object_store::Result<GetResult> {
+/// What lies there, or bytes of it.
+pub(super) async fn get(
+    shared: &Shared,
+    location: &Location,
+    range: Option<Range<u64>>,
+) -> object_store::Result<GetResult> {
     let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
     shared.objects.get_opts(location, options).await
 }

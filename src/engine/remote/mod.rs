@@ -6,6 +6,7 @@
 //! ```text
 //! v1/blobs/DIGEST   a file's bytes, under their BLAKE3: equal files are there once
 //! v1/records/KEY    the artifact's record, as it is in a store; written after its files
+//! v1/files/PATH     files of a run on machines that have the remote in common alone, as they are in a store
 //! ```
 //!
 //! A record is all that a stage's metrics and the keys of the stages after it take, so a hit in the remote brings its
@@ -17,6 +18,7 @@
 
 mod address;
 mod blobs;
+mod files;
 mod hints;
 mod inspect;
 mod push;
@@ -45,6 +47,7 @@ use push::Effort;
 use shared::Shared;
 
 pub use address::Limits;
+pub use files::Marks;
 pub use inspect::RemoteVerification;
 pub use push::Delivery;
 pub use record::{decode, encode};
@@ -129,9 +132,17 @@ impl Remote {
         self.shared.address.url()
     }
 
-    /// From now on the remote is asked each time, whatever is remembered of it.
+    /// From now on the remote is asked each time, whatever is remembered of it; also that it didn't answer, or took nothing.
     pub fn ask(&self) {
         self.shared.asks.store(true, Ordering::Relaxed);
+        for given_up in [&self.shared.offline, &self.shared.refuses] {
+            given_up.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it didn't answer when it was last asked, so that what it has isn't known.
+    pub fn is_away(&self) -> bool {
+        self.shared.offline.load(Ordering::Relaxed)
     }
 
     /// The record of the artifact with this key, where the remote has a sound one. The artifact's files are not in the

@@ -154,7 +154,7 @@ impl Shared {
     }
 
     /// Uploads a file, unless it's there as it should be.
-    async fn upload(&self, path: &Path, file: &FileRecord, effort: Effort) -> Result<()> {
+    pub(super) async fn upload(&self, path: &Path, file: &FileRecord, effort: Effort) -> Result<()> {
         if self.has(file).await? {
             tracing::debug!(file = file.path, "the remote has it");
             return Ok(());

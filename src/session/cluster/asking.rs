@@ -12,7 +12,11 @@ use super::{
     engine::{Job, State, Which},
     follow::{Follower, NONE, Stage, beginning},
 };
-use crate::{engine::executor::Event, session::launch::End, support::Hinted};
+use crate::{
+    engine::executor::{Ending, Event},
+    session::launch::End,
+    support::Hinted,
+};
 
 /// How many times longer the pause between two questions is while nothing happens.
 const IDLE: u32 = 3;
@@ -73,6 +77,10 @@ impl Follower<'_> {
                 continue;
             }
             self.stages[number].looks += 1;
+            if let Some(artifact) = self.elsewhere(number, !self.plan.stages[number].force) {
+                self.settle_with(number, Ending::Ran, artifact);
+                continue;
+            }
             if self.stages[number].looks >= LOOKS && self.held.is_some() {
                 self.ended(number, (batch, task), &id, state, stopped.contains(&(batch, task)))?;
             }
@@ -159,6 +167,7 @@ impl Follower<'_> {
                 if let Some(State::Never(_)) = state {
                     self.cluster.cancel(&[Which::Task(id.to_owned(), at.1)])?;
                 }
+                let _ = self.folder.bring_file(&format!("log/{}-{}.log", at.0, at.1));
                 let lines = last_lines(&self.folder.log(at.0, at.1)).or_else(|| self.cluster.last_words(id, at.1));
                 let Hinted { message, hint } = told;
                 let message =

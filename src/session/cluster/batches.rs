@@ -43,8 +43,12 @@ pub(super) struct Together {
 pub(super) struct Place<'a> {
     /// Its name.
     pub(super) name: &'a str,
-    /// The run's folder.
+    /// What the names of the run's batches begin with.
+    pub(super) run: &'a str,
+    /// The run's folder, as machines see it.
     pub(super) folder: &'a Path,
+    /// What machines have in common that share no disk.
+    pub(super) remote: Option<&'a str>,
     /// Its number in the run.
     pub(super) number: usize,
     /// The program `pipe`.
@@ -54,12 +58,14 @@ pub(super) struct Place<'a> {
 impl Together {
     /// What an engine is given for it, of whose tasks so many run at the same time at most.
     pub(super) fn script(&self, cluster: &dyn Cluster, place: Place<'_>, throttle: Option<usize>) -> String {
-        let Place { name, folder, number, program } = place;
+        let Place { name, run, folder, remote, number, program } = place;
         let tasks: Vec<usize> = self.tasks.keys().copied().collect();
         let Shape { resources, estimate, longer } = &self.shape;
         cluster.script(&Batch {
             name,
+            run,
             folder,
+            is_apart: remote.is_some(),
             number,
             tasks: &tasks,
             resources,
@@ -67,17 +73,22 @@ impl Together {
             longer: *longer,
             throttle,
             after: &self.after,
-            command: &command(program, folder, number),
+            command: &command(program, folder, remote, number),
         })
     }
 }
 
 /// The words of the command of a batch's jobs, behind which the number of the task comes.
-fn command(program: &Path, folder: &Path, batch: usize) -> Vec<String> {
+fn command(program: &Path, folder: &Path, remote: Option<&str>, batch: usize) -> Vec<String> {
     let store = folder.ancestors().nth(2).unwrap_or(folder);
     let text = |path: &Path| path.display().to_string();
     let words = ["stage", "--store", &text(store), "--job", &text(folder), "--batch", &batch.to_string(), "--task"];
-    std::iter::once(text(program)).chain(words.map(str::to_owned)).collect()
+    let mut words: Vec<String> = std::iter::once(text(program)).chain(words.map(str::to_owned)).collect();
+    if let Some(url) = remote {
+        // The number of the task comes last.
+        words.splice(2..2, ["--apart".to_owned(), url.to_owned()]);
+    }
+    words
 }
 
 /// Puts stages together: `group` in one task, and `most` tasks in a batch.

@@ -114,6 +114,10 @@ pub fn examine(
     notify: &Notify,
     stop: &AtomicBool,
 ) -> Result<Vec<Finding>> {
+    if profile.remote.is_some() {
+        let hint = "`pipe verify --remote URL` on one of the machines reads and measures it";
+        bail!(Hinted::with("machines that have a remote in common alone have no store to look at", hint));
+    }
     let root = std::path::absolute(store)?;
     let name = format!("pipe-doctor-{}", date(unix_time()).chars().filter(char::is_ascii_digit).collect::<String>());
     let folder = root.join("jobs").join(&name);
@@ -182,7 +186,9 @@ pub fn examine(
 fn batch<'a>(name: &'a str, folder: &'a Path, resources: &'a Resources, command: &'a [String]) -> Batch<'a> {
     Batch {
         name,
+        run: name,
         folder,
+        is_apart: false,
         number: 0,
         tasks: &[0],
         resources,

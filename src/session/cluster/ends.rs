@@ -130,7 +130,11 @@ pub(super) fn decide(state: Option<&State>, attempt: &Attempt) -> Decision {
 /// The last lines that a job has printed.
 pub(super) fn last_lines(log: &Path) -> Option<String> {
     let text = std::fs::read(log).ok()?;
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL)..]).into_owned();
+    last_of(&String::from_utf8_lossy(&text[text.len().saturating_sub(TAIL)..]))
+}
+
+/// The last lines of a text, as many as are shown.
+pub(super) fn last_of(text: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
     (!last.is_empty()).then(|| last.join("\n"))

@@ -50,7 +50,9 @@ pub trait Cluster {
     fn jobs(&mut self, beginning: &str) -> Option<Vec<Job>>;
 
     /// What became of a job that isn't among them any more, and the memory that it has used, if it's remembered.
-    fn remembered(&mut self, id: &str, task: usize) -> Option<(State, Option<String>)>;
+    fn remembered(&mut self, _id: &str, _task: usize) -> Option<(State, Option<String>)> {
+        None
+    }
 
     /// What a job printed last, where the run's folder has nothing of it.
     fn last_words(&mut self, _id: &str, _task: usize) -> Option<String> {
@@ -78,8 +80,12 @@ pub enum Which {
 pub struct Batch<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The run's folder.
+    /// What the names of all batches begin with that are asked for together.
+    pub run: &'a str,
+    /// The run's folder, as machines see it.
     pub folder: &'a Path,
+    /// Whether that is each machine's own, and has to be made.
+    pub is_apart: bool,
     /// Its number in the run.
     pub number: usize,
     /// The numbers of its tasks, sorted.
@@ -105,9 +111,21 @@ impl Batch<'_> {
         format!("{} {task}", words.join(" "))
     }
 
-    /// What a task prints, in the run's folder; `task` stands for the number of the task.
-    pub fn log(&self, task: &str) -> String {
-        format!("{}/log/{}-{task}.log", self.folder.display(), self.number)
+    /// The command with what it prints going to a file of the run's folder, which is made where it's each machine's own.
+    pub fn logged(&self, task: &str) -> String {
+        let folder = shell::quoted(&self.folder.join("log").display().to_string());
+        let made = if self.is_apart { format!("mkdir -p {folder}\n") } else { String::new() };
+        format!("{made}exec {} >>{folder}/{}-{task}.log 2>&1", self.line(task), self.number)
+    }
+
+    /// All that a shell does for a task of a job that is called so; both words as it takes them.
+    pub fn lines(&self, job: &str, task: &str) -> String {
+        let mut lines = vec![format!("export PIPE_JOB={job}")];
+        lines.extend(self.resources.cpus.map(|cpus| format!("export RAYON_NUM_THREADS={cpus}")));
+        lines.extend(self.resources.before.iter().flatten().cloned());
+        // `exec`, so that the program itself is told to stop.
+        lines.push(self.logged(task));
+        lines.join("\n")
     }
 
     /// The store's directory.

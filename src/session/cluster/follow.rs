@@ -13,13 +13,14 @@ use indexmap::IndexMap;
 
 use super::{
     engine::{Cluster, State, Which},
-    records::{BatchRecord, RunFolder},
+    records::{BatchRecord, CANCELLED, RunFolder},
     run_plan::{Output, RunPlan},
 };
 use crate::{
     engine::{
         executor::{Ending, Event, Outcome, Reporter},
-        store::{Artifact, Held, KeyWatch, Metrics, Store},
+        remote::Marks,
+        store::{Artifact, Held, KeyWatch, Store},
     },
     session::{
         Notify,
@@ -46,6 +47,9 @@ pub struct Follower<'a> {
     pub(super) store: &'a Store,
     pub(super) cluster: Box<dyn Cluster>,
     pub(super) program: PathBuf,
+    /// What was brought of the run's events, and when, where machines share no disk.
+    pub(super) marks: Marks,
+    pub(super) brought: Option<Instant>,
     pub(super) reporter: &'a dyn Reporter,
     pub(super) notify: Notify,
     pub(super) stages: Vec<Stage>,
@@ -136,6 +140,8 @@ impl<'a> Follower<'a> {
             store,
             cluster,
             program,
+            marks: Marks::new(),
+            brought: None,
             reporter,
             notify,
             stages,
@@ -235,6 +241,7 @@ impl<'a> Follower<'a> {
     /// # Errors
     /// If the store can't be read.
     pub fn look_at_store(&mut self) -> Result<()> {
+        self.bring();
         let keys: BTreeSet<String> = self.store.keys()?.into_iter().collect();
         let events = std::fs::read_dir(self.folder.path().join("events")).into_iter().flatten().flatten();
         let told: BTreeSet<usize> =
@@ -244,7 +251,8 @@ impl<'a> Follower<'a> {
                 continue;
             }
             if let Some(output) = self.plan.stages[number].stored.clone() {
-                if let Some(artifact) = self.store.record(&output.key)? {
+                let elsewhere = || self.folder.remote()?.find(&output.key);
+                if let Some(artifact) = self.store.record(&output.key)?.or_else(elsewhere) {
                     self.settle_with(number, Ending::Hit, artifact);
                 }
                 continue;
@@ -263,10 +271,10 @@ impl<'a> Follower<'a> {
                 self.stages[number].key = manifest.map(|manifest| manifest.key());
             }
             let (stage, is_forced) = (&self.stages[number], self.plan.stages[number].force);
-            let is_done = !is_forced || matches!(stage.end, Some(End::Done { .. }));
-            if let Some(key) = stage.key.as_ref().filter(|key| is_done && keys.contains(*key))
-                && let Ok(Some(artifact)) = self.store.find(key)
-            {
+            let is_done = matches!(stage.end, Some(End::Done { .. }));
+            let here = stage.key.as_ref().filter(|key| (is_done || !is_forced) && keys.contains(*key));
+            let here = here.and_then(|key| self.store.find(key).ok().flatten());
+            if let Some(artifact) = here.or_else(|| self.elsewhere(number, is_done)) {
                 let is_hit = stage.at.is_none() || matches!(stage.end, Some(End::Done { computed: false }));
                 self.settle_with(number, if is_hit { Ending::Hit } else { Ending::Ran }, artifact);
                 continue;
@@ -282,6 +290,24 @@ impl<'a> Follower<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Brings what jobs have told on machines that share no disk with this one, now and then.
+    fn bring(&mut self) {
+        let pause = Duration::from_secs(self.plan.profile.ask);
+        if self.brought.is_some_and(|brought| brought.elapsed() < pause) {
+            return;
+        }
+        self.brought = Some(Instant::now());
+        let brought = self.folder.bring("events", &mut self.marks).and_then(|()| self.folder.bring_file(CANCELLED));
+        if let Err(error) = brought {
+            self.tell(format!("{error:#}; jobs go on meanwhile"));
+        }
+    }
+
+    /// What the remote has of a stage that may be done, where that is what machines have in common.
+    pub(super) fn elsewhere(&self, number: usize, may_be_done: bool) -> Option<Artifact> {
+        self.folder.remote().filter(|_| may_be_done)?.find(self.stages[number].key.as_ref()?)
     }
 
     fn read_events(&mut self, number: usize) {
@@ -301,61 +327,6 @@ impl<'a> Follower<'a> {
             }
             stage.end = message.notify(&planned.node, &planned.id, self.reporter).or(stage.end.take());
         }
-    }
-
-    /// The stage before one that keeps it from running.
-    fn failed_need(&self, number: usize) -> Option<usize> {
-        let is_bad = |need: &usize| self.stages[*need].outcome.as_ref().is_some_and(|outcome| !outcome.is_good());
-        self.needs[number].iter().copied().find(is_bad)
-    }
-
-    fn leave_out(&mut self, number: usize, need: &usize) {
-        let (id, because) = (self.plan.stages[number].id.clone(), self.plan.stages[*need].id.clone());
-        let is_paused = self.stages[*need].outcome.as_ref().is_some_and(|outcome| outcome.ending == Ending::Paused);
-        let how = if is_paused { "was paused" } else { "failed" };
-        self.reporter.event(&id, Event::NotRun { because: &because, how });
-        let kind = &self.plan.stages[number].node.kind;
-        let outcome = Outcome::without_artifact(kind, Ending::NotRun, format!("`{because}` {how}"));
-        self.settle(number, outcome);
-    }
-
-    fn settle_with(&mut self, number: usize, ending: Ending, artifact: Artifact) {
-        let planned = &self.plan.stages[number];
-        let (id, node) = (&planned.id, &planned.node);
-        match ending {
-            Ending::Hit => self.reporter.event(id, Event::Hit { node, artifact: &artifact }),
-            _ => self.reporter.event(id, Event::Finished { artifact: &artifact }),
-        }
-        self.outputs.insert(number, Output { key: artifact.key.clone(), digest: artifact.digest.clone() });
-        let outcome = Outcome {
-            key: Some(artifact.key.clone()),
-            seconds: if ending == Ending::Ran { artifact.provenance.seconds } else { 0.0 },
-            artifact: Some(artifact),
-            error: None,
-            ..Outcome::without_artifact(&node.kind, ending, String::new())
-        };
-        self.settle(number, outcome);
-    }
-
-    fn pause(&mut self, number: usize, place: String, so_far: Metrics) {
-        let planned = &self.plan.stages[number];
-        self.reporter.event(&planned.id, Event::Paused { place: &place });
-        let outcome = Outcome { so_far, ..Outcome::without_artifact(&planned.node.kind, Ending::Paused, place) };
-        self.settle(number, outcome);
-    }
-
-    pub(super) fn fail(&mut self, number: usize, error: &anyhow::Error) {
-        let planned = &self.plan.stages[number];
-        self.reporter.event(&planned.id, Event::Failed { error });
-        let outcome = Outcome::without_artifact(&planned.node.kind, Ending::Failed, crate::support::explained(error));
-        self.settle(number, outcome);
-    }
-
-    fn settle(&mut self, number: usize, outcome: Outcome) {
-        let stage = &mut self.stages[number];
-        let key = outcome.key.clone().or(stage.key.clone());
-        stage.outcome = Some(Outcome { key, ..outcome });
-        self.changed = Instant::now();
     }
 
     /// Tells a person something once.

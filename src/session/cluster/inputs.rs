@@ -8,7 +8,10 @@ use fs_err as fs;
 use parking_lot::Mutex;
 
 use super::run_plan::RunStage;
-use crate::engine::store::{DigestCache, atomic};
+use crate::engine::{
+    remote::Remote,
+    store::{DigestCache, FileRecord, atomic},
+};
 
 /// The folder in the store.
 const FOLDER: &str = "inputs";
@@ -50,13 +53,33 @@ fn kept(stage: &RunStage, digests: &Mutex<DigestCache>) -> Result<Vec<Kept>> {
     Ok(all)
 }
 
-/// Gives the store a copy of each file that a stage reads, unless it has one, and puts these in the files' place.
+/// Who is given what stages read.
+#[derive(Clone, Copy)]
+pub(super) enum Keeper<'a> {
+    /// The store that machines see.
+    Store(&'a Path),
+    /// The remote, from which each brings it into a store of its own.
+    Remote(&'a Remote),
+}
+
+/// Gives a copy of each file that a stage reads to whoever keeps it, unless it's there, and names it in the files' place.
 ///
 /// # Errors
-/// If a file can't be read, or the store not be written.
-pub(super) fn keep(stage: &mut RunStage, store: &Path, digests: &Mutex<DigestCache>) -> Result<()> {
+/// If a file can't be read, or the copy not be written.
+pub(super) fn keep(stage: &mut RunStage, keeper: Keeper<'_>, digests: &Mutex<DigestCache>) -> Result<()> {
     for Kept { field, named, parts, files } in kept(stage, digests)? {
-        files.iter().try_for_each(|(from, to)| copy(from, store, to))?;
+        for (from, to) in &files {
+            match keeper {
+                Keeper::Store(store) => copy(from, store, to)?,
+                Keeper::Remote(remote) => {
+                    let digest = digests.lock().digest(from)?;
+                    let path = to.to_string_lossy().into_owned();
+                    let file = FileRecord { path, bytes: fs::metadata(from)?.len(), digest };
+                    remote.give(from, &file)?;
+                    stage.inputs.push(file);
+                }
+            }
+        }
         if let Some(parts) = parts {
             stage.node.parts.insert(field.clone(), parts);
         }

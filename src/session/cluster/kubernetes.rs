@@ -13,10 +13,13 @@ use serde_json::Value as Json;
 
 use super::{
     commands,
-    engine::{Batch, Cluster, Engine, Job, Refusal, State, Which},
+    engine::{Batch, Cluster, Engine, Job, Refusal, Which},
     profile::Profile,
 };
-use crate::support::{Hinted, Named};
+use crate::{
+    engine::store::unix_time,
+    support::{Hinted, Named},
+};
 
 /// The engine.
 pub(super) struct Kubernetes;
@@ -38,10 +41,12 @@ impl Engine for Kubernetes {
     }
 
     fn open(&self, profile: &Profile) -> Result<Box<dyn Cluster>> {
-        let claim = profile.claim.clone().ok_or_else(|| {
-            let hint = "`claim = \"NAME\"` in the profile names the volume claim that has it";
-            Hinted::with("nothing says how pods come by the store", hint)
-        })?;
+        let claim = profile.claim.clone();
+        if claim.is_none() && profile.remote.is_none() {
+            let hint =
+                "in the profile `claim` names the volume claim that has it, or `remote` what there is in place of one";
+            bail!(Hinted::with("nothing says how pods come by the store", hint));
+        }
         let place = manifest::Place {
             claim,
             namespace: profile.namespace.clone(),
@@ -100,20 +105,16 @@ impl Cluster for Kubectl {
     }
 
     fn jobs(&mut self, beginning: &str) -> Option<Vec<Job>> {
-        let own = format!("--selector={}={}", manifest::LABEL.0, manifest::LABEL.1);
-        let listed = self.ask(&["get", "jobs,pods", &own, "-o", "json"], "").ok()?;
+        let own = format!("--selector={}={}", manifest::RUN, manifest::run(beginning));
+        let listed = self.ask(&["get", "jobs,pods", &own, "-o", "json"], "");
+        let listed = listed.inspect_err(|Unwell(said)| tracing::warn!("kubectl get: {said}")).ok()?;
         let listed: Json = serde_json::from_str(&listed).ok()?;
-        Some(states::jobs(&listed, beginning))
-    }
-
-    fn remembered(&mut self, _id: &str, _task: usize) -> Option<(State, Option<String>)> {
-        // What is there was told already.
-        None
+        Some(states::jobs(&listed, beginning, unix_time() as i64))
     }
 
     fn last_words(&mut self, id: &str, task: usize) -> Option<String> {
         let pod = format!("--selector={}={id},{}={task}", states::JOB, states::INDEX);
-        self.ask(&["logs", &pod, LINES], "").ok().filter(|said| !said.is_empty())
+        self.ask(&["logs", &pod, LINES, "--container", manifest::CONTAINER], "").ok().filter(|said| !said.is_empty())
     }
 
     fn cancel(&mut self, jobs: &[Which]) -> Result<()> {
@@ -130,9 +131,13 @@ impl Cluster for Kubectl {
 
 /// What `kubectl apply` means by what it says on stderr.
 fn refusal(said: String) -> Refusal {
-    const FULL: [&str; 2] = ["exceeded quota", "count/jobs.batch"];
-    const AWAY: [&str; 10] = [
+    const AWAY: [&str; 14] = [
+        "The connection to the server",
         "connection refused",
+        // Whoever follows the run may log in meanwhile.
+        "You must be logged in",
+        "etcdserver:",
+        "the object has been modified",
         "Unable to connect to the server",
         "i/o timeout",
         "TLS handshake timeout",
@@ -143,5 +148,32 @@ fn refusal(said: String) -> Refusal {
         "ServiceUnavailable",
         "InternalError",
     ];
-    Refusal::by_words(said, &FULL, &AWAY)
+    Refusal::by_words(said, &["exceeded quota"], &AWAY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart_by_what_kubectl_says() {
+        let full = "Error from server (Forbidden): error when creating \"STDIN\": jobs.batch \"x\" is forbidden: exceeded \
+                    quota: team, requested: count/jobs.batch=1, used: count/jobs.batch=5, limited: count/jobs.batch=5";
+        assert!(matches!(refusal(full.into()), Refusal::Full(_)));
+        for away in [
+            "The connection to the server 10.0.0.1:6443 was refused - did you specify the right host or port?",
+            "Unable to connect to the server: EOF",
+            "error: You must be logged in to the server (Unauthorized)",
+            "Error from server: etcdserver: leader changed",
+            "Error from server (InternalError): an error on the server (\"\") has prevented the request from succeeding",
+        ] {
+            assert!(matches!(refusal(away.into()), Refusal::Away(_)), "{away}");
+        }
+        for never in [
+            "The Job \"x\" is invalid: spec.template.spec.containers[0].image: Required value",
+            "Error from server (Forbidden): jobs.batch is forbidden: User \"me\" cannot create resource \"jobs\"",
+        ] {
+            assert!(matches!(refusal(never.into()), Refusal::Never(_)), "{never}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! ([`worker`]), and whoever follows the run ([`Follower`]) submits what can run next and tells what happens. Neither needs the
 //! other: jobs find all they need in the store, and a run can be followed by anybody who sees it, at any time.
 
+mod apart;
 mod asking;
 mod batches;
 mod commands;
@@ -14,12 +15,14 @@ mod engine;
 mod follow;
 mod inputs;
 mod kubernetes;
+mod parts;
 mod preview;
 pub mod profile;
 mod ray;
 mod records;
 pub mod resources;
 mod run_plan;
+mod settling;
 mod slurm;
 mod start;
 mod submitting;
@@ -32,7 +35,7 @@ pub use follow::{Follower, LATER, LEFT, Until};
 pub(super) use preview::previewed;
 pub use preview::{Preview, PreviewedBatch};
 pub use records::{BatchRecord, RunFolder};
-pub use run_plan::{Output, RunPlan, RunStage};
+pub use run_plan::{Output, Results, RunPlan, RunStage};
 pub use start::{On, attach};
 pub(super) use start::{Start, carry_out};
 

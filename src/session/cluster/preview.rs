@@ -45,7 +45,8 @@ pub(in crate::session) fn previewed(start: &Start<'_>, on: &On, engines: &Regist
     let mut cluster = open(&on.profile, engines)?;
     let plan = start.run_plan(on, false)?;
     let root = std::path::absolute(start.store.root())?;
-    let folder = root.join("jobs").join("RUN");
+    let folder = plan.profile.folder(&root.join("jobs").join("RUN"));
+    let remote = plan.profile.remote.as_deref();
     let copy = copy_of_program(&plan.build, &root);
     let program_bytes = match &plan.profile.program {
         None if !copy.exists() => fs_err::metadata(program::path()?)?.len(),
@@ -69,8 +70,9 @@ pub(in crate::session) fn previewed(start: &Start<'_>, on: &On, engines: &Regist
         });
         for one in together(ready.collect(), plan.profile.group, cluster.most_tasks()) {
             let number = batches.len();
-            let name = format!("{}{number}", beginning(&RunFolder::at(&folder)));
-            let place = Place { name: &name, folder: &folder, number, program: &program };
+            let run = beginning(&RunFolder::at(&folder));
+            let name = format!("{run}{number}");
+            let place = Place { name: &name, run: &run, folder: &folder, remote, number, program: &program };
             let script = one.script(&*cluster, place, plan.profile.throttle);
             let ids = one.tasks.values().flatten().map(|stage| plan.stages[*stage].id.clone());
             batches.push(PreviewedBatch { script, stages: ids.collect(), jobs: one.tasks.len() });

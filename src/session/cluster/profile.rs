@@ -35,9 +35,13 @@ pub struct Profiles {
 pub struct Profile {
     /// What runs jobs there, such as slurm
     pub engine: String,
-    /// The store, on a disk that all machines see under this name; by default that of `--store`
+    /// The store, on a disk that all machines see under this name; by default that of `--store`. With `remote`, where each
+    /// machine has a store of its own; by default /tmp/pipe-store
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
+    /// What machines have in common that share no disk: the URL of a remote, such as "s3://team/pipe". Needs `program`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
     /// How data that stages read comes to them
     #[serde(default)]
     pub inputs: InputsBy,
@@ -82,6 +86,9 @@ pub struct Profile {
     pub stages: BTreeMap<String, Resources>,
 }
 
+/// Where machines that share no disk have a store each.
+const OWN_STORE: &str = "/tmp/pipe-store";
+
 fn one() -> usize {
     1
 }
@@ -109,6 +116,22 @@ impl Profile {
         own.over(&self.all)
     }
 
+    /// The store that all machines see, if the profile names one.
+    pub fn shared_store(&self) -> Option<&Path> {
+        self.store.as_deref().filter(|_| self.remote.is_none())
+    }
+
+    /// A run's folder as machines see it: in the store, or in one of their own.
+    pub fn folder(&self, run: &Path) -> PathBuf {
+        match &self.remote {
+            None => run.to_owned(),
+            Some(_) => {
+                let store = self.store.as_deref().unwrap_or(Path::new(OWN_STORE));
+                store.join("jobs").join(run.file_name().unwrap_or_default())
+            }
+        }
+    }
+
     /// All that it gives, with where that stands.
     fn given(&self) -> Vec<(String, &Resources)> {
         let all = [("all".to_owned(), &self.all)].into_iter();
@@ -129,9 +152,9 @@ pub struct Known<'a> {
 
 impl Known<'_> {
     /// Keys that mean something to every engine.
-    const ALL: [&'static str; 14] = [
-        "engine", "store", "inputs", "program", "group", "ask", "all", "kinds", "stages", "memory", "cpus", "gpus",
-        "gpu_type", "before",
+    const ALL: [&'static str; 15] = [
+        "engine", "store", "remote", "inputs", "program", "group", "ask", "all", "kinds", "stages", "memory", "cpus",
+        "gpus", "gpu_type", "before",
     ];
 
     fn knows(&self, key: &str) -> bool {
@@ -193,6 +216,14 @@ pub fn parse(path: &Path, text: &str, engines: &[Known<'_>]) -> Result<Profiles>
                 let names = engines.iter().map(|engine| engine.name);
                 let hint = suggest::did_you_mean(&profile.engine, names, "the engines are");
                 report("engine", format!("there is no engine `{}`", profile.engine), hint);
+            }
+            if profile.remote.is_some() && profile.program.is_none() {
+                let hint = "the program has to be on the machines, or in the container's image: say where";
+                report(
+                    "remote",
+                    "without a disk in common nobody gives machines the program".into(),
+                    Some(hint.into()),
+                );
             }
             let mut without_meaning = |place: &str, given: Vec<String>| {
                 let Some(engine) = engine else { return };

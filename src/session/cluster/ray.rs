@@ -8,10 +8,11 @@ use serde_json::{Map, Value as Json, json};
 
 use self::api::{Api, Problem};
 use super::{
+    ends::last_of,
     engine::{Batch, Cluster, Engine, Job, Refusal, State, Which},
     profile::Profile,
 };
-use crate::support::{Hinted, Named, shell};
+use crate::support::{Hinted, Named};
 
 /// The engine.
 pub(super) struct Ray;
@@ -26,8 +27,6 @@ impl Named for Ray {
 const ADDRESS: &str = "RAY_API_SERVER_ADDRESS";
 /// What a resource of Ray is called that stands for a type of GPUs; a node that has them has one of it.
 const TYPE: &str = "accelerator_type:";
-/// Lines of what a job printed that are shown.
-const LINES: usize = 8;
 
 impl Engine for Ray {
     fn keys(&self) -> &'static [&'static str] {
@@ -70,7 +69,7 @@ impl Cluster for Jobs {
             // It was taken in a moment when the answer was lost.
             Err(Problem::Refused { said, .. }) if said.contains("already exists") => Ok(id),
             Err(Problem::Away(said)) => Err(Refusal::Away(said)),
-            Err(Problem::Refused { said, .. }) => Err(Refusal::Never(said)),
+            Err(Problem::Refused { status, said }) => Err(refusal(status, said)),
         }
     }
 
@@ -86,16 +85,10 @@ impl Cluster for Jobs {
         Some(answer.as_array()?.iter().filter_map(job).filter(|job| job.batch.starts_with(beginning)).collect())
     }
 
-    fn remembered(&mut self, id: &str, _task: usize) -> Option<(State, Option<String>)> {
-        let answer = self.api.get(&format!("/api/jobs/{id}")).ok()?;
-        Some((job(&answer)?.state, None))
-    }
-
     fn last_words(&mut self, id: &str, _task: usize) -> Option<String> {
-        let answer = self.api.get(&format!("/api/jobs/{id}/logs")).ok()?;
-        let lines: Vec<&str> = answer["logs"].as_str()?.lines().filter(|line| !line.trim().is_empty()).collect();
-        let last = &lines[lines.len().saturating_sub(LINES)..];
-        (!last.is_empty()).then(|| last.join("\n"))
+        let said = |path: &str, key: &str| last_of(self.api.get(path).ok()?[key].as_str()?);
+        // Where its surroundings couldn't be made, it printed nothing, and Ray says why.
+        said(&format!("/api/jobs/{id}/logs"), "logs").or_else(|| said(&format!("/api/jobs/{id}"), "message"))
     }
 
     fn cancel(&mut self, jobs: &[Which]) -> Result<()> {
@@ -113,18 +106,27 @@ impl Cluster for Jobs {
     }
 }
 
+/// What it means that a job isn't taken. All failures of Ray itself have status 500, also when its other processes are away.
+fn refusal(status: u16, said: String) -> Refusal {
+    const AWAY: [&str; 7] = [
+        "No available agent",
+        "try again later",
+        "RpcError",
+        "GetTimeoutError",
+        "failed to connect to all addresses",
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+    ];
+    if status == 500 { Refusal::by_words(said, &[], &AWAY) } else { Refusal::Never(said) }
+}
+
 /// What the Jobs API is sent. The values of variables of the environment aren't in it yet, for it's shown to people.
 fn submission(batch: &Batch<'_>) -> Json {
     let task = batch.tasks.first().copied().unwrap_or(0).to_string();
     let given = batch.resources;
-    let mut lines = vec![format!("export PIPE_JOB='ray {}'", batch.name)];
-    lines.extend(given.cpus.map(|cpus| format!("export RAYON_NUM_THREADS={cpus}")));
-    lines.extend(given.before.iter().flatten().cloned());
-    // `exec`, so that the program itself is told to stop.
-    lines.push(format!("exec {} >>{} 2>&1", batch.line(&task), shell::quoted(&batch.log(&task))));
     let mut body = json!({
         "submission_id": batch.name,
-        "entrypoint": lines.join("\n"),
+        "entrypoint": batch.lines(&format!("'ray {}'", batch.name), &task),
         "metadata": { "pipe.folder": batch.folder.display().to_string() },
     });
     if let Some(cpus) = given.cpus {
@@ -205,7 +207,9 @@ mod tests {
         let command = ["/it's/pipe", "stage", "--task"].map(str::to_owned);
         let mut body = submission(&Batch {
             name: "pipe-run-3-0123abcd",
+            run: "pipe-run-",
             folder: Path::new("/store/jobs/run"),
+            is_apart: false,
             number: 3,
             tasks: &[0],
             resources: &resources,
@@ -231,6 +235,15 @@ mod tests {
         );
         fill_in(&mut body, &|name| (name == "TOKEN").then(|| "secret".to_owned()));
         assert_eq!(body["runtime_env"]["env_vars"], json!({ "TOKEN": "secret" }));
+    }
+
+    #[test]
+    fn ray_that_is_about_to_come_up_is_waited_for() {
+        let agent = "Exception: No available agent to submit job, please try again later.";
+        assert!(matches!(refusal(500, agent.into()), Refusal::Away(_)));
+        let wrong = "ValueError: entrypoint_num_cpus must be a number";
+        assert!(matches!(refusal(500, wrong.into()), Refusal::Never(_)));
+        assert!(matches!(refusal(403, "try again later".into()), Refusal::Never(_)));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! ```text
 //! plan.json         what is to be computed; there before anything is submitted
 //! batches/N.json    a batch of jobs: its name and its tasks; there before it's submitted
+//! batches/N.parts   what each of its tasks needs of the plan
 //! batches/N.id      what the engine calls it, once it's submitted
 //! events/K.jsonl    what happens to stage K, in the lines that a stage's process reports by; its job writes them
 //! log/N-T.log       what the job of task T of batch N prints
 //! cancelled         there when the run is to end
 //! ```
+//!
+//! Machines that have a remote in common alone have a folder each, and send each other what they write.
 //!
 //! Whether a stage is done isn't among them: its artifact is in the store then. Only who runs `pipe … --on` or `pipe attach`
 //! writes batches, one at a time: `following` is locked meanwhile by a lease's rules.
@@ -15,24 +18,37 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Seek, SeekFrom},
+    ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::run_plan::{FORMAT, RunPlan};
+use super::{
+    parts::{self, Part},
+    run_plan::{FORMAT, RunPlan},
+};
 use crate::{
-    engine::store::{Store, atomic, unix_time},
+    engine::{
+        remote::Remote,
+        store::{Store, atomic, unix_time},
+    },
     session::launch::Message,
     support::{Hinted, clock::date},
 };
 
+/// The name of the file that is there when the run is to end.
+pub(super) const CANCELLED: &str = "cancelled";
+
 /// A run's folder.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
-    path: PathBuf,
+    pub(super) path: PathBuf,
+    /// What has the same files, where machines share no disk.
+    pub(super) remote: Option<Arc<Remote>>,
 }
 
 /// A batch of jobs that are alike, which an engine is given at once.
@@ -53,25 +69,39 @@ impl RunFolder {
     ///
     /// # Errors
     /// The file system's.
-    pub fn create(store: &Store, plan: &RunPlan) -> Result<Self> {
+    pub fn create(store: &Store, remote: Option<Arc<Remote>>, plan: &RunPlan) -> Result<Self> {
         let stamp: String = date(unix_time()).chars().filter(char::is_ascii_digit).collect();
         let text = serde_json::to_vec(plan)?;
         let unique = blake3::hash(format!("{} {} {stamp}", plan.host, std::process::id()).as_bytes()).to_hex();
         let path = store.root().join("jobs").join(format!("{stamp}-{}", &unique[..6]));
-        for folder in ["batches", "events", "log"] {
-            fs::create_dir_all(path.join(folder))?;
-        }
-        // Settings may hold what is nobody else's business.
-        #[cfg(unix)]
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        let folder = Self { path };
-        folder.write("plan.json", &text)?;
+        let folder = Self { path, remote };
+        folder.make()?;
+        atomic::write(&folder.path.join("plan.json"), &text)?;
+        folder.send("plan.json")?;
         Ok(folder)
+    }
+
+    /// Makes the folder where it isn't there, as on machines that share no disk.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn make(&self) -> Result<()> {
+        for folder in ["batches", "events", "log"] {
+            fs::create_dir_all(self.path.join(folder))?;
+        }
+        self.close()
+    }
+
+    /// Closes it to others: settings may hold what is nobody else's business.
+    pub(super) fn close(&self) -> Result<()> {
+        #[cfg(unix)]
+        fs::set_permissions(&self.path, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        Ok(())
     }
 
     /// The folder at a path.
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), remote: None }
     }
 
     /// All runs of a store, the last one first.
@@ -83,7 +113,7 @@ impl RunFolder {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut folders: Vec<Self> = entries.flatten().map(|entry| Self { path: entry.path() }).collect();
+        let mut folders: Vec<Self> = entries.flatten().map(|entry| Self::at(&entry.path())).collect();
         folders.retain(|folder| folder.path.join("plan.json").exists());
         folders.sort_by(|a, b| b.path.cmp(&a.path));
         Ok(folders)
@@ -135,18 +165,34 @@ impl RunFolder {
             format: u32,
         }
         let (path, text) = self.text("plan.json")?;
-        let head: Head = parsed(&path, &text)?;
-        if head.format != FORMAT {
-            bail!("the run {} has format {}, and this version of pipe reads {FORMAT}", self.name(), head.format);
-        }
+        self.ensure_known(parsed::<Head>(&path, &text)?.format)?;
         parsed(&path, &text)
     }
 
-    /// Notes a batch before it's submitted, and gives its number.
+    fn ensure_known(&self, format: u32) -> Result<()> {
+        ensure!(
+            format == FORMAT,
+            "the run {} has format {format}, and this version of pipe reads {FORMAT}",
+            self.name()
+        );
+        Ok(())
+    }
+
+    /// Notes a batch before it's submitted; `needs` are those that each stage of the plan needs.
     ///
     /// # Errors
     /// The file system's.
-    pub fn add_batch(&self, batch: &BatchRecord, number: usize) -> Result<()> {
+    pub(super) fn add_batch(
+        &self,
+        batch: &BatchRecord,
+        number: usize,
+        plan: &RunPlan,
+        needs: &[Vec<usize>],
+    ) -> Result<()> {
+        let part =
+            |(task, stages): (&usize, &Vec<usize>)| Ok((*task, serde_json::to_vec(&Part::new(plan, needs, stages))?));
+        let parts = batch.tasks.iter().map(part).collect::<Result<_>>()?;
+        self.write(&parts_of(number), &parts::file(&parts))?;
         self.write(&format!("batches/{number}.json"), &serde_json::to_vec(batch)?)
     }
 
@@ -175,13 +221,28 @@ impl RunFolder {
         Ok(batches)
     }
 
-    /// The stages of a task.
+    /// What a task needs of the plan.
     ///
     /// # Errors
     /// If there is no such task.
-    pub fn stages_of(&self, batch: usize, task: usize) -> Result<Vec<usize>> {
-        let batch: BatchRecord = self.read(&format!("batches/{batch}.json"))?;
-        batch.tasks.get(&task).cloned().with_context(|| format!("{} has no task {task}", batch.name))
+    pub(super) fn part(&self, batch: usize, task: usize) -> Result<Part> {
+        let name = parts_of(batch);
+        let path = self.path.join(&name);
+        if self.remote.is_none() && !path.exists() {
+            // A version has submitted it that parted no plans.
+            let record: BatchRecord = self.read(&format!("batches/{batch}.json"))?;
+            let own = record.tasks.get(&task).with_context(|| format!("{} has no task {task}", record.name))?;
+            let plan = self.plan()?;
+            return Ok(Part::new(&plan, &plan.all_needs(), own));
+        }
+        let bytes = |range: Range<u64>| match &self.remote {
+            Some(remote) => remote.bytes_of(&self.named(&name), range),
+            None => Ok(read_from(&path, range.start, range.end - range.start)?),
+        };
+        let found = parts::find(task, &bytes).with_context(|| format!("can't read {}", path.display()))?;
+        let part: Part = parsed(&path, &found)?;
+        self.ensure_known(part.plan.format)?;
+        Ok(part)
     }
 
     /// What a task prints.
@@ -199,7 +260,7 @@ impl RunFolder {
 
     /// The events of a stage from a place in its file on, and the next place. What isn't the whole of a line yet is left.
     pub(in crate::session) fn events_from(&self, stage: usize, place: u64) -> (Vec<Message>, u64) {
-        let text = read_from(&self.path.join(format!("events/{stage}.jsonl")), place).unwrap_or_default();
+        let text = read_from(&self.path.join(format!("events/{stage}.jsonl")), place, u64::MAX).unwrap_or_default();
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines = text[..whole].split(|byte| *byte == b'\n');
         (lines.filter_map(|line| serde_json::from_slice(line).ok()).collect(), place + whole as u64)
@@ -207,7 +268,7 @@ impl RunFolder {
 
     /// What a task has printed from a place on; nothing while there is no such file.
     pub fn printed(&self, batch: usize, task: usize, place: u64) -> Vec<u8> {
-        read_from(&self.log(batch, task), place).unwrap_or_default()
+        read_from(&self.log(batch, task), place, u64::MAX).unwrap_or_default()
     }
 
     /// Whether the job of a stage has told its end.
@@ -220,12 +281,12 @@ impl RunFolder {
     /// # Errors
     /// The file system's.
     pub fn cancel(&self) -> Result<()> {
-        self.write("cancelled", b"")
+        self.write(CANCELLED, b"")
     }
 
     /// Whether it's to end.
     pub fn is_cancelled(&self) -> bool {
-        self.path.join("cancelled").exists()
+        self.path.join(CANCELLED).exists()
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
@@ -240,16 +301,22 @@ impl RunFolder {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        atomic::write(&self.path.join(name), bytes)
+        atomic::write(&self.path.join(name), bytes)?;
+        self.deliver(name)
     }
 }
 
-/// A file from a place on.
-fn read_from(path: &Path, place: u64) -> std::io::Result<Vec<u8>> {
+/// The name of the file with the parts of a batch's tasks.
+fn parts_of(batch: usize) -> String {
+    format!("batches/{batch}.parts")
+}
+
+/// So many bytes of a file from a place on, as far as they're there.
+fn read_from(path: &Path, place: u64, length: u64) -> std::io::Result<Vec<u8>> {
     let mut file = std::fs::File::open(path)?;
     file.seek(SeekFrom::Start(place))?;
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes)?;
+    file.take(length).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

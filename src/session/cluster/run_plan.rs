@@ -11,11 +11,28 @@ use super::{profile::Profile, resources::Resources};
 use crate::engine::{
     executor::{self, IfHeld, Task},
     plan::{FileDigests, Graph, Key, Node, Plan, Planned, Reason, Status},
-    store::{Manifest, Provenance, Store},
+    remote::Remote,
+    store::{Artifact, FileRecord, Manifest, Provenance, Store},
 };
 
 /// The version of what is written.
 pub(super) const FORMAT: u32 = 1;
+
+/// Where results are.
+#[derive(Clone, Copy)]
+pub struct Results<'a> {
+    /// The store of this machine.
+    pub store: &'a Store,
+    /// The remote, where that is what machines have in common.
+    pub remote: Option<&'a Remote>,
+}
+
+impl Results<'_> {
+    /// What there is under a key; what is damaged is as good as not there.
+    fn find(self, key: &str) -> Option<Artifact> {
+        self.store.find(key).ok().flatten().or_else(|| self.remote?.find(key))
+    }
+}
 
 /// A run's plan.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -53,6 +70,9 @@ pub struct RunStage {
     pub node: Node,
     /// What its files hold.
     pub files: FileDigests,
+    /// The files that it reads, with their places in the store, where machines bring them from a remote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<FileRecord>,
     /// What the store had of it when the run was planned, which isn't computed.
     pub stored: Option<Output>,
     /// Whether it's computed even if the store has it.
@@ -75,6 +95,22 @@ pub struct Output {
 }
 
 impl RunPlan {
+    /// The same with these stages alone.
+    pub(super) fn only(&self, numbers: &[usize]) -> Self {
+        let Self { build, recipe, host, on, profile, devices, provenance, stages, .. } = self;
+        Self {
+            build: build.clone(),
+            recipe: recipe.clone(),
+            host: host.clone(),
+            on: on.clone(),
+            profile: profile.clone(),
+            devices: devices.clone(),
+            provenance: provenance.clone(),
+            stages: numbers.iter().map(|number| stages[*number].clone()).collect(),
+            ..*self
+        }
+    }
+
     /// The number of the stage with this id.
     pub fn number(&self, id: &str) -> Option<usize> {
         self.stages.iter().position(|stage| stage.id == id)
@@ -113,7 +149,7 @@ impl RunPlan {
     pub fn output(
         &self,
         number: usize,
-        store: &Store,
+        results: Results<'_>,
         known: &mut BTreeMap<usize, Option<Output>>,
     ) -> Result<Option<Output>> {
         if let Some(known) = known.get(&number) {
@@ -122,13 +158,11 @@ impl RunPlan {
         let mut found = self.stages[number].stored.clone();
         if found.is_none() {
             for need in self.needs(number) {
-                self.output(need, store, known)?;
+                self.output(need, results, known)?;
             }
             if let Some(manifest) = self.manifest(number, &|need| known.get(&need).cloned().flatten()) {
                 let key = manifest.key();
-                // Where it's damaged, it's as good as not there.
-                let artifact = store.find(&key).ok().flatten();
-                found = artifact.map(|artifact| Output { key, digest: artifact.digest });
+                found = results.find(&key).map(|artifact| Output { key, digest: artifact.digest });
             }
         }
         known.insert(number, found.clone());
@@ -139,11 +173,16 @@ impl RunPlan {
     ///
     /// # Errors
     /// If something that it reads isn't there.
-    pub fn task(&self, number: usize, store: &Store, known: &mut BTreeMap<usize, Option<Output>>) -> Result<Task> {
+    pub fn task(
+        &self,
+        number: usize,
+        results: Results<'_>,
+        known: &mut BTreeMap<usize, Option<Output>>,
+    ) -> Result<Task> {
         let stage = &self.stages[number];
         for need in stage.node.needs.values() {
             let needed = self.number(need).with_context(|| format!("the plan has no stage `{need}`"))?;
-            let output = self.output(needed, store, known)?;
+            let output = self.output(needed, results, known)?;
             output.with_context(|| format!("it needs `{need}`, which isn't in the store"))?;
         }
         let output = |need: usize| known.get(&need).cloned().flatten();
@@ -151,7 +190,7 @@ impl RunPlan {
         let input = |(field, need): (&String, &String)| Some((field.clone(), output(self.number(need)?)?.key));
         Ok(Task {
             id: stage.id.clone(),
-            node: self.placed(number, store),
+            node: self.placed(number, results.store),
             manifest,
             inputs: stage.node.needs.iter().filter_map(input).collect(),
             force: stage.force,
@@ -174,7 +213,7 @@ impl RunPlan {
     ///
     /// # Errors
     /// If a record can't be read.
-    pub fn as_planned(&self, number: usize, store: &Store) -> Result<(Graph, Plan)> {
+    pub fn as_planned(&self, number: usize, results: Results<'_>) -> Result<(Graph, Plan)> {
         let mut numbers = vec![number];
         let mut at = 0;
         while at < numbers.len() {
@@ -185,16 +224,18 @@ impl RunPlan {
         numbers.sort_unstable();
         let (mut nodes, mut planned, mut known) = (IndexMap::new(), Vec::new(), BTreeMap::new());
         for number in numbers {
-            let mut node = self.placed(number, store);
+            let mut node = self.placed(number, results.store);
             for need in node.needs.values_mut() {
                 if let Some(stage) = self.number(need).map(|number| &self.stages[number]) {
                     *need = stage.node.name.clone();
                 }
             }
-            let output = self.output(number, store, &mut known)?;
-            let artifact = output.as_ref().map(|output| store.record(&output.key)).transpose()?.flatten();
-            let status = match artifact {
-                Some(artifact) => Status::Hit(Box::new(artifact)),
+            let output = self.output(number, results, &mut known)?;
+            let artifact = output.as_ref().map(|output| results.store.record(&output.key)).transpose()?.flatten();
+            let elsewhere = || Some(Status::Remote(Box::new(results.remote?.find(&output.as_ref()?.key)?)));
+            let status = artifact.map(|artifact| Status::Hit(Box::new(artifact))).or_else(elsewhere);
+            let status = match status {
+                Some(status) => status,
                 None => Status::Miss { reason: Reason::NotStored, from: None },
             };
             let key = output.map_or(Key::After(Vec::new()), |output| Key::Known(output.key));
@@ -220,6 +261,7 @@ pub(super) fn stages(
             id: id.to_owned(),
             node: planned.node.clone(),
             files: planned.files.clone(),
+            inputs: Vec::new(),
             stored,
             force: planned.forced,
             until: options.until.get(id).copied(),

@@ -1,7 +1,7 @@
 //! From an executor's plan to a run on a cluster.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
@@ -17,15 +17,16 @@ use parking_lot::Mutex;
 use super::{
     engine::{Cluster, Engine},
     follow::{Follower, LATER, LEFT, Until},
-    inputs,
+    inputs::{self, Keeper},
     profile::{InputsBy, Profile},
     records::RunFolder,
-    run_plan::{FORMAT, RunPlan, stages},
+    run_plan::{FORMAT, Results, RunPlan, stages},
 };
 use crate::{
     engine::{
         executor::{self, Outcome, Reporter},
         plan::Plan,
+        remote::Remote,
         store::{DigestCache, Store, atomic, host, unix_time},
     },
     network::device::{DeviceChoice, DeviceChoices},
@@ -55,6 +56,7 @@ pub(in crate::session) struct Start<'a> {
     pub(in crate::session) ignore_memory: bool,
     pub(in crate::session) options: &'a executor::Options,
     pub(in crate::session) store: &'a Store,
+    pub(in crate::session) remote: Option<&'a Arc<Remote>>,
     pub(in crate::session) digests: &'a Mutex<DigestCache>,
     pub(in crate::session) notify: &'a Notify,
 }
@@ -78,7 +80,11 @@ impl Start<'_> {
         let mut stages = stages(&self.plan, self.options, &given);
         for stage in &mut stages {
             if keeps && stage.stored.is_none() && on.profile.inputs == InputsBy::Store {
-                inputs::keep(stage, &root, self.digests)?;
+                let keeper = match self.remote.filter(|_| on.profile.remote.is_some()) {
+                    Some(remote) => Keeper::Remote(remote),
+                    None => Keeper::Store(&root),
+                };
+                inputs::keep(stage, keeper, self.digests)?;
             } else {
                 inputs::in_place(stage)?;
             }
@@ -111,7 +117,7 @@ impl Start<'_> {
                 continue;
             }
             let bytes = || -> Option<u64> {
-                let (graph, planned) = plan.as_planned(number, self.store).ok()?;
+                let (graph, planned) = plan.as_planned(number, Results { store: self.store, remote: None }).ok()?;
                 let estimate = estimator(&graph, &planned, &machine).stage(graph.get(&name)?).ok()??;
                 Some(estimate.planned.memory.total())
             };
@@ -148,7 +154,11 @@ pub(in crate::session) fn carry_out(
     let plan = start.run_plan(on, true)?;
     let root = std::path::absolute(start.store.root())?;
     let program = program_for(&plan.profile, &plan.build, &root)?;
-    let folder = RunFolder::create(&Store::open(&root)?, &plan)?;
+    let remote = start.remote.filter(|_| on.profile.remote.is_some()).cloned();
+    if let Some(remote) = &remote {
+        deliver_needs(&plan, start.store, remote)?;
+    }
+    let folder = RunFolder::create(&Store::open(&root)?, remote, &plan)?;
     start.digests.lock().save();
     (start.notify)(&format!("run {} on {}", folder.name(), on.name));
     let mut follower =
@@ -170,6 +180,20 @@ pub(in crate::session) fn carry_out(
     Ok(follower.outcomes())
 }
 
+/// Sees to it that the remote has what the stages to compute need and this store has.
+fn deliver_needs(plan: &RunPlan, store: &Store, remote: &Remote) -> Result<()> {
+    remote.ask();
+    let needs: BTreeSet<usize> = plan.missing().flat_map(|number| plan.needs(number)).collect();
+    for need in needs {
+        let Some(output) = &plan.stages[need].stored else { continue };
+        if let Some(artifact) = store.record(&output.key)? {
+            remote.push(&artifact, false);
+        }
+    }
+    ensure!(remote.finish().unpushed == 0, "{} doesn't take what jobs need", remote.url());
+    Ok(())
+}
+
 /// Takes up a run again that was submitted before.
 ///
 /// # Errors
@@ -185,7 +209,7 @@ pub fn attach<'a>(
     let cluster = open(&plan.profile, engines)?;
     let root = std::path::absolute(folder.store()?)?;
     let program = plan.profile.program.clone().unwrap_or_else(|| copy_of_program(&plan.build, &root));
-    let folder = RunFolder::at(&std::path::absolute(folder.path())?);
+    let folder = RunFolder::at(&std::path::absolute(folder.path())?).shared_as(&plan, store, notify)?;
     Follower::new(folder, plan, store, cluster, program, reporter, Arc::clone(notify))
 }
 

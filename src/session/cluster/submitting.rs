@@ -95,13 +95,16 @@ impl Follower<'_> {
         let number = self.batches.len();
         let key = batch.tasks.values().flatten().find_map(|stage| self.stages[*stage].key.clone());
         let key = key.map_or_else(String::new, |key| format!("-{}", &key[..8]));
-        let name = format!("{}{number}{key}", beginning(&self.folder));
-        let place = Place { name: &name, folder: self.folder.path(), number, program: &self.program };
+        let run = beginning(&self.folder);
+        let name = format!("{run}{number}{key}");
+        let folder = self.plan.profile.folder(self.folder.path());
+        let remote = self.plan.profile.remote.as_deref();
+        let place = Place { name: &name, run: &run, folder: &folder, remote, number, program: &self.program };
         let script = batch.script(&*self.cluster, place, self.plan.profile.throttle);
         let record =
             BatchRecord { name: name.clone(), tasks: batch.tasks, longer: batch.shape.longer, at: unix_time() };
         // What is noted first is found again, whenever this process ends.
-        self.folder.add_batch(&record, number)?;
+        self.folder.add_batch(&record, number, &self.plan, &self.needs)?;
         let submitted = self.cluster.submit(&script);
         tracing::info!(batch = name, tasks = record.tasks.len(), ?submitted, "offered a batch");
         let id = match &submitted {

@@ -14,10 +14,15 @@ use std::{
 use anyhow::{Result, bail, ensure};
 use parking_lot::Mutex;
 
-use super::{records::RunFolder, run_plan::RunPlan};
+use super::{
+    parts::Part,
+    records::{CANCELLED, RunFolder},
+    run_plan::{Results, RunPlan, RunStage},
+};
 use crate::{
     engine::{
         executor::{Done, Event, Launch, Local, Paused, Reporter, Watch},
+        remote::Remote,
         store::{DigestCache, Lost, Stopped, Store},
     },
     session::{
@@ -34,6 +39,8 @@ use crate::{
 
 /// How often progress is written to the run's folder, which lies on a shared disk.
 const SHOWN: Duration = Duration::from_secs(2);
+/// How often what is told is sent to machines that share no disk with this one.
+const SENT: Duration = Duration::from_secs(5);
 /// How often a stage is taken up again that another process had taken over and left.
 const ATTEMPTS: usize = 3;
 
@@ -48,7 +55,8 @@ pub enum Worked {
     Failed,
 }
 
-/// Computes a task of a run. `reporter` is told as well; `stop` pauses it as soon as it can be resumed.
+/// Computes a task of a run, which `remote` brings where machines have that in common alone. `reporter` is told as well; `stop`
+/// pauses it as soon as it can be resumed.
 ///
 /// # Errors
 /// If nothing can be computed: the plan is another build's, or something of the run can't be read.
@@ -56,36 +64,45 @@ pub fn work(
     folder: &Path,
     batch: usize,
     task: usize,
+    remote: Option<&str>,
     stop: &Arc<AtomicBool>,
     reporter: &dyn Reporter,
 ) -> Result<Worked> {
     let folder = RunFolder::at(folder);
-    let plan = folder.plan()?;
-    let own = program::build()?;
+    let store = Store::open(folder.store()?)?;
+    let remote = remote.map(|url| Remote::open(url, &store, |text: &str| tracing::warn!("{text}"))).transpose()?;
+    remote.iter().for_each(Remote::ask);
+    let folder = folder.shared_by(remote.map(Arc::new));
+    if folder.remote().is_some() {
+        folder.make()?;
+    }
+    let Part { plan, numbers, own } = folder.part(batch, task)?;
+    let build = program::build()?;
     ensure!(
-        plan.build == own,
+        plan.build == build,
         Hinted::with(
-            format!("the run {} was planned by build {}, and this is build {own}", folder.name(), plan.build),
+            format!("the run {} was planned by build {}, and this is build {build}", folder.name(), plan.build),
             "without `program` in the profile the store is given the one that plans; submit it again otherwise",
         )
     );
-    let store = Store::open(folder.store()?)?;
-    let numbers = folder.stages_of(batch, task)?;
     let worker = Worker {
         plan,
+        numbers,
         store,
         digests: Mutex::new(DigestCache::default().with_reading(READING)),
         folder,
+        log: format!("log/{batch}-{task}.log"),
         stop,
         reporter,
     };
     let mut worked = Worked::Done;
-    for number in numbers {
+    for stage in own {
+        worker.folder.bring_file(CANCELLED)?;
         if stop.load(SeqCst) || worker.folder.is_cancelled() {
             return Ok(Worked::Again);
         }
         // What one of a group fails with is no reason to leave out the others.
-        match worker.stage(number)? {
+        match worker.stage(stage)? {
             Worked::Again => return Ok(Worked::Again),
             Worked::Failed => worked = Worked::Failed,
             Worked::Done => {}
@@ -96,23 +113,30 @@ pub fn work(
 
 struct Worker<'a> {
     plan: RunPlan,
+    /// The numbers of the plan's stages in the run.
+    numbers: Vec<usize>,
     store: Store,
     digests: Mutex<DigestCache>,
     folder: RunFolder,
+    log: String,
     stop: &'a Arc<AtomicBool>,
     reporter: &'a dyn Reporter,
 }
 
 impl Worker<'_> {
-    fn stage(&self, number: usize) -> Result<Worked> {
-        let id = &self.plan.stages[number].id;
+    fn stage(&self, stage: usize) -> Result<Worked> {
+        let id = &self.plan.stages[stage].id;
+        let number = self.numbers[stage];
+        let events = format!("events/{number}.jsonl");
+        // What was told of it before is added to.
+        self.folder.bring_file(&events)?;
         let report = Report::new(self.folder.events(number)?);
         let sparing = Sparing { report: &report, shown: Mutex::new(None) };
         let both: Vec<&dyn Reporter> = vec![&sparing, self.reporter];
-        let result = self.compute(number, &both);
+        let result = self.telling([&events, &self.log], || self.compute(stage, &both));
         let (end, worked) = match &result {
             Ok(done) => {
-                let (node, artifact) = (&self.plan.stages[number].node, &done.artifact);
+                let (node, artifact) = (&self.plan.stages[stage].node, &done.artifact);
                 let event = if done.computed { Event::Finished { artifact } } else { Event::Hit { node, artifact } };
                 self.reporter.event(id, event);
                 (End::Done { computed: done.computed }, Worked::Done)
@@ -124,42 +148,112 @@ impl Worker<'_> {
                 } else {
                     self.reporter.event(id, Event::Failed { error });
                 }
-                // Where it was to pause, that's its end.
-                let is_asked = is_stopped && self.stop.load(SeqCst);
-                match (is_asked, is_stopped) {
-                    (true, _) => (End::Again { place: error.to_string() }, Worked::Again),
-                    (false, true) => (End::of(error), Worked::Done),
-                    (false, false) => (End::of(error), Worked::Failed),
+                let is_away = self.folder.remote().is_some_and(|remote| remote.is_away());
+                match is_stopped {
+                    true if self.stop.load(SeqCst) => (End::Again { place: error.to_string() }, Worked::Again),
+                    // Where it was to pause, that's its end.
+                    true => (End::of(error), Worked::Done),
+                    false if is_away => (End::Again { place: error.to_string() }, Worked::Again),
+                    false => (End::of(error), Worked::Failed),
                 }
             }
         };
         report.send(&Message::End(end))?;
+        [&self.log, &events].into_iter().try_for_each(|file| self.folder.deliver(file))?;
         Ok(worked)
     }
 
-    fn compute(&self, number: usize, reporter: &dyn Reporter) -> Result<Done> {
+    /// Does something, and meanwhile sends files that grow to machines that share no disk with this one.
+    fn telling<T>(&self, files: [&str; 2], work: impl FnOnce() -> T) -> T {
+        if self.folder.remote().is_none() {
+            return work();
+        }
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut sent = Instant::now();
+                while !is_over.load(SeqCst) {
+                    if sent.elapsed() >= SENT {
+                        sent = Instant::now();
+                        for file in files {
+                            // The next time, or at the end.
+                            let _ = self.folder.send(file).inspect_err(|error| tracing::info!("{error:#}"));
+                        }
+                    }
+                    std::thread::sleep(SENT / 50);
+                }
+            });
+            // Also if it panics.
+            let _over = Over(&is_over);
+            work()
+        })
+    }
+
+    fn results(&self) -> Results<'_> {
+        Results { store: &self.store, remote: self.folder.remote().map(|remote| &**remote) }
+    }
+
+    /// Brings what a stage reads and what it needs, where machines share no disk.
+    fn bring(&self, stage: usize, reporter: &dyn Reporter) -> Result<()> {
+        let Some(remote) = self.folder.remote() else { return Ok(()) };
+        let RunStage { id, inputs, .. } = &self.plan.stages[stage];
+        remote.take(inputs)?;
+        let mut known = BTreeMap::new();
+        for need in self.plan.needs(stage) {
+            let Some(output) = self.plan.output(need, self.results(), &mut known)? else { continue };
+            if self.store.find(&output.key).ok().flatten().is_none()
+                && let Some(artifact) = remote.find(&output.key)
+            {
+                let progress = |done, total| {
+                    reporter.event(id, Event::Progress { done, total, note: "bytes fetched", remaining: None });
+                };
+                remote.materialise(&artifact, &|| reporter.event(id, Event::Waiting), &progress)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what was made to the others.
+    fn deliver(&self, done: &Done) -> Result<()> {
+        let Some(remote) = self.folder.remote() else { return Ok(()) };
+        remote.insist(|| {
+            // What it didn't take before is no reason not to try.
+            remote.ask();
+            let before = remote.finish().unpushed;
+            remote.push(&done.artifact, done.computed);
+            ensure!(remote.finish().unpushed == before, "{} doesn't take it", remote.url());
+            Ok(())
+        })
+    }
+
+    fn compute(&self, stage: usize, reporter: &dyn Reporter) -> Result<Done> {
         let mut attempt = 1;
         loop {
-            let task = self.plan.task(number, &self.store, &mut BTreeMap::new())?;
+            self.bring(stage, reporter)?;
+            let task = self.plan.task(stage, self.results(), &mut BTreeMap::new())?;
             let is_there = !task.force && self.store.find(&task.manifest.key()).ok().flatten().is_some();
             let stages = Stages::new(devices(&self.plan.devices)?);
             if !is_there {
-                self.check(number, &stages)?;
+                self.check(stage, &stages)?;
             }
             let watch = Watch { stop: self.stop, reporter, digests: &self.digests };
             match Local::new(&self.store, &stages).launch(&task, watch) {
                 // Whoever took it over is computing it, or has left it.
                 Err(error) if error.is::<Lost>() && attempt < ATTEMPTS => attempt += 1,
-                result => return result.map_err(|error| self.store.explain_full(error)),
+                result => {
+                    let done = result.map_err(|error| self.store.explain_full(error))?;
+                    self.deliver(&done)?;
+                    return Ok(done);
+                }
             }
         }
     }
 
     /// Sees that a stage can be computed on this machine: the one that submitted it may have had no GPU, or less memory.
-    fn check(&self, number: usize, stages: &Stages) -> Result<()> {
+    fn check(&self, stage: usize, stages: &Stages) -> Result<()> {
         let choices = stages.choices();
-        let (graph, plan) = self.plan.as_planned(number, &self.store)?;
-        let Some(node) = graph.get(&self.plan.stages[number].node.name) else { return Ok(()) };
+        let (graph, plan) = self.plan.as_planned(stage, self.results())?;
+        let Some(node) = graph.get(&self.plan.stages[stage].node.name) else { return Ok(()) };
         if let Some((_, problem)) = DeviceCheck::new(choices).problem(node, &graph, &plan)? {
             bail!(problem);
         }
@@ -170,6 +264,15 @@ impl Worker<'_> {
             bail!(Hinted::with(lacking.message, lacking.hint));
         }
         Ok(())
+    }
+}
+
+/// Says that something is over when it goes.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn doctor(command: &Doctor, store: &Path) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let on = on::named(command.on.as_deref().unwrap_or_default(), Path::new(FILE))?;
-    let store = doctor::prepare(on.profile.store.as_deref().unwrap_or(store))?;
+    let store = doctor::prepare(on.profile.shared_store().unwrap_or(store))?;
     let notify: Notify = Arc::new(console::eprint_line);
     interrupt::install_for_stages()?;
     exit::work_begins();

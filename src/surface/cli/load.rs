@@ -98,8 +98,24 @@ pub(super) fn running_on(
 ) -> Result<Session> {
     let args::RunOptions { jobs, ignore_memory, launcher, .. } = running;
     let (jobs, ignore_memory, launcher) = ((*jobs).into(), *ignore_memory, launcher.clone());
-    let store = on.as_ref().and_then(|on| on.profile.store.clone()).unwrap_or_else(|| store.to_owned());
-    Session::open(Options { jobs, ignore_memory, launcher, on, stop: interrupt::flag(), ..options(&store, remote) })
+    let options = match &on {
+        Some(on) => options_on(on, store, remote),
+        None => options(store, remote),
+    };
+    Session::open(Options { jobs, ignore_memory, launcher, on, stop: interrupt::flag(), ..options })
+}
+
+/// A session with the store and the remote that a cluster has, for looking things up.
+///
+/// # Errors
+/// As [`session`].
+pub(super) fn session_on(on: &On, store: &Path, remote: Option<RemoteChoice<'_>>) -> Result<Session> {
+    Session::open(options_on(on, store, remote))
+}
+
+fn options_on(on: &On, store: &Path, remote: Option<RemoteChoice<'_>>) -> Options {
+    let remote = on.profile.remote.as_deref().map(|url| RemoteChoice { url, read_only: false }).or(remote);
+    options(on.profile.shared_store().unwrap_or(store), remote)
 }
 
 fn options(store: &Path, remote: Option<RemoteChoice<'_>>) -> Options {

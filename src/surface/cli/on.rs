@@ -21,7 +21,7 @@ use crate::{
     session::{
         Session,
         cluster::{
-            LATER, LEFT, On, Preview, engines,
+            LATER, LEFT, On, Preview, RunFolder, engines,
             profile::{self, FILE},
         },
     },
@@ -76,8 +76,13 @@ pub(super) fn is_left(outcomes: &IndexMap<String, Outcome>) -> bool {
 /// As [`chosen`], and if a store of another format is there.
 pub(super) fn session(place: &args::Place, store: &Path) -> Result<Session> {
     let profile = place.on.as_deref().map(|name| named(name, Path::new(FILE))).transpose()?;
-    let store = profile.and_then(|on| on.profile.store).unwrap_or_else(|| store.to_owned());
-    load::session(&store, None)
+    let Some(on) = profile else { return load::session(store, None) };
+    let session = load::session_on(&on, store, None)?;
+    // Where machines share no disk, runs of another one are in the remote.
+    if let Some(remote) = session.remote().filter(|_| on.profile.remote.is_some()) {
+        RunFolder::bring_all(session.store(), remote)?;
+    }
+    Ok(session)
 }
 
 /// What shared disks and networks write in a second, roughly, for people to reckon with: 200 MB.

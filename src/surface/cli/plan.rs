@@ -30,8 +30,7 @@ pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option
     let wanted = Wanted { stages: command.stages.clone(), ..Wanted::default() };
     if let Some(on) = &command.on {
         let on = on::profile(on, &command.recipe)?;
-        let store = on.profile.store.clone().unwrap_or_else(|| store.to_owned());
-        let session = load::session(&store, remote)?;
+        let session = load::session_on(&on, store, remote)?;
         let prepared = session.plan(&recipe, &wanted, devices)?;
         return on::print(&session.preview(prepared, &on)?, command.manifest, command.json);
     }

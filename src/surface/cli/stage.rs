@@ -28,7 +28,8 @@ pub(super) fn stage(command: &Stage) -> Result<Exit> {
     if let (Some(folder), Some(batch), Some(task)) = (&command.job, command.batch, command.task) {
         interrupt::install_for_jobs()?;
         let (progress, stop) = (ProgressReporter::new(), interrupt::flag());
-        let worked = interrupt::during(|| worker::work(folder, batch, task, &stop, &progress));
+        let remote = command.apart.as_deref();
+        let worked = interrupt::during(|| worker::work(folder, batch, task, remote, &stop, &progress));
         progress.end();
         let worked = worked?;
         exit::work_begins();

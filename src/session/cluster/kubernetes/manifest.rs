@@ -2,12 +2,14 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::{session::cluster::engine::Batch, session::cluster::resources::seconds, support::shell};
+use crate::session::cluster::{engine::Batch, resources::seconds};
 
 /// The label of all that `pipe` makes.
-pub(super) const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "pipe");
-/// The container's name.
-const CONTAINER: &str = "pipe";
+const LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "pipe");
+/// The label that tells runs apart, so that nobody has to be told of other runs' pods.
+pub(super) const RUN: &str = "app.kubernetes.io/instance";
+/// The container's name; others may be put beside it.
+pub(super) const CONTAINER: &str = "pipe";
 /// The image, unless the profile says another: the program comes out of the store, and needs glibc alone.
 const IMAGE: &str = "debian:12-slim";
 /// Seconds from a pod's being told to end until it's ended, in which a stage keeps its state.
@@ -19,8 +21,8 @@ const AGAIN: u8 = 75;
 
 /// Where Jobs are made.
 pub(super) struct Place {
-    /// The claim of the volume that has the store.
-    pub(super) claim: String,
+    /// The claim of the volume that has the store; without one each pod has a store of its own.
+    pub(super) claim: Option<String>,
     pub(super) namespace: Option<String>,
     /// Secrets whose keys become variables of the environment.
     pub(super) secrets: Vec<String>,
@@ -29,7 +31,7 @@ pub(super) struct Place {
 /// The Job of a batch.
 pub(super) fn job(batch: &Batch<'_>, place: &Place) -> Json {
     let completions = batch.tasks.last().map_or(1, |last| last + 1);
-    let labels = json!({ LABEL.0: LABEL.1 });
+    let labels = json!({ LABEL.0: LABEL.1, RUN: run(batch.run) });
     let mut job = json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -53,6 +55,11 @@ pub(super) fn job(batch: &Batch<'_>, place: &Place) -> Json {
         job["metadata"]["namespace"] = namespace.as_str().into();
     }
     job
+}
+
+/// The value of [`RUN`] by what the names of a run's batches begin with.
+pub(super) fn run(beginning: &str) -> &str {
+    beginning.trim_end_matches('-')
 }
 
 fn on_exit(operator: &str) -> Json {
@@ -92,13 +99,17 @@ fn pod(batch: &Batch<'_>, place: &Place) -> Json {
         let by_name = place.secrets.iter().map(|name| json!({ "secretRef": { "name": name } }));
         container["envFrom"] = by_name.collect();
     }
+    let volume = match &place.claim {
+        Some(claim) => json!({ "name": "store", "persistentVolumeClaim": { "claimName": claim } }),
+        None => json!({ "name": "store", "emptyDir": {} }),
+    };
     let mut pod = json!({
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE,
         // It has no business with the cluster.
         "automountServiceAccountToken": false,
         "containers": [container],
-        "volumes": [{ "name": "store", "persistentVolumeClaim": { "claimName": place.claim } }],
+        "volumes": [volume],
     });
     if let Some(seconds) = given.time.as_deref().and_then(seconds) {
         pod["activeDeadlineSeconds"] = (seconds * u64::from(batch.longer)).into();
@@ -117,14 +128,8 @@ fn pod(batch: &Batch<'_>, place: &Place) -> Json {
 }
 
 fn script(batch: &Batch<'_>) -> String {
-    let mut lines = vec![format!("export PIPE_JOB=\"kubernetes {}-$JOB_COMPLETION_INDEX\"", batch.name)];
-    lines.extend(batch.resources.cpus.map(|cpus| format!("export RAYON_NUM_THREADS={cpus}")));
-    lines.extend(batch.resources.before.iter().flatten().cloned());
-    // Quoted but for the number; `exec`, so that the program itself is told to stop.
-    let folder = shell::quoted(&batch.folder.display().to_string());
-    let log = format!("{folder}/log/{}-\"$JOB_COMPLETION_INDEX\".log", batch.number);
-    lines.push(format!("exec {} >>{log} 2>&1\n", batch.line("\"$JOB_COMPLETION_INDEX\"")));
-    lines.join("\n")
+    let job = format!("\"kubernetes {}-$JOB_COMPLETION_INDEX\"", batch.name);
+    batch.lines(&job, "\"$JOB_COMPLETION_INDEX\"") + "\n"
 }
 
 #[cfg(test)]
@@ -140,7 +145,9 @@ mod tests {
         let nothing = Resources::default();
         let batch = Batch {
             name: "pipe-run-1",
+            run: "pipe-run-",
             folder: Path::new("/my store/jobs/run"),
+            is_apart: false,
             number: 1,
             tasks: &[0, 1, 2],
             resources: &nothing,
@@ -150,15 +157,18 @@ mod tests {
             after: &[],
             command: &command,
         };
-        let place = Place { claim: "disk".into(), namespace: None, secrets: Vec::new() };
+        let place = Place { claim: Some("disk".into()), namespace: None, secrets: Vec::new() };
         let plain = job(&batch, &place);
+        let labels = json!({ "app.kubernetes.io/managed-by": "pipe", "app.kubernetes.io/instance": "pipe-run" });
+        assert_eq!(plain["metadata"]["labels"], labels);
+        assert_eq!(plain["spec"]["template"]["metadata"]["labels"], labels);
         assert_eq!(plain["spec"]["completions"], 3);
         assert_eq!(plain["spec"]["parallelism"], 2);
         let pod = &plain["spec"]["template"]["spec"];
         assert_eq!(pod["volumes"][0]["persistentVolumeClaim"]["claimName"], "disk");
         assert_eq!(pod["containers"][0]["volumeMounts"][0]["mountPath"], "/my store");
         let script = "export PIPE_JOB=\"kubernetes pipe-run-1-$JOB_COMPLETION_INDEX\"\nexec /store/pipe stage --task \
-                      \"$JOB_COMPLETION_INDEX\" >>'/my store/jobs/run'/log/1-\"$JOB_COMPLETION_INDEX\".log 2>&1\n";
+                      \"$JOB_COMPLETION_INDEX\" >>'/my store/jobs/run/log'/1-\"$JOB_COMPLETION_INDEX\".log 2>&1\n";
         assert_eq!(pod["containers"][0]["command"][2], script);
         for key in ["nodeSelector", "activeDeadlineSeconds"] {
             assert_eq!(pod[key], Json::Null, "{key}");

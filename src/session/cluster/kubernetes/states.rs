@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::DateTime;
 use serde_json::Value as Json;
 
+use super::manifest::CONTAINER;
 use crate::{
     session::cluster::engine::{Job, State},
     support::Hinted,
@@ -13,8 +15,11 @@ use crate::{
 pub(super) const JOB: &str = "batch.kubernetes.io/job-name";
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
-/// The tasks of the Jobs whose names begin so.
-pub(super) fn jobs(listed: &Json, beginning: &str) -> Vec<Job> {
+/// Seconds for which a pod may be late in going; then its node is taken for lost, for only that node can say that it's gone.
+const LATE: i64 = 300;
+
+/// The tasks of the Jobs whose names begin so, at this moment in seconds since 1970.
+pub(super) fn jobs(listed: &Json, beginning: &str, now: i64) -> Vec<Job> {
     let items = listed["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     let of_kind = |kind: &'static str| items.iter().filter(move |item| item["kind"] == kind);
     // Of each task the last pod.
@@ -41,8 +46,12 @@ pub(super) fn jobs(listed: &Json, beginning: &str) -> Vec<Job> {
                 State::Done
             } else if failed.contains(&task) || is_over {
                 pod.map_or(State::Failed, ended)
+            } else if let Some(pod) = pod {
+                open(pod, now)
+            } else if job["spec"]["suspend"] == true {
+                State::Waiting("its Job is suspended, as queues do until there's room".to_owned())
             } else {
-                pod.map_or_else(|| State::Waiting("no pod of it is made yet".to_owned()), open)
+                State::Waiting("no pod of it is made yet".to_owned())
             };
             all.push(Job { batch: name.to_owned(), id: name.to_owned(), task, state });
         }
@@ -77,18 +86,24 @@ fn told(reason: &str, message: &str) -> String {
 
 /// The state of the program's container: its kind, and what is in it.
 fn container<'a>(pod: &'a Json, kind: &str) -> Option<&'a Json> {
-    pod["status"]["containerStatuses"][0]["state"].get(kind)
+    let mut containers = pod["status"]["containerStatuses"].as_array()?.iter();
+    containers.find(|container| container["name"] == CONTAINER)?["state"].get(kind)
 }
 
 /// The state of a task whose pod may yet do it, or be followed by another one.
-fn open(pod: &Json) -> State {
+fn open(pod: &Json, now: i64) -> State {
     let status = &pod["status"];
-    if pod["metadata"]["deletionTimestamp"].is_string() {
-        return State::Waiting("its pod is being deleted, and another one follows".to_owned());
+    if let Some(until) = pod["metadata"]["deletionTimestamp"].as_str() {
+        let until = DateTime::parse_from_rfc3339(until).map_or(now, |until| until.timestamp());
+        return match now - until > LATE {
+            true => State::NodeLost,
+            false => State::Waiting("its pod is being deleted, and another one follows".to_owned()),
+        };
     }
     match text(status, "phase") {
         "Running" => State::Running,
         "Succeeded" => State::Running, // The Job is about to note it.
+        "Unknown" => State::Waiting("nothing is heard of its node".to_owned()),
         "Failed" => State::Waiting(match ended(pod) {
             State::Evicted(why) => format!("its pod was evicted, and another one follows: {why}"),
             State::Preempted => "its pod made room for another one, and is made anew".to_owned(),
@@ -148,6 +163,12 @@ fn ended(pod: &Json) -> State {
     }
     match container(pod, "terminated") {
         Some(over) if over["reason"] == "OOMKilled" => State::OutOfMemory,
+        Some(over) if ["StartError", "ContainerCannotRun"].contains(&text(over, "reason")) => {
+            State::Never(Hinted::with(
+                format!("its container can't be started ({})", told(text(over, "reason"), text(over, "message"))),
+                "its image has to have /bin/sh, and glibc for the program",
+            ))
+        }
         Some(over) if over["exitCode"].as_i64().is_some_and(|code| (129..160).contains(&code)) => State::Killed,
         _ => State::Failed,
     }
@@ -158,6 +179,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// At 10:05 of the day of all pods.
+    const NOW: i64 = 1_795_946_700;
 
     /// A pod of task 0, in the shapes that the API's documentation gives.
     fn pod(status: Json) -> Json {
@@ -177,7 +201,7 @@ mod tests {
             "kind": "Job", "metadata": { "name": "pipe-run-0" }, "spec": { "completions": 1 }, "status": job,
         });
         let items: Vec<Json> = [job].into_iter().chain(pods.iter().cloned()).collect();
-        let found = jobs(&json!({ "kind": "List", "items": items }), "pipe-run-");
+        let found = jobs(&json!({ "kind": "List", "items": items }), "pipe-run-", NOW);
         assert_eq!(found.len(), 1);
         found[0].state.clone()
     }
@@ -227,6 +251,12 @@ mod tests {
         }
         assert_eq!(state(json!({}), &[]), State::Waiting("no pod of it is made yet".into()));
         assert_eq!(state(json!({ "active": 1 }), &[pod(json!({ "phase": "Running" }))]), State::Running);
+        assert_eq!(waiting(json!({ "phase": "Unknown" })), "nothing is heard of its node");
+        let suspended = json!({
+            "kind": "Job", "metadata": { "name": "pipe-run-0" }, "spec": { "completions": 1, "suspend": true }, "status": {},
+        });
+        let found = jobs(&json!({ "items": [suspended] }), "pipe-run-", NOW);
+        assert!(matches!(&found[0].state, State::Waiting(why) if why.contains("suspended")), "{found:?}");
     }
 
     #[test]
@@ -235,6 +265,13 @@ mod tests {
         assert_eq!(failed(terminated("OOMKilled", 137)), State::OutOfMemory);
         assert_eq!(failed(terminated("Error", 137)), State::Killed);
         assert_eq!(failed(terminated("Error", 1)), State::Failed);
+        assert!(matches!(failed(terminated("StartError", 128)), State::Never(_)));
+        // Another container, which stands before ours, ended well.
+        let mut beside = terminated("OOMKilled", 137);
+        let proxy =
+            json!({ "name": "istio-proxy", "state": { "terminated": { "reason": "Completed", "exitCode": 0 } } });
+        beside["containerStatuses"].as_array_mut().unwrap().insert(0, proxy);
+        assert_eq!(failed(beside), State::OutOfMemory);
         assert_eq!(failed(json!({ "phase": "Failed", "reason": "DeadlineExceeded" })), State::TimeLimit);
         let low = "The node was low on resource: memory. ";
         let evicted = json!({ "phase": "Failed", "reason": "Evicted", "message": low });
@@ -255,7 +292,10 @@ mod tests {
         // And what counts is that.
         let mut next = pod(json!({ "phase": "Running" }));
         next["metadata"]["creationTimestamp"] = "2026-11-29T10:02:00Z".into();
-        assert_eq!(state(json!({ "active": 1 }), &[next, deleted]), State::Running);
+        assert_eq!(state(json!({ "active": 1 }), &[next, deleted.clone()]), State::Running);
+        // One that should have gone long ago is on a node that nobody hears of.
+        deleted["metadata"]["deletionTimestamp"] = "2026-11-29T09:59:59Z".into();
+        assert_eq!(state(json!({ "active": 1 }), &[deleted]), State::NodeLost);
         let over = json!({ "conditions": [{ "type": "Failed", "status": "True", "reason": "FailedIndexes" }] });
         assert_eq!(state(over, &[]), State::Failed);
     }

@@ -32,7 +32,9 @@ pub(super) fn script(batch: &Batch<'_>) -> String {
     });
     let container = container.unwrap_or_default();
     // `exec`, so that the program itself is told of the time limit.
-    let _ = writeln!(script, "exec {container}{}", batch.line("\"$SLURM_ARRAY_TASK_ID\""));
+    let task = "\"$SLURM_ARRAY_TASK_ID\"";
+    let command = if batch.is_apart { batch.logged(task) } else { format!("exec {}", batch.line(task)) };
+    let _ = writeln!(script, "{}", command.replacen("exec ", &format!("exec {container}"), 1));
     script
 }
 
@@ -41,8 +43,11 @@ fn options(batch: &Batch<'_>) -> Vec<String> {
     let Resources { account, partition, qos, constraint, exclude, reservation, .. } = batch.resources;
     let throttle = batch.throttle.map_or_else(String::new, |most| format!("%{most}"));
     let folder = batch.folder.display().to_string();
-    // A percent sign begins what Slurm puts in.
-    let log = format!("{}/log/{}-%a.log", folder.replace('%', "%%"), batch.number);
+    // A percent sign begins what Slurm puts in. A folder that the script makes isn't there yet.
+    let (folder, log) = match batch.is_apart {
+        true => ("/tmp".to_owned(), "/dev/null".to_owned()),
+        false => (folder.clone(), format!("{}/log/{}-%a.log", folder.replace('%', "%%"), batch.number)),
+    };
     let mut options = vec![
         format!("--job-name={}", batch.name),
         format!("--array={}{throttle}", ranges(batch.tasks)),
@@ -150,7 +155,9 @@ mod tests {
         let after = [After::Same("7".into()), After::Task("8".into(), 3)];
         let batch = Batch {
             name: "pipe-run-1",
+            run: "pipe-run-",
             folder: Path::new("/store/jobs/run"),
+            is_apart: false,
             number: 1,
             tasks: &[0, 1, 2],
             resources: &resources,

@@ -97,6 +97,9 @@ pub(in crate::surface::cli) struct Stage {
     /// A run's folder in a store: compute a task of that run, as a job of a cluster
     #[arg(long, value_name = "DIR", requires_all = ["batch", "task"])]
     pub job: Option<PathBuf>,
+    /// The remote that has the run, where machines share no disk
+    #[arg(long, value_name = "URL", requires = "job")]
+    pub apart: Option<String>,
     /// The number of the batch
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
