@@ -32,7 +32,7 @@ use estimate::{Estimator, Machine, Samples};
 
 pub use catalog::catalog;
 pub use devices::{DeviceUse, Devices};
-pub use facts::{BaseModel, Facts, Field, NewHeads, Training, TrainingData};
+pub use facts::{BaseModel, DevRows, Facts, Field, NewHeads, Training, TrainingData};
 pub use kind::{AnyKind, Of, StageKind, StageOf};
 pub use kinds::KINDS;
 pub(crate) use parts::records::write as write_columns;

@@ -103,7 +103,7 @@ pub(super) fn choose(learned: Labelled<'_>, held: Labelled<'_>) -> (Best, Vec<Tr
     // Of equally good ones `max_by` takes the last.
     let best = trials.iter().rev().max_by(|a, b| a.compare(b)).map_or(DEFAULT, |best| best.settings);
     let weights = best.learn(learned, Effort::CLOSE);
-    let sharpness = Calibration::of(&scores(&weights, held), held.labels).sharpness;
+    let sharpness = Calibration::of(&scores(&weights, held), held.labels).sharpness as f32;
     (Best { settings: best, weights, sharpness }, trials)
 }
 
@@ -111,7 +111,7 @@ impl Best {
     /// Where there's nothing to choose by.
     pub(super) fn by_default(learned: Labelled<'_>) -> Self {
         let Calibration { sharpness, .. } = Calibration::default();
-        Self { settings: DEFAULT, weights: DEFAULT.learn(learned, Effort::CLOSE), sharpness }
+        Self { settings: DEFAULT, weights: DEFAULT.learn(learned, Effort::CLOSE), sharpness: sharpness as f32 }
     }
 }
 

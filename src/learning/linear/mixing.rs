@@ -9,7 +9,10 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::classifier::{likeliest, log_softmax};
+use super::{
+    calibration::Calibration,
+    classifier::{likeliest, log_softmax},
+};
 use crate::support::math;
 
 /// The factors of both.
@@ -39,10 +42,6 @@ const SHARES: usize = 20;
 const BESIDE: usize = 2;
 /// Standard errors by which a share may be less accurate than the best.
 const DOUBT: f64 = 0.5;
-/// Steps of Newton's method.
-const STEPS: usize = 50;
-/// Added to the curvature, so that a step is finite where all labels are equally likely.
-const RIDGE: f64 = 1e-6;
 /// The least probability that is told from 0.
 const LEAST: f32 = 1e-30;
 
@@ -84,32 +83,11 @@ impl Mix {
         Self { deep, wide: 1.0 - deep }
     }
 
-    /// Both times the number at which the rows are the most probable, and the loss with it, which is convex in that number.
+    /// Both times the number at which the rows are the most probable, and the loss with it.
     fn sharpened(self, rows: &[Said<'_>], labels: &[usize]) -> (Self, f64) {
-        let rows: Vec<Vec<f64>> = rows.iter().map(|row| self.logits(*row)).collect();
-        let scaled = |factor: f64, logits: &[f64]| log_softmax(logits.iter().map(|logit| factor * logit).collect());
-        let mut factor = 1.0;
-        for _ in 0..STEPS {
-            let (mut slope, mut curvature) = (0.0, RIDGE);
-            for (logits, label) in rows.iter().zip(labels) {
-                let (mut mean, mut square) = (0.0, 0.0);
-                for (logged, logit) in scaled(factor, logits).into_iter().zip(logits) {
-                    let p = math::exp(logged);
-                    (mean, square) = (mean + p * logit, square + p * logit * logit);
-                }
-                slope += mean - logits[*label];
-                curvature += square - mean * mean;
-            }
-            // At most halved or doubled, so that no step goes too far.
-            let next = (factor - slope / curvature).clamp(factor / 2.0, 2.0 * factor).clamp(1e-3, 1e3);
-            let still = (next - factor).abs() < 1e-9 * factor;
-            factor = next;
-            if still {
-                break;
-            }
-        }
-        let loss = rows.iter().zip(labels).map(|(logits, label)| -scaled(factor, logits)[*label]).sum();
-        (Self { deep: factor * self.deep, wide: factor * self.wide }, loss)
+        let logits: Vec<Vec<f64>> = rows.iter().map(|row| self.logits(*row)).collect();
+        let Calibration { sharpness, log_loss } = Calibration::of(&logits, labels);
+        (Self { deep: sharpness * self.deep, wide: sharpness * self.wide }, log_loss)
     }
 
     /// The labels' probabilities.

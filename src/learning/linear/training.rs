@@ -11,11 +11,10 @@ use crate::{data::text::NGrams, support::random::Key};
 
 /// How texts are hashed: to four million buckets, so that few n-grams share one.
 const NGRAMS: NGrams = NGrams { bits: 22 };
-/// Bytes that columns take at most when they're stored, for they're a part of every model with a wide path (with 9 MB tnews,
-/// which has 15 classes, loses 0.8 points):
-const STORED: usize = 11_000_000;
-/// of each its bucket and its inverse document frequency, and two bytes for a class's weight.
-const COLUMN: usize = 8;
+/// Bytes that columns take at most when they're stored, for they're a part of every model with a wide path:
+const STORED: usize = 8_500_000;
+/// of each its bucket, its inverse document frequency and the scale of its weights, and a byte for a class's weight.
+const COLUMN: usize = 12;
 /// With many classes there are more, these
 const COLUMNS: usize = 1 << 14;
 /// or those that have so many weights in memory, if these are fewer.
@@ -97,7 +96,7 @@ struct Prepared {
 impl Prepared {
     fn to_learn(classes: usize, rows: &[&Row<'_>]) -> Self {
         let counts = counts(rows);
-        let columns = (STORED / (COLUMN + 2 * classes)).max(COLUMNS.min(WEIGHTS / classes.max(1)));
+        let columns = (STORED / (COLUMN + classes)).max(COLUMNS.min(WEIGHTS / classes.max(1)));
         let vocabulary = Vocabulary::learn(NGRAMS, &counts, columns);
         Self::new(vocabulary, &counts, rows)
     }

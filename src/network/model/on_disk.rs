@@ -1,7 +1,7 @@
 //! How a family's parameters lie in checkpoints: the names, splits and transpositions of Hugging Face's classes, as one
 //! table a family that is followed in both directions.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use anyhow::Context;
 use safetensors::Dtype;
@@ -139,7 +139,7 @@ impl OnDisk {
         let copies = self.copies.iter().filter(|(copy, _)| parameters.named(copy).is_none());
         copies.filter_map(move |&(copy, original)| {
             let original = parameters.named(original).filter(|original| learned || !original.is_trainable())?;
-            Some(TensorEntry::single(copy.into(), original.shape(), || original.data()))
+            Some(TensorEntry::by_rows(copy.into(), original.shape(), |rows| original.rows(rows)))
         })
     }
 
@@ -147,14 +147,15 @@ impl OnDisk {
         let dims = parameter.shape();
         let (names, shape) = self.places(&parameter.name, &dims);
         let rows = dims[0] / names.len();
-        let (whole, transposed) = (names.len() == 1, self.is_transposed(&parameter.name));
+        let transposed = self.is_transposed(&parameter.name);
         let entry = |(index, name): (usize, String)| {
-            TensorEntry::single(self.written(&name), shape.clone(), move || {
-                if whole && !transposed {
-                    return parameter.data();
-                }
-                let part = parameter.value.clone().inner().rows(index * rows, rows);
-                let part = if transposed { part.transposed() } else { part };
+            let (written, first) = (self.written(&name), index * rows);
+            if !transposed {
+                let values = move |part: Range<usize>| parameter.rows(first + part.start..first + part.end);
+                return TensorEntry::by_rows(written, shape.clone(), values);
+            }
+            TensorEntry::single(written, shape.clone(), move || {
+                let part = parameter.value.clone().inner().rows(first, rows).transposed();
                 part.into_data().with_context(|| format!("can't read {name}"))
             })
         };

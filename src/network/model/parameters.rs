@@ -1,5 +1,7 @@
 //! The weights of a network, by name: what optimizers and files go through, and blocks refer to by number.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -103,6 +105,15 @@ impl Parameter {
     /// The device's.
     pub fn data(&self) -> Result<TensorData> {
         self.value.clone().inner().into_data().with_context(|| format!("can't read {}", self.name))
+    }
+
+    /// Some of its rows on the host, or elements of a vector.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn rows(&self, rows: Range<usize>) -> Result<TensorData> {
+        let part = self.value.clone().inner().rows(rows.start, rows.len());
+        part.into_data().with_context(|| format!("can't read {}", self.name))
     }
 }
 

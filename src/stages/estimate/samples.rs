@@ -93,6 +93,11 @@ impl RowLengths {
         Ok(Some(Self { mean, deviation: variance.sqrt(), rows }))
     }
 
+    /// Tokens of all rows.
+    pub(super) fn tokens(&self) -> u64 {
+        self.rows.saturating_mul(self.mean as u64 + 1)
+    }
+
     /// Tokens of the largest of many batches of so many examples: three deviations above the mean.
     pub(super) fn most(&self, examples: usize, longest: usize) -> u64 {
         let count = examples as f64;

@@ -12,7 +12,7 @@ use crate::{
     engine::plan::{Graph, Node},
     learning::train::optimizers::{self, UpdateRule},
     spec::{Batch, MicroBatch, Train},
-    stages::facts::{Training, TrainingData},
+    stages::facts::{Field, Training, TrainingData},
 };
 
 /// Tokens that are judged at a time while a model is measured.
@@ -74,19 +74,21 @@ impl Work {
             TrainingData::Corpora(field) => {
                 work.data = node.needs.get(field.0).and_then(|name| graph.get(name)).map_or(0, size_of_files);
             }
-            TrainingData::Rows { source, field, task, dev: (has_dev, _) } => {
-                let files = node.files.get(field.0).map(Vec::as_slice).unwrap_or_default();
-                if let Some(measured) = samples.lengths(source, files, task, train.max_length)? {
-                    lengths = measured;
-                }
+            TrainingData::Rows { source, field, task, dev } => {
+                let measured = |source, field: &Field| {
+                    let files = node.files.get(field.0).map(Vec::as_slice).unwrap_or_default();
+                    samples.lengths(source, files, task, train.max_length)
+                };
+                lengths = measured(source, field)?.unwrap_or(lengths);
                 // Texts, and for each of their tokens five integers.
                 work.data = 8 * size_of_files(node);
-                if *has_dev {
-                    work.judged = JUDGED_TOKENS as u64;
+                if let Some(source) = &dev.source {
+                    let all = measured(source, &dev.field)?.map_or(u64::MAX, |dev| dev.tokens());
+                    work.judged = all.min(JUDGED_TOKENS as u64);
                 }
             }
         }
-        let all = lengths.rows.saturating_mul(lengths.mean as u64 + 1);
+        let all = lengths.tokens();
         work.tokens = match train.batch {
             Batch::Tokens(tokens) => tokens as u64,
             Batch::Examples(examples) => lengths.most(examples, train.max_length),

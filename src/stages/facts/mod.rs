@@ -5,7 +5,7 @@ mod field;
 mod training;
 
 pub use field::Field;
-pub use training::{BaseModel, NewHeads, Training, TrainingData};
+pub use training::{BaseModel, DevRows, NewHeads, Training, TrainingData};
 
 /// What a stage says of itself.
 #[derive(Clone, Debug, Default)]

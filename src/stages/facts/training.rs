@@ -78,9 +78,20 @@ pub enum TrainingData {
         field: Field,
         /// What is learned from them.
         task: Task,
-        /// Whether there are dev rows beside them, and the section that would name these.
-        dev: (bool, &'static str),
+        /// The rows to measure on.
+        dev: DevRows,
     },
+}
+
+/// The dev rows beside those that a stage learns from.
+#[derive(Clone, Debug)]
+pub struct DevRows {
+    /// The rows, if there are some.
+    pub source: Option<Source>,
+    /// The field with their files.
+    pub field: Field,
+    /// The section that names them.
+    pub section: &'static str,
 }
 
 impl Training {
@@ -89,7 +100,7 @@ impl Training {
 
     /// How it measures itself on dev rows, if stages of its kind can have some.
     pub fn dev_metrics(&self) -> Option<DevMetrics> {
-        let TrainingData::Rows { task, dev: (has_rows, section), .. } = &self.data else { return None };
+        let TrainingData::Rows { task, dev, .. } = &self.data else { return None };
         let best = self.train.keep_best.clone();
         let early = self.train.early_stopping.as_ref().map(|early| early.metric.clone());
         let usual = match task {
@@ -102,8 +113,8 @@ impl Training {
         Some(DevMetrics {
             names: task.dev_metrics(),
             preferred,
-            has_rows: *has_rows,
-            section,
+            has_rows: dev.source.is_some(),
+            section: dev.section,
             train: self.train.clone(),
         })
     }

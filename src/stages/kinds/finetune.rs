@@ -9,8 +9,8 @@ use crate::{
     recipe::{Checks, Draft, Supplement},
     spec::{DevMetric, DeviceChoice, Finetune, Head, Linear, Origin, Pooling, Product, Task, TooLong, Wide},
     stages::{
-        Base, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, StageOf, Training, TrainingData,
-        TrainingFeed, check, metrics,
+        Base, DevRows, DeviceUse, Devices, Facts, Field, NewHeads, Preflight, StageKind, StageOf, Training,
+        TrainingData, TrainingFeed, check, metrics,
         parts::{
             FROM, TOKENS, base_model,
             instruction::{self, InstructionFeed},
@@ -141,7 +141,7 @@ impl StageKind for Finetune {
                 source: self.data.train.clone(),
                 field: TRAIN,
                 task: self.task.clone(),
-                dev: (self.data.dev.is_some(), "data.dev"),
+                dev: DevRows { source: self.data.dev.clone(), field: DEV, section: "data.dev" },
             },
         };
         let base_model = base_model(self.from.as_ref(), self.model.as_ref(), true);

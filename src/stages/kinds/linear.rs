@@ -36,8 +36,9 @@ impl StageKind for Linear {
     const FIELDS: &'static [Field] = &[TRAIN, DEV];
 
     fn version(&self) -> Result<u32> {
-        // The second minimizes losses more closely, the third only that of the settings that it chooses.
-        Ok(3)
+        // The second minimizes losses more closely, the third only that of the settings that it chooses, the fourth stores
+        // weights in 8 bits.
+        Ok(4)
     }
 
     fn check(&self, stage: &Draft, checks: &mut Checks<'_>) {

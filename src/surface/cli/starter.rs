@@ -139,6 +139,9 @@ stages:
         let (batch, lr, dropout) = if is_little { (1024, "2.0e-3", "dropout: 0.3, ") } else { (4096, "1.5e-3", "") };
         // Where rows are many, larger batches cost less time.
         let (examples, finetune_lr) = if self.rows > MANY { (64, "7.0e-4") } else { (32, "5.0e-4") };
+        // An average that looks back over an eighth of the steps.
+        let steps = finetune * rows / f64::from(examples);
+        let decay = ((1.0 - 1.0 / (steps / 8.0).clamp(10.0, 200.0)) * 1000.0).round() / 1000.0;
         Settings {
             // With little text, longer pieces would be too rare to learn.
             tokenizer: if is_little { "wordpiece: { vocab_size: 4000 }" } else { "unigram: { vocab_size: 8000 }" },
@@ -149,7 +152,7 @@ stages:
             ),
             finetune: format!(
                 "epochs: {finetune}, batch: {{ examples: {examples} }}, max_length: {length}, lr: {finetune_lr}, \
-                 warmup_ratio: 0.1, {dropout}keep_best: accuracy"
+                 warmup_ratio: 0.1, {dropout}keep_best: accuracy, average: {{ decay: {decay} }}"
             ),
         }
     }
@@ -205,9 +208,12 @@ mod tests {
         let little = settings(2_000, 20.0);
         assert!(little.tokenizer.starts_with("wordpiece") && little.finetune.contains("dropout: 0.3"));
         assert!(little.pretrain.starts_with("epochs: 20, ") && little.finetune.starts_with("epochs: 6, "));
+        // Of 375 steps the last 47, and of 2,500 the last 200.
+        assert!(little.finetune.ends_with("average: { decay: 0.979 }"), "{}", little.finetune);
         let titles = settings(40_000, 14.0);
         assert!(titles.tokenizer.starts_with("unigram"), "{}", titles.tokenizer);
         assert!(titles.pretrain.starts_with("epochs: 12, ") && titles.finetune.starts_with("epochs: 4, "));
+        assert!(titles.finetune.ends_with("average: { decay: 0.995 }"), "{}", titles.finetune);
         assert!(titles.finetune.contains("max_length: 64") && titles.pretrain.contains("max_length: 64"));
         // 360,000 posts of 60 tokens: a third of them in pretraining, a tenth in finetuning.
         let posts = settings(360_000, 60.0);

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     io::{BufWriter, Write},
+    ops::Range,
     path::Path,
 };
 
@@ -22,18 +23,34 @@ pub(crate) struct TensorEntry<'a> {
     pub(crate) name: String,
     dtype: Dtype,
     shape: Vec<usize>,
-    values: Box<dyn FnOnce() -> Result<Bytes> + 'a>,
+    values: Values<'a>,
 }
+
+/// Fetches values, a part at a time, and gives them to what writes them.
+type Values<'a> = Box<dyn FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'a>;
+
+/// Bytes that a part of a tensor has about.
+const PART: usize = 1 << 26;
 
 impl<'a> TensorEntry<'a> {
     /// A tensor of f32.
     pub(crate) fn single(name: String, shape: Vec<usize>, values: impl FnOnce() -> Result<TensorData> + 'a) -> Self {
-        let bytes = || {
-            let data = values()?;
-            ensure!(data.dtype() == DType::F32, "values of {:?} where f32 is to be stored", data.dtype());
-            Ok(data.into_bytes())
+        Self::new(name, Dtype::F32, shape, || single(values()?))
+    }
+
+    /// A tensor of f32 whose rows are fetched some at a time, so that there's no second one of a large table while it's written.
+    pub(crate) fn by_rows(
+        name: String,
+        shape: Vec<usize>,
+        values: impl Fn(Range<usize>) -> Result<TensorData> + 'a,
+    ) -> Self {
+        let rows = shape.first().copied().unwrap_or(1);
+        let row = shape.iter().skip(1).product::<usize>() * size_of::<f32>();
+        let most = (PART / row.max(1)).max(1);
+        let parts = move |write: &mut dyn FnMut(&[u8]) -> Result<()>| {
+            (0..rows).step_by(most).try_for_each(|first| write(&single(values(first..rows.min(first + most))?)?))
         };
-        Self::new(name, Dtype::F32, shape, bytes)
+        Self { name, dtype: Dtype::F32, shape, values: Box::new(parts) }
     }
 
     /// A tensor of any type, whose values come as they are to be stored.
@@ -43,13 +60,20 @@ impl<'a> TensorEntry<'a> {
         shape: Vec<usize>,
         values: impl FnOnce() -> Result<Bytes> + 'a,
     ) -> Self {
-        Self { name, dtype, shape, values: Box::new(values) }
+        let whole = |write: &mut dyn FnMut(&[u8]) -> Result<()>| write(&values()?);
+        Self { name, dtype, shape, values: Box::new(whole) }
     }
 
     /// How many bytes it takes.
     fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
     }
+}
+
+/// The bytes of values of f32.
+fn single(values: TensorData) -> Result<Bytes> {
+    ensure!(values.dtype() == DType::F32, "values of {:?} where f32 is to be stored", values.dtype());
+    Ok(values.into_bytes())
 }
 
 /// Writes tensors in the order of their names.
@@ -75,9 +99,12 @@ pub(crate) fn write(path: &Path, mut entries: Vec<TensorEntry>) -> Result<()> {
     file.write_all(&header)?;
     for entry in entries {
         let size = entry.bytes();
-        let bytes = (entry.values)()?;
-        ensure!(bytes.len() == size, "{} changed its size while being stored", entry.name);
-        file.write_all(&bytes)?;
+        let mut written = 0;
+        (entry.values)(&mut |bytes| {
+            written += bytes.len();
+            Ok(file.write_all(bytes)?)
+        })?;
+        ensure!(written == size, "{} changed its size while being stored", entry.name);
     }
     file.flush()?;
     Ok(())

@@ -36,14 +36,24 @@ const TILE_ELEMENTS: usize = 1 << 19;
 /// Columns of the matrix that a task of the backward pass has: whole groups.
 const ACROSS: usize = 512;
 
+/// Which of the two products.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Pass {
+    Forward,
+    Backward,
+}
+
 /// Products of many rows by loops for them, where there are any for this processor and this matrix; tells whether.
-fn many(x: &[f32], matrix: Rows, out: &mut [f32]) -> bool {
+fn many(pass: Pass, x: &[f32], matrix: Rows, out: &mut [f32]) -> bool {
     #[cfg(target_arch = "x86_64")]
     if Arithmetic::current() == Arithmetic::Fast && many::fits(matrix) {
-        many::multiply(x, matrix, out);
+        match pass {
+            Pass::Forward => many::multiply(x, matrix, out),
+            Pass::Backward => many::multiply_back(x, matrix, out),
+        }
         return true;
     }
-    let _ = (x, matrix, out);
+    let _ = (pass, x, matrix, out);
     false
 }
 
@@ -63,7 +73,7 @@ pub(in crate::network::kernels::fused) fn multiply(
         out.fill(0.0);
     } else if few {
         few::multiply(elements(x), from, &mut out);
-    } else if !many(elements(x), from, &mut out) {
+    } else if !many(Pass::Forward, elements(x), from, &mut out) {
         let x = Matrix::new(elements(x), tokens, columns, columns);
         let tile = (TILE_ELEMENTS / columns).clamp(16, TILE);
         let shared = Shared::new(&mut out, width);
@@ -95,6 +105,9 @@ pub(in crate::network::kernels::fused) fn multiply_back(gradient: &FlexTensor, m
     let mut out = room(tokens * columns);
     if tokens * rows * columns == 0 {
         out.fill(0.0);
+        return tensor(out, [tokens, columns]);
+    }
+    if many(Pass::Backward, gradient, from, &mut out) {
         return tensor(out, [tokens, columns]);
     }
     let shared = Shared::new(&mut out, columns);
