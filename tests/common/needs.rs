@@ -55,6 +55,8 @@ pub enum Need {
     /// A graphics API that wgpu knows.
     Wgpu,
     Cuda,
+    /// A C compiler `cc`, and NVIDIA's `ptxas` and `nvdisasm` in the folder that `PIPE_CUDA_TOOLS` names.
+    Ptxas,
     /// More than one GPU of a kind.
     SeveralGpus,
     /// A GPU that takes f16.
@@ -64,7 +66,7 @@ pub enum Need {
 }
 
 impl Need {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::Data,
         Self::Parity,
         Self::Transformers,
@@ -87,6 +89,7 @@ impl Need {
         Self::Layer,
         Self::Wgpu,
         Self::Cuda,
+        Self::Ptxas,
         Self::SeveralGpus,
         Self::F16,
         Self::Bf16,
@@ -116,6 +119,7 @@ impl Need {
             Self::Layer => "vulkan-layer",
             Self::Wgpu => "wgpu",
             Self::Cuda => "cuda",
+            Self::Ptxas => "ptxas",
             Self::SeveralGpus => "several-gpus",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",

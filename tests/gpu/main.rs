@@ -9,6 +9,8 @@ mod common;
 
 #[cfg(feature = "gpu")]
 mod backend;
+#[cfg(feature = "cuda")]
+mod machine_code;
 
 #[cfg(not(feature = "vulkan"))]
 #[test]

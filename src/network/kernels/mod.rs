@@ -99,6 +99,13 @@ pub fn try_out(device: &Device, dtype: DType) -> Result<(), String> {
     }
 }
 
+/// Uses the kernels of a GPU with elements of a dtype whatever comes out of them: for a driver that computes nothing, where what
+/// it's given is to be read.
+#[cfg(feature = "gpu")]
+pub fn use_untried(device: &Device, dtype: DType) {
+    gpu::use_untried(device, dtype);
+}
+
 /// Whether memory that the units of a GPU share holds what they put there. A driver may end the process on such a kernel.
 #[cfg(feature = "vulkan")]
 pub fn shared_memory_holds(device: &Device) -> bool {

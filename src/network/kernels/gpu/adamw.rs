@@ -69,7 +69,7 @@ impl Squares {
 }
 
 #[cube(launch)]
-fn update_kernel<F: Float, N: Size>(
+fn adamw_kernel<F: Float, N: Size>(
     values: &mut [Vector<f32, N>],
     gradient: &[Vector<F, N>],
     mean: &mut [Vector<f32, N>],
@@ -130,7 +130,7 @@ fn adamw(
     let (client, dtype) = (values.client(), kind(gradient.tensor.dtype));
     let Flat { cubes, dim, vector, count, .. } = Flat::new(&client, 1, values.tensor.shape().num_elements());
     let (clip, clipped) = clip.or(&gradient.tensor);
-    update_kernel::launch(
+    adamw_kernel::launch(
         &client,
         cubes,
         dim,

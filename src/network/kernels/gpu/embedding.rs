@@ -68,7 +68,7 @@ impl Occurrences {
 }
 
 #[cube(launch)]
-fn add_kernel<F: Float, N: Size>(
+fn add_rows_kernel<F: Float, N: Size>(
     rows: &[Vector<F, N>],
     order: &[u32],
     starts: &[u32],
@@ -105,7 +105,7 @@ fn add_rows(rows: CubeTensor, order: CubeTensor, starts: CubeTensor, ids: CubeTe
     }
     let (client, dtype) = (rows.client(), kind(rows.tensor.dtype));
     let Grid { count, dim, vector, width, .. } = Grid::new(&client, found, rows.width);
-    add_kernel::launch(
+    add_rows_kernel::launch(
         &client,
         count,
         dim,

@@ -62,7 +62,7 @@ fn log_softmax_kernel<F: Float, N: Size>(
 
 /// With y the result and g its gradient: g - e^y Σ g.
 #[cube(launch)]
-fn grads_kernel<F: Float, N: Size>(
+fn log_softmax_grads_kernel<F: Float, N: Size>(
     y: &[Vector<F, N>],
     grads: &mut [Vector<F, N>],
     rows: usize,
@@ -116,7 +116,7 @@ fn log_softmax_grads(y: CubeTensor, gradient: CubeTensor) -> CubeTensor {
     let (y, grads) = (Rows::new(y), Rows::owned(gradient).tensor);
     let Grid { count, dim, planes, vector, width, .. } = y.grid();
     let dtype = kind(y.tensor.dtype);
-    grads_kernel::launch(
+    log_softmax_grads_kernel::launch(
         &y.client(),
         count,
         dim,

@@ -28,7 +28,7 @@ pub(super) use adamw::{Squares, Update};
 pub(super) use operations::Gpu;
 #[cfg(feature = "vulkan")]
 pub(super) use shared::holds as shared_memory_holds;
-pub(super) use trial::try_out;
+pub(super) use trial::{try_out, use_untried};
 
 use burn::tensor::{DType, Tensor};
 

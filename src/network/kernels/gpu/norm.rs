@@ -133,7 +133,7 @@ fn normalize_kernel<F: Float, N: Size>(
 /// With x̂ the normalized row and g the gradient of it: (g - mean(g) - x̂ mean(g x̂)) / σ, the first mean where rows are
 /// centred. Leaves each row's mean and 1/σ in `stats`.
 #[cube(launch)]
-fn grads_kernel<F: Float, N: Size>(
+fn normalize_grads_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     gamma: &[Vector<f32, N>],
     gradient: &[Vector<F, N>],
@@ -184,7 +184,7 @@ fn grads_kernel<F: Float, N: Size>(
 
 /// Sums over some rows of the gradients of gamma and, where rows are centred, of beta: a unit for each vector of columns.
 #[cube(launch)]
-fn sums_kernel<F: Float, N: Size>(
+fn normalize_sums_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     gradient: &[Vector<F, N>],
     stats: &[f32],
@@ -263,7 +263,7 @@ fn normalize_grads(
     let stats = x.room([x.rows, 2], DType::F32);
     let Grid { count, dim, planes, vector, width, .. } = x.grid();
     let dtype = kind(x.tensor.dtype);
-    grads_kernel::launch(
+    normalize_grads_kernel::launch(
         &x.client(),
         count,
         dim,
@@ -289,7 +289,7 @@ fn normalize_sums(x: CubeTensor, gradient: CubeTensor, stats: CubeTensor, centre
     let parts = Parts::new(x.rows, x.width);
     let sums = x.room([1 + usize::from(centred), parts.count, x.width], DType::F32);
     let dtype = kind(x.tensor.dtype);
-    sums_kernel::launch(
+    normalize_sums_kernel::launch(
         &x.client(),
         parts.cubes(),
         parts.dim(),

@@ -19,7 +19,7 @@ use super::{
     launch::{Grid, Rows, kind},
 };
 use crate::network::kernels::{AttentionSpans, Dropout, blocked};
-use kernel::{ScoreLayoutLaunch, grads_kernel, softmax_kernel};
+use kernel::{ScoreLayoutLaunch, softmax_grads_kernel, softmax_kernel};
 
 /// Which scores lie where. Keys are counted with those that all queries share before those of the row.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +144,7 @@ fn softmax_grads(
     let (scores, grads) = (Rows::owned(scores), Rows::owned(grads).tensor);
     let Grid { count, dim, planes, vector, width, slots } = scores.grid();
     let (keys, drops, dropped) = dropping.or(&from);
-    grads_kernel::launch(
+    softmax_grads_kernel::launch(
         &scores.client(),
         count,
         dim,

@@ -53,7 +53,7 @@ impl Parts {
 }
 
 #[cube(launch)]
-fn sums_kernel<F: Float, N: Size>(
+fn column_sums_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
     sums: &mut [Vector<f32, N>],
     rows: usize,
@@ -82,7 +82,7 @@ fn column_sums(x: CubeTensor) -> CubeTensor {
     let parts = Parts::new(x.rows, x.width);
     let sums = x.room([parts.count, x.width], DType::F32);
     let dtype = kind(x.tensor.dtype);
-    sums_kernel::launch(
+    column_sums_kernel::launch(
         &x.client(),
         parts.cubes(),
         parts.dim(),

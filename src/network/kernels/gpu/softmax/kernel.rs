@@ -175,7 +175,7 @@ pub(super) fn softmax_kernel<F: Float, N: Size>(
 
 /// With p the probabilities, m what they're multiplied by and g the gradients of p m: p (m g - Σ p m g).
 #[cube(launch)]
-pub(super) fn grads_kernel<F: Float, N: Size>(
+pub(super) fn softmax_grads_kernel<F: Float, N: Size>(
     scores: &mut [Vector<F, N>],
     grads: &mut [Vector<F, N>],
     from: &[i32],
