@@ -30,7 +30,7 @@ const PORTABLE: [Golden; 24] = [
     ("glm4", 1, "740fdf0921f3a8fb76cfa85579c20f1929152dc947c6cc985f818903a444836d"),
     ("gpt2", 1, "de37b061fba12ec415e4bac6d7c2e529c1cfb66778e7ce6502e9e747a626c1d9"),
     ("linear", 1, "14c00148cc548efa7fba7ffb56b7cc21ef435e9e49e94661ba870a53ebe6c5d6"),
-    ("linear.linear", 3, "8d5ee979096915791121712de302b430a1e294c6853891a289dfed9211851897"),
+    ("linear.linear", 4, "efaf35b3cc90810b89713793d53c3797ecc955c54c5ce920cad117eb41d27298"),
     ("linear_test", 4, "b878dc8d4f4f271872de46f62b777e2383992b4d5ab92be87018a22fb21384e1"),
     ("lora", 1, "f1689f8d90a9ca0adca41a187ecebbc93a175f28decab97cf65adc89285c8e07"),
     ("lora_test", 4, "9ee69d76c58f0c86e6cc4606171d891bef228e0399c3ff4f96923f99a538a38c"),
