@@ -31,7 +31,7 @@ use super::facts::{BaseModel, Field};
 use crate::{
     learning::train::optimizers,
     network::{batch::Layout, device::OpenDevice, model::families},
-    spec::{Adapter, Model, Origin, Train},
+    spec::{Adapter, Model, Origin, Train, WeightForm},
 };
 use origin::OriginFields;
 
@@ -73,9 +73,12 @@ pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train:
     // The second version of P-tuning adds up the gradients of what layers share in another order, as that of the
     // transformer does. The third begins with values as large as PEFT's, and counts positions on from the prefix where
     // PEFT does.
+    let weights = adapter.map(Adapter::weights);
     let adapter = if matches!(adapter, Some(Adapter::PTuning(_))) { 2 } else { 0 };
+    // The second version of products with weights in fewer bits adds them up in another order.
+    let compact = u32::from(weights.is_some_and(|form| form != WeightForm::F32));
     // The first revisions of all of these were made together, and count as one.
     let first = u32::from(adapter > 0) + u32::from(other) + u32::from(shares);
     let optimizer = optimizers::version(train)?.saturating_sub(1);
-    Ok(family + adapter + optimizer + u32::from(other) - first.saturating_sub(1))
+    Ok(family + adapter + compact + optimizer + u32::from(other) - first.saturating_sub(1))
 }
