@@ -91,17 +91,25 @@ impl Baseline {
         let reader = Reader::open(&dir.join(TENSORS))?;
         let bytes = reader.bytes(BUCKETS)?;
         let buckets: Vec<u32> = bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        let (codes, scales) = (reader.bytes(WEIGHTS)?, reader.read(SCALES)?);
         let (idf, bias) = (reader.read(IDF)?, reader.read(BIAS)?);
+        let unfit = || format!("{} and {TENSORS} don't fit each other", path.display());
+        let values = match reader.info(SCALES) {
+            Some(_) => {
+                let scales = reader.read(SCALES)?;
+                ensure!(scales.len() == buckets.len(), unfit());
+                from_codes(&reader.bytes(WEIGHTS)?, &scales)
+            }
+            // Models from before there were codes have weights of 16 bits.
+            None => reader.read(WEIGHTS)?,
+        };
         let fits = idf.len() == buckets.len()
-            && scales.len() == buckets.len()
-            && codes.len() == buckets.len() * labels.len()
+            && values.len() == buckets.len() * labels.len()
             && bias.len() == labels.len()
             && (1..=32).contains(&bits)
             && buckets.iter().all(|bucket| u64::from(*bucket) < 1 << bits);
-        ensure!(fits, "{} and {TENSORS} don't fit each other", path.display());
+        ensure!(fits, unfit());
         let vocabulary = Vocabulary::new(NGrams { bits }, buckets, idf);
-        let weights = Weights { values: from_codes(&codes, &scales), bias };
+        let weights = Weights { values, bias };
         Ok(Self { description, classifier: LinearClassifier { vocabulary, weights, sharpness } })
     }
 
@@ -186,5 +194,21 @@ mod tests {
         let turned = of(&read, &[labels[1].clone(), labels[0].clone()]);
         assert_eq!(turned[0], [after[0][1], after[0][0]]);
         assert!(read.log_probabilities(&["其他".to_owned()], &[]).is_err());
+
+        // As it was written before weights had 8 bits.
+        let reader = Reader::open(&dir.path().join(TENSORS)).unwrap();
+        let old = reader.names().filter(|name| *name != SCALES).map(|name| {
+            let shape = reader.shape(name).unwrap().to_vec();
+            if name == WEIGHTS {
+                let weights = read.classifier.weights.values.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+                return TensorEntry::new(name.into(), Dtype::F32, shape, move || Ok(Bytes::from_bytes_vec(weights)));
+            }
+            let (dtype, bytes) = (reader.info(name).unwrap().dtype, reader.bytes(name).unwrap());
+            TensorEntry::new(name.into(), dtype, shape, move || Ok(Bytes::from_bytes_vec(bytes)))
+        });
+        let other = tempfile::tempdir().unwrap();
+        tensors::write(&other.path().join(TENSORS), old.collect()).unwrap();
+        fs::copy(dir.path().join(DESCRIPTION), other.path().join(DESCRIPTION)).unwrap();
+        assert_eq!(of(&Baseline::read(other.path()).unwrap(), &labels), after);
     }
 }
