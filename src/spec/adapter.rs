@@ -83,6 +83,11 @@ impl WeightForm {
     /// All of them, those with most bits first.
     pub const ALL: [Self; 5] = [Self::F32, Self::Bf16, Self::F16, Self::Int8, Self::Int4];
 
+    /// Whether it has fewer bits than what is learned.
+    pub fn is_compact(self) -> bool {
+        self != Self::F32
+    }
+
     /// As recipes have it.
     pub fn name(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::{records::RunFolder, run_plan::RunPlan};
+use super::records::RunFolder;
 use crate::{
     engine::{
         remote::{Marks, Remote},
@@ -15,22 +15,15 @@ use crate::{
 };
 
 impl RunFolder {
-    /// The same, of which a remote has the files, too.
-    #[must_use]
-    pub fn shared_by(self, remote: Option<Arc<Remote>>) -> Self {
-        Self { remote, ..self }
-    }
-
-    /// The same, with the remote that machines have in common by the plan, if they do.
+    /// The same, of which the remote at a URL has the files, too, if machines have one in common.
     ///
     /// # Errors
     /// If there can't be a remote at this URL.
-    pub fn shared_as(self, plan: &RunPlan, store: &Store, notify: &Notify) -> Result<Self> {
+    pub fn shared_by(self, url: Option<&str>, store: &Store, notify: &Notify) -> Result<Self> {
         let report = Arc::clone(notify);
-        let url = plan.profile.remote.as_deref();
         let remote = url.map(|url| Remote::open(url, store, move |text: &str| report(text))).transpose()?;
         remote.iter().for_each(Remote::ask);
-        Ok(self.shared_by(remote.map(Arc::new)))
+        Ok(Self { remote: remote.map(Arc::new), ..self })
     }
 
     /// The remote that has the same files.

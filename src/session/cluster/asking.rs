@@ -11,6 +11,7 @@ use super::{
     ends::{Attempt, Decision, decide, last_lines},
     engine::{Job, State, Which},
     follow::{Follower, NONE, Stage, beginning},
+    records::RunFolder,
 };
 use crate::{
     engine::executor::{Ending, Event},
@@ -167,7 +168,7 @@ impl Follower<'_> {
                 if let Some(State::Never(_)) = state {
                     self.cluster.cancel(&[Which::Task(id.to_owned(), at.1)])?;
                 }
-                let _ = self.folder.bring_file(&format!("log/{}-{}.log", at.0, at.1));
+                let _ = self.folder.bring_file(&RunFolder::log_name(at.0, at.1));
                 let lines = last_lines(&self.folder.log(at.0, at.1)).or_else(|| self.cluster.last_words(id, at.1));
                 let Hinted { message, hint } = told;
                 let message =

@@ -245,9 +245,19 @@ impl RunFolder {
         Ok(part)
     }
 
+    /// Where in a run's folder is what a task prints,
+    pub fn log_name(batch: usize, task: usize) -> String {
+        format!("log/{batch}-{task}.log")
+    }
+
+    /// and where a stage's events are.
+    pub fn events_name(stage: usize) -> String {
+        format!("events/{stage}.jsonl")
+    }
+
     /// What a task prints.
     pub fn log(&self, batch: usize, task: usize) -> PathBuf {
-        self.path.join(format!("log/{batch}-{task}.log"))
+        self.path.join(Self::log_name(batch, task))
     }
 
     /// The file of events of a stage, to append to.
@@ -255,12 +265,12 @@ impl RunFolder {
     /// # Errors
     /// The file system's.
     pub fn events(&self, stage: usize) -> Result<fs::File> {
-        Ok(fs::File::options().create(true).append(true).open(self.path.join(format!("events/{stage}.jsonl")))?)
+        Ok(fs::File::options().create(true).append(true).open(self.path.join(Self::events_name(stage)))?)
     }
 
     /// The events of a stage from a place in its file on, and the next place. What isn't the whole of a line yet is left.
     pub(in crate::session) fn events_from(&self, stage: usize, place: u64) -> (Vec<Message>, u64) {
-        let text = read_from(&self.path.join(format!("events/{stage}.jsonl")), place, u64::MAX).unwrap_or_default();
+        let text = read_from(&self.path.join(Self::events_name(stage)), place, u64::MAX).unwrap_or_default();
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines = text[..whole].split(|byte| *byte == b'\n');
         (lines.filter_map(|line| serde_json::from_slice(line).ok()).collect(), place + whole as u64)

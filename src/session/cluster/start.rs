@@ -209,7 +209,8 @@ pub fn attach<'a>(
     let cluster = open(&plan.profile, engines)?;
     let root = std::path::absolute(folder.store()?)?;
     let program = plan.profile.program.clone().unwrap_or_else(|| copy_of_program(&plan.build, &root));
-    let folder = RunFolder::at(&std::path::absolute(folder.path())?).shared_as(&plan, store, notify)?;
+    let folder = RunFolder::at(&std::path::absolute(folder.path())?);
+    let folder = folder.shared_by(plan.profile.remote.as_deref(), store, notify)?;
     Follower::new(folder, plan, store, cluster, program, reporter, Arc::clone(notify))
 }
 

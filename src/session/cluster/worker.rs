@@ -22,10 +22,10 @@ use super::{
 use crate::{
     engine::{
         executor::{Done, Event, Launch, Local, Paused, Reporter, Watch},
-        remote::Remote,
         store::{DigestCache, Lost, Stopped, Store},
     },
     session::{
+        Notify,
         launch::{End, Message, Report, devices},
         reading::READING,
     },
@@ -70,9 +70,8 @@ pub fn work(
 ) -> Result<Worked> {
     let folder = RunFolder::at(folder);
     let store = Store::open(folder.store()?)?;
-    let remote = remote.map(|url| Remote::open(url, &store, |text: &str| tracing::warn!("{text}"))).transpose()?;
-    remote.iter().for_each(Remote::ask);
-    let folder = folder.shared_by(remote.map(Arc::new));
+    let notify: Notify = Arc::new(|text: &str| tracing::warn!("{text}"));
+    let folder = folder.shared_by(remote, &store, &notify)?;
     if folder.remote().is_some() {
         folder.make()?;
     }
@@ -91,7 +90,7 @@ pub fn work(
         store,
         digests: Mutex::new(DigestCache::default().with_reading(READING)),
         folder,
-        log: format!("log/{batch}-{task}.log"),
+        log: RunFolder::log_name(batch, task),
         stop,
         reporter,
     };
@@ -127,7 +126,7 @@ impl Worker<'_> {
     fn stage(&self, stage: usize) -> Result<Worked> {
         let id = &self.plan.stages[stage].id;
         let number = self.numbers[stage];
-        let events = format!("events/{number}.jsonl");
+        let events = RunFolder::events_name(number);
         // What was told of it before is added to.
         self.folder.bring_file(&events)?;
         let report = Report::new(self.folder.events(number)?);

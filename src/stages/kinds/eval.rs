@@ -80,7 +80,7 @@ impl StageKind for Eval {
         let version = if self.tokens.is_some() && self.stride == Some(0) { 2 } else { 3 };
         // The fourth has a linear classifier beside the model, and the next adds up products with weights in fewer bits in another
         // order.
-        let compact = self.weights.is_some_and(|form| form != WeightForm::F32);
+        let compact = self.weights.is_some_and(WeightForm::is_compact);
         Ok(version + u32::from(self.baseline.is_some()) + u32::from(compact))
     }
 

@@ -76,7 +76,7 @@ pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train:
     let weights = adapter.map(Adapter::weights);
     let adapter = if matches!(adapter, Some(Adapter::PTuning(_))) { 2 } else { 0 };
     // The second version of products with weights in fewer bits adds them up in another order.
-    let compact = u32::from(weights.is_some_and(|form| form != WeightForm::F32));
+    let compact = u32::from(weights.is_some_and(WeightForm::is_compact));
     // The first revisions of all of these were made together, and count as one.
     let first = u32::from(adapter > 0) + u32::from(other) + u32::from(shares);
     let optimizer = optimizers::version(train)?.saturating_sub(1);

@@ -16,7 +16,7 @@ pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
     let folder = RunFolder::find(session.store(), command.run.as_deref())?;
     let plan = folder.plan()?;
     let notify: Notify = Arc::new(console::eprint_line);
-    let folder = folder.shared_as(&plan, session.store(), &notify)?;
+    let folder = folder.shared_by(plan.profile.remote.as_deref(), session.store(), &notify)?;
     let number = plan
         .number(&command.stage)
         .with_context(|| format!("the run {} has no stage `{}`", folder.name(), command.stage))?;
@@ -31,7 +31,7 @@ pub(super) fn logs(command: &Logs, store: &Path) -> Result<Exit> {
     let look = if folder.remote().is_some() { LOOKS.1 } else { LOOKS.0 };
     let mut place = 0;
     loop {
-        for file in [format!("log/{batch}-{task}.log"), format!("events/{number}.jsonl")] {
+        for file in [RunFolder::log_name(batch, task), RunFolder::events_name(number)] {
             folder.bring_file(&file)?;
         }
         let text = folder.printed(batch, task, place);
