@@ -7,7 +7,7 @@ use std::{
     sync::Mutex,
 };
 
-use super::stand_in::Kernel;
+use super::stand_in::{Kernel, target};
 use crate::common::needs::{Need, Needed};
 
 /// Kernels that are assembled as one module: the tools take a second to begin with.
@@ -99,8 +99,7 @@ fn joined(architecture: &str, part: &[(&String, &Kernel)]) -> String {
     let mut text = String::new();
     for (at, (module, kernel)) in part.iter().enumerate() {
         let own = std::fs::read_to_string(&kernel.file).expect("a module");
-        let target = own.lines().find_map(|line| line.strip_prefix(".target ")).expect("a target");
-        assert_eq!(target.trim(), architecture, "{}", kernel.name);
+        assert_eq!(target(&own), architecture, "{}", kernel.name);
         let is_head = |line: &&str| [".version", ".target", ".address_size"].iter().any(|word| line.starts_with(word));
         for line in own.lines().filter(|line| at == 0 || !is_head(line)) {
             text += &line.replace("cube_shared", &format!("cube_shared_{module}"));

@@ -47,12 +47,8 @@ impl Count {
         let width = width(&parts);
         let slot = width.trailing_zeros() as usize;
         match operation {
-            "LDG" => {
-                self.read += width;
-                self.loads[slot] += 1;
-            }
-            // Straight to shared memory.
-            "LDGSTS" => {
+            // The second goes straight to shared memory.
+            "LDG" | "LDGSTS" => {
                 self.read += width;
                 self.loads[slot] += 1;
             }

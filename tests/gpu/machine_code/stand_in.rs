@@ -116,6 +116,11 @@ fn read(folder: &Path, space: Space) -> Captured {
     assert_eq!(phase, "end", "not all steps were run");
     let first = kernels.values().next().expect("a kernel");
     let text = std::fs::read_to_string(&first.file).expect("a module");
-    let architecture = text.lines().find_map(|line| line.strip_prefix(".target ")).expect("a target").trim().to_owned();
+    let architecture = target(&text).to_owned();
     Captured { kernels, launches, architecture, space }
+}
+
+/// The architecture that a module is for.
+pub(super) fn target(module: &str) -> &str {
+    module.lines().find_map(|line| line.strip_prefix(".target ")).expect("a target").trim()
 }

@@ -24,6 +24,7 @@ const TOKENS: usize = ROWS * WIDTH;
 fn steps_on_the_stand_in() {
     let folder = std::env::var_os("STANDIN_FOLDER").expect("a folder");
     let folder = Path::new(&folder);
+    let capability = std::env::var("STANDIN_CAPABILITY").expect("a capability");
     keep_caches(&folder.join("caches"));
     let device = Device::cuda(0);
     let phase = |name: &str| {
@@ -36,9 +37,7 @@ fn steps_on_the_stand_in() {
     for (name, dtype) in types {
         phase(&format!("{name} between products"));
         between_products(dtype, &device);
-        // Autotune has a dozen candidates for each product compiled, which takes a while: one architecture has to do.
-        if name == "bf16" && (super::has_products() || std::env::var("STANDIN_CAPABILITY").is_ok_and(|of| of == "9.0"))
-        {
+        if name == "bf16" && super::has_products(&capability) {
             phase("bf16 attention");
             attention(dtype, &device);
             for classes in CLASSES {
