@@ -87,6 +87,7 @@ environment = ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
          until curl -s $AWS_ENDPOINT_URL >/dev/null; do sleep 0.2; done
          scope=ASIAIOSFODNN7EXAMPLE/20260101/us-east-1/s3/aws4_request
          curl -sf -X PUT -H "Authorization: AWS4-HMAC-SHA256 Credential=$scope, SignedHeaders=host, Signature=00" $AWS_ENDPOINT_URL/cache
+         pipe doctor --on bed >doctor
          pipe run recipe.yaml --on bed --json >first.json
          pipe run recipe.yaml --on bed --json >second.json
          ls .pipe/artifacts 2>/dev/null | wc -l >here
@@ -101,7 +102,10 @@ environment = ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
     assert_eq!(first, digests(&space.read("alone.json")));
     assert_eq!(first, digests(&space.read("second.json")));
     assert!(!space.path().join("own").exists(), "the nodes' stores are their own");
-    assert_eq!((space.read("here").trim(), space.read("jobs").trim()), ("0", "5"));
+    assert_eq!((space.read("here").trim(), space.read("jobs").trim()), ("0", "6"));
+    let found = space.read("doctor");
+    assert!(found.lines().all(|line| line.starts_with("ok ")), "{found}");
+    assert!(found.contains("reads and writes s3://cache/of/all") && found.contains("MB/s to the remote"), "{found}");
     // Another machine that sees the remote knows the run, too.
     assert!(space.read("status.json").contains(r#""ran": 5"#), "{}", space.read("status.json"));
     assert!(space.read("log").contains("base: done"), "{}", space.read("log"));

@@ -87,6 +87,13 @@ impl Remote {
         sent.map(|_| ()).with_context(|| format!("can't send {path} to {}", self.url()))
     }
 
+    /// Removes a file that was sent. It's in nobody's way where it can't be removed.
+    pub fn forget(&self, path: &str) {
+        if let Err(error) = self.runtime.block_on(self.shared.objects.delete(&self.shared.address.file(path))) {
+            tracing::info!("can't remove {path} from {}: {error}", self.url());
+        }
+    }
+
     /// Bytes of a file that was sent, which aren't kept in the store.
     ///
     /// # Errors

@@ -73,6 +73,13 @@ impl RunFolder {
         }
     }
 
+    /// Removes a file that was sent, if the remote lets it be removed.
+    pub(super) fn forget(&self, name: &str) {
+        if let Some(remote) = &self.remote {
+            remote.forget(&self.named(name));
+        }
+    }
+
     /// Brings the plans and batches of runs into a store, as far as it hasn't them: all that tells which runs there are.
     ///
     /// # Errors

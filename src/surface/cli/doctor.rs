@@ -18,13 +18,13 @@ use crate::session::{
 
 /// `pipe doctor --on PROFILE`; it fails if something isn't well.
 pub(super) fn doctor(command: &Doctor, store: &Path) -> Result<Exit> {
+    let notify: Notify = Arc::new(console::eprint_line);
     if let Some(folder) = &command.job {
-        doctor::look(folder)?;
+        doctor::look(folder, command.apart.as_deref(), &notify)?;
         return Ok(Exit::Done);
     }
     let on = on::named(command.on.as_deref().unwrap_or_default(), Path::new(FILE))?;
     let store = doctor::prepare(on.profile.shared_store().unwrap_or(store))?;
-    let notify: Notify = Arc::new(console::eprint_line);
     interrupt::install_for_stages()?;
     exit::work_begins();
     let stop = interrupt::flag();

@@ -70,6 +70,9 @@ pub(in crate::surface::cli) struct Doctor {
     /// Look, as a job of a cluster
     #[arg(long, value_name = "DIR", hide = true)]
     pub job: Option<PathBuf>,
+    /// The remote by which to report, where machines share no disk
+    #[arg(long, value_name = "URL", hide = true, requires = "job")]
+    pub apart: Option<String>,
     /// The number of the task
     #[arg(long, value_name = "N", hide = true)]
     pub task: Option<usize>,
