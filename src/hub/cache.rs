@@ -1,13 +1,14 @@
 //! Hugging Face's cache, which Python's `huggingface_hub` shares:
 //!
 //! ```text
-//! models--ORG--NAME/blobs/DIGEST            a file's bytes
+//! models--ORG--NAME/blobs/DIGEST            a file's bytes; a data set's folder begins with datasets--
 //! models--ORG--NAME/snapshots/COMMIT/FILE   a link to them
 //! models--ORG--NAME/refs/REVISION           the commit that a branch or tag was
 //! .locks/models--ORG--NAME/DIGEST.lock      held while these bytes are fetched
 //! ```
 //!
-//! Of our own is `models--ORG--NAME/.pipe/COMMIT.json`: which files there are, so that it's known when all are here.
+//! Of our own is `models--ORG--NAME/.pipe/COMMIT.json`: which files there are, so that it's known when all are here. What is
+//! ModelScope's lies the same way in a folder beside that client's own.
 
 use std::{
     io::Write,
@@ -18,12 +19,12 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 
 use super::{
-    environment::{home, var},
+    environment::{caches, home, var},
     listing::{Listed, Listing},
-    reference::Snapshot,
+    reference::{Host, Reference, Snapshot},
 };
 
-/// What the cache has of one model.
+/// What the cache has of one model or data set.
 pub(super) struct Repository {
     pub(super) root: PathBuf,
     locks: PathBuf,
@@ -32,11 +33,22 @@ pub(super) struct Repository {
 impl Repository {
     /// # Errors
     /// If nothing says where the cache is.
-    pub(super) fn of(name: &str) -> Result<Self> {
-        let named = var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
-        let cache = named.or_else(|| Some(home()?.join("hub")));
-        let cache = cache.context("neither HF_HUB_CACHE nor HOME says where models are to be kept")?;
-        let folder = format!("models--{}", name.replace('/', "--"));
+    pub(super) fn of(reference: &Reference) -> Result<Self> {
+        let (variable, cache) = match reference.host {
+            Host::HuggingFace => {
+                let named = var("HF_HUB_CACHE").or_else(|| var("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
+                ("HF_HUB_CACHE", named.or_else(|| Some(home()?.join("hub"))))
+            }
+            Host::ModelScope => {
+                let named = var("MODELSCOPE_CACHE").map(PathBuf::from);
+                (
+                    "MODELSCOPE_CACHE",
+                    named.or_else(|| Some(caches()?.join("modelscope"))).map(|cache| cache.join("pipe")),
+                )
+            }
+        };
+        let cache = cache.with_context(|| format!("neither {variable} nor HOME says where it's to be kept"))?;
+        let folder = format!("{}--{}", reference.kind.plural(), reference.name.replace('/', "--"));
         Ok(Self { root: cache.join(&folder), locks: cache.join(".locks").join(folder) })
     }
 

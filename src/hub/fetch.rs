@@ -29,7 +29,7 @@ const STEP: u64 = 10;
 /// What is smaller isn't worth to be told of.
 const SMALL: u64 = 10_000_000;
 
-/// Fetches files of a model into the cache.
+/// Fetches files into the cache.
 ///
 /// # Errors
 /// The first that fails; what has arrived of others by then is kept.
@@ -42,13 +42,13 @@ pub(super) fn fetch(
 ) -> Result<()> {
     let total: u64 = files.iter().map(|file| file.bytes).sum();
     if total > SMALL {
-        let [commit, count] = [listing.commit[..12].to_owned(), files.len().to_string()];
+        let (commit, count) = (&listing.commit[..12], files.len());
         report(&format!("fetching {} ({commit}): {:.1} GB in {count} files", reference.name, total as f64 / 1e9));
     }
     let run = Run {
         site,
         repository,
-        name: &reference.name,
+        reference,
         commit: &listing.commit,
         total,
         arrived: AtomicU64::new(0),
@@ -73,7 +73,7 @@ pub(super) fn fetch(
 struct Run<'a> {
     site: &'a Site,
     repository: &'a Repository,
-    name: &'a str,
+    reference: &'a Reference,
     commit: &'a str,
     total: u64,
     arrived: AtomicU64,
@@ -115,7 +115,7 @@ impl Run<'_> {
     /// One request, and what comes of it.
     async fn transfer(&self, connection: &Connection, file: &Listed, arriving: &mut Arriving<'_>) -> Result<()> {
         let Connection { client, .. } = connection;
-        let mut answer = self.site.get(client, self.name, self.commit, &file.path, arriving.length).await?;
+        let mut answer = self.site.get(client, self.reference, self.commit, &file.path, arriving.length).await?;
         let range = answer.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
         let goes_on = range.is_some_and(|range| range.starts_with(&format!("bytes {}-", arriving.length)));
         if arriving.length > 0 && !goes_on {
@@ -142,7 +142,8 @@ impl Run<'_> {
         let before = self.arrived.fetch_add(bytes, Relaxed);
         let part = |bytes: u64| bytes * 100 / self.total.max(1) / STEP;
         if self.total > SMALL && part(before + bytes) > part(before) {
-            report(&format!("{}: {} % of {:.1} GB", self.name, part(before + bytes) * STEP, self.total as f64 / 1e9));
+            let name = &self.reference.name;
+            report(&format!("{name}: {} % of {:.1} GB", part(before + bytes) * STEP, self.total as f64 / 1e9));
         }
     }
 }

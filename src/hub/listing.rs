@@ -1,6 +1,8 @@
-//! Which files a model has at a commit, and which of them are needed.
+//! Which files a model or a data set has at a commit, and which of them are needed.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use data_encoding::HEXLOWER;
+use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use serde::{Deserialize, Serialize};
 
 use super::reference::Wanted;
@@ -11,9 +13,10 @@ const DESCRIPTION: [&str; 5] = [".json", ".txt", ".model", ".jinja", ".tiktoken"
 const WEIGHTS: [(&str, &str); 2] = [("model", ".safetensors"), ("pytorch_model", ".bin")];
 const ADAPTER: [(&str, &str); 2] = [("adapter_model", ".safetensors"), ("adapter_model", ".bin")];
 
-/// The files of a model at a commit.
+/// The files of a model or a data set at a commit.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Listing {
+    /// The commit's hash; where a hub doesn't tell it, a digest of what the files are.
     pub(super) commit: String,
     files: Vec<Listed>,
 }
@@ -36,14 +39,18 @@ impl Listed {
 }
 
 impl Listing {
-    /// The files that are needed. Code is none of them, and of several kinds of weights one is.
-    pub(super) fn wanted(&self, wanted: Wanted) -> impl Iterator<Item = &Listed> {
+    /// The files that are needed. Of a model's, code is none of them, and of several kinds of weights one is.
+    pub(super) fn wanted<'a>(&'a self, wanted: Wanted<'a>) -> impl Iterator<Item = &'a Listed> {
         let kinds = [WEIGHTS, ADAPTER]
             .map(|kinds| kinds.into_iter().find(|kind| self.files.iter().any(|file| is(file, *kind))));
         self.files.iter().filter(move |file| {
             let describes = !file.path.contains('/') && DESCRIPTION.iter().any(|ending| file.path.ends_with(ending));
-            // Lists of weights are small, and of use with those that they list only.
-            describes || wanted == Wanted::Model && kinds.iter().flatten().any(|kind| is(file, *kind))
+            match wanted {
+                Wanted::Files(takes) => takes(&file.path),
+                Wanted::Description => describes,
+                // Lists of weights are small, and of use with those that they list only.
+                Wanted::Model => describes || kinds.iter().flatten().any(|kind| is(file, *kind)),
+            }
         })
     }
 }
@@ -56,7 +63,7 @@ fn is(file: &Listed, (start, end): (&str, &str)) -> bool {
     })
 }
 
-/// What `api/models/NAME/revision/REVISION?blobs=true` answers.
+/// What Hugging Face answers: `api/models/NAME/revision/REVISION?blobs=true`.
 #[derive(Deserialize)]
 struct Answer {
     sha: String,
@@ -80,21 +87,61 @@ struct Lfs {
 
 /// # Errors
 /// Answers that lack what is needed, and names that lead out of the model's folder.
-pub(super) fn parse(body: &[u8]) -> Result<Listing> {
+pub(super) fn of_hugging_face(body: &[u8]) -> Result<Listing> {
     let Answer { sha, siblings } = serde_json::from_slice(body)?;
-    let is_hash = |text: &str, digits: usize| text.len() == digits && text.chars().all(|c| c.is_ascii_hexdigit());
     ensure!(is_hash(&sha, 40), "its commit is `{sha}`");
-    let file = |sibling: Sibling| {
-        let Sibling { rfilename: path, size, blob_id, lfs } = sibling;
-        let safe = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']);
-        ensure!(path.split('/').all(safe), "a file is called `{path}`");
-        let (blob, bytes) = match lfs {
-            Some(lfs) => (Some(lfs.sha256), lfs.size.or(size)),
-            None => (blob_id, size),
-        };
-        let (blob, bytes) = blob.zip(bytes).with_context(|| format!("it has neither size nor digest of {path}"))?;
-        ensure!(is_hash(&blob, 40) || is_hash(&blob, 64), "the digest of {path} is `{blob}`");
-        Ok(Listed { path, bytes, blob: blob.to_ascii_lowercase() })
+    let file = |Sibling { rfilename, size, blob_id, lfs }: Sibling| match lfs {
+        Some(lfs) => listed(rfilename, lfs.size.or(size), Some(lfs.sha256)),
+        None => listed(rfilename, size, blob_id),
     };
     Ok(Listing { commit: sha.to_ascii_lowercase(), files: siblings.into_iter().map(file).collect::<Result<_>>()? })
+}
+
+/// What ModelScope answers: `api/v1/models/NAME/repo/files?Revision=REVISION&Recursive=true`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Files {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Data {
+    files: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Entry {
+    path: String,
+    #[serde(default)]
+    r#type: String,
+    size: Option<u64>,
+    sha256: Option<String>,
+}
+
+/// # Errors
+/// As [`of_hugging_face`].
+pub(super) fn of_model_scope(body: &[u8]) -> Result<Listing> {
+    let Files { data } = serde_json::from_slice(body)?;
+    let entries = data.files.into_iter().filter(|entry| entry.r#type != "tree");
+    let mut files: Vec<Listed> =
+        entries.map(|Entry { path, size, sha256, .. }| listed(path, size, sha256)).collect::<Result<_>>()?;
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    // Which commit that is isn't told.
+    let mut whole = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    files.iter().for_each(|file| whole.update(format!("{} {}\n", file.blob, file.path).as_bytes()));
+    Ok(Listing { commit: HEXLOWER.encode(whole.finish().as_ref()), files })
+}
+
+fn listed(path: String, bytes: Option<u64>, blob: Option<String>) -> Result<Listed> {
+    let safe = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']);
+    ensure!(path.split('/').all(safe), "a file is called `{path}`");
+    let (blob, bytes) = blob.zip(bytes).with_context(|| format!("it has neither size nor digest of {path}"))?;
+    ensure!(is_hash(&blob, 40) || is_hash(&blob, 64), "the digest of {path} is `{blob}`");
+    Ok(Listed { path, bytes, blob: blob.to_ascii_lowercase() })
+}
+
+fn is_hash(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.chars().all(|c| c.is_ascii_hexdigit())
 }

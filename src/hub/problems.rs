@@ -5,6 +5,7 @@ use std::{error::Error, fmt};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
+use super::reference::{Kind, Reference};
 use crate::support::Hinted;
 
 /// That a hub couldn't be reached, or not for long; it may be another time.
@@ -36,21 +37,28 @@ pub(super) fn is_outage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Outage>())
 }
 
+/// What was asked for, of whom, and whether they know who asks.
+pub(super) struct Request<'a> {
+    pub(super) endpoint: &'a Url,
+    /// The variable that tells them.
+    pub(super) token_variable: &'static str,
+    pub(super) has_token: bool,
+    pub(super) reference: &'a Reference,
+    pub(super) file: Option<&'a str>,
+}
+
 /// What an answer that isn't what was asked for says.
-pub(super) fn refusal(
-    endpoint: &Url,
-    has_token: bool,
-    answer: &Response,
-    name: &str,
-    revision: &str,
-    file: Option<&str>,
-) -> anyhow::Error {
+pub(super) fn refusal(request: Request<'_>, answer: &Response) -> anyhow::Error {
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let Request { endpoint, token_variable: token, has_token, reference, file } = request;
     let (status, hub) = (answer.status(), endpoint.host_str().unwrap_or("the hub"));
-    let page = format!("{}/{name}", endpoint.as_str().trim_end_matches('/'));
+    let Reference { kind, name, revision, .. } = reference;
+    let folder = if *kind == Kind::DataSet { "datasets/" } else { "" };
+    let page = format!("{}/{folder}{name}", endpoint.as_str().trim_end_matches('/'));
+    let noun = kind.noun();
     let who = match has_token {
-        true => "the token that is set isn't one of an account that may have it",
-        false => "set HF_TOKEN to a token of an account that may have it",
+        true => "the token that is set isn't one of an account that may have it".to_owned(),
+        false => format!("set {token} to a token of an account that may have it"),
     };
     match (header("x-error-code"), status) {
         ("GatedRepo", _) => Hinted::with(
@@ -67,7 +75,7 @@ pub(super) fn refusal(
             Hinted::new(format!("{name} has no file {} at {revision}", file.unwrap_or_default()), None).into()
         }
         ("RepoNotFound", _) | (_, StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND) => Hinted::with(
-            format!("{hub} has no model `{name}`, or not for everybody"),
+            format!("{hub} has no {noun} `{name}`, or not for everybody"),
             format!("look how it's spelt; if it's private, {who}"),
         )
         .into(),

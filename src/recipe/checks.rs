@@ -125,13 +125,13 @@ impl<'a> Checks<'a> {
 
     /// The first of the files that a source stands for, if there is one.
     pub fn first_file(&self, source: &Source) -> Option<PathBuf> {
-        paths::resolve_path(&source.path, self.dir).ok()?.into_iter().next()
+        paths::resolve_path(&source.place(), self.dir).ok()?.into_iter().next()
     }
 
     /// The columns of the files that a source stands for, if they can be known; of those that rows may lack, the ones that
     /// are wanted are looked for in all rows.
     pub fn columns(&self, source: &Source, wanted: &[String]) -> Option<Vec<String>> {
-        let files = paths::resolve_path(&source.path, self.dir).ok()?;
+        let files = paths::resolve_path(&source.place(), self.dir).ok()?;
         (self.columns)(source, &DataFiles { files, wanted: wanted.to_vec() })
     }
 

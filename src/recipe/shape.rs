@@ -84,7 +84,8 @@ pub(super) enum Role {
     Checkpoint,
     /// A tokenizer's file, or a directory with one
     Tokenizer,
-    /// The name of a model on a hub, in place of the directory that the field of this name would name
+    /// The name of a model on a hub, in place of the directory that the field of this name would name; or of a data set, where
+    /// that field names files in it
     Hub(String),
     /// Which revision of it
     Revision,

@@ -8,7 +8,7 @@ use super::{
     shape::{Role, Shape, Slot},
 };
 use crate::{
-    hub::{self, Reference},
+    hub::{data_place, model_place},
     spec::{Product, Stage},
 };
 
@@ -36,39 +36,52 @@ pub struct StageField {
 
 /// The files that a stage reads.
 pub fn file_fields(catalog: &Catalog, stage: &Stage) -> Vec<FileField> {
-    let mut fields = Vec::new();
-    visit_stage(catalog, stage, &mut |pointer, value, slot| {
-        fields.extend(named(pointer, value, slot));
-    });
-    fields
+    let (spec, slot) = spec_of(catalog, stage);
+    files_in(&spec, slot)
 }
 
-/// The files that a value names itself. A model's name on a hub counts as the field that names a directory otherwise: how a
-/// model came here is no part of what it is.
-pub(super) fn named(pointer: &str, value: &Json, slot: &Slot) -> Option<FileField> {
+/// The files that a value and what is below it name.
+pub(super) fn files_in(value: &Json, slot: &Slot) -> Vec<FileField> {
+    let mut files: Vec<FileField> = Vec::new();
+    visit(value, slot, &mut String::new(), &mut |pointer, value, slot| {
+        // What a mapping says of a field, which comes first, counts before what the field says.
+        files
+            .extend(named(pointer, value, slot).filter(|file| files.iter().all(|other| other.pointer != file.pointer)));
+    });
+    files
+}
+
+/// The files that a value names itself. A name on a hub counts as the field that names a directory or files otherwise: how a
+/// model or data came here is no part of what they are.
+fn named(pointer: &str, value: &Json, slot: &Slot) -> Option<FileField> {
     if let (Some(kind), Some(pattern)) = (slot.role.file_kind(), value.as_str()) {
         return Some(FileField { pointer: pointer.into(), pattern: pattern.into(), kind });
     }
-    let ModelName { instead_of, name, revision } = model_name(value, slot)?;
-    let pattern = Reference { name: name?.to_owned(), revision: revision.unwrap_or(hub::MAIN).to_owned() }.place();
+    let HubName { field, kind, name, revision } = hub_name(value, slot)?;
+    let pattern = match kind {
+        FileKind::Files => data_place(name?, revision, value.get(field)?.as_str()?),
+        FileKind::Checkpoint | FileKind::Tokenizer => model_place(name?, revision),
+    };
     let mut pointer = pointer.to_owned();
-    push(&mut pointer, instead_of);
-    Some(FileField { pointer, pattern, kind: FileKind::Checkpoint })
+    push(&mut pointer, field);
+    Some(FileField { pointer, pattern, kind })
 }
 
-/// What a mapping says in which a model may be named.
-pub(super) struct ModelName<'a> {
-    /// The field that names a directory instead.
-    pub(super) instead_of: &'a str,
+/// What a mapping says in which a model or a data set may be named.
+pub(super) struct HubName<'a> {
+    /// The field that names a directory instead of the model, or the files in the data set.
+    pub(super) field: &'a str,
+    pub(super) kind: FileKind,
     pub(super) name: Option<&'a str>,
-    pub(super) revision: Option<&'a str>,
+    revision: Option<&'a str>,
 }
 
-pub(super) fn model_name<'a>(value: &'a Json, slot: &'a Slot) -> Option<ModelName<'a>> {
+pub(super) fn hub_name<'a>(value: &'a Json, slot: &'a Slot) -> Option<HubName<'a>> {
     let (Json::Object(map), Shape::Record(fields)) = (value, &slot.shape) else { return None };
-    let Role::Hub(instead_of) = &fields.get("hub")?.role else { return None };
+    let Role::Hub(field) = &fields.get("hub")?.role else { return None };
+    let kind = fields.get(field)?.role.file_kind()?;
     let text = |key: &str| map.get(key).and_then(Json::as_str);
-    Some(ModelName { instead_of, name: text("hub"), revision: text("revision") })
+    Some(HubName { field, kind, name: text("hub"), revision: text("revision") })
 }
 
 /// The stages that a stage builds on.

@@ -12,7 +12,7 @@ use crate::{
     network::checkpoint,
     recipe::{
         Checked,
-        paths::{resolve_path, resolve_place},
+        paths::{fetch_data, resolve_path, resolve_place},
         walk::{FileField, FileKind, file_fields, stage_fields},
     },
     spec::Stage,
@@ -44,7 +44,12 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
     let (mut files, mut parts, mut pinned) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for FileField { pointer, pattern, kind } in file_fields(catalog, stage) {
         let found = match kind {
-            FileKind::Files => resolve_path(&pattern, &checked.dir)?,
+            FileKind::Files => {
+                if let Some((reference, snapshot)) = fetch_data(&pattern)? {
+                    pinned.insert(pointer.clone(), format!("{}@{}", reference.name, snapshot.commit));
+                }
+                resolve_path(&pattern, &checked.dir)?
+            }
             FileKind::Checkpoint | FileKind::Tokenizer => {
                 let place = match Reference::of_place(&pattern) {
                     Some(reference) => {

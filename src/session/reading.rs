@@ -22,7 +22,8 @@ fn how(settings: &Value, field: &str, file: &Path) -> Option<Value> {
     let format = source.format.or_else(|| Format::of(file))?;
     let has_versions = matches!(format, Format::Tsv | Format::Csv | Format::Jsonl | Format::Json);
     // What it names and takes of the file changes nothing of how that's read.
-    let source = Source { path: String::new(), text: Vec::new(), skip: None, limit: None, ..source };
+    let (text, path) = (Vec::new(), String::new());
+    let source = Source { path, hub: None, revision: None, text, skip: None, limit: None, ..source };
     has_versions.then(|| serde_json::to_value(source).ok()).flatten()
 }
 

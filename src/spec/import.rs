@@ -14,11 +14,11 @@ pub struct Import {
     #[serde(default)]
     #[schemars(extend("x-role" = "checkpoint"))]
     pub path: Option<String>,
-    /// The model's name on Hugging Face instead, such as THUDM/chatglm-6b
+    /// The model's name on Hugging Face instead, such as THUDM/chatglm-6b, or with `modelscope:` before it on ModelScope
     #[serde(default)]
     #[schemars(extend("x-role" = "hub:path"))]
     pub hub: Option<String>,
-    /// Which revision of it: a branch, a tag or a commit [default: main]
+    /// Which revision of it: a branch, a tag or a commit [default: main, and master on ModelScope]
     #[serde(default)]
     #[schemars(extend("x-role" = "revision"))]
     pub revision: Option<String>,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::hub::Reference;
+use crate::hub::model_place;
 
 /// Where a model comes from: the name of a stage, or a checkpoint.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -38,11 +38,11 @@ pub struct Checkpoint {
     #[serde(default)]
     #[schemars(extend("x-role" = "checkpoint"))]
     pub checkpoint: Option<String>,
-    /// The model's name on Hugging Face instead, such as THUDM/chatglm-6b
+    /// The model's name on Hugging Face instead, such as THUDM/chatglm-6b, or with `modelscope:` before it on ModelScope
     #[serde(default)]
     #[schemars(extend("x-role" = "hub:checkpoint"))]
     pub hub: Option<String>,
-    /// Which revision of it: a branch, a tag or a commit [default: main]
+    /// Which revision of it: a branch, a tag or a commit [default: main, and master on ModelScope]
     #[serde(default)]
     #[schemars(extend("x-role" = "revision"))]
     pub revision: Option<String>,
@@ -64,7 +64,7 @@ impl Checkpoint {
 
 /// Where a model is, of which one of the two is named.
 pub(super) fn place(directory: Option<&str>, hub: Option<&str>, revision: Option<&str>) -> String {
-    let on_hub = hub.and_then(|hub| Some(Reference::new(hub, revision).ok()?.place()));
+    let on_hub = hub.map(|hub| model_place(hub, revision));
     on_hub.or_else(|| directory.map(str::to_owned)).unwrap_or_default()
 }
 

@@ -5,15 +5,25 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Files of rows or of running text.
+use crate::hub::data_place;
+
+/// Files of rows or of running text, here or in a data set on a hub.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// A file, a folder, or a glob such as `data/*.jsonl` (read in the order of the names, without readmes, markers,
     /// checksums and hidden files); relative to the recipe's folder, or to the working directory where the recipe's folder
-    /// has no such file
+    /// has no such file, or to the data set
     #[schemars(extend("x-role" = "path"))]
     pub path: String,
+    /// The data set on Hugging Face that has the files, such as clue/clue
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-role" = "hub:path"))]
+    pub hub: Option<String>,
+    /// Which revision of it: a branch, a tag or a commit [default: main]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-role" = "revision"))]
+    pub revision: Option<String>,
     /// The files' format; by default their extension tells (.txt, .tsv, .csv, .jsonl, .json, .ndjson, .parquet, .arrow,
     /// .feather)
     #[serde(default)]
@@ -55,6 +65,16 @@ pub struct Source {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub limit: Option<usize>,
+}
+
+impl Source {
+    /// Where its files are: their path or glob, or what stands for one in a data set on a hub.
+    pub fn place(&self) -> String {
+        match &self.hub {
+            Some(name) => data_place(name, self.revision.as_deref(), &self.path),
+            None => self.path.clone(),
+        }
+    }
 }
 
 fn utf_8() -> String {

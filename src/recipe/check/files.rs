@@ -6,31 +6,38 @@ use anyhow::Result;
 
 use crate::hub::{self, Reference, Wanted};
 use crate::recipe::paths;
-use crate::recipe::walk::{self, FileField, FileKind, ModelName};
+use crate::recipe::walk::{self, FileField, FileKind, HubName};
 use crate::recipe::{Catalog, Checks, suggest};
 use crate::support::Hinted;
 
 /// Names in a folder that are compared with the one that isn't there.
 const MAX_NAMES: usize = 2_000;
 
+/// The pointer of a field beside another.
+fn beside(pointer: &str, field: &str) -> String {
+    pointer.rsplit_once('.').map_or_else(|| field.to_owned(), |(outer, _)| format!("{outer}.{field}"))
+}
+
 impl Checks<'_> {
     pub(super) fn files(&mut self, catalog: &'static Catalog) {
         for draft in self.drafts {
-            let (mut fields, mut choices) = (Vec::new(), Vec::new());
+            let mut choices = Vec::new();
             walk::visit(&draft.spec, draft.slot, &mut String::new(), &mut |pointer, value, slot| {
-                fields.extend(walk::named(pointer, value, slot));
-                if let Some(ModelName { instead_of, name, .. }) = walk::model_name(value, slot) {
-                    let is_named = value.get(instead_of).is_some_and(|directory| !directory.is_null());
-                    choices.push((draft.pointer(pointer), instead_of.to_owned(), is_named, name.is_some()));
+                if let Some(HubName { field, kind: FileKind::Checkpoint, name, .. }) = walk::hub_name(value, slot) {
+                    let is_named = value.get(field).is_some_and(|directory| !directory.is_null());
+                    choices.push((draft.pointer(pointer), field.to_owned(), is_named, name.is_some()));
                 }
             });
-            for (pointer, instead_of, is_named, has_hub) in choices {
-                self.one_of(&pointer, &instead_of, is_named, has_hub);
+            for (pointer, directory, is_named, has_hub) in choices {
+                self.one_of(&pointer, &directory, is_named, has_hub);
             }
-            for FileField { pointer, pattern, kind } in fields {
+            for FileField { pointer, pattern, kind } in walk::files_in(&draft.spec, draft.slot) {
                 let pointer = draft.pointer(&pointer);
                 match (kind, Reference::of_place(&pattern)) {
                     (FileKind::Checkpoint, Some(reference)) => self.model_by_name(catalog, &pointer, reference),
+                    (FileKind::Files, _) if Reference::of_data(&pattern).is_some() => {
+                        self.data_by_name(&pointer, &pattern)
+                    }
                     (FileKind::Files, _) => self.file(&pointer, &pattern),
                     (FileKind::Checkpoint, None) => self.checkpoint(catalog, &pointer, &pattern),
                     (FileKind::Tokenizer, _) => self.tokenizer(&pointer, &pattern),
@@ -75,14 +82,25 @@ impl Checks<'_> {
 
     /// A model on a hub. What describes it is fetched to look at it; its weights come once the recipe has no mistakes.
     fn model_by_name(&mut self, catalog: &'static Catalog, pointer: &str, reference: Result<Reference>) {
-        let hub = pointer.rsplit_once('.').map_or_else(|| "hub".to_owned(), |(outer, _)| format!("{outer}.hub"));
         let looked = reference.and_then(|reference| {
             let found = hub::fetch(&reference, Wanted::Description)?;
             Ok(catalog.check_checkpoint(&found.directory, &reference.to_string())?)
         });
         if let Err(error) = looked {
             let Hinted { message, hint } = Hinted::of(&error);
-            self.report(self.value(&hub), message, hint);
+            self.report(self.value(&beside(pointer, "hub")), message, hint);
+        }
+    }
+
+    /// Files of a data set on a hub. They're fetched: what a recipe says of rows is held against the rows.
+    fn data_by_name(&mut self, pointer: &str, pattern: &str) {
+        if let Err(error) = paths::fetch_data(pattern) {
+            let Hinted { message, hint } = Hinted::of(&error);
+            return self.report(self.value(&beside(pointer, "hub")), message, hint);
+        }
+        if let Err(error) = paths::resolve_path(pattern, self.dir) {
+            let Hinted { message, hint } = Hinted::of(&error);
+            self.report(self.value(pointer), message, hint);
         }
     }
 

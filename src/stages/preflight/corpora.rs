@@ -16,7 +16,7 @@ const MOST_BYTES: usize = 64 << 20;
 fn looked_through(sources: &[Source], dir: &Path, look: &mut dyn FnMut(&Document) -> ControlFlow<()>) -> bool {
     let mut bytes = 0;
     for source in sources {
-        let Ok(files) = paths::resolve_path(&source.path, dir) else { return false };
+        let Ok(files) = paths::resolve_path(&source.place(), dir) else { return false };
         for file in files {
             let Ok(documents) = documents(source, &file) else { return false };
             for document in documents {

@@ -176,7 +176,7 @@ impl Preflight<'_> {
     pub fn leaks(&mut self, field: Field, source: &Source, stage: &str, finetune: &Finetune) -> Result<()> {
         let Task::Classification(task) = &finetune.task else { return Ok(()) };
         let train = &finetune.data.train;
-        let Ok(learned) = paths::resolve_path(&train.path, &self.checked.dir) else { return Ok(()) };
+        let Ok(learned) = paths::resolve_path(&train.place(), &self.checked.dir) else { return Ok(()) };
         let judged = self.files(field).to_vec();
         let what = format!("leaks {learned:?} {train:?} {judged:?} {source:?} {}", task.template);
         if !self.counts_leaks || !self.done.insert(what) {

@@ -42,7 +42,7 @@ pub(super) fn generator(
         TextGenerator::load(directory, held, &device)
     };
     let by_name = |name: &String| -> Result<PathBuf> {
-        let reference = Reference::new(name, revision.as_deref())?;
+        let reference = Reference::new(hub::Kind::Model, name, revision.as_deref())?;
         Ok(hub::fetch(&reference, Wanted::Model)?.directory)
     };
     let checkpoint = match hub {

@@ -106,6 +106,8 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     ("Expectation", "rise_at_most", "0.02"),
     // Data
     ("Source", "path", "data/*.jsonl"),
+    ("Source", "hub", "clue/clue"),
+    ("Source", "revision", "refs/convert/parquet"),
     ("Source", "columns", "[label, text]"),
     ("Source", "delimiter", "\";\""),
     ("Source", "escape", "\"\\\\\""),

@@ -1,5 +1,7 @@
 //! Models by their names, out of a hub: fetched once, kept where Python's client keeps them, and known by what they hold.
 
+mod data_sets;
+mod model_scope;
 mod server;
 
 use crate::common::{self, Space, await_that, need, needs::Need};

@@ -1,5 +1,5 @@
-//! A hub on this machine: the part of Hugging Face's protocol by which models are fetched. Large files are a redirection to
-//! another address, as theirs are.
+//! A hub on this machine: the part of Hugging Face's protocol, and of ModelScope's, by which models and data sets are fetched.
+//! Large files are a redirection to another address, as theirs are.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,13 @@ const BREAK: usize = 5_000;
 
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
+/// Status, headers and body of an answer.
+type Response = (&'static str, String, Vec<u8>);
+
 /// What a server has, and what it was asked for.
 #[derive(Default)]
 pub(super) struct Hub {
-    /// The model's files, by commit.
+    /// The files of the model or the data set, by commit.
     pub(super) commits: Mutex<BTreeMap<String, Files>>,
     /// The commit that `main` is.
     pub(super) main: Mutex<String>,
@@ -45,7 +48,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    /// Serves `org/tiny`; gives the URL.
+    /// Serves the model `org/tiny` and the data set `data/rows`; gives the URL.
     pub(super) fn serve(self: &Arc<Self>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -68,7 +71,7 @@ impl Hub {
 
     fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
-        let (mut request, mut from, mut token) = (String::new(), None, None);
+        let (mut request, mut from, mut token, mut session) = (String::new(), None, None, None);
         reader.read_line(&mut request)?;
         loop {
             let mut line = String::new();
@@ -83,16 +86,20 @@ impl Hub {
                             value.trim().trim_start_matches("bytes=").split('-').next().and_then(|at| at.parse().ok())
                     }
                     "authorization" => token = Some(value.trim().to_owned()),
+                    "cookie" => session = Some(value.trim().to_owned()),
                     _ => {}
                 }
             }
         }
         let mut words = request.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let path = path.split('?').next().unwrap_or_default();
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
         let range = from.map(|from: usize| format!(" from {from}")).unwrap_or_default();
         self.requests.lock().push(format!("{method} {path}{range}"));
-        let (status, headers, body) = self.respond(path, token.as_deref());
+        let (status, headers, body) = match path.strip_prefix("/api/v1/models/") {
+            Some(path) => self.respond_as_model_scope(path, query, session.as_deref()),
+            None => self.respond(path, token.as_deref(), session.as_deref()),
+        };
         let from = from.unwrap_or(0).min(body.len());
         let (status, range) = match (status, from) {
             ("200 OK", 1..) => {
@@ -120,13 +127,13 @@ impl Hub {
         Ok(())
     }
 
-    fn respond(&self, path: &str, token: Option<&str>) -> (&'static str, String, Vec<u8>) {
+    fn respond(&self, path: &str, token: Option<&str>, session: Option<&str>) -> Response {
         let error = |status, code: &str| (status, format!("X-Error-Code: {code}\r\n"), Vec::new());
         let commits = self.commits.lock();
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         if let ["cdn", blob] = parts[..] {
             // The token is for the hub alone.
-            assert_eq!(token, None, "the token went to another server");
+            assert_eq!((token, session), (None, None), "the token went to another server");
             let mut files = commits.values().flat_map(BTreeMap::values);
             return match files.find(|bytes| sha256(bytes) == blob) {
                 Some(bytes) if self.is_damaged.load(SeqCst) => ("200 OK", String::new(), vec![0; bytes.len()]),
@@ -134,7 +141,14 @@ impl Hub {
                 None => error("404 Not Found", "EntryNotFound"),
             };
         }
-        let (name, revision, file) = match &parts[..] {
+        let parts = match &parts[..] {
+            ["datasets", rest @ ..] => rest,
+            parts => parts,
+        };
+        let (name, revision, file) = match parts {
+            ["api", "datasets", org, name, "revision", revision] if *org == "data" => {
+                (format!("{org}/{name}"), *revision, None)
+            }
             ["api", "models", org, name, "revision", revision] => (format!("{org}/{name}"), *revision, None),
             ["api", "models", org, name] => (format!("{org}/{name}"), "main", None),
             [org, name, "resolve", revision, file @ ..] => (format!("{org}/{name}"), *revision, Some(file.join("/"))),
@@ -142,7 +156,7 @@ impl Hub {
         };
         match &*name {
             "org/gated" if token != Some("Bearer accepted") => return error("403 Forbidden", "GatedRepo"),
-            "org/tiny" | "org/gated" => {}
+            "org/tiny" | "org/gated" | "data/rows" => {}
             _ => return error("401 Unauthorized", "RepoNotFound"),
         }
         let main = self.main.lock().clone();
@@ -163,11 +177,47 @@ impl Hub {
             return ("200 OK", format!("{head}ETag: \"{}\"\r\n", git(bytes)), bytes.clone());
         }
         let (sha, size) = (sha256(bytes), bytes.len());
-        let head = format!(
-            "{head}X-Linked-Etag: \"{sha}\"\r\nX-Linked-Size: {size}\r\nLocation: {}/cdn/{sha}\r\n",
-            self.other.lock()
-        );
-        ("302 Found", head, Vec::new())
+        let head = format!("{head}X-Linked-Etag: \"{sha}\"\r\nX-Linked-Size: {size}\r\n");
+        ("302 Found", format!("{head}{}", self.elsewhere(bytes)), Vec::new())
+    }
+
+    /// What ModelScope answers, to whom its cookie tells.
+    fn respond_as_model_scope(&self, path: &str, query: &str, session: Option<&str>) -> Response {
+        let refused = |message: &str| {
+            let body = json!({ "Code": 10010205001_u64, "Message": message, "Success": false });
+            ("404 Not Found", String::new(), body.to_string().into_bytes())
+        };
+        let query: BTreeMap<_, _> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let asked = |key: &str| query.get(key).map(String::as_str);
+        let commits = self.commits.lock();
+        let files = match (path, session) {
+            ("org/tiny/repo" | "org/tiny/repo/files", Some("m_session_id=known"))
+                if asked("Revision") == Some("master") =>
+            {
+                &commits[&*self.main.lock()]
+            }
+            _ => return refused("获取模型信息失败，信息不存在"),
+        };
+        let Some(file) = asked("FilePath") else {
+            let blobs = files.iter().map(|(path, bytes)| {
+                let name = path.rsplit('/').next();
+                json!({ "Path": path, "Name": name, "Size": bytes.len(), "Type": "blob", "Sha256": sha256(bytes) })
+            });
+            let folder = json!({ "Path": "onnx", "Name": "onnx", "Size": 0, "Type": "tree", "Sha256": "" });
+            let files: Vec<_> = blobs.chain([folder]).collect();
+            let body = json!({ "Code": 200, "Data": { "Files": files }, "Success": true });
+            return ("200 OK", "Content-Type: application/json\r\n".to_owned(), body.to_string().into_bytes());
+        };
+        match files.get(file) {
+            Some(bytes) if is_large(bytes) => ("302 Found", self.elsewhere(bytes), Vec::new()),
+            Some(bytes) => ("200 OK", String::new(), bytes.clone()),
+            None => refused("no such file"),
+        }
+    }
+
+    /// Where a large file is.
+    fn elsewhere(&self, bytes: &[u8]) -> String {
+        format!("Location: {}/cdn/{}\r\n", self.other.lock(), sha256(bytes))
     }
 }
 

@@ -69,10 +69,11 @@ pub(in crate::surface::cli) struct ModelSource {
     /// A model directory in Hugging Face's layout, instead of a recipe and a stage
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
-    /// A model's name on Hugging Face, such as THUDM/chatglm-6b, instead of a recipe and a stage
+    /// A model's name on Hugging Face, such as THUDM/chatglm-6b, or with modelscope: before it on ModelScope, instead of a
+    /// recipe and a stage
     #[arg(long, value_name = "NAME", conflicts_with = "checkpoint")]
     pub hub: Option<String>,
-    /// Which revision of it: a branch, a tag or a commit [default: main]
+    /// Which revision of it: a branch, a tag or a commit [default: main, and master on ModelScope]
     #[arg(long, value_name = "REVISION", requires = "hub")]
     pub revision: Option<String>,
     #[command(flatten)]
