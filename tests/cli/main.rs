@@ -18,6 +18,7 @@ mod data_around;
 mod ensemble;
 mod estimates;
 mod expectations;
+mod first_hour;
 mod hub;
 mod init;
 mod install;
