@@ -348,7 +348,7 @@ fn terminal_that_is_closed_keeps_a_checkpoint_unless_hangups_are_ignored() {
         let status = std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()));
     };
-    let recipe = TINY.replace("steps: 8,", "steps: 400, checkpoint_every: 5,");
+    let recipe = TINY.replace("steps: 8,", "steps: 4000, checkpoint_every: 5,");
     let space = tiny();
     space.write("recipe.yaml", &recipe);
     space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
@@ -365,7 +365,7 @@ fn terminal_that_is_closed_keeps_a_checkpoint_unless_hangups_are_ignored() {
     assert!(plan["stages"]["base"]["continues_from"].as_u64().is_some_and(|step| step > 5), "{plan}");
 
     let space = tiny();
-    space.write("recipe.yaml", recipe.replace("400", "60"));
+    space.write("recipe.yaml", recipe.replace("4000", "60"));
     space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
     let mut command = std::process::Command::new("sh");
     command.arg("-c").arg("trap '' HUP; exec \"$0\" \"$@\"").arg(env!("CARGO_BIN_EXE_pipe")).args(BASE);
