@@ -55,12 +55,11 @@ fn recipe_runs_on_its_nodes_as_on_one_machine() {
     assert_eq!(counts[0], counts[1], "nothing is submitted the second time");
 }
 
-#[test]
-fn machines_that_share_no_disk_have_a_remote_in_common() {
-    let bed = need!(slurm());
+/// The tiny recipe, a profile for machines that have a remote in common and no disk, and the lines that begin it.
+fn apart() -> Needed<(Space, String)> {
     let moto = std::env::var("PIPE_MOTO_SERVER").unwrap_or_else(|_| "moto_server".into());
     if std::process::Command::new(&moto).arg("--version").output().is_err() {
-        return Need::S3.unmet(format!("{moto} can't be started")).tell();
+        return Err(Need::S3.unmet(format!("{moto} can't be started")));
     }
     let space = tiny();
     let (program, folder, port) = (env!("CARGO_BIN_EXE_pipe"), space.path().display(), free_port());
@@ -87,15 +86,24 @@ environment = ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
          until curl -s $AWS_ENDPOINT_URL >/dev/null; do sleep 0.2; done
          scope=ASIAIOSFODNN7EXAMPLE/20260101/us-east-1/s3/aws4_request
          curl -sf -X PUT -H "Authorization: AWS4-HMAC-SHA256 Credential=$scope, SignedHeaders=host, Signature=00" $AWS_ENDPOINT_URL/cache
-         pipe doctor --on bed >doctor
+         "#
+    );
+    Ok((space, lines))
+}
+
+#[test]
+fn machines_that_share_no_disk_have_a_remote_in_common() {
+    let bed = need!(slurm());
+    let (space, begin) = need!(apart());
+    let lines = begin
+        + "pipe doctor --on bed >doctor
          pipe run recipe.yaml --on bed --json >first.json
          pipe run recipe.yaml --on bed --json >second.json
          ls .pipe/artifacts 2>/dev/null | wc -l >here
          squeue -h -r -t all | wc -l >jobs
          pipe --store other status --on bed --json >status.json
          pipe --store other logs base --on bed >log
-         pipe run recipe.yaml --json --store alone >alone.json"#
-    );
+         pipe run recipe.yaml --json --store alone >alone.json";
     let output = beside(&bed, &space, &lines);
     assert_eq!(output.status, 0, "{}\n{}", output.stdout, output.stderr);
     let first = digests(&space.read("first.json"));
@@ -109,6 +117,32 @@ environment = ["AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
     // Another machine that sees the remote knows the run, too.
     assert!(space.read("status.json").contains(r#""ran": 5"#), "{}", space.read("status.json"));
     assert!(space.read("log").contains("base: done"), "{}", space.read("log"));
+}
+
+#[test]
+fn what_one_machine_has_begun_another_one_that_shares_no_disk_goes_on_with() {
+    let bed = need!(slurm());
+    let (space, begin) = need!(apart());
+    space.write("recipe.yaml", space.read("recipe.yaml").replace("steps: 8,", "steps: 1500, checkpoint_every: 20,"));
+    let lines = begin
+        + r#"pipe run recipe.yaml --on bed --json >first.json 2>first.log & follower=$!
+         events() { cat .pipe/jobs/*/events/1.jsonl 2>/dev/null; }
+         until events | grep -q '"progress":{"done":[1-9][0-9]'; do sleep 0.2; done
+         node=$(squeue -h -t R -o %N | head -1)
+         scontrol update NodeName="$node" State=DRAIN Reason=test
+         scontrol requeue "$(squeue -h -t R -o %A | head -1)"
+         for i in $(seq 150); do
+           for job in $(squeue -h -r -t PD -o %A 2>/dev/null || true); do scontrol update JobId=$job StartTime=now 2>/dev/null || true; done
+           kill -0 $follower 2>/dev/null || break
+           sleep 1
+         done
+         wait $follower
+         pipe logs base --on bed >log
+         pipe run recipe.yaml --json --store alone >alone.json"#;
+    let output = beside(&bed, &space, &lines);
+    assert_eq!(output.status, 0, "{}\n{}", output.stdout, output.stderr);
+    assert_eq!(digests(&space.read("first.json")), digests(&space.read("alone.json")));
+    assert!(space.read("log").contains("resumes from the last checkpoint, after step "), "{}", space.read("log"));
 }
 
 #[test]
@@ -141,4 +175,37 @@ fn run_outlives_its_submitter_its_controller_and_a_node() {
     );
     assert_eq!(output.status, 0, "{}\n{}", output.stdout, output.stderr);
     assert_eq!(digests(&space.read("last.json")), digests(&space.read("alone.json")));
+}
+
+/// What decides as it goes needs a process that follows it, which may be a job itself.
+#[test]
+fn manager_of_a_search_runs_as_a_job() {
+    let bed = need!(slurm());
+    let space = space();
+    let program = env!("CARGO_BIN_EXE_pipe");
+    let search = "sweep:
+  tpe:
+    cells: 4
+    startup: 2
+    batch: 2
+    values: { stages.topics.train.lr: { log: [1.0e-4, 1.0e-2] } }
+  minimize: stages.topics.metrics.loss
+";
+    space.write("recipe.yaml", format!("{}{search}", space.read("recipe.yaml")));
+    let lines = format!(
+        "sbatch -W -o manager --mem=500M --wrap '{program} sweep recipe.yaml --on bed --json >found.json 2>log' || cat log manager
+         squeue -h -r -t all | wc -l >jobs
+         pipe sweep recipe.yaml --json --store alone >alone.json"
+    );
+    let output = beside(&bed, &space, &lines);
+    assert_eq!(output.status, 0, "{}\n{}", output.stdout, output.stderr);
+    let cells = |name: &str| {
+        let sweep: serde_json::Value = serde_json::from_str(&space.read(name)).unwrap();
+        sweep["cells"].clone()
+    };
+    let found = cells("found.json");
+    assert_eq!(found.as_array().map(Vec::len), Some(4), "{found}");
+    // The manager, what all cells share, and the cells.
+    let jobs: usize = space.read("jobs").trim().parse().unwrap();
+    assert!(jobs > 4, "{jobs}");
 }

@@ -22,6 +22,7 @@ mod remote_state;
 mod resume;
 mod room;
 mod s3;
+mod sent_states;
 mod sharing;
 mod store;
 mod taken_away;

@@ -86,7 +86,8 @@ pub(super) async fn read(shared: &Shared, file: &FileRecord) -> Result<Vec<u8>> 
     let came = |length| {
         shared.bytes.fetch_add(length, Ordering::Relaxed);
     };
-    let transferred = transfer(shared, file, 0, blake3::Hasher::new(), &mut bytes, &came).await;
+    let place = shared.address.blob(&file.digest);
+    let transferred = transfer(shared, &place, file, 0, blake3::Hasher::new(), &mut bytes, &came).await;
     let digest = transferred.map_err(|obstacle| shared.explain(obstacle, file))?;
     if digest != file.digest {
         return Err(shared.explain(Obstacle::Damaged, file));
@@ -99,13 +100,25 @@ pub(super) async fn read(shared: &Shared, file: &FileRecord) -> Result<Vec<u8>> 
 /// # Errors
 /// What is wrong with it, or with the remote.
 pub(super) async fn verify(shared: &Shared, file: &FileRecord) -> Result<(), Obstacle> {
-    let digest = transfer(shared, file, 0, blake3::Hasher::new(), &mut io::sink(), &|_| ()).await?;
+    let place = shared.address.blob(&file.digest);
+    let digest = transfer(shared, &place, file, 0, blake3::Hasher::new(), &mut io::sink(), &|_| ()).await?;
     if digest == file.digest { Ok(()) } else { Err(Obstacle::Damaged) }
 }
 
 /// Fetches a file to `path`, unless it's there. What has come so far lies beside it until its digest is checked.
 pub(super) async fn download(
     shared: &Shared,
+    file: &FileRecord,
+    path: &Path,
+    advance: &(dyn Fn(u64) + Sync),
+) -> Result<()> {
+    download_from(shared, &shared.address.blob(&file.digest), file, path, advance).await
+}
+
+/// The same from a place that isn't its digest's.
+pub(super) async fn download_from(
+    shared: &Shared,
+    place: &Location,
     file: &FileRecord,
     path: &Path,
     advance: &(dyn Fn(u64) + Sync),
@@ -140,7 +153,7 @@ pub(super) async fn download(
             shared.bytes.fetch_add(length, Ordering::Relaxed);
             advance(length);
         };
-        let transferred = transfer(shared, file, from, hasher, &mut target, &came).await;
+        let transferred = transfer(shared, place, file, from, hasher, &mut target, &came).await;
         let digest = transferred.map_err(|obstacle| shared.explain(obstacle, file))?;
         if digest == file.digest {
             drop(target);
@@ -160,23 +173,23 @@ pub(super) async fn download(
 /// but from the beginning. `came` is told how many bytes have come.
 async fn transfer(
     shared: &Shared,
+    location: &Location,
     file: &FileRecord,
     mut from: u64,
     mut hasher: blake3::Hasher,
     target: &mut (dyn Write + Send),
     came: &(dyn Fn(u64) + Sync),
 ) -> Result<String, Obstacle> {
-    let location = shared.address.blob(&file.digest);
     tracing::debug!(file = file.path, from, of = file.bytes, "downloading");
     // A partial file can't be resumed if the size differs.
-    if from > 0 && shared.objects.head(&location).await?.size != file.bytes {
+    if from > 0 && shared.objects.head(location).await?.size != file.bytes {
         return Err(Obstacle::Damaged);
     }
     let mut ranges = true;
     while from < file.bytes || file.bytes == 0 {
         let range =
             (ranges && (from > 0 || file.bytes > shared.chunk)).then(|| from..(from + shared.chunk).min(file.bytes));
-        let found = match get(shared, &location, range.clone()).await {
+        let found = match get(shared, location, range.clone()).await {
             // A web server that only sends whole files: what was left by another transfer is of no use.
             Err(Error::NotSupported { .. }) if range.is_some() => {
                 if from > 0 {

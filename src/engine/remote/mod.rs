@@ -26,6 +26,7 @@ mod record;
 mod record_cache;
 mod shared;
 mod sound;
+mod states;
 
 use std::{
     fmt,

@@ -159,21 +159,24 @@ impl Shared {
             tracing::debug!(file = file.path, "the remote has it");
             return Ok(());
         }
-        tracing::debug!(file = file.path, bytes = file.bytes, "uploading");
-        let location = self.address.blob(&file.digest);
-        let mut source = fs::File::open(path)?;
-        if file.bytes > self.chunk {
-            self.upload_parts(&location, &mut source, file).await?;
-        } else {
-            let bytes = chunk(&mut source, self.chunk)?;
-            check(blake3::hash(&bytes), file)?;
-            self.put(&location, bytes).await?;
-        }
+        self.send_file(&self.address.blob(&file.digest), path, file).await?;
         self.accept(&file.digest);
         if effort == Effort::Whole {
             ensure!(self.has_come(file).await?, NOT_ARRIVED);
         }
         Ok(())
+    }
+
+    /// Uploads a file to a place, if it's what its record says.
+    pub(super) async fn send_file(&self, location: &Location, path: &Path, file: &FileRecord) -> Result<()> {
+        tracing::debug!(file = file.path, bytes = file.bytes, "uploading");
+        let mut source = fs::File::open(path)?;
+        if file.bytes > self.chunk {
+            return self.upload_parts(location, &mut source, file).await;
+        }
+        let bytes = chunk(&mut source, self.chunk)?;
+        check(blake3::hash(&bytes), file)?;
+        self.put(location, bytes).await
     }
 
     /// Whether a file that was uploaded is there: a web server may have lost bytes of it on the way, others check what comes.

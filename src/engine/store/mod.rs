@@ -72,7 +72,7 @@ pub use pins::Pin;
 pub use room::{free_space, is_full};
 pub use slot::{Lost, Slot};
 pub(crate) use stamps::Stamps;
-pub use state::{State, Vouch};
+pub use state::{PackedState, State, Vouch};
 pub use throughput::{Throughput, ThroughputWindow, unix_time};
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
@@ -281,6 +281,11 @@ impl Store {
         let states = workspace::entries(&self.root.join("tmp")).ok()?.into_iter().filter(|entry| entry.key == key);
         let newest = states.filter(|entry| entry.is_state()).max_by_key(|entry| entry.modified())?;
         Some(State::new(newest.path, key))
+    }
+
+    /// Where a state is put that comes from another machine; the next computation with this key resumes from it.
+    pub fn brought_state(&self, key: &str) -> State {
+        State::new(Workspace::shared_state(&self.root.join("tmp"), key), key)
     }
 
     /// Removes what a process has left that was killed just after it had made the artifact.

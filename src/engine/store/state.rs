@@ -26,8 +26,6 @@ use super::{
 /// The version of the form written by this code.
 const FORMAT: u32 = 1;
 const PIPE: &str = env!("CARGO_PKG_VERSION");
-/// The record's file name.
-const RECORD: &str = "state.json";
 
 /// Knows whether what a state is made of was learned from what its key says.
 pub trait Vouch: Debug + Send + Sync {
@@ -62,7 +60,19 @@ struct Record<T> {
     body: T,
 }
 
+/// What other machines resume from.
+#[derive(Debug)]
+pub struct PackedState {
+    /// The record's text.
+    pub record: Vec<u8>,
+    /// The files that it vouches for.
+    pub files: Vec<FileRecord>,
+}
+
 impl State {
+    /// The record's file name.
+    pub const RECORD: &str = "state.json";
+
     /// The state of the computation with this key, kept in `dir`.
     pub fn new(dir: PathBuf, key: &str) -> Self {
         Self { dir, key: key.to_owned(), voucher: None }
@@ -112,7 +122,7 @@ impl State {
         let inputs = self.voucher.as_ref().map(|voucher| voucher.inputs().clone()).unwrap_or_default();
         let record = Record { format: FORMAT, pipe: PIPE.to_owned(), key: self.key.clone(), inputs, files, body };
         let json = serde_json::to_vec(&record)?;
-        let path = self.place(RECORD)?;
+        let path = self.place(Self::RECORD)?;
         let aside = path.with_extension("new");
         let mut file = fs::File::create(&aside)?;
         file.write_all(format!("{}\n", blake3::hash(&json)).as_bytes())?;
@@ -122,7 +132,7 @@ impl State {
         fs::rename(&aside, &path)?;
         sync_dir(&self.dir)?;
         sync_dir(self.dir.parent().context("a state's directory has a parent")?)?;
-        let kept = |name: &str| name == RECORD || record.files.iter().any(|file| file.path == name);
+        let kept = |name: &str| name == Self::RECORD || record.files.iter().any(|file| file.path == name);
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if !kept(&entry.file_name().to_string_lossy()) {
@@ -161,6 +171,23 @@ impl State {
         Ok(self.record::<IgnoredAny>()?.map(|record| record.files).unwrap_or_default())
     }
 
+    /// What was kept, to be sent elsewhere; `None` if nothing was.
+    ///
+    /// # Errors
+    /// As [`Self::read`], but that no file is looked at.
+    pub fn packed(&self) -> Result<Option<PackedState>> {
+        let Some(record) = self.text()? else { return Ok(None) };
+        Ok(Some(PackedState { files: Self::files_of(&record, &self.key)?, record }))
+    }
+
+    /// The files that a record's text vouches for.
+    ///
+    /// # Errors
+    /// As [`Self::packed`].
+    pub fn files_of(text: &[u8], key: &str) -> Result<Vec<FileRecord>> {
+        Ok(parse::<IgnoredAny>(text, key).context("a record of a state can't be used")?.files)
+    }
+
     /// Throws away what was kept.
     ///
     /// # Errors
@@ -169,23 +196,19 @@ impl State {
         remove(&self.dir)
     }
 
-    fn record<T: DeserializeOwned>(&self) -> Result<Option<Record<T>>> {
-        let path = self.dir.join(RECORD);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("failed to read {}", path.display())),
-        };
-        let end = text.iter().position(|&byte| byte == b'\n').unwrap_or_default();
-        let (digest, json) = (&text[..end], &text[(end + 1).min(text.len())..]);
-        ensure!(digest == blake3::hash(json).to_hex().as_bytes(), "{} is damaged", path.display());
-        // The body may have another form in another version, so that comes first.
-        let Record { format, pipe, key, .. } = serde_json::from_slice::<Record<IgnoredAny>>(json)?;
-        if (format, pipe.as_str()) != (FORMAT, PIPE) {
-            bail!("it was written by pipe {pipe} in format {format}, and this is pipe {PIPE} with format {FORMAT}");
+    /// The record's text, if there's one.
+    fn text(&self) -> Result<Option<Vec<u8>>> {
+        let path = self.dir.join(Self::RECORD);
+        match std::fs::read(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
         }
-        ensure!(key == self.key, "it belongs to another computation");
-        let record: Record<T> = serde_json::from_slice(json)?;
+    }
+
+    fn record<T: DeserializeOwned>(&self) -> Result<Option<Record<T>>> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        let record: Record<T> = parse(&text, &self.key)?;
         if let Some(voucher) = &self.voucher
             && !record.inputs.is_empty()
         {
@@ -193,6 +216,20 @@ impl State {
         }
         Ok(Some(record))
     }
+}
+
+/// A record, of this computation and this version of the program.
+fn parse<T: DeserializeOwned>(text: &[u8], key: &str) -> Result<Record<T>> {
+    let end = text.iter().position(|&byte| byte == b'\n').unwrap_or_default();
+    let (digest, json) = (&text[..end], &text[(end + 1).min(text.len())..]);
+    ensure!(digest == blake3::hash(json).to_hex().as_bytes(), "its record {} is damaged", State::RECORD);
+    // The body may have another form in another version, so that comes first.
+    let Record { format, pipe, key: of, .. } = serde_json::from_slice::<Record<IgnoredAny>>(json)?;
+    if (format, pipe.as_str()) != (FORMAT, PIPE) {
+        bail!("it was written by pipe {pipe} in format {format}, and this is pipe {PIPE} with format {FORMAT}");
+    }
+    ensure!(of == key, "it belongs to another computation");
+    Ok(serde_json::from_slice(json)?)
 }
 
 #[cfg(test)]
@@ -253,7 +290,7 @@ mod tests {
         let other = State::new(state.dir().to_owned(), "other");
         assert_eq!(other.read::<u32>().unwrap_err().to_string(), "it belongs to another computation");
 
-        let path = state.dir().join(RECORD);
+        let path = state.dir().join(State::RECORD);
         let text = std::fs::read_to_string(&path).unwrap();
         let json = text.split_once('\n').unwrap().1.replace(&format!("\"pipe\":\"{PIPE}\""), "\"pipe\":\"0.0.0\"");
         std::fs::write(&path, format!("{}\n{json}", blake3::hash(json.as_bytes()))).unwrap();

@@ -22,7 +22,8 @@ use super::{
 use crate::{
     engine::{
         executor::{Done, Event, Launch, Local, Paused, Reporter, Watch},
-        store::{DigestCache, Lost, Stopped, Store},
+        plan::reached,
+        store::{DigestCache, Lost, State, Stopped, Store},
     },
     session::{
         Notify,
@@ -41,6 +42,8 @@ use crate::{
 const SHOWN: Duration = Duration::from_secs(2);
 /// How often what is told is sent to machines that share no disk with this one.
 const SENT: Duration = Duration::from_secs(5);
+/// How often a stage's last checkpoint is sent to them.
+const STATE_SENT: Duration = Duration::from_secs(30);
 /// How often a stage is taken up again that another process had taken over and left.
 const ATTEMPTS: usize = 3;
 
@@ -89,6 +92,7 @@ pub fn work(
         numbers,
         store,
         digests: Mutex::new(DigestCache::default().with_reading(READING)),
+        key: Mutex::new(None),
         folder,
         log: RunFolder::log_name(batch, task),
         stop,
@@ -116,6 +120,8 @@ struct Worker<'a> {
     numbers: Vec<usize>,
     store: Store,
     digests: Mutex<DigestCache>,
+    /// That of the stage which is computed.
+    key: Mutex<Option<String>>,
     folder: RunFolder,
     log: String,
     stop: &'a Arc<AtomicBool>,
@@ -157,6 +163,9 @@ impl Worker<'_> {
                 }
             }
         };
+        if worked == Worked::Again {
+            self.send_state();
+        }
         report.send(&Message::End(end))?;
         [&self.log, &events].into_iter().try_for_each(|file| self.folder.deliver(file))?;
         Ok(worked)
@@ -170,8 +179,12 @@ impl Worker<'_> {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let mut sent = Instant::now();
+                let (mut sent, mut state_sent) = (Instant::now(), Instant::now());
                 while !is_over.load(SeqCst) {
+                    if state_sent.elapsed() >= STATE_SENT {
+                        self.send_state();
+                        state_sent = Instant::now();
+                    }
                     if sent.elapsed() >= SENT {
                         sent = Instant::now();
                         for file in files {
@@ -212,6 +225,36 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Sends the last checkpoint of the stage to machines that share no disk with this one: one of them may have to go on.
+    fn send_state(&self) {
+        let key = self.key.lock().clone();
+        if let (Some(remote), Some(key)) = (self.folder.remote(), key)
+            && let Some(state) = self.store.state(&key)
+        {
+            // The next one, if it isn't taken.
+            let _ = remote.send_state(&key, &state).inspect_err(|error| tracing::info!("{error:#}"));
+        }
+    }
+
+    /// Brings the checkpoint that another machine has sent of a stage, if it's further than what is here.
+    fn bring_state(&self, key: &str) {
+        let Some(remote) = self.folder.remote() else { return };
+        let (here, brought) = (self.store.state(key), self.store.brought_state(key));
+        let step = |state: &State| reached(state).map(|reached| reached.step);
+        match remote.bring_state(key, brought.dir()) {
+            Ok(_) => {
+                let is_other = |here: &State| here.dir() != brought.dir();
+                if here.is_some_and(|here| is_other(&here) && step(&here) >= step(&brought)) {
+                    let _ = brought.clear();
+                }
+            }
+            Err(error) => {
+                tracing::warn!("{error:#}; it begins anew");
+                let _ = brought.clear();
+            }
+        }
+    }
+
     /// Gives what was made to the others.
     fn deliver(&self, done: &Done) -> Result<()> {
         let Some(remote) = self.folder.remote() else { return Ok(()) };
@@ -221,6 +264,7 @@ impl Worker<'_> {
             let before = remote.finish().unpushed;
             remote.push(&done.artifact, done.computed);
             ensure!(remote.finish().unpushed == before, "{} doesn't take it", remote.url());
+            remote.forget_state(&done.artifact.key);
             Ok(())
         })
     }
@@ -230,11 +274,14 @@ impl Worker<'_> {
         loop {
             self.bring(stage, reporter)?;
             let task = self.plan.task(stage, self.results(), &mut BTreeMap::new())?;
-            let is_there = !task.force && self.store.find(&task.manifest.key()).ok().flatten().is_some();
+            let key = task.manifest.key();
+            let is_there = !task.force && self.store.find(&key).ok().flatten().is_some();
             let stages = Stages::new(devices(&self.plan.devices)?);
             if !is_there {
                 self.check(stage, &stages)?;
+                self.bring_state(&key);
             }
+            *self.key.lock() = Some(key);
             let watch = Watch { stop: self.stop, reporter, digests: &self.digests };
             match Local::new(&self.store, &stages).launch(&task, watch) {
                 // Whoever took it over is computing it, or has left it.
