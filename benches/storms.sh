@@ -3,6 +3,7 @@
 # limit, the controller goes away, the submitting process is killed, five jobs are taken at most. Each run has to end with
 # the digests of one machine, each stage computed once, and of its steps none twice but those after a checkpoint.
 #   usage: BED_SACCT=1 ../shared/tools/slurm.sh benches/storms.sh PIPE [COUNT] [SEED]
+# EXAMPLE=chatglm_cls has them over that recipe instead of one that takes half a minute.
 # A line for each storm: its number, what happened, seconds, steps that were computed again, and how it ended.
 set -euo pipefail
 pipe=$(realpath "$1") count=${2:-20}
@@ -11,12 +12,16 @@ every=20 # steps between two checkpoints
 space=$(mktemp -d)
 trap 'rm -rf "$space"' EXIT
 cd "$space"
-for ((line = 0; line < 400; line++)); do echo "row $line tells of $((line * 7919 % 101)) things, and of $((line % 13)) more."; done >corpus.txt
-for split in train dev; do
-  printf 'text\tlabel\n' >$split.tsv
-  for ((row = 0; row < 40; row++)); do printf 'row %d tells of %s\t%s\n' $row "$((row % 2))" "$([ $((row % 2)) = 1 ] && echo odd || echo even)"; done >>$split.tsv
-done
-cat >recipe.yaml <<END
+example() { # a recipe that comes with the program
+  "$pipe" init example --example "$1" >/dev/null 2>&1 && cd example && mv "$1.yaml" recipe.yaml
+}
+made() { # a recipe with a pretraining and six stages after it
+  for ((line = 0; line < 400; line++)); do echo "row $line tells of $((line * 7919 % 101)) things, and of $((line % 13)) more."; done >corpus.txt
+  for split in train dev; do
+    printf 'text\tlabel\n' >$split.tsv
+    for ((row = 0; row < 40; row++)); do printf 'row %d tells of %s\t%s\n' $row "$((row % 2))" "$([ $((row % 2)) = 1 ] && echo odd || echo even)"; done >>$split.tsv
+  done
+  cat >recipe.yaml <<END
 seed: 3
 stages:
   tokens:
@@ -28,8 +33,8 @@ stages:
       objectives: [{ masked_lm: {} }]
       train: { steps: 600, batch: { examples: 8 }, max_length: 48, lr: 1.0e-3, checkpoint_every: $every }
 END
-for task in a b c d e f; do
-  cat >>recipe.yaml <<END
+  for task in a b c d e f; do
+    cat >>recipe.yaml <<END
   $task:
     finetune:
       from: base
@@ -37,7 +42,9 @@ for task in a b c d e f; do
       task: { classification: { template: "{{ text }}: [Classification].", words: { odd: things, even: more } } }
       train: { epochs: 8, batch: { examples: 4 }, max_length: 48, lr: 1.0e-3, seed: $RANDOM, checkpoint_every: $every }
 END
-done
+  done
+}
+if [ "${EXAMPLE:-}" ]; then example "$EXAMPLE"; else made; fi
 digests() { python3 -c 'import json, sys; print({name: stage["digest"] for name, stage in json.load(sys.stdin)["stages"].items()})'; }
 "$pipe" run recipe.yaml --json --store alone 2>/dev/null | digests >expected
 profile() { printf '[profiles.bed]\nengine = "slurm"\nask = 2\nprogram = "%s"\n[profiles.bed.all]\nmemory = "1G"\npartition = "low"\n%s\n' "$pipe" "$1"; }
