@@ -226,6 +226,15 @@ async fn transfer(
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// All bytes that lie there, if there's anything.
+pub(super) async fn whole(shared: &Shared, location: &Location) -> object_store::Result<Option<Vec<u8>>> {
+    match get(shared, location, None).await {
+        Ok(found) => Ok(Some(found.bytes().await?.to_vec())),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// What lies there, or bytes of it.
 pub(super) async fn get(
     shared: &Shared,

@@ -155,14 +155,8 @@ impl Remote {
     }
 
     async fn bring_one(&self, path: &str) -> Result<bool> {
-        let fetch = async {
-            match self.shared.objects.get(&self.shared.address.file(path)).await {
-                Ok(found) => Ok(Some(found.bytes().await?)),
-                Err(Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let text = fetch.await.with_context(|| format!("can't bring {path} from {}", self.url()))?;
+        let text = blobs::whole(&self.shared, &self.shared.address.file(path)).await;
+        let text = text.with_context(|| format!("can't bring {path} from {}", self.url()))?;
         let Some(text) = text else { return Ok(false) };
         let local = self.shared.store.root().join(path);
         fs::create_dir_all(local.parent().context("a file lies in a directory")?)?;

@@ -159,7 +159,7 @@ impl Shared {
             tracing::debug!(file = file.path, "the remote has it");
             return Ok(());
         }
-        self.send_file(&self.address.blob(&file.digest), path, file).await?;
+        self.send_file(&self.address.blob(&file.digest), &mut fs::File::open(path)?, file).await?;
         self.accept(&file.digest);
         if effort == Effort::Whole {
             ensure!(self.has_come(file).await?, NOT_ARRIVED);
@@ -168,13 +168,12 @@ impl Shared {
     }
 
     /// Uploads a file to a place, if it's what its record says.
-    pub(super) async fn send_file(&self, location: &Location, path: &Path, file: &FileRecord) -> Result<()> {
+    pub(super) async fn send_file(&self, location: &Location, source: &mut fs::File, file: &FileRecord) -> Result<()> {
         tracing::debug!(file = file.path, bytes = file.bytes, "uploading");
-        let mut source = fs::File::open(path)?;
         if file.bytes > self.chunk {
-            return self.upload_parts(location, &mut source, file).await;
+            return self.upload_parts(location, source, file).await;
         }
-        let bytes = chunk(&mut source, self.chunk)?;
+        let bytes = chunk(source, self.chunk)?;
         check(blake3::hash(&bytes), file)?;
         self.put(location, bytes).await
     }

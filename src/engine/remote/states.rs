@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutPayload, path::Path as Location};
 
 use super::{Remote, blobs, shared::Shared};
-use crate::engine::store::{PackedState, State};
+use crate::engine::store::{FileRecord, PackedState, State};
 
 /// The name of the record, there and here.
 const RECORD: &str = State::RECORD;
@@ -21,17 +21,20 @@ impl Remote {
     /// If the state can't be read, also because it has just been replaced, or the remote doesn't take it.
     pub fn send_state(&self, key: &str, state: &State) -> Result<()> {
         let Some(PackedState { record, files }) = state.packed()? else { return Ok(()) };
+        // What is open stays what it is, also when the next checkpoint takes its place meanwhile.
+        let open = |file: &FileRecord| fs::File::open(state.dir().join(&file.path));
+        let mut sources: Vec<fs::File> = files.iter().map(open).collect::<std::io::Result<_>>()?;
         let (shared, folder) = (&*self.shared, folder(key));
         let place = |name: &str| shared.address.file(&format!("{folder}/{name}"));
         let send = async {
-            if shared.bytes_at(&place(RECORD)).await?.is_some_and(|sent| sent == record) {
+            if blobs::whole(shared, &place(RECORD)).await?.is_some_and(|sent| sent == record) {
                 return Ok(());
             }
-            for file in &files {
+            for (file, source) in files.iter().zip(&mut sources) {
                 let location = place(&file.digest);
                 let is_there = shared.objects.head(&location).await.is_ok_and(|there| there.size == file.bytes);
                 if !is_there {
-                    shared.send_file(&location, &state.dir().join(&file.path), file).await?;
+                    shared.send_file(&location, source, file).await?;
                 }
             }
             shared.objects.put(&place(RECORD), PutPayload::from(record)).await?;
@@ -53,7 +56,7 @@ impl Remote {
         let (shared, folder) = (&*self.shared, folder(key));
         let place = |name: &str| shared.address.file(&format!("{folder}/{name}"));
         let bring = async {
-            let Some(record) = shared.bytes_at(&place(RECORD)).await? else { return Ok(false) };
+            let Some(record) = blobs::whole(shared, &place(RECORD)).await? else { return Ok(false) };
             fs::create_dir_all(to)?;
             for file in State::files_of(&record, key)? {
                 // Its path is a name in the folder, or else it's no state's.
@@ -78,15 +81,6 @@ fn folder(key: &str) -> String {
 }
 
 impl Shared {
-    /// What lies there, if there's anything.
-    async fn bytes_at(&self, location: &Location) -> Result<Option<Vec<u8>>> {
-        match blobs::get(self, location, None).await {
-            Ok(found) => Ok(Some(found.bytes().await?.to_vec())),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Removes files below a folder, as far as the remote lets them be removed.
     async fn remove(&self, folder: &str, unwanted: &dyn Fn(&Location) -> bool) {
         let location = self.address.file(folder);

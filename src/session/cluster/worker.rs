@@ -227,12 +227,13 @@ impl Worker<'_> {
 
     /// Sends the last checkpoint of the stage to machines that share no disk with this one: one of them may have to go on.
     fn send_state(&self) {
-        let key = self.key.lock().clone();
-        if let (Some(remote), Some(key)) = (self.folder.remote(), key)
-            && let Some(state) = self.store.state(&key)
+        // Held until it's sent: a stage that is done has nothing left to send.
+        let key = self.key.lock();
+        if let (Some(remote), Some(key)) = (self.folder.remote(), key.as_ref())
+            && let Some(state) = self.store.state(key)
         {
             // The next one, if it isn't taken.
-            let _ = remote.send_state(&key, &state).inspect_err(|error| tracing::info!("{error:#}"));
+            let _ = remote.send_state(key, &state).inspect_err(|error| tracing::info!("{error:#}"));
         }
     }
 
@@ -258,6 +259,7 @@ impl Worker<'_> {
     /// Gives what was made to the others.
     fn deliver(&self, done: &Done) -> Result<()> {
         let Some(remote) = self.folder.remote() else { return Ok(()) };
+        self.key.lock().take();
         remote.insist(|| {
             // What it didn't take before is no reason not to try.
             remote.ask();
