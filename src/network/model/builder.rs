@@ -50,7 +50,13 @@ impl<'a> Builder<'a> {
     /// Whether two parameters that are meant to be one are, before either is added: see [`ValueSource::tie`].
     pub fn ties(&mut self, name: &str, other: &str) -> bool {
         match &mut self.target {
-            BuilderTarget::Values { source, .. } => source.tie(name, other),
+            BuilderTarget::Values { source, parameters } => {
+                let tied = source.tie(name, other);
+                if !tied {
+                    parameters.untied.get_or_insert_with(|| other.to_owned());
+                }
+                tied
+            }
             BuilderTarget::Shapes(_) => true,
         }
     }

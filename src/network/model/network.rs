@@ -141,6 +141,11 @@ impl Network {
         self.classifier.is_some()
     }
 
+    /// A tensor that the checkpoint has, and that its config says is another one: its name.
+    pub fn untied(&self) -> Option<&str> {
+        self.parameters.untied.as_deref()
+    }
+
     /// All parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters

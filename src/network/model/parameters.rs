@@ -67,6 +67,8 @@ pub struct Parameters {
     pub(super) adapters: Adapters,
     /// Embeddings of n-grams, where the model has any.
     pub(super) ngrams: Option<Ngrams>,
+    /// The first tensor with values of its own that is tied to another one by the config.
+    pub(super) untied: Option<String>,
 }
 
 impl Parameter {
@@ -130,6 +132,7 @@ impl Parameters {
             layers: Vec::new(),
             adapters: Adapters::default(),
             ngrams: None,
+            untied: None,
         }
     }
 
@@ -151,6 +154,7 @@ impl Parameters {
             layers: self.layers.clone(),
             adapters: self.adapters.clone(),
             ngrams: self.ngrams.clone(),
+            untied: self.untied.clone(),
         })
     }
 

@@ -139,6 +139,14 @@ impl TextGenerator {
         })
     }
 
+    /// What is to be said of the model.
+    pub fn note(&self) -> Option<String> {
+        let name = self.network.untied()?;
+        Some(format!(
+            "{name} has values of its own, which are used, as in transformers, though config.json ties it to another tensor"
+        ))
+    }
+
     /// How it writes where nobody says otherwise: as the checkpoint's `generation_config.json` has it.
     pub fn defaults(&self) -> &GenerationDefaults {
         &self.defaults

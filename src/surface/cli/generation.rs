@@ -72,6 +72,7 @@ pub(super) fn settings(
     generator: &TextGenerator,
 ) -> Result<GenerationSettings> {
     let given = generator.defaults();
+    generator.note().into_iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
     for ignored in &given.ignored {
         console::eprint_line(&format!(
             "note: the model's settings for generation have `{ignored}`, which isn't followed"
