@@ -44,9 +44,11 @@ pub fn file_fields(catalog: &Catalog, stage: &Stage) -> Vec<FileField> {
 pub(super) fn files_in(value: &Json, slot: &Slot) -> Vec<FileField> {
     let mut files: Vec<FileField> = Vec::new();
     visit(value, slot, &mut String::new(), &mut |pointer, value, slot| {
-        // What a mapping says of a field, which comes first, counts before what the field says.
-        files
-            .extend(named(pointer, value, slot).filter(|file| files.iter().all(|other| other.pointer != file.pointer)));
+        // What a mapping says of files in a data set, which comes first, counts before their path alone.
+        let is_said =
+            |file: &FileField| file.kind == FileKind::Files && files.iter().any(|other| other.pointer == file.pointer);
+        let file = named(pointer, value, slot).filter(|file| !is_said(file));
+        files.extend(file);
     });
     files
 }

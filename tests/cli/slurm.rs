@@ -123,7 +123,7 @@ fn machines_that_share_no_disk_have_a_remote_in_common() {
 fn what_one_machine_has_begun_another_one_that_shares_no_disk_goes_on_with() {
     let bed = need!(slurm());
     let (space, begin) = need!(apart());
-    space.write("recipe.yaml", space.read("recipe.yaml").replace("steps: 8,", "steps: 1500, checkpoint_every: 20,"));
+    space.write("recipe.yaml", space.read("recipe.yaml").replace("steps: 8,", "steps: 8000, checkpoint_every: 20,"));
     let lines = begin
         + r#"pipe run recipe.yaml --on bed --json >first.json 2>first.log & follower=$!
          events() { cat .pipe/jobs/*/events/1.jsonl 2>/dev/null; }

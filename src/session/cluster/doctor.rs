@@ -150,7 +150,7 @@ pub fn examine(
     let mut find = |is_well: bool, text: String| findings.push(Finding { is_well, text });
 
     let text = |path: &Path| path.display().to_string();
-    let apart = remote.map(|url| ["--apart", url]).unwrap_or_default();
+    let apart = remote.map_or(Vec::new(), |url| vec!["--apart", url]);
     let words = ["--store", &text(RunFolder::at(&folder).store()?), "--job", &text(&folder), "--task"];
     let command: Vec<String> =
         [&text(&program), "doctor"].into_iter().chain(apart).chain(words).map(str::to_owned).collect();
