@@ -2,8 +2,9 @@
 //! becomes a directory with its files.
 //!
 //! The directory is a snapshot in Hugging Face's own cache, so that what Python has fetched isn't fetched again, nor the
-//! other way around (what is ModelScope's has a cache of its own). A name and a revision are looked up once: from then on they mean the commit that they meant, and where
-//! its files are all here nothing is asked of anyone. A recipe's results don't change because somebody pushed.
+//! other way around (what is ModelScope's has a cache of its own). A name and a revision are looked up once: from then on they
+//! mean the commit that they meant, and where its files are all here nothing is asked of anyone. A recipe's results don't change
+//! because somebody pushed.
 
 mod arriving;
 mod cache;
@@ -43,8 +44,8 @@ pub fn names(reference: &Reference) -> Vec<String> {
 /// Sees to it that the wanted files are in the cache.
 ///
 /// # Errors
-/// A model, a data set or a revision that isn't there or isn't given to this user, a hub that can't be reached, files that don't arrive
-/// as they should be, and the file system's.
+/// A model, a data set or a revision that isn't there or isn't given to this user, a hub that can't be reached, files that
+/// don't arrive as they should be, and the file system's.
 pub fn fetch(reference: &Reference, wanted: Wanted) -> Result<Snapshot> {
     let (repository, site) = (Repository::of(reference)?, Site::from_environment(reference.host)?);
     let known = repository.cached(&reference.revision);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     engine::plan::{Graph, Length, Node, Trunk},
-    hub::{self, Reference, Wanted},
+    hub::{self, Reference, Snapshot, Wanted},
     network::checkpoint,
     recipe::{
         Checked,
@@ -46,7 +46,7 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
         let found = match kind {
             FileKind::Files => {
                 if let Some((reference, snapshot)) = fetch_data(&pattern)? {
-                    pinned.insert(pointer.clone(), format!("{}@{}", reference.name, snapshot.commit));
+                    pinned.insert(pointer.clone(), pin(&reference, &snapshot));
                 }
                 resolve_path(&pattern, &checked.dir)?
             }
@@ -55,7 +55,7 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
                     Some(reference) => {
                         let reference = reference?;
                         let snapshot = hub::fetch(&reference, Wanted::Model)?;
-                        pinned.insert(pointer.clone(), format!("{}@{}", reference.name, snapshot.commit));
+                        pinned.insert(pointer.clone(), pin(&reference, &snapshot));
                         snapshot.directory
                     }
                     None => resolve_place(&pattern, &checked.dir)
@@ -92,6 +92,11 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
         pinned,
         needs: stage_fields(catalog, stage).into_iter().map(|field| (field.pointer, field.name)).collect(),
     })
+}
+
+/// Which commit a name on a hub stood for, as records have it.
+fn pin(reference: &Reference, snapshot: &Snapshot) -> String {
+    format!("{}@{}", reference.name, snapshot.commit)
 }
 
 /// What a training shares with longer ones, which can begin with it.

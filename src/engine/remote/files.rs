@@ -89,9 +89,7 @@ impl Remote {
 
     /// Removes a file that was sent. It's in nobody's way where it can't be removed.
     pub fn forget(&self, path: &str) {
-        if let Err(error) = self.runtime.block_on(self.shared.objects.delete(&self.shared.address.file(path))) {
-            tracing::info!("can't remove {path} from {}: {error}", self.url());
-        }
+        self.runtime.block_on(self.shared.remove_file(&self.shared.address.file(path)));
     }
 
     /// Bytes of a file that was sent, which aren't kept in the store.

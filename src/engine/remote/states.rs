@@ -24,8 +24,8 @@ impl Remote {
         // What is open stays what it is, also when the next checkpoint takes its place meanwhile.
         let open = |file: &FileRecord| fs::File::open(state.dir().join(&file.path));
         let mut sources: Vec<fs::File> = files.iter().map(open).collect::<std::io::Result<_>>()?;
-        let (shared, folder) = (&*self.shared, folder(key));
-        let place = |name: &str| shared.address.file(&format!("{folder}/{name}"));
+        let shared = &*self.shared;
+        let place = |name: &str| shared.address.file(&format!("{}/{name}", folder(key)));
         let send = async {
             if blobs::whole(shared, &place(RECORD)).await?.is_some_and(|sent| sent == record) {
                 return Ok(());
@@ -42,7 +42,7 @@ impl Remote {
                 let name = location.filename().unwrap_or_default();
                 name == RECORD || files.iter().any(|file| file.digest == name)
             };
-            shared.remove(&folder, &|location| !is_kept(location)).await;
+            shared.remove_files(&folder(key), &|location| !is_kept(location)).await;
             anyhow::Ok(())
         };
         self.runtime.block_on(send).with_context(|| format!("can't send a state to {}", self.url()))
@@ -53,8 +53,8 @@ impl Remote {
     /// # Errors
     /// If it isn't there as a whole or can't be fetched, or the folder not be written.
     pub fn bring_state(&self, key: &str, to: &Path) -> Result<bool> {
-        let (shared, folder) = (&*self.shared, folder(key));
-        let place = |name: &str| shared.address.file(&format!("{folder}/{name}"));
+        let shared = &*self.shared;
+        let place = |name: &str| shared.address.file(&format!("{}/{name}", folder(key)));
         let bring = async {
             let Some(record) = blobs::whole(shared, &place(RECORD)).await? else { return Ok(false) };
             fs::create_dir_all(to)?;
@@ -72,7 +72,7 @@ impl Remote {
 
     /// Removes what was sent of a computation. It's in nobody's way where it can't be removed.
     pub fn forget_state(&self, key: &str) {
-        self.runtime.block_on(self.shared.remove(&folder(key), &|_| true));
+        self.runtime.block_on(self.shared.remove_files(&folder(key), &|_| true));
     }
 }
 
@@ -82,13 +82,18 @@ fn folder(key: &str) -> String {
 
 impl Shared {
     /// Removes files below a folder, as far as the remote lets them be removed.
-    async fn remove(&self, folder: &str, unwanted: &dyn Fn(&Location) -> bool) {
+    async fn remove_files(&self, folder: &str, unwanted: &dyn Fn(&Location) -> bool) {
         let location = self.address.file(folder);
         let listed: Result<Vec<_>, Error> = self.objects.list(Some(&location)).try_collect().await;
         for location in listed.unwrap_or_default().into_iter().map(|found| found.location).filter(unwanted) {
-            if let Err(error) = self.objects.delete(&location).await {
-                tracing::info!("can't remove {location}: {error}");
-            }
+            self.remove_file(&location).await;
+        }
+    }
+
+    /// Removes a file, if the remote lets it be removed.
+    pub(super) async fn remove_file(&self, location: &Location) {
+        if let Err(error) = self.objects.delete(location).await {
+            tracing::info!("can't remove {location}: {error}");
         }
     }
 }

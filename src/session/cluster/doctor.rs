@@ -291,9 +291,9 @@ fn compared(report: &Report, build: &str, common: &Common<'_>) -> Vec<Finding> {
         find(false, format!("it has build {}, and this is {build}: take `program` out of the profile", report.build));
     }
     if let Common::Store { root, is_locked } = common {
-        findings.push(locks(report, root, *is_locked));
+        let (is_well, text) = locks(report, root, *is_locked);
+        find(is_well, text);
     }
-    let mut find = |is_well: bool, text: String| findings.push(Finding { is_well, text });
     let devices = if report.devices.is_empty() { "no device".to_owned() } else { report.devices.join(", ") };
     find(!report.devices.is_empty(), format!("it can compute on {devices}"));
     let (clock, stamp) = report.clock;
@@ -308,17 +308,16 @@ fn compared(report: &Report, build: &str, common: &Common<'_>) -> Vec<Finding> {
     findings
 }
 
-/// What a job's report says of locks in the store.
-fn locks(report: &Report, root: &Path, is_locked: bool) -> Finding {
-    let by_name = |why: &str| Finding { is_well: report.has_links, text: locks_by_name(why, report.has_links) };
-    let hold = |text: &str| Finding { is_well: true, text: text.to_owned() };
+/// What a job's report says of locks in the store, and whether all is well with them.
+fn locks(report: &Report, root: &Path, is_locked: bool) -> (bool, String) {
+    let by_name = |why: &str| (report.has_links, locks_by_name(why, report.has_links));
+    let hold = |text: &str| (true, text.to_owned());
     match &report.sees_lock {
         _ if !is_locked => by_name("this machine can't lock files there"),
         Err(error) => by_name(&format!("it can't lock files: {error}")),
         Ok(false) => {
             let format = shell::quoted(&root.join("format").display().to_string());
-            let text = format!("locks of files don't hold between machines: echo 'lock link' >> {format}");
-            Finding { is_well: false, text }
+            (false, format!("locks of files don't hold between machines: echo 'lock link' >> {format}"))
         }
         Ok(true) if report.host != host() => hold("locks of files hold between machines"),
         Ok(true) => hold("locks of files hold; the job ran on this machine, so others may differ"),
