@@ -3,7 +3,10 @@
 use anyhow::Result;
 use parking_lot::Mutex;
 
-use crate::network::device::{DeviceChoice, DeviceChoices, OpenDevice, OpenDevices};
+use crate::network::{
+    device::{DeviceChoice, DeviceChoices, OpenDevice, OpenDevices},
+    kernels,
+};
 
 /// Where a stage of a kind computes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +56,17 @@ impl Devices {
     /// If one can't be opened.
     pub fn first(&self) -> Result<OpenDevice> {
         Ok(self.all()?.first)
+    }
+
+    /// Computes without kernels of our own from now on, for this reason.
+    ///
+    /// # Errors
+    /// If a device can't be opened.
+    pub(super) fn give_up_kernels(&self, reason: &str) -> Result<()> {
+        self.all()?.devices().iter().for_each(|device| kernels::give_up(device, reason));
+        // Its name says so, once it's opened again.
+        *self.open.lock() = None;
+        Ok(())
     }
 
     /// What a stage ran on that used them so.

@@ -53,6 +53,7 @@ pub(in crate::stages) fn of_training(own: &[Metric], dev: &[DevMetric]) -> Vec<S
         PEAK_FLOPS_PER_SECOND,
         MFU,
         DATA_WAIT_SECONDS,
+        FIRST_STEP_SECONDS,
         DEVICES,
         MICRO_BATCH_TOKENS,
         DEVICE_MEMORY_BYTES,
@@ -117,6 +118,8 @@ table! {
     MFU: Speed = "mfu";
     /// Seconds in which training waited for its data.
     DATA_WAIT_SECONDS: Speed = "data_wait_seconds";
+    /// Seconds until the first step was done, in which a GPU's kernels are compiled and tuned.
+    FIRST_STEP_SECONDS: Speed = "first_step_seconds";
     /// Tokens of the parts that a step was divided into so that they fit.
     MICRO_BATCH_TOKENS: Speed = "micro_batch_tokens";
     /// Of the device that holds most.

@@ -12,6 +12,7 @@ pub mod facts;
 mod kind;
 mod kinds;
 pub mod metrics;
+mod not_finite;
 mod parts;
 mod preflight;
 mod training_feed;
@@ -148,7 +149,8 @@ impl Stages {
 
 impl Runner for Stages {
     fn run(&self, job: &Job<'_>) -> Result<Computed> {
-        kind_of(job.node)?.run(&job.node.settings, job, &self.devices)
+        let kind = kind_of(job.node)?;
+        not_finite::recovered(job, &self.devices, &|| kind.run(&job.node.settings, job, &self.devices))
     }
 
     fn device(&self, node: &Node) -> String {

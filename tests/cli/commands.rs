@@ -116,6 +116,28 @@ fn a_run_leaves_no_leases() {
 }
 
 #[test]
+fn a_kernel_that_gives_nan_costs_no_state_and_changes_no_result() {
+    let space = tiny();
+    let recipe = TINY.replace("{ steps: 8,", "{ steps: 8, checkpoint_every: 2,");
+    space.write("recipe.yaml", recipe);
+    let run = ["run", "recipe.yaml", "--device", "cpu", "--stage", "base"];
+    // Four norms a step of each of the two objectives, more or less: somewhere in the middle.
+    let mut command = space.command(&run);
+    command.env("PIPE_FAULT", "layer_norm:22");
+    let output = finish(command);
+    assert_eq!(output.status, 1, "{}", output.stderr);
+    assert!(output.stderr.contains(" is not finite at step "), "{}", output.stderr);
+    assert!(output.stderr.contains("the last good checkpoint, after step "), "{}", output.stderr);
+
+    let output = space.pipe(&run);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(output.stderr.contains("base: resumes from the last checkpoint, after step "), "{}", output.stderr);
+    let digest =
+        |store: &str| space.json(&[&run[..], &["--store", store]].concat())["stages"]["base"]["digest"].clone();
+    assert_eq!(digest(".pipe"), digest("other"));
+}
+
+#[test]
 fn numbers_out_of_range_stop_a_stage_and_name_the_checkpoint() {
     let space = tiny();
     let recipe = TINY.replace("max_length: 48, lr: 1.0e-3 }\n  topics", "max_length: 48, lr: 1.0e30 }\n  topics");

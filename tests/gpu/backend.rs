@@ -2,6 +2,7 @@
 
 mod curves;
 mod devices;
+mod faults;
 mod kernels;
 mod recipes;
 mod training;

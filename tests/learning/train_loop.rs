@@ -6,9 +6,12 @@ use anyhow::Result;
 use burn::tensor::Device;
 use pipe::{
     engine::store::unix_time,
-    learning::train::{Curve, CurveEntry, Evaluation, Metrics, Observer, Progress, Silent, TrainSettings, Trainer},
+    learning::train::{
+        Curve, CurveEntry, Diverged, Evaluation, Metrics, Observer, Progress, Silent, TrainSettings, Trainer,
+    },
     network::{
         batch::{Batch, Choice, Example, Feed, Layout, Step, Target, lay_out},
+        kernels::watch::Watch,
         model::{Candidates, Counts, LossSettings, Network, PassMode, Pooling},
     },
     spec,
@@ -177,8 +180,29 @@ fn a_loss_that_is_not_finite_stops_training_and_names_the_step() {
     let mut trainer = Trainer::new(network(), settings);
     let error = pipe::support::explained(&trainer.run(&Same::new(40, 1), None, None, &mut Silent).unwrap_err());
     assert!(error.contains("is not finite at step 2 (causal_lm, lr "), "{error}");
-    assert!(error.contains("; no checkpoint was saved before"), "{error}");
+    assert!(error.contains(": no checkpoint was saved before"), "{error}");
     assert!(error.ends_with("try a lower lr, a longer warm-up or a smaller max_grad_norm"), "{error}");
+}
+
+#[test]
+fn a_watched_training_is_the_same_and_names_what_overflowed() {
+    let plain = train(&Same::new(5, 1), settings(5, json!({ "dropout": 0.1 })));
+    let watched = {
+        let _watch = Watch::until(3);
+        train(&Same::new(5, 1), settings(5, json!({ "dropout": 0.1 })))
+    };
+    assert_eq!(losses(watched.curve()), losses(plain.curve()));
+
+    let _watch = Watch::until(40);
+    let settings = settings(40, json!({ "lr": 1e30, "warmup_steps": 0, "max_grad_norm": 0.0 }));
+    let mut trainer = Trainer::new(network(), settings);
+    let error = trainer.run(&Same::new(40, 1), None, None, &mut Silent).unwrap_err();
+    let diverged = error.downcast_ref::<Diverged>().expect("it diverged");
+    assert_eq!((diverged.step, diverged.by_kernel), (2, true));
+    let what = diverged.what();
+    assert!(what.starts_with("the loss and the gradient of `"), "{what}");
+    assert!(what.contains("at step 2 (causal_lm, lr "), "{what}");
+    assert!(what.ends_with("; the kernel of `linear` made them out of finite ones"), "{what}");
 }
 
 #[test]

@@ -122,6 +122,17 @@ impl Job<'_> {
         self.sources.done()
     }
 
+    /// Makes ready for the stage to be computed once more from its files and its state, whatever it has read and written.
+    ///
+    /// # Errors
+    /// If files have changed meanwhile, or what it has written can't be removed. It has to be the stage's own error then.
+    pub fn starts_over(&self) -> Result<()> {
+        for path in entries(self.out) {
+            if path.is_dir() { fs_err::remove_dir_all(path)? } else { fs_err::remove_file(path)? }
+        }
+        self.sources.read_again()
+    }
+
     /// Writes what the stage has come to, of so many bytes. On a disk that is full, what could be resumed from is given up
     /// for it: first what longer trainings could begin with, then the stage's own state, if that makes room enough.
     ///

@@ -84,6 +84,15 @@ impl Sources {
         Ok(())
     }
 
+    /// All are read once more.
+    ///
+    /// # Errors
+    /// As [`Vouch::vouch`].
+    pub(super) fn read_again(&self) -> Result<()> {
+        self.read.store(false, SeqCst);
+        self.vouch()
+    }
+
     /// That a file changes while it's read, however often that's tried.
     pub(super) fn restless(moved: &Moved) -> Hinted {
         let message = format!("{} changes again and again while it's read", moved.files);

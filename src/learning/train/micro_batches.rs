@@ -21,6 +21,7 @@ use crate::{
     network::{
         batch::{Batch, Portion, Step},
         device,
+        kernels::watch,
         model::{Counts, Network},
     },
     spec::{LossNormalization, MicroBatch, Precision},
@@ -190,6 +191,7 @@ impl MicroBatching {
                 if !scale.overflowed() {
                     bail!("gradients are not finite in f16 at any scale of the loss");
                 }
+                watch::forget();
                 return Ok(None);
             }
             scale.succeeded();

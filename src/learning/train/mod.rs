@@ -10,12 +10,12 @@ mod average;
 mod checkpoints;
 mod clock;
 mod curve;
+mod diverged;
 mod divisors;
 mod evaluation;
 mod gradients;
 mod loss_scale;
 mod micro_batches;
-
 mod observer;
 mod optimizer;
 pub mod optimizers;
@@ -31,6 +31,7 @@ mod trainer;
 
 pub use checkpoints::{Cadence, Checkpoints};
 pub use curve::{Curve, CurveEntry, Point};
+pub use diverged::Diverged;
 pub use divisors::{Divisors, LossWeights};
 pub use evaluation::{Evaluation, Metrics};
 pub use observer::{Observer, Progress, Silent};

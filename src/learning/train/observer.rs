@@ -9,6 +9,9 @@ pub trait Observer {
     /// Every so many steps, and after the last one.
     fn progressed(&mut self, progress: &Progress);
 
+    /// After the first step that is made, once the device has done it, with the seconds that it took.
+    fn began(&mut self, _seconds: f64) {}
+
     /// New entries of the curve, as soon as their losses have been read from the device; each with the time at which
     /// it happened, in seconds since 1970.
     fn entered(&mut self, _entries: &[(CurveEntry, f64)]) {}

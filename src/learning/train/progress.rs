@@ -16,10 +16,7 @@ use super::{
     pending::Pending,
     trainer::{Best, Trainer, WARMUP},
 };
-use crate::{
-    engine::store::{ThroughputWindow, unix_time},
-    support::Hinted,
-};
+use crate::engine::store::{ThroughputWindow, unix_time};
 
 impl Trainer {
     /// Reads losses and gradient norms from the device, and enters them into the curve.
@@ -44,39 +41,19 @@ impl Trainer {
             let grad_norm = next();
             if !loss.is_finite() || !grad_norm.is_finite() {
                 let what = if loss.is_finite() { "gradient" } else { "loss" };
-                diverged = Some(format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})"));
+                let what = format!("the {what} is not finite at step {step} ({objective}, lr {lr:.2e})");
+                diverged = Some(self.diverged(step, what, false));
                 break;
             }
             entries.push((CurveEntry::Train(Point { step, objective, loss, lr, grad_norm, parts }), at));
         }
         self.enter(&entries, observer);
-        diverged.map_or(Ok(()), |what| bail!(self.diverged(&what)))
+        diverged.map_or(Ok(()), |diverged| bail!(diverged))
     }
 
     fn enter(&mut self, entries: &[(CurveEntry, f64)], observer: &mut dyn Observer) {
         self.curve.entries.extend(entries.iter().map(|(entry, _)| entry.clone()));
         observer.entered(entries);
-    }
-
-    /// The error for a training that diverged: what overflowed, the last good checkpoint, and what to try.
-    fn diverged(&self, what: &str) -> Hinted {
-        let kept = match &self.last_checkpoint {
-            Some((step, place)) => {
-                format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
-            }
-            None => "no checkpoint was saved before; checkpoint_every saves them more often".to_owned(),
-        };
-        let hint = "try a lower lr, a longer warm-up or a smaller max_grad_norm";
-        Hinted::with(format!("{what}; {kept}"), hint)
-    }
-
-    /// Rejects weights that aren't finite before they're saved: training couldn't resume from them. The loss is that of the
-    /// weights before the step; those after it may have overflowed already.
-    pub(super) fn check_finite(&self) -> Result<()> {
-        if !self.network.parameters().are_finite()? {
-            bail!(self.diverged(&format!("the weights are not finite after step {}", self.step)));
-        }
-        Ok(())
     }
 
     /// Reports progress since the last report.

@@ -89,6 +89,8 @@ pub struct Outcome {
     pub flops_per_second: f64,
     /// Seconds of that time in which the next step's batches weren't there yet.
     pub waited: f64,
+    /// Seconds until the device had done the first step that was made: a GPU's kernels are compiled in them.
+    pub first_step: Option<f64>,
     /// Padded tokens that were computed at a time at most, where that was limited.
     pub micro_batch: Option<usize>,
     /// The most memory that this process has held, where the system tells.

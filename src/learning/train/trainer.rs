@@ -34,6 +34,7 @@ use crate::{
     engine::store::{Throughput, unix_time},
     network::{
         batch::{Feed, Step},
+        kernels::watch,
         model::{Counts, Loss, Network, Parameters},
     },
 };
@@ -69,6 +70,8 @@ pub struct Trainer {
     pub(super) best_metric: MetricTracker,
     /// Of the metric by which training stops early.
     pub(super) stopping_metric: MetricTracker,
+    /// Seconds that the first step of this process took.
+    first_step: Option<f64>,
     /// The last checkpoint: its step, and where it lies.
     pub(super) last_checkpoint: Option<(usize, PathBuf)>,
 }
@@ -105,6 +108,7 @@ impl Trainer {
             best: None,
             best_metric: MetricTracker::default(),
             stopping_metric: MetricTracker::default(),
+            first_step: None,
             last_checkpoint: None,
         }
     }
@@ -186,7 +190,7 @@ impl Trainer {
         let arithmetic = Arithmetic::of(&self.network);
         let mut pending = VecDeque::new();
         let (mut total, mut window, mut timer) = (Meter::start(), Meter::start(), Timer::start());
-        let mut stopped = false;
+        let (mut stopped, began) = (false, Instant::now());
         // A resumed training may have reached its pause already.
         let mut paused = first > 0 && first < steps && observer.pauses(first);
         while self.step < steps && !stopped && !paused {
@@ -203,6 +207,12 @@ impl Trainer {
             total.flops += arithmetic.step(&step);
             window.tokens += tokens;
             self.step += 1;
+            if self.step - first == 1 {
+                self.read(&mut pending, observer)?;
+                let seconds = began.elapsed().as_secs_f64();
+                self.first_step = Some(seconds);
+                observer.began(seconds);
+            }
 
             let last = self.step == steps;
             let every = |every: usize| self.step.is_multiple_of(every.max(1));
@@ -272,6 +282,7 @@ impl Trainer {
 
     /// Takes one optimizer step; returns the number of its tokens, and its loss on the device.
     fn optimize(&mut self, step: &Step, observer: &mut dyn Observer) -> Result<(usize, Pending)> {
+        let watched = watch::reaches(self.step + 1);
         let note = &mut |text: &str| observer.noted(text);
         let replicas = self.replicas.iter().map(|replica| &replica.network);
         let networks: Vec<&Network> = [&self.network].into_iter().chain(replicas).collect();
@@ -289,7 +300,14 @@ impl Trainer {
         let lr = self.settings.schedule.rate(self.step);
         let mut gradients = gradients.into_iter();
         let own = gradients.next().context("no gradients")?;
+        let about = format_args!("{}, lr {lr:.2e}", step.objective);
+        if watched {
+            self.look_at_gradients(about, &loss, &own)?;
+        }
         let grad_norm = self.optimizer.step(self.network.parameters_mut(), own, lr)?;
+        if watched {
+            self.look_at_weights(about)?;
+        }
         for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
             replica.step(gradients, lr)?;
         }
@@ -323,6 +341,7 @@ impl Trainer {
             tokens_per_second,
             flops_per_second,
             waited: total.waited.as_secs_f64(),
+            first_step: self.first_step,
             micro_batch: self.micro_batching.max_tokens,
             peak_memory_bytes: peak_memory(),
             measured,

@@ -34,6 +34,7 @@ mod rotary;
 mod rounding;
 mod simd;
 mod slices;
+pub mod watch;
 
 pub use crate::support::arithmetic::Arithmetic;
 pub use adamw::{AdamWStep, block_squares, global_norm, norm};
@@ -55,7 +56,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 
-use self::{blocked::Between, operations::Operations, reference::Reference};
+use self::{blocked::Between, operations::Operations, reference::Reference, watch::Watched};
 
 /// How the CPU computes in this process, as records have it: `portable`, or `fast` with the vectors that it has, by which
 /// matrix products differ in their last bits.
@@ -70,14 +71,15 @@ pub fn arithmetic() -> &'static str {
 
 /// The implementation for a tensor: chosen here alone, by its device and dtype.
 fn backend<const D: usize>(tensor: &Tensor<D>) -> &'static dyn Operations {
+    let watched = watch::applies();
     if fused::applies(tensor) {
-        return &fused::Fused;
+        return if watched { &Watched { by: &fused::Fused, kernels: true } } else { &fused::Fused };
     }
     #[cfg(feature = "gpu")]
     if gpu::applies(tensor) {
-        return &gpu::Gpu;
+        return if watched { &Watched { by: &gpu::Gpu, kernels: true } } else { &gpu::Gpu };
     }
-    &Reference
+    if watched { &Watched { by: &Reference, kernels: false } } else { &Reference }
 }
 
 /// The implementation for compact matrices, whatever their elements are.
@@ -97,6 +99,14 @@ pub fn try_out(device: &Device, dtype: DType) -> Result<(), String> {
         let _ = (device, dtype);
         Ok(())
     }
+}
+
+/// Computes by `reference` on a GPU from now on, for this reason: for one whose kernels have turned out wrong after their trial.
+pub fn give_up(device: &Device, reason: &str) {
+    #[cfg(feature = "gpu")]
+    gpu::give_up(device, reason);
+    #[cfg(not(feature = "gpu"))]
+    let _ = (device, reason);
 }
 
 /// Uses the kernels of a GPU with elements of a dtype whatever comes out of them: for a driver that computes nothing, where what

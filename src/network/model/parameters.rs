@@ -309,6 +309,15 @@ impl Parameters {
         are_finite(self.list.iter().map(|parameter| parameter.value.clone().inner()))
     }
 
+    /// The first that isn't, by its name.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn first_not_finite(&self) -> Result<Option<&str>> {
+        let values = self.list.iter().map(|parameter| parameter.value.clone().inner());
+        Ok(first_not_finite(values)?.map(|at| self.list[at].name.as_str()))
+    }
+
     /// Makes the frozen ones among the `wanted` trainable.
     pub(super) fn unfreeze(&mut self, wanted: impl Fn(&str) -> bool) {
         for parameter in self.list.iter_mut().filter(|parameter| !parameter.is_trainable() && wanted(&parameter.name)) {
@@ -342,13 +351,21 @@ impl Parameters {
 /// # Errors
 /// The device's.
 pub fn are_finite(tensors: impl Iterator<Item = AnyTensor>) -> Result<bool> {
+    Ok(first_not_finite(tensors)?.is_none())
+}
+
+/// Which of these tensors is the first that has elements that aren't finite. Waits for the device.
+///
+/// # Errors
+/// The device's.
+pub fn first_not_finite(tensors: impl Iterator<Item = AnyTensor>) -> Result<Option<usize>> {
     // A sum of magnitudes is finite only if each of them is; one a tensor, so that a device is asked once.
     let sums: Vec<Tensor<1>> = tensors.map(|tensor| tensor.magnitude()).collect();
     if sums.is_empty() {
-        return Ok(true);
+        return Ok(None);
     }
     let sums: Vec<f32> = Tensor::cat(sums, 0)
         .try_into_vec_as()
         .map_err(|error| anyhow!("can't read from the device whether elements are finite: {error:?}"))?;
-    Ok(sums.iter().all(|sum| sum.is_finite()))
+    Ok(sums.iter().position(|sum| !sum.is_finite()))
 }

@@ -6,6 +6,7 @@ pub(super) mod classifier;
 pub(super) mod conversation;
 pub(super) mod encoding;
 pub(super) mod ensemble;
+mod first_step;
 pub(super) mod generate;
 pub(super) mod holding;
 pub(super) mod instruction;

@@ -1,12 +1,16 @@
 //! What pretrain and finetune stages have in common: the model to start from, the loop, and what they write.
 
-use std::{cmp::Reverse, path::Path, sync::Arc};
+use std::{
+    cmp::Reverse,
+    path::Path,
+    sync::{Arc, mpsc::Sender},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::{
-    FROM, TOKENS,
+    FROM, TOKENS, first_step,
     measured::Measured,
     origin::{Origin, copy_settings, copy_tokenizer},
     room::Room,
@@ -184,7 +188,12 @@ pub(in crate::stages) fn train(
     let checkpoints = Checkpoints { every, state: job.state.clone(), last: job.trunk.clone().zip(length) };
     let measured_every = evaluation.as_ref().map_or(1, |evaluation| evaluation.every);
     let until = job.until.map(|part| Rung { part }.step(feed.steps(), measured_every));
-    let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut Watcher { job, until, is_mixed })?;
+    let on_gpu = !devices.first.is_cpu();
+    let progress = (trainer.steps_done(), feed.steps());
+    let outcome = first_step::told((job.reporter, job.name), progress, on_gpu, |first| {
+        let mut watcher = Watcher { job, until, is_mixed, on_gpu, first: Some(first) };
+        trainer.run(feed, evaluation, Some(&checkpoints), &mut watcher)
+    })?;
     if outcome.paused {
         let (step, steps) = (outcome.steps, feed.steps());
         let place = match until {
@@ -274,6 +283,9 @@ fn record_speed(recorded: &mut Metrics, outcome: &Outcome, trainer: &Trainer, pr
     metrics::PEAK_FLOPS_PER_SECOND.put(recorded, peak);
     metrics::MFU.put(recorded, peak.map(|peak| outcome.flops_per_second / peak));
     metrics::DATA_WAIT_SECONDS.put(recorded, outcome.waited);
+    if let Some(seconds) = outcome.first_step {
+        metrics::FIRST_STEP_SECONDS.put(recorded, seconds);
+    }
     if let Some(tokens) = outcome.micro_batch {
         metrics::MICRO_BATCH_TOKENS.put(recorded, tokens);
     }
@@ -289,6 +301,10 @@ struct Watcher<'a> {
     until: Option<usize>,
     /// Whether steps have losses of several objectives.
     is_mixed: bool,
+    /// Whether it's a GPU that computes.
+    on_gpu: bool,
+    /// Dropped when the first step is over.
+    first: Option<Sender<()>>,
 }
 
 impl Observer for Watcher<'_> {
@@ -301,6 +317,14 @@ impl Observer for Watcher<'_> {
         self.job.report(Event::Progress { done, total, note: &note, remaining: Some(*remaining) });
         let values = vec![(metrics::TOKENS_PER_SECOND.name.to_owned(), *tokens_per_second)];
         self.job.report(Event::Metrics(&[StepMetrics { step: *step, at: unix_time(), values }]));
+    }
+
+    fn began(&mut self, seconds: f64) {
+        self.first = None;
+        if self.on_gpu {
+            let note = format!("the first step took {seconds:.1} s; what was compiled and tuned for it is kept");
+            self.job.report(Event::Note(&note));
+        }
     }
 
     fn entered(&mut self, entries: &[(CurveEntry, f64)]) {

@@ -28,12 +28,15 @@ pub(super) use adamw::{Squares, Update};
 pub(super) use operations::Gpu;
 #[cfg(feature = "vulkan")]
 pub(super) use shared::holds as shared_memory_holds;
-pub(super) use trial::{try_out, use_untried};
+pub(super) use trial::{give_up, try_out, use_untried};
 
 use burn::tensor::{DType, Tensor};
+
+/// The types of elements that there are kernels for.
+const TYPES: [DType; 3] = [DType::F32, DType::BF16, DType::F16];
 
 /// Whether there is a kernel for this tensor.
 pub(super) fn applies<const D: usize>(tensor: &Tensor<D>) -> bool {
     let dtype = tensor.dtype();
-    matches!(dtype, DType::F32 | DType::BF16 | DType::F16) && try_out(&tensor.device().inner(), dtype).is_ok()
+    TYPES.contains(&dtype) && try_out(&tensor.device().inner(), dtype).is_ok()
 }

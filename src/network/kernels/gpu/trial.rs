@@ -10,6 +10,7 @@ use burn::{
 };
 use parking_lot::Mutex;
 
+use super::TYPES;
 use crate::{
     network::kernels::{self, AttentionSpans, Dropout, Gelu, RotaryPairs, Rotation, RowIds},
     support::panics::caught_everywhere,
@@ -49,6 +50,11 @@ pub(in crate::network::kernels) fn try_out(device: &Device, dtype: DType) -> Res
     };
     learn(device, dtype, outcome.clone().err());
     outcome
+}
+
+/// Uses no kernels on a device from now on, whatever a trial said.
+pub(in crate::network::kernels) fn give_up(device: &Device, reason: &str) {
+    TYPES.into_iter().for_each(|dtype| learn(device, dtype, Some(reason.to_owned())));
 }
 
 /// Uses kernels on a device for an element type whatever a trial says.
