@@ -299,7 +299,7 @@ class Hour:
     def devices(self):
         listed = json.loads(self.pipe("devices", "--json"))
         self.found["devices"] = listed
-        usable = [f"{device['device']} ({device.get('name') or 'unnamed'})" for device in devices_of(listed) if device.get("usable")]
+        usable = [f"{device['device']} ({device.get('hardware') or 'unnamed'})" for device in devices_of(listed) if device.get("usable")]
         return "usable: " + ", ".join(usable)
 
     def ours(self, shape, device=None, dropout=0.0):
