@@ -358,12 +358,13 @@ class Hour:
             words = lambda row: " ".join(f"w{3 + (row * 31 + at * 7) % (sizes[3] - 3)}" for at in range(120))
             rows = "".join(json.dumps({"q": words(row), "a": words(row + 1)}) + "\n" for row in range(200))
             (folder / "rows.jsonl").write_text(rows)
-            steps, examples = (4, 2) if self.arguments.rehearse else (20, 16)
+            # Not every software driver has 16 bits.
+            steps, examples, weights = (4, 2, "f32") if self.arguments.rehearse else (20, 16, "bf16")
             (folder / "recipe.yaml").write_text(f"""stages:
   tune:
     finetune:
       from: {{ checkpoint: decoder }}
-      adapter: {{ lora: {{ r: 16, targets: [c_attn], weights: bf16 }} }}
+      adapter: {{ lora: {{ r: 16, targets: [c_attn], weights: {weights} }} }}
       data: {{ train: {{ path: rows.jsonl }} }}
       task: {{ instruction: {{ format: plain, prompt: q, response: a }} }}
       train: {{ steps: {steps}, batch: {{ examples: {examples} }}, max_length: 256, lr: 1.0e-4, precision: {self.arguments.precision} }}

@@ -9,6 +9,7 @@ use crate::{
     engine::executor::{Computed, Event, Job},
     learning::train::Diverged,
     network::kernels::watch::Watch,
+    support::Detailed,
 };
 
 /// Computes a stage, and again where that may help.
@@ -20,12 +21,12 @@ pub(super) fn recovered(job: &Job<'_>, devices: &Devices, compute: &dyn Fn() -> 
         Err(error) if devices.choices().first.is_gpu() => error,
         done => return done,
     };
-    let Some(Diverged { step, .. }) = first.downcast_ref() else { return Err(first) };
+    let Some(Diverged { step, what, .. }) = Detailed::detail(&first) else { return Err(first) };
     let again = |what: &str, how: &str| {
         job.report(Event::Note(&format!("{what}; it's computed again, {how}")));
         job.starts_over()
     };
-    again(&first.to_string(), "with a look at what each kernel gives")?;
+    again(what, "with a look at what each kernel gives")?;
     let watched = {
         let _watch = Watch::until(*step);
         compute()
@@ -39,10 +40,10 @@ pub(super) fn recovered(job: &Job<'_>, devices: &Devices, compute: &dyn Fn() -> 
         }
         Err(error) => error,
     };
-    let Some(diverged) = error.downcast_ref::<Diverged>().filter(|diverged| diverged.by_kernel) else {
+    let Some(Diverged { what, .. }) = Detailed::detail(&error).filter(|diverged: &&Diverged| diverged.by_kernel) else {
         return Err(error);
     };
-    again(diverged.what(), "by burn's operations in the place of kernels")?;
-    devices.give_up_kernels(diverged.what())?;
-    compute().map_err(|last| if last.is::<Diverged>() { error } else { last })
+    again(what, "by burn's operations in the place of kernels")?;
+    devices.give_up_kernels(what)?;
+    compute().map_err(|last| if Detailed::detail::<Diverged>(&last).is_some() { error } else { last })
 }

@@ -1,6 +1,6 @@
 //! Errors that say what to do about them.
 
-use std::{error::Error, fmt};
+use std::{any::Any, error::Error, fmt};
 
 /// A mistake, and what to do about it. The two are kept apart, so that each goes where it belongs: beside the carets under
 /// a recipe's line, or on a line of its own.
@@ -25,7 +25,11 @@ impl Hinted {
 
     /// What an error says, and the first hint among its causes.
     pub fn of(error: &anyhow::Error) -> Self {
-        let hint = error.chain().find_map(|cause| cause.downcast_ref::<Self>()?.hint.clone());
+        let hinted = |cause: &'_ (dyn Error + 'static)| match cause.downcast_ref::<Detailed>() {
+            Some(detailed) => detailed.told.hint.clone(),
+            None => cause.downcast_ref::<Self>()?.hint.clone(),
+        };
+        let hint = error.chain().find_map(hinted);
         Self { message: format!("{error:#}"), hint }
     }
 
@@ -44,6 +48,33 @@ impl fmt::Display for Hinted {
 }
 
 impl Error for Hinted {}
+
+/// A mistake, and what a program that meets it is to know.
+#[derive(Debug)]
+pub struct Detailed {
+    told: Hinted,
+    detail: Box<dyn Any + Send + Sync>,
+}
+
+impl Detailed {
+    /// What people are told, and what programs are.
+    pub fn new(told: Hinted, detail: impl Any + Send + Sync) -> Self {
+        Self { told, detail: Box::new(detail) }
+    }
+
+    /// What an error tells programs, if it's of this type.
+    pub fn detail<T: Any>(error: &anyhow::Error) -> Option<&T> {
+        error.downcast_ref::<Self>()?.detail.downcast_ref()
+    }
+}
+
+impl fmt::Display for Detailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.told.fmt(f)
+    }
+}
+
+impl Error for Detailed {}
 
 /// An error with all its causes in one line, and on another what to do about it, if that is known.
 pub fn explained(error: &anyhow::Error) -> String {

@@ -16,7 +16,7 @@ pub(crate) mod suggest;
 mod text_hash;
 mod units;
 
-pub use hint::{Hinted, explained};
+pub use hint::{Detailed, Hinted, explained};
 pub use registry::{Named, Registry};
 pub use text_hash::text_hash;
 pub use units::{Unit, units};

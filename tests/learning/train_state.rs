@@ -103,8 +103,7 @@ fn last_good_checkpoint_outlives_a_loss_that_is_not_finite() {
         network
     };
     let mut trainer = Trainer::new(network(), settings(20, json!({})));
-    let error = trainer.run(&Spoilt(Same::new(20, 1)), None, Some(&checkpoints), &mut Silent).unwrap_err();
-    let error = format!("{error:#}");
+    let error = trainer.run(&Spoilt(Same::new(20, 1)), None, Some(&checkpoints), &mut Silent).unwrap_err().to_string();
     assert!(error.contains("the loss is not finite at step 11 "), "{error}");
     assert!(error.contains("the last good checkpoint, after step 8, is kept in "), "{error}");
     let mut again = Trainer::new(network(), settings(20, json!({})));

@@ -1,47 +1,30 @@
 //! Trainings whose numbers are no longer finite: the error that says so, and what a [`Watch`](watch::Watch) finds out.
 
-use std::{error::Error, fmt};
+use std::fmt;
 
 use anyhow::{Result, anyhow, bail};
 use burn::tensor::Tensor;
 
 use super::{gradients::Gradients, trainer::Trainer};
-use crate::{network::kernels::watch, support::Hinted};
+use crate::{
+    network::kernels::watch,
+    support::{Detailed, Hinted},
+};
 
-/// The error of a training whose loss, gradient or weights aren't finite.
-#[derive(Debug)]
+/// What is known of a training whose loss, gradients or weights aren't finite; a detail of its error.
+#[derive(Clone, Debug)]
 pub struct Diverged {
     /// The step, counted from 1.
     pub step: usize,
     /// Whether a kernel of our own made such numbers out of finite ones, as far as that was looked at.
     pub by_kernel: bool,
-    what: String,
-    /// The last good checkpoint, and what to try.
-    advice: Hinted,
-}
-
-impl Diverged {
-    /// What isn't finite, and what is known of the cause; without the checkpoint.
-    pub fn what(&self) -> &str {
-        &self.what
-    }
-}
-
-impl fmt::Display for Diverged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl Error for Diverged {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.advice)
-    }
+    /// What isn't finite, and what is known of the cause.
+    pub what: String,
 }
 
 impl Trainer {
     /// The error for numbers that aren't finite at a step.
-    pub(super) fn diverged(&self, step: usize, what: String, by_kernel: bool) -> Diverged {
+    pub(super) fn diverged(&self, step: usize, what: String, by_kernel: bool) -> Detailed {
         let kept = match &self.last_checkpoint {
             Some((step, place)) => {
                 format!("the last good checkpoint, after step {step}, is kept in {}", place.display())
@@ -49,7 +32,7 @@ impl Trainer {
             None => "no checkpoint was saved before; checkpoint_every saves them more often".to_owned(),
         };
         let hint = "try a lower lr, a longer warm-up or a smaller max_grad_norm";
-        Diverged { step, by_kernel, what, advice: Hinted::with(kept, hint) }
+        Detailed::new(Hinted::with(format!("{what}; {kept}"), hint), Diverged { step, by_kernel, what })
     }
 
     /// Rejects weights that aren't finite before they're saved: training couldn't resume from them. The loss is that of the

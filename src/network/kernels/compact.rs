@@ -78,6 +78,16 @@ impl CompactForm {
         matches!(self, Self::Int8 | Self::Int4)
     }
 
+    /// The types of its elements and of scales in fewer bits than f32.
+    pub(super) fn dtypes(self) -> &'static [DType] {
+        match self {
+            Self::Bf16 => &[DType::BF16],
+            Self::F16 => &[DType::F16],
+            Self::Int8 => &[DType::I8],
+            Self::Int4 => &[DType::U8, DType::F16],
+        }
+    }
+
     /// Bits of an element.
     pub fn bits(self) -> u32 {
         match self {

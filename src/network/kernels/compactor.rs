@@ -1,6 +1,6 @@
 //! Rounding of weights to fewer bits, some rows at a time, so that all of them never exist in f32.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 use burn::tensor::{DType, Device, TensorData};
 use half::{
     bf16, f16,
@@ -12,7 +12,9 @@ use super::{
     compact::{Compact, CompactForm, GROUP},
     memory::Memory,
     rounding::{int4, int8},
+    slices::on_flex,
 };
+use crate::support::panics::caught_everywhere;
 
 /// Elements that a thread rounds at a time, and has in f32 at a time.
 const PART: usize = 1 << 16;
@@ -115,6 +117,28 @@ impl Compactor {
 }
 
 impl Compact {
+    /// Whether a device has the types of a form: it has to expand some numbers to what the CPU makes of them.
+    ///
+    /// # Errors
+    /// What comes of it instead.
+    pub fn check(form: CompactForm, device: &Device) -> Result<()> {
+        if on_flex(device) {
+            return Ok(());
+        }
+        // A driver may end the process for a type that it hasn't.
+        for &dtype in form.dtypes() {
+            ensure!(device.supports_dtype(dtype), "it hasn't the type {dtype:?}");
+        }
+        let values: Vec<f32> = (0..2 * GROUP).map(|at| (at as f32 - 31.0) / 32.0).collect();
+        let expanded = |device: &Device| {
+            let matrix = Self::new(form, &values, [2, GROUP], device).expand();
+            matrix.try_into_vec_as::<f32>().map_err(|error| anyhow!("{error:?}"))
+        };
+        let found = caught_everywhere(|| expanded(device))??;
+        ensure!(found == expanded(&Device::flex())?, "its numbers come out wrong");
+        Ok(())
+    }
+
     /// Rounds f32 `values`, row by row.
     pub fn new(form: CompactForm, values: &[f32], shape: [usize; 2], device: &Device) -> Self {
         let mut compactor = Compactor::new(form, shape);

@@ -1,8 +1,12 @@
 //! What matrices that aren't learned are held as.
 
+use anyhow::{Result, anyhow};
+use burn::tensor::Device;
+
 use crate::{
-    network::kernels::{CompactForm, GROUP},
+    network::kernels::{Compact, CompactForm, GROUP},
     spec::WeightForm,
+    support::Hinted,
 };
 
 /// What a matrix is to be held as.
@@ -55,6 +59,18 @@ impl ParameterMode {
             Self::Stored => Some(Holding::Stored),
         }
     }
+}
+
+/// Tells whether a device can hold weights in this form.
+///
+/// # Errors
+/// Why it can't.
+pub fn check_held(form: WeightForm, device: &Device) -> Result<()> {
+    let Some(compact) = form.compact() else { return Ok(()) };
+    Compact::check(compact, device).map_err(|error| {
+        let message = format!("weights can't be held in {} there: {error:#}", form.name());
+        anyhow!(Hinted::with(message, "`weights: f32` can; so can the CPU, in every form"))
+    })
 }
 
 impl From<CompactForm> for WeightForm {

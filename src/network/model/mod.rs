@@ -70,7 +70,7 @@ pub use dropout::{DropoutKeys, DropoutRates};
 pub use families::FAMILIES;
 pub use family::{ConfigPattern, Family, FamilyCode, ModelConfig, ModelSettings};
 pub use heads::Pooling;
-pub use holding::{Holding, ParameterMode};
+pub use holding::{Holding, ParameterMode, check_held};
 pub use ids::{MatrixId, VectorId, WeightId, WeightRole};
 pub use initial::{Initial, Initializer, ValueSource};
 pub use loss::{Answers, Counts, Loss, LossSettings};

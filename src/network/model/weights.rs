@@ -16,7 +16,7 @@ use super::{
     families,
     family::Family,
     heads::{ClassifierConfig, HeadInput, PairHead, Pooler},
-    holding::ParameterMode,
+    holding::{ParameterMode, check_held},
     initial::ValueSource,
     network::Network,
     ngrams::{NgramSettings, Ngrams},
@@ -200,6 +200,9 @@ impl Network {
 
     /// The network, and how many elements its parameters have.
     fn read(directory: &Path, device: &Device, options: &LoadOptions<'_>) -> Result<(Self, u64)> {
+        if let ParameterMode::Frozen(form) | ParameterMode::Held(form) = options.mode {
+            check_held(form, device)?;
+        }
         let checkpoint = Checkpoint::open(directory, options.merged)?;
         ensure!(
             !options.merged || checkpoint.prefix().is_none(),

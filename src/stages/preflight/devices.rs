@@ -14,7 +14,7 @@ use crate::{
     network::{
         batch::{Example, Feed, Step, Target, lay_out},
         device::{DeviceChoices, OpenDevice, OpenDevices},
-        model::{FAMILIES, Network},
+        model::{FAMILIES, Network, check_held},
     },
     recipe::{Checked, Diagnostics},
     spec::{Model, Precision, Train},
@@ -36,12 +36,20 @@ pub struct DeviceCheck {
     open: Option<OpenDevices>,
     /// By family and precision, what was wrong, and where.
     tried: BTreeMap<(&'static str, &'static str), Option<(OpenDevice, String)>>,
+    /// By the form of frozen weights, where it can't be held and why.
+    held: BTreeMap<&'static str, Option<(String, Hinted)>>,
 }
 
 impl DeviceCheck {
     /// Of what will run on these devices.
     pub fn new(choices: &DeviceChoices) -> Self {
-        Self { choices: choices.clone(), machine: Machine::new(choices), open: None, tried: BTreeMap::new() }
+        Self {
+            choices: choices.clone(),
+            machine: Machine::new(choices),
+            open: None,
+            tried: BTreeMap::new(),
+            held: BTreeMap::new(),
+        }
     }
 
     /// Checks the stages that train and aren't in the store.
@@ -69,7 +77,7 @@ impl DeviceCheck {
         if self.machine.is_cpu {
             return Ok(None);
         }
-        let Some(Training { train, settings, .. }) = facts_of(node)?.training else { return Ok(None) };
+        let Some(Training { train, settings, adapter, .. }) = facts_of(node)?.training else { return Ok(None) };
         // What can't be found out now will be explained by the stage itself.
         let family = estimator(graph, plan, &self.machine).family(node).ok().flatten();
         let Some(family) = family else { return Ok(None) };
@@ -77,6 +85,16 @@ impl DeviceCheck {
             Some(devices) => devices,
             none => none.insert(self.choices.open()?),
         };
+        if let Some(form) = adapter.map(|adapter| adapter.weights()) {
+            let problem = self.held.entry(form.name()).or_insert_with(|| {
+                let mut outcomes = devices.all().map(|device| (device, check_held(form, &device.device)));
+                outcomes.find_map(|(device, outcome)| Some((device.name.clone(), Hinted::of(&outcome.err()?))))
+            });
+            if let Some((device, Hinted { message, hint })) = problem {
+                let message = format!("`{}` can't be trained on {device}: {message}", node.name);
+                return Ok(Some((pointer(node, "adapter"), Hinted::new(message, hint.clone()))));
+            }
+        }
         let problem = self.tried.entry((family, train.precision.name())).or_insert_with(|| {
             let mut outcomes = devices.all().map(|device| (device, try_out(device, family, train.precision)));
             outcomes.find_map(|(device, outcome)| Some((device.clone(), format!("{:#}", outcome.err()?))))

@@ -5,11 +5,9 @@ use std::process::Stdio;
 
 use pipe::spec;
 
-#[cfg(feature = "vulkan")]
-use super::recipes::{FAMILIES, pretrained};
 use super::{
     gpus,
-    recipes::{RECIPE, curves, filled},
+    recipes::{FAMILIES, RECIPE, curves, filled, pretrained},
 };
 use crate::common::tiny;
 #[cfg(feature = "vulkan")]
@@ -40,6 +38,38 @@ fn precisions_train_or_are_refused_at_plan_time() {
             let (expected, found) = (curves(&space, "cpu"), curves(&space, device));
             for ([loss, _], [gpu_loss, _]) in expected[0].1.iter().zip(&found[0].1) {
                 assert!((loss - gpu_loss).abs() < 2e-2, "{name}: loss {gpu_loss} instead of {loss}");
+            }
+        }
+    }
+}
+
+/// Weights that an adapter stands on are held in fewer bits, and give the CPU's losses, or are refused before anything runs.
+#[test]
+fn frozen_weights_are_held_in_each_form_or_refused_at_plan_time() {
+    for (device, _) in gpus() {
+        for form in spec::WeightForm::ALL.map(spec::WeightForm::name) {
+            let space = tiny();
+            let adapter = format!("{{ lora: {{ r: 2, targets: [c_attn], weights: {form} }} }}");
+            let tuned = "  tuned:\n    finetune: { from: gpt2, adapter: ADAPTER, data: DATA, \
+                         task: { classification: { TASK } }, train: TRAIN }\n"
+                .replace("ADAPTER", &adapter);
+            // GPT-2 answers at the end.
+            let tuned = filled(&tuned).replace("[Classification]。", "[Classification]");
+            let recipe = pretrained(&FAMILIES[1..2], 1).replace("hidden: 16", "hidden: 32") + &tuned;
+            space.write("recipe.yaml", recipe);
+            let output = space.pipe(&["run", "recipe.yaml", "--device", device, "--store", device]);
+            if output.status == 2 {
+                let why = format!("weights can't be held in {form} there: ");
+                assert!(form != "f32" && output.stderr.contains(&why), "{}", output.stderr);
+                assert!(output.stderr.contains(&format!("weights: {form}")), "a caret: {}", output.stderr);
+                eprintln!("{device} refuses {form}");
+                continue;
+            }
+            assert_eq!(output.status, 0, "{form}: {}", output.stderr);
+            let losses =
+                |device| curves(&space, device).into_iter().find(|(name, _)| name == "tuned").expect("a curve").1;
+            for ([found, _], [expected, _]) in losses(device).iter().zip(losses("cpu")) {
+                assert!((found - expected).abs() < 1e-3, "{form}: {found} instead of {expected}");
             }
         }
     }
