@@ -7,8 +7,9 @@ use std::{
 
 static CACHES: OnceLock<PathBuf> = OnceLock::new();
 
-/// Keeps what GPU backends find out about kernels (compiled ones, and which are fastest) in this directory, so that the
-/// next process begins at full speed. To be called before a device is opened; does nothing the second time.
+/// Keeps what is found out about drivers in this directory, and what GPU backends find out about kernels, if they're built to
+/// keep that (burn's feature `persistence`, which isn't among ours). To be called before a device is opened; does nothing the
+/// second time.
 pub fn keep_caches(directory: &Path) {
     let _ = CACHES.set(directory.to_owned());
     #[cfg(feature = "gpu")]

@@ -22,8 +22,8 @@ pub(super) fn told<T>(
     told_every(
         EVERY,
         &|waited| {
-            let why = if on_gpu { ": kernels are compiled and tuned, and kept for the next time" } else { "" };
-            let note = format!("in the first step for {} s{why}", waited.as_secs());
+            let why = if on_gpu { ", in which kernels are compiled and tuned" } else { "" };
+            let note = format!("the first step has taken {} s by now{why}", waited.as_secs());
             reporter
                 .event(stage, Event::Progress { done: done as u64, total: steps as u64, note: &note, remaining: None });
         },

@@ -322,7 +322,7 @@ impl Observer for Watcher<'_> {
     fn began(&mut self, seconds: f64) {
         self.first = None;
         if self.on_gpu {
-            let note = format!("the first step took {seconds:.1} s; what was compiled and tuned for it is kept");
+            let note = format!("the first step took {seconds:.1} s, in which kernels were compiled and tuned");
             self.job.report(Event::Note(&note));
         }
     }
