@@ -348,12 +348,20 @@ fn terminal_that_is_closed_keeps_a_checkpoint_unless_hangups_are_ignored() {
         let status = std::process::Command::new("kill").args(["-HUP", &child.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()));
     };
+    let started = |space: &Space, by: &[&str]| {
+        space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
+        let mut command = std::process::Command::new(by[0]);
+        command.args(&by[1..]).arg(env!("CARGO_BIN_EXE_pipe")).args(BASE).current_dir(space.path());
+        command.env_remove("PIPE_STORE").env_remove("PIPE_REMOTE");
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process");
+        await_state(space);
+        child
+    };
     let recipe = TINY.replace("steps: 8,", "steps: 4000, checkpoint_every: 5,");
     let space = tiny();
     space.write("recipe.yaml", &recipe);
-    space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
-    let child = start(&space, &BASE);
-    await_state(&space);
+    // Whatever the tests themselves were started with, such as `nohup`.
+    let child = started(&space, &["env", "--default-signal=HUP"]);
     // The terminal's, and that of the shell in it.
     hang_up(&child);
     hang_up(&child);
@@ -366,12 +374,7 @@ fn terminal_that_is_closed_keeps_a_checkpoint_unless_hangups_are_ignored() {
 
     let space = tiny();
     space.write("recipe.yaml", recipe.replace("4000", "60"));
-    space.json(&["run", "recipe.yaml", "--stage", "tokens"]);
-    let mut command = std::process::Command::new("sh");
-    command.arg("-c").arg("trap '' HUP; exec \"$0\" \"$@\"").arg(env!("CARGO_BIN_EXE_pipe")).args(BASE);
-    command.current_dir(space.path()).env_remove("PIPE_STORE").env_remove("PIPE_REMOTE");
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process");
-    await_state(&space);
+    let child = started(&space, &["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""]);
     hang_up(&child);
     assert_eq!(ended(child).status, 0);
 }
