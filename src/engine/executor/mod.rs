@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::engine::{
     plan::{Node, Plan, Planned, Status},
-    store::{Artifact, Metrics, State, Throughput, free_space, is_full},
+    store::{Artifact, Metrics, State, Throughput, clear_directory, free_space, is_full},
 };
 use sources::Sources;
 
@@ -127,9 +127,7 @@ impl Job<'_> {
     /// # Errors
     /// If files have changed meanwhile, or what it has written can't be removed. It has to be the stage's own error then.
     pub fn starts_over(&self) -> Result<()> {
-        for path in entries(self.out) {
-            if path.is_dir() { fs_err::remove_dir_all(path)? } else { fs_err::remove_file(path)? }
-        }
+        clear_directory(self.out)?;
         self.sources.read_again()
     }
 

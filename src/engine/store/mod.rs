@@ -76,6 +76,7 @@ pub use state::{PackedState, State, Vouch};
 pub use throughput::{Throughput, ThroughputWindow, unix_time};
 pub use verify::{Damage, Verification};
 use workspace::Workspace;
+pub(in crate::engine) use workspace::clear_directory;
 
 use crate::support::clock::Clock;
 

@@ -15,7 +15,7 @@ use super::{
     atomic::sync_dir,
     is_full,
     lease::Lease,
-    workspace::{Workspace, remove},
+    workspace::{Workspace, clear_directory, remove},
 };
 
 /// A claimed key with a directory to write to. Nothing of it is visible to others until [`Slot::commit`]; what is
@@ -76,7 +76,7 @@ impl Slot {
     /// # Errors
     /// The file system's.
     pub fn clear(&self) -> Result<()> {
-        fs::read_dir(&self.dir)?.try_for_each(|entry| remove(&entry?.path()))
+        clear_directory(&self.dir)
     }
 
     /// What is wrong with the artifact that this one is to replace, if it's damaged.

@@ -164,6 +164,14 @@ pub(super) fn size(path: &Path) -> u64 {
     files.filter_map(|entry| entry.metadata().ok()).filter(|file| file.is_file()).map(|file| file.len()).sum()
 }
 
+/// Removes all that is in a directory.
+///
+/// # Errors
+/// If something can't be removed.
+pub(in crate::engine) fn clear_directory(directory: &Path) -> Result<()> {
+    fs::read_dir(directory)?.try_for_each(|entry| remove(&entry?.path()))
+}
+
 /// Removes a file, or a directory with all that's in it, if it's there.
 pub(super) fn remove(path: &Path) -> Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use burn::tensor::Tensor;
 
 use super::{gradients::Gradients, trainer::Trainer};
 use crate::{
-    network::kernels::watch,
+    network::{kernels::watch, model::first_not_finite},
     support::{Detailed, Hinted},
 };
 
@@ -53,12 +53,9 @@ impl Trainer {
         gradients: &Gradients,
     ) -> Result<()> {
         let step = self.step + 1;
-        let loss: Vec<f32> = loss
-            .clone()
-            .try_into_vec_as()
-            .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
+        let loss = first_not_finite([loss.clone().into()].into_iter())?;
         let parameter = gradients.first_not_finite(self.network.parameters())?;
-        let mut what = match (loss.iter().all(|loss| loss.is_finite()), parameter) {
+        let mut what = match (loss.is_none(), parameter) {
             (true, None) => return Ok(()),
             (true, Some(name)) => format!("the gradient of `{name}` is not finite at step {step} ({about})"),
             (false, None) => format!("the loss is not finite at step {step} ({about})"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::tensor::Tensor;
 
-use crate::network::model::{AnyTensor, Parameters, RowGradients, are_finite, first_not_finite};
+use crate::network::model::{AnyTensor, Parameters, RowGradients, first_not_finite};
 
 /// A gradient for each parameter that took part, in the parameters' order.
 pub(super) struct Gradients(pub(super) Vec<Option<Gradient>>);
@@ -92,7 +92,7 @@ impl Gradients {
     /// # Errors
     /// The device's.
     pub(super) fn are_finite(&self) -> Result<bool> {
-        are_finite(self.values().cloned())
+        Ok(first_not_finite(self.values().cloned())?.is_none())
     }
 
     /// The parameter with the first gradient that isn't finite; waits for the device.
@@ -100,14 +100,9 @@ impl Gradients {
     /// # Errors
     /// The device's.
     pub(super) fn first_not_finite<'a>(&self, parameters: &'a Parameters) -> Result<Option<&'a str>> {
-        let there = self
-            .0
-            .iter()
-            .zip(parameters.iter())
-            .filter_map(|(gradient, parameter)| Some((gradient.as_ref()?, parameter)));
-        let (values, names): (Vec<_>, Vec<_>) =
-            there.map(|(gradient, parameter)| (gradient.value.clone(), parameter.name.as_str())).unzip();
-        Ok(first_not_finite(values.into_iter())?.map(|at| names[at]))
+        let Some(at) = first_not_finite(self.values().cloned())? else { return Ok(None) };
+        let there = self.0.iter().zip(parameters.iter()).filter(|(gradient, _)| gradient.is_some());
+        Ok(there.map(|(_, parameter)| parameter.name.as_str()).nth(at))
     }
 
     /// All elements there are.

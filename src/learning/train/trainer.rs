@@ -70,8 +70,6 @@ pub struct Trainer {
     pub(super) best_metric: MetricTracker,
     /// Of the metric by which training stops early.
     pub(super) stopping_metric: MetricTracker,
-    /// Seconds that the first step of this process took.
-    first_step: Option<f64>,
     /// The last checkpoint: its step, and where it lies.
     pub(super) last_checkpoint: Option<(usize, PathBuf)>,
 }
@@ -108,7 +106,6 @@ impl Trainer {
             best: None,
             best_metric: MetricTracker::default(),
             stopping_metric: MetricTracker::default(),
-            first_step: None,
             last_checkpoint: None,
         }
     }
@@ -190,7 +187,7 @@ impl Trainer {
         let arithmetic = Arithmetic::of(&self.network);
         let mut pending = VecDeque::new();
         let (mut total, mut window, mut timer) = (Meter::start(), Meter::start(), Timer::start());
-        let (mut stopped, began) = (false, Instant::now());
+        let (mut stopped, mut first_step, began) = (false, None, Instant::now());
         // A resumed training may have reached its pause already.
         let mut paused = first > 0 && first < steps && observer.pauses(first);
         while self.step < steps && !stopped && !paused {
@@ -210,7 +207,7 @@ impl Trainer {
             if self.step - first == 1 {
                 self.read(&mut pending, observer)?;
                 let seconds = began.elapsed().as_secs_f64();
-                self.first_step = Some(seconds);
+                first_step = Some(seconds);
                 observer.began(seconds);
             }
 
@@ -255,7 +252,7 @@ impl Trainer {
             self.end(evaluation, checkpoints, observer)?;
             total.paused += pause.elapsed();
         }
-        self.finish(&total, paused)
+        self.finish(&total, first_step, paused)
     }
 
     /// After the last step: saves the state for longer trainings to resume from, and evaluates once more unless this step
@@ -320,7 +317,7 @@ impl Trainer {
         Ok((tokens, taken))
     }
 
-    fn finish(&mut self, total: &Meter, paused: bool) -> Result<Outcome> {
+    fn finish(&mut self, total: &Meter, first_step: Option<f64>, paused: bool) -> Result<Outcome> {
         let (tokens_per_second, flops_per_second) = (total.rate(), total.per_second(total.flops));
         self.replicas.clear();
         if let Some(average) = self.average.as_ref().filter(|_| !paused) {
@@ -341,7 +338,7 @@ impl Trainer {
             tokens_per_second,
             flops_per_second,
             waited: total.waited.as_secs_f64(),
-            first_step: self.first_step,
+            first_step,
             micro_batch: self.micro_batching.max_tokens,
             peak_memory_bytes: peak_memory(),
             measured,

@@ -79,7 +79,7 @@ pub use ngrams::NgramSettings;
 pub use on_disk::{OnDisk, PrefixTuning};
 pub use outline::Outline;
 pub use output::Output;
-pub use parameters::{Frozen, Parameter, Parameters, are_finite, first_not_finite};
+pub use parameters::{Frozen, Parameter, Parameters, first_not_finite};
 pub use pass::{Along, Pass, PassMode};
 pub use rope::RopeSettings;
 pub use row_gradients::{RowGradients, RowSink};

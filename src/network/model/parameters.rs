@@ -306,7 +306,7 @@ impl Parameters {
     /// # Errors
     /// The device's.
     pub fn are_finite(&self) -> Result<bool> {
-        are_finite(self.list.iter().map(|parameter| parameter.value.clone().inner()))
+        Ok(self.first_not_finite()?.is_none())
     }
 
     /// The first that isn't, by its name.
@@ -346,15 +346,7 @@ impl Parameters {
     }
 }
 
-/// Whether all elements of these tensors are: no NaN, no infinity. Waits for the device.
-///
-/// # Errors
-/// The device's.
-pub fn are_finite(tensors: impl Iterator<Item = AnyTensor>) -> Result<bool> {
-    Ok(first_not_finite(tensors)?.is_none())
-}
-
-/// Which of these tensors is the first that has elements that aren't finite. Waits for the device.
+/// Which of these tensors is the first that has elements that aren't finite: NaN or an infinity. Waits for the device.
 ///
 /// # Errors
 /// The device's.
