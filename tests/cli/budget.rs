@@ -6,7 +6,7 @@ use crate::common::finish;
 
 /// The most crates, this one among them, that the program with the default features is built from: those of build
 /// scripts and macros too, each version on its own. Raised only in a commit that says what the new ones are for.
-const CRATES: usize = 400;
+const CRATES: usize = 406;
 
 /// The default features in a release build, which are what the budget is for.
 #[cfg(not(any(debug_assertions, feature = "gpu")))]
