@@ -58,9 +58,9 @@ impl Checks {
             .with(move |upcoming: Upcoming<'_>| data.check(upcoming.checked, upcoming.plan.missing()))
     }
 
-    /// Of whether these devices can do what is asked of them.
-    pub fn of_devices(choices: &DeviceChoices) -> Self {
-        let mut devices = DeviceCheck::new(choices);
+    /// Of whether these devices can do what is asked of them. `notify` is told what their backends are kept from for that.
+    pub fn of_devices(choices: &DeviceChoices, notify: &Arc<dyn Fn(&str) + Send + Sync>) -> Self {
+        let mut devices = DeviceCheck::telling(choices, notify);
         Self::default()
             .with(move |upcoming: Upcoming<'_>| devices.check(upcoming.checked, upcoming.graph, upcoming.plan))
     }
@@ -68,7 +68,7 @@ impl Checks {
     /// All of them, for a run on these devices; of whether their memory will do only if `fits`. `notify` is told what the data
     /// can be learned from and hardly should.
     pub fn all(choices: &DeviceChoices, fits: bool, notify: &Arc<dyn Fn(&str) + Send + Sync>) -> Self {
-        let mut checks = Self::of_devices(choices);
+        let mut checks = Self::of_devices(choices, notify);
         checks.list.extend(Self::of_data_telling(DataCheck::telling(Arc::clone(notify))).list);
         if !fits {
             return checks;

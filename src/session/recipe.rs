@@ -12,7 +12,7 @@ use crate::{
         plan::Graph,
         store::{Provenance, host},
     },
-    network::device::{DeviceChoice, DeviceChoices},
+    network::device::{DeviceChoice, DeviceChoices, keep_to},
     recipe::{Checked, DataFiles, Document, Overrides, Setting},
     spec::Source,
     stages::{catalog, check_secrets},
@@ -57,11 +57,12 @@ impl Recipe {
         graph(&supplemented(self.document.check_cell(&self.overrides, settings, &columns)?)?)
     }
 
-    /// The devices to run on: the given ones, or else the recipe's.
+    /// The devices to run on: the given ones, or else the recipe's. GPU backends are kept to what the recipe lets them do.
     ///
     /// # Errors
     /// If one is unknown, or this build has no support for it.
     pub fn devices(&self, device: Option<&str>, devices: Option<&str>) -> Result<DeviceChoices> {
+        keep_to(self.checked.recipe.gpu);
         match (device, devices, &self.checked.recipe.devices) {
             (None, Some(list), _) => list.parse::<DeviceChoices>()?.found(),
             (None, None, Some(devices)) => devices.choices.clone().found(),

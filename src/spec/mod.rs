@@ -27,6 +27,7 @@ mod eval;
 mod expectation;
 mod export;
 mod finetune;
+mod gpu;
 mod import;
 mod instruction;
 mod linear;
@@ -58,6 +59,7 @@ pub use eval::Eval;
 pub use expectation::{Bound, Expectation, Expectations};
 pub use export::{Dtype, Export, FileSize};
 pub use finetune::{Finetune, FinetuneData, Task, Wide};
+pub use gpu::Gpu;
 pub use import::Import;
 pub use instruction::{ChatFormat, Instruction, TooLong, Turns};
 pub use linear::Linear;
@@ -91,6 +93,10 @@ pub struct Recipe {
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]
     pub devices: Option<Devices>,
+    /// What GPU backends do of themselves
+    #[serde(default)]
+    #[schemars(extend("x-role" = "free"))]
+    pub gpu: Gpu,
     /// Values for `{{ … }}` expressions anywhere in the recipe; `--var NAME=VALUE` overrides them
     #[serde(default)]
     #[schemars(extend("x-role" = "free"))]

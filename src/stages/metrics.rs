@@ -120,6 +120,10 @@ table! {
     DATA_WAIT_SECONDS: Speed = "data_wait_seconds";
     /// Seconds until the first step was done, in which a GPU's kernels are compiled and tuned.
     FIRST_STEP_SECONDS: Speed = "first_step_seconds";
+    /// Kernels that weren't there yet, and were compiled until the first step was done.
+    KERNELS_COMPILED: Speed = "kernels_compiled";
+    /// Shapes for which several kernels were timed until the first step was done.
+    KERNELS_TUNED: Speed = "kernels_tuned";
     /// Tokens of the parts that a step was divided into so that they fit.
     MICRO_BATCH_TOKENS: Speed = "micro_batch_tokens";
     /// Of the device that holds most.

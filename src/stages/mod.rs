@@ -48,7 +48,7 @@ pub use parts::{
     step_metrics::step_metrics,
     transformers::TransformersFiles,
 };
-pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, TakenOverByStages, check_secrets};
+pub use preflight::{DataCheck, DeviceCheck, Preflight, TakenOver, TakenOverByStages, check_secrets, probe_training};
 use training_feed::base::framed;
 pub use training_feed::{
     ArtifactOf, Base, Candidate, Choice, Cut, Judged, NotRun, Shown, ShownChoice, ShownTarget, Sources, TokenRange,

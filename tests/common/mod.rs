@@ -70,9 +70,16 @@ impl Space {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipe"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        for name in
-            ["PIPE_FAULT", "PIPE_KERNELS", "PIPE_STORE", "PIPE_REMOTE", "PIPE_TENSORBOARD", "MLFLOW_TRACKING_URI"]
-        {
+        for name in [
+            "PIPE_AUTOTUNE",
+            "PIPE_FAULT",
+            "PIPE_FUSION",
+            "PIPE_KERNELS",
+            "PIPE_STORE",
+            "PIPE_REMOTE",
+            "PIPE_TENSORBOARD",
+            "MLFLOW_TRACKING_URI",
+        ] {
             command.env_remove(name);
         }
         for name in ["GITHUB_STEP_SUMMARY", "GITHUB_BASE_REF", "GITHUB_EVENT_NAME", "GITHUB_EVENT_PATH"] {

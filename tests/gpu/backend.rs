@@ -3,6 +3,7 @@
 mod curves;
 mod devices;
 mod faults;
+mod first_step;
 mod kernels;
 mod recipes;
 mod training;

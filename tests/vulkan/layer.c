@@ -5,6 +5,7 @@
  *                         line tells which module a driver died on.
  *   LAYER_MENDS=1         gives shared memory the type that it's meant to have (docs/mesa.md) before the driver sees it.
  *   LAYER_HANGS=FILE      once that file is there, nothing that is submitted is ever done: the driver that never answers.
+ *   LAYER_MEMORY=BYTES    no more memory than that can be had at a time.
  *
  * It's found by its layer.json: VK_LAYER_PATH=FOLDER VK_INSTANCE_LAYERS=VK_LAYER_PIPE_test.
  */
@@ -120,6 +121,40 @@ static VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue queue, uint32_t number, con
     return next(queue, number, infos, fence);
 }
 
+/* What is had of the memory. */
+enum { PIECES = 1 << 16 };
+static struct { VkDeviceMemory memory; VkDeviceSize size; } had[PIECES];
+static VkDeviceSize all_had;
+
+static VKAPI_ATTR VkResult VKAPI_CALL allocate(VkDevice device, const VkMemoryAllocateInfo *info,
+                                               const VkAllocationCallbacks *with, VkDeviceMemory *memory) {
+    PFN_vkAllocateMemory next = (PFN_vkAllocateMemory)next_device(device, "vkAllocateMemory");
+    VkResult result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
+    pthread_mutex_lock(&lock);
+    int at = 0;
+    while (at < PIECES && had[at].size) at++;
+    if (at < PIECES && all_had + info->allocationSize <= strtoull(getenv("LAYER_MEMORY"), NULL, 10))
+        result = next(device, info, with, memory);
+    if (result == VK_SUCCESS) {
+        had[at].memory = *memory;
+        all_had += had[at].size = info->allocationSize;
+    }
+    pthread_mutex_unlock(&lock);
+    return result;
+}
+
+static VKAPI_ATTR void VKAPI_CALL give_back(VkDevice device, VkDeviceMemory memory, const VkAllocationCallbacks *with) {
+    PFN_vkFreeMemory next = (PFN_vkFreeMemory)next_device(device, "vkFreeMemory");
+    pthread_mutex_lock(&lock);
+    for (int at = 0; at < PIECES; at++) {
+        if (!had[at].size || had[at].memory != memory) continue;
+        all_had -= had[at].size;
+        had[at].size = 0;
+    }
+    pthread_mutex_unlock(&lock);
+    next(device, memory, with);
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL create_device(VkPhysicalDevice physical, const VkDeviceCreateInfo *info,
                                                     const VkAllocationCallbacks *with, VkDevice *device) {
     VkLayerDeviceCreateInfo *chain = (VkLayerDeviceCreateInfo *)info->pNext;
@@ -153,6 +188,8 @@ EXPORT VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL layer_device(VkDevice device, co
     if (!strcmp(name, "vkCreateShaderModule")) return (PFN_vkVoidFunction)create_module;
     if (!strcmp(name, "vkCreateComputePipelines")) return (PFN_vkVoidFunction)create_pipelines;
     if (!strcmp(name, "vkQueueSubmit") && getenv("LAYER_HANGS")) return (PFN_vkVoidFunction)submit;
+    if (!strcmp(name, "vkAllocateMemory") && getenv("LAYER_MEMORY")) return (PFN_vkVoidFunction)allocate;
+    if (!strcmp(name, "vkFreeMemory") && getenv("LAYER_MEMORY")) return (PFN_vkVoidFunction)give_back;
     return next_device(device, name);
 }
 

@@ -10,7 +10,7 @@
 //! format.lock      there for an instant while a lease changes hands, where locks of files don't hold
 //! leases/KEY       there while KEY is being computed; names the holder
 //! pins/NAME        an artifact that is to be kept
-//! gpu/             what was found out about the drivers of GPUs
+//! gpu/             what was found out about the drivers of GPUs, and the kernels made for them; can be removed at any time
 //! digests.json     remembered digests of input files
 //! sound.json       remembered digests of artifacts' files
 //! log/             what runs did, a file of events for each; can be removed at any time

@@ -1,5 +1,6 @@
 //! Gradient accumulation on one device.
 
+use anyhow::{Result, anyhow};
 use burn::tensor::Tensor;
 
 use super::gradients::Gradients;
@@ -51,5 +52,17 @@ impl Accumulated {
             Some(sum) => sum + loss,
             None => loss,
         });
+    }
+
+    /// Waits until they're computed, and reads of all of them: a device that runs behind tells then only what its memory didn't
+    /// suffice for.
+    ///
+    /// # Errors
+    /// The device's.
+    pub(super) fn wait(&self) -> Result<()> {
+        self.gradients.are_finite()?;
+        let losses = self.loss.clone().map(Tensor::try_into_vec_as::<f32>).transpose();
+        losses.map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
 
 use super::{
@@ -151,8 +151,7 @@ impl MicroBatching {
                     );
                     // What is larger than all before it is waited for, while it can be undone.
                     if tokens > self.held[at] {
-                        let device = network.parameters().device();
-                        device.sync().map_err(|error| anyhow!("the device failed: {error:?}"))?;
+                        sums[at].wait()?;
                     }
                     Ok(())
                 })?;
@@ -224,18 +223,18 @@ impl MicroBatching {
 
 /// Distinguishes out of memory from other failures. Backends panic when out of memory; other panics are resumed.
 fn guarded(tokens: usize, compute: impl FnOnce() -> Result<()>) -> Result<(), Failure> {
+    // Of something else.
+    device::kept_lack_of_memory();
     match catch_unwind(AssertUnwindSafe(compute)) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
-            let message = format!("{error:#}");
-            let lacking = device::is_lack_of_memory(&message);
-            Err(if lacking { Failure::Memory { tokens, message } } else { Failure::Other(error) })
+            let message = device::lack_of_memory(&format!("{error:#}")).map(str::to_owned);
+            let message = message.or_else(device::kept_lack_of_memory);
+            Err(message.map_or(Failure::Other(error), |message| Failure::Memory { tokens, message }))
         }
-        Err(panic) => match panics::text(&*panic) {
-            Some(message) if device::is_lack_of_memory(message) => {
-                Err(Failure::Memory { tokens, message: message.to_owned() })
-            }
-            _ => resume_unwind(panic),
+        Err(panic) => match panics::text(&*panic).and_then(device::lack_of_memory) {
+            Some(message) => Err(Failure::Memory { tokens, message: message.to_owned() }),
+            None => resume_unwind(panic),
         },
     }
 }

@@ -16,7 +16,11 @@ use super::{
     pending::Pending,
     trainer::{Best, Trainer, WARMUP},
 };
-use crate::engine::store::{ThroughputWindow, unix_time};
+use crate::{
+    engine::store::{ThroughputWindow, unix_time},
+    network::device,
+    support::Hinted,
+};
 
 impl Trainer {
     /// Reads losses and gradient norms from the device, and enters them into the curve.
@@ -28,9 +32,8 @@ impl Trainer {
             return Ok(());
         }
         let values = pending.iter().flat_map(|step| [step.loss.clone(), step.grad_norm.clone()]).collect();
-        let values: Vec<f32> = Tensor::cat(values, 0)
-            .try_into_vec_as()
-            .map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
+        let values: Vec<f32> =
+            Tensor::cat(values, 0).try_into_vec_as().map_err(|error| unreadable(&format!("{error:?}")))?;
         let mut entries = Vec::new();
         let mut diverged = None;
         let mut numbers = values.into_iter();
@@ -108,5 +111,18 @@ impl Trainer {
             }
             None => Ok(false),
         }
+    }
+}
+
+/// Why a step's loss can't be read, of which the memory may have been the reason long before.
+fn unreadable(error: &str) -> anyhow::Error {
+    let lacking = device::lack_of_memory(error).map(str::to_owned).or_else(device::kept_lack_of_memory);
+    match lacking {
+        Some(message) => Hinted::with(
+            format!("a step doesn't fit into the device's memory: {message}"),
+            "try a smaller `batch` or `micro_batch`, a shorter `max_length` or a smaller model",
+        )
+        .into(),
+        None => anyhow!("can't read the loss from the device: {error}"),
     }
 }

@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::caches::caches;
-use crate::support::program;
+use super::{caches::caches, gpu::environment};
+use crate::{spec::Gpu, support::program};
 
 /// A driver that hasn't compiled and run every kind of kernel by then never will.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -42,18 +42,19 @@ pub struct DeviceInfo {
     pub note: Option<String>,
 }
 
-/// Has another process of this program open a device, whose driver may end that process, or hold it forever; then that's the
-/// answer.
+/// Has another process of this program open a device and do as `more` says. Its driver may end that process, or hold it
+/// forever; then that's the answer. Its backend is kept to `gpu`.
 ///
 /// # Errors
 /// If this program can't be started again.
-pub(super) fn apart(device: &str, more: &[&str]) -> Result<Result<DeviceInfo, String>> {
+pub fn apart(device: &str, more: &[&str], gpu: Gpu) -> Result<Result<DeviceInfo, String>> {
     let mut command = Command::new(program::path()?);
     command.args(["devices", "--probe", device]).args(more);
     if let Some(store) = caches().as_deref().and_then(Path::parent) {
         // What it compiles needn't be compiled again.
         command.arg("--store").arg(store);
     }
+    command.envs(environment(gpu));
     // It stays open as long as this process is there.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().context("can't start this program again")?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use burn::tensor::DeviceKind;
 use parking_lot::Mutex;
 
-use super::{apart::apart, caches::caches, wgsl};
+use super::{apart::apart, caches::caches, gpu::gpu, wgsl};
 use crate::support::program;
 
 /// By driver, version and build of this program: why it can't take SPIR-V, or nothing if it can.
@@ -46,7 +46,7 @@ pub(super) fn take_spirv(kind: &DeviceKind) -> Result<(), String> {
         return answer.clone().map_or(Ok(()), Err);
     }
     tracing::info!(driver, "trying what the driver makes of SPIR-V");
-    let answer = match apart("vulkan", &["--spirv"]) {
+    let answer = match apart("vulkan", &["--spirv"], gpu()) {
         Ok(Err(problem)) => Some(problem),
         Ok(Ok(info)) if info.usable => None,
         Ok(Ok(info)) if info.wrong => info.note,

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     DeviceChoice, Found,
     apart::{DeviceInfo, apart},
+    gpu::gpu,
     hardware_name,
     memory::{memory, nvidia},
     translated,
@@ -48,7 +49,7 @@ fn listed(choice: DeviceChoice) -> Result<DeviceInfo> {
     let device = choice.to_string();
     let problem = match choice.check_support() {
         Err(error) => error.to_string(),
-        Ok(()) => match apart(&device, &[])? {
+        Ok(()) => match apart(&device, &[], gpu())? {
             Ok(info) => return Ok(info),
             Err(problem) => problem,
         },

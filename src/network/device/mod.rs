@@ -4,6 +4,8 @@ mod apart;
 mod caches;
 #[cfg(feature = "vulkan")]
 mod drivers;
+mod gpu;
+mod lack;
 mod list;
 mod memory;
 mod peak;
@@ -21,8 +23,10 @@ use burn::tensor::{DeviceKind, Devices};
 pub use crate::spec::{DeviceChoice, DeviceChoices};
 use crate::{network::kernels, spec::Precision, support::panics::caught_everywhere};
 
-pub use apart::{DeviceInfo, end_with_parent};
-pub use caches::keep_caches;
+pub use apart::{DeviceInfo, apart, end_with_parent};
+pub use caches::{Kernels, keep_caches, made_kernels};
+pub use gpu::{environment, gpu, keep_to};
+pub use lack::{keep_lack_of_memory, kept_lack_of_memory, lack_of_memory};
 pub use list::{devices, json, probe};
 pub use memory::{available, held, memory};
 pub use peak::{peak, peak_together};
@@ -37,6 +41,8 @@ pub struct OpenDevice {
     pub name: String,
     /// Why a driver for Vulkan is given WGSL, if that's in place of SPIR-V.
     pub by_wgsl: Option<String>,
+    /// Whether its backend compiles kernels, and keeps them; other drivers are given their text.
+    pub keeps_kernels: bool,
 }
 
 /// What `auto` tries before the CPU.
@@ -205,9 +211,9 @@ impl DeviceChoice {
     }
 
     fn start(self, mut found: Found) -> Result<OpenDevice> {
-        #[cfg(feature = "wgpu")]
-        if found.software {
-            stop_fusing();
+        #[cfg(feature = "gpu")]
+        if self != Self::Cpu {
+            gpu::limit(found.software);
         }
         let by_wgsl = found.settle()?;
         let hardware = caught_everywhere(|| {
@@ -218,20 +224,22 @@ impl DeviceChoice {
         .ok_or_else(|| {
             anyhow!("can't use {self}: its matrix products are wrong, so nothing could be learned on this driver")
         })?;
-        let but = [
-            by_wgsl.as_deref().map(translated),
-            kernels::try_out(&found.device, DType::F32)
-                .err()
-                .map(|reason| format!("without kernels of pipe's own: {reason}")),
-        ];
+        let ours = kernels::try_out(&found.device, DType::F32).err();
+        let ours = ours.map(|reason| format!("without kernels of pipe's own: {reason}"));
+        let but = by_wgsl.as_deref().map(translated).into_iter().chain(gpu::kept_from()).chain(ours);
         let name = match hardware {
             Some(hardware) => {
-                let about: Vec<String> = [Some(hardware)].into_iter().chain(but).flatten().collect();
+                let about: Vec<String> = [hardware].into_iter().chain(but).collect();
                 format!("{self} ({})", about.join(", "))
             }
             None => self.to_string(),
         };
-        Ok(OpenDevice { device: found.device, name, by_wgsl })
+        let keeps_kernels = match self {
+            Self::Cuda(_) => true,
+            Self::Vulkan => by_wgsl.is_none(),
+            _ => false,
+        };
+        Ok(OpenDevice { device: found.device, name, by_wgsl, keeps_kernels })
     }
 }
 
@@ -299,20 +307,6 @@ fn adapter(
     bail!("{choice} reaches no GPU here")
 }
 
-/// Runs every tensor operation by itself from now on, in the whole process.
-///
-/// On SwiftShader burn 0.22's fused operations give wrong gradients, of a linear layer below a softmax for one.
-#[cfg(feature = "wgpu")]
-fn stop_fusing() {
-    use burn_std::config::{BurnConfig, RuntimeConfig};
-
-    let settings = serde_json::json!({ "fusion": { "beam_search": { "max_explorations": 0 } } });
-    if let Ok(config) = serde_json::from_value::<BurnConfig>(settings) {
-        // Does nothing the second time.
-        BurnConfig::try_set(config);
-    }
-}
-
 #[cfg(feature = "gpu")]
 fn hardware_name(device: &Device) -> Option<String> {
     device.identity().map(|identity| identity.name)
@@ -321,14 +315,6 @@ fn hardware_name(device: &Device) -> Option<String> {
 #[cfg(not(feature = "gpu"))]
 fn hardware_name(_device: &Device) -> Option<String> {
     None
-}
-
-/// Whether a backend's message is about memory that it doesn't have.
-pub fn is_lack_of_memory(text: &str) -> bool {
-    let text = text.to_lowercase();
-    ["out of memory", "out-of-memory", "outofmemory", "buffertoobig", "buffer too big", "too large for the device"]
-        .iter()
-        .any(|phrase| text.contains(phrase))
 }
 
 #[cfg(test)]

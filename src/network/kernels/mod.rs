@@ -116,6 +116,12 @@ pub fn use_untried(device: &Device, dtype: DType) {
     gpu::use_untried(device, dtype);
 }
 
+/// Has GPUs' matrix products computed by the kernel that their backend takes for the shape, in the whole process, where else
+/// several are timed for the fastest. Products that are left to autodiff stay as they are.
+pub fn stop_tuning() {
+    matmul::stop_tuning();
+}
+
 /// Whether memory that the units of a GPU share holds what they put there. A driver may end the process on such a kernel.
 #[cfg(feature = "vulkan")]
 pub fn shared_memory_holds(device: &Device) -> bool {

@@ -25,6 +25,9 @@ use super::{
 /// Names a kernel that is to give NaN, and after how many calls, such as `layer_norm:40`; with another number behind that, how
 /// often. For tests of what happens then.
 const FAULT: &str = "PIPE_FAULT";
+/// What a fault begins with that isn't there where `PIPE_FUSION` is 0.
+const FUSED: &str = "fused/";
+const FUSION: &str = "PIPE_FUSION";
 
 thread_local! {
     /// The last step to look at, while one is looked at.
@@ -137,7 +140,16 @@ impl Fault {
 
 fn fault() -> Option<&'static Fault> {
     static KNOWN: OnceLock<Option<Fault>> = OnceLock::new();
-    KNOWN.get_or_init(|| std::env::var(FAULT).ok().and_then(|text| Fault::of(&text))).as_ref()
+    let known = || {
+        let text = std::env::var(FAULT).ok()?;
+        let is_unfused = std::env::var(FUSION).is_ok_and(|fusion| fusion == "0");
+        match text.strip_prefix(FUSED) {
+            Some(_) if is_unfused => None,
+            Some(text) => Fault::of(text),
+            None => Fault::of(&text),
+        }
+    };
+    KNOWN.get_or_init(known).as_ref()
 }
 
 fn is_finite<const D: usize>(tensor: &Tensor<D>) -> bool {

@@ -8,11 +8,14 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::{profile::Profile, resources::Resources};
-use crate::engine::{
-    executor::{self, IfHeld, Task},
-    plan::{FileDigests, Graph, Key, Node, Plan, Planned, Reason, Status},
-    remote::Remote,
-    store::{Artifact, FileRecord, Manifest, Provenance, Store},
+use crate::{
+    engine::{
+        executor::{self, IfHeld, Task},
+        plan::{FileDigests, Graph, Key, Node, Plan, Planned, Reason, Status},
+        remote::Remote,
+        store::{Artifact, FileRecord, Manifest, Provenance, Store},
+    },
+    spec::Gpu,
 };
 
 /// The version of what is written.
@@ -53,6 +56,9 @@ pub struct RunPlan {
     pub profile: Profile,
     /// The devices to compute on, as `--devices` takes them.
     pub devices: String,
+    /// What their backends are kept to.
+    #[serde(default)]
+    pub gpu: Gpu,
     /// Whether to compute what seems too large for the devices' memory.
     pub ignore_memory: bool,
     /// What is recorded with every artifact that is made.

@@ -25,6 +25,7 @@ use crate::{
         plan::reached,
         store::{DigestCache, Lost, State, Stopped, Store},
     },
+    network::device,
     session::{
         Notify,
         launch::{End, Message, Report, devices},
@@ -278,6 +279,7 @@ impl Worker<'_> {
             let task = self.plan.task(stage, self.results(), &mut BTreeMap::new())?;
             let key = task.manifest.key();
             let is_there = !task.force && self.store.find(&key).ok().flatten().is_some();
+            device::keep_to(self.plan.gpu);
             let stages = Stages::new(devices(&self.plan.devices)?);
             if !is_there {
                 self.check(stage, &stages)?;

@@ -25,7 +25,7 @@ use crate::{
         executor::{Done, Launch, Local, Task, Watch},
         store::{DigestCache, Store},
     },
-    network::device::{DeviceChoice, DeviceChoices},
+    network::device::{DeviceChoice, DeviceChoices, environment, gpu},
     session::reading::READING,
     stages::Stages,
     support::{Hinted, Named, program},
@@ -127,6 +127,7 @@ fn spawn(program: &Path, store: &Path) -> Result<Child> {
     let mut command = Command::new(program);
     // What GPUs are known to do is kept in the store.
     command.arg("stage").arg("--store").arg(store).stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.envs(environment(gpu()));
     // Ctrl-C is the launching process's to pass on.
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -28,7 +28,7 @@ use crate::{
         self, Cadence, Checkpoints, Curve, CurveEntry, Evaluation, Observer, Outcome, Progress, TrainSettings, Trainer,
     },
     network::{
-        device::{self, OpenDevice, OpenDevices},
+        device::{self, Kernels, OpenDevice, OpenDevices, made_kernels},
         model::{Candidates, Network},
     },
     spec::{self, MicroBatch, Precision, Rung},
@@ -190,9 +190,11 @@ pub(in crate::stages) fn train(
     let until = job.until.map(|part| Rung { part }.step(feed.steps(), measured_every));
     let on_gpu = !devices.first.is_cpu();
     let progress = (trainer.steps_done(), feed.steps());
-    let outcome = first_step::told((job.reporter, job.name), progress, on_gpu, |first| {
-        let mut watcher = Watcher { job, until, is_mixed, on_gpu, first: Some(first) };
-        trainer.run(feed, evaluation, Some(&checkpoints), &mut watcher)
+    let (outcome, kernels) = first_step::told((job.reporter, job.name), progress, on_gpu, |first| {
+        let open = &devices.first;
+        let mut watcher = Watcher { job, until, is_mixed, open, first: Some(first), kernels: None };
+        let outcome = trainer.run(feed, evaluation, Some(&checkpoints), &mut watcher);
+        outcome.map(|outcome| (outcome, watcher.kernels))
     })?;
     if outcome.paused {
         let (step, steps) = (outcome.steps, feed.steps());
@@ -200,7 +202,7 @@ pub(in crate::stages) fn train(
             Some(until) if step >= until => format!("at its rung, step {step} of {steps}"),
             _ => format!("stopped after step {step} of {steps}"),
         };
-        let metrics = recorded(&outcome, &trainer, spec.precision);
+        let metrics = recorded(&outcome, kernels, &trainer, spec.precision);
         let measured = serde_json::to_value(measured(&trainer, feed.steps()))?;
         bail!(Paused { place, metrics, measured: Some(measured) });
     }
@@ -211,7 +213,7 @@ pub(in crate::stages) fn train(
         }
         trainer.curve().write(&job.out.join(Curve::FILE))
     })?;
-    let mut recorded = recorded(&outcome, &trainer, spec.precision);
+    let mut recorded = recorded(&outcome, kernels, &trainer, spec.precision);
     if outcome.steps < feed.steps() {
         metrics::PLANNED_STEPS.put(&mut recorded, feed.steps());
     }
@@ -251,7 +253,7 @@ fn resume(job: &Job<'_>, trainer: &mut Trainer, is_mixed: bool) -> Result<()> {
 }
 
 /// What an artifact's record says of a training.
-fn recorded(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metrics {
+fn recorded(outcome: &Outcome, kernels: Option<Kernels>, trainer: &Trainer, precision: Precision) -> Metrics {
     let mut recorded = Metrics::new();
     metrics::LOSS.put(&mut recorded, outcome.loss);
     recorded.extend(outcome.losses.iter().map(|(name, loss)| (part_of_loss(name), json!(loss))));
@@ -261,6 +263,10 @@ fn recorded(outcome: &Outcome, trainer: &Trainer, precision: Precision) -> Metri
         metrics::LEARNED_PARAMETERS.put(&mut recorded, outcome.learned);
     }
     record_speed(&mut recorded, outcome, trainer, precision);
+    if let Some(Kernels { compiled, tuned }) = kernels {
+        metrics::KERNELS_COMPILED.put(&mut recorded, compiled);
+        metrics::KERNELS_TUNED.put(&mut recorded, tuned);
+    }
     if let Some(bytes) = outcome.peak_memory_bytes {
         metrics::PEAK_MEMORY_BYTES.put(&mut recorded, bytes);
     }
@@ -301,10 +307,12 @@ struct Watcher<'a> {
     until: Option<usize>,
     /// Whether steps have losses of several objectives.
     is_mixed: bool,
-    /// Whether it's a GPU that computes.
-    on_gpu: bool,
+    /// What computes, or the first of several.
+    open: &'a OpenDevice,
     /// Dropped when the first step is over.
     first: Option<Sender<()>>,
+    /// How it came by its kernels.
+    kernels: Option<Kernels>,
 }
 
 impl Observer for Watcher<'_> {
@@ -321,9 +329,18 @@ impl Observer for Watcher<'_> {
 
     fn began(&mut self, seconds: f64) {
         self.first = None;
-        if self.on_gpu {
-            let note = format!("the first step took {seconds:.1} s, in which kernels were compiled and tuned");
-            self.job.report(Event::Note(&note));
+        if !self.open.is_cpu() {
+            self.kernels = made_kernels(self.open);
+            let made = match self.kernels {
+                Some(Kernels { compiled: Some(compiled), tuned }) => {
+                    format!("{compiled} kernels had to be compiled by then, and {tuned} choices among them timed")
+                }
+                Some(Kernels { compiled: None, tuned }) => {
+                    format!("the driver has compiled kernels by then, and {tuned} choices among them had to be timed")
+                }
+                None => "kernels were compiled and tuned in it".to_owned(),
+            };
+            self.job.report(Event::Note(&format!("the first step took {seconds:.1} s; {made}")));
         }
     }
 

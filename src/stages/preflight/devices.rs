@@ -1,32 +1,22 @@
 //! Whether the device can do what the stages to come ask for, found out before any of them runs: a tiny model of each
 //! family takes two steps there, and has to learn what it learns on the CPU.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
-use serde_json::json;
+use anyhow::Result;
 
-use super::place::pointer;
+use super::{data::OnWarning, place::pointer, trial::try_out};
 use crate::{
     engine::plan::{Graph, Node, Plan},
-    learning::train::{Silent, TrainSettings, Trainer},
     network::{
-        batch::{Example, Feed, Step, Target, lay_out},
-        device::{DeviceChoices, OpenDevice, OpenDevices},
-        model::{FAMILIES, Network, check_held},
+        device::{DeviceChoice, DeviceChoices, DeviceInfo, OpenDevice, OpenDevices, apart, gpu, keep_to},
+        model::check_held,
     },
     recipe::{Checked, Diagnostics},
-    spec::{Model, Precision, Train},
-    stages::{estimate::Machine, estimator, facts::Training, facts_of, parts::layout},
-    support::{Hinted, panics::caught_everywhere, random::Key},
+    spec::{Gpu, Precision},
+    stages::{estimate::Machine, estimator, facts::Training, facts_of},
+    support::Hinted,
 };
-
-/// Tokens that the tiny models know.
-const VOCABULARY: usize = 32;
-const STEPS: usize = 2;
-/// How far their losses, of about 3.5, may lie apart: 16 bits have at least 7 of fraction.
-const TOLERANCE: f32 = 0.1;
 
 /// Refuses stages that a device can't train: for want of the precision, or of an operation that the family needs. Each
 /// family is tried once with each precision, in however many stages and cells it is.
@@ -37,11 +27,13 @@ pub struct DeviceCheck {
     /// By family and precision, what was wrong, and where.
     tried: BTreeMap<(&'static str, &'static str), Option<(OpenDevice, String)>>,
     /// By the form of frozen weights, where it can't be held and why.
-    held: BTreeMap<&'static str, Option<(String, Hinted)>>,
+    held: BTreeMap<&'static str, Option<(OpenDevice, Hinted)>>,
+    /// Told what backends are kept from, where stages are computed by other processes than this one.
+    notify: Option<OnWarning>,
 }
 
 impl DeviceCheck {
-    /// Of what will run on these devices.
+    /// Of what will run on these devices, in this process.
     pub fn new(choices: &DeviceChoices) -> Self {
         Self {
             choices: choices.clone(),
@@ -49,7 +41,14 @@ impl DeviceCheck {
             open: None,
             tried: BTreeMap::new(),
             held: BTreeMap::new(),
+            notify: None,
         }
+    }
+
+    /// Of what other processes will run on them. Where a GPU's backend is wrong, and right without fusion or autotune, it's
+    /// kept from that, and `notify` told.
+    pub fn telling(choices: &DeviceChoices, notify: &OnWarning) -> Self {
+        Self { notify: Some(Arc::clone(notify)), ..Self::new(choices) }
     }
 
     /// Checks the stages that train and aren't in the store.
@@ -86,22 +85,38 @@ impl DeviceCheck {
             none => none.insert(self.choices.open()?),
         };
         if let Some(form) = adapter.map(|adapter| adapter.weights()) {
-            let problem = self.held.entry(form.name()).or_insert_with(|| {
-                let mut outcomes = devices.all().map(|device| (device, check_held(form, &device.device)));
-                outcomes.find_map(|(device, outcome)| Some((device.name.clone(), Hinted::of(&outcome.err()?))))
-            });
+            let held = |open: &OpenDevice| check_held(form, &open.device).map_err(|error| Hinted::of(&error));
+            let problem = self.held.entry(form.name()).or_insert_with(|| first_problem(devices, held));
             if let Some((device, Hinted { message, hint })) = problem {
-                let message = format!("`{}` can't be trained on {device}: {message}", node.name);
+                let message = format!("`{}` can't be trained on {}: {message}", node.name, device.name);
                 return Ok(Some((pointer(node, "adapter"), Hinted::new(message, hint.clone()))));
             }
         }
-        let problem = self.tried.entry((family, train.precision.name())).or_insert_with(|| {
-            let mut outcomes = devices.all().map(|device| (device, try_out(device, family, train.precision)));
-            outcomes.find_map(|(device, outcome)| Some((device.clone(), format!("{:#}", outcome.err()?))))
+        let precision = train.precision;
+        let (first, notify) = (self.choices.first, self.notify.as_ref());
+        let problem = self.tried.entry((family, precision.name())).or_insert_with(|| {
+            let (device, problem) =
+                first_problem(devices, |open| try_out(open, family, precision).map_err(|error| format!("{error:#}")))?;
+            let cured = device.check_precision(precision).is_ok().then(|| right_if_kept_to(first, family, precision));
+            match (cured.flatten(), notify) {
+                (Some(gpu), Some(notify)) => {
+                    let without = if gpu.autotune { "fusion" } else { "fusion and autotune" };
+                    notify(&format!("on {} {problem}; without {without} it's right, and so it's trained", device.name));
+                    keep_to(gpu);
+                    None
+                }
+                (Some(gpu), None) => {
+                    let Gpu { fusion, autotune } = gpu;
+                    let problem =
+                        format!("{problem}; `gpu: {{ fusion: {fusion}, autotune: {autotune} }}` would make it right");
+                    Some((device, problem))
+                }
+                (None, _) => Some((device, problem)),
+            }
         });
         let Some((device, problem)) = problem else { return Ok(None) };
         let place = pointer(node, settings.0);
-        let (place, hint) = match device.check_precision(train.precision) {
+        let (place, hint) = match device.check_precision(precision) {
             Err(_) => (format!("{place}.precision"), "`pipe devices` tells which precisions a device has"),
             Ok(()) => (place, "`--device cpu` runs every recipe"),
         };
@@ -110,75 +125,27 @@ impl DeviceCheck {
     }
 }
 
+/// The first device on which something goes wrong, and what.
+fn first_problem<P>(devices: &OpenDevices, outcome: impl Fn(&OpenDevice) -> Result<(), P>) -> Option<(OpenDevice, P)> {
+    devices.all().find_map(|device| Some((device.clone(), outcome(device).err()?)))
+}
+
+/// What backends have to be kept to for a tiny model to be trained right, if that's known: another process tries it.
+fn right_if_kept_to(choice: DeviceChoice, family: &str, precision: Precision) -> Option<Gpu> {
+    let now = gpu();
+    let less = [Gpu { fusion: false, ..now }, Gpu { fusion: false, autotune: false }];
+    less.into_iter().filter(|gpu| *gpu != now).find(|gpu| {
+        let info = apart(&choice.to_string(), &["--family", family, "--precision", precision.name()], *gpu);
+        info.is_ok_and(|info| info.is_ok_and(|info| info.usable))
+    })
+}
+
+/// Whether a device trains a tiny model of a family right, as the process says that was asked.
+///
 /// # Errors
-/// What the device can't do.
-fn try_out(open: &OpenDevice, family: &str, precision: Precision) -> Result<()> {
-    if open.is_cpu() {
-        return Ok(());
-    }
-    open.check_precision(precision)?;
-    let cpu = OpenDevice { device: Device::flex(), name: "cpu".into(), by_wgsl: None };
-    let expected = losses(&cpu, family, Precision::F32)?;
-    let found = caught_everywhere(|| losses(open, family, precision))??;
-    for (found, expected) in found.iter().zip(expected) {
-        ensure!(
-            (found - expected).abs() <= TOLERANCE,
-            "a tiny `{family}` in {} has a loss of {found} there, and of {expected} on the CPU",
-            precision.name()
-        );
-    }
-    Ok(())
-}
-
-/// The losses of a tiny model's steps.
-fn losses(open: &OpenDevice, family: &str, precision: Precision) -> Result<Vec<f32>> {
-    let family = FAMILIES.named(family).with_context(|| format!("there is no family `{family}`"))?;
-    let model = Model { family: family.name.to_owned(), settings: family.tiny()? };
-    let network = Network::new(&model, VOCABULARY, 1, &open.device)?;
-    let train: Train = serde_json::from_value(json!({ "steps": STEPS, "lr": 1e-3, "precision": precision }))?;
-    let mut trainer = Trainer::new(network, TrainSettings::new(&train, STEPS, None)?);
-    trainer.run(&Tiny(open), None, None, &mut Silent)?;
-    Ok(trainer.curve().points().map(|point| point.loss).collect())
-}
-
-/// Two texts, each the beginning and what is to come.
-struct Tiny<'a>(&'a OpenDevice);
-
-impl Feed for Tiny<'_> {
-    fn steps(&self) -> usize {
-        STEPS
-    }
-
-    fn step(&self, step: usize) -> Result<Step> {
-        let key = Key::new(1).at(step as u64);
-        let text = |id: u64| {
-            let tokens: Vec<u32> = (0..12).map(|at| key.at(id).at(at).below(VOCABULARY) as u32).collect();
-            let targets = (4..12).map(|at| Target { at: at - 1, token: tokens[at as usize] }).collect();
-            Example { targets, ..Example::sequence(id, tokens, 4) }
-        };
-        let batch = lay_out(&[text(0), text(1)], layout(self.0, 16, true), key);
-        Ok(Step { batches: vec![batch], objective: "prefix_lm".into(), pair_weight: 1.0 })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::{device::DeviceChoice, model::Family};
-
-    #[test]
-    fn tiny_models_of_every_family_learn_with_every_precision_on_the_cpu() {
-        let cpu = DeviceChoice::Cpu.open().unwrap();
-        for family in FAMILIES.all().into_iter().map(Family::name) {
-            let expected = losses(&cpu, family, Precision::F32).unwrap();
-            for precision in [Precision::Bf16, Precision::F16, Precision::Mixed] {
-                let found = losses(&cpu, family, precision).unwrap();
-                assert_ne!(found, expected, "{family} in {}", precision.name());
-                for (found, expected) in found.iter().zip(&expected) {
-                    let name = precision.name();
-                    assert!((found - expected).abs() < 2e-2, "{family} in {name}: {found} instead of {expected}");
-                }
-            }
-        }
-    }
+/// A device that can't be opened.
+pub fn probe_training(choice: DeviceChoice, family: &str, precision: Precision) -> Result<DeviceInfo> {
+    let outcome = try_out(&choice.open()?, family, precision);
+    let note = outcome.as_ref().err().map(|error| format!("{error:#}"));
+    Ok(DeviceInfo { device: choice.to_string(), usable: outcome.is_ok(), note, ..DeviceInfo::default() })
 }

@@ -10,6 +10,7 @@ mod leaks;
 mod place;
 mod taken_over;
 mod tokenizers;
+mod trial;
 mod words;
 
 use std::{
@@ -35,7 +36,7 @@ use crate::{
 };
 
 pub use data::DataCheck;
-pub use devices::DeviceCheck;
+pub use devices::{DeviceCheck, probe_training};
 use place::pointer;
 pub use taken_over::{TakenOver, TakenOverByStages};
 use words::WordProblem;

@@ -5,13 +5,22 @@ use comfy_table::{Table, presets::NOTHING};
 use serde_json::Value;
 
 use super::{args::Devices, console, exit::Exit};
-use crate::{network::device, stages::estimate::bytes};
+use crate::{
+    network::device,
+    stages::{estimate::bytes, probe_training},
+};
 
 /// `pipe devices`: what a recipe can run on here, and why not on the rest.
 pub(super) fn devices(command: &Devices) -> Result<Exit> {
     if let Some(choice) = &command.probe {
         device::end_with_parent();
-        console::print(&serde_json::to_string(&device::probe(choice.parse()?, command.spirv))?)?;
+        let info = match (&command.family, &command.precision) {
+            (Some(family), Some(precision)) => {
+                probe_training(choice.parse()?, family, serde_json::from_value(Value::from(precision.as_str()))?)?
+            }
+            _ => device::probe(choice.parse()?, command.spirv),
+        };
+        console::print(&serde_json::to_string(&info)?)?;
         return Ok(Exit::Done);
     }
     let devices = device::devices()?;

@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
     hub::report_with(console::eprint_line);
     std::panic::set_hook(Box::new(|panic| {
         // Training retries with smaller micro-batches, or reports it itself.
-        if !panics::text(panic.payload()).is_some_and(device::is_lack_of_memory) {
+        if !panics::text(panic.payload()).is_some_and(device::keep_lack_of_memory) {
             console::eprint_line(&format!("internal error: {panic}"));
         }
     }));

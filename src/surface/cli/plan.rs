@@ -34,8 +34,9 @@ pub(super) fn plan(command: &args::Plan, store: &std::path::Path, remote: Option
         let prepared = session.plan(&recipe, &wanted, devices)?;
         return on::print(&session.preview(prepared, &on)?, command.manifest, command.json);
     }
-    let prepared = load::session(store, remote)?.plan(&recipe, &wanted, devices)?;
-    Checks::of_devices(&prepared.devices).check(prepared.upcoming())?;
+    let session = load::session(store, remote)?;
+    let prepared = session.plan(&recipe, &wanted, devices)?;
+    Checks::of_devices(&prepared.devices, &session.options().notify).check(prepared.upcoming())?;
     let estimates = Estimates::new(&prepared.graph, &prepared.plan, &prepared.devices);
     print(&prepared.plan, &estimates, if command.json { PlanFormat::Json } else { command.format })
 }

@@ -14,6 +14,7 @@ const EXAMPLES: &[(&str, &str, &str)] = &[
     // The recipe
     ("", "device", "cuda:1"),
     ("", "devices", "cuda:0-3"),
+    ("", "gpu", "{ fusion: false }"),
     ("", "seed", "7"),
     (
         "",

@@ -12,7 +12,7 @@ use super::{
 use crate::common::tiny;
 #[cfg(feature = "vulkan")]
 use crate::common::{
-    Space, await_that, ended, need,
+    Space, await_that, ended, finish, need,
     needs::{Need, Needed},
 };
 
@@ -136,6 +136,40 @@ fn driver_that_hangs_costs_a_process_and_no_state() {
     let output = space.pipe(&run);
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(output.stderr.contains("gpt2: resumes from the last checkpoint, after step "), "{}", output.stderr);
+}
+
+/// A card without memory for a batch computes it in parts, to the same losses.
+#[cfg(feature = "vulkan")]
+#[test]
+fn lack_of_memory_divides_batches() {
+    let Some((device, gpu)) = gpus().into_iter().find(|(name, _)| *name != "cuda") else { return };
+    let space = tiny();
+    let layer = need!(vulkan_layer(&space));
+    let document = |number: usize| {
+        (0..40).map(|at| ['天', '地', '玄', '黄', '宇', '宙'][(at * at + number) % 6]).collect::<String>()
+    };
+    space.write("corpus.txt", (0..400).map(|number| document(number) + "。\n").collect::<String>());
+    let recipe =
+        pretrained(&FAMILIES[1..2], 1).replace("hidden: 16", "hidden: 32").replace("max_length: 32", "max_length: 48");
+    let recipe = recipe.replace("{ examples: 4 }", "{ examples: 32 }, micro_batch: auto, log_every: 1");
+    space.write("recipe.yaml", recipe.replace("steps: 10,", "steps: 2,"));
+    let mut command = space.command(&["run", "recipe.yaml", "--device", device, "--store", device]);
+    command.env("VK_LAYER_PATH", &layer).env("VK_INSTANCE_LAYERS", "VK_LAYER_PIPE_test");
+    // As a whole a batch takes 85 MB of SwiftShader by SPIR-V, and half of it 51; by WGSL more, in larger blocks.
+    command.env("LAYER_MEMORY", if gpu.keeps_kernels { "64000000" } else { "150000000" });
+    let output = finish(command);
+    assert!(output.stderr.contains("fit into the device's memory"), "{}", output.stderr);
+    if !gpu.keeps_kernels && output.status == 1 {
+        // What wgpu has no memory for may be what has to be there at any size.
+        assert!(output.stderr.contains("error: a step doesn't fit into the device's memory"), "{}", output.stderr);
+        return;
+    }
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let [found, expected] = [device, "cpu"].map(|device| curves(&space, device)[0].1.clone());
+    assert_eq!(found.len(), 2);
+    for (step, ([found, _], [expected, _])) in (1..).zip(found.iter().zip(&expected)) {
+        assert!((found - expected).abs() < 1e-3, "step {step}: {found} instead of {expected}");
+    }
 }
 
 /// Whether a training has saved a state in this store.

@@ -13,6 +13,7 @@ mod embedding;
 mod launch;
 mod log_softmax;
 mod math;
+mod matmul;
 mod maybe;
 mod norm;
 mod operations;
@@ -25,6 +26,7 @@ mod sums;
 mod trial;
 
 pub(super) use adamw::{Squares, Update};
+pub(super) use matmul::untuned;
 pub(super) use operations::Gpu;
 #[cfg(feature = "vulkan")]
 pub(super) use shared::holds as shared_memory_holds;

@@ -34,6 +34,12 @@ pub(in crate::surface::cli) struct Devices {
     /// Give a Vulkan driver SPIR-V, whatever is known of it
     #[arg(long, hide = true, requires = "probe")]
     pub spirv: bool,
+    /// Train a tiny model of this family on it
+    #[arg(long, hide = true, requires = "probe", requires = "precision")]
+    pub family: Option<String>,
+    /// In this precision
+    #[arg(long, hide = true, requires = "family")]
+    pub precision: Option<String>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
