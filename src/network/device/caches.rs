@@ -21,23 +21,25 @@ static CACHES: OnceLock<PathBuf> = OnceLock::new();
 #[cfg(feature = "gpu")]
 const SESSIONS: u32 = 8;
 
-/// Keeps what is found out about drivers and kernels in this directory, for the processes to come. To be called before a
-/// device is opened; does nothing the second time.
-pub fn keep_caches(directory: &Path) {
+/// Keeps what is found out about drivers and kernels in this directory, for the processes to come on this host. To be called
+/// before a device is opened; does nothing the second time.
+#[cfg_attr(not(feature = "gpu"), expect(unused_variables))]
+pub fn keep_caches(directory: &Path, host: &str) {
     if CACHES.set(directory.to_owned()).is_ok() {
         #[cfg(feature = "gpu")]
-        keep_kernels(directory);
+        keep_kernels(directory, host);
     }
 }
 
-/// Has backends keep what they compile and tune in this directory.
+/// Has backends keep what they compile and tune in this directory: in a database of each host's own, since processes of several
+/// hosts can't write one on a network drive.
 #[cfg(feature = "gpu")]
-fn keep_kernels(directory: &Path) {
+fn keep_kernels(directory: &Path, host: &str) {
     use burn_std::config::RuntimeConfig;
     use cubecl_runtime::config::CubeClRuntimeConfig;
 
     let settings = serde_json::json!({
-        "environment": { "path": { "directory": directory }, "records": { "keep_sessions": SESSIONS } },
+        "environment": { "name": host, "path": { "directory": directory }, "records": { "keep_sessions": SESSIONS } },
         "compilation": { "cache": true },
     });
     if let Ok(config) = serde_json::from_value::<CubeClRuntimeConfig>(settings) {

@@ -61,6 +61,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, parser::ValueSource};
 
 use crate::{
+    engine::store::host,
     hub,
     network::device,
     support::{arithmetic::Arithmetic, panics, program},
@@ -97,7 +98,7 @@ pub fn main() -> ExitCode {
     let store = &arguments.store;
     let url = arguments.remote.as_deref().filter(|url| !url.is_empty() && arguments.command.takes_remote());
     let remote = url.map(|url| RemoteChoice { url, read_only: forge::is_only_read(arguments.remote_readonly) });
-    device::keep_caches(&store.join("gpu"));
+    device::keep_caches(&store.join("gpu"), &host());
     let result = match &arguments.command {
         Command::Run(command) => run::run(command, store, remote),
         Command::Sweep(command) => sweep::sweep(command, store, remote),

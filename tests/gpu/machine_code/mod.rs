@@ -16,7 +16,7 @@ mod table;
 use std::{collections::BTreeMap, io::Write};
 
 use assembler::{Machine, Tools};
-use stand_in::Captured;
+use stand_in::{Captured, Launch};
 
 use crate::common::{need, needs::Needed};
 
@@ -45,6 +45,8 @@ fn examine(capability: &str) -> Needed<()> {
     ours::assert_all_are_there(&captured, with_products);
     if with_products {
         assert_products_use_tensor_cores(&captured, &machines);
+        let untuned = products(&captured, steps::UNTUNED).count();
+        assert_eq!(untuned, 1, "launches of a product for which nothing is timed");
     }
     let faults = ours::faults(&captured, &machines);
     assert!(faults.is_empty(), "{capability}:\n{}", faults.join("\n"));
@@ -59,13 +61,18 @@ fn has_products(capability: &str) -> bool {
 /// Of burn's products of matrices in bf16, each has candidates that multiply tiles on tensor cores.
 fn assert_products_use_tensor_cores(captured: &Captured, machines: &BTreeMap<String, Machine>) {
     for phase in ["bf16 attention", "bf16 loss of 50257", "bf16 loss of 30528"] {
-        let products = captured.launches.iter().filter(|launch| {
-            let name = &captured.kernels[&launch.module].name;
-            launch.phase == phase && name.contains("matmul") && name.contains("lhs_bf16")
-        });
-        let tiles: Vec<u32> = products.map(|launch| sass::Shape::of(&machines[&launch.module]).all.tiles).collect();
+        let tiles: Vec<u32> =
+            products(captured, phase).map(|launch| sass::Shape::of(&machines[&launch.module]).all.tiles).collect();
         assert!(tiles.iter().any(|&tiles| tiles > 0), "{phase}: {} launches, none on tensor cores", tiles.len());
     }
+}
+
+/// The products of matrices in bf16 that were launched in a phase.
+fn products<'a>(captured: &'a Captured, phase: &'a str) -> impl Iterator<Item = &'a Launch> {
+    captured.launches.iter().filter(move |launch| {
+        let name = &captured.kernels[&launch.module].name;
+        launch.phase == phase && name.contains("matmul") && name.contains("lhs_bf16")
+    })
 }
 
 /// Where somebody wants it.

@@ -18,6 +18,9 @@ const ROWS: usize = 8;
 const WIDTH: usize = 512;
 const TOKENS: usize = ROWS * WIDTH;
 
+/// A product for which nothing is timed.
+pub(super) const UNTUNED: &str = "bf16 product without autotune";
+
 /// Not a test of its own: a process that finds the stand-in driver has to run it.
 #[test]
 #[ignore = "for a process that finds the stand-in driver"]
@@ -25,7 +28,7 @@ fn steps_on_the_stand_in() {
     let folder = std::env::var_os("STANDIN_FOLDER").expect("a folder");
     let folder = Path::new(&folder);
     let capability = std::env::var("STANDIN_CAPABILITY").expect("a capability");
-    keep_caches(&folder.join("caches"));
+    keep_caches(&folder.join("caches"), "stand-in");
     let device = Device::cuda(0);
     let phase = |name: &str| {
         device.sync().expect("a device that is done");
@@ -46,11 +49,20 @@ fn steps_on_the_stand_in() {
             }
         }
     }
+    if super::has_products(&capability) {
+        phase(UNTUNED);
+        kernels::stop_tuning();
+        kernels::matmul(plain([TOKENS, HIDDEN], &device), plain([HIDDEN, HIDDEN], &device));
+    }
     phase("end");
 }
 
 fn tracked(shape: [usize; 2], dtype: DType, device: &Device) -> Tensor<2> {
     Tensor::<2>::zeros(shape, (&device.clone().autodiff(), dtype)).require_grad()
+}
+
+fn plain(shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::zeros(shape, (device, DType::BF16))
 }
 
 fn dropout() -> Dropout {
