@@ -13,8 +13,6 @@ use cubecl_environment::{
 #[cfg(feature = "gpu")]
 use serde::{Deserialize, Serialize};
 
-use super::OpenDevice;
-
 static CACHES: OnceLock<PathBuf> = OnceLock::new();
 
 /// Sessions, processes mostly, of which the backends' database keeps how they came by their kernels.
@@ -61,9 +59,10 @@ pub struct Kernels {
     pub tuned: usize,
 }
 
-/// What this process has compiled and tuned for a device so far, where that is kept.
+/// What this process has compiled and tuned for a device so far, where that is kept. `compiles` is whether its backend compiles
+/// kernels at all.
 #[cfg(feature = "gpu")]
-pub fn made_kernels(open: &OpenDevice) -> Option<Kernels> {
+pub fn made_kernels(compiles: bool) -> Option<Kernels> {
     use cubecl_server::compiler::{CompilationOutcome, CompilationRecord};
 
     caches()?;
@@ -76,14 +75,14 @@ pub fn made_kernels(open: &OpenDevice) -> Option<Kernels> {
         compiled.filter(|kernel| kernel.stamp.session == session).count()
     };
     Some(Kernels {
-        compiled: open.keeps_kernels.then(compiled),
+        compiled: compiles.then(compiled),
         tuned: records.read::<Tuning>().iter().filter(|tuning| tuning.stamp.session == session).count(),
     })
 }
 
 /// None, in a build without GPUs.
 #[cfg(not(feature = "gpu"))]
-pub fn made_kernels(_open: &OpenDevice) -> Option<Kernels> {
+pub fn made_kernels(_compiles: bool) -> Option<Kernels> {
     None
 }
 

@@ -330,7 +330,7 @@ impl Observer for Watcher<'_> {
     fn began(&mut self, seconds: f64) {
         self.first = None;
         if !self.open.is_cpu() {
-            self.kernels = made_kernels(self.open);
+            self.kernels = made_kernels(self.open.keeps_kernels);
             let made = match self.kernels {
                 Some(Kernels { compiled: Some(compiled), tuned }) => {
                     format!("{compiled} kernels had to be compiled by then, and {tuned} choices among them timed")
