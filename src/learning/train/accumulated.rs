@@ -1,10 +1,10 @@
 //! Gradient accumulation on one device.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use burn::tensor::Tensor;
 
 use super::gradients::Gradients;
-use crate::network::model::Network;
+use crate::network::model::{AnyTensor, Network, first_not_finite};
 
 /// A micro-batch's loss of one element, and the parts of it that are told by themselves, which have no gradients.
 pub(super) struct Losses {
@@ -60,9 +60,7 @@ impl Accumulated {
     /// # Errors
     /// The device's.
     pub(super) fn wait(&self) -> Result<()> {
-        self.gradients.are_finite()?;
-        let losses = self.loss.clone().map(Tensor::try_into_vec_as::<f32>).transpose();
-        losses.map_err(|error| anyhow!("can't read the loss from the device: {error:?}"))?;
-        Ok(())
+        let loss = self.loss.clone().map(AnyTensor::from);
+        first_not_finite(self.gradients.values().cloned().chain(loss)).map(|_| ())
     }
 }
