@@ -23,7 +23,8 @@ use crate::{
 pub struct DeviceCheck {
     choices: DeviceChoices,
     machine: Machine,
-    open: Option<OpenDevices>,
+    /// The devices, and what their backends were kept to when they were opened: later it no longer matters to them.
+    open: Option<(OpenDevices, Gpu)>,
     /// By family and precision, what was wrong, and where.
     tried: BTreeMap<(&'static str, &'static str), Option<(OpenDevice, String)>>,
     /// By the form of frozen weights, where it can't be held and why.
@@ -80,9 +81,9 @@ impl DeviceCheck {
         // What can't be found out now will be explained by the stage itself.
         let family = estimator(graph, plan, &self.machine).family(node).ok().flatten();
         let Some(family) = family else { return Ok(None) };
-        let devices = match &mut self.open {
-            Some(devices) => devices,
-            none => none.insert(self.choices.open()?),
+        let (devices, opened_with) = match &mut self.open {
+            Some(open) => open,
+            none => none.insert((self.choices.open()?, gpu())),
         };
         if let Some(form) = adapter.map(|adapter| adapter.weights()) {
             let held = |open: &OpenDevice| check_held(form, &open.device).map_err(|error| Hinted::of(&error));
@@ -97,7 +98,8 @@ impl DeviceCheck {
         let problem = self.tried.entry((family, precision.name())).or_insert_with(|| {
             let (device, problem) =
                 first_problem(devices, |open| try_out(open, family, precision).map_err(|error| format!("{error:#}")))?;
-            let cured = device.check_precision(precision).is_ok().then(|| right_if_kept_to(first, family, precision));
+            let has_it = device.check_precision(precision).is_ok();
+            let cured = has_it.then(|| right_if_kept_to(*opened_with, first, family, precision));
             match (cured.flatten(), notify) {
                 (Some(gpu), Some(notify)) => {
                     let without = if gpu.autotune { "fusion" } else { "fusion and autotune" };
@@ -130,11 +132,13 @@ fn first_problem<P>(devices: &OpenDevices, outcome: impl Fn(&OpenDevice) -> Resu
     devices.all().find_map(|device| Some((device.clone(), outcome(device).err()?)))
 }
 
-/// What backends have to be kept to for a tiny model to be trained right, if that's known: another process tries it.
-fn right_if_kept_to(choice: DeviceChoice, family: &str, precision: Precision) -> Option<Gpu> {
+/// What backends have to be kept to for a tiny model to be trained right, if that's known, where it was trained wrong by backends
+/// kept to `wrong`: other processes try what they're kept to by now, and less.
+fn right_if_kept_to(wrong: Gpu, choice: DeviceChoice, family: &str, precision: Precision) -> Option<Gpu> {
     let now = gpu();
-    let less = [Gpu { fusion: false, ..now }, Gpu { fusion: false, autotune: false }];
-    less.into_iter().filter(|gpu| *gpu != now).find(|gpu| {
+    let mut kept = vec![now, Gpu { fusion: false, ..now }, Gpu { fusion: false, autotune: false }];
+    kept.dedup();
+    kept.into_iter().filter(|gpu| *gpu != wrong).find(|gpu| {
         let info = apart(&choice.to_string(), &["--family", family, "--precision", precision.name()], *gpu);
         info.is_ok_and(|info| info.is_ok_and(|info| info.usable))
     })

@@ -7,7 +7,7 @@ use pipe::spec;
 
 use super::{
     gpus,
-    recipes::{FAMILIES, RECIPE, curves, filled, pretrained},
+    recipes::{FAMILIES, RECIPE, assert_losses_of_the_cpu, curves, filled, pretrained},
 };
 use crate::common::tiny;
 #[cfg(feature = "vulkan")]
@@ -165,11 +165,7 @@ fn lack_of_memory_divides_batches() {
         return;
     }
     assert_eq!(output.status, 0, "{}", output.stderr);
-    let [found, expected] = [device, "cpu"].map(|device| curves(&space, device)[0].1.clone());
-    assert_eq!(found.len(), 2);
-    for (step, ([found, _], [expected, _])) in (1..).zip(found.iter().zip(&expected)) {
-        assert!((found - expected).abs() < 1e-3, "step {step}: {found} instead of {expected}");
-    }
+    assert_losses_of_the_cpu(&space, device, 2);
 }
 
 /// Whether a training has saved a state in this store.

@@ -1,10 +1,8 @@
 //! A kernel that gives NaN in the middle of a training is found, and gone round.
 
-use serde_json::Value;
-
 use super::{
     gpus,
-    recipes::{FAMILIES, curves, pretrained},
+    recipes::{FAMILIES, assert_losses_of_the_cpu, computed_on, pretrained, record},
 };
 use crate::common::{Output, Space, finish, tiny};
 
@@ -23,14 +21,6 @@ fn run(device: &str, fault: &str) -> (Space, Output) {
     (space, output)
 }
 
-/// What the record says that it was computed on; it's a hit by now.
-fn computed_on(space: &Space, device: &str) -> String {
-    let result = space.json(&["run", "recipe.yaml", "--device", device, "--store", device]);
-    let place = result["stages"]["bert"]["path"].as_str().expect("a path");
-    let record: Value = serde_json::from_str(&space.read(&format!("{place}/artifact.json"))).expect("a record");
-    record["provenance"]["device"].as_str().expect("a device").to_owned()
-}
-
 #[test]
 fn a_kernel_that_gives_nan_is_named_and_the_training_goes_on_without_kernels() {
     for (device, _) in gpus() {
@@ -47,13 +37,10 @@ fn a_kernel_that_gives_nan_is_named_and_the_training_goes_on_without_kernels() {
         ] {
             assert!(output.stderr.contains(part), "`{part}` is missing in {}", output.stderr);
         }
-        let name = computed_on(&space, device);
+        let record = record(&space, device, "bert");
+        let name = computed_on(&record);
         assert!(name.contains("without kernels of pipe's own: the loss and the gradient of"), "{name}");
-        let [found, expected] = [device, "cpu"].map(|device| curves(&space, device)[0].1.clone());
-        assert_eq!(found.len(), 10);
-        for (step, ([found, _], [expected, _])) in (1..).zip(found.iter().zip(&expected)) {
-            assert!((found - expected).abs() < 1e-3, "step {step}: {found} instead of {expected}");
-        }
+        assert_losses_of_the_cpu(&space, device, 10);
     }
 }
 
@@ -63,7 +50,8 @@ fn nan_that_does_not_come_again_is_told_and_costs_no_kernels() {
         let (space, output) = run(device, &format!("{FAULT}:1"));
         assert_eq!(output.status, 0, "{}", output.stderr);
         assert!(output.stderr.contains("step 6 was finite the second time"), "{}", output.stderr);
-        let name = computed_on(&space, device);
+        let record = record(&space, device, "bert");
+        let name = computed_on(&record);
         assert!(!name.contains("without kernels"), "{name}");
     }
 }

@@ -67,6 +67,30 @@ pub(super) fn pretrained(families: &[(&str, &str)], layers: usize) -> String {
     filled(&recipe)
 }
 
+/// The losses of all trainings on a device are the CPU's, in each of so many steps.
+pub(super) fn assert_losses_of_the_cpu(space: &Space, device: &str, steps: usize) {
+    let [found, expected] = [device, "cpu"].map(|device| curves(space, device));
+    assert_eq!(found.len(), expected.len());
+    for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+        assert_eq!(found.len(), steps, "{name}");
+        for (step, ([found, _], [expected, _])) in (1..).zip(found.iter().zip(expected)) {
+            assert!((found - expected).abs() < 1e-3, "{name}, step {step}: {found} instead of {expected}");
+        }
+    }
+}
+
+/// The record of a stage that was run on a device, and is a hit by now.
+pub(super) fn record(space: &Space, device: &str, stage: &str) -> Value {
+    let result = space.json(&["run", "recipe.yaml", "--device", device, "--store", device]);
+    let place = result["stages"][stage]["path"].as_str().expect("a path");
+    serde_json::from_str(&space.read(&format!("{place}/artifact.json"))).expect("a record")
+}
+
+/// What a record says that its stage was computed on.
+pub(super) fn computed_on(record: &Value) -> &str {
+    record["provenance"]["device"].as_str().expect("a device")
+}
+
 /// Loss and gradient norm of each step of each stage that trains, by the stage's name.
 pub(super) fn curves(space: &Space, device: &str) -> Vec<(String, Vec<[f64; 2]>)> {
     // In one process, which opens the device once.
