@@ -11,6 +11,10 @@ use super::moved;
 /// Columns that share a scale in four bits.
 pub const GROUP: usize = 32;
 
+/// The version of products with compact matrices: the second adds them up in another order in the fast modes, and so does the
+/// third, which reads several rows of a matrix at once.
+pub const COMPACT_VERSION: u32 = 3;
+
 /// What elements are held as.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CompactForm {

@@ -22,7 +22,7 @@ use crate::{
     },
     network::{batch::Feed, device::OpenDevice, model::Network},
     recipe::{Checks, Draft, Supplement},
-    spec::{Eval, Finetune, Import, Product, Source, Task, WeightForm},
+    spec::{Eval, Finetune, Import, Product, Source, Task},
     stages::{
         DeviceUse, Devices, Field, Preflight, StageKind, StageOf, check, framed,
         metrics::{CUT_ROWS, Metric, ROWS_READ, SHORTENED_ROWS, SKIPPED_ROWS},
@@ -30,7 +30,7 @@ use crate::{
             TOKENS,
             baseline::Baseline,
             classifier::Trained,
-            ensemble,
+            compact_revisions, ensemble,
             holding::{ModelRoom, WeightsHeld},
             instruction, language, layout,
             outputs::{self, TrainedOutputs},
@@ -78,10 +78,8 @@ impl StageKind for Eval {
         // 2 adds token accuracy. 3 counts rows where lines were counted, and tells files apart; of language models it has
         // overlapping windows and bits per character, and a stride of 0 asks for the windows of 2.
         let version = if self.tokens.is_some() && self.stride == Some(0) { 2 } else { 3 };
-        // The fourth has a linear classifier beside the model, and the next adds up products with weights in fewer bits in another
-        // order.
-        let compact = self.weights.is_some_and(WeightForm::is_compact);
-        Ok(version + u32::from(self.baseline.is_some()) + u32::from(compact))
+        // The fourth has a linear classifier beside the model.
+        Ok(version + u32::from(self.baseline.is_some()) + compact_revisions(self.weights))
     }
 
     fn supplements(&self, _name: &str, stage: StageOf<'_>) -> Result<Vec<Supplement>> {

@@ -31,7 +31,7 @@ use anyhow::Result;
 use super::facts::{BaseModel, Field};
 use crate::{
     learning::train::optimizers,
-    network::{batch::Layout, device::OpenDevice, model::families},
+    network::{batch::Layout, device::OpenDevice, kernels::COMPACT_VERSION, model::families},
     spec::{Adapter, Model, Origin, Train, WeightForm},
 };
 use origin::OriginFields;
@@ -76,10 +76,14 @@ pub(super) fn revisions(model: Option<&Model>, adapter: Option<&Adapter>, train:
     // PEFT does.
     let weights = adapter.map(Adapter::weights);
     let adapter = if matches!(adapter, Some(Adapter::PTuning(_))) { 2 } else { 0 };
-    // The second version of products with weights in fewer bits adds them up in another order.
-    let compact = u32::from(weights.is_some_and(WeightForm::is_compact));
+    let compact = compact_revisions(weights);
     // The first revisions of all of these were made together, and count as one.
     let first = u32::from(adapter > 0) + u32::from(other) + u32::from(shares);
     let optimizer = optimizers::version(train)?.saturating_sub(1);
     Ok(family + adapter + compact + optimizer + u32::from(other) - first.saturating_sub(1))
+}
+
+/// By how much products with weights in this form are newer than their first version.
+pub(super) fn compact_revisions(weights: Option<WeightForm>) -> u32 {
+    if weights.is_some_and(WeightForm::is_compact) { COMPACT_VERSION - 1 } else { 0 }
 }

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::{
-    held::{CODES, Row},
+    held::{CODES, Row, Rows, groups},
     inputs::Input,
 };
 use crate::network::kernels::compact::GROUP;
@@ -22,15 +22,29 @@ pub(super) fn available() -> bool {
 /// Elements that the loops take at a time.
 const STEP: usize = 32;
 
-/// Products of a row of the matrix with `T` rows.
+/// Products of `R` rows of the matrix from `first` on with `T` rows. Several rows are read at once where the loop has sums to
+/// spare: by themselves processors read ahead within a page of memory only, which is hardly longer than a row.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn products<const T: usize>(row: Row, x: [Input; T]) -> [f32; T] {
-    match row {
-        Row::Bf16(values) => bf16_products(values, x),
-        Row::F16(values) => f16_products(values, x),
-        Row::Int8(codes, scale) => int8_products(codes, x).map(|product| product * scale),
-        Row::Int4(groups, scales) => int4_products(groups, scales, x),
+pub(super) fn products<const R: usize, const T: usize>(matrix: Rows, first: usize, x: [Input; T]) -> [[f32; T]; R] {
+    match matrix {
+        Rows::Bf16 { values, columns } => bf16_products(several(values, first, columns), x),
+        Rows::F16 { values, columns } => f16_products(several(values, first, columns), x),
+        Rows::Int8 { codes, scales, columns } => {
+            let mut products = int8_products(several(codes, first, columns), x);
+            products.iter_mut().zip(&scales[first..]).for_each(|(row, scale)| row.iter_mut().for_each(|x| *x *= scale));
+            products
+        }
+        // What is computed for a code bounds these, and not how soon it's there.
+        Rows::Int4 { codes, scales, columns } => std::array::from_fn(|row| {
+            let (groups, scales) = groups(codes, scales, columns, first + row);
+            int4_products(groups, scales, x)
+        }),
     }
+}
+
+/// Rows from `first` on.
+fn several<E, const R: usize>(elements: &[E], first: usize, columns: usize) -> [&[E]; R] {
+    std::array::from_fn(|row| &elements[(first + row) * columns..][..columns])
 }
 
 /// The sum of eight numbers.
@@ -52,31 +66,35 @@ fn total_of_four([a, b, c, d]: [__m256; 4]) -> f32 {
 macro_rules! element_products {
     ($name:ident, $element:ty, $one:expr, |$eight:ident| $load:expr) => {
         #[target_feature(enable = "avx2,fma,f16c")]
-        fn $name<const T: usize>(row: &[$element], x: [Input; T]) -> [f32; T] {
-            let mut sums = [[_mm256_setzero_ps(); 4]; T];
-            let (steps, rest) = row.as_chunks::<STEP>();
-            let first = row.len() - rest.len();
-            for input in &x {
-                assert!(input.values.len() >= row.len(), "a row is multiplied with a shorter one");
-            }
-            for (index, step) in steps.iter().enumerate() {
+        fn $name<const R: usize, const T: usize>(rows: [&[$element]; R], x: [Input; T]) -> [[f32; T]; R] {
+            let mut sums = [[[_mm256_setzero_ps(); 4]; T]; R];
+            let columns = rows[0].len();
+            let whole = columns / STEP * STEP;
+            assert!(rows.iter().all(|row| row.len() == columns), "rows of a matrix are of one length");
+            assert!(x.iter().all(|x| x.values.len() >= columns), "a row is multiplied with a shorter one");
+            for step in (0..whole).step_by(STEP) {
                 for part in 0..STEP / 8 {
-                    // SAFETY: a step has eight elements from there on, and inputs are as long as the row.
+                    let at = step + part * 8;
+                    // As many sums as registers hold.
+                    let sum = if R * T > 2 { part % 2 } else { part };
+                    // SAFETY: rows have eight elements from there on, and inputs are as long.
                     unsafe {
-                        let $eight = step.as_ptr().add(part * 8);
-                        let values = $load;
-                        for token in 0..T {
-                            let x = _mm256_loadu_ps(x[token].values.as_ptr().add(index * STEP + part * 8));
-                            // As many sums as registers hold.
-                            let sum = if T > 2 { part % 2 } else { part };
-                            sums[token][sum] = _mm256_fmadd_ps(values, x, sums[token][sum]);
+                        let x = x.map(|x| _mm256_loadu_ps(x.values.as_ptr().add(at)));
+                        for row in 0..R {
+                            let $eight = rows[row].as_ptr().add(at);
+                            let values = $load;
+                            for token in 0..T {
+                                sums[row][token][sum] = _mm256_fmadd_ps(values, x[token], sums[row][token][sum]);
+                            }
                         }
                     }
                 }
             }
-            std::array::from_fn(|token| {
-                let rest = rest.iter().zip(&x[token].values[first..]).map(|(&element, x)| $one(element) * x);
-                total_of_four(sums[token]) + rest.sum::<f32>()
+            std::array::from_fn(|row| {
+                std::array::from_fn(|token| {
+                    let rest = rows[row][whole..].iter().zip(&x[token].values[whole..]);
+                    total_of_four(sums[row][token]) + rest.map(|(&element, x)| $one(element) * x).sum::<f32>()
+                })
             })
         }
     };

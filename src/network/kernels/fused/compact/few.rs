@@ -10,7 +10,7 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
 use super::{
-    held::{Row, Rows},
+    held::Rows,
     inputs::{Input, Inputs},
     plain,
 };
@@ -40,27 +40,37 @@ pub(super) fn multiply(x: &[f32], matrix: Rows, out: &mut [f32]) {
 
 /// Products with the rows of the matrix from `first` on: `out` is `[rows, tokens]`.
 fn products(inputs: &Inputs, tokens: usize, matrix: Rows, first: usize, out: &mut [f32]) {
-    for (row, out) in out.chunks_exact_mut(tokens).enumerate() {
-        let row = matrix.row(first + row);
+    if tokens == 1 {
+        let (fours, rest) = out.as_chunks_mut::<AT_ONCE>();
+        for (row, out) in (first..).step_by(AT_ONCE).zip(fours.iter_mut()) {
+            *out = of_rows(matrix, row, [inputs.row(0)]).map(|[product]| product);
+        }
+        for (row, out) in (first + AT_ONCE * fours.len()..).zip(rest) {
+            [[*out]] = of_rows(matrix, row, [inputs.row(0)]);
+        }
+        return;
+    }
+    for (row, out) in (first..).zip(out.chunks_exact_mut(tokens)) {
         for (part, out) in out.chunks_mut(AT_ONCE).enumerate() {
             let input = |at: usize| inputs.row(part * AT_ONCE + at);
             match out {
-                [a] => [*a] = of_row(row, [input(0)]),
-                [a, b] => [*a, *b] = of_row(row, [input(0), input(1)]),
-                [a, b, c] => [*a, *b, *c] = of_row(row, [input(0), input(1), input(2)]),
-                [a, b, c, d] => [*a, *b, *c, *d] = of_row(row, [input(0), input(1), input(2), input(3)]),
+                [a] => [[*a]] = of_rows(matrix, row, [input(0)]),
+                [a, b] => [[*a, *b]] = of_rows(matrix, row, [input(0), input(1)]),
+                [a, b, c] => [[*a, *b, *c]] = of_rows(matrix, row, [input(0), input(1), input(2)]),
+                [a, b, c, d] => [[*a, *b, *c, *d]] = of_rows(matrix, row, [input(0), input(1), input(2), input(3)]),
                 _ => {}
             }
         }
     }
 }
 
-fn of_row<const T: usize>(row: Row, x: [Input; T]) -> [f32; T] {
+/// Products of `R` rows of the matrix from `first` on with `T` rows.
+fn of_rows<const R: usize, const T: usize>(matrix: Rows, first: usize, x: [Input; T]) -> [[f32; T]; R] {
     #[cfg(target_arch = "x86_64")]
     if avx2::available() {
         // SAFETY: the processor has what it's compiled for.
         #[expect(unsafe_code)]
-        return unsafe { avx2::products(row, x) };
+        return unsafe { avx2::products(matrix, first, x) };
     }
-    x.map(|x| plain::product(row, x.values))
+    std::array::from_fn(|row| x.map(|x| plain::product(matrix.row(first + row), x.values)))
 }

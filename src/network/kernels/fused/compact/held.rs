@@ -91,12 +91,24 @@ impl<'a> Rows<'a> {
             Self::F16 { values, columns } => Row::F16(&values[row * columns..][..columns]),
             Self::Int8 { codes, scales, columns } => Row::Int8(&codes[row * columns..][..columns], scales[row]),
             Self::Int4 { codes, scales, columns } => {
-                let (groups, all) = (columns.div_ceil(GROUP), codes.as_chunks().0);
-                let width = if scales.len() * GROUP / 2 == codes.len() { groups } else { 1 };
-                Row::Int4(&all[row * groups..][..groups], &scales[row * width..][..width])
+                let (groups, scales) = groups(codes, scales, columns, row);
+                Row::Int4(groups, scales)
             }
         }
     }
+}
+
+/// A row of codes of four bits, with a scale for each group or one for all.
+#[inline(always)]
+pub(super) fn groups<'a>(
+    codes: &'a [u8],
+    scales: &'a [f16],
+    columns: usize,
+    row: usize,
+) -> (&'a [[u8; CODES]], &'a [f16]) {
+    let (groups, all) = (columns.div_ceil(GROUP), codes.as_chunks().0);
+    let width = if scales.len() * GROUP / 2 == codes.len() { groups } else { 1 };
+    (&all[row * groups..][..groups], &scales[row * width..][..width])
 }
 
 impl<'a> Row<'a> {
