@@ -1,7 +1,7 @@
 //! A directory with a model in Hugging Face's layout: which of its files make the model, and what to say of a directory
 //! that has none. Nothing else in such a directory is looked at, and nothing in it is ever run.
 //!
-//! The weights are safetensors or, where there are none, what PyTorch wrote.
+//! The weights are safetensors or, where there are none, what PyTorch wrote. An adapter's model may be on a hub.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,10 @@ use fs_err as fs;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::Hinted;
+use crate::{
+    hub::{self, Kind, Reference, Snapshot, Wanted},
+    support::Hinted,
+};
 
 /// What the model is: its family, its sizes, its special tokens.
 pub const CONFIG: &str = "config.json";
@@ -73,23 +76,64 @@ struct Index {
 
 /// The directory of the model itself: another one for a directory that only has an adapter and says whose.
 ///
-/// What it says is a path from that directory or, as PEFT means it, from the working directory. A folder `adapter` that was
-/// moved together with its model is found above it.
+/// What it says is a path from that directory or, as PEFT means it, from the working directory, or else the name of a model on
+/// a hub, which [`fetch_base`] brings here. A folder `adapter` that was moved together with its model is found above it.
 pub fn base(directory: &Path) -> PathBuf {
-    if directory.join(CONFIG).is_file() || !directory.join(ADAPTER).is_file() {
-        return directory.to_owned();
+    let by_name =
+        || hub::cached(&base_on_hub(directory)?).map(|snapshot| snapshot.directory).filter(|place| is_model(place));
+    base_here(directory).or_else(by_name).unwrap_or_else(|| directory.to_owned())
+}
+
+/// Sees to it that the model of a directory that only has an adapter is in the cache, where that names one on a hub. Tells which.
+///
+/// # Errors
+/// As [`hub::fetch`].
+pub fn fetch_base(directory: &Path) -> Result<Option<(Reference, Snapshot)>> {
+    fetch_of_base(directory, Wanted::Model)
+}
+
+/// The same of what describes that model, without its weights.
+///
+/// # Errors
+/// As [`hub::fetch`].
+pub fn describe_base(directory: &Path) -> Result<()> {
+    fetch_of_base(directory, Wanted::Description).map(|_| ())
+}
+
+fn fetch_of_base(directory: &Path, wanted: Wanted) -> Result<Option<(Reference, Snapshot)>> {
+    let reference = if base_here(directory).is_none() { base_on_hub(directory) } else { None };
+    let Some(reference) = reference else { return Ok(None) };
+    let whose = || format!("{} is an adapter of `{}`, which is no directory here", directory.display(), reference.name);
+    let snapshot = hub::fetch(&reference, wanted).with_context(whose)?;
+    Ok(Some((reference, snapshot)))
+}
+
+/// The directory of the model, unless it isn't one on this machine that an adapter names.
+fn base_here(directory: &Path) -> Option<PathBuf> {
+    if is_model(directory) || !directory.join(ADAPTER).is_file() {
+        return Some(directory.to_owned());
     }
-    let read = || -> Option<String> {
-        let config: Value = serde_json::from_slice(&fs::read(directory.join(ADAPTER)).ok()?).ok()?;
-        Some(config.get(BASE)?.as_str()?.to_owned())
-    };
-    let named = read().filter(|name| !name.is_empty());
+    let named = named_base(directory).map(|(name, _)| name);
     let beside = named.as_ref().map(|name| directory.join(name));
     let is_beside_model = directory.canonicalize().is_ok_and(|place| place.ends_with(ADAPTER_FOLDER));
     let above = is_beside_model.then(|| directory.join(".."));
-    let places = [beside, above, named.map(PathBuf::from)].into_iter().flatten();
-    let mut models = places.filter(|place| place.join(CONFIG).is_file());
-    models.next().unwrap_or_else(|| directory.to_owned())
+    [beside, above, named.map(PathBuf::from)].into_iter().flatten().find(|place| is_model(place))
+}
+
+fn base_on_hub(directory: &Path) -> Option<Reference> {
+    let (name, revision) = named_base(directory)?;
+    Reference::new(Kind::Model, &name, revision.as_deref()).ok()
+}
+
+/// What an adapter says of its model: where it is, and at which revision.
+fn named_base(directory: &Path) -> Option<(String, Option<String>)> {
+    let config: Value = serde_json::from_slice(&fs::read(directory.join(ADAPTER)).ok()?).ok()?;
+    let text = |key| config.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    Some((text(BASE)?, text("revision")))
+}
+
+fn is_model(directory: &Path) -> bool {
+    directory.join(CONFIG).is_file()
 }
 
 /// How the weights lie in a directory.

@@ -62,6 +62,9 @@ fn node(checked: &Checked, name: &str, stage: &Stage, taken_over: &mut TakenOver
                         .with_context(|| format!("there is no `{pattern}` any more"))?,
                 };
                 if kind == FileKind::Checkpoint {
+                    if let Some((reference, snapshot)) = checkpoint::fetch_base(&place)? {
+                        pinned.insert(format!("{pointer}.{}", checkpoint::BASE), pin(&reference, &snapshot));
+                    }
                     parts.insert(pointer.clone(), checkpoint::files(&place));
                 } else if place.is_dir() {
                     parts.insert(pointer.clone(), checkpoint::tokenizer(&place));

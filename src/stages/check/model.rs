@@ -93,6 +93,7 @@ pub(in crate::stages) fn checkpoint(place: &Path, shown: &str) -> Result<(), Hin
     if place.is_file() {
         return Err(Hinted::new(format!("`{shown}` is a file"), "name the directory that it lies in".to_owned()));
     }
+    checkpoint::describe_base(place).map_err(|error| Hinted::of(&error))?;
     if place.join(ADAPTER).is_file() && !checkpoint::base(place).join(CONFIG).is_file() {
         let message = format!("`{shown}` is an adapter, and its {BASE} names no directory with a model");
         let hint = "write the path of one there, or put the model's files beside it".to_owned();

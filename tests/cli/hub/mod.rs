@@ -1,5 +1,6 @@
 //! Models by their names, out of a hub: fetched once, kept where Python's client keeps them, and known by what they hold.
 
+mod adapters;
 mod data_sets;
 mod model_scope;
 mod server;
