@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
 
 use super::{
+    kv_form::KvForm,
     network::Network,
     pass::{Pass, PassMode},
     past::Past,
@@ -33,14 +34,20 @@ pub struct KvCache {
     layers: Vec<Option<KeyValue>>,
     /// Tokens that there's room for.
     capacity: usize,
+    form: KvForm,
     /// What an encoder made of the sequence's beginning.
     states: Option<Tensor<2>>,
 }
 
 impl KvCache {
-    /// An empty one, which makes room for this many tokens at once when it's first used.
+    /// An empty one in f32, which makes room for this many tokens at once when it's first used.
     pub fn with_capacity(tokens: usize) -> Self {
         Self { capacity: tokens, ..Self::default() }
+    }
+
+    /// An empty one with as much room, which holds keys and values so.
+    pub fn held_as(self, form: KvForm) -> Self {
+        Self { form, capacity: self.capacity, ..Self::default() }
     }
 
     /// Tokens of the last sequence.
@@ -93,7 +100,8 @@ impl Network {
         cache.seen = Example::default();
         let batch = lay_out(&[rest(&example, known)], Layout::Ragged, Key::new(0));
         self.check(&batch)?;
-        let past = Past::new(&mut cache.layers, &mut cache.states, &example, known, cache.capacity, unchanged);
+        let room = (cache.capacity, cache.form);
+        let past = Past::new(&mut cache.layers, &mut cache.states, &example, known, room, unchanged);
         let pass = Pass::after(self.parameters(), &batch, &batch.span_ends, PassMode::Evaluate, Some(past))?;
         let hidden = self.architecture().hidden(&pass);
         let last = (length - known - 1) as u32;

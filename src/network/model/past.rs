@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use burn::tensor::Tensor;
 
+use super::kv_form::KvForm;
 use crate::network::{batch::Example, kernels::KeyValue};
 
 /// The cache during a pass over what comes after its first `length` tokens.
@@ -12,6 +13,8 @@ pub(super) struct Past<'a> {
     next: Cell<usize>,
     length: usize,
     capacity: usize,
+    /// What they're held as.
+    form: KvForm,
     /// Tokens at the beginning of the sequence that are as they were in the pass before.
     unchanged: usize,
     /// The whole sequence.
@@ -26,11 +29,11 @@ impl<'a> Past<'a> {
         states: &'a mut Option<Tensor<2>>,
         sequence: &'a Example,
         length: usize,
-        capacity: usize,
+        (capacity, form): (usize, KvForm),
         unchanged: usize,
     ) -> Self {
         let (layers, next, states) = (RefCell::new(layers), Cell::new(0), RefCell::new(states));
-        Self { layers, next, length, capacity, unchanged, sequence, states }
+        Self { layers, next, length, capacity, form, unchanged, sequence, states }
     }
 
     /// How many tokens of the sequence have keys and values.
@@ -73,19 +76,23 @@ impl<'a> Past<'a> {
     }
 
     fn begin(&self, new: Tensor<2>) -> Tensor<2> {
-        let empty = Tensor::zeros([self.capacity, new.dims()[1]], &new.device());
-        self.put(empty, new)
+        self.put(self.empty(&new), new)
+    }
+
+    /// Room for the keys or values of all tokens, as wide as these.
+    fn empty(&self, like: &Tensor<2>) -> Tensor<2> {
+        Tensor::zeros([self.capacity, like.dims()[1]], (&like.device(), self.form.dtype()))
     }
 
     fn put(&self, mut old: Tensor<2>, new: Tensor<2>) -> Tensor<2> {
         let [tokens, width] = new.dims();
         if old.dims()[0] < self.capacity {
-            let larger = Tensor::zeros([self.capacity, width], &new.device());
+            let larger = self.empty(&new);
             old = match self.length {
                 0 => larger,
                 kept => larger.slice_assign([0..kept, 0..width], old.narrow(0, 0, kept)),
             };
         }
-        old.slice_assign([self.length..self.length + tokens, 0..width], new)
+        old.slice_assign([self.length..self.length + tokens, 0..width], new.cast(self.form.dtype()))
     }
 }

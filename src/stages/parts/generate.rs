@@ -15,7 +15,12 @@ use crate::{
             parts::Taught,
         },
     },
-    network::{batch::Example, checkpoint, device::OpenDevice, model::Network},
+    network::{
+        batch::Example,
+        checkpoint,
+        device::OpenDevice,
+        model::{KvForm, Network},
+    },
     spec::ChatFormat,
     support::random::Key,
 };
@@ -52,6 +57,8 @@ pub struct TextGenerator {
     pub(in crate::stages) taught: Option<ChatFormat>,
     pub(in crate::stages) vocabulary: Vocabulary,
     pub(in crate::stages) max_length: usize,
+    /// What keys and values are held as.
+    pub(in crate::stages) kv_cache: KvForm,
     defaults: GenerationDefaults,
 }
 
@@ -130,6 +137,7 @@ impl TextGenerator {
             chat: family.chat,
             taught,
             blanks: Some(blanks).filter(|blanks| blanks.fills()),
+            kv_cache: KvForm::default(),
             is_foreign,
             defaults,
             network,
@@ -137,6 +145,11 @@ impl TextGenerator {
             specials,
             form,
         })
+    }
+
+    /// The same, with keys and values of the tokens so far held so.
+    pub fn with_kv_cache(self, form: KvForm) -> Self {
+        Self { kv_cache: form, ..self }
     }
 
     /// What is to be said of the model.

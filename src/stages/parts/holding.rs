@@ -2,14 +2,14 @@
 
 use std::{path::Path, str::FromStr};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 
 use crate::{
     network::{
         checkpoint::{self, CONFIG},
         device::{self, DeviceChoice, OpenDevice},
-        model::{Network, Outline, WeightRole, stored_form},
+        model::{KvForm, Network, Outline, WeightRole, stored_form},
     },
     spec::WeightForm,
     stages::{check, estimate::bytes},
@@ -103,14 +103,21 @@ impl ModelRoom {
         form: Option<WeightForm>,
         device: &OpenDevice,
     ) -> Result<WeightsHeld> {
-        Self::of(directory, 0, device)?.require(form, "weights: ")
+        Self::of(directory, 0, KvForm::default(), device)?.require(form, "weights: ")
     }
 
     /// Of the model in a directory, for a cache of so many tokens.
     ///
     /// # Errors
-    /// A config that is missing or isn't understood, and weights that can't be read.
-    pub fn of(directory: &Path, tokens: usize, device: &OpenDevice) -> Result<Self> {
+    /// A config that is missing or isn't understood, and weights that can't be read; a cache that the device can't hold so.
+    pub fn of(directory: &Path, tokens: usize, kv_cache: KvForm, device: &OpenDevice) -> Result<Self> {
+        ensure!(
+            kv_cache == KvForm::F32 || device.is_cpu(),
+            Hinted::with(
+                "on a GPU keys and values are held in f32".to_owned(),
+                "leave out `--kv-cache`, or take `--device cpu`"
+            )
+        );
         check::checkpoint(directory, &directory.display().to_string())?;
         let stored = stored_form(directory)?;
         let config = checkpoint::base(directory).join(CONFIG);
@@ -122,8 +129,8 @@ impl ModelRoom {
             stored: (stored.form, stored.bytes),
             quantized: stored.is_quantized,
             is_adapted: stored.is_adapted,
-            // Keys and values, in f32.
-            cache: 2 * 4 * width * tokens as u64,
+            // Keys and values.
+            cache: 2 * kv_cache.bytes() * width * tokens as u64,
             outline,
             is_cpu: device.is_cpu(),
             memory: device.is_cpu().then(|| device::memory(DeviceChoice::Cpu)).flatten(),

@@ -13,7 +13,8 @@ use crate::{
 
 impl TextGenerator {
     pub(in crate::stages) fn cache(&self, prompt: usize, settings: &GenerationSettings) -> KvCache {
-        KvCache::with_capacity(prompt.saturating_add(settings.max_tokens).min(self.max_length))
+        let most = prompt.saturating_add(settings.max_tokens).min(self.max_length);
+        KvCache::with_capacity(most).held_as(self.kv_cache)
     }
 
     /// Goes on from the end of a sequence, showing the text. With beams it's the best that is shown and fed.

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     hub::{self, Reference, Wanted},
     learning::generation::{GenerationSettings, Sampling},
-    network::device::{DeviceChoice, OpenDevice},
+    network::{
+        checkpoint,
+        device::{DeviceChoice, OpenDevice},
+    },
     spec::Product,
     stages::{ModelRoom, Show, TextGenerator, WeightChoice},
 };
@@ -32,27 +35,28 @@ pub(super) fn generator(
     store: &Path,
     remote: Option<RemoteChoice<'_>>,
 ) -> Result<TextGenerator> {
-    let ModelSource { recipe, stage, checkpoint, hub, revision, changes, device, weights } = model;
+    let ModelSource { recipe, stage, checkpoint, hub, revision, changes, device, weights, kv_cache } = model;
     let load = |directory: &Path, device: OpenDevice| {
-        let room = ModelRoom::of(directory, tokens, &device)?;
+        let room = ModelRoom::of(directory, tokens, *kv_cache, &device)?;
         let held = room.choose(*weights)?;
         if *weights == WeightChoice::Auto {
             room.told(held).iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
         }
-        TextGenerator::load(directory, held, &device)
+        Ok(TextGenerator::load(directory, held, &device)?.with_kv_cache(*kv_cache))
     };
     let by_name = |name: &String| -> Result<PathBuf> {
         let reference = Reference::new(hub::Kind::Model, name, revision.as_deref())?;
         Ok(hub::fetch(&reference, Wanted::Model)?.directory)
     };
-    let checkpoint = match hub {
+    let place = match hub {
         Some(name) => Some(by_name(name)?),
         None => checkpoint.clone(),
     };
-    if let Some(checkpoint) = &checkpoint {
+    if let Some(place) = &place {
         let choice: DeviceChoice = device.as_deref().unwrap_or("auto").parse()?;
         choice.check_support()?;
-        return load(checkpoint, choice.open()?).with_context(|| format!("{}", checkpoint.display()));
+        checkpoint::fetch_base(place)?;
+        return load(place, choice.open()?).with_context(|| format!("{}", place.display()));
     }
     let (recipe, stage) = recipe.clone().zip(stage.as_ref()).context("neither a stage nor a checkpoint was named")?;
     let recipe = Recipe { recipe, changes: changes.clone() };

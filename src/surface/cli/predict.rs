@@ -15,6 +15,7 @@ use super::{
 use crate::{
     data,
     learning::objectives::ColumnLookup,
+    network::model::KvForm,
     spec::{Finetune, Source, Stage},
     stages::{ModelRoom, Prediction, Trained, TrainedOutputs},
 };
@@ -26,7 +27,7 @@ const CHUNK: usize = 1024;
 pub(super) fn predict(command: &Predict, store: &std::path::Path, remote: Option<RemoteChoice<'_>>) -> Result<Exit> {
     let (recipe, artifact) = load::stored(&command.recipe, &command.stage, load::Needs::Classifier, store, remote)?;
     let device = load::device(command.device.as_deref(), &recipe)?.open()?;
-    let held = ModelRoom::of(&artifact.path, 0, &device)?.require(command.weights, "--weights ")?;
+    let held = ModelRoom::of(&artifact.path, 0, KvForm::default(), &device)?.require(command.weights, "--weights ")?;
     let trained = match TrainedOutputs::is_in(&artifact.path)? {
         true => Model::Outputs(Box::new(TrainedOutputs::load(&artifact.path, held, &device)?)),
         false => Model::Classes(Box::new(Trained::load(&artifact.path, held, &device)?)),

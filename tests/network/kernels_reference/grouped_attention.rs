@@ -1,6 +1,6 @@
 //! Attention with shared keys, as loops.
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, Tensor};
 use pipe::network::kernels::{self, AttentionSpans, Dropout, KeyValue};
 
 use super::{assert_right, dropout, input, kept, tensors::intervals};
@@ -107,5 +107,41 @@ fn queries_attend_to_other_tokens_than_themselves() {
     for shared in [0, 2] {
         Case { spans: spans.clone(), shared, heads: 2, kv_heads: 1, size: 4, dropout: Some(dropout(6)) }
             .assert_right("among others");
+    }
+}
+
+/// A cache in bf16 is attended to as the numbers that it holds, whichever heads and blocks of queries share them.
+#[test]
+fn keys_and_values_of_a_cache_are_what_it_holds() {
+    let device = Device::flex();
+    for (queries, keys, shared, heads, kv_heads) in
+        [(1, 9, 0, 4, 2), (1, 70, 3, 3, 1), (150, 200, 0, 2, 2), (150, 200, 2, 4, 2)]
+    {
+        let from = vec![0; queries];
+        let to: Vec<u32> = (0..queries).map(|query| (keys - queries + query + 1) as u32).collect();
+        let spans = AttentionSpans::among(&from, &to, 1, [queries, keys], &device).expect("intervals");
+        let size = 5;
+        let matrix = |seed, rows: usize, columns: usize| {
+            let values: Vec<f32> = input(seed, rows, columns, 1.5).0.iter().map(|&value| value as f32).collect();
+            Tensor::<1>::from_floats(&values[..], &device).reshape([rows, columns])
+        };
+        let pair = |seed, rows| {
+            let [key, value] = [0_u64, 1].map(|at| matrix(seed + at, rows, kv_heads * size).cast(DType::BF16));
+            KeyValue { key, value }
+        };
+        let widened = |pair: &KeyValue| {
+            let [key, value] = [&pair.key, &pair.value].map(|x| x.clone().cast(DType::F32));
+            KeyValue { key, value }
+        };
+        let (query, held, prefix) = (matrix(1, queries, heads * size), pair(2, keys), pair(4, shared.max(1)));
+        let attend = |keys: KeyValue, prefix: KeyValue| -> Vec<f32> {
+            let prefix = (shared > 0).then_some(prefix);
+            let out = kernels::grouped_attention(query.clone(), keys, prefix, &spans, heads, kv_heads, None);
+            out.into_data().try_to_vec().expect("f32")
+        };
+        let expected = attend(widened(&held), widened(&prefix));
+        let found = attend(held, widened(&prefix));
+        let furthest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(furthest < 1e-6, "{queries} queries, {keys} keys, {heads} heads: {furthest:e}");
     }
 }

@@ -74,8 +74,9 @@ pub(in crate::network::kernels) fn grouped_attention(
     if query.dims()[0] == 0 {
         return query;
     }
-    let query = apart(query, rows, heads);
-    let (mut key, mut value) = (apart(keys.key, rows, kv_heads), apart(keys.value, rows, kv_heads));
+    // A cache may hold them in fewer bits.
+    let keys = [keys.key, keys.value].map(|x| apart(x.cast(query.dtype()), rows, kv_heads));
+    let ([mut key, mut value], query) = (keys, apart(query, rows, heads));
     let mut shared = 0;
     if let Some(prefix) = prefix {
         shared = prefix.key.dims()[0];

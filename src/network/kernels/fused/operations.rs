@@ -8,7 +8,7 @@ use burn::{
 };
 
 use super::{
-    attention::Attention,
+    attention::{Attention, CachedAttention},
     compact::look_up,
     cross_entropy::LinearCrossEntropy,
     dropout_add::DropoutAdd,
@@ -60,14 +60,19 @@ impl Operations for Fused {
     ) -> Tensor<2> {
         let shared = prefix.as_ref().map_or(0, |prefix| prefix.key.dims()[0]);
         let KeyValue { key, value } = match prefix {
-            Some(prefix) => KeyValue {
-                key: Tensor::cat(vec![prefix.key, keys.key], 0),
-                value: Tensor::cat(vec![prefix.value, keys.value], 0),
-            },
+            Some(prefix) => {
+                let behind = |first: Tensor<2>, rest: Tensor<2>| Tensor::cat(vec![first.cast(rest.dtype()), rest], 0);
+                KeyValue { key: behind(prefix.key, keys.key), value: behind(prefix.value, keys.value) }
+            }
             None => keys,
         };
         let spans = spans.host().clone();
-        ternary(Attention { spans, heads, kv_heads, shared, dropout: dropout.cloned() }, query, key, value)
+        let attention = Attention { spans, heads, kv_heads, shared, dropout: dropout.cloned() };
+        // Queries in f32 beside keys in bf16 are those of a cache.
+        if query.dtype() == DType::F32 && key.dtype() == DType::BF16 {
+            return unary(CachedAttention { attention, keys: KeyValue { key, value } }, query);
+        }
+        ternary(attention, query, key, value)
     }
 
     fn rotary(&self, x: Tensor<2>, heads: usize, rotary: &Rotary) -> Tensor<2> {

@@ -10,6 +10,7 @@ use clap::{
 use super::recipe::{Changes, Recipe};
 use crate::{
     learning::generation::EarlyStopping,
+    network::model::KvForm,
     spec::{ChatFormat, Format, WeightForm},
     stages::WeightChoice,
 };
@@ -84,6 +85,9 @@ pub(in crate::surface::cli) struct ModelSource {
     /// What weights are held as in memory: f32, bf16, f16, int8, int4, or auto, which is the best that there's room for
     #[arg(long, value_name = "FORM", default_value = "auto")]
     pub weights: WeightChoice,
+    /// What the keys and values of the tokens so far are held as: f32, or bf16 in half the memory, on the CPU
+    #[arg(long, value_name = "FORM", default_value = "f32", value_parser = kv_form)]
+    pub kv_cache: KvForm,
 }
 
 /// How text is generated. A checkpoint's `generation_config.json` gives the defaults, if it has one.
@@ -195,6 +199,10 @@ pub(in crate::surface::cli) struct Export {
 fn weight_form(text: &str) -> Result<WeightForm, String> {
     let form = WeightForm::ALL.into_iter().find(|form| form.name() == text);
     form.ok_or_else(|| "expected f32, bf16, f16, int8 or int4".to_owned())
+}
+
+fn kv_form(text: &str) -> Result<KvForm, String> {
+    KvForm::ALL.into_iter().find(|form| form.name() == text).ok_or_else(|| "expected f32 or bf16".to_owned())
 }
 
 fn format(text: &str) -> Result<Format, String> {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    parts::{Grads, Inputs, Part, PartMut},
+    parts::{Grads, Inputs, Part, PartMut, Widened},
     problem::{Attention, BLOCK},
     softmax::{Seen, score_grads, softmax},
 };
@@ -21,6 +21,14 @@ use crate::{
 
 /// A block's scores and their gradients.
 pub(super) type Scratch = (Vec<f32>, Vec<f32>);
+
+/// A block's scores, and its keys and values where they aren't held in f32.
+#[derive(Default)]
+pub(super) struct Room {
+    scores: Vec<f32>,
+    key: Widened,
+    value: Widened,
+}
 
 /// Queries, and the keys from the first that one of them sees to the last, without the shared ones.
 pub(super) struct Block {
@@ -65,12 +73,18 @@ impl<'a> Head<'a> {
         self.inputs.query.head(rows, self.head, self.inputs.size)
     }
 
-    fn keys(&self, segment: &Segment) -> Matrix<'a> {
-        self.inputs.key.head(&segment.keys, self.kv_head, self.inputs.size)
+    fn keys<'w>(&self, segment: &Segment, widened: &'w mut Widened) -> Matrix<'w>
+    where
+        'a: 'w,
+    {
+        self.inputs.key.head(&segment.keys, self.kv_head, self.inputs.size, widened)
     }
 
-    fn values(&self, segment: &Segment) -> Matrix<'a> {
-        self.inputs.value.head(&segment.keys, self.kv_head, self.inputs.size)
+    fn values<'w>(&self, segment: &Segment, widened: &'w mut Widened) -> Matrix<'w>
+    where
+        'a: 'w,
+    {
+        self.inputs.value.head(&segment.keys, self.kv_head, self.inputs.size, widened)
     }
 
     /// What scores are multiplied by.
@@ -125,19 +139,19 @@ impl Attention {
     }
 
     /// Each query times each key.
-    fn score(&self, head: Head, block: &Block, scores: &mut [f32]) {
+    fn score(&self, head: Head, block: &Block, scores: &mut [f32], widened: &mut Widened) {
         let queried = head.queries(&block.queries);
         for segment in self.segments(block) {
             let place = segment.of_mut(scores, self.extent(block));
-            multiply(place, Store::Replace, head.scale(), queried, head.keys(&segment).t(), By::One);
+            multiply(place, Store::Replace, head.scale(), queried, head.keys(&segment, widened).t(), By::One);
         }
     }
 
     /// Results of a block.
-    pub(super) fn attend(&self, head: Head, block: &Block, scores: &mut Vec<f32>, mut out: MatrixMut) {
+    pub(super) fn attend(&self, head: Head, block: &Block, room: &mut Room, mut out: MatrixMut) {
         let (n, m) = self.extent(block);
-        let scores = first(scores, n * m);
-        self.score(head, block, scores);
+        let scores = first(&mut room.scores, n * m);
+        self.score(head, block, scores, &mut room.key);
         let mut scales = [0.0; BLOCK];
         for (i, query) in block.queries.clone().enumerate() {
             let row = &mut scores[i * m..][..m];
@@ -145,7 +159,8 @@ impl Attention {
         }
         for segment in self.segments(block) {
             let probabilities = segment.of(scores, (n, m));
-            multiply(out.reborrow(), segment.store(), 1.0, probabilities, head.values(&segment), By::One);
+            let values = head.values(&segment, &mut room.value);
+            multiply(out.reborrow(), segment.store(), 1.0, probabilities, values, By::One);
         }
         for (i, scale) in scales.into_iter().enumerate().take(n) {
             rows::scale(out.row(i), scale);
@@ -165,6 +180,8 @@ impl Attention {
         grads: Grads<'a>,
     ) -> Vec<f32> {
         let (size, kept_scale) = (inputs.size, self.kept_scale());
+        // What is learned from is in f32.
+        let (key, value) = (&mut Widened::default(), &mut Widened::default());
         let mut sums = vec![0.0; 2 * self.shared * size];
         let (shared_key, shared_value) = sums.split_at_mut(self.shared * size);
         let tile = |part: PartMut<'a>, rows: &Range<usize>, head| {
@@ -186,11 +203,11 @@ impl Attention {
                 }
                 let (n, m) = self.extent(&block);
                 let (scores, d_scores) = (first(&mut scratch.0, n * m), first(&mut scratch.1, n * m));
-                self.score(head, &block, scores);
+                self.score(head, &block, scores, key);
                 let gradient = gradient.head(&block.queries, head.head, size);
                 for segment in self.segments(&block) {
                     let place = segment.of_mut(d_scores, (n, m));
-                    multiply(place, Store::Replace, kept_scale, gradient, head.values(&segment).t(), By::One);
+                    multiply(place, Store::Replace, kept_scale, gradient, head.values(&segment, value).t(), By::One);
                 }
                 for (i, query) in block.queries.clone().enumerate() {
                     let (scores, d_scores) = (&mut scores[i * m..][..m], &mut d_scores[i * m..][..m]);
@@ -199,7 +216,7 @@ impl Attention {
                 for segment in self.segments(&block) {
                     let (kept, d_scores) = (segment.of(scores, (n, m)), segment.of(d_scores, (n, m)));
                     let d_query = tile(grads.query, &block.queries, head.head);
-                    multiply(d_query, segment.store(), head.scale(), d_scores, head.keys(&segment), By::One);
+                    multiply(d_query, segment.store(), head.scale(), d_scores, head.keys(&segment, key), By::One);
                     let (store, d_key, d_value) = if segment.shared {
                         let sum = |sums| MatrixMut::new(sums, self.shared, size, size);
                         (Store::Add, sum(&mut *shared_key), sum(&mut *shared_value))

@@ -1,6 +1,7 @@
 //! Attention by blocks of queries: no matrix of scores but that of a block.
 
 mod block;
+mod cached;
 mod parts;
 mod problem;
 mod softmax;
@@ -10,11 +11,11 @@ use std::ops::Range;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
-pub(super) use problem::Attention;
+pub(super) use self::{cached::CachedAttention, problem::Attention};
 
 use self::{
-    block::{Head, Scratch},
-    parts::{Grads, Inputs, Part, PartMut},
+    block::{Head, Room, Scratch},
+    parts::{Grads, Inputs, Keys, Part, PartMut},
 };
 use super::{
     buffer::{room, tensor},
@@ -44,13 +45,13 @@ impl Attention {
             out[idle.start * hidden..idle.end * hidden].fill(0.0);
         }
         let shared = Shared::new(&mut out, hidden);
-        self.tasks(self.heads).for_each_init(Vec::new, |scores, (example, head)| {
+        self.tasks(self.heads).for_each_init(Room::default, |room, (example, head)| {
             for block in self.blocks(example) {
                 // SAFETY: no other task has this head of these queries, and blocks of a task come one after the other.
                 #[expect(unsafe_code)]
                 let out =
                     unsafe { shared.tile(block.queries.start, block.queries.len(), head * inputs.size, inputs.size) };
-                self.attend(Head { inputs, head, kv_head: head / self.together() }, &block, scores, out);
+                self.attend(Head { inputs, head, kv_head: head / self.together() }, &block, room, out);
             }
         });
         tensor(out, [queries, hidden])
@@ -140,13 +141,14 @@ impl Attention {
     fn columns<'a>(&self, qkv: &'a FlexTensor) -> Inputs<'a> {
         let [_, width] = shape(qkv);
         let [query, key, value] = [0, 1, 2].map(|i| Part::new(elements(qkv), width, i * width / 3));
-        Inputs { query, key, value, size: width / 3 / self.heads }
+        Inputs { query, key: Keys::F32(key), value: Keys::F32(value), size: width / 3 / self.heads }
     }
 
     /// The same of three matrices.
     fn matrices<'a>(&self, inputs: &'a [FlexTensor; 3]) -> Inputs<'a> {
         let [query, key, value] = inputs.each_ref().map(|x| Part::new(elements(x), shape(x)[1], 0));
-        Inputs { query, key, value, size: shape(&inputs[0])[1] / self.heads }
+        let size = shape(&inputs[0])[1] / self.heads;
+        Inputs { query, key: Keys::F32(key), value: Keys::F32(value), size }
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
-use crate::network::kernels::fused::matrix::{Matrix, MatrixMut, Shared};
+use half::bf16;
+
+use crate::network::kernels::{
+    fused::matrix::{Matrix, MatrixMut, Shared},
+    simd::simd,
+};
 
 /// Columns of a matrix, from `column` on: one head after the other.
 #[derive(Clone, Copy)]
@@ -22,6 +27,65 @@ impl<'a> Part<'a> {
     pub(super) fn head(&self, rows: &Range<usize>, head: usize, size: usize) -> Matrix<'a> {
         let start = rows.start * self.stride + self.column + head * size;
         Matrix::new(&self.elements[start..], rows.len(), size, self.stride)
+    }
+}
+
+/// Keys or values.
+#[derive(Clone, Copy)]
+pub(super) enum Keys<'a> {
+    /// As they were computed.
+    F32(Part<'a>),
+    /// As a cache holds them: all columns of a matrix of `stride` columns.
+    Bf16 { elements: &'a [bf16], stride: usize },
+}
+
+impl Keys<'_> {
+    /// Some rows of a head, which are in `widened` where they aren't f32.
+    pub(super) fn head<'w>(&self, rows: &Range<usize>, head: usize, size: usize, widened: &'w mut Widened) -> Matrix<'w>
+    where
+        Self: 'w,
+    {
+        match *self {
+            Self::F32(part) => part.head(rows, head, size),
+            Self::Bf16 { elements, stride } => widened.rows(elements, stride, rows, head, size),
+        }
+    }
+}
+
+/// Rows of a head in f32. The last ones are kept: heads share them, and blocks of queries.
+#[derive(Default)]
+pub(super) struct Widened {
+    of: Option<(Range<usize>, usize)>,
+    values: Vec<f32>,
+}
+
+impl Widened {
+    /// Some rows of a head of `size` columns.
+    pub(super) fn rows(
+        &mut self,
+        all: &[bf16],
+        stride: usize,
+        rows: &Range<usize>,
+        head: usize,
+        size: usize,
+    ) -> Matrix<'_> {
+        let of = Some((rows.clone(), head));
+        if self.of != of {
+            self.values.resize(rows.len() * size, 0.0);
+            for (row, out) in rows.clone().zip(self.values.chunks_exact_mut(size)) {
+                widen(&all[row * stride + head * size..][..size], out);
+            }
+            self.of = of;
+        }
+        Matrix::new(&self.values, rows.len(), size, size)
+    }
+}
+
+simd! {
+    fn widen(from: &[bf16], to: &mut [f32]) {
+        for (from, to) in from.iter().zip(to) {
+            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
+        }
     }
 }
 
@@ -53,8 +117,8 @@ impl<'a> PartMut<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<'a> {
     pub(super) query: Part<'a>,
-    pub(super) key: Part<'a>,
-    pub(super) value: Part<'a>,
+    pub(super) key: Keys<'a>,
+    pub(super) value: Keys<'a>,
     /// Columns of a head.
     pub(super) size: usize,
 }
