@@ -76,6 +76,30 @@ fn an_exported_adapter_says_where_its_model_lies_and_is_found_after_a_move() {
 }
 
 #[test]
+fn a_conversation_is_kept_in_half_the_memory_where_that_is_asked_for() {
+    let space = exported();
+    let write = |form: &str, stage: &str| {
+        let options = ["--prompt", "球队", "--max-tokens", "12", "--min-tokens", "12", "--kv-cache", form, "--json"];
+        space.pipe(
+            &[&["generate", "recipe.yaml", stage, "--device", "cpu", "--temperature", "0"], &options[..]].concat(),
+        )
+    };
+    for stage in ["base", "lora", "prefix"] {
+        let output = write("bf16", stage);
+        assert_eq!(output.status, 0, "{stage}: {}", output.stderr);
+        let answer: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        assert_eq!(answer["tokens"], 12, "{stage}: {answer}");
+        // The first token follows a prompt of a few, whose keys are hardly rounded.
+        let plain: Value = serde_json::from_str(&write("f32", stage).stdout).expect("JSON");
+        let first = |answer: &Value| answer["text"].as_str().expect("a text").chars().next();
+        assert_eq!(first(&answer), first(&plain), "{stage}: {answer}, {plain}");
+    }
+    let refused = write("int8", "base");
+    assert_eq!(refused.status, 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("expected f32 or bf16"), "{}", refused.stderr);
+}
+
+#[test]
 fn an_adapter_alone_finds_its_model_as_peft_does_from_the_working_directory() {
     let space = exported();
     let expected = text(&space, &["recipe.yaml", "lora"]);
@@ -86,7 +110,8 @@ fn an_adapter_alone_finds_its_model_as_peft_does_from_the_working_directory() {
     settings["base_model_name_or_path"] = "lora".into();
     std::fs::write(to.join("adapter_config.json"), settings.to_string()).expect("a written file");
     assert_eq!(text(&space, &["--checkpoint", "trained/elsewhere"]), expected);
-    settings["base_model_name_or_path"] = "nowhere".into();
+    // A name without `./` could be a model's on a hub.
+    settings["base_model_name_or_path"] = "./nowhere".into();
     std::fs::write(to.join("adapter_config.json"), settings.to_string()).expect("a written file");
     let output = space.pipe(&["generate", "--checkpoint", "trained/elsewhere", "--prompt", "球队"]);
     assert_eq!(output.status, 2);
