@@ -118,6 +118,13 @@ fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
+/// A matrix that a kernel has beside what it was given, contiguous, in whatever type it's held as.
+pub(super) fn held(tensor: &Tensor<2>) -> FlexTensor {
+    // A kernel only runs where all its tensors are flex's.
+    let kept = |error| unreachable!("a matrix beside a kernel: {error:?}");
+    contiguous(tensor.clone().try_into_primitive::<Flex>().unwrap_or_else(kept))
+}
+
 /// Elements of a tensor that a kernel was given.
 pub(super) fn elements(tensor: &FlexTensor) -> &[f32] {
     // A kernel is only called with contiguous f32.

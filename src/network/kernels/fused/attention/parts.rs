@@ -2,12 +2,9 @@
 
 use std::ops::Range;
 
-use half::bf16;
+use half::{bf16, slice::HalfFloatSliceExt};
 
-use crate::network::kernels::{
-    fused::matrix::{Matrix, MatrixMut, Shared},
-    simd::simd,
-};
+use crate::network::kernels::fused::matrix::{Matrix, MatrixMut, Shared};
 
 /// Columns of a matrix, from `column` on: one head after the other.
 #[derive(Clone, Copy)]
@@ -61,31 +58,16 @@ pub(super) struct Widened {
 
 impl Widened {
     /// Some rows of a head of `size` columns.
-    pub(super) fn rows(
-        &mut self,
-        all: &[bf16],
-        stride: usize,
-        rows: &Range<usize>,
-        head: usize,
-        size: usize,
-    ) -> Matrix<'_> {
+    fn rows(&mut self, all: &[bf16], stride: usize, rows: &Range<usize>, head: usize, size: usize) -> Matrix<'_> {
         let of = Some((rows.clone(), head));
         if self.of != of {
             self.values.resize(rows.len() * size, 0.0);
             for (row, out) in rows.clone().zip(self.values.chunks_exact_mut(size)) {
-                widen(&all[row * stride + head * size..][..size], out);
+                all[row * stride + head * size..][..size].convert_to_f32_slice(out);
             }
             self.of = of;
         }
         Matrix::new(&self.values, rows.len(), size, size)
-    }
-}
-
-simd! {
-    fn widen(from: &[bf16], to: &mut [f32]) {
-        for (from, to) in from.iter().zip(to) {
-            *to = f32::from_bits(u32::from(from.to_bits()) << 16);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use crate::network::kernels::{
     compact::{Compact, Encoding, GROUP},
-    fused::kernel::elements,
+    fused::kernel::{elements, held},
 };
 
 /// Bytes of a group of codes of four bits.
@@ -45,20 +45,15 @@ pub(super) enum Row<'a> {
 
 impl Held {
     pub(super) fn new(matrix: &Compact) -> Self {
-        // A kernel only runs where all its tensors are flex's.
-        let floats = |tensor: &Tensor<2>| {
-            let kept = |error| unreachable!("a compact matrix beside a kernel: {error:?}");
-            tensor.clone().try_into_primitive::<Flex>().unwrap_or_else(kept)
-        };
         let codes = |tensor: &Tensor<2, Int>| {
             let kept = |error| unreachable!("a compact matrix beside a kernel: {error:?}");
             tensor.clone().try_into_primitive::<Flex>().unwrap_or_else(kept)
         };
         match matrix.encoding() {
-            Encoding::Halves(values) if values.dtype() == DType::F16 => Self::F16(floats(values)),
-            Encoding::Halves(values) => Self::Bf16(floats(values)),
-            Encoding::Int8 { codes: all, scales } => Self::Int8(codes(all), floats(scales)),
-            Encoding::Int4 { codes: all, scales, columns } => Self::Int4(codes(all), floats(scales), *columns),
+            Encoding::Halves(values) if values.dtype() == DType::F16 => Self::F16(held(values)),
+            Encoding::Halves(values) => Self::Bf16(held(values)),
+            Encoding::Int8 { codes: all, scales } => Self::Int8(codes(all), held(scales)),
+            Encoding::Int4 { codes: all, scales, columns } => Self::Int4(codes(all), held(scales), *columns),
         }
     }
 
