@@ -9,7 +9,8 @@ and the table that gives the logits. A longer prompt with a single token tells i
 that it runs `peak`, a program that prints one line of JSON with `gbytes_per_s` and `gflops` (C source or binary), before and
 after, since machines drift. `--llama` is a Python script with its arguments that prints one line of JSON with `tokens_per_s` and
 `prompt_tokens_per_s` for a model of the same shape; it's given `--threads` and `--type` (q4_0, q8_0 or f16). The last line
-is JSON. A checkpoint that was stored in few bits is mapped, with `--weights auto`.
+is JSON. A checkpoint that was stored in few bits is mapped, with `--weights auto`. Weights in int4 are multiplied with activations
+of eight bits, as llama.cpp has them, unless `--activations f32` is given.
 """
 
 import argparse
@@ -76,6 +77,8 @@ def peak(source, threads):
 def written(arguments, tokens, prompt):
     """What was written, with the seconds of writing, the prompt among them, and those of the whole process."""
     command = [arguments.pipe, "generate", "--checkpoint", arguments.checkpoint, "--weights", arguments.weights, "--json"]
+    if arguments.activations:
+        command += ["--activations", arguments.activations]
     command += ["--prompt", prompt, "--temperature", 0, "--max-tokens", tokens, "--min-tokens", tokens]
     began = time.time()
     environment = dict(os.environ, RAYON_NUM_THREADS=str(arguments.threads))
@@ -103,6 +106,7 @@ def main():
     parser.add_argument("--pipe", default="pipe")
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--weights", choices=[*BITS, "auto"], default="int4")
+    parser.add_argument("--activations", choices=["f32", "int8"])
     parser.add_argument("--prompt", default="你好")
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -110,6 +114,8 @@ def main():
     parser.add_argument("--peak", type=Path)
     parser.add_argument("--llama")
     arguments = parser.parse_args()
+    if arguments.activations is None and arguments.weights == "int4":
+        arguments.activations = "int8"
 
     before = peak(arguments.peak, arguments.threads)
     rates, prompts, whole = [], [], []
@@ -129,6 +135,7 @@ def main():
     size = bytes_per_token(arguments.checkpoint, arguments.weights)
     result = {
         "weights": arguments.weights,
+        "activations": arguments.activations or "f32",
         "threads": arguments.threads,
         "bytes_per_token": round(size),
         "tokens_per_s": round(max(rates), 3),

@@ -100,6 +100,33 @@ fn a_conversation_is_kept_in_half_the_memory_where_that_is_asked_for() {
 }
 
 #[test]
+fn activations_of_eight_bits_are_for_weights_of_four() {
+    let space = exported();
+    let write = |weights: &str, activations: &str| {
+        let options = ["--prompt", "球队", "--max-tokens", "12", "--min-tokens", "12", "--temperature", "0", "--json"];
+        let forms = ["--weights", weights, "--activations", activations];
+        space.pipe(&[&["generate", "recipe.yaml", "base", "--device", "cpu"], &options[..], &forms].concat())
+    };
+    let [coarse, plain] = ["int8", "f32"].map(|activations| {
+        let output = write("int4", activations);
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        serde_json::from_str::<Value>(&output.stdout).expect("JSON")
+    });
+    assert_eq!(coarse["tokens"], 12, "{coarse}");
+    // The first token follows from the prompt, whose activations are hardly rounded.
+    let first = |answer: &Value| answer["text"].as_str().expect("a text").chars().next();
+    assert_eq!(first(&coarse), first(&plain), "{coarse}, {plain}");
+    for (weights, activations, message) in [
+        ("int8", "int8", "activations in int8 are for weights in int4, and none are held so"),
+        ("int4", "int4", "expected f32 or int8"),
+    ] {
+        let refused = write(weights, activations);
+        assert_eq!(refused.status, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains(message), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn an_adapter_alone_finds_its_model_as_peft_does_from_the_working_directory() {
     let space = exported();
     let expected = text(&space, &["recipe.yaml", "lora"]);

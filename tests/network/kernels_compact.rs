@@ -1,8 +1,8 @@
 //! Weights in fewer bits: what they lose, and that the fused kernel computes with exactly what `expand` gives.
 
 use crate::common::tensors;
-use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{Compact, CompactForm, RowIds, Weight, embedding, linear, reference};
+use burn::tensor::{Device, Tensor, TensorData};
+use pipe::network::kernels::{ActivationForm, Compact, CompactForm, RowIds, Weight, embedding, linear, reference};
 use tensors::{random, values};
 
 /// Rows of very different sizes, with zeros in one.
@@ -78,6 +78,54 @@ fn products_of_any_number_of_rows_are_those_with_the_expanded_matrix() {
                 let expected = values(reference::linear(x, matrix.expand(), None));
                 tensors::assert_near(&format!("{form:?}, {tokens} x {columns}"), &found, &expected, near);
             }
+        }
+    }
+}
+
+/// Rows as integers of eight bits times a step for each 32 columns have them.
+fn rounded(rows: &[f32], columns: usize) -> Vec<f32> {
+    let groups = rows.chunks(columns).flat_map(|row| row.chunks(32));
+    let numbers = groups.flat_map(|group| {
+        let step = group.iter().fold(0.0_f32, |most, number| most.max(number.abs())) / 127.0;
+        group.iter().map(move |number| if step > 0.0 { (number / step).round_ties_even() * step } else { 0.0 })
+    });
+    numbers.collect()
+}
+
+#[test]
+fn with_activations_of_eight_bits_products_of_four_bits_are_those_of_rounded_rows() {
+    let device = Device::flex();
+    for columns in [1, 24, 32, 100, 256, 288, 1056, 2048] {
+        let matrix = values(random(7, [71, columns], 1.0, &device));
+        let of = |form| Compact::new(form, &matrix, [71, columns], &device).with_activations(ActivationForm::Int8);
+        let (int4, int8) = (of(CompactForm::Int4), of(CompactForm::Int8));
+        assert_eq!([&int4, &int8].map(Compact::activations), [ActivationForm::Int8, ActivationForm::F32]);
+        for tokens in [1, 2, 3, 4, 5, 8, 9, 20] {
+            let mut x = values(random::<2>(tokens as u64, [tokens, columns], 1.0, &device));
+            // A group of nothing, and one that is much larger than others.
+            x[..columns.min(32)].fill(0.0);
+            x.iter_mut().rev().take(columns.min(30)).for_each(|x| *x *= 1000.0);
+            let tensor = |x: Vec<f32>| Tensor::<2>::from_data(TensorData::new(x, [tokens, columns]), &device);
+            let found = values(linear(tensor(x.clone()), Weight::Compact(int4.clone()), None));
+            let expected = values(reference::linear(tensor(rounded(&x, columns)), int4.expand(), None));
+            tensors::assert_near(&format!("{tokens} x {columns}"), &found, &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_so_with_activations_of_eight_bits() {
+    let device = Device::flex();
+    let matrix =
+        Compact::new(CompactForm::Int4, &[0.5; 7 * 64], [7, 64], &device).with_activations(ActivationForm::Int8);
+    for tokens in [1, 9] {
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let mut x = vec![1.0; tokens * 64];
+            x[40] = wrong;
+            let x = Tensor::<2>::from_data(TensorData::new(x, [tokens, 64]), &device);
+            let found = values(linear(x, Weight::Compact(matrix.clone()), None));
+            assert!(found[..7].iter().all(|y| y.is_nan()), "{found:?}");
+            assert!(found[7..].iter().all(|y| y.is_finite()), "{found:?}");
         }
     }
 }

@@ -28,9 +28,23 @@ pub enum CompactForm {
     Int4,
 }
 
+/// What a matrix is multiplied with, where its elements are codes of four bits.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ActivationForm {
+    /// As it was computed.
+    #[default]
+    F32,
+    /// Integers from -127 to 127 times a step for each [`GROUP`] of columns, the largest of which is 127 steps away from 0, as
+    /// llama.cpp has them (Q8_0). Products of a few rows are sums of integers then.
+    Int8,
+}
+
 /// A matrix `[R, C]` in fewer bits, expanded to f32 only while it's used.
 #[derive(Clone, Debug)]
-pub struct Compact(Arc<Encoding>);
+pub struct Compact {
+    encoding: Arc<Encoding>,
+    activations: ActivationForm,
+}
 
 /// The stored elements.
 #[derive(Debug)]
@@ -76,6 +90,19 @@ impl Encoding {
     }
 }
 
+impl ActivationForm {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Int8];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
 impl CompactForm {
     /// Whether its elements are codes, which scales belong to.
     pub fn is_coded(self) -> bool {
@@ -116,7 +143,7 @@ impl Compact {
     /// Elements of 16 bits as they are, of one of the two types.
     pub fn halves(values: TensorData, device: &Device) -> Self {
         let dtype = values.dtype();
-        Self(Arc::new(Encoding::Halves(Tensor::from_data(values, (device, dtype)))))
+        Self::of(Encoding::Halves(Tensor::from_data(values, (device, dtype))))
     }
 
     /// Codes of eight bits, and a scale for each row.
@@ -124,14 +151,14 @@ impl Compact {
         let rows = scales.len();
         let codes = Tensor::from_data(codes, (device, DType::I8));
         let scales = Tensor::from_data(TensorData::new(scales, [rows, 1]), device);
-        Self(Arc::new(Encoding::Int8 { codes, scales }))
+        Self::of(Encoding::Int8 { codes, scales })
     }
 
     /// Codes of four bits, two a byte as [`Encoding`] has them, and scales `[R, groups]` or `[R, 1]`.
     pub fn int4(codes: TensorData, scales: TensorData, columns: usize, device: &Device) -> Self {
         let codes = Tensor::from_data(codes, (device, DType::U8));
         let scales = Tensor::from_data(scales, (device, DType::F16));
-        Self(Arc::new(Encoding::Int4 { codes, scales, columns }))
+        Self::of(Encoding::Int4 { codes, scales, columns })
     }
 
     /// The rows of several, one after the other; `None` if they aren't held alike.
@@ -159,14 +186,14 @@ impl Compact {
             Some(Tensor::cat(parts.iter().map(of).collect::<Option<Vec<_>>>()?, 0))
         };
         let scales = || floats(|encoding| encoding.scales());
-        Some(Self(Arc::new(match first.encoding() {
+        Some(Self::of(match first.encoding() {
             Encoding::Halves(_) => Encoding::Halves(floats(|encoding| match encoding {
                 Encoding::Halves(values) => Some(values),
                 _ => None,
             })?),
             Encoding::Int8 { .. } => Encoding::Int8 { codes: codes()?, scales: scales()? },
             Encoding::Int4 { columns, .. } => Encoding::Int4 { codes: codes()?, scales: scales()?, columns: *columns },
-        })))
+        }))
     }
 
     /// The same on another device.
@@ -174,7 +201,7 @@ impl Compact {
     /// # Errors
     /// The devices'.
     pub fn on(&self, device: &Device) -> Result<Self> {
-        Ok(Self(Arc::new(match self.encoding() {
+        let moved = Self::of(match self.encoding() {
             Encoding::Halves(values) => Encoding::Halves(moved(values.clone(), device)?),
             Encoding::Int8 { codes, scales } => {
                 Encoding::Int8 { codes: moved(codes.clone(), device)?, scales: moved(scales.clone(), device)? }
@@ -184,11 +211,27 @@ impl Compact {
                 scales: moved(scales.clone(), device)?,
                 columns: *columns,
             },
-        })))
+        });
+        Ok(moved.with_activations(self.activations))
+    }
+
+    fn of(encoding: Encoding) -> Self {
+        Self { encoding: Arc::new(encoding), activations: ActivationForm::default() }
     }
 
     pub(super) fn encoding(&self) -> &Encoding {
-        &self.0
+        &self.encoding
+    }
+
+    /// What it's multiplied with.
+    pub fn activations(&self) -> ActivationForm {
+        self.activations
+    }
+
+    /// The same, multiplied with activations in this form where its elements are codes of four bits; nothing becomes better for
+    /// it where they have more.
+    pub fn with_activations(self, activations: ActivationForm) -> Self {
+        if self.form() == CompactForm::Int4 { Self { activations, ..self } } else { self }
     }
 
     /// Where it lives.
@@ -260,13 +303,13 @@ impl Compact {
     pub(super) fn select(&self, rows: Tensor<1, Int>) -> Self {
         let codes = |codes: &Tensor<2, Int>| codes.clone().select(0, rows.clone());
         let floats = |floats: &Tensor<2>| floats.clone().select(0, rows.clone());
-        Self(Arc::new(match self.encoding() {
+        Self::of(match self.encoding() {
             Encoding::Halves(values) => Encoding::Halves(floats(values)),
             Encoding::Int8 { codes: all, scales } => Encoding::Int8 { codes: codes(all), scales: floats(scales) },
             Encoding::Int4 { codes: all, scales, columns } => {
                 Encoding::Int4 { codes: codes(all), scales: floats(scales), columns: *columns }
             }
-        }))
+        })
     }
 
     /// The matrix in f32.

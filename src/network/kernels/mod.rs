@@ -40,7 +40,7 @@ pub use crate::support::arithmetic::Arithmetic;
 pub use adamw::{AdamWStep, block_squares, global_norm, norm};
 pub use attention_spans::AttentionSpans;
 pub use blocked::{LOGITS as BLOCKED_LOGITS, SCORES as BLOCKED_SCORES};
-pub use compact::{COMPACT_VERSION, Compact, CompactForm, GROUP, Weight};
+pub use compact::{ActivationForm, COMPACT_VERSION, Compact, CompactForm, GROUP, Weight};
 pub use compactor::Compactor;
 pub use custom_backward::{Grads, custom_backward, fork_in_order};
 pub use dropout::Dropout;

@@ -13,7 +13,7 @@ use super::{
     ngrams::Ngrams,
     row_gradients::RowSink,
 };
-use crate::network::kernels::{Compact, Weight};
+use crate::network::kernels::{ActivationForm, Compact, CompactForm, Weight};
 
 /// A named tensor, trainable or frozen.
 #[derive(Clone, Debug)]
@@ -253,6 +253,14 @@ impl Parameters {
     pub(super) fn add_compact(&mut self, name: String, value: Compact) -> WeightId {
         self.compact.push(Frozen { name, value });
         WeightId::Compact(self.compact.len() - 1)
+    }
+
+    /// Has weights of four bits multiplied with activations in this form; tells whether there are any.
+    pub fn multiply_with(&mut self, activations: ActivationForm) -> bool {
+        for Frozen { value, .. } in &mut self.compact {
+            *value = value.clone().with_activations(activations);
+        }
+        self.compact.iter().any(|frozen| frozen.value.form() == CompactForm::Int4)
     }
 
     /// The weight of a linear layer, or a table.

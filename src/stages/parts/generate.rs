@@ -4,7 +4,10 @@ use std::{ops::ControlFlow, path::Path};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{holding::WeightsHeld, task::TrainedFor};
+use super::{
+    holding::{WeightsHeld, no_int4},
+    task::TrainedFor,
+};
 use crate::{
     data::text::{ABSENT, Tokenizer},
     learning::{
@@ -19,6 +22,7 @@ use crate::{
         batch::Example,
         checkpoint,
         device::OpenDevice,
+        kernels::ActivationForm,
         model::{KvForm, Network},
     },
     spec::ChatFormat,
@@ -150,6 +154,16 @@ impl TextGenerator {
     /// The same, with keys and values of the tokens so far held so.
     pub fn with_kv_cache(self, form: KvForm) -> Self {
         Self { kv_cache: form, ..self }
+    }
+
+    /// The same, with activations in this form where they're multiplied with weights of four bits.
+    ///
+    /// # Errors
+    /// If it has no such weights.
+    pub fn with_activations(mut self, form: ActivationForm) -> Result<Self> {
+        let any = self.network.parameters_mut().multiply_with(form);
+        ensure!(any || form == ActivationForm::F32, no_int4(form));
+        Ok(self)
     }
 
     /// What is to be said of the model.

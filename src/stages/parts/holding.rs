@@ -9,6 +9,7 @@ use crate::{
     network::{
         checkpoint::{self, CONFIG},
         device::{self, DeviceChoice, OpenDevice},
+        kernels::ActivationForm,
         model::{KvForm, Network, Outline, WeightRole, stored_form},
     },
     spec::WeightForm,
@@ -62,6 +63,12 @@ impl WeightsHeld {
             Self::Stored => Network::load_held(directory, None, device),
         }
     }
+}
+
+/// That activations in a form are for weights of four bits.
+pub(super) fn no_int4(activations: ActivationForm) -> Hinted {
+    let message = format!("activations in {} are for weights in int4, and none are held so", activations.name());
+    Hinted::with(message, "`--weights int4` holds them so")
 }
 
 /// The program itself, threads, and the block that is read at a time.
@@ -171,6 +178,22 @@ impl ModelRoom {
             Some(held) => Ok(*held),
             None => self.refuse(*tried.last().unwrap_or(&WeightsHeld::Usual), "--weights ", Limit::Free),
         }
+    }
+
+    /// Whether what is held so can be multiplied with activations in this form.
+    ///
+    /// # Errors
+    /// If the device can't, or there will be no weights of four bits.
+    pub fn check_activations(&self, activations: ActivationForm, held: WeightsHeld) -> Result<()> {
+        let coarse = matches!(held, WeightsHeld::Form(WeightForm::Int4) | WeightsHeld::Stored);
+        if activations == ActivationForm::F32 || (self.is_cpu && coarse) {
+            return Ok(());
+        }
+        if coarse {
+            let hint = "leave out `--activations`, or take `--device cpu`";
+            bail!(Hinted::with("on a GPU activations are f32".to_owned(), hint))
+        }
+        bail!(no_int4(activations))
     }
 
     /// What they're held as where a form is named, and as always where none is: by what stores something, which mustn't choose

@@ -35,14 +35,16 @@ pub(super) fn generator(
     store: &Path,
     remote: Option<RemoteChoice<'_>>,
 ) -> Result<TextGenerator> {
-    let ModelSource { recipe, stage, checkpoint, hub, revision, changes, device, weights, kv_cache } = model;
+    let ModelSource { recipe, stage, checkpoint, hub, revision, changes, device, weights, kv_cache, activations } =
+        model;
     let load = |directory: &Path, device: OpenDevice| {
         let room = ModelRoom::of(directory, tokens, *kv_cache, &device)?;
         let held = room.choose(*weights)?;
+        room.check_activations(*activations, held)?;
         if *weights == WeightChoice::Auto {
             room.told(held).iter().for_each(|note| console::eprint_line(&format!("note: {note}")));
         }
-        Ok(TextGenerator::load(directory, held, &device)?.with_kv_cache(*kv_cache))
+        TextGenerator::load(directory, held, &device)?.with_kv_cache(*kv_cache).with_activations(*activations)
     };
     let by_name = |name: &String| -> Result<PathBuf> {
         let reference = Reference::new(hub::Kind::Model, name, revision.as_deref())?;

@@ -10,7 +10,7 @@ use clap::{
 use super::recipe::{Changes, Recipe};
 use crate::{
     learning::generation::EarlyStopping,
-    network::model::KvForm,
+    network::{kernels::ActivationForm, model::KvForm},
     spec::{ChatFormat, Format, WeightForm},
     stages::WeightChoice,
 };
@@ -88,6 +88,10 @@ pub(in crate::surface::cli) struct ModelSource {
     /// What the keys and values of the tokens so far are held as: f32, or bf16 in half the memory, on the CPU
     #[arg(long, value_name = "FORM", default_value = "f32", value_parser = kv_form)]
     pub kv_cache: KvForm,
+    /// What weights of int4 are multiplied with: f32, or int8 with a step for each 32 numbers, which is faster and less exact,
+    /// on the CPU
+    #[arg(long, value_name = "FORM", default_value = "f32", value_parser = activation_form)]
+    pub activations: ActivationForm,
 }
 
 /// How text is generated. A checkpoint's `generation_config.json` gives the defaults, if it has one.
@@ -199,6 +203,11 @@ pub(in crate::surface::cli) struct Export {
 fn weight_form(text: &str) -> Result<WeightForm, String> {
     let form = WeightForm::ALL.into_iter().find(|form| form.name() == text);
     form.ok_or_else(|| "expected f32, bf16, f16, int8 or int4".to_owned())
+}
+
+fn activation_form(text: &str) -> Result<ActivationForm, String> {
+    let form = ActivationForm::ALL.into_iter().find(|form| form.name() == text);
+    form.ok_or_else(|| "expected f32 or int8".to_owned())
 }
 
 fn kv_form(text: &str) -> Result<KvForm, String> {

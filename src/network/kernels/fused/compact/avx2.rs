@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use super::{
     held::{CODES, Row, Rows, groups},
-    inputs::Input,
+    inputs::{BLOCK, Input},
 };
 use crate::network::kernels::compact::GROUP;
 
@@ -19,7 +19,7 @@ pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// Elements that the loops take at a time.
+/// What a row has beyond a multiple of as many elements is added after all others.
 const STEP: usize = 32;
 
 /// Products of `R` rows of the matrix from `first` on with `T` rows. Several rows are read at once where the loop has sums to
@@ -37,7 +37,10 @@ pub(super) fn products<const R: usize, const T: usize>(matrix: Rows, first: usiz
         // What is computed for a code bounds these, and not how soon it's there.
         Rows::Int4 { codes, scales, columns } => std::array::from_fn(|row| {
             let (groups, scales) = groups(codes, scales, columns, first + row);
-            int4_products(groups, scales, x)
+            match x.iter().any(|x| x.blocks.is_empty()) {
+                true => int4_products(groups, scales, x),
+                false => int4_by_int8_products(groups, scales, x),
+            }
         }),
     }
 }
@@ -72,10 +75,12 @@ macro_rules! element_products {
             let whole = columns / STEP * STEP;
             assert!(rows.iter().all(|row| row.len() == columns), "rows of a matrix are of one length");
             assert!(x.iter().all(|x| x.values.len() >= columns), "a row is multiplied with a shorter one");
-            for step in (0..whole).step_by(STEP) {
-                for part in 0..STEP / 8 {
+            // As many inputs as registers hold, and as many sums.
+            let parts = if R > 1 { 2 } else { 4 };
+            for step in (0..whole).step_by(8 * parts) {
+                prefetch_ahead(rows, step);
+                for part in 0..parts {
                     let at = step + part * 8;
-                    // As many sums as registers hold.
                     let sum = if R * T > 2 { part % 2 } else { part };
                     // SAFETY: rows have eight elements from there on, and inputs are as long.
                     unsafe {
@@ -109,6 +114,75 @@ element_products!(f16_products, f16, f16::to_f32, |eight| _mm256_cvtph_ps(_mm_lo
 element_products!(int8_products, i8, f32::from, |eight| {
     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(eight.cast())))
 });
+
+/// Activations of eight bits: exact sums within a group, of groups two by two as [`Block`](super::inputs::Block) has them.
+#[target_feature(enable = "avx2,fma,f16c")]
+fn int4_by_int8_products<const T: usize>(groups: &[[u8; CODES]], scales: &[f16], x: [Input; T]) -> [f32; T] {
+    let by_row = scales.len() == 1 && groups.len() > 1;
+    let (lowest, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
+    // The first groups of pairs, and then the second ones.
+    let order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    let mut sums = [[_mm256_setzero_ps(); 2]; T];
+    let mut offsets = [_mm256_setzero_ps(); T];
+    // Whole blocks, and what is left of the row as one of its own.
+    let (whole, rest) = groups.as_chunks();
+    let (rest, rest_scales) = (padded(rest), padded(if by_row { &[] } else { scales.as_chunks::<BLOCK>().1 }));
+    let (whole_scales, rest_scales) = match by_row {
+        true => (&[[f16::ONE; BLOCK]][..], [[f16::ONE; BLOCK]]),
+        false => (scales.as_chunks().0, [rest_scales]),
+    };
+    let rest = if groups.len() == whole.len() * BLOCK { &[][..] } else { &[rest] };
+    let mut all_x = x.map(|x| x.blocks);
+    for (codes, scales) in [(whole, whole_scales), (rest, &rest_scales)] {
+        for (block, codes) in codes.iter().enumerate() {
+            for line in 0..2 {
+                _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().wrapping_byte_add(AHEAD + 64 * line).cast());
+            }
+            let scales = &scales[if by_row { 0 } else { block }];
+            // SAFETY: eight scales of two bytes.
+            let scales = unsafe { _mm256_cvtph_ps(_mm_shuffle_epi8(_mm_loadu_si128(scales.as_ptr().cast()), order)) };
+            let mut steps = [_mm256_setzero_ps(); T];
+            for token in 0..T {
+                let x = &all_x[token][block];
+                // SAFETY: eight numbers each.
+                unsafe {
+                    offsets[token] = _mm256_fmadd_ps(scales, _mm256_loadu_ps(x.offsets.as_ptr()), offsets[token]);
+                    steps[token] = _mm256_mul_ps(scales, _mm256_loadu_ps(x.steps.as_ptr()));
+                }
+            }
+            for pair in 0..BLOCK / 2 {
+                // SAFETY: two groups of 16 bytes.
+                let bytes = unsafe { _mm256_loadu_si256(codes[2 * pair..][..2].as_ptr().cast()) };
+                // Columns from 16 on are in the upper halves of bytes.
+                let lower = _mm256_and_si256(bytes, lowest);
+                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), lowest);
+                for token in 0..T {
+                    let [first, second] = &all_x[token][block].pairs[pair];
+                    // SAFETY: 32 numbers of eight bits each.
+                    let (first, second) = unsafe {
+                        (_mm256_loadu_si256(first.as_ptr().cast()), _mm256_loadu_si256(second.as_ptr().cast()))
+                    };
+                    // At most 4 · 15 · 127, which 16 bits have.
+                    let sum = _mm256_add_epi16(_mm256_maddubs_epi16(lower, first), _mm256_maddubs_epi16(upper, second));
+                    let sum = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum, ones));
+                    let step = _mm256_permutevar_ps(steps[token], _mm256_set1_epi32(pair as i32));
+                    sums[token][pair % 2] = _mm256_fmadd_ps(sum, step, sums[token][pair % 2]);
+                }
+            }
+        }
+        all_x = all_x.map(|x| &x[codes.len()..]);
+    }
+    let by = if by_row { scales[0].to_f32() } else { 1.0 };
+    std::array::from_fn(|token| {
+        let [even, odd] = sums[token];
+        total(_mm256_add_ps(_mm256_add_ps(even, odd), offsets[token])) * by
+    })
+}
+
+/// What is left of a row, as a block.
+fn padded<E: Copy + Default>(rest: &[E]) -> [E; BLOCK] {
+    std::array::from_fn(|at| rest.get(at).copied().unwrap_or_default())
+}
 
 /// Integers of 16 bits: exact sums within a group, in the order that [`Input::scaled`] has them.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -181,6 +255,25 @@ fn sum_of([even, odd]: [__m256i; 2], x: &[i16; GROUP]) -> __m256i {
     let (even_x, odd_x) =
         unsafe { (_mm256_loadu_si256(even_x.as_ptr().cast()), _mm256_loadu_si256(odd_x.as_ptr().cast())) };
     _mm256_add_epi32(_mm256_madd_epi16(even, even_x), _mm256_madd_epi16(odd, odd_x))
+}
+
+/// How far ahead of what is multiplied memory is asked for, in bytes of all rows that are read together.
+const AHEAD: usize = 2048;
+
+/// Asks for what lies ahead of an element in each of `R` rows, or in the rows that come `R` after them.
+#[inline]
+#[target_feature(enable = "sse")]
+fn prefetch_ahead<E, const R: usize>(rows: [&[E]; R], at: usize) {
+    let (columns, line) = (rows[0].len(), 64 / size_of::<E>());
+    if !at.is_multiple_of(line) {
+        return;
+    }
+    let ahead = at + AHEAD / R / size_of::<E>();
+    let ahead = if ahead < columns { ahead } else { ahead + (R - 1) * columns };
+    for row in rows {
+        // Beyond the matrix it does nothing.
+        _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().wrapping_add(ahead).cast());
+    }
 }
 
 /// Asks for the memory of a row that is read soon.

@@ -14,6 +14,7 @@ use super::{
     inputs::{Input, Inputs},
     plain,
 };
+use crate::network::kernels::compact::ActivationForm;
 
 /// Rows that are multiplied at a time. Their sums stay in registers.
 const AT_ONCE: usize = 4;
@@ -22,10 +23,10 @@ const AT_ONCE: usize = 4;
 const PART: usize = 32;
 
 /// `x matrixᵀ` for a few rows `x [T, C]`: `out` is `[T, R]`.
-pub(super) fn multiply(x: &[f32], matrix: Rows, out: &mut [f32]) {
+pub(super) fn multiply(x: &[f32], matrix: Rows, activations: ActivationForm, out: &mut [f32]) {
     let tokens = x.len() / matrix.columns();
     let rows = out.len() / tokens;
-    let inputs = Inputs::new(x, matrix);
+    let inputs = Inputs::new(x, matrix, activations);
     let part = |out: &mut [f32], part: usize| products(&inputs, tokens, matrix, part * PART, out);
     if tokens == 1 {
         out.par_chunks_mut(PART).enumerate().for_each(|(index, out)| part(out, index));

@@ -1,6 +1,8 @@
 //! Products with a compact matrix: of a few rows as they are, of many by expanding a few rows of the matrix at a time, while
 //! they are in the cache.
 
+use std::borrow::Cow;
+
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
@@ -10,10 +12,11 @@ use super::{
     expand::expand_row,
     few,
     held::{Held, Rows},
+    inputs::rounded_to_int8,
 };
 use crate::{
     network::kernels::{
-        compact::Compact,
+        compact::{ActivationForm, Compact},
         fused::{
             buffer::{room, tensor},
             kernel::{elements, shape},
@@ -69,12 +72,16 @@ pub(in crate::network::kernels::fused) fn multiply(
     let mut out = room(tokens * width);
     // In portable mode all products are summed in one order.
     let few = tokens <= FEW && Arithmetic::current() == Arithmetic::Fast;
+    let x = match matrix.activations() {
+        ActivationForm::Int8 if !few => Cow::Owned(rounded_to_int8(elements(x), columns)),
+        _ => Cow::Borrowed(elements(x)),
+    };
     if tokens * width * columns == 0 {
         out.fill(0.0);
     } else if few {
-        few::multiply(elements(x), from, &mut out);
-    } else if !many(Pass::Forward, elements(x), from, &mut out) {
-        let x = Matrix::new(elements(x), tokens, columns, columns);
+        few::multiply(&x, from, matrix.activations(), &mut out);
+    } else if !many(Pass::Forward, &x, from, &mut out) {
+        let x = Matrix::new(&x, tokens, columns, columns);
         let tile = (TILE_ELEMENTS / columns).clamp(16, TILE);
         let shared = Shared::new(&mut out, width);
         (0..width.div_ceil(tile)).into_par_iter().for_each_init(Vec::new, |expanded: &mut Vec<f32>, index| {
