@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::held::{CODES, Rows};
 use crate::network::kernels::{
     compact::{ActivationForm, GROUP},
-    simd::rounded,
+    simd::{rounded, simd},
 };
 
 /// Groups that loops over codes of four bits and activations of eight take at a time.
@@ -117,23 +117,36 @@ const MOST: f32 = 127.0;
 /// Activations, rows of so many columns, as eight bits in groups of 32 columns have them.
 pub(super) fn rounded_to_int8(x: &[f32], columns: usize) -> Vec<f32> {
     let mut all = x.to_vec();
-    all.par_chunks_mut(columns).flat_map_iter(|row| row.chunks_mut(GROUP)).for_each(|group| {
-        let mut whole = [0.0; GROUP];
-        whole[..group.len()].copy_from_slice(group);
-        let (integers, step) = scaled(&whole, MOST);
-        group.iter_mut().zip(integers).for_each(|(x, integer)| *x = integer as f32 * step);
-    });
+    all.par_chunks_mut(columns).for_each(round_row);
     all
 }
 
+simd! {
+    fn round_row(row: &mut [f32]) {
+        let (groups, rest) = row.as_chunks_mut::<GROUP>();
+        for group in groups {
+            let (integers, step) = scaled(group, MOST);
+            *group = integers.map(|integer| integer as f32 * step);
+        }
+        let mut last = [0.0; GROUP];
+        last[..rest.len()].copy_from_slice(rest);
+        let (integers, step) = scaled(&last, MOST);
+        rest.iter_mut().zip(integers).for_each(|(x, integer)| *x = integer as f32 * step);
+    }
+}
+
 /// A group as integers of which none is larger than `most`, and what 1 stands for.
+#[inline(always)]
 fn scaled(group: &[f32; GROUP], most: f32) -> ([i32; GROUP], f32) {
-    let largest = group.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
-    let is_sound = group.iter().all(|value| value.is_finite());
-    // What isn't a number isn't one afterwards.
-    let step = if is_sound { largest / most } else { f32::NAN };
-    let inverse = if largest > 0.0 && is_sound { most / largest } else { 0.0 };
-    (group.map(|value| rounded(value * inverse) as i32), step)
+    // Sizes compare as their bits do, and what isn't a finite number is larger than all that are.
+    let largest = group.iter().fold(0, |largest, value| value.abs().to_bits().max(largest));
+    let largest = f32::from_bits(largest);
+    if !largest.is_finite() {
+        // What isn't a number isn't one afterwards.
+        return ([0; GROUP], f32::NAN);
+    }
+    let inverse = if largest > 0.0 { most / largest } else { 0.0 };
+    (group.map(|value| rounded(value * inverse)), largest / most)
 }
 
 /// What a group's codes give too much, by beginning at 0.
