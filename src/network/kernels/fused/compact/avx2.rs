@@ -34,7 +34,7 @@ pub(super) fn products<const R: usize, const T: usize>(matrix: Rows, first: usiz
             products.iter_mut().zip(&scales[first..]).for_each(|(row, scale)| row.iter_mut().for_each(|x| *x *= scale));
             products
         }
-        // What is computed for a code bounds these, and not how soon it's there.
+        // Row by row: products of integers of 16 bits are bound by computing, and those of eight ask for memory far ahead.
         Rows::Int4 { codes, scales, columns } => std::array::from_fn(|row| {
             let (groups, scales) = groups(codes, scales, columns, first + row);
             match x.iter().any(|x| x.blocks.is_empty()) {
@@ -125,15 +125,15 @@ fn int4_by_int8_products<const T: usize>(groups: &[[u8; CODES]], scales: &[f16],
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
     let mut offsets = [_mm256_setzero_ps(); T];
     // Whole blocks, and what is left of the row as one of its own.
-    let (whole, rest) = groups.as_chunks();
-    let (rest, rest_scales) = (padded(rest), padded(if by_row { &[] } else { scales.as_chunks::<BLOCK>().1 }));
-    let (whole_scales, rest_scales) = match by_row {
+    let (whole, left) = groups.as_chunks();
+    let last = [padded(left)];
+    let last = if left.is_empty() { &[][..] } else { &last };
+    let (whole_scales, last_scales) = match by_row {
         true => (&[[f16::ONE; BLOCK]][..], [[f16::ONE; BLOCK]]),
-        false => (scales.as_chunks().0, [rest_scales]),
+        false => (scales.as_chunks().0, [padded(scales.as_chunks::<BLOCK>().1)]),
     };
-    let rest = if groups.len() == whole.len() * BLOCK { &[][..] } else { &[rest] };
     let mut all_x = x.map(|x| x.blocks);
-    for (codes, scales) in [(whole, whole_scales), (rest, &rest_scales)] {
+    for (codes, scales) in [(whole, whole_scales), (last, &last_scales)] {
         for (block, codes) in codes.iter().enumerate() {
             for line in 0..2 {
                 _mm_prefetch::<_MM_HINT_T0>(codes.as_ptr().wrapping_byte_add(AHEAD + 64 * line).cast());
@@ -179,9 +179,9 @@ fn int4_by_int8_products<const T: usize>(groups: &[[u8; CODES]], scales: &[f16],
     })
 }
 
-/// What is left of a row, as a block.
-fn padded<E: Copy + Default>(rest: &[E]) -> [E; BLOCK] {
-    std::array::from_fn(|at| rest.get(at).copied().unwrap_or_default())
+/// A block of what is left of a row.
+fn padded<E: Copy + Default>(left: &[E]) -> [E; BLOCK] {
+    std::array::from_fn(|at| left.get(at).copied().unwrap_or_default())
 }
 
 /// Integers of 16 bits: exact sums within a group, in the order that [`Input::scaled`] has them.

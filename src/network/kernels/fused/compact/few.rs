@@ -2,8 +2,8 @@
 //! a token costs is reading the model.
 //!
 //! Sums are in f32. With codes of four bits, processors that multiply integers of 16 bits get the inputs as such, rounded to
-//! 1/32767 of the largest of 32 columns: a two thousandth of what the codes themselves are rounded by. Portable mode doesn't
-//! come here.
+//! 1/32767 of the largest of 32 columns: a two thousandth of what the codes themselves are rounded by. Where activations are to
+//! have eight bits they have them on every processor. Portable mode doesn't come here.
 
 use rayon::prelude::*;
 

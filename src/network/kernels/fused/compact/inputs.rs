@@ -145,7 +145,9 @@ fn scaled(group: &[f32; GROUP], most: f32) -> ([i32; GROUP], f32) {
         // What isn't a number isn't one afterwards.
         return ([0; GROUP], f32::NAN);
     }
-    let inverse = if largest > 0.0 { most / largest } else { 0.0 };
+    // Nothing is left of a group of next to nothing.
+    let inverse = most / largest;
+    let inverse = if inverse.is_finite() { inverse } else { 0.0 };
     (group.map(|value| rounded(value * inverse)), largest / most)
 }
 
