@@ -155,8 +155,9 @@ fn lack_of_memory_divides_batches() {
     space.write("recipe.yaml", recipe.replace("steps: 10,", "steps: 2,"));
     let mut command = space.command(&["run", "recipe.yaml", "--device", device, "--store", device]);
     command.env("VK_LAYER_PATH", &layer).env("VK_INSTANCE_LAYERS", "VK_LAYER_PIPE_test");
-    // As a whole a batch takes 85 MB of SwiftShader by SPIR-V, and half of it 51; by WGSL more, in larger blocks.
-    command.env("LAYER_MEMORY", if gpu.keeps_kernels { "64000000" } else { "150000000" });
+    // As a whole a batch takes 85 MB of SwiftShader by SPIR-V, and half of it 51. By WGSL training takes between 350 and 400, in larger
+    // blocks; with half as much as here wgpu at times doesn't live to say what it lacked.
+    command.env("LAYER_MEMORY", if gpu.keeps_kernels { "64000000" } else { "250000000" });
     let output = finish(command);
     assert!(output.stderr.contains("fit into the device's memory"), "{}", output.stderr);
     if !gpu.keeps_kernels && output.status == 1 {
