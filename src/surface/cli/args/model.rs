@@ -201,17 +201,24 @@ pub(in crate::surface::cli) struct Export {
 }
 
 fn weight_form(text: &str) -> Result<WeightForm, String> {
-    let form = WeightForm::ALL.into_iter().find(|form| form.name() == text);
-    form.ok_or_else(|| "expected f32, bf16, f16, int8 or int4".to_owned())
+    by_name(&WeightForm::ALL, WeightForm::name, text)
 }
 
 fn activation_form(text: &str) -> Result<ActivationForm, String> {
-    let form = ActivationForm::ALL.into_iter().find(|form| form.name() == text);
-    form.ok_or_else(|| "expected f32 or int8".to_owned())
+    by_name(&ActivationForm::ALL, ActivationForm::name, text)
 }
 
 fn kv_form(text: &str) -> Result<KvForm, String> {
-    KvForm::ALL.into_iter().find(|form| form.name() == text).ok_or_else(|| "expected f32 or bf16".to_owned())
+    by_name(&KvForm::ALL, KvForm::name, text)
+}
+
+/// The one of these that has a name, or which names they have.
+fn by_name<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, String> {
+    all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().map(|one| name(*one)).collect();
+        let (last, others) = names.split_last().map_or(("", &[][..]), |(last, others)| (*last, others));
+        format!("expected {} or {last}", others.join(", "))
+    })
 }
 
 fn format(text: &str) -> Result<Format, String> {
