@@ -18,14 +18,20 @@ use serde_json::{Value, json};
 
 const VOCABULARY: u32 = 50;
 
-/// Small models of the families that write.
+/// Small models of the families that write, as they are and behind a prefix of trained keys and values.
 fn networks() -> Vec<(&'static str, Network)> {
     let sizes = json!({ "hidden": 32, "layers": 2, "heads": 2, "max_length": 64, "initializer_range": 0.4 });
     let make = |family: &'static str| {
         let spec: spec::Model = serde_json::from_value(json!({ family: sizes })).unwrap();
         (family, Network::new(&spec, VOCABULARY as usize, 5, &Device::flex()).unwrap())
     };
-    ["glm", "gpt2", "chatglm", "chatglm2", "glm4", "transformer"].map(make).into()
+    let families = ["glm", "gpt2", "chatglm", "chatglm2", "glm4", "transformer"];
+    let prefix: spec::Adapter = serde_json::from_value(json!({ "p_tuning": { "tokens": 3 } })).unwrap();
+    let behind = families.map(make).map(|(family, mut network)| {
+        network.adapt(&prefix, 3).unwrap();
+        (family, network)
+    });
+    families.map(make).into_iter().chain(behind).collect()
 }
 
 /// Logits after the last token, with nothing remembered.

@@ -48,7 +48,7 @@ pub use embedding::RowIds;
 pub use fused::CHUNK as LOGITS;
 pub use mapped::Mapped;
 pub use moved::moved;
-pub use operands::{Gelu, KeyValue};
+pub use operands::{Gelu, KeyValue, PrefixKeys};
 pub use rotary::{Rotary, RotaryPairs, Rotation};
 pub use slices::{with_slice, with_slice_mut, with_slices_mut};
 
@@ -158,17 +158,21 @@ pub fn attention_in_blocks(
 ///
 /// Each of the `kv_heads` serves `heads / kv_heads` consecutive query heads (Ainslie et al. 2023,
 /// <https://arxiv.org/abs/2305.13245>). Scores are scaled by `1 / sqrt(size)`, and dropout applies to the
-/// probabilities. The `prefix` `[P, kv_heads * size]` comes before the keys of every query whose span isn't empty (P-tuning v2,
-/// Liu et al. 2021, <https://arxiv.org/abs/2110.07602>); a query with an empty span gets zeros.
+/// probabilities. The `prefix` comes before the keys of every query whose span isn't empty; a query with an empty span gets
+/// zeros.
 pub fn grouped_attention(
     query: Tensor<2>,
     keys: KeyValue,
-    prefix: Option<KeyValue>,
+    prefix: Option<PrefixKeys>,
     spans: &AttentionSpans,
     heads: usize,
     kv_heads: usize,
     dropout: Option<&Dropout>,
 ) -> Tensor<2> {
+    debug_assert!(
+        spans.rows == 1 || !matches!(prefix, Some(PrefixKeys::First(_))),
+        "rows have a prefix of their own each"
+    );
     backend(&query).grouped_attention(query, keys, prefix, spans, heads, kv_heads, dropout)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, activation};
 
-use super::{AttentionSpans, Dropout, Gelu, KeyValue, RowIds, Weight, matmul, reference};
+use super::{AttentionSpans, Dropout, Gelu, KeyValue, PrefixKeys, RowIds, Weight, matmul, reference};
 
 /// Operations on the tensors of one kind of device, with their gradients. See the functions of [`super`] of the same names;
 /// defaults are those of `reference`, out of burn's operations.
@@ -22,7 +22,7 @@ pub(super) trait Operations: Sync {
         &self,
         query: Tensor<2>,
         keys: KeyValue,
-        prefix: Option<KeyValue>,
+        prefix: Option<PrefixKeys>,
         spans: &AttentionSpans,
         heads: usize,
         kv_heads: usize,

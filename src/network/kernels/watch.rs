@@ -17,7 +17,7 @@ use std::{
 use burn::tensor::{DType, Tensor};
 
 use super::{
-    AttentionSpans, Dropout, Gelu, KeyValue, Rotary, RowIds, Weight,
+    AttentionSpans, Dropout, Gelu, KeyValue, PrefixKeys, Rotary, RowIds, Weight,
     custom_backward::{Grads, custom_backward},
     operations::Operations,
 };
@@ -222,7 +222,7 @@ impl Operations for Watched {
         &self,
         query: Tensor<2>,
         keys: KeyValue,
-        prefix: Option<KeyValue>,
+        prefix: Option<PrefixKeys>,
         spans: &AttentionSpans,
         heads: usize,
         kv_heads: usize,

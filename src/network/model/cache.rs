@@ -1,13 +1,12 @@
 //! The key-value cache for generation: a sequence that grows by a token costs the computation of one token.
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Tensor;
 
 use super::{
     kv_form::KvForm,
     network::Network,
     pass::{Pass, PassMode},
-    past::Past,
+    past::{CacheRoom, KeptStates, Past},
 };
 use crate::{
     network::{
@@ -29,14 +28,14 @@ const LEAST: usize = 64;
 pub struct KvCache {
     /// The tokens that have keys and values.
     seen: Example,
-    /// For each attention in the order of the calls its keys and values, `[capacity, kv_heads * size]`; of tokens that
-    /// haven't been seen they're anything finite.
+    /// For each attention in the order of the calls its keys and values, `[prefix + capacity, kv_heads * size]`; of tokens
+    /// that haven't been seen they're anything finite.
     layers: Vec<Option<KeyValue>>,
     /// Tokens that there's room for.
     capacity: usize,
     form: KvForm,
     /// What an encoder made of the sequence's beginning.
-    states: Option<Tensor<2>>,
+    states: Option<KeptStates>,
 }
 
 impl KvCache {
@@ -100,7 +99,8 @@ impl Network {
         cache.seen = Example::default();
         let batch = lay_out(&[rest(&example, known)], Layout::Ragged, Key::new(0));
         self.check(&batch)?;
-        let room = (cache.capacity, cache.form);
+        let prefix = self.parameters().adapters.prefix.as_ref().map_or(0, |prefix| prefix.tokens);
+        let room = CacheRoom { capacity: cache.capacity, form: cache.form, prefix };
         let past = Past::new(&mut cache.layers, &mut cache.states, &example, known, room, unchanged);
         let pass = Pass::after(self.parameters(), &batch, &batch.span_ends, PassMode::Evaluate, Some(past))?;
         let hidden = self.architecture().hidden(&pass);

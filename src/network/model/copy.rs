@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     network::checkpoint::{self, CONFIG},
-    spec::{Dtype as Wanted, WeightForm},
+    spec::{Adapter, Dtype as Wanted, WeightForm},
     support::Hinted,
 };
 
@@ -116,6 +116,8 @@ pub struct StoredForm {
     pub is_quantized: bool,
     /// Whether an adapter belongs to it.
     pub is_adapted: bool,
+    /// Tokens of a prefix whose keys and values all others see.
+    pub prefix: usize,
 }
 
 /// What the files of a model have, by their headers.
@@ -127,8 +129,13 @@ pub fn stored_form(from: &Path) -> Result<StoredForm> {
     let matrices = weights.names().filter(|name| weights.shape(name).is_some_and(|shape| shape.len() == 2));
     let largest = matrices.max_by_key(|name| weights.shape(name).map(|shape| shape.iter().product::<usize>()));
     let form = largest.and_then(|name| weights.form_of(name)).map(WeightForm::from);
-    let (is_quantized, is_adapted) = (weights.is_quantized(), Peft::open(from)?.is_some());
-    Ok(StoredForm { form, bytes: weights.stored_bytes(), is_quantized, is_adapted })
+    let adapter = Peft::open(from)?;
+    let prefix = match adapter.as_ref().map(Peft::settings) {
+        Some(Adapter::PTuning(prefix)) => prefix.tokens,
+        _ => 0,
+    };
+    let (is_quantized, is_adapted) = (weights.is_quantized(), adapter.is_some());
+    Ok(StoredForm { form, bytes: weights.stored_bytes(), is_quantized, is_adapted, prefix })
 }
 
 /// Whether a model has a tensor whose name begins so.

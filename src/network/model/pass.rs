@@ -18,7 +18,7 @@ use super::{
 use crate::{
     network::{
         batch::Batch,
-        kernels::{self, AttentionSpans, Dropout, KeyValue, Rotary, Rotation, RowIds, Weight},
+        kernels::{self, AttentionSpans, Dropout, KeyValue, PrefixKeys, Rotary, Rotation, RowIds, Weight},
     },
     spec::Precision,
     support::random::Key,
@@ -288,11 +288,9 @@ impl<'a> Pass<'a> {
         self.dropout_of(p, 0).map(|dropout| Dropout { keys, ..dropout })
     }
 
-    /// The keys and values `[prefix, width]` that every token sees beside those of its batch, for the next attention.
-    fn prefix(&self) -> Option<KeyValue> {
+    /// The keys and values `[prefix, width]` that every token sees beside those of its batch, for the attention of this number.
+    fn prefix(&self, attention: usize) -> Option<KeyValue> {
         let prefix = self.parameters.adapters.prefix.as_ref()?;
-        let attention = self.attentions.get();
-        self.attentions.set(attention + 1);
         let all = self.prefixes.take().unwrap_or_else(|| self.matrix(prefix.table));
         let [own, rest] = kernels::fork_in_order(&all);
         self.prefixes.set(Some(rest));
@@ -308,20 +306,27 @@ impl<'a> Pass<'a> {
     /// States `[tokens, hidden]` that so many tokens at the beginning decide alone, such as an encoder's; while a
     /// sequence grows they're made once.
     pub fn once(&self, tokens: usize, make: impl FnOnce() -> Tensor<2>) -> Tensor<2> {
-        match &self.past {
-            Some(past) => past.keep(tokens, make),
-            None => make(),
+        let Some(past) = &self.past else { return make() };
+        let first = self.attentions.get();
+        if let Some((states, attentions)) = past.kept(tokens) {
+            // Those that come next have the numbers that they had.
+            self.attentions.set(first + attentions);
+            return states;
         }
+        let states = make();
+        past.keep(states.clone(), self.attentions.get() - first);
+        states
     }
 
     /// Attention of the batch's tokens to all that they see: `[T, heads * size]` for queries of that shape and
     /// `[T, kv_heads * size]` keys and values. To be called once an attention, in the same order in every pass.
     pub fn attention(&self, query: Tensor<2>, keys: KeyValue, heads: usize, kv_heads: usize) -> Tensor<2> {
-        let keys = match &self.past {
-            Some(past) => past.extend(keys),
-            None => keys,
+        let attention = self.attentions.get();
+        self.attentions.set(attention + 1);
+        let (keys, prefix) = match &self.past {
+            Some(past) => (past.extend(attention, keys, || self.prefix(attention)), past.prefix()),
+            None => (keys, self.prefix(attention).map(PrefixKeys::Beside)),
         };
-        let prefix = self.prefix();
         let dropout = self.attention_dropout();
         kernels::grouped_attention(query, keys, prefix, &self.spans, heads, kv_heads, dropout.as_ref())
     }

@@ -92,7 +92,7 @@ pub struct ModelRoom {
     quantized: bool,
     /// Whether there is an adapter, whose base stays as it was when that was trained.
     is_adapted: bool,
-    /// Bytes of the keys and values of all tokens.
+    /// Bytes of the keys and values of all tokens, a prefix's among them.
     cache: u64,
     is_cpu: bool,
     /// Bytes that the device has, and those of them that aren't in use.
@@ -130,7 +130,10 @@ impl ModelRoom {
         let config = checkpoint::base(directory).join(CONFIG);
         let outline =
             Outline::of_directory(directory).with_context(|| format!("can't tell the size of {}", config.display()))?;
-        let tokens = tokens.min(outline.architecture().sizes().max_length);
+        let tokens = match tokens.min(outline.architecture().sizes().max_length) {
+            0 => 0,
+            tokens => tokens + stored.prefix,
+        };
         let width: u64 = outline.shapes.keys.iter().map(|&width| width as u64).sum();
         Ok(Self {
             stored: (stored.form, stored.bytes),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use pipe::{
-    network::kernels::{self, AttentionSpans, Dropout, Gelu, KeyValue, RotaryPairs, Rotation, RowIds},
+    network::kernels::{self, AttentionSpans, Dropout, Gelu, KeyValue, PrefixKeys, RotaryPairs, Rotation, RowIds},
     spec,
 };
 
@@ -110,7 +110,8 @@ fn compare_kernels(device: &str, gpu: &Device, numbers: DType, tolerance: f32) {
         ("grouped attention", &[[10, 24], [10, 12], [10, 12], [3, 12], [3, 12]], &|x, device| {
             let spans = AttentionSpans::new(&from, &to, 1, 10, device).expect("intervals");
             let pair = |i: usize| KeyValue { key: x[i].clone(), value: x[i + 1].clone() };
-            kernels::grouped_attention(x[0].clone(), pair(1), Some(pair(3)), &spans, 4, 2, Some(&dropout))
+            let prefix = Some(PrefixKeys::Beside(pair(3)));
+            kernels::grouped_attention(x[0].clone(), pair(1), prefix, &spans, 4, 2, Some(&dropout))
         }),
         ("attention of long texts", &[[300, 12]], &|x, device| {
             let (from, to) = intervals(&[(1..=130).collect(), vec![160; 160]], 10);

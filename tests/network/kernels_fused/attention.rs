@@ -1,7 +1,7 @@
 //! Attention over intervals, with heads of their own or sharing keys.
 
 use burn::tensor::{Device, Tensor};
-use pipe::network::kernels::{self, AttentionSpans, KeyValue, reference};
+use pipe::network::kernels::{self, AttentionSpans, KeyValue, PrefixKeys, reference};
 use proptest::prelude::*;
 
 use super::{assert_same, dropout, inputs, tensors::intervals};
@@ -83,7 +83,7 @@ fn assert_grouped(what: &str, spans: &AttentionSpans, sharing: Sharing, scale: f
     let all = [(queries, scale), (keys, scale), (keys, 1.0), (shared, scale), (shared, 1.0)];
     let inputs = inputs(&all[..if prefix > 0 { 5 } else { 3 }], &[]);
     let pair = |m: &[Tensor<2>], i: usize| KeyValue { key: m[i].clone(), value: m[i + 1].clone() };
-    let before = |m: &[Tensor<2>]| (prefix > 0).then(|| pair(m, 3));
+    let before = |m: &[Tensor<2>]| (prefix > 0).then(|| PrefixKeys::Beside(pair(m, 3)));
     for drop in [None, Some(dropout(queries[0], 0.25))] {
         let drop = drop.as_ref();
         assert_same(

@@ -1,7 +1,7 @@
 //! Attention with shared keys, as loops.
 
 use burn::tensor::{DType, Device, Tensor};
-use pipe::network::kernels::{self, AttentionSpans, Dropout, KeyValue};
+use pipe::network::kernels::{self, AttentionSpans, Dropout, KeyValue, PrefixKeys};
 
 use super::{assert_right, dropout, input, kept, tensors::intervals};
 
@@ -67,7 +67,7 @@ impl Case {
             &inputs,
             |x| {
                 let pair = |i: usize| KeyValue { key: x[i].clone(), value: x[i + 1].clone() };
-                let prefix = (self.shared > 0).then(|| pair(3));
+                let prefix = (self.shared > 0).then(|| PrefixKeys::Beside(pair(3)));
                 let (heads, kv_heads) = (self.heads, self.kv_heads);
                 let dropout = self.dropout.as_ref();
                 kernels::grouped_attention(x[0].clone(), pair(1), prefix, &self.spans, heads, kv_heads, dropout)
@@ -134,13 +134,20 @@ fn keys_and_values_of_a_cache_are_what_it_holds() {
             KeyValue { key, value }
         };
         let (query, held, prefix) = (matrix(1, queries, heads * size), pair(2, keys), pair(4, shared.max(1)));
-        let attend = |keys: KeyValue, prefix: KeyValue| -> Vec<f32> {
+        let attend = |keys: KeyValue, prefix: PrefixKeys| -> Vec<f32> {
             let prefix = (shared > 0).then_some(prefix);
             let out = kernels::grouped_attention(query.clone(), keys, prefix, &spans, heads, kv_heads, None);
             out.into_data().try_to_vec().expect("f32")
         };
-        let expected = attend(widened(&held), widened(&prefix));
-        let found = attend(held, widened(&prefix));
+        let beside = || PrefixKeys::Beside(widened(&prefix));
+        let expected = attend(widened(&held), beside());
+        let found = attend(held.clone(), beside());
+        if shared > 0 {
+            // A cache has the prefix in front of the rest.
+            let behind = |first: &Tensor<2>, rest: &Tensor<2>| Tensor::cat(vec![first.clone(), rest.clone()], 0);
+            let all = KeyValue { key: behind(&prefix.key, &held.key), value: behind(&prefix.value, &held.value) };
+            assert_eq!(attend(all, PrefixKeys::First(shared)), found);
+        }
         let furthest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(furthest < 1e-6, "{queries} queries, {keys} keys, {heads} heads: {furthest:e}");
     }

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::{Between, Softmax};
 use crate::network::kernels::{
-    AttentionSpans, Dropout, KeyValue,
+    AttentionSpans, Dropout, KeyValue, PrefixKeys,
     custom_backward::{Grads, custom_backward},
     matmul::matmul,
 };
@@ -64,7 +64,7 @@ pub(in crate::network::kernels) fn grouped_attention(
     between: &dyn Between,
     query: Tensor<2>,
     keys: KeyValue,
-    prefix: Option<KeyValue>,
+    prefix: Option<PrefixKeys>,
     spans: &AttentionSpans,
     heads: usize,
     kv_heads: usize,
@@ -77,15 +77,19 @@ pub(in crate::network::kernels) fn grouped_attention(
     // A cache may hold them in fewer bits.
     let keys = [keys.key, keys.value].map(|x| apart(x.cast(query.dtype()), rows, kv_heads));
     let ([mut key, mut value], query) = (keys, apart(query, rows, heads));
-    let mut shared = 0;
-    if let Some(prefix) = prefix {
-        shared = prefix.key.dims()[0];
-        let first = |x: Tensor<2>, rest: Tensor<4>| {
-            let [_, _, _, size] = rest.dims();
-            Tensor::cat(vec![apart(x, 1, kv_heads).expand([rows, kv_heads, shared, size]), rest], 2)
-        };
-        (key, value) = (first(prefix.key, key), first(prefix.value, value));
-    }
+    let shared = match prefix {
+        Some(PrefixKeys::Beside(prefix)) => {
+            let shared = prefix.key.dims()[0];
+            let first = |x: Tensor<2>, rest: Tensor<4>| {
+                let [_, _, _, size] = rest.dims();
+                Tensor::cat(vec![apart(x, 1, kv_heads).expand([rows, kv_heads, shared, size]), rest], 2)
+            };
+            (key, value) = (first(prefix.key, key), first(prefix.value, value));
+            shared
+        }
+        Some(PrefixKeys::First(shared)) => shared,
+        None => 0,
+    };
     let inputs = [query, key, value];
     let plain = inputs.each_ref().map(|input| input.clone().inner());
     let blocks = Blocks::new(between, spans, shared, heads, dropout, None);

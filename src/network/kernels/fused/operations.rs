@@ -24,7 +24,9 @@ use super::{
     unit::Unit,
 };
 use crate::{
-    network::kernels::{AttentionSpans, Dropout, Gelu, KeyValue, Rotary, RowIds, Weight, operations::Operations},
+    network::kernels::{
+        AttentionSpans, Dropout, Gelu, KeyValue, PrefixKeys, Rotary, RowIds, Weight, operations::Operations,
+    },
     support::arithmetic::Arithmetic,
 };
 
@@ -52,19 +54,20 @@ impl Operations for Fused {
         &self,
         query: Tensor<2>,
         keys: KeyValue,
-        prefix: Option<KeyValue>,
+        prefix: Option<PrefixKeys>,
         spans: &AttentionSpans,
         heads: usize,
         kv_heads: usize,
         dropout: Option<&Dropout>,
     ) -> Tensor<2> {
-        let shared = prefix.as_ref().map_or(0, |prefix| prefix.key.dims()[0]);
-        let KeyValue { key, value } = match prefix {
-            Some(prefix) => {
+        let (shared, KeyValue { key, value }) = match prefix {
+            Some(PrefixKeys::Beside(prefix)) => {
                 let behind = |first: Tensor<2>, rest: Tensor<2>| Tensor::cat(vec![first.cast(rest.dtype()), rest], 0);
-                KeyValue { key: behind(prefix.key, keys.key), value: behind(prefix.value, keys.value) }
+                let shared = prefix.key.dims()[0];
+                (shared, KeyValue { key: behind(prefix.key, keys.key), value: behind(prefix.value, keys.value) })
             }
-            None => keys,
+            Some(PrefixKeys::First(shared)) => (shared, keys),
+            None => (0, keys),
         };
         let spans = spans.host().clone();
         let attention = Attention { spans, heads, kv_heads, shared, dropout: dropout.cloned() };

@@ -9,7 +9,7 @@ use super::{
     sums,
 };
 use crate::network::kernels::{
-    AttentionSpans, Dropout, Gelu, KeyValue, Rotary, RowIds, Weight,
+    AttentionSpans, Dropout, Gelu, KeyValue, PrefixKeys, Rotary, RowIds, Weight,
     blocked::{self, Between, LossRows, Softmax},
     operations::Operations,
     reference,
@@ -56,7 +56,7 @@ impl Operations for Gpu {
         &self,
         query: Tensor<2>,
         keys: KeyValue,
-        prefix: Option<KeyValue>,
+        prefix: Option<PrefixKeys>,
         spans: &AttentionSpans,
         heads: usize,
         kv_heads: usize,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor, activation};
 
-use super::{AttentionSpans, Dropout, Gelu, KeyValue, RowIds, Weight, blocked};
+use super::{AttentionSpans, Dropout, Gelu, KeyValue, PrefixKeys, RowIds, Weight, blocked};
 
 /// See [`super::attention`].
 pub fn attention(qkv: Tensor<2>, spans: &AttentionSpans, heads: usize, dropout: Option<&Dropout>) -> Tensor<2> {
@@ -26,7 +26,7 @@ pub fn attention(qkv: Tensor<2>, spans: &AttentionSpans, heads: usize, dropout: 
 pub fn grouped_attention(
     query: Tensor<2>,
     keys: KeyValue,
-    prefix: Option<KeyValue>,
+    prefix: Option<PrefixKeys>,
     spans: &AttentionSpans,
     heads: usize,
     kv_heads: usize,
