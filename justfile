@@ -47,7 +47,7 @@ emulated:
             sed -n 's/.*"test":true.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
     }
     .ci/emulated "$(binary --lib)" kernels::
-    .ci/emulated "$(binary --test network)" kernels_ --skip speed
+    PIPE_CASES=4 .ci/emulated "$(binary --test network)" kernels_ --skip speed
     PIPE_GOLDEN=1 .ci/emulated "$(binary --test engine)" changed_output_of_the_fast_kernels --nocapture
 
 # Damaged and made-up recipes, records, tables, Parquet, safetensors and PyTorch files, each for so many minutes

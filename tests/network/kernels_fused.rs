@@ -318,7 +318,7 @@ fn cross_entropy_of_no_rows_is_zero_and_so_is_its_gradient() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::common::cases(48))]
 
     #[test]
     fn rows_of_random_shapes(tokens in 1usize..200, width in 2usize..300) {

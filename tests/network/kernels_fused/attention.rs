@@ -148,7 +148,7 @@ fn queries_beside_a_cache_of_keys() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::common::cases(48))]
 
     #[test]
     fn attention_in_random_batches(
