@@ -1,7 +1,7 @@
 //! Attention with shared keys, as loops.
 
 use burn::tensor::{DType, Device, Tensor};
-use pipe::network::kernels::{self, AttentionSpans, Dropout, KeyValue, PrefixKeys};
+use pipe::network::kernels::{self, AttentionSpans, Dropout, KeyValue, PrefixKeys, reference};
 
 use super::{assert_right, dropout, input, kept, tensors::intervals};
 
@@ -146,7 +146,13 @@ fn keys_and_values_of_a_cache_are_what_it_holds() {
             // A cache has the prefix in front of the rest.
             let behind = |first: &Tensor<2>, rest: &Tensor<2>| Tensor::cat(vec![first.clone(), rest.clone()], 0);
             let all = KeyValue { key: behind(&prefix.key, &held.key), value: behind(&prefix.value, &held.value) };
+            let first = Some(PrefixKeys::First(shared));
+            let composed =
+                reference::grouped_attention(query.clone(), all.clone(), first, &spans, heads, kv_heads, None);
             assert_eq!(attend(all, PrefixKeys::First(shared)), found);
+            let composed: Vec<f32> = composed.into_data().try_to_vec().expect("f32");
+            let furthest = composed.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(furthest < 1e-5, "composed, {queries} queries, {keys} keys, {heads} heads: {furthest:e}");
         }
         let furthest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(furthest < 1e-6, "{queries} queries, {keys} keys, {heads} heads: {furthest:e}");
