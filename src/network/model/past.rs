@@ -103,8 +103,12 @@ impl<'a> Past<'a> {
     }
 
     fn begin(&self, prefix: Option<Tensor<2>>, new: Tensor<2>) -> Tensor<2> {
-        let all = self.empty(&new);
-        self.put(prefix.into_iter().fold(all, |all, prefix| self.assign(all, 0, prefix)), new)
+        let empty = self.empty(&new);
+        let begun = match prefix {
+            Some(prefix) => self.assign(empty, 0, prefix),
+            None => empty,
+        };
+        self.put(begun, new)
     }
 
     /// Room for the prefix and for the keys or values of all tokens, as wide as these.
