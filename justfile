@@ -46,6 +46,7 @@ emulated:
         cargo test --release --no-run --message-format json "$@" 2>/dev/null |
             sed -n 's/.*"test":true.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
     }
+    cargo build --release
     .ci/emulated "$(binary --lib)" kernels::
     PIPE_CASES=4 .ci/emulated "$(binary --test network)" kernels_ --skip speed
     PIPE_GOLDEN=1 .ci/emulated "$(binary --test engine)" changed_output_of_the_fast_kernels --nocapture
